@@ -1,0 +1,29 @@
+"""The contract of one part of a tower."""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from ..featcache.tokens import Tokens
+from ..featcache.types import Modality
+
+
+class Step(nn.Module, ABC):
+    """Map tokens to tokens; a tower is a sequence of steps.
+
+    A subclass takes `width` (features of one input token) first and its own options keyword-only,
+    with types and defaults in the signature: a preset table names `part` and any of them. It sets
+    `out_width` in its constructor.
+
+    Attributes:
+        out_width: Features of one output token.
+    """
+
+    out_width: int
+
+    @abstractmethod
+    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+        """Return the transformed tokens; a pooling step returns one token a row.
+
+        A row's result never depends on the other rows of the batch nor on padding.
+        """

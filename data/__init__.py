@@ -1,0 +1,1 @@
+"""Encoder cards, presets and prompts: TOML and text, no logic."""

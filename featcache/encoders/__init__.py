@@ -1,0 +1,1 @@
+"""One encoder backend a file; the file name is the `backend` of an encoder card."""

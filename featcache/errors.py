@@ -1,0 +1,86 @@
+"""All errors that lightalign raises on purpose.
+
+The command line maps every `LightalignError` to one line and exit code 2; anything else is a bug
+of ours and keeps its traceback. Each error also is the builtin that it resembles.
+
+    LightalignError
+    ├── SpecError (ValueError)                  an option, override or TOML table is wrong
+    ├── UnknownNameError (LookupError)          a registry has no such name
+    ├── DatasetNotFoundError (FileNotFoundError)
+    ├── DatasetFormatError (ValueError)         the files are there and say something else
+    ├── WeightsNotFoundError (FileNotFoundError)
+    ├── WeightsMismatchError (ValueError)       the weights are not those of the card
+    ├── UnreadableItemError (ValueError)        one item cannot be decoded; extraction skips it
+    ├── TooManyBadItemsError (ValueError)       more unreadable items than `max_bad` allows
+    ├── FeatureRangeError (ArithmeticError)     a feature is NaN or does not fit its dtype
+    ├── StoreNotFoundError (FileNotFoundError)  no store answers the request
+    ├── StoreIncompleteError (RuntimeError)     the store's extraction has not finished
+    ├── StoreCorruptError (ValueError)          bytes on disk contradict the manifest
+    ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
+    ├── DivergedError (ArithmeticError)         training produced a loss that is not finite
+    └── DeviceError (RuntimeError)              the asked device is not there
+"""
+
+
+class LightalignError(Exception):
+    """Mark an error that a user can act on."""
+
+
+class SpecError(LightalignError, ValueError):
+    """Reject an option, override or TOML table."""
+
+
+class UnknownNameError(LightalignError, LookupError):
+    """Reject a name that no registry holds."""
+
+
+class DatasetNotFoundError(LightalignError, FileNotFoundError):
+    """Report a dataset whose files are not where they were looked for."""
+
+
+class DatasetFormatError(LightalignError, ValueError):
+    """Report dataset files whose content cannot be understood."""
+
+
+class WeightsNotFoundError(LightalignError, FileNotFoundError):
+    """Report an encoder whose weights were found nowhere."""
+
+
+class WeightsMismatchError(LightalignError, ValueError):
+    """Report weights whose shape or layout contradicts the encoder card."""
+
+
+class UnreadableItemError(LightalignError, ValueError):
+    """Report one item that cannot be decoded; extraction skips and lists it."""
+
+
+class TooManyBadItemsError(LightalignError, ValueError):
+    """Report more unreadable items than the spec allows."""
+
+
+class FeatureRangeError(LightalignError, ArithmeticError):
+    """Report a feature that is not a number or does not fit the stored dtype."""
+
+
+class StoreNotFoundError(LightalignError, FileNotFoundError):
+    """Report a request that no feature store answers."""
+
+
+class StoreIncompleteError(LightalignError, RuntimeError):
+    """Report a store whose extraction has not finished."""
+
+
+class StoreCorruptError(LightalignError, ValueError):
+    """Report bytes on disk that contradict the manifest."""
+
+
+class RunNotFoundError(LightalignError, FileNotFoundError):
+    """Report a request that no finished run answers."""
+
+
+class DivergedError(LightalignError, ArithmeticError):
+    """Report a training loss that is not finite."""
+
+
+class DeviceError(LightalignError, RuntimeError):
+    """Report a device that this machine does not have."""

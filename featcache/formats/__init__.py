@@ -1,0 +1,1 @@
+"""One container format a file; the file name is the name for `--format`."""

@@ -1,0 +1,95 @@
+"""The contract of a dataset: where items come from and which of them belong together."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from .errors import DatasetNotFoundError
+from .types import Item, Modality, Pairs
+
+
+class Source(ABC):
+    """Read one dataset family from its official layout on disk.
+
+    A subclass takes `root` first and its own options keyword-only; it checks in its constructor
+    that its files are there and raises `DatasetNotFoundError` with what it looked for.
+
+    Attributes:
+        title: One line for `lightalign list datasets`.
+        needs_files: False for a source that draws its items itself and ignores `root`.
+    """
+
+    title: ClassVar[str]
+    needs_files: ClassVar[bool] = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits, `train` first where there is one."""
+
+    @abstractmethod
+    def items(self, split: str, modality: Modality) -> Sequence[Item]:
+        """Return the items of one split in a stable order, without decoding any.
+
+        Raises:
+            UnknownNameError: The dataset has no such split.
+        """
+
+    @abstractmethod
+    def pairs(self, split: str) -> Pairs:
+        """Return which images and texts of one split belong together.
+
+        Raises:
+            UnknownNameError: The dataset has no such split.
+        """
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know about how this copy was read, one line each."""
+        return ()
+
+    @abstractmethod
+    def fingerprint(self, split: str) -> str:
+        """Return a hash of all that decides the items and pairs of one split.
+
+        Two folders with the same ids, texts, pairs and image file sizes have the same fingerprint
+        wherever they stand; `fingerprint_items` computes it for sources that read files.
+        """
+
+
+def fingerprint_items(source: Source, split: str) -> str:
+    """Hash ids, texts, image sizes in bytes, and pairs of one split.
+
+    The size stands for the content of an image file: reading every file would cost as much as
+    decoding it. A missing image counts as size -1.
+    """
+    digest = hashlib.sha256()
+    for item in source.items(split, Modality.IMAGE):
+        size = item.path.stat().st_size if item.path is not None and item.path.is_file() else -1
+        digest.update(json.dumps([item.id, size]).encode())
+    for item in source.items(split, Modality.TEXT):
+        digest.update(json.dumps([item.id, item.text]).encode())
+    digest.update(json.dumps(source.pairs(split).links).encode())
+    return digest.hexdigest()
+
+
+def missing_dataset(
+    name: str, root: Path, looked_for: Sequence[str], get_it: str
+) -> DatasetNotFoundError:
+    """Build the error for a dataset that is not at `root`.
+
+    Args:
+        name: Name of the dataset.
+        root: Folder that was searched.
+        looked_for: File layouts that would have been understood.
+        get_it: Where a user can get the files.
+    """
+    layouts = " or ".join(looked_for)
+    return DatasetNotFoundError(
+        f"dataset {name!r} not found in {root}: looked for {layouts}. {get_it} "
+        f"Put it there or name its place: --data {name}=PATH"
+    )

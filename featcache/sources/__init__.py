@@ -1,0 +1,1 @@
+"""One dataset family a file; the file name is the name for `--data`."""

@@ -1,0 +1,178 @@
+"""Specs: frozen dataclasses and plain TOML tables, with inheritance, overrides and fingerprints."""
+
+import dataclasses
+import hashlib
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+
+from .errors import SpecError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Table = dict[str, Any]
+T = TypeVar("T")
+
+
+def read_toml(path: Path) -> Table:
+    """Read one TOML file.
+
+    Raises:
+        SpecError: The file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpecError(f"no such TOML file: {path}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} is not valid TOML: {error}") from error
+
+
+def write_toml(path: Path, table: Mapping[str, Any]) -> None:
+    """Write `table` to `path`; keys whose value is None are left out, as TOML has no null."""
+    path.write_text(tomli_w.dumps(_without_none(table)), encoding="utf-8")
+
+
+def resolve(name: str, read: Callable[[str], Table]) -> Table:
+    """Return the table called `name` with everything it `extends` merged under it.
+
+    A table that names a `part` replaces the inherited one whole; other tables merge key by key.
+
+    Args:
+        name: Name of the first table.
+        read: Function from a name to its raw table.
+
+    Raises:
+        SpecError: The tables extend one another in a circle.
+    """
+    chain: list[Table] = []
+    seen: list[str] = []
+    current: str | None = name
+    while current is not None:
+        if current in seen:
+            raise SpecError(f"presets extend in a circle: {' -> '.join([*seen, current])}")
+        seen.append(current)
+        table = dict(read(current))
+        current = table.pop("extends", None)
+        chain.append(table)
+    merged: Table = {}
+    for table in reversed(chain):
+        merged = merge(merged, table)
+    return merged
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
+    """Return `base` with `over` on top; a table with a `part` replaces the inherited one whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        inherited = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(inherited, Mapping) and "part" not in value:
+            merged[key] = merge(inherited, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> Table:
+    """Return `table` with each `a.b=c` set; `c` is read as a TOML value, else as a string.
+
+    Raises:
+        SpecError: An override has no `=`, an empty key, or a path through a value.
+    """
+    changed: Table = json.loads(json.dumps(table))
+    for override in overrides:
+        dotted, equals, text = override.partition("=")
+        keys = dotted.strip().split(".")
+        if not equals or not all(keys):
+            raise SpecError(f"--set {override!r} is not of the form a.b=value")
+        place = changed
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise SpecError(f"--set {override!r}: {key!r} is a value, not a table")
+        place[keys[-1]] = _parse_value(text.strip())
+    return changed
+
+
+def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
+    """Build the dataclass `cls` from `table`, recursing into fields that are dataclasses.
+
+    Args:
+        cls: A dataclass whose fields are all keyword arguments.
+        table: Values by field name.
+        where: What the table is, for messages, such as `[train]`.
+
+    Raises:
+        SpecError: A key is unknown, a field is missing, or a value has the wrong type.
+    """
+    assert dataclasses.is_dataclass(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(set(table) - set(fields))
+    if unknown:
+        raise SpecError(f"{where}: unknown key {unknown[0]!r}; known: {sorted(fields)}")
+    hints = typing.get_type_hints(cls)
+    values = {
+        key: _coerce(hints[key], value, where=f"{where}.{key}") for key, value in table.items()
+    }
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise SpecError(f"{where}: {error}") from error
+
+
+def to_table(spec: Any) -> Table:
+    """Return a dataclass as a plain table of JSON values."""
+    table: Table = json.loads(json.dumps(dataclasses.asdict(spec), default=str))
+    return table
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON that is the same for equal values: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def fingerprint(value: Any) -> str:
+    """Return the SHA-256 of the canonical JSON of `value`, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _without_none(table: Mapping[str, Any]) -> Table:
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+        if value is not None
+    }
+
+
+def _coerce(hint: Any, value: Any, *, where: str) -> Any:
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value, where=where)
+    choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    accepted = tuple(typing.get_origin(choice) or choice for choice in choices)
+    if float in accepted and type(value) is int:
+        return float(value)
+    if Path in accepted and isinstance(value, str):
+        return Path(value)
+    if tuple in accepted and isinstance(value, list):
+        return tuple(value)
+    matches = isinstance(value, accepted) and not (type(value) is bool and bool not in accepted)
+    if not matches:
+        names = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
+        raise SpecError(f"{where} must be {names}, found {value!r}")
+    return value

@@ -1,0 +1,112 @@
+"""The nouns that all floors share. NumPy only: nothing here imports torch.
+
+Axis names: `n` rows (items), `total` tokens of all rows together, `width` features of one token.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from .errors import UnreadableItemError
+
+
+class Modality(str, Enum):
+    """Name what an item is and what an encoder reads."""
+
+    IMAGE = "image"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Describe one thing to encode; exactly one of `path`, `data` and `text` is set.
+
+    Attributes:
+        id: Stable name, unique within its source, split and modality.
+        path: File with an encoded image.
+        data: Encoded image as bytes, for sources that keep no files.
+        text: The text itself.
+    """
+
+    id: str
+    path: Path | None = None
+    data: bytes | None = None
+    text: str | None = None
+
+    def read_bytes(self) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+            UnreadableItemError: The file is missing, not readable, or the item holds no image.
+        """
+        if self.data is not None:
+            return self.data
+        if self.path is None:
+            raise UnreadableItemError(f"{self.id}: holds no image")
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            reason = error.strerror or error
+            raise UnreadableItemError(f"{self.id}: cannot read {self.path}: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Say which image and which text belong together, many-to-many, by id and never by position.
+
+    Attributes:
+        image_ids: Ids of all images of the split, each once, in item order.
+        text_ids: Ids of all texts of the split, each once, in item order.
+        links: (image id, text id) of every pair.
+    """
+
+    image_ids: tuple[str, ...]
+    text_ids: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+
+
+Values: TypeAlias = Shaped[np.ndarray, "total width"]
+Offsets: TypeAlias = Int64[np.ndarray, " n_plus_1"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Hold the features of n rows: pooled vectors, patch grids and ragged text alike.
+
+    Row i is `values[offsets[i]:offsets[i + 1]]`, one line a token; a pooled vector is one token.
+
+    Attributes:
+        values: Features of all tokens, in the dtype of the store.
+        offsets: First token of each row, and the total last.
+        ids: Item id of each row.
+    """
+
+    values: Values
+    offsets: Offsets
+    ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.offsets) == len(self.ids) + 1
+        assert int(self.offsets[0]) == 0
+        assert int(self.offsets[-1]) == len(self.values)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def width(self) -> int:
+        """Return the number of features of one token."""
+        return int(self.values.shape[1])
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " n"]:
+        """Return the number of tokens of each row."""
+        return np.diff(self.offsets)
+
+    def row(self, index: int) -> Shaped[np.ndarray, "tokens width"]:
+        """Return the tokens of one row, without a copy."""
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
