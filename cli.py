@@ -1,0 +1,379 @@
+"""The command line: parse, call one verb, print what it reports. Imports no torch by itself."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+from .featcache.errors import LightalignError
+from .pipelines.bars import BarProgress, LineProgress
+from .pipelines.progress import Progress
+
+app = typer.Typer(
+    name="lightalign",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Cache frozen encoders' features once, train a light adapter, evaluate from the cache.",
+)
+list_app = typer.Typer(no_args_is_help=True, help="List what can be named on the command line.")
+cache_app = typer.Typer(no_args_is_help=True, help="Look at the feature stores.")
+app.add_typer(list_app, name="list")
+app.add_typer(cache_app, name="cache")
+
+Home = Annotated[
+    Path,
+    typer.Option(envvar="LIGHTALIGN_HOME", help="Folder of datasets, features and runs."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change one value of the spec; repeatable."),
+]
+DEFAULT_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightalign"
+
+
+class Output:
+    """Print everything a command has to say; results on stdout, the rest on stderr.
+
+    Args:
+        as_json: Print one JSON object instead of tables.
+        quiet: Print neither notes nor progress.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.console = Console()
+        messages = Console(stderr=True)
+        self.progress = Progress()
+        if not quiet and messages.is_terminal:
+            self.progress = BarProgress(messages)
+        elif not quiet:
+            self.progress = LineProgress(messages)
+
+    def result(self, value: Any, *shown: Table | str) -> None:
+        """Print `value` as JSON, or else what is shown to people."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, default=_plain) + "\n")
+            return
+        for part in shown:
+            if isinstance(part, str):
+                self.console.print(part, markup=False, highlight=False, soft_wrap=True)
+            else:
+                self.console.print(part)
+
+
+def _plain(value: Any) -> Any:
+    """Turn what reports hold besides JSON values into JSON values."""
+    if isinstance(value, Path):
+        return str(value)
+    return vars(value)
+
+
+@app.command()
+def extract(
+    encoder: Annotated[str, typer.Option(help="Encoder card; see `lightalign list encoders`.")],
+    data: Annotated[str, typer.Option(help="Dataset as NAME or NAME=PATH.")],
+    split: Annotated[str | None, typer.Option(help="One split; all if not given.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file or local hub folder to use.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="zarr or hdf5.")] = "zarr",
+    dtype: Annotated[str, typer.Option(help="Stored type: float16 or float32.")] = "float16",
+    batch_size: Annotated[int, typer.Option(help="Items per forward pass.")] = 32,
+    workers: Annotated[int, typer.Option(help="Threads that decode and tokenise.")] = 2,
+    max_bad: Annotated[float, typer.Option(help="Share of items that may be unreadable.")] = 0.01,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a frozen encoder once over a dataset and keep its features."""
+    from .featcache.spec import apply_overrides, build
+    from .pipelines.extract import ExtractSpec, run
+    from .pipelines.show import extract_lines
+
+    output = Output(as_json=as_json, quiet=quiet)
+    options = {
+        "encoder": encoder,
+        "data": data,
+        "home": home,
+        "split": split,
+        "weights": weights,
+        "format": format,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "workers": workers,
+        "max_bad": max_bad,
+        "device": device,
+    }
+    chosen = {key: value for key, value in options.items() if value is not None}
+    table = {key: str(value) if isinstance(value, Path) else value for key, value in chosen.items()}
+    spec = build(ExtractSpec, apply_overrides(table, overrides or []), where="extract")
+    report = run(spec, output.progress)
+    output.result(report, *extract_lines(report))
+
+
+@app.command("train-adapter")
+def train_adapter(
+    fusion: Annotated[
+        str | None, typer.Option(help="Fusion; see `lightalign list fusions`.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="Preset; see `lightalign list presets`.")
+    ] = "lightalign/base",
+    data: Annotated[str | None, typer.Option(help="Dataset; the newest stores if none.")] = None,
+    image_encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the images; the newest store if none.")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the texts; the newest store if none.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of initialisation, order and dropout.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a light adapter on cached features."""
+    from .pipelines.show import train_lines
+    from .pipelines.train import TrainSpec, run
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = TrainSpec(
+        home=home,
+        preset=preset,
+        fusion=fusion,
+        data=data,
+        image_encoder=image_encoder,
+        text_encoder=text_encoder,
+        seed=seed,
+        overrides=tuple(overrides or ()),
+        device=device,
+        name=name,
+    )
+    trained = run(spec, output.progress)
+    output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
+
+
+@app.command()
+def retrieve(
+    run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,
+    k: Annotated[int, typer.Option("--k", help="Largest rank of the recall curve.")] = 100,
+    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
+    data: Annotated[str | None, typer.Option(help="Dataset; the run's own if none.")] = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure image-text retrieval of a run."""
+    from .pipelines.retrieve import RetrieveSpec
+    from .pipelines.retrieve import run as run_retrieve
+    from .pipelines.show import retrieval_table
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = RetrieveSpec(home=home, run=run, data=data, split=split, k=k, device=device)
+    retrieved = run_retrieve(spec, output.progress)
+    output.result(
+        retrieved.report,
+        retrieval_table(retrieved.report),
+        f"report: {retrieved.path}",
+    )
+
+
+@app.command()
+def quickstart(
+    seed: Annotated[int, typer.Option(help="Seed of initialisation, order and dropout.")] = 0,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
+    from .pipelines.quickstart import run
+    from .pipelines.show import extract_lines, retrieval_table, train_lines
+
+    output = Output(as_json=as_json, quiet=quiet)
+    done = run(home, device=device, seed=seed, progress=output.progress)
+    lines = [line for report in done.extracted for line in extract_lines(report)]
+    output.result(
+        {"extract": done.extracted, "train": done.trained.report, **done.retrieved.report},
+        *lines,
+        *train_lines(done.trained),
+        retrieval_table(done.retrieved.report),
+        f"report: {done.retrieved.path}",
+        f"cache:  {home / 'features'} (a second run finds everything there)",
+        "next:   lightalign train-adapter --fusion none   then   lightalign retrieve --k 100",
+    )
+
+
+@list_app.command("encoders")
+def list_encoders(as_json: AsJson = False) -> None:
+    """List the encoder cards."""
+    from .featcache.card import list_encoders as read_cards
+    from .pipelines.show import rows_table
+
+    rows = [
+        {
+            "name": card.name,
+            "modality": card.modality,
+            "backend": card.backend,
+            "width": card.width,
+            "licence": card.licence,
+            "title": card.title,
+        }
+        for card in read_cards()
+    ]
+    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows))
+
+
+@list_app.command("datasets")
+def list_datasets(as_json: AsJson = False) -> None:
+    """List the dataset families."""
+    from .featcache.datasets import list_datasets as read_datasets
+    from .pipelines.show import rows_table
+
+    rows = [
+        {"name": name, "files": "needed" if needs_files else "drawn", "title": title}
+        for name, title, needs_files in read_datasets()
+    ]
+    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows))
+
+
+@list_app.command("fusions")
+def list_fusions(as_json: AsJson = False) -> None:
+    """List the fusions."""
+    from .adapters.preset import list_fusions as read_fusions
+    from .pipelines.show import rows_table
+
+    rows = [{"name": name, "what it does": title} for name, title in read_fusions()]
+    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows))
+
+
+@list_app.command("presets")
+def list_presets(as_json: AsJson = False) -> None:
+    """List the presets."""
+    from .adapters.preset import list_presets as list_names
+    from .adapters.preset import read_preset
+    from .pipelines.show import rows_table
+
+    rows = [{"name": name, "title": read_preset(name)["title"]} for name in list_names()]
+    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows))
+
+
+@cache_app.command("ls")
+def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """List all feature stores, newest first."""
+    from .featcache.catalog import list_stores
+    from .featcache.store import FeatureStore, read_manifest
+    from .pipelines.show import rows_table
+
+    rows = []
+    for entry in list_stores(home):
+        store = FeatureStore(entry.folder, read_manifest(entry.folder))
+        found = entry.description
+        rows.append(
+            {
+                "store": str(entry.folder.relative_to(home / "features")),
+                "modality": found.modality,
+                "rows": store.num_rows,
+                "items": found.num_items,
+                "megabytes": round(store.num_bytes / 1e6, 1),
+                "state": "complete" if entry.complete else "incomplete",
+            }
+        )
+    empty = f"no feature stores in {home / 'features'}"
+    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows) if rows else empty)
+
+
+@cache_app.command("info")
+def cache_info(
+    store: Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show what one store holds and what its key is made of."""
+    from .featcache.catalog import find_store
+    from .featcache.store import read_manifest
+
+    manifest = dict(read_manifest(find_store(home, store)))
+    shards = manifest.pop("shards", [])
+    manifest["num_shards"] = len(shards)
+    manifest["skipped"] = [item for shard in shards for item in shard["skipped"]]
+    Output(as_json=as_json, quiet=True).result(manifest, json.dumps(manifest, indent=2))
+
+
+@cache_app.command("verify")
+def cache_verify(
+    store: Annotated[str | None, typer.Argument(help="One store; all if not given.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read every byte and compare it with the manifest; exits 1 when something is damaged."""
+    from .featcache.catalog import find_store, list_stores
+    from .featcache.store import FeatureStore, read_manifest
+
+    output = Output(as_json=as_json, quiet=quiet)
+    folders = [find_store(home, store)] if store else [entry.folder for entry in list_stores(home)]
+    damage: dict[str, list[str]] = {}
+    for folder in output.progress.track(folders, "verify", len(folders), unit="stores"):
+        damage[str(folder)] = FeatureStore(folder, read_manifest(folder)).verify()
+    lines = [line for found in damage.values() for line in found]
+    output.result(damage, *lines, f"{len(folders)} stores read, {len(lines)} damaged files")
+    if lines:
+        raise typer.Exit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lightalign {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold the options that stand before the command."""
+
+
+class _StoppedError(BaseException):
+    """Carry a signal through the parser, which would turn KeyboardInterrupt into exit code 1."""
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    raise _StoppedError(number)
+
+
+def main() -> None:
+    """Run the command line: known errors are one line and exit code 2, Ctrl-C is 130."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        app()
+    except LightalignError as error:
+        typer.echo(f"lightalign: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except _StoppedError as stopped:
+        line = "stopped; what is finished is kept: run the same command to go on"
+        typer.echo(f"lightalign: {line}", err=True)
+        sys.exit(128 + stopped.args[0])  # what shells report for a program ended by a signal

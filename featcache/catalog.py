@@ -1,0 +1,102 @@
+"""Find the stores and pair lists below a home folder."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import files
+from .errors import StoreCorruptError, StoreNotFoundError
+from .spec import fingerprint
+from .store import MANIFEST, StoreDescription, read_manifest
+from .types import Pairs
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """Describe one store on disk, as its manifest does.
+
+    Attributes:
+        folder: The store's folder.
+        description: What it holds.
+        key: Its full key.
+        complete: Whether its extraction has finished.
+        changed: When its manifest was written, in seconds since the epoch.
+    """
+
+    folder: Path
+    description: StoreDescription
+    key: str
+    complete: bool
+    changed: float
+
+    @property
+    def encoder_key(self) -> str:
+        """Return the hash of the encoder's identity, the same for all its stores."""
+        return fingerprint(self.description.identity)
+
+
+def list_stores(home: Path) -> list[StoreEntry]:
+    """List all stores below `home`, newest first; folders that are no stores are passed over."""
+    entries = list(_read_entries(home / "features"))
+    return sorted(entries, key=lambda entry: (-entry.changed, str(entry.folder)))
+
+
+def find_store(home: Path, name: str) -> Path:
+    """Return a store's folder by its path, its name below `features`, or the start of its key.
+
+    Raises:
+        StoreNotFoundError: No store, or more than one, has this name.
+    """
+    for folder in (Path(name), home / "features" / name):
+        if (folder / MANIFEST).is_file():
+            return folder
+    entries = list_stores(home)
+    found = [entry.folder for entry in entries if entry.key.startswith(name)]
+    if len(found) != 1:
+        known = [str(entry.folder.relative_to(home / "features")) for entry in entries]
+        what = f"{len(found)} stores have the key" if found else "no store is called"
+        raise StoreNotFoundError(f"{what} {name!r} in {home}; known: {known or 'none'}")
+    return found[0]
+
+
+def _read_entries(root: Path) -> Iterator[StoreEntry]:
+    for path in root.glob(f"*/*/*/{MANIFEST}"):
+        manifest = read_manifest(path.parent)
+        yield StoreEntry(
+            folder=path.parent,
+            description=StoreDescription(**manifest["description"]),
+            key=manifest["key"],
+            complete=manifest["complete"],
+            changed=path.stat().st_mtime,
+        )
+
+
+def pairs_path(home: Path, dataset: str, split: str, source: str) -> Path:
+    """Return where the pairs of one split lie; `source` is the source's fingerprint."""
+    return home / "features" / dataset / split / f"pairs--{source[:12]}.json"
+
+
+def write_pairs(path: Path, pairs: Pairs) -> None:
+    """Write `pairs` beside the stores, so that training needs the stores alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table: dict[str, Any] = {
+        "image_ids": pairs.image_ids,
+        "text_ids": pairs.text_ids,
+        "links": pairs.links,
+    }
+    files.write_json(path, table)
+
+
+def read_pairs(path: Path) -> Pairs:
+    """Read the pairs of one split.
+
+    Raises:
+        StoreCorruptError: The file is missing or holds no pairs.
+    """
+    try:
+        table = files.read_json(path)
+        links = tuple((str(image), str(text)) for image, text in table["links"])
+        return Pairs(tuple(table["image_ids"]), tuple(table["text_ids"]), links)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise StoreCorruptError(f"cannot read the pairs in {path}: {error}") from error

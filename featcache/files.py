@@ -1,0 +1,101 @@
+"""Write files so that a crash at any moment leaves either the old or the new content."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import StoreCorruptError
+
+_TEMPORARY = ".tmp-"  # followed by the process id of the writer
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the name under which this process prepares `path`, in the same folder."""
+    return path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def is_abandoned(path: Path) -> bool:
+    """Say whether `path` is the temporary of a process that no longer lives."""
+    if not path.name.startswith(_TEMPORARY):
+        return False
+    process = path.name.removeprefix(_TEMPORARY).partition("-")[0]
+    if not process.isdigit():
+        return False
+    if int(process) == os.getpid():
+        return True  # ours of an earlier, interrupted write: this process writes one at a time
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically and durably."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, atomically and durably."""
+    temporary = temporary_path(path)
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that we wrote.
+
+    Raises:
+        StoreCorruptError: The file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreCorruptError(f"{path} is not valid JSON: {error}") from error
+
+
+def files_below(path: Path) -> list[Path]:
+    """Return `path` itself if it is a file, else all files below it, sorted."""
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def sync_tree(path: Path) -> None:
+    """Make a file, or a folder with all that is below it, durable."""
+    for file in files_below(path):
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    if path.is_dir():
+        for folder in [*path.rglob("*"), path]:
+            if folder.is_dir():
+                sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

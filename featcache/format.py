@@ -1,0 +1,58 @@
+"""The contract of a container: named arrays in, bytes at a known place out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ArrayLocation:
+    """Say where the raw little-endian, C-ordered bytes of one array lie.
+
+    Attributes:
+        file: File that holds them.
+        offset: First byte.
+        shape: Shape of the array.
+        dtype: Type of one element.
+    """
+
+    file: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+    def map(self) -> np.ndarray:
+        """Return the array, memory-mapped read-only; an empty one is simply empty."""
+        if 0 in self.shape:
+            return np.empty(self.shape, dtype=self.dtype)
+        return np.memmap(self.file, self.dtype, mode="r", offset=self.offset, shape=self.shape)
+
+
+class Format(ABC):
+    """Write one shard of named arrays so that any tool of the format and a memory map can read it.
+
+    Attributes:
+        suffix: What the name of a shard ends with.
+    """
+
+    suffix: ClassVar[str]
+
+    @abstractmethod
+    def start_store(self, folder: Path) -> None:
+        """Write what a new, empty store folder needs before its first shard."""
+
+    @abstractmethod
+    def write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write `arrays` to the new file or folder `path`, the same bytes for the same arrays."""
+
+    @abstractmethod
+    def locate(self, path: Path) -> dict[str, ArrayLocation]:
+        """Return where each array of the shard at `path` lies.
+
+        Raises:
+            StoreCorruptError: The file is not a shard of this format.
+        """

@@ -1,0 +1,37 @@
+"""Compute the next results in threads while the current one is used."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def map_ahead(
+    function: Callable[[In], Out], inputs: Iterable[In], *, ahead: int, workers: int = 1
+) -> Generator[Out, None, None]:
+    """Yield `function` of each input, in order, with up to `ahead` further ones in the making.
+
+    An error is raised in the place of its result. Threads suffice where the work is decoding,
+    tokenising or copying, which release the interpreter lock.
+
+    Args:
+        function: What to compute; called from the threads.
+        inputs: Its arguments.
+        ahead: Results computed before they are asked for, at least 1.
+        workers: Number of threads.
+    """
+    waiting: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for value in inputs:
+                waiting.append(pool.submit(function, value))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

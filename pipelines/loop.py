@@ -1,0 +1,243 @@
+"""The training loop: batches from the cache, one objective, the best weights by validation."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from ..adapters.adapter import build_adapter, count_parameters
+from ..adapters.checkpoint import save_adapter
+from ..adapters.objective import PairBatch, build_objective
+from ..featcache.errors import DivergedError
+from ..featcache.tokens import Tokens, pad
+from ..featcache.types import Modality
+from . import runs
+from .ahead import map_ahead
+from .embed import embed_pairs
+from .pairs import PairedStores
+from .progress import Progress
+from .schedule import cosine_with_warmup
+from .tasks.retrieval import Retrieval
+from .train import TrainPlan
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Name the rows of one step."""
+
+    image: Int64[np.ndarray, " n"]
+    text: Int64[np.ndarray, " m"]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Hold the features of one step."""
+
+    rows: _Rows
+    image: Tokens
+    text: Tokens
+    positives: torch.Tensor
+
+
+class Trainer:
+    """Train the adapter of one plan.
+
+    Args:
+        plan: The resolved training.
+        home: Folder of everything lightalign keeps.
+        seed: Seed of initialisation, order and dropout.
+        device: Where to train.
+    """
+
+    def __init__(self, plan: TrainPlan, *, home: Path, seed: int, device: torch.device) -> None:
+        self.plan = plan
+        self.options = plan.options
+        self.seed = seed
+        self.device = device
+        self.dtype = resolve_precision(plan.options.precision, device)
+        self.stores = PairedStores(plan.stores, home=home)
+        self.train_rows, self.held_out = _split_rows(self.stores.image_rows, plan.holdout, seed)
+        self.validation = PairedStores(plan.validation, home=home) if plan.validation else None
+        self.widths = {
+            Modality.IMAGE: plan.stores.image.description.width,
+            Modality.TEXT: plan.stores.text.description.width,
+        }
+        self.adapter = build_adapter(plan.table["towers"], widths=self.widths, seed=seed)
+        self.objective = build_objective(plan.table["objective"])
+        self.adapter.to(device)
+        self.objective.to(device)
+        groups = [
+            *self.adapter.parameter_groups(plan.options.weight_decay),
+            {"params": list(self.objective.parameters()), "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, lr=plan.options.learning_rate)
+        self.num_batches = math.ceil(len(self.train_rows) / plan.options.batch_size)
+        self.num_steps = self.num_batches * plan.options.epochs
+        self.step = 0
+
+    def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        """Train all epochs, keep the best weights in `folder`, and return what happened.
+
+        Raises:
+            DivergedError: A loss is not finite.
+        """
+        began = time.perf_counter()
+        best: dict[str, Any] = {}
+        best_score = -math.inf
+        with torch.random.fork_rng(devices=self._cuda_devices()):
+            torch.manual_seed(self.seed)
+            for epoch in range(1, self.options.epochs + 1):
+                record = self._epoch(epoch, progress)
+                _append_json(folder / runs.LOG, record)
+                progress.note(_summary(record, self.options.epochs))
+                score = record.get("recall_sum", epoch)  # without validation the last epoch wins
+                if score > best_score:
+                    best, best_score = record, score
+                    self._save(folder)
+        return {
+            "best": best,
+            "selected_by": self._selection(),
+            "num_parameters": count_parameters(self.adapter) + count_parameters(self.objective),
+            "num_images": len(self.train_rows),
+            "num_links_lost": self.stores.num_links_lost,
+            "precision": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "seconds": time.perf_counter() - began,
+        }
+
+    def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
+        began = time.perf_counter()
+        self.adapter.train()
+        loss_sum = 0.0
+        batches = map_ahead(self._load, self._order(epoch), ahead=2)
+        label = f"epoch {epoch}/{self.options.epochs}"
+        for batch in progress.track(batches, label, self.num_batches, unit="steps"):
+            loss_sum += self._train_step(batch)
+        seconds = time.perf_counter() - began
+        record: dict[str, Any] = {
+            "epoch": epoch,
+            "step": self.step,
+            "loss": loss_sum / self.num_batches,
+            **self.objective.state(),
+            "seconds": seconds,
+            "images_per_second": len(self.train_rows) / seconds,
+        }
+        return {**record, **self._validate()}
+
+    def _order(self, epoch: int) -> Iterator[_Rows]:
+        """Yield the rows of each step; the order depends on seed and epoch alone."""
+        random = np.random.default_rng([self.seed, epoch])
+        rows = random.permutation(self.train_rows)
+        for images in np.array_split(rows, self.num_batches):
+            if self.options.captions == "all":
+                yield _Rows(images, self.stores.texts_of_images(images))
+            else:
+                yield _Rows(images, self.stores.draw_texts(images, random))
+
+    def _load(self, rows: _Rows) -> _Batch:
+        return _Batch(
+            rows=rows,
+            image=pad(self.stores.image.gather(rows.image)),
+            text=pad(self.stores.text.gather(rows.text)),
+            positives=self.stores.positives(rows.image, rows.text),
+        )
+
+    def _train_step(self, batch: _Batch) -> float:
+        factor = cosine_with_warmup(self.step, num_steps=self.num_steps, warmup=self.options.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = factor * self.options.learning_rate
+        low = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
+            image = self.adapter.embed(batch.image.to(self.device, self.dtype), Modality.IMAGE)
+            text = self.adapter.embed(batch.text.to(self.device, self.dtype), Modality.TEXT)
+        pairs = PairBatch(image.float(), text.float(), batch.positives.to(self.device))
+        loss = self.objective(pairs).total
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            ids = [self.stores.image.ids[row] for row in batch.rows.image[:3].tolist()]
+            raise DivergedError(
+                f"the loss is {value} at step {self.step + 1}, with images such as {ids}: "
+                "lower train.learning_rate"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._parameters(), self.options.gradient_clip)
+        self.optimiser.step()
+        self.step += 1
+        return value
+
+    def _validate(self) -> dict[str, Any]:
+        if self.validation is None and not len(self.held_out):
+            return {}
+        stores, rows = self.stores, self.held_out
+        if self.validation is not None:
+            stores, rows = self.validation, self.validation.image_rows
+        embeddings = embed_pairs(self.adapter, stores, image_rows=rows, device=self.device)
+        measured = Retrieval(k=10).run(embeddings)
+        return {
+            "recall_sum": measured["recall_sum"],
+            "text_to_image": measured["text_to_image"]["recall"],
+            "image_to_text": measured["image_to_text"]["recall"],
+        }
+
+    def _save(self, folder: Path) -> None:
+        table = {
+            "towers": self.plan.table["towers"],
+            "objective": self.plan.table["objective"],
+            "widths": {modality.value: width for modality, width in self.widths.items()},
+        }
+        save_adapter(folder, self.adapter, self.objective, table=table)
+
+    def _selection(self) -> str:
+        if self.validation is not None:
+            return f"recall_sum on split {self.validation.pair.split!r}"
+        if len(self.held_out):
+            return f"recall_sum on {len(self.held_out)} held-out images of split 'train'"
+        return "last epoch"
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        return [*self.adapter.parameters(), *self.objective.parameters()]
+
+    def _cuda_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of matrix products; `auto` is bfloat16 where the device has units for it."""
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if _cpu_has_matrix_units() else torch.float32
+
+
+def _cpu_has_matrix_units() -> bool:
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
+def _split_rows(
+    rows: Int64[np.ndarray, " n"], holdout: float, seed: int
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
+    count = math.ceil(holdout * len(rows))
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+
+
+def _append_json(path: Path, record: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _summary(record: dict[str, Any], epochs: int) -> str:
+    text = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}"
+    if "recall_sum" in record:
+        there, back = record["text_to_image"]["1"], record["image_to_text"]["1"]
+        text += f", validation R@1 text to image {there:.1f} %, image to text {back:.1f} %"
+    return f"{text} ({record['images_per_second']:.0f} images/s)"

@@ -1,0 +1,42 @@
+"""How a verb tells what it is doing; the command line decides how that looks."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Progress:
+    """Receive what a verb does; this one listens to nothing."""
+
+    def note(self, message: str) -> None:
+        """Receive one line that a user should see."""
+
+    def start(self, label: str, total: int, *, unit: str, done: int = 0) -> None:
+        """Receive the beginning of a counted piece of work.
+
+        Args:
+            label: What is being done.
+            total: Units in all.
+            unit: What is counted, in the plural.
+            done: Units that an earlier run has finished.
+        """
+
+    def advance(self, count: int) -> None:
+        """Receive that `count` more units are finished."""
+
+    def finish(self) -> None:
+        """Receive that the piece of work is over."""
+
+    def track(self, values: Iterable[T], label: str, total: int, *, unit: str) -> Iterator[T]:
+        """Iterate over `values`, counting each as one finished unit when the next is asked for."""
+        self.start(label, total, unit=unit)
+        try:
+            for value in values:
+                yield value
+                self.advance(1)
+        finally:
+            self.finish()
+
+
+SILENT = Progress()

@@ -1,0 +1,57 @@
+"""The whole pipeline on data and weights that need no download."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import extract, retrieve, train
+from .progress import SILENT, Progress
+
+DATA = "shapes"
+IMAGE_ENCODER = "efficientnet-lite0"
+TEXT_ENCODER = "minilm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartReport:
+    """Hold the reports of the stages, in order.
+
+    Attributes:
+        extracted: One report an encoder.
+        trained: What training did.
+        retrieved: What was measured on the test split.
+    """
+
+    extracted: tuple[extract.ExtractReport, ...]
+    trained: train.TrainReport
+    retrieved: retrieve.RetrieveReport
+
+
+def run(
+    home: Path, *, device: str = "auto", seed: int = 0, progress: Progress = SILENT
+) -> QuickstartReport:
+    """Extract `shapes` with both encoders, train the default adapter, retrieve on the test split.
+
+    Raises:
+        WeightsNotFoundError: The packages of the extra `demo` are not installed.
+    """
+    extracted = tuple(
+        extract.run(
+            extract.ExtractSpec(encoder=encoder, data=DATA, home=home, device=device), progress
+        )
+        for encoder in (IMAGE_ENCODER, TEXT_ENCODER)
+    )
+    trained = train.run(
+        train.TrainSpec(
+            home=home,
+            data=DATA,
+            image_encoder=IMAGE_ENCODER,
+            text_encoder=TEXT_ENCODER,
+            seed=seed,
+            device=device,
+        ),
+        progress,
+    )
+    retrieved = retrieve.run(
+        retrieve.RetrieveSpec(home=home, run=str(trained.folder), device=device), progress
+    )
+    return QuickstartReport(extracted=extracted, trained=trained, retrieved=retrieved)

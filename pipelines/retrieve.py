@@ -1,0 +1,131 @@
+"""Evaluate a run by image-text retrieval from stored features."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..featcache import files
+from ..featcache.errors import SpecError, StoreCorruptError
+from . import runs
+from .progress import SILENT, Progress
+from .stores import StorePair, StoreQuery, require_pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveSpec:
+    """Say what to evaluate.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        run: Name or folder of a run, or None for the newest.
+        data: Name of a dataset, or None for the run's own.
+        split: Split to evaluate on.
+        k: Largest rank of the recall curve.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    home: Path
+    run: str | None = None
+    data: str | None = None
+    split: str = "test"
+    k: int = 100
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise SpecError(f"k must be at least 1, found {self.k}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveReport:
+    """Say what was measured.
+
+    Attributes:
+        folder: The run folder.
+        path: The report file.
+        report: Its content.
+    """
+
+    folder: Path
+    path: Path
+    report: Mapping[str, Any]
+
+
+def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
+    """Embed both sides of a split through the run's adapter and measure retrieval.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        StoreNotFoundError: The split has not been extracted with the run's encoders.
+        StoreCorruptError: The run's or the store's files contradict one another.
+    """
+    folder = runs.find_run(spec.home, spec.run)
+    trained = runs.read_report(folder)
+    stores = require_pair(spec.home, _query(folder, trained, spec))
+    progress.note(f"run {folder.name}, split {spec.split!r} of {stores.dataset}")
+    for warning in _warnings(trained, stores):
+        progress.note(warning)
+    from ..adapters.checkpoint import load_adapter  # imports torch, as all below do
+    from .embed import embed_pairs
+    from .environment import library_versions, resolve_device
+    from .pairs import PairedStores
+    from .tasks.retrieval import Retrieval
+
+    began = time.perf_counter()
+    device = resolve_device(spec.device)
+    adapter, _, _ = load_adapter(folder)
+    adapter.to(device)
+    paired = PairedStores(stores, home=spec.home)
+    embeddings = embed_pairs(adapter, paired, device=device, progress=progress)
+    measured = Retrieval(k=spec.k).run(embeddings)
+    report = {
+        "kind": "retrieval",
+        "run": folder.name,
+        "dataset": stores.dataset,
+        "split": spec.split,
+        "source": stores.source,
+        "stores": {"image": stores.image.key, "text": stores.text.key},
+        "encoders": {
+            "image": stores.image.description.encoder,
+            "text": stores.text.description.encoder,
+        },
+        "adapter_sha256": files.sha256_file(folder / runs.WEIGHTS),
+        "num_links_lost": paired.num_links_lost,
+        "warnings": _warnings(trained, stores),
+        "metrics": measured,
+        "definitions": Retrieval.definitions,
+        "seconds": time.perf_counter() - began,
+        "versions": library_versions(),
+        "training": trained["spec"],
+    }
+    path = folder / f"retrieve-{stores.dataset}-{spec.split}.json"
+    files.write_json(path, report)
+    return RetrieveReport(folder=folder, path=path, report=report)
+
+
+def _query(folder: Path, trained: Mapping[str, Any], spec: RetrieveSpec) -> StoreQuery:
+    try:
+        stores = trained["spec"]["stores"]["train"]
+        return StoreQuery(
+            split=spec.split,
+            dataset=spec.data or stores["dataset"],
+            image_encoder=stores["image"]["encoder"],
+            text_encoder=stores["text"]["encoder"],
+            image_key=stores["image"]["encoder_key"],
+            text_key=stores["text"]["encoder_key"],
+        )
+    except (KeyError, TypeError) as error:
+        raise StoreCorruptError(f"{folder / runs.REPORT} lacks {error}") from error
+
+
+def _warnings(trained: Mapping[str, Any], stores: StorePair) -> list[str]:
+    """Say in which way this split has been seen before."""
+    described = trained["spec"]["stores"]
+    if described["train"]["source"] == stores.source:
+        return ["the adapter was trained on this very split: these numbers say nothing of new data"]
+    validation = described.get("validation")
+    if validation is not None and validation["source"] == stores.source:
+        return ["this split chose the epoch: its numbers are optimistic"]
+    return []

@@ -1,0 +1,83 @@
+"""Run folders: one a training, with everything that rebuilds and explains it.
+
+<home>/runs/<name>/
+    run.toml                resolved spec: towers, objective, training, stores, versions
+    adapter.safetensors     the best weights so far
+    log.jsonl               one line an epoch
+    report.json             written last; a run without it has not finished
+"""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from ..featcache import files
+from ..featcache.errors import RunNotFoundError, SpecError
+
+REPORT = "report.json"
+SPEC = "run.toml"
+LOG = "log.jsonl"
+WEIGHTS = "adapter.safetensors"
+
+
+def runs_folder(home: Path) -> Path:
+    """Return where runs lie below `home`."""
+    return home / "runs"
+
+
+def new_run(home: Path, name: str | None, label: str) -> Path:
+    """Make and return a fresh run folder.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        name: Name of the run, or None for the time and `label`.
+        label: What the run is, for the automatic name.
+
+    Raises:
+        SpecError: The name is not a plain folder name, or is taken.
+    """
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise SpecError(f"run name {name!r} may hold letters, digits, '.', '_' and '-' only")
+    stem = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
+    for attempt in range(1000):
+        folder = runs_folder(home) / (stem if attempt == 0 else f"{stem}-{attempt + 1}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if name is not None:
+                raise SpecError(f"a run named {name!r} exists in {runs_folder(home)}") from None
+            continue
+        return folder
+    raise SpecError(f"{runs_folder(home)} holds a thousand runs named {stem!r}")
+
+
+def find_run(home: Path, run: str | None) -> Path:
+    """Return the folder of a finished run: by path, by name, or the newest.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+    """
+    finished = sorted(
+        (path.parent for path in runs_folder(home).glob(f"*/{REPORT}")),
+        key=lambda folder: ((folder / REPORT).stat().st_mtime_ns, folder.name),
+    )
+    if run is None:
+        if not finished:
+            raise RunNotFoundError(
+                f"no finished run in {runs_folder(home)}: run `lightalign train-adapter` first"
+            )
+        return finished[-1]
+    for folder in (Path(run), runs_folder(home) / run):
+        if (folder / REPORT).is_file():
+            return folder
+        if (folder / SPEC).is_file():
+            raise RunNotFoundError(f"the run in {folder} has not finished: it has no {REPORT}")
+    names = [folder.name for folder in finished]
+    raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; finished: {names or 'none'}")
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Return the report of a finished run."""
+    report: dict[str, Any] = files.read_json(folder / REPORT)
+    return report

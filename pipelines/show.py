@@ -1,0 +1,78 @@
+"""Turn reports into tables and lines for people; prints nothing itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from .extract import ExtractReport
+from .train import TrainReport
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table with one line a row; the first row names the columns."""
+    table = Table(box=None, header_style="bold")
+    for column in rows[0]:
+        numeric = isinstance(rows[0][column], int | float)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    return table
+
+
+def extract_lines(report: ExtractReport) -> list[str]:
+    """Return what one call of `extract` did, a line and a folder for each split."""
+    lines = []
+    for split in report.splits:
+        line = f"{report.encoder} {split.split}: {split.rows} rows, {split.bytes / 1e6:.1f} MB"
+        if split.encoded:
+            line += f", {split.encoded} items encoded in {split.seconds:.1f} s"
+        else:
+            line += ", 0 items to do (cached)"
+        if split.skipped:
+            line += f", {len(split.skipped)} skipped: {split.skipped[0].reason}"
+            line += " ..." if len(split.skipped) > 1 else ""
+        lines.append(f"{line}\n  {split.folder}")
+    return lines
+
+
+def train_lines(trained: TrainReport) -> list[str]:
+    """Return what a training did and where it lies."""
+    report = trained.report
+    best = report["best"]
+    trained_line = (
+        f"trained {report['num_parameters']:,} parameters on {report['num_images']} images in "
+        f"{report['seconds']:.1f} s; kept epoch {best['epoch']} by {report['selected_by']}"
+    )
+    return [trained_line, f"run: {trained.folder}"]
+
+
+def retrieval_table(report: Mapping[str, Any]) -> Table:
+    """Return R@k with chance level, median rank and sizes of both directions."""
+    metrics = report["metrics"]
+    table = Table(
+        title=f"retrieval on {report['dataset']}/{report['split']}, percent (chance in brackets)",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+    )
+    table.add_column("direction")
+    ranks = list(metrics["text_to_image"]["recall"])
+    for rank in ranks:
+        table.add_column(f"R@{rank}", justify="right")
+    for column in ("median rank", "queries", "gallery"):
+        table.add_column(column, justify="right")
+    for name in ("text_to_image", "image_to_text"):
+        found = metrics[name]
+        cells = [
+            f"{found['recall'][rank]:.1f} ({found['chance'][rank]:.2f})"
+            if rank in found["recall"]
+            else "-"
+            for rank in ranks
+        ]
+        counts = (found["num_queries"], found["num_gallery"])
+        table.add_row(
+            name.replace("_", " "), *cells, f"{found['median_rank']:.0f}", *map(str, counts)
+        )
+    return table

@@ -1,0 +1,128 @@
+"""Choose the feature stores that a verb works on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.errors import StoreNotFoundError
+from ..featcache.types import Modality
+
+
+@dataclass(frozen=True)
+class StorePair:
+    """Hold one image store and one text store of the same items.
+
+    Attributes:
+        image: Store of the images.
+        text: Store of the texts.
+    """
+
+    image: StoreEntry
+    text: StoreEntry
+
+    @property
+    def dataset(self) -> str:
+        """Return the name of the dataset."""
+        return self.image.description.dataset
+
+    @property
+    def split(self) -> str:
+        """Return the name of the split."""
+        return self.image.description.split
+
+    @property
+    def source(self) -> str:
+        """Return the fingerprint of the split, the same for both stores."""
+        return self.image.description.source
+
+    @property
+    def changed(self) -> float:
+        """Return when the younger of the two was finished, in seconds since the epoch."""
+        return max(self.image.changed, self.text.changed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreQuery:
+    """Say which stores will do; None means any.
+
+    Attributes:
+        split: Name of the split.
+        dataset: Name of the dataset.
+        image_encoder: Name of the image encoder's card.
+        text_encoder: Name of the text encoder's card.
+        image_key: `StoreEntry.encoder_key` of the images.
+        text_key: `StoreEntry.encoder_key` of the texts.
+    """
+
+    split: str
+    dataset: str | None = None
+    image_encoder: str | None = None
+    text_encoder: str | None = None
+    image_key: str | None = None
+    text_key: str | None = None
+
+    def matches(self, entry: StoreEntry) -> bool:
+        """Say whether `entry` is complete and is what this query asks for."""
+        found = entry.description
+        image = found.modality == Modality.IMAGE.value
+        encoder = self.image_encoder if image else self.text_encoder
+        encoder_key = self.image_key if image else self.text_key
+        return (
+            entry.complete
+            and found.split == self.split
+            and self.dataset in {None, found.dataset}
+            and encoder in {None, found.encoder}
+            and encoder_key in {None, entry.encoder_key}
+        )
+
+    def describe(self) -> str:
+        """Return the query in words."""
+        return (
+            f"split {self.split!r} of {self.dataset or 'any dataset'}, images by "
+            f"{self.image_encoder or 'any encoder'}, texts by {self.text_encoder or 'any encoder'}"
+        )
+
+
+def newest_pair(home: Path, query: StoreQuery) -> StorePair | None:
+    """Return the newest two complete stores that match and hold the same items, or None."""
+    entries = [entry for entry in list_stores(home) if query.matches(entry)]
+    pairs = [
+        StorePair(image, text)
+        for image in _of(entries, Modality.IMAGE)
+        for text in _of(entries, Modality.TEXT)
+        if (image.description.dataset, image.description.source)
+        == (text.description.dataset, text.description.source)
+    ]
+    return max(pairs, default=None, key=lambda pair: (pair.changed, -len(str(pair.image.folder))))
+
+
+def require_pair(home: Path, query: StoreQuery) -> StorePair:
+    """Return `newest_pair`, or say what is there and what to run.
+
+    Raises:
+        StoreNotFoundError: No two complete stores match.
+    """
+    pair = newest_pair(home, query)
+    if pair is not None:
+        return pair
+    entries = list_stores(home)
+    have = sorted({_label(entry) for entry in entries if entry.description.split == query.split})
+    data = query.dataset or "flickr30k"
+    image = query.image_encoder or "dino-vits16"
+    text = query.text_encoder or "distilbert"
+    raise StoreNotFoundError(
+        f"no image store and text store for {query.describe()} in {home}; "
+        f"have: {have or 'none'}; run `lightalign extract --encoder {image} --data {data}` and "
+        f"`lightalign extract --encoder {text} --data {data}`"
+    )
+
+
+def _of(entries: Iterable[StoreEntry], modality: Modality) -> list[StoreEntry]:
+    return [entry for entry in entries if entry.description.modality == modality.value]
+
+
+def _label(entry: StoreEntry) -> str:
+    state = "" if entry.complete else ", incomplete"
+    found = entry.description
+    return f"{found.dataset}/{found.split}/{found.encoder} ({found.modality}{state})"

@@ -1,0 +1,93 @@
+"""Image-text retrieval in both directions."""
+
+import time
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float32
+
+from ...featcache.errors import SpecError
+from ..index import build_index, search
+from ..metrics import Relevance, chance_curve, exact_ranks, ranks_in_top, recall_curve
+from ..task import PairedEmbeddings, Task
+
+_HEADLINE = (1, 5, 10)
+
+
+class Retrieval(Task):
+    """Measure R@k, its whole curve and the median rank, image to text and text to image.
+
+    Args:
+        k: Largest rank of the curve; a smaller gallery cuts it.
+
+    Raises:
+        SpecError: `k` is below 1.
+    """
+
+    definitions: ClassVar[dict[str, str]] = {
+        "recall": (
+            "percent of queries with at least one right answer among the first k of the gallery; "
+            "for an image any of its texts is right"
+        ),
+        "rank": (
+            "1 + number of wrong answers that score at least as high as the best right answer; "
+            "ties count against the system"
+        ),
+        "chance": "expected recall of a random order of the same gallery, percent",
+        "median_rank": "median over queries of the rank; 1 is perfect",
+        "recall_sum": "sum of R@1, R@5 and R@10 of both directions, at most 600",
+    }
+
+    def __init__(self, *, k: int = 100) -> None:
+        if k < 1:
+            raise SpecError(f"--k must be at least 1, found {k}")
+        self.k = k
+
+    def run(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
+        """Return `text_to_image`, `image_to_text` and `recall_sum`."""
+        text_to_image = self._direction(
+            embeddings.texts, embeddings.images, embeddings.images_of_text
+        )
+        image_to_text = self._direction(
+            embeddings.images, embeddings.texts, embeddings.texts_of_image
+        )
+        total = sum(
+            value
+            for direction in (text_to_image, image_to_text)
+            for value in direction["recall"].values()
+        )
+        return {
+            "text_to_image": text_to_image,
+            "image_to_text": image_to_text,
+            "recall_sum": total,
+        }
+
+    def _direction(
+        self,
+        queries: Float32[np.ndarray, "q embed"],
+        gallery: Float32[np.ndarray, "g embed"],
+        relevance: Relevance,
+    ) -> dict[str, Any]:
+        began = time.perf_counter()
+        depth = min(max(self.k, *_HEADLINE), len(gallery))
+        scores, rows = search(build_index(gallery), queries, depth)
+        ranks = ranks_in_top(scores, rows, relevance, num_gallery=len(gallery))
+        beyond = np.flatnonzero(ranks == 0)
+        if len(beyond):
+            ranks[beyond] = exact_ranks(queries[beyond], gallery, relevance.take(beyond))
+        curve = recall_curve(ranks, depth)
+        chance = chance_curve(relevance.counts, num_gallery=len(gallery), k=depth)
+        headline = [k for k in _HEADLINE if k <= depth]
+        return {
+            "num_queries": len(queries),
+            "num_gallery": len(gallery),
+            "recall": {str(k): float(curve[k - 1]) for k in headline},
+            "chance": {str(k): float(chance[k - 1]) for k in headline},
+            "median_rank": float(np.median(ranks)),
+            "curve": {
+                "k": list(range(1, min(self.k, depth) + 1)),
+                "recall": [float(value) for value in curve[: self.k]],
+                "chance": [float(value) for value in chance[: self.k]],
+            },
+            "seconds": time.perf_counter() - began,
+        }

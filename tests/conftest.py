@@ -1,0 +1,22 @@
+"""Fixtures that all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def test_data() -> Path:
+    """Return the folder of real data, or skip."""
+    folder = os.environ.get("LIGHTALIGN_TEST_DATA")
+    if not folder:
+        pytest.skip("LIGHTALIGN_TEST_DATA does not name a folder of real data")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test away from the caches and run folders of whoever runs it."""
+    monkeypatch.setenv("LIGHTALIGN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
