@@ -25,5 +25,6 @@ class Step(nn.Module, ABC):
     def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
         """Return the transformed tokens; a pooling step returns one token a row.
 
-        A row's result never depends on the other rows of the batch nor on padding.
+        A row's result never depends on the other rows of the batch nor on padding, except where
+        an option that repeats a published system says so (`masked = false`).
         """

@@ -43,7 +43,7 @@ def embed_rows(
     label = f"embed {modality.value}s"
     with torch.inference_mode():
         for start in progress.track(starts, label, len(starts), unit="batches"):
-            tokens = pad(reader.gather(rows[start : start + size])).to(device, torch.float32)
+            tokens = pad(reader.gather(rows[start : start + size])).to(device)
             parts.append(adapter.embed(tokens, modality).cpu().numpy())
     adapter.train(was_training)
     return np.concatenate(parts)

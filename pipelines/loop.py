@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ..adapters.adapter import build_adapter, count_parameters
+from ..adapters.adapter import build_adapter, count_parameters, parameter_groups
 from ..adapters.checkpoint import save_adapter
 from ..adapters.objective import PairBatch, build_objective
 from ..featcache.errors import DivergedError
@@ -65,18 +66,17 @@ class Trainer:
         self.stores = PairedStores(plan.stores, home=home)
         self.train_rows, self.held_out = _split_rows(self.stores.image_rows, plan.holdout, seed)
         self.validation = PairedStores(plan.validation, home=home) if plan.validation else None
-        self.widths = {
+        widths = {
             Modality.IMAGE: plan.stores.image.description.width,
             Modality.TEXT: plan.stores.text.description.width,
         }
-        self.adapter = build_adapter(plan.table["towers"], widths=self.widths, seed=seed)
+        self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed)
         self.objective = build_objective(plan.table["objective"])
         self.adapter.to(device)
         self.objective.to(device)
-        groups = [
-            *self.adapter.parameter_groups(plan.options.weight_decay),
-            {"params": list(self.objective.parameters()), "weight_decay": 0.0},
-        ]
+        groups = parameter_groups(
+            self.adapter, self.objective, weight_decay=plan.options.weight_decay
+        )
         self.optimiser = torch.optim.AdamW(groups, lr=plan.options.learning_rate)
         self.num_batches = math.ceil(len(self.train_rows) / plan.options.batch_size)
         self.num_steps = self.num_batches * plan.options.epochs
@@ -115,17 +115,16 @@ class Trainer:
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()
         self.adapter.train()
-        loss_sum = 0.0
+        sums: Counter[str] = Counter()
         batches = map_ahead(self._load, self._order(epoch), ahead=2)
         label = f"epoch {epoch}/{self.options.epochs}"
         for batch in progress.track(batches, label, self.num_batches, unit="steps"):
-            loss_sum += self._train_step(batch)
+            sums.update(self._train_step(batch))
         seconds = time.perf_counter() - began
         record: dict[str, Any] = {
             "epoch": epoch,
             "step": self.step,
-            "loss": loss_sum / self.num_batches,
-            **self.objective.state(),
+            **{name: total / self.num_batches for name, total in sums.items()},
             "seconds": seconds,
             "images_per_second": len(self.train_rows) / seconds,
         }
@@ -149,17 +148,16 @@ class Trainer:
             positives=self.stores.positives(rows.image, rows.text),
         )
 
-    def _train_step(self, batch: _Batch) -> float:
+    def _train_step(self, batch: _Batch) -> dict[str, float]:
         factor = cosine_with_warmup(self.step, num_steps=self.num_steps, warmup=self.options.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = factor * self.options.learning_rate
         low = self.dtype != torch.float32
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
-            image = self.adapter.embed(batch.image.to(self.device, self.dtype), Modality.IMAGE)
-            text = self.adapter.embed(batch.text.to(self.device, self.dtype), Modality.TEXT)
-        pairs = PairBatch(image.float(), text.float(), batch.positives.to(self.device))
-        loss = self.objective(pairs).total
-        value = float(loss.detach())
+            image = self.adapter.embed(batch.image.to(self.device), Modality.IMAGE)
+            text = self.adapter.embed(batch.text.to(self.device), Modality.TEXT)
+        loss = self.objective(PairBatch(image, text, batch.positives.to(self.device)))
+        value = float(loss.total.detach())
         if not math.isfinite(value):
             ids = [self.stores.image.ids[row] for row in batch.rows.image[:3].tolist()]
             raise DivergedError(
@@ -167,11 +165,11 @@ class Trainer:
                 "lower train.learning_rate"
             )
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.total.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters(), self.options.gradient_clip)
         self.optimiser.step()
         self.step += 1
-        return value
+        return {"loss": value, **{name: float(part) for name, part in loss.parts.items()}}
 
     def _validate(self) -> dict[str, Any]:
         if self.validation is None and not len(self.held_out):
@@ -191,7 +189,6 @@ class Trainer:
         table = {
             "towers": self.plan.table["towers"],
             "objective": self.plan.table["objective"],
-            "widths": {modality.value: width for modality, width in self.widths.items()},
         }
         save_adapter(folder, self.adapter, self.objective, table=table)
 

@@ -1,0 +1,239 @@
+"""An adapter maps the features of each modality alone into one shared space.
+
+Axis names: `batch` rows, `tokens` positions after padding, `width` features of one token, `embed`
+features of an embedding.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..featcache.errors import SpecError
+from ..featcache.registry import Registry
+from ..featcache.spec import Table
+from ..featcache.tokens import Tokens
+from ..featcache.types import Modality
+from .masking import without_padding
+from .options import read_options
+from .step import Step
+
+STEPS = Registry("step", f"{__package__}.steps", Path(__file__).parent / "steps", Step)
+SHARED = "both"  # name of the tower that all modalities share
+
+
+class Adapter(nn.Module):
+    """Run the tokens of a modality through its steps and normalise the one token that is left.
+
+    Args:
+        steps: All steps by name, `both/fuse` or `image/project`; each once, shared ones too.
+        paths: Names of the steps of each modality, in order.
+        widths: Features of one input token of each modality.
+
+    Attributes:
+        widths: As given.
+        out_width: Features of an embedding.
+    """
+
+    def __init__(
+        self,
+        steps: Mapping[str, Step],
+        *,
+        paths: Mapping[Modality, Sequence[str]],
+        widths: Mapping[Modality, int],
+    ) -> None:
+        super().__init__()
+        self.steps = nn.ModuleDict(steps)
+        self.paths = {modality: tuple(names) for modality, names in paths.items()}
+        self.widths = dict(widths)
+        self.out_width = _common_out_width(steps, self.paths)
+
+    def embed(self, tokens: Tokens, modality: Modality) -> Float[Tensor, "batch embed"]:
+        """Return the embedding of each row, of length 1, in float32 (float64 if weights are).
+
+        The values may be of any floating dtype, such as the float16 of a store. Padding may hold
+        anything, even NaN: it is set to zero first, so that neither results nor gradients see it.
+
+        Raises:
+            SpecError: The tokens are not as wide as the adapter was built for.
+        """
+        embedding: Tensor = self(tokens, modality)
+        return embedding
+
+    def forward(self, tokens: Tokens, modality: Modality) -> Float[Tensor, "batch embed"]:
+        """Return what `embed` returns; call that one, which has types."""
+        if tokens.width != self.widths[modality]:
+            raise SpecError(
+                f"the adapter reads {modality.value} tokens of width {self.widths[modality]}, "
+                f"found {tokens.width}: use the encoder it was trained with"
+            )
+        weight = next(self.parameters(), None)
+        dtype = torch.float32 if weight is None else weight.dtype
+        tokens = tokens.with_values(without_padding(tokens).to(dtype))
+        for name in self.paths[modality]:
+            tokens = self.steps[name](tokens, modality)
+        pooled = tokens.values[:, 0]
+        # float32 even under autocast, for the sake of the cosines
+        pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
+        return functional.normalize(pooled, dim=1)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Return the groups of `parameter_groups` for this adapter alone."""
+        return parameter_groups(self, weight_decay=weight_decay)
+
+
+def parameter_groups(*modules: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return optimiser groups with and without weight decay.
+
+    Only what multiplies features is decayed, and that is exactly what has two axes or more:
+    biases, gains of norms and context vectors have one, the scale of an objective has none.
+    Parameters that do not require a gradient are left out, and so are empty groups.
+
+    Args:
+        modules: Adapter, objective, or whatever is trained.
+        weight_decay: Decay of the first group.
+    """
+    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of trainable scalars; a shared parameter counts once."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def build_adapter(
+    towers: Mapping[str, Any], *, widths: Mapping[Modality, int], seed: int
+) -> Adapter:
+    """Build the adapter that a preset's `[towers]` table describes.
+
+    `[towers.both]` is a table of slots in order, each a table with the name of its `part` and
+    options of that part. All modalities share the module of a slot, unless it says
+    `per_modality = true`. `[towers.image]` and `[towers.text]` share nothing.
+
+    Args:
+        towers: The table.
+        widths: Features of one input token of each modality.
+        seed: Seed of the initial weights. The global generators are left as they were.
+
+    Raises:
+        SpecError: A table is malformed, an option unknown, missing or wrong, a shared slot meets
+            different widths, a tower does not end in one token a row, or the towers end in
+            different widths.
+        UnknownNameError: No step has the name of a part.
+    """
+    _check_towers(towers, widths)
+    steps: dict[str, Step] = {}
+    paths: dict[Modality, list[str]] = {}
+    with torch.random.fork_rng(devices=[]):
+        # the CPU's generator only: torch.manual_seed would reseed those of all devices
+        torch.default_generator.manual_seed(seed)
+        for owner, tower in towers.items():
+            # in the order of the enumeration, so that equal seeds give equal weights
+            own = {m: widths[m] for m in Modality if m in widths and owner in (SHARED, m.value)}
+            tower_steps, tower_paths = _build_tower(tower, owner=owner, widths=own)
+            steps |= tower_steps
+            paths |= tower_paths
+        _check_one_token(steps, paths, widths)
+    return Adapter(steps, paths=paths, widths=widths)
+
+
+def _check_towers(towers: Mapping[str, Any], widths: Mapping[Modality, int]) -> None:
+    separate = sorted(modality.value for modality in widths)
+    if sorted(towers) not in ([SHARED], separate):
+        raise SpecError(
+            f"[towers] must hold either {SHARED!r} alone or {separate}, found {sorted(towers)}"
+        )
+    for owner, tower in towers.items():
+        if not isinstance(tower, Mapping) or not tower:
+            raise SpecError(f"[towers.{owner}] must be a table of slots, found {tower!r}")
+
+
+def _build_tower(
+    tower: Mapping[str, Any], *, owner: str, widths: Mapping[Modality, int]
+) -> tuple[dict[str, Step], dict[Modality, list[str]]]:
+    steps: dict[str, Step] = {}
+    paths: dict[Modality, list[str]] = {modality: [] for modality in widths}
+    current = dict(widths)
+    for slot, entry in tower.items():
+        where = f"[towers.{owner}].{slot}"
+        part, options, per_modality = _read_slot(slot, entry, where=where)
+        users: dict[str, list[Modality]] = {owner: list(widths)}
+        if per_modality:
+            users = {modality.value: [modality] for modality in widths}
+        for user, modalities in users.items():
+            width = _one_width({m: current[m] for m in modalities}, where=where)
+            name = f"{user}/{slot}"  # the slash keeps slots apart from attributes of a module
+            steps[name] = _build_step(part, width, options, where=where)
+            for modality in modalities:
+                paths[modality].append(name)
+                current[modality] = steps[name].out_width
+    return steps, paths
+
+
+def _read_slot(slot: str, entry: Any, *, where: str) -> tuple[str, Table, bool]:
+    if "." in slot or not slot:
+        raise SpecError(f"{where}: the name of a slot may not be empty or hold a dot")
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("part"), str):
+        raise SpecError(f"{where} must be a table that names its part, found {entry!r}")
+    options = dict(entry)
+    part = options.pop("part")
+    per_modality = options.pop("per_modality", False)
+    if not isinstance(per_modality, bool):
+        raise SpecError(f"{where}.per_modality must be true or false, found {per_modality!r}")
+    return part, options, per_modality
+
+
+def _one_width(widths: Mapping[Modality, int], *, where: str) -> int:
+    if len(set(widths.values())) > 1:
+        found = " and ".join(f"{m.value} tokens of width {width}" for m, width in widths.items())
+        raise SpecError(
+            f"{where} is shared but meets {found}: say per_modality = true or project them first"
+        )
+    return next(iter(widths.values()))
+
+
+def _build_step(part: str, width: int, options: Table, *, where: str) -> Step:
+    step = STEPS.load(part)
+    arguments = read_options(step, options, where=f"{where} ({part})")
+    try:
+        return step(width, **arguments)
+    except SpecError as error:
+        raise SpecError(f"{where} ({part}): {error}") from error
+
+
+def _check_one_token(
+    steps: Mapping[str, Step],
+    paths: Mapping[Modality, Sequence[str]],
+    widths: Mapping[Modality, int],
+) -> None:
+    """Run two made-up rows of three and two tokens through each tower, in evaluation mode."""
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    for modality, names in paths.items():
+        tokens = Tokens(torch.randn(2, 3, widths[modality]), mask)
+        for name in names:
+            step = steps[name].eval()
+            with torch.no_grad():
+                tokens = step(tokens, modality)
+            step.train()
+            assert tokens.width == step.out_width, f"{name} does not keep its out_width"
+        if tokens.values.shape[1] != 1:
+            raise SpecError(
+                f"the {modality.value} tower ends in several tokens a row: "
+                "let its last step be a pool, such as { part = 'mean-pool' }"
+            )
+
+
+def _common_out_width(steps: Mapping[str, Step], paths: Mapping[Modality, Sequence[str]]) -> int:
+    out = {modality.value: steps[names[-1]].out_width for modality, names in paths.items()}
+    if len(set(out.values())) > 1:
+        raise SpecError(f"the towers must end in one width, found {out}")
+    return next(iter(out.values()))

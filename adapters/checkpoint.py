@@ -1,0 +1,142 @@
+"""A trained adapter on disk: `adapter.toml` to rebuild it, `adapter.safetensors` to fill it.
+
+The tensor file holds the SHA-256 of its tensors and of the table that it belongs to, so that a
+damaged or exchanged file is noticed. It is written last: a crash leaves the old or the new pair,
+or, where the table has changed too, a mismatch that loading reports.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
+from ..featcache.files import sync_folder, sync_tree, temporary_path, write_bytes
+from ..featcache.spec import Table, fingerprint, read_toml, write_toml
+from ..featcache.types import Modality
+from .adapter import Adapter, build_adapter
+from .objective import Objective, build_objective
+
+TABLE_FILE = "adapter.toml"
+TENSOR_FILE = "adapter.safetensors"
+STRUCTURE = ("towers", "objective", "widths")  # the keys of the table that decide the modules
+
+
+def save_adapter(
+    folder: Path, adapter: Adapter, objective: Objective, *, table: Mapping[str, Any]
+) -> None:
+    """Save an adapter and its objective, each file atomically.
+
+    Args:
+        folder: Where to; it is made if it is not there.
+        adapter: Trained adapter; its input widths are written as `[widths]`.
+        objective: Objective, saved for its parameters.
+        table: Resolved preset or spec with the `towers` and the `objective` that they were built
+            from; whatever else it holds is kept.
+
+    Raises:
+        SpecError: The table has no `towers` or no `objective`.
+    """
+    widths = {modality.value: width for modality, width in adapter.widths.items()}
+    full = {**table, "widths": widths}
+    missing = [key for key in STRUCTURE if key not in full]
+    if missing:
+        raise SpecError(f"cannot save an adapter: its table has no [{missing[0]}]")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_toml_atomically(folder / TABLE_FILE, full)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in _state(adapter, objective)}
+    written = read_toml(folder / TABLE_FILE)  # as a reader will see it: lists, not tuples
+    metadata = {"table": _table_hash(written), "tensors": _tensor_hash(tensors)}
+    write_bytes(folder / TENSOR_FILE, safetensors.torch.save(tensors, metadata))
+
+
+def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
+    """Load what `save_adapter` saved, on the CPU and in evaluation mode.
+
+    Returns:
+        The adapter, its objective, and the table with `widths`.
+
+    Raises:
+        RunNotFoundError: The folder holds no checkpoint.
+        StoreCorruptError: A file is damaged, or the two do not belong together.
+        SpecError: The table is not TOML or does not describe an adapter.
+        UnknownNameError: The table names a part that this version does not have.
+    """
+    for name in (TABLE_FILE, TENSOR_FILE):
+        if not (folder / name).is_file():
+            raise RunNotFoundError(f"no trained adapter in {folder}: {name} is not there")
+    table = read_toml(folder / TABLE_FILE)
+    tensors, metadata = _read_tensors(folder / TENSOR_FILE)
+    if metadata.get("tensors") != _tensor_hash(tensors):
+        raise StoreCorruptError(
+            f"{folder / TENSOR_FILE} is damaged: its tensors do not match their checksum; train "
+            "again or restore the file"
+        )
+    if metadata.get("table") != _table_hash(table):
+        raise StoreCorruptError(
+            f"{folder / TENSOR_FILE} was saved with another {TABLE_FILE}: towers, objective or "
+            "widths have changed since; restore the file or train again"
+        )
+    widths = {Modality(name): width for name, width in table["widths"].items()}
+    adapter = build_adapter(table["towers"], widths=widths, seed=0)
+    objective = build_objective(table["objective"])
+    _fill(adapter, objective, tensors, where=folder / TENSOR_FILE)
+    return adapter.eval(), objective.eval(), table
+
+
+def _write_toml_atomically(path: Path, table: Mapping[str, Any]) -> None:
+    temporary = temporary_path(path)
+    write_toml(temporary, table)
+    sync_tree(temporary)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def _state(adapter: Adapter, objective: Objective) -> list[tuple[str, Tensor]]:
+    both = nn.ModuleDict({"adapter": adapter, "objective": objective})
+    return list(both.state_dict().items())
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise StoreCorruptError(
+            f"{path} is not a whole safetensors file ({error}); train again or restore the file"
+        ) from error
+
+
+def _fill(
+    adapter: Adapter, objective: Objective, tensors: Mapping[str, Tensor], *, where: Path
+) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in _state(adapter, objective)}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    differing = sorted(name for name, _ in expected.items() ^ found.items())
+    if differing:
+        raise StoreCorruptError(
+            f"{where} does not fit its table: {differing[0]!r} should have shape "
+            f"{expected.get(differing[0])}, found {found.get(differing[0])}; it was saved by "
+            "another version"
+        )
+    both = nn.ModuleDict({"adapter": adapter, "objective": objective})
+    both.load_state_dict(dict(tensors))
+
+
+def _table_hash(table: Table) -> str:
+    return fingerprint({key: table.get(key) for key in STRUCTURE})
+
+
+def _tensor_hash(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""The contract of a training objective: a batch of embedded pairs in, a loss to minimise out.
+
+Axis names: `images` and `texts` count the rows of a batch, `embed` the features of an embedding.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..featcache.errors import SpecError
+from ..featcache.registry import Registry
+from .options import read_options
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Hold the embeddings of a batch and say which of them belong together.
+
+    Attributes:
+        image: L2-normalised embeddings of distinct images.
+        text: L2-normalised embeddings of texts.
+        positives: True where image i and text j belong together; every image and every text of
+            the batch has at least one partner in it.
+    """
+
+    image: Float[Tensor, "images embed"]
+    text: Float[Tensor, "texts embed"]
+    positives: Bool[Tensor, "images texts"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Hold a loss and what it is made of.
+
+    Attributes:
+        total: What is minimised, with its graph.
+        parts: Numbers to log, by name, without a graph.
+    """
+
+    total: Float[Tensor, ""]
+    parts: Mapping[str, Float[Tensor, ""]]
+
+
+class Objective(nn.Module, ABC):
+    """Map a batch of pairs to a loss.
+
+    A subclass takes its options keyword-only, with types and defaults in the signature: a preset's
+    `[objective]` table names `part` and any of them. Parameters of an objective (a scale, say) are
+    trained and saved with the adapter.
+    """
+
+    @abstractmethod
+    def forward(self, batch: PairBatch) -> Loss:
+        """Return the loss of `batch`."""
+
+
+OBJECTIVES = Registry(
+    "objective", f"{__package__}.objectives", Path(__file__).parent / "objectives", Objective
+)
+
+
+def build_objective(table: Mapping[str, Any]) -> Objective:
+    """Build the objective that a preset's `[objective]` table names.
+
+    Args:
+        table: The name `part` and options of that part.
+
+    Raises:
+        SpecError: The table names no part, or an option is unknown, missing or wrong.
+        UnknownNameError: No objective has this name.
+    """
+    options = dict(table)
+    part = options.pop("part", None)
+    if not isinstance(part, str):
+        raise SpecError(f"[objective] must name its part, such as part = 'clip'; found {table!r}")
+    objective = OBJECTIVES.load(part)
+    return objective(**read_options(objective, options, where=f"[objective] ({part})"))

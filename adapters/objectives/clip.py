@@ -1,0 +1,96 @@
+"""Symmetric contrastive loss with several positives a row."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...featcache.errors import SpecError
+from ..objective import Loss, Objective, PairBatch
+
+
+class Clip(Objective):
+    """Contrast each image with all texts of the batch, and each text with all images.
+
+    L = (L_image + L_text) / 2, with logits l_ij = scale * image_i . text_j and
+    L_image = -1/I sum_i 1/|P_i| sum_{j in P_i} log softmax_j(l_ij), P_i the texts of image i;
+    L_text is the same with the roles exchanged. An image with n texts in the batch asks for
+    weight 1/n on each: its own texts pull one another level and are never its negatives, and
+    L_image cannot fall below the mean of log n. With one text an image it is CLIP's loss.
+
+    Worked by hand: two orthogonal pairs, image = text = [[1, 0], [0, 1]], scale 1. Each row of
+    logits is (1, 0) in some order, the right column has softmax e / (e + 1), and all four
+    cross-entropies are log(1 + 1/e) = 0.3133.
+
+    The scale is exp of a parameter, and that parameter is clamped in place when the loss is next
+    computed, as CLIP does after each step. A clamp inside the graph would have gradient zero
+    above the bound and hold the scale there for good; a straight-through clamp would let the
+    parameter wander far above the bound and take as long to come back.
+
+    Source: Radford et al. 2021, arXiv 2103.00020, figure 3 and section 2.5 (one positive, scale
+    1/0.07 clipped at 100); uniform targets as L_out in Khosla et al. 2020, arXiv 2004.11362,
+    equation 2. We differ from LightCRL (lightweightCRL, commit e3421ad), which takes 0.07 for
+    the logarithm of the scale: that is scale_init = 1.0725 here, and scale_max = e^20.
+
+    Args:
+        scale_init: First value of the scale, 1 / temperature; positive.
+        scale_max: Upper bound of the scale.
+        learnable: Whether the scale is trained.
+        label_smoothing: Share of the target weight that is spread over all columns, in [0, 1).
+
+    Raises:
+        SpecError: An option is out of its range.
+    """
+
+    log_scale: Tensor
+
+    def __init__(
+        self,
+        *,
+        scale_init: float = 14.2857,  # 1 / 0.07
+        scale_max: float = 100.0,
+        learnable: bool = True,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0.0 < scale_init <= scale_max:
+            raise SpecError(
+                f"scale_init must be in (0, scale_max], found {scale_init} with max {scale_max}"
+            )
+        if not 0.0 <= label_smoothing < 1.0:
+            raise SpecError(f"label_smoothing must be in [0, 1), found {label_smoothing}")
+        self.log_scale_max = math.log(scale_max)
+        self.label_smoothing = label_smoothing
+        log_scale = torch.tensor(math.log(scale_init))
+        if learnable:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    def forward(self, batch: PairBatch) -> Loss:
+        """Return the loss; its parts are `image_to_text`, `text_to_image` and `scale`."""
+        with torch.no_grad():
+            self.log_scale.clamp_(max=self.log_scale_max)
+        scale = self.log_scale.exp()
+        # float32 even under autocast: 8 bits of mantissa are too few at scale 100
+        with torch.autocast(batch.image.device.type, enabled=False):
+            logits = scale * (_at_least_float32(batch.image) @ _at_least_float32(batch.text).T)
+            image_to_text = self._contrast(logits, batch.positives)
+            text_to_image = self._contrast(logits.T, batch.positives.T)
+        total = (image_to_text + text_to_image) / 2
+        parts = {"image_to_text": image_to_text, "text_to_image": text_to_image, "scale": scale}
+        return Loss(total, {name: part.detach() for name, part in parts.items()})
+
+    def _contrast(
+        self, logits: Float[Tensor, "rows columns"], positives: Bool[Tensor, "rows columns"]
+    ) -> Float[Tensor, ""]:
+        counts = positives.sum(dim=1, keepdim=True)
+        assert bool((counts > 0).all()), "a row of the batch has no positive"
+        targets = positives.to(logits.dtype) / counts
+        return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

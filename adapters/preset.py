@@ -1,0 +1,82 @@
+"""Presets: published and own systems as TOML tables. Nothing here imports torch."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from ..featcache.errors import SpecError
+from ..featcache.registry import list_names, unknown_name
+from ..featcache.spec import Table, read_toml, resolve
+
+PRESETS = Path(__file__).parent.parent / "data" / "presets"
+STEPS = Path(__file__).parent / "steps"
+SLOT = "fuse"  # the slot of a tower that `with_fusion` fills
+NO_FUSION = "none"
+SUFFIX = "-fusion"
+
+
+def list_presets() -> list[str]:
+    """List the names of all presets, sorted, such as `lightalign/base`."""
+    return sorted(
+        path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.toml")
+    )
+
+
+def read_preset(name: str) -> Table:
+    """Return the preset called `name`, with all that it extends merged under it.
+
+    Raises:
+        UnknownNameError: No preset has this name, or one that it extends has not.
+        SpecError: A file is not TOML, or presets extend one another in a circle.
+    """
+    return resolve(name, _read_one)
+
+
+def list_fusions() -> list[tuple[str, str]]:
+    """List the fusions as (name, what it does in one line), `none` first.
+
+    The lines are the first of the modules' docstrings, read without importing the modules.
+    """
+    fusions = [(NO_FUSION, "Leave the tokens as they are; the control.")]
+    for step in list_names(STEPS):
+        if step.endswith(SUFFIX):
+            text = (STEPS / f"{step.replace('-', '_')}.py").read_text(encoding="utf-8")
+            docstring = ast.get_docstring(ast.parse(text)) or ""
+            fusions.append((step.removesuffix(SUFFIX), docstring.partition("\n")[0]))
+    return fusions
+
+
+def with_fusion(preset: Table, fusion: str) -> Table:
+    """Return `preset` with `fusion`, at its defaults, in the slot `fuse` of each tower that has it.
+
+    Args:
+        preset: A resolved preset; it is not changed.
+        fusion: A name of `list_fusions`; an underscore may stand for a hyphen.
+
+    Raises:
+        UnknownNameError: No fusion has this name.
+        SpecError: No tower of the preset has a slot `fuse`.
+    """
+    name = fusion.replace("_", "-")
+    known = [known for known, _ in list_fusions()]
+    if name not in known:
+        raise unknown_name("fusion", fusion, known)
+    towers: dict[str, Any] = preset.get("towers", {})
+    if not any(SLOT in tower for tower in towers.values()):
+        slots = {owner: list(tower) for owner, tower in towers.items()}
+        raise SpecError(
+            f"fusion {fusion!r} needs a slot {SLOT!r} in a tower of the preset, found {slots}: "
+            "take a preset that has one, such as lightalign/base"
+        )
+    entry = {"part": "identity" if name == NO_FUSION else f"{name}{SUFFIX}"}
+    changed = {
+        owner: {slot: entry if slot == SLOT else kept for slot, kept in tower.items()}
+        for owner, tower in towers.items()
+    }
+    return {**preset, "towers": changed}
+
+
+def _read_one(name: str) -> Table:
+    if name not in list_presets():
+        raise unknown_name("preset", name, list_presets())
+    return read_toml(PRESETS / f"{name}.toml")

@@ -1,0 +1,62 @@
+"""Let the context attend to the tokens by an additive score."""
+
+import torch
+from torch import nn
+
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..context import Context
+from ..masking import attention_weights, weighted_sum, without_padding
+from ..step import Step
+
+
+class AdditiveAttnFusion(Step):
+    """Let the context attend to the tokens by an additive score.
+
+    h_s = x_s + a, a = sum_s alpha_s x_s, alpha = softmax_s(w . tanh(U c_m + V x_s) + b). The bias
+    b is the same for all tokens of a row, cancels in the softmax and gets no gradient.
+
+    Without the tanh, w . U c_m is the same for all tokens too: the context cancels, U, the bias
+    of V and the whole context get no gradient, and the published text-image variant therefore has
+    no context at all.
+
+    Source: LightCRL DFE-4 after Bahdanau et al. 2015, arXiv 1409.0473, section A.1.2;
+    lightweightCRL, commit e3421ad, text_image/*/fusion.py (no tanh) and text_text/*/fusion.py
+    (tanh). We differ: tanh by default, and padding takes no part in the softmax.
+
+    Args:
+        width: Features of one token.
+        context: Features of the learnable vector of a modality.
+        hidden: Hidden sizes of the context's MLP.
+        tanh: Whether the tanh is there; false as published for text-image.
+        masked: Whether padding is left out; false as published.
+
+    Raises:
+        SpecError: A size is not positive.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        context: int = 3,
+        hidden: tuple[int, ...] = (64, 128),
+        tanh: bool = True,
+        masked: bool = True,
+    ) -> None:
+        super().__init__()
+        self.out_width = width
+        self.tanh = tanh
+        self.masked = masked
+        self.context = Context(context, hidden=hidden, width=width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+        """Return the fused tokens."""
+        values = without_padding(tokens) if self.masked else tokens.values
+        mixed = self.query(self.context(modality)) + self.key(values)
+        scores = self.score(torch.tanh(mixed) if self.tanh else mixed)[:, :, 0]
+        weights = attention_weights(scores, tokens.mask if self.masked else None)
+        return tokens.with_values(values + weighted_sum(weights, values)[:, None, :])

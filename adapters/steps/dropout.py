@@ -1,0 +1,37 @@
+"""Set random features to zero while training."""
+
+from torch import nn
+
+from ...featcache.errors import SpecError
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..step import Step
+
+
+class Dropout(Step):
+    """Set random features to zero while training.
+
+    h_sf = x_sf * b_sf / (1 - p) with b_sf ~ Bernoulli(1 - p), drawn for every feature f of every
+    token s; the identity in evaluation mode. In front of a tower it plays the part of the
+    augmentation that cached features cannot have.
+
+    Source: Srivastava et al. 2014, JMLR 15, section 4, with the scaling moved to training.
+
+    Args:
+        width: Features of one token.
+        p: Probability that a feature is set to zero, in [0, 1).
+
+    Raises:
+        SpecError: `p` is out of range.
+    """
+
+    def __init__(self, width: int, *, p: float = 0.1) -> None:
+        super().__init__()
+        if not 0.0 <= p < 1.0:
+            raise SpecError(f"dropout p must be in [0, 1), found {p}")
+        self.out_width = width
+        self.dropout = nn.Dropout(p)
+
+    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+        """Return the tokens with features dropped, in training mode only."""
+        return tokens.with_values(self.dropout(tokens.values))

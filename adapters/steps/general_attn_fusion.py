@@ -1,0 +1,54 @@
+"""Let the context attend to the tokens through one matrix."""
+
+import torch
+from torch import nn
+
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..context import Context
+from ..masking import attention_weights, weighted_sum, without_padding
+from ..step import Step
+
+
+class GeneralAttnFusion(Step):
+    """Let the context attend to the tokens through one matrix.
+
+    h_s = x_s + a, a = sum_s alpha_s x_s, alpha = softmax_s(c_m . (W x_s + b)), without scaling.
+    c_m . b is the same for all tokens of a row and cancels in the softmax: b gets no gradient.
+
+    Source: LightCRL DFE-5 after Luong et al. 2015, arXiv 1508.04025, equation 8; lightweightCRL,
+    commit e3421ad, text_image/*/fusion.py. We differ: padding takes no part in the softmax.
+
+    Args:
+        width: Features of one token.
+        context: Features of the learnable vector of a modality.
+        hidden: Hidden sizes of the context's MLP.
+        masked: Whether padding is left out; false as published.
+
+    Raises:
+        SpecError: A size is not positive.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        context: int = 3,
+        hidden: tuple[int, ...] = (64, 128),
+        masked: bool = True,
+    ) -> None:
+        super().__init__()
+        self.out_width = width
+        self.masked = masked
+        self.context = Context(context, hidden=hidden, width=width)
+        self.key = nn.Linear(width, width)
+
+    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+        """Return the fused tokens."""
+        values = without_padding(tokens) if self.masked else tokens.values
+        # c . (W x) = (c W) . x: one product a row instead of one a token. The bias is left out
+        # because it cancels; it is a parameter only because the published model has it.
+        query = self.context(modality) @ self.key.weight
+        scores = torch.einsum("btw,w->bt", values, query)
+        weights = attention_weights(scores, tokens.mask if self.masked else None)
+        return tokens.with_values(values + weighted_sum(weights, values)[:, None, :])

@@ -1,0 +1,23 @@
+"""Keep the tokens as they are."""
+
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..step import Step
+
+
+class Identity(Step):
+    """Keep the tokens as they are.
+
+    h_s = x_s. Holds a slot open for presets that extend this one, and is the control of every
+    experiment on that slot.
+
+    Source: none; a convenience of this project.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_width = width
+
+    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+        """Return `tokens`."""
+        return tokens

@@ -1,0 +1,185 @@
+"""The objectives: the contrastive loss against NumPy, by hand and at its edges."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from lightalign.adapters.adapter import count_parameters
+from lightalign.adapters.objective import OBJECTIVES, PairBatch, build_objective
+from lightalign.featcache.errors import SpecError, UnknownNameError
+
+
+def embeddings(rows, seed, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return functional.normalize(torch.randn(rows, 5, generator=generator, dtype=dtype), dim=1)
+
+
+def identity_batch(rows, dtype=torch.float64):
+    positives = torch.eye(rows, dtype=torch.bool)
+    return PairBatch(embeddings(rows, 0, dtype), embeddings(rows, 1, dtype), positives)
+
+
+def contrast(logits, positives, smoothing):
+    """One direction, row by row: -sum_j target_j log softmax_j, averaged over the rows."""
+    losses = []
+    for row, own in zip(logits, positives, strict=True):
+        log_softmax = row - np.log(sum(np.exp(value) for value in row))
+        target = [(1 - smoothing) * p / sum(own) + smoothing / len(row) for p in own]
+        losses.append(-sum(t * value for t, value in zip(target, log_softmax, strict=True)))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES.names())
+def test_objective_takes_keyword_options_and_gives_a_scalar_with_gradient(name):
+    parameters = inspect.signature(OBJECTIVES.load(name)).parameters.values()
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters)
+    batch = identity_batch(4, torch.float32)
+    image = batch.image.requires_grad_()
+    loss = build_objective({"part": name})(batch)
+    loss.total.backward()
+    assert torch.isfinite(image.grad).all()
+    assert image.grad.abs().max() > 0
+    assert not any(part.requires_grad for part in loss.parts.values())
+
+
+def test_two_orthogonal_pairs_by_hand():
+    """All four rows of logits are (1, 0) or (0, 1): each loses log(1 + 1/e) = 0.31326."""
+    eye = torch.eye(2)
+    clip = build_objective({"part": "clip", "scale_init": 1.0})
+    loss = clip(PairBatch(eye, eye, eye.bool()))
+    assert loss.total.item() == pytest.approx(0.3132617, abs=1e-6)
+    assert loss.parts["scale"].item() == pytest.approx(1.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 4), min_size=1, max_size=5),
+    extra=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=3),
+    smoothing=st.sampled_from([0.0, 0.1]),
+    scale=st.sampled_from([1.0, 14.2857, 100.0]),
+)
+def test_loss_equals_numpy_for_any_positives(counts, extra, smoothing, scale):
+    owners = np.repeat(np.arange(len(counts)), counts)  # caption -> image
+    positives = np.arange(len(counts))[:, None] == owners[None, :]
+    for i, j in extra:  # captions of several images
+        positives[i % len(counts), j % len(owners)] = True
+    image, text = embeddings(len(counts), 2), embeddings(len(owners), 3)
+    clip = build_objective(
+        {"part": "clip", "scale_init": scale, "label_smoothing": smoothing}
+    ).double()
+    loss = clip(PairBatch(image, text, torch.from_numpy(positives)))
+    logits = clip.log_scale.exp().item() * image.numpy() @ text.numpy().T
+    forward = contrast(logits, positives, smoothing)
+    backward = contrast(logits.T, positives.T, smoothing)
+    assert loss.parts["image_to_text"].item() == pytest.approx(forward, abs=1e-9)
+    assert loss.parts["text_to_image"].item() == pytest.approx(backward, abs=1e-9)
+    assert loss.total.item() == pytest.approx((forward + backward) / 2, abs=1e-9)
+
+
+def test_one_positive_a_row_is_the_cross_entropy_of_clip():
+    batch = identity_batch(6)
+    clip = build_objective({"part": "clip"}).double()
+    logits = clip.log_scale.exp() * batch.image @ batch.text.T
+    target = torch.arange(6)
+    expected = (
+        functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+    ) / 2
+    torch.testing.assert_close(clip(batch).total, expected)
+
+
+def test_captions_of_one_image_do_not_repel_each_other():
+    """One image, two captions at cosine 0.6: the loss is at its floor and all gradients are zero.
+
+    image -> text: softmax (1/2, 1/2) equals the target, loss log 2. text -> image: one column,
+    loss 0. Were one caption the other's negative, it would be pushed away.
+    """
+    image = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    text = torch.tensor([[0.6, 0.8], [0.6, -0.8]], requires_grad=True)
+    clip = build_objective({"part": "clip"})
+    loss = clip(PairBatch(image, text, torch.ones(1, 2, dtype=torch.bool)))
+    loss.total.backward()
+    assert loss.total.item() == pytest.approx(math.log(2) / 2, abs=1e-6)
+    torch.testing.assert_close(image.grad, torch.zeros(1, 2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(text.grad, torch.zeros(2, 2), rtol=0, atol=1e-5)
+
+
+def test_an_equally_near_caption_of_another_image_does_repel():
+    """The counterpart: the same cosines, but the second caption belongs to another image."""
+    image = torch.tensor([[1.0, 0.0], [0.0, -1.0]])
+    text = torch.tensor([[0.6, 0.8], [0.6, -0.8]], requires_grad=True)
+    clip = build_objective({"part": "clip"})
+    clip(PairBatch(image, text, torch.eye(2, dtype=torch.bool))).total.backward()
+    assert text.grad[1, 0] > 0.1  # descent moves the second caption away from the first image
+
+
+def test_scale_comes_back_from_its_bound():
+    """Wrong pairs ask for a smaller scale; a scale set above the bound obeys at once."""
+    clip = build_objective({"part": "clip", "scale_max": 20.0})
+    with torch.no_grad():
+        clip.log_scale.fill_(math.log(1e6))
+    optimiser = torch.optim.SGD(clip.parameters(), lr=0.01)
+    eye = torch.eye(2)
+    loss = clip(PairBatch(eye, eye.flip(0), eye.bool()))
+    assert loss.parts["scale"].item() == pytest.approx(20.0, rel=1e-5)
+    loss.total.backward()
+    optimiser.step()
+    assert clip.log_scale.exp().item() < 19.0
+
+
+def test_scale_starts_at_one_over_temperature_and_counts_as_one_parameter():
+    clip = build_objective({"part": "clip"})
+    assert clip.log_scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-4)
+    assert count_parameters(clip) == 1
+
+
+def test_fixed_scale_is_saved_but_not_trained():
+    clip = build_objective({"part": "clip", "learnable": False, "scale_init": 12.5})
+    assert count_parameters(clip) == 0
+    assert clip.state_dict()["log_scale"].exp().item() == pytest.approx(12.5)
+
+
+def test_half_precision_embeddings_are_contrasted_in_float32():
+    batch = identity_batch(4, torch.bfloat16)
+    clip = build_objective({"part": "clip", "scale_init": 100.0})
+    logits = 100 * batch.image.double().numpy() @ batch.text.double().numpy().T
+    eye = batch.positives.numpy()
+    exact = (contrast(logits, eye, 0.0) + contrast(logits.T, eye, 0.0)) / 2
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = clip(batch).total
+    assert loss.item() == pytest.approx(exact, rel=1e-5)
+
+
+@pytest.mark.parametrize("orphan", ["image", "text"])
+def test_row_without_a_partner_is_our_mistake(orphan):
+    positives = torch.ones(2, 2, dtype=torch.bool)
+    positives[(1, slice(None)) if orphan == "image" else (slice(None), 1)] = False
+    batch = PairBatch(embeddings(2, 0), embeddings(2, 1), positives)
+    with pytest.raises(AssertionError, match="no positive"):
+        build_objective({"part": "clip"})(batch)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"part": "clip", "scale_init": 0.0}, "scale_init"),
+        ({"part": "clip", "scale_init": 200.0}, "with max 100.0"),
+        ({"part": "clip", "label_smoothing": 1.0}, "label_smoothing"),
+        ({"part": "clip", "temperature": 0.07}, "unknown key 'temperature'; known: .*scale_init"),
+        ({"part": "clip", "learnable": 1}, "learnable must be bool, found 1"),
+        ({"scale_init": 1.0}, "must name its part"),
+    ],
+)
+def test_wrong_objective_table_is_refused(table, message):
+    with pytest.raises(SpecError, match=message):
+        build_objective(table)
+
+
+def test_unknown_objective_lists_the_known():
+    with pytest.raises(UnknownNameError, match="no objective named 'clp'; close: \\['clip'\\]"):
+        build_objective({"part": "clp"})

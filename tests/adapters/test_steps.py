@@ -1,0 +1,204 @@
+"""The contract of a step, over all steps in the folder, and what single steps promise."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightalign.adapters.adapter import STEPS
+from lightalign.featcache.errors import SpecError
+from lightalign.featcache.tokens import Tokens
+from lightalign.featcache.types import Modality
+
+WIDTH = 8
+OUT = 6
+OPTION_TYPES = (int, float, bool, str, tuple[int, ...])
+
+# Parameters whose gradient is zero by algebra: what they add to the scores of a row is the same
+# for all its tokens and cancels in the softmax.
+NO_GRADIENT = {
+    "additive-attn-fusion": {"score.bias"},
+    "general-attn-fusion": {"key.bias"},
+    "cross-attn-fusion": {"key.bias"},
+}
+
+
+def options_of(name):
+    parameters = inspect.signature(STEPS.load(name)).parameters.values()
+    return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def build(name, **options):
+    torch.manual_seed(0)
+    required = {p.name: OUT for p in options_of(name) if p.default is p.empty}
+    return STEPS.load(name)(WIDTH, **(required | options))
+
+
+def full(rows=2, length=3, seed=0):
+    values = torch.randn(rows, length, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return Tokens(values, torch.ones(rows, length, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", STEPS.names())
+def test_step_takes_width_and_keyword_options_of_toml_types(name):
+    parameters = list(inspect.signature(STEPS.load(name)).parameters.values())
+    assert parameters[0].name == "width"
+    assert [p.kind for p in parameters[1:]] == [inspect.Parameter.KEYWORD_ONLY] * len(
+        parameters[1:]
+    )
+    assert all(p.annotation in OPTION_TYPES for p in parameters[1:])
+
+
+@pytest.mark.parametrize("name", STEPS.names())
+def test_step_keeps_rows_and_has_its_out_width(name):
+    step = build(name).eval()
+    out = step(full(rows=2, length=3), Modality.TEXT)
+    assert out.values.shape[0] == 2
+    assert out.width == step.out_width
+    assert out.values.shape[1] in (1, 3)
+    assert out.mask.all()
+
+
+@pytest.mark.parametrize("name", STEPS.names())
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    garbage=st.sampled_from([math.nan, math.inf, -1e30, 7.0]),
+    extra=st.integers(0, 2),
+)
+def test_row_does_not_depend_on_batch_mates_or_padding(name, lengths, garbage, extra):
+    step = build(name).eval()
+    longest = max(lengths) + extra
+    values = full(rows=len(lengths), length=longest).values
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    padded = Tokens(torch.where(mask[:, :, None], values, garbage), mask)
+    with torch.no_grad():
+        together = step(padded, Modality.IMAGE)
+        for i, length in enumerate(lengths):
+            row = Tokens(values[i : i + 1, :length], mask[i : i + 1, :length])
+            alone = step(row, Modality.IMAGE)
+            in_batch = together.values[i][together.mask[i]]
+            torch.testing.assert_close(in_batch, alone.values[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", STEPS.names())
+def test_gradient_reaches_every_parameter_that_algebra_lets_it_reach(name):
+    step = build(name).double()
+    total = torch.zeros((), dtype=torch.float64)
+    for seed, modality in enumerate(Modality):
+        tokens = full(rows=3, length=4, seed=seed)
+        tokens = tokens.with_values(tokens.values.double())
+        out = step(tokens, modality).values
+        target = torch.randn(out.shape, generator=torch.Generator().manual_seed(9))
+        total = total + (out * target).sum()
+    if total.requires_grad:  # identity, dropout and the mean have no parameters
+        total.backward()
+    without = {
+        key
+        for key, parameter in step.named_parameters()
+        if parameter.grad is None or parameter.grad.abs().max() < 1e-12
+    }
+    assert without == NO_GRADIENT.get(name, set())
+
+
+def test_additive_attention_without_tanh_trains_neither_context_nor_query():
+    step = build("additive-attn-fusion", tanh=False).double()
+    tokens = full(rows=3, length=4)
+    out = step(tokens.with_values(tokens.values.double()), Modality.TEXT).values
+    (out * torch.arange(WIDTH)).sum().backward()
+    trained = {
+        key
+        for key, p in step.named_parameters()
+        if p.grad is not None and p.grad.abs().max() > 1e-12
+    }
+    assert trained == {"key.weight", "score.weight"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("dropout", {"p": 1.0}, r"p must be in \[0, 1\), found 1.0"),
+        ("dropout", {"p": -0.1}, r"found -0.1"),
+        ("linear", {"out": 0}, "out must be positive, found 0"),
+        ("mlp", {"hidden": 0}, "positive"),
+        ("mlp", {"dropout": 1.5}, r"\[0, 1\)"),
+        ("transformer", {"heads": 3}, "heads must divide the width 8, found 3"),
+        ("transformer", {"layers": 0}, "positive"),
+        ("transformer", {"dropout": 1.0}, r"\[0, 1\)"),
+        ("transformer", {"activation": "tanh"}, "found 'tanh'"),
+        ("attention-pool", {"queries": 0}, "positive"),
+        ("add-fusion", {"context": 0}, r"positive, found \[0, 64, 128, 8\]"),
+    ],
+)
+def test_option_out_of_range_is_refused(name, options, message):
+    with pytest.raises(SpecError, match=message):
+        build(name, **options)
+
+
+def test_dropout_drops_and_rescales_only_in_training():
+    step = build("dropout", p=0.5)
+    ones = Tokens(torch.ones(4, 50, WIDTH), torch.ones(4, 50, dtype=torch.bool))
+    trained = step(ones, Modality.IMAGE).values
+    assert set(trained.unique().tolist()) == {0.0, 2.0}
+    assert step.eval()(ones, Modality.IMAGE).values.eq(1.0).all()
+
+
+def test_mean_pool_averages_real_tokens_only():
+    """Tokens 1, 3 and a padded 8: the mean is 2, and as published 4."""
+    values = torch.tensor([1.0, 3.0, 8.0])[None, :, None].expand(1, 3, WIDTH)
+    tokens = Tokens(values, torch.tensor([[True, True, False]]))
+    assert build("mean-pool")(tokens, Modality.TEXT).values.unique().tolist() == [2.0]
+    published = build("mean-pool", masked=False)(tokens, Modality.TEXT)
+    assert published.values.unique().tolist() == [4.0]
+
+
+def test_attention_pool_equals_its_formula():
+    step = build("attention-pool", queries=2).double()
+    torch.nn.init.normal_(step.queries)
+    queries = step.queries.detach().numpy()
+    tokens = full(rows=1, length=4)
+    row = tokens.values[0].double().numpy()
+    expected = np.zeros(WIDTH)
+    for query in queries:
+        weights = np.exp([query @ x / math.sqrt(WIDTH) for x in row])
+        expected += (weights / weights.sum()) @ row / 2
+    with torch.no_grad():
+        found = step(tokens.with_values(tokens.values.double()), Modality.TEXT)
+    np.testing.assert_allclose(found.values[0, 0].numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_transformer_is_the_residual_around_the_encoder_of_pytorch(norm_first):
+    step = build("transformer", layers=2, norm_first=norm_first).double().eval()
+    template = torch.nn.TransformerEncoderLayer(
+        WIDTH, 4, batch_first=True, norm_first=norm_first, dtype=torch.float64
+    )
+    encoder = torch.nn.TransformerEncoder(template, 2, enable_nested_tensor=False).eval()
+    encoder.layers.load_state_dict(step.layers.state_dict())
+    tokens = full(rows=2, length=3)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    values = tokens.values.double()
+    normal = torch.nn.functional.layer_norm(values, (WIDTH,))
+    expected = values + encoder(normal, src_key_padding_mask=~mask)
+    found = step(Tokens(values, mask), Modality.TEXT).values
+    torch.testing.assert_close(found[mask], expected[mask])
+
+
+def test_transformer_layers_start_apart():
+    first, second = build("transformer", layers=2).layers
+    assert not torch.equal(first.linear1.weight, second.linear1.weight)
+
+
+def test_unmasked_transformer_reads_padding():
+    mask = torch.tensor([[True, True, False]])
+    values = full(rows=1).values
+    changed = values.clone()
+    changed[0, 2, 0] += 3.0
+    step = build("transformer", masked=False).eval()
+    one = step(Tokens(values, mask), Modality.TEXT).values[mask]
+    other = step(Tokens(changed, mask), Modality.TEXT).values[mask]
+    assert (one - other).abs().max() > 1e-4

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lightalign.featcache.errors import SpecError
+from lightalign.pipelines.index import build_index, search
+from lightalign.pipelines.metrics import (
+    Relevance,
+    chance_curve,
+    exact_ranks,
+    ranks_in_top,
+    recall_curve,
+)
+from lightalign.pipelines.task import PairedEmbeddings
+from lightalign.pipelines.tasks.retrieval import Retrieval
+
+
+def brute_force_ranks(scores, right_answers):
+    """Sort-free definition in float64: wrong answers at least as high as the best right one."""
+    ranks = []
+    for line, right in zip(scores, right_answers, strict=True):
+        best = max(line[row] for row in right)
+        wrong = [value for row, value in enumerate(line) if row not in set(right)]
+        ranks.append(1 + sum(value >= best for value in wrong))
+    return ranks
+
+
+@st.composite
+def cases(draw):
+    """Small integer vectors, so that scores are exact in float32 and ties are common."""
+    num_queries = draw(st.integers(1, 6))
+    num_gallery = draw(st.integers(1, 9))
+    numbers = st.integers(-2, 2).map(float)
+    queries = draw(arrays(np.float32, (num_queries, 2), elements=numbers))
+    gallery = draw(arrays(np.float32, (num_gallery, 2), elements=numbers))
+    rows = st.lists(st.integers(0, num_gallery - 1), min_size=1, max_size=7, unique=True)
+    right = draw(st.lists(rows, min_size=num_queries, max_size=num_queries))
+    return queries, gallery, right, draw(st.integers(1, num_gallery))
+
+
+@settings(deadline=None)
+@given(cases())
+def test_exact_ranks_equal_brute_force(case):
+    queries, gallery, right, _ = case
+    scores = queries.astype(np.float64) @ gallery.astype(np.float64).T
+    assert exact_ranks(queries, gallery, Relevance.of(right)).tolist() == brute_force_ranks(
+        scores, right
+    )
+
+
+@settings(deadline=None)
+@given(cases())
+def test_ranks_from_the_top_k_are_exact_or_left_open(case):
+    queries, gallery, right, k = case
+    scores, rows = search(build_index(gallery), queries, k)
+    found = ranks_in_top(scores, rows, Relevance.of(right), num_gallery=len(gallery))
+    exact = brute_force_ranks(queries.astype(np.float64) @ gallery.astype(np.float64).T, right)
+    assert all(ours in (0, true) for ours, true in zip(found, exact, strict=True))
+    if k == len(gallery):
+        assert found.tolist() == exact
+
+
+def test_a_tie_at_the_end_of_the_top_k_is_left_open():
+    """Query (1, 0) scores 1 with rows 0, 1, 2: row 0 is right, and two wrong ones tie with it.
+
+    The top 2 shows one of them at most, so only the exact count can say rank 3.
+    """
+    queries = np.array([[1.0, 0.0]], dtype=np.float32)
+    gallery = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=np.float32)
+    relevance = Relevance.of([[0]])
+    scores, rows = search(build_index(gallery), queries, 2)
+    assert ranks_in_top(scores, rows, relevance, num_gallery=4).tolist() == [0]
+    assert exact_ranks(queries, gallery, relevance).tolist() == [3]
+
+
+def test_a_constant_embedding_gets_the_worst_rank():
+    """Four images, four texts, all the same vector: every wrong answer ties, so rank 4."""
+    same = np.ones((4, 2), dtype=np.float32) / np.float32(np.sqrt(2))
+    measured = Retrieval(k=4).run(paired(same, same, [[i] for i in range(4)]))
+    assert measured["text_to_image"]["recall"]["1"] == 0.0
+    assert measured["text_to_image"]["median_rank"] == 4.0
+
+
+def paired(images, texts, texts_of):
+    images_of = [
+        [i for i, belonging in enumerate(texts_of) if text in belonging]
+        for text in range(len(texts))
+    ]
+    return PairedEmbeddings(
+        images=images,
+        texts=texts,
+        image_ids=tuple(f"i{i}" for i in range(len(images))),
+        text_ids=tuple(f"t{i}" for i in range(len(texts))),
+        texts_of_image=Relevance.of(texts_of),
+        images_of_text=Relevance.of(images_of),
+    )
+
+
+def test_recall_counts_any_right_text_of_an_image():
+    """Two images at 0 and 90 degrees; texts at 80 and 10 (image 0), 100 and 95 (image 1).
+
+    Image to text: image 0 finds the 10-degree text first, image 1 the 95-degree one: R@1 100.
+    Text to image: 80 is nearer to 90 than to 0, so one of four texts is wrong: R@1 75, R@2 100.
+    """
+    angle = np.deg2rad([0, 90, 80, 10, 100, 95])
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    measured = Retrieval(k=2).run(paired(unit[:2], unit[2:], [[0, 1], [2, 3]]))
+    assert measured["image_to_text"]["recall"]["1"] == 100.0
+    assert measured["text_to_image"]["curve"]["recall"] == [75.0, 100.0]
+    assert measured["text_to_image"]["num_queries"] == 4
+    assert measured["text_to_image"]["num_gallery"] == 2
+
+
+def test_the_recall_curve_counts_ranks_up_to_each_k():
+    ranks = np.array([1, 3, 3, 9])
+    np.testing.assert_allclose(recall_curve(ranks, 4), [25, 25, 75, 75])
+
+
+def test_chance_is_the_hypergeometric_miss():
+    """Gallery of 4. One right answer: R@2 = 2/4. Two right ones: 1 - (2/4)(1/3) = 5/6."""
+    np.testing.assert_allclose(
+        chance_curve(np.array([1, 2]), num_gallery=4, k=2),
+        [100 * (1 / 4 + 2 / 4) / 2, 100 * (2 / 4 + 5 / 6) / 2],
+    )
+
+
+def test_chance_agrees_with_random_orders():
+    random = np.random.default_rng(0)
+    hits = np.zeros(5)
+    for _ in range(4000):
+        first = np.flatnonzero(random.permutation(7) < 3)[0]  # 3 of 7 are right
+        hits[first:] += 1
+    np.testing.assert_allclose(
+        chance_curve(np.array([3]), num_gallery=7, k=5), 100 * hits / 4000, atol=3
+    )
+
+
+def test_a_k_below_one_is_refused():
+    with pytest.raises(SpecError, match="at least 1"):
+        Retrieval(k=0)
+
+
+def test_k_larger_than_the_gallery_is_cut_to_it():
+    unit = np.eye(3, dtype=np.float32)
+    measured = Retrieval(k=100).run(paired(unit, unit, [[0], [1], [2]]))
+    assert measured["text_to_image"]["curve"]["k"] == [1, 2, 3]
+    assert measured["text_to_image"]["recall"] == {"1": 100.0}
+    assert measured["recall_sum"] == 200.0

@@ -1,0 +1,108 @@
+"""The rules about the code itself, checked by reading it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lightalign
+from lightalign.featcache.spec import read_toml
+
+PACKAGE = Path(lightalign.__file__).parent
+FLOORS = {"data": 0, "featcache": 1, "adapters": 2, "pipelines": 3, "cli": 4}
+CHECKOUT = Path(__file__).parent.parent
+
+
+def modules() -> list[Path]:
+    return sorted(
+        path
+        for folder in FLOORS
+        for path in [*(PACKAGE / folder).rglob("*.py"), PACKAGE / f"{folder}.py"]
+        if path.is_file()
+    )
+
+
+def floor_of(path: Path) -> int:
+    return FLOORS[path.relative_to(PACKAGE).parts[0].removesuffix(".py")]
+
+
+def imported_places(path: Path) -> list[Path]:
+    """Return the place inside the package that each relative import of `path` names."""
+    places = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1]
+            names = (node.module or "").split(".") if node.module else []
+            places += [base.joinpath(*names, alias.name) for alias in node.names]
+    return places
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_only_point_down(path):
+    for place in imported_places(path):
+        first = place.relative_to(PACKAGE).parts[0]
+        if first in FLOORS:
+            assert FLOORS[first] <= floor_of(path), f"{path} imports {place}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_contract_never_imports_its_implementations(path):
+    folder = path.with_name(f"{path.stem}s")
+    assert not any(folder in [place, *place.parents] for place in imported_places(path))
+
+
+def test_every_package_folder_is_listed_for_the_wheel():
+    project = read_toml(CHECKOUT / "pyproject.toml")
+    listed = set(project["tool"]["setuptools"]["packages"])
+    found = {"lightalign"} | {
+        ".".join(["lightalign", *init.parent.relative_to(CHECKOUT).parts])
+        for folder in FLOORS
+        for init in (CHECKOUT / folder).rglob("__init__.py")
+    }
+    assert found == listed
+
+
+def test_every_toml_of_the_checkout_is_installed():
+    in_checkout = {p.relative_to(CHECKOUT) for p in (CHECKOUT / "data").rglob("*.toml")}
+    installed = {p.relative_to(PACKAGE) for p in (PACKAGE / "data").rglob("*.toml")}
+    assert in_checkout == installed
+    assert in_checkout
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
+    return done.stdout
+
+
+def test_the_command_line_imports_neither_torch_nor_numpy():
+    heavy = ["torch", "numpy", "transformers", "timm", "h5py", "zarr", "faiss", "pyarrow"]
+    code = f"import sys, lightalign.cli; print([m for m in {heavy} if m in sys.modules])"
+    assert run_python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["encoders", "datasets", "fusions", "presets"])
+def test_listing_needs_no_torch(command):
+    code = (
+        "import sys, lightalign.cli\n"
+        f"sys.argv = ['lightalign', 'list', {command!r}, '--json']\n"
+        "try:\n    lightalign.cli.main()\nexcept SystemExit as done:\n    assert not done.code\n"
+        "print('torch' in sys.modules)"
+    )
+    assert run_python(code).splitlines()[-1] == "False"
+
+
+def test_nothing_is_unpickled():
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            assert called.split(".")[0] not in {"pickle", "joblib", "dill"}, path
+            if called == "torch.load":
+                keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert keywords.get("weights_only") == "True", path
+            for keyword in getattr(node, "keywords", []):
+                if keyword.arg == "trust_remote_code":
+                    assert ast.unparse(keyword.value) == "False", path
