@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from .errors import StoreCorruptError
 from .store import FeatureStore, decode_ids
-from .types import Features
+from .types import Features, ragged_arange
 
 
 class FeatureReader:
@@ -108,5 +108,4 @@ class FeatureReader:
             place = values.reshape(-1, tokens, self.description.width)
             place[targets // tokens] = source[starts // tokens]
             return
-        within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        values[np.repeat(targets, lengths) + within] = source[np.repeat(starts, lengths) + within]
+        values[ragged_arange(targets, lengths)] = source[ragged_arange(starts, lengths)]

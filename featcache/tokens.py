@@ -42,6 +42,26 @@ class Tokens:
         return Tokens(values, self.mask)
 
 
+def pad_groups(features: Features, num_groups: int) -> tuple[list[Tokens], np.ndarray]:
+    """Return `features` in groups of similar length, each padded to its own longest row.
+
+    Captions of 8 to 40 tokens padded together are two thirds padding; in a few groups, little.
+
+    Args:
+        features: Rows of any lengths.
+        num_groups: Largest number of groups; rows of equal length are one.
+
+    Returns:
+        The groups, and the row of `features` that each of their rows is, group after group.
+    """
+    lengths = features.lengths
+    order = np.argsort(lengths, kind="stable")
+    if len(lengths) == 0 or lengths[order[0]] == lengths[order[-1]]:
+        return [pad(features)], np.arange(len(lengths))
+    groups = [features.take(rows) for rows in np.array_split(order, num_groups) if len(rows)]
+    return [pad(group) for group in groups], order
+
+
 def pad(features: Features) -> Tokens:
     """Return `features` as one batch padded to its longest row, in the stored dtype.
 

@@ -107,6 +107,21 @@ class Features:
         """Return the number of tokens of each row."""
         return np.diff(self.offsets)
 
+    def take(self, rows: Int64[np.ndarray, " m"]) -> "Features":
+        """Return some of the rows, in the given order, as a copy."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        tokens = ragged_arange(self.offsets[rows], lengths)
+        return Features(self.values[tokens], offsets, tuple(self.ids[row] for row in rows))
+
     def row(self, index: int) -> Shaped[np.ndarray, "tokens width"]:
         """Return the tokens of one row, without a copy."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+
+def ragged_arange(
+    starts: Int64[np.ndarray, " n"], lengths: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, " total"]:
+    """Return starts[0], starts[0] + 1, ... for lengths[0] numbers, then the same of the next."""
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.repeat(starts, lengths) + within
