@@ -162,9 +162,10 @@ def _without_none(table: Mapping[str, Any]) -> Table:
 
 def _coerce(hint: Any, value: Any, *, where: str) -> Any:
     choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    tables = [choice for choice in choices if dataclasses.is_dataclass(choice)]
-    if isinstance(value, Mapping) and tables:
-        return build(tables[0], value, where=where)  # `Package | None` nests like `Package`
+    for choice in choices:  # `Package | None` nests like `Package`
+        is_table = isinstance(choice, type) and dataclasses.is_dataclass(choice)
+        if is_table and isinstance(value, Mapping):
+            return build(choice, value, where=where)
     accepted = tuple(typing.get_origin(choice) or choice for choice in choices)
     if float in accepted and type(value) is int:
         return float(value)
