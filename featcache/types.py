@@ -124,4 +124,5 @@ def ragged_arange(
 ) -> Int64[np.ndarray, " total"]:
     """Return starts[0], starts[0] + 1, ... for lengths[0] numbers, then the same of the next."""
     within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return np.repeat(starts, lengths) + within
+    positions: np.ndarray = np.repeat(starts, lengths) + within
+    return positions

@@ -32,6 +32,8 @@ class RateColumn(ProgressColumn):
 class BarProgress(Progress):
     """Draw bars on a terminal."""
 
+    shows_downloads = True
+
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bars: RichBars | None = None

@@ -83,12 +83,6 @@ def _describe(
     split: str,
     num_items: int,
 ) -> StoreDescription:
-    rows_per_shard = spec.rows_per_shard
-    if rows_per_shard is None and encoder.tokens_per_item is None:
-        rows_per_shard = _RAGGED_ROWS
-    elif rows_per_shard is None:
-        row_bytes = encoder.tokens_per_item * encoder.width * np.dtype(spec.dtype).itemsize
-        rows_per_shard = max(1, _SHARD_BYTES // row_bytes)
     return StoreDescription(
         dataset=dataset,
         split=split,
@@ -99,10 +93,17 @@ def _describe(
         width=encoder.width,
         tokens_per_item=encoder.tokens_per_item,
         num_items=num_items,
-        rows_per_shard=rows_per_shard,
+        rows_per_shard=spec.rows_per_shard or _rows_per_shard(encoder, spec.dtype),
         dtype=spec.dtype,
         container=spec.format,
     )
+
+
+def _rows_per_shard(encoder: Encoder[Any], dtype: str) -> int:
+    if encoder.tokens_per_item is None:
+        return _RAGGED_ROWS
+    row_bytes = encoder.tokens_per_item * encoder.width * np.dtype(dtype).itemsize
+    return max(1, _SHARD_BYTES // row_bytes)
 
 
 def _write_missing(

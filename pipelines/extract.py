@@ -117,7 +117,9 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
         progress.note(f"{dataset}: {note}")
     splits = _chosen_splits(source, spec.split)
     progress.note(f"loading encoder {spec.encoder}")
-    encoder = open_encoder(spec.encoder, weights=spec.weights, device=spec.device)
+    encoder = open_encoder(
+        spec.encoder, weights=spec.weights, device=spec.device, progress=progress.shows_downloads
+    )
     from .encode import extract_split  # imports torch; what is missing is reported without it
 
     reports = tuple(

@@ -7,7 +7,13 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Receive what a verb does; this one listens to nothing."""
+    """Receive what a verb does; this one listens to nothing.
+
+    Attributes:
+        shows_downloads: Whether libraries may draw their own download bars on standard error.
+    """
+
+    shows_downloads = False
 
     def note(self, message: str) -> None:
         """Receive one line that a user should see."""

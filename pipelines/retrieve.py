@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
+from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError, StoreCorruptError
 from . import runs
+from .environment import library_versions
 from .progress import SILENT, Progress
 from .stores import StorePair, StoreQuery, require_pair
 
@@ -69,7 +71,6 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         progress.note(warning)
     from ..adapters.checkpoint import load_adapter  # imports torch, as all below do
     from .embed import embed_pairs
-    from .environment import library_versions, resolve_device
     from .pairs import PairedStores
     from .tasks.retrieval import Retrieval
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from ..adapters.preset import read_preset, with_fusion
 from ..featcache import files
+from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, apply_overrides, build, to_table, write_toml
 from . import runs
+from .environment import library_versions
 from .progress import SILENT, Progress
 from .stores import StorePair, StoreQuery, newest_pair, require_pair
 
@@ -128,8 +130,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
         LightalignError: The preset, the stores or the loss are not usable.
     """
     plan = resolve(spec, progress)
-    from .environment import library_versions, resolve_device  # imports torch, as the loop does
-    from .loop import Trainer
+    from .loop import Trainer  # imports torch; a mistake in the spec is reported without it
 
     device = resolve_device(spec.device)
     trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)

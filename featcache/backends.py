@@ -1,0 +1,116 @@
+"""Open an encoder by the name of its card, or from a card of one's own."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .card import EncoderCard, read_card
+from .errors import DeviceError, WeightsMismatchError
+from .weights import Weights, find_weights
+
+if TYPE_CHECKING:
+    import torch
+
+    from .encoder import Encoder
+
+    AnyEncoder: TypeAlias = Encoder[Any]
+    Device: TypeAlias = torch.device
+else:
+    # At run time torch is imported only once the weights are found: a mistake in `--weights`
+    # is reported before the seconds that this import takes.
+    AnyEncoder = Any
+    Device = Any
+
+BACKENDS = Path(__file__).parent / "encoders"
+
+
+def open_encoder(
+    name: str,
+    *,
+    weights: Path | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> AnyEncoder:
+    """Build the encoder whose card is called `name`.
+
+    Args:
+        name: Name of a card, such as `dino-vits16`.
+        weights: Weights file or hub directory to use instead of the card's own.
+        device: Where the model runs: `auto`, `cpu`, `cuda` or `cuda:1`.
+        progress: Whether a download draws its bars on standard error.
+
+    Raises:
+        UnknownNameError: No card has this name.
+        WeightsNotFoundError: The weights are nowhere to be found.
+        WeightsMismatchError: The weights are not those of the card.
+        DeviceError: This machine has no such device.
+    """
+    return build_encoder(read_card(name), weights=weights, device=device, progress=progress)
+
+
+def build_encoder(
+    card: EncoderCard,
+    *,
+    weights: Path | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> AnyEncoder:
+    """Build the encoder that `card` describes; see `open_encoder`.
+
+    Raises:
+        UnknownNameError: The card names a backend that does not exist.
+        WeightsNotFoundError: The weights are nowhere to be found.
+        WeightsMismatchError: The weights are not those of the card.
+        DeviceError: This machine has no such device.
+    """
+    found = find_weights(card, override=weights, progress=progress)
+
+    from .encoder import Encoder
+    from .registry import Registry
+
+    package = f"{__package__}.{BACKENDS.name}"
+    registry: Registry[Any] = Registry("encoder backend", package, BACKENDS, Encoder)
+    backend = registry.load(backend_for(card, found))
+    encoder: AnyEncoder = backend(card, found, device=resolve_device(device))
+    return encoder
+
+
+def backend_for(card: EncoderCard, weights: Weights) -> str:
+    """Return the backend that reads `weights`: a hub directory says it in its config.json.
+
+    A transformers directory is read by `huggingface` whatever the card's backend is, so that
+    either library's copy of a model serves its card.
+
+    Raises:
+        WeightsMismatchError: The config.json cannot be read.
+    """
+    if weights.files is None or not weights.files.is_dir():
+        return card.backend
+    path = weights.files / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsMismatchError(f"encoder {card.name!r}: {path} is not JSON: {error}") from error
+    if "model_type" in config:
+        return "huggingface"
+    return "timm" if "architecture" in config else card.backend
+
+
+def resolve_device(name: str) -> Device:
+    """Return the device called `name`; `auto` is CUDA where there is any, else the CPU.
+
+    Raises:
+        DeviceError: This machine has no such device.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # torch built without CUDA asserts; a device that is not there is a RuntimeError.
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"device {name!r} cannot be used: {reason}") from error
+    return device

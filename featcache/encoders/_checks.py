@@ -1,0 +1,65 @@
+"""What every backend does with pretrained weights: hash them, and hold them against the card."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from ..card import EncoderCard
+from ..errors import WeightsMismatchError
+
+
+def hash_state(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over the sorted names, dtypes, shapes and bytes of `state`.
+
+    The same values have the same hash in whatever file they came.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def check_keys(
+    card: EncoderCard, origin: str, *, missing: Collection[str], unexpected: Collection[str]
+) -> None:
+    """Refuse weights that would leave part of the model random or belong to another model.
+
+    Raises:
+        WeightsMismatchError: Any key is missing or unexpected; the first few are named.
+    """
+    if missing or unexpected:
+        raise WeightsMismatchError(
+            f"encoder {card.name!r} ({card.model}): the weights from {origin} are not those of "
+            f"this model: missing {_first(missing)}, unexpected {_first(unexpected)}"
+        )
+
+
+def check_layout(card: EncoderCard, *, tokens: int, width: int) -> None:
+    """Hold what the model returns for one item against its card.
+
+    Args:
+        card: Card of the encoder.
+        tokens: Tokens of one item; not compared where the card's rows are ragged.
+        width: Features of one token.
+
+    Raises:
+        WeightsMismatchError: Width or number of tokens differ; the message states both.
+    """
+    expected = card.layout.tokens_per_item
+    if width != card.width or (expected is not None and tokens != expected):
+        promised = f"{expected} tokens x {card.width}" if expected is not None else card.width
+        found = f"{tokens} tokens x {width}" if expected is not None else width
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: the card promises {promised} features, these weights give "
+            f"{found}; use the weights of {card.model}, or write a card for these"
+        )
+
+
+def _first(keys: Collection[str], count: int = 3) -> str:
+    shown = sorted(keys)[:count]
+    more = f" and {len(keys) - count} more" if len(keys) > count else ""
+    return f"{shown}{more}" if shown else "none"

@@ -1,0 +1,138 @@
+"""Preprocessing of photos as timm and transformers define it for a model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
+
+from ..images import decode_image
+from ..tokens import Tokens
+from ..types import Item
+
+# The entries of a transformers image processor that decide its numbers.
+_PROCESSOR_SETTINGS = (
+    "do_resize",
+    "size",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+    "do_pad",
+    "pad_size",
+)
+
+
+class Preprocessing(ABC):
+    """Turn a decoded photo into the tensor that a model reads."""
+
+    @abstractmethod
+    def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
+        """Return `image` resized, cropped and normalised, float32."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, object]:
+        """Return all that decides the tensor, as JSON values."""
+
+
+class TimmPreprocessing(Preprocessing):
+    """Resize, crop and normalise as timm's configuration of a model says.
+
+    Args:
+        pretrained: Data entries of a timm pretrained configuration; they are resolved here.
+        image_size: Side of the square input in pixels, where the model is not built for that of
+            `pretrained`.
+    """
+
+    def __init__(self, pretrained: Mapping[str, Any], *, image_size: int | None = None) -> None:
+        resolve: Any = resolve_data_config  # Any: timm's function carries no types
+        self._config: dict[str, Any] = resolve(
+            args={"img_size": image_size}, pretrained_cfg=dict(pretrained)
+        )
+        self._transform: Any = create_transform(**self._config, is_training=False)
+
+    @classmethod
+    def of_architecture(cls, name: str) -> "TimmPreprocessing":
+        """Return the preprocessing that timm keeps for the pretrained model `name`."""
+        pretrained: Any = timm.get_pretrained_cfg(name)
+        return cls(pretrained.to_dict())
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
+        """Return `image` resized, cropped and normalised, float32."""
+        tensor: Tensor = self._transform(image)
+        return tensor
+
+    def identity(self) -> dict[str, object]:
+        """Return all that decides the tensor, as JSON values."""
+        return {"library": "timm", **{key: _json(self._config[key]) for key in self._config}}
+
+
+class ProcessorPreprocessing(Preprocessing):
+    """Run the image processor that a transformers directory describes.
+
+    Args:
+        folder: Directory with a `preprocessor_config.json`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoImageProcessor
+
+        processors: Any = AutoImageProcessor  # Any: its methods carry no types
+        self._processor: Any = processors.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
+        """Return `image` resized, cropped and normalised, float32."""
+        tensor: Tensor = self._processor(images=image, return_tensors="pt")["pixel_values"][0]
+        return tensor.to(torch.float32)
+
+    def identity(self) -> dict[str, object]:
+        """Return all that decides the tensor, as JSON values; the class names the resampler."""
+        settings = self._processor.to_dict()
+        used = {key: _json(settings[key]) for key in _PROCESSOR_SETTINGS if key in settings}
+        return {"library": "transformers", "processor": type(self._processor).__name__, **used}
+
+
+def prepare_image(
+    item: Item, preprocessing: Preprocessing
+) -> Float[Tensor, "channels height width"]:
+    """Decode and preprocess the image of `item`.
+
+    Raises:
+        UnreadableItemError: The image cannot be read or decoded.
+    """
+    return preprocessing(decode_image(item.read_bytes(), item_id=item.id))
+
+
+def probe_image(preprocessing: Preprocessing) -> Float[Tensor, "1 channels height width"]:
+    """Return a batch of one grey photo, to see what a model makes of an input of its own size."""
+    return preprocessing(Image.new("RGB", (320, 240), (128, 128, 128))).unsqueeze(0)
+
+
+def all_real(values: Float[Tensor, "batch tokens features"]) -> Tokens:
+    """Return features of images as tokens, none of them masked, on the CPU.
+
+    The copy is an ordinary tensor: what inference mode computes can be in no later gradient.
+    """
+    values = values.cpu().clone()
+    return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool))
+
+
+def _json(value: Any) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _json(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, (list, tuple)):
+        return [_json(inner) for inner in value]
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -1,0 +1,151 @@
+"""Load a transformers model from a directory: quietly, completely, and never with remote code."""
+
+import json
+import logging
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import nn
+
+from .. import spec
+from ..card import EncoderCard
+from ..errors import WeightsMismatchError
+from ..weights import Weights
+from ._checks import check_keys
+
+_library_logging: Any = transformers.utils.logging  # Any: these functions carry no types
+
+# Keys that files carry beside the encoder: heads of the training task, and the other tower.
+_HEADS = re.compile(
+    r"^(cls|lm_head|lm_predictions|mask_predictions|predictions|generator_\w+|discriminator_\w+"
+    r"|head|fc|classifier|pre_classifier|cls_classifier|distillation_classifier|sop_classifier"
+    r"|qa_outputs|vocab_\w+|visual_projection|text_projection|text_model|logit_scale|logit_bias)\b"
+)
+_BUFFERS = re.compile(r"position_ids$")  # written by older versions, computed by newer ones
+_POOLER = re.compile(r"(^|\.)pooler\.")  # makes one vector of the tokens; its output is not read
+# Entries of config.json that never change a number.
+_CONFIG_NOISE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+
+
+def model_folder(card: EncoderCard, weights: Weights) -> Path:
+    """Return the directory that holds configuration and weights.
+
+    Raises:
+        WeightsMismatchError: The weights are a bare file.
+    """
+    assert weights.files is not None, "a transformers card names weights"
+    if not weights.files.is_dir():
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {weights.files} is one file, but transformers needs its "
+            "directory with config.json beside it; give that directory"
+        )
+    return weights.files
+
+
+def read_config(card: EncoderCard, folder: Path) -> Any:
+    """Read the model's configuration, without remote code.
+
+    Raises:
+        WeightsMismatchError: This version of transformers does not know the model.
+    """
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise unreadable(card, f"the configuration in {folder}", error) from error
+
+
+def load_model(
+    model_class: Any, card: EncoderCard, weights: Weights, *, with_pooler: bool = False
+) -> nn.Module:
+    """Load the model of a directory in float32 and evaluation mode.
+
+    Args:
+        model_class: Class of transformers with a `from_pretrained`.
+        card: Card of the encoder, for messages.
+        weights: Directory of the model.
+        with_pooler: Whether the pooler is read and must be in the files.
+
+    Raises:
+        WeightsMismatchError: The files cannot be read, or some of the model's weights are missing
+            from them or left over.
+    """
+    folder = model_folder(card, weights)
+    with quiet():
+        try:
+            model, report = model_class.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                weights_only=True,
+                ignore_mismatched_sizes=True,  # reported below, in one line
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError, pickle.PickleError) as error:
+            raise unreadable(card, f"the model in {folder}", error) from error
+    _refuse_other_shapes(card, report["mismatched_keys"])
+    check_keys(
+        card,
+        weights.origin,
+        missing=[key for key in report["missing_keys"] if with_pooler or not _POOLER.search(key)],
+        unexpected=[key for key in report["unexpected_keys"] if not _is_extra(key)],
+    )
+    loaded: nn.Module = model.eval().requires_grad_(False)
+    return loaded
+
+
+def state_that_counts(model: nn.Module, *, with_pooler: bool = False) -> dict[str, torch.Tensor]:
+    """Return the state of `model` without the pooler, which a file may lack and no token sees."""
+    state = model.state_dict()
+    return {name: state[name] for name in state if with_pooler or not _POOLER.search(name)}
+
+
+def hash_config(folder: Path) -> str:
+    """Return the SHA-256 of config.json, without entries that change no number.
+
+    The number of heads or an epsilon changes features and is in no tensor.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return spec.fingerprint({key: config[key] for key in config if key not in _CONFIG_NOISE})
+
+
+def unreadable(card: EncoderCard, what: str, error: Exception) -> WeightsMismatchError:
+    """Build the error for a file that transformers cannot read, with the reason in one line."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return WeightsMismatchError(f"encoder {card.name!r}: cannot read {what}: {reason}")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the reports and progress bars of transformers, and restore them after."""
+    verbosity = _library_logging.get_verbosity()
+    bars = _library_logging.is_progress_bar_enabled()
+    _library_logging.set_verbosity(logging.CRITICAL)
+    _library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        _library_logging.set_verbosity(verbosity)
+        if bars:
+            _library_logging.enable_progress_bar()
+
+
+def _is_extra(key: str) -> bool:
+    return bool(_HEADS.search(key) or _BUFFERS.search(key) or _POOLER.search(key))
+
+
+def _refuse_other_shapes(card: EncoderCard, mismatched: Any) -> None:
+    for name, found, expected in sorted(mismatched):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {name} must have shape {tuple(expected)} by config.json, "
+            f"found {tuple(found)}"
+        )

@@ -1,0 +1,207 @@
+"""Vision models of timm, from its hub directories or from bare weights files."""
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import timm.models
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ..card import EncoderCard
+from ..encoder import Encoder
+from ..errors import WeightsMismatchError, WeightsNotFoundError
+from ..tokens import Tokens
+from ..types import Item, Modality
+from ..weights import Weights
+from ._checks import check_keys, check_layout, hash_state
+from ._images import TimmPreprocessing, all_real, prepare_image, probe_image
+
+# Names under which files keep classifiers that `num_classes=0` builds no place for.
+_CLASSIFIERS = ("head", "head_dist", "fc", "classifier")
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class TimmEncoder(Encoder[Tensor]):
+    """Encode images with a timm model: all tokens after its final norm.
+
+    Transformers give prefix tokens, then patches row by row; convolutional models give the cells
+    of their last feature map row by row. Models that normalise only their pooled vector (BEiT)
+    have that norm (`fc_norm`) applied to every token.
+
+    Args:
+        card: Card of the encoder; `model` is a timm architecture.
+        weights: Weights file, or timm hub directory whose `config.json` then decides
+            architecture and preprocessing.
+        device: Where the model runs.
+
+    Raises:
+        WeightsMismatchError: The weights do not fit the model, or the model not the card.
+        WeightsNotFoundError: The hub directory holds no weights file.
+    """
+
+    modality = Modality.IMAGE
+
+    def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
+        assert weights.files is not None, "a timm card names weights"
+        self.name = card.name
+        self.width = card.width
+        self.tokens_per_item = card.layout.tokens_per_item
+        self._device = device
+        self._architecture, options = _describe(card, weights.files)
+        build: Any = timm.create_model  # Any: a timm model has more than nn.Module knows
+        self._model = build(self._architecture, pretrained=False, num_classes=0, **options)
+        _load(self._model, card, weights)
+        self._options = {key: options[key] for key in options if key != "pretrained_cfg"}
+        self._hash = hash_state(self._model.state_dict())
+        self._norm = _norm_of_tokens(self._model)
+        size = options.get("img_size")
+        self._preprocessing = TimmPreprocessing(
+            self._model.pretrained_cfg, image_size=size if isinstance(size, int) else None
+        )
+        self._memory = _memory_format(self._model)
+        self._model.eval().requires_grad_(False).to(device).to(memory_format=self._memory)
+        probe = self._forward(probe_image(self._preprocessing))
+        check_layout(card, tokens=probe.shape[1], width=probe.shape[2])
+
+    def identity(self) -> dict[str, object]:
+        """Return ALL that changes the numbers, as JSON values."""
+        return {
+            "backend": "timm",
+            "model": self._architecture.partition(".")[0],  # the tag only names the weights
+            "options": self._options,
+            "weights": self._hash,
+            "preprocessing": self._preprocessing.identity(),
+            "kind": "tokens",
+            "layer": "final-norm" if isinstance(self._norm, nn.Identity) else "fc-norm on tokens",
+            "precision": "float32",
+        }
+
+    def prepare(self, item: Item) -> Float[Tensor, "channels height width"]:
+        """Decode and preprocess one image on the CPU.
+
+        Raises:
+            UnreadableItemError: The image cannot be read or decoded.
+        """
+        return prepare_image(item, self._preprocessing)
+
+    def encode(self, batch: Sequence[Float[Tensor, "channels height width"]]) -> Tokens:
+        """Return all tokens of `batch`, float32 on the CPU."""
+        return all_real(self._forward(torch.stack(list(batch))))
+
+    @torch.inference_mode()
+    def _forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch tokens features"]:
+        images = images.to(self._device, memory_format=self._memory)
+        # Convolutions may use TF32 on a GPU unless forbidden: features must not tell the device.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            features: Tensor = self._model.forward_features(images)
+        if features.ndim == 4:  # [batch, width, rows, columns]
+            features = features.flatten(2).transpose(1, 2)
+        normed: Tensor = self._norm(features)
+        return normed.contiguous()
+
+
+def _describe(card: EncoderCard, files: Path) -> tuple[str, dict[str, Any]]:
+    """Return the architecture and the further options of `timm.create_model`."""
+    architecture, options = card.model, {}
+    if files.is_dir():
+        config = json.loads((files / "config.json").read_text(encoding="utf-8"))
+        architecture = config.get("architecture", card.model)
+        options = dict(config.get("model_args", {}))
+        if "pretrained_cfg" in config:
+            options["pretrained_cfg"] = config["pretrained_cfg"]
+    if not timm.is_model(architecture):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: this version of timm ({timm.__version__}) has no architecture "
+            f"{architecture!r}; update timm, or correct {files if files.is_dir() else 'the card'}"
+        )
+    return architecture, options
+
+
+def _load(model: nn.Module, card: EncoderCard, weights: Weights) -> None:
+    assert weights.files is not None
+    expected = model.state_dict()
+    state = _read_state(card, weights)
+    state = {name: value for name, value in state.items() if not _is_classifier(name, expected)}
+    if card.weights.mapping == "by-order" and set(state).isdisjoint(expected):
+        state = _rename_by_order(card, state, expected)
+    check_keys(
+        card,
+        weights.origin,
+        missing=set(expected) - set(state),
+        unexpected=set(state) - set(expected),
+    )
+    _check_shapes(card, state, expected)
+    model.load_state_dict(state, strict=True)
+
+
+def _read_state(card: EncoderCard, weights: Weights) -> dict[str, Tensor]:
+    assert weights.files is not None
+    path = weights.files
+    if path.is_dir():
+        found = [path / name for name in _HUB_FILES if (path / name).is_file()]
+        if not found:
+            raise WeightsNotFoundError(
+                f"encoder {card.name!r}: {path} holds none of {', '.join(_HUB_FILES)}"
+            )
+        path = found[0]
+    try:
+        state = timm.models.load_state_dict(str(path), weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: cannot read weights from {path}: {reason}"
+        ) from error
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _is_classifier(name: str, expected: Mapping[str, Tensor]) -> bool:
+    return name not in expected and name.split(".")[0] in _CLASSIFIERS
+
+
+def _rename_by_order(
+    card: EncoderCard, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Give the first tensors of `state` the names of `expected`; what is left is the classifier.
+
+    Raises:
+        WeightsMismatchError: There are fewer tensors, or more than a classifier is left.
+    """
+    left = len(state) - len(expected)
+    if left not in (0, 2):  # weight and bias of the classifier
+        raise WeightsMismatchError(
+            f"encoder {card.name!r} ({card.model}): its weights are matched by order and must be "
+            f"{len(expected)} tensors, or 2 more with a classifier; found {len(state)}"
+        )
+    return dict(zip(expected, state.values(), strict=False))
+
+
+def _check_shapes(
+    card: EncoderCard, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise WeightsMismatchError(
+                f"encoder {card.name!r} ({card.model}): {name} must have shape "
+                f"{tuple(tensor.shape)}, found {tuple(state[name].shape)}"
+            )
+
+
+def _norm_of_tokens(model: nn.Module) -> nn.Module:
+    """Return `fc_norm` where the model leaves its tokens without a norm, else the identity."""
+    modules = dict(model.named_children())
+    bare = isinstance(modules.get("norm"), nn.Identity)
+    return modules["fc_norm"] if bare and "fc_norm" in modules else nn.Identity()
+
+
+def _memory_format(model: nn.Module) -> torch.memory_format:
+    """Return channels-last for convolutional models, which it makes 1.5 times as fast."""
+    is_transformer = any(name.split(".")[-1] == "attn" for name, _ in model.named_modules())
+    return torch.contiguous_format if is_transformer else torch.channels_last

@@ -1,0 +1,109 @@
+"""Encoders without weights, for tests and examples, and the shortest backend to copy."""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from PIL import Image
+
+from ..card import EncoderCard
+from ..encoder import Encoder
+from ..errors import UnreadableItemError
+from ..images import decode_image
+from ..tokens import Tokens
+from ..types import Item, Modality
+from ..weights import Weights
+from ._checks import check_layout, hash_state
+
+SEED = 0  # of the random projection; part of the identity
+WORD_BUCKETS = 256  # few enough to stay tiny, enough to keep most words of a caption apart
+
+Raw = Float32[np.ndarray, "_ raw"]  # `_`: the texts of a batch differ in their number of tokens
+
+
+class ToyEncoder(Encoder[Raw]):
+    """Project simple statistics of an item to `width` features, always the same way.
+
+    An image gives the mean colour of each cell of the card's grid, a text one token a word: the
+    hash of the lower-cased word names one row of a table. So equal colours and equal words have
+    equal features, and nothing else is known about either.
+
+    Args:
+        card: Card of the encoder; its grid or `max_tokens` decide how many tokens there are.
+        weights: Where the weights are; this encoder has none.
+        device: Where the projection runs.
+    """
+
+    def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
+        assert weights.files is None, "find_weights refuses weights for cards without any"
+        self.name = card.name
+        self.modality = card.modality
+        self.width = card.width
+        self.tokens_per_item = card.layout.tokens_per_item
+        self._layout = card.layout
+        self._device = device
+        raw = 3 if card.modality is Modality.IMAGE else WORD_BUCKETS
+        generator = torch.Generator().manual_seed(SEED)
+        projection = torch.randn(raw, card.width, generator=generator)
+        self._hash = hash_state({"projection": projection})
+        self._projection = projection.to(device)
+        if card.layout.grid is not None:
+            rows, columns = card.layout.grid
+            check_layout(card, tokens=rows * columns, width=projection.shape[1])
+
+    def identity(self) -> dict[str, object]:
+        """Return ALL that changes the numbers, as JSON values."""
+        return {
+            "backend": "toy",
+            "modality": self.modality.value,
+            "weights": self._hash,
+            "grid": None if self._layout.grid is None else list(self._layout.grid),
+            "max_tokens": self._layout.max_tokens,
+            "kind": "tokens",
+            "precision": "float32",
+        }
+
+    def prepare(self, item: Item) -> Raw:
+        """Return what is measured of one item, before the projection.
+
+        Raises:
+            UnreadableItemError: The image cannot be decoded, or the item holds no text.
+        """
+        if self.modality is Modality.IMAGE:
+            return self._cell_colours(decode_image(item.read_bytes(), item_id=item.id))
+        if item.text is None:
+            raise UnreadableItemError(f"{item.id}: holds no text")
+        return self._word_rows(item.text)
+
+    def encode(self, batch: Sequence[Raw]) -> Tokens:
+        """Return the projected tokens of `batch`, padded with zeros, float32 on the CPU."""
+        longest = max((len(raw) for raw in batch), default=0)
+        values = torch.zeros(len(batch), longest, self.width)
+        mask = torch.zeros(len(batch), longest, dtype=torch.bool)
+        for row, raw in enumerate(batch):
+            projected = torch.from_numpy(raw).to(self._device) @ self._projection
+            values[row, : len(raw)] = projected.cpu()
+            mask[row, : len(raw)] = True
+        return Tokens(values, mask)
+
+    def _cell_colours(self, image: Image.Image) -> Raw:
+        """Return the mean red, green and blue of each cell, row by row, between 0 and 1."""
+        assert self._layout.grid is not None
+        rows, columns = self._layout.grid
+        # A box filter down to one pixel a cell is the mean over the cell, whatever the size.
+        cells = image.resize((columns, rows), Image.Resampling.BOX)
+        return np.asarray(cells, dtype=np.float32).reshape(rows * columns, 3) / 255
+
+    def _word_rows(self, text: str) -> Raw:
+        """Return one row a word, with a single 1 where the word's hash falls.
+
+        A text without words is one row of zeros: every row of a batch has at least one token.
+        """
+        words = text.lower().split()[: self._layout.max_tokens]
+        rows = np.zeros((max(len(words), 1), WORD_BUCKETS), dtype=np.float32)
+        for row, word in enumerate(words):
+            # CRC-32, because Python's own hash differs from run to run
+            rows[row, zlib.crc32(word.encode("utf-8", "surrogatepass")) % WORD_BUCKETS] = 1
+        return rows

