@@ -42,6 +42,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Change one value of the spec; repeatable."),
 ]
+_PIPE_WIDTH = 240  # columns
 DEFAULT_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightalign"
 
 
@@ -55,7 +56,8 @@ class Output:
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
-        self.console = Console()
+        # a pipe has no width to fit: 80 columns would fold names that scripts read
+        self.console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
         messages = Console(stderr=True)
         self.progress = Progress()
         if not quiet and messages.is_terminal:
@@ -232,7 +234,7 @@ def list_encoders(as_json: AsJson = False) -> None:
     rows = [
         {
             "name": card.name,
-            "modality": card.modality,
+            "modality": card.modality.value,
             "backend": card.backend,
             "width": card.width,
             "licence": card.licence,

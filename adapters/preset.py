@@ -42,7 +42,8 @@ def list_fusions() -> list[tuple[str, str]]:
         if step.endswith(SUFFIX):
             text = (STEPS / f"{step.replace('-', '_')}.py").read_text(encoding="utf-8")
             docstring = ast.get_docstring(ast.parse(text)) or ""
-            fusions.append((step.removesuffix(SUFFIX), docstring.partition("\n")[0]))
+            name = step.removesuffix(SUFFIX).replace("-", "_")
+            fusions.append((name, docstring.partition("\n")[0]))
     return fusions
 
 
@@ -51,13 +52,13 @@ def with_fusion(preset: Table, fusion: str) -> Table:
 
     Args:
         preset: A resolved preset; it is not changed.
-        fusion: A name of `list_fusions`; an underscore may stand for a hyphen.
+        fusion: A name of `list_fusions`; a hyphen may stand for an underscore.
 
     Raises:
         UnknownNameError: No fusion has this name.
         SpecError: No tower of the preset has a slot `fuse`.
     """
-    name = fusion.replace("_", "-")
+    name = fusion.replace("-", "_")
     known = [known for known, _ in list_fusions()]
     if name not in known:
         raise unknown_name("fusion", fusion, known)
@@ -68,7 +69,8 @@ def with_fusion(preset: Table, fusion: str) -> Table:
             f"fusion {fusion!r} needs a slot {SLOT!r} in a tower of the preset, found {slots}: "
             "take a preset that has one, such as lightalign/base"
         )
-    entry = {"part": "identity" if name == NO_FUSION else f"{name}{SUFFIX}"}
+    part = "identity" if name == NO_FUSION else fusion.replace("_", "-") + SUFFIX
+    entry = {"part": part}
     changed = {
         owner: {slot: entry if slot == SLOT else kept for slot, kept in tower.items()}
         for owner, tower in towers.items()

@@ -99,7 +99,8 @@ class Trainer:
                 record = self._epoch(epoch, progress)
                 _append_json(folder / runs.LOG, record)
                 progress.note(_summary(record, self.options.epochs))
-                score = record.get("recall_sum", epoch)  # without validation the last epoch wins
+                # without validation the last epoch wins
+                score = record.get("validation", {"recall_sum": epoch})["recall_sum"]
                 if score > best_score:
                     best, best_score = record, score
                     self._save(folder)
@@ -123,14 +124,17 @@ class Trainer:
         for batch in progress.track(batches, label, self.num_batches, unit="steps"):
             sums.update(self._train_step(batch))
         seconds = time.perf_counter() - began
+        means = {name: total / self.num_batches for name, total in sums.items()}
         record: dict[str, Any] = {
             "epoch": epoch,
             "step": self.step,
-            **{name: total / self.num_batches for name, total in sums.items()},
+            "loss": means.pop("loss"),
+            "parts": means,
             "seconds": seconds,
             "images_per_second": len(self.train_rows) / seconds,
         }
-        return {**record, **self._validate()}
+        validation = self._validate()
+        return {**record, "validation": validation} if validation else record
 
     def _order(self, epoch: int) -> Iterator[_Rows]:
         """Yield the rows of each step; the order depends on seed and epoch alone."""
@@ -242,7 +246,8 @@ def _append_json(path: Path, record: dict[str, Any]) -> None:
 
 def _summary(record: dict[str, Any], epochs: int) -> str:
     text = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}"
-    if "recall_sum" in record:
-        there, back = record["text_to_image"]["1"], record["image_to_text"]["1"]
+    if "validation" in record:
+        found = record["validation"]
+        there, back = found["text_to_image"]["1"], found["image_to_text"]["1"]
         text += f", validation R@1 text to image {there:.1f} %, image to text {back:.1f} %"
     return f"{text} ({record['images_per_second']:.0f} images/s)"

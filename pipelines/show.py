@@ -15,7 +15,8 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold")
     for column in rows[0]:
         numeric = isinstance(rows[0][column], int | float)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        last = column == list(rows[0])[-1]  # the free text, which may fold; names must not
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=not last)
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row.values()))
     return table
@@ -61,12 +62,12 @@ def retrieval_table(report: Mapping[str, Any]) -> Table:
     ranks = list(metrics["text_to_image"]["recall"])
     for rank in ranks:
         table.add_column(f"R@{rank}", justify="right")
-    for column in ("median rank", "queries", "gallery"):
+    for column in ("median", "queries", "gallery"):
         table.add_column(column, justify="right")
     for name in ("text_to_image", "image_to_text"):
         found = metrics[name]
         cells = [
-            f"{found['recall'][rank]:.1f} ({found['chance'][rank]:.2f})"
+            f"{found['recall'][rank]:.1f} ({found['chance'][rank]:.2g})"
             if rank in found["recall"]
             else "-"
             for rank in ranks

@@ -16,7 +16,7 @@ from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 
 WIDTHS = {Modality.IMAGE: 1280, Modality.TEXT: 384}
-FUSIONS = ["none", "add", "additive-attn", "concat", "cross-attn", "general-attn", "mul"]
+FUSIONS = ["none", "add", "additive_attn", "concat", "cross_attn", "general_attn", "mul"]
 
 
 def test_presets_are_listed_by_path_without_suffix():
@@ -74,7 +74,7 @@ def test_fusions_are_listed_with_a_line_each_and_none_first():
     assert dict(list_fusions())["add"] == "Add the context of the modality to every token."
 
 
-@pytest.mark.parametrize("fusion", [*FUSIONS, "cross_attn"])
+@pytest.mark.parametrize("fusion", [*FUSIONS, "cross-attn"])
 def test_fusion_goes_into_the_slot_fuse_and_builds(fusion):
     base = read_preset("lightalign/base")
     before = copy.deepcopy(base)
@@ -94,7 +94,7 @@ def test_fusion_goes_into_each_tower_that_has_the_slot():
 
 
 def test_unknown_fusion_lists_the_fusions():
-    with pytest.raises(UnknownNameError, match=r"no fusion named 'crossattn'.*'cross-attn'.*'mul'"):
+    with pytest.raises(UnknownNameError, match=r"no fusion named 'crossattn'.*'cross_attn'.*'mul'"):
         with_fusion(read_preset("lightalign/base"), "crossattn")
 
 

@@ -1,0 +1,263 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lightalign.adapters.checkpoint import load_adapter
+from lightalign.featcache.errors import (
+    DivergedError,
+    RunNotFoundError,
+    SpecError,
+    StoreCorruptError,
+    StoreNotFoundError,
+    UnknownNameError,
+)
+from lightalign.featcache.spec import read_toml
+from lightalign.pipelines import retrieve, runs, train
+from lightalign.pipelines.embed import embed_pairs, embed_rows
+from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.pairs import PairedStores
+from lightalign.pipelines.stores import StoreQuery, newest_pair
+from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve
+
+from .conftest import SCENES, extract_toy
+
+QUICK = ("train.epochs=2", "train.batch_size=8", "train.precision=float32")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def home(toy_home, tmp_path):
+    """Return a home with the toy stores and no run yet."""
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
+    return tmp_path / "h"
+
+
+def quick_train(home, **changes):
+    return train.run(TrainSpec(**{"home": home, "overrides": QUICK, "device": "cpu", **changes}))
+
+
+def test_training_lowers_the_loss_and_writes_a_whole_run(home):
+    overrides = ("train.epochs=20", *QUICK[1:])
+    trained = quick_train(home, fusion="cross_attn", overrides=overrides)
+    records = [json.loads(line) for line in (trained.folder / runs.LOG).read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(1, 21))
+    assert records[-1]["loss"] < records[0]["loss"] - 0.3
+    assert trained.report["best"]["validation"]["recall_sum"] == max(
+        record["validation"]["recall_sum"] for record in records
+    )
+    spec = read_toml(trained.folder / runs.SPEC)
+    assert spec["towers"]["both"]["fuse"] == {"part": "cross-attn-fusion"}
+    assert spec["train"]["epochs"] == 20
+    assert spec["stores"]["train"]["image"]["encoder"] == "toy-image"
+
+
+def test_the_same_seed_gives_the_same_bytes(home):
+    first, second, other = (quick_train(home, seed=seed) for seed in (1, 1, 2))
+    weights = [(run.folder / runs.WEIGHTS).read_bytes() for run in (first, second, other)]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_training_leaves_the_global_random_state_alone(home):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    quick_train(home)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(home):
+    trained = quick_train(home, overrides=("train.epochs=6", *QUICK[1:]))
+    adapter, _, _ = load_adapter(trained.folder)
+    query = StoreQuery(split="val")
+    stores = PairedStores(newest_pair(home, query), home=home)
+    from lightalign.pipelines.tasks.retrieval import Retrieval
+
+    measured = Retrieval(k=10).run(embed_pairs(adapter, stores, device=CPU))
+    assert measured["recall_sum"] == trained.report["best"]["validation"]["recall_sum"]
+
+
+@pytest.mark.parametrize("captions", ["all", "one"])
+def test_a_batch_knows_all_its_positives(home, captions):
+    spec = TrainSpec(home=home, overrides=(*QUICK, f"train.captions={captions}"), device="cpu")
+    trainer = Trainer(resolve(spec), home=home, seed=0, device=CPU)
+    seen = []
+    for rows in trainer._order(epoch=1):
+        batch = trainer._load(rows)
+        per_image = 5 if captions == "all" else 1
+        assert batch.positives.sum(dim=1).tolist() == [per_image] * len(rows.image)
+        assert batch.positives.sum(dim=0).tolist() == [1] * len(rows.text)
+        seen += rows.image.tolist()
+    assert sorted(seen) == list(range(SCENES["train"]))
+
+
+def test_groups_of_similar_length_keep_texts_with_their_images(home):
+    """Embed a batch with the identity of each item as its feature and compare ids by hand."""
+    trainer = Trainer(resolve(TrainSpec(home=home, overrides=QUICK)), home=home, seed=0, device=CPU)
+    rows = next(trainer._order(epoch=1))
+    batch = trainer._load(rows)
+    links = {(i, t) for i, texts in trainer.stores.texts_of.items() for t in texts}
+    features = trainer.stores.text.gather(rows.text)
+    column = 0
+    for group in batch.texts:
+        for line in range(len(group)):
+            real = group.values[line][group.mask[line]].numpy()
+            same = [
+                row
+                for position, row in enumerate(rows.text.tolist())
+                if np.array_equal(features.row(position), real)
+            ]
+            images = rows.image[batch.positives[:, column].numpy()].tolist()
+            assert any((image, text) in links for image in images for text in same)
+            column += 1
+    assert column == len(rows.text)
+
+
+def test_without_validation_the_last_epoch_is_kept(home):
+    trained = quick_train(home, overrides=(*QUICK, "train.validation=none"))
+    assert trained.report["selected_by"] == "last epoch"
+    assert trained.report["best"]["epoch"] == 2
+    assert "validation" not in trained.report["best"]
+
+
+def test_a_share_of_the_training_images_can_validate(home):
+    trained = quick_train(home, overrides=(*QUICK, "train.validation=0.25"))
+    assert trained.report["selected_by"] == "recall_sum on 6 held-out images of split 'train'"
+    assert trained.report["num_images"] == SCENES["train"] - 6
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_items(home):
+    overrides = (*QUICK, "train.learning_rate=1e30", "train.gradient_clip=1e30")
+    with pytest.raises(DivergedError, match=r"step \d+, with images such as \['shapes-train-"):
+        quick_train(home, overrides=("train.epochs=50", *overrides[1:]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"preset": "nope"}, UnknownNameError, "no preset named 'nope'"),
+        ({"fusion": "cross"}, UnknownNameError, "close: .*'cross_attn'"),
+        ({"overrides": ("train.epoch=3",)}, SpecError, r"\[train\]: unknown key 'epoch'"),
+        ({"overrides": ("train.epochs=0",)}, SpecError, "epochs >= 1"),
+        ({"overrides": ("towers.both.pool.part=max",)}, UnknownNameError, "no step named 'max'"),
+        ({"data": "flickr8k"}, StoreNotFoundError, "extract --encoder dino-vits16 --data flickr8k"),
+        ({"image_encoder": "dino-vitb16"}, StoreNotFoundError, "shapes/train/toy-image"),
+        ({"name": "a/b"}, SpecError, "letters, digits"),
+    ],
+)
+def test_a_wrong_spec_is_refused(home, changes, error, message):
+    with pytest.raises(error, match=message):
+        quick_train(home, **changes)
+    assert not list(runs.runs_folder(home).glob("*/report.json"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 1},
+        {"warmup": 1.0},
+        {"captions": "some"},
+        {"precision": "float8"},
+        {"validation": 1.5},
+    ],
+)
+def test_training_options_out_of_range_are_refused(options):
+    with pytest.raises((SpecError, UnknownNameError)):
+        TrainOptions(**options)
+
+
+def test_embeddings_do_not_depend_on_the_other_rows(home):
+    adapter, _, _ = load_adapter(quick_train(home, fusion="cross_attn").folder)
+    stores = PairedStores(newest_pair(home, StoreQuery(split="test")), home=home)
+    rows = np.arange(len(stores.text))
+    together = embed_rows(adapter, stores.text, rows, device=CPU)
+    for row in (0, 13, 39):
+        alone = embed_rows(adapter, stores.text, np.array([row]), device=CPU)
+        np.testing.assert_allclose(together[row], alone[0], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-6)
+
+
+def test_retrieve_takes_the_newest_run_and_says_what_it_measured(home):
+    quick_train(home, name="older")
+    quick_train(home, name="newer")
+    retrieved = retrieve.run(retrieve.RetrieveSpec(home=home, k=4, device="cpu"))
+    report = json.loads(retrieved.path.read_text())
+    assert report["run"] == "newer"
+    assert report["metrics"]["text_to_image"]["num_queries"] == SCENES["test"] * 5
+    assert report["metrics"]["text_to_image"]["num_gallery"] == SCENES["test"]
+    assert len(report["metrics"]["image_to_text"]["curve"]["recall"]) == 4
+    assert report["warnings"] == []
+    assert report["training"]["seed"] == 0
+    older = retrieve.run(retrieve.RetrieveSpec(home=home, run="older", device="cpu"))
+    assert older.folder.name == "older"
+
+
+@pytest.mark.parametrize(
+    ("split", "warning"), [("train", "trained on"), ("val", "chose the epoch")]
+)
+def test_a_split_that_was_seen_is_called_so(home, split, warning):
+    quick_train(home)
+    retrieved = retrieve.run(retrieve.RetrieveSpec(home=home, split=split, device="cpu"))
+    assert warning in retrieved.report["warnings"][0]
+
+
+def test_a_run_is_found_by_name_or_the_finished_ones_are_listed(home):
+    with pytest.raises(RunNotFoundError, match="no finished run"):
+        runs.find_run(home, None)
+    quick_train(home, name="mine")
+    with pytest.raises(RunNotFoundError, match=r"no run 'yours' .* finished: \['mine'\]"):
+        runs.find_run(home, "yours")
+    with pytest.raises(SpecError, match="a run named 'mine' exists"):
+        quick_train(home, name="mine")
+
+
+def test_an_unfinished_run_is_not_taken(home):
+    folder = runs.new_run(home, "half", "x")
+    (folder / runs.SPEC).write_text("")
+    with pytest.raises(RunNotFoundError, match="has not finished"):
+        runs.find_run(home, "half")
+
+
+def test_stores_of_other_weights_do_not_answer_for_a_run(home):
+    """A run names its encoders by identity: a store of the same card with other weights misses."""
+    trained = quick_train(home)
+    report = json.loads((trained.folder / runs.REPORT).read_text())
+    report["spec"]["stores"]["train"]["image"]["encoder_key"] = "0" * 64
+    (trained.folder / runs.REPORT).write_text(json.dumps(report))
+    with pytest.raises(StoreNotFoundError, match="images by toy-image"):
+        retrieve.run(retrieve.RetrieveSpec(home=home, device="cpu"))
+
+
+def test_pairs_are_joined_by_id_when_rows_are_missing(tmp_path):
+    """Skip two images: their captions take no part and no other caption changes its image."""
+    from PIL import Image
+
+    data = tmp_path / "data"
+    data.mkdir()
+    lines = ["image,caption,split"]
+    for index in range(6):
+        Image.new("RGB", (4, 4), (index * 40, 0, 0)).save(data / f"{index}.png")
+        lines += [f"{index}.png,caption {index},train", f"{index}.png,again {index},train"]
+    for index in (0, 3):
+        (data / f"{index}.png").write_bytes(b"gone")
+    (data / "t.csv").write_text("\n".join(lines))
+    spec = {"data": f"image-text-table={data}", "source": {}, "split": "train", "max_bad": 0.5}
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(tmp_path / "h", encoder, **spec)
+    stores = PairedStores(
+        newest_pair(tmp_path / "h", StoreQuery(split="train")), home=tmp_path / "h"
+    )
+    found = {
+        (stores.image.ids[image], stores.text.ids[text])
+        for image, texts in stores.texts_of.items()
+        for text in texts
+    }
+    assert found == {(f"{i}.png", f"{i}.png#{n}") for i in (1, 2, 4, 5) for n in (0, 1)}
+    assert stores.num_links_lost == 4
+
+
+def test_missing_pairs_are_reported(home, tmp_path):
+    pair = newest_pair(home, StoreQuery(split="train"))
+    with pytest.raises(StoreCorruptError, match="cannot read the pairs"):
+        PairedStores(pair, home=tmp_path / "elsewhere")
