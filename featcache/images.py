@@ -1,0 +1,126 @@
+"""Decode untrusted image files into RGB, within bounds and without Pillow's global switches."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .errors import UnreadableItemError
+
+MAX_PIXELS = 64_000_000  # 192 MB as RGB: the largest phone photos pass, 20,000 x 20,000 does not
+
+# Raster formats that data sets use. A fixed list, because Pillow would also hand PostScript to an
+# external interpreter. AVIF stands last: Pillow before 11.3 cannot read it.
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
+
+# What Pillow's decoders raise for broken files, found by truncating and corrupting each format.
+# `Warning` is here for programs that turn warnings into errors.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    RuntimeError,
+    EOFError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
+
+_ORIENTATION = 0x0112  # the EXIF tag; the table says which transposition undoes each value
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode_image(data: bytes, *, item_id: str) -> Image.Image:
+    """Decode an image file to RGB, upright, 8 bits a channel.
+
+    The first frame of an animation is taken and EXIF rotation is applied. Transparent pixels are
+    blended with white. 16-bit grey v becomes round(v / 257), so that 65535 is white. Integer
+    images of 32 bits are read the same way if their values lie in 0 to 65535; other 32-bit and
+    all floating-point images have no agreed white and are refused.
+
+    Args:
+        data: Content of the image file.
+        item_id: Id of the item, for messages.
+
+    Raises:
+        UnreadableItemError: The data is empty, truncated, no image in one of `FORMATS`, has more
+            than `MAX_PIXELS` pixels (seen in the header, before any pixel is decoded), or has
+            pixel values without an agreed white.
+    """
+    if not data:
+        raise UnreadableItemError(f"{item_id}: the image file is empty")
+    try:
+        image = _open(data, item_id)
+        image.load()
+        return _to_rgb(_upright(image))
+    except UnreadableItemError:
+        raise
+    except UnidentifiedImageError as error:
+        # Pillow's own text names an object in memory.
+        raise UnreadableItemError(f"{item_id}: is no image in a known format") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableItemError(
+            f"{item_id}: has more than the {MAX_PIXELS:,} pixels allowed"
+        ) from error
+    except _DECODE_ERRORS as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UnreadableItemError(f"{item_id}: cannot be decoded: {reason}") from error
+
+
+def _open(data: bytes, item_id: str) -> Image.Image:
+    Image.init()  # registers all formats once; without it a format that Pillow lacks is a KeyError
+    known = [name for name in FORMATS if name in Image.OPEN]
+    image = Image.open(io.BytesIO(data), formats=known)  # reads the header only
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableItemError(
+            f"{item_id}: {width} x {height} pixels are more than the {MAX_PIXELS:,} allowed"
+        )
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except _DECODE_ERRORS:
+        return image  # a broken EXIF block says nothing about the rotation; the pixels are fine
+    method = _UPRIGHT.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed white")
+    if image.mode.startswith("I"):
+        return _grey_from_16_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        pixels = image.convert("RGBA")
+        white = Image.new("RGBA", pixels.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, pixels).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion clips at 255, which turns nearly every 16-bit picture white.
+    values = np.asarray(image).astype(np.int32)
+    if values.size and not 0 <= values.min() <= values.max() <= 65535:
+        raise ValueError(f"grey values {values.min()} to {values.max()} are not within 0 to 65535")
+    grey = ((values + 128) // 257).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        grey[values == transparent] = 255
+    return Image.fromarray(grey)

@@ -1,0 +1,213 @@
+"""Group caption rows by image, give every image a split, and serve both as a `Source`."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import DatasetNotFoundError
+from ..registry import unknown_name
+from ..source import Source, fingerprint_items
+from ..types import Item, Modality, Pairs
+from ._caption_files import Row, format_error
+
+# Names that other tools give the three splits. Karpathy's `restval` are training images that were
+# set aside at first; published results train on them.
+_SPLIT_ALIASES = {
+    "training": "train",
+    "restval": "train",
+    "dev": "val",
+    "valid": "val",
+    "validation": "val",
+    "testing": "test",
+}
+_SPLIT_ORDER = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class CaptionedImages:
+    """Hold the images of a dataset in file order, each with its captions and perhaps its split.
+
+    Attributes:
+        file: The file that names the images; used in messages.
+        captions: Captions of each image by image id; an image may have none.
+        split_of: Split by image id; images that are in no split are missing here.
+        notes: What a user should know about how the files were read.
+    """
+
+    file: Path
+    captions: Mapping[str, Sequence[str]]
+    split_of: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def split_name(name: str) -> str:
+    """Return our name of a split that another tool may call otherwise, such as `dev` for `val`."""
+    lower = name.strip().lower()
+    return _SPLIT_ALIASES.get(lower, lower)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun in the right number."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def group_rows(rows: Iterable[Row], *, file: Path) -> CaptionedImages:
+    """Collect the captions of each image; empty captions are dropped and counted in the notes.
+
+    Raises:
+        DatasetFormatError: There are no rows, a row names no image or no split where others do, or
+            one image stands in two splits.
+    """
+    captions: dict[str, list[str]] = {}
+    split_of: dict[str, str] = {}
+    num_empty = 0
+    row = None
+    for row in rows:
+        if not row.image:
+            raise format_error(file, row.place, "names no image")
+        stripped = [caption.strip() for caption in row.captions]
+        kept = [caption for caption in stripped if caption]
+        num_empty += len(stripped) - len(kept)
+        captions.setdefault(row.image, []).extend(kept)
+        if row.split is not None:
+            _add_split(split_of, row, file)
+    if row is None:
+        raise format_error(file, "", "holds no captions")
+    notes = (f"{counted(num_empty, 'empty caption')} dropped",) if num_empty else ()
+    return CaptionedImages(file, captions, split_of, notes)
+
+
+def _add_split(split_of: dict[str, str], row: Row, file: Path) -> None:
+    split = split_name(row.split or "")
+    if not split:
+        raise format_error(file, row.place, f"gives no split for image {row.image!r}")
+    if split_of.setdefault(row.image, split) != split:
+        problem = f"puts {row.image!r} in split {split!r}, but it was in {split_of[row.image]!r}"
+        raise format_error(file, row.place, problem)
+
+
+def with_listed_splits(
+    images: CaptionedImages, split_of: Mapping[str, str], *, listed_in: str
+) -> CaptionedImages:
+    """Return `images` with the splits of a list; what no split lists is left out with a note.
+
+    Images that are listed but have no caption are appended without captions.
+
+    Args:
+        images: Images whose caption file gives no splits.
+        split_of: Split by image id.
+        listed_in: File name or names that the splits come from.
+
+    Raises:
+        DatasetFormatError: The list and the captions have no image in common.
+    """
+    captions = {name: texts for name, texts in images.captions.items() if name in split_of}
+    left_out = len(images.captions) - len(captions)
+    if not captions:
+        raise format_error(images.file, "", f"has no image in common with {listed_in}")
+    captions |= {name: [] for name in split_of if name not in captions}
+    note = f"{counted(left_out, 'image')} of {images.file.name} left out: no split in {listed_in}"
+    notes = (*images.notes, note) if left_out else images.notes
+    return replace(images, captions=captions, split_of=split_of, notes=notes)
+
+
+def with_hashed_splits(images: CaptionedImages, *, remedy: str) -> CaptionedImages:
+    """Return `images` with splits that depend on nothing but the image ids.
+
+    Ids are ordered by their SHA-256; the first 10 %, at least 1 and at most 1,000, are `test`, the
+    next as many `val`, the rest `train`. Fewer than three images are all `train`.
+
+    Args:
+        images: Images whose files give no splits.
+        remedy: What would give the official splits, for the note.
+    """
+    ids = sorted(images.captions, key=lambda name: hashlib.sha256(name.encode()).digest())
+    held_out = 0 if len(ids) < len(_SPLIT_ORDER) else max(1, min(1000, len(ids) // 10))
+    split_of = dict.fromkeys(ids, "train")
+    split_of |= dict.fromkeys(ids[:held_out], "test")
+    split_of |= dict.fromkeys(ids[held_out : 2 * held_out], "val")
+    note = (
+        f"no file gives the splits: {held_out:,} test and {held_out:,} val images chosen by the "
+        f"SHA-256 of their names; {remedy}"
+    )
+    return replace(images, split_of=split_of, notes=(*images.notes, note))
+
+
+class CaptionSource(Source):
+    """Serve images with captions; the subclasses say where they come from.
+
+    Image ids are the keys of `images.captions`; caption n of an image is `<image id>#<n>`.
+
+    Args:
+        root: Place of the dataset.
+        images: All images with captions and splits.
+        paths: File by image id.
+
+    Raises:
+        DatasetNotFoundError: None of the image files is there.
+    """
+
+    def __init__(self, root: Path, images: CaptionedImages, paths: Mapping[str, Path]) -> None:
+        super().__init__(root)
+        if not any(path.is_file() for path in paths.values()):
+            first = next(iter(paths.values()))
+            raise DatasetNotFoundError(
+                f"none of the {counted(len(paths), 'image')} that {images.file} names is there, "
+                f"such as {first}; put the image files beside the captions"
+            )
+        self._images: dict[str, list[Item]] = {}
+        self._texts: dict[str, list[Item]] = {}
+        self._links: dict[str, list[tuple[str, str]]] = {}
+        num_bare = 0
+        for image_id, captions in images.captions.items():
+            split = images.split_of[image_id]
+            self._images.setdefault(split, []).append(Item(id=image_id, path=paths[image_id]))
+            texts = [
+                Item(id=f"{image_id}#{number}", text=caption)
+                for number, caption in enumerate(captions)
+            ]
+            self._texts.setdefault(split, []).extend(texts)
+            self._links.setdefault(split, []).extend((image_id, text.id) for text in texts)
+            num_bare += not captions
+        bare = f"{counted(num_bare, 'image')} without any caption kept, in no pair"
+        self._notes = (*images.notes, bare) if num_bare else images.notes
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits that hold images: train, val, test, then others."""
+        others = sorted(set(self._images) - set(_SPLIT_ORDER))
+        return (*(name for name in _SPLIT_ORDER if name in self._images), *others)
+
+    def items(self, split: str, modality: Modality) -> Sequence[Item]:
+        """Return the items of one split in the order of the caption file.
+
+        Raises:
+            UnknownNameError: The dataset has no such split.
+        """
+        self._check_split(split)
+        return self._images[split] if modality is Modality.IMAGE else self._texts[split]
+
+    def pairs(self, split: str) -> Pairs:
+        """Return which images and captions of one split belong together.
+
+        Raises:
+            UnknownNameError: The dataset has no such split.
+        """
+        self._check_split(split)
+        return Pairs(
+            tuple(item.id for item in self._images[split]),
+            tuple(item.id for item in self._texts[split]),
+            tuple(self._links[split]),
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what was dropped, left out or chosen, one line each."""
+        return self._notes
+
+    def fingerprint(self, split: str) -> str:
+        """Return a hash of ids, captions, image sizes in bytes and pairs of one split."""
+        return fingerprint_items(self, split)
+
+    def _check_split(self, split: str) -> None:
+        if split not in self._images:
+            raise unknown_name("split", split, self.splits())

@@ -1,0 +1,51 @@
+"""Flickr30k: 31,000 photos with five captions each.
+
+Source: Young, Lai, Hodosh and Hockenmaier, From Image Descriptions to Visual Denotations, TACL
+2014; splits of Karpathy and Fei-Fei, CVPR 2015.
+"""
+
+from pathlib import Path
+
+from ._caption_family import Family, read_family
+from ._caption_files import read_bar_file, read_token_file
+from ._caption_source import CaptionSource
+
+_FAMILY = Family(
+    name="flickr30k",
+    caption_files={
+        "results_20130124.token": read_token_file,
+        "results.csv": read_bar_file,
+    },
+    text_folders=("", "flickr30k_images"),
+    image_folders=(
+        "flickr30k_images/flickr30k_images",  # Kaggle's archive nests them
+        "flickr30k_images",
+        "flickr30k-images",
+        "images",
+        "Images",
+        "",
+    ),
+    split_lists={},
+    karpathy="dataset_flickr30k.json",
+    get_it="Get it from https://www.kaggle.com/datasets/hsankesara/flickr-image-dataset.",
+)
+
+
+class Flickr30kSource(CaptionSource):
+    """Read Flickr30k in the official layout, Kaggle's, or from Karpathy's JSON file.
+
+    Splits come from `dataset_flickr30k.json` (its `restval` is `train`), else from a hash of the
+    image names. Captions come from the caption file where there is one, else from the JSON file.
+
+    Args:
+        root: Folder of the dataset.
+
+    Raises:
+        DatasetNotFoundError: No caption file or no image file is there.
+        DatasetFormatError: A text file cannot be understood.
+    """
+
+    title = "Flickr30k: 31,000 photos, five captions each"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, *read_family(root, _FAMILY))
