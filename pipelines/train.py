@@ -171,6 +171,10 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         text_encoder=spec.text_encoder,
     )
     stores = require_pair(spec.home, query)
+    progress.note(
+        f"training on {stores.dataset}/{stores.split}: "
+        f"images by {stores.image.description.encoder}, texts by {stores.text.description.encoder}"
+    )
     validation, holdout = _choose_validation(spec.home, stores, options.validation, progress)
     return TrainPlan(
         table=table, options=options, stores=stores, validation=validation, holdout=holdout

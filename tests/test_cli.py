@@ -1,0 +1,176 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .pipelines.conftest import SCENES
+
+SETS = [part for key, value in SCENES.items() for part in ("--set", f"source.{key}={value}")]
+QUICK = ["--set", "train.epochs=2", "--set", "train.batch_size=8"]
+
+
+def lightalign(*arguments: str, home: Path, env: dict[str, str] | None = None):
+    """Run the command as a user does and return what it printed and its exit code."""
+    return subprocess.run(
+        [sys.executable, "-m", "lightalign", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env={**os.environ, "LIGHTALIGN_HOME": str(home), **(env or {})},
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Return a home where the three commands have been run, with what they printed."""
+    home = tmp_path_factory.mktemp("home")
+    done = {
+        "image": lightalign(
+            "extract", "--encoder", "toy-image", "--data", "shapes", *SETS, home=home
+        ),
+        "text": lightalign(
+            "extract", "--encoder", "toy-text", "--data", "shapes", *SETS, home=home
+        ),
+        "train": lightalign("train-adapter", "--fusion", "cross_attn", *QUICK, home=home),
+        "retrieve": lightalign("retrieve", "--k", "100", home=home),
+    }
+    for result in done.values():
+        assert result.returncode == 0, result.stderr
+    return home, done
+
+
+def test_the_three_commands_say_what_they_did(home):
+    _, done = home
+    assert "toy-image train: 24 rows" in done["image"].stdout
+    assert "toy-text test: 40 rows" in done["text"].stdout
+    assert (
+        "training on shapes/train: images by toy-image, texts by toy-text" in done["train"].stderr
+    )
+    assert "kept epoch" in done["train"].stdout
+    assert "run " in done["retrieve"].stderr
+    assert "text to image" in done["retrieve"].stdout
+    assert "(12)" in done["retrieve"].stdout  # chance of R@1 among 8 images is 12.5 %
+
+
+def test_json_is_one_object_on_stdout_and_nothing_else(home):
+    result = lightalign("retrieve", "--k", "3", "--json", home=home[0])
+    report = json.loads(result.stdout)
+    assert len(report["metrics"]["text_to_image"]["curve"]["k"]) == 3
+    extracted = lightalign(
+        "extract", "--encoder", "toy-image", "--data", "shapes", *SETS, "--json", home=home[0]
+    )
+    assert [split["encoded"] for split in json.loads(extracted.stdout)["splits"]] == [0, 0, 0]
+
+
+def test_quiet_leaves_stderr_empty(home):
+    result = lightalign("retrieve", "--quiet", home=home[0])
+    assert result.stderr == ""
+    assert "text to image" in result.stdout
+
+
+def test_the_cache_can_be_listed_shown_and_verified(home):
+    listed = json.loads(lightalign("cache", "ls", "--json", home=home[0]).stdout)
+    assert len(listed) == 6
+    assert {row["state"] for row in listed} == {"complete"}
+    info = json.loads(
+        lightalign("cache", "info", listed[0]["store"], "--json", home=home[0]).stdout
+    )
+    assert info["keyed"]["dtype"] == "float16"
+    assert info["skipped"] == []
+    verified = lightalign("cache", "verify", home=home[0])
+    assert verified.returncode == 0
+    assert "6 stores read, 0 damaged files" in verified.stdout
+
+
+def test_verify_exits_1_and_names_the_damaged_file(tmp_path):
+    small = [*SETS, "--split", "val"]
+    lightalign("extract", "--encoder", "toy-image", "--data", "shapes", *small, home=tmp_path)
+    victim = next(path for path in tmp_path.rglob("c/0/0/0"))
+    victim.write_bytes(b"\x01" + victim.read_bytes()[1:])
+    result = lightalign("cache", "verify", home=tmp_path)
+    assert result.returncode == 1
+    assert f"{victim}: checksum differs" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "--encoder", "dino-vits61", "--data", "shapes"], "close: ['dino-vits16'"),
+        (["extract", "--encoder", "toy-image", "--data", "flickr30k"], "results.csv"),
+        (["extract", "--encoder", "dino-vits16", "--data", "shapes"], "--weights"),
+        (["extract", "--encoder", "toy-image", "--data", "shapes", "--format", "npy"], "hdf5"),
+        (
+            ["extract", "--encoder", "toy-image", "--data", "shapes", "--set", "epochs=1"],
+            "unknown key",
+        ),
+        (["train-adapter"], "lightalign extract"),
+        (["train-adapter", "--fusion", "cross"], "cross_attn"),
+        (["retrieve"], "lightalign train-adapter"),
+        (["cache", "info", "nothing"], "no store is called 'nothing'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    result = lightalign(*arguments, home=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("lightalign: ")]
+    assert len(lines) == 1
+    assert result.stderr.splitlines()[-1] == lines[0]
+    assert message in lines[0]
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_option_is_a_usage_error(tmp_path):
+    result = lightalign("extract", "--encodr", "x", home=tmp_path)
+    assert result.returncode == 2
+    assert "--encodr" in result.stderr
+
+
+SLOW = """
+import sys, time
+from lightalign.featcache.encoders.toy import ToyEncoder
+encode = ToyEncoder.encode
+def slow(self, batch):
+    print("encoding", file=sys.stderr, flush=True)
+    time.sleep(0.05)
+    return encode(self, batch)
+ToyEncoder.encode = slow
+sys.argv = ["lightalign", *sys.argv[1:]]
+from lightalign.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_extraction_says_so_and_goes_on(tmp_path, number, code):
+    command = ["extract", "--encoder", "toy-image", "--data", "shapes", "--split", "train"]
+    command += [*SETS, "--batch-size", "2", "--set", "rows_per_shard=4", "--home", str(tmp_path)]
+    running = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *command], stderr=subprocess.PIPE, text=True, cwd="/"
+    )
+    assert running.stderr is not None
+    for _ in range(4):  # past the first shard of two batches
+        while running.stderr.readline().strip() != "encoding":
+            pass
+    running.send_signal(number)
+    _, rest = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert "run the same command to go on" in rest
+    listed = json.loads(lightalign("cache", "ls", "--json", home=tmp_path).stdout)
+    assert listed[0]["state"] == "incomplete"
+    assert 0 < listed[0]["rows"] < SCENES["train"]
+    done = lightalign(*command, "--json", home=tmp_path)
+    (split,) = json.loads(done.stdout)["splits"]
+    assert split["rows"] == SCENES["train"]
+    assert split["encoded"] == SCENES["train"] - listed[0]["rows"]
+
+
+def test_the_version_is_printed(tmp_path):
+    import lightalign as package
+
+    assert lightalign("--version", home=tmp_path).stdout == f"lightalign {package.__version__}\n"
