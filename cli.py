@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
-from .featcache.errors import LightalignError
+from .featcache.errors import LightalignError, SpecError
 from .pipelines.bars import BarProgress, LineProgress
 from .pipelines.progress import Progress
 
@@ -202,17 +202,23 @@ def retrieve(
 @app.command()
 def quickstart(
     seed: Annotated[int, typer.Option(help="Seed of initialisation, order and dropout.")] = 0,
+    overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
+    from .featcache.spec import apply_overrides
     from .pipelines.quickstart import run
     from .pipelines.show import extract_lines, retrieval_table, train_lines
 
     output = Output(as_json=as_json, quiet=quiet)
-    done = run(home, device=device, seed=seed, progress=output.progress)
+    changed = apply_overrides({"source": {}}, overrides or [])
+    unknown = sorted(set(changed) - {"source"})
+    if unknown:
+        raise SpecError(f"quickstart knows --set source.NAME=VALUE, found {unknown[0]!r}")
+    done = run(home, source=changed["source"], device=device, seed=seed, progress=output.progress)
     lines = [line for report in done.extracted for line in extract_lines(report)]
     output.result(
         {"extract": done.extracted, "train": done.trained.report, **done.retrieved.report},

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from .errors import StoreCorruptError
-from .store import FeatureStore, decode_ids
+from .item_ids import decode_ids
+from .store import FeatureStore
 from .types import Features, ragged_arange
 
 

@@ -28,6 +28,7 @@ from .errors import (
     StoreNotFoundError,
 )
 from .format import ArrayLocation, Format
+from .item_ids import encode_ids
 from .registry import Registry
 from .spec import fingerprint
 from .types import Features
@@ -340,29 +341,6 @@ class FeatureStore:
             f"item {features.ids[row]!r} has a feature that is not finite in "
             f"{self.description.dtype}: try --dtype float32"
         )
-
-
-def encode_ids(ids: tuple[str, ...]) -> np.ndarray:
-    """Return ids as a [rows, longest] array of UTF-8 bytes padded with zeros.
-
-    Any tool reads it: `array.view(f"S{array.shape[1]}")[:, 0]` are the ids as bytes.
-
-    Raises:
-        SpecError: An id is empty or holds a zero character.
-    """
-    encoded = [item_id.encode() for item_id in ids]
-    if any(not item or b"\0" in item for item in encoded):
-        raise SpecError("an item id is empty or holds a zero character")
-    longest = max((len(item) for item in encoded), default=1)
-    return np.array(encoded, dtype=f"S{longest}").view(np.uint8).reshape(len(ids), longest)
-
-
-def decode_ids(array: np.ndarray) -> tuple[str, ...]:
-    """Return the ids that `encode_ids` made `array` from."""
-    if not len(array):
-        return ()
-    rows = np.ascontiguousarray(array).view(f"S{array.shape[1]}")[:, 0]
-    return tuple(item.decode() for item in rows.tolist())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The whole pipeline on data and weights that need no download."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import extract, retrieve, train
 from .progress import SILENT, Progress
@@ -27,16 +29,31 @@ class QuickstartReport:
 
 
 def run(
-    home: Path, *, device: str = "auto", seed: int = 0, progress: Progress = SILENT
+    home: Path,
+    *,
+    source: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress = SILENT,
 ) -> QuickstartReport:
     """Extract `shapes` with both encoders, train the default adapter, retrieve on the test split.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        source: Options of `shapes`, such as the number of scenes of each split.
+        device: `auto`, `cpu` or `cuda`.
+        seed: Seed of initialisation, order and dropout.
+        progress: Receives the progress.
 
     Raises:
         WeightsNotFoundError: The packages of the extra `demo` are not installed.
     """
     extracted = tuple(
         extract.run(
-            extract.ExtractSpec(encoder=encoder, data=DATA, home=home, device=device), progress
+            extract.ExtractSpec(
+                encoder=encoder, data=DATA, home=home, source=source or {}, device=device
+            ),
+            progress,
         )
         for encoder in (IMAGE_ENCODER, TEXT_ENCODER)
     )

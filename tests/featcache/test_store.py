@@ -15,14 +15,13 @@ from lightalign.featcache.errors import (
     StoreIncompleteError,
     StoreNotFoundError,
 )
+from lightalign.featcache.item_ids import decode_ids, encode_ids
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.store import (
     FORMATS,
     FeatureStore,
     Skipped,
     StoreDescription,
-    decode_ids,
-    encode_ids,
 )
 from lightalign.featcache.types import Features
 

@@ -1,0 +1,95 @@
+"""Extraction with real encoders, killed at random moments."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightalign.featcache.catalog import list_stores
+from lightalign.featcache.reader import FeatureReader
+
+
+def extract_command(home: Path, encoder: str, batch_size: int, container: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "lightalign", "extract", "--quiet", "--device", "cpu"),
+        *("--encoder", encoder, "--data", "shapes", "--split", "test", "--home", str(home)),
+        *("--set", "source.test=160", "--set", "rows_per_shard=20"),
+        *("--batch-size", str(batch_size), "--format", container),
+    ]
+
+
+def run(home: Path, encoder: str, batch_size: int = 8, container: str = "zarr") -> None:
+    subprocess.run(
+        extract_command(home, encoder, batch_size, container),
+        check=True,
+        capture_output=True,
+        cwd="/",
+    )
+
+
+def kill_at_random(home: Path, encoder: str, batch_sizes: list[int], container: str) -> int:
+    """Start the extraction once per batch size and kill it while it writes shards."""
+    random = np.random.default_rng(0)
+    kills = 0
+    for batch_size in batch_sizes:
+        running = subprocess.Popen(
+            extract_command(home, encoder, batch_size, container),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
+        before = set(home.rglob("*"))
+        while running.poll() is None and set(home.rglob("*")) == before:
+            time.sleep(0.01)  # until it has begun to write
+        time.sleep(random.uniform(0, 0.5))
+        os.kill(running.pid, signal.SIGKILL)
+        kills += running.wait() == -signal.SIGKILL
+    return kills
+
+
+def tree_bytes(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("encoder", "container"),
+    [("efficientnet-lite0", "zarr"), ("minilm", "zarr"), ("minilm", "hdf5")],
+)
+def test_killed_ten_times_it_ends_with_the_same_bytes(tmp_path, encoder, container):
+    run(tmp_path / "whole", encoder, container=container)
+    kills = kill_at_random(tmp_path / "cut", encoder, [8] * 10, container)
+    run(tmp_path / "cut", encoder, container=container)
+    assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
+    assert kills >= 5  # the last starts may find everything done
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("encoder", ["efficientnet-lite0", "minilm"])
+def test_resumed_with_other_batch_sizes_rows_are_the_same(tmp_path, encoder):
+    run(tmp_path / "whole", encoder)
+    assert kill_at_random(tmp_path / "cut", encoder, [1, 7, 64], "zarr")
+    run(tmp_path / "cut", encoder, batch_size=13)
+    (whole,), (cut,) = (list_stores(tmp_path / name) for name in ("whole", "cut"))
+    ours, theirs = FeatureReader(whole.folder), FeatureReader(cut.folder)
+    assert ours.ids == theirs.ids
+    assert ours.lengths.tolist() == theirs.lengths.tolist()
+    rows = range(len(ours))
+    first, second = (r.gather(rows).values.astype(np.float32) for r in (ours, theirs))
+    difference = float(np.abs(first - second).max())
+    print(
+        f"{encoder}: largest difference {difference:.2e}, largest value {np.abs(first).max():.1f}"
+    )
+    # one unit in the last place of float16 is 2^-10 of the value
+    np.testing.assert_allclose(first, second, rtol=2**-9, atol=2e-3)

@@ -1,0 +1,107 @@
+"""Every command block of the README is run, or excused here with a reason."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+EXCUSED = {
+    'pip install ".[demo]" && lightalign quickstart': (
+        "installs packages; quickstart itself runs in test_quickstart.py, the install in .ci/run"
+    ),
+    'pip install ".[test]" && pytest': "is what runs this test",
+}
+# Weights of the Flickr30k walk-through are on the hub, which tests cannot reach: encoders that
+# need none stand in for them. The same three commands with weights of the right shape given by
+# `--weights` run in test_three_commands.py.
+STAND_INS = {"dino-vits16": "toy-image", "distilbert": "toy-text"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+def test_the_excused_commands_are_in_the_readme():
+    assert set(EXCUSED) <= set(commands())
+
+
+def write_flickr30k(folder: Path) -> None:
+    """Write forty pictures as Kaggle ships Flickr30k."""
+    pictures = folder / "flickr30k_images"
+    pictures.mkdir(parents=True)
+    lines = ["image_name| comment_number| comment"]
+    colours = np.random.default_rng(0).integers(0, 256, (40, 3))
+    for index, colour in enumerate(colours):
+        name = f"{1000 + index}.jpg"
+        Image.new("RGB", (32, 24), tuple(colour.tolist())).save(pictures / name)
+        lines += [f"{name}| {n}| a picture number {index} of colour {n} ." for n in range(5)]
+    (folder / "results.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("readme-home")
+    write_flickr30k(home / "datasets" / "flickr30k")
+    return home
+
+
+def run(command: str, home: Path) -> subprocess.CompletedProcess[str]:
+    for name, stand_in in STAND_INS.items():
+        command = command.replace(name, stand_in)
+    arguments = shlex.split(command)
+    assert arguments[0] == "lightalign"
+    return subprocess.run(
+        [sys.executable, "-m", "lightalign", *arguments[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env={**os.environ, "LIGHTALIGN_HOME": str(home)},
+    )
+
+
+def test_every_command_of_the_readme_runs_in_order(home):
+    run_here = [command for command in commands() if command not in EXCUSED]
+    assert len(run_here) >= 10
+    for command in run_here:
+        result = run(command, home)
+        assert result.returncode == 0, f"{command}: {result.stderr}"
+
+
+def test_every_python_block_of_the_readme_runs(home):
+    pytest.importorskip("zarr", minversion="3")
+    if not (home / "features").is_dir():
+        pytest.fail("the commands of the README have to run first")
+    (store,) = (home / "features" / "flickr30k" / "test").glob("toy-text--*")
+    for block in blocks("python"):
+        assert '"STORE"' in block
+        code = block.replace('"STORE"', repr(str(store))) + "\nprint(len(names), values.shape)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+        )
+        assert done.stdout.startswith("20 ")  # 4 test pictures, 5 captions each
+
+
+def test_every_command_is_in_the_table():
+    from lightalign.cli import app, cache_app, list_app
+
+    names = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
+    table = "\n".join(line for line in README.splitlines() if line.startswith("| `lightalign"))
+    for name in names:
+        assert f"`lightalign {name}" in table
+    for group, sub in (("list", list_app), ("cache", cache_app)):
+        for command in sub.registered_commands:
+            (line,) = [row for row in table.splitlines() if f"`lightalign {group} " in row]
+            assert command.name in line
