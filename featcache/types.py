@@ -50,8 +50,11 @@ class Item:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            reason = error.strerror or error
-            raise UnreadableItemError(f"{self.id}: cannot read {self.path}: {reason}") from error
+            # no folder in the message: manifests are the same wherever the dataset stands
+            reason = error.strerror or type(error).__name__
+            raise UnreadableItemError(
+                f"{self.id}: cannot read {self.path.name}: {reason}"
+            ) from error
 
 
 @dataclass(frozen=True)
