@@ -71,15 +71,21 @@ class Adapter(nn.Module):
                 f"the adapter reads {modality.value} tokens of width {self.widths[modality]}, "
                 f"found {tokens.width}: use the encoder it was trained with"
             )
-        weight = next(self.parameters(), None)
-        dtype = torch.float32 if weight is None else weight.dtype
-        tokens = tokens.with_values(without_padding(tokens).to(dtype))
+        tokens = tokens.with_values(without_padding(tokens).to(self._input_dtype(tokens)))
         for name in self.paths[modality]:
             tokens = self.steps[name](tokens, modality)
         pooled = tokens.values[:, 0]
         # float32 even under autocast, for the sake of the cosines
         pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
         return functional.normalize(pooled, dim=1)
+
+    def _input_dtype(self, tokens: Tokens) -> torch.dtype:
+        device = tokens.values.device.type
+        if torch.is_autocast_enabled(device):
+            # the first matrix would cast anyway; half the bytes for what stands before it
+            return torch.get_autocast_dtype(device)
+        weight = next(self.parameters(), None)
+        return torch.float32 if weight is None else weight.dtype
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return the groups of `parameter_groups` for this adapter alone."""

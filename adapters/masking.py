@@ -13,8 +13,11 @@ from ..featcache.tokens import Tokens
 def without_padding(tokens: Tokens) -> Float[Tensor, "batch tokens width"]:
     """Return the values with zero at every masked position.
 
-    A weight of zero is not enough to silence a masked position: 0 * NaN is NaN.
+    A weight of zero is not enough to silence a masked position: 0 * NaN is NaN. Without padding,
+    as for every batch of images, nothing is copied.
     """
+    if bool(tokens.mask.all()):
+        return tokens.values
     return torch.where(tokens.mask[:, :, None], tokens.values, 0.0)
 
 
