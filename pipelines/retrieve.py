@@ -8,6 +8,7 @@ from typing import Any
 
 from ..featcache import files
 from ..featcache.backends import resolve_device
+from ..featcache.datasets import parse_data
 from ..featcache.errors import SpecError, StoreCorruptError
 from . import runs
 from .environment import library_versions
@@ -111,7 +112,7 @@ def _query(folder: Path, trained: Mapping[str, Any], spec: RetrieveSpec) -> Stor
         stores = trained["spec"]["stores"]["train"]
         return StoreQuery(
             split=spec.split,
-            dataset=spec.data or stores["dataset"],
+            dataset=parse_data(spec.data)[0] if spec.data else stores["dataset"],
             image_encoder=stores["image"]["encoder"],
             text_encoder=stores["text"]["encoder"],
             image_key=stores["image"]["encoder_key"],

@@ -107,7 +107,8 @@ def require_pair(home: Path, query: StoreQuery) -> StorePair:
     if pair is not None:
         return pair
     entries = list_stores(home)
-    have = sorted({_label(entry) for entry in entries if entry.description.split == query.split})
+    near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
+    have = sorted({_label(entry) for entry in near or entries})
     data = query.dataset or "flickr30k"
     image = query.image_encoder or "dino-vits16"
     text = query.text_encoder or "distilbert"

@@ -8,6 +8,7 @@ from typing import Any
 from ..adapters.preset import read_preset, with_fusion
 from ..featcache import files
 from ..featcache.backends import resolve_device
+from ..featcache.datasets import parse_data
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, apply_overrides, build, to_table, write_toml
@@ -166,7 +167,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     options = build(TrainOptions, table.get("train", {}), where="[train]")
     query = StoreQuery(
         split="train",
-        dataset=spec.data,
+        dataset=spec.data and parse_data(spec.data)[0],
         image_encoder=spec.image_encoder,
         text_encoder=spec.text_encoder,
     )

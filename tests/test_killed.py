@@ -32,6 +32,13 @@ def run(home: Path, encoder: str, batch_size: int = 8, container: str = "zarr") 
     )
 
 
+def entries(folder: Path) -> set[str]:
+    """Return all names below `folder`; `os.walk` bears with what vanishes meanwhile."""
+    return {
+        f"{parent}/{name}" for parent, folders, files in os.walk(folder) for name in folders + files
+    }
+
+
 def kill_at_random(home: Path, encoder: str, batch_sizes: list[int], container: str) -> int:
     """Start the extraction once per batch size and kill it while it writes shards."""
     random = np.random.default_rng(0)
@@ -43,8 +50,8 @@ def kill_at_random(home: Path, encoder: str, batch_sizes: list[int], container: 
             stderr=subprocess.DEVNULL,
             cwd="/",
         )
-        before = set(home.rglob("*"))
-        while running.poll() is None and set(home.rglob("*")) == before:
+        before = entries(home)
+        while running.poll() is None and entries(home) == before:
             time.sleep(0.01)  # until it has begun to write
         time.sleep(random.uniform(0, 0.5))
         os.kill(running.pid, signal.SIGKILL)
