@@ -48,7 +48,7 @@ class ShapesSource(Source):
         self,
         root: Path,
         *,
-        train: int = 1500,
+        train: int = 1000,
         val: int = 100,
         test: int = 500,
         seed: int = 0,
