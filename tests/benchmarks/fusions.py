@@ -16,9 +16,7 @@ from lightalign.featcache.errors import RunNotFoundError
 from lightalign.pipelines import extract, retrieve, runs, train
 
 ENCODERS = ("efficientnet-lite0", "minilm")
-COLUMNS = [("text_to_image", k) for k in ["1", "5", "10"]] + [
-    ("image_to_text", k) for k in ["1", "5", "10"]
-]
+COLUMNS = [(side, k) for side in ("text_to_image", "image_to_text") for k in ("1", "5", "10")]
 
 
 def measure(home: Path, data: str, split: str, fusion: str, seed: int, sets: list[str]) -> dict:
@@ -68,9 +66,8 @@ def main() -> None:
             )
         )
     results: dict[str, dict[str, list[float]]] = {}
-    print(
-        f"{'fusion':14}" + "".join(f"{side[:1]}2{side[-5:-4]} R@{k:3}     " for side, k in COLUMNS)
-    )
+    heads = [f"{'t2i' if side == 'text_to_image' else 'i2t'} R@{k}" for side, k in COLUMNS]
+    print(f"{'fusion':14}" + "  ".join(f"{head:>11}" for head in [*heads, "sum"]))
     for fusion in options.fusions:
         rows = [
             measure(options.home, options.data, options.split, fusion, seed, options.sets)
