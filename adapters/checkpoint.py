@@ -6,6 +6,7 @@ or, where the table has changed too, a mismatch that loading reports.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.files import sync_folder, sync_tree, temporary_path, write_bytes
-from ..featcache.spec import Table, fingerprint, read_toml, write_toml
+from ..featcache.spec import Table, canonical_json, fingerprint, read_toml, write_toml
 from ..featcache.types import Modality
 from .adapter import Adapter, build_adapter
 from .objective import Objective, build_objective
 
 TABLE_FILE = "adapter.toml"
 TENSOR_FILE = "adapter.safetensors"
+HASHES = "lightalign"  # name of our entry in the metadata of the tensor file
 STRUCTURE = ("towers", "objective", "widths")  # the keys of the table that decide the modules
 
 
@@ -51,7 +53,9 @@ def save_adapter(
     _write_toml_atomically(folder / TABLE_FILE, full)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _state(adapter, objective)}
     written = read_toml(folder / TABLE_FILE)  # as a reader will see it: lists, not tuples
-    metadata = {"table": _table_hash(written), "tensors": _tensor_hash(tensors)}
+    hashes = {"table": _table_hash(written), "tensors": _tensor_hash(tensors)}
+    # one entry, because safetensors writes several in a random order: equal weights, equal bytes
+    metadata = {HASHES: canonical_json(hashes)}
     write_bytes(folder / TENSOR_FILE, safetensors.torch.save(tensors, metadata))
 
 
@@ -106,7 +110,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
+            return tensors, json.loads((file.metadata() or {}).get(HASHES, "{}"))
     except safetensors.SafetensorError as error:
         raise StoreCorruptError(
             f"{path} is not a whole safetensors file ({error}); train again or restore the file"

@@ -147,7 +147,7 @@ class FeatureStore:
         store = cls(folder, read_manifest(folder))
         if store.manifest["key"] != description.key:
             raise StoreCorruptError(f"{folder} holds the key {store.manifest['key']}")
-        if store.description.rows_per_shard != description.rows_per_shard:
+        if not store.complete and store.description.rows_per_shard != description.rows_per_shard:
             raise SpecError(
                 f"{folder} was begun with rows_per_shard={store.description.rows_per_shard}, "
                 f"not {description.rows_per_shard}: repeat that number or delete the folder"
@@ -172,7 +172,7 @@ class FeatureStore:
                 "run the same extract command again"
             )
         for damage in store._damaged(content=False):
-            raise StoreCorruptError(damage)
+            raise StoreCorruptError(f"{damage}; run the extract command again to write it anew")
         return store
 
     @property
@@ -247,6 +247,10 @@ class FeatureStore:
             self._receipt(index).unlink(missing_ok=True)
         files.sync_folder(self.folder)
 
+    def touch(self) -> None:
+        """Make this the newest store, which verbs take when they are not told which."""
+        (self.folder / MANIFEST).touch()
+
     def receipts(self) -> Iterator[dict[str, Any]]:
         """Iterate over what is recorded of each finished shard, in order."""
         if self.complete:
@@ -297,12 +301,11 @@ class FeatureStore:
 
     def _damaged(self, *, content: bool) -> Iterator[str]:
         known = {MANIFEST, "zarr.json"}
+        if not self.complete:
+            known |= {self._receipt(index).name for index in range(self.num_shards)}
         for receipt in self.receipts():
-            for name, entry in receipt["files"].items():
-                known.add(name)
-                problem = _file_problem(self.folder / name, entry, content=content)
-                if problem:
-                    yield f"{self.folder / name}: {problem}"
+            known |= set(receipt["files"])
+            yield from self._shard_damage(receipt, content=content)
         if content:
             for file in files.files_below(self.folder):
                 name = str(file.relative_to(self.folder))
@@ -317,7 +320,30 @@ class FeatureStore:
             if files.is_abandoned(path):
                 _remove(path)
         if self.complete:
+            self._reopen_damaged()
+        if self.complete:
             self.finish()
+
+    def _reopen_damaged(self) -> None:
+        """Make a complete store incomplete again where files are missing or cut short."""
+        whole = {
+            index: receipt
+            for index, receipt in enumerate(self.receipts())
+            if not any(self._shard_damage(receipt, content=False))
+        }
+        if len(whole) == self.num_shards:
+            return
+        for index, receipt in whole.items():
+            files.write_json(self._receipt(index), receipt)
+        kept = {key: value for key, value in self.manifest.items() if key != "shards"}
+        self.manifest = {**kept, "complete": False}
+        files.write_json(self.folder / MANIFEST, self.manifest)
+
+    def _shard_damage(self, receipt: Mapping[str, Any], *, content: bool) -> Iterator[str]:
+        for name, entry in receipt["files"].items():
+            problem = _file_problem(self.folder / name, entry, content=content)
+            if problem:
+                yield f"{self.folder / name}: {problem}"
 
     def _array_names(self) -> tuple[str, ...]:
         ragged = self.description.tokens_per_item is None

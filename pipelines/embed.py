@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float32, Int64
 
 from ..adapters.adapter import Adapter
+from ..featcache.errors import DivergedError
 from ..featcache.reader import FeatureReader
 from ..featcache.tokens import pad
 from ..featcache.types import Modality
@@ -32,6 +33,9 @@ def embed_rows(
         rows: Row numbers.
         device: Where the adapter is.
         progress: Receives the progress.
+
+    Raises:
+        DivergedError: An embedding is not finite.
     """
     modality = Modality(reader.description.modality)
     longest = int(reader.lengths.max())
@@ -46,7 +50,12 @@ def embed_rows(
             tokens = pad(reader.gather(rows[start : start + size])).to(device)
             parts.append(adapter.embed(tokens, modality).cpu().numpy())
     adapter.train(was_training)
-    return np.concatenate(parts)
+    embeddings = np.concatenate(parts)
+    finite = np.isfinite(embeddings).all(axis=1)
+    if not finite.all():
+        item = reader.ids[int(rows[np.argmin(finite)])]
+        raise DivergedError(f"the embedding of {item!r} is not finite: lower train.learning_rate")
+    return embeddings
 
 
 def embed_pairs(

@@ -62,6 +62,7 @@ def extract_split(
             progress.finish()
     _check_bad(store.skipped(), len(items), spec.max_bad)
     store.finish()
+    store.touch()
     return SplitReport(
         split=split,
         folder=folder,

@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from ..adapters.adapter import build_adapter, count_parameters, parameter_groups
 from ..adapters.checkpoint import save_adapter
 from ..adapters.objective import PairBatch, build_objective
-from ..featcache.errors import DivergedError
+from ..featcache.errors import DivergedError, SpecError
 from ..featcache.tokens import Tokens, pad_groups
 from ..featcache.types import Modality
 from . import runs
@@ -57,6 +57,9 @@ class Trainer:
         home: Folder of everything lightalign keeps.
         seed: Seed of initialisation, order and dropout.
         device: Where to train.
+
+    Raises:
+        SpecError: Fewer than two images are left to train on, or the preset is wrong.
     """
 
     def __init__(self, plan: TrainPlan, *, home: Path, seed: int, device: torch.device) -> None:
@@ -67,6 +70,11 @@ class Trainer:
         self.dtype = resolve_precision(plan.options.precision, device)
         self.stores = PairedStores(plan.stores, home=home)
         self.train_rows, self.held_out = _split_rows(self.stores.image_rows, plan.holdout, seed)
+        if len(self.train_rows) < 2:
+            raise SpecError(
+                f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
+                "on, and one image has no negatives: extract more, or validate on fewer"
+            )
         self.validation = PairedStores(plan.validation, home=home) if plan.validation else None
         widths = {
             Modality.IMAGE: plan.stores.image.description.width,
@@ -133,6 +141,7 @@ class Trainer:
             "seconds": seconds,
             "images_per_second": len(self.train_rows) / seconds,
         }
+        self._check_weights()
         validation = self._validate()
         return {**record, "validation": validation} if validation else record
 
@@ -179,6 +188,13 @@ class Trainer:
         self.optimiser.step()
         self.step += 1
         return {"loss": value, **{name: float(part) for name, part in loss.parts.items()}}
+
+    def _check_weights(self) -> None:
+        """Refuse what the last step did, which no later loss would show."""
+        if not all(bool(torch.isfinite(p).all()) for p in self._parameters()):
+            raise DivergedError(
+                f"the weights are not finite after step {self.step}: lower train.learning_rate"
+            )
 
     def _embed(self, groups: list[Tokens], modality: Modality) -> torch.Tensor:
         return torch.cat([self.adapter.embed(group.to(self.device), modality) for group in groups])

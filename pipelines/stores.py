@@ -37,9 +37,13 @@ class StorePair:
         return self.image.description.source
 
     @property
-    def changed(self) -> float:
-        """Return when the younger of the two was finished, in seconds since the epoch."""
-        return max(self.image.changed, self.text.changed)
+    def changed(self) -> tuple[float, float]:
+        """Return when the younger and when the older was last asked for, seconds since the epoch.
+
+        Of two image stores beside one younger text store, the younger one counts.
+        """
+        times = (self.image.changed, self.text.changed)
+        return max(times), min(times)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,7 @@ class StoreQuery:
     Attributes:
         split: Name of the split.
         dataset: Name of the dataset.
+        source: `Source.fingerprint` of the split.
         image_encoder: Name of the image encoder's card.
         text_encoder: Name of the text encoder's card.
         image_key: `StoreEntry.encoder_key` of the images.
@@ -57,6 +62,7 @@ class StoreQuery:
 
     split: str
     dataset: str | None = None
+    source: str | None = None
     image_encoder: str | None = None
     text_encoder: str | None = None
     image_key: str | None = None
@@ -72,6 +78,7 @@ class StoreQuery:
             entry.complete
             and found.split == self.split
             and self.dataset in {None, found.dataset}
+            and self.source in {None, found.source}
             and encoder in {None, found.encoder}
             and encoder_key in {None, entry.encoder_key}
         )
@@ -94,7 +101,7 @@ def newest_pair(home: Path, query: StoreQuery) -> StorePair | None:
         if (image.description.dataset, image.description.source)
         == (text.description.dataset, text.description.source)
     ]
-    return max(pairs, default=None, key=lambda pair: (pair.changed, -len(str(pair.image.folder))))
+    return max(pairs, default=None, key=lambda pair: pair.changed)
 
 
 def require_pair(home: Path, query: StoreQuery) -> StorePair:

@@ -4,7 +4,7 @@ import time
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from ...featcache.errors import SpecError
 from ..index import build_index, search
@@ -12,6 +12,7 @@ from ..metrics import Relevance, chance_curve, exact_ranks, ranks_in_top, recall
 from ..task import PairedEmbeddings, Task
 
 _HEADLINE = (1, 5, 10)
+_BLOCK_HITS = 2**21  # hits held at once: 24 MiB of scores and row numbers
 
 
 class Retrieval(Task):
@@ -45,6 +46,9 @@ class Retrieval(Task):
 
     def run(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
         """Return `text_to_image`, `image_to_text` and `recall_sum`."""
+        # not a number compares as false with everything, and would rank first
+        assert np.isfinite(embeddings.images).all()
+        assert np.isfinite(embeddings.texts).all()
         text_to_image = self._direction(
             embeddings.texts, embeddings.images, embeddings.images_of_text
         )
@@ -70,11 +74,7 @@ class Retrieval(Task):
     ) -> dict[str, Any]:
         began = time.perf_counter()
         depth = min(max(self.k, *_HEADLINE), len(gallery))
-        scores, rows = search(build_index(gallery), queries, depth)
-        ranks = ranks_in_top(scores, rows, relevance, num_gallery=len(gallery))
-        beyond = np.flatnonzero(ranks == 0)
-        if len(beyond):
-            ranks[beyond] = exact_ranks(queries[beyond], gallery, relevance.take(beyond))
+        ranks = self._ranks(queries, gallery, relevance, depth)
         curve = recall_curve(ranks, depth)
         chance = chance_curve(relevance.counts, num_gallery=len(gallery), k=depth)
         headline = [k for k in _HEADLINE if k <= depth]
@@ -91,3 +91,28 @@ class Retrieval(Task):
             },
             "seconds": time.perf_counter() - began,
         }
+
+    def _ranks(
+        self,
+        queries: Float32[np.ndarray, "q embed"],
+        gallery: Float32[np.ndarray, "g embed"],
+        relevance: Relevance,
+        depth: int,
+    ) -> Int64[np.ndarray, " q"]:
+        """Return the rank of each query, from the top `depth` where that tells, else by counting.
+
+        Blocks of queries keep the memory bounded whatever `depth` is.
+        """
+        index = build_index(gallery)
+        size = max(1, _BLOCK_HITS // depth)
+        ranks = np.empty(len(queries), dtype=np.int64)
+        for start in range(0, len(queries), size):
+            block = np.arange(start, min(start + size, len(queries)))
+            scores, rows = search(index, queries[block], depth)
+            ranks[block] = ranks_in_top(
+                scores, rows, relevance.take(block), num_gallery=len(gallery)
+            )
+        beyond = np.flatnonzero(ranks == 0)
+        if len(beyond):
+            ranks[beyond] = exact_ranks(queries[beyond], gallery, relevance.take(beyond))
+        return ranks

@@ -40,7 +40,7 @@ def quick_train(home, **changes):
 
 
 def test_training_lowers_the_loss_and_writes_a_whole_run(home):
-    overrides = ("train.epochs=20", *QUICK[1:])
+    overrides = ("train.epochs=20", "train.learning_rate=0.01", *QUICK[1:])
     trained = quick_train(home, fusion="cross_attn", overrides=overrides)
     records = [json.loads(line) for line in (trained.folder / runs.LOG).read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, 21))
