@@ -63,8 +63,19 @@ def build_encoder(
         WeightsMismatchError: The weights are not those of the card.
         DeviceError: This machine has no such device.
     """
-    found = find_weights(card, override=weights, progress=progress)
+    return load_encoder(
+        card, find_weights(card, override=weights, progress=progress), device=device
+    )
 
+
+def load_encoder(card: EncoderCard, found: Weights, *, device: str = "cpu") -> AnyEncoder:
+    """Build the encoder that `card` describes from weights that `find_weights` has found.
+
+    Raises:
+        UnknownNameError: The card names a backend that does not exist.
+        WeightsMismatchError: The weights are not those of the card.
+        DeviceError: This machine has no such device.
+    """
     from .encoder import Encoder
     from .registry import Registry
 

@@ -37,9 +37,18 @@ class StoreEntry:
 
 
 def list_stores(home: Path) -> list[StoreEntry]:
-    """List all stores below `home`, newest first; folders that are no stores are passed over."""
+    """List all stores below `home`, newest first.
+
+    What cannot be read, such as a store of another format version, is passed over: it answers no
+    request. `manifest_folders` has it.
+    """
     entries = list(_read_entries(home / "features"))
     return sorted(entries, key=lambda entry: (-entry.changed, str(entry.folder)))
+
+
+def manifest_folders(home: Path) -> list[Path]:
+    """List all folders below `home` with a manifest, readable or not, by name."""
+    return sorted(path.parent for path in (home / "features").glob(f"*/*/*/{MANIFEST}"))
 
 
 def find_store(home: Path, name: str) -> Path:
@@ -61,14 +70,17 @@ def find_store(home: Path, name: str) -> Path:
 
 
 def _read_entries(root: Path) -> Iterator[StoreEntry]:
-    for path in root.glob(f"*/*/*/{MANIFEST}"):
-        manifest = read_manifest(path.parent)
+    for folder in manifest_folders(root.parent):
+        try:
+            manifest = read_manifest(folder)
+        except StoreCorruptError:
+            continue
         yield StoreEntry(
-            folder=path.parent,
+            folder=folder,
             description=StoreDescription(**manifest["description"]),
             key=manifest["key"],
             complete=manifest["complete"],
-            changed=path.stat().st_mtime,
+            changed=(folder / MANIFEST).stat().st_mtime,
         )
 
 

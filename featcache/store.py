@@ -10,6 +10,7 @@ A shard without a receipt is written again; the manifest is completed last. Noth
 depends on the time, the batch size or the number of interruptions.
 """
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -51,7 +52,7 @@ class StoreDescription:
     """Say what a store holds; the part that changes numbers makes its key.
 
     Attributes:
-        dataset: Name of the dataset.
+        dataset: Name of the dataset; it and `split` name folders.
         split: Name of the split.
         source: `Source.fingerprint` of the split.
         encoder: Name of the encoder card.
@@ -79,6 +80,14 @@ class StoreDescription:
     kind: str = "tokens"
     dtype: str = "float16"
     container: str = "zarr"
+
+    def __post_init__(self) -> None:
+        for name in (self.dataset, self.split):
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise SpecError(
+                    f"{name!r} cannot name a folder: datasets and splits may hold letters, "
+                    "digits, '.', '_' and '-' only"
+                )
 
     def keyed(self) -> dict[str, Any]:
         """Return everything that changes a number or a byte of the shards."""
@@ -380,16 +389,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StoreNotFoundError(f"no feature store in {folder}: {MANIFEST} is missing")
     manifest = files.read_json(path)
-    try:
-        version = manifest["format_version"]
-        description = StoreDescription(**manifest["description"])
-        consistent = description.key == manifest["key"]
-    except (KeyError, TypeError) as error:
-        raise StoreCorruptError(f"{path} is not a manifest of ours: {error}") from error
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise StoreCorruptError(
             f"{path} has format version {version}, this lightalign reads {FORMAT_VERSION}"
         )
+    try:
+        description = StoreDescription(**manifest["description"])
+        consistent = description.key == manifest["key"]
+    except (KeyError, TypeError, SpecError) as error:
+        raise StoreCorruptError(f"{path} is not a manifest of ours: {error}") from error
     if not consistent:
         raise StoreCorruptError(f"{path}: the key does not belong to the description")
     return dict(manifest)

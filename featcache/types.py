@@ -49,7 +49,8 @@ class Item:
             raise UnreadableItemError(f"{self.id}: holds no image")
         try:
             return self.path.read_bytes()
-        except OSError as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+            # other errors of the system, such as too many open files, say nothing of this item;
             # no folder in the message: manifests are the same wherever the dataset stands
             reason = error.strerror or type(error).__name__
             raise UnreadableItemError(

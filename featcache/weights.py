@@ -123,11 +123,14 @@ def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
     try:
         return _download(card, hub, revision, progress=progress)
     except _HubUnavailableError as error:
-        # Better the copy that is there than none: its own hash is in the identity anyway.
         newest = _in_cache(card, hub, None) if revision is not None else None
+        where = "not in the hub cache"
         if newest is not None:
-            return newest
-        raise _not_found(card, f"not in the hub cache, and {error}") from error
+            where = (
+                f"the hub cache holds another revision than {revision}, to be taken with "
+                f"`--weights {newest.files}`"
+            )
+        raise _not_found(card, f"{where}, and {error}") from error
 
 
 def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | None:

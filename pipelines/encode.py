@@ -10,7 +10,7 @@ import numpy as np
 
 from ..featcache import catalog
 from ..featcache.encoder import Encoder
-from ..featcache.errors import SpecError, TooManyBadItemsError, UnreadableItemError
+from ..featcache.errors import TooManyBadItemsError, UnreadableItemError
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore, Skipped, StoreDescription
 from ..featcache.tokens import Tokens
@@ -37,14 +37,11 @@ def extract_split(
     """Make the store of one split complete and say what that took.
 
     Raises:
-        SpecError: The split holds no items that the encoder reads.
         TooManyBadItemsError: More items are unreadable than `spec.max_bad` allows.
         FeatureRangeError: A feature is not finite in the stored dtype.
     """
     began = time.perf_counter()
     items = source.items(split, encoder.modality)
-    if not items:
-        raise SpecError(f"split {split!r} of {dataset} holds no {encoder.modality.value} items")
     description = _describe(spec, source, encoder, dataset, split, len(items))
     folder = description.folder(spec.home)
     pairs_path = catalog.pairs_path(spec.home, dataset, split, description.source)

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..featcache.backends import open_encoder
+from ..featcache.backends import load_encoder
+from ..featcache.card import read_card
 from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
 from ..featcache.store import Skipped
+from ..featcache.weights import find_weights
 from .progress import SILENT, Progress
 
 DTYPES = ("float16", "float32")
@@ -94,12 +96,14 @@ class ExtractReport:
 
     Attributes:
         encoder: Name of the encoder card.
+        weights: Where its weights came from.
         dataset: Name of the dataset.
         modality: What was encoded.
         splits: One report a split.
     """
 
     encoder: str
+    weights: str
     dataset: str
     modality: str
     splits: tuple[SplitReport, ...]
@@ -113,20 +117,33 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
     """
     dataset, _ = parse_data(spec.data)
     source = open_source(spec.data, home=spec.home, options=spec.source)
+    splits = _chosen_splits(source, spec.split)
+    card = read_card(spec.encoder)
+    # weights are looked for before anything is said or torch is imported
+    found = find_weights(card, override=spec.weights, progress=progress.shows_downloads)
     for note in source.notes():
         progress.note(f"{dataset}: {note}")
-    splits = _chosen_splits(source, spec.split)
-    progress.note(f"loading encoder {spec.encoder}")
-    encoder = open_encoder(
-        spec.encoder, weights=spec.weights, device=spec.device, progress=progress.shows_downloads
-    )
+    progress.note(f"loading encoder {spec.encoder}, weights: {found.origin}")
+    encoder = load_encoder(card, found, device=spec.device)
     from .encode import extract_split  # imports torch; what is missing is reported without it
 
+    modality = encoder.modality
+    empty = [split for split in splits if not source.items(split, modality)]
+    if len(empty) == len(splits):
+        raise SpecError(f"no split of {list(splits)} of {dataset} holds {modality.value} items")
+    for split in empty:
+        progress.note(f"{dataset}: split {split!r} holds no {modality.value} items, passed over")
     reports = tuple(
-        extract_split(spec, source, encoder, dataset, split, progress) for split in splits
+        extract_split(spec, source, encoder, dataset, split, progress)
+        for split in splits
+        if split not in empty
     )
     return ExtractReport(
-        encoder=spec.encoder, dataset=dataset, modality=encoder.modality.value, splits=reports
+        encoder=spec.encoder,
+        weights=found.origin,
+        dataset=dataset,
+        modality=modality.value,
+        splits=reports,
     )
 
 

@@ -131,12 +131,12 @@ def test_the_cards_revision_goes_before_the_newest(hub_cache: Path):
     assert find_weights(with_revision(DINO, OTHER_COMMIT)).files == pinned
 
 
-def test_offline_the_newest_in_the_cache_stands_in_for_the_cards_revision(hub_cache: Path):
+def test_offline_another_revision_in_the_cache_is_named_and_not_taken(hub_cache: Path):
     files = ["config.json", "model.safetensors"]
     newest = put_in_cache(hub_cache, DINO.weights.hub, COMMIT, *files)
-    found = find_weights(with_revision(DINO, OTHER_COMMIT))
-    assert found.files == newest
-    assert found.origin.endswith("@aaaaaaa")
+    with pytest.raises(WeightsNotFoundError, match="another revision than") as caught:
+        find_weights(with_revision(DINO, OTHER_COMMIT))
+    assert f"--weights {newest}" in str(caught.value)
 
 
 def test_a_card_with_an_absent_package_only_names_the_package():
