@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from . import files
+from .description import StoreDescription
 from .errors import StoreCorruptError, StoreNotFoundError
 from .spec import fingerprint
-from .store import MANIFEST, StoreDescription, read_manifest
+from .store import MANIFEST, read_manifest
 from .types import Pairs
 
 

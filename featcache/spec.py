@@ -115,6 +115,8 @@ def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
         SpecError: A key is unknown, a field is missing, or a value has the wrong type.
     """
     assert dataclasses.is_dataclass(cls)
+    if not isinstance(table, Mapping):
+        raise SpecError(f"{where} must be a table, found {table!r}")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     unknown = sorted(set(table) - set(fields))
     if unknown:

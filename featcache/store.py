@@ -10,10 +10,9 @@ A shard without a receipt is written again; the manifest is completed last. Noth
 depends on the time, the batch size or the number of interruptions.
 """
 
-import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import files
+from .description import FORMAT_VERSION, Skipped, StoreDescription
 from .errors import (
     FeatureRangeError,
     SpecError,
@@ -31,86 +31,10 @@ from .errors import (
 from .format import ArrayLocation, Format
 from .item_ids import encode_ids
 from .registry import Registry
-from .spec import fingerprint
 from .types import Features
 
-FORMAT_VERSION = 1  # of keys and layout; a change makes older stores unreachable, not wrong
 FORMATS = Registry("format", f"{__package__}.formats", Path(__file__).parent / "formats", Format)
 MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Skipped:
-    """Name an item that could not be encoded, and why."""
-
-    id: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreDescription:
-    """Say what a store holds; the part that changes numbers makes its key.
-
-    Attributes:
-        dataset: Name of the dataset; it and `split` name folders.
-        split: Name of the split.
-        source: `Source.fingerprint` of the split.
-        encoder: Name of the encoder card.
-        identity: `Encoder.identity()`.
-        modality: What was encoded.
-        kind: What was kept of it; `tokens` is everything.
-        dtype: Stored floating-point type.
-        container: Name of the format.
-        width: Features of one token.
-        tokens_per_item: Tokens of every item, or None where rows are ragged.
-        num_items: Items of the split, readable or not.
-        rows_per_shard: Items that one shard covers.
-    """
-
-    dataset: str
-    split: str
-    source: str
-    encoder: str
-    identity: Mapping[str, Any]
-    modality: str
-    width: int
-    tokens_per_item: int | None
-    num_items: int
-    rows_per_shard: int
-    kind: str = "tokens"
-    dtype: str = "float16"
-    container: str = "zarr"
-
-    def __post_init__(self) -> None:
-        for name in (self.dataset, self.split):
-            if not re.fullmatch(r"\w[\w.-]*", name):
-                raise SpecError(
-                    f"{name!r} cannot name a folder: datasets and splits may hold letters, "
-                    "digits, '.', '_' and '-' only"
-                )
-
-    def keyed(self) -> dict[str, Any]:
-        """Return everything that changes a number or a byte of the shards."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "identity": dict(self.identity),
-            "source": self.source,
-            "split": self.split,
-            "modality": self.modality,
-            "kind": self.kind,
-            "dtype": self.dtype,
-            "container": self.container,
-        }
-
-    @property
-    def key(self) -> str:
-        """Return the hash of `keyed()`, in hexadecimal."""
-        return fingerprint(self.keyed())
-
-    def folder(self, home: Path) -> Path:
-        """Return where this store lies below `home`."""
-        name = f"{self.encoder}--{self.key[:12]}"
-        return home / "features" / self.dataset / self.split / name
 
 
 class FeatureStore:

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..featcache import catalog
+from ..featcache.description import Skipped, StoreDescription
 from ..featcache.encoder import Encoder
 from ..featcache.errors import TooManyBadItemsError, UnreadableItemError
 from ..featcache.source import Source
-from ..featcache.store import FeatureStore, Skipped, StoreDescription
+from ..featcache.store import FeatureStore
 from ..featcache.tokens import Tokens
 from ..featcache.types import Features, Item
 from .ahead import map_ahead

@@ -8,10 +8,10 @@ from typing import Any
 from ..featcache.backends import load_encoder
 from ..featcache.card import read_card
 from ..featcache.datasets import open_source, parse_data
+from ..featcache.description import Skipped
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
-from ..featcache.store import Skipped
 from ..featcache.weights import find_weights
 from .progress import SILENT, Progress
 

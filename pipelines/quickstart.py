@@ -48,10 +48,11 @@ def run(
     Raises:
         WeightsNotFoundError: The packages of the extra `demo` are not installed.
     """
+    options = source or {}
     extracted = tuple(
         extract.run(
             extract.ExtractSpec(
-                encoder=encoder, data=DATA, home=home, source=source or {}, device=device
+                encoder=encoder, data=DATA, home=home, source=options, device=device
             ),
             progress,
         )
@@ -61,6 +62,7 @@ def run(
         train.TrainSpec(
             home=home,
             data=DATA,
+            source=options,
             image_encoder=IMAGE_ENCODER,
             text_encoder=TEXT_ENCODER,
             seed=seed,
@@ -69,6 +71,9 @@ def run(
         progress,
     )
     retrieved = retrieve.run(
-        retrieve.RetrieveSpec(home=home, run=str(trained.folder), device=device), progress
+        retrieve.RetrieveSpec(
+            home=home, run=str(trained.folder), data=DATA, source=options, device=device
+        ),
+        progress,
     )
     return QuickstartReport(extracted=extracted, trained=trained, retrieved=retrieved)

@@ -8,12 +8,11 @@ from typing import Any
 
 from ..featcache import files
 from ..featcache.backends import resolve_device
-from ..featcache.datasets import parse_data
 from ..featcache.errors import SpecError, StoreCorruptError
 from . import runs
 from .environment import library_versions
 from .progress import SILENT, Progress
-from .stores import StorePair, StoreQuery, require_pair
+from .stores import StorePair, StoreQuery, WantedData, require_pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,9 @@ class RetrieveSpec:
     Attributes:
         home: Folder of everything lightalign keeps.
         run: Name or folder of a run, or None for the newest.
-        data: Name of a dataset, or None for the run's own.
+        data: `NAME` of a dataset, or None for the run's own, for the newest stores;
+            `NAME=PATH` for those of the dataset as it is there now.
+        source: Options of the dataset, by name, for the stores of just that dataset; or None.
         split: Split to evaluate on.
         k: Largest rank of the recall curve.
         device: `auto`, `cpu` or `cuda`.
@@ -32,6 +33,7 @@ class RetrieveSpec:
     home: Path
     run: str | None = None
     data: str | None = None
+    source: Mapping[str, Any] | None = None
     split: str = "test"
     k: int = 100
     device: str = "auto"
@@ -66,7 +68,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     """
     folder = runs.find_run(spec.home, spec.run)
     trained = runs.read_report(folder)
-    stores = require_pair(spec.home, _query(folder, trained, spec))
+    stores = require_pair(spec.home, _query(folder, trained, spec), progress)
     progress.note(f"run {folder.name}, split {spec.split!r} of {stores.dataset}")
     for warning in _warnings(trained, stores):
         progress.note(warning)
@@ -110,9 +112,11 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
 def _query(folder: Path, trained: Mapping[str, Any], spec: RetrieveSpec) -> StoreQuery:
     try:
         stores = trained["spec"]["stores"]["train"]
+        wanted = WantedData.of(spec.data or stores["dataset"], home=spec.home, options=spec.source)
         return StoreQuery(
             split=spec.split,
-            dataset=parse_data(spec.data)[0] if spec.data else stores["dataset"],
+            dataset=wanted.name,
+            source=wanted.fingerprint(spec.split),
             image_encoder=stores["image"]["encoder"],
             text_encoder=stores["text"]["encoder"],
             image_key=stores["image"]["encoder_key"],

@@ -1,12 +1,17 @@
 """Choose the feature stores that a verb works on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import StoreNotFoundError
+from ..featcache.registry import unknown_name
+from ..featcache.source import Source
 from ..featcache.types import Modality
+from .progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,51 @@ class StoreQuery:
         )
 
 
-def newest_pair(home: Path, query: StoreQuery) -> StorePair | None:
-    """Return the newest two complete stores that match and hold the same items, or None."""
+@dataclass(frozen=True)
+class WantedData:
+    """Say which dataset's stores a verb is to take.
+
+    Attributes:
+        name: Name of the dataset, or None for any.
+        opened: The dataset itself, where its place or its options were given; else stores go by
+            name and the newest is taken.
+    """
+
+    name: str | None
+    opened: Source | None
+
+    @classmethod
+    def of(cls, data: str | None, *, home: Path, options: Mapping[str, Any] | None) -> "WantedData":
+        """Read `NAME` or `NAME=PATH`; a path or options open the dataset.
+
+        Raises:
+            LightalignError: The dataset cannot be opened.
+        """
+        if data is None:
+            return cls(None, None)
+        name, path = parse_data(data)
+        if path is None and options is None:
+            return cls(name, None)
+        return cls(name, open_source(data, home=home, options=options))
+
+    def fingerprint(self, split: str) -> str | None:
+        """Return the fingerprint that a store of `split` must have, or None for any.
+
+        Raises:
+            UnknownNameError: The opened dataset has no such split.
+        """
+        if self.opened is None:
+            return None
+        if split not in self.opened.splits():
+            raise unknown_name("split", split, self.opened.splits())
+        return self.opened.fingerprint(split)
+
+
+def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair | None:
+    """Return the newest two complete stores that match and hold the same items, or None.
+
+    Where stores of differing items match, as after a dataset has changed, a note says so.
+    """
     entries = [entry for entry in list_stores(home) if query.matches(entry)]
     pairs = [
         StorePair(image, text)
@@ -101,16 +149,21 @@ def newest_pair(home: Path, query: StoreQuery) -> StorePair | None:
         if (image.description.dataset, image.description.source)
         == (text.description.dataset, text.description.source)
     ]
+    if len({(pair.dataset, pair.source) for pair in pairs}) > 1 and query.dataset is not None:
+        progress.note(
+            f"several versions of {query.dataset}/{query.split} are in the cache; the one that "
+            "was extracted last is taken: name another with --data NAME=PATH"
+        )
     return max(pairs, default=None, key=lambda pair: pair.changed)
 
 
-def require_pair(home: Path, query: StoreQuery) -> StorePair:
+def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair:
     """Return `newest_pair`, or say what is there and what to run.
 
     Raises:
         StoreNotFoundError: No two complete stores match.
     """
-    pair = newest_pair(home, query)
+    pair = newest_pair(home, query, progress)
     if pair is not None:
         return pair
     entries = list_stores(home)

@@ -8,16 +8,16 @@ from typing import Any
 from ..adapters.preset import read_preset, with_fusion
 from ..featcache import files
 from ..featcache.backends import resolve_device
-from ..featcache.datasets import parse_data
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, apply_overrides, build, to_table, write_toml
 from . import runs
 from .environment import library_versions
 from .progress import SILENT, Progress
-from .stores import StorePair, StoreQuery, newest_pair, require_pair
+from .stores import StorePair, StoreQuery, WantedData, newest_pair, require_pair
 
 DEFAULT_PRESET = "lightalign/base"
+PRESET_KEYS = frozenset({"title", "source", "towers", "objective", "train"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,11 @@ class TrainOptions:
                 "[train] needs batch_size >= 2 (one image has no negatives) and epochs >= 1, "
                 f"found {self.batch_size} and {self.epochs}"
             )
+        if self.learning_rate <= 0 or self.gradient_clip <= 0 or self.weight_decay < 0:
+            raise SpecError(
+                "[train] needs learning_rate > 0, gradient_clip > 0 and weight_decay >= 0, found "
+                f"{self.learning_rate}, {self.gradient_clip} and {self.weight_decay}"
+            )
         if not 0 <= self.warmup < 1:
             raise SpecError(f"[train] warmup is a share in [0, 1), found {self.warmup}")
         if isinstance(self.validation, float) and not 0 < self.validation < 1:
@@ -71,7 +76,9 @@ class TrainSpec:
         home: Folder of everything lightalign keeps.
         preset: Name of a preset.
         fusion: Fusion to put into the preset, or None for the preset's own.
-        data: Name of a dataset, or None for the newest stores.
+        data: `NAME` of a dataset, or None, for the newest stores; `NAME=PATH` for those of the
+            dataset as it is there now.
+        source: Options of the dataset, by name, for the stores of just that dataset; or None.
         image_encoder: Name of the image encoder's card, or None for the newest stores.
         text_encoder: Name of the text encoder's card, or None for the newest stores.
         seed: Seed of initialisation, order and dropout.
@@ -84,12 +91,17 @@ class TrainSpec:
     preset: str = DEFAULT_PRESET
     fusion: str | None = None
     data: str | None = None
+    source: Mapping[str, Any] | None = None
     image_encoder: str | None = None
     text_encoder: str | None = None
     seed: int = 0
     overrides: tuple[str, ...] = ()
     device: str = "auto"
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise SpecError(f"a seed is at least 0, found {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,29 +176,37 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     if spec.fusion is not None:
         table = with_fusion(table, spec.fusion)
     table = apply_overrides(table, spec.overrides)
+    unknown = sorted(set(table) - PRESET_KEYS)
+    if unknown:
+        raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
     options = build(TrainOptions, table.get("train", {}), where="[train]")
+    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
     query = StoreQuery(
         split="train",
-        dataset=spec.data and parse_data(spec.data)[0],
+        dataset=wanted.name,
+        source=wanted.fingerprint("train"),
         image_encoder=spec.image_encoder,
         text_encoder=spec.text_encoder,
     )
-    stores = require_pair(spec.home, query)
+    stores = require_pair(spec.home, query, progress)
     progress.note(
         f"training on {stores.dataset}/{stores.split}: "
         f"images by {stores.image.description.encoder}, texts by {stores.text.description.encoder}"
     )
-    validation, holdout = _choose_validation(spec.home, stores, options.validation, progress)
+    validation, holdout = _choose_validation(
+        spec.home, stores, wanted, options.validation, progress
+    )
     return TrainPlan(
         table=table, options=options, stores=stores, validation=validation, holdout=holdout
     )
 
 
-def evaluation_query(stores: StorePair, split: str) -> StoreQuery:
+def evaluation_query(stores: StorePair, split: str, wanted: WantedData) -> StoreQuery:
     """Return the query for another split with the same dataset and the same encoders."""
     return StoreQuery(
         split=split,
         dataset=stores.dataset,
+        source=wanted.fingerprint(split),
         image_encoder=stores.image.description.encoder,
         text_encoder=stores.text.description.encoder,
         image_key=stores.image.encoder_key,
@@ -195,7 +215,7 @@ def evaluation_query(stores: StorePair, split: str) -> StoreQuery:
 
 
 def _choose_validation(
-    home: Path, stores: StorePair, asked: str | float, progress: Progress
+    home: Path, stores: StorePair, wanted: WantedData, asked: str | float, progress: Progress
 ) -> tuple[StorePair | None, float]:
     if asked == "none":
         progress.note("validation: none, the last epoch is kept")
@@ -203,8 +223,10 @@ def _choose_validation(
     if isinstance(asked, float):
         return None, asked
     if asked != "auto":
-        return require_pair(home, evaluation_query(stores, asked)), 0.0
-    pair = newest_pair(home, evaluation_query(stores, "val"))
+        return require_pair(home, evaluation_query(stores, asked, wanted), progress), 0.0
+    pair = None
+    if wanted.opened is None or "val" in wanted.opened.splits():
+        pair = newest_pair(home, evaluation_query(stores, "val", wanted), progress)
     if pair is None:
         progress.note("validation: no stores of a split 'val', so 10 % of the training images")
         return None, 0.1

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lightalign.featcache.description import Skipped, StoreDescription
 from lightalign.featcache.errors import (
     FeatureRangeError,
     SpecError,
@@ -20,8 +21,6 @@ from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.store import (
     FORMATS,
     FeatureStore,
-    Skipped,
-    StoreDescription,
 )
 from lightalign.featcache.types import Features
 

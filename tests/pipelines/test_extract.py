@@ -156,7 +156,7 @@ def test_values_beyond_float16_become_infinite_and_are_refused(tmp_path):
 
 
 def _description(**changes):
-    from lightalign.featcache.store import StoreDescription
+    from lightalign.featcache.description import StoreDescription
 
     fields = {"dataset": "d", "split": "s", "source": "f", "encoder": "e", "identity": {}}
     return StoreDescription(**fields, modality="image", width=3, tokens_per_item=2, **changes)
