@@ -1,7 +1,10 @@
 """The command line: parse, call one verb, print what it reports. Imports no torch by itself."""
 
+import errno
+import io
 import json
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -31,7 +34,11 @@ app.add_typer(cache_app, name="cache")
 
 Home = Annotated[
     Path,
-    typer.Option(envvar="LIGHTALIGN_HOME", help="Folder of datasets, features and runs."),
+    typer.Option(
+        envvar="LIGHTALIGN_HOME",
+        callback=lambda home: home.expanduser(),
+        help="Folder of datasets, features and runs.",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 AsJson = Annotated[
@@ -43,7 +50,8 @@ Overrides = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Change one value of the spec; repeatable."),
 ]
 _PIPE_WIDTH = 240  # columns
-DEFAULT_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightalign"
+DEFAULT_HOME = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lightalign"
+_USERS_OWN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 class Output:
@@ -219,6 +227,7 @@ def quickstart(
     if unknown:
         raise SpecError(f"quickstart knows --set source.NAME=VALUE, found {unknown[0]!r}")
     done = run(home, source=changed["source"], device=device, seed=seed, progress=output.progress)
+    place = "" if home == DEFAULT_HOME.expanduser() else f" --home {shlex.quote(str(home))}"
     lines = [line for report in done.extracted for line in extract_lines(report)]
     output.result(
         {"extract": done.extracted, "train": done.trained.report, **done.retrieved.report},
@@ -227,32 +236,22 @@ def quickstart(
         retrieval_table(done.retrieved.report),
         f"report: {done.retrieved.path}",
         f"cache:  {home / 'features'} (a second run finds everything there)",
-        "next:   lightalign train-adapter --fusion none   then   lightalign retrieve --k 100",
+        f"next:   lightalign train-adapter --fusion none{place}",
+        f"        lightalign retrieve --k 100{place}",
     )
 
 
 @list_app.command("encoders")
-def list_encoders(as_json: AsJson = False) -> None:
+def list_encoders(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the encoder cards."""
-    from .featcache.card import list_encoders as read_cards
-    from .pipelines.show import rows_table
+    from .pipelines.show import encoder_rows, rows_table
 
-    rows = [
-        {
-            "name": card.name,
-            "modality": card.modality.value,
-            "backend": card.backend,
-            "width": card.width,
-            "licence": card.licence,
-            "title": card.title,
-        }
-        for card in read_cards()
-    ]
-    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows))
+    rows = encoder_rows()
+    Output(as_json=as_json, quiet=quiet).result({"encoders": rows}, rows_table(rows))
 
 
 @list_app.command("datasets")
-def list_datasets(as_json: AsJson = False) -> None:
+def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the dataset families."""
     from .featcache.datasets import list_datasets as read_datasets
     from .pipelines.show import rows_table
@@ -261,53 +260,40 @@ def list_datasets(as_json: AsJson = False) -> None:
         {"name": name, "files": "needed" if needs_files else "drawn", "title": title}
         for name, title, needs_files in read_datasets()
     ]
-    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows))
+    Output(as_json=as_json, quiet=quiet).result({"datasets": rows}, rows_table(rows))
 
 
 @list_app.command("fusions")
-def list_fusions(as_json: AsJson = False) -> None:
+def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the fusions."""
     from .adapters.preset import list_fusions as read_fusions
     from .pipelines.show import rows_table
 
     rows = [{"name": name, "what it does": title} for name, title in read_fusions()]
-    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows))
+    Output(as_json=as_json, quiet=quiet).result({"fusions": rows}, rows_table(rows))
 
 
 @list_app.command("presets")
-def list_presets(as_json: AsJson = False) -> None:
+def list_presets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the presets."""
     from .adapters.preset import list_presets as list_names
     from .adapters.preset import read_preset
     from .pipelines.show import rows_table
 
     rows = [{"name": name, "title": read_preset(name)["title"]} for name in list_names()]
-    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows))
+    Output(as_json=as_json, quiet=quiet).result({"presets": rows}, rows_table(rows))
 
 
 @cache_app.command("ls")
-def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List all feature stores, newest first."""
-    from .featcache.catalog import list_stores
-    from .featcache.store import FeatureStore, read_manifest
-    from .pipelines.show import rows_table
+    from .pipelines.show import rows_table, store_rows
 
-    rows = []
-    for entry in list_stores(home):
-        store = FeatureStore(entry.folder, read_manifest(entry.folder))
-        found = entry.description
-        rows.append(
-            {
-                "store": str(entry.folder.relative_to(home / "features")),
-                "modality": found.modality,
-                "rows": store.num_rows,
-                "items": found.num_items,
-                "megabytes": round(store.num_bytes / 1e6, 1),
-                "state": "complete" if entry.complete else "incomplete",
-            }
-        )
+    rows = store_rows(home)
     empty = f"no feature stores in {home / 'features'}"
-    Output(as_json=as_json, quiet=True).result(rows, rows_table(rows) if rows else empty)
+    Output(as_json=as_json, quiet=quiet).result(
+        {"stores": rows}, rows_table(rows) if rows else empty
+    )
 
 
 @cache_app.command("info")
@@ -315,6 +301,7 @@ def cache_info(
     store: Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")],
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what one store holds and what its key is made of."""
     from .featcache.catalog import find_store
@@ -324,7 +311,7 @@ def cache_info(
     shards = manifest.pop("shards", [])
     manifest["num_shards"] = len(shards)
     manifest["skipped"] = [item for shard in shards for item in shard["skipped"]]
-    Output(as_json=as_json, quiet=True).result(manifest, json.dumps(manifest, indent=2))
+    Output(as_json=as_json, quiet=quiet).result(manifest, json.dumps(manifest, indent=2))
 
 
 @cache_app.command("verify")
@@ -335,14 +322,14 @@ def cache_verify(
     quiet: Quiet = False,
 ) -> None:
     """Read every byte and compare it with the manifest; exits 1 when something is damaged."""
-    from .featcache.catalog import find_store, list_stores
-    from .featcache.store import FeatureStore, read_manifest
+    from .featcache.catalog import find_store, manifest_folders
+    from .featcache.store import verify_folder
 
     output = Output(as_json=as_json, quiet=quiet)
-    folders = [find_store(home, store)] if store else [entry.folder for entry in list_stores(home)]
+    folders = [find_store(home, store)] if store else manifest_folders(home)
     damage: dict[str, list[str]] = {}
     for folder in output.progress.track(folders, "verify", len(folders), unit="stores"):
-        damage[str(folder)] = FeatureStore(folder, read_manifest(folder)).verify()
+        damage[str(folder)] = verify_folder(folder)
     lines = [line for found in damage.values() for line in found]
     output.result(damage, *lines, f"{len(folders)} stores read, {len(lines)} damaged files")
     if lines:
@@ -376,12 +363,24 @@ def main() -> None:
     """Run the command line: known errors are one line and exit code 2, Ctrl-C is 130."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal that cannot show a character must not lose the result
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except LightalignError as error:
         typer.echo(f"lightalign: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in _USERS_OWN:
+            raise
+        typer.echo(f"lightalign: {error.strerror}: {error.filename or 'while writing'}", err=True)
+        sys.exit(2)
     except _StoppedError as stopped:
-        line = "stopped; what is finished is kept: run the same command to go on"
+        line = (
+            "stopped; finished shards and runs are kept: run the same command to go on "
+            "(a training begins anew)"
+        )
         typer.echo(f"lightalign: {line}", err=True)
         sys.exit(128 + stopped.args[0])  # what shells report for a program ended by a signal

@@ -98,6 +98,7 @@ def write_pairs(path: Path, pairs: Pairs) -> None:
         "text_ids": pairs.text_ids,
         "links": pairs.links,
     }
+    table["checksum"] = fingerprint(table)
     files.write_json(path, table)
 
 
@@ -109,6 +110,8 @@ def read_pairs(path: Path) -> Pairs:
     """
     try:
         table = files.read_json(path)
+        if table.pop("checksum") != fingerprint(table):
+            raise StoreCorruptError("checksum differs; delete it and extract again")
         links = tuple((str(image), str(text)) for image, text in table["links"])
         return Pairs(tuple(table["image_ids"]), tuple(table["text_ids"]), links)
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -37,13 +37,11 @@ class Format(ABC):
 
     Attributes:
         suffix: What the name of a shard ends with.
+        store_files: Content of the files that a store needs besides its shards, by name.
     """
 
     suffix: ClassVar[str]
-
-    @abstractmethod
-    def start_store(self, folder: Path) -> None:
-        """Write what a new, empty store folder needs before its first shard."""
+    store_files: ClassVar[Mapping[str, bytes]] = {}
 
     @abstractmethod
     def write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -27,6 +27,7 @@ from .errors import (
     StoreCorruptError,
     StoreIncompleteError,
     StoreNotFoundError,
+    UnknownNameError,
 )
 from .format import ArrayLocation, Format
 from .item_ids import encode_ids
@@ -75,7 +76,6 @@ class FeatureStore:
                 "versions": dict(versions),
                 "complete": False,
             }
-            FORMATS.load(description.container)().start_store(folder)
             files.write_json(path, manifest)
         store = cls(folder, read_manifest(folder))
         if store.manifest["key"] != description.key:
@@ -233,7 +233,8 @@ class FeatureStore:
         return list(self._damaged(content=True))
 
     def _damaged(self, *, content: bool) -> Iterator[str]:
-        known = {MANIFEST, "zarr.json"}
+        known = {MANIFEST, *self.format.store_files}
+        yield from (f"{self.folder / name}: differs" for name, _ in self._differing_store_files())
         if not self.complete:
             known |= {self._receipt(index).name for index in range(self.num_shards)}
         for receipt in self.receipts():
@@ -245,10 +246,20 @@ class FeatureStore:
                 if name not in known:
                     yield f"{file}: not in the manifest"
 
+    def _differing_store_files(self) -> list[tuple[str, bytes]]:
+        def found(name: str) -> bytes | None:
+            path = self.folder / name
+            return path.read_bytes() if path.is_file() else None
+
+        wanted = self.format.store_files
+        return [(name, content) for name, content in wanted.items() if found(name) != content]
+
     def _receipt(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.json"
 
     def _clear_leftovers(self) -> None:
+        for name, content in self._differing_store_files():
+            files.write_bytes(self.folder / name, content)
         for path in list(self.folder.iterdir()):
             if files.is_abandoned(path):
                 _remove(path)
@@ -326,6 +337,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not consistent:
         raise StoreCorruptError(f"{path}: the key does not belong to the description")
     return dict(manifest)
+
+
+def verify_folder(folder: Path) -> list[str]:
+    """Return one line for each damaged file of a store, its manifest among them."""
+    try:
+        store = FeatureStore(folder, read_manifest(folder))
+    except (StoreCorruptError, StoreNotFoundError, UnknownNameError) as error:
+        return [str(error)]
+    return store.verify()
 
 
 def _file_problem(path: Path, entry: Mapping[str, Any], *, content: bool) -> str | None:

@@ -1,11 +1,15 @@
 """Turn reports into tables and lines for people; prints nothing itself."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from ..featcache.card import list_encoders
+from ..featcache.catalog import list_stores
+from ..featcache.store import FeatureStore, read_manifest
 from .extract import ExtractReport
 from .train import TrainReport
 
@@ -20,6 +24,39 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row.values()))
     return table
+
+
+def encoder_rows() -> list[dict[str, Any]]:
+    """Return one row for each encoder card."""
+    return [
+        {
+            "name": card.name,
+            "modality": card.modality.value,
+            "backend": card.backend,
+            "width": card.width,
+            "licence": card.licence,
+            "title": card.title,
+        }
+        for card in list_encoders()
+    ]
+
+
+def store_rows(home: Path) -> list[dict[str, Any]]:
+    """Return one row for each feature store below `home`, newest first."""
+    rows = []
+    for entry in list_stores(home):
+        store = FeatureStore(entry.folder, read_manifest(entry.folder))
+        rows.append(
+            {
+                "store": str(entry.folder.relative_to(home / "features")),
+                "modality": entry.description.modality,
+                "rows": store.num_rows,
+                "items": entry.description.num_items,
+                "megabytes": round(store.num_bytes / 1e6, 1),
+                "state": "complete" if entry.complete else "incomplete",
+            }
+        )
+    return rows
 
 
 def extract_lines(report: ExtractReport) -> list[str]:
@@ -67,13 +104,13 @@ def retrieval_table(report: Mapping[str, Any]) -> Table:
     for name in ("text_to_image", "image_to_text"):
         found = metrics[name]
         cells = [
-            f"{found['recall'][rank]:.1f} ({found['chance'][rank]:.2g})"
+            f"{found['recall'][rank]:.1f} ({found['chance'][rank]:.3g})"
             if rank in found["recall"]
             else "-"
             for rank in ranks
         ]
         counts = (found["num_queries"], found["num_gallery"])
         table.add_row(
-            name.replace("_", " "), *cells, f"{found['median_rank']:.0f}", *map(str, counts)
+            name.replace("_", " "), *cells, f"{found['median_rank']:.1f}", *map(str, counts)
         )
     return table

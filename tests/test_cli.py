@@ -54,7 +54,7 @@ def test_the_three_commands_say_what_they_did(home):
     assert "kept epoch" in done["train"].stdout
     assert "run " in done["retrieve"].stderr
     assert "text to image" in done["retrieve"].stdout
-    assert "(12)" in done["retrieve"].stdout  # chance of R@1 among 8 images is 12.5 %
+    assert "(12.5)" in done["retrieve"].stdout  # chance of R@1 among 8 images, in percent
 
 
 def test_json_is_one_object_on_stdout_and_nothing_else(home):
@@ -74,7 +74,7 @@ def test_quiet_leaves_stderr_empty(home):
 
 
 def test_the_cache_can_be_listed_shown_and_verified(home):
-    listed = json.loads(lightalign("cache", "ls", "--json", home=home[0]).stdout)
+    listed = json.loads(lightalign("cache", "ls", "--json", home=home[0]).stdout)["stores"]
     assert len(listed) == 6
     assert {row["state"] for row in listed} == {"complete"}
     info = json.loads(
@@ -161,7 +161,7 @@ def test_a_stopped_extraction_says_so_and_goes_on(tmp_path, number, code):
     _, rest = running.communicate(timeout=60)
     assert running.returncode == code
     assert "run the same command to go on" in rest
-    listed = json.loads(lightalign("cache", "ls", "--json", home=tmp_path).stdout)
+    listed = json.loads(lightalign("cache", "ls", "--json", home=tmp_path).stdout)["stores"]
     assert listed[0]["state"] == "incomplete"
     assert 0 < listed[0]["rows"] < SCENES["train"]
     done = lightalign(*command, "--json", home=tmp_path)

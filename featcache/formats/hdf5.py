@@ -16,9 +16,6 @@ class Hdf5Format(Format):
 
     suffix: ClassVar[str] = ".h5"
 
-    def start_store(self, folder: Path) -> None:
-        """Do nothing: an HDF5 store is a plain folder of files."""
-
     def write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one file; without time stamps, so that equal arrays give equal bytes."""
         with h5py.File(path, "w") as file:

@@ -17,26 +17,29 @@ import numpy as np
 from ..errors import StoreCorruptError
 from ..format import ArrayLocation, Format
 
-_GROUP = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+_GROUP = _json_bytes({"zarr_format": 3, "node_type": "group", "attributes": {}})
 
 
 class ZarrFormat(Format):
     """Keep each shard as a Zarr group with one array folder per name."""
 
-    suffix: ClassVar[str] = ""  # a store is one Zarr group, its shards are sub-groups
-
-    def start_store(self, folder: Path) -> None:
-        """Make the store folder itself a Zarr group, so that it opens as a whole."""
-        _write_json(folder / "zarr.json", _GROUP)
+    suffix: ClassVar[str] = ""
+    # the store is a Zarr group too, its shards are sub-groups: it opens as a whole
+    store_files: ClassVar[Mapping[str, bytes]] = {"zarr.json": _GROUP}
 
     def write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         """Write a group folder with one array folder per name."""
         path.mkdir()
-        _write_json(path / "zarr.json", _GROUP)
+        (path / "zarr.json").write_bytes(_GROUP)
         for name, array in arrays.items():
             folder = path / name
             folder.mkdir()
-            _write_json(folder / "zarr.json", _array_metadata(array))
+            (folder / "zarr.json").write_bytes(_json_bytes(_array_metadata(array)))
             if array.size:
                 chunk = _chunk_file(folder, array.ndim)
                 chunk.parent.mkdir(parents=True)
@@ -92,7 +95,3 @@ def _locate_array(folder: Path) -> ArrayLocation:
     if codecs != ["bytes"] or chunk_shape != [max(1, size) for size in shape]:
         raise StoreCorruptError(f"{folder} is not one uncompressed chunk: codecs {codecs}")
     return ArrayLocation(_chunk_file(folder, len(shape)), 0, shape, dtype)
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
