@@ -51,7 +51,15 @@ Overrides = Annotated[
 ]
 _PIPE_WIDTH = 240  # columns
 DEFAULT_HOME = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lightalign"
-_USERS_OWN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_USERS_OWN = {  # system errors that are not ours to mend
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOTDIR,
+}
 
 
 class Output:

@@ -48,12 +48,15 @@ def open_source(data: str, *, home: Path, options: Mapping[str, object] | None =
 
     Raises:
         UnknownNameError: No dataset has this name.
-        SpecError: `data` is malformed, or the dataset has no such option or value.
+        SpecError: `data` is malformed or gives a path to a dataset that is drawn, or the dataset
+            has no such option or value.
         DatasetNotFoundError: The files are not there.
         DatasetFormatError: The files cannot be understood.
     """
     name, path = parse_data(data)
     family = SOURCES.load(name)
+    if path is not None and not family.needs_files:
+        raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")
     checked: Any = spec.build(_options_of(family), options or {}, where=f"dataset {name!r}")
     factory: Callable[..., Source] = family
     return factory(path or home / "datasets" / name, **vars(checked))

@@ -7,7 +7,9 @@
 
 A shard is written under a temporary name, made durable, renamed, and only then gets its receipt.
 A shard without a receipt is written again; the manifest is completed last. Nothing in the folder
-depends on the time, the batch size or the number of interruptions.
+depends on the time or the number of interruptions: the same command on the same machine ends with
+the same bytes. Values may differ in their last bit with the batch size, the number of threads and
+the versions of the libraries, which all choose how a matrix product is rounded.
 """
 
 import shutil

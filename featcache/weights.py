@@ -136,21 +136,24 @@ def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
 def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | None:
     from huggingface_hub import snapshot_download
 
-    try:
-        folder = Path(
-            snapshot_download(
-                hub, revision=revision, local_files_only=True, allow_patterns=["config.json"]
+    for name in ("model.safetensors", _PICKLED):
+        try:
+            folder = Path(
+                snapshot_download(
+                    hub, revision=revision, local_files_only=True, allow_patterns=[name]
+                )
             )
-        )
-    except FileNotFoundError:  # LocalEntryNotFoundError and IncompleteSnapshotError are this
-        return None
-    if not _is_complete(card, folder):
-        return None
-    return Weights(files=folder, origin=f"hub cache {hub}@{folder.name[:7]}")
+        except FileNotFoundError:  # LocalEntryNotFoundError and IncompleteSnapshotError are this
+            continue
+        if _is_complete(card, folder):
+            return Weights(files=folder, origin=f"hub cache {hub}@{folder.name[:7]}")
+    return None
 
 
 def _is_complete(card: EncoderCard, folder: Path) -> bool:
-    needed = [("config.json",), ("model.safetensors", _PICKLED)]
+    needed: list[tuple[str, ...]] = [("model.safetensors", _PICKLED)]
+    if card.backend != "timm":  # which knows architecture and preprocessing by name
+        needed.append(("config.json",))
     if card.modality is Modality.TEXT:
         needed.append(TOKENIZER_VOCABULARIES)
     elif card.backend == "huggingface":

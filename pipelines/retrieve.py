@@ -70,8 +70,6 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     trained = runs.read_report(folder)
     stores = require_pair(spec.home, _query(folder, trained, spec), progress)
     progress.note(f"run {folder.name}, split {spec.split!r} of {stores.dataset}")
-    for warning in _warnings(trained, stores):
-        progress.note(warning)
     from ..adapters.checkpoint import load_adapter  # imports torch, as all below do
     from .embed import embed_pairs
     from .pairs import PairedStores
@@ -82,6 +80,9 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     adapter, _, _ = load_adapter(folder)
     adapter.to(device)
     paired = PairedStores(stores, home=spec.home)
+    warnings = _warnings(trained, stores, num_links_lost=paired.num_links_lost)
+    for warning in warnings:
+        progress.note(warning)
     embeddings = embed_pairs(adapter, paired, device=device, progress=progress)
     measured = Retrieval(k=spec.k).run(embeddings)
     report = {
@@ -97,7 +98,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         },
         "adapter_sha256": files.sha256_file(folder / runs.WEIGHTS),
         "num_links_lost": paired.num_links_lost,
-        "warnings": _warnings(trained, stores),
+        "warnings": warnings,
         "metrics": measured,
         "definitions": Retrieval.definitions,
         "seconds": time.perf_counter() - began,
@@ -126,12 +127,20 @@ def _query(folder: Path, trained: Mapping[str, Any], spec: RetrieveSpec) -> Stor
         raise StoreCorruptError(f"{folder / runs.REPORT} lacks {error}") from error
 
 
-def _warnings(trained: Mapping[str, Any], stores: StorePair) -> list[str]:
-    """Say in which way this split has been seen before."""
+def _warnings(trained: Mapping[str, Any], stores: StorePair, *, num_links_lost: int) -> list[str]:
+    """Say in which way this split has been seen before, and what of it is missing."""
+    warnings = []
     described = trained["spec"]["stores"]
-    if described["train"]["source"] == stores.source:
-        return ["the adapter was trained on this very split: these numbers say nothing of new data"]
     validation = described.get("validation")
-    if validation is not None and validation["source"] == stores.source:
-        return ["this split chose the epoch: its numbers are optimistic"]
-    return []
+    if described["train"]["source"] == stores.source:
+        warnings.append(
+            "the adapter was trained on this very split: these numbers say nothing of new data"
+        )
+    elif validation is not None and validation["source"] == stores.source:
+        warnings.append("this split chose the epoch: its numbers are optimistic")
+    if num_links_lost:
+        warnings.append(
+            f"{num_links_lost} image-caption pairs are left out: an item of theirs could not be "
+            "read (`lightalign cache info` lists them)"
+        )
+    return warnings

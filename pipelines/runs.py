@@ -2,6 +2,7 @@
 
 <home>/runs/<name>/
     run.toml                resolved spec: towers, objective, training, stores, versions
+    adapter.toml            towers, objective and widths: what rebuilds the adapter
     adapter.safetensors     the best weights so far
     log.jsonl               one line an epoch
     report.json             written last; a run without it has not finished
@@ -19,6 +20,7 @@ REPORT = "report.json"
 SPEC = "run.toml"
 LOG = "log.jsonl"
 WEIGHTS = "adapter.safetensors"
+TABLE = "adapter.toml"
 
 
 def runs_folder(home: Path) -> Path:
@@ -35,7 +37,7 @@ def new_run(home: Path, name: str | None, label: str) -> Path:
         label: What the run is, for the automatic name.
 
     Raises:
-        SpecError: The name is not a plain folder name, or is taken.
+        SpecError: The name is not a plain folder name, or is that of a finished run.
     """
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise SpecError(f"run name {name!r} may hold letters, digits, '.', '_' and '-' only")
@@ -45,11 +47,18 @@ def new_run(home: Path, name: str | None, label: str) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            if name is not None:
+            if name is None:
+                continue
+            if (folder / REPORT).is_file():
                 raise SpecError(f"a run named {name!r} exists in {runs_folder(home)}") from None
-            continue
+            _clear(folder)  # of a training that was stopped, which begins anew
         return folder
     raise SpecError(f"{runs_folder(home)} holds a thousand runs named {stem!r}")
+
+
+def _clear(folder: Path) -> None:
+    for name in (SPEC, LOG, WEIGHTS, TABLE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def find_run(home: Path, run: str | None) -> Path:
@@ -68,7 +77,7 @@ def find_run(home: Path, run: str | None) -> Path:
                 f"no finished run in {runs_folder(home)}: run `lightalign train-adapter` first"
             )
         return finished[-1]
-    for folder in (Path(run), runs_folder(home) / run):
+    for folder in (runs_folder(home) / run, Path(run).expanduser().resolve()):
         if (folder / REPORT).is_file():
             return folder
         if (folder / SPEC).is_file():

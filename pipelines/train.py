@@ -179,6 +179,9 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     unknown = sorted(set(table) - PRESET_KEYS)
     if unknown:
         raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
+    for name in ("towers", "objective"):
+        if not isinstance(table.get(name), Mapping):
+            raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
     options = build(TrainOptions, table.get("train", {}), where="[train]")
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
     query = StoreQuery(

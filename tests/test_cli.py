@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from .helpers import tree_bytes
 from .pipelines.conftest import SCENES
 
 SETS = [part for key, value in SCENES.items() for part in ("--set", f"source.{key}={value}")]
@@ -111,6 +112,12 @@ def test_verify_exits_1_and_names_the_damaged_file(tmp_path):
         (["train-adapter"], "lightalign extract"),
         (["train-adapter", "--fusion", "cross"], "cross_attn"),
         (["retrieve"], "lightalign train-adapter"),
+        (["retrieve", "--k", "0"], "k must be at least 1"),
+        (["train-adapter", "--seed", "-1"], "a seed is at least 0"),
+        (["train-adapter", "--set", "epochs=5"], "a preset has no 'epochs'"),
+        (["train-adapter", "--data", "shapes=/tmp"], "read from no path"),
+        (["quickstart", "--set", "source=5"], "must be a table"),
+        (["quickstart", "--set", "train.epochs=1"], "quickstart knows --set source.NAME=VALUE"),
         (["cache", "info", "nothing"], "no store is called 'nothing'"),
     ],
 )
@@ -123,6 +130,45 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, message):
     assert result.stderr.splitlines()[-1] == lines[0]
     assert message in lines[0]
     assert "Traceback" not in result.stderr
+
+
+def test_a_home_that_cannot_be_a_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    command = ["extract", "--encoder", "toy-image", "--data", "shapes", *SETS]
+    result = lightalign(*command, home=tmp_path / "file")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("lightalign: Not a directory: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_tilde_in_the_home_is_the_users_folder(tmp_path):
+    result = lightalign("cache", "ls", home=Path("~/x"), env={"HOME": str(tmp_path)})
+    assert f"no feature stores in {tmp_path / 'x' / 'features'}" in result.stdout
+
+
+def test_a_damaged_complete_store_is_written_again(tmp_path):
+    command = ["extract", "--encoder", "toy-image", "--data", "shapes", *SETS, "--split", "val"]
+    lightalign(*command, home=tmp_path)
+    whole = tree_bytes(tmp_path)
+    victim = next(path for path in tmp_path.rglob("c/0/0/0"))
+    victim.write_bytes(victim.read_bytes()[:-1])
+    done = lightalign(*command, "--json", home=tmp_path)
+    (split,) = json.loads(done.stdout)["splits"]
+    assert split["encoded"] == SCENES["val"]
+    assert tree_bytes(tmp_path) == whole
+
+
+def test_verify_reads_manifests_and_the_files_between_the_shards(tmp_path):
+    command = ["extract", "--encoder", "toy-image", "--data", "shapes", *SETS]
+    lightalign(*command, home=tmp_path)
+    manifest = next(tmp_path.glob("features/shapes/val/*/manifest.json"))
+    group = next(tmp_path.glob("features/shapes/test/*/zarr.json"))
+    manifest.write_text("{")
+    group.write_text("{}")
+    verified = lightalign("cache", "verify", home=tmp_path)
+    assert verified.returncode == 1
+    assert str(manifest) in verified.stdout
+    assert f"{group}: differs" in verified.stdout
 
 
 def test_an_unknown_option_is_a_usage_error(tmp_path):

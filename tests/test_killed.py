@@ -13,6 +13,8 @@ import pytest
 from lightalign.featcache.catalog import list_stores
 from lightalign.featcache.reader import FeatureReader
 
+from .helpers import tree_bytes
+
 
 def extract_command(home: Path, encoder: str, batch_size: int, container: str) -> list[str]:
     return [
@@ -57,14 +59,6 @@ def kill_at_random(home: Path, encoder: str, batch_sizes: list[int], container: 
         os.kill(running.pid, signal.SIGKILL)
         kills += running.wait() == -signal.SIGKILL
     return kills
-
-
-def tree_bytes(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.mark.slow

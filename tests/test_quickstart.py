@@ -19,3 +19,6 @@ def test_quickstart_beats_chance_and_reuses_its_cache(tmp_path):
     assert found["recall"]["10"] > found["chance"]["10"]
     second = quickstart.run(tmp_path, source=small, device="cpu")
     assert [split.encoded for report in second.extracted for split in report.splits] == [0] * 6
+    fewer = quickstart.run(tmp_path, source={**small, "train": 40, "test": 20}, device="cpu")
+    assert fewer.trained.report["num_images"] == 40
+    assert fewer.retrieved.report["metrics"]["text_to_image"]["num_gallery"] == 20

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,28 @@ from jaxtyping import Float
 from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..images import decode_image
 from ..tokens import Tokens
 from ..types import Item
 
-# The entries of a transformers image processor that decide its numbers.
-_PROCESSOR_SETTINGS = (
-    "do_resize",
-    "size",
-    "resample",
-    "do_center_crop",
-    "crop_size",
-    "do_rescale",
-    "rescale_factor",
-    "do_normalize",
-    "image_mean",
-    "image_std",
-    "do_pad",
-    "pad_size",
-)
+# The entries of a transformers image processor that decide no number. All others are part of a
+# store's key: a key that changes without need costs an extraction, the reverse wrong features.
+_INERT_SETTINGS = {
+    "_name_or_path",
+    "_processor_class",
+    "auto_map",
+    "data_format",
+    "device",
+    "feature_extractor_type",
+    "image_processor_type",
+    "input_data_format",
+    "model_input_names",
+    "processor_class",
+    "return_tensors",
+    "transformers_version",
+}
 
 
 class Preprocessing(ABC):
@@ -100,8 +102,12 @@ class ProcessorPreprocessing(Preprocessing):
 
     def identity(self) -> dict[str, object]:
         """Return all that decides the tensor, as JSON values; the class names the resampler."""
-        settings = self._processor.to_dict()
-        used = {key: _json(settings[key]) for key in _PROCESSOR_SETTINGS if key in settings}
+        settings = {
+            key: value
+            for key, value in self._processor.to_dict().items()
+            if key not in _INERT_SETTINGS and value is not None
+        }
+        used = {key: _json(settings[key]) for key in sorted(settings)}
         return {"library": "transformers", "processor": type(self._processor).__name__, **used}
 
 
@@ -128,6 +134,20 @@ def all_real(values: Float[Tensor, "batch tokens features"]) -> Tokens:
     """
     values = values.cpu().clone()
     return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool))
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Forbid TF32, which convolutions may use on a GPU: features must not tell the device."""
+    guard: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return guard
+
+
+def final_tokens(features: Tensor, norm: nn.Module) -> Float[Tensor, "batch tokens features"]:
+    """Return `features` after `norm`; the cells of a feature map become tokens row by row."""
+    if features.ndim == 4:  # [batch, width, rows, columns]
+        features = features.flatten(2).transpose(1, 2)
+    normed: Tensor = norm(features)
+    return normed.contiguous()
 
 
 def _json(value: Any) -> object:

@@ -24,6 +24,8 @@ from ._images import (
     ProcessorPreprocessing,
     TimmPreprocessing,
     all_real,
+    exact_convolutions,
+    final_tokens,
     prepare_image,
     probe_image,
 )
@@ -154,13 +156,9 @@ class _Vision(_Half):
     def _forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens features"]:
-        # Convolutions may use TF32 on a GPU unless forbidden: features must not tell the device.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with exact_convolutions():
             features: Tensor = self._model(pixel_values=images.to(self._device)).last_hidden_state
-        if features.ndim == 4:  # convolutional: [batch, width, rows, columns]
-            features = features.flatten(2).transpose(1, 2)
-        normed: Tensor = self._norm(features)
-        return normed.contiguous()
+        return final_tokens(features, self._norm)
 
 
 class _Text(_Half):

@@ -20,7 +20,14 @@ from ..tokens import Tokens
 from ..types import Item, Modality
 from ..weights import Weights
 from ._checks import check_keys, check_layout, hash_state
-from ._images import TimmPreprocessing, all_real, prepare_image, probe_image
+from ._images import (
+    TimmPreprocessing,
+    all_real,
+    exact_convolutions,
+    final_tokens,
+    prepare_image,
+    probe_image,
+)
 
 # Names under which files keep classifiers that `num_classes=0` builds no place for.
 _CLASSIFIERS = ("head", "head_dist", "fc", "classifier")
@@ -99,19 +106,15 @@ class TimmEncoder(Encoder[Tensor]):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens features"]:
         images = images.to(self._device, memory_format=self._memory)
-        # Convolutions may use TF32 on a GPU unless forbidden: features must not tell the device.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with exact_convolutions():
             features: Tensor = self._model.forward_features(images)
-        if features.ndim == 4:  # [batch, width, rows, columns]
-            features = features.flatten(2).transpose(1, 2)
-        normed: Tensor = self._norm(features)
-        return normed.contiguous()
+        return final_tokens(features, self._norm)
 
 
 def _describe(card: EncoderCard, files: Path) -> tuple[str, dict[str, Any]]:
     """Return the architecture and the further options of `timm.create_model`."""
     architecture, options = card.model, {}
-    if files.is_dir():
+    if (files / "config.json").is_file():
         config = json.loads((files / "config.json").read_text(encoding="utf-8"))
         architecture = config.get("architecture", card.model)
         options = dict(config.get("model_args", {}))

@@ -13,21 +13,27 @@ from statistics import mean, stdev
 
 from lightalign.adapters.preset import list_fusions
 from lightalign.featcache.errors import RunNotFoundError
+from lightalign.featcache.spec import fingerprint
 from lightalign.pipelines import extract, retrieve, runs, train
+from lightalign.pipelines.stores import WantedData
 
 ENCODERS = ("efficientnet-lite0", "minilm")
 COLUMNS = [(side, k) for side in ("text_to_image", "image_to_text") for k in ("1", "5", "10")]
 
 
-def measure(home: Path, data: str, split: str, fusion: str, seed: int, sets: list[str]) -> dict:
-    dataset = data.partition("=")[0]
-    name = f"fusions-{dataset}-{fusion}-{seed}"
+def measure(
+    home: Path, data: str, source: dict, split: str, fusion: str, seed: int, sets: list[str]
+) -> dict:
+    wanted = WantedData.of(data, home=home, options=source)
+    asked = fingerprint([wanted.fingerprint("train"), sets])[:12]
+    name = f"fusions-{wanted.name}-{fusion}-{seed}-{asked}"
     try:
         folder = runs.find_run(home, name)
     except RunNotFoundError:
         spec = train.TrainSpec(
             home=home,
-            data=dataset,
+            data=data,
+            source=source,
             image_encoder=ENCODERS[0],
             text_encoder=ENCODERS[1],
             fusion=fusion,
@@ -36,7 +42,7 @@ def measure(home: Path, data: str, split: str, fusion: str, seed: int, sets: lis
             name=name,
         )
         folder = train.run(spec).folder
-    spec = retrieve.RetrieveSpec(home=home, run=str(folder), split=split)
+    spec = retrieve.RetrieveSpec(home=home, run=str(folder), data=data, source=source, split=split)
     metrics = retrieve.run(spec).report["metrics"]
     seconds = runs.read_report(folder)["seconds"]
     found = {f"{side} R@{k}": metrics[side]["recall"][k] for side, k in COLUMNS}
@@ -70,7 +76,7 @@ def main() -> None:
     print(f"{'fusion':14}" + "  ".join(f"{head:>11}" for head in [*heads, "sum"]))
     for fusion in options.fusions:
         rows = [
-            measure(options.home, options.data, options.split, fusion, seed, options.sets)
+            measure(options.home, options.data, source, options.split, fusion, seed, options.sets)
             for seed in options.seeds
         ]
         summary = {

@@ -24,6 +24,8 @@ from lightalign.featcache.store import (
 )
 from lightalign.featcache.types import Features
 
+from ..helpers import tree_bytes
+
 FORMAT_NAMES = FORMATS.names()
 
 
@@ -61,14 +63,6 @@ def write(folder: Path, description: StoreDescription, lengths=None) -> FeatureS
         store.write_shard(index, features, [])
     store.finish()
     return store
-
-
-def tree_bytes(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def shard_files(folder: Path, index: int) -> list[Path]:

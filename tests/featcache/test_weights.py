@@ -108,11 +108,17 @@ def test_a_cached_snapshot_is_found_offline(hub_cache: Path):
     )
 
 
-@pytest.mark.parametrize("files", [["config.json"], ["model.safetensors"], []])
+@pytest.mark.parametrize("files", [["config.json"], ["vocab.txt"], []])
 def test_an_incomplete_snapshot_does_not_count(hub_cache: Path, files: list[str]):
     put_in_cache(hub_cache, DINO.weights.hub, COMMIT, *files)
     with pytest.raises(WeightsNotFoundError, match="HF_HUB_OFFLINE"):
         find_weights(DINO)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_what_timm_itself_left_in_the_hub_cache_is_found(hub_cache: Path, name: str):
+    snapshot = put_in_cache(hub_cache, DINO.weights.hub, COMMIT, name)
+    assert find_weights(DINO).files == snapshot
 
 
 def test_a_text_snapshot_without_tokenizer_does_not_count(hub_cache: Path):

@@ -23,15 +23,8 @@ from lightalign.featcache.tokens import Tokens
 from lightalign.pipelines.encode import to_features
 from lightalign.pipelines.extract import ExtractSpec
 
+from ..helpers import tree_bytes
 from .conftest import SCENES, extract_toy
-
-
-def tree_bytes(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def write_table(folder: Path, num_images: int) -> Path:

@@ -18,6 +18,7 @@ from lightalign.pipelines import retrieve, runs, train
 from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.pairs import PairedStores
+from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.stores import StoreQuery, newest_pair
 from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve
 
@@ -141,6 +142,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_items(home):
         ({"overrides": ("train.epoch=3",)}, SpecError, r"\[train\]: unknown key 'epoch'"),
         ({"overrides": ("train.epochs=0",)}, SpecError, "epochs >= 1"),
         ({"overrides": ("towers.both.pool.part=max",)}, UnknownNameError, "no step named 'max'"),
+        ({"overrides": ("towers=5",)}, SpecError, r"\[towers\] must be a table"),
+        ({"overrides": ("objective=5",)}, SpecError, r"\[objective\] must be a table"),
         ({"data": "flickr8k"}, StoreNotFoundError, "extract --encoder dino-vits16 --data flickr8k"),
         ({"image_encoder": "dino-vitb16"}, StoreNotFoundError, "shapes/train/toy-image"),
         ({"name": "a/b"}, SpecError, "letters, digits"),
@@ -210,6 +213,32 @@ def test_a_run_is_found_by_name_or_the_finished_ones_are_listed(home):
         runs.find_run(home, "yours")
     with pytest.raises(SpecError, match="a run named 'mine' exists"):
         quick_train(home, name="mine")
+
+
+def test_a_run_is_found_from_its_own_folder(home, monkeypatch):
+    folder = quick_train(home, name="mine").folder
+    monkeypatch.chdir(folder)
+    assert runs.find_run(home, ".").name == "mine"
+
+
+def test_a_stopped_training_of_the_same_name_begins_anew(home):
+    folder = runs.new_run(home, "mine", "x")
+    (folder / runs.LOG).write_text('{"epoch": 1}\n')
+    trained = quick_train(home, name="mine")
+    assert trained.folder == folder
+    assert len((folder / runs.LOG).read_text().splitlines()) == 2  # of two epochs
+
+
+def test_weights_that_break_in_the_last_step_are_not_kept(home, tmp_path):
+    """One epoch of one step: no later loss would show what it did."""
+    overrides = ("train.epochs=1", "train.batch_size=24", "train.validation=none")
+    spec = TrainSpec(home=home, overrides=overrides, device="cpu")
+    trainer = Trainer(resolve(spec), home=home, seed=0, device=CPU)
+    weight = next(trainer.adapter.parameters())
+    trainer.optimiser.register_step_post_hook(lambda *_: weight.data.fill_(torch.nan))
+    with pytest.raises(DivergedError, match="not finite after step 1"):
+        trainer.fit(tmp_path, SILENT)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unfinished_run_is_not_taken(home):

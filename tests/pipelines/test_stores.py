@@ -1,0 +1,134 @@
+"""Which stores a verb takes, where several would do."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lightalign.featcache.errors import StoreCorruptError, UnknownNameError
+from lightalign.pipelines import retrieve, train
+from lightalign.pipelines.pairs import PairedStores
+from lightalign.pipelines.progress import Progress
+from lightalign.pipelines.stores import StoreQuery, WantedData, newest_pair
+
+from .conftest import SCENES, extract_toy
+
+QUICK = ("train.epochs=1", "train.batch_size=8", "train.precision=float32")
+
+
+class Notes(Progress):
+    """Keep what a verb notes."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def write_table(folder: Path, first: int) -> Path:
+    """Write four coloured pictures in each of two splits; `first` tells versions apart."""
+    folder.mkdir(parents=True)
+    lines = ["image,caption,split"]
+    for index in range(8):
+        Image.new("RGB", (8 + first, 8), (index * 30, first, 0)).save(folder / f"{index}.png")
+        lines.append(f"{index}.png,picture {index} of {first},{'train' if index < 4 else 'test'}")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def extract_both(home: Path, **changes) -> None:
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder, **changes)
+
+
+def set_time(home: Path, path: str, seconds: int) -> None:
+    (store,) = home.glob(f"features/{path}--*")
+    os.utime(store / "manifest.json", (seconds, seconds))
+
+
+def test_the_pair_with_the_youngest_store_is_taken_then_the_older_half_decides(tmp_path):
+    """Two image stores share one text store, which is younger than both.
+
+    By the younger half alone the two pairs would be equal.
+    """
+    extract_both(tmp_path, split="train")
+    extract_toy(tmp_path, "toy-image", split="train", dtype="float32")
+    stores = sorted(tmp_path.glob("features/shapes/train/toy-image--*"))
+    for seconds, store in enumerate(stores):
+        os.utime(store / "manifest.json", (1000 + seconds, 1000 + seconds))
+    set_time(tmp_path, "shapes/train/toy-text", 2000)
+    pair = newest_pair(tmp_path, StoreQuery(split="train"))
+    assert pair.image.folder == stores[-1]
+    os.utime(stores[0] / "manifest.json", (1500, 1500))
+    assert newest_pair(tmp_path, StoreQuery(split="train")).image.folder == stores[0]
+
+
+def test_a_path_takes_the_stores_of_the_dataset_that_lies_there(tmp_path):
+    old, new = write_table(tmp_path / "old", 1), write_table(tmp_path / "new", 2)
+    for place in (old, new):
+        extract_both(tmp_path, data=f"image-text-table={place}", source={})
+    by_path = {}
+    for place in (old, new):
+        wanted = WantedData.of(f"image-text-table={place}", home=tmp_path, options={})
+        query = StoreQuery(split="train", dataset=wanted.name, source=wanted.fingerprint("train"))
+        by_path[place] = newest_pair(tmp_path, query)
+    assert by_path[old].source != by_path[new].source
+    spec = {"home": tmp_path, "overrides": QUICK, "device": "cpu"}
+    trained = train.run(train.TrainSpec(**spec, data=f"image-text-table={old}"))
+    stored = trained.report["spec"]["stores"]["train"]["source"]
+    assert stored == by_path[old].source
+    seen = retrieve.run(
+        retrieve.RetrieveSpec(home=tmp_path, data=f"image-text-table={new}", device="cpu")
+    )
+    test_split = WantedData.of(f"image-text-table={new}", home=tmp_path, options={})
+    assert seen.report["source"] == test_split.fingerprint("test")
+
+
+def test_several_versions_of_a_dataset_are_noted(tmp_path):
+    for first in (1, 2):
+        place = write_table(tmp_path / str(first), first)
+        extract_both(tmp_path, data=f"image-text-table={place}", source={}, split="train")
+    notes = Notes()
+    query = StoreQuery(split="train", dataset="image-text-table")
+    assert newest_pair(tmp_path, query, notes) is not None
+    assert "several versions of image-text-table/train" in notes.lines[0]
+
+
+def test_a_hit_in_the_cache_makes_a_store_the_newest(tmp_path):
+    old, new = write_table(tmp_path / "old", 1), write_table(tmp_path / "new", 2)
+    for seconds, place in ((1000, old), (2000, new)):
+        extract_both(tmp_path, data=f"image-text-table={place}", source={}, split="train")
+        for store in tmp_path.glob("features/image-text-table/train/toy-*"):
+            if (store / "manifest.json").stat().st_mtime > 3000:
+                os.utime(store / "manifest.json", (seconds, seconds))
+    query = StoreQuery(split="train")
+    before = newest_pair(tmp_path, query).source
+    extract_both(tmp_path, data=f"image-text-table={old}", source={}, split="train")
+    assert newest_pair(tmp_path, query).source != before
+
+
+def test_a_store_of_another_format_version_is_passed_over(tmp_path):
+    extract_both(tmp_path, split="train")
+    (manifest,) = tmp_path.glob("features/shapes/train/toy-image--*/manifest.json")
+    table = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**table, "format_version": 999}))
+    assert newest_pair(tmp_path, StoreQuery(split="train")) is None
+
+
+def test_a_split_that_the_dataset_has_not_is_named(tmp_path):
+    wanted = WantedData.of("shapes", home=tmp_path, options=SCENES)
+    with pytest.raises(UnknownNameError, match="no split named 'tset'; close: \\['test'\\]"):
+        wanted.fingerprint("tset")
+
+
+def test_pairs_with_a_changed_byte_are_refused(tmp_path):
+    extract_both(tmp_path, split="train")
+    (path,) = tmp_path.glob("features/shapes/train/pairs--*.json")
+    text = path.read_text()
+    path.write_text(text.replace("shapes-train-0", "shapes-train-1", 1))
+    assert path.read_text() != text
+    with pytest.raises(StoreCorruptError, match="checksum differs"):
+        PairedStores(newest_pair(tmp_path, StoreQuery(split="train")), home=tmp_path)
