@@ -232,8 +232,8 @@ def quickstart(
     output = Output(as_json=as_json, quiet=quiet)
     changed = apply_overrides({"source": {}}, overrides or [])
     unknown = sorted(set(changed) - {"source"})
-    if unknown:
-        raise SpecError(f"quickstart knows --set source.NAME=VALUE, found {unknown[0]!r}")
+    if unknown or not isinstance(changed["source"], dict):
+        raise SpecError(f"quickstart knows --set source.NAME=VALUE only, found {overrides}")
     done = run(home, source=changed["source"], device=device, seed=seed, progress=output.progress)
     place = "" if home == DEFAULT_HOME.expanduser() else f" --home {shlex.quote(str(home))}"
     lines = [line for report in done.extracted for line in extract_lines(report)]
@@ -344,10 +344,11 @@ def cache_verify(
         raise typer.Exit(1)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         typer.echo(f"lightalign {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

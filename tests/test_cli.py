@@ -1,11 +1,15 @@
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from lightalign.cli import main
 
 from .helpers import tree_bytes
 from .pipelines.conftest import SCENES
@@ -14,15 +18,34 @@ SETS = [part for key, value in SCENES.items() for part in ("--set", f"source.{ke
 QUICK = ["--set", "train.epochs=2", "--set", "train.batch_size=8"]
 
 
-def lightalign(*arguments: str, home: Path, env: dict[str, str] | None = None):
-    """Run the command as a user does and return what it printed and its exit code."""
+def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which has torch already; return output and exit code."""
+    command = ["lightalign", *arguments]
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    code = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", command)
+        patch.setenv("LIGHTALIGN_HOME", str(home))
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+
+def in_new_process(*arguments: str, home: Path, **environment: str):
+    """Run the command as a user does."""
     return subprocess.run(
         [sys.executable, "-m", "lightalign", *arguments],
         capture_output=True,
         text=True,
         check=False,
         cwd="/",
-        env={**os.environ, "LIGHTALIGN_HOME": str(home), **(env or {})},
+        env={**os.environ, "LIGHTALIGN_HOME": str(home), **environment},
     )
 
 
@@ -31,7 +54,7 @@ def home(tmp_path_factory):
     """Return a home where the three commands have been run, with what they printed."""
     home = tmp_path_factory.mktemp("home")
     done = {
-        "image": lightalign(
+        "image": in_new_process(
             "extract", "--encoder", "toy-image", "--data", "shapes", *SETS, home=home
         ),
         "text": lightalign(
@@ -116,7 +139,7 @@ def test_verify_exits_1_and_names_the_damaged_file(tmp_path):
         (["train-adapter", "--seed", "-1"], "a seed is at least 0"),
         (["train-adapter", "--set", "epochs=5"], "a preset has no 'epochs'"),
         (["train-adapter", "--data", "shapes=/tmp"], "read from no path"),
-        (["quickstart", "--set", "source=5"], "must be a table"),
+        (["quickstart", "--set", "source=5"], "source.NAME=VALUE only"),
         (["quickstart", "--set", "train.epochs=1"], "quickstart knows --set source.NAME=VALUE"),
         (["cache", "info", "nothing"], "no store is called 'nothing'"),
     ],
@@ -142,7 +165,7 @@ def test_a_home_that_cannot_be_a_folder_is_one_line(tmp_path):
 
 
 def test_a_tilde_in_the_home_is_the_users_folder(tmp_path):
-    result = lightalign("cache", "ls", home=Path("~/x"), env={"HOME": str(tmp_path)})
+    result = in_new_process("cache", "ls", home=Path("~/x"), HOME=str(tmp_path))
     assert f"no feature stores in {tmp_path / 'x' / 'features'}" in result.stdout
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightalign.featcache.datasets import open_source
+from lightalign.featcache.datasets import SOURCES, open_source
 from lightalign.featcache.types import Modality
 
 NAMES = [f"{number:02}.jpg" for number in range(30)]
@@ -166,7 +166,8 @@ SHAPES = {"train": 4, "val": 3, "test": 2, "size": 32}
 
 def opened(name, root, **options):
     options = {**SHAPES, **options} if name == "shapes" else options
-    return open_source(f"{name}={root}", home=Path("unused"), options=options)
+    data = f"{name}={root}" if SOURCES.load(name).needs_files else name
+    return open_source(data, home=Path("unused"), options=options)
 
 
 def written(name, write, root):
