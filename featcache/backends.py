@@ -98,6 +98,8 @@ def backend_for(card: EncoderCard, weights: Weights) -> str:
     if weights.files is None or not weights.files.is_dir():
         return card.backend
     path = weights.files / "config.json"
+    if not path.is_file():
+        return card.backend  # timm's own hub cache holds nothing but the weights
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -9,11 +9,12 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from lightalign.featcache.backends import build_encoder
+from lightalign.featcache.backends import build_encoder, load_encoder
 from lightalign.featcache.errors import (
     WeightsMismatchError,
     WeightsNotFoundError,
 )
+from lightalign.featcache.weights import Weights
 
 
 def test_a_bare_file_belongs_to_the_cards_own_model(tiny, tmp_path):
@@ -26,6 +27,19 @@ def test_a_bare_file_belongs_to_the_cards_own_model(tiny, tmp_path):
     second = build_encoder(card, weights=tmp_path / "w.pth")
     assert first.identity() == second.identity()
     assert first.identity()["preprocessing"]["input_size"] == [3, 160, 160]
+
+
+def test_a_directory_with_weights_alone_belongs_to_the_cards_own_model(tiny, tmp_path):
+    """timm's own hub cache holds no config.json."""
+    torch.manual_seed(0)
+    card = tiny.image_card("timm", width=64, grid=(10, 10), prefix=1)
+    state = timm.create_model("test_vit", num_classes=7).state_dict()
+    (tmp_path / "snapshot").mkdir()
+    save_file(state, tmp_path / "snapshot" / "model.safetensors")
+    save_file(state, tmp_path / "w.safetensors")
+    bare = build_encoder(card, weights=tmp_path / "w.safetensors")
+    found = load_encoder(card, Weights(files=tmp_path / "snapshot", origin="hub cache"))
+    assert found.identity() == bare.identity()
 
 
 def test_a_pickle_with_code_is_not_run(tiny, tmp_path):
