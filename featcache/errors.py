@@ -16,6 +16,8 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── StoreNotFoundError (FileNotFoundError)  no store answers the request
     ├── StoreIncompleteError (RuntimeError)     the store's extraction has not finished
     ├── StoreCorruptError (ValueError)          bytes on disk contradict the manifest
+    ├── StoreInUseError (RuntimeError)          a living process or a run needs the store
+    ├── LockError (OSError)                     the file system has no locks
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
     ├── DivergedError (ArithmeticError)         training produced a loss that is not finite
     └── DeviceError (RuntimeError)              the asked device is not there
@@ -72,6 +74,14 @@ class StoreIncompleteError(LightalignError, RuntimeError):
 
 class StoreCorruptError(LightalignError, ValueError):
     """Report bytes on disk that contradict the manifest."""
+
+
+class StoreInUseError(LightalignError, RuntimeError):
+    """Refuse to touch a store that a living process or a run needs."""
+
+
+class LockError(LightalignError, OSError):
+    """Report a file system on which processes cannot share work."""
 
 
 class RunNotFoundError(LightalignError, FileNotFoundError):
