@@ -5,12 +5,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float, Int64, Shaped
 
+from .copying import copy_rows
+from .dtypes import SCALES, storage, widen
 from .errors import StoreCorruptError
 from .item_ids import decode_ids
 from .store import FeatureStore
-from .types import Features, ragged_arange
+from .types import PER_TOKEN, Features
 
 
 class FeatureReader:
@@ -29,14 +31,19 @@ class FeatureReader:
         self.store = FeatureStore.open(folder)
         self.description = self.store.description
         shards = [self.store.locate(index) for index in range(self.store.num_shards)]
-        self._values = [arrays["values"].map() for arrays in shards]
-        self._ids = [arrays["ids"].map() for arrays in shards]
-        ragged = self.description.tokens_per_item is None
-        self._offsets = [np.array(arrays["offsets"].map()) for arrays in shards] if ragged else []
-        rows = [len(ids) for ids in self._ids]
+        width = self.description.width
+        self._values = [np.asarray(arrays["values"].read()).reshape(-1, width) for arrays in shards]
+        names = [name for name in next(iter(shards), {}) if name not in ("values", "offsets")]
+        self._arrays = {
+            name: [np.asarray(arrays[name].read()) for arrays in shards] for name in names
+        }
+        rows = [len(ids) for ids in self._arrays["ids"]]
         if rows != [receipt["rows"] for receipt in self.store.receipts()]:
             raise StoreCorruptError(f"{folder}: the shards have other rows than the manifest")
         self._first_row = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
+        if self.description.tokens_per_item is None:
+            read = [np.array(arrays["offsets"].read()) for arrays in shards]
+            self._offsets = _join_offsets(folder, read, [len(array) for array in self._values])
 
     def __len__(self) -> int:
         return int(self._first_row[-1])
@@ -44,7 +51,7 @@ class FeatureReader:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Return the item ids of all rows, in order."""
-        return tuple(item for ids in self._ids for item in decode_ids(ids))
+        return tuple(item for ids in self._arrays["ids"] for item in decode_ids(ids))
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -55,12 +62,19 @@ class FeatureReader:
     def lengths(self) -> Int64[np.ndarray, " n"]:
         """Return the number of tokens of each row."""
         tokens = self.description.tokens_per_item
-        if tokens is not None:
-            return np.full(len(self), tokens, dtype=np.int64)
-        return np.concatenate([np.diff(offsets) for offsets in self._offsets] or [np.empty(0, int)])
+        return np.diff(self._offsets) if tokens is None else np.full(len(self), tokens, np.int64)
 
-    def gather(self, rows: Sequence[int] | Int64[np.ndarray, " n"]) -> Features:
-        """Return the given rows, in the given order, repeats included, in the stored dtype.
+    def gather(
+        self, rows: Sequence[int] | Int64[np.ndarray, " n"], *, companions: bool = True
+    ) -> Features:
+        """Return the given rows, in the given order, repeats included, as floats.
+
+        `float16` comes as it is stored, every other type as float32; the scales of `int8` are used
+        up by that.
+
+        Args:
+            rows: Row numbers.
+            companions: Whether to read the arrays beside the values too.
 
         Raises:
             IndexError: A row number is negative or not below the number of rows.
@@ -69,44 +83,64 @@ class FeatureReader:
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"rows must be in [0, {len(self)})")
         shard = np.searchsorted(self._first_row, wanted, side="right") - 1
-        local = wanted - self._first_row[shard]
-        starts, lengths = self._token_spans(shard, local)
+        starts, lengths = self._token_spans(wanted, shard)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        values = np.empty((int(offsets[-1]), self.description.width), self.description.dtype)
-        for index in np.unique(shard):
-            here = np.flatnonzero(shard == index)
-            self._copy(int(index), starts[here], lengths[here], offsets[here], values)
-        ids = tuple(self.ids[row] for row in wanted.tolist())
-        return Features(values, offsets, ids)
+        beside = {
+            name: self._companion(name, wanted - self._first_row[shard], shard, starts, lengths)
+            for name in (self.description.companions if companions else ())
+        }
+        ids = tuple(map(self.ids.__getitem__, wanted.tolist()))
+        return Features(self._widened(shard, starts, lengths), offsets, ids, beside)
 
     def _token_spans(
-        self, shard: np.ndarray, local: np.ndarray
+        self, rows: Int64[np.ndarray, " n"], shard: Int64[np.ndarray, " n"]
     ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Return first token within its shard, and number of tokens, of each row."""
+        first = self._first_row[shard]
         tokens = self.description.tokens_per_item
         if tokens is not None:
-            return local * tokens, np.full(len(local), tokens, dtype=np.int64)
-        starts = np.empty(len(local), dtype=np.int64)
-        lengths = np.empty(len(local), dtype=np.int64)
-        for index in np.unique(shard):
-            here = shard == index
-            offsets = self._offsets[int(index)]
-            starts[here] = offsets[local[here]]
-            lengths[here] = offsets[local[here] + 1] - starts[here]
-        return starts, lengths
+            return (rows - first) * tokens, np.full(len(rows), tokens, dtype=np.int64)
+        starts = self._offsets[rows]
+        return starts - self._offsets[first], self._offsets[rows + 1] - starts
 
-    def _copy(
+    def _widened(
         self,
-        index: int,
-        starts: np.ndarray,
-        lengths: np.ndarray,
-        targets: np.ndarray,
-        values: np.ndarray,
-    ) -> None:
-        source = self._values[index]
-        tokens = self.description.tokens_per_item
-        if tokens is not None:
-            place = values.reshape(-1, tokens, self.description.width)
-            place[targets // tokens] = source[starts // tokens]
-            return
-        values[ragged_arange(targets, lengths)] = source[ragged_arange(starts, lengths)]
+        shard: Int64[np.ndarray, " n"],
+        starts: Int64[np.ndarray, " n"],
+        lengths: Int64[np.ndarray, " n"],
+    ) -> Float[np.ndarray, "total width"]:
+        dtype = self.description.dtype
+        stored = np.empty((int(lengths.sum()), self.description.width), storage(dtype))
+        copy_rows(self._values, shard, starts, lengths, stored)
+        scales = None
+        if SCALES in self._arrays:
+            scales = np.empty(len(stored), np.float32)
+            copy_rows(self._arrays[SCALES], shard, starts, lengths, scales)
+        return widen(stored, scales, dtype)
+
+    def _companion(
+        self,
+        name: str,
+        local: Int64[np.ndarray, " n"],
+        shard: Int64[np.ndarray, " n"],
+        starts: Int64[np.ndarray, " n"],
+        lengths: Int64[np.ndarray, " n"],
+    ) -> Shaped[np.ndarray, "lines ..."]:
+        if name not in PER_TOKEN:
+            starts, lengths = local, np.ones_like(local)
+        sources = self._arrays[name]
+        out = np.empty((int(lengths.sum()), *sources[0].shape[1:]), sources[0].dtype)
+        copy_rows(sources, shard, starts, lengths, out)
+        return out
+
+
+def _join_offsets(
+    folder: Path, parts: list[np.ndarray], num_tokens: list[int]
+) -> Int64[np.ndarray, " n_plus_1"]:
+    """Return the first token of each row, counted through all shards, and the total last."""
+    for part, tokens in zip(parts, num_tokens, strict=True):
+        if part[0] != 0 or part[-1] != tokens or (np.diff(part) < 0).any():
+            raise StoreCorruptError(f"{folder}: the offsets of a shard contradict its values")
+    before = np.cumsum([0, *num_tokens])
+    joined = [part[:-1] + first for part, first in zip(parts, before[:-1], strict=True)]
+    return np.concatenate([*joined, before[-1:]]).astype(np.int64)
