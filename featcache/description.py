@@ -1,23 +1,35 @@
 """What a store holds, and the key that follows from it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import SpecError
+from .registry import unknown_name
 from .spec import fingerprint
 
-FORMAT_VERSION = 1  # of keys and layout; a change makes older stores unreachable, not wrong
+FORMAT_VERSION = 2  # of keys and layout; a change makes older stores unreachable, not wrong
+
+
+DTYPES = ("float16", "bfloat16", "float32", "int8")
+COMPRESSIONS = ("none", "zstd", "blosc-lz4")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """Name an item that could not be encoded, and why."""
+    """Name an item that has no row.
+
+    Attributes:
+        id: Id of the item.
+        reason: What is wrong with it.
+        stage: Where that showed: `read` (fetching or decoding) or `encode`.
+    """
 
     id: str
     reason: str
+    stage: str = "read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +43,12 @@ class StoreDescription:
         encoder: Name of the encoder card.
         identity: `Encoder.identity()`.
         modality: What was encoded.
-        kind: What was kept of it; `tokens` is everything.
-        dtype: Stored floating-point type.
+        layer: Which of the encoder's layers, counted from its end; -1 is after the final norm.
+        kind: What was kept of it: `tokens` (everything), `cls`, `mean` or `grid:HxW`.
+        dtype: Stored type, one of `DTYPES`; `int8` has one scale a token beside it.
         container: Name of the format.
+        compression: One of `COMPRESSIONS`.
+        companions: Names of the arrays that are stored beside the values, such as `token_ids`.
         width: Features of one token.
         tokens_per_item: Tokens of every item, or None where rows are ragged.
         num_items: Items of the split, readable or not.
@@ -50,11 +65,17 @@ class StoreDescription:
     tokens_per_item: int | None
     num_items: int
     rows_per_shard: int
+    layer: int = -1
     kind: str = "tokens"
     dtype: str = "float16"
     container: str = "zarr"
+    compression: str = "none"
+    companions: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        for name, known in (("dtype", DTYPES), ("compression", COMPRESSIONS)):
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
         for name in (self.dataset, self.split):
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise SpecError(
@@ -70,9 +91,12 @@ class StoreDescription:
             "source": self.source,
             "split": self.split,
             "modality": self.modality,
+            "layer": self.layer,
             "kind": self.kind,
             "dtype": self.dtype,
             "container": self.container,
+            "compression": self.compression,
+            "companions": list(self.companions),
         }
 
     @property

@@ -1,13 +1,23 @@
 """The contract of a frozen encoder: items in, token features out, and all that decides them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
+import numpy as np
+from PIL import Image
+
+from .errors import SpecError, UnreadableItemError
+from .images import decode_image
+from .kinds import LayerLayout
 from .tokens import Tokens
 from .types import Item, Modality
 
 Prepared = TypeVar("Prepared")
+Content: TypeAlias = Image.Image | str
+
+PRECISIONS = ("float32", "bfloat16")
+LAST = -1  # the layer after the encoder's final norm
 
 
 class Encoder(ABC, Generic[Prepared]):
@@ -18,29 +28,87 @@ class Encoder(ABC, Generic[Prepared]):
         modality: What the encoder reads.
         width: Features of one token.
         tokens_per_item: Tokens of every item, or None where items differ (text).
+        precision: Type of the matrix products, one of `PRECISIONS`; part of the identity.
+        companion_names: Arrays that `companions` returns.
     """
 
     name: str
     modality: Modality
     width: int
     tokens_per_item: int | None
+    precision: str = "float32"
+    companion_names: tuple[str, ...] = ()
 
     @abstractmethod
     def identity(self) -> dict[str, object]:
         """Return ALL that changes the numbers, as JSON values.
 
-        Weights hash, preprocessing, tokenizer, layer, feature kind, maximum length, compute
-        precision; never the device, the batch size or a path.
+        Weights hash, preprocessing, tokenizer, maximum length, compute precision; never the
+        device, the batch size or a path.
         """
 
-    @abstractmethod
     def prepare(self, item: Item) -> Prepared:
-        """Decode and preprocess one item on the CPU; called from worker threads.
+        """Read, decode and preprocess one item on the CPU.
 
         Raises:
             UnreadableItemError: The item cannot be decoded; the message gives its id and why.
+        """
+        return self.preprocess(read_item(item, self.modality), item_id=item.id)
+
+    @abstractmethod
+    def preprocess(self, content: Content, *, item_id: str) -> Prepared:
+        """Turn decoded content into what `encode` takes; called from worker threads.
+
+        Encoders of one modality share the content of an item, and must not change it.
+
+        Raises:
+            UnreadableItemError: The encoder can make nothing of it.
         """
 
     @abstractmethod
     def encode(self, batch: Sequence[Prepared]) -> Tokens:
         """Return the features of `batch` after the encoder's final norm, float32 on the CPU."""
+
+    def encode_layers(self, batch: Sequence[Prepared], layers: Sequence[int]) -> list[Tokens]:
+        """Return the features of several layers, counted from the end, in one forward pass.
+
+        -1 is `encode`; -2 and so on are outputs of earlier blocks, before any final norm.
+
+        Raises:
+            SpecError: The encoder has no such layer.
+        """
+        if any(layer != LAST for layer in layers):
+            raise SpecError(f"encoder {self.name!r} gives its last layer, -1, only; found {layers}")
+        return [self.encode(batch)] * len(layers)
+
+    @abstractmethod
+    def layout(self, layer: int = LAST) -> LayerLayout:
+        """Return which tokens `layer` returns.
+
+        Raises:
+            SpecError: The encoder has no such layer.
+        """
+
+    def companions(self, content: Content) -> Mapping[str, np.ndarray]:
+        """Return the arrays that are stored beside all tokens of one item, by name.
+
+        Those of `PER_TOKEN` have one line a token, those of `PER_ROW` exactly one.
+        """
+        return {}
+
+    def size(self, prepared: Prepared) -> int:
+        """Return how much work one prepared item is: its tokens, where items differ."""
+        return 1
+
+
+def read_item(item: Item, modality: Modality) -> Content:
+    """Return the decoded image or the text of `item`.
+
+    Raises:
+        UnreadableItemError: The image cannot be read or decoded, or the item holds no text.
+    """
+    if modality is Modality.IMAGE:
+        return decode_image(item.read_bytes(), item_id=item.id)
+    if item.text is None:
+        raise UnreadableItemError(f"{item.id}: holds no text")
+    return item.text

@@ -3,7 +3,8 @@
 Axis names: `n` rows (items), `total` tokens of all rows together, `width` features of one token.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
@@ -73,6 +74,10 @@ class Pairs:
     links: tuple[tuple[str, str], ...]
 
 
+# What may be stored beside the features: one line a token, or one a row.
+PER_TOKEN = ("scales", "token_ids", "special_tokens", "character_spans")
+PER_ROW = ("geometry",)
+
 Values: TypeAlias = Shaped[np.ndarray, "total width"]
 Offsets: TypeAlias = Int64[np.ndarray, " n_plus_1"]
 
@@ -87,16 +92,21 @@ class Features:
         values: Features of all tokens, in the dtype of the store.
         offsets: First token of each row, and the total last.
         ids: Item id of each row.
+        companions: Arrays that belong to the features, by name; those of `PER_TOKEN` have one line
+            a token, those of `PER_ROW` one a row.
     """
 
     values: Values
     offsets: Offsets
     ids: tuple[str, ...]
+    companions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert len(self.offsets) == len(self.ids) + 1
         assert int(self.offsets[0]) == 0
         assert int(self.offsets[-1]) == len(self.values)
+        for name, array in self.companions.items():
+            assert len(array) == (len(self.values) if name in PER_TOKEN else len(self.ids)), name
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -116,7 +126,12 @@ class Features:
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         tokens = ragged_arange(self.offsets[rows], lengths)
-        return Features(self.values[tokens], offsets, tuple(self.ids[row] for row in rows))
+        companions = {
+            name: array[tokens if name in PER_TOKEN else rows]
+            for name, array in self.companions.items()
+        }
+        ids = tuple(self.ids[row] for row in rows)
+        return Features(self.values[tokens], offsets, ids, companions)
 
     def row(self, index: int) -> Shaped[np.ndarray, "tokens width"]:
         """Return the tokens of one row, without a copy."""

@@ -1,8 +1,9 @@
 """Preprocessing of photos as timm and transformers define it for a model."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
-from ..images import decode_image
+from ..errors import SpecError
+from ..kinds import LayerLayout
 from ..tokens import Tokens
-from ..types import Item
 
 # The entries of a transformers image processor that decide no number. All others are part of a
 # store's key: a key that changes without need costs an extraction, the reverse wrong features.
@@ -111,17 +112,6 @@ class ProcessorPreprocessing(Preprocessing):
         return {"library": "transformers", "processor": type(self._processor).__name__, **used}
 
 
-def prepare_image(
-    item: Item, preprocessing: Preprocessing
-) -> Float[Tensor, "channels height width"]:
-    """Decode and preprocess the image of `item`.
-
-    Raises:
-        UnreadableItemError: The image cannot be read or decoded.
-    """
-    return preprocessing(decode_image(item.read_bytes(), item_id=item.id))
-
-
 def probe_image(preprocessing: Preprocessing) -> Float[Tensor, "1 channels height width"]:
     """Return a batch of one grey photo, to see what a model makes of an input of its own size."""
     return preprocessing(Image.new("RGB", (320, 240), (128, 128, 128))).unsqueeze(0)
@@ -132,14 +122,45 @@ def all_real(values: Float[Tensor, "batch tokens features"]) -> Tokens:
 
     The copy is an ordinary tensor: what inference mode computes can be in no later gradient.
     """
-    values = values.cpu().clone()
+    values = values.float().cpu().clone()
     return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool))
 
 
-def exact_convolutions() -> AbstractContextManager[None]:
-    """Forbid TF32, which convolutions may use on a GPU: features must not tell the device."""
-    guard: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    return guard
+@contextmanager
+def compute_precision(device: torch.device, precision: str) -> Iterator[None]:
+    """Run matrix products in `precision`.
+
+    In float32 convolutions may use TF32 on a GPU unless forbidden: features must not tell the
+    device.
+    """
+    low = precision == "bfloat16"
+    with (
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=low),
+    ):
+        yield
+
+
+def scaled_layout(values: Float[Tensor, "batch tokens features"], last: LayerLayout) -> LayerLayout:
+    """Return the layout of a layer from what it gave, and from the layout of the last layer.
+
+    Transformers keep their tokens; the maps of a convolutional model are larger before its end, in
+    the same proportions.
+
+    Raises:
+        SpecError: The tokens form no grid of these proportions.
+    """
+    _, num_tokens, width = values.shape
+    if num_tokens == last.tokens_per_item:
+        return LayerLayout(width=width, prefix_tokens=last.prefix_tokens, grid=last.grid)
+    assert last.grid is not None, "layers of images have grids"
+    times = math.isqrt(num_tokens // math.prod(last.grid))
+    grid = (last.grid[0] * times, last.grid[1] * times)
+    if last.prefix_tokens or math.prod(grid) != num_tokens:
+        raise SpecError(
+            f"a layer of {num_tokens} tokens is no multiple of the grid {last.grid}: choose another"
+        )
+    return LayerLayout(width=width, grid=grid)
 
 
 def final_tokens(features: Tensor, norm: nn.Module) -> Float[Tensor, "batch tokens features"]:

@@ -2,21 +2,24 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 import transformers
 from jaxtyping import Bool, Float, Int64
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..card import EncoderCard
-from ..encoder import Encoder
-from ..errors import UnreadableItemError, WeightsMismatchError, WeightsNotFoundError
+from ..encoder import LAST, Content, Encoder
+from ..errors import SpecError, UnreadableItemError, WeightsMismatchError, WeightsNotFoundError
+from ..kinds import LayerLayout
 from ..tokens import Tokens
-from ..types import Item, Modality
+from ..types import Modality
 from ..weights import TOKENIZER_VOCABULARIES, Weights
 from ._checks import check_layout, hash_state
 from ._images import (
@@ -24,10 +27,10 @@ from ._images import (
     ProcessorPreprocessing,
     TimmPreprocessing,
     all_real,
-    exact_convolutions,
+    compute_precision,
     final_tokens,
-    prepare_image,
     probe_image,
+    scaled_layout,
 )
 from ._pretrained import (
     hash_config,
@@ -40,6 +43,8 @@ from ._pretrained import (
 )
 
 Prepared: TypeAlias = Tensor | list[int]
+
+TEXT_COMPANIONS = ("token_ids", "special_tokens", "character_spans")
 
 # Directories of two-tower models hold more than the vision tower that an image card means.
 _VISION_TOWERS = {
@@ -58,11 +63,18 @@ class _Half(ABC):
     @abstractmethod
     def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None: ...
 
-    @abstractmethod
-    def prepare(self, item: Item) -> Any: ...
+    last: LayerLayout
 
     @abstractmethod
-    def encode(self, batch: Sequence[Any]) -> Tokens: ...
+    def preprocess(self, content: Content, item_id: str) -> Any: ...
+
+    @abstractmethod
+    def encode(
+        self, batch: Sequence[Any], layers: Sequence[int], precision: str
+    ) -> list[Tokens]: ...
+
+    @abstractmethod
+    def layout(self, layer: int) -> LayerLayout: ...
 
     @abstractmethod
     def identity(self) -> dict[str, object]: ...
@@ -92,28 +104,52 @@ class HuggingfaceEncoder(Encoder[Prepared]):
         self.tokens_per_item = card.layout.tokens_per_item
         half: type[_Half] = _Vision if card.modality is Modality.IMAGE else _Text
         self._half = half(card, weights, device)
+        self.companion_names = TEXT_COMPANIONS if card.modality is Modality.TEXT else ()
 
     def identity(self) -> dict[str, object]:
         """Return ALL that changes the numbers, as JSON values."""
         return {
             "backend": "huggingface",
             **self._half.identity(),
-            "kind": "tokens",
-            "precision": "float32",
+            "precision": self.precision,
         }
 
-    def prepare(self, item: Item) -> Prepared:
-        """Preprocess one image (a tensor) or tokenise one text (token ids) on the CPU.
+    def preprocess(self, content: Content, *, item_id: str) -> Prepared:
+        """Preprocess one decoded image (a tensor) or tokenise one text (token ids).
 
         Raises:
-            UnreadableItemError: The image cannot be decoded, or the item holds no text.
+            UnreadableItemError: The text gives no tokens or is not valid Unicode.
         """
-        prepared: Prepared = self._half.prepare(item)
+        prepared: Prepared = self._half.preprocess(content, item_id)
         return prepared
 
     def encode(self, batch: Sequence[Prepared]) -> Tokens:
         """Return all tokens of `batch`, float32 on the CPU."""
-        return self._half.encode(batch)
+        return self.encode_layers(batch, [LAST])[0]
+
+    def encode_layers(self, batch: Sequence[Prepared], layers: Sequence[int]) -> list[Tokens]:
+        """Return all tokens of several layers; -1 is after the final norm.
+
+        Raises:
+            SpecError: The model has no such layer.
+        """
+        return self._half.encode(batch, layers, self.precision)
+
+    def layout(self, layer: int = LAST) -> LayerLayout:
+        """Return which tokens `layer` returns, from one forward pass for layers before the last.
+
+        Raises:
+            SpecError: The model has no such layer, or its tokens form no grid.
+        """
+        return self._half.last if layer == LAST else self._half.layout(layer)
+
+    def companions(self, content: Content) -> Mapping[str, np.ndarray]:
+        """Return token ids, special-token flags and character spans of a text."""
+        return self._half.companions(content) if isinstance(self._half, _Text) else {}
+
+    def size(self, prepared: Prepared) -> int:
+        """Return the number of tokens of a text; images are all one."""
+        return len(prepared) if isinstance(prepared, list) else 1
 
 
 class _Vision(_Half):
@@ -134,7 +170,12 @@ class _Vision(_Half):
         self._device = device
         self._model: Any = model.to(device)
         self._norm = norm.to(device)
-        probe = self._forward(probe_image(self._preprocessing))
+        grid = card.layout.grid
+        assert grid is not None, "an image card has a grid"
+        self.last = LayerLayout(
+            width=card.width, prefix_tokens=card.layout.prefix_tokens, grid=(grid[0], grid[1])
+        )
+        (probe,) = self._forward(probe_image(self._preprocessing), [LAST], "float32")
         check_layout(card, tokens=probe.shape[1], width=probe.shape[2])
 
     def identity(self) -> dict[str, object]:
@@ -146,19 +187,40 @@ class _Vision(_Half):
             "layer": self._layer,
         }
 
-    def prepare(self, item: Item) -> Float[Tensor, "channels height width"]:
-        return prepare_image(item, self._preprocessing)
+    def preprocess(self, content: Content, item_id: str) -> Float[Tensor, "channels height width"]:
+        assert isinstance(content, Image.Image)
+        return self._preprocessing(content)
 
-    def encode(self, batch: Sequence[Float[Tensor, "channels height width"]]) -> Tokens:
-        return all_real(self._forward(torch.stack(list(batch))))
+    def encode(
+        self,
+        batch: Sequence[Float[Tensor, "channels height width"]],
+        layers: Sequence[int],
+        precision: str,
+    ) -> list[Tokens]:
+        found = self._forward(torch.stack(list(batch)), layers, precision)
+        return [all_real(values) for values in found]
+
+    def layout(self, layer: int) -> LayerLayout:
+        (values,) = self._forward(probe_image(self._preprocessing), [layer], "float32")
+        return scaled_layout(values, self.last)
 
     @torch.inference_mode()
     def _forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch tokens features"]:
-        with exact_convolutions():
-            features: Tensor = self._model(pixel_values=images.to(self._device)).last_hidden_state
-        return final_tokens(features, self._norm)
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        layers: Sequence[int],
+        precision: str,
+    ) -> list[Float[Tensor, "batch tokens features"]]:
+        with compute_precision(self._device, precision):
+            output = self._model(
+                pixel_values=images.to(self._device), output_hidden_states=_earlier(layers)
+            )
+            last = final_tokens(output.last_hidden_state, self._norm)
+        same = nn.Identity()
+        return [
+            last if layer == LAST else final_tokens(_hidden(output, layer, self._model_name), same)
+            for layer in layers
+        ]
 
 
 class _Text(_Half):
@@ -179,7 +241,8 @@ class _Text(_Half):
         self._model_name = type(model).__name__
         self._device = device
         self._model: Any = model.to(device)
-        probe = self.encode([self._tokenizer.encode("a").ids])
+        self.last = LayerLayout(width=card.width)
+        (probe,) = self.encode([self._tokenizer.encode("a").ids], [LAST], "float32")
         check_layout(card, tokens=probe.values.shape[1], width=probe.width)
 
     def identity(self) -> dict[str, object]:
@@ -189,39 +252,76 @@ class _Text(_Half):
             "weights": self._hash,
             "tokenizer": self._tokenizer_hash,
             "max_tokens": self._max_tokens,
-            "layer": "final-norm",
+            "final_norm": "norm",
         }
 
-    def prepare(self, item: Item) -> list[int]:
-        if item.text is None:
-            raise UnreadableItemError(f"{item.id}: holds no text")
+    def preprocess(self, content: Content, item_id: str) -> list[int]:
+        assert isinstance(content, str)
         try:
             # The Rust tokenizer itself: the wrapper around it is not safe to share by threads.
-            ids: list[int] = self._tokenizer.encode(item.text).ids
+            ids: list[int] = self._tokenizer.encode(content).ids
         except TypeError as error:  # lone surrogates have no UTF-8
-            raise UnreadableItemError(f"{item.id}: the text is not valid Unicode") from error
+            raise UnreadableItemError(f"{item_id}: the text is not valid Unicode") from error
         if not ids:
-            raise UnreadableItemError(f"{item.id}: the text gives no tokens")
+            raise UnreadableItemError(f"{item_id}: the text gives no tokens")
         return ids
 
-    def encode(self, batch: Sequence[list[int]]) -> Tokens:
+    def companions(self, content: Content) -> dict[str, np.ndarray]:
+        assert isinstance(content, str)
+        found = self._tokenizer.encode(content)
+        return {
+            "token_ids": np.array(found.ids, dtype=np.int32),
+            "special_tokens": np.array(found.special_tokens_mask, dtype=np.uint8),
+            "character_spans": np.array(found.offsets, dtype=np.int32).reshape(-1, 2),
+        }
+
+    def layout(self, layer: int) -> LayerLayout:
+        (tokens,) = self.encode([self._tokenizer.encode("a").ids], [layer], "float32")
+        return LayerLayout(width=tokens.width)
+
+    def encode(
+        self, batch: Sequence[list[int]], layers: Sequence[int], precision: str
+    ) -> list[Tokens]:
         longest = max((len(ids) for ids in batch), default=0)
         ids = torch.full((len(batch), longest), self._padding)
         mask = torch.zeros(len(batch), longest, dtype=torch.bool)
         for row, tokens in enumerate(batch):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = True
-        return Tokens(self._forward(ids, mask).cpu().clone(), mask)  # see `all_real`
+        found = self._forward(ids, mask, layers, precision)
+        return [Tokens(values.float().cpu().clone(), mask) for values in found]  # see `all_real`
 
     @torch.inference_mode()
     def _forward(
-        self, ids: Int64[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
-    ) -> Float[Tensor, "batch tokens features"]:
-        output = self._model(
-            input_ids=ids.to(self._device), attention_mask=mask.long().to(self._device)
-        )
-        values: Tensor = output.last_hidden_state
-        return values
+        self,
+        ids: Int64[Tensor, "batch tokens"],
+        mask: Bool[Tensor, "batch tokens"],
+        layers: Sequence[int],
+        precision: str,
+    ) -> list[Float[Tensor, "batch tokens features"]]:
+        with compute_precision(self._device, precision):
+            output = self._model(
+                input_ids=ids.to(self._device),
+                attention_mask=mask.long().to(self._device),
+                output_hidden_states=_earlier(layers),
+            )
+        return [
+            output.last_hidden_state if layer == LAST else _hidden(output, layer, self._model_name)
+            for layer in layers
+        ]
+
+
+def _earlier(layers: Sequence[int]) -> bool:
+    return any(layer != LAST for layer in layers)
+
+
+def _hidden(output: Any, layer: int, model: str) -> Tensor:
+    """Return the output of a block; hidden states begin with the embeddings."""
+    states = output.hidden_states
+    if not -len(states) <= layer < 0:
+        raise SpecError(f"{model} has layers -1 to {-len(states)}, found {layer}")
+    found: Tensor = states[layer]
+    return found
 
 
 def _find_preprocessing(card: EncoderCard, folder: Path) -> Preprocessing:

@@ -10,23 +10,25 @@ import timm
 import timm.models
 import torch
 from jaxtyping import Float
+from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..card import EncoderCard
-from ..encoder import Encoder
-from ..errors import WeightsMismatchError, WeightsNotFoundError
+from ..encoder import LAST, Content, Encoder
+from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
+from ..kinds import LayerLayout
 from ..tokens import Tokens
-from ..types import Item, Modality
+from ..types import Modality
 from ..weights import Weights
 from ._checks import check_keys, check_layout, hash_state
 from ._images import (
     TimmPreprocessing,
     all_real,
-    exact_convolutions,
+    compute_precision,
     final_tokens,
-    prepare_image,
     probe_image,
+    scaled_layout,
 )
 
 # Names under which files keep classifiers that `num_classes=0` builds no place for.
@@ -73,7 +75,19 @@ class TimmEncoder(Encoder[Tensor]):
         )
         self._memory = _memory_format(self._model)
         self._model.eval().requires_grad_(False).to(device).to(memory_format=self._memory)
-        probe = self._forward(probe_image(self._preprocessing))
+        # only models with tokens know the option
+        has_tokens = self._memory is torch.contiguous_format
+        self._intermediate_options = {"return_prefix_tokens": True} if has_tokens else {}
+        grid = card.layout.grid
+        assert grid is not None, "an image card has a grid"
+        self._layouts = {
+            LAST: LayerLayout(
+                width=card.width,
+                prefix_tokens=card.layout.prefix_tokens,
+                grid=(grid[0], grid[1]),
+            )
+        }
+        (probe,) = self._forward(probe_image(self._preprocessing), [LAST])
         check_layout(card, tokens=probe.shape[1], width=probe.shape[2])
 
     def identity(self) -> dict[str, object]:
@@ -84,31 +98,78 @@ class TimmEncoder(Encoder[Tensor]):
             "options": self._options,
             "weights": self._hash,
             "preprocessing": self._preprocessing.identity(),
-            "kind": "tokens",
-            "layer": "final-norm" if isinstance(self._norm, nn.Identity) else "fc-norm on tokens",
-            "precision": "float32",
+            "final_norm": "norm" if isinstance(self._norm, nn.Identity) else "fc-norm on tokens",
+            "precision": self.precision,
         }
 
-    def prepare(self, item: Item) -> Float[Tensor, "channels height width"]:
-        """Decode and preprocess one image on the CPU.
-
-        Raises:
-            UnreadableItemError: The image cannot be read or decoded.
-        """
-        return prepare_image(item, self._preprocessing)
+    def preprocess(
+        self, content: Content, *, item_id: str
+    ) -> Float[Tensor, "channels height width"]:
+        """Resize, crop and normalise one decoded image."""
+        assert isinstance(content, Image.Image)
+        return self._preprocessing(content)
 
     def encode(self, batch: Sequence[Float[Tensor, "channels height width"]]) -> Tokens:
         """Return all tokens of `batch`, float32 on the CPU."""
-        return all_real(self._forward(torch.stack(list(batch))))
+        return self.encode_layers(batch, [LAST])[0]
+
+    def encode_layers(
+        self, batch: Sequence[Float[Tensor, "channels height width"]], layers: Sequence[int]
+    ) -> list[Tokens]:
+        """Return all tokens of several layers; -1 is after the final norm.
+
+        Raises:
+            SpecError: The model has no such layer.
+        """
+        return [all_real(found) for found in self._forward(torch.stack(list(batch)), layers)]
+
+    def layout(self, layer: int = LAST) -> LayerLayout:
+        """Return which tokens `layer` returns, from one forward pass for layers before the last.
+
+        Raises:
+            SpecError: The model has no such layer, or its tokens form no grid.
+        """
+        if layer not in self._layouts:
+            (values,) = self._forward(probe_image(self._preprocessing), [layer])
+            self._layouts[layer] = scaled_layout(values, self._layouts[LAST])
+        return self._layouts[layer]
 
     @torch.inference_mode()
     def _forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch tokens features"]:
+        self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "batch tokens features"]]:
         images = images.to(self._device, memory_format=self._memory)
-        with exact_convolutions():
-            features: Tensor = self._model.forward_features(images)
-        return final_tokens(features, self._norm)
+        earlier = sorted({layer for layer in layers if layer != LAST})
+        found: dict[int, Tensor] = {}
+        with compute_precision(self._device, self.precision):
+            if not earlier:
+                features: Tensor = self._model.forward_features(images)
+            else:
+                features, intermediates = self._intermediates(images, earlier)
+                found = dict(zip(earlier, intermediates, strict=True))
+            found[LAST] = final_tokens(features, self._norm)
+        return [found[layer] for layer in layers]
+
+    def _intermediates(
+        self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the model's features, and tokens of blocks (or stages, where it has no tokens)."""
+        try:
+            features, found = self._model.forward_intermediates(
+                images, indices=list(layers), norm=False, **self._intermediate_options
+            )
+        except (AssertionError, IndexError, AttributeError) as error:
+            raise SpecError(
+                f"encoder {self.name!r} ({self._architecture}) has no layers {list(layers)}"
+            ) from error
+        return features, [_as_tokens(one) for one in found]
+
+
+def _as_tokens(found: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Join a map [batch, width, rows, columns] and its prefix tokens, if any, to tokens."""
+    cells, prefix = found if isinstance(found, tuple) else (found, None)
+    tokens = cells.flatten(2).transpose(1, 2)
+    return tokens.contiguous() if prefix is None else torch.cat([prefix, tokens], dim=1)
 
 
 def _describe(card: EncoderCard, files: Path) -> tuple[str, dict[str, Any]]:

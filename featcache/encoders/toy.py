@@ -9,11 +9,11 @@ from jaxtyping import Float32
 from PIL import Image
 
 from ..card import EncoderCard
-from ..encoder import Encoder
-from ..errors import UnreadableItemError
-from ..images import decode_image
+from ..encoder import LAST, Content, Encoder
+from ..errors import SpecError
+from ..kinds import LayerLayout
 from ..tokens import Tokens
-from ..types import Item, Modality
+from ..types import Modality
 from ..weights import Weights
 from ._checks import check_layout, hash_state
 
@@ -61,21 +61,14 @@ class ToyEncoder(Encoder[Raw]):
             "weights": self._hash,
             "grid": None if self._layout.grid is None else list(self._layout.grid),
             "max_tokens": self._layout.max_tokens,
-            "kind": "tokens",
-            "precision": "float32",
+            "precision": self.precision,
         }
 
-    def prepare(self, item: Item) -> Raw:
-        """Return what is measured of one item, before the projection.
-
-        Raises:
-            UnreadableItemError: The image cannot be decoded, or the item holds no text.
-        """
-        if self.modality is Modality.IMAGE:
-            return self._cell_colours(decode_image(item.read_bytes(), item_id=item.id))
-        if item.text is None:
-            raise UnreadableItemError(f"{item.id}: holds no text")
-        return self._word_rows(item.text)
+    def preprocess(self, content: Content, *, item_id: str) -> Raw:
+        """Return what is measured of one item, before the projection."""
+        if isinstance(content, Image.Image):
+            return self._cell_colours(content)
+        return self._word_rows(content)
 
     def encode(self, batch: Sequence[Raw]) -> Tokens:
         """Return the projected tokens of `batch`, padded with zeros, float32 on the CPU."""
@@ -87,6 +80,21 @@ class ToyEncoder(Encoder[Raw]):
             values[row, : len(raw)] = projected.cpu()
             mask[row, : len(raw)] = True
         return Tokens(values, mask)
+
+    def layout(self, layer: int = LAST) -> LayerLayout:
+        """Return which tokens the only layer returns.
+
+        Raises:
+            SpecError: Another layer than the last is asked for.
+        """
+        if layer != LAST:
+            raise SpecError(f"encoder {self.name!r} has one layer, -1; found {layer}")
+        grid = self._layout.grid
+        return LayerLayout(width=self.width, grid=None if grid is None else (grid[0], grid[1]))
+
+    def size(self, prepared: Raw) -> int:
+        """Return the number of tokens."""
+        return len(prepared)
 
     def _cell_colours(self, image: Image.Image) -> Raw:
         """Return the mean red, green and blue of each cell, row by row, between 0 and 1."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import h5py
+import hdf5plugin  # registers the filters with the HDF5 library, for reading too
 import numpy as np
 
 from ..errors import StoreCorruptError
-from ..format import ArrayLocation, Format
+from ..format import COMPRESSED, ArrayLocation, Format
 
 
 class Hdf5Format(Format):
@@ -16,12 +17,15 @@ class Hdf5Format(Format):
 
     suffix: ClassVar[str] = ".h5"
 
-    def write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    def write(
+        self, path: Path, arrays: Mapping[str, np.ndarray], *, compression: str = "none"
+    ) -> None:
         """Write one file; without time stamps, so that equal arrays give equal bytes."""
         with h5py.File(path, "w") as file:
             for name, array in arrays.items():
                 little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-                file.create_dataset(name, data=little, track_times=False)
+                options = _filter(compression, array) if name == COMPRESSED and array.size else {}
+                file.create_dataset(name, data=little, track_times=False, **options)
 
     def locate(self, path: Path) -> dict[str, ArrayLocation]:
         """Read the offset of each dataset of the file."""
@@ -33,7 +37,32 @@ class Hdf5Format(Format):
 
 
 def _locate_dataset(path: Path, dataset: h5py.Dataset) -> ArrayLocation:
+    if dataset.chunks is not None:
+        name = dataset.name
+        return ArrayLocation(
+            path, 0, dataset.shape, dataset.dtype, lambda: _decompress(path, name)
+        )
     offset = dataset.id.get_offset()
     if offset is None and dataset.size:
         raise StoreCorruptError(f"{path}: dataset {dataset.name} is not contiguous")
     return ArrayLocation(path, offset or 0, dataset.shape, dataset.dtype)
+
+
+def _filter(compression: str, array: np.ndarray) -> dict[str, Any]:
+    """Return options of `create_dataset`: one chunk, as reading goes shard by shard."""
+    filters: dict[str, Any] = {
+        "zstd": hdf5plugin.Zstd(clevel=3),
+        "blosc-lz4": hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
+    }
+    if compression == "none":
+        return {}
+    return {"chunks": array.shape, **filters[compression]}
+
+
+def _decompress(path: Path, name: str) -> np.ndarray:
+    try:
+        with h5py.File(path, "r") as file:
+            array: np.ndarray = file[name][()]
+    except OSError as error:
+        raise StoreCorruptError(f"{path}: {name} cannot be decompressed: {error}") from error
+    return array

@@ -10,12 +10,13 @@ Source: Zarr core specification 3.0, sections on array and group metadata and th
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numcodecs
 import numpy as np
 
 from ..errors import StoreCorruptError
-from ..format import ArrayLocation, Format
+from ..format import COMPRESSED, ArrayLocation, Format
 
 
 def _json_bytes(value: object) -> bytes:
@@ -32,19 +33,23 @@ class ZarrFormat(Format):
     # the store is a Zarr group too, its shards are sub-groups: it opens as a whole
     store_files: ClassVar[Mapping[str, bytes]] = {"zarr.json": _GROUP}
 
-    def write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    def write(
+        self, path: Path, arrays: Mapping[str, np.ndarray], *, compression: str = "none"
+    ) -> None:
         """Write a group folder with one array folder per name."""
         path.mkdir()
         (path / "zarr.json").write_bytes(_GROUP)
         for name, array in arrays.items():
             folder = path / name
             folder.mkdir()
-            (folder / "zarr.json").write_bytes(_json_bytes(_array_metadata(array)))
+            codec = _codec(compression if name == COMPRESSED else "none", array.dtype)
+            (folder / "zarr.json").write_bytes(_json_bytes(_array_metadata(array, codec)))
             if array.size:
                 chunk = _chunk_file(folder, array.ndim)
                 chunk.parent.mkdir(parents=True)
+                raw = np.ascontiguousarray(_little_endian(array))
                 with chunk.open("wb") as file:
-                    file.write(np.ascontiguousarray(_little_endian(array)).data)
+                    file.write(raw.data if codec is None else _build(codec).encode(raw))
 
     def locate(self, path: Path) -> dict[str, ArrayLocation]:
         """Read the metadata of each array folder below `path`."""
@@ -63,10 +68,36 @@ def _little_endian(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _array_metadata(array: np.ndarray) -> dict[str, object]:
-    codec: dict[str, object] = {"name": "bytes"}
+def _codec(compression: str, dtype: np.dtype[np.generic]) -> dict[str, Any] | None:
+    """Return the codec as Zarr v3 metadata names it, or None for raw bytes."""
+    options: dict[str, dict[str, Any]] = {
+        "zstd": {"level": 3, "checksum": False},
+        "blosc-lz4": {
+            "typesize": dtype.itemsize,
+            "cname": "lz4",
+            "clevel": 5,
+            "shuffle": "shuffle",  # by bytes: the exponents of neighbours are alike
+            "blocksize": 0,
+        },
+    }
+    if compression == "none":
+        return None
+    return {"name": compression.partition("-")[0], "configuration": options[compression]}
+
+
+def _build(codec: Mapping[str, Any]) -> Any:  # Any: numcodecs carries no types
+    options = dict(codec.get("configuration", {}))
+    if codec["name"] == "blosc":
+        options["shuffle"] = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[options["shuffle"]]
+        options.pop("typesize", None)  # numcodecs takes it from the array
+        return numcodecs.Blosc(**options)
+    return numcodecs.Zstd(level=options["level"], checksum=options["checksum"])
+
+
+def _array_metadata(array: np.ndarray, codec: Mapping[str, Any] | None) -> dict[str, object]:
+    raw: dict[str, object] = {"name": "bytes"}
     if array.dtype.itemsize > 1:
-        codec["configuration"] = {"endian": "little"}
+        raw["configuration"] = {"endian": "little"}
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -78,7 +109,7 @@ def _array_metadata(array: np.ndarray) -> dict[str, object]:
         },
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": 0.0 if array.dtype.kind == "f" else 0,
-        "codecs": [codec],
+        "codecs": [raw] if codec is None else [raw, codec],
         "attributes": {},
     }
 
@@ -88,10 +119,26 @@ def _locate_array(folder: Path) -> ArrayLocation:
         metadata = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
         shape = tuple(int(size) for size in metadata["shape"])
         dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
-        codecs = [codec["name"] for codec in metadata["codecs"]]
+        codecs = [str(codec["name"]) for codec in metadata["codecs"]]
         chunk_shape = metadata["chunk_grid"]["configuration"]["chunk_shape"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreCorruptError(f"{folder} is not a Zarr v3 array: {error}") from error
-    if codecs != ["bytes"] or chunk_shape != [max(1, size) for size in shape]:
-        raise StoreCorruptError(f"{folder} is not one uncompressed chunk: codecs {codecs}")
-    return ArrayLocation(_chunk_file(folder, len(shape)), 0, shape, dtype)
+    known = codecs in (["bytes"], ["bytes", "zstd"], ["bytes", "blosc"])
+    if not known or chunk_shape != [max(1, size) for size in shape]:
+        raise StoreCorruptError(f"{folder} is not one chunk of ours: codecs {codecs}")
+    chunk = _chunk_file(folder, len(shape))
+    if len(codecs) == 1:
+        return ArrayLocation(chunk, 0, shape, dtype)
+    codec = metadata["codecs"][1]
+    return ArrayLocation(chunk, 0, shape, dtype, lambda: _decompress(chunk, codec, shape, dtype))
+
+
+def _decompress(
+    chunk: Path, codec: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> np.ndarray:
+    array = np.empty(shape, dtype)
+    try:
+        _build(codec).decode(chunk.read_bytes(), out=array)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StoreCorruptError(f"{chunk} cannot be decompressed: {error}") from error
+    return array

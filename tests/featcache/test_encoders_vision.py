@@ -48,7 +48,7 @@ def test_beit_of_timm_normalises_every_token(tiny, tmp_path):
     torch.testing.assert_close(
         encoder.encode([tiny.pixels(encoder)]).values, expected, rtol=0, atol=1e-5
     )
-    assert encoder.identity()["layer"] == "fc-norm on tokens"
+    assert encoder.identity()["final_norm"] == "fc-norm on tokens"
 
 
 @pytest.mark.parametrize("name", ["transformers vit", "transformers dinov2"])

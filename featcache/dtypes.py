@@ -1,0 +1,75 @@
+"""Stored types: how features become fewer bytes, and floats again.
+
+`float16` and `float32` are NumPy's own. `bfloat16` keeps the upper 16 bits of a float32, rounded
+to the nearest even; NumPy has no such type, so they are stored as `uint16`. `int8` keeps a whole
+number between -127 and 127 times one float32 scale a token, the largest absolute value over 127.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Shaped
+
+SCALES = "scales"  # name of the array that `int8` needs beside the values
+_STORAGE = {"float16": "float16", "bfloat16": "uint16", "float32": "float32", "int8": "int8"}
+_LARGEST = 127  # of int8; -128 is left out, so that the range is symmetric
+_BFLOAT16_EXPONENT = 0x7F80  # all ones is infinity or NaN
+
+
+def storage(dtype: str) -> np.dtype[np.generic]:
+    """Return the type of the array that holds features stored as `dtype`."""
+    return np.dtype(_STORAGE[dtype])
+
+
+def token_bytes(dtype: str, width: int) -> int:
+    """Return the bytes of one token of `width` features, its scale included."""
+    return width * storage(dtype).itemsize + (4 if dtype == "int8" else 0)
+
+
+def narrow(
+    values: Float32[np.ndarray, "total width"], dtype: str
+) -> tuple[Shaped[np.ndarray, "total width"], Float32[np.ndarray, " total"] | None]:
+    """Return `values` as they are stored, and their scales if `dtype` has any.
+
+    A value that does not fit is refused by `finite_tokens`, not here.
+    """
+    if dtype == "bfloat16":
+        bits = np.ascontiguousarray(values).view(np.uint32)
+        even = (bits >> 16) & 1
+        rounded = (bits + 0x7FFF + even) >> 16
+        # adding could carry a NaN into zero
+        return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16), None
+    if dtype == "int8":
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scales = (np.abs(values).max(axis=1, initial=0) / _LARGEST).astype(np.float32)
+            scaled = np.rint(values / np.where(scales > 0, scales, 1)[:, None])
+            return np.clip(scaled, -_LARGEST, _LARGEST).astype(np.int8), scales
+    with np.errstate(over="ignore"):
+        return values.astype(dtype), None
+
+
+def widen(
+    stored: Shaped[np.ndarray, "total width"],
+    scales: Float32[np.ndarray, " total"] | None,
+    dtype: str,
+) -> Float[np.ndarray, "total width"]:
+    """Return stored values as floats: `float16` as it is, all others as float32."""
+    if dtype == "bfloat16":
+        return np.asarray((stored.astype(np.uint32) << 16).view(np.float32))
+    if dtype == "int8":
+        assert scales is not None, "int8 has scales"
+        return np.asarray(stored.astype(np.float32) * scales[:, None])
+    return stored
+
+
+def finite_tokens(
+    stored: Shaped[np.ndarray, "total width"],
+    scales: Float32[np.ndarray, " total"] | None,
+    dtype: str,
+) -> Bool[np.ndarray, " total"]:
+    """Say of each token whether all its features are finite numbers in the stored type."""
+    if dtype == "bfloat16":
+        special = (stored & _BFLOAT16_EXPONENT) == _BFLOAT16_EXPONENT
+        return np.asarray(~special.any(axis=1))
+    if dtype == "int8":
+        assert scales is not None, "int8 has scales"
+        return np.asarray(np.isfinite(scales))
+    return np.asarray(np.isfinite(stored).all(axis=1))
