@@ -313,7 +313,7 @@ def cache_info(
 ) -> None:
     """Show what one store holds and what its key is made of."""
     from .featcache.catalog import find_store
-    from .featcache.store import read_manifest
+    from .featcache.manifest import read_manifest
 
     manifest = dict(read_manifest(find_store(home, store)))
     shards = manifest.pop("shards", [])
@@ -331,7 +331,7 @@ def cache_verify(
 ) -> None:
     """Read every byte and compare it with the manifest; exits 1 when something is damaged."""
     from .featcache.catalog import find_store, manifest_folders
-    from .featcache.store import verify_folder
+    from .featcache.damage import verify_folder
 
     output = Output(as_json=as_json, quiet=quiet)
     folders = [find_store(home, store)] if store else manifest_folders(home)

@@ -8,8 +8,8 @@ from typing import Any
 from . import files
 from .description import StoreDescription
 from .errors import StoreCorruptError, StoreNotFoundError
+from .manifest import COPY, MANIFEST, read_manifest
 from .spec import fingerprint
-from .store import MANIFEST, read_manifest
 from .types import Pairs
 
 
@@ -48,8 +48,13 @@ def list_stores(home: Path) -> list[StoreEntry]:
 
 
 def manifest_folders(home: Path) -> list[Path]:
-    """List all folders below `home` with a manifest, readable or not, by name."""
-    return sorted(path.parent for path in (home / "features").glob(f"*/*/*/{MANIFEST}"))
+    """List all folders below `home` with a manifest or its copy, readable or not, by name."""
+    found = {
+        path.parent
+        for name in (MANIFEST, COPY)
+        for path in (home / "features").glob(f"*/*/*/{name}")
+    }
+    return sorted(folder for folder in found if not files.is_temporary(folder))
 
 
 def find_store(home: Path, name: str) -> Path:
@@ -59,7 +64,7 @@ def find_store(home: Path, name: str) -> Path:
         StoreNotFoundError: No store, or more than one, has this name.
     """
     for folder in (Path(name), home / "features" / name):
-        if (folder / MANIFEST).is_file():
+        if any((folder / name).is_file() for name in (MANIFEST, COPY)):
             return folder
     entries = list_stores(home)
     found = [entry.folder for entry in entries if entry.key.startswith(name)]
@@ -74,7 +79,7 @@ def _read_entries(root: Path) -> Iterator[StoreEntry]:
     for folder in manifest_folders(root.parent):
         try:
             manifest = read_manifest(folder)
-        except StoreCorruptError:
+        except (StoreCorruptError, StoreNotFoundError):
             continue
         yield StoreEntry(
             folder=folder,
@@ -98,8 +103,7 @@ def write_pairs(path: Path, pairs: Pairs) -> None:
         "text_ids": pairs.text_ids,
         "links": pairs.links,
     }
-    table["checksum"] = fingerprint(table)
-    files.write_json(path, table)
+    files.write_sealed(path, table)
 
 
 def read_pairs(path: Path) -> Pairs:
@@ -109,10 +113,10 @@ def read_pairs(path: Path) -> Pairs:
         StoreCorruptError: The file is missing or holds no pairs.
     """
     try:
-        table = files.read_json(path)
-        if table.pop("checksum") != fingerprint(table):
-            raise StoreCorruptError("checksum differs; delete it and extract again")
+        table = files.read_sealed(path)
         links = tuple((str(image), str(text)) for image, text in table["links"])
         return Pairs(tuple(table["image_ids"]), tuple(table["text_ids"]), links)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise StoreCorruptError(f"cannot read the pairs in {path}: {error}") from error
+        raise StoreCorruptError(
+            f"cannot read the pairs in {path}: {error}; delete it and extract again"
+        ) from error

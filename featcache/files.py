@@ -3,10 +3,13 @@
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import StoreCorruptError
+from .spec import fingerprint
 
 _TEMPORARY = ".tmp-"  # followed by the process id of the writer
 
@@ -16,9 +19,14 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
 
 
+def is_temporary(path: Path) -> bool:
+    """Say whether `path` has a name that `temporary_path` gives."""
+    return path.name.startswith(_TEMPORARY)
+
+
 def is_abandoned(path: Path) -> bool:
     """Say whether `path` is the temporary of a process that no longer lives."""
-    if not path.name.startswith(_TEMPORARY):
+    if not is_temporary(path):
         return False
     process = path.name.removeprefix(_TEMPORARY).partition("-")[0]
     if not process.isdigit():
@@ -36,7 +44,7 @@ def is_abandoned(path: Path) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically and durably."""
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    write_bytes(path, _json_bytes(value))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -62,11 +70,43 @@ def read_json(path: Path) -> Any:
         raise StoreCorruptError(f"{path} is not valid JSON: {error}") from error
 
 
+def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
+    """Write `table` as JSON with a checksum of itself, atomically and durably."""
+    write_json(path, {**table, "checksum": fingerprint(table)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote, without the checksum; not one byte may differ.
+
+    Raises:
+        StoreCorruptError: The file is damaged.
+    """
+    table = read_json(path)
+    if not isinstance(table, dict) or "checksum" not in table:
+        raise StoreCorruptError(f"{path}: holds no checksum")
+    rest = {key: value for key, value in table.items() if key != "checksum"}
+    if table["checksum"] != fingerprint(rest) or path.read_bytes() != _json_bytes(table):
+        raise StoreCorruptError(f"{path}: checksum differs")
+    return rest
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
 def files_below(path: Path) -> list[Path]:
     """Return `path` itself if it is a file, else all files below it, sorted."""
     if path.is_file():
         return [path]
     return sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is below it; nothing there is well, too."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_tree(path: Path) -> None:

@@ -2,8 +2,10 @@
 
     <home>/features/<dataset>/<split>/<encoder>--<first 12 of the key>/
         manifest.json           key, what it is made of, versions; shard rows once complete
+        manifest.copy.json      the same bytes, which restore a damaged manifest
         shard-00000[.h5]        values, ids and, where rows differ in length, offsets
         shard-00000.json        receipt of a finished shard, until the manifest takes it over
+        shard-00000.lock        held by the process that writes the shard
 
 A shard is written under a temporary name, made durable, renamed, and only then gets its receipt.
 A shard without a receipt is written again; the manifest is completed last. Nothing in the folder
@@ -12,8 +14,8 @@ the same bytes. Values may differ in their last bit with the batch size, the num
 the versions of the libraries, which all choose how a matrix product is rounded.
 """
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -23,21 +25,29 @@ import numpy as np
 
 from . import files
 from .description import FORMAT_VERSION, Skipped, StoreDescription
+from .dtypes import SCALES, finite_tokens
 from .errors import (
     FeatureRangeError,
     SpecError,
     StoreCorruptError,
     StoreIncompleteError,
-    StoreNotFoundError,
-    UnknownNameError,
 )
+from .flaws import Flaw, other_flaws, shard_flaws
 from .format import ArrayLocation, Format
 from .item_ids import encode_ids
+from .locks import remove_unheld
+from .manifest import (
+    COPY,
+    MANIFEST,
+    manifest_damage,
+    read_manifest,
+    restore_manifest,
+    write_manifest,
+)
 from .registry import Registry
 from .types import Features
 
 FORMATS = Registry("format", f"{__package__}.formats", Path(__file__).parent / "formats", Format)
-MANIFEST = "manifest.json"
 
 
 class FeatureStore:
@@ -65,10 +75,10 @@ class FeatureStore:
 
         Raises:
             SpecError: The folder was begun with another number of rows per shard.
-            StoreCorruptError: The folder holds another store.
+            StoreCorruptError: The folder holds another store, or its manifest and the copy of it
+                are both damaged.
         """
-        path = folder / MANIFEST
-        if not path.is_file():
+        if not any((folder / name).is_file() for name in (MANIFEST, COPY)):
             folder.mkdir(parents=True, exist_ok=True)
             manifest = {
                 "format_version": FORMAT_VERSION,
@@ -78,7 +88,8 @@ class FeatureStore:
                 "versions": dict(versions),
                 "complete": False,
             }
-            files.write_json(path, manifest)
+            write_manifest(folder, manifest)
+        restore_manifest(folder)
         store = cls(folder, read_manifest(folder))
         if store.manifest["key"] != description.key:
             raise StoreCorruptError(f"{folder} holds the key {store.manifest['key']}")
@@ -106,8 +117,8 @@ class FeatureStore:
                 f"{folder} is not complete: {missing} of {store.num_shards} shards are missing; "
                 "run the same extract command again"
             )
-        for damage in store._damaged(content=False):
-            raise StoreCorruptError(f"{damage}; run the extract command again to write it anew")
+        for flaw in store.flaws(content=False):
+            raise StoreCorruptError(f"{flaw}; run the extract command again to write it anew")
         return store
 
     @property
@@ -134,7 +145,8 @@ class FeatureStore:
         """List the shards that are not finished, in order."""
         if self.complete:
             return []
-        return [index for index in range(self.num_shards) if not self._receipt(index).is_file()]
+        finished = self._receipts()
+        return [index for index in range(self.num_shards) if index not in finished]
 
     def write_shard(self, index: int, features: Features, skipped: list[Skipped]) -> None:
         """Write one shard: temporary, durable, renamed, receipt.
@@ -151,9 +163,10 @@ class FeatureStore:
         self._check_range(features)
         path = self.shard_path(index)
         temporary = files.temporary_path(path)
-        self.format.write(temporary, self._arrays(features))
+        arrays = self._arrays(features)
+        self.format.write(temporary, arrays, compression=self.description.compression)
         files.sync_tree(temporary)
-        _remove(path)  # without a receipt it may be anything
+        files.remove(path)  # without a receipt it may be anything
         temporary.rename(path)
         files.sync_folder(self.folder)
         receipt = {
@@ -168,16 +181,15 @@ class FeatureStore:
             },
             "skipped": [asdict(item) for item in skipped],
         }
-        files.write_json(self._receipt(index), receipt)
+        files.write_sealed(self._receipt(index), receipt)
 
     def finish(self) -> None:
         """Move the receipts into the manifest; the store is complete after this."""
         missing = self.missing_shards()
         assert not missing, f"shards {missing} are not written"
         if not self.complete:
-            shards = [files.read_json(self._receipt(index)) for index in range(self.num_shards)]
-            self.manifest = {**self.manifest, "complete": True, "shards": shards}
-            files.write_json(self.folder / MANIFEST, self.manifest)
+            self.manifest = {**self.manifest, "complete": True, "shards": list(self.receipts())}
+            write_manifest(self.folder, self.manifest)
         for index in range(self.num_shards):
             self._receipt(index).unlink(missing_ok=True)
         files.sync_folder(self.folder)
@@ -188,12 +200,7 @@ class FeatureStore:
 
     def receipts(self) -> Iterator[dict[str, Any]]:
         """Iterate over what is recorded of each finished shard, in order."""
-        if self.complete:
-            yield from self.manifest["shards"]
-            return
-        for index in range(self.num_shards):
-            if self._receipt(index).is_file():
-                yield files.read_json(self._receipt(index))
+        yield from self._receipts().values()
 
     def skipped(self) -> list[Skipped]:
         """List the items without a row, in order."""
@@ -232,21 +239,47 @@ class FeatureStore:
 
     def verify(self) -> list[str]:
         """Read every byte; return one line for each damaged, missing or foreign file."""
-        return list(self._damaged(content=True))
+        return [str(flaw) for flaw in self.flaws(content=True)]
 
-    def _damaged(self, *, content: bool) -> Iterator[str]:
-        known = {MANIFEST, *self.format.store_files}
-        yield from (f"{self.folder / name}: differs" for name, _ in self._differing_store_files())
-        if not self.complete:
-            known |= {self._receipt(index).name for index in range(self.num_shards)}
+    def flaws(self, *, content: bool) -> Iterator[Flaw]:
+        """Iterate over what is not as the manifest says.
+
+        Args:
+            content: Read every byte, and look for foreign files, too.
+        """
+        for name, _ in self._differing_store_files():
+            yield Flaw(path=self.folder / name, problem="differs")
+        for index, receipt in self._receipts().items():
+            yield from shard_flaws(self.folder, index, receipt, content=content)
+        if content:
+            for name, problem in manifest_damage(self.folder).items():
+                yield Flaw(path=self.folder / name, problem=problem)
+            for index in self.missing_shards():
+                if self._receipt(index).is_file():
+                    path = self._receipt(index)
+                    yield Flaw(path=path, problem="checksum differs", shard=index)
+            yield from other_flaws(self.folder, self._known_files())
+
+    def drop_shards(self, indices: Collection[int]) -> None:
+        """Remove these shards, so that just they are missing; the store is incomplete after it."""
+        kept = {index: found for index, found in self._receipts().items() if index not in indices}
+        if self.complete:
+            for index, receipt in kept.items():
+                files.write_sealed(self._receipt(index), receipt)
+            rest = {key: value for key, value in self.manifest.items() if key != "shards"}
+            self.manifest = {**rest, "complete": False}
+            write_manifest(self.folder, self.manifest)
+        for index in indices:
+            self._receipt(index).unlink(missing_ok=True)
+            files.remove(self.shard_path(index))
+
+    def _known_files(self) -> set[str]:
+        known = {MANIFEST, COPY, *self.format.store_files}
         for receipt in self.receipts():
             known |= set(receipt["files"])
-            yield from self._shard_damage(receipt, content=content)
-        if content:
-            for file in files.files_below(self.folder):
-                name = str(file.relative_to(self.folder))
-                if name not in known:
-                    yield f"{file}: not in the manifest"
+        if not self.complete:
+            known |= {self._receipt(index).name for index in range(self.num_shards)}
+        return known
 
     def _differing_store_files(self) -> list[tuple[str, bytes]]:
         def found(name: str) -> bytes | None:
@@ -259,52 +292,53 @@ class FeatureStore:
     def _receipt(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.json"
 
+    def _receipts(self) -> dict[int, dict[str, Any]]:
+        """Return what is recorded of each finished shard; a damaged receipt records nothing."""
+        if self.complete:
+            return dict(enumerate(self.manifest["shards"]))
+        found = {}
+        for index in range(self.num_shards):
+            with suppress(FileNotFoundError, StoreCorruptError):
+                found[index] = files.read_sealed(self._receipt(index))
+        return found
+
     def _clear_leftovers(self) -> None:
         for name, content in self._differing_store_files():
             files.write_bytes(self.folder / name, content)
         for path in list(self.folder.iterdir()):
             if files.is_abandoned(path):
-                _remove(path)
+                files.remove(path)
+        remove_unheld(self.folder)
         if self.complete:
-            self._reopen_damaged()
+            flaws = self.flaws(content=False)
+            damaged = {flaw.shard for flaw in flaws if flaw.shard is not None}
+            if damaged:
+                self.drop_shards(damaged)
         if self.complete:
             self.finish()
 
-    def _reopen_damaged(self) -> None:
-        """Make a complete store incomplete again where files are missing or cut short."""
-        whole = {
-            index: receipt
-            for index, receipt in enumerate(self.receipts())
-            if not any(self._shard_damage(receipt, content=False))
-        }
-        if len(whole) == self.num_shards:
-            return
-        for index, receipt in whole.items():
-            files.write_json(self._receipt(index), receipt)
-        kept = {key: value for key, value in self.manifest.items() if key != "shards"}
-        self.manifest = {**kept, "complete": False}
-        files.write_json(self.folder / MANIFEST, self.manifest)
-
-    def _shard_damage(self, receipt: Mapping[str, Any], *, content: bool) -> Iterator[str]:
-        for name, entry in receipt["files"].items():
-            problem = _file_problem(self.folder / name, entry, content=content)
-            if problem:
-                yield f"{self.folder / name}: {problem}"
-
     def _array_names(self) -> tuple[str, ...]:
-        ragged = self.description.tokens_per_item is None
-        return ("values", "ids", "offsets") if ragged else ("values", "ids")
+        ragged = ("offsets",) if self.description.tokens_per_item is None else ()
+        return ("values", "ids", *ragged, *self._companions())
+
+    def _companions(self) -> tuple[str, ...]:
+        scales = (SCALES,) if self.description.dtype == "int8" else ()
+        return (*scales, *self.description.companions)
 
     def _arrays(self, features: Features) -> dict[str, np.ndarray]:
-        ids = {"ids": encode_ids(features.ids)}
+        assert set(features.companions) == set(self._companions())
         tokens = self.description.tokens_per_item
+        arrays = {"values": features.values, "ids": encode_ids(features.ids)}
         if tokens is None:
-            return {"values": features.values, "offsets": features.offsets, **ids}
-        shape = (len(features), tokens, self.description.width)
-        return {"values": features.values.reshape(shape), **ids}
+            arrays["offsets"] = features.offsets
+        else:
+            shape = (len(features), tokens, self.description.width)
+            arrays["values"] = features.values.reshape(shape)
+        return {**arrays, **features.companions}
 
     def _check_range(self, features: Features) -> None:
-        finite = np.isfinite(features.values).all(axis=1)
+        dtype = self.description.dtype
+        finite = finite_tokens(features.values, features.companions.get(SCALES), dtype)
         if finite.all():
             return
         token = int(np.argmin(finite))
@@ -313,56 +347,3 @@ class FeatureStore:
             f"item {features.ids[row]!r} has a feature that is not finite in "
             f"{self.description.dtype}: try --dtype float32"
         )
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a store, complete or not.
-
-    Raises:
-        StoreNotFoundError: The folder holds no store.
-        StoreCorruptError: The manifest is not one of ours.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise StoreNotFoundError(f"no feature store in {folder}: {MANIFEST} is missing")
-    manifest = files.read_json(path)
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version != FORMAT_VERSION:
-        raise StoreCorruptError(
-            f"{path} has format version {version}, this lightalign reads {FORMAT_VERSION}"
-        )
-    try:
-        description = StoreDescription(**manifest["description"])
-        consistent = description.key == manifest["key"]
-    except (KeyError, TypeError, SpecError) as error:
-        raise StoreCorruptError(f"{path} is not a manifest of ours: {error}") from error
-    if not consistent:
-        raise StoreCorruptError(f"{path}: the key does not belong to the description")
-    return dict(manifest)
-
-
-def verify_folder(folder: Path) -> list[str]:
-    """Return one line for each damaged file of a store, its manifest among them."""
-    try:
-        store = FeatureStore(folder, read_manifest(folder))
-    except (StoreCorruptError, StoreNotFoundError, UnknownNameError) as error:
-        return [str(error)]
-    return store.verify()
-
-
-def _file_problem(path: Path, entry: Mapping[str, Any], *, content: bool) -> str | None:
-    if not path.is_file():
-        return "missing"
-    size = path.stat().st_size
-    if size != entry["bytes"]:
-        return f"{size} bytes, expected {entry['bytes']}"
-    if content and files.sha256_file(path) != entry["sha256"]:
-        return "checksum differs"
-    return None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

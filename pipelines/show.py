@@ -9,7 +9,8 @@ from rich.text import Text
 
 from ..featcache.card import list_encoders
 from ..featcache.catalog import list_stores
-from ..featcache.store import FeatureStore, read_manifest
+from ..featcache.manifest import read_manifest
+from ..featcache.store import FeatureStore
 from .extract import ExtractReport
 from .train import TrainReport
 

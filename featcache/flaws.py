@@ -1,0 +1,76 @@
+"""Compare files of a store with what is recorded of them."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import files
+from .locks import holder, lock_damage, lock_files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flaw:
+    """Name one file that is not as it should be.
+
+    Attributes:
+        path: The file.
+        problem: What is wrong with it.
+        shard: Number of the shard it belongs to, or None.
+    """
+
+    path: Path
+    problem: str
+    shard: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+def shard_flaws(
+    folder: Path, index: int, receipt: Mapping[str, Any], *, content: bool
+) -> Iterator[Flaw]:
+    """Iterate over the files of one shard that are not as its receipt says.
+
+    Args:
+        folder: The store's folder.
+        index: Number of the shard.
+        receipt: What is recorded of it.
+        content: Read every byte; else only sizes are compared.
+    """
+    for name, entry in receipt["files"].items():
+        problem = _file_problem(folder / name, entry, content=content)
+        if problem:
+            yield Flaw(path=folder / name, problem=problem, shard=index)
+
+
+def other_flaws(folder: Path, known: Collection[str]) -> Iterator[Flaw]:
+    """Iterate over damaged locks, what dead processes left, and files that nothing records.
+
+    Args:
+        folder: The store's folder.
+        known: Paths below it of the files that belong there.
+    """
+    locks = set(lock_files(folder))
+    for file in files.files_below(folder):
+        name = file.relative_to(folder)
+        top = folder / name.parts[0]
+        if file in locks:
+            problem = lock_damage(file) or (None if holder(file) else "its process is dead")
+        elif files.is_temporary(top) and not files.is_abandoned(top):
+            problem = None  # of a living process, which is writing just now
+        else:
+            problem = None if str(name) in known else "not in the manifest"
+        if problem:
+            yield Flaw(path=file, problem=problem)
+
+
+def _file_problem(path: Path, entry: Mapping[str, Any], *, content: bool) -> str | None:
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        return f"{size} bytes, expected {entry['bytes']}"
+    if content and files.sha256_file(path) != entry["sha256"]:
+        return "checksum differs"
+    return None
