@@ -28,7 +28,7 @@ app = typer.Typer(
     help="Cache frozen encoders' features once, train a light adapter, evaluate from the cache.",
 )
 list_app = typer.Typer(no_args_is_help=True, help="List what can be named on the command line.")
-cache_app = typer.Typer(no_args_is_help=True, help="Look at the feature stores.")
+cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature stores.")
 app.add_typer(list_app, name="list")
 app.add_typer(cache_app, name="cache")
 
@@ -49,6 +49,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Change one value of the spec; repeatable."),
 ]
+StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")]
 _PIPE_WIDTH = 240  # columns
 DEFAULT_HOME = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lightalign"
 _USERS_OWN = {  # system errors that are not ours to mend
@@ -102,40 +103,68 @@ def _plain(value: Any) -> Any:
 
 @app.command()
 def extract(
-    encoder: Annotated[str, typer.Option(help="Encoder card; see `lightalign list encoders`.")],
+    encoder: Annotated[
+        list[str], typer.Option(help="Encoder card; see `lightalign list encoders`; repeatable.")
+    ],
     data: Annotated[str, typer.Option(help="Dataset as NAME or NAME=PATH.")],
     split: Annotated[str | None, typer.Option(help="One split; all if not given.")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights file or local hub folder to use.")
     ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(help="tokens (default), cls, mean or grid:HxW; repeatable or with commas."),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers counted from the end, such as -1,-4.")
+    ] = None,
     format: Annotated[str, typer.Option(help="zarr or hdf5.")] = "zarr",
-    dtype: Annotated[str, typer.Option(help="Stored type: float16 or float32.")] = "float16",
-    batch_size: Annotated[int, typer.Option(help="Items per forward pass.")] = 32,
+    dtype: Annotated[
+        str, typer.Option(help="Stored type: float16, bfloat16, float32 or int8.")
+    ] = "float16",
+    compression: Annotated[str, typer.Option(help="none, zstd or blosc-lz4.")] = "none",
+    precision: Annotated[
+        str, typer.Option(help="Compute type: auto (bfloat16 where safe), float32, bfloat16.")
+    ] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(help="Items per forward pass; the device's default if none.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Threads that decode and tokenise.")] = 2,
     max_bad: Annotated[float, typer.Option(help="Share of items that may be unreadable.")] = 0.01,
+    on_error: Annotated[
+        str | None, typer.Option(help="Instead of --max-bad: skip, fail or max=N items.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say rows, bytes, memory and minutes; write nothing.")
+    ] = False,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a frozen encoder once over a dataset and keep its features."""
+    """Run frozen encoders once over a dataset and keep their features."""
     from .featcache.spec import apply_overrides, build
     from .pipelines.extract import ExtractSpec, run
     from .pipelines.show import extract_lines
 
     output = Output(as_json=as_json, quiet=quiet)
     options = {
-        "encoder": encoder,
+        "encoders": encoder,
         "data": data,
         "home": home,
         "split": split,
         "weights": weights,
+        "features": [name for names in features or () for name in names.split(",")] or None,
+        "layers": _layers(layers),
         "format": format,
         "dtype": dtype,
+        "compression": compression,
+        "precision": precision,
         "batch_size": batch_size,
         "workers": workers,
         "max_bad": max_bad,
+        "on_error": on_error,
         "device": device,
     }
     chosen = {key: value for key, value in options.items() if value is not None}
@@ -143,6 +172,15 @@ def extract(
     spec = build(ExtractSpec, apply_overrides(table, overrides or []), where="extract")
     report = run(spec, output.progress)
     output.result(report, *extract_lines(report))
+
+
+def _layers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(layer) for layer in text.split(",")]
+    except ValueError as error:
+        raise SpecError(f"--layers {text!r} is not of the form -1,-4") from error
 
 
 @app.command("train-adapter")
@@ -236,10 +274,9 @@ def quickstart(
         raise SpecError(f"quickstart knows --set source.NAME=VALUE only, found {overrides}")
     done = run(home, source=changed["source"], device=device, seed=seed, progress=output.progress)
     place = "" if home == DEFAULT_HOME.expanduser() else f" --home {shlex.quote(str(home))}"
-    lines = [line for report in done.extracted for line in extract_lines(report)]
     output.result(
         {"extract": done.extracted, "train": done.trained.report, **done.retrieved.report},
-        *lines,
+        *extract_lines(done.extracted),
         *train_lines(done.trained),
         retrieval_table(done.retrieved.report),
         f"report: {done.retrieved.path}",
@@ -306,7 +343,7 @@ def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = 
 
 @cache_app.command("info")
 def cache_info(
-    store: Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")],
+    store: StoreName,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -342,6 +379,56 @@ def cache_verify(
     output.result(damage, *lines, f"{len(folders)} stores read, {len(lines)} damaged files")
     if lines:
         raise typer.Exit(1)
+
+
+@cache_app.command("explain")
+def cache_explain(
+    store: StoreName,
+    other: Annotated[str | None, typer.Argument(help="Another store; the nearest if none.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say which of the values that make their keys and names two stores differ in."""
+    from .pipelines.cache import explain_stores
+    from .pipelines.show import explanation_parts
+
+    explained = explain_stores(home, store, other)
+    Output(as_json=as_json, quiet=quiet).result(explained, *explanation_parts(explained))
+
+
+@cache_app.command("rm")
+def cache_rm(
+    store: StoreName,
+    force: Annotated[bool, typer.Option(help="Remove it even if a run refers to it.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove one store, and its pairs with the last store of its split."""
+    from .pipelines.cache import remove
+
+    removed = remove(home, store, force=force)
+    line = f"removed {removed.store}, {removed.bytes / 1e6:.1f} MB"
+    Output(as_json=as_json, quiet=quiet).result(removed, line)
+
+
+@cache_app.command("export")
+def cache_export(
+    store: StoreName,
+    path: Annotated[Path, typer.Argument(help="What to write: a folder for npy, else a file.")],
+    format: Annotated[str, typer.Option(help="parquet, npy or safetensors.")] = "parquet",
+    force: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one store for other tools: ids beside vectors, in floats."""
+    from .pipelines.export import export
+
+    done = export(home, store, path, format=format, force=force)
+    line = f"{done.rows} rows, {done.tokens} tokens, {done.bytes / 1e6:.1f} MB: {done.path}"
+    Output(as_json=as_json, quiet=quiet).result(done, line)
 
 
 def _version(asked: bool) -> bool:

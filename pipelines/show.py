@@ -11,6 +11,7 @@ from ..featcache.card import list_encoders
 from ..featcache.catalog import list_stores
 from ..featcache.manifest import read_manifest
 from ..featcache.store import FeatureStore
+from .cache import Explanation
 from .extract import ExtractReport
 from .train import TrainReport
 
@@ -60,19 +61,33 @@ def store_rows(home: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def explanation_parts(explained: Explanation) -> list[Table | str]:
+    """Return what was compared and a table of the values that differ."""
+    if explained.second is None:
+        return [f"first:  {explained.first}", "there is no other store"]
+    state = "" if explained.complete else " (incomplete)"
+    count = f"{len(explained.differences)} values differ, {explained.num_equal} are equal"
+    lines = [f"first:  {explained.first}", f"second: {explained.second}{state}", count]
+    rows = [vars(difference) for difference in explained.differences]
+    return [*lines, rows_table(rows)] if rows else [*lines]
+
+
 def extract_lines(report: ExtractReport) -> list[str]:
-    """Return what one call of `extract` did, a line and a folder for each split."""
+    """Return what one call of `extract` did, a line and a folder for each store."""
     lines = []
-    for split in report.splits:
-        line = f"{report.encoder} {split.split}: {split.rows} rows, {split.bytes / 1e6:.1f} MB"
-        if split.encoded:
-            line += f", {split.encoded} items encoded in {split.seconds:.1f} s"
+    for store in report.stores:
+        what = [store.encoder, store.split]
+        what += [store.kind] if store.kind != "tokens" else []
+        what += [f"layer {store.layer}"] if store.layer != -1 else []
+        line = f"{' '.join(what)}: {store.rows} rows, {store.bytes / 1e6:.1f} MB"
+        if store.encoded:
+            line += f", {store.encoded} items encoded in {store.seconds:.1f} s"
         else:
             line += ", 0 items to do (cached)"
-        if split.skipped:
-            line += f", {len(split.skipped)} skipped: {split.skipped[0].reason}"
-            line += " ..." if len(split.skipped) > 1 else ""
-        lines.append(f"{line}\n  {split.folder}")
+        if store.skipped:
+            line += f", {len(store.skipped)} skipped: {store.skipped[0].reason}"
+            line += " ..." if len(store.skipped) > 1 else ""
+        lines.append(f"{line}\n  {store.folder}")
     return lines
 
 

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_json_is_one_object_on_stdout_and_nothing_else(home):
     extracted = lightalign(
         "extract", "--encoder", "toy-image", "--data", "shapes", *SETS, "--json", home=home[0]
     )
-    assert [split["encoded"] for split in json.loads(extracted.stdout)["splits"]] == [0, 0, 0]
+    assert [split["encoded"] for split in json.loads(extracted.stdout)["stores"]] == [0, 0, 0]
 
 
 def test_quiet_leaves_stderr_empty(home):
@@ -121,6 +122,43 @@ def test_verify_exits_1_and_names_the_damaged_file(tmp_path):
     assert f"{victim}: checksum differs" in result.stdout
 
 
+def test_two_stores_are_explained_by_the_values_they_differ_in(home):
+    listed = json.loads(lightalign("cache", "ls", "--json", home=home[0]).stdout)["stores"]
+    first, second = sorted(row["store"] for row in listed if "toy-image" in row["store"])[:2]
+    result = lightalign("cache", "explain", first, second, "--json", home=home[0])
+    fields = [difference["field"] for difference in json.loads(result.stdout)["differences"]]
+    assert sorted(fields) == ["source", "split"]
+    shown = lightalign("cache", "explain", first, home=home[0]).stdout
+    assert "2 values differ" in shown
+    assert "split" in shown
+
+
+def test_a_store_of_a_run_is_removed_by_force_only(home, tmp_path):
+    copy = tmp_path / "home"
+    shutil.copytree(home[0], copy)
+    (store,) = (copy / "features" / "shapes" / "train").glob("toy-image--*")
+    refused = lightalign("cache", "rm", str(store), home=copy)
+    assert refused.returncode == 2
+    assert "add --force" in refused.stderr
+    removed = lightalign("cache", "rm", str(store), "--force", "--json", home=copy)
+    assert removed.returncode == 0, removed.stderr
+    assert json.loads(removed.stdout)["store"] == str(store)
+    assert not store.exists()
+    assert len(json.loads(lightalign("cache", "ls", "--json", home=copy).stdout)["stores"]) == 5
+
+
+@pytest.mark.parametrize("format", ["parquet", "npy", "safetensors"])
+def test_a_store_is_exported_once_unless_forced(home, tmp_path, format):
+    (store,) = (home[0] / "features" / "shapes" / "val").glob("toy-text--*")
+    command = ["cache", "export", str(store), str(tmp_path / "out"), "--format", format]
+    result = lightalign(*command, "--json", home=home[0])
+    assert json.loads(result.stdout)["rows"] == 5 * SCENES["val"]  # captions of each picture
+    refused = lightalign(*command, home=home[0])
+    assert refused.returncode == 2
+    assert "is there already" in refused.stderr
+    assert "40 rows" in lightalign(*command, "--force", home=home[0]).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -142,6 +180,9 @@ def test_verify_exits_1_and_names_the_damaged_file(tmp_path):
         (["quickstart", "--set", "source=5"], "source.NAME=VALUE only"),
         (["quickstart", "--set", "train.epochs=1"], "quickstart knows --set source.NAME=VALUE"),
         (["cache", "info", "nothing"], "no store is called 'nothing'"),
+        (["cache", "rm", "nothing"], "no store is called 'nothing'"),
+        (["cache", "explain", "nothing"], "no store is called 'nothing'"),
+        (["cache", "export", "nothing", "out", "--format", "csv"], "safetensors"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, message):
@@ -176,7 +217,7 @@ def test_a_damaged_complete_store_is_written_again(tmp_path):
     victim = next(path for path in tmp_path.rglob("c/0/0/0"))
     victim.write_bytes(victim.read_bytes()[:-1])
     done = lightalign(*command, "--json", home=tmp_path)
-    (split,) = json.loads(done.stdout)["splits"]
+    (split,) = json.loads(done.stdout)["stores"]
     assert split["encoded"] == SCENES["val"]
     assert tree_bytes(tmp_path) == whole
 
@@ -234,7 +275,7 @@ def test_a_stopped_extraction_says_so_and_goes_on(tmp_path, number, code):
     assert listed[0]["state"] == "incomplete"
     assert 0 < listed[0]["rows"] < SCENES["train"]
     done = lightalign(*command, "--json", home=tmp_path)
-    (split,) = json.loads(done.stdout)["splits"]
+    (split,) = json.loads(done.stdout)["stores"]
     assert split["rows"] == SCENES["train"]
     assert split["encoded"] == SCENES["train"] - listed[0]["rows"]
 

@@ -1,0 +1,310 @@
+"""Explain, remove and repair feature stores."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..featcache import files
+from ..featcache.catalog import find_store, manifest_folders
+from ..featcache.damage import clear_damage, find_damage
+from ..featcache.description import StoreDescription
+from ..featcache.errors import SpecError, StoreCorruptError, StoreInUseError, StoreNotFoundError
+from ..featcache.locks import holders
+from ..featcache.manifest import COPY, MANIFEST, read_manifest
+from ..featcache.spec import read_toml
+from ..featcache.store import FeatureStore
+from . import runs
+
+Recompute: TypeAlias = Callable[[FeatureStore, list[int]], None]
+_ABSENT = "absent"
+_NAMES = ("dataset", "encoder")  # of the folders: they change the place of a store, not its key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Hold one value that two stores differ in.
+
+    Attributes:
+        field: Dotted name of the value.
+        first: It in the first, as JSON; or `absent`, without quotes.
+        second: It in the second.
+    """
+
+    field: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Say in what two stores differ, of all that makes their keys and names.
+
+    Attributes:
+        first: Key of what was asked for, or the folder of the first store.
+        second: Folder of the store it is compared with, or None if there is none.
+        complete: Whether the extraction of the second has finished.
+        num_equal: Values that are equal.
+        differences: The others.
+    """
+
+    first: str
+    second: Path | None
+    complete: bool
+    num_equal: int
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveReport:
+    """Say what was removed.
+
+    Attributes:
+        store: Folder of the store.
+        bytes: Size of its files.
+        runs: Names of the runs that referred to it.
+        pairs: The list of pairs that no other store needs, or None where one does.
+    """
+
+    store: Path
+    bytes: int
+    runs: tuple[str, ...]
+    pairs: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairReport:
+    """Say what was repaired.
+
+    Attributes:
+        store: Folder of the store.
+        damaged: One line for each damaged file that was found.
+        recomputed: Numbers of the shards that were computed again.
+        left: One line for each file that is still not as it should be; lightalign did not write it.
+    """
+
+    store: Path
+    damaged: tuple[str, ...]
+    recomputed: tuple[int, ...]
+    left: tuple[str, ...]
+
+
+def explain(home: Path, description: StoreDescription) -> Explanation:
+    """Compare what is asked for with the store that is nearest to it.
+
+    A store of the same encoder and dataset is nearer than any other, then counts how many values
+    are equal; the newest of equals is taken. Stores of other format versions take part.
+    """
+    names = {name: getattr(description, name) for name in _NAMES}
+    wanted = _flatten({**names, **description.keyed()})
+    return _nearest(wanted, description.key, manifest_folders(home))
+
+
+def explain_stores(home: Path, first: str, second: str | None = None) -> Explanation:
+    """Compare two stores; the second is the one nearest to the first if none is named.
+
+    Raises:
+        StoreNotFoundError: There is no such store.
+        StoreCorruptError: A manifest cannot be read.
+    """
+    folder = find_store(home, first)
+    wanted = _fields(folder)
+    if second is None:
+        others = [other for other in manifest_folders(home) if not other.samefile(folder)]
+        return _nearest(wanted, str(folder), others)
+    other = find_store(home, second)
+    return _compare(wanted, _fields(other), str(folder), other)
+
+
+def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
+    """Remove a store, and the pairs of its source with the last store of it.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        store: Folder, name or key of the store.
+        force: Remove it even if runs refer to it.
+
+    Raises:
+        StoreNotFoundError: There is no such store.
+        SpecError: It lies outside `home`, whose runs alone are asked.
+        StoreInUseError: A run refers to it, or a living process writes it.
+    """
+    folder = find_store(home, store).resolve()
+    if not folder.is_relative_to((home / "features").resolve()):
+        raise SpecError(f"{folder} is not in {home / 'features'}: name its home with --home")
+    writing = [str(who) for _, who in holders(folder)]
+    if writing:
+        raise StoreInUseError(f"{folder} is being written by {sorted(set(writing))}: stop it first")
+    referring = _runs_of(home, _key_of(folder))
+    if referring and not force:
+        raise StoreInUseError(
+            f"{folder} was used by the runs {referring}: add --force to remove it"
+        )
+    num_bytes = sum(file.stat().st_size for file in files.files_below(folder))
+    pairs = _pairs_of_it_alone(folder)
+    temporary = files.temporary_path(folder)
+    folder.rename(temporary)  # one step: a crash from here on leaves no half store
+    files.sync_folder(folder.parent)
+    if pairs is not None:
+        pairs.unlink()
+    for path in list(folder.parent.iterdir()):
+        if files.is_abandoned(path):  # ours, and those of an earlier crash
+            files.remove(path)
+    return RemoveReport(store=folder, bytes=num_bytes, runs=tuple(referring), pairs=pairs)
+
+
+def repair(home: Path, store: str, recompute: Recompute) -> RepairReport:
+    """Restore what is damaged in a store, computing only its damaged shards again.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        store: Folder, name or key of the store.
+        recompute: Writes the shards of these numbers into the store.
+
+    Raises:
+        StoreNotFoundError: There is no such store.
+        StoreCorruptError: The manifest and its copy are both damaged.
+        StoreInUseError: A living process writes one of the damaged shards.
+    """
+    folder = find_store(home, store)
+    manifest = folder / MANIFEST
+    times = (manifest if manifest.is_file() else folder / COPY).stat()
+    damage = find_damage(folder)
+    clear_damage(folder, damage)
+    opened = FeatureStore(folder, read_manifest(folder))
+    if damage.shards:
+        recompute(opened, list(damage.shards))
+        if not opened.missing_shards():
+            opened.finish()
+    # verbs take the newest store when they are not told which: a repair makes none newer
+    os.utime(manifest, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return RepairReport(
+        store=folder,
+        damaged=damage.lines,
+        recomputed=damage.shards,
+        left=find_damage(folder).lines,
+    )
+
+
+def _nearest(wanted: Mapping[str, Any], name: str, folders: Sequence[Path]) -> Explanation:
+    candidates = []
+    for folder in folders:
+        try:
+            found = _fields(folder)
+        except (StoreCorruptError, StoreNotFoundError):
+            continue  # `verify` names it
+        near = _compare(wanted, found, name, folder)
+        same_names = sum(wanted[key] == found.get(key) for key in _NAMES)
+        candidates.append((same_names, near.num_equal, _changed(folder), near))
+    if not candidates:
+        return Explanation(first=name, second=None, complete=False, num_equal=0, differences=())
+    return max(candidates, key=lambda candidate: candidate[:3])[3]
+
+
+def _changed(folder: Path) -> int:
+    return max(
+        (folder / name).stat().st_mtime_ns for name in (MANIFEST, COPY) if (folder / name).is_file()
+    )
+
+
+def _compare(
+    first: Mapping[str, Any], second: Mapping[str, Any], name: str, folder: Path
+) -> Explanation:
+    fields = dict.fromkeys([*first, *second])
+    differences = tuple(
+        Difference(field=field, first=_shown(first, field), second=_shown(second, field))
+        for field in fields
+        if _shown(first, field) != _shown(second, field)
+    )
+    return Explanation(
+        first=name,
+        second=folder,
+        complete=bool(_manifest(folder).get("complete")),
+        num_equal=len(fields) - len(differences),
+        differences=differences,
+    )
+
+
+def _shown(table: Mapping[str, Any], field: str) -> str:
+    return json.dumps(table[field], ensure_ascii=False) if field in table else _ABSENT
+
+
+def _fields(folder: Path) -> dict[str, Any]:
+    """Return what makes the key and the name of a store of whatever format version."""
+    try:
+        manifest = _manifest(folder)
+        names = {name: manifest["description"][name] for name in _NAMES}
+        return _flatten({**names, **manifest["keyed"]})
+    except (KeyError, TypeError, OSError) as error:
+        raise StoreCorruptError(
+            f"{folder / MANIFEST} is not a manifest of ours: {error}"
+        ) from error
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    manifest: dict[str, Any] = files.read_json(path if path.is_file() else folder / COPY)
+    return manifest
+
+
+def _flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the leaves of nested tables and lists by dotted name; an empty one is a leaf."""
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = {str(index): part for index, part in enumerate(value)}.items()
+    else:
+        return {name: value}
+    if not parts:
+        return {name: value}
+    leaves = {}
+    for key, part in parts:
+        leaves.update(_flatten(part, f"{name}.{key}" if name else key))
+    return leaves
+
+
+def _key_of(folder: Path) -> str:
+    """Return the key of a store, or its start where the manifest cannot be read."""
+    try:
+        return str(_manifest(folder)["key"])
+    except (StoreCorruptError, KeyError, TypeError):
+        return folder.name.rpartition("--")[2]
+
+
+def _runs_of(home: Path, key: str) -> list[str]:
+    """List the runs whose tables name the store, finished or not."""
+    paths = sorted(runs.runs_folder(home).glob(f"*/{runs.SPEC}"))
+    return [path.parent.name for path in paths if _names_key(_tables_of(path.parent), key)]
+
+
+def _tables_of(run: Path) -> list[Any]:
+    reports = sorted(run.glob("*.json"))
+    return [read_toml(run / runs.SPEC), *(files.read_json(path) for path in reports)]
+
+
+def _names_key(value: Any, key: str) -> bool:
+    if isinstance(value, Mapping):
+        return any(_names_key(part, key) for part in value.values())
+    if isinstance(value, list):
+        return any(_names_key(part, key) for part in value)
+    return isinstance(value, str) and value.startswith(key)
+
+
+def _pairs_of_it_alone(folder: Path) -> Path | None:
+    """Return the pairs of the store's source if all stores beside it are of another source."""
+    source = _source_of(folder)
+    beside = {path.parent for name in (MANIFEST, COPY) for path in folder.parent.glob(f"*/{name}")}
+    others = [_source_of(other) for other in beside if not other.samefile(folder)]
+    if source is None or source in others or None in others:  # an unreadable one may need them
+        return None
+    path = folder.parent / f"pairs--{source[:12]}.json"
+    return path if path.is_file() else None
+
+
+def _source_of(folder: Path) -> str | None:
+    try:
+        return str(_manifest(folder)["description"]["source"])
+    except (StoreCorruptError, KeyError, TypeError):
+        return None

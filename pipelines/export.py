@@ -1,0 +1,241 @@
+"""Write a store in a form that other tools read without lightalign: ids beside vectors.
+
+Values keep the float type that `FeatureReader.gather` returns. They are read in blocks, so no
+export holds more than one block and the ids in memory.
+
+    parquet         columns id, tokens and values, a list of tokens * width numbers
+    npy             a folder of values.npy, ids.json and, where rows differ in length, offsets.npy
+    safetensors     values, ids as UTF-8 bytes padded with zeros, and, where needed, offsets
+
+`values` is [rows, width] where each row is one token, [rows, tokens, width] where all rows have as
+many, else [all tokens, width], and row i is `values[offsets[i]:offsets[i + 1]]`.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..featcache import files
+from ..featcache.catalog import find_store
+from ..featcache.errors import SpecError
+from ..featcache.item_ids import encode_ids
+from ..featcache.reader import FeatureReader
+from ..featcache.registry import unknown_name
+from ..featcache.types import Features
+
+_BLOCK_BYTES = 64 * 2**20  # large enough to write at disk speed, small beside any memory
+_NPY_FILES = {"values.npy", "ids.json", "offsets.npy"}
+_SAFETENSORS_TYPES = {"float16": "F16", "float32": "F32", "int64": "I64", "uint8": "U8"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """Say what was exported.
+
+    Attributes:
+        store: Folder of the store.
+        path: What was written.
+        format: Its format.
+        rows: Rows in it.
+        tokens: Tokens of all rows together.
+        dtype: Type of the values.
+        bytes: Size of all its files.
+    """
+
+    store: Path
+    path: Path
+    format: str
+    rows: int
+    tokens: int
+    dtype: str
+    bytes: int
+
+
+def export(
+    home: Path,
+    store: str,
+    path: Path,
+    *,
+    format: str,
+    force: bool = False,
+    block_bytes: int = _BLOCK_BYTES,
+) -> ExportReport:
+    """Write all rows of a complete store to `path`, whole or not at all.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        store: Folder, name or key of the store.
+        path: What to write: a folder for `npy`, else a file.
+        format: `parquet`, `npy` or `safetensors`.
+        force: Replace an earlier export at `path`.
+        block_bytes: Bytes of values in memory at a time; at least one row is.
+
+    Raises:
+        UnknownNameError: There is no such format.
+        SpecError: There is something at `path`, and it is not to be or cannot be replaced.
+        StoreNotFoundError: There is no such store.
+        StoreIncompleteError: Its extraction has not finished.
+        StoreCorruptError: Its files contradict its manifest.
+    """
+    if format not in _WRITERS:
+        raise unknown_name("export format", format, _WRITERS)
+    _check_free(path, format, force=force)
+    source = _Source(FeatureReader(find_store(home, store)), block_bytes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = files.temporary_path(path)
+    files.remove(temporary)
+    try:
+        _WRITERS[format](source, temporary)
+        files.sync_tree(temporary)
+        if force:
+            files.remove(path)
+        temporary.rename(path)
+    finally:
+        files.remove(temporary)
+    files.sync_folder(path.parent)
+    return ExportReport(
+        store=source.reader.store.folder,
+        path=path,
+        format=format,
+        rows=len(source.reader),
+        tokens=int(source.offsets[-1]),
+        dtype=str(source.dtype),
+        bytes=sum(file.stat().st_size for file in files.files_below(path)),
+    )
+
+
+class _Source:
+    """Hand out the rows of a store in blocks.
+
+    Args:
+        reader: The store.
+        block_bytes: Largest size of a block's values, unless one row is larger.
+    """
+
+    def __init__(self, reader: FeatureReader, block_bytes: int) -> None:
+        self.reader = reader
+        self.width = reader.description.width
+        self.tokens = reader.description.tokens_per_item
+        self.offsets = np.concatenate([[0], np.cumsum(reader.lengths)]).astype(np.int64)
+        self.dtype = reader.gather([], companions=False).values.dtype
+        self._block_tokens = block_bytes // (self.width * self.dtype.itemsize)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of all values together."""
+        if self.tokens is None:
+            return int(self.offsets[-1]), self.width
+        if self.tokens == 1:
+            return len(self.reader), self.width
+        return len(self.reader), self.tokens, self.width
+
+    def blocks(self) -> Iterator[Features]:
+        """Iterate over all rows in order."""
+        start = 0
+        while start < len(self.reader):
+            limit = self.offsets[start] + self._block_tokens
+            stop = max(int(np.searchsorted(self.offsets, limit, side="right")) - 1, start + 1)
+            yield self.reader.gather(range(start, stop), companions=False)
+            start = stop
+
+
+def _check_free(path: Path, format: str, *, force: bool) -> None:
+    if not path.exists():
+        return
+    if not force:
+        raise SpecError(f"{path} is there already: choose another path or add --force")
+    replaceable = path.is_file()
+    if format == "npy":
+        replaceable = path.is_dir() and {file.name for file in path.iterdir()} <= _NPY_FILES
+    if not replaceable:
+        raise SpecError(f"{path} is no {format} export, so --force does not replace it")
+
+
+def _write_npy(source: _Source, path: Path) -> None:
+    path.mkdir()
+    values = np.lib.format.open_memmap(
+        path / "values.npy", mode="w+", dtype=source.dtype, shape=source.shape
+    )
+    lines = values.reshape(-1, source.width)
+    written = 0
+    for block in source.blocks():
+        lines[written : written + len(block.values)] = block.values
+        written += len(block.values)
+    values.flush()
+    if source.tokens is None:
+        np.save(path / "offsets.npy", source.offsets, allow_pickle=False)
+    files.write_json(path / "ids.json", list(source.reader.ids))
+
+
+def _write_safetensors(source: _Source, path: Path) -> None:
+    ids = encode_ids(source.reader.ids)
+    arrays = {} if source.tokens is not None else {"offsets": source.offsets}
+    kinds: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]] = {
+        # larger elements first: then each array begins at a multiple of its element's size
+        **{name: (array.dtype, array.shape) for name, array in arrays.items()},
+        "values": (source.dtype, source.shape),
+        "ids": (ids.dtype, ids.shape),
+    }
+    with path.open("wb") as file:
+        file.write(_safetensors_header(kinds))
+        for array in arrays.values():
+            file.write(array.tobytes())
+        for block in source.blocks():
+            file.write(block.values.tobytes())
+        file.write(ids.tobytes())
+
+
+def _safetensors_header(
+    kinds: Mapping[str, tuple[np.dtype[np.generic], tuple[int, ...]]],
+) -> bytes:
+    """Return the head of a safetensors file: its length, then places and shapes as JSON.
+
+    Source: the format's description in the README of huggingface/safetensors.
+    """
+    table = {}
+    end = 0
+    for name, (dtype, shape) in kinds.items():
+        start, end = end, end + dtype.itemsize * int(np.prod(shape))
+        kind = _SAFETENSORS_TYPES[str(dtype)]
+        table[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)  # the data shall begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text
+
+
+def _write_parquet(source: _Source, path: Path) -> None:
+    import pyarrow as pa  # here, because only this format needs it
+    import pyarrow.parquet as pq
+
+    number = pa.from_numpy_dtype(source.dtype)
+    row = (
+        pa.list_(number)
+        if source.tokens is None
+        else pa.list_(number, source.tokens * source.width)
+    )
+    schema = pa.schema([("id", pa.string()), ("tokens", pa.int32()), ("values", row)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for block in source.blocks():
+            numbers = pa.array(block.values.reshape(-1))
+            if source.tokens is None:
+                starts = (block.offsets * source.width).astype(np.int32)
+                values = pa.ListArray.from_arrays(pa.array(starts), numbers)
+            else:
+                values = pa.FixedSizeListArray.from_arrays(numbers, row.list_size)
+            columns = [
+                pa.array(block.ids, pa.string()),
+                pa.array(block.lengths, pa.int32()),
+                values,
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+_WRITERS: Mapping[str, Callable[[_Source, Path], None]] = {
+    "parquet": _write_parquet,
+    "npy": _write_npy,
+    "safetensors": _write_safetensors,
+}
+FORMATS = tuple(_WRITERS)
