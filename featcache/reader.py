@@ -1,57 +1,100 @@
-"""Read rows of a complete store by number or id through memory maps."""
+"""Read rows of a complete store by number or id: from memory maps, from memory or on a device."""
 
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int64, Shaped
+import torch
+from jaxtyping import Int64, Shaped
 
-from .copying import copy_rows
-from .dtypes import SCALES, storage, widen
+from .device_rows import DeviceRows
 from .errors import StoreCorruptError
 from .item_ids import decode_ids
+from .layout import Layout
+from .residency import choose_residency
+from .shards import StoredArrays
 from .store import FeatureStore
-from .types import PER_TOKEN, Features
+from .tokens import Tokens, pad, pad_groups, split_by_length
+from .types import Features
+
+BUFFER_BYTES = 2**28  # of decompressed shards kept at once: four of the default size
 
 
 class FeatureReader:
-    """Gather rows of a store in any order; only the asked rows are read from disk.
+    """Gather rows of a store in any order.
+
+    Where the features are in the meantime is the residency; `auto` chooses by the rule at the top
+    of `residency.py`.
+
+        disk     Raw shards are memory maps: only the asked rows are read, and the system keeps
+                 what fits. Of compressed shards the last used stay decompressed.
+        host     Each shard is read whole at its first use, decompressed and widened, and stays.
+                 One that needs neither stays a memory map that the system is asked to read ahead.
+        device   All values lie on the device as floats, and `padded` gathers them there; `gather`
+                 reads from disk.
 
     Args:
         folder: Folder of a complete store.
+        residency: `auto`, `device`, `host` or `disk`.
+        device: Where the features will be used, or None for the CPU.
+        buffer_bytes: Bytes of decompressed shards kept on `disk`; at least one shard is, and one
+            more while it is copied from.
 
     Raises:
         StoreNotFoundError: The folder holds no store.
         StoreIncompleteError: Its extraction has not finished.
         StoreCorruptError: Its files contradict its manifest.
+        UnknownNameError: There is no such residency.
+        DeviceError: The residency is `device` and no device is given.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        residency: str = "auto",
+        device: torch.device | None = None,
+        buffer_bytes: int = BUFFER_BYTES,
+    ) -> None:
         self.store = FeatureStore.open(folder)
         self.description = self.store.description
         shards = [self.store.locate(index) for index in range(self.store.num_shards)]
-        width = self.description.width
-        self._values = [np.asarray(arrays["values"].read()).reshape(-1, width) for arrays in shards]
-        names = [name for name in next(iter(shards), {}) if name not in ("values", "offsets")]
-        self._arrays = {
-            name: [np.asarray(arrays[name].read()) for arrays in shards] for name in names
-        }
-        rows = [len(ids) for ids in self._arrays["ids"]]
-        if rows != [receipt["rows"] for receipt in self.store.receipts()]:
-            raise StoreCorruptError(f"{folder}: the shards have other rows than the manifest")
-        self._first_row = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-        if self.description.tokens_per_item is None:
-            read = [np.array(arrays["offsets"].read()) for arrays in shards]
-            self._offsets = _join_offsets(folder, read, [len(array) for array in self._values])
+        try:
+            self._layout = Layout.read(
+                shards, list(self.store.receipts()), self.description.tokens_per_item
+            )
+        except StoreCorruptError as error:
+            raise StoreCorruptError(f"{folder}: {error}") from error
+        self._ids = [arrays["ids"] for arrays in shards]
+        self.dtype = np.dtype("float16" if self.description.dtype == "float16" else "float32")
+        row_bytes = self.description.width * self.dtype.itemsize
+        self.residency = choose_residency(
+            residency, num_bytes=self._layout.num_tokens * row_bytes, device=device
+        )
+        self._arrays = StoredArrays(
+            shards,
+            self.description,
+            in_memory=self.residency.name == "host",
+            buffer_bytes=buffer_bytes,
+        )
+        self._on_device: DeviceRows | None = None
+        if self.residency.name == "device":
+            assert device is not None, "choose_residency refuses this"
+            self._on_device = DeviceRows(
+                (self._arrays.widened_shard(index) for index in range(len(shards))),
+                shape=(self._layout.num_tokens, self.description.width),
+                dtype=torch.float16 if self.dtype == np.float16 else torch.float32,
+                device=device,
+            )
 
     def __len__(self) -> int:
-        return int(self._first_row[-1])
+        return self._layout.num_rows
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Return the item ids of all rows, in order."""
-        return tuple(item for ids in self._arrays["ids"] for item in decode_ids(ids))
+        return tuple(item for ids in self._ids for item in decode_ids(ids.read()))
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -61,8 +104,20 @@ class FeatureReader:
     @property
     def lengths(self) -> Int64[np.ndarray, " n"]:
         """Return the number of tokens of each row."""
-        tokens = self.description.tokens_per_item
-        return np.diff(self._offsets) if tokens is None else np.full(len(self), tokens, np.int64)
+        return self._layout.lengths
+
+    @property
+    def first_rows(self) -> Int64[np.ndarray, " shards_plus_1"]:
+        """Return the first row of each shard, and the number of rows last."""
+        return self._layout.first_rows
+
+    @property
+    def buffer_shards(self) -> int | None:
+        """Return how many shards stay decompressed, or None where that does not bind.
+
+        Where it is a number, rows are best asked for in the order of `shuffle.block_shuffle`.
+        """
+        return self._arrays.buffer_shards if self._on_device is None else None
 
     def gather(
         self, rows: Sequence[int] | Int64[np.ndarray, " n"], *, companions: bool = True
@@ -79,68 +134,66 @@ class FeatureReader:
         Raises:
             IndexError: A row number is negative or not below the number of rows.
         """
-        wanted = np.asarray(rows, dtype=np.int64)
-        if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
-            raise IndexError(f"rows must be in [0, {len(self)})")
-        shard = np.searchsorted(self._first_row, wanted, side="right") - 1
-        starts, lengths = self._token_spans(wanted, shard)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        beside = {
-            name: self._companion(name, wanted - self._first_row[shard], shard, starts, lengths)
-            for name in (self.description.companions if companions else ())
-        }
+        wanted = self._layout.check(rows)
+        spans = self._layout.token_spans(wanted)
+        offsets = np.concatenate([[0], np.cumsum(spans.lengths)]).astype(np.int64)
+        values = np.empty((int(offsets[-1]), self.description.width), self.dtype)
+        self._arrays.copy_values(spans, values)
+        lines = self._layout.row_spans(wanted)
+        names = self.description.companions if companions else ()
+        beside = {name: self._arrays.companion(name, spans, lines) for name in names}
         ids = tuple(map(self.ids.__getitem__, wanted.tolist()))
-        return Features(self._widened(shard, starts, lengths), offsets, ids, beside)
+        return Features(values, offsets, ids, beside)
 
-    def _token_spans(
-        self, rows: Int64[np.ndarray, " n"], shard: Int64[np.ndarray, " n"]
-    ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """Return first token within its shard, and number of tokens, of each row."""
-        first = self._first_row[shard]
+    def gather_into(
+        self,
+        rows: Sequence[int] | Int64[np.ndarray, " n"],
+        out: Shaped[np.ndarray, "n tokens width"] | Shaped[torch.Tensor, "n tokens width"],
+    ) -> None:
+        """Write the values of the given rows into memory that is there already.
+
+        That saves what the system needs for giving `gather` fresh pages, about half of the time.
+
+        Args:
+            rows: Row numbers of a store whose rows are of one length.
+            out: Where to write, a C-ordered array or a tensor of the CPU, pinned or not; float16
+                or float32.
+
+        Raises:
+            IndexError: A row number is negative or not below the number of rows.
+            ValueError: The rows differ in length, or `out` has another shape than they.
+        """
+        wanted = self._layout.check(rows)
         tokens = self.description.tokens_per_item
-        if tokens is not None:
-            return (rows - first) * tokens, np.full(len(rows), tokens, dtype=np.int64)
-        starts = self._offsets[rows]
-        return starts - self._offsets[first], self._offsets[rows + 1] - starts
+        if tokens is None:
+            raise ValueError("rows of this store differ in length: call gather")
+        array = out.numpy() if isinstance(out, torch.Tensor) else out
+        expected = (len(wanted), tokens, self.description.width)
+        if array.shape != expected or not array.flags.c_contiguous:
+            raise ValueError(f"out must be C-ordered of shape {expected}, not {array.shape}")
+        spans = self._layout.token_spans(wanted)
+        self._arrays.copy_values(spans, array.reshape(-1, self.description.width))
 
-    def _widened(
-        self,
-        shard: Int64[np.ndarray, " n"],
-        starts: Int64[np.ndarray, " n"],
-        lengths: Int64[np.ndarray, " n"],
-    ) -> Float[np.ndarray, "total width"]:
-        dtype = self.description.dtype
-        stored = np.empty((int(lengths.sum()), self.description.width), storage(dtype))
-        copy_rows(self._values, shard, starts, lengths, stored)
-        scales = None
-        if SCALES in self._arrays:
-            scales = np.empty(len(stored), np.float32)
-            copy_rows(self._arrays[SCALES], shard, starts, lengths, scales)
-        return widen(stored, scales, dtype)
+    def padded(self, rows: Int64[np.ndarray, " n"]) -> Tokens:
+        """Return the given rows as one padded batch, on the device if they are there, else the CPU.
 
-    def _companion(
-        self,
-        name: str,
-        local: Int64[np.ndarray, " n"],
-        shard: Int64[np.ndarray, " n"],
-        starts: Int64[np.ndarray, " n"],
-        lengths: Int64[np.ndarray, " n"],
-    ) -> Shaped[np.ndarray, "lines ..."]:
-        if name not in PER_TOKEN:
-            starts, lengths = local, np.ones_like(local)
-        sources = self._arrays[name]
-        out = np.empty((int(lengths.sum()), *sources[0].shape[1:]), sources[0].dtype)
-        copy_rows(sources, shard, starts, lengths, out)
-        return out
+        Raises:
+            IndexError: A row number is negative or not below the number of rows.
+        """
+        if self._on_device is None:
+            return pad(self.gather(rows, companions=False))
+        wanted = self._layout.check(rows)
+        return self._on_device.pad(self._layout.tokens_before(wanted), self.lengths[wanted])
 
+    def padded_groups(
+        self, rows: Int64[np.ndarray, " n"], num_groups: int
+    ) -> tuple[list[Tokens], Int64[np.ndarray, " n"]]:
+        """Return `tokens.pad_groups` of the given rows, on the device if they are there.
 
-def _join_offsets(
-    folder: Path, parts: list[np.ndarray], num_tokens: list[int]
-) -> Int64[np.ndarray, " n_plus_1"]:
-    """Return the first token of each row, counted through all shards, and the total last."""
-    for part, tokens in zip(parts, num_tokens, strict=True):
-        if part[0] != 0 or part[-1] != tokens or (np.diff(part) < 0).any():
-            raise StoreCorruptError(f"{folder}: the offsets of a shard contradict its values")
-    before = np.cumsum([0, *num_tokens])
-    joined = [part[:-1] + first for part, first in zip(parts, before[:-1], strict=True)]
-    return np.concatenate([*joined, before[-1:]]).astype(np.int64)
+        Raises:
+            IndexError: A row number is negative or not below the number of rows.
+        """
+        if self._on_device is None:
+            return pad_groups(self.gather(rows, companions=False), num_groups)
+        groups = split_by_length(self.lengths[self._layout.check(rows)], num_groups)
+        return [self.padded(rows[group]) for group in groups], np.concatenate(groups)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from .types import Features
@@ -54,12 +54,25 @@ def pad_groups(features: Features, num_groups: int) -> tuple[list[Tokens], np.nd
     Returns:
         The groups, and the row of `features` that each of their rows is, group after group.
     """
-    lengths = features.lengths
+    groups = split_by_length(features.lengths, num_groups)
+    if len(groups) == 1:
+        return [pad(features)], np.arange(len(features))
+    return [pad(features.take(rows)) for rows in groups], np.concatenate(groups)
+
+
+def split_by_length(
+    lengths: Int64[np.ndarray, " n"], num_groups: int
+) -> list[Int64[np.ndarray, " group"]]:
+    """Return the rows in groups of similar length; rows of equal length are one group, in order.
+
+    Args:
+        lengths: Number of tokens of each row.
+        num_groups: Largest number of groups.
+    """
     order = np.argsort(lengths, kind="stable")
     if len(lengths) == 0 or lengths[order[0]] == lengths[order[-1]]:
-        return [pad(features)], np.arange(len(lengths))
-    groups = [features.take(rows) for rows in np.array_split(order, num_groups) if len(rows)]
-    return [pad(group) for group in groups], order
+        return [order]
+    return [rows for rows in np.array_split(order, num_groups) if len(rows)]
 
 
 def pad(features: Features) -> Tokens:
