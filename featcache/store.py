@@ -64,7 +64,12 @@ class FeatureStore:
 
     @classmethod
     def create(
-        cls, folder: Path, description: StoreDescription, *, versions: Mapping[str, str]
+        cls,
+        folder: Path,
+        description: StoreDescription,
+        *,
+        versions: Mapping[str, str],
+        settings: Mapping[str, Any] | None = None,
     ) -> "FeatureStore":
         """Open `folder` for writing, making it if it is not there, and clear what a crash left.
 
@@ -72,6 +77,7 @@ class FeatureStore:
             folder: The store's folder.
             description: What the store shall hold.
             versions: Library versions, recorded when the store is made.
+            settings: What else of that moment is worth knowing, such as the batch size.
 
         Raises:
             SpecError: The folder was begun with another number of rows per shard.
@@ -86,6 +92,7 @@ class FeatureStore:
                 "keyed": description.keyed(),
                 "description": asdict(description),
                 "versions": dict(versions),
+                "settings": dict(settings or {}),
                 "complete": False,
             }
             write_manifest(folder, manifest)
@@ -147,6 +154,25 @@ class FeatureStore:
             return []
         finished = self._receipts()
         return [index for index in range(self.num_shards) if index not in finished]
+
+    def refresh(self) -> None:
+        """Read the manifest again: another process may have completed the store.
+
+        Raises:
+            StoreNotFoundError: The store is no longer there.
+            StoreCorruptError: The manifest is damaged.
+        """
+        if not self.complete:
+            self.manifest = read_manifest(self.folder)
+
+    def has_shard(self, index: int) -> bool:
+        """Say whether shard `index` is finished."""
+        if self.complete:
+            return True
+        with suppress(FileNotFoundError, StoreCorruptError):
+            files.read_sealed(self._receipt(index))
+            return True
+        return False
 
     def write_shard(self, index: int, features: Features, skipped: list[Skipped]) -> None:
         """Write one shard: temporary, durable, renamed, receipt.

@@ -21,8 +21,11 @@ def map_ahead(
         function: What to compute; called from the threads.
         inputs: Its arguments.
         ahead: Results computed before they are asked for, at least 1.
-        workers: Number of threads.
+        workers: Number of threads; 0 computes each result when it is asked for.
     """
+    if workers == 0:
+        yield from map(function, inputs)
+        return
     waiting: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

@@ -52,16 +52,22 @@ class BarProgress(Progress):
             RateColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
             console=self.console,
             transient=True,
         )
-        self.bars.add_task(label, total=total, completed=done)
+        self.bars.add_task(label, total=total, completed=done, detail="")
         self.bars.start()
 
     def advance(self, count: int) -> None:
         """Move the bar."""
         assert self.bars is not None
         self.bars.advance(self.bars.task_ids[0], count)
+
+    def detail(self, message: str) -> None:
+        """Show what limits the work behind the bar."""
+        assert self.bars is not None
+        self.bars.update(self.bars.task_ids[0], detail=message)
 
     def finish(self) -> None:
         """Take the bar away."""
@@ -84,6 +90,7 @@ class LineProgress(Progress):
         self.label, self.total, self.unit = label, total, unit
         self.first = self.done = done
         self.began = self.written = time.perf_counter()
+        self.limits = ""
 
     def advance(self, count: int) -> None:
         """Write a line every few seconds."""
@@ -95,8 +102,12 @@ class LineProgress(Progress):
             left = (self.total - self.done) / rate if rate else 0.0
             self.note(
                 f"{self.label}: {self.done}/{self.total} {self.unit}, "
-                f"{rate:.1f}/s, {left:.0f} s left"
+                f"{rate:.1f}/s, {left:.0f} s left{self.limits}"
             )
+
+    def detail(self, message: str) -> None:
+        """Add what limits the work to the next line."""
+        self.limits = f" ({message})"
 
     def finish(self) -> None:
         """Stop counting."""

@@ -1,21 +1,22 @@
-"""Run one frozen encoder once over a dataset and keep its features."""
+"""Run frozen encoders once over a dataset and keep their features."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..featcache.backends import load_encoder
-from ..featcache.card import read_card
+from ..featcache.backends import load_encoder, resolve_device
+from ..featcache.card import EncoderCard, read_card
 from ..featcache.datasets import open_source, parse_data
-from ..featcache.description import Skipped
+from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
-from ..featcache.weights import find_weights
+from ..featcache.weights import Weights, find_weights
 from .progress import SILENT, Progress
 
-DTYPES = ("float16", "float32")
+_ON_ERROR = re.compile(r"skip|fail|max=(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,62 +24,105 @@ class ExtractSpec:
     """Say what to extract.
 
     Attributes:
-        encoder: Name of an encoder card.
+        encoders: Names of encoder cards; those of one modality share each decoded item.
         data: `NAME` or `NAME=PATH` of a dataset.
         home: Folder of everything lightalign keeps.
         split: One split, or None for all.
         weights: File or local hub folder to take instead of the card's own places.
         source: Options of the dataset, by name.
+        features: What to keep: `tokens`, `cls`, `mean`, `grid:HxW`; one store each.
+        layers: Which layers, counted from the end; one store each. -1 is after the final norm.
         format: Container of the shards, `zarr` or `hdf5`.
-        dtype: Stored type, `float16` or `float32`.
-        batch_size: Items per forward pass.
-        workers: Threads that decode and tokenise.
+        dtype: Stored type: `float16`, `bfloat16`, `float32` or `int8`.
+        compression: `none`, `zstd` or `blosc-lz4`; compressed shards are read whole.
+        precision: Matrix products in `float32`, `bfloat16`, or `auto`: see `choose_precision`.
+        batch_size: Items per forward pass, or None for the device's default.
+        workers: Threads that decode and tokenise; 0 does both between forward passes.
         rows_per_shard: Items per shard, or None for about 64 MiB.
         max_bad: Share of a split's items that may be unreadable, in [0, 1].
+        on_error: Instead of `max_bad`: `skip` any number, `fail` at the first, or `max=N`.
         device: `auto`, `cpu` or `cuda`.
     """
 
-    encoder: str
+    encoders: tuple[str, ...]
     data: str
     home: Path
     split: str | None = None
     weights: Path | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[str, ...] = ("tokens",)
+    layers: tuple[int, ...] = (-1,)
     format: str = "zarr"
     dtype: str = "float16"
-    batch_size: int = 32
+    compression: str = "none"
+    precision: str = "auto"
+    batch_size: int | None = None
     workers: int = 2
     rows_per_shard: int | None = None
     max_bad: float = 0.01
+    on_error: str | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise unknown_name("dtype", self.dtype, DTYPES)
-        for name in ("batch_size", "workers", "rows_per_shard"):
+        for name, known in (("dtype", DTYPES), ("compression", COMPRESSIONS)):
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
+        self._check_numbers()
+        for name in ("encoders", "features", "layers"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise SpecError(f"{name} must name at least one, each once; found {list(values)}")
+        if any(layer >= 0 for layer in self.layers):
+            raise SpecError(f"layers count from the end, -1 is the last; found {list(self.layers)}")
+        if self.weights is not None and len(self.encoders) > 1:
+            raise SpecError("weights can be given for one encoder at a time")
+
+    def _check_numbers(self) -> None:
+        for name, least in (("batch_size", 1), ("rows_per_shard", 1), ("workers", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SpecError(f"{name} must be at least 1, found {value}")
+            if value is not None and value < least:
+                raise SpecError(f"{name} must be at least {least}, found {value}")
         if not 0 <= self.max_bad <= 1:
             raise SpecError(f"max_bad is a share in [0, 1], found {self.max_bad}")
+        if self.on_error is not None and not _ON_ERROR.fullmatch(self.on_error):
+            raise SpecError(f"on_error is skip, fail or max=N, found {self.on_error!r}")
+
+    def allowed_bad(self, num_items: int) -> int:
+        """Return how many of a split's items may be unreadable."""
+        found = _ON_ERROR.fullmatch(self.on_error or "")
+        if found is None:
+            return int(self.max_bad * num_items)
+        if found[1] is not None:
+            return int(found[1])
+        return num_items if self.on_error == "skip" else 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitReport:
-    """Say what was done for one split.
+class StoreReport:
+    """Say what was done for one store.
 
     Attributes:
+        encoder: Name of the encoder card.
+        modality: What was encoded.
+        layer: Which of the encoder's layers.
+        kind: What was kept of its tokens.
         split: Name of the split.
         folder: The store.
         key: Its full key.
         rows: Rows in the store.
         tokens: Tokens in the store.
         bytes: Size of the store's shards.
-        encoded: Items that this call encoded; 0 when the cache had them all.
+        encoded: Items that this call encoded for it; 0 when the cache had them all.
         skipped: Items without a row, and why.
-        seconds: Wall-clock time of this call.
+        seconds: Wall-clock time of the pass that filled it and others of its split and modality.
+        shares: Seconds of it in which the encoding thread waited for items (`decode`), ran
+            encoders (`encode`), or waited for the writer (`write`).
     """
 
+    encoder: str
+    modality: str
+    layer: int
+    kind: str
     split: str
     folder: Path
     key: str
@@ -88,6 +132,7 @@ class SplitReport:
     encoded: int
     skipped: tuple[Skipped, ...]
     seconds: float
+    shares: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,18 +140,50 @@ class ExtractReport:
     """Say what one call of `extract` did.
 
     Attributes:
-        encoder: Name of the encoder card.
-        weights: Where its weights came from.
         dataset: Name of the dataset.
-        modality: What was encoded.
-        splits: One report a split.
+        weights: Where the weights of each encoder came from.
+        stores: One report a store.
     """
 
-    encoder: str
-    weights: str
     dataset: str
-    modality: str
-    splits: tuple[SplitReport, ...]
+    weights: Mapping[str, str]
+    stores: tuple[StoreReport, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Hold what a spec names: the dataset, its splits, and the encoders with their weights.
+
+    Attributes:
+        dataset: Name of the dataset.
+        source: The dataset.
+        splits: Splits to extract.
+        cards: Card of each encoder, with the weights that were found.
+    """
+
+    dataset: str
+    source: Source
+    splits: tuple[str, ...]
+    cards: tuple[tuple[EncoderCard, Weights], ...]
+
+
+def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
+    """Find everything that `spec` names, without torch: what is missing is reported at once.
+
+    Raises:
+        LightalignError: The dataset or the weights are not there.
+    """
+    dataset, _ = parse_data(spec.data)
+    source = open_source(spec.data, home=spec.home, options=spec.source)
+    splits = _chosen_splits(source, spec.split)
+    cards = [read_card(name) for name in spec.encoders]
+    found = tuple(
+        (card, find_weights(card, override=spec.weights, progress=progress.shows_downloads))
+        for card in cards
+    )
+    for note in source.notes():
+        progress.note(f"{dataset}: {note}")
+    return Opened(dataset=dataset, source=source, splits=splits, cards=found)
 
 
 def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
@@ -115,36 +192,59 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
     Raises:
         LightalignError: The dataset, the weights or too many items are not usable.
     """
-    dataset, _ = parse_data(spec.data)
-    source = open_source(spec.data, home=spec.home, options=spec.source)
-    splits = _chosen_splits(source, spec.split)
-    card = read_card(spec.encoder)
-    # weights are looked for before anything is said or torch is imported
-    found = find_weights(card, override=spec.weights, progress=progress.shows_downloads)
-    for note in source.notes():
-        progress.note(f"{dataset}: {note}")
-    progress.note(f"loading encoder {spec.encoder}, weights: {found.origin}")
-    encoder = load_encoder(card, found, device=spec.device)
-    from .encode import extract_split  # imports torch; what is missing is reported without it
+    opened = open_all(spec, progress)
+    from .fill import fill_split  # imports torch; what is missing is reported without it
 
-    modality = encoder.modality
-    empty = [split for split in splits if not source.items(split, modality)]
-    if len(empty) == len(splits):
-        raise SpecError(f"no split of {list(splits)} of {dataset} holds {modality.value} items")
-    for split in empty:
-        progress.note(f"{dataset}: split {split!r} holds no {modality.value} items, passed over")
-    reports = tuple(
-        extract_split(spec, source, encoder, dataset, split, progress)
+    loaded = load_all(spec, opened, progress)
+    splits = _splits_with_items(opened, loaded, progress)
+    stores = [
+        report
         for split in splits
-        if split not in empty
-    )
+        for report in fill_split(spec, opened.source, loaded, opened.dataset, split, progress)
+    ]
     return ExtractReport(
-        encoder=spec.encoder,
-        weights=found.origin,
-        dataset=dataset,
-        modality=modality.value,
-        splits=reports,
+        dataset=opened.dataset,
+        weights={one.encoder.name: one.origin for one in loaded},
+        stores=tuple(stores),
     )
+
+
+def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]:
+    """Load the encoders and settle their precision; returns `LoadedEncoder`s."""
+    from ..featcache.precision import choose_precision
+    from .outputs import LoadedEncoder
+
+    device = resolve_device(spec.device)
+    loaded = []
+    for card, weights in opened.cards:
+        progress.note(f"loading encoder {card.name}, weights: {weights.origin}")
+        encoder = load_encoder(card, weights, device=spec.device)
+        cosine = choose_precision(encoder, spec.precision, device)
+        settings = {"precision": encoder.precision}
+        if cosine is not None:
+            progress.note(
+                f"{card.name}: computes in {encoder.precision}; in bfloat16 the smallest cosine of "
+                f"a token to its float32 self is {cosine:.5f}"
+            )
+            settings["bfloat16_cosine"] = f"{cosine:.6f}"
+        loaded.append(LoadedEncoder(encoder=encoder, origin=weights.origin, settings=settings))
+    return loaded
+
+
+def _splits_with_items(opened: Opened, loaded: list[Any], progress: Progress) -> list[str]:
+    """Return the splits that hold items of every encoder's modality; others are noted."""
+    source = opened.source
+    modalities = {one.encoder.modality for one in loaded}
+    full = [s for s in opened.splits if all(source.items(s, m) for m in modalities)]
+    wanted = " and ".join(sorted(modality.value for modality in modalities))
+    if not full:
+        raise SpecError(
+            f"no split of {list(opened.splits)} of {opened.dataset} holds {wanted} items"
+        )
+    for split in opened.splits:
+        if split not in full:
+            progress.note(f"{opened.dataset}: split {split!r} lacks {wanted} items, passed over")
+    return full
 
 
 def _chosen_splits(source: Source, split: str | None) -> tuple[str, ...]:

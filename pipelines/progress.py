@@ -31,6 +31,9 @@ class Progress:
     def advance(self, count: int) -> None:
         """Receive that `count` more units are finished."""
 
+    def detail(self, message: str) -> None:
+        """Receive what the work is spending its time on at the moment."""
+
     def finish(self) -> None:
         """Receive that the piece of work is over."""
 

@@ -19,12 +19,12 @@ class QuickstartReport:
     """Hold the reports of the stages, in order.
 
     Attributes:
-        extracted: One report an encoder.
+        extracted: What both encoders did.
         trained: What training did.
         retrieved: What was measured on the test split.
     """
 
-    extracted: tuple[extract.ExtractReport, ...]
+    extracted: extract.ExtractReport
     trained: train.TrainReport
     retrieved: retrieve.RetrieveReport
 
@@ -50,14 +50,15 @@ def run(
         WeightsNotFoundError: The packages of the extra `demo` are not installed.
     """
     options = source or {}
-    extracted = tuple(
-        extract.run(
-            extract.ExtractSpec(
-                encoder=encoder, data=DATA, home=home, source=options, device=device
-            ),
-            progress,
-        )
-        for encoder in (IMAGE_ENCODER, TEXT_ENCODER)
+    extracted = extract.run(
+        extract.ExtractSpec(
+            encoders=(IMAGE_ENCODER, TEXT_ENCODER),
+            data=DATA,
+            home=home,
+            source=options,
+            device=device,
+        ),
+        progress,
     )
     trained = train.run(
         train.TrainSpec(

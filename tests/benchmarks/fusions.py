@@ -68,7 +68,7 @@ def main() -> None:
     for encoder in ENCODERS:
         extract.run(
             extract.ExtractSpec(
-                encoder=encoder, data=options.data, home=options.home, source=source
+                encoders=(encoder,), data=options.data, home=options.home, source=source
             )
         )
     results: dict[str, dict[str, list[float]]] = {}

@@ -11,7 +11,7 @@ SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
 
 def extract_toy(home: Path, encoder: str, **changes) -> extract.ExtractReport:
     fields = {
-        "encoder": encoder,
+        "encoders": (encoder,),
         "data": "shapes",
         "home": home,
         "source": SCENES,

@@ -83,7 +83,7 @@ def report(tmp_path_factory):
     home: Path = tmp_path_factory.mktemp("home")
     return extract_toy(
         home, "toy-image", data=f"image-text-table={folder}", source={}, split="train", max_bad=0.5
-    ).splits[0]
+    ).stores[0]
 
 
 def features(report, name: str) -> np.ndarray:

@@ -1,0 +1,74 @@
+"""Collect what encoders return, batch by batch in any order, as the rows of one shard."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int64
+
+from ..featcache.dtypes import SCALES, narrow, storage
+from ..featcache.tokens import Tokens
+from ..featcache.types import PER_TOKEN, Features, ragged_arange
+
+
+class ShardRows:
+    """Hold the rows of one shard, already in the stored type, until all are there.
+
+    Args:
+        dtype: Stored type.
+        width: Features of one token.
+    """
+
+    def __init__(self, *, dtype: str, width: int) -> None:
+        self._dtype = dtype
+        self._width = width
+        self._batches: list[
+            tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]
+        ] = []
+
+    def add(
+        self,
+        tokens: Tokens,
+        *,
+        sources: Int64[np.ndarray, " n"],
+        targets: Int64[np.ndarray, " n"],
+    ) -> None:
+        """Take rows of a batch; one that stands for several equal items is taken several times.
+
+        Args:
+            tokens: Features of the batch, float32 on the CPU.
+            sources: Rows of the batch.
+            targets: Which item of the shard each of them is.
+        """
+        lengths = tokens.mask.sum(dim=1).numpy()
+        values, scales = narrow(tokens.values[tokens.mask].numpy(), self._dtype)
+        self._batches.append((targets, sources, values, scales, lengths))
+
+    def features(
+        self, ids: Mapping[int, str], companions: Mapping[str, Sequence[np.ndarray]]
+    ) -> Features:
+        """Return all rows in item order, without padding.
+
+        Args:
+            ids: Id by item of the shard; items without a row are missing.
+            companions: Arrays of each row, in item order, by name.
+        """
+        items = np.array(sorted(ids), dtype=np.int64)
+        lengths = np.zeros(len(items), dtype=np.int64)
+        for targets, sources, _, _, batch_lengths in self._batches:
+            lengths[np.searchsorted(items, targets)] = batch_lengths[sources]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        values = np.empty((int(offsets[-1]), self._width), storage(self._dtype))
+        scales = np.empty(len(values), np.float32)
+        for targets, sources, batch_values, batch_scales, batch_lengths in self._batches:
+            taken = batch_lengths[sources]
+            starts = np.cumsum(batch_lengths) - batch_lengths
+            place = ragged_arange(offsets[np.searchsorted(items, targets)], taken)
+            origin = ragged_arange(starts[sources], taken)
+            values[place] = batch_values[origin]
+            if batch_scales is not None:
+                scales[place] = batch_scales[origin]
+        arrays = {name: np.concatenate(rows) for name, rows in companions.items() if rows}
+        if self._dtype == "int8":
+            arrays[SCALES] = scales
+        assert all(len(arrays[name]) == len(values) for name in arrays if name in PER_TOKEN)
+        return Features(values, offsets, tuple(ids[item] for item in items.tolist()), arrays)

@@ -1,0 +1,122 @@
+"""Which stores one pass of extraction fills: encoders times layers times kinds, by split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..featcache.description import StoreDescription
+from ..featcache.dtypes import token_bytes
+from ..featcache.encoder import Encoder
+from ..featcache.kinds import Kind, LayerLayout
+from ..featcache.source import Source
+from ..featcache.types import Modality
+from .extract import ExtractSpec
+
+_SHARD_BYTES = 64 * 2**20  # large enough to write at disk speed, small enough to redo after a crash
+_RAGGED_ROWS = 4096  # captions of a dozen tokens: about 40 MB at 384 features
+_POOLED_ROWS = 65536  # one token a row: no more rows in flight than this
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedEncoder:
+    """Hold an encoder with what was settled when it was loaded.
+
+    Attributes:
+        encoder: The encoder, its precision set.
+        origin: Where its weights came from.
+        settings: What a manifest records besides its key, such as the measured cosine.
+    """
+
+    encoder: Encoder[Any]
+    origin: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Name one store that a pass fills.
+
+    Attributes:
+        loaded: The encoder.
+        layer: Which of its layers.
+        kind: What is kept of the layer's tokens.
+        layout: Which tokens the layer returns.
+        description: What the store holds.
+    """
+
+    loaded: LoadedEncoder
+    layer: int
+    kind: Kind
+    layout: LayerLayout
+    description: StoreDescription
+
+    @property
+    def encoder(self) -> Encoder[Any]:
+        """Return the encoder."""
+        return self.loaded.encoder
+
+
+def describe_outputs(
+    spec: ExtractSpec,
+    source: Source,
+    loaded: Sequence[LoadedEncoder],
+    dataset: str,
+    split: str,
+) -> list[Output]:
+    """Return every store that `spec` asks for of one split, in the order of its options.
+
+    Raises:
+        SpecError: An encoder has no such layer, or a layer no such features.
+    """
+    fingerprint = source.fingerprint(split)
+    rows = _rows_per_shard(spec, loaded)
+    outputs = []
+    for one in sorted(loaded, key=lambda one: one.encoder.modality.value):
+        encoder = one.encoder
+        for layer in spec.layers:
+            layout = encoder.layout(layer)
+            for kind in map(Kind, spec.features):
+                tokens = kind.tokens_per_item(layout, encoder.modality)
+                description = StoreDescription(
+                    dataset=dataset,
+                    split=split,
+                    source=fingerprint,
+                    encoder=encoder.name,
+                    identity=encoder.identity(),
+                    modality=encoder.modality.value,
+                    width=layout.width,
+                    tokens_per_item=tokens,
+                    num_items=len(source.items(split, encoder.modality)),
+                    rows_per_shard=rows[encoder.modality],
+                    layer=layer,
+                    kind=kind.name,
+                    dtype=spec.dtype,
+                    container=spec.format,
+                    compression=spec.compression,
+                    companions=encoder.companion_names if kind.keeps_tokens else (),
+                )
+                outputs.append(
+                    Output(
+                        loaded=one, layer=layer, kind=kind, layout=layout, description=description
+                    )
+                )
+    return outputs
+
+
+def _rows_per_shard(spec: ExtractSpec, loaded: Sequence[LoadedEncoder]) -> dict[Modality, int]:
+    """Return the items of a shard: those of the largest rows make about 64 MiB.
+
+    Stores that are filled together end their shards together.
+    """
+    found: dict[Modality, int] = {}
+    for one in loaded:
+        modality = one.encoder.modality
+        for layout in map(one.encoder.layout, spec.layers):
+            for kind in map(Kind, spec.features):
+                tokens = kind.tokens_per_item(layout, modality)
+                rows = _RAGGED_ROWS
+                if tokens is not None:
+                    row_bytes = tokens * token_bytes(spec.dtype, layout.width)
+                    rows = max(1, min(_SHARD_BYTES // row_bytes, _POOLED_ROWS))
+                found[modality] = min(found.get(modality, rows), rows)
+    return {modality: spec.rows_per_shard or rows for modality, rows in found.items()}
