@@ -17,7 +17,9 @@ from ..adapters.adapter import build_adapter, count_parameters, parameter_groups
 from ..adapters.checkpoint import save_adapter
 from ..adapters.objective import PairBatch, build_objective
 from ..featcache.errors import DivergedError, SpecError
-from ..featcache.tokens import Tokens, pad_groups
+from ..featcache.precision import has_fast_bfloat16
+from ..featcache.shuffle import block_shuffle
+from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
 from .ahead import map_ahead
@@ -25,6 +27,7 @@ from .embed import embed_pairs
 from .pairs import PairedStores
 from .progress import Progress
 from .schedule import cosine_with_warmup
+from .stores import StorePair
 from .tasks.retrieval import Retrieval
 from .train import TrainPlan
 
@@ -68,14 +71,14 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.dtype = resolve_precision(plan.options.precision, device)
-        self.stores = PairedStores(plan.stores, home=home)
+        self.stores = self._open(plan.stores, home)
         self.train_rows, self.held_out = _split_rows(self.stores.image_rows, plan.holdout, seed)
         if len(self.train_rows) < 2:
             raise SpecError(
                 f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
                 "on, and one image has no negatives: extract more, or validate on fewer"
             )
-        self.validation = PairedStores(plan.validation, home=home) if plan.validation else None
+        self.validation = self._open(plan.validation, home) if plan.validation else None
         widths = {
             Modality.IMAGE: plan.stores.image.description.width,
             Modality.TEXT: plan.stores.text.description.width,
@@ -91,6 +94,7 @@ class Trainer:
         self.num_batches = math.ceil(len(self.train_rows) / plan.options.batch_size)
         self.num_steps = self.num_batches * plan.options.epochs
         self.step = 0
+        self.seconds_waiting = 0.0
 
     def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
         """Train all epochs, keep the best weights in `folder`, and return what happened.
@@ -120,14 +124,21 @@ class Trainer:
             "num_links_lost": self.stores.num_links_lost,
             "precision": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
+            "residency": self.stores.residency,
             "seconds": time.perf_counter() - began,
+            "seconds_waiting": self.seconds_waiting,
         }
+
+    def _open(self, pair: StorePair, home: Path) -> PairedStores:
+        residency = self.options.residency
+        return PairedStores(pair, home=home, residency=residency, device=self.device)
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()
         self.adapter.train()
         sums: Counter[str] = Counter()
-        batches = map_ahead(self._load, self._order(epoch), ahead=2)
+        waited_before = self.seconds_waiting
+        batches = self._waiting_for(map_ahead(self._load, self._order(epoch), ahead=2))
         label = f"epoch {epoch}/{self.options.epochs}"
         for batch in progress.track(batches, label, self.num_batches, unit="steps"):
             sums.update(self._train_step(batch))
@@ -139,25 +150,46 @@ class Trainer:
             "loss": means.pop("loss"),
             "parts": means,
             "seconds": seconds,
+            "seconds_waiting": self.seconds_waiting - waited_before,
             "images_per_second": len(self.train_rows) / seconds,
         }
         self._check_weights()
         validation = self._validate()
         return {**record, "validation": validation} if validation else record
 
+    def _waiting_for(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+        """Yield the same and count the seconds in which the next one was not ready."""
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds_waiting += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
     def _order(self, epoch: int) -> Iterator[_Rows]:
-        """Yield the rows of each step; the order depends on seed and epoch alone."""
+        """Yield the rows of each step; the order depends on seed, epoch and residency alone."""
         random = np.random.default_rng([self.seed, epoch])
-        rows = random.permutation(self.train_rows)
+        rows = self._shuffled(random, epoch)
         for images in np.array_split(rows, self.num_batches):
             if self.options.captions == "all":
                 yield _Rows(images, self.stores.texts_of_images(images))
             else:
                 yield _Rows(images, self.stores.draw_texts(images, random))
 
+    def _shuffled(self, random: np.random.Generator, epoch: int) -> Int64[np.ndarray, " n"]:
+        """Return the images to train on, a few shards at a time where not all are at hand."""
+        images = self.stores.image
+        if images.buffer_shards is None:
+            return random.permutation(self.train_rows)
+        order = block_shuffle(
+            images.first_rows, seed=[self.seed, epoch], buffer_shards=images.buffer_shards
+        )
+        return order[np.isin(order, self.train_rows)]
+
     def _load(self, rows: _Rows) -> _Batch:
-        images, image_order = pad_groups(self.stores.image.gather(rows.image), _GROUPS)
-        texts, text_order = pad_groups(self.stores.text.gather(rows.text), _GROUPS)
+        images, image_order = self.stores.image.padded_groups(rows.image, _GROUPS)
+        texts, text_order = self.stores.text.padded_groups(rows.text, _GROUPS)
         positives = self.stores.positives(rows.image, rows.text)
         return _Batch(
             rows=rows,
@@ -238,13 +270,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the dtype of matrix products; `auto` is bfloat16 where the device has units for it."""
     if name != "auto":
         return torch.bfloat16 if name == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if _cpu_has_matrix_units() else torch.float32
-
-
-def _cpu_has_matrix_units() -> bool:
-    return bool(torch.cpu._is_amx_tile_supported())
+    return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
 
 
 def _split_rows(
