@@ -7,7 +7,6 @@ from jaxtyping import Float32, Int64
 from ..adapters.adapter import Adapter
 from ..featcache.errors import DivergedError
 from ..featcache.reader import FeatureReader
-from ..featcache.tokens import pad
 from ..featcache.types import Modality
 from .metrics import Relevance
 from .pairs import PairedStores
@@ -47,7 +46,7 @@ def embed_rows(
     label = f"embed {modality.value}s"
     with torch.inference_mode():
         for start in progress.track(starts, label, len(starts), unit="batches"):
-            tokens = pad(reader.gather(rows[start : start + size])).to(device)
+            tokens = reader.padded(rows[start : start + size]).to(device)
             parts.append(adapter.embed(tokens, modality).cpu().numpy())
     adapter.train(was_training)
     embeddings = np.concatenate(parts)

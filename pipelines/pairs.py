@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +22,25 @@ class PairedStores:
     Args:
         pair: The two stores.
         home: Folder of everything lightalign keeps.
+        residency: Where to hold the features, as `FeatureReader` says.
+        device: Where they will be used, or None for the CPU.
 
     Raises:
         StoreCorruptError: No image and text with a row belong together.
+        UnknownNameError: There is no such residency.
     """
 
-    def __init__(self, pair: StorePair, *, home: Path) -> None:
+    def __init__(
+        self,
+        pair: StorePair,
+        *,
+        home: Path,
+        residency: str = "auto",
+        device: torch.device | None = None,
+    ) -> None:
         self.pair = pair
-        self.image = FeatureReader(pair.image.folder)
-        self.text = FeatureReader(pair.text.folder)
+        self.image = FeatureReader(pair.image.folder, residency=residency, device=device)
+        self.text = FeatureReader(pair.text.folder, residency=residency, device=device)
         path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
         links = catalog.read_pairs(path).links
         texts_of: dict[int, list[int]] = defaultdict(list)
@@ -42,6 +53,11 @@ class PairedStores:
         self.num_links = sum(len(texts) for texts in texts_of.values())
         self.num_links_lost = len(links) - self.num_links
         self.texts_of = {image: tuple(sorted(texts)) for image, texts in sorted(texts_of.items())}
+
+    @property
+    def residency(self) -> dict[str, dict[str, Any]]:
+        """Return where the features of both modalities are, and why."""
+        return {"image": self.image.residency.report(), "text": self.text.residency.report()}
 
     @property
     def image_rows(self) -> Int64[np.ndarray, " n"]:

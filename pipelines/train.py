@@ -35,6 +35,7 @@ class TrainOptions:
         gradient_clip: Largest norm of all gradients together.
         validation: `auto`, the name of a split, a share of the training images such as `0.1`, or
             `none`; `auto` is the split `val` where its stores are there, else `0.1`.
+        residency: Where the features are meanwhile: `device`, `host`, `disk`, or `auto` by size.
     """
 
     batch_size: int = 256
@@ -46,6 +47,7 @@ class TrainOptions:
     precision: str = "auto"
     gradient_clip: float = 1.0
     validation: str | float = "auto"
+    residency: str = "auto"
 
     def __post_init__(self) -> None:
         if self.captions not in {"all", "one"}:
