@@ -198,6 +198,12 @@ def train_adapter(
     text_encoder: Annotated[
         str | None, typer.Option(help="Encoder of the texts; the newest store if none.")
     ] = None,
+    image_features: Annotated[
+        str | None, typer.Option(help="tokens, cls, mean or grid:HxW; the newest store if none.")
+    ] = None,
+    text_features: Annotated[
+        str | None, typer.Option(help="tokens, cls or mean; the newest store if none.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of initialisation, order and dropout.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     overrides: Overrides = None,
@@ -218,6 +224,8 @@ def train_adapter(
         data=data,
         image_encoder=image_encoder,
         text_encoder=text_encoder,
+        image_features=image_features,
+        text_features=text_features,
         seed=seed,
         overrides=tuple(overrides or ()),
         device=device,

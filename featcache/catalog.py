@@ -33,8 +33,12 @@ class StoreEntry:
 
     @property
     def encoder_key(self) -> str:
-        """Return the hash of the encoder's identity, the same for all its stores."""
-        return fingerprint(self.description.identity)
+        """Return the hash of what decides a feature but for the item: equal keys, equal features.
+
+        The encoder's identity, the layer, the kind and the stored type.
+        """
+        found = self.description
+        return fingerprint([dict(found.identity), found.layer, found.kind, found.dtype])
 
 
 def list_stores(home: Path) -> list[StoreEntry]:

@@ -108,11 +108,11 @@ def _fill_pass(
             progress.finish()
         shares = extraction.shares
         progress.note(f"{label}: time went to {shares.describe()}")
+    for job in reversed(jobs):  # so that what was named first is the newest
+        check_bad(job.store.skipped(), len(items), max_bad)
+        job.store.touch()
     reports = []
     for job in jobs:
-        skipped = job.store.skipped()
-        check_bad(skipped, len(items), max_bad)
-        job.store.touch()
         indices = missing.get(id(job), [])
         description = job.store.description
         reports.append(
@@ -128,7 +128,7 @@ def _fill_pass(
                 tokens=job.store.num_tokens,
                 bytes=job.store.num_bytes,
                 encoded=sum(len(job.store.shard_items(index)) for index in indices),
-                skipped=tuple(skipped),
+                skipped=tuple(job.store.skipped()),
                 seconds=time.perf_counter() - began,
                 shares=vars(shares),
             )

@@ -61,6 +61,8 @@ class StoreQuery:
         source: `Source.fingerprint` of the split.
         image_encoder: Name of the image encoder's card.
         text_encoder: Name of the text encoder's card.
+        image_kind: What is kept of the images' tokens, such as `mean`.
+        text_kind: What is kept of the texts' tokens.
         image_key: `StoreEntry.encoder_key` of the images.
         text_key: `StoreEntry.encoder_key` of the texts.
     """
@@ -70,6 +72,8 @@ class StoreQuery:
     source: str | None = None
     image_encoder: str | None = None
     text_encoder: str | None = None
+    image_kind: str | None = None
+    text_kind: str | None = None
     image_key: str | None = None
     text_key: str | None = None
 
@@ -79,20 +83,24 @@ class StoreQuery:
         image = found.modality == Modality.IMAGE.value
         encoder = self.image_encoder if image else self.text_encoder
         encoder_key = self.image_key if image else self.text_key
+        kind = self.image_kind if image else self.text_kind
         return (
             entry.complete
             and found.split == self.split
             and self.dataset in {None, found.dataset}
             and self.source in {None, found.source}
             and encoder in {None, found.encoder}
+            and kind in {None, found.kind}
             and encoder_key in {None, entry.encoder_key}
         )
 
     def describe(self) -> str:
         """Return the query in words."""
+        image = f"{self.image_kind or ''} {self.image_encoder or 'any encoder'}".strip()
+        text = f"{self.text_kind or ''} {self.text_encoder or 'any encoder'}".strip()
         return (
-            f"split {self.split!r} of {self.dataset or 'any dataset'}, images by "
-            f"{self.image_encoder or 'any encoder'}, texts by {self.text_encoder or 'any encoder'}"
+            f"split {self.split!r} of {self.dataset or 'any dataset'}, images by {image}, "
+            f"texts by {text}"
         )
 
 
@@ -186,4 +194,5 @@ def _of(entries: Iterable[StoreEntry], modality: Modality) -> list[StoreEntry]:
 def _label(entry: StoreEntry) -> str:
     state = "" if entry.complete else ", incomplete"
     found = entry.description
-    return f"{found.dataset}/{found.split}/{found.encoder} ({found.modality}{state})"
+    kind = "" if found.kind == "tokens" else f" {found.kind}"
+    return f"{found.dataset}/{found.split}/{found.encoder}{kind} ({found.modality}{state})"

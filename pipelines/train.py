@@ -83,6 +83,8 @@ class TrainSpec:
         source: Options of the dataset, by name, for the stores of just that dataset; or None.
         image_encoder: Name of the image encoder's card, or None for the newest stores.
         text_encoder: Name of the text encoder's card, or None for the newest stores.
+        image_features: What was kept of the images' tokens, or None for the newest stores.
+        text_features: What was kept of the texts' tokens, or None for the newest stores.
         seed: Seed of initialisation, order and dropout.
         overrides: `a.b=c` on the preset's tables.
         device: `auto`, `cpu` or `cuda`.
@@ -96,6 +98,8 @@ class TrainSpec:
     source: Mapping[str, Any] | None = None
     image_encoder: str | None = None
     text_encoder: str | None = None
+    image_features: str | None = None
+    text_features: str | None = None
     seed: int = 0
     overrides: tuple[str, ...] = ()
     device: str = "auto"
@@ -192,6 +196,8 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         source=wanted.fingerprint("train"),
         image_encoder=spec.image_encoder,
         text_encoder=spec.text_encoder,
+        image_kind=spec.image_features,
+        text_kind=spec.text_features,
     )
     stores = require_pair(spec.home, query, progress)
     progress.note(
@@ -253,6 +259,9 @@ def _describe_pair(pair: StorePair) -> Table:
         **{
             modality: {
                 "encoder": entry.description.encoder,
+                "kind": entry.description.kind,
+                "layer": entry.description.layer,
+                "dtype": entry.description.dtype,
                 "encoder_key": entry.encoder_key,
                 "key": entry.key,
                 "width": entry.description.width,

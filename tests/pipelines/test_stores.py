@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lightalign.featcache.errors import StoreCorruptError, UnknownNameError
+from lightalign.featcache.errors import (
+    StoreCorruptError,
+    StoreNotFoundError,
+    UnknownNameError,
+)
 from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.progress import Progress
@@ -132,3 +136,35 @@ def test_pairs_with_a_changed_byte_are_refused(tmp_path):
     assert path.read_text() != text
     with pytest.raises(StoreCorruptError, match="checksum differs"):
         PairedStores(newest_pair(tmp_path, StoreQuery(split="train")), home=tmp_path)
+
+
+def test_a_run_is_never_evaluated_on_another_kind_of_features(tmp_path):
+    """The mean of the same encoder has the same width, so nothing else would notice."""
+    extract_both(tmp_path, features=("tokens", "mean"))
+    trained = train.run(
+        train.TrainSpec(home=tmp_path, overrides=QUICK, device="cpu", image_features="tokens")
+    )
+    kinds = {
+        modality: found["kind"]
+        for modality, found in trained.report["spec"]["stores"]["train"].items()
+        if modality in {"image", "text"}
+    }
+    assert kinds == {"image": "tokens", "text": "tokens"}
+    for store in tmp_path.glob("features/shapes/test/toy-image--*"):
+        description = json.loads((store / "manifest.json").read_text())["description"]
+        if description["kind"] == "tokens":
+            keep = store
+        else:
+            os.utime(store / "manifest.json", (4e9, 4e9))  # the newest by far
+    seen = retrieve.run(retrieve.RetrieveSpec(home=tmp_path, device="cpu"))
+    assert seen.report["stores"]["image"][:12] == keep.name[-12:]
+
+
+def test_features_can_be_named_for_training(tmp_path):
+    extract_both(tmp_path, features=("tokens", "mean"))
+    spec = {"home": tmp_path, "overrides": QUICK, "device": "cpu"}
+    trained = train.run(train.TrainSpec(**spec, image_features="mean", text_features="mean"))
+    stores = trained.report["spec"]["stores"]["train"]
+    assert (stores["image"]["kind"], stores["text"]["kind"]) == ("mean", "mean")
+    with pytest.raises(StoreNotFoundError, match="images by grid:2x2 any encoder"):
+        train.run(train.TrainSpec(**spec, image_features="grid:2x2"))
