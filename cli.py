@@ -146,7 +146,7 @@ def extract(
     """Run frozen encoders once over a dataset and keep their features."""
     from .featcache.spec import apply_overrides, build
     from .pipelines.extract import ExtractSpec, run
-    from .pipelines.show import extract_lines
+    from .pipelines.show import estimate_parts, extract_lines
 
     output = Output(as_json=as_json, quiet=quiet)
     options = {
@@ -170,6 +170,12 @@ def extract(
     chosen = {key: value for key, value in options.items() if value is not None}
     table = {key: str(value) if isinstance(value, Path) else value for key, value in chosen.items()}
     spec = build(ExtractSpec, apply_overrides(table, overrides or []), where="extract")
+    if dry_run:
+        from .pipelines import estimate
+
+        estimated = estimate.run(spec, output.progress)
+        output.result(estimated, *estimate_parts(estimated))
+        return
     report = run(spec, output.progress)
     output.result(report, *extract_lines(report))
 

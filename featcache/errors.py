@@ -17,6 +17,7 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── StoreIncompleteError (RuntimeError)     the store's extraction has not finished
     ├── StoreCorruptError (ValueError)          bytes on disk contradict the manifest
     ├── StoreInUseError (RuntimeError)          a living process or a run needs the store
+    ├── DiskSpaceError (OSError)                the disk cannot hold what is to be written
     ├── LockError (OSError)                     the file system has no locks
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
     ├── DivergedError (ArithmeticError)         training produced a loss that is not finite
@@ -78,6 +79,10 @@ class StoreCorruptError(LightalignError, ValueError):
 
 class StoreInUseError(LightalignError, RuntimeError):
     """Refuse to touch a store that a living process or a run needs."""
+
+
+class DiskSpaceError(LightalignError, OSError):
+    """Report a disk that cannot hold what is to be written."""
 
 
 class LockError(LightalignError, OSError):

@@ -151,6 +151,52 @@ class ExtractReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreEstimate:
+    """Say what one store will hold.
+
+    Attributes:
+        encoder: Name of the encoder card.
+        split: Name of the split.
+        layer: Which of the encoder's layers.
+        kind: What is kept of its tokens.
+        key: The store's key.
+        rows: Items of the split, each a row if it can be read.
+        missing: Items that are still to be encoded; 0 for a complete store.
+        bytes: Size of the whole store's shards.
+        missing_bytes: Size of the shards that are still to be written.
+    """
+
+    encoder: str
+    split: str
+    layer: int
+    kind: str
+    key: str
+    rows: int
+    missing: int
+    bytes: int
+    missing_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Say what an extraction will cost.
+
+    Attributes:
+        stores: Every store that it would fill.
+        missing_bytes: What it would write.
+        free_bytes: What the disk of the home folder has left.
+        peak_memory_bytes: Largest resident memory, with the encoders.
+        minutes: Time for what is missing, from a timed probe; the encoders' loading is not in it.
+    """
+
+    stores: tuple[StoreEstimate, ...]
+    missing_bytes: int
+    free_bytes: int
+    peak_memory_bytes: int
+    minutes: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Opened:
     """Hold what a spec names: the dataset, its splits, and the encoders with their weights.
 
@@ -196,7 +242,7 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
     from .fill import fill_split  # imports torch; what is missing is reported without it
 
     loaded = load_all(spec, opened, progress)
-    splits = _splits_with_items(opened, loaded, progress)
+    splits = splits_with_items(opened, loaded, progress)
     stores = [
         report
         for split in splits
@@ -231,7 +277,7 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
     return loaded
 
 
-def _splits_with_items(opened: Opened, loaded: list[Any], progress: Progress) -> list[str]:
+def splits_with_items(opened: Opened, loaded: list[Any], progress: Progress) -> list[str]:
     """Return the splits that hold items of every encoder's modality; others are noted."""
     source = opened.source
     modalities = {one.encoder.modality for one in loaded}

@@ -15,6 +15,7 @@ from ..featcache.store import FeatureStore
 from ..featcache.types import Modality
 from .encode import Extraction, Job, Shares, check_bad
 from .environment import library_versions
+from .estimate import check_disk
 from .extract import ExtractSpec, StoreReport
 from .outputs import LoadedEncoder, describe_outputs
 from .progress import Progress
@@ -34,10 +35,12 @@ def fill_split(
     """Make the stores of one split complete and say what that took.
 
     Raises:
+        DiskSpaceError: The disk cannot hold the features.
         TooManyBadItemsError: More items are unreadable than `spec` allows.
         FeatureRangeError: A feature is not finite in the stored type.
     """
     outputs = describe_outputs(spec, source, loaded, dataset, split)
+    check_disk(outputs, source, spec.home)
     pairs_path = catalog.pairs_path(spec.home, dataset, split, source.fingerprint(split))
     if not pairs_path.is_file():
         catalog.write_pairs(pairs_path, source.pairs(split))

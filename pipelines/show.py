@@ -12,7 +12,7 @@ from ..featcache.catalog import list_stores
 from ..featcache.manifest import read_manifest
 from ..featcache.store import FeatureStore
 from .cache import Explanation
-from .extract import ExtractReport
+from .extract import Estimate, ExtractReport
 from .train import TrainReport
 
 
@@ -89,6 +89,28 @@ def extract_lines(report: ExtractReport) -> list[str]:
             line += " ..." if len(store.skipped) > 1 else ""
         lines.append(f"{line}\n  {store.folder}")
     return lines
+
+
+def estimate_parts(estimate: Estimate) -> list[Table | str]:
+    """Return what an extraction would cost: a table of its stores, and what they need together."""
+    rows = [
+        {
+            "encoder": store.encoder,
+            "split": store.split,
+            "features": store.kind,
+            "layer": store.layer,
+            "rows": store.rows,
+            "to do": store.missing,
+            "megabytes": round(store.bytes / 1e6, 1),
+        }
+        for store in estimate.stores
+    ]
+    line = (
+        f"to write {estimate.missing_bytes / 1e9:.2f} GB of {estimate.free_bytes / 1e9:.0f} GB "
+        f"free, peak memory {estimate.peak_memory_bytes / 1e9:.1f} GB, "
+        f"about {estimate.minutes:.1f} minutes; nothing was kept"
+    )
+    return [rows_table(rows), line]
 
 
 def train_lines(trained: TrainReport) -> list[str]:

@@ -1,0 +1,234 @@
+"""Say what an extraction will cost before it begins: rows, bytes, memory and minutes."""
+
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..featcache.dtypes import token_bytes
+from ..featcache.errors import DiskSpaceError, UnreadableItemError
+from ..featcache.manifest import MANIFEST, read_manifest
+from ..featcache.source import Source
+from ..featcache.store import FeatureStore
+from ..featcache.types import PER_ROW, Item
+from .encode import Extraction, Job
+from .environment import library_versions
+from .extract import (
+    Estimate,
+    ExtractSpec,
+    StoreEstimate,
+    load_all,
+    open_all,
+    splits_with_items,
+)
+from .outputs import Output, describe_outputs
+from .progress import SILENT, Progress
+
+_LENGTH_SAMPLE = 4096  # texts whose lengths are counted: their mean is known to about 0.5 %
+_WARM_BATCHES = 1
+_TIMED_BATCHES = 4
+# Bytes of one line of each array that may stand beside the features.
+_COMPANION_BYTES = {
+    "token_ids": 4,
+    "special_tokens": 1,
+    "character_spans": 8,
+    "geometry": 32,
+}
+
+
+def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
+    """Estimate what `extract` with `spec` would do; nothing is left on disk.
+
+    Raises:
+        LightalignError: The dataset or the weights are not usable.
+    """
+    opened = open_all(spec, progress)
+    loaded = load_all(spec, opened, progress)
+    estimates: list[StoreEstimate] = []
+    seconds = 0.0
+    buffers = 0
+    for split in splits_with_items(opened, loaded, progress):
+        outputs = describe_outputs(spec, opened.source, loaded, opened.dataset, split)
+        for group in _passes(outputs):
+            items = opened.source.items(split, group[0].encoder.modality)
+            found = [estimate_store(output, items, spec.home) for output in group]
+            estimates += found
+            most = max(one.missing for one in found)
+            if most:
+                per_item, ratios = _probe(spec, opened.source, split, group)
+                seconds += per_item * most
+                estimates[-len(found) :] = [
+                    replace(
+                        one,
+                        bytes=round(one.bytes * ratio),
+                        missing_bytes=round(one.missing_bytes * ratio),
+                    )
+                    for one, ratio in zip(found, ratios, strict=True)
+                ]
+                buffers = max(buffers, sum(_shard_buffer(output) for output in group))
+    return Estimate(
+        stores=tuple(estimates),
+        missing_bytes=sum(one.missing_bytes for one in estimates),
+        free_bytes=free_bytes(spec.home),
+        peak_memory_bytes=_resident_bytes() + buffers,
+        minutes=seconds / 60,
+    )
+
+
+def estimate_store(output: Output, items: Sequence[Item], home: Path) -> StoreEstimate:
+    """Return what one store will hold, uncompressed; text lengths are counted on a sample."""
+    description = output.description
+    total = _bytes_of(output, items)
+    folder = description.folder(home)
+    missing = len(items)
+    if (folder / MANIFEST).is_file():
+        store = FeatureStore(folder, read_manifest(folder))
+        missing = sum(len(store.shard_items(index)) for index in store.missing_shards())
+    return StoreEstimate(
+        encoder=description.encoder,
+        split=description.split,
+        layer=description.layer,
+        kind=description.kind,
+        key=description.key,
+        rows=len(items),
+        missing=missing,
+        bytes=total,
+        missing_bytes=round(total * missing / max(1, len(items))),
+    )
+
+
+def check_disk(outputs: Sequence[Output], source: Source, home: Path) -> None:
+    """Refuse to start what the disk cannot hold; compressed stores count as if they were not.
+
+    Raises:
+        DiskSpaceError: The disk of `home` has less left than the missing shards need.
+    """
+    needed = 0
+    for output in outputs:
+        items = source.items(output.description.split, output.encoder.modality)
+        needed += estimate_store(output, items, home).missing_bytes
+    free = free_bytes(home)
+    if needed > free:
+        raise DiskSpaceError(
+            f"the features need {needed / 1e9:.1f} GB, the disk of {home} has {free / 1e9:.1f} GB "
+            "left: name another --home, or keep less (--features mean, --dtype int8)"
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the disk that `folder` is or will be on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _passes(outputs: Sequence[Output]) -> list[list[Output]]:
+    groups: dict[object, list[Output]] = {}
+    for output in outputs:
+        groups.setdefault(output.encoder.modality, []).append(output)
+    return list(groups.values())
+
+
+def _bytes_of(output: Output, items: Sequence[Item]) -> int:
+    description = output.description
+    rows = len(items)
+    tokens = description.tokens_per_item
+    num_tokens = rows * tokens if tokens is not None else _count_tokens(output, items)
+    total = num_tokens * token_bytes(description.dtype, description.width)
+    total += rows * 8 if tokens is None else 0  # offsets
+    for name in description.companions:
+        total += _COMPANION_BYTES[name] * (rows if name in PER_ROW else num_tokens)
+    for first in range(0, rows, description.rows_per_shard):
+        last = min(first + description.rows_per_shard, rows)
+        longest = max(len(items[index].id.encode()) for index in range(first, last))
+        total += longest * (last - first)  # ids are as wide as the longest of their shard
+    return total
+
+
+def _count_tokens(output: Output, items: Sequence[Item]) -> int:
+    """Return the tokens of all items, from a sample spread over them."""
+    sample = np.unique(np.linspace(0, len(items) - 1, _LENGTH_SAMPLE).astype(int)).tolist()
+    sizes = [_size(output, items[index]) for index in sample]
+    return round(float(np.mean(sizes)) * len(items))
+
+
+def _size(output: Output, item: Item) -> int:
+    try:
+        return output.encoder.size(output.encoder.prepare(item))
+    except UnreadableItemError:
+        return 0
+
+
+def _probe(
+    spec: ExtractSpec, source: Source, split: str, group: Sequence[Output]
+) -> tuple[float, list[float]]:
+    """Time some batches through the real pipeline into a folder that is removed again.
+
+    Returns:
+        Seconds of one item, and for each output stored bytes over uncompressed ones.
+    """
+    from .fill import batch_size_of
+
+    batch_size = batch_size_of(spec)
+    items = source.items(split, group[0].encoder.modality)
+    count = min(len(items), batch_size * (_WARM_BATCHES + _TIMED_BATCHES))
+    sample = [items[index] for index in np.linspace(0, len(items) - 1, count).astype(int).tolist()]
+    warm = sample[: batch_size * _WARM_BATCHES]
+    _extract(spec, group, warm, batch_size)
+    timed = sample[len(warm) :] or warm
+    began = time.perf_counter()
+    stored = _extract(spec, group, timed, batch_size)
+    seconds = time.perf_counter() - began
+    ratios = [1.0] * len(group)
+    if spec.compression != "none":
+        plain = [_bytes_of(_with_items(output, len(timed)), timed) for output in group]
+        ratios = [found / raw for found, raw in zip(stored, plain, strict=True)]
+    return seconds / len(timed), ratios
+
+
+def _extract(
+    spec: ExtractSpec, group: Sequence[Output], items: Sequence[Item], batch_size: int
+) -> list[int]:
+    """Extract some items into a temporary folder and return the bytes of each store."""
+    with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
+        jobs = []
+        for number, output in enumerate(group):
+            probe = _with_items(output, len(items))
+            store = FeatureStore.create(
+                Path(folder) / str(number), probe.description, versions=library_versions()
+            )
+            jobs.append(Job(output=probe, store=store))
+        Extraction(
+            jobs,
+            items,
+            batch_size=batch_size,
+            workers=spec.workers,
+            max_bad=len(items),
+            progress=SILENT,
+        ).run()
+        return [job.store.num_bytes for job in jobs]
+
+
+def _with_items(output: Output, count: int) -> Output:
+    description = replace(output.description, num_items=count, rows_per_shard=max(1, count))
+    return replace(output, description=description)
+
+
+def _shard_buffer(output: Output) -> int:
+    """Return the bytes of one store's shards in memory: collected, joined, and being written."""
+    description = output.description
+    tokens = description.tokens_per_item or 32  # a long caption
+    rows = min(description.rows_per_shard, description.num_items)
+    return 3 * rows * tokens * token_bytes(description.dtype, description.width)
+
+
+def _resident_bytes() -> int:
+    """Return the largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes
