@@ -397,18 +397,35 @@ def cache_verify(
 
 @cache_app.command("explain")
 def cache_explain(
-    store: StoreName,
+    store: Annotated[str | None, typer.Argument(help="Folder, name or key of a store.")] = None,
     other: Annotated[str | None, typer.Argument(help="Another store; the nearest if none.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Instead of a store: what misses.")] = None,
+    data: Annotated[str | None, typer.Option(help="Dataset of what misses.")] = None,
+    overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say which of the values that make their keys and names two stores differ in."""
+    """Say which of the values that make their keys two stores differ in, or why one is a miss.
+
+    With --encoder and --data, and --set for every other option of `extract`, such as
+    --set dtype=int8 or --set split=val: what that extraction would ask for, and the nearest store.
+    """
     from .pipelines.cache import explain_stores
+    from .pipelines.redo import explain_request
     from .pipelines.show import explanation_parts
 
-    explained = explain_stores(home, store, other)
-    Output(as_json=as_json, quiet=quiet).result(explained, *explanation_parts(explained))
+    output = Output(as_json=as_json, quiet=quiet)
+    if encoder is not None and data is not None and store is None:
+        table = {"encoders": [encoder], "data": data, "home": str(home)}
+        explained = explain_request(table, overrides or [], output.progress)
+        parts = [part for one in explained for part in explanation_parts(one)]
+        output.result({"explanations": explained}, *parts)
+    elif store is not None and encoder is None and data is None:
+        one = explain_stores(home, store, other)
+        output.result(one, *explanation_parts(one))
+    else:
+        raise SpecError("give one or two stores, or --encoder with --data")
 
 
 @cache_app.command("rm")
@@ -425,6 +442,39 @@ def cache_rm(
     removed = remove(home, store, force=force)
     line = f"removed {removed.store}, {removed.bytes / 1e6:.1f} MB"
     Output(as_json=as_json, quiet=quiet).result(removed, line)
+
+
+@cache_app.command("repair")
+def cache_repair(
+    store: Annotated[str | None, typer.Argument(help="One store; all if not given.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="NAME=PATH of a dataset that is not in its default place.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights, if the store was extracted with --weights.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Restore what `verify` finds; only damaged shards are computed again."""
+    from .featcache.catalog import manifest_folders
+    from .pipelines.redo import repair
+
+    output = Output(as_json=as_json, quiet=quiet)
+    stores = [store] if store else [str(folder) for folder in manifest_folders(home)]
+    reports = [
+        repair(home, name, data=data, weights=weights, device=device, progress=output.progress)
+        for name in stores
+    ]
+    left = [line for report in reports for line in report.left]
+    output.result(
+        {"stores": reports},
+        *(f"repaired {line}" for report in reports for line in report.damaged if line not in left),
+        *(f"left {line}" for line in left),
+        f"{len(stores)} stores read, {sum(len(r.recomputed) for r in reports)} shards recomputed",
+    )
 
 
 @cache_app.command("export")

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import socket
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from typing import Any
 from .errors import LockError
 from .spec import fingerprint
 
+MANIFEST_LOCK = 999_999_999  # stands for the manifest; no store has as many shards
 _NAME = re.compile(r"shard-\d{5,}\.lock")
+_WAIT = 0.05  # seconds between two attempts
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # what file systems without flock answer
 
 
@@ -93,6 +96,15 @@ class ShardLocks:
                     os.close(descriptor)
             if taken is not None:
                 return taken
+
+    def wait_for(self, index: int) -> None:
+        """Take the lock of shard `index` as soon as its holder gives it back.
+
+        Raises:
+            LockError: The file system has no locks.
+        """
+        while not self.claim(index):
+            time.sleep(_WAIT)
 
     def release(self, index: int) -> None:
         """Give the lock of shard `index` back; does nothing if this object does not hold it."""

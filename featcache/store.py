@@ -35,7 +35,7 @@ from .errors import (
 from .flaws import Flaw, other_flaws, shard_flaws
 from .format import ArrayLocation, Format
 from .item_ids import encode_ids
-from .locks import remove_unheld
+from .locks import MANIFEST_LOCK, ShardLocks, remove_unheld
 from .manifest import (
     COPY,
     MANIFEST,
@@ -83,16 +83,30 @@ class FeatureStore:
             SpecError: The folder was begun with another number of rows per shard.
             StoreCorruptError: The folder holds another store, or its manifest and the copy of it
                 are both damaged.
+            LockError: The file system has no locks.
         """
+        folder.mkdir(parents=True, exist_ok=True)
+        with ShardLocks(folder) as locks:
+            # meanwhile no other process begins, mends or completes the store
+            locks.wait_for(MANIFEST_LOCK)
+            return cls._create(folder, description, versions, settings or {})
+
+    @classmethod
+    def _create(
+        cls,
+        folder: Path,
+        description: StoreDescription,
+        versions: Mapping[str, str],
+        settings: Mapping[str, Any],
+    ) -> "FeatureStore":
         if not any((folder / name).is_file() for name in (MANIFEST, COPY)):
-            folder.mkdir(parents=True, exist_ok=True)
             manifest = {
                 "format_version": FORMAT_VERSION,
                 "key": description.key,
                 "keyed": description.keyed(),
                 "description": asdict(description),
                 "versions": dict(versions),
-                "settings": dict(settings or {}),
+                "settings": dict(settings),
                 "complete": False,
             }
             write_manifest(folder, manifest)

@@ -14,7 +14,7 @@ import torch
 from ..featcache.description import Skipped
 from ..featcache.encoder import Content, Encoder, read_item
 from ..featcache.errors import TooManyBadItemsError, UnreadableItemError
-from ..featcache.locks import ShardLocks
+from ..featcache.locks import MANIFEST_LOCK, ShardLocks
 from ..featcache.store import FeatureStore
 from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality
@@ -275,15 +275,11 @@ class Extraction:
 
     def _finish(self, job: Job) -> None:
         locks = self._locks[job.store.manifest["key"]]
-        last = job.store.num_shards  # no shard has this number: the lock of the manifest
-        while not job.store.complete:
-            if locks.claim(last):
-                job.store.refresh()
-                job.store.finish()
-                locks.release(last)
-            else:
-                time.sleep(_WAIT)
-                job.store.refresh()
+        locks.wait_for(MANIFEST_LOCK)
+        job.store.refresh()
+        if not job.store.complete:
+            job.store.finish()
+        locks.release(MANIFEST_LOCK)
 
 
 @dataclass

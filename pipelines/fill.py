@@ -47,7 +47,11 @@ def fill_split(
     batch_size = batch_size_of(spec)
     jobs = []
     for output in outputs:
-        settings = {**output.loaded.settings, "batch_size": batch_size}
+        settings = {
+            **output.loaded.settings,
+            "batch_size": batch_size,
+            "source": dict(spec.source),
+        }
         folder = output.description.folder(spec.home)
         store = FeatureStore.create(
             folder,

@@ -1,0 +1,133 @@
+"""Repair a store by extracting its damaged shards again, exactly as it was extracted."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..featcache.catalog import find_store
+from ..featcache.damage import find_damage
+from ..featcache.errors import SpecError
+from ..featcache.manifest import COPY, MANIFEST, manifest_damage, read_manifest
+from ..featcache.spec import apply_overrides, build
+from ..featcache.store import FeatureStore
+from . import cache, extract
+from .progress import SILENT, Progress
+
+
+def spec_of(
+    manifest: Mapping[str, Any],
+    home: Path,
+    *,
+    data: str | None = None,
+    weights: Path | None = None,
+    device: str = "auto",
+) -> extract.ExtractSpec:
+    """Return the spec that extracts what a manifest describes.
+
+    Args:
+        manifest: Manifest of the store.
+        home: Folder of everything lightalign keeps.
+        data: `NAME=PATH` where the dataset is not in its default place.
+        weights: File or local hub folder where the encoder's weights came from `--weights`.
+        device: `auto`, `cpu` or `cuda`.
+    """
+    found = manifest["description"]
+    settings = manifest["settings"]
+    return extract.ExtractSpec(
+        encoders=(found["encoder"],),
+        data=data or found["dataset"],
+        home=home,
+        split=found["split"],
+        weights=weights,
+        source=settings.get("source", {}),
+        features=(found["kind"],),
+        layers=(found["layer"],),
+        format=found["container"],
+        dtype=found["dtype"],
+        compression=found["compression"],
+        precision=found["identity"].get("precision", "float32"),
+        batch_size=settings.get("batch_size"),
+        rows_per_shard=found["rows_per_shard"],
+        on_error="skip",  # what could not be read then is no reason to repair nothing now
+        device=device,
+    )
+
+
+def repair(
+    home: Path,
+    store: str,
+    *,
+    data: str | None = None,
+    weights: Path | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> cache.RepairReport:
+    """Restore what is damaged in a store; only damaged shards are computed again.
+
+    Before anything is removed, the dataset and the encoder are opened and must give the store's
+    own key: another photo collection or other weights cannot repair it.
+
+    Raises:
+        StoreNotFoundError: There is no such store.
+        StoreCorruptError: The manifest and its copy are both damaged.
+        SpecError: Dataset and weights are not those of the store.
+    """
+    folder = find_store(home, store)
+    manifest = _whole_manifest(folder)
+    spec = spec_of(manifest, home, data=data, weights=weights, device=device)
+    if find_damage(folder).shards:
+        _check_key(spec, manifest, progress)
+
+    def recompute(opened: FeatureStore, shards: list[int]) -> None:
+        progress.note(f"extracting shards {shards} of {opened.folder.name} again")
+        extract.run(spec, progress)
+        opened.refresh()
+
+    return cache.repair(home, str(folder), recompute)
+
+
+def explain_request(
+    table: Mapping[str, Any], overrides: Sequence[str], progress: Progress = SILENT
+) -> list[cache.Explanation]:
+    """Explain every store that an extraction would ask for: its differences to the nearest one.
+
+    Args:
+        table: Fields of an `ExtractSpec`, as TOML has them.
+        overrides: `a.b=c` on that table.
+        progress: Receives notes.
+
+    Raises:
+        LightalignError: The dataset, the weights or an option are not usable.
+    """
+    spec = build(extract.ExtractSpec, apply_overrides(table, overrides), where="extract")
+    opened = extract.open_all(spec, progress)
+    loaded = extract.load_all(spec, opened, progress)
+    from .outputs import describe_outputs  # imports torch, as the encoders do
+
+    return [
+        cache.explain(spec.home, output.description)
+        for split in extract.splits_with_items(opened, loaded, progress)
+        for output in describe_outputs(spec, opened.source, loaded, opened.dataset, split)
+    ]
+
+
+def _whole_manifest(folder: Path) -> dict[str, Any]:
+    damaged = manifest_damage(folder)
+    return read_manifest(folder, COPY if MANIFEST in damaged else MANIFEST)
+
+
+def _check_key(spec: extract.ExtractSpec, manifest: Mapping[str, Any], progress: Progress) -> None:
+    from .outputs import describe_outputs  # imports torch, as the encoders do
+
+    opened = extract.open_all(spec, progress)
+    loaded = extract.load_all(spec, opened, progress)
+    assert spec.split is not None
+    (output,) = describe_outputs(spec, opened.source, loaded, opened.dataset, spec.split)
+    if output.description.key == manifest["key"]:
+        return
+    explained = cache.explain(spec.home, output.description)
+    fields = [difference.field for difference in explained.differences]
+    raise SpecError(
+        f"this dataset and these weights are not those of the store, {fields} differ: name them "
+        "with --data NAME=PATH and --weights PATH"
+    )

@@ -1,0 +1,148 @@
+"""One flipped byte in each kind of file is named, and repaired to the same bytes."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from lightalign.featcache.damage import verify_folder
+from lightalign.featcache.description import StoreDescription
+from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.errors import SpecError
+from lightalign.featcache.locks import lock_path
+from lightalign.featcache.store import FeatureStore
+from lightalign.pipelines import cache
+from lightalign.pipelines.redo import explain_request, repair
+
+from ..helpers import tree_bytes
+from .conftest import SCENES, extract_toy
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    """Return a store of three shards of ten images."""
+    (report,) = extract_toy(tmp_path, "toy-image", split="train", batch_size=4).stores
+    return report.folder
+
+
+def shard_file(store: Path, name: str) -> Path:
+    return store / "shard-00001" / name
+
+
+@pytest.mark.parametrize(
+    ("name", "num_recomputed"),
+    [
+        ("shard-00001/values/c/0/0/0", 1),
+        ("shard-00001/ids/c/0/0", 1),
+        ("shard-00001/values/zarr.json", 1),
+        ("manifest.json", 0),
+        ("manifest.copy.json", 0),
+        ("zarr.json", 0),
+    ],
+)
+def test_a_flipped_byte_is_named_and_repaired_to_the_same_bytes(
+    tmp_path, store, name, num_recomputed, monkeypatch
+):
+    before = tree_bytes(tmp_path)
+    flip(store / name)
+    found = verify_folder(store)
+    assert len(found) == 1
+    assert str(store / name) in found[0]
+    encoded = []
+    encode = ToyEncoder.encode
+    monkeypatch.setattr(
+        ToyEncoder, "encode", lambda self, batch: encoded.append(len(batch)) or encode(self, batch)
+    )
+    report = repair(tmp_path, str(store), device="cpu")
+    assert len(report.recomputed) == num_recomputed
+    assert sum(encoded) == 10 * num_recomputed  # one shard, nothing else
+    assert report.left == ()
+    assert verify_folder(store) == []
+    assert tree_bytes(tmp_path) == before
+
+
+def test_a_damaged_lock_of_nobody_is_named_and_removed(tmp_path, store):
+    before = tree_bytes(tmp_path)
+    lock_path(store, 1).write_bytes(b'{"host": "here", "pid": 1, "checksum": "no"}')
+    assert any("shard-00001.lock" in line for line in verify_folder(store))
+    repair(tmp_path, str(store), device="cpu")
+    assert tree_bytes(tmp_path) == before
+
+
+def test_other_data_cannot_repair_a_store(tmp_path, store, monkeypatch):
+    flip(shard_file(store, "values/c/0/0/0"))
+    damaged = tree_bytes(tmp_path)
+    monkeypatch.setattr(ToyEncoder, "identity", lambda _: {"weights": "of another model"})
+    with pytest.raises(SpecError, match=r"identity\.weights.*--data NAME=PATH"):
+        repair(tmp_path, str(store), device="cpu")
+    assert tree_bytes(tmp_path) == damaged
+
+
+KEYED = {
+    "identity": ({"weights": "2", "precision": "float32"}, "identity.weights"),
+    "source": ("e", "source"),
+    "split": ("val", "split"),
+    "modality": ("text", "modality"),
+    "layer": (-2, "layer"),
+    "kind": ("cls", "kind"),
+    "dtype": ("int8", "dtype"),
+    "container": ("hdf5", "container"),
+    "compression": ("zstd", "compression"),
+    "companions": (("token_ids",), "companions.0"),
+}
+
+
+def describe(**changes) -> StoreDescription:
+    fields = {
+        "dataset": "d",
+        "split": "train",
+        "source": "s",
+        "encoder": "e",
+        "identity": {"weights": "1", "precision": "float32"},
+        "modality": "image",
+        "width": 3,
+        "tokens_per_item": 2,
+        "num_items": 4,
+        "rows_per_shard": 2,
+    }
+    return StoreDescription(**{**fields, **changes})
+
+
+def test_every_keyed_field_is_in_the_list_below():
+    assert set(describe().keyed()) - {"format_version"} == set(KEYED)
+    known = {field.name for field in dataclasses.fields(StoreDescription)}
+    assert set(KEYED) <= known
+
+
+@pytest.mark.parametrize("field", KEYED)
+def test_each_keyed_field_alone_changes_the_key_and_explain_names_it(tmp_path, field):
+    value, name = KEYED[field]
+    there = describe()
+    FeatureStore.create(there.folder(tmp_path), there, versions={})
+    wanted = describe(**{field: value})
+    assert wanted.key != there.key
+    explained = cache.explain(tmp_path, wanted)
+    fields = {difference.field for difference in explained.differences}
+    # an empty list becomes one of one entry: both are named
+    assert fields == {name} | ({"companions"} if field == "companions" else set())
+
+
+def test_a_miss_is_explained_with_both_values(tmp_path, store):
+    table = {"encoders": ["toy-image"], "data": "shapes", "home": str(tmp_path), "device": "cpu"}
+    table["source"] = SCENES
+    (explained,) = explain_request(table, ["dtype=int8", "split=train"])
+    assert explained.second == store
+    (difference,) = explained.differences
+    assert (difference.field, difference.first, difference.second) == (
+        "dtype",
+        '"int8"',
+        '"float16"',
+    )
+    (hit,) = explain_request(table, ["split=train"])
+    assert hit.differences == ()
