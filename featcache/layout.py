@@ -100,15 +100,22 @@ class Layout:
         return self.offsets[rows] if self.tokens_per_row is None else rows * self.tokens_per_row
 
     def token_spans(self, rows: Int64[np.ndarray, " n"]) -> Spans:
-        """Return where the tokens of each row lie in the arrays of one line a token."""
-        shard = self._shards_of(rows)
-        starts = self.tokens_before(rows) - self.first_tokens[shard]
-        return Spans(shard, starts, self.lengths[rows])
+        """Return where the tokens of each row lie: whole rows where they are of one length."""
+        spans = self.row_spans(rows)
+        if self.tokens_per_row is not None:
+            return spans
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        return Spans(spans.shard, starts - self.first_tokens[spans.shard], lengths)
 
     def row_spans(self, rows: Int64[np.ndarray, " n"]) -> Spans:
         """Return where each row lies in the arrays of one line a row."""
-        shard = self._shards_of(rows)
-        return Spans(shard, rows - self.first_rows[shard], np.ones_like(rows))
+        shard = np.searchsorted(self.first_rows, rows, side="right") - 1
+        return Spans(shard, rows - self.first_rows[shard])
 
-    def _shards_of(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        return np.searchsorted(self.first_rows, rows, side="right") - 1
+    def offsets_of(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n_plus_1"]:
+        """Return the first token of each of these rows when they follow each other."""
+        if self.tokens_per_row is not None:
+            return np.arange(len(rows) + 1) * self.tokens_per_row
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

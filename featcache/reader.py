@@ -12,13 +12,13 @@ from .device_rows import DeviceRows
 from .errors import StoreCorruptError
 from .item_ids import decode_ids
 from .layout import Layout
-from .residency import choose_residency
+from .residency import choose_residency, free_memory
 from .shards import StoredArrays
 from .store import FeatureStore
 from .tokens import Tokens, pad, pad_groups, split_by_length
 from .types import Features
 
-BUFFER_BYTES = 2**28  # of decompressed shards kept at once: four of the default size
+_BUFFER_BYTES = 2**28  # of decompressed shards kept at once: four of the default size
 
 
 class FeatureReader:
@@ -38,8 +38,9 @@ class FeatureReader:
         folder: Folder of a complete store.
         residency: `auto`, `device`, `host` or `disk`.
         device: Where the features will be used, or None for the CPU.
-        buffer_bytes: Bytes of decompressed shards kept on `disk`; at least one shard is, and one
-            more while it is copied from.
+        buffer_bytes: Bytes of decompressed shards kept on `disk`, at least one shard and one more
+            while it is copied from; None for 256 MiB, or an eighth of the free memory if that is
+            less.
 
     Raises:
         StoreNotFoundError: The folder holds no store.
@@ -55,7 +56,7 @@ class FeatureReader:
         *,
         residency: str = "auto",
         device: torch.device | None = None,
-        buffer_bytes: int = BUFFER_BYTES,
+        buffer_bytes: int | None = None,
     ) -> None:
         self.store = FeatureStore.open(folder)
         self.description = self.store.description
@@ -76,7 +77,9 @@ class FeatureReader:
             shards,
             self.description,
             in_memory=self.residency.name == "host",
-            buffer_bytes=buffer_bytes,
+            buffer_bytes=(
+                min(_BUFFER_BYTES, free_memory() // 8) if buffer_bytes is None else buffer_bytes
+            ),
         )
         self._on_device: DeviceRows | None = None
         if self.residency.name == "device":
@@ -136,12 +139,15 @@ class FeatureReader:
         """
         wanted = self._layout.check(rows)
         spans = self._layout.token_spans(wanted)
-        offsets = np.concatenate([[0], np.cumsum(spans.lengths)]).astype(np.int64)
+        offsets = self._layout.offsets_of(wanted)
         values = np.empty((int(offsets[-1]), self.description.width), self.dtype)
         self._arrays.copy_values(spans, values)
-        lines = self._layout.row_spans(wanted)
         names = self.description.companions if companions else ()
-        beside = {name: self._arrays.companion(name, spans, lines) for name in names}
+        lines = self._layout.row_spans(wanted) if names else spans
+        beside = {
+            name: self._arrays.companion(name, num_tokens=len(values), tokens=spans, rows=lines)
+            for name in names
+        }
         ids = tuple(map(self.ids.__getitem__, wanted.tolist()))
         return Features(values, offsets, ids, beside)
 
@@ -180,9 +186,16 @@ class FeatureReader:
         Raises:
             IndexError: A row number is negative or not below the number of rows.
         """
-        if self._on_device is None:
-            return pad(self.gather(rows, companions=False))
         wanted = self._layout.check(rows)
+        tokens = self.description.tokens_per_item
+        if self._on_device is None and tokens is not None and len(wanted):
+            # without looking up ids, which takes longer than copying pooled vectors
+            values = np.empty((len(wanted), tokens, self.description.width), self.dtype)
+            self.gather_into(wanted, values)
+            mask = torch.ones(len(wanted), tokens, dtype=torch.bool)
+            return Tokens(torch.from_numpy(values), mask)
+        if self._on_device is None:
+            return pad(self.gather(wanted, companions=False))
         return self._on_device.pad(self._layout.tokens_before(wanted), self.lengths[wanted])
 
     def padded_groups(
@@ -193,6 +206,8 @@ class FeatureReader:
         Raises:
             IndexError: A row number is negative or not below the number of rows.
         """
+        if self.description.tokens_per_item is not None:
+            return [self.padded(rows)], np.arange(len(rows))
         if self._on_device is None:
             return pad_groups(self.gather(rows, companions=False), num_groups)
         groups = split_by_length(self.lengths[self._layout.check(rows)], num_groups)

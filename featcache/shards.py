@@ -1,5 +1,6 @@
 """The arrays of all shards, loaded when they are first used and kept within bounds."""
 
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,11 @@ class ShardCache:
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+    @property
+    def bounded(self) -> bool:
+        """Say whether arrays may be let go."""
+        return self._limit_bytes is not None or self._limit_shards is not None
 
     def get(self, index: int) -> np.ndarray:
         """Return the array of shard `index`, loading it if it is not here."""
@@ -93,12 +99,12 @@ class StoredArrays:
         names = [*description.companions, *([SCALES] if description.dtype == "int8" else [])]
         num_arrays = 1 + len(names)
         files = max(1, reserve_files(len(shards) * num_arrays) // num_arrays)
+        limit_shards = files if files < len(shards) else None
         self._beside = {
-            name: ShardCache(partial(self._read, name), limit_shards=files) for name in names
+            name: ShardCache(partial(self._read, name), limit_shards=limit_shards) for name in names
         }
-        limit_bytes = self._limit_bytes()
         self._values = ShardCache(
-            self._load_values, limit_bytes=limit_bytes, limit_shards=None if in_memory else files
+            self._load_values, limit_bytes=self._limit_bytes(), limit_shards=limit_shards
         )
 
     @property
@@ -106,52 +112,77 @@ class StoredArrays:
         """Return how many shards stay decompressed, or None where that does not bind."""
         if self._in_memory or not self._compressed:
             return None
-        shapes = [arrays["values"] for arrays in self._shards]
-        largest = max(int(np.prod(one.shape)) * one.dtype.itemsize for one in shapes)
+        values = [arrays["values"] for arrays in self._shards]
+        largest = max(math.prod(one.shape) * one.dtype.itemsize for one in values)
         return max(1, self._buffer_bytes // max(1, largest))
 
-    def copy_values(self, spans: Spans, out: Shaped[np.ndarray, "total width"]) -> None:
-        """Write the values of all tokens as floats into `out`."""
+    def copy_values(self, tokens: Spans, out: Shaped[np.ndarray, "total width"]) -> None:
+        """Write the values as floats into `out`.
+
+        Args:
+            tokens: Where they lie, from `Layout.token_spans`.
+            out: Where to write.
+        """
         dtype = self._description.dtype
         if self._in_memory or storage(dtype).kind == "f":
-            copy_rows(self._values.get, spans, out)
+            self._copy(self._values, tokens, out)
             return
         stored = np.empty(out.shape, storage(dtype))
-        copy_rows(self._values.get, spans, stored)
-        scales = self._lines(SCALES, spans) if SCALES in self._beside else None
+        self._copy(self._values, tokens, stored)
+        scales = None
+        if SCALES in self._beside:
+            scales = np.empty(len(out), np.float32)
+            self._copy(self._beside[SCALES], tokens, scales)
         out[...] = widen(stored, scales, dtype)
 
-    def companion(self, name: str, tokens: Spans, rows: Spans) -> Shaped[np.ndarray, "lines ..."]:
+    def companion(
+        self, name: str, *, num_tokens: int, tokens: Spans, rows: Spans
+    ) -> Shaped[np.ndarray, "lines ..."]:
         """Return the lines of an array beside the values.
 
         Args:
             name: Name of the array.
-            tokens: Where its lines are if it has one a token.
+            num_tokens: Tokens of all rows together.
+            tokens: Where its lines are if it has one a token, from `Layout.token_spans`.
             rows: Where they are if it has one a row.
         """
-        return self._lines(name, tokens if name in PER_TOKEN else rows)
+        like = self._shards[0][name]
+        per_token = name in PER_TOKEN
+        num_lines = num_tokens if per_token else len(rows.shard)
+        out = np.empty((num_lines, *like.shape[1:]), like.dtype)
+        if per_token:
+            self._copy(self._beside[name], tokens, out)
+        else:
+            cache = self._beside[name]
+            copy_rows(cache.get, rows, out, one_by_one=cache.bounded)
+        return out
 
     def widened_shard(self, index: int) -> Float[np.ndarray, "tokens width"]:
         """Return all values of one shard as floats."""
-        scales = self._read(SCALES, index) if SCALES in self._beside else None
-        stored = self._read("values", index).reshape(-1, self._description.width)
+        width = self._description.width
+        scales = self._read(SCALES, index).reshape(-1) if SCALES in self._beside else None
+        stored = self._read("values", index).reshape(-1, width)
         return widen(stored, scales, self._description.dtype)
 
-    def _lines(self, name: str, spans: Spans) -> Shaped[np.ndarray, "lines ..."]:
-        like = self._shards[0][name]
-        out = np.empty((int(spans.lengths.sum()), *like.shape[1:]), like.dtype)
-        copy_rows(self._beside[name].get, spans, out)
-        return out
+    def _copy(self, cache: ShardCache, spans: Spans, out: Shaped[np.ndarray, "total ..."]) -> None:
+        """Copy arrays of one line a token, whose shape `_by_row` has changed."""
+        copy_rows(cache.get, spans, self._by_row(out), one_by_one=cache.bounded)
+
+    def _by_row(self, lines: Shaped[np.ndarray, "total ..."]) -> np.ndarray:
+        """Return one line a row where rows are of one length, which makes long copies."""
+        tokens = self._description.tokens_per_item
+        return lines if tokens is None else lines.reshape(-1, tokens, *lines.shape[1:])
 
     def _read(self, name: str, index: int) -> np.ndarray:
-        # plain arrays, as slicing a memmap costs a microsecond more
-        return np.asarray(self._shards[index][name].read())
+        # a plain array, as slicing a memmap costs a microsecond more
+        array = np.asarray(self._shards[index][name].read())
+        return self._by_row(array) if name in PER_TOKEN else array
 
     def _load_values(self, index: int) -> np.ndarray:
         if self._in_memory:
             _read_ahead(self._shards[index]["values"])
-            return self.widened_shard(index)
-        return self._read("values", index).reshape(-1, self._description.width)
+            return self._by_row(self.widened_shard(index))
+        return self._read("values", index)
 
     def _limit_bytes(self) -> int | None:
         if self._in_memory:

@@ -97,7 +97,7 @@ def assert_close_as_stored(found: np.ndarray, written: np.ndarray, dtype: str) -
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_gather_returns_what_was_written(tmp_path_factory, data):
