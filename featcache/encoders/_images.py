@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from jaxtyping import Float
@@ -16,8 +17,10 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from ..errors import SpecError
+from ..geometry import Resampling, processor_resamplings, timm_resampling
 from ..kinds import LayerLayout
 from ..tokens import Tokens
+from ._resampling import agreeing
 
 # The entries of a transformers image processor that decide no number. All others are part of a
 # store's key: a key that changes without need costs an extraction, the reverse wrong features.
@@ -38,7 +41,14 @@ _INERT_SETTINGS = {
 
 
 class Preprocessing(ABC):
-    """Turn a decoded photo into the tensor that a model reads."""
+    """Turn a decoded photo into the tensor that a model reads.
+
+    Attributes:
+        resampling: How a photo is resized and cropped, or None where the settings do not tell, or
+            tell otherwise than a drawn picture shows.
+    """
+
+    resampling: Resampling | None
 
     @abstractmethod
     def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
@@ -64,6 +74,7 @@ class TimmPreprocessing(Preprocessing):
             args={"img_size": image_size}, pretrained_cfg=dict(pretrained)
         )
         self._transform: Any = create_transform(**self._config, is_training=False)
+        self.resampling = agreeing([timm_resampling(self._config)], self)
 
     @classmethod
     def of_architecture(cls, name: str) -> "TimmPreprocessing":
@@ -95,6 +106,7 @@ class ProcessorPreprocessing(Preprocessing):
         self._processor: Any = processors.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
+        self.resampling = agreeing(processor_resamplings(self._processor.to_dict()), self)
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
         """Return `image` resized, cropped and normalised, float32."""
@@ -110,6 +122,18 @@ class ProcessorPreprocessing(Preprocessing):
         }
         used = {key: _json(settings[key]) for key in sorted(settings)}
         return {"library": "transformers", "processor": type(self._processor).__name__, **used}
+
+
+def geometry_names(preprocessing: Preprocessing) -> tuple[str, ...]:
+    """Return the companions of an encoder's photos: none where the resampling is not known."""
+    return () if preprocessing.resampling is None else ("geometry",)
+
+
+def geometry_companions(preprocessing: Preprocessing, image: Image.Image) -> dict[str, np.ndarray]:
+    """Return the companions that `geometry_names` names, of one photo."""
+    if preprocessing.resampling is None:
+        return {}
+    return {"geometry": preprocessing.resampling.geometry((image.height, image.width))}
 
 
 def probe_image(preprocessing: Preprocessing) -> Float[Tensor, "1 channels height width"]:

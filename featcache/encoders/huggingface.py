@@ -1,7 +1,5 @@
 """Vision and text models of transformers, from hub directories."""
 
-import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,19 +7,19 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 import transformers
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from PIL import Image
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..card import EncoderCard
 from ..encoder import LAST, Content, Encoder
-from ..errors import SpecError, UnreadableItemError, WeightsMismatchError, WeightsNotFoundError
+from ..errors import WeightsNotFoundError
 from ..kinds import LayerLayout
 from ..tokens import Tokens
 from ..types import Modality
-from ..weights import TOKENIZER_VOCABULARIES, Weights
+from ..weights import Weights
 from ._checks import check_layout, hash_state
+from ._halves import Half, asks_earlier, check_input, hidden_state
 from ._images import (
     Preprocessing,
     ProcessorPreprocessing,
@@ -29,6 +27,8 @@ from ._images import (
     all_real,
     compute_precision,
     final_tokens,
+    geometry_companions,
+    geometry_names,
     probe_image,
     scaled_layout,
 )
@@ -41,10 +41,9 @@ from ._pretrained import (
     state_that_counts,
     unreadable,
 )
+from ._text import Text
 
 Prepared: TypeAlias = Tensor | list[int]
-
-TEXT_COMPANIONS = ("token_ids", "special_tokens", "character_spans")
 
 # Directories of two-tower models hold more than the vision tower that an image card means.
 _VISION_TOWERS = {
@@ -53,31 +52,6 @@ _VISION_TOWERS = {
     "siglip": "SiglipVisionModel",
     "siglip_vision_model": "SiglipVisionModel",
 }
-# These count positions from the padding id on, so that some of their table is never used.
-_POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
-
-
-class _Half(ABC):
-    """What an encoder of one modality does; vision and text share nothing else."""
-
-    @abstractmethod
-    def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None: ...
-
-    last: LayerLayout
-
-    @abstractmethod
-    def preprocess(self, content: Content, item_id: str) -> Any: ...
-
-    @abstractmethod
-    def encode(
-        self, batch: Sequence[Any], layers: Sequence[int], precision: str
-    ) -> list[Tokens]: ...
-
-    @abstractmethod
-    def layout(self, layer: int) -> LayerLayout: ...
-
-    @abstractmethod
-    def identity(self) -> dict[str, object]: ...
 
 
 class HuggingfaceEncoder(Encoder[Prepared]):
@@ -85,7 +59,8 @@ class HuggingfaceEncoder(Encoder[Prepared]):
 
     Vision models that normalise only their pooled vector (CLIP, BEiT) have that norm applied to
     every token. Texts keep their special tokens, are cut at the card's `max_tokens`, and padding
-    is masked.
+    is masked. Images have no `geometry` where their processor does more than resize, crop the
+    centre and pad by its settings, as that of ConvNeXT does: it would tell wrong places.
 
     Args:
         card: Card of the encoder, of this backend or of `timm` (the same model, converted).
@@ -102,9 +77,9 @@ class HuggingfaceEncoder(Encoder[Prepared]):
         self.modality = card.modality
         self.width = card.width
         self.tokens_per_item = card.layout.tokens_per_item
-        half: type[_Half] = _Vision if card.modality is Modality.IMAGE else _Text
+        half: type[Half] = _Vision if card.modality is Modality.IMAGE else Text
         self._half = half(card, weights, device)
-        self.companion_names = TEXT_COMPANIONS if card.modality is Modality.TEXT else ()
+        self.companion_names = self._half.companion_names
 
     def identity(self) -> dict[str, object]:
         """Return ALL that changes the numbers, as JSON values."""
@@ -144,15 +119,18 @@ class HuggingfaceEncoder(Encoder[Prepared]):
         return self._half.last if layer == LAST else self._half.layout(layer)
 
     def companions(self, content: Content) -> Mapping[str, np.ndarray]:
-        """Return token ids, special-token flags and character spans of a text."""
-        return self._half.companions(content) if isinstance(self._half, _Text) else {}
+        """Return token ids, special-token flags and character spans of a text.
+
+        Of an image, where in it the patches lie; see `featcache/geometry.py`.
+        """
+        return self._half.companions(content)
 
     def size(self, prepared: Prepared) -> int:
         """Return the number of tokens of a text; images are all one."""
         return len(prepared) if isinstance(prepared, list) else 1
 
 
-class _Vision(_Half):
+class _Vision(Half):
     """The image half: an image processor, a vision tower and its final norm."""
 
     def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None:
@@ -161,12 +139,13 @@ class _Vision(_Half):
         tower = _VISION_TOWERS.get(config.model_type, "AutoModel")
         pooler_counts = _normalises_in_pooler(config)
         model = load_model(getattr(transformers, tower), card, weights, with_pooler=pooler_counts)
-        _check_input(card, model, "pixel_values")
+        check_input(card, model, "pixel_values")
         self._hash = hash_state(state_that_counts(model, with_pooler=pooler_counts))
         self._config_hash = hash_config(folder)
         self._model_name = type(model).__name__
         self._layer, norm = _norm_of_tokens(model, in_pooler=pooler_counts)
         self._preprocessing = _find_preprocessing(card, folder)
+        self.companion_names = geometry_names(self._preprocessing)
         self._device = device
         self._model: Any = model.to(device)
         self._norm = norm.to(device)
@@ -191,6 +170,10 @@ class _Vision(_Half):
         assert isinstance(content, Image.Image)
         return self._preprocessing(content)
 
+    def companions(self, content: Content) -> dict[str, np.ndarray]:
+        assert isinstance(content, Image.Image)
+        return geometry_companions(self._preprocessing, content)
+
     def encode(
         self,
         batch: Sequence[Float[Tensor, "channels height width"]],
@@ -213,115 +196,16 @@ class _Vision(_Half):
     ) -> list[Float[Tensor, "batch tokens features"]]:
         with compute_precision(self._device, precision):
             output = self._model(
-                pixel_values=images.to(self._device), output_hidden_states=_earlier(layers)
+                pixel_values=images.to(self._device), output_hidden_states=asks_earlier(layers)
             )
             last = final_tokens(output.last_hidden_state, self._norm)
         same = nn.Identity()
         return [
-            last if layer == LAST else final_tokens(_hidden(output, layer, self._model_name), same)
+            last
+            if layer == LAST
+            else final_tokens(hidden_state(output, layer, self._model_name), same)
             for layer in layers
         ]
-
-
-class _Text(_Half):
-    """The text half: a tokenizer and a language model."""
-
-    def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None:
-        folder = model_folder(card, weights)
-        assert card.layout.max_tokens is not None, "a text card has max_tokens"
-        self._max_tokens = card.layout.max_tokens
-        _check_positions(card, read_config(card, folder), self._max_tokens)
-        model = load_model(transformers.AutoModel, card, weights)
-        _check_input(card, model, "input_ids")
-        self._tokenizer, self._padding = _read_tokenizer(card, folder)
-        self._tokenizer_hash = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
-        self._tokenizer.enable_truncation(self._max_tokens)
-        self._hash = hash_state(state_that_counts(model))
-        self._config_hash = hash_config(folder)
-        self._model_name = type(model).__name__
-        self._device = device
-        self._model: Any = model.to(device)
-        self.last = LayerLayout(width=card.width)
-        (probe,) = self.encode([self._tokenizer.encode("a").ids], [LAST], "float32")
-        check_layout(card, tokens=probe.values.shape[1], width=probe.width)
-
-    def identity(self) -> dict[str, object]:
-        return {
-            "model": self._model_name,
-            "config": self._config_hash,
-            "weights": self._hash,
-            "tokenizer": self._tokenizer_hash,
-            "max_tokens": self._max_tokens,
-            "final_norm": "norm",
-        }
-
-    def preprocess(self, content: Content, item_id: str) -> list[int]:
-        assert isinstance(content, str)
-        try:
-            # The Rust tokenizer itself: the wrapper around it is not safe to share by threads.
-            ids: list[int] = self._tokenizer.encode(content).ids
-        except TypeError as error:  # lone surrogates have no UTF-8
-            raise UnreadableItemError(f"{item_id}: the text is not valid Unicode") from error
-        if not ids:
-            raise UnreadableItemError(f"{item_id}: the text gives no tokens")
-        return ids
-
-    def companions(self, content: Content) -> dict[str, np.ndarray]:
-        assert isinstance(content, str)
-        found = self._tokenizer.encode(content)
-        return {
-            "token_ids": np.array(found.ids, dtype=np.int32),
-            "special_tokens": np.array(found.special_tokens_mask, dtype=np.uint8),
-            "character_spans": np.array(found.offsets, dtype=np.int32).reshape(-1, 2),
-        }
-
-    def layout(self, layer: int) -> LayerLayout:
-        (tokens,) = self.encode([self._tokenizer.encode("a").ids], [layer], "float32")
-        return LayerLayout(width=tokens.width)
-
-    def encode(
-        self, batch: Sequence[list[int]], layers: Sequence[int], precision: str
-    ) -> list[Tokens]:
-        longest = max((len(ids) for ids in batch), default=0)
-        ids = torch.full((len(batch), longest), self._padding)
-        mask = torch.zeros(len(batch), longest, dtype=torch.bool)
-        for row, tokens in enumerate(batch):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = True
-        found = self._forward(ids, mask, layers, precision)
-        return [Tokens(values.float().cpu().clone(), mask) for values in found]  # see `all_real`
-
-    @torch.inference_mode()
-    def _forward(
-        self,
-        ids: Int64[Tensor, "batch tokens"],
-        mask: Bool[Tensor, "batch tokens"],
-        layers: Sequence[int],
-        precision: str,
-    ) -> list[Float[Tensor, "batch tokens features"]]:
-        with compute_precision(self._device, precision):
-            output = self._model(
-                input_ids=ids.to(self._device),
-                attention_mask=mask.long().to(self._device),
-                output_hidden_states=_earlier(layers),
-            )
-        return [
-            output.last_hidden_state if layer == LAST else _hidden(output, layer, self._model_name)
-            for layer in layers
-        ]
-
-
-def _earlier(layers: Sequence[int]) -> bool:
-    return any(layer != LAST for layer in layers)
-
-
-def _hidden(output: Any, layer: int, model: str) -> Tensor:
-    """Return the output of a block; hidden states begin with the embeddings."""
-    states = output.hidden_states
-    if not -len(states) <= layer < 0:
-        raise SpecError(f"{model} has layers -1 to {-len(states)}, found {layer}")
-    found: Tensor = states[layer]
-    return found
 
 
 def _find_preprocessing(card: EncoderCard, folder: Path) -> Preprocessing:
@@ -353,50 +237,3 @@ def _norm_of_tokens(model: nn.Module, *, in_pooler: bool) -> tuple[str, nn.Modul
         path = next(name for name in named if name.endswith("post_layernorm"))
         return "post-layernorm on tokens", named[path]
     return "final-norm", nn.Identity()
-
-
-def _check_input(card: EncoderCard, model: Any, expected: str) -> None:
-    found = str(model.main_input_name)
-    is_pair = "vision_config" in vars(model.config)
-    if found != expected or is_pair or model.config.is_encoder_decoder:
-        raise WeightsMismatchError(
-            f"encoder {card.name!r} reads {card.modality.value}s, but {type(model).__name__} is "
-            "not a plain encoder of them; give the weights of " + card.model
-        )
-
-
-def _check_positions(card: EncoderCard, config: Any, max_tokens: int) -> None:
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return
-    if config.model_type in _POSITIONS_AFTER_PADDING:
-        positions -= config.pad_token_id + 1
-    if positions < max_tokens:
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: the card allows {max_tokens} tokens, this model has "
-            f"{positions} positions; use the weights of {card.model}, or write a card for these"
-        )
-
-
-def _read_tokenizer(card: EncoderCard, folder: Path) -> tuple[Tokenizer, int]:
-    """Return the tokenizer of `folder`, neither padding nor cutting, and its padding id."""
-    if not any((folder / name).is_file() for name in TOKENIZER_VOCABULARIES):
-        # transformers would build an empty vocabulary without a word
-        raise WeightsNotFoundError(
-            f"encoder {card.name!r}: {folder} has no tokenizer (one of "
-            f"{', '.join(TOKENIZER_VOCABULARIES)}); save it beside the model"
-        )
-    with quiet():
-        try:
-            wrapper = transformers.AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-        except (OSError, ValueError, ImportError) as error:
-            hint = " (SentencePiece files need `pip install sentencepiece protobuf`)"
-            sentencepiece = any(folder.glob("*.model"))
-            what = f"the tokenizer in {folder}{hint if sentencepiece else ''}"
-            raise unreadable(card, what, error) from error
-    tokenizer = Tokenizer.from_str(wrapper.backend_tokenizer.to_str())
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer, wrapper.pad_token_id or 0

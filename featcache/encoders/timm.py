@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import timm.models
 import torch
@@ -27,6 +28,8 @@ from ._images import (
     all_real,
     compute_precision,
     final_tokens,
+    geometry_companions,
+    geometry_names,
     probe_image,
     scaled_layout,
 )
@@ -73,6 +76,7 @@ class TimmEncoder(Encoder[Tensor]):
         self._preprocessing = TimmPreprocessing(
             self._model.pretrained_cfg, image_size=size if isinstance(size, int) else None
         )
+        self.companion_names = geometry_names(self._preprocessing)
         self._memory = _memory_format(self._model)
         self._model.eval().requires_grad_(False).to(device).to(memory_format=self._memory)
         # only models with tokens know the option
@@ -133,6 +137,11 @@ class TimmEncoder(Encoder[Tensor]):
             (values,) = self._forward(probe_image(self._preprocessing), [layer])
             self._layouts[layer] = scaled_layout(values, self._layouts[LAST])
         return self._layouts[layer]
+
+    def companions(self, content: Content) -> Mapping[str, np.ndarray]:
+        """Return where in the image the patches lie; see `featcache/geometry.py`."""
+        assert isinstance(content, Image.Image)
+        return geometry_companions(self._preprocessing, content)
 
     @torch.inference_mode()
     def _forward(

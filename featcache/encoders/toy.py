@@ -1,7 +1,7 @@
 """Encoders without weights, for tests and examples, and the shortest backend to copy."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from PIL import Image
 from ..card import EncoderCard
 from ..encoder import LAST, Content, Encoder
 from ..errors import SpecError
+from ..geometry import whole_image
 from ..kinds import LayerLayout
 from ..tokens import Tokens
 from ..types import Modality
@@ -42,6 +43,7 @@ class ToyEncoder(Encoder[Raw]):
         self.modality = card.modality
         self.width = card.width
         self.tokens_per_item = card.layout.tokens_per_item
+        self.companion_names = ("geometry",) if card.modality is Modality.IMAGE else ()
         self._layout = card.layout
         self._device = device
         raw = 3 if card.modality is Modality.IMAGE else WORD_BUCKETS
@@ -91,6 +93,13 @@ class ToyEncoder(Encoder[Raw]):
             raise SpecError(f"encoder {self.name!r} has one layer, -1; found {layer}")
         grid = self._layout.grid
         return LayerLayout(width=self.width, grid=None if grid is None else (grid[0], grid[1]))
+
+    def companions(self, content: Content) -> Mapping[str, np.ndarray]:
+        """Return where in an image its cells lie: all of it is resized to one pixel a cell."""
+        if not isinstance(content, Image.Image) or self._layout.grid is None:
+            return {}
+        rows, columns = self._layout.grid
+        return {"geometry": whole_image((rows, columns)).geometry((content.height, content.width))}
 
     def size(self, prepared: Raw) -> int:
         """Return the number of tokens."""
