@@ -1,5 +1,6 @@
 """Vision models of timm, from its hub directories or from bare weights files."""
 
+import inspect
 import json
 import pickle
 from collections.abc import Mapping, Sequence
@@ -79,9 +80,7 @@ class TimmEncoder(Encoder[Tensor]):
         self.companion_names = geometry_names(self._preprocessing)
         self._memory = _memory_format(self._model)
         self._model.eval().requires_grad_(False).to(device).to(memory_format=self._memory)
-        # only models with tokens know the option
-        has_tokens = self._memory is torch.contiguous_format
-        self._intermediate_options = {"return_prefix_tokens": True} if has_tokens else {}
+        self._num_layers, self._intermediate_options = _intermediates_of(self._model)
         grid = card.layout.grid
         assert grid is not None, "an image card has a grid"
         self._layouts = {
@@ -122,6 +121,8 @@ class TimmEncoder(Encoder[Tensor]):
     ) -> list[Tokens]:
         """Return all tokens of several layers; -1 is after the final norm.
 
+        Layers before it are blocks of a transformer, but stages of a convolutional model.
+
         Raises:
             SpecError: The model has no such layer.
         """
@@ -147,6 +148,12 @@ class TimmEncoder(Encoder[Tensor]):
     def _forward(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
     ) -> list[Float[Tensor, "batch tokens features"]]:
+        for layer in layers:
+            if not -self._num_layers <= layer < 0:
+                raise SpecError(
+                    f"encoder {self.name!r} ({self._architecture}) has layers -1 to "
+                    f"{-self._num_layers}, found {layer}"
+                )
         images = images.to(self._device, memory_format=self._memory)
         earlier = sorted({layer for layer in layers if layer != LAST})
         found: dict[int, Tensor] = {}
@@ -163,15 +170,19 @@ class TimmEncoder(Encoder[Tensor]):
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the model's features, and tokens of blocks (or stages, where it has no tokens)."""
-        try:
-            features, found = self._model.forward_intermediates(
-                images, indices=list(layers), norm=False, **self._intermediate_options
-            )
-        except (AssertionError, IndexError, AttributeError) as error:
-            raise SpecError(
-                f"encoder {self.name!r} ({self._architecture}) has no layers {list(layers)}"
-            ) from error
+        features, found = self._model.forward_intermediates(
+            images, indices=list(layers), norm=False, **self._intermediate_options
+        )
         return features, [_as_tokens(one) for one in found]
+
+
+def _intermediates_of(model: Any) -> tuple[int, dict[str, bool]]:
+    """Return how many layers a timm model can give, and the options that give all their tokens."""
+    forward = getattr(model, "forward_intermediates", None)
+    if forward is None:
+        return 1, {}
+    has_prefix = "return_prefix_tokens" in inspect.signature(forward).parameters
+    return len(model.feature_info), {"return_prefix_tokens": True} if has_prefix else {}
 
 
 def _as_tokens(found: Tensor | tuple[Tensor, Tensor]) -> Tensor:
