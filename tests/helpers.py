@@ -1,6 +1,15 @@
 """What tests of several packages share."""
 
+import io
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
+
+from lightalign.cli import main
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
@@ -10,3 +19,22 @@ def tree_bytes(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which has torch already; return output and exit code."""
+    command = ["lightalign", *arguments]
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    code = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", command)
+        patch.setenv("LIGHTALIGN_HOME", str(home))
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())

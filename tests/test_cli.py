@@ -1,41 +1,18 @@
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from lightalign.cli import main
-
-from .helpers import tree_bytes
+from .helpers import lightalign, tree_bytes
 from .pipelines.conftest import SCENES
 
 SETS = [part for key, value in SCENES.items() for part in ("--set", f"source.{key}={value}")]
 QUICK = ["--set", "train.epochs=2", "--set", "train.batch_size=8"]
-
-
-def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in this process, which has torch already; return output and exit code."""
-    command = ["lightalign", *arguments]
-    out, err = io.StringIO(), io.StringIO()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    code = 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", command)
-        patch.setenv("LIGHTALIGN_HOME", str(home))
-        try:
-            main()
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
 def in_new_process(*arguments: str, home: Path, **environment: str):

@@ -1,6 +1,7 @@
 """Extraction with real encoders, killed at random moments."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,3 +93,65 @@ def test_resumed_with_other_batch_sizes_rows_are_the_same(tmp_path, encoder, rec
     record_property("largest_difference", difference)
     # float16 has 11 bits: two neighbouring values differ by at most 2^-10 of the value
     np.testing.assert_allclose(first, second, rtol=2**-9, atol=2e-3)
+
+
+FAST = """
+import sys, time
+from pathlib import Path
+from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.pipelines.extract import ExtractSpec, run
+
+encode = ToyEncoder.encode
+def slow(self, batch):
+    time.sleep(0.004)  # so that a kill meets the work, not the end of it
+    return encode(self, batch)
+ToyEncoder.encode = slow
+home, workers = Path(sys.argv[1]), int(sys.argv[2])
+print("go", flush=True)
+run(ExtractSpec(encoders=("toy-image", "toy-text"), data="shapes", home=home, split="train",
+    source={"train": 150, "size": 32}, features=("tokens", "mean"), batch_size=4,
+    rows_per_shard=15, workers=workers, device="cpu"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("workers", "num_processes", "kills"),
+    [(0, 1, 8), (1, 1, 9), (2, 1, 8), (0, 2, 8), (1, 2, 9), (2, 2, 8)],
+)
+def test_fifty_kills_over_workers_and_processes_change_no_byte(
+    tmp_path, workers, num_processes, kills
+):
+    """Four stores of one pass; two processes share their shards and are killed one by one."""
+    script = [sys.executable, "-c", FAST]
+    subprocess.run([*script, str(tmp_path / "whole"), str(workers)], check=True, cwd="/")
+    random = np.random.default_rng([workers, num_processes])
+    done = met_work = 0
+    while done < kills:
+        running = [
+            subprocess.Popen(
+                [*script, str(tmp_path / "cut"), str(workers)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+            )
+            for _ in range(num_processes)
+        ]
+        for process in running:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for process in running:
+            time.sleep(random.uniform(0.05, 0.8))
+            process.kill()
+            done += process.wait() == -signal.SIGKILL
+            assert process.stdout is not None
+            process.stdout.close()
+        stores = list_stores(tmp_path / "cut")
+        met_work += any(not store.complete for store in stores)
+        if len(stores) == 4 and all(store.complete for store in stores):
+            assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
+            shutil.rmtree(tmp_path / "cut")  # the next kills meet work again
+    subprocess.run([*script, str(tmp_path / "cut"), str(workers)], check=True, cwd="/")
+    assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
+    assert met_work >= 2

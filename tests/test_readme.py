@@ -1,6 +1,6 @@
 """Every command block of the README is run, or excused here with a reason."""
 
-import os
+import json
 import re
 import shlex
 import subprocess
@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from .helpers import lightalign
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -63,14 +65,7 @@ def run(command: str, home: Path) -> subprocess.CompletedProcess[str]:
         command = command.replace(name, stand_in)
     arguments = shlex.split(command)
     assert arguments[0] == "lightalign"
-    return subprocess.run(
-        [sys.executable, "-m", "lightalign", *arguments[1:]],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        env={**os.environ, "LIGHTALIGN_HOME": str(home)},
-    )
+    return lightalign(*arguments[1:], home=home)
 
 
 def test_every_command_of_the_readme_runs_in_order(home):
@@ -83,9 +78,10 @@ def test_every_command_of_the_readme_runs_in_order(home):
 
 def test_every_python_block_of_the_readme_runs(home):
     pytest.importorskip("zarr", minversion="3")
-    extracted = run("lightalign extract --encoder toy-text --data flickr30k --quiet", home)
+    command = "lightalign extract --encoder toy-text --data flickr30k --split test --json"
+    extracted = run(command, home)
     assert extracted.returncode == 0, extracted.stderr
-    (store,) = (home / "features" / "flickr30k" / "test").glob("toy-text--*")
+    store = json.loads(extracted.stdout)["stores"][0]["folder"]
     for block in blocks("python"):
         assert '"STORE"' in block
         code = block.replace('"STORE"', repr(str(store))) + "\nprint(len(names), values.shape)"
