@@ -11,6 +11,9 @@ import numpy as np
 from ..errors import StoreCorruptError
 from ..format import COMPRESSED, ArrayLocation, Format
 
+# what h5py raises for damaged files, depending on which of their structures is hit
+_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError)
+
 
 class Hdf5Format(Format):
     """Keep each shard as one HDF5 file with one contiguous dataset per name."""
@@ -32,16 +35,14 @@ class Hdf5Format(Format):
         try:
             with h5py.File(path, "r") as file:
                 return {name: _locate_dataset(path, dataset) for name, dataset in file.items()}
-        except OSError as error:
-            raise StoreCorruptError(f"{path} is not an HDF5 file: {error}") from error
+        except _DAMAGE as error:
+            raise StoreCorruptError(f"{path} is not an HDF5 file of ours: {error}") from error
 
 
 def _locate_dataset(path: Path, dataset: h5py.Dataset) -> ArrayLocation:
     if dataset.chunks is not None:
         name = dataset.name
-        return ArrayLocation(
-            path, 0, dataset.shape, dataset.dtype, lambda: _decompress(path, name)
-        )
+        return ArrayLocation(path, 0, dataset.shape, dataset.dtype, lambda: _decompress(path, name))
     offset = dataset.id.get_offset()
     if offset is None and dataset.size:
         raise StoreCorruptError(f"{path}: dataset {dataset.name} is not contiguous")
@@ -56,13 +57,14 @@ def _filter(compression: str, array: np.ndarray) -> dict[str, Any]:
     }
     if compression == "none":
         return {}
-    return {"chunks": array.shape, **filters[compression]}
+    # the checksum of the chunk comes before the decompressors, which believe damaged bytes
+    return {"chunks": array.shape, "fletcher32": True, **filters[compression]}
 
 
 def _decompress(path: Path, name: str) -> np.ndarray:
     try:
         with h5py.File(path, "r") as file:
             array: np.ndarray = file[name][()]
-    except OSError as error:
+    except _DAMAGE as error:
         raise StoreCorruptError(f"{path}: {name} cannot be decompressed: {error}") from error
     return array
