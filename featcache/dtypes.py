@@ -10,6 +10,13 @@ from jaxtyping import Bool, Float, Float32, Shaped
 
 SCALES = "scales"  # name of the array that `int8` needs beside the values
 _STORAGE = {"float16": "float16", "bfloat16": "uint16", "float32": "float32", "int8": "int8"}
+# Types and further axes of the companions of encoders: a shard without any row has them as well.
+_COMPANIONS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "token_ids": ("int32", ()),
+    "special_tokens": ("uint8", ()),
+    "character_spans": ("int32", (2,)),  # first character, and the one after the last
+    "geometry": ("int32", (8,)),
+}
 _LARGEST = 127  # of int8; -128 is left out, so that the range is symmetric
 _BFLOAT16_EXPONENT = 0x7F80  # all ones is infinity or NaN
 
@@ -22,6 +29,12 @@ def storage(dtype: str) -> np.dtype[np.generic]:
 def token_bytes(dtype: str, width: int) -> int:
     """Return the bytes of one token of `width` features, its scale included."""
     return width * storage(dtype).itemsize + (4 if dtype == "int8" else 0)
+
+
+def empty_companion(name: str) -> Shaped[np.ndarray, "lines ..."]:
+    """Return what an encoder's companion is of no item at all, in its type and shape."""
+    dtype, shape = _COMPANIONS[name]
+    return np.empty((0, *shape), dtype)
 
 
 def narrow(

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lightalign.featcache.description import DTYPES
-from lightalign.featcache.dtypes import finite_tokens, narrow, storage, token_bytes, widen
+from lightalign.featcache.dtypes import (
+    empty_companion,
+    finite_tokens,
+    narrow,
+    storage,
+    token_bytes,
+    widen,
+)
+from lightalign.featcache.encoder import read_item
+from lightalign.featcache.types import PER_TOKEN
 
 patterns = arrays.arrays(np.uint32, st.tuples(st.integers(1, 4), st.integers(1, 20)))
 finite = arrays.arrays(
@@ -169,3 +178,20 @@ def test_values_that_are_not_contiguous_are_stored_all_the_same(dtype):
     dense, dense_scales = narrow(values[::2].copy(), dtype)
     np.testing.assert_array_equal(strided, dense)
     np.testing.assert_array_equal(scales, dense_scales)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["toy-image", "timm vit", "transformers vit", "transformers bert", "transformers roberta"],
+)
+def test_the_companions_of_no_item_are_like_those_of_one(name, tiny):
+    encoder = tiny.opened(name)
+    content = read_item(tiny.items_for(encoder)[0], encoder.modality)
+    found = encoder.companions(content)
+    assert set(found) == set(encoder.companion_names)
+    assert found
+    for companion, array in found.items():
+        empty = empty_companion(companion)
+        assert len(empty) == 0
+        assert (empty.dtype, empty.shape[1:]) == (array.dtype, array.shape[1:])
+        assert len(array) == 1 or companion in PER_TOKEN
