@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Two workers with as many threads each as there are cores would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 

@@ -209,3 +209,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, containe
     assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
     manifest = next((tmp_path / "cut").rglob("manifest.json"))
     assert json.loads(manifest.read_text())["complete"]
+
+
+def test_what_a_kill_left_of_the_pairs_is_cleared(tmp_path):
+    extract_toy(tmp_path, "toy-image", split="val")
+    whole = tree_bytes(tmp_path)
+    (pairs,) = tmp_path.rglob("pairs--*.json")
+    dead = 2**22 + 1  # above the largest process id of Linux
+    pairs.rename(pairs.with_name(f".tmp-{dead}-{pairs.name}"))
+    extract_toy(tmp_path, "toy-image", split="val")
+    assert tree_bytes(tmp_path) == whole
