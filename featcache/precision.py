@@ -58,5 +58,7 @@ def _smallest_cosine(encoder: Encoder[Any]) -> float:
     encoder.precision = "bfloat16"
     rounded = encoder.encode(prepared)
     encoder.precision = "float32"
-    cosines = cosine_similarity(exact.values[exact.mask], rounded.values[exact.mask], dim=1)
+    first, second = exact.values[exact.mask], rounded.values[exact.mask]
+    cosines = cosine_similarity(first, second, dim=1)
+    cosines[(first == second).all(dim=1)] = 1.0  # two tokens of zeros have no angle
     return float(cosines.min())

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ..featcache.dtypes import SCALES, narrow, storage
+from ..featcache.dtypes import SCALES, empty_companion, narrow, storage
 from ..featcache.tokens import Tokens
 from ..featcache.types import PER_TOKEN, Features, ragged_arange
 
@@ -67,7 +67,10 @@ class ShardRows:
             values[place] = batch_values[origin]
             if batch_scales is not None:
                 scales[place] = batch_scales[origin]
-        arrays = {name: np.concatenate(rows) for name, rows in companions.items() if rows}
+        arrays = {
+            name: np.concatenate(rows) if rows else empty_companion(name)
+            for name, rows in companions.items()
+        }
         if self._dtype == "int8":
             arrays[SCALES] = scales
         assert all(len(arrays[name]) == len(values) for name in arrays if name in PER_TOKEN)

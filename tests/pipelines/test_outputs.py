@@ -204,3 +204,65 @@ def test_options_that_make_no_sense_are_refused(tmp_path, options):
     fields = {"encoders": ("toy-image",), "data": "shapes", "home": tmp_path}
     with pytest.raises(SpecError, match=next(iter(options))):
         ExtractSpec(**{**fields, **options})
+
+
+@pytest.mark.parametrize("encoder", ["toy-image", "toy-text"])
+def test_a_shard_without_any_readable_item_is_written_empty(tmp_path, encoder, monkeypatch):
+    from lightalign.featcache.encoders.toy import ToyEncoder
+    from lightalign.featcache.errors import UnreadableItemError
+
+    preprocess = ToyEncoder.preprocess
+
+    def fail_in_the_last_shard(self, content, *, item_id):
+        if item_id.startswith("shapes-val-000007"):
+            raise UnreadableItemError(f"{item_id}: broken")
+        return preprocess(self, content, item_id=item_id)
+
+    monkeypatch.setattr(ToyEncoder, "preprocess", fail_in_the_last_shard)
+    per_shard = 7 if encoder == "toy-image" else 35
+    (store,) = extract_toy(
+        tmp_path, encoder, split="val", rows_per_shard=per_shard, on_error="skip"
+    ).stores
+    assert store.rows == per_shard
+    assert len(store.skipped) == (1 if encoder == "toy-image" else 5)
+    reader = FeatureReader(store.folder)
+    assert len(reader.gather(range(len(reader)))) == per_shard
+
+
+def test_a_gpu_without_the_memory_gets_halves(tmp_path):
+    """An encoder that takes three items at a time at most is given seven."""
+    import torch
+
+    from lightalign.featcache.backends import open_encoder
+    from lightalign.featcache.types import Item
+    from lightalign.pipelines.encode import encode_within_memory
+
+    encoder = open_encoder("toy-text")
+    prepared = [encoder.prepare(Item(id=str(n), text="a " * (n + 1))) for n in range(7)]
+    whole = encoder.encode(prepared)
+    encode = encoder.encode
+
+    def small(batch):
+        if len(batch) > 3:
+            raise torch.cuda.OutOfMemoryError("too much")
+        return encode(batch)
+
+    encoder.encode = small
+    (found,) = encode_within_memory(encoder, prepared, [-1])
+    assert torch.equal(found.mask, whole.mask)
+    torch.testing.assert_close(found.values[found.mask], whole.values[whole.mask])
+
+
+def test_one_item_that_a_gpu_cannot_hold_is_the_gpus_own_error():
+    import torch
+
+    from lightalign.featcache.backends import open_encoder
+    from lightalign.pipelines.encode import encode_within_memory
+
+    def full(_batch):
+        raise torch.cuda.OutOfMemoryError("too much")
+
+    encoder = open_encoder("toy-text")
+    encoder.encode = full
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        encode_within_memory(encoder, ["one"], [-1])
