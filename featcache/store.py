@@ -204,8 +204,12 @@ class FeatureStore:
         path = self.shard_path(index)
         temporary = files.temporary_path(path)
         arrays = self._arrays(features)
-        self.format.write(temporary, arrays, compression=self.description.compression)
-        files.sync_tree(temporary)
+        try:
+            self.format.write(temporary, arrays, compression=self.description.compression)
+            files.sync_tree(temporary)
+        except BaseException:
+            files.remove(temporary)  # a full disk gets its bytes back
+            raise
         files.remove(path)  # without a receipt it may be anything
         temporary.rename(path)
         files.sync_folder(self.folder)

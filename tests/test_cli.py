@@ -261,3 +261,38 @@ def test_the_version_is_printed(tmp_path):
     import lightalign as package
 
     assert lightalign("--version", home=tmp_path).stdout == f"lightalign {package.__version__}\n"
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.argv = ["lightalign", *sys.argv[2:]]
+from lightalign.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("container", ["zarr", "hdf5"])
+@pytest.mark.parametrize("limit", [1024, 8192])
+def test_a_write_that_the_system_refuses_is_one_line_and_the_store_goes_on(
+    tmp_path, container, limit
+):
+    """A limit on the size of a file fails like a full disk: first for the pairs, then shards.
+
+    24 rows of 16 x 16 float16 are 12 KB; pairs of 120 texts are 7 KB.
+    """
+    command = ["extract", "--encoder", "toy-image", "--data", "shapes", *SETS, "--split", "train"]
+    command += ["--format", container]
+    lightalign(*command, home=tmp_path / "whole")
+    refused = subprocess.run(
+        [sys.executable, "-c", FULL, str(limit), *command, "--home", str(tmp_path / "cut")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    assert refused.returncode == 2, refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list((tmp_path / "cut").rglob(".tmp-*"))
+    assert lightalign(*command, home=tmp_path / "cut").returncode == 0
+    assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
