@@ -51,8 +51,11 @@ def narrow(
         # adding could carry a NaN into zero
         return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16), None
     if dtype == "int8":
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             scales = (np.abs(values).max(axis=1, initial=0) / _LARGEST).astype(np.float32)
+            # the quotient of the largest float32 is rounded up: 127 times it would be infinite
+            too_large = np.isinf(scales * np.float32(_LARGEST)) & np.isfinite(scales)
+            scales = np.where(too_large, np.nextafter(scales, np.float32(0)), scales)
             scaled = np.rint(values / np.where(scales > 0, scales, 1)[:, None])
             return np.clip(scaled, -_LARGEST, _LARGEST).astype(np.int8), scales
     with np.errstate(over="ignore"):
