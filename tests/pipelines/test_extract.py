@@ -194,7 +194,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, containe
     subprocess.run([*script, str(tmp_path / "whole"), container], check=True, capture_output=True)
     random = np.random.default_rng(0)
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         running = subprocess.Popen(
             [*script, str(tmp_path / "cut"), container], stdout=subprocess.PIPE
         )
@@ -204,7 +204,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, containe
         os.kill(running.pid, signal.SIGKILL)
         running.stdout.close()
         kills += running.wait() == -signal.SIGKILL
-    assert kills == 3
+    assert kills == 2
     subprocess.run([*script, str(tmp_path / "cut"), container], check=True, capture_output=True)
     assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
     manifest = next((tmp_path / "cut").rglob("manifest.json"))
