@@ -272,8 +272,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("container", ["zarr", "hdf5"])
-@pytest.mark.parametrize("limit", [1024, 8192])
+@pytest.mark.parametrize(("container", "limit"), [("zarr", 1024), ("zarr", 8192), ("hdf5", 8192)])
 def test_a_write_that_the_system_refuses_is_one_line_and_the_store_goes_on(
     tmp_path, container, limit
 ):

@@ -59,6 +59,7 @@ def test_lite0_with_its_classifier_tells_dogs_from_other_photos(test_data: Path)
     assert share[0] < 0.1
 
 
+@pytest.mark.slow
 def test_minilm_ranks_sentence_pairs_as_published(test_data: Path):
     """STS-B dev gives Spearman 86.7 on all 1,500 pairs; every fifth of them comes close."""
     with (test_data / "text" / "stsb_dev.tsv").open(encoding="utf-8") as file:

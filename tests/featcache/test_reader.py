@@ -321,6 +321,7 @@ def test_a_block_shuffle_is_as_good_as_its_formula_says():
     assert np.mean(distances) == pytest.approx(11, rel=0.03)
 
 
+@pytest.mark.slow
 def test_a_store_of_more_shards_than_open_files_is_read(tmp_path):
     """100 shards with a soft limit of 64 files that may not be raised."""
     write(tmp_path, describe(num_items=200), random_rows([2] * 200))
@@ -337,6 +338,7 @@ assert reader.gather(rows).ids == tuple(f"item-{{row}}" for row in rows)
     run_child(code)
 
 
+@pytest.mark.slow
 def test_a_store_larger_than_the_address_space_is_read(tmp_path):
     """64 MiB of features, with 32 MiB of address space more than the interpreter has taken.
 

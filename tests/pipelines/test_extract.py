@@ -188,6 +188,7 @@ run(ExtractSpec(encoders=("toy-image",), data="shapes", home=Path(sys.argv[1]), 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["zarr", "hdf5"])
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, container):
     script = [sys.executable, "-c", KILLED]
