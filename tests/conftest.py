@@ -8,7 +8,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-
 # Waiting for the disk was half of the suite's time. No test pulls the plug: what a killed process
 # has written is there without it.
 os.fsync = lambda _descriptor: None
