@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -60,6 +61,10 @@ _USERS_OWN = {  # system errors that are not ours to mend
     errno.EDQUOT,
     errno.EFBIG,
     errno.ENOTDIR,
+    errno.EIO,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.EMFILE,
 }
 
 
@@ -126,8 +131,11 @@ def extract(
     precision: Annotated[
         str, typer.Option(help="Compute type: auto (bfloat16 where safe), float32, bfloat16.")
     ] = "auto",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the encoders: minutes first, then faster.")
+    ] = False,
     batch_size: Annotated[
-        int | None, typer.Option(help="Items per forward pass; the device's default if none.")
+        int | None, typer.Option(help="Items per forward pass; chosen by memory if none.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Threads that decode and tokenise.")] = 2,
     max_bad: Annotated[float, typer.Option(help="Share of items that may be unreadable.")] = 0.01,
@@ -161,6 +169,7 @@ def extract(
         "dtype": dtype,
         "compression": compression,
         "precision": precision,
+        "compile": compile,
         "batch_size": batch_size,
         "workers": workers,
         "max_bad": max_bad,
@@ -365,11 +374,14 @@ def cache_info(
     """Show what one store holds and what its key is made of."""
     from .featcache.catalog import find_store
     from .featcache.manifest import read_manifest
+    from .featcache.store import FeatureStore
 
-    manifest = dict(read_manifest(find_store(home, store)))
-    shards = manifest.pop("shards", [])
-    manifest["num_shards"] = len(shards)
-    manifest["skipped"] = [item for shard in shards for item in shard["skipped"]]
+    opened = FeatureStore(folder := find_store(home, store), read_manifest(folder))
+    manifest = dict(opened.manifest)
+    manifest.pop("shards", None)
+    manifest["num_shards"] = opened.num_shards
+    manifest["missing_shards"] = opened.missing_shards()
+    manifest["skipped"] = [vars(item) for item in opened.skipped()]
     Output(as_json=as_json, quiet=quiet).result(manifest, json.dumps(manifest, indent=2))
 
 
@@ -460,21 +472,21 @@ def cache_repair(
 ) -> None:
     """Restore what `verify` finds; only damaged shards are computed again."""
     from .featcache.catalog import manifest_folders
-    from .pipelines.redo import repair
+    from .pipelines.redo import each_apart, repair
+    from .pipelines.show import repair_lines
 
     output = Output(as_json=as_json, quiet=quiet)
-    stores = [store] if store else [str(folder) for folder in manifest_folders(home)]
-    reports = [
-        repair(home, name, data=data, weights=weights, device=device, progress=output.progress)
-        for name in stores
-    ]
-    left = [line for report in reports for line in report.left]
-    output.result(
-        {"stores": reports},
-        *(f"repaired {line}" for report in reports for line in report.damaged if line not in left),
-        *(f"left {line}" for line in left),
-        f"{len(stores)} stores read, {sum(len(r.recomputed) for r in reports)} shards recomputed",
+    again = partial(
+        repair, home, data=data, weights=weights, device=device, progress=output.progress
     )
+    failed: dict[str, str] = {}
+    if store:
+        reports = [again(store)]
+    else:
+        reports, failed = each_apart(again, [str(folder) for folder in manifest_folders(home)])
+    output.result({"stores": reports, "failed": failed}, *repair_lines(reports, failed))
+    if failed or any(report.left for report in reports):
+        raise typer.Exit(1)
 
 
 @cache_app.command("export")

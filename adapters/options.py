@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,16 +34,4 @@ def read_options(part: type, table: Mapping[str, Any], *, where: str) -> Table:
         default = dataclasses.MISSING if required else parameter.default
         fields.append((name, parameter.annotation, dataclasses.field(default=default)))
     schema: type[Any] = dataclasses.make_dataclass("Options", fields, kw_only=True)
-    options = build(schema, table, where=where)
-    for name, hint, _ in fields:
-        _check_elements(hint, getattr(options, name), where=f"{where}.{name}")
-    return dict(vars(options))
-
-
-def _check_elements(hint: Any, value: Any, *, where: str) -> None:
-    if typing.get_origin(hint) is not tuple:
-        return
-    element = typing.get_args(hint)[0]
-    for found in value:
-        if type(found) is not element:
-            raise SpecError(f"{where} must be a list of {element.__name__}, found {found!r} in it")
+    return dict(vars(build(schema, table, where=where)))

@@ -12,6 +12,8 @@ from .manifest import COPY, MANIFEST, read_manifest
 from .spec import fingerprint
 from .types import Pairs
 
+_KEY_DIGITS = 8
+
 
 @dataclass(frozen=True)
 class StoreEntry:
@@ -64,6 +66,8 @@ def manifest_folders(home: Path) -> list[Path]:
 def find_store(home: Path, name: str) -> Path:
     """Return a store's folder by its path, its name below `features`, or the start of its key.
 
+    The start of a key is eight digits or more.
+
     Raises:
         StoreNotFoundError: No store, or more than one, has this name.
     """
@@ -71,7 +75,8 @@ def find_store(home: Path, name: str) -> Path:
         if any((folder / name).is_file() for name in (MANIFEST, COPY)):
             return folder
     entries = list_stores(home)
-    found = [entry.folder for entry in entries if entry.key.startswith(name)]
+    is_key = len(name) >= _KEY_DIGITS  # fewer may be a slip, and `cache rm` removes what is found
+    found = [entry.folder for entry in entries if is_key and entry.key.startswith(name)]
     if len(found) != 1:
         known = [str(entry.folder.relative_to(home / "features")) for entry in entries]
         what = f"{len(found)} stores have the key" if found else "no store is called"

@@ -97,14 +97,27 @@ def _index_each_shard(
     spans: Spans,
     out: Shaped[np.ndarray, "total ..."],
 ) -> None:
-    targets = np.arange(len(out))
-    if spans.lengths is not None:
-        targets = np.cumsum(spans.lengths) - spans.lengths
-    for index in shards:
-        here = np.flatnonzero(spans.shard == index)
-        lengths = None if spans.lengths is None else spans.lengths[here]
-        lines = source(index)[_lines(spans.starts[here], lengths)]
-        out[_lines(targets[here], lengths)] = lines
+    order = np.argsort(spans.shard, kind="stable")
+    starts = spans.starts[order]
+    lengths = None if spans.lengths is None else spans.lengths[order]
+    ends = np.arange(1, len(order) + 1) if lengths is None else np.cumsum(lengths)
+    lines = _lines(starts, lengths)
+    rows = np.searchsorted(spans.shard[order], shards, side="right")
+    stops = np.where(rows > 0, ends[rows - 1], 0).tolist()
+    by_shard = np.empty_like(out)
+    begin = 0
+    for index, stop in zip(shards, stops, strict=True):
+        array = source(index)
+        if array.dtype == out.dtype:
+            np.take(array, lines[begin:stop], axis=0, out=by_shard[begin:stop], mode="clip")
+        else:
+            by_shard[begin:stop] = array[lines[begin:stop]]
+        begin = stop
+    if spans.lengths is None:
+        out[order] = by_shard
+    else:
+        first = np.cumsum(spans.lengths) - spans.lengths
+        out[_lines(first[order], lengths)] = by_shard
 
 
 def _lines(

@@ -4,10 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import files
+from .catalog import pairs_path, read_pairs
 from .errors import StoreCorruptError, StoreInUseError, StoreNotFoundError, UnknownNameError
 from .flaws import Flaw
-from .locks import ShardLocks, holders, lock_files, remove_unheld
-from .manifest import COPY, MANIFEST, manifest_damage, read_manifest, restore_manifest
+from .locks import ShardLocks, holders, is_abandoned, lock_files, remove_unheld
+from .manifest import (
+    COPY,
+    MANIFEST,
+    read_manifest,
+    read_whole_manifest,
+    restore_manifest,
+)
 from .store import FeatureStore
 
 
@@ -21,6 +28,7 @@ class Damage:
         manifests: Which of the manifest and its copy is damaged.
         locks: Names of the lock files that are damaged or of dead processes.
         temporaries: Names of what dead processes have left.
+        pairs: The list of pairs of the store's source, if it is damaged.
         foreign: Files that lightalign has not written; only their owner may remove them.
         lines: One line for each damaged file, for people.
     """
@@ -30,6 +38,7 @@ class Damage:
     manifests: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
     temporaries: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     lines: tuple[str, ...] = field(default=(), compare=False)
 
@@ -56,8 +65,9 @@ def find_damage(folder: Path) -> Damage:
         StoreCorruptError: The manifest and its copy are both damaged.
         UnknownNameError: No format has the name that the manifest gives.
     """
-    store = FeatureStore(folder, read_manifest(folder, _whole_manifest(folder)))
+    store = FeatureStore(folder, read_whole_manifest(folder))
     flaws = list(store.flaws(content=True))
+    pairs = _pairs_flaw(store)
     sorted_flaws: dict[str, list[str]] = {}
     shards = {_shard_of(store, flaw) for flaw in flaws} - {None}
     for flaw in flaws:
@@ -66,7 +76,8 @@ def find_damage(folder: Path) -> Damage:
             sorted_flaws.setdefault(kind, []).append(name)
     return Damage(
         shards=tuple(sorted(index for index in shards if index is not None)),
-        lines=tuple(str(flaw) for flaw in flaws),
+        pairs=() if pairs is None else (pairs.path.name,),
+        lines=tuple(str(flaw) for flaw in [*flaws, *([pairs] if pairs else [])]),
         **{kind: tuple(dict.fromkeys(names)) for kind, names in sorted_flaws.items()},
     )
 
@@ -99,9 +110,18 @@ def clear_damage(folder: Path, damage: Damage) -> None:
         store.drop_shards(damage.shards)
 
 
-def _whole_manifest(folder: Path) -> str:
-    damaged = manifest_damage(folder)
-    return COPY if MANIFEST in damaged and COPY not in damaged else MANIFEST
+def _pairs_flaw(store: FeatureStore) -> Flaw | None:
+    """Return what is wrong with the pairs of the store's source; None for a store in no home."""
+    described = store.description
+    home = store.folder.resolve().parents[3:4]
+    if not home or described.folder(home[0]) != store.folder.resolve():
+        return None
+    path = pairs_path(home[0], described.dataset, described.split, described.source)
+    try:
+        read_pairs(path)
+    except StoreCorruptError:
+        return Flaw(path=path, problem="damaged" if path.is_file() else "missing")
+    return None
 
 
 def _shard_of(store: FeatureStore, flaw: Flaw) -> int | None:
@@ -123,4 +143,4 @@ def _kind_of(store: FeatureStore, flaw: Flaw) -> tuple[str, str]:
     if flaw.path in lock_files(store.folder):
         return "locks", name
     top = store.folder / Path(name).parts[0]
-    return ("temporaries", top.name) if files.is_abandoned(top) else ("foreign", name)
+    return ("temporaries", top.name) if is_abandoned(top) else ("foreign", name)

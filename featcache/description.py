@@ -24,7 +24,8 @@ class Skipped:
     Attributes:
         id: Id of the item.
         reason: What is wrong with it.
-        stage: Where that showed: `read` (fetching or decoding) or `encode`.
+        stage: Where that showed: `read` (fetching or decoding) or `prepare` (tokenising and other
+            preprocessing of an encoder).
     """
 
     id: str

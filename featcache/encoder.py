@@ -89,6 +89,14 @@ class Encoder(ABC, Generic[Prepared]):
             SpecError: The encoder has no such layer.
         """
 
+    def compile(self) -> None:
+        """Have the model compiled by torch.compile when it next runs.
+
+        Raises:
+            SpecError: The encoder has nothing to compile.
+        """
+        raise SpecError(f"encoder {self.name!r} has no model that could be compiled")
+
     def companions(self, content: Content) -> Mapping[str, np.ndarray]:
         """Return the arrays that are stored beside all tokens of one item, by name.
 

@@ -10,8 +10,12 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── DatasetFormatError (ValueError)         the files are there and say something else
     ├── WeightsNotFoundError (FileNotFoundError)
     ├── WeightsMismatchError (ValueError)       the weights are not those of the card
+    ├── DatasetChangedError (RuntimeError)      a file went away while it was being read
     ├── UnreadableItemError (ValueError)        one item cannot be decoded; extraction skips it
+    │   └── MissingFileError                    its file is not there or not readable
     ├── TooManyBadItemsError (ValueError)       more unreadable items than `max_bad` allows
+    ├── CompileError (RuntimeError)             an encoder cannot be compiled on this machine
+    ├── OutOfMemoryError (MemoryError)          an encoder does not fit the memory
     ├── FeatureRangeError (ArithmeticError)     a feature is NaN or does not fit its dtype
     ├── StoreNotFoundError (FileNotFoundError)  no store answers the request
     ├── StoreIncompleteError (RuntimeError)     the store's extraction has not finished
@@ -57,8 +61,24 @@ class UnreadableItemError(LightalignError, ValueError):
     """Report one item that cannot be decoded; extraction skips and lists it."""
 
 
+class MissingFileError(UnreadableItemError):
+    """Report one item whose file is not there or not readable."""
+
+
+class DatasetChangedError(LightalignError, RuntimeError):
+    """Report a dataset whose files are no longer those that a store's key stands for."""
+
+
 class TooManyBadItemsError(LightalignError, ValueError):
     """Report more unreadable items than the spec allows."""
+
+
+class CompileError(LightalignError, RuntimeError):
+    """Report an encoder that cannot be compiled, or then gives other features."""
+
+
+class OutOfMemoryError(LightalignError, MemoryError):
+    """Report an encoder that needs more memory than there is."""
 
 
 class FeatureRangeError(LightalignError, ArithmeticError):

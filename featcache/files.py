@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from typing import Any
 from .errors import StoreCorruptError
 from .spec import fingerprint
 
-_TEMPORARY = ".tmp-"  # followed by the process id of the writer
+_TEMPORARY = ".tmp-"  # followed by the host and the process id of the writer
 
 
 def temporary_path(path: Path) -> Path:
     """Return the name under which this process prepares `path`, in the same folder."""
-    return path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    return path.with_name(f"{_TEMPORARY}{_host()}-{os.getpid()}-{path.name}")
 
 
 def is_temporary(path: Path) -> bool:
@@ -25,11 +26,14 @@ def is_temporary(path: Path) -> bool:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Say whether `path` is the temporary of a process that no longer lives."""
+    """Say whether `path` is the temporary of a process of this machine that no longer lives.
+
+    Of another machine nothing is known here: where folders are shared, it may well be alive.
+    """
     if not is_temporary(path):
         return False
-    process = path.name.removeprefix(_TEMPORARY).partition("-")[0]
-    if not process.isdigit():
+    host, process, *_ = [*path.name.removeprefix(_TEMPORARY).split("-", 2), ""]
+    if host != _host() or not process.isdigit():
         return False
     if int(process) == os.getpid():
         return True  # ours of an earlier, interrupted write: this process writes one at a time
@@ -40,6 +44,11 @@ def is_abandoned(path: Path) -> bool:
     except PermissionError:
         return False
     return False
+
+
+def _host() -> str:
+    """Return a short name of this machine without characters that a file name may lack."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def write_json(path: Path, value: Any) -> None:

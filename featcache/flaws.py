@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import files
-from .locks import holder, lock_damage, lock_files
+from .locks import holder, is_abandoned, lock_damage, lock_files, shard_is_written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,12 @@ def other_flaws(folder: Path, known: Collection[str]) -> Iterator[Flaw]:
         top = folder / name.parts[0]
         if file in locks:
             problem = lock_damage(file) or (None if holder(file) else "its process is dead")
-        elif files.is_temporary(top) and not files.is_abandoned(top):
+        elif str(name) in known or shard_is_written(top):
+            problem = None
+        elif files.is_temporary(top) and not is_abandoned(top):
             problem = None  # of a living process, which is writing just now
         else:
-            problem = None if str(name) in known else "not in the manifest"
+            problem = "not in the manifest"
         if problem:
             yield Flaw(path=file, problem=problem)
 

@@ -20,11 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from . import files
 from .errors import LockError
 from .spec import fingerprint
 
 MANIFEST_LOCK = 999_999_999  # stands for the manifest; no store has as many shards
 _NAME = re.compile(r"shard-\d{5,}\.lock")
+_SHARD = re.compile(r"(?:^|-)shard-(\d{5,})(?:\.h5|\.json)?$")
 _WAIT = 0.05  # seconds between two attempts
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # what file systems without flock answer
 
@@ -172,6 +174,34 @@ def holder(path: Path) -> LockHolder | None:
         return _read_holder(os.pread(descriptor, 1 << 16, 0))
     finally:
         os.close(descriptor)
+
+
+def shard_is_written(path: Path) -> bool:
+    """Say whether a living process works on the shard that `path`, in a store's folder, is part of.
+
+    Its files, its receipt and the temporaries of both count; of another file it is False.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    found = _SHARD.search(path.name)
+    return found is not None and holder(lock_path(path.parent, int(found[1]))) is not None
+
+
+def is_abandoned(path: Path) -> bool:
+    """Say whether `path`, in a store's folder, is a temporary that nobody writes any more.
+
+    Of a shard its lock tells, which holds on every machine and in every container; of other files
+    the name of the writer.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    if not files.is_temporary(path):
+        return False
+    if _SHARD.search(path.name):
+        return not shard_is_written(path)
+    return files.is_abandoned(path)
 
 
 def lock_damage(path: Path) -> str | None:

@@ -51,6 +51,22 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
     return files.read_sealed(path)
 
 
+def has_manifest(folder: Path) -> bool:
+    """Say whether a store was begun in `folder`."""
+    return any((folder / name).is_file() for name in (MANIFEST, COPY))
+
+
+def read_whole_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest, or its copy where the manifest itself is damaged or missing.
+
+    Raises:
+        StoreNotFoundError: The folder holds no store.
+        StoreCorruptError: Both are damaged.
+    """
+    damaged = manifest_damage(folder)
+    return read_manifest(folder, COPY if MANIFEST in damaged and COPY not in damaged else MANIFEST)
+
+
 def manifest_damage(folder: Path) -> dict[str, str]:
     """Say what is wrong with the manifest and with its copy, by file name; empty if both are whole.
 

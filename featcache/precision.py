@@ -1,18 +1,14 @@
 """Choose the type of an encoder's matrix products: bfloat16 where it is fast and measured safe."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cosine_similarity
 
 from .encoder import PRECISIONS, Encoder
+from .probe import encode_probe, smallest_cosine
 from .registry import unknown_name
-from .sources.shapes import ShapesSource
-from .types import Modality
 
 SAFE_COSINE = 0.999  # below it single tokens begin to point elsewhere (EfficientNet-Lite0: 0.87)
-_PROBE_ITEMS = 8
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -44,21 +40,8 @@ def choose_precision(encoder: Encoder[Any], wanted: str, device: torch.device) -
         raise unknown_name("precision", wanted, ["auto", *PRECISIONS])
     if wanted == "float32" or (wanted == "auto" and not has_fast_bfloat16(device)):
         return None
-    cosine = _smallest_cosine(encoder)
+    exact = encode_probe(encoder)
+    encoder.precision = "bfloat16"
+    cosine = smallest_cosine(exact, encode_probe(encoder))
     encoder.precision = "bfloat16" if wanted == "bfloat16" or cosine >= SAFE_COSINE else "float32"
     return cosine
-
-
-def _smallest_cosine(encoder: Encoder[Any]) -> float:
-    probe = ShapesSource(Path(), train=1, val=1, test=_PROBE_ITEMS)
-    items = probe.items("test", encoder.modality)[:_PROBE_ITEMS]
-    assert encoder.modality in (Modality.IMAGE, Modality.TEXT)
-    prepared = [encoder.prepare(item) for item in items]
-    exact = encoder.encode(prepared)
-    encoder.precision = "bfloat16"
-    rounded = encoder.encode(prepared)
-    encoder.precision = "float32"
-    first, second = exact.values[exact.mask], rounded.values[exact.mask]
-    cosines = cosine_similarity(first, second, dim=1)
-    cosines[(first == second).all(dim=1)] = 1.0  # two tokens of zeros have no angle
-    return float(cosines.min())

@@ -143,13 +143,29 @@ class FeatureReader:
         values = np.empty((int(offsets[-1]), self.description.width), self.dtype)
         self._arrays.copy_values(spans, values)
         names = self.description.companions if companions else ()
-        lines = self._layout.row_spans(wanted) if names else spans
-        beside = {
-            name: self._arrays.companion(name, num_tokens=len(values), tokens=spans, rows=lines)
-            for name in names
-        }
+        beside = {name: self.companion(name, wanted) for name in names}
         ids = tuple(map(self.ids.__getitem__, wanted.tolist()))
         return Features(values, offsets, ids, beside)
+
+    def companion(
+        self, name: str, rows: Sequence[int] | Int64[np.ndarray, " n"]
+    ) -> Shaped[np.ndarray, "lines ..."]:
+        """Return an array that is stored beside the values, of the given rows.
+
+        Args:
+            name: One of `description.companions`.
+            rows: Row numbers.
+
+        Raises:
+            IndexError: A row number is negative or not below the number of rows.
+        """
+        wanted = self._layout.check(rows)
+        return self._arrays.companion(
+            name,
+            num_tokens=int(self._layout.offsets_of(wanted)[-1]),
+            tokens=self._layout.token_spans(wanted),
+            rows=self._layout.row_spans(wanted),
+        )
 
     def gather_into(
         self,

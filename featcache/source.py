@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,10 @@ class Source(ABC):
             UnknownNameError: The dataset has no such split.
         """
 
+    def ids(self, split: str, modality: Modality) -> Sequence[str]:
+        """Return the ids of `items`, without what it may cost to make these."""
+        return [item.id for item in self.items(split, modality)]
+
     def notes(self) -> tuple[str, ...]:
         """Return what a user should know about how this copy was read, one line each."""
         return ()
@@ -65,16 +70,26 @@ def fingerprint_items(source: Source, split: str) -> str:
     """Hash ids, texts, image sizes in bytes, and pairs of one split.
 
     The size stands for the content of an image file: reading every file would cost as much as
-    decoding it. A missing image counts as size -1.
+    decoding it.
     """
     digest = hashlib.sha256()
     for item in source.items(split, Modality.IMAGE):
-        size = item.path.stat().st_size if item.path is not None and item.path.is_file() else -1
-        digest.update(json.dumps([item.id, size]).encode())
+        digest.update(json.dumps([item.id, readable_size(item)]).encode())
     for item in source.items(split, Modality.TEXT):
         digest.update(json.dumps([item.id, item.text]).encode())
     digest.update(json.dumps(source.pairs(split).links).encode())
     return digest.hexdigest()
+
+
+def readable_size(item: Item) -> int:
+    """Return the bytes of the file of `item`, or -1 if it is missing, not readable, or none."""
+    if item.path is None:
+        return -1
+    try:
+        readable = item.path.is_file() and os.access(item.path, os.R_OK)
+        return item.path.stat().st_size if readable else -1
+    except OSError:  # gone in between
+        return -1
 
 
 def missing_dataset(

@@ -173,8 +173,11 @@ def _coerce(hint: Any, value: Any, *, where: str) -> Any:
         return float(value)
     if Path in accepted and isinstance(value, str):
         return Path(value)
-    if tuple in accepted and isinstance(value, list):
-        return tuple(value)
+    if tuple in accepted and not (value is None and type(None) in accepted):
+        (kind,) = (choice for choice in choices if typing.get_origin(choice) is tuple)
+        element = typing.get_args(kind)[0]
+        values = value if isinstance(value, list | tuple) else [value]
+        return tuple(_coerce(element, one, where=where) for one in values)
     matches = isinstance(value, accepted) and not (type(value) is bool and bool not in accepted)
     if not matches:
         names = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)

@@ -35,10 +35,11 @@ from .errors import (
 from .flaws import Flaw, other_flaws, shard_flaws
 from .format import ArrayLocation, Format
 from .item_ids import encode_ids
-from .locks import MANIFEST_LOCK, ShardLocks, remove_unheld
+from .locks import MANIFEST_LOCK, ShardLocks, is_abandoned, remove_unheld
 from .manifest import (
     COPY,
     MANIFEST,
+    has_manifest,
     manifest_damage,
     read_manifest,
     restore_manifest,
@@ -89,7 +90,7 @@ class FeatureStore:
         with ShardLocks(folder) as locks:
             # meanwhile no other process begins, mends or completes the store
             locks.wait_for(MANIFEST_LOCK)
-            return cls._create(folder, description, versions, settings or {})
+            return cls._create(folder, description, versions, settings or {}, locks)
 
     @classmethod
     def _create(
@@ -98,8 +99,10 @@ class FeatureStore:
         description: StoreDescription,
         versions: Mapping[str, str],
         settings: Mapping[str, Any],
+        locks: ShardLocks,
     ) -> "FeatureStore":
-        if not any((folder / name).is_file() for name in (MANIFEST, COPY)):
+        FORMATS.load(description.container)  # before anything of it is on disk
+        if not has_manifest(folder):
             manifest = {
                 "format_version": FORMAT_VERSION,
                 "key": description.key,
@@ -119,7 +122,7 @@ class FeatureStore:
                 f"{folder} was begun with rows_per_shard={store.description.rows_per_shard}, "
                 f"not {description.rows_per_shard}: repeat that number or delete the folder"
             )
-        store._clear_leftovers()
+        store._clear_leftovers(locks)
         return store
 
     @classmethod
@@ -166,7 +169,7 @@ class FeatureStore:
         """List the shards that are not finished, in order."""
         if self.complete:
             return []
-        finished = self._receipts()
+        finished = self.receipt_of_each_shard()
         return [index for index in range(self.num_shards) if index not in finished]
 
     def refresh(self) -> None:
@@ -244,7 +247,7 @@ class FeatureStore:
 
     def receipts(self) -> Iterator[dict[str, Any]]:
         """Iterate over what is recorded of each finished shard, in order."""
-        yield from self._receipts().values()
+        yield from self.receipt_of_each_shard().values()
 
     def skipped(self) -> list[Skipped]:
         """List the items without a row, in order."""
@@ -293,7 +296,7 @@ class FeatureStore:
         """
         for name, _ in self._differing_store_files():
             yield Flaw(path=self.folder / name, problem="differs")
-        for index, receipt in self._receipts().items():
+        for index, receipt in self.receipt_of_each_shard().items():
             yield from shard_flaws(self.folder, index, receipt, content=content)
         if content:
             for name, problem in manifest_damage(self.folder).items():
@@ -306,7 +309,8 @@ class FeatureStore:
 
     def drop_shards(self, indices: Collection[int]) -> None:
         """Remove these shards, so that just they are missing; the store is incomplete after it."""
-        kept = {index: found for index, found in self._receipts().items() if index not in indices}
+        receipts = self.receipt_of_each_shard()
+        kept = {index: receipts[index] for index in receipts if index not in indices}
         if self.complete:
             for index, receipt in kept.items():
                 files.write_sealed(self._receipt(index), receipt)
@@ -336,7 +340,7 @@ class FeatureStore:
     def _receipt(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.json"
 
-    def _receipts(self) -> dict[int, dict[str, Any]]:
+    def receipt_of_each_shard(self) -> dict[int, dict[str, Any]]:
         """Return what is recorded of each finished shard; a damaged receipt records nothing."""
         if self.complete:
             return dict(enumerate(self.manifest["shards"]))
@@ -346,18 +350,20 @@ class FeatureStore:
                 found[index] = files.read_sealed(self._receipt(index))
         return found
 
-    def _clear_leftovers(self) -> None:
+    def _clear_leftovers(self, locks: ShardLocks) -> None:
         for name, content in self._differing_store_files():
             files.write_bytes(self.folder / name, content)
         for path in list(self.folder.iterdir()):
-            if files.is_abandoned(path):
+            if is_abandoned(path):
                 files.remove(path)
         remove_unheld(self.folder)
-        if self.complete:
-            flaws = self.flaws(content=False)
-            damaged = {flaw.shard for flaw in flaws if flaw.shard is not None}
-            if damaged:
-                self.drop_shards(damaged)
+        flaws = self.flaws(content=False)
+        damaged = {flaw.shard for flaw in flaws if flaw.shard is not None}
+        ours = {index for index in damaged if locks.claim(index)}
+        if ours:
+            self.drop_shards(ours)
+        for index in ours:
+            locks.release(index)
         if self.complete:
             self.finish()
 
@@ -387,7 +393,11 @@ class FeatureStore:
             return
         token = int(np.argmin(finite))
         row = int(np.searchsorted(features.offsets, token, side="right")) - 1
+        hint = (
+            "its encoder gives no finite number for it"
+            if dtype == "float32"
+            else "try --dtype float32"
+        )
         raise FeatureRangeError(
-            f"item {features.ids[row]!r} has a feature that is not finite in "
-            f"{self.description.dtype}: try --dtype float32"
+            f"item {features.ids[row]!r} has a feature that is not finite in {dtype}: {hint}"
         )

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from .errors import UnreadableItemError
+from .errors import MissingFileError, UnreadableItemError
 
 
 class Modality(str, Enum):
@@ -42,7 +42,8 @@ class Item:
         """Return the encoded image.
 
         Raises:
-            UnreadableItemError: The file is missing, not readable, or the item holds no image.
+            MissingFileError: The file is missing or not readable.
+            UnreadableItemError: The item holds no image.
         """
         if self.data is not None:
             return self.data
@@ -54,9 +55,7 @@ class Item:
             # other errors of the system, such as too many open files, say nothing of this item;
             # no folder in the message: manifests are the same wherever the dataset stands
             reason = error.strerror or type(error).__name__
-            raise UnreadableItemError(
-                f"{self.id}: cannot read {self.path.name}: {reason}"
-            ) from error
+            raise MissingFileError(f"{self.id}: cannot read {self.path.name}: {reason}") from error
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,15 @@ from ..featcache import files
 from ..featcache.catalog import find_store, manifest_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
-from ..featcache.errors import SpecError, StoreCorruptError, StoreInUseError, StoreNotFoundError
+from ..featcache.errors import (
+    DatasetChangedError,
+    SpecError,
+    StoreCorruptError,
+    StoreInUseError,
+    StoreNotFoundError,
+)
 from ..featcache.locks import holders
-from ..featcache.manifest import COPY, MANIFEST, read_manifest
+from ..featcache.manifest import COPY, MANIFEST, read_manifest, read_whole_manifest
 from ..featcache.spec import read_toml
 from ..featcache.store import FeatureStore
 from . import runs
@@ -82,12 +88,15 @@ class RepairReport:
         store: Folder of the store.
         damaged: One line for each damaged file that was found.
         recomputed: Numbers of the shards that were computed again.
+        differing: Those of them whose bytes are not what they were: another version of a library,
+            another device or batch size rounds otherwise.
         left: One line for each file that is still not as it should be; lightalign did not write it.
     """
 
     store: Path
     damaged: tuple[str, ...]
     recomputed: tuple[int, ...]
+    differing: tuple[int, ...]
     left: tuple[str, ...]
 
 
@@ -167,25 +176,53 @@ def repair(home: Path, store: str, recompute: Recompute) -> RepairReport:
         StoreNotFoundError: There is no such store.
         StoreCorruptError: The manifest and its copy are both damaged.
         StoreInUseError: A living process writes one of the damaged shards.
+        DatasetChangedError: An item can no longer be read; its shard stays missing.
     """
     folder = find_store(home, store)
     manifest = folder / MANIFEST
     times = (manifest if manifest.is_file() else folder / COPY).stat()
     damage = find_damage(folder)
+    before = FeatureStore(folder, read_whole_manifest(folder)).receipt_of_each_shard()
     clear_damage(folder, damage)
     opened = FeatureStore(folder, read_manifest(folder))
-    if damage.shards:
+    differing: list[int] = []
+    if damage.shards or damage.pairs:
         recompute(opened, list(damage.shards))
         if not opened.missing_shards():
             opened.finish()
+        differing = _compare_receipts(opened, before)
     # verbs take the newest store when they are not told which: a repair makes none newer
     os.utime(manifest, ns=(times.st_atime_ns, times.st_mtime_ns))
     return RepairReport(
         store=folder,
         damaged=damage.lines,
         recomputed=damage.shards,
+        differing=tuple(differing),
         left=find_damage(folder).lines,
     )
+
+
+def _compare_receipts(store: FeatureStore, before: Mapping[int, Mapping[str, Any]]) -> list[int]:
+    """Return the shards whose files differ from what they were.
+
+    Raises:
+        DatasetChangedError: One has other rows; all such are missing then.
+    """
+    after = store.receipt_of_each_shard()
+    both = [index for index in before if index in after]
+    lost = {
+        index: [item for item in after[index]["skipped"] if item not in before[index]["skipped"]]
+        for index in both
+    }
+    changed = [index for index in both if lost[index]]
+    if changed:
+        store.drop_shards(changed)
+        reasons = [item["reason"] for index in changed for item in lost[index]]
+        raise DatasetChangedError(
+            f"shards {changed} of {store.folder} would lose rows and stay missing: "
+            f"{'; '.join(reasons[:3])}; restore these and extract again"
+        )
+    return [index for index in both if before[index]["files"] != after[index]["files"]]
 
 
 def _nearest(wanted: Mapping[str, Any], name: str, folders: Sequence[Path]) -> Explanation:

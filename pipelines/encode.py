@@ -2,10 +2,12 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,16 @@ import torch
 
 from ..featcache.description import Skipped
 from ..featcache.encoder import Content, Encoder, read_item
-from ..featcache.errors import TooManyBadItemsError, UnreadableItemError
-from ..featcache.locks import MANIFEST_LOCK, ShardLocks
+from ..featcache.errors import (
+    DatasetChangedError,
+    MissingFileError,
+    OutOfMemoryError,
+    StoreNotFoundError,
+    TooManyBadItemsError,
+    UnreadableItemError,
+)
+from ..featcache.locks import MANIFEST_LOCK, ShardLocks, holders
+from ..featcache.source import readable_size
 from ..featcache.store import FeatureStore
 from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality
@@ -62,17 +72,21 @@ class _Ready:
     item: Item
     prepared: dict[str, Any] = field(default_factory=dict)
     companions: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
-    errors: dict[str, UnreadableItemError] = field(default_factory=dict)
+    errors: dict[str, Skipped] = field(default_factory=dict)
 
     def read(self, encoder: Encoder[Any], content: Content) -> None:
         """Prepare the content for one encoder."""
         try:
             self.prepared[encoder.name] = encoder.preprocess(content, item_id=self.item.id)
         except UnreadableItemError as error:
-            self.errors[encoder.name] = error
+            self.errors[encoder.name] = self.skipped(error, stage="prepare")
             return
         if encoder.companion_names:
             self.companions[encoder.name] = encoder.companions(content)
+
+    def skipped(self, error: UnreadableItemError, *, stage: str) -> Skipped:
+        """Return the entry of the ledger that says why this item has no row."""
+        return Skipped(id=self.item.id, reason=str(error), stage=stage)
 
 
 class Extraction:
@@ -87,6 +101,7 @@ class Extraction:
         batch_size: Items per forward pass.
         workers: Threads that decode and tokenise; 0 does it in the encoding thread.
         max_bad: Items of one store that may be unreadable.
+        unchanged: Says whether the files of the dataset still are those of the stores' key.
         progress: Receives the progress.
     """
 
@@ -98,6 +113,7 @@ class Extraction:
         batch_size: int,
         workers: int,
         max_bad: int,
+        unchanged: Callable[[], bool],
         progress: Progress,
     ) -> None:
         self.jobs = jobs
@@ -105,13 +121,19 @@ class Extraction:
         self.batch_size = batch_size
         self.workers = workers
         self.max_bad = max_bad
+        self.unchanged = unchanged
         self.progress = progress
         self.shares = Shares()
         self.num_encoded = 0
+        self.num_written = {job.store.folder: 0 for job in jobs}
         self._encoders = {job.output.encoder.name: job.output.encoder for job in jobs}
-        self._locks: dict[str, ShardLocks] = {}
+        self._fitting = {name: batch_size for name in self._encoders}
+        self._locks: dict[Path, ShardLocks] = {}
         self._writing: Future[None] | None = None
-        self._bad = {job.store.manifest["key"]: job.store.skipped() for job in jobs}
+        self._bad = {job.store.folder: job.store.skipped() for job in jobs}
+        self._waited_for: set[str] = set()
+        self._absent: set[str] = set()
+        self._absent_lock = Lock()
 
     def run(self) -> None:
         """Encode and write until no shard is missing, then complete the stores.
@@ -120,19 +142,46 @@ class Extraction:
             TooManyBadItemsError: More items are unreadable than allowed.
             FeatureRangeError: A feature is not finite in the stored type.
             LockError: The file system has no locks.
+            DatasetChangedError: A file that was there can no longer be read.
+            OutOfMemoryError: One item alone needs more memory than there is.
+            StoreNotFoundError: A store was removed while it was being written.
         """
-        with ExitStack() as stack:
+        try:
+            with ExitStack() as stack:
+                for job in self.jobs:
+                    locks = stack.enter_context(ShardLocks(job.store.folder))
+                    self._locks[job.store.folder] = locks
+                self._fill(stack.enter_context(ThreadPoolExecutor(1)))
+                for job in self.jobs:
+                    self._finish(job)
+        except FileNotFoundError as error:
             for job in self.jobs:
-                locks = stack.enter_context(ShardLocks(job.store.folder))
-                self._locks[job.store.manifest["key"]] = locks
-            writer = stack.enter_context(ThreadPoolExecutor(1))
-            while self._missing():
-                encoded = self.num_encoded
-                self._pass(writer)
-                if encoded == self.num_encoded and self._missing():
-                    time.sleep(_WAIT)  # what is left is being written by another process
-            for job in self.jobs:
-                self._finish(job)
+                if not job.store.folder.is_dir():
+                    raise StoreNotFoundError(
+                        f"{job.store.folder} was removed while it was being written: "
+                        "run the same command again"
+                    ) from error
+            raise
+
+    def _fill(self, writer: ThreadPoolExecutor) -> None:
+        while self._missing():
+            encoded = self.num_encoded
+            self._pass(writer)
+            if encoded == self.num_encoded and self._missing():
+                # what is left is being written by other processes
+                self._wait_for_others()
+
+    def _wait_for_others(self) -> None:
+        """Wait a little, and say for whom when that has changed."""
+        time.sleep(_WAIT)
+        living = {
+            f"{path.stem} is being written by {who}"
+            for job in self.jobs
+            for path, who in holders(job.store.folder)
+        }
+        if living and living != self._waited_for:
+            self.progress.note(f"waiting: {'; '.join(sorted(living))}")
+        self._waited_for = living
 
     def _missing(self) -> list[int]:
         for job in self.jobs:
@@ -144,7 +193,7 @@ class Extraction:
         ready = map_ahead(
             self._prepare,
             self._claimed_positions(claimed),
-            ahead=self.batch_size + self.workers,  # decode the next batch while one is encoded
+            ahead=self._ahead(),
             workers=self.workers,
         )
         with closing(ready):
@@ -152,6 +201,15 @@ class Extraction:
                 index, jobs = claimed.popleft()
                 self._write(index, jobs, self._encode_shard(index, jobs, first, ready), writer)
         self._settle()
+
+    def _ahead(self) -> int:
+        """Return how many items to prepare while others are encoded: those of the next batch.
+
+        Texts are sorted by length within a shard, so that all of the next shard are.
+        """
+        if self.jobs[0].output.encoder.modality is Modality.TEXT:
+            return self.jobs[0].store.description.rows_per_shard + self.workers
+        return self.batch_size + self.workers
 
     def _claimed_positions(self, claimed: deque[tuple[int, list[Job]]]) -> Iterator[int]:
         """Yield the items of each missing shard that no other process is writing."""
@@ -162,7 +220,7 @@ class Extraction:
                 yield from jobs[0].store.shard_items(index)
 
     def _claim(self, job: Job, index: int) -> bool:
-        locks = self._locks[job.store.manifest["key"]]
+        locks = self._locks[job.store.folder]
         if not locks.claim(index):
             return False
         job.store.refresh()  # another process may have finished it before the lock was free
@@ -183,17 +241,33 @@ class Extraction:
         modality = self.jobs[0].output.encoder.modality
         try:
             content = read_item(item, modality)
+        except MissingFileError as error:
+            if not self._was_absent(item):
+                raise DatasetChangedError(
+                    f"{error}, though it was there when extraction began: put it back, or run the "
+                    "same command again to extract what is there now"
+                ) from error
+            found.errors = dict.fromkeys(self._encoders, found.skipped(error, stage="read"))
+            return found
         except UnreadableItemError as error:
-            found.errors = dict.fromkeys(self._encoders, error)
+            found.errors = dict.fromkeys(self._encoders, found.skipped(error, stage="read"))
             return found
         for encoder in self._encoders.values():
             found.read(encoder, content)
         return found
 
+    def _was_absent(self, item: Item) -> bool:
+        """Say whether the key of the stores stands for a dataset without the file of `item`."""
+        with self._absent_lock:
+            if item.id not in self._absent and self.unchanged():
+                missing = (one for one in self.items if one.path and readable_size(one) < 0)
+                self._absent = {one.id for one in missing}
+            return item.id in self._absent
+
     def _encode_shard(
         self, index: int, jobs: Sequence[Job], first: _Ready, ready: Iterator[_Ready]
-    ) -> dict[str, "_Shard"]:
-        """Return the rows of one shard by store key."""
+    ) -> dict[Path, "_Shard"]:
+        """Return the rows of one shard by store."""
         count = len(jobs[0].store.shard_items(index))
         shard = _Shards(jobs)
         is_text = jobs[0].output.encoder.modality is Modality.TEXT
@@ -206,7 +280,7 @@ class Extraction:
             if len(chunk) == size or position == count - 1:
                 self._encode_chunk(jobs, chunk, shard)
                 chunk = []
-        return shard.by_key
+        return shard.by_store
 
     def _encode_chunk(
         self, jobs: Sequence[Job], chunk: Sequence[tuple[int, _Ready]], shard: "_Shards"
@@ -234,9 +308,8 @@ class Extraction:
         """Encode one item of each group of equal items, and take its rows for all of them."""
         layers = sorted({job.output.layer for job in jobs})
         prepared = [group[0][1].prepared[name] for group in batch]
-        found = dict(
-            zip(layers, encode_within_memory(self._encoders[name], prepared, layers), strict=True)
-        )
+        encoded = encode_within_memory(self._encoders[name], prepared, layers, self._fitting)
+        found = dict(zip(layers, encoded, strict=True))
         sources = np.repeat(np.arange(len(batch)), [len(group) for group in batch])
         targets = np.array([position for group in batch for position, _ in group], dtype=np.int64)
         for job in jobs:
@@ -248,22 +321,23 @@ class Extraction:
         self,
         index: int,
         jobs: Sequence[Job],
-        shards: Mapping[str, "_Shard"],
+        shards: Mapping[Path, "_Shard"],
         writer: ThreadPoolExecutor,
     ) -> None:
         self._settle()
         for job in jobs:
-            key = job.store.manifest["key"]
-            self._bad[key] += shards[key].skipped
-            check_bad(self._bad[key], len(self.items), self.max_bad)
+            folder = job.store.folder
+            self._bad[folder] += shards[folder].skipped
+            check_bad(self._bad[folder], len(self.items), self.max_bad)
         self._writing = writer.submit(self._write_now, index, jobs, shards)
 
-    def _write_now(self, index: int, jobs: Sequence[Job], shards: Mapping[str, "_Shard"]) -> None:
+    def _write_now(self, index: int, jobs: Sequence[Job], shards: Mapping[Path, "_Shard"]) -> None:
         for job in jobs:
-            key = job.store.manifest["key"]
-            features = shards[key].features(job)
-            job.store.write_shard(index, features, shards[key].skipped)
-            self._locks[key].release(index)
+            folder = job.store.folder
+            features = shards[folder].features(job)
+            job.store.write_shard(index, features, shards[folder].skipped)
+            self.num_written[folder] += len(job.store.shard_items(index))
+            self._locks[folder].release(index)
 
     def _settle(self) -> None:
         """Wait for the shard that is being written, and raise what went wrong with it."""
@@ -274,7 +348,7 @@ class Extraction:
         self.shares.write += time.perf_counter() - began
 
     def _finish(self, job: Job) -> None:
-        locks = self._locks[job.store.manifest["key"]]
+        locks = self._locks[job.store.folder]
         locks.wait_for(MANIFEST_LOCK)
         job.store.refresh()
         if not job.store.complete:
@@ -300,8 +374,8 @@ class _Shards:
     """Collect the same shard of several stores."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.by_key = {
-            job.store.manifest["key"]: _Shard(
+        self.by_store = {
+            job.store.folder: _Shard(
                 ShardRows(dtype=job.store.description.dtype, width=job.store.description.width),
                 companions={name: [] for name in job.store.description.companions},
             )
@@ -310,15 +384,15 @@ class _Shards:
 
     def rows(self, job: Job) -> ShardRows:
         """Return where the rows of one store are collected."""
-        return self.by_key[job.store.manifest["key"]].rows
+        return self.by_store[job.store.folder].rows
 
     def note(self, jobs: Sequence[Job], position: int, found: _Ready, name: str) -> None:
         """Take the id and companions of an item, or why it has no row."""
         for job in jobs:
-            shard = self.by_key[job.store.manifest["key"]]
-            error = found.errors.get(name)
-            if error is not None:
-                shard.skipped.append(Skipped(id=found.item.id, reason=str(error)))
+            shard = self.by_store[job.store.folder]
+            skipped = found.errors.get(name)
+            if skipped is not None:
+                shard.skipped.append(skipped)
                 continue
             shard.ids[position] = found.item.id
             for companion, rows in shard.companions.items():
@@ -344,27 +418,52 @@ def _batches(
 
 
 def encode_within_memory(
-    encoder: Encoder[Any], prepared: Sequence[Any], layers: Sequence[int]
+    encoder: Encoder[Any],
+    prepared: Sequence[Any],
+    layers: Sequence[int],
+    fitting: MutableMapping[str, int],
 ) -> list[Tokens]:
-    """Return the features of several layers; on a GPU that is too small, in halves."""
+    """Return the features of several layers, in parts where memory is too small for all at once.
+
+    Args:
+        encoder: The encoder.
+        prepared: Items, prepared.
+        layers: Which of its layers.
+        fitting: Items that fit, by encoder; lowered here, so that each size fails but once.
+
+    Raises:
+        OutOfMemoryError: One item does not fit.
+    """
+    size = fitting[encoder.name]
+    if len(prepared) > size:
+        parts = [prepared[first : first + size] for first in range(0, len(prepared), size)]
+        found = [encode_within_memory(encoder, part, layers, fitting) for part in parts]
+        return [_joined(one) for one in zip(*found, strict=True)]
     try:
         return encoder.encode_layers(prepared, layers)
-    except torch.cuda.OutOfMemoryError:
-        if len(prepared) == 1:
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on a CPU
+        if not _is_out_of_memory(error):
             raise
-    torch.cuda.empty_cache()
-    middle = len(prepared) // 2
-    halves = [
-        encode_within_memory(encoder, part, layers)
-        for part in (prepared[:middle], prepared[middle:])
-    ]
-    return [_joined(first, second) for first, second in zip(*halves, strict=True)]
+        if len(prepared) == 1:
+            raise OutOfMemoryError(
+                f"encoder {encoder.name!r} lacks the memory for one item: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    fitting[encoder.name] = len(prepared) // 2
+    return encode_within_memory(encoder, prepared, layers, fitting)
 
 
-def _joined(first: Tokens, second: Tokens) -> Tokens:
-    longest = max(first.mask.shape[1], second.mask.shape[1])
+def _is_out_of_memory(error: Exception) -> bool:
+    known = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
+def _joined(parts: Sequence[Tokens]) -> Tokens:
+    longest = max(tokens.mask.shape[1] for tokens in parts)
     padded = []
-    for tokens in (first, second):
+    for tokens in parts:
         missing = longest - tokens.mask.shape[1]
         values = torch.nn.functional.pad(tokens.values, (0, 0, 0, missing))
         padded.append(Tokens(values, torch.nn.functional.pad(tokens.mask, (0, missing))))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..featcache.dtypes import token_bytes
 from ..featcache.errors import DiskSpaceError, UnreadableItemError
-from ..featcache.manifest import MANIFEST, read_manifest
+from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
 from ..featcache.types import PER_ROW, Item
@@ -56,8 +56,7 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
     for split in splits_with_items(opened, loaded, progress):
         outputs = describe_outputs(spec, opened.source, loaded, opened.dataset, split)
         for group in _passes(outputs):
-            items = opened.source.items(split, group[0].encoder.modality)
-            found = [estimate_store(output, items, spec.home) for output in group]
+            found = [estimate_store(output, opened.source, spec.home) for output in group]
             estimates += found
             most = max(one.missing for one in found)
             if most:
@@ -81,43 +80,49 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
     )
 
 
-def estimate_store(output: Output, items: Sequence[Item], home: Path) -> StoreEstimate:
-    """Return what one store will hold, uncompressed; text lengths are counted on a sample."""
+def estimate_store(output: Output, source: Source, home: Path) -> StoreEstimate:
+    """Return what one store will hold, uncompressed; text lengths are counted on a sample.
+
+    Of a complete store it is what it does hold.
+    """
     description = output.description
-    total = _bytes_of(output, items)
     folder = description.folder(home)
-    missing = len(items)
-    if (folder / MANIFEST).is_file():
-        store = FeatureStore(folder, read_manifest(folder))
+    rows = missing = description.num_items
+    total = None
+    if has_manifest(folder):
+        store = FeatureStore(folder, read_whole_manifest(folder))
         missing = sum(len(store.shard_items(index)) for index in store.missing_shards())
+        total = None if missing else store.num_bytes
+    if total is None:
+        items = source.items(description.split, output.encoder.modality)
+        total = _bytes_of(output, items, source.ids(description.split, output.encoder.modality))
     return StoreEstimate(
         encoder=description.encoder,
         split=description.split,
         layer=description.layer,
         kind=description.kind,
         key=description.key,
-        rows=len(items),
+        rows=rows,
         missing=missing,
         bytes=total,
-        missing_bytes=round(total * missing / max(1, len(items))),
+        missing_bytes=round(total * missing / max(1, rows)),
     )
 
 
 def check_disk(outputs: Sequence[Output], source: Source, home: Path) -> None:
     """Refuse to start what the disk cannot hold; compressed stores count as if they were not.
 
+    How far features shrink is not known before they are there; `--dry-run` measures it.
+
     Raises:
         DiskSpaceError: The disk of `home` has less left than the missing shards need.
     """
-    needed = 0
-    for output in outputs:
-        items = source.items(output.description.split, output.encoder.modality)
-        needed += estimate_store(output, items, home).missing_bytes
+    needed = sum(estimate_store(output, source, home).missing_bytes for output in outputs)
     free = free_bytes(home)
     if needed > free:
         raise DiskSpaceError(
-            f"the features need {needed / 1e9:.1f} GB, the disk of {home} has {free / 1e9:.1f} GB "
-            "left: name another --home, or keep less (--features mean, --dtype int8)"
+            f"the features need {needed / 1e6:,.1f} MB, the disk of {home} has {free / 1e6:,.1f} "
+            "MB left: name another --home, or keep less (--features mean, --dtype int8)"
         )
 
 
@@ -135,7 +140,7 @@ def _passes(outputs: Sequence[Output]) -> list[list[Output]]:
     return list(groups.values())
 
 
-def _bytes_of(output: Output, items: Sequence[Item]) -> int:
+def _bytes_of(output: Output, items: Sequence[Item], ids: Sequence[str]) -> int:
     description = output.description
     rows = len(items)
     tokens = description.tokens_per_item
@@ -146,7 +151,7 @@ def _bytes_of(output: Output, items: Sequence[Item]) -> int:
         total += _COMPANION_BYTES[name] * (rows if name in PER_ROW else num_tokens)
     for first in range(0, rows, description.rows_per_shard):
         last = min(first + description.rows_per_shard, rows)
-        longest = max(len(items[index].id.encode()) for index in range(first, last))
+        longest = max(len(ids[index].encode()) for index in range(first, last))
         total += longest * (last - first)  # ids are as wide as the longest of their shard
     return total
 
@@ -173,9 +178,10 @@ def _probe(
     Returns:
         Seconds of one item, and for each output stored bytes over uncompressed ones.
     """
-    from .fill import batch_size_of
+    from .fill import fitting_batch_size
 
-    batch_size = batch_size_of(spec)
+    loaded = [output.loaded for output in group]
+    batch_size = spec.batch_size or fitting_batch_size(loaded, spec.device)
     items = source.items(split, group[0].encoder.modality)
     count = min(len(items), batch_size * (_WARM_BATCHES + _TIMED_BATCHES))
     sample = [items[index] for index in np.linspace(0, len(items) - 1, count).astype(int).tolist()]
@@ -187,7 +193,8 @@ def _probe(
     seconds = time.perf_counter() - began
     ratios = [1.0] * len(group)
     if spec.compression != "none":
-        plain = [_bytes_of(_with_items(output, len(timed)), timed) for output in group]
+        ids = [item.id for item in timed]
+        plain = [_bytes_of(_with_items(output, len(timed)), timed, ids) for output in group]
         ratios = [found / raw for found, raw in zip(stored, plain, strict=True)]
     return seconds / len(timed), ratios
 
@@ -210,6 +217,7 @@ def _extract(
             batch_size=batch_size,
             workers=spec.workers,
             max_bad=len(items),
+            unchanged=lambda: True,
             progress=SILENT,
         ).run()
         return [job.store.num_bytes for job in jobs]

@@ -7,6 +7,9 @@ export holds more than one block and the ids in memory.
     npy             a folder of values.npy, ids.json and, where rows differ in length, offsets.npy
     safetensors     values, ids as UTF-8 bytes padded with zeros, and, where needed, offsets
 
+What is stored beside the values (token ids, special-token flags, character spans, geometry) goes
+with them under its own name: one line a token or a row; in parquet, a flat list of numbers a row.
+
 `values` is [rows, width] where each row is one token, [rows, tokens, width] where all rows have as
 many, else [all tokens, width], and row i is `values[offsets[i]:offsets[i + 1]]`.
 """
@@ -24,11 +27,18 @@ from ..featcache.errors import SpecError
 from ..featcache.item_ids import encode_ids
 from ..featcache.reader import FeatureReader
 from ..featcache.registry import unknown_name
-from ..featcache.types import Features
+from ..featcache.types import PER_ROW, PER_TOKEN, Features
 
 _BLOCK_BYTES = 64 * 2**20  # large enough to write at disk speed, small beside any memory
-_NPY_FILES = {"values.npy", "ids.json", "offsets.npy"}
-_SAFETENSORS_TYPES = {"float16": "F16", "float32": "F32", "int64": "I64", "uint8": "U8"}
+_NPY_FILES = {"ids.json"} | {f"{name}.npy" for name in ("values", "offsets", *PER_TOKEN, *PER_ROW)}
+_SAFETENSORS_TYPES = {
+    "float16": "F16",
+    "float32": "F32",
+    "int32": "I32",
+    "int64": "I64",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,13 +142,28 @@ class _Source:
             return len(self.reader), self.width
         return len(self.reader), self.tokens, self.width
 
-    def blocks(self) -> Iterator[Features]:
+    @property
+    def companions(self) -> dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]:
+        """Return dtype and shape of each array beside the values."""
+        found = {}
+        for name in self.reader.description.companions:
+            like = self.reader.companion(name, [])
+            lines = int(self.offsets[-1]) if name in PER_TOKEN else len(self.reader)
+            found[name] = (like.dtype, (lines, *like.shape[1:]))
+        return found
+
+    def blocks(self, *, companions: bool = True) -> Iterator[Features]:
         """Iterate over all rows in order."""
+        for rows in self.ranges():
+            yield self.reader.gather(rows, companions=companions)
+
+    def ranges(self) -> Iterator[range]:
+        """Iterate over the rows of each block."""
         start = 0
         while start < len(self.reader):
             limit = self.offsets[start] + self._block_tokens
             stop = max(int(np.searchsorted(self.offsets, limit, side="right")) - 1, start + 1)
-            yield self.reader.gather(range(start, stop), companions=False)
+            yield range(start, stop)
             start = stop
 
 
@@ -156,15 +181,19 @@ def _check_free(path: Path, format: str, *, force: bool) -> None:
 
 def _write_npy(source: _Source, path: Path) -> None:
     path.mkdir()
-    values = np.lib.format.open_memmap(
-        path / "values.npy", mode="w+", dtype=source.dtype, shape=source.shape
-    )
-    lines = values.reshape(-1, source.width)
-    written = 0
+    kinds = {"values": (source.dtype, source.shape), **source.companions}
+    arrays = {
+        name: np.lib.format.open_memmap(path / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+        for name, (dtype, shape) in kinds.items()
+    }
+    lines = {**arrays, "values": arrays["values"].reshape(-1, source.width)}
+    written = dict.fromkeys(lines, 0)
     for block in source.blocks():
-        lines[written : written + len(block.values)] = block.values
-        written += len(block.values)
-    values.flush()
+        for name, found in {"values": block.values, **block.companions}.items():
+            lines[name][written[name] : written[name] + len(found)] = found
+            written[name] += len(found)
+    for array in arrays.values():
+        array.flush()
     if source.tokens is None:
         np.save(path / "offsets.npy", source.offsets, allow_pickle=False)
     files.write_json(path / "ids.json", list(source.reader.ids))
@@ -172,20 +201,25 @@ def _write_npy(source: _Source, path: Path) -> None:
 
 def _write_safetensors(source: _Source, path: Path) -> None:
     ids = encode_ids(source.reader.ids)
-    arrays = {} if source.tokens is not None else {"offsets": source.offsets}
+    whole = {"ids": ids} if source.tokens is not None else {"ids": ids, "offsets": source.offsets}
     kinds: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]] = {
-        # larger elements first: then each array begins at a multiple of its element's size
-        **{name: (array.dtype, array.shape) for name, array in arrays.items()},
+        **{name: (array.dtype, array.shape) for name, array in whole.items()},
         "values": (source.dtype, source.shape),
-        "ids": (ids.dtype, ids.shape),
+        **source.companions,
     }
+    # larger elements first: then each array begins at a multiple of its element's size
+    kinds = dict(sorted(kinds.items(), key=lambda kind: -kind[1][0].itemsize))
     with path.open("wb") as file:
         file.write(_safetensors_header(kinds))
-        for array in arrays.values():
-            file.write(array.tobytes())
-        for block in source.blocks():
-            file.write(block.values.tobytes())
-        file.write(ids.tobytes())
+        for name in kinds:
+            if name in whole:
+                file.write(whole[name].tobytes())
+            elif name == "values":
+                for block in source.blocks(companions=False):
+                    file.write(block.values.tobytes())
+            else:
+                for rows in source.ranges():
+                    file.write(source.reader.companion(name, rows).tobytes())
 
 
 def _safetensors_header(
@@ -210,27 +244,28 @@ def _write_parquet(source: _Source, path: Path) -> None:
     import pyarrow as pa  # here, because only this format needs it
     import pyarrow.parquet as pq
 
-    number = pa.from_numpy_dtype(source.dtype)
-    row = (
-        pa.list_(number)
-        if source.tokens is None
-        else pa.list_(number, source.tokens * source.width)
-    )
-    schema = pa.schema([("id", pa.string()), ("tokens", pa.int32()), ("values", row)])
+    def column(block: Features, name: str) -> pa.Array:
+        """Return the numbers of each row as one list; of one length where the schema says so."""
+        kind = schema.field(name).type
+        lines = block.values if name == "values" else block.companions[name]
+        numbers = pa.array(lines.reshape(-1))
+        if pa.types.is_fixed_size_list(kind):
+            return pa.FixedSizeListArray.from_arrays(numbers, kind.list_size)
+        starts = block.offsets * int(np.prod(lines.shape[1:]))
+        return pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), numbers)
+
+    kinds = {"values": (source.dtype, (1, source.width)), **source.companions}
+    fields = {"id": pa.string(), "tokens": pa.int32()}
+    for name, (dtype, shape) in kinds.items():
+        lines = 1 if name in PER_ROW else source.tokens
+        length = -1 if lines is None else lines * int(np.prod(shape[1:]))
+        fields[name] = pa.list_(pa.from_numpy_dtype(dtype), length)
+    schema = pa.schema(fields.items())
     with pq.ParquetWriter(path, schema) as writer:
         for block in source.blocks():
-            numbers = pa.array(block.values.reshape(-1))
-            if source.tokens is None:
-                starts = (block.offsets * source.width).astype(np.int32)
-                values = pa.ListArray.from_arrays(pa.array(starts), numbers)
-            else:
-                values = pa.FixedSizeListArray.from_arrays(numbers, row.list_size)
-            columns = [
-                pa.array(block.ids, pa.string()),
-                pa.array(block.lengths, pa.int32()),
-                values,
-            ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            lists = [column(block, name) for name in kinds]
+            columns = [pa.array(block.ids, pa.string()), pa.array(block.lengths, pa.int32())]
+            writer.write_table(pa.Table.from_arrays([*columns, *lists], schema=schema))
 
 
 _WRITERS: Mapping[str, Callable[[_Source, Path], None]] = {

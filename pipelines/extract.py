@@ -13,6 +13,7 @@ from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
+from ..featcache.store import FORMATS
 from ..featcache.weights import Weights, find_weights
 from .progress import SILENT, Progress
 
@@ -36,7 +37,8 @@ class ExtractSpec:
         dtype: Stored type: `float16`, `bfloat16`, `float32` or `int8`.
         compression: `none`, `zstd` or `blosc-lz4`; compressed shards are read whole.
         precision: Matrix products in `float32`, `bfloat16`, or `auto`: see `choose_precision`.
-        batch_size: Items per forward pass, or None for the device's default.
+        compile: Whether to compile the encoders with torch.compile.
+        batch_size: Items per forward pass, or None for as many as are fast and fit the memory.
         workers: Threads that decode and tokenise; 0 does both between forward passes.
         rows_per_shard: Items per shard, or None for about 64 MiB.
         max_bad: Share of a split's items that may be unreadable, in [0, 1].
@@ -56,6 +58,7 @@ class ExtractSpec:
     dtype: str = "float16"
     compression: str = "none"
     precision: str = "auto"
+    compile: bool = False
     batch_size: int | None = None
     workers: int = 2
     rows_per_shard: int | None = None
@@ -64,7 +67,12 @@ class ExtractSpec:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, known in (("dtype", DTYPES), ("compression", COMPRESSIONS)):
+        known_names = (
+            ("format", FORMATS.names()),
+            ("dtype", DTYPES),
+            ("compression", COMPRESSIONS),
+        )
+        for name, known in known_names:
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
         self._check_numbers()
@@ -239,15 +247,10 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
         LightalignError: The dataset, the weights or too many items are not usable.
     """
     opened = open_all(spec, progress)
-    from .fill import fill_split  # imports torch; what is missing is reported without it
+    from .fill import fill  # imports torch; what is missing is reported without it
 
     loaded = load_all(spec, opened, progress)
-    splits = splits_with_items(opened, loaded, progress)
-    stores = [
-        report
-        for split in splits
-        for report in fill_split(spec, opened.source, loaded, opened.dataset, split, progress)
-    ]
+    stores = fill(spec, opened, loaded, splits_with_items(opened, loaded, progress), progress)
     return ExtractReport(
         dataset=opened.dataset,
         weights={one.encoder.name: one.origin for one in loaded},
@@ -256,7 +259,9 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
 
 
 def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]:
-    """Load the encoders and settle their precision; returns `LoadedEncoder`s."""
+    """Load the encoders, settle their precision and compile them; returns `LoadedEncoder`s."""
+    from ..featcache.compiling import compile_encoder
+    from ..featcache.footprint import bytes_of_an_item
     from ..featcache.precision import choose_precision
     from .outputs import LoadedEncoder
 
@@ -273,7 +278,15 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
                 f"a token to its float32 self is {cosine:.5f}"
             )
             settings["bfloat16_cosine"] = f"{cosine:.6f}"
-        loaded.append(LoadedEncoder(encoder=encoder, origin=weights.origin, settings=settings))
+        item_bytes = bytes_of_an_item(encoder) if spec.batch_size is None else 0
+        if spec.compile:
+            progress.note(f"compiling encoder {card.name}")
+            settings["compiled_cosine"] = f"{compile_encoder(encoder):.6f}"
+        loaded.append(
+            LoadedEncoder(
+                encoder=encoder, origin=weights.origin, settings=settings, item_bytes=item_bytes
+            )
+        )
     return loaded
 
 

@@ -1,50 +1,68 @@
 """Make every store of one split complete: create, extract what is missing, report."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+import torch
+
 from ..featcache import catalog
 from ..featcache.backends import resolve_device
 from ..featcache.description import StoreDescription
-from ..featcache.manifest import MANIFEST, read_manifest
+from ..featcache.errors import StoreCorruptError
+from ..featcache.manifest import has_manifest, read_whole_manifest
+from ..featcache.residency import free_memory
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
 from ..featcache.types import Modality
 from .encode import Extraction, Job, Shares, check_bad
 from .environment import library_versions
 from .estimate import check_disk
-from .extract import ExtractSpec, StoreReport
-from .outputs import LoadedEncoder, describe_outputs
-from .progress import Progress
+from .extract import ExtractSpec, Opened, StoreReport
+from .outputs import LoadedEncoder, Output, describe_outputs
+from .progress import SILENT, Progress
 
-# More is no faster on a CPU; a GPU that lacks the memory halves its batches.
-_BATCH_SIZES = {"cpu": 32, "cuda": 256}
+_BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
+_MEMORY_SHARE = 0.5  # of what is free: operations need memory that no probe sees
+
+
+def fill(
+    spec: ExtractSpec,
+    opened: Opened,
+    loaded: Sequence[LoadedEncoder],
+    splits: Sequence[str],
+    progress: Progress,
+) -> list[StoreReport]:
+    """Make the stores of some splits complete and say what that took.
+
+    Raises:
+        DiskSpaceError: The disk cannot hold the features.
+        LightalignError: See `fill_split`.
+    """
+    source = opened.source
+    outputs = {
+        split: describe_outputs(spec, source, loaded, opened.dataset, split) for split in splits
+    }
+    check_disk([output for found in outputs.values() for output in found], source, spec.home)
+    return [
+        report for found in outputs.values() for report in fill_split(spec, source, found, progress)
+    ]
 
 
 def fill_split(
-    spec: ExtractSpec,
-    source: Source,
-    loaded: Sequence[LoadedEncoder],
-    dataset: str,
-    split: str,
-    progress: Progress,
+    spec: ExtractSpec, source: Source, outputs: Sequence[Output], progress: Progress
 ) -> list[StoreReport]:
     """Make the stores of one split complete and say what that took.
 
     Raises:
-        DiskSpaceError: The disk cannot hold the features.
+        DatasetChangedError: A file that was there can no longer be read.
         TooManyBadItemsError: More items are unreadable than `spec` allows.
         FeatureRangeError: A feature is not finite in the stored type.
     """
-    outputs = describe_outputs(spec, source, loaded, dataset, split)
-    check_disk(outputs, source, spec.home)
-    pairs_path = catalog.pairs_path(spec.home, dataset, split, source.fingerprint(split))
-    if not pairs_path.is_file():
-        catalog.write_pairs(pairs_path, source.pairs(split))
-    batch_size = batch_size_of(spec)
+    _ensure_pairs(spec.home, source, outputs[0].description)
+    batch_size = _batch_size(spec, outputs, progress)
     jobs = []
     for output in outputs:
         settings = {
@@ -62,23 +80,64 @@ def fill_split(
         jobs.append(Job(output=output, store=store))
     reports: list[StoreReport] = []
     for (modality, _), group in groupby(jobs, key=_pass_of):
-        reports += _fill_pass(spec, source, list(group), modality, progress)
+        reports += _fill_pass(spec, source, list(group), modality, batch_size, progress)
     return reports
+
+
+def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> None:
+    """Write the pairs of a split where they are missing or damaged."""
+    split = description.split
+    path = catalog.pairs_path(home, description.dataset, split, description.source)
+    try:
+        catalog.read_pairs(path)
+    except StoreCorruptError:
+        catalog.write_pairs(path, source.pairs(split))
 
 
 def _as_begun(
     description: StoreDescription, folder: Path, *, asked: int | None
 ) -> StoreDescription:
     """Return `description` with the shards of a store that was begun beside other ones."""
-    if asked is not None or not (folder / MANIFEST).is_file():
+    if asked is not None or not has_manifest(folder):
         return description
-    begun = read_manifest(folder)["description"]["rows_per_shard"]
+    begun = read_whole_manifest(folder)["description"]["rows_per_shard"]
     return replace(description, rows_per_shard=begun)
 
 
-def batch_size_of(spec: ExtractSpec) -> int:
-    """Return the items per forward pass: as asked, or the default of the device."""
-    return spec.batch_size or _BATCH_SIZES[resolve_device(spec.device).type]
+def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress) -> int:
+    """Return the batch size as asked, else that of a store that was begun, else one that fits.
+
+    A store that was begun goes on as it was, so that an interruption never changes its bytes.
+    """
+    if spec.batch_size is not None:
+        return spec.batch_size
+    folders = [output.description.folder(spec.home) for output in outputs]
+    begun = [
+        read_whole_manifest(folder)["settings"].get("batch_size")
+        for folder in folders
+        if has_manifest(folder)
+    ]
+    found = next((size for size in begun if size), None)
+    return found or fitting_batch_size([output.loaded for output in outputs], spec.device, progress)
+
+
+def fitting_batch_size(
+    loaded: Sequence[LoadedEncoder], device_name: str, progress: Progress = SILENT
+) -> int:
+    """Return the batch size that is fast on the device, or half of it until it fits the memory."""
+    device = resolve_device(device_name)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    largest = max(loaded, key=lambda one: one.item_bytes)
+    usual = size = _BATCH_SIZES[device.type]
+    while size > 1 and size * largest.item_bytes > _MEMORY_SHARE * free:
+        size //= 2
+    if size < usual:
+        progress.note(
+            f"batch size {size} instead of {usual}: one item takes up to "
+            f"{largest.item_bytes / 1e6:.0f} MB in {largest.encoder.name}, "
+            f"{free / 1e9:.1f} GB are free"
+        )
+    return size
 
 
 def _pass_of(job: Job) -> tuple[Modality, int]:
@@ -86,25 +145,32 @@ def _pass_of(job: Job) -> tuple[Modality, int]:
 
 
 def _fill_pass(
-    spec: ExtractSpec, source: Source, jobs: list[Job], modality: Modality, progress: Progress
+    spec: ExtractSpec,
+    source: Source,
+    jobs: list[Job],
+    modality: Modality,
+    batch_size: int,
+    progress: Progress,
 ) -> list[StoreReport]:
     """Fill stores of one modality and equal rows per shard from one pass over the items."""
     began = time.perf_counter()
-    split = jobs[0].store.description.split
+    description = jobs[0].store.description
+    split = description.split
     items = source.items(split, modality)
     max_bad = spec.allowed_bad(len(items))
     open_jobs = [job for job in jobs if not job.store.complete]
-    missing = {id(job): job.store.missing_shards() for job in open_jobs}
     shares = Shares()
+    written: Mapping[Path, int] = {}
     if open_jobs:
-        union = sorted({index for found in missing.values() for index in found})
+        union = {index for job in open_jobs for index in job.store.missing_shards()}
         to_do = sum(len(open_jobs[0].store.shard_items(index)) for index in union)
         extraction = Extraction(
             open_jobs,
             items,
-            batch_size=batch_size_of(spec),
+            batch_size=batch_size,
             workers=spec.workers,
             max_bad=max_bad,
+            unchanged=lambda: source.fingerprint(split) == description.source,
             progress=progress,
         )
         label = f"{split} {modality.value}s"
@@ -114,13 +180,13 @@ def _fill_pass(
         finally:
             progress.finish()
         shares = extraction.shares
+        written = extraction.num_written
         progress.note(f"{label}: time went to {shares.describe()}")
     for job in reversed(jobs):  # so that what was named first is the newest
         check_bad(job.store.skipped(), len(items), max_bad)
         job.store.touch()
     reports = []
     for job in jobs:
-        indices = missing.get(id(job), [])
         description = job.store.description
         reports.append(
             StoreReport(
@@ -134,7 +200,7 @@ def _fill_pass(
                 rows=job.store.num_rows,
                 tokens=job.store.num_tokens,
                 bytes=job.store.num_bytes,
-                encoded=sum(len(job.store.shard_items(index)) for index in indices),
+                encoded=written.get(job.store.folder, 0),
                 skipped=tuple(job.store.skipped()),
                 seconds=time.perf_counter() - began,
                 shares=vars(shares),

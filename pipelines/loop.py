@@ -179,13 +179,20 @@ class Trainer:
 
     def _shuffled(self, random: np.random.Generator, epoch: int) -> Int64[np.ndarray, " n"]:
         """Return the images to train on, a few shards at a time where not all are at hand."""
-        images = self.stores.image
-        if images.buffer_shards is None:
-            return random.permutation(self.train_rows)
-        order = block_shuffle(
-            images.first_rows, seed=[self.seed, epoch], buffer_shards=images.buffer_shards
-        )
-        return order[np.isin(order, self.train_rows)]
+        images, texts = self.stores.image, self.stores.text
+        seed = [self.seed, epoch]
+        if images.buffer_shards is not None:
+            order = block_shuffle(images.first_rows, seed=seed, buffer_shards=images.buffer_shards)
+            return order[np.isin(order, self.train_rows)]
+        if texts.buffer_shards is not None:
+            # shards of texts, and of each image that in which its first text is
+            first_texts = self.stores.first_text_of(self.train_rows)
+            by_text = np.argsort(first_texts, kind="stable")
+            first_rows = np.searchsorted(first_texts[by_text], texts.first_rows)
+            order = block_shuffle(first_rows, seed=seed, buffer_shards=texts.buffer_shards)
+            rows: np.ndarray = self.train_rows[by_text[order]]
+            return rows
+        return random.permutation(self.train_rows)
 
     def _load(self, rows: _Rows) -> _Batch:
         images, image_order = self.stores.image.padded_groups(rows.image, _GROUPS)

@@ -25,11 +25,13 @@ class LoadedEncoder:
         encoder: The encoder, its precision set.
         origin: Where its weights came from.
         settings: What a manifest records besides its key, such as the measured cosine.
+        item_bytes: Memory that the largest item takes in a forward pass; 0 where nobody asks.
     """
 
     encoder: Encoder[Any]
     origin: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    item_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

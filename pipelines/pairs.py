@@ -74,6 +74,10 @@ class PairedStores:
         texts = [text for image in image_rows.tolist() for text in self.texts_of[image]]
         return np.unique(np.array(texts, dtype=np.int64))
 
+    def first_text_of(self, image_rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return the first text of each image, by row number."""
+        return np.array([self.texts_of[image][0] for image in image_rows.tolist()], dtype=np.int64)
+
     def draw_texts(
         self, image_rows: Int64[np.ndarray, " n"], random: np.random.Generator
     ) -> Int64[np.ndarray, " m"]:

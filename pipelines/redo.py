@@ -1,13 +1,14 @@
 """Repair a store by extracting its damaged shards again, exactly as it was extracted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..featcache.catalog import find_store
 from ..featcache.damage import find_damage
-from ..featcache.errors import SpecError
-from ..featcache.manifest import COPY, MANIFEST, manifest_damage, read_manifest
+from ..featcache.description import StoreDescription
+from ..featcache.errors import LightalignError, SpecError
+from ..featcache.manifest import read_whole_manifest
 from ..featcache.spec import apply_overrides, build
 from ..featcache.store import FeatureStore
 from . import cache, extract
@@ -46,6 +47,7 @@ def spec_of(
         dtype=found["dtype"],
         compression=found["compression"],
         precision=found["identity"].get("precision", "float32"),
+        compile="compiled_cosine" in settings,
         batch_size=settings.get("batch_size"),
         rows_per_shard=found["rows_per_shard"],
         on_error="skip",  # what could not be read then is no reason to repair nothing now
@@ -70,12 +72,20 @@ def repair(
     Raises:
         StoreNotFoundError: There is no such store.
         StoreCorruptError: The manifest and its copy are both damaged.
-        SpecError: Dataset and weights are not those of the store.
+        SpecError: Dataset and weights are not those of the store, or it is in another home.
+        DatasetChangedError: An item can no longer be read.
     """
     folder = find_store(home, store)
-    manifest = _whole_manifest(folder)
+    manifest = read_whole_manifest(folder)
     spec = spec_of(manifest, home, data=data, weights=weights, device=device)
-    if find_damage(folder).shards:
+    place = StoreDescription(**manifest["description"]).folder(home)
+    if not (place.exists() and place.samefile(folder)):
+        raise SpecError(
+            f"{folder} is not where {home} has this store: repair it with --home, or move it to "
+            f"{place}"
+        )
+    damage = find_damage(folder)
+    if damage.shards or damage.pairs:
         _check_key(spec, manifest, progress)
 
     def recompute(opened: FeatureStore, shards: list[int]) -> None:
@@ -84,6 +94,27 @@ def repair(
         opened.refresh()
 
     return cache.repair(home, str(folder), recompute)
+
+
+def each_apart(
+    act: Callable[[str], cache.RepairReport], stores: Sequence[str]
+) -> tuple[list[cache.RepairReport], dict[str, str]]:
+    """Repair several stores; one that cannot be repaired stops none of the others.
+
+    Args:
+        act: Repairs one.
+        stores: Their names.
+
+    Returns:
+        What was repaired, and why which store was not.
+    """
+    reports, failed = [], {}
+    for store in stores:
+        try:
+            reports.append(act(store))
+        except LightalignError as error:  # noqa: PERF203
+            failed[store] = str(error)
+    return reports, failed
 
 
 def explain_request(
@@ -109,11 +140,6 @@ def explain_request(
         for split in extract.splits_with_items(opened, loaded, progress)
         for output in describe_outputs(spec, opened.source, loaded, opened.dataset, split)
     ]
-
-
-def _whole_manifest(folder: Path) -> dict[str, Any]:
-    damaged = manifest_damage(folder)
-    return read_manifest(folder, COPY if MANIFEST in damaged else MANIFEST)
 
 
 def _check_key(spec: extract.ExtractSpec, manifest: Mapping[str, Any], progress: Progress) -> None:

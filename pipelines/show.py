@@ -11,7 +11,7 @@ from ..featcache.card import list_encoders
 from ..featcache.catalog import list_stores
 from ..featcache.manifest import read_manifest
 from ..featcache.store import FeatureStore
-from .cache import Explanation
+from .cache import Explanation, RepairReport
 from .extract import Estimate, ExtractReport
 from .train import TrainReport
 
@@ -59,6 +59,25 @@ def store_rows(home: Path) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def repair_lines(reports: Sequence[RepairReport], failed: Mapping[str, str]) -> list[str]:
+    """Return what was repaired, what was not, and a summary."""
+    left = [line for report in reports for line in report.left]
+    damaged = [line for report in reports for line in report.damaged]
+    recomputed = sum(len(report.recomputed) for report in reports)
+    return [
+        *(f"repaired {line}" for line in damaged if line not in left),
+        *(
+            f"shards {list(report.differing)} of {report.store} have other bytes than before: "
+            "another version of a library, another device or batch size rounds otherwise"
+            for report in reports
+            if report.differing
+        ),
+        *(f"left {line}" for line in left),
+        *(f"not repaired: {folder}: {reason}" for folder, reason in failed.items()),
+        f"{len(reports) + len(failed)} stores read, {recomputed} shards recomputed",
+    ]
 
 
 def explanation_parts(explained: Explanation) -> list[Table | str]:

@@ -1,6 +1,7 @@
 """What tests of several packages share."""
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lightalign.cli import main
+from lightalign.featcache.files import temporary_path
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
@@ -38,3 +40,9 @@ def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+
+def temporary_of(path: Path, process: int) -> Path:
+    """Return the name under which process `process` of this machine prepares `path`."""
+    own = temporary_path(path)
+    return path.with_name(own.name.replace(f"-{os.getpid()}-", f"-{process}-", 1))

@@ -23,6 +23,7 @@ class Half(ABC):
     def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None: ...
 
     last: LayerLayout
+    _model: Any
     companion_names: tuple[str, ...]
 
     @abstractmethod
@@ -32,6 +33,10 @@ class Half(ABC):
     def encode(
         self, batch: Sequence[Any], layers: Sequence[int], precision: str
     ) -> list[Tokens]: ...
+
+    def compile(self) -> None:
+        """Have the model compiled by torch.compile when it next runs."""
+        self._model.compile()
 
     @abstractmethod
     def companions(self, content: Content) -> dict[str, np.ndarray]: ...

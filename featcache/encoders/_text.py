@@ -54,7 +54,7 @@ class Text(Half):
         self._config_hash = hash_config(folder)
         self._model_name = type(model).__name__
         self._device = device
-        self._model: Any = model.to(device)
+        self._model = model.to(device)
         self.last = LayerLayout(width=card.width)
         (probe,) = self.encode([self._tokenizer.encode("a").ids], [LAST], "float32")
         check_layout(card, tokens=probe.values.shape[1], width=probe.width)

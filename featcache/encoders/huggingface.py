@@ -118,6 +118,10 @@ class HuggingfaceEncoder(Encoder[Prepared]):
         """
         return self._half.last if layer == LAST else self._half.layout(layer)
 
+    def compile(self) -> None:
+        """Have the model compiled by torch.compile when it next runs."""
+        self._half.compile()
+
     def companions(self, content: Content) -> Mapping[str, np.ndarray]:
         """Return token ids, special-token flags and character spans of a text.
 
@@ -147,7 +151,7 @@ class _Vision(Half):
         self._preprocessing = _find_preprocessing(card, folder)
         self.companion_names = geometry_names(self._preprocessing)
         self._device = device
-        self._model: Any = model.to(device)
+        self._model = model.to(device)
         self._norm = norm.to(device)
         grid = card.layout.grid
         assert grid is not None, "an image card has a grid"

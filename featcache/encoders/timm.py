@@ -139,6 +139,12 @@ class TimmEncoder(Encoder[Tensor]):
             self._layouts[layer] = scaled_layout(values, self._layouts[LAST])
         return self._layouts[layer]
 
+    def compile(self) -> None:
+        """Have the model compiled by torch.compile when it next runs."""
+        for name in ("forward_features", "forward_intermediates"):
+            if hasattr(self._model, name):
+                setattr(self._model, name, torch.compile(getattr(self._model, name)))
+
     def companions(self, content: Content) -> Mapping[str, np.ndarray]:
         """Return where in the image the patches lie; see `featcache/geometry.py`."""
         assert isinstance(content, Image.Image)

@@ -95,6 +95,16 @@ class ShapesSource(Source):
             for number, caption in enumerate(captions(scene))
         ]
 
+    def ids(self, split: str, modality: Modality) -> Sequence[str]:
+        """Return the ids of `items`, without drawing any picture.
+
+        Raises:
+            UnknownNameError: The dataset has no such split.
+        """
+        if modality is not Modality.IMAGE:
+            return super().ids(split, modality)
+        return [_image_id(split, index) for index in range(len(self.scenes(split)))]
+
     def pairs(self, split: str) -> Pairs:
         """Return which pictures and captions of one split belong together.
 
@@ -120,7 +130,7 @@ class ShapesSource(Source):
         return self._counts[split]
 
 
-class _Pictures(Sequence[Item]):
+class _Pictures(Sequence[Item]):  # each drawn when it is asked for
     def __init__(self, split: str, scenes: Sequence[Scene], size: int) -> None:
         self._split = split
         self._scenes = scenes

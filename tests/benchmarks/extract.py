@@ -44,6 +44,7 @@ from lightalign.featcache.types import Modality
 from lightalign.featcache.weights import find_weights
 from lightalign.pipelines.extract import ExtractSpec, load_all, open_all
 from lightalign.pipelines.fill import fill_split
+from lightalign.pipelines.outputs import describe_outputs
 from lightalign.pipelines.progress import SILENT
 
 BATCH = 32
@@ -128,7 +129,8 @@ class Extraction:
 
     def __call__(self, folder: Path) -> int:
         spec, opened = replace(self.spec, home=folder), self.opened
-        stores = fill_split(spec, opened.source, self.loaded, opened.dataset, "train", SILENT)
+        outputs = describe_outputs(spec, opened.source, self.loaded, opened.dataset, "train")
+        stores = fill_split(spec, opened.source, outputs, SILENT)
         return sum(store.bytes for store in stores)
 
 

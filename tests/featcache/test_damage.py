@@ -1,5 +1,4 @@
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from lightalign.featcache.locks import ShardLocks, lock_path
 from lightalign.featcache.manifest import COPY, MANIFEST, read_manifest
 from lightalign.featcache.store import FeatureStore
 
-from ..helpers import tree_bytes
+from ..helpers import temporary_of, tree_bytes
 from .test_store import FORMAT_NAMES, describe, features_of, shard_files, write
 
 DEAD = 2**22 + 1  # above the largest process id of Linux
@@ -140,13 +139,17 @@ def test_what_the_dead_left_goes_and_what_is_not_ours_stays(tmp_path):
     write(tmp_path, describe())
     (tmp_path / "notes.txt").write_text("mine")
     whole = tree_bytes(tmp_path)
-    for process in (DEAD, os.getppid()):
-        (tmp_path / f".tmp-{process}-shard-00000").mkdir()
-        (tmp_path / f".tmp-{process}-shard-00000" / "zarr.json").write_text("{}")
+    dead, living = (temporary_of(tmp_path / "shard-00000", pid) for pid in (DEAD, os.getppid()))
+    elsewhere = tmp_path / f".tmp-0a1b2c3d-{DEAD}-shard-00000"
+    for folder in (dead, living, elsewhere):
+        folder.mkdir()
+        (folder / "zarr.json").write_text("{}")
+    with ShardLocks(tmp_path) as locks:
+        assert locks.claim(0)
+        assert find_damage(tmp_path) == Damage(foreign=("notes.txt",))
     damage = find_damage(tmp_path)
-    assert damage == Damage(temporaries=(f".tmp-{DEAD}-shard-00000",), foreign=("notes.txt",))
+    assert set(damage.temporaries) == {dead.name, living.name, elsewhere.name}
     clear_damage(tmp_path, damage)
-    shutil.rmtree(tmp_path / f".tmp-{os.getppid()}-shard-00000")
     assert tree_bytes(tmp_path) == whole
 
 

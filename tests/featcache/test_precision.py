@@ -125,8 +125,9 @@ def test_bfloat16_is_taken_where_it_is_asked_for_and_is_measured_all_the_same():
 
 
 @pytest.mark.usefixtures("fast")
-def test_an_encoder_without_another_precision_has_cosine_one():
-    encoder = open_encoder("toy-text")
+@pytest.mark.parametrize("name", ["toy-image", "toy-text"])
+def test_an_encoder_without_another_precision_has_cosine_one(name):
+    encoder = open_encoder(name)
     assert choose_precision(encoder, "auto", CPU) == pytest.approx(1, abs=1e-6)
     assert encoder.precision == "bfloat16"
 

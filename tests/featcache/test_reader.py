@@ -21,7 +21,12 @@ from lightalign.featcache.tokens import pad, pad_groups
 from lightalign.featcache.types import Features
 
 FORMAT_NAMES = FORMATS.names()
-COMPANIONS = {"token_ids": np.int32, "special_tokens": np.uint8, "geometry": np.float32}
+COMPANIONS = {
+    "token_ids": np.int32,
+    "special_tokens": np.uint8,
+    "character_spans": np.int32,
+    "geometry": np.float32,
+}
 CPU = torch.device("cpu")
 
 
@@ -45,7 +50,8 @@ def companion_lines(name: str, row: int, num_tokens: int) -> np.ndarray:
     """Return the lines of one row, of numbers that say where they belong."""
     if name == "geometry":
         return np.array([[row, row + 0.5]], np.float32)
-    return ((row * 7 + np.arange(num_tokens)) % 250).astype(COMPANIONS[name])
+    numbers = ((row * 7 + np.arange(num_tokens)) % 250).astype(COMPANIONS[name])
+    return np.stack([numbers, numbers + 1], axis=1) if name == "character_spans" else numbers
 
 
 def write(folder: Path, description: StoreDescription, rows: list[np.ndarray]) -> FeatureStore:

@@ -50,12 +50,18 @@ def test_tables_build_nested_dataclasses():
         ({"rate": "fast"}, r"t\.rate must be float, found 'fast'"),
         ({"rate": True}, r"t\.rate must be float, found True"),
         ({"rate": 1, "inner": {"size": 1.5}}, r"t\.inner\.size must be int, found 1\.5"),
+        ({"rate": 1, "grid": [2, "a"]}, r"t\.grid must be int, found 'a'"),
         ({}, r"t: .*rate"),
     ],
 )
 def test_a_wrong_table_is_refused_by_key(table, message):
     with pytest.raises(SpecError, match=message):
         build(Outer, table, where="t")
+
+
+@pytest.mark.parametrize(("value", "found"), [(3, (3,)), ([], ()), ((1, 2), (1, 2)), (None, None)])
+def test_a_list_of_one_may_be_written_as_its_value(value, found):
+    assert build(Outer, {"rate": 1, "grid": value}, where="t").grid == found
 
 
 def test_a_field_of_two_types_takes_both():

@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import h5py
@@ -17,6 +16,7 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
 )
 from lightalign.featcache.item_ids import decode_ids, encode_ids
+from lightalign.featcache.locks import ShardLocks
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.store import (
     FORMATS,
@@ -24,7 +24,7 @@ from lightalign.featcache.store import (
 )
 from lightalign.featcache.types import Features
 
-from ..helpers import tree_bytes
+from ..helpers import temporary_of, tree_bytes
 
 FORMAT_NAMES = FORMATS.names()
 
@@ -171,7 +171,7 @@ def test_an_interrupted_store_ends_with_the_same_bytes(tmp_path, container):
     store = FeatureStore.create(tmp_path / "cut", description, versions={"x": "1"})
     store.write_shard(1, features_of([2, 2], first=2), [])
     dead = 2**22 + 1  # above the largest process id of Linux
-    (tmp_path / "cut" / f".tmp-{dead}-shard-00000").mkdir()
+    temporary_of(store.shard_path(0), dead).mkdir()
     store.shard_path(0).mkdir()  # renamed, but killed before its receipt
     assert FeatureStore.create(tmp_path / "cut", description, versions={}).missing_shards() == [
         0,
@@ -181,13 +181,19 @@ def test_an_interrupted_store_ends_with_the_same_bytes(tmp_path, container):
     assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
 
 
-def test_the_temporary_of_a_living_process_is_left_alone(tmp_path):
+@pytest.mark.parametrize("name", [".tmp-{host}-1-shard-00000", ".tmp-0a1b2c3d-1-shard-00000"])
+def test_a_temporary_stays_while_any_machine_holds_the_lock_of_its_shard(tmp_path, name):
     description = describe()
-    FeatureStore.create(tmp_path, description, versions={})
-    theirs = tmp_path / f".tmp-{os.getppid()}-shard-00000"
+    store = FeatureStore.create(tmp_path, description, versions={})
+    own = temporary_of(store.shard_path(0), 1).name.split("-")[1]
+    theirs = tmp_path / name.format(host=own)
     theirs.mkdir()
+    with ShardLocks(tmp_path) as locks:
+        assert locks.claim(0)
+        FeatureStore.create(tmp_path, description, versions={})
+        assert theirs.is_dir()
     FeatureStore.create(tmp_path, description, versions={})
-    assert theirs.is_dir()
+    assert not theirs.exists()
 
 
 def test_a_store_killed_between_manifest_and_receipts_is_complete(tmp_path):

@@ -14,18 +14,19 @@ from lightalign.pipelines.cache import Difference, explain, explain_stores, remo
 
 from ..featcache.test_damage import DEAD, flip
 from ..featcache.test_store import describe, features_of, shard_files, write
-from ..helpers import tree_bytes
+from ..helpers import temporary_of, tree_bytes
 
 
 def put(home: Path, **changes) -> Path:
     """Write a store of five items into `home` and return its folder."""
     description = describe(**changes)
     write(description.folder(home), description)
+    put_pairs(home, description.source, description.split)
     return description.folder(home)
 
 
-def put_pairs(home: Path, source: str = "abc") -> Path:
-    path = catalog.pairs_path(home, "d", "train", source)
+def put_pairs(home: Path, source: str = "abc", split: str = "train") -> Path:
+    path = catalog.pairs_path(home, "d", split, source)
     catalog.write_pairs(path, Pairs(("a",), ("b",), (("a", "b"),)))
     return path
 
@@ -199,7 +200,7 @@ def test_a_store_of_another_home_is_not_removed(tmp_path):
 
 def test_a_removal_that_crashed_is_no_store_and_is_finished_by_the_next(tmp_path):
     folder, second = put(tmp_path), put(tmp_path, dtype="float32")
-    crashed = folder.with_name(f".tmp-{DEAD}-{folder.name}")
+    crashed = temporary_of(folder, DEAD)
     folder.rename(crashed)
     assert [entry.folder for entry in catalog.list_stores(tmp_path)] == [second]
     assert catalog.manifest_folders(tmp_path) == [second]

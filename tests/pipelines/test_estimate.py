@@ -57,6 +57,6 @@ def test_what_is_cached_costs_nothing(tmp_path):
 def test_an_extraction_that_the_disk_cannot_hold_does_not_start(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(DiskSpaceError, match=r"need .* GB, the disk of .* has 0\.0 GB left"):
+    with pytest.raises(DiskSpaceError, match=r"need [\d.]+ MB, the disk of .* has 0\.0 MB left"):
         extract.run(spec(tmp_path))
     assert not list(tmp_path.rglob("shard-*"))

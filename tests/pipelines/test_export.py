@@ -12,6 +12,8 @@ from lightalign.featcache.errors import SpecError, StoreIncompleteError, Unknown
 from lightalign.featcache.store import FeatureStore
 from lightalign.pipelines.export import FORMATS, export
 
+from ..featcache.test_reader import companion_lines, random_rows
+from ..featcache.test_reader import write as write_with_companions
 from ..featcache.test_store import describe, write
 
 LENGTHS = [1, 3, 2, 1, 4]
@@ -98,6 +100,30 @@ def test_ragged_rows_of_parquet_are_lists_of_their_own_length(tmp_path, block_by
     assert table["tokens"].to_pylist() == LENGTHS
     parts = np.split(values, [1, 4, 6, 7])
     assert table["values"].to_pylist() == [part.ravel().tolist() for part in parts]
+
+
+TEXT = ("token_ids", "special_tokens", "character_spans")
+
+
+@pytest.mark.parametrize("block_bytes", [0, 40, 2**20])
+@pytest.mark.parametrize(("tokens", "names"), [(2, ("geometry",)), (None, TEXT)])
+def test_what_stands_beside_the_values_goes_with_them(tmp_path, tokens, names, block_bytes):
+    lengths = [2] * 5 if tokens else LENGTHS
+    description = describe(tokens_per_item=tokens, companions=names)
+    folder = description.folder(tmp_path)
+    write_with_companions(folder, description, random_rows(lengths))
+    for format in FORMATS:
+        out = tmp_path / f"out.{format}"
+        export(tmp_path, str(folder), out, format=format, block_bytes=block_bytes)
+    tensors = load_file(tmp_path / "out.safetensors")
+    table = pq.read_table(tmp_path / "out.parquet")
+    for name in names:
+        rows = [companion_lines(name, row, length) for row, length in enumerate(lengths)]
+        exported = np.load(tmp_path / "out.npy" / f"{name}.npy")
+        assert exported.dtype == tensors[name].dtype == rows[0].dtype
+        np.testing.assert_array_equal(exported, np.concatenate(rows))
+        np.testing.assert_array_equal(tensors[name], np.concatenate(rows))
+        assert table[name].to_pylist() == [row.ravel().tolist() for row in rows]
 
 
 def test_an_existing_path_is_replaced_only_by_force(tmp_path):

@@ -23,7 +23,7 @@ from lightalign.featcache.tokens import Tokens
 from lightalign.pipelines.collect import ShardRows
 from lightalign.pipelines.extract import ExtractSpec
 
-from ..helpers import tree_bytes
+from ..helpers import temporary_of, tree_bytes
 from .conftest import SCENES, extract_toy
 
 
@@ -217,6 +217,6 @@ def test_what_a_kill_left_of_the_pairs_is_cleared(tmp_path):
     whole = tree_bytes(tmp_path)
     (pairs,) = tmp_path.rglob("pairs--*.json")
     dead = 2**22 + 1  # above the largest process id of Linux
-    pairs.rename(pairs.with_name(f".tmp-{dead}-{pairs.name}"))
+    pairs.rename(temporary_of(pairs, dead))
     extract_toy(tmp_path, "toy-image", split="val")
     assert tree_bytes(tmp_path) == whole

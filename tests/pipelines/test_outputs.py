@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from lightalign.featcache.errors import SpecError, TooManyBadItemsError
+from lightalign.featcache.errors import OutOfMemoryError, SpecError, TooManyBadItemsError
 from lightalign.featcache.reader import FeatureReader
 from lightalign.pipelines.extract import ExtractSpec
 
@@ -121,6 +121,7 @@ def test_equal_texts_are_encoded_once_and_each_has_its_row(tmp_path, monkeypatch
         source={},
         split="train",
         rows_per_shard=None,
+        batch_size=32,  # else one is encoded to see how much memory it takes
     )
     assert sum(batches) == 3
     reader = FeatureReader(report.stores[0].folder)
@@ -248,21 +249,22 @@ def test_a_gpu_without_the_memory_gets_halves(tmp_path):
         return encode(batch)
 
     encoder.encode = small
-    (found,) = encode_within_memory(encoder, prepared, [-1])
+    (found,) = encode_within_memory(encoder, prepared, [-1], {encoder.name: len(prepared)})
     assert torch.equal(found.mask, whole.mask)
     torch.testing.assert_close(found.values[found.mask], whole.values[whole.mask])
 
 
-def test_one_item_that_a_gpu_cannot_hold_is_the_gpus_own_error():
+@pytest.mark.parametrize("text", ["too much", "DefaultCPUAllocator: can't allocate memory"])
+def test_one_item_that_no_memory_holds_is_a_clear_error(text):
     import torch
 
     from lightalign.featcache.backends import open_encoder
     from lightalign.pipelines.encode import encode_within_memory
 
     def full(_batch):
-        raise torch.cuda.OutOfMemoryError("too much")
+        raise torch.cuda.OutOfMemoryError(text) if text == "too much" else RuntimeError(text)
 
     encoder = open_encoder("toy-text")
     encoder.encode = full
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        encode_within_memory(encoder, ["one"], [-1])
+    with pytest.raises(OutOfMemoryError, match="lacks the memory for one item"):
+        encode_within_memory(encoder, ["one"], [-1], {encoder.name: 1})
