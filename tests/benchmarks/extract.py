@@ -11,6 +11,7 @@ JPEG. Times are taken with the models loaded, from the first file to the last by
     peers    A DataLoader of two workers whose features become one array at the end, and the same
              with one `.pt` file a batch, each in a process of its own, as is ours.
     memory   Peak of a process that extracts n items, and of one that extracts 10 n.
+    estimate What `--dry-run` says of minutes, bytes and peak memory, over what then happens.
 
 Peaks are `VmHWM` of Linux, in bytes, without a DataLoader's workers. The ViT has random weights.
 Prints a table a part, and as its last line one JSON object. `--quick` takes few photos.
@@ -42,6 +43,7 @@ from lightalign.featcache.card import read_card
 from lightalign.featcache.sources.shapes import ShapesSource
 from lightalign.featcache.types import Modality
 from lightalign.featcache.weights import find_weights
+from lightalign.pipelines import estimate, extract
 from lightalign.pipelines.extract import ExtractSpec, load_all, open_all
 from lightalign.pipelines.fill import fill_split
 from lightalign.pipelines.outputs import describe_outputs
@@ -304,6 +306,8 @@ PEERS = {"one array": OneArray, "a file a batch": FileEachBatch}
 
 def child(task: Mapping[str, Any]) -> dict:
     """Do one task in this process; return its seconds, its bytes and the peak of its memory."""
+    if task["way"] == "estimate":
+        return estimated(task)
     table = Path(task["table"])
     if task["way"] in PEERS:
         rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
@@ -314,8 +318,36 @@ def child(task: Mapping[str, Any]) -> dict:
         began = time.perf_counter()
         num_bytes = side(Path(folder))
         seconds = time.perf_counter() - began
+    return {"seconds": seconds, "bytes": num_bytes, "peak": peak_bytes()}
+
+
+def estimated(task: Mapping[str, Any]) -> dict:
+    """Estimate an extraction, do it, and return the first over the second."""
+    with tempfile.TemporaryDirectory(dir=Path(task["table"]).parent) as home:
+        spec = ExtractSpec(
+            encoders=(task["encoder"],), data=f"image-text-table={task['table']}", home=Path(home)
+        )
+        expected = estimate.run(spec)
+        stores = extract.run(spec).stores
+    return {
+        "encoder": task["encoder"],
+        "items": sum(store.rows for store in stores),
+        "minutes": sum(store.seconds for store in stores) / 60,
+        "minutes ratio": expected.minutes * 60 / sum(store.seconds for store in stores),
+        "bytes ratio": expected.missing_bytes / sum(store.bytes for store in stores),
+        "peak ratio": expected.peak_memory_bytes / peak_bytes(),
+    }
+
+
+def peak_bytes() -> int:
     _, _, status = Path("/proc/self/status").read_text(encoding="ascii").partition("VmHWM:")
-    return {"seconds": seconds, "bytes": num_bytes, "peak": int(status.split()[0]) * 1024}
+    return int(status.split()[0]) * 1024
+
+
+def measure_estimates(work: Path, rows: Rows) -> Iterator[dict]:
+    table = str(write_table(work / "estimate", rows))
+    for encoder in (TEXTS, CONVOLUTIONS):
+        yield in_child(way="estimate", table=table, encoder=encoder)
 
 
 def in_child(**task: str) -> dict:
@@ -369,13 +401,14 @@ def run_parts(options: argparse.Namespace, work: Path) -> dict:
         "passes": map(partial(measure_passes, work, rounds=rounds), [rows[: options.large]]),
         "peers": measure_peers(work, rows, rounds),
         "memory": measure_memory(work, rows, options.items, options.cases),
+        "estimate": measure_estimates(work, rows),
     }
     found = {part: table(part, parts[part]) for part in options.parts}
     return {"photos": len(rows), "rounds": rounds, "threads": torch.get_num_threads(), **found}
 
 
 def main() -> None:
-    parts = ["speed", "passes", "peers", "memory"]
+    parts = ["speed", "passes", "peers", "memory", "estimate"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--large", type=int, default=100, help="photos of `passes`")
