@@ -4,10 +4,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,7 @@ class Extraction:
         batch_size: Items per forward pass.
         workers: Threads that decode and tokenise; 0 does it in the encoding thread.
         max_bad: Items of one store that may be unreadable.
+        overlap: Whether to prepare items while encoders run, not between their batches only.
         unchanged: Says whether the files of the dataset still are those of the stores' key.
         progress: Receives the progress.
     """
@@ -113,6 +114,7 @@ class Extraction:
         batch_size: int,
         workers: int,
         max_bad: int,
+        overlap: bool,
         unchanged: Callable[[], bool],
         progress: Progress,
     ) -> None:
@@ -121,6 +123,7 @@ class Extraction:
         self.batch_size = batch_size
         self.workers = workers
         self.max_bad = max_bad
+        self.overlap = overlap
         self.unchanged = unchanged
         self.progress = progress
         self.shares = Shares()
@@ -132,6 +135,8 @@ class Extraction:
         self._writing: Future[None] | None = None
         self._bad = {job.store.folder: job.store.skipped() for job in jobs}
         self._waited_for: set[str] = set()
+        self._may_prepare = Event()
+        self._may_prepare.set()
         self._absent: set[str] = set()
         self._absent_lock = Lock()
 
@@ -236,6 +241,7 @@ class Extraction:
         return found
 
     def _prepare(self, position: int) -> _Ready:
+        self._may_prepare.wait()
         item = self.items[position]
         found = _Ready(item)
         modality = self.jobs[0].output.encoder.modality
@@ -292,11 +298,22 @@ class Extraction:
             readable = [(position, found) for position, found in chunk if name not in found.errors]
             for batch in _batches(self._encoders[name], readable, self.batch_size):
                 began = time.perf_counter()
-                self._encode_batch(own, name, batch, shard)
+                with self._alone():
+                    self._encode_batch(own, name, batch, shard)
                 self.shares.encode += time.perf_counter() - began
         self.num_encoded += len(chunk)
         self.progress.advance(len(chunk))
         self.progress.detail(self.shares.describe())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no thread begin to prepare an item within the block, unless they may overlap."""
+        if not self.overlap:
+            self._may_prepare.clear()
+        try:
+            yield
+        finally:
+            self._may_prepare.set()
 
     def _encode_batch(
         self,

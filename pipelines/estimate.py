@@ -203,6 +203,8 @@ def _extract(
     spec: ExtractSpec, group: Sequence[Output], items: Sequence[Item], batch_size: int
 ) -> list[int]:
     """Extract some items into a temporary folder and return the bytes of each store."""
+    from .fill import overlaps
+
     with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
         jobs = []
         for number, output in enumerate(group):
@@ -217,6 +219,7 @@ def _extract(
             batch_size=batch_size,
             workers=spec.workers,
             max_bad=len(items),
+            overlap=overlaps(spec),
             unchanged=lambda: True,
             progress=SILENT,
         ).run()

@@ -25,6 +25,7 @@ from .outputs import LoadedEncoder, Output, describe_outputs
 from .progress import SILENT, Progress
 
 _BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
+_CORES_A_WORKER = 4  # from here on the cores that decoding takes are few among many
 _MEMORY_SHARE = 0.5  # of what is free: operations need memory that no probe sees
 
 
@@ -121,6 +122,16 @@ def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress
     return found or fitting_batch_size([output.loaded for output in outputs], spec.device, progress)
 
 
+def overlaps(spec: ExtractSpec) -> bool:
+    """Say whether items are best prepared while encoders run.
+
+    On few cores they are not: each thread that decodes takes the core of one that computes, and
+    the others of a matrix product wait for that one.
+    """
+    on_cpu = resolve_device(spec.device).type == "cpu"
+    return not on_cpu or torch.get_num_threads() > _CORES_A_WORKER * spec.workers
+
+
 def fitting_batch_size(
     loaded: Sequence[LoadedEncoder], device_name: str, progress: Progress = SILENT
 ) -> int:
@@ -170,6 +181,7 @@ def _fill_pass(
             batch_size=batch_size,
             workers=spec.workers,
             max_bad=max_bad,
+            overlap=overlaps(spec),
             unchanged=lambda: source.fingerprint(split) == description.source,
             progress=progress,
         )
