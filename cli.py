@@ -221,6 +221,9 @@ def train_adapter(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of initialisation, order and dropout.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this stopped run; without other options.")
+    ] = None,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
@@ -230,8 +233,16 @@ def train_adapter(
     """Train a light adapter on cached features."""
     from .pipelines.show import train_lines
     from .pipelines.train import TrainSpec, run
+    from .pipelines.train import resume as go_on
 
     output = Output(as_json=as_json, quiet=quiet)
+    if resume is not None:
+        given = (fusion, data, image_encoder, text_encoder, image_features, text_features, name)
+        if any(given) or overrides or seed or preset != "lightalign/base":
+            raise SpecError("--resume goes on with what the run was begun with: give it alone")
+        trained = go_on(home, resume, device=device, progress=output.progress)
+        output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
+        return
     spec = TrainSpec(
         home=home,
         preset=preset,
@@ -551,8 +562,8 @@ def main() -> None:
         sys.exit(2)
     except _StoppedError as stopped:
         line = (
-            "stopped; finished shards and runs are kept: run the same command to go on "
-            "(a training begins anew)"
+            "stopped; finished shards and epochs are kept: run the same command to go on, "
+            "or `train-adapter --resume RUN`"
         )
         typer.echo(f"lightalign: {line}", err=True)
         sys.exit(128 + stopped.args[0])  # what shells report for a program ended by a signal

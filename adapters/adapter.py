@@ -92,7 +92,9 @@ class Adapter(nn.Module):
         return parameter_groups(self, weight_decay=weight_decay)
 
 
-def parameter_groups(*modules: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    *modules: nn.Module, weight_decay: float, decay_all: bool = False
+) -> list[dict[str, Any]]:
     """Return optimiser groups with and without weight decay.
 
     Only what multiplies features is decayed, and that is exactly what has two axes or more:
@@ -102,11 +104,15 @@ def parameter_groups(*modules: nn.Module, weight_decay: float) -> list[dict[str,
     Args:
         modules: Adapter, objective, or whatever is trained.
         weight_decay: Decay of the first group.
+        decay_all: Whether all parameters are of the first group.
     """
     trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [p for p in trained if decay_all or p.ndim >= 2],
+            "weight_decay": weight_decay,
+        },
+        {"params": [p for p in trained if not decay_all and p.ndim < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

@@ -12,6 +12,27 @@ from ..featcache.types import Modality
 SIGMA_LOW, SIGMA_HIGH = 0.1, 0.6  # as published; no reason is given there
 
 
+class DirectContext(nn.Module):
+    """Give each modality a learnable vector of `width` features, and nothing else.
+
+    Source: OneEncoder, commit 60b2b62 (its first release); the start, N(0, 1), is our choice.
+
+    Args:
+        width: Features of the vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.ParameterDict(
+            {modality.value: nn.Parameter(torch.randn(width)) for modality in Modality}
+        )
+
+    def forward(self, modality: Modality) -> Float[Tensor, " width"]:
+        """Return the vector of `modality`."""
+        vector: Tensor = self.vectors[modality.value]
+        return vector
+
+
 class Context(nn.Module):
     """Give each modality a learnable vector and map it to `width` features.
 

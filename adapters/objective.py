@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -44,6 +45,11 @@ class Loss:
 
     total: Float[Tensor, ""]
     parts: Mapping[str, Float[Tensor, ""]]
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return half-precision values as float32, all others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class Objective(nn.Module, ABC):

@@ -5,6 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from jaxtyping import Int64
 
 from ..adapters.adapter import build_adapter, count_parameters, parameter_groups
 from ..adapters.checkpoint import save_adapter
+from ..adapters.gradcache import backward_in_chunks, split_chunks
 from ..adapters.objective import PairBatch, build_objective
+from ..featcache import files
 from ..featcache.errors import DivergedError, SpecError
 from ..featcache.precision import has_fast_bfloat16
 from ..featcache.shuffle import block_shuffle
@@ -23,11 +26,15 @@ from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
 from .ahead import map_ahead
+from .averaging import MovingAverage
 from .embed import embed_pairs
+from .optimisers import build_optimiser
 from .pairs import PairedStores
 from .progress import Progress
-from .schedule import cosine_with_warmup
+from .schedule import constant_with_warmup, cosine_with_warmup
+from .state import STATE_FILE, Counts, load_state, save_state
 from .stores import StorePair
+from .task import PairedEmbeddings
 from .tasks.retrieval import Retrieval
 from .train import TrainPlan
 
@@ -88,13 +95,21 @@ class Trainer:
         self.adapter.to(device)
         self.objective.to(device)
         groups = parameter_groups(
-            self.adapter, self.objective, weight_decay=plan.options.weight_decay
+            self.adapter,
+            self.objective,
+            weight_decay=plan.options.weight_decay,
+            decay_all=plan.options.decay_all,
         )
-        self.optimiser = torch.optim.AdamW(groups, lr=plan.options.learning_rate)
+        self.optimiser = build_optimiser(
+            plan.options.optimiser, groups, learning_rate=plan.options.learning_rate
+        )
+        self.average: MovingAverage | None = None
+        if plan.options.ema:
+            self.average = MovingAverage([self.adapter, self.objective], decay=plan.options.ema)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.num_batches = math.ceil(len(self.train_rows) / plan.options.batch_size)
-        self.num_steps = self.num_batches * plan.options.epochs
-        self.step = 0
-        self.seconds_waiting = 0.0
+        self.num_steps = math.ceil(self.num_batches / plan.options.accumulate) * plan.options.epochs
+        self.counts = Counts()
 
     def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
         """Train all epochs, keep the best weights in `folder`, and return what happened.
@@ -102,22 +117,18 @@ class Trainer:
         Raises:
             DivergedError: A loss is not finite.
         """
-        began = time.perf_counter()
-        best: dict[str, Any] = {}
-        best_score = -math.inf
-        with torch.random.fork_rng(devices=self._cuda_devices()):
+        with (
+            torch.random.fork_rng(devices=self._cuda_devices()),
+            _deterministic(self.options.deterministic),
+        ):
             torch.manual_seed(self.seed)
-            for epoch in range(1, self.options.epochs + 1):
-                record = self._epoch(epoch, progress)
-                _append_json(folder / runs.LOG, record)
-                progress.note(_summary(record, self.options.epochs))
-                # without validation the last epoch wins
-                score = record.get("validation", {"recall_sum": epoch})["recall_sum"]
-                if score > best_score:
-                    best, best_score = record, score
-                    self._save(folder)
+            self._go_on(folder, progress)
+            while self.counts.epoch < self.options.epochs and not self._is_over():
+                self._train_epoch(folder, progress)
         return {
-            "best": best,
+            "best": self.counts.best,
+            "epochs": self.counts.epoch,
+            "steps": self.counts.step,
             "selected_by": self._selection(),
             "num_parameters": count_parameters(self.adapter) + count_parameters(self.objective),
             "num_images": len(self.train_rows),
@@ -125,9 +136,73 @@ class Trainer:
             "precision": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
             "residency": self.stores.residency,
-            "seconds": time.perf_counter() - began,
-            "seconds_waiting": self.seconds_waiting,
+            "seconds": self.counts.seconds,
+            "seconds_waiting": self.counts.seconds_waiting,
         }
+
+    def _go_on(self, folder: Path, progress: Progress) -> None:
+        """Go on where an earlier call was stopped, at the end of its last whole epoch."""
+        if not (folder / STATE_FILE).is_file():
+            return
+        modules = {"adapter": self.adapter, "objective": self.objective}
+        self.counts, others = load_state(folder, modules, self.optimiser)
+        if self.average is not None:
+            self.average.load(others["average"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
+        _keep_lines(folder / runs.LOG, self.counts.epoch)
+        progress.note(f"going on after epoch {self.counts.epoch}")
+
+    def _train_epoch(self, folder: Path, progress: Progress) -> None:
+        began = time.perf_counter()
+        counts = self.counts
+        counts.epoch += 1
+        record = self._epoch(counts.epoch, progress)
+        _append_json(folder / runs.LOG, record)
+        progress.note(_summary(record, self.options.epochs))
+        score = self._score(record)
+        if score > counts.best_score:
+            counts.best, counts.best_score, counts.bad_epochs = record, score, 0
+            with self._averaged():
+                self._save(folder)
+        else:
+            counts.bad_epochs += 1
+        if self.options.schedule == "plateau":
+            self._follow_plateau(record["validation"]["loss"])
+        counts.seconds += time.perf_counter() - began
+        modules = {"adapter": self.adapter, "objective": self.objective}
+        others = {
+            "average": self.average.state() if self.average else {},
+            "scaler": self.scaler.state_dict(),
+        }
+        save_state(folder, counts, modules, self.optimiser, others)
+
+    def _score(self, record: dict[str, Any]) -> float:
+        """Return what the best epoch has most of; without validation the last epoch wins."""
+        if "validation" not in record:
+            return float(record["epoch"])
+        if self.options.select_by == "loss":
+            return -float(record["validation"]["loss"])
+        return float(record["validation"]["recall_sum"])
+
+    def _is_over(self) -> bool:
+        """Say whether as many epochs as `early_stopping` allows were no better than the best."""
+        return 0 < self.options.early_stopping <= self.counts.bad_epochs
+
+    def _follow_plateau(self, loss: float) -> None:
+        """Lower the learning rate where the loss has not fallen for some epochs."""
+        counts = self.counts
+        if loss < counts.lowest_loss:
+            counts.lowest_loss, counts.flat_epochs = loss, 0
+            return
+        counts.flat_epochs += 1
+        if counts.flat_epochs > self.options.plateau_patience:
+            counts.factor *= self.options.plateau_factor
+            counts.flat_epochs = 0
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Return a block within which the averaged weights stand in the adapter, if there are."""
+        return self.average.in_place() if self.average else nullcontext()
 
     def _open(self, pair: StorePair, home: Path) -> PairedStores:
         residency = self.options.residency
@@ -137,24 +212,29 @@ class Trainer:
         began = time.perf_counter()
         self.adapter.train()
         sums: Counter[str] = Counter()
-        waited_before = self.seconds_waiting
+        waited_before = self.counts.seconds_waiting
         batches = self._waiting_for(map_ahead(self._load, self._order(epoch), ahead=2))
         label = f"epoch {epoch}/{self.options.epochs}"
-        for batch in progress.track(batches, label, self.num_batches, unit="steps"):
-            sums.update(self._train_step(batch))
+        self.optimiser.zero_grad(set_to_none=True)
+        tracked = progress.track(batches, label, self.num_batches, unit="batches")
+        for number, batch in enumerate(tracked, start=1):
+            sums.update(self._add_gradient(batch))
+            if number % self.options.accumulate == 0 or number == self.num_batches:
+                self._take_step()
         seconds = time.perf_counter() - began
         means = {name: total / self.num_batches for name, total in sums.items()}
         record: dict[str, Any] = {
             "epoch": epoch,
-            "step": self.step,
+            "step": self.counts.step,
             "loss": means.pop("loss"),
             "parts": means,
             "seconds": seconds,
-            "seconds_waiting": self.seconds_waiting - waited_before,
+            "seconds_waiting": self.counts.seconds_waiting - waited_before,
             "images_per_second": len(self.train_rows) / seconds,
         }
         self._check_weights()
-        validation = self._validate()
+        with self._averaged():
+            validation = self._validate()
         return {**record, "validation": validation} if validation else record
 
     def _waiting_for(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
@@ -162,7 +242,7 @@ class Trainer:
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
-            self.seconds_waiting += time.perf_counter() - began
+            self.counts.seconds_waiting += time.perf_counter() - began
             if batch is None:
                 return
             yield batch
@@ -205,38 +285,74 @@ class Trainer:
             positives=positives[image_order][:, text_order],
         )
 
-    def _train_step(self, batch: _Batch) -> dict[str, float]:
-        factor = cosine_with_warmup(self.step, num_steps=self.num_steps, warmup=self.options.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = factor * self.options.learning_rate
-        low = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
+    def _add_gradient(self, batch: _Batch) -> dict[str, float]:
+        """Add the gradient of the batch's loss, divided by the batches of a step."""
+        positives = batch.positives.to(self.device)
+        if self.options.chunk_size:
+            loss = backward_in_chunks(
+                self._embed_one,
+                self.objective,
+                images=split_chunks(batch.images, self.options.chunk_size),
+                texts=split_chunks(batch.texts, self.options.chunk_size),
+                positives=positives,
+                scale=self._scaled,
+            )
+        else:
             image = self._embed(batch.images, Modality.IMAGE)
             text = self._embed(batch.texts, Modality.TEXT)
-        loss = self.objective(PairBatch(image, text, batch.positives.to(self.device)))
+            loss = self.objective(PairBatch(image, text, positives))
         value = float(loss.total.detach())
         if not math.isfinite(value):
             ids = [self.stores.image.ids[row] for row in batch.rows.image[:3].tolist()]
             raise DivergedError(
-                f"the loss is {value} at step {self.step + 1}, with images such as {ids}: "
+                f"the loss is {value} at step {self.counts.step + 1}, with images such as {ids}: "
                 "lower train.learning_rate"
             )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
-        torch.nn.utils.clip_grad_norm_(self._parameters(), self.options.gradient_clip)
-        self.optimiser.step()
-        self.step += 1
+        if not self.options.chunk_size:
+            torch.autograd.backward(self._scaled(loss.total))
         return {"loss": value, **{name: float(part) for name, part in loss.parts.items()}}
+
+    def _scaled(self, total: torch.Tensor) -> torch.Tensor:
+        scaled: torch.Tensor = self.scaler.scale(total)
+        return scaled / self.options.accumulate if self.options.accumulate > 1 else scaled
+
+    def _take_step(self) -> None:
+        rate = self._factor() * self.options.learning_rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.scaler.unscale_(self.optimiser)
+        if self.options.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self._parameters(), self.options.gradient_clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.counts.step += 1
+        if self.average is not None:
+            self.average.update()
+
+    def _factor(self) -> float:
+        """Return the factor of the schedule on the learning rate of the step to be taken."""
+        step, warmup = self.counts.step, self.options.warmup
+        if self.options.schedule == "cosine":
+            return cosine_with_warmup(step, num_steps=self.num_steps, warmup=warmup)
+        rise = constant_with_warmup(step, num_steps=self.num_steps, warmup=warmup)
+        return rise * self.counts.factor
 
     def _check_weights(self) -> None:
         """Refuse what the last step did, which no later loss would show."""
         if not all(bool(torch.isfinite(p).all()) for p in self._parameters()):
             raise DivergedError(
-                f"the weights are not finite after step {self.step}: lower train.learning_rate"
+                f"the weights are not finite after step {self.counts.step}: lower "
+                "train.learning_rate"
             )
 
     def _embed(self, groups: list[Tokens], modality: Modality) -> torch.Tensor:
-        return torch.cat([self.adapter.embed(group.to(self.device), modality) for group in groups])
+        return torch.cat([self._embed_one(group, modality) for group in groups])
+
+    def _embed_one(self, tokens: Tokens, modality: Modality) -> torch.Tensor:
+        low = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=low):
+            return self.adapter.embed(tokens.to(self.device), modality)
 
     def _validate(self) -> dict[str, Any]:
         if self.validation is None and not len(self.held_out):
@@ -247,10 +363,35 @@ class Trainer:
         embeddings = embed_pairs(self.adapter, stores, image_rows=rows, device=self.device)
         measured = Retrieval(k=10).run(embeddings)
         return {
+            "loss": self._validation_loss(embeddings),
             "recall_sum": measured["recall_sum"],
             "text_to_image": measured["text_to_image"]["recall"],
             "image_to_text": measured["image_to_text"]["recall"],
         }
+
+    def _validation_loss(self, embeddings: PairedEmbeddings) -> float:
+        """Return the mean loss of the images in order, in batches of the training's size."""
+        size = self.options.batch_size
+        total = 0.0
+        starts = range(0, len(embeddings.images), size)
+        for start in starts:
+            images = np.arange(start, min(start + size, len(embeddings.images)))
+            texts = np.unique(
+                np.concatenate([embeddings.texts_of_image.of_query(i) for i in images.tolist()])
+            )
+            positives = np.stack(
+                [np.isin(texts, embeddings.texts_of_image.of_query(i)) for i in images.tolist()]
+            )
+            with torch.no_grad():
+                loss = self.objective(
+                    PairBatch(
+                        torch.from_numpy(embeddings.images[images]).to(self.device),
+                        torch.from_numpy(embeddings.texts[texts]).to(self.device),
+                        torch.from_numpy(positives).to(self.device),
+                    )
+                )
+            total += float(loss.total)
+        return total / len(starts)
 
     def _save(self, folder: Path) -> None:
         table = {
@@ -276,7 +417,11 @@ class Trainer:
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the dtype of matrix products; `auto` is bfloat16 where the device has units for it."""
     if name != "auto":
-        return torch.bfloat16 if name == "bfloat16" else torch.float32
+        return {
+            "float32": torch.float32,
+            "bfloat16": torch.bfloat16,
+            "float16": torch.float16,
+        }[name]
     return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
 
 
@@ -286,6 +431,23 @@ def _split_rows(
     count = math.ceil(holdout * len(rows))
     shuffled = np.random.default_rng(seed).permutation(rows)
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Allow operations of one result only, where `wanted`; others then raise an error."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _keep_lines(path: Path, count: int) -> None:
+    """Cut a log to its first lines: a stop may have come after a line and before the state."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    files.write_bytes(path, "".join(lines[:count]).encode())
 
 
 def _append_json(path: Path, record: dict[str, Any]) -> None:
@@ -299,4 +461,7 @@ def _summary(record: dict[str, Any], epochs: int) -> str:
         found = record["validation"]
         there, back = found["text_to_image"]["1"], found["image_to_text"]["1"]
         text += f", validation R@1 text to image {there:.1f} %, image to text {back:.1f} %"
-    return f"{text} ({record['images_per_second']:.0f} images/s)"
+    if "scale" in record["parts"]:
+        text += f", scale {record['parts']['scale']:.1f}"
+    waiting = record["seconds_waiting"] / record["seconds"]
+    return f"{text} ({record['images_per_second']:.0f} images/s, {waiting:.0%} waiting for data)"

@@ -4,6 +4,7 @@
     run.toml                resolved spec: towers, objective, training, stores, versions
     adapter.toml            towers, objective and widths: what rebuilds the adapter
     adapter.safetensors     the best weights so far
+    state.safetensors       all that going on needs, after the last epoch, until the run is finished
     log.jsonl               one line an epoch
     report.json             written last; a run without it has not finished
 """
@@ -21,6 +22,7 @@ SPEC = "run.toml"
 LOG = "log.jsonl"
 WEIGHTS = "adapter.safetensors"
 TABLE = "adapter.toml"
+STATE = "state.safetensors"
 
 
 def runs_folder(home: Path) -> Path:
@@ -57,7 +59,7 @@ def new_run(home: Path, name: str | None, label: str) -> Path:
 
 
 def _clear(folder: Path) -> None:
-    for name in (SPEC, LOG, WEIGHTS, TABLE):
+    for name in (SPEC, LOG, WEIGHTS, TABLE, STATE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -84,6 +86,25 @@ def find_run(home: Path, run: str | None) -> Path:
             raise RunNotFoundError(f"the run in {folder} has not finished: it has no {REPORT}")
     names = [folder.name for folder in finished]
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; finished: {names or 'none'}")
+
+
+def find_unfinished(home: Path, run: str) -> Path:
+    """Return the folder of a run that was stopped: by name or by path.
+
+    Raises:
+        RunNotFoundError: There is no such run, or it has finished.
+    """
+    for folder in (runs_folder(home) / run, Path(run).expanduser().resolve()):
+        if (folder / REPORT).is_file():
+            raise RunNotFoundError(f"the run in {folder} has finished: there is nothing to go on")
+        if (folder / SPEC).is_file():
+            return folder
+    stopped = sorted(
+        path.parent.name
+        for path in runs_folder(home).glob(f"*/{SPEC}")
+        if not (path.parent / REPORT).is_file()
+    )
+    raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; stopped: {stopped or 'none'}")
 
 
 def read_report(folder: Path) -> dict[str, Any]:

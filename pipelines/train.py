@@ -1,6 +1,6 @@
 """Train a light adapter on the features of two stores."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,45 @@ from ..featcache import files
 from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, apply_overrides, build, to_table, write_toml
+from ..featcache.spec import (
+    Table,
+    apply_overrides,
+    build,
+    canonical_json,
+    read_toml,
+    to_table,
+    write_toml,
+)
 from . import runs
 from .environment import library_versions
 from .progress import SILENT, Progress
 from .stores import StorePair, StoreQuery, WantedData, newest_pair, require_pair
 
 DEFAULT_PRESET = "lightalign/base"
-PRESET_KEYS = frozenset({"title", "source", "towers", "objective", "train"})
+PRESET_KEYS = frozenset({"title", "source", "check", "towers", "objective", "train"})
+# option: (what fits, in words)
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "batch_size": (lambda value: value >= 2, "at least 2 (one image has no negatives)"),
+    "epochs": (lambda value: value >= 1, "at least 1"),
+    "learning_rate": (lambda value: value > 0, "above 0"),
+    "gradient_clip": (lambda value: value >= 0, "at least 0"),
+    "weight_decay": (lambda value: value >= 0, "at least 0"),
+    "warmup": (lambda value: 0 <= value < 1, "a share in [0, 1)"),
+    "validation": (lambda value: 0 < value < 1, "a share in (0, 1), a split, auto or none"),
+    "plateau_patience": (lambda value: value >= 0, "at least 0"),
+    "plateau_factor": (lambda value: 0 < value < 1, "in (0, 1)"),
+    "chunk_size": (lambda value: value >= 0, "at least 0"),
+    "accumulate": (lambda value: value >= 1, "at least 1"),
+    "ema": (lambda value: 0 <= value < 1, "a decay in [0, 1)"),
+    "early_stopping": (lambda value: value >= 0, "at least 0"),
+}
+_CHOICES = {
+    "captions": ("all", "one"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
+    "optimiser": ("adamw", "adam", "lion"),
+    "schedule": ("cosine", "constant", "plateau"),
+    "select_by": ("recall", "loss"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +58,30 @@ class TrainOptions:
     Attributes:
         batch_size: Images per step; their texts come with them.
         epochs: Passes over the images.
-        learning_rate: Highest learning rate of AdamW.
-        weight_decay: Decoupled weight decay of weight matrices.
+        optimiser: `adamw`, `adam` (whose decay is added to the gradient) or `lion`.
+        learning_rate: Highest learning rate.
+        weight_decay: Weight decay of weight matrices.
+        schedule: Of the learning rate after its rise: `cosine` down to 0, `constant`, or `plateau`,
+            which lowers it where the validation loss has not fallen for some epochs.
         warmup: Share of the steps over which the learning rate rises, in [0, 1).
+        plateau_patience: Epochs in a row that may bring no lower loss before it is lowered.
+        plateau_factor: What it is multiplied by then, in (0, 1).
         captions: `all` texts of each image in each step, or `one` drawn at random.
-        precision: `float32`, `bfloat16`, or `auto` for bfloat16 where the device is fast at it.
-        gradient_clip: Largest norm of all gradients together.
+        precision: `float32`, `bfloat16`, `float16` (with a scaled loss), or `auto` for bfloat16
+            where the device is fast at it.
+        decay_all: Whether biases, norms and the scale are decayed, too, as published systems do.
+        gradient_clip: Largest norm of all gradients together, or 0 for no limit.
+        chunk_size: Rows whose graph is in memory at once, the gradient staying that of the whole
+            batch (GradCache), or 0 for all rows.
+        accumulate: Batches whose gradients one step adds up. It makes steps larger, but each loss
+            still has the negatives of its own batch only: for more of those, raise `batch_size`
+            and set `chunk_size`.
+        ema: Decay of a moving average of the weights, which is validated and kept, or 0 for none.
+        select_by: What the kept epoch has the best of on the validation images: `recall` (the sum
+            of R@1, 5 and 10 both ways) or `loss`.
+        early_stopping: Epochs in a row without a better one after which training ends, or 0.
+        deterministic: Whether to allow operations of one result only; on a GPU the others are
+            faster.
         validation: `auto`, the name of a split, a share of the training images such as `0.1`, or
             `none`; `auto` is the split `val` where its stores are there, else `0.1`.
         residency: Where the features are meanwhile: `device`, `host`, `disk`, or `auto` by size.
@@ -40,34 +89,44 @@ class TrainOptions:
 
     batch_size: int = 256
     epochs: int = 15
+    optimiser: str = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
+    schedule: str = "cosine"
     warmup: float = 0.1
+    plateau_patience: int = 5
+    plateau_factor: float = 0.8
     captions: str = "all"
     precision: str = "auto"
+    decay_all: bool = False
     gradient_clip: float = 1.0
+    chunk_size: int = 0
+    accumulate: int = 1
+    ema: float = 0.0
+    select_by: str = "recall"
+    early_stopping: int = 0
+    deterministic: bool = False
     validation: str | float = "auto"
     residency: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.captions not in {"all", "one"}:
-            raise unknown_name("captions", self.captions, ["all", "one"])
-        if self.precision not in {"auto", "float32", "bfloat16"}:
-            raise unknown_name("precision", self.precision, ["auto", "float32", "bfloat16"])
-        if self.batch_size < 2 or self.epochs < 1:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
+        self._check_numbers()
+        if self.validation == "none" and (
+            self.schedule == "plateau" or self.early_stopping or self.select_by != "recall"
+        ):
             raise SpecError(
-                "[train] needs batch_size >= 2 (one image has no negatives) and epochs >= 1, "
-                f"found {self.batch_size} and {self.epochs}"
+                "[train] schedule = 'plateau', early_stopping and select_by need a validation, "
+                "found validation = 'none'"
             )
-        if self.learning_rate <= 0 or self.gradient_clip <= 0 or self.weight_decay < 0:
-            raise SpecError(
-                "[train] needs learning_rate > 0, gradient_clip > 0 and weight_decay >= 0, found "
-                f"{self.learning_rate}, {self.gradient_clip} and {self.weight_decay}"
-            )
-        if not 0 <= self.warmup < 1:
-            raise SpecError(f"[train] warmup is a share in [0, 1), found {self.warmup}")
-        if isinstance(self.validation, float) and not 0 < self.validation < 1:
-            raise SpecError(f"[train] validation is a share in (0, 1), found {self.validation}")
+
+    def _check_numbers(self) -> None:
+        for name, (fits, range_) in _RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) and not fits(value):
+                raise SpecError(f"[train] {name} must be {range_}, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,24 +208,80 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
         LightalignError: The preset, the stores or the loss are not usable.
     """
     plan = resolve(spec, progress)
-    from .loop import Trainer  # imports torch; a mistake in the spec is reported without it
-
-    device = resolve_device(spec.device)
-    trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)
     label = spec.fusion or spec.preset.replace("/", "-")
-    folder = runs.new_run(spec.home, spec.name, label)
-    resolved = {
+    return _fit(
+        spec,
+        plan,
+        lambda: runs.new_run(spec.home, spec.name, label),
+        _resolved(spec, plan),
+        progress,
+    )
+
+
+def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) -> TrainReport:
+    """Go on with a training that was stopped, after its last whole epoch.
+
+    On a CPU its weights end with the same bytes as if it had never been stopped.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        run: Name or folder of the run.
+        device: `auto`, `cpu` or `cuda`.
+        progress: Receives notes and the progress.
+
+    Raises:
+        RunNotFoundError: There is no such run, or it has finished.
+        SpecError: The command would now train something else, such as newer stores.
+    """
+    folder = runs.find_unfinished(home, run)
+    table = read_toml(folder / runs.SPEC)
+    command = {**table["command"], "home": str(home), "device": device}
+    spec = build(TrainSpec, command, where=str(folder / runs.SPEC))
+    plan = resolve(spec, progress)
+    resolved = _resolved(spec, plan)
+    for key in sorted({*resolved, *table} - {"command", "versions"}):
+        if canonical_json(resolved.get(key)) != canonical_json(table.get(key)):
+            raise SpecError(
+                f"{folder} cannot be gone on with: its [{key}] is another now, such as newer "
+                "stores or a changed preset; train anew"
+            )
+    return _fit(spec, plan, lambda: folder, resolved, progress)
+
+
+def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
+    """Return the run's spec, in which nothing is a default any more."""
+    left_out = {"home", "device", "name"}  # of the machine, not of the training
+    command = {
+        key: value
+        for key, value in to_table(spec).items()
+        if value is not None and key not in left_out
+    }
+    return {
         **{key: value for key, value in plan.table.items() if key != "train"},
         "preset": spec.preset,
         "seed": spec.seed,
+        "command": command,
         "train": to_table(plan.options),
         "stores": _describe_stores(plan),
         "versions": library_versions(),
     }
+
+
+def _fit(
+    spec: TrainSpec,
+    plan: TrainPlan,
+    make_folder: Callable[[], Path],
+    resolved: Table,
+    progress: Progress,
+) -> TrainReport:
+    from .loop import Trainer  # imports torch; a mistake in the spec is reported without it
+
+    trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=resolve_device(spec.device))
+    folder = make_folder()
     write_toml(folder / runs.SPEC, resolved)
-    report = trainer.fit(folder, progress)
-    report = {"kind": "train", **report, "spec": resolved}
+    report = {"kind": "train", **trainer.fit(folder, progress), "spec": resolved}
     files.write_json(folder / runs.REPORT, report)
+    (folder / runs.STATE).unlink(missing_ok=True)
     return TrainReport(folder=folder, report=report)
 
 

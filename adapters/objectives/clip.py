@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...featcache.errors import SpecError
-from ..objective import Loss, Objective, PairBatch
+from ..objective import Loss, Objective, PairBatch, at_least_float32
 
 
 class Clip(Objective):
@@ -32,11 +32,13 @@ class Clip(Objective):
     Source: Radford et al. 2021, arXiv 2103.00020, figure 3 and section 2.5 (one positive, scale
     1/0.07 clipped at 100); uniform targets as L_out in Khosla et al. 2020, arXiv 2004.11362,
     equation 2. We differ from LightCRL (lightweightCRL, commit e3421ad), which takes 0.07 for
-    the logarithm of the scale: that is scale_init = 1.0725 here, and scale_max = e^20.
+    the logarithm of the scale and clamps that to [0.01, 20]: scale_init = 1.0725, scale_min =
+    1.01 and scale_max = 4.85e8 here.
 
     Args:
         scale_init: First value of the scale, 1 / temperature; positive.
         scale_max: Upper bound of the scale.
+        scale_min: Lower bound of the scale; positive.
         learnable: Whether the scale is trained.
         label_smoothing: Share of the target weight that is spread over all columns, in [0, 1).
 
@@ -51,17 +53,19 @@ class Clip(Objective):
         *,
         scale_init: float = 14.2857,  # 1 / 0.07
         scale_max: float = 100.0,
+        scale_min: float = 1e-3,
         learnable: bool = True,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0.0 < scale_init <= scale_max:
+        if not 0.0 < scale_min <= scale_init <= scale_max:
             raise SpecError(
-                f"scale_init must be in (0, scale_max], found {scale_init} with max {scale_max}"
+                f"scale_init must be in [scale_min, scale_max], found {scale_init} with min "
+                f"{scale_min} and max {scale_max}; scale_min must be positive"
             )
         if not 0.0 <= label_smoothing < 1.0:
             raise SpecError(f"label_smoothing must be in [0, 1), found {label_smoothing}")
-        self.log_scale_max = math.log(scale_max)
+        self.log_scale_bounds = math.log(scale_min), math.log(scale_max)
         self.label_smoothing = label_smoothing
         log_scale = torch.tensor(math.log(scale_init))
         if learnable:
@@ -72,11 +76,11 @@ class Clip(Objective):
     def forward(self, batch: PairBatch) -> Loss:
         """Return the loss; its parts are `image_to_text`, `text_to_image` and `scale`."""
         with torch.no_grad():
-            self.log_scale.clamp_(max=self.log_scale_max)
+            self.log_scale.clamp_(*self.log_scale_bounds)
         scale = self.log_scale.exp()
         # float32 even under autocast: 8 bits of mantissa are too few at scale 100
         with torch.autocast(batch.image.device.type, enabled=False):
-            logits = scale * (_at_least_float32(batch.image) @ _at_least_float32(batch.text).T)
+            logits = scale * (at_least_float32(batch.image) @ at_least_float32(batch.text).T)
             image_to_text = self._contrast(logits, batch.positives)
             text_to_image = self._contrast(logits.T, batch.positives.T)
         total = (image_to_text + text_to_image) / 2
@@ -90,7 +94,3 @@ class Clip(Objective):
         assert bool((counts > 0).all()), "a row of the batch has no positive"
         targets = positives.to(logits.dtype) / counts
         return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))

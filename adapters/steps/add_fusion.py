@@ -2,7 +2,7 @@
 
 from ...featcache.tokens import Tokens
 from ...featcache.types import Modality
-from ..context import Context
+from ..context import Context, DirectContext
 from ..step import Step
 
 
@@ -14,23 +14,32 @@ class AddFusion(Step):
     After a per-modality step that ends in a bias (a LayerNorm, say) the context is redundant: it
     only re-parameterises that bias.
 
-    Source: LightCRL DFE-1; lightweightCRL, commit e3421ad, text_image/*/fusion.py. No difference.
+    Source: LightCRL DFE-1; lightweightCRL, commit e3421ad, text_image/*/fusion.py; with `direct`,
+    OneEncoder, commit 60b2b62. No difference.
 
     Args:
         width: Features of one token.
         context: Features of the learnable vector of a modality.
         hidden: Hidden sizes of the context's MLP.
+        direct: Whether the learnable vector itself is the context, as wide as a token.
 
     Raises:
         SpecError: A size is not positive.
     """
 
     def __init__(
-        self, width: int, *, context: int = 3, hidden: tuple[int, ...] = (64, 128)
+        self,
+        width: int,
+        *,
+        context: int = 3,
+        hidden: tuple[int, ...] = (64, 128),
+        direct: bool = False,
     ) -> None:
         super().__init__()
         self.out_width = width
-        self.context = Context(context, hidden=hidden, width=width)
+        self.context: Context | DirectContext = (
+            DirectContext(width) if direct else Context(context, hidden=hidden, width=width)
+        )
 
     def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
         """Return the fused tokens."""

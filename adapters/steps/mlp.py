@@ -1,4 +1,4 @@
-"""Map each token by two matrices with a GELU between them, and normalise it."""
+"""Map each token by two matrices with a GELU between them."""
 
 from torch import nn
 
@@ -9,24 +9,28 @@ from ..step import Step
 
 
 class Mlp(Step):
-    """Map each token by two matrices with a GELU between them, and normalise it.
+    """Map each token by two matrices with a GELU between them.
 
     h_s = LayerNorm(Dropout(W_2 GELU(W_1 x_s + b_1) + b_2)), without a residual.
 
     Source: lightweightCRL, commit e3421ad, text_image/*/model.py, the projection head with out =
-    hidden = 256 and dropout 0.1. No difference.
+    hidden = 256 and dropout 0.1; PEME, commit 550a968, model.py, both heads, with hidden = 1536,
+    out = 512, and neither dropout nor norm. No difference.
 
     Args:
         width: Features of one token.
         out: Features of one output token.
         hidden: Features between the two matrices.
         dropout: Probability that an output feature is set to zero in training, in [0, 1).
+        norm: Whether the result is normalised.
 
     Raises:
         SpecError: A size is not positive, or `dropout` is out of range.
     """
 
-    def __init__(self, width: int, *, out: int, hidden: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self, width: int, *, out: int, hidden: int, dropout: float = 0.1, norm: bool = True
+    ) -> None:
         super().__init__()
         if min(out, hidden) < 1:
             raise SpecError(f"out and hidden must be positive, found {out} and {hidden}")
@@ -38,7 +42,7 @@ class Mlp(Step):
             nn.GELU(),
             nn.Linear(hidden, out),
             nn.Dropout(dropout),
-            nn.LayerNorm(out),
+            nn.LayerNorm(out) if norm else nn.Identity(),
         )
 
     def forward(self, tokens: Tokens, modality: Modality) -> Tokens:

@@ -168,7 +168,9 @@ def test_row_without_a_partner_is_our_mistake(orphan):
     ("table", "message"),
     [
         ({"part": "clip", "scale_init": 0.0}, "scale_init"),
-        ({"part": "clip", "scale_init": 200.0}, "with max 100.0"),
+        ({"part": "clip", "scale_init": 200.0}, "and max 100.0"),
+        ({"part": "clip", "scale_min": 0.0}, "scale_min must be positive"),
+        ({"part": "siglip", "scale_init": 200.0}, "with max 100.0"),
         ({"part": "clip", "label_smoothing": 1.0}, "label_smoothing"),
         ({"part": "clip", "temperature": 0.07}, "unknown key 'temperature'; known: .*scale_init"),
         ({"part": "clip", "learnable": 1}, "learnable must be bool, found 1"),

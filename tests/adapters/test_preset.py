@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightalign.adapters import preset as presets
-from lightalign.adapters.adapter import build_adapter
+from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.objective import build_objective
 from lightalign.adapters.preset import list_fusions, list_presets, read_preset, with_fusion
 from lightalign.featcache.errors import SpecError, UnknownNameError
@@ -34,6 +34,91 @@ def test_preset_builds_and_says_what_it_is(name):
     for modality, width in WIDTHS.items():
         tokens = Tokens(torch.randn(2, 3, width), torch.ones(2, 3, dtype=torch.bool))
         assert adapter.embed(tokens, modality).shape == (2, adapter.out_width)
+
+
+@pytest.mark.parametrize("name", [name for name in list_presets() if "check" in read_preset(name)])
+def test_preset_has_the_trainable_parameters_that_its_source_has(name):
+    preset = read_preset(name)
+    widths = {Modality(key): width for key, width in preset["check"]["widths"].items()}
+    adapter = build_adapter(preset["towers"], widths=widths, seed=0)
+    objective = build_objective(preset["objective"])
+    found = count_parameters(adapter) + count_parameters(objective)
+    assert found == preset["check"]["parameters"]
+
+
+def test_the_published_counts_are_those_of_their_papers_code():
+    published = {
+        "lightcrl/addition": 1_884_039,
+        "lightcrl/multiplication": 1_884_039,
+        "lightcrl/concatenation": 1_981_361,
+        "lightcrl/additive": 2_015_880,
+        "lightcrl/general": 1_949_831,
+        "lightcrl/scaled-dot": 2_081_415,
+        "oneencoder/v2": 1_884_039,
+        "peme/bridge": 42_063_617,
+    }
+    found = {name: read_preset(name)["check"]["parameters"] for name in published}
+    assert found == published
+    assert round(read_preset("oneencoder/v1")["check"]["parameters"] / 1e6, 2) == 24.42
+
+
+def test_the_six_fusions_of_lightcrl_differ_in_one_slot():
+    names = ["multiplication", "concatenation", "additive", "general", "scaled-dot"]
+    base = read_preset("lightcrl/addition")
+    for name in names:
+        other = read_preset(f"lightcrl/{name}")
+        assert other["objective"] == base["objective"]
+        assert other["train"] == base["train"]
+        slots = {
+            slot
+            for slot in base["towers"]["both"]
+            if other["towers"]["both"][slot] != base["towers"]["both"][slot]
+        }
+        assert slots == {"fuse"}
+
+
+def batch_of(preset, widths, seed=0):
+    """Return rows of 4, 2 and 3 tokens of each modality, with garbage behind them."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(4) < torch.tensor([4, 2, 3])[:, None]
+    return {
+        modality: Tokens(
+            torch.randn(3, 4, width, generator=generator).masked_fill(~mask[:, :, None], 7.0), mask
+        )
+        for modality, width in widths.items()
+    }
+
+
+def moves_with_batch_mates(name):
+    """Return how far an embedding moves when its row stands alone instead of in a batch."""
+    preset = read_preset(name)
+    found = preset.get("check", {}).get("widths", {"image": 24, "text": 16})
+    widths = {Modality(key): width for key, width in found.items()}
+    adapter = build_adapter(preset["towers"], widths=widths, seed=0).eval()
+    far = 0.0
+    for modality, tokens in batch_of(preset, widths).items():
+        with torch.no_grad():
+            together = adapter.embed(tokens, modality)[1]
+            alone = Tokens(tokens.values[1:2, :2], tokens.mask[1:2, :2])
+            far = max(far, float((adapter.embed(alone, modality)[0] - together).abs().max()))
+    return far
+
+
+PADDING_COUNTS = [
+    name
+    for name in list_presets()
+    if name.startswith(("lightcrl/", "oneencoder/")) and not name.endswith("-corrected")
+]
+
+
+@pytest.mark.parametrize("name", [name for name in list_presets() if name not in PADDING_COUNTS])
+def test_embeddings_do_not_change_with_batch_mates_or_padding(name):
+    assert moves_with_batch_mates(name) < 1e-6
+
+
+@pytest.mark.parametrize("name", PADDING_COUNTS)
+def test_embeddings_of_published_variants_change_with_padding(name):
+    assert moves_with_batch_mates(name) > 1e-4
 
 
 def test_unknown_preset_lists_the_known():

@@ -16,7 +16,9 @@ from lightalign.featcache.types import Modality
 
 WIDTH = 8
 OUT = 6
-OPTION_TYPES = (int, float, bool, str, tuple[int, ...])
+OPTION_TYPES = (int, float, bool, str, tuple[int, ...], tuple[str, ...])
+# three queries for rows of three tokens, and sizes that rounding does not add up in
+SMALL = {"query-bridge": {"out": 8, "queries": 3, "layers": 2, "heads": 2, "feedforward": 16}}
 
 # Parameters whose gradient is zero by algebra: what they add to the scores of a row is the same
 # for all its tokens and cancels in the softmax.
@@ -35,7 +37,7 @@ def options_of(name):
 def build(name, **options):
     torch.manual_seed(0)
     required = {p.name: OUT for p in options_of(name) if p.default is p.empty}
-    return STEPS.load(name)(WIDTH, **(required | options))
+    return STEPS.load(name)(WIDTH, **(required | SMALL.get(name, {}) | options))
 
 
 def full(rows=2, length=3, seed=0):
@@ -131,6 +133,15 @@ def test_additive_attention_without_tanh_trains_neither_context_nor_query():
         ("transformer", {"dropout": 1.0}, r"\[0, 1\)"),
         ("transformer", {"activation": "tanh"}, "found 'tanh'"),
         ("attention-pool", {"queries": 0}, "positive"),
+        ("query-bridge", {"heads": 3}, "heads must divide out 8, found 3"),
+        ("query-bridge", {"queries": 0}, "positive"),
+        ("query-bridge", {"query_spread": 0.0}, "query_spread must be positive"),
+        ("query-bridge", {"dropout": 1.0}, r"\[0, 1\)"),
+        ("concat-pool", {"summaries": ("mean", "median")}, "summaries must be some of"),
+        ("concat-pool", {"summaries": ("mean", "mean")}, "each once"),
+        ("residual-mlp", {"blocks": 0}, "positive"),
+        ("residual-mlp", {"dropout": -0.1}, r"\[0, 1\)"),
+        ("star-mlp", {"expansion": 0}, "positive"),
         ("add-fusion", {"context": 0}, r"positive, found \[0, 64, 128, 8\]"),
     ],
 )
@@ -169,6 +180,81 @@ def test_attention_pool_equals_its_formula():
     with torch.no_grad():
         found = step(tokens.with_values(tokens.values.double()), Modality.TEXT)
     np.testing.assert_allclose(found.values[0, 0].numpy(), expected, rtol=0, atol=1e-12)
+
+
+def test_concat_pool_joins_its_summaries_of_real_tokens():
+    """Tokens 1 and 3, and a padded 8: mean 2, maximum 3, deviation 1, first 1."""
+    values = torch.tensor([1.0, 3.0, 8.0])[None, :, None].expand(1, 3, WIDTH)
+    tokens = Tokens(values, torch.tensor([[True, True, False]]))
+    step = build("concat-pool", summaries=("mean", "max", "deviation", "cls"))
+    found = step(tokens, Modality.TEXT).values[0, 0].reshape(4, WIDTH)
+    torch.testing.assert_close(found[:, 0], torch.tensor([2.0, 3.0, 1.0, 1.0]))
+    assert (found == found[:, :1]).all()
+
+
+def test_a_deviation_of_equal_tokens_has_a_finite_gradient():
+    values = torch.ones(1, 3, WIDTH, requires_grad=True)
+    tokens = Tokens(values, torch.ones(1, 3, dtype=torch.bool))
+    build("concat-pool", summaries=("deviation",))(tokens, Modality.IMAGE).values.sum().backward()
+    assert torch.isfinite(values.grad).all()
+
+
+def test_the_first_token_is_the_cls_token():
+    tokens = full(rows=2, length=3)
+    found = build("cls-pool")(tokens, Modality.TEXT).values
+    torch.testing.assert_close(found[:, 0], tokens.values[:, 0])
+
+
+def test_star_mlp_equals_its_formula():
+    step = build("star-mlp").double()
+    weights = {name: value.numpy() for name, value in step.state_dict().items()}
+    tokens = full(rows=1, length=2)
+    expected = []
+    for x in tokens.values[0].double().numpy():
+        first = np.clip(weights["first.weight"] @ x + weights["first.bias"], 0, 6)
+        second = weights["second.weight"] @ x + weights["second.bias"]
+        expected.append(weights["project.weight"] @ (first * second) + weights["project.bias"])
+    with torch.no_grad():
+        found = step(tokens.with_values(tokens.values.double()), Modality.TEXT)
+    np.testing.assert_allclose(found.values[0].numpy(), np.stack(expected), rtol=0, atol=1e-12)
+
+
+def test_residual_mlp_equals_its_formula():
+    step = build("residual-mlp", blocks=2, expansion=3).double().eval()
+    tokens = full(rows=1, length=2)
+    values = tokens.values.double()
+    expected = values
+    for block in step.blocks:
+        normal = (expected - expected.mean(-1, keepdim=True)) / (
+            expected.var(-1, unbiased=False, keepdim=True) + 1e-5
+        ).sqrt()
+        inner = normal @ block[1].weight.T + block[1].bias
+        inner = inner / 2 * (1 + torch.erf(inner / 2**0.5))
+        expected = expected + inner @ block[4].weight.T + block[4].bias
+    with torch.no_grad():
+        found = step(tokens.with_values(values), Modality.TEXT).values
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("positions", [0, 2, 9])
+def test_query_bridge_is_the_decoder_of_pytorch_over_projected_tokens(norm_first, positions):
+    step = build("query-bridge", norm_first=norm_first, positions=positions).double().eval()
+    layer = torch.nn.TransformerDecoderLayer(
+        8, 2, dim_feedforward=16, batch_first=True, norm_first=norm_first, dtype=torch.float64
+    )
+    norm = torch.nn.LayerNorm(8, dtype=torch.float64) if norm_first else None
+    decoder = torch.nn.TransformerDecoder(layer, 2, norm=norm).eval()
+    decoder.layers.load_state_dict(step.layers.state_dict())
+    tokens = full(rows=2, length=3)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    memory = tokens.values.double() @ step.project.weight.T + step.project.bias
+    for place in range(min(positions, 3)):
+        memory[:, place] += step.positions[place]
+    queries = step.queries.expand(2, -1, -1)
+    expected = decoder(queries, memory, memory_key_padding_mask=~mask)
+    found = step(Tokens(tokens.values.double(), mask), Modality.IMAGE).values
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])

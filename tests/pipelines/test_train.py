@@ -162,7 +162,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_items(home):
         ({"preset": "nope"}, UnknownNameError, "no preset named 'nope'"),
         ({"fusion": "cross"}, UnknownNameError, "close: .*'cross_attn'"),
         ({"overrides": ("train.epoch=3",)}, SpecError, r"\[train\]: unknown key 'epoch'"),
-        ({"overrides": ("train.epochs=0",)}, SpecError, "epochs >= 1"),
+        ({"overrides": ("train.epochs=0",)}, SpecError, "epochs must be at least 1"),
         ({"overrides": ("towers.both.pool.part=max",)}, UnknownNameError, "no step named 'max'"),
         ({"overrides": ("towers=5",)}, SpecError, r"\[towers\] must be a table"),
         ({"overrides": ("objective=5",)}, SpecError, r"\[objective\] must be a table"),

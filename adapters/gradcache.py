@@ -1,0 +1,87 @@
+"""Gradients of a large contrastive batch in the memory of a small one.
+
+Source: Gao et al. 2021, arXiv 2101.06983, section 3.2 (GradCache). Embeddings of all chunks first,
+without a graph; then the loss on all of them, and its gradient with respect to each embedding; then
+each chunk once more, with a graph, through which its part of that gradient goes. What is random in
+an adapter draws the same numbers both times.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..featcache.tokens import Tokens
+from ..featcache.types import Modality
+from .objective import Loss, Objective, PairBatch
+
+Embed: TypeAlias = Callable[[Tokens, Modality], Float[Tensor, "rows embed"]]
+Scale: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def split_chunks(groups: Sequence[Tokens], chunk_size: int) -> list[Tokens]:
+    """Return the rows of all groups in chunks of at most `chunk_size` rows, in order."""
+    return [
+        Tokens(
+            group.values[first : first + chunk_size],
+            group.mask[first : first + chunk_size],
+        )
+        for group in groups
+        for first in range(0, len(group), chunk_size)
+    ]
+
+
+def backward_in_chunks(
+    embed: Embed,
+    objective: Objective,
+    *,
+    images: Sequence[Tokens],
+    texts: Sequence[Tokens],
+    positives: Bool[Tensor, "images texts"],
+    scale: Scale = lambda total: total,
+) -> Loss:
+    """Add the gradient of the loss of the whole batch to all parameters, a chunk at a time.
+
+    It is the gradient that one graph over all chunks would give.
+
+    Args:
+        embed: Embeds the rows of a chunk; may draw random numbers.
+        objective: Loss of the whole batch.
+        images: Chunks of images.
+        texts: Chunks of texts.
+        positives: Which of all images and texts belong together.
+        scale: Changes the total before its gradient is taken, as gradient scalers do.
+    """
+    chunks = [(chunk, Modality.IMAGE) for chunk in images]
+    chunks += [(chunk, Modality.TEXT) for chunk in texts]
+    states: list[list[Tensor]] = []
+    embedded: list[Tensor] = []
+    with torch.no_grad():
+        for chunk, modality in chunks:
+            states.append(_random_states())
+            embedded.append(embed(chunk, modality))
+    afterwards = _random_states()
+    leaves = [embedding.detach().requires_grad_() for embedding in embedded]
+    image, text = torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :])
+    loss = objective(PairBatch(image, text, positives))
+    torch.autograd.backward(scale(loss.total))
+    for (chunk, modality), state, leaf in zip(chunks, states, leaves, strict=True):
+        _set_random_states(state)
+        torch.autograd.backward(embed(chunk, modality), leaf.grad)
+    _set_random_states(afterwards)
+    return Loss(loss.total.detach(), loss.parts)
+
+
+def _random_states() -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states += torch.cuda.get_rng_state_all()
+    return states
+
+
+def _set_random_states(states: Sequence[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state_all(list(states[1:]))

@@ -1,0 +1,75 @@
+"""Judge every pair of the batch on its own, by a sigmoid."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...featcache.errors import SpecError
+from ..objective import Loss, Objective, PairBatch, at_least_float32
+
+
+class Siglip(Objective):
+    """Judge every pair of the batch on its own, by a sigmoid.
+
+    L = -(1/I + 1/T) / 2 * sum_ij log sigmoid(z_ij (scale * image_i . text_j + bias)), z_ij = 1 for
+    pairs that belong together and -1 for all others, I images and T texts. With one text an image
+    it is the published loss, a sum over pairs divided by the size of the batch. Several positives a
+    row need no other treatment: pairs do not compete.
+
+    Worked by hand: two orthogonal pairs, scale 1, bias 0. The two positives have logit 1, the two
+    others 0: L = (2 log(1 + 1/e) + 2 log 2) / 2 = 1.0064.
+
+    Source: Zhai et al. 2023, arXiv 2303.15343, equation 1 and algorithm 1, which start at scale 10
+    and bias -10. We differ: as in `clip`, the scale has an upper bound.
+
+    Args:
+        scale_init: First value of the scale; positive.
+        bias_init: First value of the bias.
+        scale_max: Upper bound of the scale.
+        learnable: Whether scale and bias are trained.
+
+    Raises:
+        SpecError: An option is out of its range.
+    """
+
+    log_scale: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        *,
+        scale_init: float = 10.0,
+        bias_init: float = -10.0,
+        scale_max: float = 100.0,
+        learnable: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 0.0 < scale_init <= scale_max:
+            raise SpecError(
+                f"scale_init must be in (0, scale_max], found {scale_init} with max {scale_max}"
+            )
+        self.log_scale_max = math.log(scale_max)
+        numbers = {"log_scale": math.log(scale_init), "bias": bias_init}
+        for name, value in numbers.items():
+            if learnable:
+                setattr(self, name, nn.Parameter(torch.tensor(value)))
+            else:
+                self.register_buffer(name, torch.tensor(value))
+
+    def forward(self, batch: PairBatch) -> Loss:
+        """Return the loss; its parts are `positives`, `negatives`, `scale` and `bias`."""
+        with torch.no_grad():
+            self.log_scale.clamp_(max=self.log_scale_max)
+        scale = self.log_scale.exp()
+        with torch.autocast(batch.image.device.type, enabled=False):
+            cosines = at_least_float32(batch.image) @ at_least_float32(batch.text).T
+            logits = scale * cosines + self.bias
+            signs = torch.where(batch.positives, 1.0, -1.0).to(logits.dtype)
+            losses = -functional.logsigmoid(signs * logits)
+        share = (1 / losses.shape[0] + 1 / losses.shape[1]) / 2
+        positives = share * losses[batch.positives].sum()
+        negatives = share * losses[~batch.positives].sum()
+        parts = {"positives": positives, "negatives": negatives, "scale": scale, "bias": self.bias}
+        return Loss(positives + negatives, {name: part.detach() for name, part in parts.items()})

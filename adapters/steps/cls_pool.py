@@ -1,0 +1,26 @@
+"""Take the first token of each row."""
+
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..masking import one_token, without_padding
+from ..step import Step
+
+
+class ClsPool(Step):
+    """Take the first token of each row.
+
+    h = x_1: the CLS token of encoders that have one.
+
+    Source: PEME, commit 550a968, model.py, the text half. No difference.
+
+    Args:
+        width: Features of one token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_width = width
+
+    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+        """Return one token a row."""
+        return one_token(without_padding(tokens)[:, 0])

@@ -1,0 +1,59 @@
+"""Join several summaries of the tokens of each row."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...featcache.errors import SpecError
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..masking import one_token, without_padding
+from ..step import Step
+
+SUMMARIES = ("mean", "max", "deviation", "cls")
+_SMALL = 1e-6  # under the root of the variance, whose gradient at zero is infinite
+
+
+class ConcatPool(Step):
+    """Join several summaries of the tokens of each row.
+
+    h = [f_1(x) ; f_2(x) ; ...], the f being, feature by feature over the real tokens, their mean,
+    their maximum, their standard deviation sqrt(mean((x_s - mean)^2) + 1e-6), or the first of them.
+
+    Source: this project; the pooled pairs of Howard and Ruder 2018, arXiv 1801.06146, section
+    3.3, with the deviation besides.
+
+    Args:
+        width: Features of one token.
+        summaries: Some of `mean`, `max`, `deviation` and `cls`, each once, in the order wanted.
+
+    Raises:
+        SpecError: A summary is unknown or named twice, or none is named.
+    """
+
+    def __init__(self, width: int, *, summaries: tuple[str, ...] = ("mean", "max")) -> None:
+        super().__init__()
+        if not summaries or len(set(summaries)) < len(summaries) or set(summaries) - {*SUMMARIES}:
+            raise SpecError(
+                f"summaries must be some of {list(SUMMARIES)}, each once, found {list(summaries)}"
+            )
+        self.summaries = summaries
+        self.out_width = width * len(summaries)
+
+    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+        """Return one token a row."""
+        return one_token(torch.cat([_summary(name, tokens) for name in self.summaries], dim=1))
+
+
+def _summary(name: str, tokens: Tokens) -> Float[Tensor, "batch width"]:
+    values = without_padding(tokens)
+    if name == "cls":
+        return values[:, 0]
+    if name == "max":
+        return values.masked_fill(~tokens.mask[:, :, None], -torch.inf).amax(dim=1)
+    lengths = tokens.mask.sum(dim=1, keepdim=True)
+    mean = values.sum(dim=1) / lengths
+    if name == "mean":
+        return mean
+    apart = torch.where(tokens.mask[:, :, None], values - mean[:, None], 0.0)
+    return (apart.square().sum(dim=1) / lengths + _SMALL).sqrt()

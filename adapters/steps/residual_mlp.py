@@ -1,0 +1,57 @@
+"""Refine each token by blocks of two matrices around a residual."""
+
+from torch import nn
+
+from ...featcache.errors import SpecError
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..step import Step
+
+
+class ResidualMlp(Step):
+    """Refine each token by blocks of two matrices around a residual.
+
+    h <- h + Dropout(W_2 Dropout(GELU(W_1 LayerNorm(h) + b_1)) + b_2), `blocks` times, W_1 giving
+    `expansion` times the features.
+
+    Source: FuseMix, Vouitsis et al. 2024, arXiv 2312.10144, section 4 (4 blocks, expansion 4,
+    dropout 0.6), whose blocks are those of Tolstikhin et al. 2021, arXiv 2105.01601, figure 1,
+    right half.
+
+    Args:
+        width: Features of one token.
+        blocks: Number of blocks.
+        expansion: Features between the two matrices over `width`.
+        dropout: Probability that a feature is set to zero in training, in [0, 1).
+
+    Raises:
+        SpecError: An option is out of its range.
+    """
+
+    def __init__(
+        self, width: int, *, blocks: int = 4, expansion: int = 4, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        if min(blocks, expansion) < 1:
+            raise SpecError(f"blocks and expansion must be positive, found {blocks}, {expansion}")
+        if not 0.0 <= dropout < 1.0:
+            raise SpecError(f"dropout must be in [0, 1), found {dropout}")
+        self.out_width = width
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(width),
+                nn.Linear(width, expansion * width),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(expansion * width, width),
+                nn.Dropout(dropout),
+            )
+            for _ in range(blocks)
+        )
+
+    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+        """Return the refined tokens."""
+        values = tokens.values
+        for block in self.blocks:
+            values = values + block(values)
+        return tokens.with_values(values)

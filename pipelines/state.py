@@ -1,0 +1,135 @@
+"""All that a training needs to go on as if it had never stopped, in one file of a run folder."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..featcache.errors import StoreCorruptError
+from ..featcache.files import write_bytes
+from . import runs
+
+STATE_FILE = runs.STATE
+_COUNTS = "lightalign"  # name of our entry in the metadata
+
+
+@dataclass
+class Counts:
+    """Hold what a training knows besides tensors, at the end of an epoch.
+
+    Attributes:
+        epoch: Epochs that are done.
+        step: Steps that are done.
+        best: Record of the best epoch, or nothing yet.
+        best_score: Its score, the higher the better.
+        bad_epochs: Epochs since then.
+        lowest_loss: Lowest validation loss, for the plateau schedule.
+        flat_epochs: Epochs since the plateau schedule last saw a lower one.
+        factor: Factor of the plateau schedule on the learning rate.
+        seconds: Wall-clock time so far.
+        seconds_waiting: Time of it in which the next batch was not ready.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+    best_score: float = -float("inf")
+    bad_epochs: int = 0
+    lowest_loss: float = float("inf")
+    flat_epochs: int = 0
+    factor: float = 1.0
+    seconds: float = 0.0
+    seconds_waiting: float = 0.0
+
+
+def save_state(
+    folder: Path,
+    counts: Counts,
+    modules: Mapping[str, nn.Module],
+    optimiser: Optimizer,
+    others: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write the state of a training, atomically.
+
+    Args:
+        folder: The run folder.
+        counts: What is not a tensor.
+        modules: What is trained, by name.
+        optimiser: The optimiser, after at least one step.
+        others: Further tensors and numbers, by name and name.
+    """
+    tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        for number, state in enumerate(torch.cuda.get_rng_state_all()):
+            tensors[f"random.cuda.{number}"] = state
+    for owner, module in modules.items():
+        tensors |= {f"module.{owner}.{name}": value for name, value in module.state_dict().items()}
+    for number, parameter in enumerate(_parameters(optimiser)):
+        for name, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser.{number}.{name}"] = torch.as_tensor(value)
+    for owner, table in others.items():
+        for name, value in table.items():
+            tensors[f"other.{owner}.{name}"] = torch.as_tensor(value)
+    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    content = safetensors.torch.save(whole, {_COUNTS: json.dumps(vars(counts), sort_keys=True)})
+    write_bytes(folder / STATE_FILE, content)
+
+
+def load_state(
+    folder: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer
+) -> tuple[Counts, dict[str, dict[str, Tensor]]]:
+    """Put the saved state into modules, optimiser and random generators.
+
+    Returns:
+        What is not a tensor, and the further tensors, by name and name.
+
+    Raises:
+        StoreCorruptError: The file is damaged, or of another training.
+    """
+    path = folder / STATE_FILE
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            counts = Counts(**json.loads(file.metadata()[_COUNTS]))
+        for owner, module in modules.items():
+            prefix = f"module.{owner}."
+            module.load_state_dict(_below(tensors, prefix))
+    except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreCorruptError(f"{path} cannot be gone on from: {reason}; train anew") from error
+    for number, parameter in enumerate(_parameters(optimiser)):
+        found = _below(tensors, f"optimiser.{number}.")
+        if found:
+            # counts of steps stay on the CPU, as the optimisers have them
+            optimiser.state[parameter] = {
+                name: value if value.ndim == 0 else value.to(parameter.device)
+                for name, value in found.items()
+            }
+    torch.set_rng_state(tensors["random"])
+    cuda = _below(tensors, "random.cuda.")
+    if cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([cuda[str(number)] for number in range(len(cuda))])
+    others: dict[str, dict[str, Tensor]] = {}
+    for name, value in _below(tensors, "other.").items():
+        owner, _, rest = name.partition(".")
+        others.setdefault(owner, {})[rest] = value
+    return counts, others
+
+
+def _parameters(optimiser: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
