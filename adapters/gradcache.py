@@ -6,7 +6,7 @@ each chunk once more, with a graph, through which its part of that gradient goes
 an adapter draws the same numbers both times.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
@@ -19,47 +19,44 @@ from .objective import Loss, Objective, PairBatch
 
 Embed: TypeAlias = Callable[[Tokens, Modality], Float[Tensor, "rows embed"]]
 Scale: TypeAlias = Callable[[Tensor], Tensor]
+Load: TypeAlias = Callable[[], Tokens]
 
 
-def split_chunks(groups: Sequence[Tokens], chunk_size: int) -> list[Tokens]:
-    """Return the rows of all groups in chunks of at most `chunk_size` rows, in order."""
-    return [
-        Tokens(
-            group.values[first : first + chunk_size],
-            group.mask[first : first + chunk_size],
-        )
-        for group in groups
-        for first in range(0, len(group), chunk_size)
-    ]
+def load_each(loads: Sequence[Load]) -> Iterator[Tokens]:
+    """Load chunks one after the other, when they are asked for."""
+    return (load() for load in loads)
 
 
 def backward_in_chunks(
     embed: Embed,
     objective: Objective,
     *,
-    images: Sequence[Tokens],
-    texts: Sequence[Tokens],
+    images: Sequence[Load],
+    texts: Sequence[Load],
     positives: Bool[Tensor, "images texts"],
+    load_all: Callable[[Sequence[Load]], Iterable[Tokens]] = load_each,
     scale: Scale = lambda total: total,
 ) -> Loss:
     """Add the gradient of the loss of the whole batch to all parameters, a chunk at a time.
 
-    It is the gradient that one graph over all chunks would give.
+    It is the gradient that one graph over all chunks would give. Features are loaded twice, so that
+    those of a few chunks are in memory at a time.
 
     Args:
         embed: Embeds the rows of a chunk; may draw random numbers.
         objective: Loss of the whole batch.
-        images: Chunks of images.
-        texts: Chunks of texts.
+        images: What loads each chunk of images.
+        texts: What loads each chunk of texts.
         positives: Which of all images and texts belong together.
+        load_all: Loads chunks in order, ahead of their use if it likes.
         scale: Changes the total before its gradient is taken, as gradient scalers do.
     """
-    chunks = [(chunk, Modality.IMAGE) for chunk in images]
-    chunks += [(chunk, Modality.TEXT) for chunk in texts]
+    loads = [*images, *texts]
+    modalities = [Modality.IMAGE] * len(images) + [Modality.TEXT] * len(texts)
     states: list[list[Tensor]] = []
     embedded: list[Tensor] = []
     with torch.no_grad():
-        for chunk, modality in chunks:
+        for chunk, modality in zip(load_all(loads), modalities, strict=True):
             states.append(_random_states())
             embedded.append(embed(chunk, modality))
     afterwards = _random_states()
@@ -67,7 +64,8 @@ def backward_in_chunks(
     image, text = torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :])
     loss = objective(PairBatch(image, text, positives))
     torch.autograd.backward(scale(loss.total))
-    for (chunk, modality), state, leaf in zip(chunks, states, leaves, strict=True):
+    again = zip(load_all(loads), modalities, states, leaves, strict=True)
+    for chunk, modality, state, leaf in again:
         _set_random_states(state)
         torch.autograd.backward(embed(chunk, modality), leaf.grad)
     _set_random_states(afterwards)

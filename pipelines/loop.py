@@ -4,9 +4,10 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from jaxtyping import Int64
 
 from ..adapters.adapter import build_adapter, count_parameters, parameter_groups
 from ..adapters.checkpoint import save_adapter
-from ..adapters.gradcache import backward_in_chunks, split_chunks
+from ..adapters.gradcache import Load, backward_in_chunks
 from ..adapters.objective import PairBatch, build_objective
 from ..featcache import files
 from ..featcache.errors import DivergedError, SpecError
 from ..featcache.precision import has_fast_bfloat16
+from ..featcache.reader import FeatureReader
 from ..featcache.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
@@ -51,11 +53,14 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Hold the features of one step, images and texts in groups of similar length."""
+    """Hold the features of one batch, images and texts in groups of similar length.
+
+    What gives a group has it already, or, with `chunk_size`, loads it then.
+    """
 
     rows: _Rows
-    images: list[Tokens]
-    texts: list[Tokens]
+    images: list[Load]
+    texts: list[Load]
     positives: torch.Tensor
 
 
@@ -275,8 +280,9 @@ class Trainer:
         return random.permutation(self.train_rows)
 
     def _load(self, rows: _Rows) -> _Batch:
-        images, image_order = self.stores.image.padded_groups(rows.image, _GROUPS)
-        texts, text_order = self.stores.text.padded_groups(rows.text, _GROUPS)
+        load = self._chunks if self.options.chunk_size else _load_groups
+        images, image_order = load(self.stores.image, rows.image)
+        texts, text_order = load(self.stores.text, rows.text)
         positives = self.stores.positives(rows.image, rows.text)
         return _Batch(
             rows=rows,
@@ -285,6 +291,15 @@ class Trainer:
             positives=positives[image_order][:, text_order],
         )
 
+    def _chunks(
+        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+    ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
+        """Return what loads chunks of rows of similar length, and which row each of theirs is."""
+        order = np.argsort(reader.lengths[rows], kind="stable")
+        starts = range(0, len(rows), self.options.chunk_size)
+        chunks = [rows[order[start : start + self.options.chunk_size]] for start in starts]
+        return [partial(reader.padded, chunk) for chunk in chunks], order
+
     def _add_gradient(self, batch: _Batch) -> dict[str, float]:
         """Add the gradient of the batch's loss, divided by the batches of a step."""
         positives = batch.positives.to(self.device)
@@ -292,9 +307,10 @@ class Trainer:
             loss = backward_in_chunks(
                 self._embed_one,
                 self.objective,
-                images=split_chunks(batch.images, self.options.chunk_size),
-                texts=split_chunks(batch.texts, self.options.chunk_size),
+                images=batch.images,
+                texts=batch.texts,
                 positives=positives,
+                load_all=_load_ahead,
                 scale=self._scaled,
             )
         else:
@@ -346,8 +362,8 @@ class Trainer:
                 "train.learning_rate"
             )
 
-    def _embed(self, groups: list[Tokens], modality: Modality) -> torch.Tensor:
-        return torch.cat([self._embed_one(group, modality) for group in groups])
+    def _embed(self, groups: list[Load], modality: Modality) -> torch.Tensor:
+        return torch.cat([self._embed_one(group(), modality) for group in groups])
 
     def _embed_one(self, tokens: Tokens, modality: Modality) -> torch.Tensor:
         low = self.dtype != torch.float32
@@ -423,6 +439,22 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
             "float16": torch.float16,
         }[name]
     return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+
+
+def _load_groups(
+    reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
+    groups, order = reader.padded_groups(rows, _GROUPS)
+    return [partial(_itself, group) for group in groups], order
+
+
+def _itself(tokens: Tokens) -> Tokens:
+    return tokens
+
+
+def _load_ahead(loads: Sequence[Load]) -> Iterator[Tokens]:
+    """Load the next chunk while one is used."""
+    return map_ahead(lambda load: load(), loads, ahead=1)
 
 
 def _split_rows(

@@ -5,7 +5,7 @@ JPEG. Times are taken with the models loaded, from the first file to the last by
 
     speed    Items a second against a bare loop: files in memory, Pillow, the model's own transform,
              a forward pass a batch in the same precision, nothing kept. That over texts pads each
-             batch, in item order, to its longest. Both take turns on `--rounds` parts of the items.
+             batch, in item order, to its longest. Both take turns on all items, `--rounds` times.
              The ratio of processor seconds leaves out what decoding ahead gains.
     passes   Two encoders in one pass against two, on photos so large that decoding is most of it.
     peers    A DataLoader of two workers whose features become one array at the end, and the same
@@ -225,8 +225,7 @@ def measure_speed(work: Path, rows: Rows, encoder: str, rounds: int) -> dict:
     precision = loaded[0].encoder.precision
     make_loop = loop_maker(encoder, weights, precision == "bfloat16")
     found = []
-    parts = [rows[:BATCH], *(rows[number::rounds] for number in range(rounds))]  # first: warm-up
-    for number, part in enumerate(parts):
+    for number, part in enumerate([rows[:BATCH], *[rows] * rounds]):  # first: warm-up
         ours = Extraction(write_table(work / encoder / str(number), part), loaded)
         sides = {"ours": ours, "loop": make_loop(part)}
         found.append(race(work, sides, backwards=number % 2 == 1))
@@ -235,7 +234,7 @@ def measure_speed(work: Path, rows: Rows, encoder: str, rounds: int) -> dict:
         "encoder": encoder,
         "precision": precision,
         "items": items,
-        **{side: items / rounds / median(one[side] for one in found[1:]) for side in sides},
+        **{side: items / median(one[side] for one in found[1:]) for side in sides},
         "ratio": median(one["loop"] / one["ours"] for one in found[1:]),
         "cpu ratio": median(one["loop cpu"] / one["ours cpu"] for one in found[1:]),
         "target": 1.3 if encoder == TEXTS else 0.95,

@@ -93,15 +93,18 @@ def test_a_batch_knows_all_its_positives(home, captions):
     assert sorted(seen) == list(range(SCENES["train"]))
 
 
-def test_groups_of_similar_length_keep_texts_with_their_images(home):
+@pytest.mark.parametrize("chunk_size", [0, 3])
+def test_groups_of_similar_length_keep_texts_with_their_images(home, chunk_size):
     """Embed a batch with the identity of each item as its feature and compare ids by hand."""
-    trainer = Trainer(resolve(TrainSpec(home=home, overrides=QUICK)), home=home, seed=0, device=CPU)
+    overrides = (*QUICK, f"train.chunk_size={chunk_size}")
+    plan = resolve(TrainSpec(home=home, overrides=overrides))
+    trainer = Trainer(plan, home=home, seed=0, device=CPU)
     rows = next(trainer._order(epoch=1))
     batch = trainer._load(rows)
     links = {(i, t) for i, texts in trainer.stores.texts_of.items() for t in texts}
     features = trainer.stores.text.gather(rows.text)
     column = 0
-    for group in batch.texts:
+    for group in (load() for load in batch.texts):
         for line in range(len(group)):
             real = group.values[line][group.mask[line]].numpy()
             same = [

@@ -1,0 +1,113 @@
+"""The gradient of a batch is the same whether its graph is whole or replayed chunk by chunk."""
+
+import pytest
+import torch
+
+from lightalign.adapters.adapter import build_adapter
+from lightalign.adapters.gradcache import backward_in_chunks
+from lightalign.adapters.objective import OBJECTIVES, PairBatch, build_objective
+from lightalign.adapters.preset import list_presets, read_preset
+from lightalign.featcache.tokens import Tokens
+from lightalign.featcache.types import Modality
+
+IMAGES, TEXTS = 6, 9
+CASES = [(name, None) for name in list_presets()]
+CASES += [("linear", objective) for objective in OBJECTIVES.names()]
+
+
+def rows(count, width, seed):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 5, (count,), generator=generator)
+    mask = torch.arange(4) < lengths[:, None]
+    return Tokens(torch.randn(count, 4, width, generator=generator), mask)
+
+
+def build(name, objective):
+    preset = read_preset(name)
+    found = preset.get("check", {}).get("widths", {"image": 24, "text": 16})
+    widths = {Modality(key): width for key, width in found.items()}
+    adapter = build_adapter(preset["towers"], widths=widths, seed=0).train()
+    table = preset["objective"] if objective is None else {"part": objective}
+    batch = [rows(IMAGES, widths[Modality.IMAGE], 1), rows(TEXTS, widths[Modality.TEXT], 2)]
+    owners = torch.arange(TEXTS) % IMAGES
+    positives = owners[None, :] == torch.arange(IMAGES)[:, None]
+    return adapter, build_objective(table), batch, positives
+
+
+def split_chunks(tokens, size):
+    return [
+        Tokens(tokens.values[first : first + size], tokens.mask[first : first + size])
+        for first in range(0, len(tokens), size)
+    ]
+
+
+def loads(chunks):
+    return [lambda chunk=chunk: chunk for chunk in chunks]
+
+
+def gradient(*modules):
+    parameters = [p for module in modules for p in module.parameters()]
+    return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+
+
+@pytest.mark.parametrize(("name", "objective"), CASES)
+def test_replayed_chunks_give_the_gradient_of_one_graph_with_dropout_on(name, objective):
+    adapter, loss_of, (images, texts), positives = build(name, objective)
+    image_chunks, text_chunks = split_chunks(images, 2), split_chunks(texts, 4)
+    torch.manual_seed(3)
+    whole = loss_of(
+        PairBatch(
+            torch.cat([adapter.embed(chunk, Modality.IMAGE) for chunk in image_chunks]),
+            torch.cat([adapter.embed(chunk, Modality.TEXT) for chunk in text_chunks]),
+            positives,
+        )
+    )
+    whole.total.backward()
+    expected = gradient(adapter, loss_of)
+    after = torch.rand(1)
+    adapter.zero_grad()
+    loss_of.zero_grad()
+    torch.manual_seed(3)
+    replayed = backward_in_chunks(
+        adapter.embed,
+        loss_of,
+        images=loads(image_chunks),
+        texts=loads(text_chunks),
+        positives=positives,
+    )
+    assert torch.equal(replayed.total, whole.total)
+    assert (gradient(adapter, loss_of) - expected).norm() < 1e-5 * expected.norm()
+    assert torch.equal(torch.rand(1), after)  # what comes next draws what it would have drawn
+
+
+def test_the_size_of_the_chunks_does_not_matter_without_dropout():
+    adapter, loss_of, (images, texts), positives = build("lightalign/base", None)
+    adapter.eval()
+    found = []
+    for size in (1, 2, 100):
+        adapter.zero_grad()
+        parts = [loads(split_chunks(tokens, size)) for tokens in (images, texts)]
+        backward_in_chunks(
+            adapter.embed, loss_of, images=parts[0], texts=parts[1], positives=positives
+        )
+        found.append(gradient(adapter))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-7)
+
+
+def test_a_scaled_loss_scales_its_gradient():
+    adapter, loss_of, (images, texts), positives = build("lightalign/base", None)
+    adapter.eval()
+    found = []
+    for factor in (1.0, 8.0):
+        adapter.zero_grad()
+        backward_in_chunks(
+            adapter.embed,
+            loss_of,
+            images=loads([images]),
+            texts=loads([texts]),
+            positives=positives,
+            scale=lambda total, factor=factor: total * factor,
+        )
+        found.append(gradient(adapter))
+    torch.testing.assert_close(found[1], 8 * found[0])

@@ -1,0 +1,237 @@
+"""A stopped training goes on to the bytes that it would have had; options of the engine."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from lightalign.featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
+from lightalign.pipelines import runs, train
+from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.progress import SILENT
+from lightalign.pipelines.train import TrainSpec, resolve
+
+from ..helpers import lightalign
+from .conftest import extract_toy
+from .test_train import CPU, QUICK, quick_train
+
+ENGINES = {
+    "as it comes": (),
+    "average": ("train.ema=0.9",),
+    "lion": ("train.optimiser=lion", "train.schedule=constant"),
+    "plateau": ("train.schedule=plateau", "train.plateau_patience=0", "train.select_by=loss"),
+    "chunks": ("train.chunk_size=3",),
+    "accumulated": ("train.accumulate=2",),
+    "float16": ("train.precision=float16",),
+}
+
+
+@pytest.fixture
+def home(toy_home, tmp_path):
+    """Return a home with the toy stores and no run yet."""
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
+    return tmp_path / "h"
+
+
+def stop_in_epoch(monkeypatch, epoch: int) -> None:
+    """Have the next training stop in the middle of an epoch, as a key press would."""
+    order = Trainer._order
+
+    def cut(self, number):
+        for step, found in enumerate(order(self, number)):
+            if number == epoch and step == 1:
+                monkeypatch.setattr(Trainer, "_order", order)
+                raise KeyboardInterrupt
+            yield found
+
+    monkeypatch.setattr(Trainer, "_order", cut)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stopped_training_goes_on_to_the_same_bytes(home, monkeypatch, engine):
+    overrides = ("train.epochs=4", *QUICK[1:], *ENGINES[engine])
+    whole = quick_train(home, overrides=overrides, name="whole", seed=3)
+    stop_in_epoch(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(home, overrides=overrides, name="cut", seed=3)
+    folder = runs.runs_folder(home) / "cut"
+    assert (folder / runs.STATE).is_file()
+    with (folder / runs.LOG).open("a") as log:
+        log.write('{"epoch": 3}\n')  # stopped between the line and the state
+    resumed = train.resume(home, "cut", device="cpu")
+    for name in (runs.WEIGHTS, runs.TABLE):
+        assert (folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    logs = [(one / runs.LOG).read_text().splitlines() for one in (folder, whole.folder)]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
+    assert losses[0] == losses[1]
+    assert resumed.report["best"]["epoch"] == whole.report["best"]["epoch"]
+    assert resumed.report["steps"] == whole.report["steps"]
+    assert not (folder / runs.STATE).exists()
+
+
+def test_a_training_that_was_stopped_in_its_first_epoch_begins_anew(home, monkeypatch):
+    whole = quick_train(home, name="whole")
+    stop_in_epoch(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(home, name="cut")
+    resumed = train.resume(home, "cut", device="cpu")
+    assert (resumed.folder / runs.WEIGHTS).read_bytes() == (
+        whole.folder / runs.WEIGHTS
+    ).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_bytes(home):
+    overrides = ("train.epochs=40", *QUICK[1:])
+    whole = quick_train(home, overrides=overrides, name="whole")
+    sets = [part for override in overrides for part in ("--set", override)]
+    command = [sys.executable, "-m", "lightalign", "train-adapter", "--name", "cut", *sets]
+    running = subprocess.Popen([*command, "--home", str(home), "--device", "cpu", "--quiet"])
+    state = runs.runs_folder(home) / "cut" / runs.STATE
+    while not state.is_file():
+        assert running.poll() is None
+        time.sleep(0.001)
+    time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    train.resume(home, "cut", device="cpu")
+    found = (runs.runs_folder(home) / "cut" / runs.WEIGHTS).read_bytes()
+    assert found == (whole.folder / runs.WEIGHTS).read_bytes()
+
+
+def test_what_cannot_be_gone_on_with_is_said(home, monkeypatch):
+    with pytest.raises(RunNotFoundError, match=r"no run 'nothing'.*stopped: none"):
+        train.resume(home, "nothing", device="cpu")
+    quick_train(home, name="done")
+    with pytest.raises(RunNotFoundError, match="has finished"):
+        train.resume(home, "done", device="cpu")
+    stop_in_epoch(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(home, name="cut")
+    state = runs.runs_folder(home) / "cut" / runs.STATE
+    content = state.read_bytes()
+    state.write_bytes(content[: len(content) // 2])
+    with pytest.raises(StoreCorruptError, match="cannot be gone on from"):
+        train.resume(home, "cut", device="cpu")
+    result = lightalign("train-adapter", "--resume", "cut", "--fusion", "add", home=home)
+    assert (result.returncode, "give it alone" in result.stderr) == (2, True)
+
+
+def test_a_run_is_not_gone_on_with_on_newer_stores(tmp_path, monkeypatch):
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(tmp_path, encoder)
+    stop_in_epoch(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(tmp_path, name="cut")
+    extract_toy(tmp_path, "toy-image", dtype="float32")
+    with pytest.raises(SpecError, match=r"its \[stores\] is another now"):
+        train.resume(tmp_path, "cut", device="cpu")
+
+
+def trainer_of(home, *overrides, **changes) -> Trainer:
+    spec = TrainSpec(home=home, overrides=(*QUICK, *overrides), device="cpu", **changes)
+    return Trainer(resolve(spec, SILENT), home=home, seed=0, device=CPU)
+
+
+def gradient(trainer) -> torch.Tensor:
+    grads = [p.grad for p in trainer.adapter.parameters()]
+    return torch.cat([one.flatten() for one in grads if one is not None])
+
+
+def test_chunks_have_the_gradient_of_the_whole_batch(home):
+    whole, chunked = (
+        trainer_of(home, f"train.chunk_size={size}", "towers.both.drop.p=0.0") for size in (0, 3)
+    )
+    for trainer in (whole, chunked):
+        trainer._add_gradient(trainer._load(next(trainer._order(1))))
+    expected = gradient(whole)
+    assert (gradient(chunked) - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_accumulated_steps_are_fewer_and_have_the_mean_gradient(home):
+    trained = quick_train(home, overrides=("train.accumulate=2", *QUICK))
+    assert trained.report["steps"] == 2 * 2  # of 3 batches an epoch
+    apart = trainer_of(home, "train.accumulate=1", "towers.both.drop.p=0.0")
+    together = trainer_of(home, "train.accumulate=2", "towers.both.drop.p=0.0")
+    steps = list(apart._order(1))[:2]
+    gradients = []
+    for trainer in (apart, together):
+        for step in steps:
+            trainer._add_gradient(trainer._load(step))
+        gradients.append(gradient(trainer))
+    torch.testing.assert_close(gradients[1], gradients[0] / 2)
+
+
+def test_a_plateau_lowers_the_rate_after_its_patience(home):
+    trainer = trainer_of(
+        home, "train.schedule=plateau", "train.plateau_patience=1", "train.warmup=0.0"
+    )
+    factors = []
+    for loss in (3.0, 2.0, 2.0, 2.5, 2.5, 1.0, 1.0, 1.0):
+        trainer._follow_plateau(loss)
+        factors.append(round(trainer._factor(), 3))
+    assert factors == [1.0, 1.0, 1.0, 0.8, 0.8, 0.8, 0.8, 0.64]
+
+
+def scores(monkeypatch, recalls, losses):
+    found = iter(zip(recalls, losses, strict=True))
+
+    def validate(self):
+        recall, loss = next(found)
+        direction = {"1": recall}
+        return {
+            "loss": loss,
+            "recall_sum": recall,
+            "text_to_image": direction,
+            "image_to_text": direction,
+        }
+
+    monkeypatch.setattr(Trainer, "_validate", validate)
+
+
+def test_training_ends_after_so_many_epochs_without_a_better_one(home, monkeypatch):
+    scores(monkeypatch, [1.0, 3.0, 2.0, 2.9, 9.0], [1.0] * 5)
+    overrides = ("train.epochs=5", "train.early_stopping=2", *QUICK[1:])
+    trained = quick_train(home, overrides=overrides)
+    assert (trained.report["epochs"], trained.report["best"]["epoch"]) == (4, 2)
+
+
+@pytest.mark.parametrize(("select_by", "best"), [("recall", 2), ("loss", 3)])
+def test_the_kept_epoch_is_best_in_what_was_asked(home, monkeypatch, select_by, best):
+    scores(monkeypatch, [1.0, 3.0, 2.0], [3.0, 2.0, 1.0])
+    overrides = ("train.epochs=3", f"train.select_by={select_by}", *QUICK[1:])
+    assert quick_train(home, overrides=overrides).report["best"]["epoch"] == best
+
+
+def test_the_average_is_what_is_kept(home):
+    raw = quick_train(home, overrides=QUICK)
+    averaged = quick_train(home, overrides=("train.ema=0.99", *QUICK))
+    weights = [(run.folder / runs.WEIGHTS).read_bytes() for run in (raw, averaged)]
+    assert weights[0] != weights[1]
+    records = [(run.folder / runs.LOG).read_text().splitlines()[0] for run in (raw, averaged)]
+    losses = [json.loads(record)["loss"] for record in records]
+    assert losses[0] == losses[1]  # training itself does not see it
+
+
+def test_determinism_is_asked_for_while_training_only(home, monkeypatch):
+    seen = []
+    epoch = Trainer._epoch
+
+    def look(self, number, progress):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return epoch(self, number, progress)
+
+    monkeypatch.setattr(Trainer, "_epoch", look)
+    quick_train(home, overrides=("train.deterministic=true", *QUICK))
+    assert (seen, torch.are_deterministic_algorithms_enabled()) == ([True, True], False)
+
+
+@pytest.mark.parametrize("option", ["schedule=plateau", "early_stopping=3", "select_by=loss"])
+def test_what_needs_a_validation_says_so(home, option):
+    with pytest.raises(SpecError, match="need a validation"):
+        quick_train(home, overrides=(f"train.{option}", "train.validation=none"))
