@@ -19,6 +19,7 @@ _COMPANIONS: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 _LARGEST = 127  # of int8; -128 is left out, so that the range is symmetric
 _BFLOAT16_EXPONENT = 0x7F80  # all ones is infinity or NaN
+_FLOAT16_INFINITY = 0x7C00
 
 
 def storage(dtype: str) -> np.dtype[np.generic]:
@@ -38,7 +39,7 @@ def empty_companion(name: str) -> Shaped[np.ndarray, "lines ..."]:
 
 
 def narrow(
-    values: Float32[np.ndarray, "total width"], dtype: str
+    values: Float[np.ndarray, "total width"], dtype: str
 ) -> tuple[Shaped[np.ndarray, "total width"], Float32[np.ndarray, " total"] | None]:
     """Return `values` as they are stored, and their scales if `dtype` has any.
 
@@ -59,7 +60,7 @@ def narrow(
             scaled = np.rint(values / np.where(scales > 0, scales, 1)[:, None])
             return np.clip(scaled, -_LARGEST, _LARGEST).astype(np.int8), scales
     with np.errstate(over="ignore"):
-        return values.astype(dtype), None
+        return values.astype(dtype, copy=False), None
 
 
 def widen(
@@ -88,4 +89,8 @@ def finite_tokens(
     if dtype == "int8":
         assert scales is not None, "int8 has scales"
         return np.asarray(np.isfinite(scales))
+    if dtype == "float16" and stored.size:
+        # infinity and NaN are the largest numbers of 15 bits; np.isfinite takes three times as long
+        largest = (stored.view(np.uint16) & 0x7FFF).max(axis=1)
+        return np.asarray(largest < _FLOAT16_INFINITY)
     return np.asarray(np.isfinite(stored).all(axis=1))

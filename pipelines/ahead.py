@@ -10,7 +10,12 @@ Out = TypeVar("Out")
 
 
 def map_ahead(
-    function: Callable[[In], Out], inputs: Iterable[In], *, ahead: int, workers: int = 1
+    function: Callable[[In], Out],
+    inputs: Iterable[In],
+    *,
+    ahead: int,
+    workers: int = 1,
+    initializer: Callable[[], None] | None = None,
 ) -> Generator[Out, None, None]:
     """Yield `function` of each input, in order, with up to `ahead` further ones in the making.
 
@@ -22,12 +27,13 @@ def map_ahead(
         inputs: Its arguments.
         ahead: Results computed before they are asked for, at least 1.
         workers: Number of threads; 0 computes each result when it is asked for.
+        initializer: Called once in each thread.
     """
     if workers == 0:
         yield from map(function, inputs)
         return
     waiting: deque[Future[Out]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=initializer) as pool:
         try:
             for value in inputs:
                 waiting.append(pool.submit(function, value))

@@ -1,13 +1,15 @@
 """Fill the stores of one split from one pass over its items, shard by shard."""
 
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, get_native_id
 from typing import Any
 
 import numpy as np
@@ -156,7 +158,8 @@ class Extraction:
                 for job in self.jobs:
                     locks = stack.enter_context(ShardLocks(job.store.folder))
                     self._locks[job.store.folder] = locks
-                self._fill(stack.enter_context(ThreadPoolExecutor(1)))
+                writer = ThreadPoolExecutor(1, initializer=None if self.overlap else _give_way)
+                self._fill(stack.enter_context(writer))
                 for job in self.jobs:
                     self._finish(job)
         except FileNotFoundError as error:
@@ -200,8 +203,9 @@ class Extraction:
             self._claimed_positions(claimed),
             ahead=self._ahead(),
             workers=self.workers,
+            initializer=_one_thread,
         )
-        with closing(ready):
+        with closing(ready), _same_threads():
             while (first := self._next(ready)) is not None:
                 index, jobs = claimed.popleft()
                 self._write(index, jobs, self._encode_shard(index, jobs, first, ready), writer)
@@ -414,6 +418,31 @@ class _Shards:
             shard.ids[position] = found.item.id
             for companion, rows in shard.companions.items():
                 rows.append(found.companions[name][companion])
+
+
+def _one_thread() -> None:
+    """Let this thread compute by itself: helpers of its own would be more than there are cores.
+
+    OpenMP then stops waiting actively, and the many short waits of an encoder become long ones.
+    """
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _same_threads() -> Iterator[None]:
+    """Undo for threads to come what `_one_thread` has set."""
+    number = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(number)
+
+
+def _give_way() -> None:
+    """Let this thread run when others do not want the processor, where the system can do that."""
+    if sys.platform == "linux":  # elsewhere a number of a thread would be taken for a process
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), 10)
 
 
 def _batches(
