@@ -32,6 +32,8 @@ list_app = typer.Typer(no_args_is_help=True, help="List what can be named on the
 cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature stores.")
 app.add_typer(list_app, name="list")
 app.add_typer(cache_app, name="cache")
+presets_app = typer.Typer(no_args_is_help=True, help="Show and check the presets.")
+app.add_typer(presets_app, name="presets")
 
 Home = Annotated[
     Path,
@@ -361,6 +363,46 @@ def list_presets(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
     rows = [{"name": name, "title": read_preset(name)["title"]} for name in list_names()]
     Output(as_json=as_json, quiet=quiet).result({"presets": rows}, rows_table(rows))
+
+
+@presets_app.command("list")
+def presets_list(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the presets."""
+    list_presets(as_json=as_json, quiet=quiet)
+
+
+@presets_app.command("show")
+def presets_show(
+    name: Annotated[str, typer.Argument(help="Preset; see `lightalign presets list`.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print a preset as TOML, with all that it extends."""
+    from .adapters.preset import read_preset
+    from .featcache.spec import to_toml
+
+    preset = read_preset(name)
+    Output(as_json=as_json, quiet=quiet).result(preset, to_toml(preset).rstrip())
+
+
+@presets_app.command("check")
+def presets_check(
+    name: Annotated[str | None, typer.Argument(help="One preset; all if not given.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build presets and compare their parameters with their sources'; exits 1 where they differ."""
+    from .adapters.check import check_preset
+    from .adapters.preset import list_presets as list_names
+    from .pipelines.show import rows_table
+
+    output = Output(as_json=as_json, quiet=quiet)
+    names = [name] if name else list_names()
+    tracked = output.progress.track(names, "check", len(names), unit="presets")
+    rows = [vars(check_preset(one)) for one in tracked]
+    output.result({"presets": rows}, rows_table(rows))
+    if not all(row["right"] for row in rows):
+        raise typer.Exit(1)
 
 
 @cache_app.command("ls")

@@ -66,18 +66,26 @@ class Adapter(nn.Module):
 
     def forward(self, tokens: Tokens, modality: Modality) -> Float[Tensor, "batch embed"]:
         """Return what `embed` returns; call that one, which has types."""
+        tokens = self._run(tokens, modality, self.paths[modality])
+        pooled = tokens.values[:, 0]
+        # float32 even under autocast, for the sake of the cosines
+        pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
+        return functional.normalize(pooled, dim=1)
+
+    def before_last(self, tokens: Tokens, modality: Modality) -> Float[Tensor, "batch features"]:
+        """Return the one token of each row that the last step reads, or reads first of several."""
+        return self._run(tokens, modality, self.paths[modality][:-1]).values[:, 0]
+
+    def _run(self, tokens: Tokens, modality: Modality, names: Sequence[str]) -> Tokens:
         if tokens.width != self.widths[modality]:
             raise SpecError(
                 f"the adapter reads {modality.value} tokens of width {self.widths[modality]}, "
                 f"found {tokens.width}: use the encoder it was trained with"
             )
         tokens = tokens.with_values(without_padding(tokens).to(self._input_dtype(tokens)))
-        for name in self.paths[modality]:
+        for name in names:
             tokens = self.steps[name](tokens, modality)
-        pooled = tokens.values[:, 0]
-        # float32 even under autocast, for the sake of the cosines
-        pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
-        return functional.normalize(pooled, dim=1)
+        return tokens
 
     def _input_dtype(self, tokens: Tokens) -> torch.dtype:
         device = tokens.values.device.type

@@ -39,7 +39,12 @@ def read_toml(path: Path) -> Table:
 
 def write_toml(path: Path, table: Mapping[str, Any]) -> None:
     """Write `table` to `path`; keys whose value is None are left out, as TOML has no null."""
-    path.write_text(tomli_w.dumps(_without_none(table)), encoding="utf-8")
+    path.write_text(to_toml(table), encoding="utf-8")
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    """Return `table` as TOML; keys whose value is None are left out, as TOML has no null."""
+    return tomli_w.dumps(_without_none(table))
 
 
 def resolve(name: str, read: Callable[[str], Table]) -> Table:

@@ -84,7 +84,7 @@ class Trainer:
         self.device = device
         self.dtype = resolve_precision(plan.options.precision, device)
         self.stores = self._open(plan.stores, home)
-        self.train_rows, self.held_out = _split_rows(self.stores.image_rows, plan.holdout, seed)
+        self.train_rows, self.held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
         if len(self.train_rows) < 2:
             raise SpecError(
                 f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
@@ -163,7 +163,7 @@ class Trainer:
         counts = self.counts
         counts.epoch += 1
         record = self._epoch(counts.epoch, progress)
-        _append_json(folder / runs.LOG, record)
+        append_json(folder / runs.LOG, record)
         progress.note(_summary(record, self.options.epochs))
         score = self._score(record)
         if score > counts.best_score:
@@ -417,10 +417,11 @@ class Trainer:
         save_adapter(folder, self.adapter, self.objective, table=table)
 
     def _selection(self) -> str:
+        name = "loss" if self.options.select_by == "loss" else "recall_sum"
         if self.validation is not None:
-            return f"recall_sum on split {self.validation.pair.split!r}"
+            return f"{name} on split {self.validation.pair.split!r}"
         if len(self.held_out):
-            return f"recall_sum on {len(self.held_out)} held-out images of split 'train'"
+            return f"{name} on {len(self.held_out)} held-out images of split 'train'"
         return "last epoch"
 
     def _parameters(self) -> list[torch.nn.Parameter]:
@@ -457,9 +458,10 @@ def _load_ahead(loads: Sequence[Load]) -> Iterator[Tokens]:
     return map_ahead(lambda load: load(), loads, ahead=1)
 
 
-def _split_rows(
+def split_rows(
     rows: Int64[np.ndarray, " n"], holdout: float, seed: int
 ) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
+    """Return the rows to train on and those held out, each in order."""
     count = math.ceil(holdout * len(rows))
     shuffled = np.random.default_rng(seed).permutation(rows)
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
@@ -482,7 +484,8 @@ def _keep_lines(path: Path, count: int) -> None:
     files.write_bytes(path, "".join(lines[:count]).encode())
 
 
-def _append_json(path: Path, record: dict[str, Any]) -> None:
+def append_json(path: Path, record: dict[str, Any]) -> None:
+    """Append one line to a log."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 

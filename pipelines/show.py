@@ -136,6 +136,12 @@ def train_lines(trained: TrainReport) -> list[str]:
     """Return what a training did and where it lies."""
     report = trained.report
     best = report["best"]
+    if report["selected_by"] == "closed form":
+        line = (
+            f"solved for {report['num_parameters']:,} parameters from {best['pairs']:,} pairs in "
+            f"{report['seconds']:.1f} s"
+        )
+        return [line, f"run: {trained.folder}"]
     trained_line = (
         f"trained {report['num_parameters']:,} parameters on {report['num_images']} images in "
         f"{report['seconds']:.1f} s; kept epoch {best['epoch']} by {report['selected_by']}"

@@ -25,7 +25,7 @@ from .progress import SILENT, Progress
 from .stores import StorePair, StoreQuery, WantedData, newest_pair, require_pair
 
 DEFAULT_PRESET = "lightalign/base"
-PRESET_KEYS = frozenset({"title", "source", "check", "towers", "objective", "train"})
+PRESET_KEYS = frozenset({"title", "source", "check", "towers", "objective", "train", "fit"})
 # option: (what fits, in words)
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "batch_size": (lambda value: value >= 2, "at least 2 (one image has no negatives)"),
@@ -274,10 +274,13 @@ def _fit(
     resolved: Table,
     progress: Progress,
 ) -> TrainReport:
-    from .loop import Trainer  # imports torch; a mistake in the spec is reported without it
+    from .closed_form import ClosedForm  # imports torch; a mistake is reported without it
+    from .loop import Trainer
 
-    trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=resolve_device(spec.device))
+    method = ClosedForm if "fit" in plan.table else Trainer
+    trainer = method(plan, home=spec.home, seed=spec.seed, device=resolve_device(spec.device))
     folder = make_folder()
+    progress.note(f"run {folder.name}")
     write_toml(folder / runs.SPEC, resolved)
     report = {"kind": "train", **trainer.fit(folder, progress), "spec": resolved}
     files.write_json(folder / runs.REPORT, report)

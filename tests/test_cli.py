@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lightalign.featcache.spec import tomllib
+
 from .helpers import lightalign, tree_bytes
 from .pipelines.conftest import SCENES
 
@@ -57,6 +59,33 @@ def test_the_three_commands_say_what_they_did(home):
     assert "run " in done["retrieve"].stderr
     assert "text to image" in done["retrieve"].stdout
     assert "(12.5)" in done["retrieve"].stdout  # chance of R@1 among 8 images, in percent
+
+
+def test_presets_are_listed_shown_and_checked(tmp_path, monkeypatch):
+    listed = lightalign("presets", "list", "--json", home=tmp_path)
+    names = [row["name"] for row in json.loads(listed.stdout)["presets"]]
+    assert {"lightcrl/scaled-dot", "peme/bridge", "linear"} <= set(names)
+    shown = lightalign("presets", "show", "lightcrl/additive-corrected", home=tmp_path)
+    table = tomllib.loads(shown.stdout)
+    assert table["towers"]["both"]["mix"] == {"part": "transformer", "layers": 1, "heads": 4}
+    assert table["train"]["batch_size"] == 64  # of what it extends
+    checked = lightalign("presets", "check", "lightcrl/addition", "--json", home=tmp_path)
+    assert json.loads(checked.stdout)["presets"] == [
+        {
+            "preset": "lightcrl/addition",
+            "image_width": 768,
+            "text_width": 768,
+            "parameters": 1_884_039,
+            "expected": 1_884_039,
+            "right": True,
+        }
+    ]
+    from lightalign.adapters import check
+
+    preset = check.read_preset("linear")
+    wrong = {**preset, "check": {"widths": {"image": 8, "text": 8}, "parameters": 1}}
+    monkeypatch.setattr(check, "read_preset", lambda _: wrong)
+    assert lightalign("presets", "check", "linear", home=tmp_path).returncode == 1
 
 
 def test_json_is_one_object_on_stdout_and_nothing_else(home):

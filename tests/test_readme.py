@@ -92,13 +92,13 @@ def test_every_python_block_of_the_readme_runs(home):
 
 
 def test_every_command_is_in_the_table():
-    from lightalign.cli import app, cache_app, list_app
+    from lightalign.cli import app, cache_app, list_app, presets_app
 
     names = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
     table = "\n".join(line for line in README.splitlines() if line.startswith("| `lightalign"))
     for name in names:
         assert f"`lightalign {name}" in table
-    for group, sub in (("list", list_app), ("cache", cache_app)):
+    for group, sub in (("list", list_app), ("cache", cache_app), ("presets", presets_app)):
         for command in sub.registered_commands:
             (line,) = [row for row in table.splitlines() if f"`lightalign {group} " in row]
             assert command.name in line

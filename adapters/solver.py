@@ -1,0 +1,118 @@
+"""The contract of a training-free method: sums over pairs in, one linear map a modality out.
+
+Axis names: `n` pairs, `first` and `second` features of the two modalities, `out` of an embedding.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from ..featcache.errors import SpecError
+from ..featcache.registry import Registry
+from .options import read_options
+
+
+class Moments:
+    """Add up all that a linear method needs of pairs of vectors, in float64.
+
+    Args:
+        first: Features of the first vector of a pair.
+        second: Features of the second.
+
+    Attributes:
+        count: Pairs so far.
+    """
+
+    def __init__(self, first: int, second: int) -> None:
+        self.count = 0
+        self._first = first
+        self._sum = np.zeros(first + second)
+        self._products = np.zeros((first + second, first + second))
+
+    def add(
+        self, first: Float[np.ndarray, "n first"], second: Float[np.ndarray, "n second"]
+    ) -> None:
+        """Take more pairs in."""
+        both = np.concatenate([first, second], axis=1, dtype=np.float64)
+        self.count += len(both)
+        self._sum += both.sum(axis=0)
+        self._products += both.T @ both
+
+    @property
+    def means(self) -> tuple[Float64[np.ndarray, " first"], Float64[np.ndarray, " second"]]:
+        """Return the mean of the first vectors and that of the second."""
+        mean = self._sum / self.count
+        return mean[: self._first], mean[self._first :]
+
+    @property
+    def scatters(
+        self,
+    ) -> tuple[
+        Float64[np.ndarray, "first first"],
+        Float64[np.ndarray, "first second"],
+        Float64[np.ndarray, "second second"],
+    ]:
+        """Return sums of products of centred vectors: first-first, first-second, second-second."""
+        mean = self._sum / self.count
+        centred = self._products - self.count * np.outer(mean, mean)
+        cut = self._first
+        return centred[:cut, :cut], centred[:cut, cut:], centred[cut:, cut:]
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """Hold y = weight x + bias.
+
+    Attributes:
+        weight: Matrix.
+        bias: What is added.
+    """
+
+    weight: Float64[np.ndarray, "out features"]
+    bias: Float64[np.ndarray, " out"]
+
+    @classmethod
+    def centred(
+        cls, weight: Float64[np.ndarray, "out features"], mean: Float64[np.ndarray, " features"]
+    ) -> "LinearMap":
+        """Return weight (x - mean)."""
+        return cls(weight, -weight @ mean)
+
+
+class Solver(ABC):
+    """Find the two maps from the moments of all training pairs, images first.
+
+    A subclass takes its options keyword-only, with types and defaults in the signature: a preset's
+    `[fit]` table names `part` and any of them.
+    """
+
+    @abstractmethod
+    def solve(self, moments: Moments, out: int) -> tuple[LinearMap, LinearMap]:
+        """Return the map of images and that of texts, to `out` features each.
+
+        Raises:
+            SpecError: `out` is none that the method can give.
+        """
+
+
+SOLVERS = Registry("solver", f"{__package__}.solvers", Path(__file__).parent / "solvers", Solver)
+
+
+def build_solver(table: Mapping[str, Any]) -> Solver:
+    """Build the solver that a preset's `[fit]` table names.
+
+    Raises:
+        SpecError: The table names no part, or an option is unknown, missing or wrong.
+        UnknownNameError: No solver has this name.
+    """
+    options = dict(table)
+    part = options.pop("part", None)
+    if not isinstance(part, str):
+        raise SpecError(f"[fit] must name its part, such as part = 'cca'; found {table!r}")
+    solver = SOLVERS.load(part)
+    return solver(**read_options(solver, options, where=f"[fit] ({part})"))

@@ -1,0 +1,153 @@
+"""Fit a training-free method: one pass over the pairs, and the weights are known."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import nn
+
+from ..adapters.adapter import Adapter, build_adapter, count_parameters
+from ..adapters.checkpoint import save_adapter
+from ..adapters.objective import build_objective
+from ..adapters.solver import LinearMap, Moments, build_solver
+from ..adapters.steps.linear import Linear
+from ..featcache.errors import SpecError
+from ..featcache.reader import FeatureReader
+from ..featcache.types import Modality
+from . import runs
+from .embed import embed_pairs
+from .loop import append_json, split_rows
+from .pairs import PairedStores
+from .progress import Progress
+from .tasks.retrieval import Retrieval
+from .train import TrainPlan
+
+SLOT = "project"  # what the solver fills
+_ROWS = 1024  # images at a time
+_GROUPS = 8  # of texts of similar length
+
+
+class ClosedForm:
+    """Fill the slot `project` of both towers by the solver of `[fit]`.
+
+    What stands before the slot, such as a pool, is run as it is; each image makes a pair with each
+    of its texts.
+
+    Args:
+        plan: The resolved training; its table has a `fit`.
+        home: Folder of everything lightalign keeps.
+        seed: Seed of the held-out images, where there is no validation split.
+        device: Where towers are run.
+
+    Raises:
+        SpecError: A tower has no such slot, or something behind it.
+    """
+
+    def __init__(self, plan: TrainPlan, *, home: Path, seed: int, device: torch.device) -> None:
+        self.plan = plan
+        self.device = device
+        self.stores = PairedStores(plan.stores, home=home, residency=plan.options.residency)
+        self.rows, self.held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
+        self.validation = PairedStores(plan.validation, home=home) if plan.validation else None
+        widths = {
+            Modality.IMAGE: self.stores.image.description.width,
+            Modality.TEXT: self.stores.text.description.width,
+        }
+        self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed).eval()
+        self.adapter.to(device)
+        self.slots = [_slot(self.adapter, modality) for modality in widths]
+        self.solver = build_solver(plan.table["fit"])
+        self.objective = build_objective(plan.table["objective"])
+
+    def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        """Solve, save the adapter in `folder`, and return what happened.
+
+        Raises:
+            SpecError: The method cannot give as many features as the slot has.
+        """
+        began = time.perf_counter()
+        moments = self._moments(progress)
+        maps = self.solver.solve(moments, self.adapter.out_width)
+        for slot, found in zip(self.slots, maps, strict=True):
+            _fill(slot.linear, found)
+        save_adapter(folder, self.adapter, self.objective, table=self.plan.table)
+        record: dict[str, Any] = {"epoch": 0, "pairs": moments.count}
+        if self.validation is not None or len(self.held_out):
+            record["validation"] = self._validate()
+        append_json(folder / runs.LOG, record)
+        return {
+            "best": record,
+            "selected_by": "closed form",
+            "num_parameters": count_parameters(self.adapter),
+            "num_images": len(self.rows),
+            "num_links_lost": self.stores.num_links_lost,
+            "precision": "float64",
+            "device": str(self.device),
+            "residency": self.stores.residency,
+            "seconds": time.perf_counter() - began,
+        }
+
+    def _moments(self, progress: Progress) -> Moments:
+        stores = self.stores
+        moments = Moments(*(slot.linear.in_features for slot in self.slots))
+        starts = range(0, len(self.rows), _ROWS)
+        for start in progress.track(starts, "pairs", len(starts), unit="blocks"):
+            images = self.rows[start : start + _ROWS]
+            texts = stores.texts_of_images(images)
+            lines, columns = np.nonzero(stores.positives(images, texts).numpy())
+            first = self._before_slot(stores.image, images)
+            second = self._before_slot(stores.text, texts)
+            moments.add(first[lines], second[columns])
+        return moments
+
+    @torch.inference_mode()
+    def _before_slot(
+        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n features"]:
+        modality = Modality(reader.description.modality)
+        groups, order = reader.padded_groups(rows, _GROUPS)
+        found = np.concatenate(
+            [
+                self.adapter.before_last(group.to(self.device), modality).cpu().numpy()
+                for group in groups
+            ]
+        )
+        in_order = np.empty_like(found)
+        in_order[order] = found
+        return in_order
+
+    def _validate(self) -> dict[str, Any]:
+        stores, rows = self.stores, self.held_out
+        if self.validation is not None:
+            stores, rows = self.validation, self.validation.image_rows
+        embeddings = embed_pairs(self.adapter, stores, image_rows=rows, device=self.device)
+        measured = Retrieval(k=10).run(embeddings)
+        return {
+            "recall_sum": measured["recall_sum"],
+            "text_to_image": measured["text_to_image"]["recall"],
+            "image_to_text": measured["image_to_text"]["recall"],
+        }
+
+
+def _slot(adapter: Adapter, modality: Modality) -> Linear:
+    name = adapter.paths[modality][-1]
+    step = adapter.steps[name]
+    if name.partition("/")[2] != SLOT or not isinstance(step, Linear):
+        raise SpecError(
+            f"a training-free method fills the slot {SLOT!r}, a linear step at the end of each "
+            f"tower; the {modality.value} tower ends in {name!r}"
+        )
+    if name.partition("/")[0] != modality.value:
+        raise SpecError(f"slot {SLOT!r} must say per_modality = true")
+    if step.linear.bias is None:
+        raise SpecError(f"slot {SLOT!r} needs a bias: a training-free method centres the features")
+    return step
+
+
+@torch.no_grad()
+def _fill(linear: nn.Linear, found: LinearMap) -> None:
+    linear.weight.copy_(torch.from_numpy(found.weight))
+    linear.bias.copy_(torch.from_numpy(found.bias))

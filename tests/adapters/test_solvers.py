@@ -1,0 +1,135 @@
+"""Training-free methods against scikit-learn and SciPy on random data."""
+
+import numpy as np
+import pytest
+from scipy.linalg import orthogonal_procrustes
+from sklearn.cross_decomposition import CCA
+from sklearn.linear_model import Ridge
+
+from lightalign.adapters.solver import SOLVERS, Moments, build_solver
+from lightalign.featcache.errors import SpecError, UnknownNameError
+
+PAIRS, FIRST, SECOND = 400, 7, 5
+
+
+def data(first=FIRST, second=SECOND, seed=0):
+    random = np.random.default_rng(seed)
+    common = random.standard_normal((PAIRS, 3))
+    x = common @ random.standard_normal((3, first)) + random.standard_normal((PAIRS, first))
+    y = common @ random.standard_normal((3, second)) + random.standard_normal((PAIRS, second))
+    return x + 2.0, y - 1.0
+
+
+def moments_of(x, y, parts=3):
+    moments = Moments(x.shape[1], y.shape[1])
+    for one, other in zip(np.array_split(x, parts), np.array_split(y, parts), strict=True):
+        moments.add(one, other)
+    return moments
+
+
+def applied(found, x):
+    return x @ found.weight.T + found.bias
+
+
+def test_moments_of_parts_are_those_of_the_whole():
+    x, y = data()
+    moments = moments_of(x, y, parts=7)
+    first, across, second = moments.scatters
+    centred_x, centred_y = x - x.mean(axis=0), y - y.mean(axis=0)
+    np.testing.assert_allclose(first, centred_x.T @ centred_x, atol=1e-9)
+    np.testing.assert_allclose(across, centred_x.T @ centred_y, atol=1e-9)
+    np.testing.assert_allclose(second, centred_y.T @ centred_y, atol=1e-9)
+    np.testing.assert_allclose(np.concatenate(moments.means), [*x.mean(axis=0), *y.mean(axis=0)])
+
+
+@pytest.mark.parametrize("name", SOLVERS.names())
+def test_maps_are_centred_and_of_the_width_that_was_asked_for(name):
+    x, y = data(SECOND, SECOND)
+    maps = build_solver({"part": name}).solve(moments_of(x, y), SECOND)
+    for found, side in zip(maps, (x, y), strict=True):
+        mapped = applied(found, side)
+        assert mapped.shape == (PAIRS, SECOND)
+        np.testing.assert_allclose(mapped.mean(axis=0), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("target", ["text", "image"])
+@pytest.mark.parametrize("alpha", [0.0, 3.0])
+def test_ridge_is_that_of_scikit_learn(target, alpha):
+    x, y = data()
+    out = SECOND if target == "text" else FIRST
+    solver = build_solver({"part": "ridge", "alpha": alpha, "target": target})
+    first, second = solver.solve(moments_of(x, y), out)
+    source, wanted, found, kept = (
+        (x, y, first, second) if target == "text" else (y, x, second, first)
+    )
+    expected = Ridge(alpha=alpha).fit(source, wanted).predict(source)
+    np.testing.assert_allclose(
+        applied(found, source), expected - wanted.mean(axis=0), rtol=0, atol=1e-5
+    )
+    np.testing.assert_allclose(applied(kept, wanted), wanted - wanted.mean(axis=0), atol=1e-12)
+
+
+def test_procrustes_is_that_of_scipy_up_to_a_common_rotation():
+    x, y = data(SECOND, SECOND)
+    first, second = build_solver({"part": "procrustes"}).solve(moments_of(x, y), SECOND)
+    rotation, _ = orthogonal_procrustes(x - x.mean(axis=0), y - y.mean(axis=0))
+    np.testing.assert_allclose(first.weight.T @ second.weight, rotation, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(first.weight @ first.weight.T, np.eye(SECOND), atol=1e-9)
+
+
+@pytest.mark.parametrize("out", [1, 3])
+def test_cca_has_the_variates_of_scikit_learn(out):
+    x, y = data()
+    solver = build_solver({"part": "cca", "regularisation": 0.0, "power": 0.0})
+    first, second = solver.solve(moments_of(x, y), out)
+    expected = CCA(n_components=out, max_iter=100_000, tol=1e-14).fit(x, y).transform(x, y)
+    for found, other in zip((applied(first, x), applied(second, y)), expected, strict=True):
+        np.testing.assert_allclose(found.std(axis=0, ddof=1), 1.0, rtol=1e-6)
+        for column in range(out):
+            correlation = np.corrcoef(found[:, column], other[:, column])[0, 1]
+            assert abs(correlation) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_power_weighs_directions_by_their_correlation():
+    x, y = data()
+    plain, weighted = (
+        build_solver({"part": "cca", "regularisation": 0.0, "power": power}).solve(
+            moments_of(x, y), 3
+        )
+        for power in (0.0, 0.5)
+    )
+    variates = applied(plain[0], x), applied(plain[1], y)
+    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(*(v.T for v in variates), strict=True)]
+    np.testing.assert_allclose(
+        applied(weighted[0], x), variates[0] * np.sqrt(correlations), atol=1e-9
+    )
+
+
+def test_cca_of_features_without_any_variance_is_finite():
+    x, y = data()
+    x[:, 2] = 5.0
+    first, _ = build_solver({"part": "cca", "regularisation": 0.0}).solve(moments_of(x, y), 3)
+    assert np.isfinite(first.weight).all()
+
+
+@pytest.mark.parametrize(
+    ("table", "out", "message"),
+    [
+        ({"part": "cca"}, 6, "cca has 5 directions at most, asked for 6"),
+        ({"part": "procrustes"}, 6, "5 features at most"),
+        ({"part": "ridge"}, 6, "gives the 5 features of its target, asked for 6"),
+        ({"part": "cca", "regularisation": -1.0}, 3, "at least 0"),
+        ({"part": "ridge", "alpha": -1.0}, 5, "at least 0"),
+        ({"alpha": 1.0}, 5, "must name its part"),
+    ],
+)
+def test_what_a_method_cannot_give_is_said(table, out, message):
+    with pytest.raises(SpecError, match=message):
+        build_solver(table).solve(moments_of(*data()), out)
+
+
+def test_unknown_solvers_and_targets_list_the_known():
+    with pytest.raises(UnknownNameError, match=r"cca.*procrustes.*ridge"):
+        build_solver({"part": "pca"})
+    with pytest.raises(UnknownNameError, match=r"image.*text"):
+        build_solver({"part": "ridge", "target": "audio"})

@@ -1,0 +1,142 @@
+"""Measure the memory of large contrastive batches: `python tests/benchmarks/gradcache.py`.
+
+Trains one step of a preset on stores of random numbers with each batch size, the gradient replayed
+in chunks of one size, and one with the whole graph, each in a process of its own. Prints a table of
+the most memory that the step took (pages of its own, not those of mapped files) and of seconds; and
+as its last line one JSON object with the ratio of the largest batch to the smallest.
+
+`--quick` takes small stores and ends within a minute.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lightalign.featcache import catalog
+from lightalign.featcache.description import StoreDescription
+from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.types import Features, Pairs
+from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.progress import SILENT
+from lightalign.pipelines.train import TrainSpec, resolve
+
+TOKENS, WORDS = 50, 12  # of an image and of a text
+WIDTHS = {"image": 384, "text": 768}
+
+
+def write_stores(home: Path, num_rows: int) -> None:
+    """Write an image store and a text store of random numbers, one text an image."""
+    random = np.random.default_rng(0)
+    ids = tuple(f"{row:06d}" for row in range(num_rows))
+    for modality, tokens in (("image", TOKENS), ("text", WORDS)):
+        description = StoreDescription(
+            dataset="random",
+            split="train",
+            source="random",
+            encoder=f"random-{modality}",
+            identity={"modality": modality},
+            modality=modality,
+            width=WIDTHS[modality],
+            tokens_per_item=tokens,
+            num_items=num_rows,
+            rows_per_shard=1024,
+        )
+        store = FeatureStore.create(description.folder(home), description, versions={})
+        for index in range(store.num_shards):
+            items = store.shard_items(index)
+            values = random.standard_normal((len(items) * tokens, WIDTHS[modality]), np.float32)
+            offsets = np.arange(len(items) + 1) * tokens
+            own = ids[items.start : items.stop]
+            store.write_shard(index, Features(values.astype(np.float16), offsets, own), [])
+        store.finish()
+    path = catalog.pairs_path(home, "random", "train", "random")
+    catalog.write_pairs(path, Pairs(ids, ids, tuple(zip(ids, ids, strict=True))))
+
+
+class Peak:
+    """Watch the pages of this process that are no file's, two hundred times a second."""
+
+    def __init__(self) -> None:
+        self.before = self.most = own_bytes()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.005):
+            self.most = max(self.most, own_bytes())
+
+
+def own_bytes() -> int:
+    _, _, status = Path("/proc/self/status").read_text(encoding="ascii").partition("RssAnon:")
+    return int(status.split()[0]) * 1024
+
+
+def one_step(home: Path, preset: str, batch: int, chunk: int) -> dict[str, float]:
+    """Train one step; return its seconds and the memory it took."""
+    overrides = (
+        f"train.batch_size={batch}",
+        f"train.chunk_size={chunk}",
+        "train.accumulate=1",
+        "train.validation=none",
+        "train.residency=disk",
+        "train.precision=float32",
+    )
+    spec = TrainSpec(home=home, preset=preset, overrides=overrides, device="cpu")
+    trainer = Trainer(resolve(spec, SILENT), home=home, seed=0, device=torch.device("cpu"))
+    rows = next(trainer._order(1))
+    began = time.perf_counter()
+    with Peak() as peak:
+        trainer._add_gradient(trainer._load(rows))
+        trainer._take_step()
+    return {"seconds": time.perf_counter() - began, "bytes": peak.most - peak.before}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="peme/bridge")
+    parser.add_argument("--batches", nargs="+", type=int, default=[256, 1024, 4096])
+    parser.add_argument("--chunk", type=int, default=64)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        home, preset, batch, chunk = options.child
+        print(json.dumps(one_step(Path(home), preset, int(batch), int(chunk))))
+        return
+    if options.quick:
+        options.preset, options.batches, options.chunk = "lightcrl/addition", [64, 256], 16
+    with tempfile.TemporaryDirectory() as home:
+        write_stores(Path(home), max(options.batches))
+        cases = [(batch, options.chunk) for batch in options.batches]
+        found = {}
+        print(f"{'batch':>8}{'chunk':>8}{'MB':>10}{'seconds':>10}")
+        for batch, chunk in [*cases, (options.batches[0], 0)]:
+            case = [home, options.preset, str(batch), str(chunk)]
+            command = [sys.executable, __file__, "--child", *case]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+            one = found[batch, chunk] = json.loads(done.stdout)
+            cells = f"{one['bytes'] / 1e6:10.0f}{one['seconds']:10.1f}"
+            print(f"{batch:8}{chunk or 'none':>8}{cells}", flush=True)
+    smallest, largest = options.batches[0], options.batches[-1]
+    ratio = found[largest, options.chunk]["bytes"] / found[smallest, options.chunk]["bytes"]
+    print(json.dumps({"preset": options.preset, "chunk": options.chunk, "memory": ratio}))
+
+
+if __name__ == "__main__":
+    main()

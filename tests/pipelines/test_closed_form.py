@@ -1,0 +1,95 @@
+"""Training-free presets go from the stores to a run that every other verb takes."""
+
+import numpy as np
+import pytest
+import torch
+
+from lightalign.adapters.checkpoint import load_adapter
+from lightalign.featcache.errors import SpecError
+from lightalign.featcache.reader import FeatureReader
+from lightalign.pipelines import retrieve, train
+from lightalign.pipelines.pairs import PairedStores
+from lightalign.pipelines.stores import StoreQuery, newest_pair
+from lightalign.pipelines.train import TrainSpec
+
+from ..helpers import lightalign
+
+
+def solve(home, preset, *overrides):
+    return train.run(TrainSpec(home=home, preset=preset, overrides=overrides, device="cpu"))
+
+
+@pytest.fixture
+def home(toy_home, tmp_path):
+    """Return a home with the toy stores and no run yet."""
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
+    return tmp_path / "h"
+
+
+def pooled(reader: FeatureReader) -> np.ndarray:
+    features = reader.gather(range(len(reader)))
+    return np.stack([features.row(i).astype(np.float64).mean(axis=0) for i in range(len(reader))])
+
+
+@pytest.mark.parametrize("preset", ["cca", "procrustes"])
+def test_a_run_is_solved_and_evaluated(home, preset):
+    solved = solve(home, preset, "towers.both.project.out=8")
+    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    assert solved.report["best"]["pairs"] == 24 * 5
+    assert solved.report["selected_by"] == "closed form"
+    found = retrieve.run(retrieve.RetrieveSpec(home=home, split="test", k=5, device="cpu")).report
+    assert found["metrics"]["text_to_image"]["recall"]["5"] > 0
+    # the image map is centred: its mean over all pairs, five to an image, is zero
+    adapter, _, _ = load_adapter(solved.folder)
+    linear = adapter.steps["image/project"].linear
+    with torch.no_grad():
+        mapped = linear(torch.from_numpy(pooled(stores.image)).float())
+    np.testing.assert_allclose(mapped.mean(dim=0), 0, atol=1e-3)
+
+
+def test_ridge_predicts_texts_as_float64_does(home):
+    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    width = stores.text.description.width
+    solved = solve(home, "ridge", f"towers.both.project.out={width}", "fit.alpha=2.0")
+    images, texts = pooled(stores.image), pooled(stores.text)
+    rows = [(i, t) for i, own in stores.texts_of.items() for t in own]
+    x = images[[i for i, _ in rows]]
+    y = texts[[t for _, t in rows]]
+    x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+    gram = (x - x_mean).T @ (x - x_mean) + 2.0 * np.eye(x.shape[1])
+    weight = np.linalg.solve(gram, (x - x_mean).T @ (y - y_mean)).T
+    adapter, _, _ = load_adapter(solved.folder)
+    found = adapter.steps["image/project"].linear
+    np.testing.assert_allclose(found.weight.detach().numpy(), weight, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(found.bias.detach().numpy(), -weight @ x_mean, rtol=0, atol=2e-3)
+
+
+def test_without_a_validation_split_some_images_are_held_out(home):
+    solved = solve(home, "cca", "towers.both.project.out=4", "train.validation=0.25")
+    assert solved.report["num_images"] == 18
+    assert solved.report["best"]["pairs"] == 18 * 5
+    assert 0 <= solved.report["best"]["validation"]["recall_sum"] <= 600
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("towers.both.project={part='mlp',out=4,hidden=4,per_modality=true}", "a linear step"),
+        ("towers.both.project.bias=false", "needs a bias"),
+        ("towers.both.after={part='norm'}", "the image tower ends in 'both/after'"),
+        ("towers.both.project.out=4096", "directions at most"),
+        ("fit={alpha=1.0}", "must name its part"),
+    ],
+)
+def test_towers_that_cannot_be_solved_are_refused(home, override, message):
+    with pytest.raises(SpecError, match=message):
+        solve(home, "cca", override)
+
+
+def test_the_command_says_what_it_solved(home):
+    result = lightalign(
+        "train-adapter", "--preset", "cca", "--set", "towers.both.project.out=8", home=home
+    )
+    assert result.returncode == 0, result.stderr
+    assert "parameters from 120 pairs" in result.stdout
