@@ -357,8 +357,8 @@ class FeatureStore:
             if is_abandoned(path):
                 files.remove(path)
         remove_unheld(self.folder)
-        flaws = self.flaws(content=False)
-        damaged = {flaw.shard for flaw in flaws if flaw.shard is not None}
+        shards = {flaw.shard for flaw in self.flaws(content=False)}
+        damaged = {index for index in shards if index is not None}
         ours = {index for index in damaged if locks.claim(index)}
         if ours:
             self.drop_shards(ours)
@@ -393,11 +393,7 @@ class FeatureStore:
             return
         token = int(np.argmin(finite))
         row = int(np.searchsorted(features.offsets, token, side="right")) - 1
-        hint = (
-            "its encoder gives no finite number for it"
-            if dtype == "float32"
-            else "try --dtype float32"
-        )
+        hint = "its encoder gives it" if dtype == "float32" else "try --dtype float32"
         raise FeatureRangeError(
             f"item {features.ids[row]!r} has a feature that is not finite in {dtype}: {hint}"
         )

@@ -19,7 +19,8 @@ from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality
 from . import runs
 from .embed import embed_pairs
-from .loop import append_json, split_rows
+from .logs import append_json
+from .loop import split_rows
 from .pairs import PairedStores
 from .progress import Progress
 from .tasks.retrieval import Retrieval

@@ -1,39 +1,36 @@
 """Fill the stores of one split from one pass over its items, shard by shard."""
 
-import os
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Lock, get_native_id
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..featcache.description import Skipped
-from ..featcache.encoder import Content, Encoder, read_item
+from ..featcache.encoder import read_item
 from ..featcache.errors import (
     DatasetChangedError,
     MissingFileError,
-    OutOfMemoryError,
     StoreNotFoundError,
-    TooManyBadItemsError,
     UnreadableItemError,
 )
 from ..featcache.locks import MANIFEST_LOCK, ShardLocks, holders
 from ..featcache.source import readable_size
 from ..featcache.store import FeatureStore
-from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality
 from .ahead import map_ahead
 from .collect import ShardRows
+from .cores import compute_alone, give_way, threads_kept
+from .memory import encode_within_memory
 from .outputs import Output
 from .progress import Progress
+from .ready import Ready, batches_of, check_bad
 
 _WAIT = 0.2  # seconds between looks at shards that another process is writing
 
@@ -65,30 +62,6 @@ class Shares:
         total = max(self.decode + self.encode + self.write, 1e-9)
         named = sorted(vars(self).items(), key=lambda pair: -pair[1])
         return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in named)
-
-
-@dataclass
-class _Ready:
-    """Hold one item as the encoders read it, or why it cannot be read."""
-
-    item: Item
-    prepared: dict[str, Any] = field(default_factory=dict)
-    companions: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
-    errors: dict[str, Skipped] = field(default_factory=dict)
-
-    def read(self, encoder: Encoder[Any], content: Content) -> None:
-        """Prepare the content for one encoder."""
-        try:
-            self.prepared[encoder.name] = encoder.preprocess(content, item_id=self.item.id)
-        except UnreadableItemError as error:
-            self.errors[encoder.name] = self.skipped(error, stage="prepare")
-            return
-        if encoder.companion_names:
-            self.companions[encoder.name] = encoder.companions(content)
-
-    def skipped(self, error: UnreadableItemError, *, stage: str) -> Skipped:
-        """Return the entry of the ledger that says why this item has no row."""
-        return Skipped(id=self.item.id, reason=str(error), stage=stage)
 
 
 class Extraction:
@@ -158,7 +131,7 @@ class Extraction:
                 for job in self.jobs:
                     locks = stack.enter_context(ShardLocks(job.store.folder))
                     self._locks[job.store.folder] = locks
-                writer = ThreadPoolExecutor(1, initializer=None if self.overlap else _give_way)
+                writer = ThreadPoolExecutor(1, initializer=None if self.overlap else give_way)
                 self._fill(stack.enter_context(writer))
                 for job in self.jobs:
                     self._finish(job)
@@ -203,9 +176,9 @@ class Extraction:
             self._claimed_positions(claimed),
             ahead=self._ahead(),
             workers=self.workers,
-            initializer=_one_thread,
+            initializer=compute_alone,
         )
-        with closing(ready), _same_threads():
+        with closing(ready), threads_kept():
             while (first := self._next(ready)) is not None:
                 index, jobs = claimed.popleft()
                 self._write(index, jobs, self._encode_shard(index, jobs, first, ready), writer)
@@ -238,16 +211,16 @@ class Extraction:
         locks.release(index)
         return False
 
-    def _next(self, ready: Iterator[_Ready]) -> _Ready | None:
+    def _next(self, ready: Iterator[Ready]) -> Ready | None:
         began = time.perf_counter()
         found = next(ready, None)
         self.shares.decode += time.perf_counter() - began
         return found
 
-    def _prepare(self, position: int) -> _Ready:
+    def _prepare(self, position: int) -> Ready:
         self._may_prepare.wait()
         item = self.items[position]
-        found = _Ready(item)
+        found = Ready(item)
         modality = self.jobs[0].output.encoder.modality
         try:
             content = read_item(item, modality)
@@ -275,14 +248,14 @@ class Extraction:
             return item.id in self._absent
 
     def _encode_shard(
-        self, index: int, jobs: Sequence[Job], first: _Ready, ready: Iterator[_Ready]
+        self, index: int, jobs: Sequence[Job], first: Ready, ready: Iterator[Ready]
     ) -> dict[Path, "_Shard"]:
         """Return the rows of one shard by store."""
         count = len(jobs[0].store.shard_items(index))
         shard = _Shards(jobs)
         is_text = jobs[0].output.encoder.modality is Modality.TEXT
         size = count if is_text else self.batch_size  # texts are sorted by length first
-        chunk: list[tuple[int, _Ready]] = []
+        chunk: list[tuple[int, Ready]] = []
         for position in range(count):
             found = first if position == 0 else self._next(ready)
             assert found is not None, "as many items are prepared as were claimed"
@@ -293,14 +266,14 @@ class Extraction:
         return shard.by_store
 
     def _encode_chunk(
-        self, jobs: Sequence[Job], chunk: Sequence[tuple[int, _Ready]], shard: "_Shards"
+        self, jobs: Sequence[Job], chunk: Sequence[tuple[int, Ready]], shard: "_Shards"
     ) -> None:
         for name in dict.fromkeys(job.output.encoder.name for job in jobs):
             own = [job for job in jobs if job.output.encoder.name == name]
             for position, found in chunk:
                 shard.note(own, position, found, name)
             readable = [(position, found) for position, found in chunk if name not in found.errors]
-            for batch in _batches(self._encoders[name], readable, self.batch_size):
+            for batch in batches_of(self._encoders[name], readable, self.batch_size):
                 began = time.perf_counter()
                 with self._alone():
                     self._encode_batch(own, name, batch, shard)
@@ -323,7 +296,7 @@ class Extraction:
         self,
         jobs: Sequence[Job],
         name: str,
-        batch: Sequence[Sequence[tuple[int, _Ready]]],
+        batch: Sequence[Sequence[tuple[int, Ready]]],
         shard: "_Shards",
     ) -> None:
         """Encode one item of each group of equal items, and take its rows for all of them."""
@@ -407,7 +380,7 @@ class _Shards:
         """Return where the rows of one store are collected."""
         return self.by_store[job.store.folder].rows
 
-    def note(self, jobs: Sequence[Job], position: int, found: _Ready, name: str) -> None:
+    def note(self, jobs: Sequence[Job], position: int, found: Ready, name: str) -> None:
         """Take the id and companions of an item, or why it has no row."""
         for job in jobs:
             shard = self.by_store[job.store.folder]
@@ -418,115 +391,3 @@ class _Shards:
             shard.ids[position] = found.item.id
             for companion, rows in shard.companions.items():
                 rows.append(found.companions[name][companion])
-
-
-def _one_thread() -> None:
-    """Let this thread compute by itself: helpers of its own would be more than there are cores.
-
-    OpenMP then stops waiting actively, and the many short waits of an encoder become long ones.
-    """
-    torch.set_num_threads(1)
-
-
-@contextmanager
-def _same_threads() -> Iterator[None]:
-    """Undo for threads to come what `_one_thread` has set."""
-    number = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(number)
-
-
-def _give_way() -> None:
-    """Let this thread run when others do not want the processor, where the system can do that."""
-    if sys.platform == "linux":  # elsewhere a number of a thread would be taken for a process
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), 10)
-
-
-def _batches(
-    encoder: Encoder[Any], items: Sequence[tuple[int, _Ready]], batch_size: int
-) -> list[list[list[tuple[int, _Ready]]]]:
-    """Return batches of groups of equal items, shortest first, in item order where all are alike.
-
-    Identical texts are encoded once. Texts of similar length are padded together: captions of 8 to
-    40 tokens in item order are half padding.
-    """
-    groups: dict[object, list[tuple[int, _Ready]]] = {}
-    for position, found in items:
-        content = found.item.text if found.item.text is not None else position
-        groups.setdefault(content, []).append((position, found))
-    ordered = sorted(
-        groups.values(), key=lambda group: encoder.size(group[0][1].prepared[encoder.name])
-    )
-    return [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
-
-
-def encode_within_memory(
-    encoder: Encoder[Any],
-    prepared: Sequence[Any],
-    layers: Sequence[int],
-    fitting: MutableMapping[str, int],
-) -> list[Tokens]:
-    """Return the features of several layers, in parts where memory is too small for all at once.
-
-    Args:
-        encoder: The encoder.
-        prepared: Items, prepared.
-        layers: Which of its layers.
-        fitting: Items that fit, by encoder; lowered here, so that each size fails but once.
-
-    Raises:
-        OutOfMemoryError: One item does not fit.
-    """
-    size = fitting[encoder.name]
-    if len(prepared) > size:
-        parts = [prepared[first : first + size] for first in range(0, len(prepared), size)]
-        found = [encode_within_memory(encoder, part, layers, fitting) for part in parts]
-        return [_joined(one) for one in zip(*found, strict=True)]
-    try:
-        return encoder.encode_layers(prepared, layers)
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on a CPU
-        if not _is_out_of_memory(error):
-            raise
-        if len(prepared) == 1:
-            raise OutOfMemoryError(
-                f"encoder {encoder.name!r} lacks the memory for one item: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    fitting[encoder.name] = len(prepared) // 2
-    return encode_within_memory(encoder, prepared, layers, fitting)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    known = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error)
-
-
-def _joined(parts: Sequence[Tokens]) -> Tokens:
-    longest = max(tokens.mask.shape[1] for tokens in parts)
-    padded = []
-    for tokens in parts:
-        missing = longest - tokens.mask.shape[1]
-        values = torch.nn.functional.pad(tokens.values, (0, 0, 0, missing))
-        padded.append(Tokens(values, torch.nn.functional.pad(tokens.mask, (0, missing))))
-    return Tokens(
-        torch.cat([part.values for part in padded]), torch.cat([part.mask for part in padded])
-    )
-
-
-def check_bad(bad: Sequence[Skipped], num_items: int, max_bad: int) -> None:
-    """Refuse more unreadable items than allowed.
-
-    Raises:
-        TooManyBadItemsError: There are more than `max_bad`; the first few are named.
-    """
-    if len(bad) > max_bad:
-        examples = "; ".join(item.reason for item in bad[:3])
-        raise TooManyBadItemsError(
-            f"{len(bad)} of {num_items} items cannot be read, {max_bad} are allowed (--max-bad, "
-            f"--on-error): {examples}"
-        )

@@ -16,7 +16,7 @@ from ..featcache.errors import DiskSpaceError, UnreadableItemError
 from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
-from ..featcache.types import PER_ROW, Item
+from ..featcache.types import PER_ROW, Item, Modality
 from .encode import Extraction, Job
 from .environment import library_versions
 from .extract import (
@@ -32,7 +32,8 @@ from .progress import SILENT, Progress
 
 _LENGTH_SAMPLE = 4096  # texts whose lengths are counted: their mean is known to about 0.5 %
 _WARM_BATCHES = 1
-_TIMED_BATCHES = 4
+# Of texts more, as batches of similar length take many texts to choose from.
+_TIMED_BATCHES = {Modality.IMAGE: 4, Modality.TEXT: 32}
 # Bytes of one line of each array that may stand beside the features.
 _COMPANION_BYTES = {
     "token_ids": 4,
@@ -70,7 +71,8 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
                     )
                     for one, ratio in zip(found, ratios, strict=True)
                 ]
-                buffers = max(buffers, sum(_shard_buffer(output) for output in group))
+                held = sum(map(_shard_buffer, group, estimates[-len(found) :]))
+                buffers = max(buffers, held)
     return Estimate(
         stores=tuple(estimates),
         missing_bytes=sum(one.missing_bytes for one in estimates),
@@ -183,7 +185,8 @@ def _probe(
     loaded = [output.loaded for output in group]
     batch_size = spec.batch_size or fitting_batch_size(loaded, spec.device)
     items = source.items(split, group[0].encoder.modality)
-    count = min(len(items), batch_size * (_WARM_BATCHES + _TIMED_BATCHES))
+    num_batches = _WARM_BATCHES + _TIMED_BATCHES[group[0].encoder.modality]
+    count = min(len(items), batch_size * num_batches)
     sample = [items[index] for index in np.linspace(0, len(items) - 1, count).astype(int).tolist()]
     warm = sample[: batch_size * _WARM_BATCHES]
     _extract(spec, group, warm, batch_size)
@@ -231,12 +234,10 @@ def _with_items(output: Output, count: int) -> Output:
     return replace(output, description=description)
 
 
-def _shard_buffer(output: Output) -> int:
+def _shard_buffer(output: Output, estimate: StoreEstimate) -> int:
     """Return the bytes of one store's shards in memory: collected, joined, and being written."""
-    description = output.description
-    tokens = description.tokens_per_item or 32  # a long caption
-    rows = min(description.rows_per_shard, description.num_items)
-    return 3 * rows * tokens * token_bytes(description.dtype, description.width)
+    rows = min(output.description.rows_per_shard, estimate.rows)
+    return 3 * rows * estimate.bytes // max(1, estimate.rows)
 
 
 def _resident_bytes() -> int:

@@ -17,12 +17,13 @@ from ..featcache.residency import free_memory
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
 from ..featcache.types import Modality
-from .encode import Extraction, Job, Shares, check_bad
+from .encode import Extraction, Job, Shares
 from .environment import library_versions
 from .estimate import check_disk
 from .extract import ExtractSpec, Opened, StoreReport
 from .outputs import LoadedEncoder, Output, describe_outputs
 from .progress import SILENT, Progress
+from .ready import check_bad
 
 _BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
 _CORES_A_WORKER = 4  # from here on the cores that decoding takes are few among many

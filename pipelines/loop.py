@@ -1,13 +1,10 @@
 """The training loop: batches from the cache, one objective, the best weights by validation."""
 
-import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +16,16 @@ from ..adapters.adapter import build_adapter, count_parameters, parameter_groups
 from ..adapters.checkpoint import save_adapter
 from ..adapters.gradcache import Load, backward_in_chunks
 from ..adapters.objective import PairBatch, build_objective
-from ..featcache import files
 from ..featcache.errors import DivergedError, SpecError
 from ..featcache.precision import has_fast_bfloat16
-from ..featcache.reader import FeatureReader
-from ..featcache.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
 from .ahead import map_ahead
 from .averaging import MovingAverage
+from .batches import Batch, Batches, load_ahead
 from .embed import embed_pairs
+from .logs import append_json, keep_lines, summary
 from .optimisers import build_optimiser
 from .pairs import PairedStores
 from .progress import Progress
@@ -39,29 +35,6 @@ from .stores import StorePair
 from .task import PairedEmbeddings
 from .tasks.retrieval import Retrieval
 from .train import TrainPlan
-
-_GROUPS = 8  # groups of similar length in a step; more saves little padding and costs calls
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Name the rows of one step."""
-
-    image: Int64[np.ndarray, " n"]
-    text: Int64[np.ndarray, " m"]
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Hold the features of one batch, images and texts in groups of similar length.
-
-    What gives a group has it already, or, with `chunk_size`, loads it then.
-    """
-
-    rows: _Rows
-    images: list[Load]
-    texts: list[Load]
-    positives: torch.Tensor
 
 
 class Trainer:
@@ -114,6 +87,14 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.num_batches = math.ceil(len(self.train_rows) / plan.options.batch_size)
         self.num_steps = math.ceil(self.num_batches / plan.options.accumulate) * plan.options.epochs
+        self.batches = Batches(
+            self.stores,
+            self.train_rows,
+            num_batches=self.num_batches,
+            captions=plan.options.captions,
+            chunk_size=plan.options.chunk_size,
+            seed=seed,
+        )
         self.counts = Counts()
 
     def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -155,7 +136,7 @@ class Trainer:
             self.average.load(others["average"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
-        _keep_lines(folder / runs.LOG, self.counts.epoch)
+        keep_lines(folder / runs.LOG, self.counts.epoch)
         progress.note(f"going on after epoch {self.counts.epoch}")
 
     def _train_epoch(self, folder: Path, progress: Progress) -> None:
@@ -164,7 +145,7 @@ class Trainer:
         counts.epoch += 1
         record = self._epoch(counts.epoch, progress)
         append_json(folder / runs.LOG, record)
-        progress.note(_summary(record, self.options.epochs))
+        progress.note(summary(record, self.options.epochs))
         score = self._score(record)
         if score > counts.best_score:
             counts.best, counts.best_score, counts.bad_epochs = record, score, 0
@@ -218,7 +199,9 @@ class Trainer:
         self.adapter.train()
         sums: Counter[str] = Counter()
         waited_before = self.counts.seconds_waiting
-        batches = self._waiting_for(map_ahead(self._load, self._order(epoch), ahead=2))
+        batches = self._waiting_for(
+            map_ahead(self.batches.load, self.batches.order(epoch), ahead=2)
+        )
         label = f"epoch {epoch}/{self.options.epochs}"
         self.optimiser.zero_grad(set_to_none=True)
         tracked = progress.track(batches, label, self.num_batches, unit="batches")
@@ -242,7 +225,7 @@ class Trainer:
             validation = self._validate()
         return {**record, "validation": validation} if validation else record
 
-    def _waiting_for(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    def _waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the same and count the seconds in which the next one was not ready."""
         while True:
             began = time.perf_counter()
@@ -252,55 +235,7 @@ class Trainer:
                 return
             yield batch
 
-    def _order(self, epoch: int) -> Iterator[_Rows]:
-        """Yield the rows of each step; the order depends on seed, epoch and residency alone."""
-        random = np.random.default_rng([self.seed, epoch])
-        rows = self._shuffled(random, epoch)
-        for images in np.array_split(rows, self.num_batches):
-            if self.options.captions == "all":
-                yield _Rows(images, self.stores.texts_of_images(images))
-            else:
-                yield _Rows(images, self.stores.draw_texts(images, random))
-
-    def _shuffled(self, random: np.random.Generator, epoch: int) -> Int64[np.ndarray, " n"]:
-        """Return the images to train on, a few shards at a time where not all are at hand."""
-        images, texts = self.stores.image, self.stores.text
-        seed = [self.seed, epoch]
-        if images.buffer_shards is not None:
-            order = block_shuffle(images.first_rows, seed=seed, buffer_shards=images.buffer_shards)
-            return order[np.isin(order, self.train_rows)]
-        if texts.buffer_shards is not None:
-            # shards of texts, and of each image that in which its first text is
-            first_texts = self.stores.first_text_of(self.train_rows)
-            by_text = np.argsort(first_texts, kind="stable")
-            first_rows = np.searchsorted(first_texts[by_text], texts.first_rows)
-            order = block_shuffle(first_rows, seed=seed, buffer_shards=texts.buffer_shards)
-            rows: np.ndarray = self.train_rows[by_text[order]]
-            return rows
-        return random.permutation(self.train_rows)
-
-    def _load(self, rows: _Rows) -> _Batch:
-        load = self._chunks if self.options.chunk_size else _load_groups
-        images, image_order = load(self.stores.image, rows.image)
-        texts, text_order = load(self.stores.text, rows.text)
-        positives = self.stores.positives(rows.image, rows.text)
-        return _Batch(
-            rows=rows,
-            images=images,
-            texts=texts,
-            positives=positives[image_order][:, text_order],
-        )
-
-    def _chunks(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
-    ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
-        """Return what loads chunks of rows of similar length, and which row each of theirs is."""
-        order = np.argsort(reader.lengths[rows], kind="stable")
-        starts = range(0, len(rows), self.options.chunk_size)
-        chunks = [rows[order[start : start + self.options.chunk_size]] for start in starts]
-        return [partial(reader.padded, chunk) for chunk in chunks], order
-
-    def _add_gradient(self, batch: _Batch) -> dict[str, float]:
+    def _add_gradient(self, batch: Batch) -> dict[str, float]:
         """Add the gradient of the batch's loss, divided by the batches of a step."""
         positives = batch.positives.to(self.device)
         if self.options.chunk_size:
@@ -310,7 +245,7 @@ class Trainer:
                 images=batch.images,
                 texts=batch.texts,
                 positives=positives,
-                load_all=_load_ahead,
+                load_all=load_ahead,
                 scale=self._scaled,
             )
         else:
@@ -442,22 +377,6 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
 
 
-def _load_groups(
-    reader: FeatureReader, rows: Int64[np.ndarray, " n"]
-) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
-    groups, order = reader.padded_groups(rows, _GROUPS)
-    return [partial(_itself, group) for group in groups], order
-
-
-def _itself(tokens: Tokens) -> Tokens:
-    return tokens
-
-
-def _load_ahead(loads: Sequence[Load]) -> Iterator[Tokens]:
-    """Load the next chunk while one is used."""
-    return map_ahead(lambda load: load(), loads, ahead=1)
-
-
 def split_rows(
     rows: Int64[np.ndarray, " n"], holdout: float, seed: int
 ) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
@@ -476,27 +395,3 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-
-
-def _keep_lines(path: Path, count: int) -> None:
-    """Cut a log to its first lines: a stop may have come after a line and before the state."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    files.write_bytes(path, "".join(lines[:count]).encode())
-
-
-def append_json(path: Path, record: dict[str, Any]) -> None:
-    """Append one line to a log."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def _summary(record: dict[str, Any], epochs: int) -> str:
-    text = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}"
-    if "validation" in record:
-        found = record["validation"]
-        there, back = found["text_to_image"]["1"], found["image_to_text"]["1"]
-        text += f", validation R@1 text to image {there:.1f} %, image to text {back:.1f} %"
-    if "scale" in record["parts"]:
-        text += f", scale {record['parts']['scale']:.1f}"
-    waiting = record["seconds_waiting"] / record["seconds"]
-    return f"{text} ({record['images_per_second']:.0f} images/s, {waiting:.0%} waiting for data)"

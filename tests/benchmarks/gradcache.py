@@ -99,10 +99,10 @@ def one_step(home: Path, preset: str, batch: int, chunk: int) -> dict[str, float
     )
     spec = TrainSpec(home=home, preset=preset, overrides=overrides, device="cpu")
     trainer = Trainer(resolve(spec, SILENT), home=home, seed=0, device=torch.device("cpu"))
-    rows = next(trainer._order(1))
+    rows = next(trainer.batches.order(1))
     began = time.perf_counter()
     with Peak() as peak:
-        trainer._add_gradient(trainer._load(rows))
+        trainer._add_gradient(trainer.batches.load(rows))
         trainer._take_step()
     return {"seconds": time.perf_counter() - began, "bytes": peak.most - peak.before}
 

@@ -25,7 +25,7 @@ from lightalign.featcache.manifest import MANIFEST, read_manifest
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.store import FeatureStore
 from lightalign.pipelines import cache, extract, fill
-from lightalign.pipelines.encode import encode_within_memory
+from lightalign.pipelines.memory import encode_within_memory
 from lightalign.pipelines.outputs import LoadedEncoder
 from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.redo import each_apart, repair

@@ -236,7 +236,7 @@ def test_a_gpu_without_the_memory_gets_halves(tmp_path):
 
     from lightalign.featcache.backends import open_encoder
     from lightalign.featcache.types import Item
-    from lightalign.pipelines.encode import encode_within_memory
+    from lightalign.pipelines.memory import encode_within_memory
 
     encoder = open_encoder("toy-text")
     prepared = [encoder.prepare(Item(id=str(n), text="a " * (n + 1))) for n in range(7)]
@@ -259,7 +259,7 @@ def test_one_item_that_no_memory_holds_is_a_clear_error(text):
     import torch
 
     from lightalign.featcache.backends import open_encoder
-    from lightalign.pipelines.encode import encode_within_memory
+    from lightalign.pipelines.memory import encode_within_memory
 
     def full(_batch):
         raise torch.cuda.OutOfMemoryError(text) if text == "too much" else RuntimeError(text)

@@ -11,6 +11,7 @@ import torch
 
 from lightalign.featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from lightalign.pipelines import runs, train
+from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train import TrainSpec, resolve
@@ -40,16 +41,16 @@ def home(toy_home, tmp_path):
 
 def stop_in_epoch(monkeypatch, epoch: int) -> None:
     """Have the next training stop in the middle of an epoch, as a key press would."""
-    order = Trainer._order
+    order = Batches.order
 
     def cut(self, number):
         for step, found in enumerate(order(self, number)):
             if number == epoch and step == 1:
-                monkeypatch.setattr(Trainer, "_order", order)
+                monkeypatch.setattr(Batches, "order", order)
                 raise KeyboardInterrupt
             yield found
 
-    monkeypatch.setattr(Trainer, "_order", cut)
+    monkeypatch.setattr(Batches, "order", cut)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -148,7 +149,7 @@ def test_chunks_have_the_gradient_of_the_whole_batch(home):
         trainer_of(home, f"train.chunk_size={size}", "towers.both.drop.p=0.0") for size in (0, 3)
     )
     for trainer in (whole, chunked):
-        trainer._add_gradient(trainer._load(next(trainer._order(1))))
+        trainer._add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
     expected = gradient(whole)
     assert (gradient(chunked) - expected).norm() < 1e-5 * expected.norm()
 
@@ -158,11 +159,11 @@ def test_accumulated_steps_are_fewer_and_have_the_mean_gradient(home):
     assert trained.report["steps"] == 2 * 2  # of 3 batches an epoch
     apart = trainer_of(home, "train.accumulate=1", "towers.both.drop.p=0.0")
     together = trainer_of(home, "train.accumulate=2", "towers.both.drop.p=0.0")
-    steps = list(apart._order(1))[:2]
+    steps = list(apart.batches.order(1))[:2]
     gradients = []
     for trainer in (apart, together):
         for step in steps:
-            trainer._add_gradient(trainer._load(step))
+            trainer._add_gradient(trainer.batches.load(step))
         gradients.append(gradient(trainer))
     torch.testing.assert_close(gradients[1], gradients[0] / 2)
 

@@ -84,8 +84,8 @@ def test_a_batch_knows_all_its_positives(home, captions):
     spec = TrainSpec(home=home, overrides=(*QUICK, f"train.captions={captions}"), device="cpu")
     trainer = Trainer(resolve(spec), home=home, seed=0, device=CPU)
     seen = []
-    for rows in trainer._order(epoch=1):
-        batch = trainer._load(rows)
+    for rows in trainer.batches.order(1):
+        batch = trainer.batches.load(rows)
         per_image = 5 if captions == "all" else 1
         assert batch.positives.sum(dim=1).tolist() == [per_image] * len(rows.image)
         assert batch.positives.sum(dim=0).tolist() == [1] * len(rows.text)
@@ -99,8 +99,8 @@ def test_groups_of_similar_length_keep_texts_with_their_images(home, chunk_size)
     overrides = (*QUICK, f"train.chunk_size={chunk_size}")
     plan = resolve(TrainSpec(home=home, overrides=overrides))
     trainer = Trainer(plan, home=home, seed=0, device=CPU)
-    rows = next(trainer._order(epoch=1))
-    batch = trainer._load(rows)
+    rows = next(trainer.batches.order(1))
+    batch = trainer.batches.load(rows)
     links = {(i, t) for i, texts in trainer.stores.texts_of.items() for t in texts}
     features = trainer.stores.text.gather(rows.text)
     column = 0
@@ -130,10 +130,10 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
     overrides = (*QUICK, "train.residency=disk", "train.validation=none")
     plan = resolve(TrainSpec(home=tmp_path, overrides=overrides), SILENT)
     trainer = Trainer(plan, home=tmp_path, seed=0, device=CPU)
-    steps = list(trainer._order(1))
+    steps = list(trainer.batches.order(1))
     assert sorted(row for step in steps for row in step.image.tolist()) == list(range(24))
     for step in steps:
-        trainer._load(step)
+        trainer.batches.load(step)
     reader = trainer.stores.image if packed == "toy-image" else trainer.stores.text
     shards = reader.store.num_shards
     # one that a step ends in is needed by the next, too

@@ -1,0 +1,65 @@
+"""Encode in parts where the memory is too small for a batch."""
+
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+import torch
+
+from ..featcache.encoder import Encoder
+from ..featcache.errors import OutOfMemoryError
+from ..featcache.tokens import Tokens
+
+
+def encode_within_memory(
+    encoder: Encoder[Any],
+    prepared: Sequence[Any],
+    layers: Sequence[int],
+    fitting: MutableMapping[str, int],
+) -> list[Tokens]:
+    """Return the features of several layers, in parts where memory is too small for all at once.
+
+    Args:
+        encoder: The encoder.
+        prepared: Items, prepared.
+        layers: Which of its layers.
+        fitting: Items that fit, by encoder; lowered here, so that each size fails but once.
+
+    Raises:
+        OutOfMemoryError: One item does not fit.
+    """
+    size = fitting[encoder.name]
+    if len(prepared) > size:
+        parts = [prepared[first : first + size] for first in range(0, len(prepared), size)]
+        found = [encode_within_memory(encoder, part, layers, fitting) for part in parts]
+        return [_joined(one) for one in zip(*found, strict=True)]
+    try:
+        return encoder.encode_layers(prepared, layers)
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on a CPU
+        if not _is_out_of_memory(error):
+            raise
+        if len(prepared) == 1:
+            raise OutOfMemoryError(
+                f"encoder {encoder.name!r} lacks the memory for one item: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    fitting[encoder.name] = len(prepared) // 2
+    return encode_within_memory(encoder, prepared, layers, fitting)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    known = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
+def _joined(parts: Sequence[Tokens]) -> Tokens:
+    longest = max(tokens.mask.shape[1] for tokens in parts)
+    padded = []
+    for tokens in parts:
+        missing = longest - tokens.mask.shape[1]
+        values = torch.nn.functional.pad(tokens.values, (0, 0, 0, missing))
+        padded.append(Tokens(values, torch.nn.functional.pad(tokens.mask, (0, missing))))
+    return Tokens(
+        torch.cat([part.values for part in padded]), torch.cat([part.mask for part in padded])
+    )

@@ -1,0 +1,68 @@
+"""Items as encoders read them, and the batches they are encoded in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..featcache.description import Skipped
+from ..featcache.encoder import Content, Encoder
+from ..featcache.errors import TooManyBadItemsError, UnreadableItemError
+from ..featcache.types import Item
+
+
+@dataclass
+class Ready:
+    """Hold one item as the encoders read it, or why it cannot be read."""
+
+    item: Item
+    prepared: dict[str, Any] = field(default_factory=dict)
+    companions: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    errors: dict[str, Skipped] = field(default_factory=dict)
+
+    def read(self, encoder: Encoder[Any], content: Content) -> None:
+        """Prepare the content for one encoder."""
+        try:
+            self.prepared[encoder.name] = encoder.preprocess(content, item_id=self.item.id)
+        except UnreadableItemError as error:
+            self.errors[encoder.name] = self.skipped(error, stage="prepare")
+            return
+        if encoder.companion_names:
+            self.companions[encoder.name] = encoder.companions(content)
+
+    def skipped(self, error: UnreadableItemError, *, stage: str) -> Skipped:
+        """Return the entry of the ledger that says why this item has no row."""
+        return Skipped(id=self.item.id, reason=str(error), stage=stage)
+
+
+def batches_of(
+    encoder: Encoder[Any], items: Sequence[tuple[int, Ready]], batch_size: int
+) -> list[list[list[tuple[int, Ready]]]]:
+    """Return batches of groups of equal items, shortest first, in item order where all are alike.
+
+    Identical texts are encoded once. Texts of similar length are padded together: captions of 8 to
+    40 tokens in item order are half padding.
+    """
+    groups: dict[object, list[tuple[int, Ready]]] = {}
+    for position, found in items:
+        content = found.item.text if found.item.text is not None else position
+        groups.setdefault(content, []).append((position, found))
+    ordered = sorted(
+        groups.values(), key=lambda group: encoder.size(group[0][1].prepared[encoder.name])
+    )
+    return [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
+
+
+def check_bad(bad: Sequence[Skipped], num_items: int, max_bad: int) -> None:
+    """Refuse more unreadable items than allowed.
+
+    Raises:
+        TooManyBadItemsError: There are more than `max_bad`; the first few are named.
+    """
+    if len(bad) > max_bad:
+        examples = "; ".join(item.reason for item in bad[:3])
+        raise TooManyBadItemsError(
+            f"{len(bad)} of {num_items} items cannot be read, {max_bad} are allowed (--max-bad, "
+            f"--on-error): {examples}"
+        )
