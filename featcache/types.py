@@ -22,7 +22,7 @@ class Modality(str, Enum):
     TEXT = "text"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """Describe one thing to encode; exactly one of `path`, `data` and `text` is set.
 

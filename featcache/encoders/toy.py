@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int64
 from PIL import Image
 
 from ..card import EncoderCard
@@ -21,7 +21,9 @@ from ._checks import check_layout, hash_state
 SEED = 0  # of the random projection; part of the identity
 WORD_BUCKETS = 256  # few enough to stay tiny, enough to keep most words of a caption apart
 
-Raw = Float32[np.ndarray, "_ raw"]  # `_`: the texts of a batch differ in their number of tokens
+# Colours of the cells, or the rows of the table that the words name.
+# `_`: the texts of a batch differ in their number of tokens
+Raw = Float32[np.ndarray, "_ 3"] | Int64[np.ndarray, " _"]
 
 
 class ToyEncoder(Encoder[Raw]):
@@ -78,8 +80,7 @@ class ToyEncoder(Encoder[Raw]):
         values = torch.zeros(len(batch), longest, self.width)
         mask = torch.zeros(len(batch), longest, dtype=torch.bool)
         for row, raw in enumerate(batch):
-            projected = torch.from_numpy(raw).to(self._device) @ self._projection
-            values[row, : len(raw)] = projected.cpu()
+            values[row, : len(raw)] = self._projected(torch.from_numpy(raw)).cpu()
             mask[row, : len(raw)] = True
         return Tokens(values, mask)
 
@@ -105,6 +106,12 @@ class ToyEncoder(Encoder[Raw]):
         """Return the number of tokens."""
         return len(prepared)
 
+    def _projected(self, raw: torch.Tensor) -> Float[torch.Tensor, "tokens width"]:
+        raw = raw.to(self._device)
+        if raw.is_floating_point():
+            return raw @ self._projection
+        return self._projection[raw.clamp(min=0)] * (raw >= 0)[:, None]
+
     def _cell_colours(self, image: Image.Image) -> Raw:
         """Return the mean red, green and blue of each cell, row by row, between 0 and 1."""
         assert self._layout.grid is not None
@@ -114,13 +121,11 @@ class ToyEncoder(Encoder[Raw]):
         return np.asarray(cells, dtype=np.float32).reshape(rows * columns, 3) / 255
 
     def _word_rows(self, text: str) -> Raw:
-        """Return one row a word, with a single 1 where the word's hash falls.
+        """Return the row of the table that each word's hash names.
 
-        A text without words is one row of zeros: every row of a batch has at least one token.
+        A text without words is one token of zeros, called -1: every row has at least one.
         """
         words = text.lower().split()[: self._layout.max_tokens]
-        rows = np.zeros((max(len(words), 1), WORD_BUCKETS), dtype=np.float32)
-        for row, word in enumerate(words):
-            # CRC-32, because Python's own hash differs from run to run
-            rows[row, zlib.crc32(word.encode("utf-8", "surrogatepass")) % WORD_BUCKETS] = 1
-        return rows
+        # CRC-32, because Python's own hash differs from run to run
+        hashes = [zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in words]
+        return np.array([number % WORD_BUCKETS for number in hashes] or [-1], dtype=np.int64)
