@@ -109,7 +109,7 @@ class Trainer:
         ):
             torch.manual_seed(self.seed)
             self._go_on(folder, progress)
-            while self.counts.epoch < self.options.epochs and not self._is_over():
+            while not self._is_over():
                 self._train_epoch(folder, progress)
         return {
             "best": self.counts.best,
@@ -156,6 +156,8 @@ class Trainer:
         if self.options.schedule == "plateau":
             self._follow_plateau(record["validation"]["loss"])
         counts.seconds += time.perf_counter() - began
+        if self._is_over():
+            return
         modules = {"adapter": self.adapter, "objective": self.objective}
         others = {
             "average": self.average.state() if self.average else {},
@@ -172,8 +174,9 @@ class Trainer:
         return float(record["validation"]["recall_sum"])
 
     def _is_over(self) -> bool:
-        """Say whether as many epochs as `early_stopping` allows were no better than the best."""
-        return 0 < self.options.early_stopping <= self.counts.bad_epochs
+        """Say whether all epochs are done, or too many of them were no better than the best."""
+        all_done = self.counts.epoch >= self.options.epochs
+        return all_done or 0 < self.options.early_stopping <= self.counts.bad_epochs
 
     def _follow_plateau(self, loss: float) -> None:
         """Lower the learning rate where the loss has not fallen for some epochs."""

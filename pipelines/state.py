@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..featcache.errors import StoreCorruptError
-from ..featcache.files import write_bytes
+from ..featcache.files import remove, sync_folder, sync_tree, temporary_path
 from . import runs
 
 STATE_FILE = runs.STATE
@@ -77,9 +77,21 @@ def save_state(
     for owner, table in others.items():
         for name, value in table.items():
             tensors[f"other.{owner}.{name}"] = torch.as_tensor(value)
-    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    content = safetensors.torch.save(whole, {_COUNTS: json.dumps(vars(counts), sort_keys=True)})
-    write_bytes(folder / STATE_FILE, content)
+    _write(folder / STATE_FILE, tensors, {_COUNTS: json.dumps(vars(counts), sort_keys=True)})
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    # straight into a file: as bytes they would be in memory once more
+    temporary = temporary_path(path)
+    try:
+        safetensors.torch.save_file(whole, temporary, metadata)
+        sync_tree(temporary)
+    except BaseException:
+        remove(temporary)  # a full disk gets its bytes back
+        raise
+    temporary.replace(path)
+    sync_folder(path.parent)
 
 
 def load_state(

@@ -62,6 +62,7 @@ def write_random(home: Path, modality: Modality, tokens: int, width: int, compre
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("compression", ["none", "blosc-lz4"])
 def test_training_goes_on_with_a_quarter_of_the_memory_of_its_store(tmp_path, compression):
     """384 MiB of features, one epoch over all of them, 96 MiB of data for the whole training.
