@@ -15,7 +15,7 @@ from ..featcache.tokens import Tokens
 from .ahead import map_ahead
 from .pairs import PairedStores
 
-_GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
+GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Batches:
 def _load_groups(
     reader: FeatureReader, rows: Int64[np.ndarray, " n"]
 ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
-    groups, order = reader.padded_groups(rows, _GROUPS)
+    groups, order = reader.padded_groups(rows, GROUPS)
     return [partial(_itself, group) for group in groups], order
 
 

@@ -18,17 +18,16 @@ from ..featcache.errors import SpecError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality
 from . import runs
-from .embed import embed_pairs
+from .batches import GROUPS
 from .logs import append_json
 from .loop import split_rows
 from .pairs import PairedStores
 from .progress import Progress
-from .tasks.retrieval import Retrieval
 from .train import TrainPlan
+from .validation import Validation, recalls
 
 SLOT = "project"  # what the solver fills
 _ROWS = 1024  # images at a time
-_GROUPS = 8  # of texts of similar length
 
 
 class ClosedForm:
@@ -51,8 +50,12 @@ class ClosedForm:
         self.plan = plan
         self.device = device
         self.stores = PairedStores(plan.stores, home=home, residency=plan.options.residency)
-        self.rows, self.held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
-        self.validation = PairedStores(plan.validation, home=home) if plan.validation else None
+        self.rows, held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
+        self.validation: Validation | None = None
+        if plan.validation:
+            self.validation = Validation.of_split(PairedStores(plan.validation, home=home))
+        elif len(held_out):
+            self.validation = Validation.held_out(self.stores, held_out)
         widths = {
             Modality.IMAGE: self.stores.image.description.width,
             Modality.TEXT: self.stores.text.description.width,
@@ -76,8 +79,8 @@ class ClosedForm:
             _fill(slot.linear, found)
         save_adapter(folder, self.adapter, self.objective, table=self.plan.table)
         record: dict[str, Any] = {"epoch": 0, "pairs": moments.count}
-        if self.validation is not None or len(self.held_out):
-            record["validation"] = self._validate()
+        if self.validation is not None:
+            record["validation"] = recalls(self.validation.embed(self.adapter, device=self.device))
         append_json(folder / runs.LOG, record)
         return {
             "best": record,
@@ -109,7 +112,7 @@ class ClosedForm:
         self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
     ) -> Float[np.ndarray, "n features"]:
         modality = Modality(reader.description.modality)
-        groups, order = reader.padded_groups(rows, _GROUPS)
+        groups, order = reader.padded_groups(rows, GROUPS)
         found = np.concatenate(
             [
                 self.adapter.before_last(group.to(self.device), modality).cpu().numpy()
@@ -119,18 +122,6 @@ class ClosedForm:
         in_order = np.empty_like(found)
         in_order[order] = found
         return in_order
-
-    def _validate(self) -> dict[str, Any]:
-        stores, rows = self.stores, self.held_out
-        if self.validation is not None:
-            stores, rows = self.validation, self.validation.image_rows
-        embeddings = embed_pairs(self.adapter, stores, image_rows=rows, device=self.device)
-        measured = Retrieval(k=10).run(embeddings)
-        return {
-            "recall_sum": measured["recall_sum"],
-            "text_to_image": measured["text_to_image"]["recall"],
-            "image_to_text": measured["image_to_text"]["recall"],
-        }
 
 
 def _slot(adapter: Adapter, modality: Modality) -> Linear:

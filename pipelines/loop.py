@@ -24,17 +24,15 @@ from . import runs
 from .ahead import map_ahead
 from .averaging import MovingAverage
 from .batches import Batch, Batches, load_ahead
-from .embed import embed_pairs
 from .logs import append_json, keep_lines, summary
 from .optimisers import build_optimiser
 from .pairs import PairedStores
 from .progress import Progress
 from .schedule import constant_with_warmup, cosine_with_warmup
-from .state import STATE_FILE, Counts, load_state, save_state
+from .state import Counts, load_state, save_state
 from .stores import StorePair
-from .task import PairedEmbeddings
-from .tasks.retrieval import Retrieval
 from .train import TrainPlan
+from .validation import Validation, mean_loss, recalls
 
 
 class Trainer:
@@ -57,13 +55,17 @@ class Trainer:
         self.device = device
         self.dtype = resolve_precision(plan.options.precision, device)
         self.stores = self._open(plan.stores, home)
-        self.train_rows, self.held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
+        self.train_rows, held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
         if len(self.train_rows) < 2:
             raise SpecError(
                 f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
                 "on, and one image has no negatives: extract more, or validate on fewer"
             )
-        self.validation = self._open(plan.validation, home) if plan.validation else None
+        self.validation: Validation | None = None
+        if plan.validation:
+            self.validation = Validation.of_split(self._open(plan.validation, home))
+        elif len(held_out):
+            self.validation = Validation.held_out(self.stores, held_out)
         widths = {
             Modality.IMAGE: plan.stores.image.description.width,
             Modality.TEXT: plan.stores.text.description.width,
@@ -128,7 +130,7 @@ class Trainer:
 
     def _go_on(self, folder: Path, progress: Progress) -> None:
         """Go on where an earlier call was stopped, at the end of its last whole epoch."""
-        if not (folder / STATE_FILE).is_file():
+        if not (folder / runs.STATE).is_file():
             return
         modules = {"adapter": self.adapter, "objective": self.objective}
         self.counts, others = load_state(folder, modules, self.optimiser)
@@ -309,43 +311,13 @@ class Trainer:
             return self.adapter.embed(tokens.to(self.device), modality)
 
     def _validate(self) -> dict[str, Any]:
-        if self.validation is None and not len(self.held_out):
+        if self.validation is None:
             return {}
-        stores, rows = self.stores, self.held_out
-        if self.validation is not None:
-            stores, rows = self.validation, self.validation.image_rows
-        embeddings = embed_pairs(self.adapter, stores, image_rows=rows, device=self.device)
-        measured = Retrieval(k=10).run(embeddings)
-        return {
-            "loss": self._validation_loss(embeddings),
-            "recall_sum": measured["recall_sum"],
-            "text_to_image": measured["text_to_image"]["recall"],
-            "image_to_text": measured["image_to_text"]["recall"],
-        }
-
-    def _validation_loss(self, embeddings: PairedEmbeddings) -> float:
-        """Return the mean loss of the images in order, in batches of the training's size."""
-        size = self.options.batch_size
-        total = 0.0
-        starts = range(0, len(embeddings.images), size)
-        for start in starts:
-            images = np.arange(start, min(start + size, len(embeddings.images)))
-            texts = np.unique(
-                np.concatenate([embeddings.texts_of_image.of_query(i) for i in images.tolist()])
-            )
-            positives = np.stack(
-                [np.isin(texts, embeddings.texts_of_image.of_query(i)) for i in images.tolist()]
-            )
-            with torch.no_grad():
-                loss = self.objective(
-                    PairBatch(
-                        torch.from_numpy(embeddings.images[images]).to(self.device),
-                        torch.from_numpy(embeddings.texts[texts]).to(self.device),
-                        torch.from_numpy(positives).to(self.device),
-                    )
-                )
-            total += float(loss.total)
-        return total / len(starts)
+        embeddings = self.validation.embed(self.adapter, self.device)
+        loss = mean_loss(
+            self.objective, embeddings, batch_size=self.options.batch_size, device=self.device
+        )
+        return {"loss": loss, **recalls(embeddings)}
 
     def _save(self, folder: Path) -> None:
         table = {
@@ -355,12 +327,10 @@ class Trainer:
         save_adapter(folder, self.adapter, self.objective, table=table)
 
     def _selection(self) -> str:
+        if self.validation is None:
+            return "last epoch"
         name = "loss" if self.options.select_by == "loss" else "recall_sum"
-        if self.validation is not None:
-            return f"{name} on split {self.validation.pair.split!r}"
-        if len(self.held_out):
-            return f"{name} on {len(self.held_out)} held-out images of split 'train'"
-        return "last epoch"
+        return f"{name} on {self.validation.name}"
 
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [*self.adapter.parameters(), *self.objective.parameters()]

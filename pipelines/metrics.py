@@ -39,13 +39,9 @@ class Relevance:
         """Return the number of right answers of each query."""
         return np.diff(self.offsets)
 
-    def of_query(self, query: int) -> Int64[np.ndarray, " answers"]:
-        """Return the right answers of one query."""
-        return self.rows[self.offsets[query] : self.offsets[query + 1]]
-
     def take(self, queries: Int64[np.ndarray, " chosen"]) -> "Relevance":
         """Return the right answers of some of the queries, in the given order."""
-        spans = [self.of_query(int(query)) for query in queries]
+        spans = [self.rows[self.offsets[query] : self.offsets[query + 1]] for query in queries]
         offsets = np.concatenate([[0], np.cumsum(self.counts[queries])]).astype(np.int64)
         return Relevance(np.concatenate([np.empty(0, np.int64), *spans]), offsets)
 

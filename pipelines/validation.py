@@ -1,0 +1,75 @@
+"""Measure an adapter on pairs that it is not trained on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from ..adapters.adapter import Adapter
+from ..adapters.objective import Objective, PairBatch
+from .embed import embed_pairs
+from .pairs import PairedStores
+from .task import PairedEmbeddings
+from .tasks.retrieval import Retrieval
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Hold the pairs by which weights are chosen.
+
+    Attributes:
+        stores: Where their features are.
+        rows: Their images.
+        name: What they are, for reports.
+    """
+
+    stores: PairedStores
+    rows: Int64[np.ndarray, " n"]
+    name: str
+
+    @classmethod
+    def of_split(cls, stores: PairedStores) -> "Validation":
+        """Take all pairs of a split of their own."""
+        return cls(stores, stores.image_rows, f"split {stores.pair.split!r}")
+
+    @classmethod
+    def held_out(cls, stores: PairedStores, rows: Int64[np.ndarray, " n"]) -> "Validation":
+        """Take some images of the split that is trained on."""
+        return cls(stores, rows, f"{len(rows)} held-out images of split {stores.pair.split!r}")
+
+    def embed(self, adapter: Adapter, device: torch.device) -> PairedEmbeddings:
+        """Embed both sides of the pairs."""
+        return embed_pairs(adapter, self.stores, image_rows=self.rows, device=device)
+
+
+def recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
+    """Return the recalls of both directions, in percent, and their sum."""
+    measured = Retrieval(k=10).run(embeddings)
+    return {
+        "recall_sum": measured["recall_sum"],
+        "text_to_image": measured["text_to_image"]["recall"],
+        "image_to_text": measured["image_to_text"]["recall"],
+    }
+
+
+@torch.no_grad()
+def mean_loss(
+    objective: Objective, embeddings: PairedEmbeddings, *, batch_size: int, device: torch.device
+) -> float:
+    """Return the mean loss over batches of `batch_size` images in order, each with its texts."""
+    relevance = embeddings.texts_of_image
+    starts = range(0, len(embeddings.images), batch_size)
+    total = 0.0
+    for start in starts:
+        images = np.arange(start, min(start + batch_size, len(embeddings.images)))
+        texts = np.unique(relevance.take(images).rows)
+        positives = relevance.contains(images, np.broadcast_to(texts, (len(images), len(texts))))
+        batch = PairBatch(
+            torch.from_numpy(embeddings.images[images]).to(device),
+            torch.from_numpy(embeddings.texts[texts]).to(device),
+            torch.from_numpy(positives).to(device),
+        )
+        total += float(objective(batch).total)
+    return total / len(starts)
