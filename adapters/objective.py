@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
-from .options import read_options
+from .options import build_part
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,4 @@ def build_objective(table: Mapping[str, Any]) -> Objective:
         SpecError: The table names no part, or an option is unknown, missing or wrong.
         UnknownNameError: No objective has this name.
     """
-    options = dict(table)
-    part = options.pop("part", None)
-    if not isinstance(part, str):
-        raise SpecError(f"[objective] must name its part, such as part = 'clip'; found {table!r}")
-    objective = OBJECTIVES.load(part)
-    return objective(**read_options(objective, options, where=f"[objective] ({part})"))
+    return build_part(OBJECTIVES, table, where="[objective]", example="clip")

@@ -3,10 +3,13 @@
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ..featcache.errors import SpecError
+from ..featcache.registry import Registry
 from ..featcache.spec import Table, build
+
+T = TypeVar("T")
 
 
 def read_options(part: type, table: Mapping[str, Any], *, where: str) -> Table:
@@ -35,3 +38,24 @@ def read_options(part: type, table: Mapping[str, Any], *, where: str) -> Table:
         fields.append((name, parameter.annotation, dataclasses.field(default=default)))
     schema: type[Any] = dataclasses.make_dataclass("Options", fields, kw_only=True)
     return dict(vars(build(schema, table, where=where)))
+
+
+def build_part(registry: Registry[T], table: Mapping[str, Any], *, where: str, example: str) -> T:
+    """Build the entry of `registry` that a table of a preset names.
+
+    Args:
+        registry: Where `part` is looked up.
+        table: The name `part` and options of that part.
+        where: Heading of the table, for messages.
+        example: Name of an entry, for messages.
+
+    Raises:
+        SpecError: The table names no part, or an option is unknown, missing or wrong.
+        UnknownNameError: No entry has this name.
+    """
+    options = dict(table)
+    name = options.pop("part", None)
+    if not isinstance(name, str):
+        raise SpecError(f"{where} must name its part, such as part = {example!r}; found {table!r}")
+    part = registry.load(name)
+    return part(**read_options(part, options, where=f"{where} ({name})"))

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64
 
-from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
-from .options import read_options
+from .options import build_part
 
 
 class Moments:
@@ -110,9 +109,4 @@ def build_solver(table: Mapping[str, Any]) -> Solver:
         SpecError: The table names no part, or an option is unknown, missing or wrong.
         UnknownNameError: No solver has this name.
     """
-    options = dict(table)
-    part = options.pop("part", None)
-    if not isinstance(part, str):
-        raise SpecError(f"[fit] must name its part, such as part = 'cca'; found {table!r}")
-    solver = SOLVERS.load(part)
-    return solver(**read_options(solver, options, where=f"[fit] ({part})"))
+    return build_part(SOLVERS, table, where="[fit]", example="cca")
