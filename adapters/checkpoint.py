@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
-from ..featcache.files import sync_folder, sync_tree, temporary_path, write_bytes
+from ..featcache.files import replacing, write_bytes
 from ..featcache.spec import Table, canonical_json, fingerprint, read_toml, write_toml
 from ..featcache.types import Modality
 from .adapter import Adapter, build_adapter
@@ -50,7 +50,8 @@ def save_adapter(
     if missing:
         raise SpecError(f"cannot save an adapter: its table has no [{missing[0]}]")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_toml_atomically(folder / TABLE_FILE, full)
+    with replacing(folder / TABLE_FILE) as temporary:
+        write_toml(temporary, full)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _state(adapter, objective)}
     written = read_toml(folder / TABLE_FILE)  # as a reader will see it: lists, not tuples
     hashes = {"table": _table_hash(written), "tensors": _tensor_hash(tensors)}
@@ -91,14 +92,6 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
     objective = build_objective(table["objective"])
     _fill(adapter, objective, tensors, where=folder / TENSOR_FILE)
     return adapter.eval(), objective.eval(), table
-
-
-def _write_toml_atomically(path: Path, table: Mapping[str, Any]) -> None:
-    temporary = temporary_path(path)
-    write_toml(temporary, table)
-    sync_tree(temporary)
-    temporary.replace(path)
-    sync_folder(path.parent)
 
 
 def _state(adapter: Adapter, objective: Objective) -> list[tuple[str, Tensor]]:

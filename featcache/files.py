@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,26 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, atomically and durably."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to; what stands there at the end replaces `path`, durably.
+
+    A file replaces a file in one step; a folder, whatever it replaces, in two.
+    """
     temporary = temporary_path(path)
+    remove(temporary)  # of an earlier process of the same number
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        sync_tree(temporary)
     except BaseException:
-        temporary.unlink(missing_ok=True)  # a full disk gets its bytes back
+        remove(temporary)  # a full disk gets its bytes back
         raise
+    if path.is_dir() or temporary.is_dir():
+        remove(path)
     temporary.replace(path)
     sync_folder(path.parent)
 

@@ -205,17 +205,9 @@ class FeatureStore:
         assert len(features) + len(skipped) == len(self.shard_items(index))
         self._check_range(features)
         path = self.shard_path(index)
-        temporary = files.temporary_path(path)
         arrays = self._arrays(features)
-        try:
+        with files.replacing(path) as temporary:
             self.format.write(temporary, arrays, compression=self.description.compression)
-            files.sync_tree(temporary)
-        except BaseException:
-            files.remove(temporary)  # a full disk gets its bytes back
-            raise
-        files.remove(path)  # without a receipt it may be anything
-        temporary.rename(path)
-        files.sync_folder(self.folder)
         receipt = {
             "rows": len(features),
             "tokens": len(features.values),

@@ -95,17 +95,8 @@ def export(
     _check_free(path, format, force=force)
     source = _Source(FeatureReader(find_store(home, store)), block_bytes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = files.temporary_path(path)
-    files.remove(temporary)
-    try:
+    with files.replacing(path) as temporary:
         _WRITERS[format](source, temporary)
-        files.sync_tree(temporary)
-        if force:
-            files.remove(path)
-        temporary.rename(path)
-    finally:
-        files.remove(temporary)
-    files.sync_folder(path.parent)
     return ExportReport(
         store=source.reader.store.folder,
         path=path,

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..featcache.errors import StoreCorruptError
-from ..featcache.files import remove, sync_folder, sync_tree, temporary_path
+from ..featcache.files import replacing
 from . import runs
 
-STATE_FILE = runs.STATE
 _COUNTS = "lightalign"  # name of our entry in the metadata
 
 
@@ -77,21 +76,11 @@ def save_state(
     for owner, table in others.items():
         for name, value in table.items():
             tensors[f"other.{owner}.{name}"] = torch.as_tensor(value)
-    _write(folder / STATE_FILE, tensors, {_COUNTS: json.dumps(vars(counts), sort_keys=True)})
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    # straight into a file: as bytes they would be in memory once more
-    temporary = temporary_path(path)
-    try:
+    metadata = {_COUNTS: json.dumps(vars(counts), sort_keys=True)}
+    # straight into a file: as bytes the tensors would be in memory once more
+    with replacing(folder / runs.STATE) as temporary:
         safetensors.torch.save_file(whole, temporary, metadata)
-        sync_tree(temporary)
-    except BaseException:
-        remove(temporary)  # a full disk gets its bytes back
-        raise
-    temporary.replace(path)
-    sync_folder(path.parent)
 
 
 def load_state(
@@ -105,7 +94,7 @@ def load_state(
     Raises:
         StoreCorruptError: The file is damaged, or of another training.
     """
-    path = folder / STATE_FILE
+    path = folder / runs.STATE
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
