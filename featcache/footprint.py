@@ -73,7 +73,7 @@ def bytes_of_an_item(encoder: Encoder[Any]) -> int:
     if encoder.modality is Modality.TEXT:
         prepared = encoder.preprocess("a red square " * 4096, item_id="probe")
     else:
-        prepared = encoder.prepare(probe_items(encoder.modality)[0])
+        prepared = encoder.prepare(probe_items(encoder.modality, 1)[0])
     with LiveTensors() as live:
         encoder.encode([prepared])
     peak: int = live.peak_bytes

@@ -15,11 +15,11 @@ from .types import Item, Modality
 PROBE_ITEMS = 8
 
 
-def probe_items(modality: Modality) -> Sequence[Item]:
+def probe_items(modality: Modality, count: int = PROBE_ITEMS) -> Sequence[Item]:
     """Return drawn scenes, or their captions."""
     assert modality in (Modality.IMAGE, Modality.TEXT)
-    source = ShapesSource(Path(), train=1, val=1, test=PROBE_ITEMS)
-    return source.items("test", modality)[:PROBE_ITEMS]
+    source = ShapesSource(Path(), train=1, val=1, test=count)
+    return source.items("test", modality)[:count]
 
 
 def encode_probe(encoder: Encoder[Any]) -> Tokens:

@@ -278,13 +278,14 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
                 f"a token to its float32 self is {cosine:.5f}"
             )
             settings["bfloat16_cosine"] = f"{cosine:.6f}"
-        item_bytes = bytes_of_an_item(encoder) if spec.batch_size is None else 0
+        measured = None
         if spec.compile:
+            measured = bytes_of_an_item(encoder)  # what is compiled hides its tensors
             progress.note(f"compiling encoder {card.name}")
             settings["compiled_cosine"] = f"{compile_encoder(encoder):.6f}"
         loaded.append(
             LoadedEncoder(
-                encoder=encoder, origin=weights.origin, settings=settings, item_bytes=item_bytes
+                encoder=encoder, origin=weights.origin, settings=settings, measured_bytes=measured
             )
         )
     return loaded

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -64,18 +65,22 @@ def fill_split(
         FeatureRangeError: A feature is not finite in the stored type.
     """
     _ensure_pairs(spec.home, source, outputs[0].description)
-    batch_size = _batch_size(spec, outputs, progress)
+    begun = [_begun(output, spec.home) for output in outputs]
+    batch_size = _batch_size(spec, outputs, begun, progress)
     jobs = []
-    for output in outputs:
+    for output, manifest in zip(outputs, begun, strict=True):
         settings = {
             **output.loaded.settings,
             "batch_size": batch_size,
             "source": dict(spec.source),
         }
-        folder = output.description.folder(spec.home)
+        description = output.description
+        if manifest and spec.rows_per_shard is None:
+            rows = manifest["description"]["rows_per_shard"]
+            description = replace(description, rows_per_shard=rows)
         store = FeatureStore.create(
-            folder,
-            _as_begun(output.description, folder, asked=spec.rows_per_shard),
+            description.folder(spec.home),
+            description,
             versions=library_versions(),
             settings=settings,
         )
@@ -96,30 +101,26 @@ def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> 
         catalog.write_pairs(path, source.pairs(split))
 
 
-def _as_begun(
-    description: StoreDescription, folder: Path, *, asked: int | None
-) -> StoreDescription:
-    """Return `description` with the shards of a store that was begun beside other ones."""
-    if asked is not None or not has_manifest(folder):
-        return description
-    begun = read_whole_manifest(folder)["description"]["rows_per_shard"]
-    return replace(description, rows_per_shard=begun)
+def _begun(output: Output, home: Path) -> Mapping[str, Any] | None:
+    """Return the manifest of a store that was begun."""
+    folder = output.description.folder(home)
+    return read_whole_manifest(folder) if has_manifest(folder) else None
 
 
-def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress) -> int:
+def _batch_size(
+    spec: ExtractSpec,
+    outputs: Sequence[Output],
+    begun: Sequence[Mapping[str, Any] | None],
+    progress: Progress,
+) -> int:
     """Return the batch size as asked, else that of a store that was begun, else one that fits.
 
     A store that was begun goes on as it was, so that an interruption never changes its bytes.
     """
     if spec.batch_size is not None:
         return spec.batch_size
-    folders = [output.description.folder(spec.home) for output in outputs]
-    begun = [
-        read_whole_manifest(folder)["settings"].get("batch_size")
-        for folder in folders
-        if has_manifest(folder)
-    ]
-    found = next((size for size in begun if size), None)
+    sizes = [manifest["settings"].get("batch_size") for manifest in begun if manifest]
+    found = next((size for size in sizes if size), None)
     return found or fitting_batch_size([output.loaded for output in outputs], spec.device, progress)
 
 
@@ -166,8 +167,8 @@ def _fill_pass(
 ) -> list[StoreReport]:
     """Fill stores of one modality and equal rows per shard from one pass over the items."""
     began = time.perf_counter()
-    description = jobs[0].store.description
-    split = description.split
+    first = jobs[0].store.description
+    split = first.split
     items = source.items(split, modality)
     max_bad = spec.allowed_bad(len(items))
     open_jobs = [job for job in jobs if not job.store.complete]
@@ -183,7 +184,7 @@ def _fill_pass(
             workers=spec.workers,
             max_bad=max_bad,
             overlap=overlaps(spec),
-            unchanged=lambda: source.fingerprint(split) == description.source,
+            unchanged=lambda: source.fingerprint(split) == first.source,
             progress=progress,
         )
         label = f"{split} {modality.value}s"
@@ -198,25 +199,25 @@ def _fill_pass(
     for job in reversed(jobs):  # so that what was named first is the newest
         check_bad(job.store.skipped(), len(items), max_bad)
         job.store.touch()
-    reports = []
-    for job in jobs:
-        description = job.store.description
-        reports.append(
-            StoreReport(
-                encoder=description.encoder,
-                modality=description.modality,
-                layer=description.layer,
-                kind=description.kind,
-                split=split,
-                folder=job.store.folder,
-                key=description.key,
-                rows=job.store.num_rows,
-                tokens=job.store.num_tokens,
-                bytes=job.store.num_bytes,
-                encoded=written.get(job.store.folder, 0),
-                skipped=tuple(job.store.skipped()),
-                seconds=time.perf_counter() - began,
-                shares=vars(shares),
-            )
-        )
-    return reports
+    seconds = time.perf_counter() - began
+    return [_report(job.store, written.get(job.store.folder, 0), seconds, shares) for job in jobs]
+
+
+def _report(store: FeatureStore, encoded: int, seconds: float, shares: Shares) -> StoreReport:
+    description = store.description
+    return StoreReport(
+        encoder=description.encoder,
+        modality=description.modality,
+        layer=description.layer,
+        kind=description.kind,
+        split=description.split,
+        folder=store.folder,
+        key=description.key,
+        rows=store.num_rows,
+        tokens=store.num_tokens,
+        bytes=store.num_bytes,
+        encoded=encoded,
+        skipped=tuple(store.skipped()),
+        seconds=seconds,
+        shares=vars(shares),
+    )

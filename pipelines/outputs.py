@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..featcache.description import StoreDescription
 from ..featcache.dtypes import token_bytes
 from ..featcache.encoder import Encoder
+from ..featcache.footprint import bytes_of_an_item
 from ..featcache.kinds import Kind, LayerLayout
 from ..featcache.source import Source
 from ..featcache.types import Modality
@@ -25,13 +27,19 @@ class LoadedEncoder:
         encoder: The encoder, its precision set.
         origin: Where its weights came from.
         settings: What a manifest records besides its key, such as the measured cosine.
-        item_bytes: Memory that the largest item takes in a forward pass; 0 where nobody asks.
+        measured_bytes: `item_bytes` where it was measured before, as compiled encoders need.
     """
 
     encoder: Encoder[Any]
     origin: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    item_bytes: int = 0
+    measured_bytes: int | None = None
+
+    @cached_property
+    def item_bytes(self) -> int:
+        """Return the memory that the largest item takes in a forward pass."""
+        known = self.measured_bytes
+        return bytes_of_an_item(self.encoder) if known is None else known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -286,7 +286,7 @@ def test_a_cached_extraction_does_not_draw_its_pictures(tmp_path, monkeypatch):
     drawn = []
     draw = shapes.draw_png
     monkeypatch.setattr(shapes, "draw_png", lambda *args: drawn.append(args) or draw(*args))
-    extract_toy(tmp_path, "toy-image", batch_size=32)  # else one is drawn to measure its memory
+    extract_toy(tmp_path, "toy-image")
     assert len(drawn) < sum(SCENES[split] for split in ("train", "val", "test")) / 2
 
 
@@ -319,8 +319,8 @@ def test_the_batch_size_is_halved_until_it_fits_half_of_the_free_memory(
 
     monkeypatch.setattr(fill, "free_memory", lambda: 2000)
     notes = Notes()
-    small = LoadedEncoder(encoder=open_encoder("toy-text"), origin="", item_bytes=1)
-    large = LoadedEncoder(encoder=open_encoder("toy-image"), origin="", item_bytes=item_bytes)
+    small = LoadedEncoder(encoder=open_encoder("toy-text"), origin="", measured_bytes=1)
+    large = LoadedEncoder(encoder=open_encoder("toy-image"), origin="", measured_bytes=item_bytes)
     assert fill.fitting_batch_size([small, large], "cpu", notes) == size
     assert bool(notes.lines) == (size < 32)
 
