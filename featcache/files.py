@@ -54,7 +54,8 @@ def _host() -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically and durably."""
-    write_bytes(path, _json_bytes(value))
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(_json_pieces(value))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -116,7 +117,13 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def _json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+    return "".join(_json_pieces(value)).encode()
+
+
+def _json_pieces(value: Any) -> Iterator[str]:
+    """Yield JSON piece by piece: the whole of a long list would be in memory several times."""
+    yield from json.JSONEncoder(indent=1, sort_keys=True).iterencode(value)
+    yield "\n"
 
 
 def files_below(path: Path) -> list[Path]:

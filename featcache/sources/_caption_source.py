@@ -1,9 +1,11 @@
 """Group caption rows by image, give every image a split, and serve both as a `Source`."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 from ..errors import DatasetNotFoundError
 from ..registry import unknown_name
@@ -134,6 +136,60 @@ def with_hashed_splits(images: CaptionedImages, *, remedy: str) -> CaptionedImag
     return replace(images, split_of=split_of, notes=(*images.notes, note))
 
 
+class _Lazy(Sequence[Item]):
+    """Make items when they are asked for: a list of a million would take half a gigabyte."""
+
+    def __init__(self, count: int, make: Callable[[int], Item]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self._make(position) for position in range(self._count)[index]]
+        return self._make(range(self._count)[index])
+
+
+class _Split:
+    """Hold the images and captions of one split, and little else."""
+
+    def __init__(self) -> None:
+        self.image_ids: list[str] = []
+        self.paths: list[str] = []
+        self.texts: list[str] = []
+        self.image_of_text = array("q")
+        self.first_text = array("q")
+
+    def add(self, image_id: str, path: Path, captions: Sequence[str]) -> None:
+        """Append an image with its captions."""
+        self.image_of_text.extend([len(self.image_ids)] * len(captions))
+        self.first_text.append(len(self.texts))
+        self.image_ids.append(image_id)
+        self.paths.append(str(path))
+        self.texts.extend(captions)
+
+    def image(self, position: int) -> Item:
+        """Return one image."""
+        return Item(id=self.image_ids[position], path=Path(self.paths[position]))
+
+    def text(self, position: int) -> Item:
+        """Return one caption."""
+        return Item(id=self.text_id(position), text=self.texts[position])
+
+    def text_id(self, position: int) -> str:
+        """Return the id of one caption: that of its image, and its number there."""
+        image = self.image_of_text[position]
+        return f"{self.image_ids[image]}#{position - self.first_text[image]}"
+
+
 class CaptionSource(Source):
     """Serve images with captions; the subclasses say where they come from.
 
@@ -156,27 +212,19 @@ class CaptionSource(Source):
                 f"none of the {counted(len(paths), 'image')} that {images.file} names is there, "
                 f"such as {first}; put the image files beside the captions"
             )
-        self._images: dict[str, list[Item]] = {}
-        self._texts: dict[str, list[Item]] = {}
-        self._links: dict[str, list[tuple[str, str]]] = {}
+        self._splits: dict[str, _Split] = {}
         num_bare = 0
         for image_id, captions in images.captions.items():
-            split = images.split_of[image_id]
-            self._images.setdefault(split, []).append(Item(id=image_id, path=paths[image_id]))
-            texts = [
-                Item(id=f"{image_id}#{number}", text=caption)
-                for number, caption in enumerate(captions)
-            ]
-            self._texts.setdefault(split, []).extend(texts)
-            self._links.setdefault(split, []).extend((image_id, text.id) for text in texts)
+            split = self._splits.setdefault(images.split_of[image_id], _Split())
+            split.add(image_id, paths[image_id], captions)
             num_bare += not captions
         bare = f"{counted(num_bare, 'image')} without any caption kept, in no pair"
         self._notes = (*images.notes, bare) if num_bare else images.notes
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits that hold images: train, val, test, then others."""
-        others = sorted(set(self._images) - set(_SPLIT_ORDER))
-        return (*(name for name in _SPLIT_ORDER if name in self._images), *others)
+        others = sorted(set(self._splits) - set(_SPLIT_ORDER))
+        return (*(name for name in _SPLIT_ORDER if name in self._splits), *others)
 
     def items(self, split: str, modality: Modality) -> Sequence[Item]:
         """Return the items of one split in the order of the caption file.
@@ -184,8 +232,17 @@ class CaptionSource(Source):
         Raises:
             UnknownNameError: The dataset has no such split.
         """
-        self._check_split(split)
-        return self._images[split] if modality is Modality.IMAGE else self._texts[split]
+        found = self._split(split)
+        if modality is Modality.IMAGE:
+            return _Lazy(len(found.image_ids), found.image)
+        return _Lazy(len(found.texts), found.text)
+
+    def ids(self, split: str, modality: Modality) -> Sequence[str]:
+        """Return the ids of `items`."""
+        found = self._split(split)
+        if modality is Modality.IMAGE:
+            return found.image_ids
+        return [found.text_id(position) for position in range(len(found.texts))]
 
     def pairs(self, split: str) -> Pairs:
         """Return which images and captions of one split belong together.
@@ -193,12 +250,10 @@ class CaptionSource(Source):
         Raises:
             UnknownNameError: The dataset has no such split.
         """
-        self._check_split(split)
-        return Pairs(
-            tuple(item.id for item in self._images[split]),
-            tuple(item.id for item in self._texts[split]),
-            tuple(self._links[split]),
-        )
+        found = self._split(split)
+        text_ids = tuple(self.ids(split, Modality.TEXT))
+        owners = (found.image_ids[image] for image in found.image_of_text)
+        return Pairs(tuple(found.image_ids), text_ids, tuple(zip(owners, text_ids, strict=True)))
 
     def notes(self) -> tuple[str, ...]:
         """Return what was dropped, left out or chosen, one line each."""
@@ -208,6 +263,7 @@ class CaptionSource(Source):
         """Return a hash of ids, captions, image sizes in bytes and pairs of one split."""
         return fingerprint_items(self, split)
 
-    def _check_split(self, split: str) -> None:
-        if split not in self._images:
+    def _split(self, split: str) -> _Split:
+        if split not in self._splits:
             raise unknown_name("split", split, self.splits())
+        return self._splits[split]

@@ -1,5 +1,7 @@
 """Every dataset family in each of its layouts: one contract, then what is special to each."""
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -71,6 +73,19 @@ def test_splits_are_disjoint_and_items_hold_what_their_modality_needs(name, writ
     assert len(set(everything)) == len(everything)
     assert all(item.text for item in source.items("train", Modality.TEXT))
     assert all(item.read_bytes() for item in source.items("train", Modality.IMAGE))
+
+
+@pytest.mark.parametrize(("name", "write"), CASES)
+def test_items_are_a_sequence_like_any_list_of_them(name, write, tmp_path):
+    source = written(name, write, tmp_path)
+    for modality in (Modality.IMAGE, Modality.TEXT):
+        items = source.items("train", modality)
+        whole = list(items)
+        assert len(whole) == len(items) > 2
+        assert [item.id for item in whole] == list(source.ids("train", modality))
+        assert (items[0], items[-1], list(items[1:3])) == (whole[0], whole[-1], whole[1:3])
+        with pytest.raises(IndexError):
+            items[len(items)]
 
 
 @pytest.mark.parametrize(("name", "write"), CASES)
@@ -256,3 +271,16 @@ def test_real_flickr8k_is_read_whole():
     assert counts == {"train": (3000, 15000), "val": (1000, 5000)}
     assert all(item.path.is_file() for item in source.items("val", Modality.IMAGE))
     assert source.items("train", Modality.TEXT)[0].id == "1001773457_577c3a7d70.jpg#0"
+
+
+def test_the_fingerprint_hashes_the_json_of_what_it_covers(tmp_path):
+    """So that a store of an earlier version is found again."""
+    source = written("flickr8k", kaggle_8k, tmp_path)
+    split = source.splits()[0]
+    digest = hashlib.sha256()
+    for item in source.items(split, Modality.IMAGE):
+        digest.update(json.dumps([item.id, item.path.stat().st_size]).encode())
+    for item in source.items(split, Modality.TEXT):
+        digest.update(json.dumps([item.id, item.text]).encode())
+    digest.update(json.dumps(source.pairs(split).links).encode())
+    assert source.fingerprint(split) == digest.hexdigest()
