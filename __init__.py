@@ -1,3 +1,38 @@
 """Align frozen encoders: cache features once, train a light adapter, evaluate from the cache."""
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .pipelines.bundle import Bundle
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(
+    run: str | Path | None = None,
+    *,
+    home: str | Path | None = None,
+    device: str = "auto",
+    weights: Mapping[str, str | Path] | None = None,
+) -> "Bundle":
+    """Open a finished run to embed images and texts with it.
+
+    Args:
+        run: Name or folder of the run, or None for the newest.
+        home: Folder of everything lightalign keeps, or None for `$LIGHTALIGN_HOME` or its default.
+        device: `auto`, `cpu` or `cuda`.
+        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        LightalignError: See `Bundle`.
+    """
+    from .featcache.home import VARIABLE, default_home
+    from .pipelines import bundle  # imports torch
+
+    place = home or os.environ.get(VARIABLE) or default_home()
+    return bundle.load(run, home=Path(place).expanduser(), device=device, weights=weights)

@@ -3,7 +3,6 @@
 import errno
 import io
 import json
-import os
 import shlex
 import signal
 import sys
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from . import __version__
 from .featcache.errors import LightalignError, SpecError
+from .featcache.home import VARIABLE, default_home
 from .pipelines.bars import BarProgress, LineProgress
 from .pipelines.progress import Progress
 
@@ -38,7 +38,7 @@ app.add_typer(presets_app, name="presets")
 Home = Annotated[
     Path,
     typer.Option(
-        envvar="LIGHTALIGN_HOME",
+        envvar=VARIABLE,
         callback=lambda home: home.expanduser(),
         help="Folder of datasets, features and runs.",
     ),
@@ -54,7 +54,7 @@ Overrides = Annotated[
 ]
 StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")]
 _PIPE_WIDTH = 240  # columns
-DEFAULT_HOME = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lightalign"
+DEFAULT_HOME = default_home()
 _USERS_OWN = {  # system errors that are not ours to mend
     errno.EACCES,
     errno.EPERM,
@@ -261,6 +261,65 @@ def train_adapter(
     )
     trained = run(spec, output.progress)
     output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
+
+
+@app.command()
+def plan(
+    preset: Annotated[
+        str, typer.Option(help="Preset; see `lightalign presets list`.")
+    ] = "lightalign/base",
+    fusion: Annotated[
+        str | None, typer.Option(help="Fusion; see `lightalign list fusions`.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images of a batch; the preset's if none.")
+    ] = None,
+    chunk_size: Annotated[
+        int | None, typer.Option(help="Rows in memory with a graph; 0: all of the batch.")
+    ] = None,
+    image_encoder: Annotated[str, typer.Option(help="Encoder of the images.")] = "dino-vits16",
+    text_encoder: Annotated[str, typer.Option(help="Encoder of the texts.")] = "distilbert",
+    image_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an image; all of its encoder if none.")
+    ] = None,
+    text_tokens: Annotated[int, typer.Option(help="Tokens of a batch's longest text.")] = 32,
+    captions: Annotated[
+        int, typer.Option(help="Texts of an image, where the preset takes all of them.")
+    ] = 5,
+    dtype: Annotated[str, typer.Option(help="Stored type of the features.")] = "float16",
+    budget: Annotated[
+        str | None, typer.Option(help="Memory that may be used, such as 6GB.")
+    ] = None,
+    measure: Annotated[bool, typer.Option(help="Run three steps and measure, too.")] = False,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say how much memory a training will take, and what fits a budget."""
+    from .pipelines.plan import PlanSpec
+    from .pipelines.plan import run as run_plan
+    from .pipelines.show import plan_parts
+
+    sizes = {"batch_size": batch_size, "chunk_size": chunk_size}
+    changed = [f"train.{key}={value}" for key, value in sizes.items() if value is not None]
+    spec = PlanSpec(
+        preset=preset,
+        fusion=fusion,
+        overrides=(*(overrides or ()), *changed),
+        image_encoder=image_encoder,
+        text_encoder=text_encoder,
+        image_tokens=image_tokens,
+        text_tokens=text_tokens,
+        captions=captions,
+        dtype=dtype,
+        budget=budget,
+        measure=measure,
+        device=device,
+    )
+    output = Output(as_json=as_json, quiet=quiet)
+    planned = run_plan(spec)
+    output.result(vars(planned), *plan_parts(planned))
 
 
 @app.command()

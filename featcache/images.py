@@ -3,6 +3,8 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -63,10 +65,26 @@ def decode_image(data: bytes, *, item_id: str) -> Image.Image:
     """
     if not data:
         raise UnreadableItemError(f"{item_id}: the image file is empty")
-    try:
+    with _refusing(item_id):
         image = _open(data, item_id)
         image.load()
         return _to_rgb(_upright(image))
+
+
+def upright_rgb(image: Image.Image, *, item_id: str) -> Image.Image:
+    """Return an opened picture as `decode_image` would return it.
+
+    Raises:
+        UnreadableItemError: It cannot be decoded, or has pixel values without an agreed white.
+    """
+    with _refusing(item_id):
+        return _to_rgb(_upright(image))
+
+
+@contextmanager
+def _refusing(item_id: str) -> Iterator[None]:
+    try:
+        yield
     except UnreadableItemError:
         raise
     except UnidentifiedImageError as error:

@@ -13,6 +13,7 @@ from ..featcache.manifest import read_manifest
 from ..featcache.store import FeatureStore
 from .cache import Explanation, RepairReport
 from .extract import Estimate, ExtractReport
+from .plan import Planned
 from .train import TrainReport
 
 
@@ -130,6 +131,31 @@ def estimate_parts(estimate: Estimate) -> list[Table | str]:
         f"about {estimate.minutes:.1f} minutes; nothing was kept"
     )
     return [rows_table(rows), line]
+
+
+def plan_parts(planned: Planned) -> list[Table | str]:
+    """Return what a training will take: a table of the parts, their sum, and what fits."""
+    parts = vars(planned.predicted)
+    rows = [{"part": name, "megabytes": round(count / 1e6, 1)} for name, count in parts.items()]
+    spec, total = planned.spec, planned.predicted.total
+    head = (
+        f"{spec['preset']}: {planned.parameters:,} parameters, batch {spec['batch_size']}, "
+        f"chunk {spec['chunk_size'] or 'of all'}, images of {spec['image']}, "
+        f"{spec['texts_of_an_image']} texts each of {spec['text']}"
+    )
+    predicted = f"predicted peak {total / 1e9:.2f} GB of {planned.memory} memory"
+    lines: list[Table | str] = [head, rows_table(rows), predicted]
+    if planned.measured is not None:
+        lines.append(
+            f"measured peak  {planned.measured / 1e9:.2f} GB; predicted over it "
+            f"{total / planned.measured:.2f}"
+        )
+    if planned.fits is not None:
+        chunk = planned.largest_chunk
+        fits = "fits" if planned.fits else "does not fit"
+        found = "no chunk does" if chunk is None else f"the largest chunk that does is {chunk}"
+        lines.append(f"{fits} {spec['budget']}; {found}")
+    return lines
 
 
 def train_lines(trained: TrainReport) -> list[str]:

@@ -22,6 +22,7 @@ from ..featcache.spec import (
 from . import runs
 from .environment import library_versions
 from .progress import SILENT, Progress
+from .record import describe_encoders, describe_pair
 from .stores import StorePair, StoreQuery, WantedData, newest_pair, require_pair
 
 DEFAULT_PRESET = "lightalign/base"
@@ -263,6 +264,7 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
         "command": command,
         "train": to_table(plan.options),
         "stores": _describe_stores(plan),
+        "encoders": describe_encoders(plan.stores),
         "versions": library_versions(),
     }
 
@@ -363,27 +365,7 @@ def _choose_validation(
 
 
 def _describe_stores(plan: TrainPlan) -> Table:
-    described = {"train": _describe_pair(plan.stores)}
+    described = {"train": describe_pair(plan.stores)}
     if plan.validation is not None:
-        described["validation"] = _describe_pair(plan.validation)
+        described["validation"] = describe_pair(plan.validation)
     return described
-
-
-def _describe_pair(pair: StorePair) -> Table:
-    return {
-        "dataset": pair.dataset,
-        "split": pair.split,
-        "source": pair.source,
-        **{
-            modality: {
-                "encoder": entry.description.encoder,
-                "kind": entry.description.kind,
-                "layer": entry.description.layer,
-                "dtype": entry.description.dtype,
-                "encoder_key": entry.encoder_key,
-                "key": entry.key,
-                "width": entry.description.width,
-            }
-            for modality, entry in (("image", pair.image), ("text", pair.text))
-        },
-    }

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightalign.pipelines import runs
+
 from .helpers import lightalign
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -82,13 +84,21 @@ def test_every_python_block_of_the_readme_runs(home):
     extracted = run(command, home)
     assert extracted.returncode == 0, extracted.stderr
     store = json.loads(extracted.stdout)["stores"][0]["folder"]
-    for block in blocks("python"):
-        assert '"STORE"' in block
-        code = block.replace('"STORE"', repr(str(store))) + "\nprint(len(names), values.shape)"
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
-        )
-        assert done.stdout.startswith("20 ")  # 4 test pictures, 5 captions each
+    reading, embedding = blocks("python")
+    assert '"STORE"' in reading
+    code = reading.replace('"STORE"', repr(str(store))) + "\nprint(len(names), values.shape)"
+    assert python(code).startswith("20 ")  # 4 test pictures, 5 captions each
+    picture = home / "datasets" / "flickr30k" / "flickr30k_images" / "1000.jpg"
+    folder = runs.find_run(home, None)
+    code = embedding.replace('"RUN"', repr(str(folder))).replace('"scene.png"', repr(str(picture)))
+    assert python(f"{code}\nprint(cosines.shape)") == "(1, 1)\n"
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
+    return done.stdout
 
 
 def test_every_command_is_in_the_table():

@@ -1,0 +1,224 @@
+"""Predict the memory of a training step from the same step with fewer rows.
+
+The parts of a step are run on random features, and bytes of tensors are counted while they live.
+Embedding takes memory that grows with the rows, once these outweigh the gradient of the largest
+weight; a contrastive loss takes some that grows with the images times the texts. Few rows are
+measured, many are extrapolated.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..adapters.adapter import Adapter
+from ..adapters.objective import Objective, PairBatch
+from ..featcache.footprint import LiveTensors
+from ..featcache.tokens import Tokens
+from ..featcache.types import Modality
+from .plan import InputShape, Peak
+
+_MOST_ROWS = 512  # that embedding is measured with
+_LINEAR = 0.02  # by how much a slope may differ from the one before
+_IMAGES = (128, 256, 512)  # that the loss is measured with
+
+
+class MemoryModel:
+    """Know how many bytes each part of a training step takes.
+
+    Args:
+        adapter: The adapter, on the CPU.
+        objective: Its objective.
+        make_optimiser: Builds the optimiser of both.
+        shape: What one row is.
+        averaged: Whether a moving average of the weights is kept.
+        dtype: Type of matrix products.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        objective: Objective,
+        make_optimiser: Callable[[], torch.optim.Optimizer],
+        *,
+        shape: InputShape,
+        averaged: bool,
+        dtype: torch.dtype,
+    ) -> None:
+        self.shape = shape
+        self._adapter = adapter.train()
+        self._objective = objective
+        self._dtype = dtype
+        modules = nn.ModuleList([adapter, objective])
+        tensors = [*modules.parameters(), *modules.buffers()]
+        self._weights = sum(map(_bytes, tensors)) * (2 if averaged else 1)
+        self._largest = max((_bytes(p) for p in modules.parameters()), default=0)
+        self._gradients = sum(_bytes(p) for p in modules.parameters() if p.requires_grad)
+        self._rows: dict[Modality, list[int]] = {modality: [] for modality in shape.tokens}
+        self._bytes: dict[Modality, list[tuple[int, int]]] = {m: [] for m in shape.tokens}
+        for modality in shape.tokens:
+            self._try_rows(modality)
+        self._losses: dict[int, int] = {}
+        self._optimiser, self._stepping = self._step(make_optimiser())
+
+    def peak(self, batch_size: int, chunk_size: int) -> Peak:
+        """Return what is in memory at the peak of a step.
+
+        Args:
+            batch_size: Images of a batch.
+            chunk_size: Rows whose graph is in memory at once, or 0 for all.
+        """
+        moments = self._moments_of_chunks if chunk_size else self._moments_of_a_whole
+        rows = {modality: self.shape.rows(modality, batch_size) for modality in self._rows}
+        return max(moments(rows, chunk_size), key=lambda peak: peak.total)
+
+    def _moments_of_a_whole(self, rows: Mapping[Modality, int], _: int) -> Sequence[Peak]:
+        """Return what is in memory when the loss is known, while going back, and at the step.
+
+        Gradients come one by one while what embedding has kept goes, so that the peak is where one
+        of both is whole.
+        """
+        features = sum(count * self.shape.row_bytes(m) for m, count in rows.items())
+        found = [self._embedding(modality, count) for modality, count in rows.items()]
+        kept = sum(stays for stays, _ in found)
+        more = max(peak - stays for stays, peak in found)
+        embeddings = self._embedding_bytes(rows)
+        loss = self._loss(rows[Modality.IMAGE]) + embeddings
+        return (
+            self._peak(features, activations=kept, loss=loss),
+            self._peak(features, activations=kept + more),
+            self._peak(features, gradients=self._gradients, activations=self._stepping),
+        )
+
+    def _moments_of_chunks(self, rows: Mapping[Modality, int], chunk: int) -> Sequence[Peak]:
+        """Return what is in memory when the loss is known, in the last chunk, and at the step."""
+        chunks = {modality: min(chunk, count) for modality, count in rows.items()}
+        features = max(count * self.shape.row_bytes(m) for m, count in chunks.items())
+        embedding = max(self._embedding(modality, count)[1] for modality, count in chunks.items())
+        states = sum(-(-count // chunk) for count in rows.values()) * _bytes(torch.get_rng_state())
+        embeddings = self._embedding_bytes(rows)
+        loss = self._loss(rows[Modality.IMAGE]) + embeddings + states
+        return (
+            self._peak(features, loss=loss),
+            self._peak(
+                features,
+                gradients=self._gradients,
+                activations=embedding,
+                loss=3 * embeddings + states,  # of each chunk, joined, and the gradient of each
+            ),
+            self._peak(features, gradients=self._gradients, activations=self._stepping),
+        )
+
+    def _peak(
+        self, features: int, *, gradients: int = 0, activations: int = 0, loss: int = 0
+    ) -> Peak:
+        return Peak(
+            weights=self._weights,
+            gradients=gradients,
+            optimiser=self._optimiser,
+            features=self.shape.ready * features,
+            activations=activations,
+            loss=loss,
+        )
+
+    def _embedding_bytes(self, rows: Mapping[Modality, int]) -> int:
+        return sum(rows.values()) * self._adapter.out_width * 4
+
+    def largest_chunk(self, batch_size: int, budget: int) -> int | None:
+        """Return the largest power of two rows whose peak is within `budget` bytes, if any is."""
+        most = max(self.shape.rows(modality, batch_size) for modality in self._rows)
+        sizes = [2**power for power in range(most.bit_length())]
+        fitting = [size for size in sizes if self.peak(batch_size, size).total <= budget]
+        return max(fitting, default=None)
+
+    def _try_rows(self, modality: Modality) -> None:
+        """Measure 1, 2, 4, ... rows until the bytes grow in step with them."""
+        rows, found = self._rows[modality], self._bytes[modality]
+        slopes: list[float] = []
+        while not rows or rows[-1] < _MOST_ROWS:
+            rows.append(2 ** len(rows))
+            found.append(self._embed(modality, rows[-1]))
+            if len(rows) > 1:
+                slopes.append((found[-1][1] - found[-2][1]) / (rows[-1] - rows[-2]))
+            outweighs = found[-1][1] > 4 * self._largest
+            steady = len(slopes) > 2 and abs(slopes[-1] / max(slopes[-2], 1) - 1) < _LINEAR
+            if outweighs and steady:
+                return
+
+    def _embedding(self, modality: Modality, rows: int) -> tuple[int, int]:
+        """Return the bytes that stay for the gradient of so many rows, and the most until then."""
+        sizes, found = self._rows[modality], np.array(self._bytes[modality], dtype=np.float64)
+        if rows <= sizes[-1]:
+            stays, peak = (np.interp(rows, sizes, column) for column in found.T)
+        else:
+            slope = (found[-1] - found[-2]) / (sizes[-1] - sizes[-2])
+            stays, peak = found[-1] + slope * (rows - sizes[-1])
+        return int(stays), int(peak)
+
+    def _loss(self, images: int) -> int:
+        """Return the most bytes that live while the loss and the embeddings' gradient are found."""
+        if images <= _IMAGES[-1]:
+            if images not in self._losses:
+                self._losses[images] = self._lose(images)
+            return self._losses[images]
+        powers = np.vander(np.array(_IMAGES, dtype=np.float64))
+        known = np.array([self._loss(size) for size in _IMAGES], dtype=np.float64)
+        return int(np.polyval(np.linalg.solve(powers, known), images))
+
+    def _embed(self, modality: Modality, rows: int) -> tuple[int, int]:
+        """Return the bytes that stay for the gradient, and the most that live until it is there."""
+        tokens = self.shape.tokens[modality]
+        values = torch.randn(rows, tokens, self.shape.widths[modality])
+        given = Tokens(values, torch.ones(rows, tokens, dtype=torch.bool))
+        low = self._dtype != torch.float32
+        for parameter in self._adapter.parameters():  # a part of their own: not to be counted here
+            parameter.grad = torch.zeros_like(parameter)
+        with LiveTensors() as live:
+            with torch.autocast("cpu", dtype=self._dtype, enabled=low):
+                embedded = self._adapter.embed(given, modality)
+            kept = live.num_bytes
+            torch.autograd.backward(embedded, torch.ones_like(embedded))
+        peak: int = live.peak_bytes
+        self._remove_gradients()
+        return kept, peak
+
+    def _lose(self, images: int) -> int:
+        texts = self.shape.rows(Modality.TEXT, images)
+        width = self._adapter.out_width
+        positives = (
+            torch.arange(texts)[None, :] // self.shape.texts == torch.arange(images)[:, None]
+        )
+        with LiveTensors() as live:
+            image, text = (_unit(rows, width).requires_grad_() for rows in (images, texts))
+            loss = self._objective(PairBatch(image, text, positives))
+            torch.autograd.backward(loss.total)
+        peak: int = live.peak_bytes
+        self._remove_gradients()
+        return peak + positives.numel()
+
+    def _step(self, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
+        """Return the bytes of the optimiser's moments, and what a step needs for a moment."""
+        with LiveTensors() as live:
+            for group in optimiser.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.zeros_like(parameter)
+            gradients = live.num_bytes
+            optimiser.step()
+            moments = live.num_bytes - gradients
+            peak: int = live.peak_bytes
+            optimiser.zero_grad(set_to_none=True)
+        return moments, max(0, peak - gradients - moments)
+
+    def _remove_gradients(self) -> None:
+        for parameter in [*self._adapter.parameters(), *self._objective.parameters()]:
+            parameter.grad = None
+
+
+def _unit(rows: int, width: int) -> Float[Tensor, "rows width"]:
+    return nn.functional.normalize(torch.randn(rows, width), dim=1)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

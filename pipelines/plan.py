@@ -1,0 +1,218 @@
+"""Say before a training how much memory it will take, and what fits a budget."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..adapters.preset import read_preset, with_fusion
+from ..featcache.backends import resolve_device
+from ..featcache.card import EncoderCard, read_card
+from ..featcache.errors import SpecError
+from ..featcache.spec import Table, apply_overrides, build, to_table
+from ..featcache.types import Modality
+from .train import DEFAULT_PRESET, TrainOptions
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
+_CAPTIONS = 5  # of an image of Flickr and COCO
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSpec:
+    """Say which training to look at.
+
+    Attributes:
+        preset: Name of a preset.
+        fusion: Fusion to put into the preset, or None for the preset's own.
+        overrides: `a.b=c` on the preset's tables.
+        image_encoder: Name of the image encoder's card.
+        text_encoder: Name of the text encoder's card.
+        image_tokens: Tokens of an image, or None for all that the encoder gives.
+        text_tokens: Tokens of the longest text of a batch.
+        captions: Texts of an image, where the preset takes all of them.
+        dtype: Stored type of the features.
+        budget: Bytes that may be used, such as `6GB`, or None.
+        measure: Whether to run three steps and measure.
+        device: `auto`, `cpu` or `cuda`: where training, and measuring, is.
+    """
+
+    preset: str = DEFAULT_PRESET
+    fusion: str | None = None
+    overrides: tuple[str, ...] = ()
+    image_encoder: str = "dino-vits16"
+    text_encoder: str = "distilbert"
+    image_tokens: int | None = None
+    text_tokens: int = 32
+    captions: int = _CAPTIONS
+    dtype: str = "float16"
+    budget: str | None = None
+    measure: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("image_tokens", "text_tokens", "captions"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SpecError(f"{name} must be at least 1, found {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputShape:
+    """Say what one row of each modality is.
+
+    Attributes:
+        tokens: Tokens of an image and of a text.
+        widths: Features of one of their tokens.
+        texts: Texts of an image in its batch.
+        feature_bytes: Bytes of one feature as it is loaded.
+        ready: Batches or chunks that are in this memory at once: the one that is used, and where
+            features stay on the CPU one that waits and one that is being loaded.
+    """
+
+    tokens: Mapping[Modality, int]
+    widths: Mapping[Modality, int]
+    texts: int
+    feature_bytes: int = 2
+    ready: int = 3
+
+    def row_bytes(self, modality: Modality) -> int:
+        """Return the bytes of one row as it is stored."""
+        return self.tokens[modality] * self.widths[modality] * self.feature_bytes
+
+    def rows(self, modality: Modality, images: int) -> int:
+        """Return how many rows of a modality so many images bring."""
+        return images if modality is Modality.IMAGE else images * self.texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """Say what is in memory when most is, in bytes.
+
+    Attributes:
+        weights: What is trained, with a moving average if there is one.
+        gradients: One number for each that is trained, where they are there at the peak.
+        optimiser: Its moments.
+        features: Features of the batch, or of the chunks that are at hand.
+        activations: What embedding keeps for its gradient, and what else it needs meanwhile.
+        loss: Embeddings, similarities and their gradients.
+    """
+
+    weights: int
+    gradients: int
+    optimiser: int
+    features: int
+    activations: int
+    loss: int
+
+    @property
+    def total(self) -> int:
+        """Return the sum."""
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Say what a training will take.
+
+    Attributes:
+        spec: What was looked at, resolved: batch, chunk, optimiser, rows.
+        parameters: Numbers that are trained.
+        predicted: Bytes at the peak of a step, by part.
+        fits: Whether the peak is within the budget, or None without one.
+        largest_chunk: Largest chunk, a power of two, whose peak is within the budget, or None.
+        measured: Bytes that three steps took at most, or None.
+        memory: Which memory it is: that of the `process`, or of the `GPU`.
+    """
+
+    spec: Table
+    parameters: int
+    predicted: Peak
+    fits: bool | None
+    largest_chunk: int | None
+    measured: int | None
+    memory: str
+
+
+def run(spec: PlanSpec) -> Planned:
+    """Predict the peak of memory of one training, and measure it if asked.
+
+    Raises:
+        SpecError: The preset cannot be trained in steps, or an option is wrong.
+        UnknownNameError: There is no such preset, fusion, part or encoder.
+        OutOfMemoryError: The measured steps do not fit.
+    """
+    table = read_preset(spec.preset)
+    if spec.fusion is not None:
+        table = with_fusion(table, spec.fusion)
+    table = apply_overrides(table, spec.overrides)
+    if "fit" in table:
+        raise SpecError(f"preset {spec.preset!r} is solved in closed form: it has no steps to plan")
+    options = build(TrainOptions, table.get("train", {}), where="[train]")
+    from .plan_task import Task  # imports torch; a mistake is reported without it
+
+    device = resolve_device(spec.device)
+    shape = _shape(spec, options, on_cpu=device.type == "cpu")
+    budget = None if spec.budget is None else parse_bytes(spec.budget)
+    task = Task(
+        towers=table["towers"],
+        objective=table["objective"],
+        options=options,
+        shape=shape,
+        device=str(device),
+    )
+    model, parameters = task.model()
+    peak = model.peak(options.batch_size, options.chunk_size)
+    measured = task.measure() if spec.measure else None
+    return Planned(
+        spec={
+            **to_table(spec),
+            "batch_size": options.batch_size,
+            "chunk_size": options.chunk_size,
+            "optimiser": options.optimiser,
+            "image": f"{shape.tokens[Modality.IMAGE]} x {shape.widths[Modality.IMAGE]}",
+            "text": f"{shape.tokens[Modality.TEXT]} x {shape.widths[Modality.TEXT]}",
+            "texts_of_an_image": shape.texts,
+        },
+        parameters=parameters,
+        predicted=peak,
+        fits=None if budget is None else peak.total <= budget,
+        largest_chunk=None if budget is None else model.largest_chunk(options.batch_size, budget),
+        measured=measured,
+        memory="process" if device.type == "cpu" else "GPU",
+    )
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes of a size such as `6GB` or `512 MiB`.
+
+    Raises:
+        SpecError: The text is no size.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise SpecError(f"{text!r} is no size: write one such as 6GB or 512MiB")
+    number, prefix, binary = found.groups()
+    power = " KMGT".index(prefix.upper() or " ")
+    return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def _shape(spec: PlanSpec, options: TrainOptions, *, on_cpu: bool) -> InputShape:
+    cards = {
+        Modality.IMAGE: _card(spec.image_encoder, Modality.IMAGE),
+        Modality.TEXT: _card(spec.text_encoder, Modality.TEXT),
+    }
+    image_tokens = spec.image_tokens or cards[Modality.IMAGE].layout.tokens_per_item
+    assert image_tokens is not None, "images have as many tokens each"
+    return InputShape(
+        tokens={Modality.IMAGE: image_tokens, Modality.TEXT: spec.text_tokens},
+        widths={modality: card.width for modality, card in cards.items()},
+        texts=spec.captions if options.captions == "all" else 1,
+        feature_bytes=2 if spec.dtype == "float16" else 4,  # all others are widened
+        ready=3 if on_cpu else 1,
+    )
+
+
+def _card(name: str, modality: Modality) -> EncoderCard:
+    card = read_card(name)
+    if card.modality is not modality:
+        raise SpecError(f"encoder {name!r} reads {card.modality.value}s, not {modality.value}s")
+    return card

@@ -1,0 +1,127 @@
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lightalign
+from lightalign.featcache import spec as specs
+from lightalign.featcache.datasets import open_source
+from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.errors import (
+    RunNotFoundError,
+    SpecError,
+    UnreadableItemError,
+    WeightsMismatchError,
+)
+from lightalign.featcache.types import Modality
+from lightalign.pipelines import runs, train
+from lightalign.pipelines.embed import embed_rows
+from lightalign.pipelines.pairs import PairedStores
+from lightalign.pipelines.train import TrainSpec
+
+from .conftest import SCENES
+
+FAST = ("train.epochs=1", "train.batch_size=8", "towers.both.project.out=16")
+
+
+@pytest.fixture(scope="module")
+def run(toy_home, tmp_path_factory):
+    """Train once, and return the folder of a copy that has neither stores nor dataset beside it."""
+    spec = TrainSpec(home=toy_home, data="shapes", overrides=FAST, device="cpu", name="bundle")
+    trained = train.run(spec)
+    return shutil.copytree(trained.folder, tmp_path_factory.mktemp("elsewhere") / "bundle")
+
+
+def scenes(modality, home):
+    return open_source("shapes", home=home, options=SCENES).items("test", modality)
+
+
+def from_the_store(home, modality):
+    plan = train.resolve(TrainSpec(home=home, data="shapes"))
+    query = train.evaluation_query(plan.stores, "test", train.WantedData(None, None))
+    stores = PairedStores(train.require_pair(home, query), home=home)
+    reader = stores.image if modality is Modality.IMAGE else stores.text
+    bundle = lightalign.load(runs.find_run(home, "bundle"), device="cpu")
+    rows = np.arange(len(reader))
+    return reader.ids, embed_rows(bundle.adapter, reader, rows, device=bundle.device)
+
+
+def test_images_and_texts_embed_as_from_their_stores(toy_home, run):
+    bundle = lightalign.load(run, device="cpu")
+    images, texts = (list(scenes(modality, toy_home)) for modality in Modality)
+    found = {
+        Modality.IMAGE: bundle.embed_images([item.read_bytes() for item in images], batch_size=3),
+        Modality.TEXT: bundle.embed_texts([item.text for item in texts], batch_size=7),
+    }
+    for modality, items in ((Modality.IMAGE, images), (Modality.TEXT, texts)):
+        ids, expected = from_the_store(toy_home, modality)
+        assert [item.id for item in items] == list(ids)
+        assert found[modality].shape == (len(items), bundle.width)
+        assert np.abs(found[modality] - expected).max() < 1e-6
+
+
+def test_a_picture_is_the_same_as_file_as_bytes_and_decoded(toy_home, run, tmp_path):
+    bundle = lightalign.load(run, device="cpu")
+    data = scenes(Modality.IMAGE, toy_home)[0].read_bytes()
+    path = tmp_path / "scene.png"
+    path.write_bytes(data)
+    decoded = Image.open(io.BytesIO(data))
+    found = bundle.embed_images([path, str(path), data, decoded])
+    assert np.array_equal(found, np.repeat(found[:1], 4, axis=0))
+
+
+def test_nothing_to_embed_gives_no_rows(run):
+    bundle = lightalign.load(run, device="cpu")
+    assert bundle.embed_images([]).shape == bundle.embed_texts([]).shape == (0, bundle.width)
+
+
+def test_the_newest_run_of_the_home_is_loaded(toy_home, run, monkeypatch):
+    monkeypatch.setenv("LIGHTALIGN_HOME", str(toy_home))
+    assert lightalign.load(device="cpu").folder == runs.find_run(toy_home, None)
+    assert lightalign.load("bundle", device="cpu").encoders == {
+        "image": "toy-image",
+        "text": "toy-text",
+    }
+
+
+def test_a_run_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(RunNotFoundError):
+        lightalign.load("nothing", home=tmp_path)
+
+
+def test_one_text_is_no_list_of_texts(run):
+    with pytest.raises(SpecError, match="takes a list of texts, found the text 'a red square'"):
+        lightalign.load(run, device="cpu").embed_texts("a red square")
+
+
+def test_what_cannot_be_read_is_named(run, tmp_path):
+    bundle = lightalign.load(run, device="cpu")
+    with pytest.raises(UnreadableItemError, match=r"gone\.jpg"):
+        bundle.embed_images([tmp_path / "gone.jpg"])
+    with pytest.raises(UnreadableItemError, match=r"0 \(bytes\): is no image"):
+        bundle.embed_images([b"text"])
+    with pytest.raises(UnreadableItemError, match="no agreed white"):
+        bundle.embed_images([Image.new("F", (8, 8))])
+
+
+def test_an_encoder_that_is_another_now_is_refused(run, monkeypatch):
+    identity = ToyEncoder.identity
+    monkeypatch.setattr(ToyEncoder, "identity", lambda self: {**identity(self), "weights": "new"})
+    with pytest.raises(WeightsMismatchError, match=r"weights was .* is 'new'"):
+        lightalign.load(run, device="cpu").embed_texts(["a red square"])
+
+
+def test_weights_are_named_for_an_encoder_of_the_run_only(run, tmp_path):
+    with pytest.raises(SpecError, match="weights are named for 'minilm'"):
+        lightalign.load(run, device="cpu", weights={"minilm": tmp_path})
+
+
+def test_a_run_without_its_encoders_says_so(run, tmp_path):
+    old = shutil.copytree(run, tmp_path / "old")
+    table = specs.read_toml(old / runs.SPEC)
+    del table["encoders"]
+    specs.write_toml(old / runs.SPEC, table)
+    with pytest.raises(SpecError, match="does not say what its encoders were"):
+        lightalign.load(old)
