@@ -75,12 +75,12 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync_tree(temporary)
+        if temporary.is_dir():
+            remove(path)
+        temporary.replace(path)
     except BaseException:
         remove(temporary)  # a full disk gets its bytes back
         raise
-    if path.is_dir() or temporary.is_dir():
-        remove(path)
-    temporary.replace(path)
     sync_folder(path.parent)
 
 

@@ -66,9 +66,7 @@ def decode_image(data: bytes, *, item_id: str) -> Image.Image:
     if not data:
         raise UnreadableItemError(f"{item_id}: the image file is empty")
     with _refusing(item_id):
-        image = _open(data, item_id)
-        image.load()
-        return _to_rgb(_upright(image))
+        return upright_rgb(_open(data, item_id), item_id=item_id)
 
 
 def upright_rgb(image: Image.Image, *, item_id: str) -> Image.Image:
@@ -78,6 +76,7 @@ def upright_rgb(image: Image.Image, *, item_id: str) -> Image.Image:
         UnreadableItemError: It cannot be decoded, or has pixel values without an agreed white.
     """
     with _refusing(item_id):
+        image.load()  # which turns a TIFF upright: its orientation is read afterwards
         return _to_rgb(_upright(image))
 
 

@@ -208,6 +208,7 @@ class FeatureStore:
         arrays = self._arrays(features)
         with files.replacing(path) as temporary:
             self.format.write(temporary, arrays, compression=self.description.compression)
+            files.remove(path)  # without a receipt it may be anything
         receipt = {
             "rows": len(features),
             "tokens": len(features.values),

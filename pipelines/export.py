@@ -97,6 +97,7 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as temporary:
         _WRITERS[format](source, temporary)
+        _check_free(path, format, force=force)  # it may have come meanwhile
     return ExportReport(
         store=source.reader.store.folder,
         path=path,

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from lightalign.featcache.errors import SpecError, StoreIncompleteError, UnknownNameError
 from lightalign.featcache.store import FeatureStore
+from lightalign.pipelines import export as exporting
 from lightalign.pipelines.export import FORMATS, export
 
 from ..featcache.test_reader import companion_lines, random_rows
@@ -170,3 +171,20 @@ def test_what_cannot_be_exported_is_said(tmp_path):
     FeatureStore.create(unfinished.folder(tmp_path), unfinished, versions={})
     with pytest.raises(StoreIncompleteError, match="not complete"):
         export(tmp_path, str(unfinished.folder(tmp_path)), tmp_path / "out", format="npy")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_came_while_exporting_is_not_replaced(tmp_path, monkeypatch, format):
+    store, _ = put(tmp_path)
+    path = tmp_path / "out"
+    write_it = exporting._WRITERS[format]
+
+    def write_and_lose_the_race(source, temporary):
+        write_it(source, temporary)
+        path.write_text("of another process")
+
+    monkeypatch.setitem(exporting._WRITERS, format, write_and_lose_the_race)
+    with pytest.raises(SpecError, match="is there already"):
+        export(tmp_path, store, path, format=format)
+    assert path.read_text() == "of another process"
+    assert not [one for one in tmp_path.iterdir() if one.name.startswith(".tmp-")]
