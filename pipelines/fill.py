@@ -65,19 +65,15 @@ def fill_split(
         FeatureRangeError: A feature is not finite in the stored type.
     """
     _ensure_pairs(spec.home, source, outputs[0].description)
-    begun = [_begun(output, spec.home) for output in outputs]
-    batch_size = _batch_size(spec, outputs, begun, progress)
+    batch_size = _batch_size(spec, outputs, progress)
     jobs = []
-    for output, manifest in zip(outputs, begun, strict=True):
+    for output in outputs:
         settings = {
             **output.loaded.settings,
             "batch_size": batch_size,
             "source": dict(spec.source),
         }
-        description = output.description
-        if manifest and spec.rows_per_shard is None:
-            rows = manifest["description"]["rows_per_shard"]
-            description = replace(description, rows_per_shard=rows)
+        description = _as_begun(output.description, spec)
         store = FeatureStore.create(
             description.folder(spec.home),
             description,
@@ -101,24 +97,28 @@ def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> 
         catalog.write_pairs(path, source.pairs(split))
 
 
-def _begun(output: Output, home: Path) -> Mapping[str, Any] | None:
-    """Return the manifest of a store that was begun."""
-    folder = output.description.folder(home)
+def _as_begun(description: StoreDescription, spec: ExtractSpec) -> StoreDescription:
+    """Return `description` with the shards of a store that was begun beside other ones."""
+    begun = _begun(description, spec.home)
+    if begun is None or spec.rows_per_shard is not None:
+        return description
+    return replace(description, rows_per_shard=begun["description"]["rows_per_shard"])
+
+
+def _begun(description: StoreDescription, home: Path) -> Mapping[str, Any] | None:
+    """Return the manifest of a store that was begun, by another process just now perhaps."""
+    folder = description.folder(home)
     return read_whole_manifest(folder) if has_manifest(folder) else None
 
 
-def _batch_size(
-    spec: ExtractSpec,
-    outputs: Sequence[Output],
-    begun: Sequence[Mapping[str, Any] | None],
-    progress: Progress,
-) -> int:
+def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress) -> int:
     """Return the batch size as asked, else that of a store that was begun, else one that fits.
 
     A store that was begun goes on as it was, so that an interruption never changes its bytes.
     """
     if spec.batch_size is not None:
         return spec.batch_size
+    begun = [_begun(output.description, spec.home) for output in outputs]
     sizes = [manifest["settings"].get("batch_size") for manifest in begun if manifest]
     found = next((size for size in sizes if size), None)
     return found or fitting_batch_size([output.loaded for output in outputs], spec.device, progress)

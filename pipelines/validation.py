@@ -64,8 +64,11 @@ def mean_loss(
     total = 0.0
     for start in starts:
         images = np.arange(start, min(start + batch_size, len(embeddings.images)))
-        texts = np.unique(relevance.take(images).rows)
-        positives = relevance.contains(images, np.broadcast_to(texts, (len(images), len(texts))))
+        answers = relevance.take(images)
+        texts = np.unique(answers.rows)
+        positives = np.zeros((len(images), len(texts)), dtype=bool)
+        lines = np.repeat(np.arange(len(images)), answers.counts)
+        positives[lines, np.searchsorted(texts, answers.rows)] = True
         batch = PairBatch(
             torch.from_numpy(embeddings.images[images]).to(device),
             torch.from_numpy(embeddings.texts[texts]).to(device),
