@@ -277,16 +277,24 @@ def plan(
     chunk_size: Annotated[
         int | None, typer.Option(help="Rows in memory with a graph; 0: all of the batch.")
     ] = None,
-    image_encoder: Annotated[str, typer.Option(help="Encoder of the images.")] = "dino-vits16",
-    text_encoder: Annotated[str, typer.Option(help="Encoder of the texts.")] = "distilbert",
+    image_encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the images; dino-vits16 if none.")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the texts; distilbert if none.")
+    ] = None,
     image_tokens: Annotated[
         int | None, typer.Option(help="Tokens of an image; all of its encoder if none.")
     ] = None,
-    text_tokens: Annotated[int, typer.Option(help="Tokens of a batch's longest text.")] = 32,
+    text_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a batch's longest text; 32 if none.")
+    ] = None,
     captions: Annotated[
-        int, typer.Option(help="Texts of an image, where the preset takes all of them.")
-    ] = 5,
-    dtype: Annotated[str, typer.Option(help="Stored type of the features.")] = "float16",
+        int | None, typer.Option(help="Texts of an image, if a batch has all of them; 5 if none.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Stored type of the features; float16 if none.")
+    ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Memory that may be used, such as 6GB.")
     ] = None,
@@ -296,26 +304,29 @@ def plan(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say how much memory a training will take, and what fits a budget."""
+    """Say how much memory a step of a training will take, and what fits a budget."""
     from .pipelines.plan import PlanSpec
     from .pipelines.plan import run as run_plan
     from .pipelines.show import plan_parts
 
     sizes = {"batch_size": batch_size, "chunk_size": chunk_size}
     changed = [f"train.{key}={value}" for key, value in sizes.items() if value is not None]
+    given: dict[str, Any] = {
+        "image_encoder": image_encoder,
+        "text_encoder": text_encoder,
+        "image_tokens": image_tokens,
+        "text_tokens": text_tokens,
+        "captions": captions,
+        "dtype": dtype,
+        "budget": budget,
+    }
     spec = PlanSpec(
         preset=preset,
         fusion=fusion,
         overrides=(*(overrides or ()), *changed),
-        image_encoder=image_encoder,
-        text_encoder=text_encoder,
-        image_tokens=image_tokens,
-        text_tokens=text_tokens,
-        captions=captions,
-        dtype=dtype,
-        budget=budget,
         measure=measure,
         device=device,
+        **{name: value for name, value in given.items() if value is not None},
     )
     output = Output(as_json=as_json, quiet=quiet)
     planned = run_plan(spec)

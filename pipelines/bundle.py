@@ -1,5 +1,6 @@
 """Embed images and texts by a trained run: its frozen encoders, then its adapter."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,16 @@ from ..featcache.backends import build_encoder, resolve_device
 from ..featcache.card import parse_card
 from ..featcache.dtypes import finite_tokens, narrow, widen
 from ..featcache.encoder import Encoder
-from ..featcache.errors import FeatureRangeError, SpecError, WeightsMismatchError
+from ..featcache.errors import (
+    DivergedError,
+    FeatureRangeError,
+    SpecError,
+    WeightsMismatchError,
+    WeightsNotFoundError,
+)
 from ..featcache.images import upright_rgb
-from ..featcache.kinds import Kind
-from ..featcache.spec import Table, fingerprint, read_toml
+from ..featcache.kinds import Kind, LayerLayout
+from ..featcache.spec import Table, canonical_json, fingerprint, read_toml
 from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality
 from . import runs
@@ -30,13 +37,14 @@ class _Reading:
 
     encoder: Encoder[Any]
     layer: int
+    layout: LayerLayout
     kind: Kind
     dtype: str
 
     def features(self, prepared: Sequence[Any], names: Sequence[str]) -> Tokens:
         """Return the features of a batch as its store would hold them."""
         (tokens,) = self.encoder.encode_layers(prepared, [self.layer])
-        reduced = self.kind.reduce(tokens, self.encoder.layout(self.layer))
+        reduced = self.kind.reduce(tokens, self.layout)
         stored, scales = narrow(reduced.values[reduced.mask].numpy(), self.dtype)
         finite = finite_tokens(stored, scales, self.dtype)
         if not finite.all():
@@ -55,6 +63,10 @@ class Bundle:
     An encoder is opened when it is first needed. It must be the very one whose features the adapter
     was trained on: weights, preprocessing, tokenizer and precision are compared.
 
+    Each text is embedded without any padding, so that no embedding depends on what else is in a
+    call. Published presets in which padding takes part, such as `lightcrl/addition`, give other
+    embeddings to texts that are padded in a batch, as those of an evaluation are.
+
     Args:
         folder: The run folder; nothing else is needed but the encoders' weights.
         device: `auto`, `cpu` or `cuda`.
@@ -63,7 +75,8 @@ class Bundle:
     Raises:
         RunNotFoundError: The folder holds no trained adapter.
         StoreCorruptError: A file of the run is damaged.
-        SpecError: The run is of a version that did not record its encoders.
+        SpecError: The run did not record its encoders, or weights are named for another one.
+        UnknownNameError: The adapter has a part that this version does not have.
         DeviceError: This machine has no such device.
     """
 
@@ -103,26 +116,28 @@ class Bundle:
 
         Args:
             images: Files, contents of files, or pictures that are already decoded.
-            batch_size: Images per forward pass.
+            batch_size: Images per forward pass, at least 1.
 
         Raises:
+            SpecError: An argument is of another type or range, or the run has no card of its
+                encoder.
             UnreadableItemError: An image cannot be read; the message names it.
             WeightsNotFoundError: The encoder's weights are nowhere to be found.
             WeightsMismatchError: The encoder that was found is another one.
             FeatureRangeError: A feature does not fit the type that the training stored.
+            DivergedError: An embedding is not finite.
         """
-        reading = self._reading(Modality.IMAGE)
+        _check_list(images, (str, Path, bytes, Image.Image), "embed_images", "images")
+        encoder = self._reading(Modality.IMAGE).encoder
 
-        def prepare(position: int) -> Any:
-            image, name = images[position], _name(images[position], position)
+        def prepare(image: str | Path | bytes | Image.Image, name: str) -> Any:
             if isinstance(image, Image.Image):
-                return reading.encoder.preprocess(upright_rgb(image, item_id=name), item_id=name)
+                return encoder.preprocess(upright_rgb(image, item_id=name), item_id=name)
             if isinstance(image, bytes):
-                return reading.encoder.prepare(Item(id=name, data=image))
-            return reading.encoder.prepare(Item(id=name, path=Path(image).expanduser()))
+                return encoder.prepare(Item(id=name, data=image))
+            return encoder.prepare(Item(id=name, path=Path(image).expanduser()))
 
-        names = [_name(image, position) for position, image in enumerate(images)]
-        return self._embed(Modality.IMAGE, prepare, names, batch_size)
+        return self._embed(Modality.IMAGE, images, prepare, batch_size)
 
     def embed_texts(
         self, texts: Sequence[str], *, batch_size: int = 32
@@ -131,42 +146,61 @@ class Bundle:
 
         Args:
             texts: Texts; what is longer than the encoder reads is cut off.
-            batch_size: Texts per forward pass.
+            batch_size: Texts per forward pass of the encoder, at least 1.
 
         Raises:
-            SpecError: One text was given instead of a list of texts.
+            SpecError: An argument is of another type or range, or the run has no card of its
+                encoder.
+            UnreadableItemError: The encoder can make nothing of a text; the message names it.
             WeightsNotFoundError: The encoder's weights are nowhere to be found.
             WeightsMismatchError: The encoder that was found is another one.
             FeatureRangeError: A feature does not fit the type that the training stored.
+            DivergedError: An embedding is not finite.
         """
-        if isinstance(texts, str):
-            raise SpecError(f"embed_texts takes a list of texts, found the text {texts!r:.40}")
+        _check_list(texts, (str,), "embed_texts", "texts")
         encoder = self._reading(Modality.TEXT).encoder
 
-        def prepare(position: int) -> Any:
-            name = _name(texts[position], position)
-            return encoder.prepare(Item(id=name, text=texts[position]))
+        def prepare(text: str, name: str) -> Any:
+            return encoder.prepare(Item(id=name, text=text))
 
-        names = [_name(text, position) for position, text in enumerate(texts)]
-        return self._embed(Modality.TEXT, prepare, names, batch_size)
+        return self._embed(Modality.TEXT, texts, prepare, batch_size)
 
     @torch.inference_mode()
     def _embed(
         self,
         modality: Modality,
-        prepare: Callable[[int], Any],
-        names: Sequence[str],
+        contents: Sequence[Any],
+        prepare: Callable[[Any, str], Any],
         batch_size: int,
     ) -> Float32[np.ndarray, "n embed"]:
         if batch_size < 1:
             raise SpecError(f"batch_size must be at least 1, found {batch_size}")
         reading = self._reading(modality)
-        found = np.empty((len(names), self.width), dtype=np.float32)
-        for start in range(0, len(names), batch_size):
-            rows = range(start, min(start + batch_size, len(names)))
-            tokens = reading.features([prepare(row) for row in rows], [names[row] for row in rows])
-            embeddings = self.adapter.embed(tokens.to(self.device), modality)
-            found[rows.start : rows.stop] = embeddings.cpu().numpy()
+        names = [_name(content, position) for position, content in enumerate(contents)]
+        found = np.empty((len(contents), self.width), dtype=np.float32)
+        for start in range(0, len(contents), batch_size):
+            chunk = slice(start, start + batch_size)
+            prepared = [prepare(*one) for one in zip(contents[chunk], names[chunk], strict=True)]
+            tokens = reading.features(prepared, names[chunk])
+            found[chunk] = self._adapt(tokens, modality)
+        finite = np.isfinite(found).all(axis=1)
+        if not finite.all():
+            name = names[int(np.argmin(finite))]
+            raise DivergedError(f"the embedding of {name} is not finite: train again")
+        return found
+
+    def _adapt(self, tokens: Tokens, modality: Modality) -> Float32[np.ndarray, "n embed"]:
+        """Return the embeddings of rows, those of one length together: no row is padded."""
+        found = np.empty((len(tokens), self.width), dtype=np.float32)
+        lengths = tokens.mask.sum(dim=1)
+        for length in torch.unique(lengths).tolist():
+            rows = torch.nonzero(lengths == length)[:, 0]
+            own = Tokens(
+                tokens.values[rows][tokens.mask[rows]].reshape(len(rows), length, -1),
+                torch.ones(len(rows), length, dtype=torch.bool),
+            )
+            embeddings = self.adapter.embed(own.to(self.device), modality)
+            found[rows.numpy()] = embeddings.cpu().numpy()
         return found
 
     def _reading(self, modality: Modality) -> _Reading:
@@ -179,15 +213,21 @@ class Bundle:
         stored: Table = self._table["stores"]["train"][modality.value]
         name, identity = described["name"], described["identity"]
         if "card" not in described:
-            raise SpecError(f"{self.folder} holds no card of encoder {name!r}: train again")
-        encoder = build_encoder(
-            parse_card(name, described["card"]),
-            weights=self._weights.get(name),
-            device=str(self.device),
-        )
+            raise SpecError(
+                f"{self.folder} holds no card of encoder {name!r}, as the lightalign that trained "
+                "it had none"
+            )
+        card = parse_card(name, described["card"])
+        try:
+            encoder = build_encoder(card, weights=self._weights.get(name), device=str(self.device))
+        except WeightsNotFoundError as error:
+            raise WeightsNotFoundError(
+                f"{error}; in Python that is lightalign.load(..., weights={{{name!r}: PATH}})"
+            ) from error
         encoder.precision = identity.get("precision", encoder.precision)
-        reading = _Reading(encoder, stored["layer"], Kind(stored["kind"]), stored["dtype"])
-        now = dict(encoder.identity())
+        layer, kind = stored["layer"], Kind(stored["kind"])
+        reading = _Reading(encoder, layer, encoder.layout(layer), kind, stored["dtype"])
+        now: Table = json.loads(canonical_json(encoder.identity()))
         if (
             fingerprint([now, stored["layer"], stored["kind"], stored["dtype"]])
             != (stored["encoder_key"])
@@ -223,9 +263,23 @@ def _name(content: object, position: int) -> str:
     return f"{position} ({shown:.60})"
 
 
-def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    differing = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
-    return (
-        "; ".join(f"{key} was {then.get(key)!r:.60}, is {now.get(key)!r:.60}" for key in differing)
-        or "it was recorded in another form; train again"
-    )
+def _check_list(contents: object, kinds: tuple[type, ...], verb: str, noun: str) -> None:
+    """Refuse one item where a list of them is meant, and items of other types."""
+    if isinstance(contents, kinds) or not isinstance(contents, Sequence):
+        raise SpecError(f"{verb} takes a list of {noun}, found {contents!r:.60}")
+    for content in contents:
+        if not isinstance(content, kinds):
+            known = " or ".join(kind.__name__ for kind in kinds)
+            raise SpecError(f"{verb} takes {known}, found {type(content).__name__}")
+
+
+def _difference(then: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> str:
+    """Return in words where two identities differ; TOML has left out what is None."""
+    found = []
+    for key in sorted({*then, *now}):
+        first, second = then.get(key), now.get(key)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            found.append(_difference(first, second, f"{within}{key}."))
+        elif first != second:
+            found.append(f"{within}{key} was {first!r:.60}, is {second!r:.60}")
+    return "; ".join(one for one in found if one)

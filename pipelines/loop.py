@@ -12,26 +12,24 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ..adapters.adapter import build_adapter, count_parameters, parameter_groups
 from ..adapters.checkpoint import save_adapter
 from ..adapters.gradcache import Load, backward_in_chunks
-from ..adapters.objective import PairBatch, build_objective
+from ..adapters.objective import PairBatch
 from ..featcache.errors import DivergedError, SpecError
 from ..featcache.precision import has_fast_bfloat16
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
 from .ahead import map_ahead
-from .averaging import MovingAverage
 from .batches import Batch, Batches, load_ahead
 from .logs import append_json, keep_lines, summary
-from .optimisers import build_optimiser
 from .pairs import PairedStores
 from .progress import Progress
 from .schedule import constant_with_warmup, cosine_with_warmup
 from .state import Counts, load_state, save_state
 from .stores import StorePair
 from .train import TrainPlan
+from .trainable import build_trainable
 from .validation import Validation, mean_loss, recalls
 
 
@@ -70,22 +68,12 @@ class Trainer:
             Modality.IMAGE: plan.stores.image.description.width,
             Modality.TEXT: plan.stores.text.description.width,
         }
-        self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed)
-        self.objective = build_objective(plan.table["objective"])
-        self.adapter.to(device)
-        self.objective.to(device)
-        groups = parameter_groups(
-            self.adapter,
-            self.objective,
-            weight_decay=plan.options.weight_decay,
-            decay_all=plan.options.decay_all,
+        trainable = build_trainable(
+            plan.table, plan.options, widths=widths, seed=seed, device=device
         )
-        self.optimiser = build_optimiser(
-            plan.options.optimiser, groups, learning_rate=plan.options.learning_rate
-        )
-        self.average: MovingAverage | None = None
-        if plan.options.ema:
-            self.average = MovingAverage([self.adapter, self.objective], decay=plan.options.ema)
+        self.trainable = trainable
+        self.adapter, self.objective = trainable.adapter, trainable.objective
+        self.optimiser, self.average = trainable.optimiser, trainable.average
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.num_batches = math.ceil(len(self.train_rows) / plan.options.batch_size)
         self.num_steps = math.ceil(self.num_batches / plan.options.accumulate) * plan.options.epochs
@@ -118,7 +106,7 @@ class Trainer:
             "epochs": self.counts.epoch,
             "steps": self.counts.step,
             "selected_by": self._selection(),
-            "num_parameters": count_parameters(self.adapter) + count_parameters(self.objective),
+            "num_parameters": self.trainable.num_parameters,
             "num_images": len(self.train_rows),
             "num_links_lost": self.stores.num_links_lost,
             "precision": str(self.dtype).removeprefix("torch."),
@@ -278,7 +266,7 @@ class Trainer:
             group["lr"] = rate
         self.scaler.unscale_(self.optimiser)
         if self.options.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self._parameters(), self.options.gradient_clip)
+            torch.nn.utils.clip_grad_norm_(self.trainable.parameters, self.options.gradient_clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
@@ -296,7 +284,7 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """Refuse what the last step did, which no later loss would show."""
-        if not all(bool(torch.isfinite(p).all()) for p in self._parameters()):
+        if not all(bool(torch.isfinite(p).all()) for p in self.trainable.parameters):
             raise DivergedError(
                 f"the weights are not finite after step {self.counts.step}: lower "
                 "train.learning_rate"
@@ -331,9 +319,6 @@ class Trainer:
             return "last epoch"
         name = "loss" if self.options.select_by == "loss" else "recall_sum"
         return f"{name} on {self.validation.name}"
-
-    def _parameters(self) -> list[torch.nn.Parameter]:
-        return [*self.adapter.parameters(), *self.objective.parameters()]
 
     def _cuda_devices(self) -> list[torch.device]:
         return [self.device] if self.device.type == "cuda" else []

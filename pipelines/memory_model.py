@@ -6,19 +6,19 @@ weight; a contrastive loss takes some that grows with the images times the texts
 measured, many are extrapolated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..adapters.adapter import Adapter
-from ..adapters.objective import Objective, PairBatch
+from ..adapters.objective import PairBatch
 from ..featcache.footprint import LiveTensors
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from .plan import InputShape, Peak
+from .trainable import Trainable
 
 _MOST_ROWS = 512  # that embedding is measured with
 _LINEAR = 0.02  # by how much a slope may differ from the one before
@@ -29,39 +29,38 @@ class MemoryModel:
     """Know how many bytes each part of a training step takes.
 
     Args:
-        adapter: The adapter, on the CPU.
-        objective: Its objective.
-        make_optimiser: Builds the optimiser of both.
+        trainable: What is trained, on the CPU.
         shape: What one row is.
-        averaged: Whether a moving average of the weights is kept.
         dtype: Type of matrix products.
+        accumulates: Whether gradients of batches before are there already.
     """
 
     def __init__(
         self,
-        adapter: Adapter,
-        objective: Objective,
-        make_optimiser: Callable[[], torch.optim.Optimizer],
+        trainable: Trainable,
         *,
         shape: InputShape,
-        averaged: bool,
         dtype: torch.dtype,
+        accumulates: bool = False,
     ) -> None:
         self.shape = shape
-        self._adapter = adapter.train()
-        self._objective = objective
+        self._trainable = trainable
+        self._adapter = trainable.adapter.train()
         self._dtype = dtype
-        modules = nn.ModuleList([adapter, objective])
+        self._accumulates = accumulates
+        modules = nn.ModuleList([trainable.adapter, trainable.objective])
         tensors = [*modules.parameters(), *modules.buffers()]
-        self._weights = sum(map(_bytes, tensors)) * (2 if averaged else 1)
+        copies = 1 if trainable.average is None else 2
+        self._weights = sum(map(_bytes, tensors)) * copies
         self._largest = max((_bytes(p) for p in modules.parameters()), default=0)
         self._gradients = sum(_bytes(p) for p in modules.parameters() if p.requires_grad)
         self._rows: dict[Modality, list[int]] = {modality: [] for modality in shape.tokens}
         self._bytes: dict[Modality, list[tuple[int, int]]] = {m: [] for m in shape.tokens}
-        for modality in shape.tokens:
-            self._try_rows(modality)
         self._losses: dict[int, int] = {}
-        self._optimiser, self._stepping = self._step(make_optimiser())
+        with torch.random.fork_rng(devices=[]):
+            for modality in shape.tokens:
+                self._try_rows(modality)
+            self._optimiser, self._stepping = self._step()
 
     def peak(self, batch_size: int, chunk_size: int) -> Peak:
         """Return what is in memory at the peak of a step.
@@ -116,7 +115,7 @@ class MemoryModel:
     ) -> Peak:
         return Peak(
             weights=self._weights,
-            gradients=gradients,
+            gradients=self._gradients if self._accumulates else gradients,
             optimiser=self._optimiser,
             features=self.shape.ready * features,
             activations=activations,
@@ -161,7 +160,8 @@ class MemoryModel:
         """Return the most bytes that live while the loss and the embeddings' gradient are found."""
         if images <= _IMAGES[-1]:
             if images not in self._losses:
-                self._losses[images] = self._lose(images)
+                with torch.random.fork_rng(devices=[]):
+                    self._losses[images] = self._lose(images)
             return self._losses[images]
         powers = np.vander(np.array(_IMAGES, dtype=np.float64))
         known = np.array([self._loss(size) for size in _IMAGES], dtype=np.float64)
@@ -192,18 +192,18 @@ class MemoryModel:
         )
         with LiveTensors() as live:
             image, text = (_unit(rows, width).requires_grad_() for rows in (images, texts))
-            loss = self._objective(PairBatch(image, text, positives))
+            loss = self._trainable.objective(PairBatch(image, text, positives))
             torch.autograd.backward(loss.total)
         peak: int = live.peak_bytes
         self._remove_gradients()
         return peak + positives.numel()
 
-    def _step(self, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
+    def _step(self) -> tuple[int, int]:
         """Return the bytes of the optimiser's moments, and what a step needs for a moment."""
+        optimiser = self._trainable.optimiser
         with LiveTensors() as live:
-            for group in optimiser.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = torch.zeros_like(parameter)
+            for parameter in self._trainable.parameters:
+                parameter.grad = torch.zeros_like(parameter)
             gradients = live.num_bytes
             optimiser.step()
             moments = live.num_bytes - gradients
@@ -212,7 +212,7 @@ class MemoryModel:
         return moments, max(0, peak - gradients - moments)
 
     def _remove_gradients(self) -> None:
-        for parameter in [*self._adapter.parameters(), *self._objective.parameters()]:
+        for parameter in self._trainable.parameters:
             parameter.grad = None
 
 

@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..adapters.preset import read_preset, with_fusion
 from ..featcache.backends import resolve_device
 from ..featcache.card import EncoderCard, read_card
+from ..featcache.description import DTYPES
 from ..featcache.errors import SpecError
-from ..featcache.spec import Table, apply_overrides, build, to_table
+from ..featcache.registry import unknown_name
+from ..featcache.spec import Table, to_table
 from ..featcache.types import Modality
-from .train import DEFAULT_PRESET, TrainOptions
+from .train import DEFAULT_PRESET, TrainOptions, resolve_preset
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
 _CAPTIONS = 5  # of an image of Flickr and COCO
@@ -19,6 +20,9 @@ _CAPTIONS = 5  # of an image of Flickr and COCO
 @dataclass(frozen=True, kw_only=True)
 class PlanSpec:
     """Say which training to look at.
+
+    Features count as they come into a step. Those that lie on a GPU for good (`train.residency`)
+    and what validation takes between the epochs are not in it.
 
     Attributes:
         preset: Name of a preset.
@@ -53,6 +57,8 @@ class PlanSpec:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SpecError(f"{name} must be at least 1, found {value}")
+        if self.dtype not in DTYPES:
+            raise unknown_name("dtype", self.dtype, DTYPES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,32 +142,27 @@ def run(spec: PlanSpec) -> Planned:
     """Predict the peak of memory of one training, and measure it if asked.
 
     Raises:
-        SpecError: The preset cannot be trained in steps, or an option is wrong.
+        SpecError: The preset cannot be trained in steps, an option is wrong, or this system does
+            not say how much memory a process takes.
         UnknownNameError: There is no such preset, fusion, part or encoder.
         OutOfMemoryError: The measured steps do not fit.
     """
-    table = read_preset(spec.preset)
-    if spec.fusion is not None:
-        table = with_fusion(table, spec.fusion)
-    table = apply_overrides(table, spec.overrides)
+    table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides)
     if "fit" in table:
         raise SpecError(f"preset {spec.preset!r} is solved in closed form: it has no steps to plan")
-    options = build(TrainOptions, table.get("train", {}), where="[train]")
-    from .plan_task import Task  # imports torch; a mistake is reported without it
+    budget = None if spec.budget is None else parse_bytes(spec.budget)
+    cards = {
+        Modality.IMAGE: _card(spec.image_encoder, Modality.IMAGE),
+        Modality.TEXT: _card(spec.text_encoder, Modality.TEXT),
+    }
+    from . import planned_step  # imports torch; a mistake is reported without it
 
     device = resolve_device(spec.device)
-    shape = _shape(spec, options, on_cpu=device.type == "cpu")
-    budget = None if spec.budget is None else parse_bytes(spec.budget)
-    task = Task(
-        towers=table["towers"],
-        objective=table["objective"],
-        options=options,
-        shape=shape,
-        device=str(device),
-    )
-    model, parameters = task.model()
+    shape = _shape(spec, options, cards, on_cpu=device.type == "cpu")
+    step = planned_step.PlannedStep(table=table, options=options, shape=shape, device=str(device))
+    model, parameters = step.model()
     peak = model.peak(options.batch_size, options.chunk_size)
-    measured = task.measure() if spec.measure else None
+    measured = step.measure() if spec.measure else None
     return Planned(
         spec={
             **to_table(spec),
@@ -195,11 +196,9 @@ def parse_bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** power)
 
 
-def _shape(spec: PlanSpec, options: TrainOptions, *, on_cpu: bool) -> InputShape:
-    cards = {
-        Modality.IMAGE: _card(spec.image_encoder, Modality.IMAGE),
-        Modality.TEXT: _card(spec.text_encoder, Modality.TEXT),
-    }
+def _shape(
+    spec: PlanSpec, options: TrainOptions, cards: Mapping[Modality, EncoderCard], *, on_cpu: bool
+) -> InputShape:
     image_tokens = spec.image_tokens or cards[Modality.IMAGE].layout.tokens_per_item
     assert image_tokens is not None, "images have as many tokens each"
     return InputShape(

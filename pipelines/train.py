@@ -1,6 +1,6 @@
 """Train a light adapter on the features of two stores."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,8 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
     spec = build(TrainSpec, command, where=str(folder / runs.SPEC))
     plan = resolve(spec, progress)
     resolved = _resolved(spec, plan)
-    for key in sorted({*resolved, *table} - {"command", "versions"}):
+    # `stores` holds what decides the encoders' numbers; their cards may say more than before
+    for key in sorted({*resolved, *table} - {"command", "versions", "encoders"}):
         if canonical_json(resolved.get(key)) != canonical_json(table.get(key)):
             raise SpecError(
                 f"{folder} cannot be gone on with: its [{key}] is another now, such as newer "
@@ -290,6 +291,28 @@ def _fit(
     return TrainReport(folder=folder, report=report)
 
 
+def resolve_preset(
+    preset: str, fusion: str | None, overrides: Sequence[str]
+) -> tuple[Table, TrainOptions]:
+    """Return a preset with a fusion put in and values changed, and its `[train]` table.
+
+    Raises:
+        SpecError: An override or option is wrong.
+        UnknownNameError: There is no such preset or fusion.
+    """
+    table = read_preset(preset)
+    if fusion is not None:
+        table = with_fusion(table, fusion)
+    table = apply_overrides(table, overrides)
+    unknown = sorted(set(table) - PRESET_KEYS)
+    if unknown:
+        raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
+    for name in ("towers", "objective"):
+        if not isinstance(table.get(name), Mapping):
+            raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
+    return table, build(TrainOptions, table.get("train", {}), where="[train]")
+
+
 def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     """Find out what `spec` means here and now, without training anything.
 
@@ -298,17 +321,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         UnknownNameError: There is no such preset, fusion or part.
         StoreNotFoundError: No two stores match.
     """
-    table = read_preset(spec.preset)
-    if spec.fusion is not None:
-        table = with_fusion(table, spec.fusion)
-    table = apply_overrides(table, spec.overrides)
-    unknown = sorted(set(table) - PRESET_KEYS)
-    if unknown:
-        raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
-    for name in ("towers", "objective"):
-        if not isinstance(table.get(name), Mapping):
-            raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
-    options = build(TrainOptions, table.get("train", {}), where="[train]")
+    table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
     query = StoreQuery(
         split="train",

@@ -10,6 +10,7 @@ from lightalign.featcache import spec as specs
 from lightalign.featcache.datasets import open_source
 from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.featcache.errors import (
+    FeatureRangeError,
     RunNotFoundError,
     SpecError,
     UnreadableItemError,
@@ -21,7 +22,7 @@ from lightalign.pipelines.embed import embed_rows
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.train import TrainSpec
 
-from .conftest import SCENES
+from .conftest import SCENES, extract_toy
 
 FAST = ("train.epochs=1", "train.batch_size=8", "towers.both.project.out=16")
 
@@ -62,13 +63,15 @@ def test_images_and_texts_embed_as_from_their_stores(toy_home, run):
         assert np.abs(found[modality] - expected).max() < 1e-6
 
 
-def test_a_picture_is_the_same_as_file_as_bytes_and_decoded(toy_home, run, tmp_path):
+@pytest.mark.parametrize("format", ["png", "jpeg", "tiff"])
+def test_a_turned_picture_is_the_same_as_file_as_bytes_and_opened(toy_home, run, tmp_path, format):
     bundle = lightalign.load(run, device="cpu")
-    data = scenes(Modality.IMAGE, toy_home)[0].read_bytes()
-    path = tmp_path / "scene.png"
-    path.write_bytes(data)
-    decoded = Image.open(io.BytesIO(data))
-    found = bundle.embed_images([path, str(path), data, decoded])
+    scene = Image.open(io.BytesIO(scenes(Modality.IMAGE, toy_home)[0].read_bytes()))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees
+    path = tmp_path / f"scene.{format}"
+    scene.convert("RGB").crop((0, 0, 64, 40)).save(path, exif=exif)
+    found = bundle.embed_images([path, str(path), path.read_bytes(), Image.open(path)])
     assert np.array_equal(found, np.repeat(found[:1], 4, axis=0))
 
 
@@ -92,8 +95,18 @@ def test_a_run_that_is_not_there_is_refused(tmp_path):
 
 
 def test_one_text_is_no_list_of_texts(run):
-    with pytest.raises(SpecError, match="takes a list of texts, found the text 'a red square'"):
+    with pytest.raises(SpecError, match="takes a list of texts, found 'a red square'"):
         lightalign.load(run, device="cpu").embed_texts("a red square")
+
+
+def test_one_image_is_no_list_of_images(run):
+    with pytest.raises(SpecError, match=r"takes a list of images, found 'scene\.png'"):
+        lightalign.load(run, device="cpu").embed_images("scene.png")
+
+
+def test_a_batch_has_at_least_one_item(run):
+    with pytest.raises(SpecError, match="batch_size must be at least 1, found 0"):
+        lightalign.load(run, device="cpu").embed_texts(["a red square"], batch_size=0)
 
 
 def test_what_cannot_be_read_is_named(run, tmp_path):
@@ -111,6 +124,49 @@ def test_an_encoder_that_is_another_now_is_refused(run, monkeypatch):
     monkeypatch.setattr(ToyEncoder, "identity", lambda self: {**identity(self), "weights": "new"})
     with pytest.raises(WeightsMismatchError, match=r"weights was .* is 'new'"):
         lightalign.load(run, device="cpu").embed_texts(["a red square"])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("kind", ["tokens", "mean"])
+def test_features_are_reduced_and_rounded_as_in_the_store(tmp_path, dtype, kind):
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(tmp_path, encoder, dtype=dtype, features=(kind,), split="train")
+    sets = (*FAST, "train.validation=none")
+    spec = TrainSpec(home=tmp_path, preset="linear", overrides=sets, device="cpu")
+    bundle = lightalign.load(train.run(spec).folder, device="cpu")
+    stores = PairedStores(train.resolve(spec).stores, home=tmp_path)
+    for reader, modality, embed in (
+        (stores.image, Modality.IMAGE, bundle.embed_images),
+        (stores.text, Modality.TEXT, bundle.embed_texts),
+    ):
+        items = list(open_source("shapes", home=tmp_path, options=SCENES).items("train", modality))
+        rows = np.arange(len(reader))
+        expected = embed_rows(bundle.adapter, reader, rows, device=bundle.device)
+        found = embed([item.text or item.read_bytes() for item in items])
+        assert np.abs(found - expected).max() < 1e-6
+
+
+def test_a_feature_that_does_not_fit_is_refused(run, monkeypatch):
+    bundle = lightalign.load(run, device="cpu")
+    encode = ToyEncoder.encode
+
+    def too_large(self, batch):
+        tokens = encode(self, batch)
+        return tokens.with_values(tokens.values * 1e6)
+
+    monkeypatch.setattr(ToyEncoder, "encode", too_large)
+    with pytest.raises(FeatureRangeError, match=r"0 \(a red square\): a feature does not fit"):
+        bundle.embed_texts(["a red square"])
+
+
+def test_no_embedding_depends_on_what_else_is_in_a_call(toy_home):
+    """Not even by a published preset, in which padding takes part."""
+    sets = ("train.epochs=1", "train.batch_size=8")
+    spec = TrainSpec(home=toy_home, preset="lightcrl/addition", overrides=sets, device="cpu")
+    bundle = lightalign.load(train.run(spec).folder, device="cpu")
+    alone = bundle.embed_texts(["a red square"])
+    beside = bundle.embed_texts(["a red square left of a large blue circle", "a red square"])
+    np.testing.assert_allclose(beside[1:], alone, atol=1e-6)
 
 
 def test_weights_are_named_for_an_encoder_of_the_run_only(run, tmp_path):

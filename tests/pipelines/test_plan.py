@@ -15,10 +15,12 @@ from lightalign.featcache.footprint import LiveTensors
 from lightalign.featcache.spec import apply_overrides
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import plan
+from lightalign.pipelines import plan, planned_step
 from lightalign.pipelines.memory_model import MemoryModel
 from lightalign.pipelines.plan import InputShape, PlanSpec, parse_bytes
 from lightalign.pipelines.show import plan_parts
+from lightalign.pipelines.train import TrainOptions
+from lightalign.pipelines.trainable import build_trainable
 
 from ..helpers import lightalign
 
@@ -38,23 +40,18 @@ SMALLER = {  # of the same parts
 }
 
 
-def build(preset, shape=SMALL):
+def build(preset):
     table = apply_overrides(read_preset(preset), SMALLER.get(preset, ()))
-    adapter = build_adapter(table["towers"], widths=shape.widths, seed=0)
+    adapter = build_adapter(table["towers"], widths=SMALL.widths, seed=0)
     return adapter, build_objective(table["objective"])
 
 
-def model_of(preset, shape=SMALL):
-    adapter, objective = build(preset, shape)
-    parameters = [*adapter.parameters(), *objective.parameters()]
-    return MemoryModel(
-        adapter,
-        objective,
-        lambda: torch.optim.AdamW(parameters),
-        shape=shape,
-        averaged=False,
-        dtype=torch.float32,
+def model_of(preset, *, accumulates=False):
+    table = apply_overrides(read_preset(preset), SMALLER.get(preset, ()))
+    trainable = build_trainable(
+        table, TrainOptions(), widths=SMALL.widths, seed=0, device=torch.device("cpu")
     )
+    return MemoryModel(trainable, shape=SMALL, dtype=torch.float32, accumulates=accumulates)
 
 
 def real_peak(preset, images, chunk):
@@ -149,6 +146,9 @@ def test_what_is_no_size_is_refused(text):
         ({"text_encoder": "nothing"}, UnknownNameError, "no encoder"),
         ({"text_tokens": 0}, SpecError, "text_tokens must be at least 1"),
         ({"budget": "much"}, SpecError, "is no size"),
+        ({"dtype": "flot16"}, UnknownNameError, "no dtype named 'flot16'"),
+        ({"overrides": ("trian.epochs=1",)}, SpecError, "a preset has no 'trian'"),
+        ({"overrides": ("towers=3",)}, SpecError, "must be a table"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(changes, error, message):
@@ -177,12 +177,40 @@ def test_people_are_told_the_peak_and_what_fits():
     ]
 
 
-def test_steps_that_fail_are_reported_in_one_line(monkeypatch):
-    from lightalign.pipelines import plan_task
+@pytest.mark.parametrize(
+    ("script", "error", "message"),
+    [
+        ("kill -9 $$", OutOfMemoryError, "three steps do not fit this machine: signal 9"),
+        ("echo RuntimeError: out of memory >&2; exit 1", OutOfMemoryError, "out of memory"),
+        ("echo no such module >&2; exit 1", RuntimeError, "has failed:\nno such module"),
+    ],
+)
+def test_what_stops_the_measured_steps_is_told_apart(script, error, message, monkeypatch, tmp_path):
+    other = tmp_path / "python"
+    other.write_text(f"#!/bin/sh\n{script}\n")
+    other.chmod(0o755)
+    monkeypatch.setattr(planned_step.sys, "executable", str(other))
+    with pytest.raises(error, match=message):
+        plan.run(PlanSpec(preset="linear", measure=True, image_tokens=4, device="cpu"))
 
-    monkeypatch.setattr(plan_task.sys, "executable", "/bin/false")
-    with pytest.raises(OutOfMemoryError, match="three steps could not be run here: ended with 1"):
-        plan.run(PlanSpec(measure=True, image_tokens=4, device="cpu"))
+
+@pytest.mark.skipif(not planned_step.STATUS.is_file(), reason="Linux says what a process takes")
+def test_three_steps_are_measured():
+    small = ("towers.both.project.out=8", "train.batch_size=4", "train.accumulate=2")
+    spec = PlanSpec(preset="linear", overrides=small, measure=True, image_tokens=4, device="cpu")
+    assert 0 <= plan.run(spec).measured < 10**9
+
+
+def test_accumulated_gradients_are_there_at_every_moment():
+    plain, adding = (model_of("linear", accumulates=value) for value in (False, True))
+    assert plain.peak(256, 0).gradients == 0
+    assert adding.peak(256, 0).total == plain.peak(256, 0).total + plain.peak(256, 0).weights
+
+
+def test_a_prediction_leaves_the_random_numbers_as_they_were():
+    before = torch.get_rng_state()
+    model_of("lightalign/base").peak(64, 0)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.slow

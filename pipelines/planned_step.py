@@ -1,0 +1,107 @@
+"""One training step as a plan looks at it: its memory, predicted or measured."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..featcache.errors import OutOfMemoryError, SpecError
+from ..featcache.spec import Table, build, to_table
+from ..featcache.types import Modality
+from .loop import resolve_precision
+from .memory_model import MemoryModel
+from .plan import InputShape
+from .train import TrainOptions
+from .trainable import build_trainable
+
+STATUS = Path("/proc/self/status")  # where Linux says how much memory a process takes
+_LACKING = ("out of memory", "can't allocate memory", "MemoryError")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStep:
+    """Hold what a step is made of.
+
+    Attributes:
+        table: Preset with `towers` and `objective`.
+        options: How it is trained.
+        shape: What one row is.
+        device: Where.
+    """
+
+    table: Table
+    options: TrainOptions
+    shape: InputShape
+    device: str
+
+    def model(self) -> tuple[MemoryModel, int]:
+        """Return the model of the step's memory, and the numbers that are trained."""
+        trainable = build_trainable(
+            self.table,
+            self.options,
+            widths=self.shape.widths,
+            seed=0,
+            device=torch.device("cpu"),
+        )
+        model = MemoryModel(
+            trainable,
+            shape=self.shape,
+            dtype=resolve_precision(self.options.precision, torch.device(self.device)),
+            accumulates=self.options.accumulate > 1,
+        )
+        return model, trainable.num_parameters
+
+    def measure(self) -> int:
+        """Return the most bytes that three steps take in a process of their own.
+
+        Raises:
+            SpecError: This system does not say how much memory a process takes.
+            OutOfMemoryError: They do not fit.
+        """
+        if self.device == "cpu" and not STATUS.is_file():
+            raise SpecError(f"--measure on a CPU needs {STATUS}, which this system has not")
+        code = f"from {__package__}.measured_steps import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            input=json.dumps(self.to_json()),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode < 0 or any(words in done.stderr for words in _LACKING):
+            reason = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
+            raise OutOfMemoryError(f"three steps do not fit this machine: {reason}")
+        if done.returncode:
+            raise RuntimeError(f"the process that measures has failed:\n{done.stderr}")
+        return int(json.loads(done.stdout)["peak"])
+
+    def to_json(self) -> Table:
+        """Return the step as JSON values."""
+        return {
+            "table": self.table,
+            "options": to_table(self.options),
+            "tokens": {m.value: count for m, count in self.shape.tokens.items()},
+            "widths": {m.value: width for m, width in self.shape.widths.items()},
+            "shape": {
+                "texts": self.shape.texts,
+                "feature_bytes": self.shape.feature_bytes,
+                "ready": self.shape.ready,
+            },
+            "device": self.device,
+        }
+
+    @classmethod
+    def from_json(cls, found: Table) -> "PlannedStep":
+        """Return the step that `to_json` wrote."""
+        return cls(
+            table=found["table"],
+            options=build(TrainOptions, found["options"], where="[train]"),
+            shape=InputShape(
+                tokens={Modality(name): count for name, count in found["tokens"].items()},
+                widths={Modality(name): width for name, width in found["widths"].items()},
+                **found["shape"],
+            ),
+            device=found["device"],
+        )

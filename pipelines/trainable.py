@@ -1,0 +1,65 @@
+"""What a training changes, built from its tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ..adapters.adapter import Adapter, build_adapter, count_parameters, parameter_groups
+from ..adapters.objective import Objective, build_objective
+from ..featcache.spec import Table
+from ..featcache.types import Modality
+from .averaging import MovingAverage
+from .optimisers import build_optimiser
+from .train import TrainOptions
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """Hold the modules of a training and what steps them.
+
+    Attributes:
+        adapter: The adapter.
+        objective: Its objective.
+        optimiser: The optimiser of both.
+        average: The moving average of both, or None.
+    """
+
+    adapter: Adapter
+    objective: Objective
+    optimiser: torch.optim.Optimizer
+    average: MovingAverage | None
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return the parameters of both modules."""
+        return [*self.adapter.parameters(), *self.objective.parameters()]
+
+    @property
+    def num_parameters(self) -> int:
+        """Return how many numbers are trained."""
+        return count_parameters(self.adapter) + count_parameters(self.objective)
+
+
+def build_trainable(
+    table: Table,
+    options: TrainOptions,
+    *,
+    widths: Mapping[Modality, int],
+    seed: int,
+    device: torch.device,
+) -> Trainable:
+    """Build what the `towers` and the `objective` of `table` describe, on `device`.
+
+    Raises:
+        SpecError: A table or an option is wrong.
+        UnknownNameError: There is no such part.
+    """
+    adapter = build_adapter(table["towers"], widths=widths, seed=seed).to(device)
+    objective = build_objective(table["objective"]).to(device)
+    groups = parameter_groups(
+        adapter, objective, weight_decay=options.weight_decay, decay_all=options.decay_all
+    )
+    optimiser = build_optimiser(options.optimiser, groups, learning_rate=options.learning_rate)
+    average = MovingAverage([adapter, objective], decay=options.ema) if options.ema else None
+    return Trainable(adapter, objective, optimiser, average)
