@@ -111,13 +111,16 @@ def read_sealed(path: Path) -> dict[str, Any]:
     if not isinstance(table, dict) or "checksum" not in table:
         raise StoreCorruptError(f"{path}: holds no checksum")
     rest = {key: value for key, value in table.items() if key != "checksum"}
-    if table["checksum"] != fingerprint(rest) or path.read_bytes() != _json_bytes(table):
+    if table["checksum"] != fingerprint(rest) or not _is_written_as(path, table):
         raise StoreCorruptError(f"{path}: checksum differs")
     return rest
 
 
-def _json_bytes(value: Any) -> bytes:
-    return "".join(_json_pieces(value)).encode()
+def _is_written_as(path: Path, value: Any) -> bool:
+    """Say whether the file holds exactly what `write_json` writes for `value`."""
+    with path.open("rb") as file:
+        pieces = (piece.encode() for piece in _json_pieces(value))
+        return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
 
 
 def _json_pieces(value: Any) -> Iterator[str]:

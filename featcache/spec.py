@@ -20,6 +20,7 @@ else:
     import tomli as tomllib
 
 Table = dict[str, Any]
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 T = TypeVar("T")
 
 
@@ -144,12 +145,15 @@ def to_table(spec: Any) -> Table:
 
 def canonical_json(value: Any) -> str:
     """Return JSON that is the same for equal values: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _CANONICAL.encode(value)
 
 
 def fingerprint(value: Any) -> str:
     """Return the SHA-256 of the canonical JSON of `value`, in hexadecimal."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for piece in _CANONICAL.iterencode(value):  # the pairs of a large split are many megabytes
+        digest.update(piece.encode())
+    return digest.hexdigest()
 
 
 def _parse_value(text: str) -> Any:

@@ -16,7 +16,7 @@ from .extract import ExtractSpec
 
 _SHARD_BYTES = 64 * 2**20  # large enough to write at disk speed, small enough to redo after a crash
 _RAGGED_ROWS = 2048  # captions of a dozen tokens: about 20 MB at 384 features
-_POOLED_ROWS = 65536  # one token a row: no more rows in flight than this
+_POOLED_ROWS = 8192  # one token a row: with ids and companions they are in memory at once
 
 
 @dataclass(frozen=True, kw_only=True)
