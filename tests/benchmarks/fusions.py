@@ -9,44 +9,19 @@ and as its last line one JSON object. `--quick` takes `shapes`, two fusions and 
 import argparse
 import json
 from pathlib import Path
-from statistics import mean, stdev
+
+from _runs import COLUMNS, HEADS, extract_all, measured, summary, trained
 
 from lightalign.adapters.preset import list_fusions
-from lightalign.featcache.errors import RunNotFoundError
-from lightalign.featcache.spec import fingerprint
-from lightalign.pipelines import extract, retrieve, runs, train
-from lightalign.pipelines.stores import WantedData
-
-ENCODERS = ("efficientnet-lite0", "minilm")
-COLUMNS = [(side, k) for side in ("text_to_image", "image_to_text") for k in ("1", "5", "10")]
+from lightalign.pipelines import runs
 
 
-def measure(
-    home: Path, data: str, source: dict, split: str, fusion: str, seed: int, sets: list[str]
-) -> dict:
-    wanted = WantedData.of(data, home=home, options=source)
-    asked = fingerprint([wanted.fingerprint("train"), sets])[:12]
-    name = f"fusions-{wanted.name}-{fusion}-{seed}-{asked}"
-    try:
-        folder = runs.find_run(home, name)
-    except RunNotFoundError:
-        spec = train.TrainSpec(
-            home=home,
-            data=data,
-            source=source,
-            image_encoder=ENCODERS[0],
-            text_encoder=ENCODERS[1],
-            fusion=fusion,
-            seed=seed,
-            overrides=("train.validation=none", *sets),
-            name=name,
-        )
-        folder = train.run(spec).folder
-    spec = retrieve.RetrieveSpec(home=home, run=str(folder), data=data, source=source, split=split)
-    metrics = retrieve.run(spec).report["metrics"]
-    seconds = runs.read_report(folder)["seconds"]
-    found = {f"{side} R@{k}": metrics[side]["recall"][k] for side, k in COLUMNS}
-    return {**found, "sum": metrics["recall_sum"], "seconds": seconds}
+def measure(options: argparse.Namespace, source: dict, fusion: str, seed: int) -> dict[str, float]:
+    sets = ("train.validation=none", *options.sets)
+    place = (options.home, options.data, source)
+    folder = trained(f"fusion-{fusion}-{seed}", *place, sets, fusion=fusion, seed=seed)
+    found = measured(folder, *place, options.split)
+    return {**found, "seconds": runs.read_report(folder)["seconds"]}
 
 
 def main() -> None:
@@ -65,29 +40,13 @@ def main() -> None:
         options.fusions = ["none", "cross_attn"]
         options.sets = ["train.epochs=5", *options.sets]
         source = {"train": 100, "val": 10, "test": 50}
-    for encoder in ENCODERS:
-        extract.run(
-            extract.ExtractSpec(
-                encoders=(encoder,), data=options.data, home=options.home, source=source
-            )
-        )
-    results: dict[str, dict[str, list[float]]] = {}
-    heads = [f"{'t2i' if side == 'text_to_image' else 'i2t'} R@{k}" for side, k in COLUMNS]
-    print(f"{'fusion':14}" + "  ".join(f"{head:>11}" for head in [*heads, "sum"]))
+    extract_all(options.home, options.data, source)
+    results = {}
+    print(f"{'fusion':14}" + "  ".join(f"{head:>11}" for head in [*HEADS, "sum"]))
     for fusion in options.fusions:
-        rows = [
-            measure(options.home, options.data, source, options.split, fusion, seed, options.sets)
-            for seed in options.seeds
-        ]
-        summary = {
-            key: [
-                mean(row[key] for row in rows),
-                stdev(row[key] for row in rows) if rows[1:] else 0.0,
-            ]
-            for key in rows[0]
-        }
-        results[fusion] = summary
-        cells = [summary[f"{side} R@{k}"] for side, k in COLUMNS] + [summary["sum"]]
+        found = summary([measure(options, source, fusion, seed) for seed in options.seeds])
+        results[fusion] = found
+        cells = [found[f"{side} R@{k}"] for side, k in COLUMNS] + [found["sum"]]
         print(f"{fusion:14}" + "  ".join(f"{m:5.1f} ±{s:4.1f}" for m, s in cells), flush=True)
     print(json.dumps({"mean_and_deviation_over_seeds": results, "seeds": options.seeds}))
 

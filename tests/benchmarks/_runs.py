@@ -1,0 +1,67 @@
+"""Train and evaluate by name, so that a stopped benchmark goes on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from lightalign.featcache.errors import RunNotFoundError
+from lightalign.featcache.spec import fingerprint
+from lightalign.pipelines import extract, retrieve, runs, train
+from lightalign.pipelines.stores import WantedData
+
+ENCODERS = ("efficientnet-lite0", "minilm")
+COLUMNS = [(side, k) for side in ("text_to_image", "image_to_text") for k in ("1", "5", "10")]
+HEADS = [f"{'t2i' if side == 'text_to_image' else 'i2t'} R@{k}" for side, k in COLUMNS]
+
+
+def extract_all(home: Path, data: str, source: Mapping[str, Any]) -> None:
+    """Extract the dataset with both encoders, or find it in the cache."""
+    for encoder in ENCODERS:
+        extract.run(
+            extract.ExtractSpec(encoders=(encoder,), data=data, home=home, source=dict(source))
+        )
+
+
+def trained(
+    label: str, home: Path, data: str, source: Mapping[str, Any], sets: Sequence[str], **fields: Any
+) -> Path:
+    """Return the folder of a run of this label, data and options; train it if it is not there."""
+    wanted = WantedData.of(data, home=home, options=source)
+    asked = fingerprint([wanted.fingerprint("train"), list(sets)])[:12]
+    name = f"{label.replace('/', '-')}-{wanted.name}-{asked}"
+    try:
+        return runs.find_run(home, name)
+    except RunNotFoundError:
+        spec = train.TrainSpec(
+            home=home,
+            data=data,
+            source=source,
+            image_encoder=ENCODERS[0],
+            text_encoder=ENCODERS[1],
+            overrides=tuple(sets),
+            name=name,
+            **fields,
+        )
+        return train.run(spec).folder
+
+
+def measured(
+    folder: Path, home: Path, data: str, source: Mapping[str, Any], split: str
+) -> dict[str, float]:
+    """Return the recalls of a run in both directions, and their sum."""
+    spec = retrieve.RetrieveSpec(home=home, run=str(folder), data=data, source=source, split=split)
+    metrics = retrieve.run(spec).report["metrics"]
+    found = {f"{side} R@{k}": metrics[side]["recall"][k] for side, k in COLUMNS}
+    return {**found, "sum": metrics["recall_sum"]}
+
+
+def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Return mean and sample deviation of each number."""
+    return {
+        key: [
+            mean(row[key] for row in rows),
+            stdev(row[key] for row in rows) if rows[1:] else 0.0,
+        ]
+        for key in rows[0]
+    }
