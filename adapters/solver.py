@@ -70,10 +70,12 @@ class LinearMap:
     Attributes:
         weight: Matrix.
         bias: What is added.
+        weights: Of the features of y's direction, in [0, 1], or None where there are none.
     """
 
     weight: Float64[np.ndarray, "out features"]
     bias: Float64[np.ndarray, " out"]
+    weights: Float64[np.ndarray, " out"] | None = None
 
     @classmethod
     def centred(

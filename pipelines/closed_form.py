@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import nn
 
 from ..adapters.adapter import Adapter, build_adapter, count_parameters
 from ..adapters.checkpoint import save_adapter
 from ..adapters.objective import build_objective
 from ..adapters.solver import LinearMap, Moments, build_solver
 from ..adapters.steps.linear import Linear
+from ..adapters.steps.weighted_unit import WeightedUnit
 from ..featcache.errors import SpecError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality
@@ -74,9 +74,9 @@ class ClosedForm:
         """
         began = time.perf_counter()
         moments = self._moments(progress)
-        maps = self.solver.solve(moments, self.adapter.out_width)
+        maps = self.solver.solve(moments, self.slots[0].linear.out_features)
         for slot, found in zip(self.slots, maps, strict=True):
-            _fill(slot.linear, found)
+            _fill(slot, found)
         save_adapter(folder, self.adapter, self.objective, table=self.plan.table)
         record: dict[str, Any] = {"epoch": 0, "pairs": moments.count}
         if self.validation is not None:
@@ -124,13 +124,13 @@ class ClosedForm:
         return in_order
 
 
-def _slot(adapter: Adapter, modality: Modality) -> Linear:
+def _slot(adapter: Adapter, modality: Modality) -> Linear | WeightedUnit:
     name = adapter.paths[modality][-1]
     step = adapter.steps[name]
-    if name.partition("/")[2] != SLOT or not isinstance(step, Linear):
+    if name.partition("/")[2] != SLOT or not isinstance(step, Linear | WeightedUnit):
         raise SpecError(
-            f"a training-free method fills the slot {SLOT!r}, a linear step at the end of each "
-            f"tower; the {modality.value} tower ends in {name!r}"
+            f"a training-free method fills the slot {SLOT!r}, a linear or weighted-unit step at "
+            f"the end of each tower; the {modality.value} tower ends in {name!r}"
         )
     if name.partition("/")[0] != modality.value:
         raise SpecError(f"slot {SLOT!r} must say per_modality = true")
@@ -140,6 +140,11 @@ def _slot(adapter: Adapter, modality: Modality) -> Linear:
 
 
 @torch.no_grad()
-def _fill(linear: nn.Linear, found: LinearMap) -> None:
-    linear.weight.copy_(torch.from_numpy(found.weight))
-    linear.bias.copy_(torch.from_numpy(found.bias))
+def _fill(slot: Linear | WeightedUnit, found: LinearMap) -> None:
+    if (found.weights is not None) != isinstance(slot, WeightedUnit):
+        needed = "linear" if found.weights is None else "weighted-unit"
+        raise SpecError(f"slot {SLOT!r} must be a {needed} step for this training-free method")
+    slot.linear.weight.copy_(torch.from_numpy(found.weight))
+    slot.linear.bias.copy_(torch.from_numpy(found.bias))
+    if isinstance(slot, WeightedUnit):
+        slot.weights.copy_(torch.from_numpy(found.weights))

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.cross_decomposition import CCA
 from sklearn.linear_model import Ridge
 
 from lightalign.adapters.solver import SOLVERS, Moments, build_solver
+from lightalign.adapters.steps.weighted_unit import WeightedUnit
 from lightalign.featcache.errors import SpecError, UnknownNameError
+from lightalign.featcache.tokens import Tokens
+from lightalign.featcache.types import Modality
 
 PAIRS, FIRST, SECOND = 400, 7, 5
 
@@ -67,6 +71,35 @@ def test_ridge_is_that_of_scikit_learn(target, alpha):
         applied(found, source), expected - wanted.mean(axis=0), rtol=0, atol=1e-5
     )
     np.testing.assert_allclose(applied(kept, wanted), wanted - wanted.mean(axis=0), atol=1e-12)
+
+
+def test_csa_scores_as_its_formula():
+    """sum rho a b / (|a| |b|) of the variates that scikit-learn finds, whatever their signs."""
+    x, y = data()
+    maps = build_solver({"part": "csa", "regularisation": 0.0}).solve(moments_of(x, y), 3)
+    steps = []
+    for found, width in zip(maps, (FIRST, SECOND), strict=True):
+        step = WeightedUnit(width, out=3).double()
+        with torch.no_grad():
+            step.linear.weight.copy_(torch.from_numpy(found.weight))
+            step.linear.bias.copy_(torch.from_numpy(found.bias))
+            step.weights.copy_(torch.from_numpy(found.weights))
+        steps.append(step)
+
+    def embedded(step, values, modality):
+        tokens = Tokens(torch.from_numpy(values)[:, None], torch.ones(PAIRS, 1, dtype=torch.bool))
+        with torch.no_grad():
+            return step(tokens, modality).values[:, 0].numpy()
+
+    first = embedded(steps[0], x, Modality.IMAGE)
+    second = embedded(steps[1], y, Modality.TEXT)
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(second, axis=1), 1, atol=1e-12)
+    a, b = CCA(n_components=3, scale=False, max_iter=5000, tol=1e-12).fit(x, y).transform(x, y)
+    a, b = a / a.std(axis=0), b / b.std(axis=0)
+    correlations = (a * b).mean(axis=0)
+    lengths = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None, :]
+    np.testing.assert_allclose(first @ second.T, (a * correlations) @ b.T / lengths, atol=1e-5)
 
 
 def test_procrustes_is_that_of_scipy_up_to_a_common_rotation():

@@ -32,7 +32,7 @@ def pooled(reader: FeatureReader) -> np.ndarray:
     return np.stack([features.row(i).astype(np.float64).mean(axis=0) for i in range(len(reader))])
 
 
-@pytest.mark.parametrize("preset", ["cca", "procrustes"])
+@pytest.mark.parametrize("preset", ["cca", "csa", "procrustes"])
 def test_a_run_is_solved_and_evaluated(home, preset):
     solved = solve(home, preset, "towers.both.project.out=8")
     stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
@@ -75,7 +75,10 @@ def test_without_a_validation_split_some_images_are_held_out(home):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("towers.both.project={part='mlp',out=4,hidden=4,per_modality=true}", "a linear step"),
+        (
+            "towers.both.project={part='mlp',out=4,hidden=4,per_modality=true}",
+            "or weighted-unit step",
+        ),
         ("towers.both.project.bias=false", "needs a bias"),
         ("towers.both.after={part='norm'}", "the image tower ends in 'both/after'"),
         ("towers.both.project.out=4096", "directions at most"),
@@ -93,3 +96,13 @@ def test_the_command_says_what_it_solved(home):
     )
     assert result.returncode == 0, result.stderr
     assert "parameters from 120 pairs" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("preset", "part", "needed"),
+    [("csa", "linear", "weighted-unit"), ("cca", "weighted-unit", "linear")],
+)
+def test_a_method_with_weights_needs_a_slot_for_them(home, preset, part, needed):
+    slot = f"towers.both.project={{part='{part}',out=4,per_modality=true}}"
+    with pytest.raises(SpecError, match=f"must be a {needed} step"):
+        solve(home, preset, slot)

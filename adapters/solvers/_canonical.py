@@ -1,0 +1,63 @@
+"""Canonical correlations from the moments of all pairs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from ...featcache.errors import SpecError
+from ..solver import Moments
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """Hold the directions of both sides, and how much they correlate, the most first.
+
+    Attributes:
+        first: Directions of the first side, of variance 1 over the pairs.
+        second: Directions of the second side.
+        correlations: Of the first direction of one side with the first of the other, and so on.
+    """
+
+    first: Float64[np.ndarray, "out first"]
+    second: Float64[np.ndarray, "out second"]
+    correlations: Float64[np.ndarray, " out"]
+
+
+def canonical(moments: Moments, out: int, *, regularisation: float, name: str) -> Canonical:
+    """Return the `out` most correlated directions.
+
+    With C_xx = X^T X / (n - 1) + r tr(X^T X / (n - 1)) / d I, C_yy alike and C_xy = X^T Y / (n - 1)
+    of centred X and Y: C_xx^(-1/2) C_xy C_yy^(-1/2) = U S V^T gives U^T C_xx^(-1/2),
+    V^T C_yy^(-1/2) and S.
+
+    Source: Hotelling 1936; regularised as in Vinod 1976.
+
+    Args:
+        moments: Of all pairs.
+        out: How many directions.
+        regularisation: r, the ridge in units of the mean variance.
+        name: Of the method, for messages.
+
+    Raises:
+        SpecError: There are fewer than `out` directions.
+    """
+    first, across, second = (one / (moments.count - 1) for one in moments.scatters)
+    if out > min(across.shape):
+        raise SpecError(f"{name} has {min(across.shape)} directions at most, asked for {out}")
+    whitenings = [_whitening(one, regularisation) for one in (first, second)]
+    left, correlations, right = np.linalg.svd(whitenings[0] @ across @ whitenings[1])
+    return Canonical(left.T[:out] @ whitenings[0], right[:out] @ whitenings[1], correlations[:out])
+
+
+def _whitening(
+    covariance: Float64[np.ndarray, "features features"], regularisation: float
+) -> Float64[np.ndarray, "features features"]:
+    """Return the inverse root; directions without any variance get 0."""
+    ridge = regularisation * np.trace(covariance) / len(covariance)
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.maximum(values, 0) + ridge
+    smallest = values.max() * len(values) * np.finfo(np.float64).eps
+    scale = np.where(values > smallest, 1 / np.sqrt(np.maximum(values, smallest)), 0.0)
+    whitening: np.ndarray = (vectors * scale) @ vectors.T
+    return whitening

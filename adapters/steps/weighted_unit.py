@@ -1,0 +1,47 @@
+"""Map each token, and weigh the features of its direction."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...featcache.errors import SpecError
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..step import Step
+
+
+class WeightedUnit(Step):
+    """Map each token by one matrix, and weigh the features of its direction.
+
+    u = (W x + b) / |W x + b|, v = w u with weights w in [0, 1], and the output is
+    (v, sqrt(1 - |v|^2), 0) for images and (v, 0, sqrt(1 - |v|^2)) for texts. It has unit length,
+    so that the cosine of an image and a text is the sum of w_image u_image w_text u_text: lengths
+    are those before the weights. The weights are not trained; a training-free method sets them.
+
+    Source: the weighted cosine of CSA, Li et al. 2025, arXiv 2410.07610.
+
+    Args:
+        width: Features of one token.
+        out: Rows of W; two more features are given.
+
+    Raises:
+        SpecError: `out` is not positive.
+    """
+
+    weights: Tensor
+
+    def __init__(self, width: int, *, out: int) -> None:
+        super().__init__()
+        if out < 1:
+            raise SpecError(f"out must be positive, found {out}")
+        self.out_width = out + 2
+        self.linear = nn.Linear(width, out)
+        self.register_buffer("weights", torch.ones(out))
+
+    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+        """Return the weighted directions, each with what its length lacks to 1."""
+        weighted = functional.normalize(self.linear(tokens.values), dim=2) * self.weights
+        lacking = (1 - weighted.square().sum(dim=2, keepdim=True)).clamp(min=0).sqrt()
+        nothing = torch.zeros_like(lacking)
+        last = (lacking, nothing) if modality is Modality.IMAGE else (nothing, lacking)
+        return tokens.with_values(torch.cat([weighted, *last], dim=2))
