@@ -9,6 +9,8 @@ from ...featcache.tokens import Tokens
 from ...featcache.types import Modality
 from ..step import Step
 
+_ROUNDING = 1e-5  # of a squared length in float32; its root would be noise
+
 
 class WeightedUnit(Step):
     """Map each token by one matrix, and weigh the features of its direction.
@@ -41,7 +43,8 @@ class WeightedUnit(Step):
     def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
         """Return the weighted directions, each with what its length lacks to 1."""
         weighted = functional.normalize(self.linear(tokens.values), dim=2) * self.weights
-        lacking = (1 - weighted.square().sum(dim=2, keepdim=True)).clamp(min=0).sqrt()
+        squares = 1 - weighted.square().sum(dim=2, keepdim=True)
+        lacking = torch.where(squares > _ROUNDING, squares.clamp(min=0).sqrt(), 0.0)
         nothing = torch.zeros_like(lacking)
         last = (lacking, nothing) if modality is Modality.IMAGE else (nothing, lacking)
         return tokens.with_values(torch.cat([weighted, *last], dim=2))
