@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.pipelines import runs
-
 from .helpers import lightalign
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -89,8 +87,15 @@ def test_every_python_block_of_the_readme_runs(home):
     code = reading.replace('"STORE"', repr(str(store))) + "\nprint(len(names), values.shape)"
     assert python(code).startswith("20 ")  # 4 test pictures, 5 captions each
     picture = home / "datasets" / "flickr30k" / "flickr30k_images" / "1000.jpg"
-    folder = runs.find_run(home, None)
-    code = embedding.replace('"RUN"', repr(str(folder))).replace('"scene.png"', repr(str(picture)))
+    for command in (
+        "lightalign extract --encoder toy-text --data flickr30k --split train",
+        "lightalign extract --encoder toy-image --data flickr30k --split train",
+        "lightalign train-adapter --set train.epochs=1 --set train.validation=none --json",
+    ):
+        done = run(command, home)
+        assert done.returncode == 0, done.stderr
+    folder = json.loads(done.stdout)["folder"]
+    code = embedding.replace('"RUN"', repr(folder)).replace('"scene.png"', repr(str(picture)))
     assert python(f"{code}\nprint(cosines.shape)") == "(1, 1)\n"
 
 
