@@ -9,7 +9,6 @@ from . import files
 from .description import StoreDescription
 from .errors import StoreCorruptError, StoreNotFoundError
 from .manifest import COPY, MANIFEST, read_manifest
-from .spec import fingerprint
 from .types import Pairs
 
 _KEY_DIGITS = 8
@@ -39,8 +38,7 @@ class StoreEntry:
 
         The encoder's identity, the layer, the kind and the stored type.
         """
-        found = self.description
-        return fingerprint([dict(found.identity), found.layer, found.kind, found.dtype])
+        return self.description.encoder_key
 
 
 def list_stores(home: Path) -> list[StoreEntry]:

@@ -101,6 +101,11 @@ class StoreDescription:
         }
 
     @property
+    def encoder_key(self) -> str:
+        """Return `encoder_key` of this store."""
+        return encoder_key(self.identity, layer=self.layer, kind=self.kind, dtype=self.dtype)
+
+    @property
     def key(self) -> str:
         """Return the hash of `keyed()`, in hexadecimal."""
         return fingerprint(self.keyed())
@@ -109,3 +114,8 @@ class StoreDescription:
         """Return where this store lies below `home`."""
         name = f"{self.encoder}--{self.key[:12]}"
         return home / "features" / self.dataset / self.split / name
+
+
+def encoder_key(identity: Mapping[str, Any], *, layer: int, kind: str, dtype: str) -> str:
+    """Return the hash of what decides a feature but for the item: equal keys, equal features."""
+    return fingerprint([dict(identity), layer, kind, dtype])

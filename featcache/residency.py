@@ -89,7 +89,7 @@ def free_memory(
         control_groups: Where control groups are mounted, version 1 or 2.
     """
     free = [_available(proc), *_left_by_control_groups(proc, control_groups)]
-    used = _fields(proc / "self" / "status")
+    used = memory_fields(proc / "self" / "status")
     for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY:
@@ -102,7 +102,7 @@ def free_address_space(*, proc: Path = Path("/proc")) -> int | None:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY:
         return None
-    return max(0, soft - _fields(proc / "self" / "status").get("VmSize", 0))
+    return max(0, soft - memory_fields(proc / "self" / "status").get("VmSize", 0))
 
 
 def reserve_files(wanted: int) -> int:
@@ -119,7 +119,7 @@ def reserve_files(wanted: int) -> int:
 
 
 def _available(proc: Path) -> int:
-    system = _fields(proc / "meminfo")
+    system = memory_fields(proc / "meminfo")
     if "MemAvailable" in system:
         return system["MemAvailable"]
     # other systems: what is installed, as they do not say what is free in one place
@@ -157,7 +157,7 @@ def _statistics(path: Path) -> dict[str, int]:
     return {name: int(number) for name, number in pairs}
 
 
-def _fields(path: Path) -> dict[str, int]:
+def memory_fields(path: Path) -> dict[str, int]:
     """Return the lines `Name:  123 kB` of a file, in bytes."""
     if not path.is_file():
         return {}

@@ -14,6 +14,7 @@ from PIL import Image
 from ..adapters.checkpoint import load_adapter
 from ..featcache.backends import build_encoder, resolve_device
 from ..featcache.card import parse_card
+from ..featcache.description import encoder_key
 from ..featcache.dtypes import finite_tokens, narrow, widen
 from ..featcache.encoder import Encoder
 from ..featcache.errors import (
@@ -25,7 +26,7 @@ from ..featcache.errors import (
 )
 from ..featcache.images import upright_rgb
 from ..featcache.kinds import Kind, LayerLayout
-from ..featcache.spec import Table, canonical_json, fingerprint, read_toml
+from ..featcache.spec import Table, canonical_json, read_toml
 from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality
 from . import runs
@@ -228,10 +229,8 @@ class Bundle:
         layer, kind = stored["layer"], Kind(stored["kind"])
         reading = _Reading(encoder, layer, encoder.layout(layer), kind, stored["dtype"])
         now: Table = json.loads(canonical_json(encoder.identity()))
-        if (
-            fingerprint([now, stored["layer"], stored["kind"], stored["dtype"]])
-            != (stored["encoder_key"])
-        ):
+        found = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
+        if found != stored["encoder_key"]:
             raise WeightsMismatchError(
                 f"encoder {name!r} is not the one that {self.folder.name} was trained on: "
                 f"{_difference(identity, now)}"

@@ -51,15 +51,9 @@ class ClosedForm:
         self.device = device
         self.stores = PairedStores(plan.stores, home=home, residency=plan.options.residency)
         self.rows, held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
-        self.validation: Validation | None = None
-        if plan.validation:
-            self.validation = Validation.of_split(PairedStores(plan.validation, home=home))
-        elif len(held_out):
-            self.validation = Validation.held_out(self.stores, held_out)
-        widths = {
-            Modality.IMAGE: self.stores.image.description.width,
-            Modality.TEXT: self.stores.text.description.width,
-        }
+        split = PairedStores(plan.validation, home=home) if plan.validation else None
+        self.validation = Validation.choose(split, self.stores, held_out)
+        widths = plan.stores.widths
         self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed).eval()
         self.adapter.to(device)
         self.slots = [_slot(self.adapter, modality) for modality in widths]

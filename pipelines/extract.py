@@ -280,7 +280,8 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
             settings["bfloat16_cosine"] = f"{cosine:.6f}"
         measured = None
         if spec.compile:
-            measured = bytes_of_an_item(encoder)  # what is compiled hides its tensors
+            if spec.batch_size is None:
+                measured = bytes_of_an_item(encoder)  # what is compiled hides its tensors
             progress.note(f"compiling encoder {card.name}")
             settings["compiled_cosine"] = f"{compile_encoder(encoder):.6f}"
         loaded.append(

@@ -59,17 +59,10 @@ class Trainer:
                 f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
                 "on, and one image has no negatives: extract more, or validate on fewer"
             )
-        self.validation: Validation | None = None
-        if plan.validation:
-            self.validation = Validation.of_split(self._open(plan.validation, home))
-        elif len(held_out):
-            self.validation = Validation.held_out(self.stores, held_out)
-        widths = {
-            Modality.IMAGE: plan.stores.image.description.width,
-            Modality.TEXT: plan.stores.text.description.width,
-        }
+        split = self._open(plan.validation, home) if plan.validation else None
+        self.validation = Validation.choose(split, self.stores, held_out)
         trainable = build_trainable(
-            plan.table, plan.options, widths=widths, seed=seed, device=device
+            plan.table, plan.options, widths=plan.stores.widths, seed=seed, device=device
         )
         self.trainable = trainable
         self.adapter, self.objective = trainable.adapter, trainable.objective

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..adapters.gradcache import Load, backward_in_chunks
 from ..adapters.objective import PairBatch
+from ..featcache.residency import memory_fields
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from .batches import load_ahead
@@ -40,10 +41,10 @@ def measure(step: PlannedStep) -> int:
         before = torch.cuda.memory_allocated(device)
         take_steps(step)
         return torch.cuda.max_memory_allocated(device) - before
-    before = _resident("VmRSS")
+    before = memory_fields(STATUS)["VmRSS"]
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
     take_steps(step)
-    return _resident("VmHWM") - before
+    return memory_fields(STATUS)["VmHWM"] - before
 
 
 def take_steps(step: PlannedStep) -> None:
@@ -107,8 +108,3 @@ def _random(rows: int, *, shape: InputShape, modality: Modality) -> Tokens:
     dtype = torch.float16 if shape.feature_bytes == 2 else torch.float32
     values = torch.empty(rows, tokens, width, dtype=dtype)
     return Tokens(values.normal_(), torch.ones(rows, tokens, dtype=torch.bool))
-
-
-def _resident(name: str) -> int:
-    _, _, rest = STATUS.read_text(encoding="ascii").partition(f"{name}:")
-    return int(rest.split()[0]) * 1024

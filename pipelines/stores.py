@@ -42,6 +42,14 @@ class StorePair:
         return self.image.description.source
 
     @property
+    def widths(self) -> dict[Modality, int]:
+        """Return the features of one token of each modality."""
+        return {
+            Modality.IMAGE: self.image.description.width,
+            Modality.TEXT: self.text.description.width,
+        }
+
+    @property
     def changed(self) -> tuple[float, float]:
         """Return when the younger and when the older was last asked for, seconds since the epoch.
 

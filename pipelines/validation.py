@@ -39,6 +39,18 @@ class Validation:
         """Take some images of the split that is trained on."""
         return cls(stores, rows, f"{len(rows)} held-out images of split {stores.pair.split!r}")
 
+    @classmethod
+    def choose(
+        cls,
+        split: PairedStores | None,
+        stores: PairedStores,
+        held_out: Int64[np.ndarray, " n"],
+    ) -> "Validation | None":
+        """Take a split of its own, else the images that were held out, else nothing."""
+        if split is not None:
+            return cls.of_split(split)
+        return cls.held_out(stores, held_out) if len(held_out) else None
+
     def embed(self, adapter: Adapter, device: torch.device) -> PairedEmbeddings:
         """Embed both sides of the pairs."""
         return embed_pairs(adapter, self.stores, image_rows=self.rows, device=device)

@@ -2,16 +2,16 @@
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
 
 from ..errors import DatasetNotFoundError
 from ..registry import unknown_name
 from ..source import Source, fingerprint_items
 from ..types import Item, Modality, Pairs
 from ._caption_files import Row, format_error
+from ._lazy import LazyItems
 
 # Names that other tools give the three splits. Karpathy's `restval` are training images that were
 # set aside at first; published results train on them.
@@ -136,28 +136,6 @@ def with_hashed_splits(images: CaptionedImages, *, remedy: str) -> CaptionedImag
     return replace(images, split_of=split_of, notes=(*images.notes, note))
 
 
-class _Lazy(Sequence[Item]):
-    """Make items when they are asked for: a list of a million would take half a gigabyte."""
-
-    def __init__(self, count: int, make: Callable[[int], Item]) -> None:
-        self._count = count
-        self._make = make
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return [self._make(position) for position in range(self._count)[index]]
-        return self._make(range(self._count)[index])
-
-
 class _Split:
     """Hold the images and captions of one split, and little else."""
 
@@ -234,8 +212,8 @@ class CaptionSource(Source):
         """
         found = self._split(split)
         if modality is Modality.IMAGE:
-            return _Lazy(len(found.image_ids), found.image)
-        return _Lazy(len(found.texts), found.text)
+            return LazyItems(len(found.image_ids), found.image)
+        return LazyItems(len(found.texts), found.text)
 
     def ids(self, split: str, modality: Modality) -> Sequence[str]:
         """Return the ids of `items`."""

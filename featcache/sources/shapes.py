@@ -1,14 +1,15 @@
 """Drawn pictures of coloured shapes with true captions: a dataset that needs no files."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import overload
 
 from ..errors import SpecError
 from ..registry import unknown_name
 from ..source import Source
 from ..spec import fingerprint
 from ..types import Item, Modality, Pairs
+from ._lazy import LazyItems
 from ._scene_captions import captions
 from ._scene_pictures import draw_png
 from ._scenes import Scene, draw_scenes
@@ -88,7 +89,7 @@ class ShapesSource(Source):
         """
         scenes = self.scenes(split)
         if modality is Modality.IMAGE:
-            return _Pictures(split, scenes, self._size)
+            return LazyItems(len(scenes), partial(self._picture, split, scenes))
         return [
             Item(id=f"{_image_id(split, index)}#{number}", text=caption)
             for index, scene in enumerate(scenes)
@@ -124,31 +125,14 @@ class ShapesSource(Source):
         options = {"count": self._count(split), "seed": self._seed, "size": self._size}
         return fingerprint({"drawing": DRAWING_VERSION, "split": split, **options})
 
+    def _picture(self, split: str, scenes: Sequence[Scene], position: int) -> Item:
+        picture = draw_png(scenes[position], self._size)
+        return Item(id=_image_id(split, position), data=picture)
+
     def _count(self, split: str) -> int:
         if split not in self._counts:
             raise unknown_name("split", split, self._counts)
         return self._counts[split]
-
-
-class _Pictures(Sequence[Item]):  # each drawn when it is asked for
-    def __init__(self, split: str, scenes: Sequence[Scene], size: int) -> None:
-        self._split = split
-        self._scenes = scenes
-        self._size = size
-
-    def __len__(self) -> int:
-        return len(self._scenes)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(len(self))[index]]
-        position = range(len(self))[index]  # raises IndexError, and counts negatives from the end
-        picture = draw_png(self._scenes[position], self._size)
-        return Item(id=_image_id(self._split, position), data=picture)
 
 
 def _image_id(split: str, index: int) -> str:

@@ -26,9 +26,12 @@ def extract_all(home: Path, data: str, source: Mapping[str, Any]) -> None:
 def trained(
     label: str, home: Path, data: str, source: Mapping[str, Any], sets: Sequence[str], **fields: Any
 ) -> Path:
-    """Return the folder of a run of this label, data and options; train it if it is not there."""
+    """Return the folder of a run of this label, data and options; train it if it is not there.
+
+    `fields` are those of `TrainSpec`; the encoders are `ENCODERS` if none are named there.
+    """
     wanted = WantedData.of(data, home=home, options=source)
-    asked = fingerprint([wanted.fingerprint("train"), list(sets)])[:12]
+    asked = fingerprint([wanted.fingerprint("train"), list(sets), fields])[:12]
     name = f"{label.replace('/', '-')}-{wanted.name}-{asked}"
     try:
         return runs.find_run(home, name)
@@ -37,21 +40,26 @@ def trained(
             home=home,
             data=data,
             source=source,
-            image_encoder=ENCODERS[0],
-            text_encoder=ENCODERS[1],
             overrides=tuple(sets),
             name=name,
-            **fields,
+            **{"image_encoder": ENCODERS[0], "text_encoder": ENCODERS[1], **fields},
         )
         return train.run(spec).folder
+
+
+def evaluated(
+    folder: Path, home: Path, data: str, source: Mapping[str, Any], split: str
+) -> Mapping[str, Any]:
+    """Return the report of a run's retrieval."""
+    spec = retrieve.RetrieveSpec(home=home, run=str(folder), data=data, source=source, split=split)
+    return retrieve.run(spec).report
 
 
 def measured(
     folder: Path, home: Path, data: str, source: Mapping[str, Any], split: str
 ) -> dict[str, float]:
     """Return the recalls of a run in both directions, and their sum."""
-    spec = retrieve.RetrieveSpec(home=home, run=str(folder), data=data, source=source, split=split)
-    metrics = retrieve.run(spec).report["metrics"]
+    metrics = evaluated(folder, home, data, source, split)["metrics"]
     found = {f"{side} R@{k}": metrics[side]["recall"][k] for side, k in COLUMNS}
     return {**found, "sum": metrics["recall_sum"]}
 

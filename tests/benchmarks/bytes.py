@@ -16,12 +16,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from lightalign.featcache.errors import RunNotFoundError
-from lightalign.featcache.spec import fingerprint
-from lightalign.pipelines import extract, retrieve, runs, train
-from lightalign.pipelines.stores import WantedData
+from _runs import ENCODERS, evaluated, trained
 
-TEXTS = "minilm"
+from lightalign.pipelines import extract
+
+TEXTS = ENCODERS[1]
 VARIANTS = (
     ("float32", "tokens"),
     ("float16", "tokens"),
@@ -61,29 +60,20 @@ def measure(
     options: argparse.Namespace, dtype: str, kind: str, seed: int, keys: set[str]
 ) -> dict[str, Any]:
     """Train on the newest stores of one kind, which must be those of `keys`; return the metrics."""
-    wanted = WantedData.of(options.data, home=options.home, options=options.source)
-    asked = [wanted.fingerprint("train"), str(options.weights), options.sets, options.preset]
-    label = kind.replace(":", "-")
-    name = f"bytes-{options.encoder}-{dtype}-{label}-{seed}-{fingerprint(asked)[:12]}"
-    data = {"home": options.home, "data": options.data, "source": options.source}
-    try:
-        folder = runs.find_run(options.home, name)
-    except RunNotFoundError:
-        spec = train.TrainSpec(
-            **data,
-            preset=options.preset,
-            image_encoder=options.encoder,
-            text_encoder=TEXTS,
-            image_features=kind,
-            seed=seed,
-            overrides=("train.validation=none", *options.sets),
-            name=name,
-        )
-        folder = train.run(spec).folder
-    spec = retrieve.RetrieveSpec(**data, run=str(folder), split=options.split)
-    report = retrieve.run(spec).report
+    place = (options.home, options.data, options.source)
+    weights = options.weights.stem if options.weights else "own"
+    folder = trained(
+        f"bytes-{options.encoder}-{weights}-{dtype}-{kind.replace(':', '-')}-{seed}",
+        *place,
+        ("train.validation=none", *options.sets),
+        preset=options.preset,
+        image_encoder=options.encoder,
+        image_features=kind,
+        seed=seed,
+    )
+    report = evaluated(folder, *place, options.split)
     used = {report["stores"]["image"], report["training"]["stores"]["train"]["image"]["key"]}
-    assert used <= keys, f"{name} used {used}, not {keys}"
+    assert used <= keys, f"{folder.name} used {used}, not {keys}"
     return report["metrics"]
 
 

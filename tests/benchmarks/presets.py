@@ -18,23 +18,19 @@ from _runs import COLUMNS, HEADS, extract_all, measured, summary, trained
 
 from lightalign.adapters.preset import list_presets
 from lightalign.pipelines import runs
-from lightalign.pipelines.train import resolve_preset
+from lightalign.pipelines.train import TrainOptions, resolve_preset
 
 
-def sets_of(preset: str) -> tuple[str, ...]:
+def validation_of(own: TrainOptions) -> str:
     """Return where a preset's validation images come from."""
-    table, options = resolve_preset(preset, None, ())
-    chooses = (
-        options.schedule == "plateau" or options.early_stopping or options.select_by != "recall"
-    )
-    return ("train.validation=0.1" if chooses and "fit" not in table else "train.validation=none",)
+    chooses = own.schedule == "plateau" or own.early_stopping or own.select_by != "recall"
+    return "train.validation=0.1" if chooses else "train.validation=none"
 
 
-def epochs_that_fit(options: argparse.Namespace, preset: str, sets: tuple[str, ...]) -> int:
+def epochs_that_fit(
+    options: argparse.Namespace, preset: str, own: TrainOptions, sets: tuple[str, ...]
+) -> int:
     """Return how many of its epochs a preset can take in the time, from one that is timed."""
-    table, own = resolve_preset(preset, None, ())
-    if "fit" in table:
-        return own.epochs
     probe = [*sets, "train.epochs=1"]
     folder = trained(
         f"probe-{preset}", options.home, options.data, options.source, probe, preset=preset
@@ -44,9 +40,9 @@ def epochs_that_fit(options: argparse.Namespace, preset: str, sets: tuple[str, .
 
 
 def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
-    sets = sets_of(preset)
-    _, own = resolve_preset(preset, None, ())
-    epochs = epochs_that_fit(options, preset, sets)
+    table, own = resolve_preset(preset, None, ())
+    sets = (validation_of(own),)
+    epochs = own.epochs if "fit" in table else epochs_that_fit(options, preset, own, sets)
     seeds = options.seeds if epochs == own.epochs else options.seeds[:1]
     if epochs < own.epochs:
         sets = (*sets, f"train.epochs={epochs}")

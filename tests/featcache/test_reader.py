@@ -360,7 +360,7 @@ from pathlib import Path
 import numpy as np
 from lightalign.featcache import residency
 from lightalign.featcache.reader import FeatureReader
-taken = residency._fields(Path("/proc/self/status"))["VmSize"]
+taken = residency.memory_fields(Path("/proc/self/status"))["VmSize"]
 resource.setrlimit(resource.RLIMIT_AS, (taken + 2**25, taken + 2**25))
 reader = FeatureReader(Path({str(tmp_path)!r}), residency="auto")
 assert reader.residency.name == "disk", reader.residency
