@@ -15,7 +15,8 @@ from ..featcache.types import Modality
 from .extract import ExtractSpec
 
 _SHARD_BYTES = 64 * 2**20  # large enough to write at disk speed, small enough to redo after a crash
-_RAGGED_ROWS = 2048  # captions of a dozen tokens: about 20 MB at 384 features
+_RAGGED_ROWS = 512, 2048  # of few and of many items; 512 captions take about 5 MB at 384 features
+_RAGGED_SHARDS = 256  # from here on a shard has more rows, as each is several files
 _POOLED_ROWS = 8192  # one token a row: with ids and companions they are in memory at once
 
 
@@ -79,7 +80,8 @@ def describe_outputs(
         SpecError: An encoder has no such layer, or a layer no such features.
     """
     fingerprint = source.fingerprint(split)
-    rows = _rows_per_shard(spec, loaded)
+    counts = {modality: len(source.items(split, modality)) for modality in _modalities(loaded)}
+    rows = _rows_per_shard(spec, loaded, counts)
     outputs = []
     for one in sorted(loaded, key=lambda one: one.encoder.modality.value):
         encoder = one.encoder
@@ -96,7 +98,7 @@ def describe_outputs(
                     modality=encoder.modality.value,
                     width=layout.width,
                     tokens_per_item=tokens,
-                    num_items=len(source.items(split, encoder.modality)),
+                    num_items=counts[encoder.modality],
                     rows_per_shard=rows[encoder.modality],
                     layer=layer,
                     kind=kind.name,
@@ -113,7 +115,13 @@ def describe_outputs(
     return outputs
 
 
-def _rows_per_shard(spec: ExtractSpec, loaded: Sequence[LoadedEncoder]) -> dict[Modality, int]:
+def _modalities(loaded: Sequence[LoadedEncoder]) -> set[Modality]:
+    return {one.encoder.modality for one in loaded}
+
+
+def _rows_per_shard(
+    spec: ExtractSpec, loaded: Sequence[LoadedEncoder], counts: Mapping[Modality, int]
+) -> dict[Modality, int]:
     """Return the items of a shard: those of the largest rows make about 64 MiB.
 
     Stores that are filled together end their shards together.
@@ -124,7 +132,8 @@ def _rows_per_shard(spec: ExtractSpec, loaded: Sequence[LoadedEncoder]) -> dict[
         for layout in map(one.encoder.layout, spec.layers):
             for kind in map(Kind, spec.features):
                 tokens = kind.tokens_per_item(layout, modality)
-                rows = _RAGGED_ROWS
+                fewest, most = _RAGGED_ROWS
+                rows = min(max(fewest, counts[modality] // _RAGGED_SHARDS), most)
                 if tokens is not None:
                     row_bytes = tokens * token_bytes(spec.dtype, layout.width)
                     rows = max(1, min(_SHARD_BYTES // row_bytes, _POOLED_ROWS))

@@ -39,17 +39,18 @@ class Ready:
 def batches_of(
     encoder: Encoder[Any], items: Sequence[tuple[int, Ready]], batch_size: int
 ) -> list[list[list[tuple[int, Ready]]]]:
-    """Return batches of groups of equal items, shortest first, in item order where all are alike.
+    """Return batches of groups of equal items, longest first, in item order where all are alike.
 
     Identical texts are encoded once. Texts of similar length are padded together: captions of 8 to
-    40 tokens in item order are half padding.
+    40 tokens in item order are half padding. The longest come first, as what they take and free
+    is large enough for all others; the other way round memory falls to pieces and grows.
     """
     groups: dict[object, list[tuple[int, Ready]]] = {}
     for position, found in items:
         content = found.item.text if found.item.text is not None else position
         groups.setdefault(content, []).append((position, found))
     ordered = sorted(
-        groups.values(), key=lambda group: encoder.size(group[0][1].prepared[encoder.name])
+        groups.values(), key=lambda group: -encoder.size(group[0][1].prepared[encoder.name])
     )
     return [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
 
