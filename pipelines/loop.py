@@ -77,6 +77,7 @@ class Trainer:
             captions=plan.options.captions,
             chunk_size=plan.options.chunk_size,
             seed=seed,
+            mixup=plan.options.mixup,
         )
         self.counts = Counts()
 

@@ -58,12 +58,13 @@ def take_steps(step: PlannedStep) -> None:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             return trained.adapter.embed(tokens.to(device), modality)
 
-    owner = torch.arange(shape.rows(Modality.TEXT, options.batch_size), device=device)
+    images = options.mixup.mixtures(options.batch_size)
+    owner = torch.arange(shape.rows(Modality.TEXT, images), device=device)
     owner = owner // shape.texts
-    positives = owner[None, :] == torch.arange(options.batch_size, device=device)[:, None]
+    positives = owner[None, :] == torch.arange(images, device=device)[:, None]
     chunk = options.chunk_size
     batches = [
-        {m: _loads(shape, m, options.batch_size, chunk) for m in (Modality.IMAGE, Modality.TEXT)}
+        {m: _loads(shape, m, images, chunk) for m in (Modality.IMAGE, Modality.TEXT)}
         for _ in range(1 if chunk else shape.ready)
     ]
     for number in range(_STEPS * options.accumulate):

@@ -161,7 +161,8 @@ def run(spec: PlanSpec) -> Planned:
     shape = _shape(spec, options, cards, on_cpu=device.type == "cpu")
     step = planned_step.PlannedStep(table=table, options=options, shape=shape, device=str(device))
     model, parameters = step.model()
-    peak = model.peak(options.batch_size, options.chunk_size)
+    images = options.mixup.mixtures(options.batch_size)
+    peak = model.peak(images, options.chunk_size)
     measured = step.measure() if spec.measure else None
     return Planned(
         spec={
@@ -176,7 +177,7 @@ def run(spec: PlanSpec) -> Planned:
         parameters=parameters,
         predicted=peak,
         fits=None if budget is None else peak.total <= budget,
-        largest_chunk=None if budget is None else model.largest_chunk(options.batch_size, budget),
+        largest_chunk=None if budget is None else model.largest_chunk(images, budget),
         measured=measured,
         memory="process" if device.type == "cpu" else "GPU",
     )
@@ -201,11 +202,15 @@ def _shape(
 ) -> InputShape:
     image_tokens = spec.image_tokens or cards[Modality.IMAGE].layout.tokens_per_item
     assert image_tokens is not None, "images have as many tokens each"
+    mixes = options.mixup.alpha > 0  # items of one token, widened
+    text_tokens = spec.text_tokens
+    if mixes:
+        image_tokens = text_tokens = 1
     return InputShape(
-        tokens={Modality.IMAGE: image_tokens, Modality.TEXT: spec.text_tokens},
+        tokens={Modality.IMAGE: image_tokens, Modality.TEXT: text_tokens},
         widths={modality: card.width for modality, card in cards.items()},
         texts=spec.captions if options.captions == "all" else 1,
-        feature_bytes=2 if spec.dtype == "float16" else 4,  # all others are widened
+        feature_bytes=2 if spec.dtype == "float16" and not mixes else 4,  # all others are widened
         ready=3 if on_cpu else 1,
     )
 

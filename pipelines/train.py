@@ -1,7 +1,7 @@
 """Train a light adapter on the features of two stores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..featcache.spec import (
 )
 from . import runs
 from .environment import library_versions
+from .mixup import MixupOptions
 from .progress import SILENT, Progress
 from .record import describe_encoders, describe_pair
 from .stores import StorePair, StoreQuery, WantedData, newest_pair, require_pair
@@ -86,6 +87,7 @@ class TrainOptions:
         validation: `auto`, the name of a split, a share of the training images such as `0.1`, or
             `none`; `auto` is the split `val` where its stores are there, else `0.1`.
         residency: Where the features are meanwhile: `device`, `host`, `disk`, or `auto` by size.
+        mixup: Whether and how items of a batch are mixed before they are embedded.
     """
 
     batch_size: int = 256
@@ -109,6 +111,7 @@ class TrainOptions:
     deterministic: bool = False
     validation: str | float = "auto"
     residency: str = "auto"
+    mixup: MixupOptions = field(default_factory=MixupOptions)
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():

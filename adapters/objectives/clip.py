@@ -33,7 +33,8 @@ class Clip(Objective):
     1/0.07 clipped at 100); uniform targets as L_out in Khosla et al. 2020, arXiv 2004.11362,
     equation 2. We differ from LightCRL (lightweightCRL, commit e3421ad), which takes 0.07 for
     the logarithm of the scale and clamps that to [0.01, 20]: scale_init = 1.0725, scale_min =
-    1.01 and scale_max = 4.85e8 here.
+    1.01 and scale_max = 4.85e8 here. FuseMix (commit 25f83ee) trains the temperature itself
+    (`learn_temperature`), from 0.07 and clamped to [0.001, 0.5]: scale_min = 2, scale_max = 1000.
 
     Args:
         scale_init: First value of the scale, 1 / temperature; positive.
@@ -41,12 +42,14 @@ class Clip(Objective):
         scale_min: Lower bound of the scale; positive.
         learnable: Whether the scale is trained.
         label_smoothing: Share of the target weight that is spread over all columns, in [0, 1).
+        learn_temperature: Whether the parameter is 1 / scale, not the logarithm of the scale.
 
     Raises:
         SpecError: An option is out of its range.
     """
 
     log_scale: Tensor
+    temperature: Tensor
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Clip(Objective):
         scale_min: float = 1e-3,
         learnable: bool = True,
         label_smoothing: float = 0.0,
+        learn_temperature: bool = False,
     ) -> None:
         super().__init__()
         if not 0.0 < scale_min <= scale_init <= scale_max:
@@ -65,19 +69,28 @@ class Clip(Objective):
             )
         if not 0.0 <= label_smoothing < 1.0:
             raise SpecError(f"label_smoothing must be in [0, 1), found {label_smoothing}")
-        self.log_scale_bounds = math.log(scale_min), math.log(scale_max)
         self.label_smoothing = label_smoothing
-        log_scale = torch.tensor(math.log(scale_init))
-        if learnable:
-            self.log_scale = nn.Parameter(log_scale)
+        self.learn_temperature = learn_temperature
+        if learn_temperature:
+            name, value, self.bounds = "temperature", 1 / scale_init, (1 / scale_max, 1 / scale_min)
         else:
-            self.register_buffer("log_scale", log_scale)
+            bounds = math.log(scale_min), math.log(scale_max)
+            name, value, self.bounds = "log_scale", math.log(scale_init), bounds
+        if learnable:
+            setattr(self, name, nn.Parameter(torch.tensor(value)))
+        else:
+            self.register_buffer(name, torch.tensor(value))
+
+    def scale(self) -> Float[Tensor, ""]:
+        """Clamp the parameter to its bounds and return the scale."""
+        parameter = self.temperature if self.learn_temperature else self.log_scale
+        with torch.no_grad():
+            parameter.clamp_(*self.bounds)
+        return 1 / parameter if self.learn_temperature else parameter.exp()
 
     def forward(self, batch: PairBatch) -> Loss:
         """Return the loss; its parts are `image_to_text`, `text_to_image` and `scale`."""
-        with torch.no_grad():
-            self.log_scale.clamp_(*self.log_scale_bounds)
-        scale = self.log_scale.exp()
+        scale = self.scale()
         # float32 even under autocast: 8 bits of mantissa are too few at scale 100
         with torch.autocast(batch.image.device.type, enabled=False):
             logits = scale * (at_least_float32(batch.image) @ at_least_float32(batch.text).T)

@@ -138,6 +138,23 @@ def test_scale_starts_at_one_over_temperature_and_counts_as_one_parameter():
     assert count_parameters(clip) == 1
 
 
+def test_a_learned_temperature_has_the_gradient_of_its_own_and_stays_in_its_bounds():
+    """dL/dt = -dL/d(log scale) / t, because scale = 1 / t; then at its bound, 1/2."""
+    table = {"part": "clip", "scale_init": 4.0, "scale_min": 2.0, "scale_max": 1000.0}
+    plain = build_objective(table).double()
+    direct = build_objective({**table, "learn_temperature": True}).double()
+    losses = [one(identity_batch(5)).total for one in (plain, direct)]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(losses[0], losses[1])
+    expected = -plain.log_scale.grad / direct.temperature.detach()
+    torch.testing.assert_close(direct.temperature.grad, expected)
+    with torch.no_grad():
+        direct.temperature.fill_(0.7)
+    assert direct(identity_batch(5)).parts["scale"].item() == pytest.approx(2.0)
+    assert count_parameters(direct) == 1
+
+
 def test_fixed_scale_is_saved_but_not_trained():
     clip = build_objective({"part": "clip", "learnable": False, "scale_init": 12.5})
     assert count_parameters(clip) == 0

@@ -62,6 +62,16 @@ def test_the_published_counts_are_those_of_their_papers_code():
     assert round(read_preset("oneencoder/v1")["check"]["parameters"] / 1e6, 2) == 24.42
 
 
+def test_fusemix_has_the_parameters_of_its_papers_encoders_by_hand():
+    """With D features a tower has 4 blocks of 8 D^2 + 7 D, a norm of 2 D and 512 (D + 1)."""
+
+    def tower(width):
+        return 4 * (8 * width**2 + 7 * width) + 2 * width + 512 * (width + 1)
+
+    assert tower(1536) + tower(1024) + 1 == 110_440_449
+    assert read_preset("fusemix")["check"]["parameters"] == 2 * tower(384) + 1
+
+
 def test_the_six_fusions_of_lightcrl_differ_in_one_slot():
     names = ["multiplication", "concatenation", "additive", "general", "scaled-dot"]
     base = read_preset("lightcrl/addition")
