@@ -1,4 +1,7 @@
-"""The contract of a training-free method: sums over pairs in, one linear map a modality out.
+"""The contracts of training-free methods: pairs in, what fills the slot of each tower out.
+
+A linear method needs sums over all pairs and gives one linear map a modality; a method of anchors
+needs some pairs themselves.
 
 Axis names: `n` pairs, `first` and `second` features of the two modalities, `out` of an embedding.
 """
@@ -85,12 +88,16 @@ class LinearMap:
         return cls(weight, -weight @ mean)
 
 
-class Solver(ABC):
-    """Find the two maps from the moments of all training pairs, images first.
+class Solver:
+    """Be one of the two kinds below.
 
     A subclass takes its options keyword-only, with types and defaults in the signature: a preset's
     `[fit]` table names `part` and any of them.
     """
+
+
+class LinearSolver(Solver, ABC):
+    """Find the two maps from the moments of all training pairs, images first."""
 
     @abstractmethod
     def solve(self, moments: Moments, out: int) -> tuple[LinearMap, LinearMap]:
@@ -99,6 +106,16 @@ class Solver(ABC):
         Raises:
             SpecError: `out` is none that the method can give.
         """
+
+
+class AnchorSolver(Solver, ABC):
+    """Make the anchors of both towers from some training pairs, images first."""
+
+    @abstractmethod
+    def anchors(
+        self, first: Float[np.ndarray, "n first"], second: Float[np.ndarray, "n second"]
+    ) -> tuple[Float64[np.ndarray, "n first"], Float64[np.ndarray, "n second"]]:
+        """Return an anchor of each tower for each of the `n` pairs."""
 
 
 SOLVERS = Registry("solver", f"{__package__}.solvers", Path(__file__).parent / "solvers", Solver)

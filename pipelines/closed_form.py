@@ -1,6 +1,7 @@
 """Fit a training-free method: one pass over the pairs, and the weights are known."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from jaxtyping import Float, Int64
 from ..adapters.adapter import Adapter, build_adapter, count_parameters
 from ..adapters.checkpoint import save_adapter
 from ..adapters.objective import build_objective
-from ..adapters.solver import LinearMap, Moments, build_solver
+from ..adapters.solver import AnchorSolver, LinearMap, LinearSolver, Moments, Solver, build_solver
 from ..adapters.steps.linear import Linear
+from ..adapters.steps.relative import Relative
 from ..adapters.steps.weighted_unit import WeightedUnit
 from ..featcache.errors import SpecError
 from ..featcache.reader import FeatureReader
@@ -34,20 +36,22 @@ class ClosedForm:
     """Fill the slot `project` of both towers by the solver of `[fit]`.
 
     What stands before the slot, such as a pool, is run as it is; each image makes a pair with each
-    of its texts.
+    of its texts. Where pairs are anchors, they are drawn: each image once before any comes twice.
 
     Args:
         plan: The resolved training; its table has a `fit`.
         home: Folder of everything lightalign keeps.
-        seed: Seed of the held-out images, where there is no validation split.
+        seed: Seed of the anchors, and of the held-out images where there is no validation split.
         device: Where towers are run.
 
     Raises:
-        SpecError: A tower has no such slot, or something behind it.
+        SpecError: A tower has no such slot, or something behind it, or another than the method
+            fills.
     """
 
     def __init__(self, plan: TrainPlan, *, home: Path, seed: int, device: torch.device) -> None:
         self.plan = plan
+        self.seed = seed
         self.device = device
         self.stores = PairedStores(plan.stores, home=home, residency=plan.options.residency)
         self.rows, held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
@@ -56,8 +60,8 @@ class ClosedForm:
         widths = plan.stores.widths
         self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed).eval()
         self.adapter.to(device)
-        self.slots = [_slot(self.adapter, modality) for modality in widths]
         self.solver = build_solver(plan.table["fit"])
+        self.steps = [_slot(self.adapter, modality, self.solver) for modality in widths]
         self.objective = build_objective(plan.table["objective"])
 
     def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -67,12 +71,13 @@ class ClosedForm:
             SpecError: The method cannot give as many features as the slot has.
         """
         began = time.perf_counter()
-        moments = self._moments(progress)
-        maps = self.solver.solve(moments, self.slots[0].linear.out_features)
-        for slot, found in zip(self.slots, maps, strict=True):
-            _fill(slot, found)
+        if isinstance(self.solver, AnchorSolver):
+            num_pairs = self._fill_anchors(self.solver)
+        else:
+            assert isinstance(self.solver, LinearSolver), "there are two kinds"
+            num_pairs = self._fill_maps(self.solver, progress)
         save_adapter(folder, self.adapter, self.objective, table=self.plan.table)
-        record: dict[str, Any] = {"epoch": 0, "pairs": moments.count}
+        record: dict[str, Any] = {"epoch": 0, "pairs": num_pairs}
         if self.validation is not None:
             record["validation"] = recalls(self.validation.embed(self.adapter, device=self.device))
         append_json(folder / runs.LOG, record)
@@ -88,9 +93,55 @@ class ClosedForm:
             "seconds": time.perf_counter() - began,
         }
 
-    def _moments(self, progress: Progress) -> Moments:
+    def _fill_maps(self, solver: LinearSolver, progress: Progress) -> int:
+        """Fill both slots with linear maps and return how many pairs they are of."""
+        slots = [step for step in self.steps if isinstance(step, Linear | WeightedUnit)]
+        moments = self._moments([slot.linear.in_features for slot in slots], progress)
+        maps = solver.solve(moments, slots[0].linear.out_features)
+        for slot, found in zip(slots, maps, strict=True):
+            _fill(slot, found)
+        return moments.count
+
+    @torch.no_grad()
+    def _fill_anchors(self, solver: AnchorSolver) -> int:
+        """Fill both slots with anchors and return how many there are."""
+        slots = [step for step in self.steps if isinstance(step, Relative)]
+        images, texts = self._draw_pairs(slots[0].out_width)
+        sides = ((self.stores.image, images), (self.stores.text, texts))
+        features = [self._in_blocks(reader, rows) for reader, rows in sides]
+        for slot, found in zip(slots, solver.anchors(*features), strict=True):
+            slot.anchors.copy_(torch.from_numpy(found))
+        return len(images)
+
+    def _draw_pairs(
+        self, count: int
+    ) -> tuple[Int64[np.ndarray, " count"], Int64[np.ndarray, " count"]]:
+        random = np.random.default_rng(self.seed)
+        images = random.permutation(self.rows).tolist()
+        texts = [random.permutation(self.stores.texts_of[image]).tolist() for image in images]
+        pairs = [
+            (image, own[number])
+            for number in range(max(map(len, texts)))
+            for image, own in zip(images, texts, strict=True)
+            if number < len(own)
+        ]
+        if count > len(pairs):
+            raise SpecError(
+                f"{count} anchors are asked for, and there are {len(pairs)} training pairs: set "
+                f"towers.both.{SLOT}.anchors to as many at most"
+            )
+        drawn = np.array(pairs[:count], dtype=np.int64)
+        return drawn[:, 0], drawn[:, 1]
+
+    def _in_blocks(
+        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n features"]:
+        starts = range(0, len(rows), _ROWS)
+        return np.concatenate([self._before_slot(reader, rows[at : at + _ROWS]) for at in starts])
+
+    def _moments(self, widths: Sequence[int], progress: Progress) -> Moments:
         stores = self.stores
-        moments = Moments(*(slot.linear.in_features for slot in self.slots))
+        moments = Moments(*widths)
         starts = range(0, len(self.rows), _ROWS)
         for start in progress.track(starts, "pairs", len(starts), unit="blocks"):
             images = self.rows[start : start + _ROWS]
@@ -118,18 +169,22 @@ class ClosedForm:
         return in_order
 
 
-def _slot(adapter: Adapter, modality: Modality) -> Linear | WeightedUnit:
+def _slot(adapter: Adapter, modality: Modality, solver: Solver) -> Linear | WeightedUnit | Relative:
+    """Return the slot of one tower, if `solver` can fill it."""
     name = adapter.paths[modality][-1]
     step = adapter.steps[name]
-    if name.partition("/")[2] != SLOT or not isinstance(step, Linear | WeightedUnit):
+    fills = Relative if isinstance(solver, AnchorSolver) else Linear | WeightedUnit
+    if name.partition("/")[2] != SLOT or not isinstance(step, fills):
+        needed = "relative" if fills is Relative else "linear or weighted-unit"
         raise SpecError(
-            f"a training-free method fills the slot {SLOT!r}, a linear or weighted-unit step at "
-            f"the end of each tower; the {modality.value} tower ends in {name!r}"
+            f"this training-free method fills the slot {SLOT!r}, a {needed} step at the end of "
+            f"each tower; the {modality.value} tower ends in {name!r}, a {type(step).__name__}"
         )
     if name.partition("/")[0] != modality.value:
         raise SpecError(f"slot {SLOT!r} must say per_modality = true")
-    if step.linear.bias is None:
+    if isinstance(step, Linear) and step.linear.bias is None:
         raise SpecError(f"slot {SLOT!r} needs a bias: a training-free method centres the features")
+    assert isinstance(step, Linear | WeightedUnit | Relative), "looked at above"
     return step
 
 

@@ -13,7 +13,7 @@ from .pairs import PairedStores
 from .progress import SILENT, Progress
 from .task import PairedEmbeddings
 
-_BATCH_ELEMENTS = 2**24  # padded float32 features held at once: 64 MiB
+_BATCH_ELEMENTS = 2**24  # float32 features, or embeddings, held at once: 64 MiB
 
 
 def embed_rows(
@@ -38,7 +38,8 @@ def embed_rows(
     """
     modality = Modality(reader.description.modality)
     longest = int(reader.lengths.max())
-    size = max(1, _BATCH_ELEMENTS // (longest * reader.description.width))
+    row_elements = max(longest * reader.description.width, adapter.out_width)
+    size = max(1, _BATCH_ELEMENTS // row_elements)
     starts = range(0, len(rows), size)
     was_training = adapter.training
     adapter.eval()

@@ -1,11 +1,11 @@
 """Project both modalities onto the directions in which they correlate most."""
 
 from ...featcache.errors import SpecError
-from ..solver import LinearMap, Moments, Solver
+from ..solver import LinearMap, LinearSolver, Moments
 from ._canonical import canonical
 
 
-class Cca(Solver):
+class Cca(LinearSolver):
     """Project both modalities onto the directions in which they correlate most.
 
     Each direction is multiplied by its canonical correlation to some power, so that what correlates

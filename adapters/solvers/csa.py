@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from ...featcache.errors import SpecError
-from ..solver import LinearMap, Moments, Solver
+from ..solver import LinearMap, LinearSolver, Moments
 from ._canonical import canonical
 
 
-class Csa(Solver):
+class Csa(LinearSolver):
     """Weigh the cosine of canonical directions by how much they correlate.
 
     score = sum_i rho_i a_i b_i / (|a| |b|), with a and b the canonical variates of image and text

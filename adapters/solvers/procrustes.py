@@ -3,10 +3,10 @@
 import numpy as np
 
 from ...featcache.errors import SpecError
-from ..solver import LinearMap, Moments, Solver
+from ..solver import LinearMap, LinearSolver, Moments
 
 
-class Procrustes(Solver):
+class Procrustes(LinearSolver):
     """Rotate one modality onto the other.
 
     X^T Y = U S V^T of centred pairs; images go through U^T and texts through V^T, of the `out`

@@ -4,12 +4,12 @@ import numpy as np
 
 from ...featcache.errors import SpecError
 from ...featcache.registry import unknown_name
-from ..solver import LinearMap, Moments, Solver
+from ..solver import LinearMap, LinearSolver, Moments
 
 TARGETS = ("image", "text")
 
 
-class Ridge(Solver):
+class Ridge(LinearSolver):
     """Predict one modality from the other by least squares.
 
     W = argmin sum |y - W x|^2 + alpha |W|^2 over centred pairs; the target is only centred.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightalign.adapters.adapter import build_adapter
+from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.gradcache import backward_in_chunks
 from lightalign.adapters.objective import OBJECTIVES, PairBatch, build_objective
 from lightalign.adapters.preset import list_presets, read_preset
@@ -11,7 +11,8 @@ from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 
 IMAGES, TEXTS = 6, 9
-CASES = [(name, None) for name in list_presets()]
+NOTHING_TO_TRAIN = ["asif"]
+CASES = [(name, None) for name in list_presets() if name not in NOTHING_TO_TRAIN]
 CASES += [("linear", objective) for objective in OBJECTIVES.names()]
 
 
@@ -32,6 +33,12 @@ def build(name, objective):
     owners = torch.arange(TEXTS) % IMAGES
     positives = owners[None, :] == torch.arange(IMAGES)[:, None]
     return adapter, build_objective(table), batch, positives
+
+
+@pytest.mark.parametrize("name", NOTHING_TO_TRAIN)
+def test_what_is_left_out_here_has_nothing_to_train(name):
+    adapter, loss_of, _, _ = build(name, None)
+    assert count_parameters(adapter) + count_parameters(loss_of) == 0
 
 
 def split_chunks(tokens, size):

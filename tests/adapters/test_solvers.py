@@ -7,7 +7,13 @@ from scipy.linalg import orthogonal_procrustes
 from sklearn.cross_decomposition import CCA
 from sklearn.linear_model import Ridge
 
-from lightalign.adapters.solver import SOLVERS, Moments, build_solver
+from lightalign.adapters.solver import (
+    SOLVERS,
+    AnchorSolver,
+    LinearSolver,
+    Moments,
+    build_solver,
+)
 from lightalign.adapters.steps.weighted_unit import WeightedUnit
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
@@ -46,7 +52,33 @@ def test_moments_of_parts_are_those_of_the_whole():
     np.testing.assert_allclose(np.concatenate(moments.means), [*x.mean(axis=0), *y.mean(axis=0)])
 
 
-@pytest.mark.parametrize("name", SOLVERS.names())
+def names_of(kind):
+    return [name for name in SOLVERS.names() if issubclass(SOLVERS.load(name), kind)]
+
+
+def test_each_method_is_of_one_of_the_two_kinds():
+    assert sorted(names_of(LinearSolver) + names_of(AnchorSolver)) == SOLVERS.names()
+
+
+@pytest.mark.parametrize("name", names_of(AnchorSolver))
+def test_anchors_are_as_wide_as_the_features_and_in_the_order_of_the_pairs(name):
+    x, y = data()
+    solver = build_solver({"part": name})
+    order = np.random.default_rng(1).permutation(PAIRS)
+    for found, side in zip(solver.anchors(x, y), (x, y), strict=True):
+        assert found.shape == side.shape
+        assert np.isfinite(found).all()
+    for found, again in zip(solver.anchors(x, y), solver.anchors(x[order], y[order]), strict=True):
+        np.testing.assert_array_equal(found[order], again)
+
+
+def test_asif_leaves_features_of_zeros_and_makes_others_units():
+    """(3, 4) has length 5."""
+    found, _ = build_solver({"part": "asif"}).anchors(np.array([[3.0, 4.0], [0, 0]]), np.eye(2))
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0]])
+
+
+@pytest.mark.parametrize("name", names_of(LinearSolver))
 def test_maps_are_centred_and_of_the_width_that_was_asked_for(name):
     x, y = data(SECOND, SECOND)
     maps = build_solver({"part": name}).solve(moments_of(x, y), SECOND)

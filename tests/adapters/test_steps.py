@@ -17,8 +17,11 @@ from lightalign.featcache.types import Modality
 WIDTH = 8
 OUT = 6
 OPTION_TYPES = (int, float, bool, str, tuple[int, ...], tuple[str, ...])
-# three queries for rows of three tokens, and sizes that rounding does not add up in
-SMALL = {"query-bridge": {"out": 8, "queries": 3, "layers": 2, "heads": 2, "feedforward": 16}}
+# three queries for rows of three tokens; sizes and a power that rounding does not add up in
+SMALL = {
+    "query-bridge": {"out": 8, "queries": 3, "layers": 2, "heads": 2, "feedforward": 16},
+    "relative": {"power": 2.0},
+}
 
 # Parameters whose gradient is zero by algebra: what they add to the scores of a row is the same
 # for all its tokens and cancels in the softmax.
@@ -139,6 +142,8 @@ def test_additive_attention_without_tanh_trains_neither_context_nor_query():
         ("query-bridge", {"dropout": 1.0}, r"\[0, 1\)"),
         ("concat-pool", {"summaries": ("mean", "median")}, "summaries must be some of"),
         ("concat-pool", {"summaries": ("mean", "mean")}, "each once"),
+        ("relative", {"top": 0}, "positive, found 6, 0 and 2.0"),
+        ("relative", {"power": -1.0}, "positive, found 6, 800 and -1.0"),
         ("residual-mlp", {"blocks": 0}, "positive"),
         ("residual-mlp", {"dropout": -0.1}, r"\[0, 1\)"),
         ("star-mlp", {"expansion": 0}, "positive"),
@@ -156,6 +161,22 @@ def test_dropout_drops_and_rescales_only_in_training():
     trained = step(ones, Modality.IMAGE).values
     assert set(trained.unique().tolist()) == {0.0, 2.0}
     assert step.eval()(ones, Modality.IMAGE).values.eq(1.0).all()
+
+
+def test_relative_keeps_powers_of_the_largest_cosines_by_hand():
+    """Anchors at cosines 0.8, 0.6, 0.5 and -1, the two largest squared: 1 and 0.75^2 = 0.5625.
+
+    As 0.64 and 0.36 they have that ratio. A token opposite to all anchors has no feature.
+    """
+    step = build("relative", anchors=4, top=2, power=2.0)
+    step.anchors.zero_()
+    for line, (cosine, sine) in enumerate([(0.8, 0.6), (0.6, 0.8), (0.5, 0.75**0.5), (-1, 0)]):
+        step.anchors[line, :2] = torch.tensor([cosine, sine])
+    values = torch.zeros(2, 1, WIDTH)
+    values[0, 0, 0], values[1, 0, 1] = 3.0, -2.0
+    found = step(Tokens(values, torch.ones(2, 1, dtype=torch.bool)), Modality.TEXT).values
+    expected = torch.tensor([[1.0, 0.5625, 0, 0], [0, 0, 0, 0]])
+    torch.testing.assert_close(found[:, 0], expected)
 
 
 def test_mean_pool_averages_real_tokens_only():

@@ -8,6 +8,7 @@ from lightalign.adapters.checkpoint import load_adapter
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.reader import FeatureReader
 from lightalign.pipelines import retrieve, train
+from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.stores import StoreQuery, newest_pair
 from lightalign.pipelines.train import TrainSpec
@@ -65,6 +66,43 @@ def test_ridge_predicts_texts_as_float64_does(home):
     np.testing.assert_allclose(found.bias.detach().numpy(), -weight @ x_mean, rtol=0, atol=2e-3)
 
 
+@pytest.mark.parametrize("top", [15, 500])
+def test_asif_compares_as_float64_does(home, top):
+    """All 120 pairs are anchors, so that it does not matter how they were drawn."""
+    slot = "towers.both.project"
+    solved = solve(home, "asif", f"{slot}.anchors=120", f"{slot}.top={top}", f"{slot}.power=6.0")
+    assert (solved.report["best"]["pairs"], solved.report["num_parameters"]) == (120, 0)
+    train_stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    test_stores = PairedStores(newest_pair(home, StoreQuery(split="test")), home=home)
+    links = [(i, t) for i, own in train_stores.texts_of.items() for t in own]
+    sides = []
+    for column, name in enumerate(("image", "text")):
+        anchors = pooled(getattr(train_stores, name))[[link[column] for link in links]]
+        items = pooled(getattr(test_stores, name))
+        anchors, items = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (anchors, items))
+        cosines = np.maximum(items @ anchors.T, 0.0)
+        kept = min(top, len(links))
+        least = np.sort(cosines, axis=1)[:, -kept][:, None]
+        powers = np.where(cosines >= least, cosines, 0.0) ** 6
+        sides.append(powers / np.linalg.norm(powers, axis=1, keepdims=True))
+    adapter, _, _ = load_adapter(solved.folder)
+    found = embed_pairs(adapter, test_stores, device=torch.device("cpu"))
+    np.testing.assert_allclose(found.images @ found.texts.T, sides[0] @ sides[1].T, atol=2e-4)
+
+
+def test_anchors_are_of_all_images_before_any_has_two(home):
+    """Of 24 images with five texts each, 30 anchors have 24 images, six of them twice."""
+    preset = ("asif", "towers.both.project.anchors=30")
+    adapters = [load_adapter(solve(home, *preset).folder)[0] for _ in range(2)]
+    anchors = [adapter.steps["image/project"].anchors for adapter in adapters]
+    torch.testing.assert_close(anchors[0], anchors[1], rtol=0, atol=0)
+    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    images = torch.nn.functional.normalize(torch.from_numpy(pooled(stores.image)), dim=1)
+    nearest = torch.cdist(anchors[0].double(), images).argmin(dim=1)
+    assert sorted(nearest[:24].tolist()) == list(range(24))
+    assert len(set(nearest[24:].tolist())) == 6
+
+
 def test_without_a_validation_split_some_images_are_held_out(home):
     solved = solve(home, "cca", "towers.both.project.out=4", "train.validation=0.25")
     assert solved.report["num_images"] == 18
@@ -83,11 +121,17 @@ def test_without_a_validation_split_some_images_are_held_out(home):
         ("towers.both.after={part='norm'}", "the image tower ends in 'both/after'"),
         ("towers.both.project.out=4096", "directions at most"),
         ("fit={alpha=1.0}", "must name its part"),
+        ("fit={part='asif'}", "a relative step at the end .* ends in 'image/project', a Linear"),
     ],
 )
 def test_towers_that_cannot_be_solved_are_refused(home, override, message):
     with pytest.raises(SpecError, match=message):
         solve(home, "cca", override)
+
+
+def test_more_anchors_than_pairs_are_refused(home):
+    with pytest.raises(SpecError, match=r"121 anchors are asked for, and there are 120 .*anchors"):
+        solve(home, "asif", "towers.both.project.anchors=121")
 
 
 def test_the_command_says_what_it_solved(home):
