@@ -36,6 +36,7 @@ def backward_in_chunks(
     positives: Bool[Tensor, "images texts"],
     load_all: Callable[[Sequence[Load]], Iterable[Tokens]] = load_each,
     scale: Scale = lambda total: total,
+    complete: Callable[[PairBatch], PairBatch] = lambda batch: batch,
 ) -> Loss:
     """Add the gradient of the loss of the whole batch to all parameters, a chunk at a time.
 
@@ -50,6 +51,7 @@ def backward_in_chunks(
         positives: Which of all images and texts belong together.
         load_all: Loads chunks in order, ahead of their use if it likes.
         scale: Changes the total before its gradient is taken, as gradient scalers do.
+        complete: Adds to the batch what else the objective looks at; called once.
     """
     loads = [*images, *texts]
     modalities = [Modality.IMAGE] * len(images) + [Modality.TEXT] * len(texts)
@@ -62,7 +64,7 @@ def backward_in_chunks(
     afterwards = _random_states()
     leaves = [embedding.detach().requires_grad_() for embedding in embedded]
     image, text = torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :])
-    loss = objective(PairBatch(image, text, positives))
+    loss = objective(complete(PairBatch(image, text, positives)))
     torch.autograd.backward(scale(loss.total))
     again = zip(load_all(loads), modalities, states, leaves, strict=True)
     for chunk, modality, state, leaf in again:

@@ -18,6 +18,33 @@ from .options import build_part
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """Hold embeddings of earlier batches, without a graph: further negatives of a batch.
+
+    Attributes:
+        image: L2-normalised embeddings of images.
+        text: L2-normalised embeddings of texts.
+        image_to_text: True where text j is a negative of image i of the batch: not where both
+            belong together, which an earlier epoch or another text of the image brings about.
+        text_to_image: True where image j is a negative of text i of the batch.
+    """
+
+    image: Float[Tensor, "old_images embed"]
+    text: Float[Tensor, "old_texts embed"]
+    image_to_text: Bool[Tensor, "images old_texts"]
+    text_to_image: Bool[Tensor, "texts old_images"]
+
+    def to(self, device: torch.device) -> "Remembered":
+        """Return the same on `device`."""
+        return Remembered(
+            self.image.to(device),
+            self.text.to(device),
+            self.image_to_text.to(device),
+            self.text_to_image.to(device),
+        )
+
+
+@dataclass(frozen=True)
 class PairBatch:
     """Hold the embeddings of a batch and say which of them belong together.
 
@@ -26,11 +53,13 @@ class PairBatch:
         text: L2-normalised embeddings of texts.
         positives: True where image i and text j belong together; every image and every text of
             the batch has at least one partner in it.
+        remembered: Further negatives, or None.
     """
 
     image: Float[Tensor, "images embed"]
     text: Float[Tensor, "texts embed"]
     positives: Bool[Tensor, "images texts"]
+    remembered: Remembered | None = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ class Rows:
 class Batch:
     """Hold the features of one batch, images and texts in groups of similar length.
 
-    What gives a group has it already, or, with `chunk_size`, loads it then.
+    What gives a group has it already, or, with `chunk_size`, loads it then. The rows are in the
+    order of the groups.
     """
 
     rows: Rows
@@ -130,7 +131,7 @@ class Batches:
         texts, text_order = load(self.stores.text, rows.text)
         positives = self.stores.positives(rows.image, rows.text)
         return Batch(
-            rows=rows,
+            rows=Rows(rows.image[image_order], rows.text[text_order]),
             images=images,
             texts=texts,
             positives=positives[image_order][:, text_order],

@@ -5,6 +5,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
 from .ahead import map_ahead
-from .batches import Batch, Batches, load_ahead
+from .batches import Batch, Batches, Rows, load_ahead
 from .logs import append_json, keep_lines, summary
 from .pairs import PairedStores
 from .progress import Progress
+from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_with_warmup
 from .state import Counts, load_state, save_state
 from .stores import StorePair
@@ -79,6 +82,14 @@ class Trainer:
             seed=seed,
             mixup=plan.options.mixup,
         )
+        self.queue: NegativeQueue | None = None
+        if plan.options.queue:
+            self.queue = NegativeQueue(
+                plan.options.queue,
+                self.stores.texts_of,
+                width=self.adapter.out_width,
+                device=device,
+            )
         self.counts = Counts()
 
     def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -118,6 +129,8 @@ class Trainer:
         self.counts, others = load_state(folder, modules, self.optimiser)
         if self.average is not None:
             self.average.load(others["average"])
+        if self.queue is not None:
+            self.queue.load(others["queue"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
         keep_lines(folder / runs.LOG, self.counts.epoch)
@@ -146,6 +159,7 @@ class Trainer:
         others = {
             "average": self.average.state() if self.average else {},
             "scaler": self.scaler.state_dict(),
+            "queue": self.queue.state() if self.queue else {},
         }
         save_state(folder, counts, modules, self.optimiser, others)
 
@@ -234,11 +248,13 @@ class Trainer:
                 positives=positives,
                 load_all=load_ahead,
                 scale=self._scaled,
+                complete=partial(self._complete, batch.rows),
             )
         else:
             image = self._embed(batch.images, Modality.IMAGE)
             text = self._embed(batch.texts, Modality.TEXT)
-            loss = self.objective(PairBatch(image, text, positives))
+            pairs = self._complete(batch.rows, PairBatch(image, text, positives))
+            loss = self.objective(pairs)
         value = float(loss.total.detach())
         if not math.isfinite(value):
             ids = [self.stores.image.ids[row] for row in batch.rows.image[:3].tolist()]
@@ -249,6 +265,14 @@ class Trainer:
         if not self.options.chunk_size:
             torch.autograd.backward(self._scaled(loss.total))
         return {"loss": value, **{name: float(part) for name, part in loss.parts.items()}}
+
+    def _complete(self, rows: Rows, pairs: PairBatch) -> PairBatch:
+        """Return the pairs with what else the objective looks at; rows are in their order."""
+        if self.queue is None:
+            return pairs
+        remembered = self.queue.recall(rows)
+        self.queue.add(rows, pairs)
+        return replace(pairs, remembered=remembered)
 
     def _scaled(self, total: torch.Tensor) -> torch.Tensor:
         scaled: torch.Tensor = self.scaler.scale(total)

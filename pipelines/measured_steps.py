@@ -17,6 +17,7 @@ from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from .batches import load_ahead
 from .loop import resolve_precision
+from .memory_model import made_up_queue
 from .plan import InputShape
 from .planned_step import STATUS, PlannedStep
 from .trainable import build_trainable
@@ -62,6 +63,9 @@ def take_steps(step: PlannedStep) -> None:
     owner = torch.arange(shape.rows(Modality.TEXT, images), device=device)
     owner = owner // shape.texts
     positives = owner[None, :] == torch.arange(images, device=device)[:, None]
+    texts, width = len(owner), trained.adapter.out_width
+    queue = made_up_queue(options.queue, width=width, images=images, texts=texts)
+    remembered = None if queue is None else queue.to(device)
     chunk = options.chunk_size
     batches = [
         {m: _loads(shape, m, images, chunk) for m in (Modality.IMAGE, Modality.TEXT)}
@@ -77,13 +81,15 @@ def take_steps(step: PlannedStep) -> None:
                 texts=batch[Modality.TEXT],
                 positives=positives,
                 load_all=load_ahead,
+                complete=partial(replace, remembered=remembered),
             )
         else:
             image, text = (
                 torch.cat([embed(load(), modality) for load in loads])
                 for modality, loads in batch.items()
             )
-            torch.autograd.backward(trained.objective(PairBatch(image, text, positives)).total)
+            pairs = PairBatch(image, text, positives, remembered)
+            torch.autograd.backward(trained.objective(pairs).total)
         if (number + 1) % options.accumulate:
             continue
         if options.gradient_clip:

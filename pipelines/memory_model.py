@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..adapters.objective import PairBatch
+from ..adapters.objective import PairBatch, Remembered
 from ..featcache.footprint import LiveTensors
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
@@ -33,6 +33,7 @@ class MemoryModel:
         shape: What one row is.
         dtype: Type of matrix products.
         accumulates: Whether gradients of batches before are there already.
+        queue: Images, and as many texts, of earlier batches that are remembered.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class MemoryModel:
         shape: InputShape,
         dtype: torch.dtype,
         accumulates: bool = False,
+        queue: int = 0,
     ) -> None:
         self.shape = shape
+        self._queue = queue
         self._trainable = trainable
         self._adapter = trainable.adapter.train()
         self._dtype = dtype
@@ -119,7 +122,7 @@ class MemoryModel:
             optimiser=self._optimiser,
             features=self.shape.ready * features,
             activations=activations,
-            loss=loss,
+            loss=loss + 2 * self._queue * self._adapter.out_width * 4,
         )
 
     def _embedding_bytes(self, rows: Mapping[Modality, int]) -> int:
@@ -190,13 +193,15 @@ class MemoryModel:
         positives = (
             torch.arange(texts)[None, :] // self.shape.texts == torch.arange(images)[:, None]
         )
+        remembered = made_up_queue(self._queue, width=width, images=images, texts=texts)
         with LiveTensors() as live:
             image, text = (_unit(rows, width).requires_grad_() for rows in (images, texts))
-            loss = self._trainable.objective(PairBatch(image, text, positives))
+            loss = self._trainable.objective(PairBatch(image, text, positives, remembered))
             torch.autograd.backward(loss.total)
         peak: int = live.peak_bytes
         self._remove_gradients()
-        return peak + positives.numel()
+        masks = 0 if remembered is None else (images + texts) * self._queue
+        return peak + positives.numel() + masks
 
     def _step(self) -> tuple[int, int]:
         """Return the bytes of the optimiser's moments, and what a step needs for a moment."""
@@ -214,6 +219,18 @@ class MemoryModel:
     def _remove_gradients(self) -> None:
         for parameter in self._trainable.parameters:
             parameter.grad = None
+
+
+def made_up_queue(size: int, *, width: int, images: int, texts: int) -> Remembered | None:
+    """Return a full queue of which everything is a negative of every row; none of size 0."""
+    if not size:
+        return None
+    return Remembered(
+        image=_unit(size, width),
+        text=_unit(size, width),
+        image_to_text=torch.ones(images, size, dtype=torch.bool),
+        text_to_image=torch.ones(texts, size, dtype=torch.bool),
+    )
 
 
 def _unit(rows: int, width: int) -> Float[Tensor, "rows width"]:

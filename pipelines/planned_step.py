@@ -51,6 +51,7 @@ class PlannedStep:
             shape=self.shape,
             dtype=resolve_precision(self.options.precision, torch.device(self.device)),
             accumulates=self.options.accumulate > 1,
+            queue=self.options.queue,
         )
         return model, trainable.num_parameters
 

@@ -43,6 +43,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "accumulate": (lambda value: value >= 1, "at least 1"),
     "ema": (lambda value: 0 <= value < 1, "a decay in [0, 1)"),
     "early_stopping": (lambda value: value >= 0, "at least 0"),
+    "queue": (lambda value: value >= 0, "at least 0"),
 }
 _CHOICES = {
     "captions": ("all", "one"),
@@ -87,6 +88,7 @@ class TrainOptions:
         validation: `auto`, the name of a split, a share of the training images such as `0.1`, or
             `none`; `auto` is the split `val` where its stores are there, else `0.1`.
         residency: Where the features are meanwhile: `device`, `host`, `disk`, or `auto` by size.
+        queue: Images, and as many texts, of earlier batches that are further negatives, or 0.
         mixup: Whether and how items of a batch are mixed before they are embedded.
     """
 
@@ -111,6 +113,7 @@ class TrainOptions:
     deterministic: bool = False
     validation: str | float = "auto"
     residency: str = "auto"
+    queue: int = 0
     mixup: MixupOptions = field(default_factory=MixupOptions)
 
     def __post_init__(self) -> None:
@@ -118,6 +121,8 @@ class TrainOptions:
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
         self._check_numbers()
+        if self.queue and self.mixup.alpha:
+            raise SpecError("[train] queue and mixup do not go together: a mixture has two owners")
         if self.validation == "none" and (
             self.schedule == "plateau" or self.early_stopping or self.select_by != "recall"
         ):

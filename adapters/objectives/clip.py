@@ -20,6 +20,8 @@ class Clip(Objective):
     weight 1/n on each: its own texts pull one another level and are never its negatives, and
     L_image cannot fall below the mean of log n. With one text an image it is CLIP's loss.
 
+    Negatives of earlier batches, if there are, add exp(l) to the denominator of each softmax.
+
     Worked by hand: two orthogonal pairs, image = text = [[1, 0], [0, 1]], scale 1. Each row of
     logits is (1, 0) in some order, the right column has softmax e / (e + 1), and all four
     cross-entropies are log(1 + 1/e) = 0.3133.
@@ -31,17 +33,19 @@ class Clip(Objective):
 
     Source: Radford et al. 2021, arXiv 2103.00020, figure 3 and section 2.5 (one positive, scale
     1/0.07 clipped at 100); uniform targets as L_out in Khosla et al. 2020, arXiv 2004.11362,
-    equation 2. We differ from LightCRL (lightweightCRL, commit e3421ad), which takes 0.07 for
-    the logarithm of the scale and clamps that to [0.01, 20]: scale_init = 1.0725, scale_min =
-    1.01 and scale_max = 4.85e8 here. FuseMix (commit 25f83ee) trains the temperature itself
-    (`learn_temperature`), from 0.07 and clamped to [0.001, 0.5]: scale_min = 2, scale_max = 1000.
+    equation 2; older negatives as in Wang et al. 2020, arXiv 1912.06798, section 3.2. We differ
+    from LightCRL (lightweightCRL, commit e3421ad), which takes 0.07 for the logarithm of the scale
+    and clamps that to [0.01, 20]: scale_init = 1.0725, scale_min = 1.01 and scale_max = 4.85e8
+    here. FuseMix (commit 25f83ee) trains the temperature itself (`learn_temperature`), from 0.07
+    and clamped to [0.001, 0.5]: scale_min = 2, scale_max = 1000.
 
     Args:
         scale_init: First value of the scale, 1 / temperature; positive.
         scale_max: Upper bound of the scale.
         scale_min: Lower bound of the scale; positive.
         learnable: Whether the scale is trained.
-        label_smoothing: Share of the target weight that is spread over all columns, in [0, 1).
+        label_smoothing: Share of the target weight that is spread over all columns of the batch, in
+            [0, 1).
         learn_temperature: Whether the parameter is 1 / scale, not the logarithm of the scale.
 
     Raises:
@@ -93,17 +97,32 @@ class Clip(Objective):
         scale = self.scale()
         # float32 even under autocast: 8 bits of mantissa are too few at scale 100
         with torch.autocast(batch.image.device.type, enabled=False):
-            logits = scale * (at_least_float32(batch.image) @ at_least_float32(batch.text).T)
-            image_to_text = self._contrast(logits, batch.positives)
-            text_to_image = self._contrast(logits.T, batch.positives.T)
+            image, text = at_least_float32(batch.image), at_least_float32(batch.text)
+            logits = scale * (image @ text.T)
+            to_text = to_image = None
+            if (old := batch.remembered) is not None:
+                nothing = float("-inf")
+                to_text = scale * (image @ old.text.T)
+                to_text = to_text.masked_fill(~old.image_to_text, nothing)
+                to_image = scale * (text @ old.image.T)
+                to_image = to_image.masked_fill(~old.text_to_image, nothing)
+            image_to_text = self._contrast(logits, batch.positives, to_text)
+            text_to_image = self._contrast(logits.T, batch.positives.T, to_image)
         total = (image_to_text + text_to_image) / 2
         parts = {"image_to_text": image_to_text, "text_to_image": text_to_image, "scale": scale}
         return Loss(total, {name: part.detach() for name, part in parts.items()})
 
     def _contrast(
-        self, logits: Float[Tensor, "rows columns"], positives: Bool[Tensor, "rows columns"]
+        self,
+        logits: Float[Tensor, "rows columns"],
+        positives: Bool[Tensor, "rows columns"],
+        negatives: Float[Tensor, "rows old"] | None,
     ) -> Float[Tensor, ""]:
         counts = positives.sum(dim=1, keepdim=True)
         assert bool((counts > 0).all()), "a row of the batch has no positive"
         targets = positives.to(logits.dtype) / counts
-        return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        if negatives is None:
+            return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        targets = (1 - self.label_smoothing) * targets + self.label_smoothing / logits.shape[1]
+        denominator = torch.cat([logits, negatives], dim=1).logsumexp(dim=1)
+        return (denominator - (targets * logits).sum(dim=1)).mean()

@@ -16,7 +16,9 @@ class Siglip(Objective):
     L = -(1/I + 1/T) / 2 * sum_ij log sigmoid(z_ij (scale * image_i . text_j + bias)), z_ij = 1 for
     pairs that belong together and -1 for all others, I images and T texts. With one text an image
     it is the published loss, a sum over pairs divided by the size of the batch. Several positives a
-    row need no other treatment: pairs do not compete.
+    row need no other treatment: pairs do not compete. Negatives of earlier batches, if there are,
+    add 1 / (2 I) of the sum over images of the batch and old texts, and 1 / (2 T) of that over
+    texts of the batch and old images: as if each row had more columns.
 
     Worked by hand: two orthogonal pairs, scale 1, bias 0. The two positives have logit 1, the two
     others 0: L = (2 log(1 + 1/e) + 2 log 2) / 2 = 1.0064.
@@ -64,12 +66,17 @@ class Siglip(Objective):
             self.log_scale.clamp_(max=self.log_scale_max)
         scale = self.log_scale.exp()
         with torch.autocast(batch.image.device.type, enabled=False):
-            cosines = at_least_float32(batch.image) @ at_least_float32(batch.text).T
-            logits = scale * cosines + self.bias
+            image, text = at_least_float32(batch.image), at_least_float32(batch.text)
+            logits = scale * (image @ text.T) + self.bias
             signs = torch.where(batch.positives, 1.0, -1.0).to(logits.dtype)
             losses = -functional.logsigmoid(signs * logits)
-        share = (1 / losses.shape[0] + 1 / losses.shape[1]) / 2
-        positives = share * losses[batch.positives].sum()
-        negatives = share * losses[~batch.positives].sum()
+            share = (1 / losses.shape[0] + 1 / losses.shape[1]) / 2
+            positives = share * losses[batch.positives].sum()
+            negatives = share * losses[~batch.positives].sum()
+            if (old := batch.remembered) is not None:
+                to_text = functional.softplus(scale * (image @ old.text.T) + self.bias)
+                to_image = functional.softplus(scale * (text @ old.image.T) + self.bias)
+                negatives = negatives + to_text[old.image_to_text].sum() / (2 * len(image))
+                negatives = negatives + to_image[old.text_to_image].sum() / (2 * len(text))
         parts = {"positives": positives, "negatives": negatives, "scale": scale, "bias": self.bias}
         return Loss(positives + negatives, {name: part.detach() for name, part in parts.items()})

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lightalign.adapters.adapter import count_parameters
-from lightalign.adapters.objective import OBJECTIVES, PairBatch, build_objective
+from lightalign.adapters.objective import OBJECTIVES, PairBatch, Remembered, build_objective
 from lightalign.featcache.errors import SpecError, UnknownNameError
 
 
@@ -46,6 +47,47 @@ def test_objective_takes_keyword_options_and_gives_a_scalar_with_gradient(name):
     assert torch.isfinite(image.grad).all()
     assert image.grad.abs().max() > 0
     assert not any(part.requires_grad for part in loss.parts.values())
+
+
+def with_old(batch, negative):
+    """Return the batch with six remembered images and texts, all of them negatives or none."""
+    dtype = batch.image.dtype
+    mask = torch.full((len(batch.image), 6), negative)
+    old = Remembered(embeddings(6, 7, dtype), embeddings(6, 8, dtype), mask, mask)
+    return replace(batch, remembered=old)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES.names())
+def test_old_embeddings_that_are_no_negatives_change_nothing(name):
+    batch = identity_batch(4)
+    objective = build_objective({"part": name}).double()
+    totals = [objective(one).total.item() for one in (batch, with_old(batch, False))]
+    assert totals[1] == pytest.approx(totals[0], rel=1e-12)
+    assert objective(with_old(batch, True)).total.item() > totals[0]
+
+
+def test_an_old_text_at_cosine_zero_is_a_term_of_the_softmax_by_hand():
+    """Two orthogonal pairs in three dimensions, scale 1, and an old pair along the third.
+
+    Each softmax is e / (e + 1 + 1), so clip loses log(1 + 2/e) = 0.551445. In siglip, bias 0, each
+    of the four items has log 2 more, halved over two images and over two texts: 1.006409 + log 2.
+    """
+    eye = torch.eye(3)
+    mask = torch.ones(2, 1, dtype=torch.bool)
+    old = Remembered(eye[2:], eye[2:], mask, mask)
+    batch = PairBatch(eye[:2], eye[:2], torch.eye(2, dtype=torch.bool), old)
+    clip = build_objective({"part": "clip", "scale_init": 1.0})
+    assert clip(batch).total.item() == pytest.approx(math.log(1 + 2 / math.e), abs=1e-6)
+    siglip = build_objective({"part": "siglip", "scale_init": 1.0, "bias_init": 0.0})
+    expected = math.log(1 + 1 / math.e) + 2 * math.log(2)
+    assert siglip(batch).total.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_smoothing_spreads_over_the_batch_whatever_is_remembered():
+    clip = build_objective({"part": "clip", "label_smoothing": 0.1}).double()
+    batch = identity_batch(4)
+    found = [clip(one).total.item() for one in (batch, with_old(batch, False))]
+    assert found[1] == pytest.approx(found[0], rel=1e-12)
 
 
 def test_two_orthogonal_pairs_by_hand():
