@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ..featcache.registry import Registry
@@ -45,6 +46,27 @@ class Remembered:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """Hold what the frozen encoders say of the items of a batch.
+
+    Attributes:
+        image: L2-normalised features of images.
+        text: L2-normalised features of texts.
+    """
+
+    image: Float[Tensor, "images image_features"]
+    text: Float[Tensor, "texts text_features"]
+
+    def to(self, device: torch.device) -> "Teacher":
+        """Return the same on `device`."""
+        return Teacher(self.image.to(device), self.text.to(device))
+
+    def take(self, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]) -> "Teacher":
+        """Return these rows."""
+        return Teacher(self.image[torch.from_numpy(images)], self.text[torch.from_numpy(texts)])
+
+
+@dataclass(frozen=True)
 class PairBatch:
     """Hold the embeddings of a batch and say which of them belong together.
 
@@ -54,12 +76,14 @@ class PairBatch:
         positives: True where image i and text j belong together; every image and every text of
             the batch has at least one partner in it.
         remembered: Further negatives, or None.
+        teacher: Features of the same rows, where the objective needs them.
     """
 
     image: Float[Tensor, "images embed"]
     text: Float[Tensor, "texts embed"]
     positives: Bool[Tensor, "images texts"]
     remembered: Remembered | None = None
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +110,12 @@ class Objective(nn.Module, ABC):
     A subclass takes its options keyword-only, with types and defaults in the signature: a preset's
     `[objective]` table names `part` and any of them. Parameters of an objective (a scale, say) are
     trained and saved with the adapter.
+
+    Attributes:
+        needs_teacher: Whether a batch must have a `teacher`.
     """
+
+    needs_teacher: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, batch: PairBatch) -> Loss:

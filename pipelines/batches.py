@@ -1,7 +1,7 @@
 """Which rows make a batch, in what order, and how their features come into memory."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int64
 
 from ..adapters.gradcache import Load
+from ..adapters.objective import Teacher
 from ..featcache.errors import SpecError
 from ..featcache.reader import FeatureReader
 from ..featcache.shuffle import block_shuffle
@@ -16,6 +17,7 @@ from ..featcache.tokens import Tokens
 from .ahead import map_ahead
 from .mixup import Mix, MixupOptions, draw_mix
 from .pairs import PairedStores
+from .teacher import teacher_of
 
 GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
 
@@ -41,6 +43,7 @@ class Batch:
     images: list[Load]
     texts: list[Load]
     positives: torch.Tensor
+    teacher: Teacher | None = None
 
 
 class Batches:
@@ -54,6 +57,7 @@ class Batches:
         chunk_size: Rows that are loaded at once, when they are used; or 0 to load all before.
         seed: Seed of the order and of what is mixed with what.
         mixup: Whether and how to mix.
+        teacher: Whether a batch has the averaged tokens of its items; chunks are loaded once more.
 
     Raises:
         SpecError: Items that are to be mixed have several tokens, or are too few.
@@ -69,6 +73,7 @@ class Batches:
         chunk_size: int,
         seed: int,
         mixup: MixupOptions = MixupOptions(),  # noqa: B008 (frozen)
+        teacher: bool = False,
     ) -> None:
         self.stores = stores
         self.image_rows = image_rows
@@ -77,6 +82,7 @@ class Batches:
         self.chunk_size = chunk_size
         self.seed = seed
         self.mixup = mixup
+        self.teacher = teacher
         if mixup.alpha:
             for reader in (stores.image, stores.text):
                 _check_one_token(reader)
@@ -124,8 +130,12 @@ class Batches:
 
     def load(self, rows: Rows) -> Batch:
         """Return the batch of these rows."""
-        if rows.mix is not None:
-            return self._load_mixed(rows, rows.mix)
+        batch = self._load_plain(rows) if rows.mix is None else self._load_mixed(rows, rows.mix)
+        if not self.teacher:
+            return batch
+        return replace(batch, teacher=teacher_of(batch.images, batch.texts))
+
+    def _load_plain(self, rows: Rows) -> Batch:
         load = self._chunks if self.chunk_size else _load_groups
         images, image_order = load(self.stores.image, rows.image)
         texts, text_order = load(self.stores.text, rows.text)

@@ -16,14 +16,14 @@ from jaxtyping import Int64
 
 from ..adapters.checkpoint import save_adapter
 from ..adapters.gradcache import Load, backward_in_chunks
-from ..adapters.objective import PairBatch
+from ..adapters.objective import PairBatch, Teacher
 from ..featcache.errors import DivergedError, SpecError
 from ..featcache.precision import has_fast_bfloat16
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
 from .ahead import map_ahead
-from .batches import Batch, Batches, Rows, load_ahead
+from .batches import Batch, Batches, load_ahead
 from .logs import append_json, keep_lines, summary
 from .pairs import PairedStores
 from .progress import Progress
@@ -81,7 +81,11 @@ class Trainer:
             chunk_size=plan.options.chunk_size,
             seed=seed,
             mixup=plan.options.mixup,
+            teacher=self.objective.needs_teacher,
         )
+        self.teacher: Teacher | None = None  # of the validation pairs
+        if self.validation is not None and self.objective.needs_teacher:
+            self.teacher = self.validation.teacher()
         self.queue: NegativeQueue | None = None
         if plan.options.queue:
             self.queue = NegativeQueue(
@@ -248,12 +252,12 @@ class Trainer:
                 positives=positives,
                 load_all=load_ahead,
                 scale=self._scaled,
-                complete=partial(self._complete, batch.rows),
+                complete=partial(self._complete, batch),
             )
         else:
             image = self._embed(batch.images, Modality.IMAGE)
             text = self._embed(batch.texts, Modality.TEXT)
-            pairs = self._complete(batch.rows, PairBatch(image, text, positives))
+            pairs = self._complete(batch, PairBatch(image, text, positives))
             loss = self.objective(pairs)
         value = float(loss.total.detach())
         if not math.isfinite(value):
@@ -266,12 +270,14 @@ class Trainer:
             torch.autograd.backward(self._scaled(loss.total))
         return {"loss": value, **{name: float(part) for name, part in loss.parts.items()}}
 
-    def _complete(self, rows: Rows, pairs: PairBatch) -> PairBatch:
-        """Return the pairs with what else the objective looks at; rows are in their order."""
+    def _complete(self, batch: Batch, pairs: PairBatch) -> PairBatch:
+        """Return the pairs of a batch with what else the objective looks at."""
+        if batch.teacher is not None:
+            pairs = replace(pairs, teacher=batch.teacher.to(self.device))
         if self.queue is None:
             return pairs
-        remembered = self.queue.recall(rows)
-        self.queue.add(rows, pairs)
+        remembered = self.queue.recall(batch.rows)
+        self.queue.add(batch.rows, pairs)
         return replace(pairs, remembered=remembered)
 
     def _scaled(self, total: torch.Tensor) -> torch.Tensor:
@@ -321,7 +327,11 @@ class Trainer:
             return {}
         embeddings = self.validation.embed(self.adapter, self.device)
         loss = mean_loss(
-            self.objective, embeddings, batch_size=self.options.batch_size, device=self.device
+            self.objective,
+            embeddings,
+            batch_size=self.options.batch_size,
+            device=self.device,
+            teacher=self.teacher,
         )
         return {"loss": loss, **recalls(embeddings)}
 

@@ -17,7 +17,7 @@ from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from .batches import load_ahead
 from .loop import resolve_precision
-from .memory_model import made_up_queue
+from .memory_model import made_up_queue, made_up_teacher
 from .plan import InputShape
 from .planned_step import STATUS, PlannedStep
 from .trainable import build_trainable
@@ -66,6 +66,8 @@ def take_steps(step: PlannedStep) -> None:
     texts, width = len(owner), trained.adapter.out_width
     queue = made_up_queue(options.queue, width=width, images=images, texts=texts)
     remembered = None if queue is None else queue.to(device)
+    needs = trained.objective.needs_teacher
+    teacher = made_up_teacher(shape, images).to(device) if needs else None
     chunk = options.chunk_size
     batches = [
         {m: _loads(shape, m, images, chunk) for m in (Modality.IMAGE, Modality.TEXT)}
@@ -81,14 +83,14 @@ def take_steps(step: PlannedStep) -> None:
                 texts=batch[Modality.TEXT],
                 positives=positives,
                 load_all=load_ahead,
-                complete=partial(replace, remembered=remembered),
+                complete=partial(replace, remembered=remembered, teacher=teacher),
             )
         else:
             image, text = (
                 torch.cat([embed(load(), modality) for load in loads])
                 for modality, loads in batch.items()
             )
-            pairs = PairBatch(image, text, positives, remembered)
+            pairs = PairBatch(image, text, positives, remembered, teacher)
             torch.autograd.backward(trained.objective(pairs).total)
         if (number + 1) % options.accumulate:
             continue

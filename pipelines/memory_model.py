@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..adapters.objective import PairBatch, Remembered
+from ..adapters.objective import PairBatch, Remembered, Teacher
 from ..featcache.footprint import LiveTensors
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
@@ -194,14 +194,17 @@ class MemoryModel:
             torch.arange(texts)[None, :] // self.shape.texts == torch.arange(images)[:, None]
         )
         remembered = made_up_queue(self._queue, width=width, images=images, texts=texts)
+        objective = self._trainable.objective
+        teacher = made_up_teacher(self.shape, images) if objective.needs_teacher else None
         with LiveTensors() as live:
             image, text = (_unit(rows, width).requires_grad_() for rows in (images, texts))
-            loss = self._trainable.objective(PairBatch(image, text, positives, remembered))
+            loss = objective(PairBatch(image, text, positives, remembered, teacher))
             torch.autograd.backward(loss.total)
         peak: int = live.peak_bytes
         self._remove_gradients()
         masks = 0 if remembered is None else (images + texts) * self._queue
-        return peak + positives.numel() + masks
+        taught = 0 if teacher is None else _bytes(teacher.image) + _bytes(teacher.text)
+        return peak + positives.numel() + masks + taught
 
     def _step(self) -> tuple[int, int]:
         """Return the bytes of the optimiser's moments, and what a step needs for a moment."""
@@ -231,6 +234,13 @@ def made_up_queue(size: int, *, width: int, images: int, texts: int) -> Remember
         image_to_text=torch.ones(images, size, dtype=torch.bool),
         text_to_image=torch.ones(texts, size, dtype=torch.bool),
     )
+
+
+def made_up_teacher(shape: InputShape, images: int) -> Teacher:
+    """Return features of so many images and of their texts."""
+    rows = {modality: shape.rows(modality, images) for modality in shape.widths}
+    units = {modality: _unit(rows[modality], width) for modality, width in shape.widths.items()}
+    return Teacher(units[Modality.IMAGE], units[Modality.TEXT])
 
 
 def _unit(rows: int, width: int) -> Float[Tensor, "rows width"]:

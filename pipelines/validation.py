@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Int64
 
 from ..adapters.adapter import Adapter
-from ..adapters.objective import Objective, PairBatch
+from ..adapters.objective import Objective, PairBatch, Teacher
 from .embed import embed_pairs
 from .pairs import PairedStores
 from .task import PairedEmbeddings
 from .tasks.retrieval import Retrieval
+from .teacher import teacher_of_rows
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Validation:
             return cls.of_split(split)
         return cls.held_out(stores, held_out) if len(held_out) else None
 
+    def teacher(self) -> Teacher:
+        """Return the averaged tokens of both sides, in the order of their embeddings."""
+        images = np.sort(self.rows)
+        return teacher_of_rows(self.stores, images, self.stores.texts_of_images(images))
+
     def embed(self, adapter: Adapter, device: torch.device) -> PairedEmbeddings:
         """Embed both sides of the pairs."""
         return embed_pairs(adapter, self.stores, image_rows=self.rows, device=device)
@@ -68,9 +74,22 @@ def recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
 
 @torch.no_grad()
 def mean_loss(
-    objective: Objective, embeddings: PairedEmbeddings, *, batch_size: int, device: torch.device
+    objective: Objective,
+    embeddings: PairedEmbeddings,
+    *,
+    batch_size: int,
+    device: torch.device,
+    teacher: Teacher | None = None,
 ) -> float:
-    """Return the mean loss over batches of `batch_size` images in order, each with its texts."""
+    """Return the mean loss over batches of `batch_size` images in order, each with its texts.
+
+    Args:
+        objective: Gives the loss.
+        embeddings: All images and their texts.
+        batch_size: Images of a batch; the last may have fewer.
+        device: Where the loss is computed.
+        teacher: Features of all of them, if the objective needs a teacher.
+    """
     relevance = embeddings.texts_of_image
     starts = range(0, len(embeddings.images), batch_size)
     total = 0.0
@@ -85,6 +104,7 @@ def mean_loss(
             torch.from_numpy(embeddings.images[images]).to(device),
             torch.from_numpy(embeddings.texts[texts]).to(device),
             torch.from_numpy(positives).to(device),
+            teacher=None if teacher is None else teacher.take(images, texts).to(device),
         )
         total += float(objective(batch).total)
     return total / len(starts)

@@ -1,11 +1,14 @@
 """The gradient of a batch is the same whether its graph is whole or replayed chunk by chunk."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.nn import functional
 
 from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.gradcache import backward_in_chunks
-from lightalign.adapters.objective import OBJECTIVES, PairBatch, build_objective
+from lightalign.adapters.objective import OBJECTIVES, PairBatch, Teacher, build_objective
 from lightalign.adapters.preset import list_presets, read_preset
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
@@ -57,16 +60,25 @@ def gradient(*modules):
     return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
 
 
+def taught(batch):
+    """Return the batch with features of frozen encoders, for an objective that needs them."""
+    generator = torch.Generator().manual_seed(4)
+    sides = (torch.randn(rows, 7, generator=generator) for rows in (IMAGES, TEXTS))
+    return replace(batch, teacher=Teacher(*(functional.normalize(side, dim=1) for side in sides)))
+
+
 @pytest.mark.parametrize(("name", "objective"), CASES)
 def test_replayed_chunks_give_the_gradient_of_one_graph_with_dropout_on(name, objective):
     adapter, loss_of, (images, texts), positives = build(name, objective)
     image_chunks, text_chunks = split_chunks(images, 2), split_chunks(texts, 4)
     torch.manual_seed(3)
     whole = loss_of(
-        PairBatch(
-            torch.cat([adapter.embed(chunk, Modality.IMAGE) for chunk in image_chunks]),
-            torch.cat([adapter.embed(chunk, Modality.TEXT) for chunk in text_chunks]),
-            positives,
+        taught(
+            PairBatch(
+                torch.cat([adapter.embed(chunk, Modality.IMAGE) for chunk in image_chunks]),
+                torch.cat([adapter.embed(chunk, Modality.TEXT) for chunk in text_chunks]),
+                positives,
+            )
         )
     )
     whole.total.backward()
@@ -81,6 +93,7 @@ def test_replayed_chunks_give_the_gradient_of_one_graph_with_dropout_on(name, ob
         images=loads(image_chunks),
         texts=loads(text_chunks),
         positives=positives,
+        complete=taught,
     )
     assert torch.equal(replayed.total, whole.total)
     assert (gradient(adapter, loss_of) - expected).norm() < 1e-5 * expected.norm()

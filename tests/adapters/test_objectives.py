@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lightalign.adapters.adapter import count_parameters
-from lightalign.adapters.objective import OBJECTIVES, PairBatch, Remembered, build_objective
+from lightalign.adapters.objective import (
+    OBJECTIVES,
+    PairBatch,
+    Remembered,
+    Teacher,
+    build_objective,
+)
 from lightalign.featcache.errors import SpecError, UnknownNameError
 
 
@@ -23,7 +29,9 @@ def embeddings(rows, seed, dtype=torch.float64):
 
 def identity_batch(rows, dtype=torch.float64):
     positives = torch.eye(rows, dtype=torch.bool)
-    return PairBatch(embeddings(rows, 0, dtype), embeddings(rows, 1, dtype), positives)
+    teacher = Teacher(embeddings(rows, 5, dtype), embeddings(rows, 6, dtype))
+    pair = embeddings(rows, 0, dtype), embeddings(rows, 1, dtype)
+    return PairBatch(*pair, positives, teacher=teacher)
 
 
 def contrast(logits, positives, smoothing):
