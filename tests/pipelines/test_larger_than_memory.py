@@ -21,13 +21,13 @@ CHILD = """
 import json, resource, sys
 from pathlib import Path
 import torch
-from lightalign.featcache.residency import _fields
+from lightalign.featcache.residency import memory_fields
 from lightalign.pipelines import loop, train
 torch.set_num_threads(1)
 weight = torch.ones(64, 64, requires_grad=True)
 weight.mm(weight).sum().backward()
 torch.optim.AdamW([weight]).step()  # imports a good part of torch when it is first used
-limit = _fields(Path("/proc/self/status"))["VmData"] + int(sys.argv[2])
+limit = memory_fields(Path("/proc/self/status"))["VmData"] + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 overrides = ("train.epochs=1", "train.batch_size=16", "train.validation=none", *sys.argv[3:])
 spec = train.TrainSpec(home=Path(sys.argv[1]), overrides=overrides, device="cpu")
