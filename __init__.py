@@ -19,7 +19,7 @@ def load(
     device: str = "auto",
     weights: Mapping[str, str | Path] | None = None,
 ) -> "Bundle":
-    """Open a finished run to embed images and texts with it.
+    """Open a finished run to embed with it: images and texts, or texts by two encoders.
 
     Args:
         run: Name or folder of the run, or None for the newest.

@@ -215,11 +215,18 @@ def train_adapter(
     text_encoder: Annotated[
         str | None, typer.Option(help="Encoder of the texts; the newest store if none.")
     ] = None,
+    second_text_encoder: Annotated[
+        str | None,
+        typer.Option(help="Align the text encoder with this one, not with images."),
+    ] = None,
     image_features: Annotated[
         str | None, typer.Option(help="tokens, cls, mean or grid:HxW; the newest store if none.")
     ] = None,
     text_features: Annotated[
         str | None, typer.Option(help="tokens, cls or mean; the newest store if none.")
+    ] = None,
+    second_text_features: Annotated[
+        str | None, typer.Option(help="Those of the second text encoder, in the same way.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of initialisation, order and dropout.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
@@ -239,8 +246,10 @@ def train_adapter(
 
     output = Output(as_json=as_json, quiet=quiet)
     if resume is not None:
-        given = (fusion, data, image_encoder, text_encoder, image_features, text_features, name)
-        if any(given) or overrides or seed or preset != "lightalign/base":
+        encoders = (image_encoder, text_encoder, second_text_encoder)
+        features = (image_features, text_features, second_text_features)
+        given = (fusion, data, *encoders, *features, name, overrides, seed)
+        if any(given) or preset != "lightalign/base":
             raise SpecError("--resume goes on with what the run was begun with: give it alone")
         trained = go_on(home, resume, device=device, progress=output.progress)
         output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
@@ -252,8 +261,10 @@ def train_adapter(
         data=data,
         image_encoder=image_encoder,
         text_encoder=text_encoder,
+        second_text_encoder=second_text_encoder,
         image_features=image_features,
         text_features=text_features,
+        second_text_features=second_text_features,
         seed=seed,
         overrides=tuple(overrides or ()),
         device=device,
@@ -344,7 +355,7 @@ def retrieve(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure image-text retrieval of a run."""
+    """Measure retrieval across the two sides of a run."""
     from .pipelines.retrieve import RetrieveSpec
     from .pipelines.retrieve import run as run_retrieve
     from .pipelines.show import retrieval_table

@@ -1,4 +1,6 @@
-"""An adapter maps the features of each modality alone into one shared space.
+"""An adapter maps the features of each of two sides alone into one shared space.
+
+The sides are images and texts, or two texts of different encoders.
 
 Axis names: `batch` rows, `tokens` positions after padding, `width` features of one token, `embed`
 features of an embedding.
@@ -17,22 +19,23 @@ from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
 from ..featcache.spec import Table
 from ..featcache.tokens import Tokens
-from ..featcache.types import Modality
+from ..featcache.types import Side, sides_of
+from .context import name_vectors
 from .masking import without_padding
 from .options import read_options
 from .step import Step
 
 STEPS = Registry("step", f"{__package__}.steps", Path(__file__).parent / "steps", Step)
-SHARED = "both"  # name of the tower that all modalities share
+SHARED = "both"  # name of the tower that both sides share
 
 
 class Adapter(nn.Module):
-    """Run the tokens of a modality through its steps and normalise the one token that is left.
+    """Run the tokens of a side through its steps and normalise the one token that is left.
 
     Args:
         steps: All steps by name, `both/fuse` or `image/project`; each once, shared ones too.
-        paths: Names of the steps of each modality, in order.
-        widths: Features of one input token of each modality.
+        paths: Names of the steps of each side, in order.
+        widths: Features of one input token of each side.
 
     Attributes:
         widths: As given.
@@ -43,16 +46,16 @@ class Adapter(nn.Module):
         self,
         steps: Mapping[str, Step],
         *,
-        paths: Mapping[Modality, Sequence[str]],
-        widths: Mapping[Modality, int],
+        paths: Mapping[Side, Sequence[str]],
+        widths: Mapping[Side, int],
     ) -> None:
         super().__init__()
         self.steps = nn.ModuleDict(steps)
-        self.paths = {modality: tuple(names) for modality, names in paths.items()}
+        self.paths = {side: tuple(names) for side, names in paths.items()}
         self.widths = dict(widths)
         self.out_width = _common_out_width(steps, self.paths)
 
-    def embed(self, tokens: Tokens, modality: Modality) -> Float[Tensor, "batch embed"]:
+    def embed(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
         """Return the embedding of each row, of length 1, in float32 (float64 if weights are).
 
         The values may be of any floating dtype, such as the float16 of a store. Padding may hold
@@ -61,30 +64,30 @@ class Adapter(nn.Module):
         Raises:
             SpecError: The tokens are not as wide as the adapter was built for.
         """
-        embedding: Tensor = self(tokens, modality)
+        embedding: Tensor = self(tokens, side)
         return embedding
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Float[Tensor, "batch embed"]:
+    def forward(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
         """Return what `embed` returns; call that one, which has types."""
-        tokens = self._run(tokens, modality, self.paths[modality])
+        tokens = self._run(tokens, side, self.paths[side])
         pooled = tokens.values[:, 0]
         # float32 even under autocast, for the sake of the cosines
         pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
         return functional.normalize(pooled, dim=1)
 
-    def before_last(self, tokens: Tokens, modality: Modality) -> Float[Tensor, "batch features"]:
+    def before_last(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch features"]:
         """Return the one token of each row that the last step reads, or reads first of several."""
-        return self._run(tokens, modality, self.paths[modality][:-1]).values[:, 0]
+        return self._run(tokens, side, self.paths[side][:-1]).values[:, 0]
 
-    def _run(self, tokens: Tokens, modality: Modality, names: Sequence[str]) -> Tokens:
-        if tokens.width != self.widths[modality]:
+    def _run(self, tokens: Tokens, side: Side, names: Sequence[str]) -> Tokens:
+        if tokens.width != self.widths[side]:
             raise SpecError(
-                f"the adapter reads {modality.value} tokens of width {self.widths[modality]}, "
+                f"the adapter reads {side.value} tokens of width {self.widths[side]}, "
                 f"found {tokens.width}: use the encoder it was trained with"
             )
         tokens = tokens.with_values(without_padding(tokens).to(self._input_dtype(tokens)))
         for name in names:
-            tokens = self.steps[name](tokens, modality)
+            tokens = self.steps[name](tokens, side)
         return tokens
 
     def _input_dtype(self, tokens: Tokens) -> torch.dtype:
@@ -130,18 +133,17 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def build_adapter(
-    towers: Mapping[str, Any], *, widths: Mapping[Modality, int], seed: int
-) -> Adapter:
+def build_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int], seed: int) -> Adapter:
     """Build the adapter that a preset's `[towers]` table describes.
 
     `[towers.both]` is a table of slots in order, each a table with the name of its `part` and
-    options of that part. All modalities share the module of a slot, unless it says
-    `per_modality = true`. `[towers.image]` and `[towers.text]` share nothing.
+    options of that part. Both sides share the module of a slot, unless it says
+    `per_modality = true`. `[towers.image]` and `[towers.text]` share nothing, nor do
+    `[towers.first_text]` and `[towers.second_text]`.
 
     Args:
         towers: The table.
-        widths: Features of one input token of each modality.
+        widths: Features of one input token of each side.
         seed: Seed of the initial weights. The global generators are left as they were.
 
     Raises:
@@ -151,23 +153,26 @@ def build_adapter(
         UnknownNameError: No step has the name of a part.
     """
     _check_towers(towers, widths)
+    # in the order of the enumeration, so that equal seeds give equal weights
+    sides = sides_of([side.value for side in widths])
     steps: dict[str, Step] = {}
-    paths: dict[Modality, list[str]] = {}
+    paths: dict[Side, list[str]] = {}
     with torch.random.fork_rng(devices=[]):
         # the CPU's generator only: torch.manual_seed would reseed those of all devices
         torch.default_generator.manual_seed(seed)
         for owner, tower in towers.items():
-            # in the order of the enumeration, so that equal seeds give equal weights
-            own = {m: widths[m] for m in Modality if m in widths and owner in (SHARED, m.value)}
+            own = {side: widths[side] for side in sides if owner in (SHARED, side.value)}
             tower_steps, tower_paths = _build_tower(tower, owner=owner, widths=own)
             steps |= tower_steps
             paths |= tower_paths
+        for step in steps.values():
+            name_vectors(step, sides)
         _check_one_token(steps, paths, widths)
     return Adapter(steps, paths=paths, widths=widths)
 
 
-def _check_towers(towers: Mapping[str, Any], widths: Mapping[Modality, int]) -> None:
-    separate = sorted(modality.value for modality in widths)
+def _check_towers(towers: Mapping[str, Any], widths: Mapping[Side, int]) -> None:
+    separate = sorted(side.value for side in widths)
     if sorted(towers) not in ([SHARED], separate):
         raise SpecError(
             f"[towers] must hold either {SHARED!r} alone or {separate}, found {sorted(towers)}"
@@ -178,24 +183,24 @@ def _check_towers(towers: Mapping[str, Any], widths: Mapping[Modality, int]) -> 
 
 
 def _build_tower(
-    tower: Mapping[str, Any], *, owner: str, widths: Mapping[Modality, int]
-) -> tuple[dict[str, Step], dict[Modality, list[str]]]:
+    tower: Mapping[str, Any], *, owner: str, widths: Mapping[Side, int]
+) -> tuple[dict[str, Step], dict[Side, list[str]]]:
     steps: dict[str, Step] = {}
-    paths: dict[Modality, list[str]] = {modality: [] for modality in widths}
+    paths: dict[Side, list[str]] = {side: [] for side in widths}
     current = dict(widths)
     for slot, entry in tower.items():
         where = f"[towers.{owner}].{slot}"
         part, options, per_modality = _read_slot(slot, entry, where=where)
-        users: dict[str, list[Modality]] = {owner: list(widths)}
+        users: dict[str, list[Side]] = {owner: list(widths)}
         if per_modality:
-            users = {modality.value: [modality] for modality in widths}
-        for user, modalities in users.items():
-            width = _one_width({m: current[m] for m in modalities}, where=where)
+            users = {side.value: [side] for side in widths}
+        for user, sides in users.items():
+            width = _one_width({m: current[m] for m in sides}, where=where)
             name = f"{user}/{slot}"  # the slash keeps slots apart from attributes of a module
             steps[name] = _build_step(part, width, options, where=where)
-            for modality in modalities:
-                paths[modality].append(name)
-                current[modality] = steps[name].out_width
+            for side in sides:
+                paths[side].append(name)
+                current[side] = steps[name].out_width
     return steps, paths
 
 
@@ -212,7 +217,7 @@ def _read_slot(slot: str, entry: Any, *, where: str) -> tuple[str, Table, bool]:
     return part, options, per_modality
 
 
-def _one_width(widths: Mapping[Modality, int], *, where: str) -> int:
+def _one_width(widths: Mapping[Side, int], *, where: str) -> int:
     if len(set(widths.values())) > 1:
         found = " and ".join(f"{m.value} tokens of width {width}" for m, width in widths.items())
         raise SpecError(
@@ -232,28 +237,28 @@ def _build_step(part: str, width: int, options: Table, *, where: str) -> Step:
 
 def _check_one_token(
     steps: Mapping[str, Step],
-    paths: Mapping[Modality, Sequence[str]],
-    widths: Mapping[Modality, int],
+    paths: Mapping[Side, Sequence[str]],
+    widths: Mapping[Side, int],
 ) -> None:
     """Run two made-up rows of three and two tokens through each tower, in evaluation mode."""
     mask = torch.tensor([[True, True, True], [True, True, False]])
-    for modality, names in paths.items():
-        tokens = Tokens(torch.randn(2, 3, widths[modality]), mask)
+    for side, names in paths.items():
+        tokens = Tokens(torch.randn(2, 3, widths[side]), mask)
         for name in names:
             step = steps[name].eval()
             with torch.no_grad():
-                tokens = step(tokens, modality)
+                tokens = step(tokens, side)
             step.train()
             assert tokens.width == step.out_width, f"{name} does not keep its out_width"
         if tokens.values.shape[1] != 1:
             raise SpecError(
-                f"the {modality.value} tower ends in several tokens a row: "
+                f"the {side.value} tower ends in several tokens a row: "
                 "let its last step be a pool, such as { part = 'mean-pool' }"
             )
 
 
-def _common_out_width(steps: Mapping[str, Step], paths: Mapping[Modality, Sequence[str]]) -> int:
-    out = {modality.value: steps[names[-1]].out_width for modality, names in paths.items()}
+def _common_out_width(steps: Mapping[str, Step], paths: Mapping[Side, Sequence[str]]) -> int:
+    out = {side.value: steps[names[-1]].out_width for side, names in paths.items()}
     if len(set(out.values())) > 1:
         raise SpecError(f"the towers must end in one width, found {out}")
     return next(iter(out.values()))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..featcache.types import Modality
+from ..featcache.types import sides_of
 from .adapter import build_adapter, count_parameters
 from .objective import build_objective
 from .preset import read_preset
@@ -42,9 +42,8 @@ def check_preset(name: str) -> Check:
     preset = read_preset(name)
     stated = preset.get("check", {})
     widths = stated.get("widths", _WIDTHS)
-    adapter = build_adapter(
-        preset["towers"], widths={Modality(key): width for key, width in widths.items()}, seed=0
-    )
+    by_side = {side: widths[side.value] for side in sides_of(widths)}
+    adapter = build_adapter(preset["towers"], widths=by_side, seed=0)
     found = count_parameters(adapter) + count_parameters(build_objective(preset["objective"]))
     expected = stated.get("parameters")
     return Check(

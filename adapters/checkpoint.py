@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.files import replacing, write_bytes
 from ..featcache.spec import Table, canonical_json, fingerprint, read_toml, write_toml
-from ..featcache.types import Modality
+from ..featcache.types import sides_of
 from .adapter import Adapter, build_adapter
 from .objective import Objective, build_objective
 
@@ -44,7 +44,7 @@ def save_adapter(
     Raises:
         SpecError: The table has no `towers` or no `objective`.
     """
-    widths = {modality.value: width for modality, width in adapter.widths.items()}
+    widths = {side.value: width for side, width in adapter.widths.items()}
     full = {**table, "widths": widths}
     missing = [key for key in STRUCTURE if key not in full]
     if missing:
@@ -87,7 +87,7 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
             f"{folder / TENSOR_FILE} was saved with another {TABLE_FILE}: towers, objective or "
             "widths have changed since; restore the file or train again"
         )
-    widths = {Modality(name): width for name, width in table["widths"].items()}
+    widths = {side: table["widths"][side.value] for side in sides_of(table["widths"])}
     adapter = build_adapter(table["towers"], widths=widths, seed=0)
     objective = build_objective(table["objective"])
     _fill(adapter, objective, tensors, where=folder / TENSOR_FILE)

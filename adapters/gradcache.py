@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..featcache.tokens import Tokens
-from ..featcache.types import Modality
+from ..featcache.types import IMAGE_TEXT, Side, Sides
 from .objective import Loss, Objective, PairBatch
 
-Embed: TypeAlias = Callable[[Tokens, Modality], Float[Tensor, "rows embed"]]
+Embed: TypeAlias = Callable[[Tokens, Side], Float[Tensor, "rows embed"]]
 Scale: TypeAlias = Callable[[Tensor], Tensor]
 Load: TypeAlias = Callable[[], Tokens]
 
@@ -34,6 +34,7 @@ def backward_in_chunks(
     images: Sequence[Load],
     texts: Sequence[Load],
     positives: Bool[Tensor, "images texts"],
+    sides: Sides = IMAGE_TEXT,
     load_all: Callable[[Sequence[Load]], Iterable[Tokens]] = load_each,
     scale: Scale = lambda total: total,
     complete: Callable[[PairBatch], PairBatch] = lambda batch: batch,
@@ -46,30 +47,32 @@ def backward_in_chunks(
     Args:
         embed: Embeds the rows of a chunk; may draw random numbers.
         objective: Loss of the whole batch.
-        images: What loads each chunk of images.
-        texts: What loads each chunk of texts.
+        images: What loads each chunk of images, or of the texts of the first side.
+        texts: What loads each chunk of texts, or of those of the second side.
         positives: Which of all images and texts belong together.
+        sides: What both sides are.
         load_all: Loads chunks in order, ahead of their use if it likes.
         scale: Changes the total before its gradient is taken, as gradient scalers do.
         complete: Adds to the batch what else the objective looks at; called once.
     """
     loads = [*images, *texts]
-    modalities = [Modality.IMAGE] * len(images) + [Modality.TEXT] * len(texts)
+    owners = [sides[0]] * len(images) + [sides[1]] * len(texts)
     states: list[list[Tensor]] = []
     embedded: list[Tensor] = []
     with torch.no_grad():
-        for chunk, modality in zip(load_all(loads), modalities, strict=True):
+        for chunk, side in zip(load_all(loads), owners, strict=True):
             states.append(_random_states())
-            embedded.append(embed(chunk, modality))
+            embedded.append(embed(chunk, side))
     afterwards = _random_states()
     leaves = [embedding.detach().requires_grad_() for embedding in embedded]
     image, text = torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :])
-    loss = objective(complete(PairBatch(image, text, positives)))
+    batch = PairBatch(image, text, positives, sides=sides)
+    loss = objective(complete(batch))
     torch.autograd.backward(scale(loss.total))
-    again = zip(load_all(loads), modalities, states, leaves, strict=True)
-    for chunk, modality, state, leaf in again:
+    again = zip(load_all(loads), owners, states, leaves, strict=True)
+    for chunk, side, state, leaf in again:
         _set_random_states(state)
-        torch.autograd.backward(embed(chunk, modality), leaf.grad)
+        torch.autograd.backward(embed(chunk, side), leaf.grad)
     _set_random_states(afterwards)
     return Loss(loss.total.detach(), loss.parts)
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ..featcache.registry import Registry
+from ..featcache.types import IMAGE_TEXT, Sides
 from .options import build_part
 
 
@@ -70,6 +71,9 @@ class Teacher:
 class PairBatch:
     """Hold the embeddings of a batch and say which of them belong together.
 
+    Between two text encoders the texts of the first side stand in the place of the images, here as
+    in all that is remembered or taught.
+
     Attributes:
         image: L2-normalised embeddings of distinct images.
         text: L2-normalised embeddings of texts.
@@ -77,6 +81,7 @@ class PairBatch:
             the batch has at least one partner in it.
         remembered: Further negatives, or None.
         teacher: Features of the same rows, where the objective needs them.
+        sides: What both sides are, for the names of parts.
     """
 
     image: Float[Tensor, "images embed"]
@@ -84,6 +89,7 @@ class PairBatch:
     positives: Bool[Tensor, "images texts"]
     remembered: Remembered | None = None
     teacher: Teacher | None = None
+    sides: Sides = IMAGE_TEXT
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ from typing import Any
 
 from ..featcache.errors import SpecError
 from ..featcache.registry import list_names, unknown_name
-from ..featcache.spec import Table, read_toml, resolve
+from ..featcache.spec import Table, merge, read_toml, resolve
 
 PRESETS = Path(__file__).parent.parent / "data" / "presets"
 STEPS = Path(__file__).parent / "steps"
 SLOT = "fuse"  # the slot of a tower that `with_fusion` fills
 NO_FUSION = "none"
 SUFFIX = "-fusion"
+TEXT_TEXT = "text_text"  # the table of what is otherwise where both sides are texts
 
 
 def list_presets() -> list[str]:
@@ -30,6 +31,26 @@ def read_preset(name: str) -> Table:
         SpecError: A file is not TOML, or presets extend one another in a circle.
     """
     return resolve(name, _read_one)
+
+
+def for_sides(preset: Table, *, text_text: bool) -> Table:
+    """Return `preset` as it is between images and texts, or between two text encoders.
+
+    Its table `text_text` holds what the latter changes, option by option, such as
+    `towers.both.fuse.tanh = true`; it is left out of the result.
+
+    Args:
+        preset: A resolved preset; it is not changed.
+        text_text: Whether both sides are texts.
+
+    Raises:
+        SpecError: `text_text` is no table.
+    """
+    table = {key: value for key, value in preset.items() if key != TEXT_TEXT}
+    changes = preset.get(TEXT_TEXT, {})
+    if not isinstance(changes, dict):
+        raise SpecError(f"[{TEXT_TEXT}] must be a table, found {changes!r}")
+    return merge(table, changes) if text_text else table
 
 
 def list_fusions() -> list[tuple[str, str]]:

@@ -1,9 +1,9 @@
 """The contracts of training-free methods: pairs in, what fills the slot of each tower out.
 
-A linear method needs sums over all pairs and gives one linear map a modality; a method of anchors
+A linear method needs sums over all pairs and gives one linear map a side; a method of anchors
 needs some pairs themselves.
 
-Axis names: `n` pairs, `first` and `second` features of the two modalities, `out` of an embedding.
+Axis names: `n` pairs, `first` and `second` features of the two sides, `out` of an embedding.
 """
 
 from abc import ABC, abstractmethod
@@ -97,11 +97,11 @@ class Solver:
 
 
 class LinearSolver(Solver, ABC):
-    """Find the two maps from the moments of all training pairs, images first."""
+    """Find the two maps from the moments of all training pairs; images are the first side."""
 
     @abstractmethod
     def solve(self, moments: Moments, out: int) -> tuple[LinearMap, LinearMap]:
-        """Return the map of images and that of texts, to `out` features each.
+        """Return the map of the first side and that of the second, to `out` features each.
 
         Raises:
             SpecError: `out` is none that the method can give.

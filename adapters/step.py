@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from torch import nn
 
 from ..featcache.tokens import Tokens
-from ..featcache.types import Modality
+from ..featcache.types import Side
 
 
 class Step(nn.Module, ABC):
@@ -22,7 +22,7 @@ class Step(nn.Module, ABC):
     out_width: int
 
     @abstractmethod
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the transformed tokens; a pooling step returns one token a row.
 
         A row's result never depends on the other rows of the batch nor on padding, except where

@@ -3,7 +3,7 @@
 Axis names: `n` rows (items), `total` tokens of all rows together, `width` features of one token.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -12,14 +12,60 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from .errors import MissingFileError, UnreadableItemError
+from .errors import MissingFileError, SpecError, UnreadableItemError
 
 
-class Modality(str, Enum):
+class Side(str, Enum):
+    """Name one of the two sides that an adapter aligns; a subclass lists both, in order.
+
+    Between images and texts the two sides are the modalities, and are called so.
+    """
+
+    @property
+    def modality(self) -> "Modality":
+        """Return what the items of the side are."""
+        return self if isinstance(self, Modality) else Modality.TEXT
+
+    @property
+    def is_first(self) -> bool:
+        """Say whether it is the first of the two."""
+        return self is next(iter(type(self)))
+
+    @property
+    def label(self) -> str:
+        """Return the name in words."""
+        return str(self.value).replace("_", " ")
+
+
+class Modality(Side):
     """Name what an item is and what an encoder reads."""
 
     IMAGE = "image"
     TEXT = "text"
+
+
+class TextSide(Side):
+    """Name the two sides of an adapter between two text encoders."""
+
+    FIRST = "first_text"
+    SECOND = "second_text"
+
+
+Sides: TypeAlias = tuple[Side, Side]
+IMAGE_TEXT: Sides = (Modality.IMAGE, Modality.TEXT)
+TEXT_TEXT: Sides = (TextSide.FIRST, TextSide.SECOND)
+
+
+def sides_of(names: Collection[str]) -> Sides:
+    """Return the sides that are called by `names`, in whatever order.
+
+    Raises:
+        SpecError: They are not the names of two sides.
+    """
+    for sides in (IMAGE_TEXT, TEXT_TEXT):
+        if {side.value for side in sides} == set(names):
+            return sides
+    raise SpecError(f"an adapter aligns image and text or two texts, found {sorted(names)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

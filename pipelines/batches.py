@@ -12,28 +12,20 @@ from ..adapters.gradcache import Load
 from ..adapters.objective import Teacher
 from ..featcache.errors import SpecError
 from ..featcache.reader import FeatureReader
-from ..featcache.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
 from .ahead import map_ahead
+from .joined import JoinedStores, Rows
 from .mixup import Mix, MixupOptions, draw_mix
-from .pairs import PairedStores
 from .teacher import teacher_of
 
 GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Name the rows of one step, and what they are mixed with, if they are."""
-
-    image: Int64[np.ndarray, " n"]
-    text: Int64[np.ndarray, " m"]
-    mix: Mix | None = None
-
-
-@dataclass(frozen=True)
 class Batch:
     """Hold the features of one batch, images and texts in groups of similar length.
+
+    Between two text encoders the texts of the first side stand in the place of the images.
 
     What gives a group has it already, or, with `chunk_size`, loads it then. The rows are in the
     order of the groups.
@@ -51,7 +43,7 @@ class Batches:
 
     Args:
         stores: Where the features are.
-        image_rows: Images to train on.
+        images: Numbers of the images to train on.
         num_batches: Batches of an epoch.
         captions: `all` texts of each image, or `one` drawn at random.
         chunk_size: Rows that are loaded at once, when they are used; or 0 to load all before.
@@ -65,8 +57,8 @@ class Batches:
 
     def __init__(
         self,
-        stores: PairedStores,
-        image_rows: Int64[np.ndarray, " n"],
+        stores: JoinedStores,
+        images: Int64[np.ndarray, " n"],
         *,
         num_batches: int,
         captions: str,
@@ -76,7 +68,7 @@ class Batches:
         teacher: bool = False,
     ) -> None:
         self.stores = stores
-        self.image_rows = image_rows
+        self.images = images
         self.num_batches = num_batches
         self.captions = captions
         self.chunk_size = chunk_size
@@ -84,49 +76,31 @@ class Batches:
         self.mixup = mixup
         self.teacher = teacher
         if mixup.alpha:
-            for reader in (stores.image, stores.text):
+            for reader in (stores.first, stores.second):
                 _check_one_token(reader)
-            if mixup.mixtures(len(image_rows) // num_batches) < 2:
+            if mixup.mixtures(len(images) // num_batches) < 2:
                 raise SpecError(
-                    f"{len(image_rows)} images in {num_batches} batches leave a batch with fewer "
+                    f"{len(images)} images in {num_batches} batches leave a batch with fewer "
                     "than two mixtures, and one has no negatives: raise train.batch_size"
                 )
 
     def order(self, epoch: int) -> Iterator[Rows]:
         """Yield the rows of each step; the order depends on seed, epoch and residency alone."""
         random = np.random.default_rng([self.seed, epoch])
-        rows = self._shuffled(random, epoch)
-        for images in np.array_split(rows, self.num_batches):
+        order = self.stores.block_order(self.images, [self.seed, epoch])
+        shuffled = random.permutation(self.images) if order is None else order
+
+        def seconds_of(first: int) -> Sequence[int]:
+            seconds = self.stores.seconds_of[first]
+            return seconds if self.captions == "all" else (int(random.choice(seconds)),)
+
+        for images in np.array_split(shuffled, self.num_batches):
+            firsts = self.stores.firsts(images, random)
             if self.mixup.alpha:
-                yield self._mixed(images, random)
-            elif self.captions == "all":
-                yield Rows(images, self.stores.texts_of_images(images))
+                yield Rows(*draw_mix(firsts, seconds_of, options=self.mixup, random=random))
             else:
-                yield Rows(images, self.stores.draw_texts(images, random))
-
-    def _mixed(self, images: Int64[np.ndarray, " n"], random: np.random.Generator) -> Rows:
-        def texts_of(image: int) -> Sequence[int]:
-            texts = self.stores.texts_of[image]
-            return texts if self.captions == "all" else (int(random.choice(texts)),)
-
-        return Rows(*draw_mix(images, texts_of, options=self.mixup, random=random))
-
-    def _shuffled(self, random: np.random.Generator, epoch: int) -> Int64[np.ndarray, " n"]:
-        """Return the images to train on, a few shards at a time where not all are at hand."""
-        images, texts = self.stores.image, self.stores.text
-        seed = [self.seed, epoch]
-        if images.buffer_shards is not None:
-            order = block_shuffle(images.first_rows, seed=seed, buffer_shards=images.buffer_shards)
-            return order[np.isin(order, self.image_rows)]
-        if texts.buffer_shards is not None:
-            # shards of texts, and of each image that in which its first text is
-            first_texts = self.stores.first_text_of(self.image_rows)
-            by_text = np.argsort(first_texts, kind="stable")
-            first_rows = np.searchsorted(first_texts[by_text], texts.first_rows)
-            order = block_shuffle(first_rows, seed=seed, buffer_shards=texts.buffer_shards)
-            rows: np.ndarray = self.image_rows[by_text[order]]
-            return rows
-        return random.permutation(self.image_rows)
+                seconds = [second for first in firsts.tolist() for second in seconds_of(first)]
+                yield Rows(firsts, np.unique(np.array(seconds, dtype=np.int64)))
 
     def load(self, rows: Rows) -> Batch:
         """Return the batch of these rows."""
@@ -137,8 +111,8 @@ class Batches:
 
     def _load_plain(self, rows: Rows) -> Batch:
         load = self._chunks if self.chunk_size else _load_groups
-        images, image_order = load(self.stores.image, rows.image)
-        texts, text_order = load(self.stores.text, rows.text)
+        images, image_order = load(self.stores.first, rows.image)
+        texts, text_order = load(self.stores.second, rows.text)
         positives = self.stores.positives(rows.image, rows.text)
         return Batch(
             rows=Rows(rows.image[image_order], rows.text[text_order]),
@@ -154,8 +128,8 @@ class Batches:
         positives: Bool[torch.Tensor, "n m"] = owners[None, :] == places[:, None]
         return Batch(
             rows=rows,
-            images=self._mixed_chunks(self.stores.image, rows.image, mix.image, mix.share),
-            texts=self._mixed_chunks(self.stores.text, rows.text, mix.text, mix.share),
+            images=self._mixed_chunks(self.stores.first, rows.image, mix.image, mix.share),
+            texts=self._mixed_chunks(self.stores.second, rows.text, mix.text, mix.share),
             positives=positives,
         )
 

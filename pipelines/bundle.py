@@ -26,9 +26,10 @@ from ..featcache.errors import (
 )
 from ..featcache.images import upright_rgb
 from ..featcache.kinds import Kind, LayerLayout
+from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, canonical_json, read_toml
 from ..featcache.tokens import Tokens
-from ..featcache.types import Item, Modality
+from ..featcache.types import Item, Modality, Side, TextSide, sides_of
 from . import runs
 
 
@@ -61,6 +62,8 @@ class _Reading:
 class Bundle:
     """Embed images and texts by the adapter of a finished run and the encoders it was trained on.
 
+    Of a run between two text encoders: texts, through either of them.
+
     An encoder is opened when it is first needed. It must be the very one whose features the adapter
     was trained on: weights, preprocessing, tokenizer and precision are compared.
 
@@ -91,6 +94,7 @@ class Bundle:
         self._table = read_toml(folder / runs.SPEC)
         if "encoders" not in self._table:
             raise SpecError(f"{folder} does not say what its encoders were: train again")
+        self._sides = sides_of(self._table["encoders"])
         self._weights = dict(weights or {})
         unknown = sorted(set(self._weights) - set(self.encoders.values()))
         if unknown:
@@ -98,12 +102,12 @@ class Bundle:
                 f"weights are named for {unknown[0]!r}; the encoders of {folder} are "
                 f"{self.encoders}"
             )
-        self._readings: dict[Modality, _Reading] = {}
+        self._readings: dict[Side, _Reading] = {}
 
     @property
     def encoders(self) -> dict[str, str]:
-        """Return the name of the encoder of each modality."""
-        return {modality: found["name"] for modality, found in self._table["encoders"].items()}
+        """Return the name of the encoder of each side, such as `image` or `first_text`."""
+        return {side: found["name"] for side, found in self._table["encoders"].items()}
 
     @property
     def width(self) -> int:
@@ -120,8 +124,8 @@ class Bundle:
             batch_size: Images per forward pass, at least 1.
 
         Raises:
-            SpecError: An argument is of another type or range, or the run has no card of its
-                encoder.
+            SpecError: An argument is of another type or range, both sides are texts, or the run has
+                no card of its encoder.
             UnreadableItemError: An image cannot be read; the message names it.
             WeightsNotFoundError: The encoder's weights are nowhere to be found.
             WeightsMismatchError: The encoder that was found is another one.
@@ -129,6 +133,8 @@ class Bundle:
             DivergedError: An embedding is not finite.
         """
         _check_list(images, (str, Path, bytes, Image.Image), "embed_images", "images")
+        if Modality.IMAGE not in self._sides:
+            raise SpecError(f"{self.folder} aligns two text encoders: it embeds no images")
         encoder = self._reading(Modality.IMAGE).encoder
 
         def prepare(image: str | Path | bytes | Image.Image, name: str) -> Any:
@@ -141,17 +147,20 @@ class Bundle:
         return self._embed(Modality.IMAGE, images, prepare, batch_size)
 
     def embed_texts(
-        self, texts: Sequence[str], *, batch_size: int = 32
+        self, texts: Sequence[str], *, side: str | None = None, batch_size: int = 32
     ) -> Float32[np.ndarray, "n embed"]:
         """Return the unit-length embedding of each text.
 
         Args:
             texts: Texts; what is longer than the encoder reads is cut off.
+            side: Through which encoder: `first_text` or `second_text` where both sides are texts,
+                and nothing else where one is.
             batch_size: Texts per forward pass of the encoder, at least 1.
 
         Raises:
             SpecError: An argument is of another type or range, or the run has no card of its
                 encoder.
+            UnknownNameError: The run has no such side of texts.
             UnreadableItemError: The encoder can make nothing of a text; the message names it.
             WeightsNotFoundError: The encoder's weights are nowhere to be found.
             WeightsMismatchError: The encoder that was found is another one.
@@ -159,38 +168,53 @@ class Bundle:
             DivergedError: An embedding is not finite.
         """
         _check_list(texts, (str,), "embed_texts", "texts")
-        encoder = self._reading(Modality.TEXT).encoder
+        chosen = self._text_side(side)
+        encoder = self._reading(chosen).encoder
 
         def prepare(text: str, name: str) -> Any:
             return encoder.prepare(Item(id=name, text=text))
 
-        return self._embed(Modality.TEXT, texts, prepare, batch_size)
+        return self._embed(chosen, texts, prepare, batch_size)
+
+    def _text_side(self, name: str | None) -> Side:
+        """Return the side of texts called `name`; None will do where there is one."""
+        known = {side.value: side for side in self._sides if side.modality is Modality.TEXT}
+        if name is None and len(known) > 1:
+            raise SpecError(
+                f"{self.folder} aligns two text encoders, {self.encoders}: say through which, by "
+                f"side={TextSide.FIRST.value!r} or side={TextSide.SECOND.value!r}"
+            )
+        if name is None:
+            return Modality.TEXT
+        if name not in known:
+            raise unknown_name("side", name, known)
+        return known[name]
 
     @torch.inference_mode()
     def _embed(
         self,
-        modality: Modality,
+        side: Side,
         contents: Sequence[Any],
         prepare: Callable[[Any, str], Any],
         batch_size: int,
     ) -> Float32[np.ndarray, "n embed"]:
         if batch_size < 1:
             raise SpecError(f"batch_size must be at least 1, found {batch_size}")
-        reading = self._reading(modality)
+        reading = self._reading(side)
         names = [_name(content, position) for position, content in enumerate(contents)]
         found = np.empty((len(contents), self.width), dtype=np.float32)
         for start in range(0, len(contents), batch_size):
             chunk = slice(start, start + batch_size)
             prepared = [prepare(*one) for one in zip(contents[chunk], names[chunk], strict=True)]
             tokens = reading.features(prepared, names[chunk])
-            found[chunk] = self._adapt(tokens, modality)
+            found[chunk] = self._adapt(tokens, side)
         finite = np.isfinite(found).all(axis=1)
         if not finite.all():
             name = names[int(np.argmin(finite))]
             raise DivergedError(f"the embedding of {name} is not finite: train again")
         return found
 
-    def _adapt(self, tokens: Tokens, modality: Modality) -> Float32[np.ndarray, "n embed"]:
+    def _adapt(self, tokens: Tokens, side: Side) -> Float32[np.ndarray, "n embed"]:
         """Return the embeddings of rows, those of one length together: no row is padded."""
         found = np.empty((len(tokens), self.width), dtype=np.float32)
         lengths = tokens.mask.sum(dim=1)
@@ -200,18 +224,18 @@ class Bundle:
                 tokens.values[rows][tokens.mask[rows]].reshape(len(rows), length, -1),
                 torch.ones(len(rows), length, dtype=torch.bool),
             )
-            embeddings = self.adapter.embed(own.to(self.device), modality)
+            embeddings = self.adapter.embed(own.to(self.device), side)
             found[rows.numpy()] = embeddings.cpu().numpy()
         return found
 
-    def _reading(self, modality: Modality) -> _Reading:
-        if modality not in self._readings:
-            self._readings[modality] = self._open(modality)
-        return self._readings[modality]
+    def _reading(self, side: Side) -> _Reading:
+        if side not in self._readings:
+            self._readings[side] = self._open(side)
+        return self._readings[side]
 
-    def _open(self, modality: Modality) -> _Reading:
-        described: Table = self._table["encoders"][modality.value]
-        stored: Table = self._table["stores"]["train"][modality.value]
+    def _open(self, side: Side) -> _Reading:
+        described: Table = self._table["encoders"][side.value]
+        stored: Table = self._table["stores"]["train"][side.value]
         name, identity = described["name"], described["identity"]
         if "card" not in described:
             raise SpecError(

@@ -18,12 +18,13 @@ from ..adapters.steps.relative import Relative
 from ..adapters.steps.weighted_unit import WeightedUnit
 from ..featcache.errors import SpecError
 from ..featcache.reader import FeatureReader
-from ..featcache.types import Modality
+from ..featcache.types import Side
 from . import runs
 from .batches import GROUPS
+from .joined import partner_mask
 from .logs import append_json
 from .loop import split_rows
-from .pairs import PairedStores
+from .pairs import join_stores
 from .progress import Progress
 from .train import TrainPlan
 from .validation import Validation, recalls
@@ -36,7 +37,8 @@ class ClosedForm:
     """Fill the slot `project` of both towers by the solver of `[fit]`.
 
     What stands before the slot, such as a pool, is run as it is; each image makes a pair with each
-    of its texts. Where pairs are anchors, they are drawn: each image once before any comes twice.
+    of its texts, or each of its texts with all others. Where pairs are anchors, they are drawn:
+    each image, or each text, once before any comes twice.
 
     Args:
         plan: The resolved training; its table has a `fit`.
@@ -53,15 +55,15 @@ class ClosedForm:
         self.plan = plan
         self.seed = seed
         self.device = device
-        self.stores = PairedStores(plan.stores, home=home, residency=plan.options.residency)
-        self.rows, held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
-        split = PairedStores(plan.validation, home=home) if plan.validation else None
+        self.stores = join_stores(plan.stores, home=home, residency=plan.options.residency)
+        self.rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
+        split = join_stores(plan.validation, home=home) if plan.validation else None
         self.validation = Validation.choose(split, self.stores, held_out)
         widths = plan.stores.widths
         self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed).eval()
         self.adapter.to(device)
         self.solver = build_solver(plan.table["fit"])
-        self.steps = [_slot(self.adapter, modality, self.solver) for modality in widths]
+        self.steps = [_slot(self.adapter, side, self.solver) for side in widths]
         self.objective = build_objective(plan.table["objective"])
 
     def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -71,6 +73,8 @@ class ClosedForm:
             SpecError: The method cannot give as many features as the slot has.
         """
         began = time.perf_counter()
+        for note in self.stores.notes:
+            progress.note(note)
         if isinstance(self.solver, AnchorSolver):
             num_pairs = self._fill_anchors(self.solver)
         else:
@@ -107,8 +111,11 @@ class ClosedForm:
         """Fill both slots with anchors and return how many there are."""
         slots = [step for step in self.steps if isinstance(step, Relative)]
         images, texts = self._draw_pairs(slots[0].out_width)
-        sides = ((self.stores.image, images), (self.stores.text, texts))
-        features = [self._in_blocks(reader, rows) for reader, rows in sides]
+        first, second = self.stores.pair.sides
+        features = (
+            self._in_blocks(self.stores.first, images, first),
+            self._in_blocks(self.stores.second, texts, second),
+        )
         for slot, found in zip(slots, solver.anchors(*features), strict=True):
             slot.anchors.copy_(torch.from_numpy(found))
         return len(images)
@@ -117,8 +124,8 @@ class ClosedForm:
         self, count: int
     ) -> tuple[Int64[np.ndarray, " count"], Int64[np.ndarray, " count"]]:
         random = np.random.default_rng(self.seed)
-        images = random.permutation(self.rows).tolist()
-        texts = [random.permutation(self.stores.texts_of[image]).tolist() for image in images]
+        images = random.permutation(self.stores.all_firsts(self.rows)).tolist()
+        texts = [random.permutation(self.stores.seconds_of[image]).tolist() for image in images]
         pairs = [
             (image, own[number])
             for number in range(max(map(len, texts)))
@@ -134,33 +141,35 @@ class ClosedForm:
         return drawn[:, 0], drawn[:, 1]
 
     def _in_blocks(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"], side: Side
     ) -> Float[np.ndarray, "n features"]:
         starts = range(0, len(rows), _ROWS)
-        return np.concatenate([self._before_slot(reader, rows[at : at + _ROWS]) for at in starts])
+        blocks = [self._before_slot(reader, rows[at : at + _ROWS], side) for at in starts]
+        return np.concatenate(blocks)
 
     def _moments(self, widths: Sequence[int], progress: Progress) -> Moments:
         stores = self.stores
         moments = Moments(*widths)
         starts = range(0, len(self.rows), _ROWS)
         for start in progress.track(starts, "pairs", len(starts), unit="blocks"):
-            images = self.rows[start : start + _ROWS]
-            texts = stores.texts_of_images(images)
-            lines, columns = np.nonzero(stores.positives(images, texts).numpy())
-            first = self._before_slot(stores.image, images)
-            second = self._before_slot(stores.text, texts)
+            firsts = stores.all_firsts(self.rows[start : start + _ROWS])
+            partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
+            seconds = np.unique(np.concatenate(partners))
+            lines, columns = np.nonzero(partner_mask(partners, seconds).numpy())
+            first_side, second_side = stores.pair.sides
+            first = self._before_slot(stores.first, firsts, first_side)
+            second = self._before_slot(stores.second, seconds, second_side)
             moments.add(first[lines], second[columns])
         return moments
 
     @torch.inference_mode()
     def _before_slot(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"], side: Side
     ) -> Float[np.ndarray, "n features"]:
-        modality = Modality(reader.description.modality)
         groups, order = reader.padded_groups(rows, GROUPS)
         found = np.concatenate(
             [
-                self.adapter.before_last(group.to(self.device), modality).cpu().numpy()
+                self.adapter.before_last(group.to(self.device), side).cpu().numpy()
                 for group in groups
             ]
         )
@@ -169,18 +178,18 @@ class ClosedForm:
         return in_order
 
 
-def _slot(adapter: Adapter, modality: Modality, solver: Solver) -> Linear | WeightedUnit | Relative:
+def _slot(adapter: Adapter, side: Side, solver: Solver) -> Linear | WeightedUnit | Relative:
     """Return the slot of one tower, if `solver` can fill it."""
-    name = adapter.paths[modality][-1]
+    name = adapter.paths[side][-1]
     step = adapter.steps[name]
     fills = Relative if isinstance(solver, AnchorSolver) else Linear | WeightedUnit
     if name.partition("/")[2] != SLOT or not isinstance(step, fills):
         needed = "relative" if fills is Relative else "linear or weighted-unit"
         raise SpecError(
             f"this training-free method fills the slot {SLOT!r}, a {needed} step at the end of "
-            f"each tower; the {modality.value} tower ends in {name!r}, a {type(step).__name__}"
+            f"each tower; the {side.value} tower ends in {name!r}, a {type(step).__name__}"
         )
-    if name.partition("/")[0] != modality.value:
+    if name.partition("/")[0] != side.value:
         raise SpecError(f"slot {SLOT!r} must say per_modality = true")
     if isinstance(step, Linear) and step.linear.bias is None:
         raise SpecError(f"slot {SLOT!r} needs a bias: a training-free method centres the features")

@@ -7,9 +7,8 @@ from jaxtyping import Float32, Int64
 from ..adapters.adapter import Adapter
 from ..featcache.errors import DivergedError
 from ..featcache.reader import FeatureReader
-from ..featcache.types import Modality
-from .metrics import Relevance
-from .pairs import PairedStores
+from ..featcache.types import Modality, Side
+from .joined import JoinedStores
 from .progress import SILENT, Progress
 from .task import PairedEmbeddings
 
@@ -21,6 +20,7 @@ def embed_rows(
     reader: FeatureReader,
     rows: Int64[np.ndarray, " n"],
     *,
+    side: Side | None = None,
     device: torch.device,
     progress: Progress = SILENT,
 ) -> Float32[np.ndarray, "n embed"]:
@@ -30,13 +30,14 @@ def embed_rows(
         adapter: The adapter; its training mode is restored afterwards.
         reader: Store of one modality.
         rows: Row numbers.
+        side: Side of the adapter; that of the store's modality if None.
         device: Where the adapter is.
         progress: Receives the progress.
 
     Raises:
         DivergedError: An embedding is not finite.
     """
-    modality = Modality(reader.description.modality)
+    side = side or Modality(reader.description.modality)
     longest = int(reader.lengths.max())
     row_elements = max(longest * reader.description.width, adapter.out_width)
     size = max(1, _BATCH_ELEMENTS // row_elements)
@@ -44,11 +45,11 @@ def embed_rows(
     was_training = adapter.training
     adapter.eval()
     parts = []
-    label = f"embed {modality.value}s"
+    label = f"embed {side.label}s"
     with torch.inference_mode():
         for start in progress.track(starts, label, len(starts), unit="batches"):
             tokens = reader.padded(rows[start : start + size]).to(device)
-            parts.append(adapter.embed(tokens, modality).cpu().numpy())
+            parts.append(adapter.embed(tokens, side).cpu().numpy())
     adapter.train(was_training)
     embeddings = np.concatenate(parts)
     finite = np.isfinite(embeddings).all(axis=1)
@@ -60,26 +61,35 @@ def embed_rows(
 
 def embed_pairs(
     adapter: Adapter,
-    stores: PairedStores,
+    stores: JoinedStores,
     *,
-    image_rows: Int64[np.ndarray, " n"] | None = None,
+    images: Int64[np.ndarray, " n"] | None = None,
     device: torch.device,
     progress: Progress = SILENT,
 ) -> PairedEmbeddings:
-    """Return the embeddings of some images (all if none are named) and of all their texts."""
-    images = stores.image_rows if image_rows is None else np.sort(image_rows)
-    texts = stores.texts_of_images(images)
-    place = {text: position for position, text in enumerate(texts.tolist())}
-    texts_of = [[place[text] for text in stores.texts_of[image]] for image in images.tolist()]
-    images_of: list[list[int]] = [[] for _ in range(len(texts))]
-    for position, belonging in enumerate(texts_of):
-        for text in belonging:
-            images_of[text].append(position)
+    """Return the embeddings of some images (all if none are named) and of all their texts.
+
+    Between two text encoders: of all texts of these images, on both sides.
+
+    Raises:
+        DivergedError: An embedding is not finite.
+        SpecError: Nothing has a right answer.
+    """
+    related = stores.relations(stores.images if images is None else np.sort(images))
+    rows = (related.rows.image, related.rows.text)
+    first, second = (
+        embed_rows(adapter, reader, some, side=side, device=device, progress=progress)
+        for reader, some, side in zip(
+            (stores.first, stores.second), rows, stores.pair.sides, strict=True
+        )
+    )
     return PairedEmbeddings(
-        images=embed_rows(adapter, stores.image, images, device=device, progress=progress),
-        texts=embed_rows(adapter, stores.text, texts, device=device, progress=progress),
-        image_ids=tuple(stores.image.ids[row] for row in images.tolist()),
-        text_ids=tuple(stores.text.ids[row] for row in texts.tolist()),
-        texts_of_image=Relevance.of(texts_of),
-        images_of_text=Relevance.of(images_of),
+        images=first,
+        texts=second,
+        image_ids=tuple(stores.first.ids[row] for row in rows[0].tolist()),
+        text_ids=tuple(stores.second.ids[row] for row in rows[1].tolist()),
+        texts_of_image=related.texts_of_image,
+        images_of_text=related.images_of_text,
+        sides=stores.pair.sides,
+        anchors=related.anchors,
     )

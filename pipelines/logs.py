@@ -24,8 +24,12 @@ def summary(record: dict[str, Any], epochs: int) -> str:
     text = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}"
     if "validation" in record:
         found = record["validation"]
-        there, back = found["text_to_image"]["1"], found["image_to_text"]["1"]
-        text += f", validation R@1 text to image {there:.1f} %, image to text {back:.1f} %"
+        recalls = [
+            f"{direction.replace('_', ' ')} {recall['1']:.1f} %"
+            for direction, recall in found.items()
+            if isinstance(recall, dict)
+        ]
+        text += f", validation R@1 {', '.join(recalls)}"
     if "scale" in record["parts"]:
         text += f", scale {record['parts']['scale']:.1f}"
     waiting = record["seconds_waiting"] / record["seconds"]

@@ -20,12 +20,13 @@ from ..adapters.objective import PairBatch, Teacher
 from ..featcache.errors import DivergedError, SpecError
 from ..featcache.precision import has_fast_bfloat16
 from ..featcache.tokens import Tokens
-from ..featcache.types import Modality
+from ..featcache.types import Side
 from . import runs
 from .ahead import map_ahead
 from .batches import Batch, Batches, load_ahead
+from .joined import JoinedStores
 from .logs import append_json, keep_lines, summary
-from .pairs import PairedStores
+from .pairs import join_stores
 from .progress import Progress
 from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_with_warmup
@@ -56,7 +57,7 @@ class Trainer:
         self.device = device
         self.dtype = resolve_precision(plan.options.precision, device)
         self.stores = self._open(plan.stores, home)
-        self.train_rows, held_out = split_rows(self.stores.image_rows, plan.holdout, seed)
+        self.train_rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
         if len(self.train_rows) < 2:
             raise SpecError(
                 f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
@@ -90,7 +91,7 @@ class Trainer:
         if plan.options.queue:
             self.queue = NegativeQueue(
                 plan.options.queue,
-                self.stores.texts_of,
+                self.stores.belonging,
                 width=self.adapter.out_width,
                 device=device,
             )
@@ -102,6 +103,8 @@ class Trainer:
         Raises:
             DivergedError: A loss is not finite.
         """
+        for note in self.stores.notes:
+            progress.note(note)
         with (
             torch.random.fork_rng(devices=self._cuda_devices()),
             _deterministic(self.options.deterministic),
@@ -195,9 +198,9 @@ class Trainer:
         """Return a block within which the averaged weights stand in the adapter, if there are."""
         return self.average.in_place() if self.average else nullcontext()
 
-    def _open(self, pair: StorePair, home: Path) -> PairedStores:
+    def _open(self, pair: StorePair, home: Path) -> JoinedStores:
         residency = self.options.residency
-        return PairedStores(pair, home=home, residency=residency, device=self.device)
+        return join_stores(pair, home=home, residency=residency, device=self.device)
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()
@@ -250,20 +253,22 @@ class Trainer:
                 images=batch.images,
                 texts=batch.texts,
                 positives=positives,
+                sides=self.plan.stores.sides,
                 load_all=load_ahead,
                 scale=self._scaled,
                 complete=partial(self._complete, batch),
             )
         else:
-            image = self._embed(batch.images, Modality.IMAGE)
-            text = self._embed(batch.texts, Modality.TEXT)
-            pairs = self._complete(batch, PairBatch(image, text, positives))
+            sides = self.plan.stores.sides
+            first, second = map(self._embed, (batch.images, batch.texts), sides)
+            pairs = self._complete(batch, PairBatch(first, second, positives, sides=sides))
             loss = self.objective(pairs)
         value = float(loss.total.detach())
         if not math.isfinite(value):
-            ids = [self.stores.image.ids[row] for row in batch.rows.image[:3].tolist()]
+            ids = [self.stores.first.ids[row] for row in batch.rows.image[:3].tolist()]
+            items = f"{self.plan.stores.sides[0].modality.value}s"
             raise DivergedError(
-                f"the loss is {value} at step {self.counts.step + 1}, with images such as {ids}: "
+                f"the loss is {value} at step {self.counts.step + 1}, with {items} such as {ids}: "
                 "lower train.learning_rate"
             )
         if not self.options.chunk_size:
@@ -314,13 +319,13 @@ class Trainer:
                 "train.learning_rate"
             )
 
-    def _embed(self, groups: list[Load], modality: Modality) -> torch.Tensor:
-        return torch.cat([self._embed_one(group(), modality) for group in groups])
+    def _embed(self, groups: list[Load], side: Side) -> torch.Tensor:
+        return torch.cat([self._embed_one(group(), side) for group in groups])
 
-    def _embed_one(self, tokens: Tokens, modality: Modality) -> torch.Tensor:
+    def _embed_one(self, tokens: Tokens, side: Side) -> torch.Tensor:
         low = self.dtype != torch.float32
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=low):
-            return self.adapter.embed(tokens.to(self.device), modality)
+            return self.adapter.embed(tokens.to(self.device), side)
 
     def _validate(self) -> dict[str, Any]:
         if self.validation is None:

@@ -14,7 +14,7 @@ from ..adapters.gradcache import Load, backward_in_chunks
 from ..adapters.objective import PairBatch
 from ..featcache.residency import memory_fields
 from ..featcache.tokens import Tokens
-from ..featcache.types import Modality
+from ..featcache.types import Modality, Side
 from .batches import load_ahead
 from .loop import resolve_precision
 from .memory_model import made_up_queue, made_up_teacher
@@ -55,9 +55,9 @@ def take_steps(step: PlannedStep) -> None:
     trained.adapter.train()
     dtype = resolve_precision(options.precision, device)
 
-    def embed(tokens: Tokens, modality: Modality) -> torch.Tensor:
+    def embed(tokens: Tokens, side: Side) -> torch.Tensor:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            return trained.adapter.embed(tokens.to(device), modality)
+            return trained.adapter.embed(tokens.to(device), side)
 
     images = options.mixup.mixtures(options.batch_size)
     owner = torch.arange(shape.rows(Modality.TEXT, images), device=device)

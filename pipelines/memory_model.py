@@ -238,8 +238,10 @@ def made_up_queue(size: int, *, width: int, images: int, texts: int) -> Remember
 
 def made_up_teacher(shape: InputShape, images: int) -> Teacher:
     """Return features of so many images and of their texts."""
-    rows = {modality: shape.rows(modality, images) for modality in shape.widths}
-    units = {modality: _unit(rows[modality], width) for modality, width in shape.widths.items()}
+    units = {
+        modality: _unit(shape.rows(modality, images), shape.widths[modality])
+        for modality in shape.tokens
+    }
     return Teacher(units[Modality.IMAGE], units[Modality.TEXT])
 
 

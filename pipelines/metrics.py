@@ -26,8 +26,7 @@ class Relevance:
 
     @classmethod
     def of(cls, lists: Sequence[Sequence[int]]) -> "Relevance":
-        """Build it from one list of gallery rows a query; each must hold at least one."""
-        assert all(len(rows) for rows in lists)
+        """Build it from one list of gallery rows a query."""
         offsets = np.cumsum([0, *(len(rows) for rows in lists)]).astype(np.int64)
         return cls(np.array([row for rows in lists for row in rows], dtype=np.int64), offsets)
 
@@ -60,6 +59,7 @@ def ranks_in_top(
     relevance: Relevance,
     *,
     num_gallery: int,
+    own: Int64[np.ndarray, " q"] | None = None,
 ) -> Int64[np.ndarray, " q"]:
     """Return the rank of each query's best right answer, or 0 where the top k cannot tell.
 
@@ -70,12 +70,14 @@ def ranks_in_top(
     Args:
         scores: Similarities of the top k, highest first.
         rows: Their gallery rows.
-        relevance: The right answers.
+        relevance: The right answers; at least one a query.
         num_gallery: Number of gallery rows.
+        own: Gallery row that is the query itself, neither right nor wrong; or None for none.
     """
     right = relevance.contains(np.arange(len(rows)), rows)
     best = np.where(right, scores, -np.inf).max(axis=1)
-    wrong_above = (~right & (scores >= best[:, None])).sum(axis=1)
+    above = ~right & (scores >= best[:, None])
+    wrong_above = (above if own is None else above & (rows != own[:, None])).sum(axis=1)
     beyond = scores.shape[1] < num_gallery
     unknown = ~right.any(axis=1) | (beyond & (best <= scores[:, -1]))
     return np.where(unknown, 0, 1 + wrong_above).astype(np.int64)
@@ -85,6 +87,7 @@ def exact_ranks(
     queries: Float32[np.ndarray, "q embed"],
     gallery: Float32[np.ndarray, "g embed"],
     relevance: Relevance,
+    own: Int64[np.ndarray, " q"] | None = None,
 ) -> Int64[np.ndarray, " q"]:
     """Return the rank of each query's best right answer, as `ranks_in_top` defines it.
 
@@ -102,6 +105,8 @@ def exact_ranks(
         best = np.full(stop - start, -np.inf, dtype=scores.dtype)
         np.maximum.at(best, line, scores[line, right])
         scores[line, right] = -np.inf
+        if own is not None:
+            scores[np.arange(stop - start), own[start:stop]] = -np.inf
         ranks[start:stop] = 1 + (scores >= best[:, None]).sum(axis=1)
     return ranks
 

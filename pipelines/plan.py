@@ -10,7 +10,7 @@ from ..featcache.description import DTYPES
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, to_table
-from ..featcache.types import Modality
+from ..featcache.types import Modality, Side
 from .train import DEFAULT_PRESET, TrainOptions, resolve_preset
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
@@ -75,7 +75,7 @@ class InputShape:
     """
 
     tokens: Mapping[Modality, int]
-    widths: Mapping[Modality, int]
+    widths: Mapping[Side, int]
     texts: int
     feature_bytes: int = 2
     ready: int = 3

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ..adapters.objective import PairBatch, Remembered
-from .batches import Rows
+from .joined import Rows
 
 
 class NegativeQueue:
@@ -24,7 +24,8 @@ class NegativeQueue:
 
     Args:
         size: Most images, and most texts, that are remembered.
-        texts_of: Texts that belong to each image, by row numbers.
+        texts_of: Texts that belong to each image, by row numbers; between two text encoders those
+            of the second side for each of the first.
         width: Features of an embedding.
         device: Where embeddings are.
     """

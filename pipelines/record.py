@@ -14,7 +14,7 @@ def describe_pair(pair: StorePair) -> Table:
         "split": pair.split,
         "source": pair.source,
         **{
-            modality: {
+            side.value: {
                 "encoder": entry.description.encoder,
                 "kind": entry.description.kind,
                 "layer": entry.description.layer,
@@ -23,22 +23,22 @@ def describe_pair(pair: StorePair) -> Table:
                 "key": entry.key,
                 "width": entry.description.width,
             }
-            for modality, entry in (("image", pair.image), ("text", pair.text))
+            for side, entry in pair.entries.items()
         },
     }
 
 
 def describe_encoders(pair: StorePair) -> Table:
-    """Return by modality all that finds an encoder again: its card, and what decides its numbers.
+    """Return by side all that finds an encoder again: its card, and what decides its numbers.
 
     An encoder without a card, such as one of a later version, has no entry `card`.
     """
     found = {}
-    for modality, entry in (("image", pair.image), ("text", pair.text)):
+    for side, entry in pair.entries.items():
         name = entry.description.encoder
         described: dict[str, Any] = {"name": name, "identity": dict(entry.description.identity)}
         if name in card_names():
             card = to_table(read_card(name))
             described["card"] = {key: card[key] for key in card if key != "name"}
-        found[modality] = described
+        found[side.value] = described
     return found

@@ -1,4 +1,4 @@
-"""Evaluate a run by image-text retrieval from stored features."""
+"""Evaluate a run by retrieval across its two sides from stored features."""
 
 import time
 from collections.abc import Mapping
@@ -9,10 +9,11 @@ from typing import Any
 from ..featcache import files
 from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, TextSide
 from . import runs
 from .environment import library_versions
 from .progress import SILENT, Progress
-from .stores import StorePair, StoreQuery, WantedData, require_pair
+from .stores import SideQuery, StorePair, StoreQuery, WantedData, require_pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +73,14 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     progress.note(f"run {folder.name}, split {spec.split!r} of {stores.dataset}")
     from ..adapters.checkpoint import load_adapter  # imports torch, as all below do
     from .embed import embed_pairs
-    from .pairs import PairedStores
+    from .pairs import join_stores
     from .tasks.retrieval import Retrieval
 
     began = time.perf_counter()
     device = resolve_device(spec.device)
     adapter, _, _ = load_adapter(folder)
     adapter.to(device)
-    paired = PairedStores(stores, home=spec.home)
+    paired = join_stores(stores, home=spec.home)
     warnings = _warnings(trained, stores, num_links_lost=paired.num_links_lost)
     for warning in warnings:
         progress.note(warning)
@@ -91,10 +92,9 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         "dataset": stores.dataset,
         "split": spec.split,
         "source": stores.source,
-        "stores": {"image": stores.image.key, "text": stores.text.key},
+        "stores": {side.value: entry.key for side, entry in stores.entries.items()},
         "encoders": {
-            "image": stores.image.description.encoder,
-            "text": stores.text.description.encoder,
+            side.value: entry.description.encoder for side, entry in stores.entries.items()
         },
         "adapter_sha256": files.sha256_file(folder / runs.WEIGHTS),
         "num_links_lost": paired.num_links_lost,
@@ -113,15 +113,18 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
 def _query(folder: Path, trained: Mapping[str, Any], spec: RetrieveSpec) -> StoreQuery:
     try:
         stores = trained["spec"]["stores"]["train"]
+        sides = TEXT_TEXT if TextSide.FIRST.value in stores else IMAGE_TEXT
         wanted = WantedData.of(spec.data or stores["dataset"], home=spec.home, options=spec.source)
         return StoreQuery(
             split=spec.split,
             dataset=wanted.name,
             source=wanted.fingerprint(spec.split),
-            image_encoder=stores["image"]["encoder"],
-            text_encoder=stores["text"]["encoder"],
-            image_key=stores["image"]["encoder_key"],
-            text_key=stores["text"]["encoder_key"],
+            by_side={
+                side: SideQuery(
+                    encoder=stores[side.value]["encoder"], key=stores[side.value]["encoder_key"]
+                )
+                for side in sides
+            },
         )
     except (KeyError, TypeError) as error:
         raise StoreCorruptError(f"{folder / runs.REPORT} lacks {error}") from error

@@ -185,12 +185,13 @@ def retrieval_table(report: Mapping[str, Any]) -> Table:
         header_style="bold",
     )
     table.add_column("direction")
-    ranks = list(metrics["text_to_image"]["recall"])
+    directions = [name for name, found in metrics.items() if isinstance(found, Mapping)]
+    ranks = list(metrics[directions[0]]["recall"])
     for rank in ranks:
         table.add_column(f"R@{rank}", justify="right")
     for column in ("median", "queries", "gallery"):
         table.add_column(column, justify="right")
-    for name in ("text_to_image", "image_to_text"):
+    for name in directions:
         found = metrics[name]
         cells = [
             f"{found['recall'][rank]:.1f} ({found['chance'][rank]:.3g})"

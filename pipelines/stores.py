@@ -1,53 +1,62 @@
 """Choose the feature stores that a verb works on."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..featcache.card import card_names, read_card
 from ..featcache.catalog import StoreEntry, list_stores
 from ..featcache.datasets import open_source, parse_data
-from ..featcache.errors import StoreNotFoundError
+from ..featcache.errors import SpecError, StoreNotFoundError
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
-from ..featcache.types import Modality
+from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Side, Sides, TextSide
 from .progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
 class StorePair:
-    """Hold one image store and one text store of the same items.
+    """Hold the stores of both sides, of items of the same dataset.
 
     Attributes:
-        image: Store of the images.
-        text: Store of the texts.
+        first: Store of the images, or of the texts of the first side.
+        second: Store of the texts, or of those of the second side; it may be the first.
     """
 
-    image: StoreEntry
-    text: StoreEntry
+    first: StoreEntry
+    second: StoreEntry
+
+    @property
+    def sides(self) -> Sides:
+        """Return what both sides are."""
+        texts = self.first.description.modality == Modality.TEXT.value
+        return TEXT_TEXT if texts else IMAGE_TEXT
+
+    @property
+    def entries(self) -> dict[Side, StoreEntry]:
+        """Return the store of each side."""
+        return dict(zip(self.sides, (self.first, self.second), strict=True))
 
     @property
     def dataset(self) -> str:
         """Return the name of the dataset."""
-        return self.image.description.dataset
+        return self.first.description.dataset
 
     @property
     def split(self) -> str:
         """Return the name of the split."""
-        return self.image.description.split
+        return self.first.description.split
 
     @property
     def source(self) -> str:
         """Return the fingerprint of the split, the same for both stores."""
-        return self.image.description.source
+        return self.first.description.source
 
     @property
-    def widths(self) -> dict[Modality, int]:
-        """Return the features of one token of each modality."""
-        return {
-            Modality.IMAGE: self.image.description.width,
-            Modality.TEXT: self.text.description.width,
-        }
+    def widths(self) -> dict[Side, int]:
+        """Return the features of one token of each side."""
+        return {side: entry.description.width for side, entry in self.entries.items()}
 
     @property
     def changed(self) -> tuple[float, float]:
@@ -55,61 +64,73 @@ class StorePair:
 
         Of two image stores beside one younger text store, the younger one counts.
         """
-        times = (self.image.changed, self.text.changed)
+        times = (self.first.changed, self.second.changed)
         return max(times), min(times)
 
 
 @dataclass(frozen=True, kw_only=True)
+class SideQuery:
+    """Say which stores will do for one side; None means any.
+
+    Attributes:
+        encoder: Name of the encoder's card.
+        kind: What is kept of the tokens, such as `mean`.
+        key: `StoreEntry.encoder_key`.
+    """
+
+    encoder: str | None = None
+    kind: str | None = None
+    key: str | None = None
+
+    def matches(self, entry: StoreEntry) -> bool:
+        """Say whether `entry` is of this encoder and kind."""
+        return (
+            self.encoder in {None, entry.description.encoder}
+            and self.kind in {None, entry.description.kind}
+            and self.key in {None, entry.encoder_key}
+        )
+
+    def describe(self) -> str:
+        """Return the query in words."""
+        return f"{self.kind or ''} {self.encoder or 'any encoder'}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreQuery:
-    """Say which stores will do; None means any.
+    """Say which two stores will do; None means any.
 
     Attributes:
         split: Name of the split.
         dataset: Name of the dataset.
         source: `Source.fingerprint` of the split.
-        image_encoder: Name of the image encoder's card.
-        text_encoder: Name of the text encoder's card.
-        image_kind: What is kept of the images' tokens, such as `mean`.
-        text_kind: What is kept of the texts' tokens.
-        image_key: `StoreEntry.encoder_key` of the images.
-        text_key: `StoreEntry.encoder_key` of the texts.
+        by_side: What each of both sides asks for.
     """
 
     split: str
     dataset: str | None = None
     source: str | None = None
-    image_encoder: str | None = None
-    text_encoder: str | None = None
-    image_kind: str | None = None
-    text_kind: str | None = None
-    image_key: str | None = None
-    text_key: str | None = None
+    by_side: Mapping[Side, SideQuery] = field(
+        default_factory=lambda: dict.fromkeys(IMAGE_TEXT, SideQuery())
+    )
 
-    def matches(self, entry: StoreEntry) -> bool:
-        """Say whether `entry` is complete and is what this query asks for."""
-        found = entry.description
-        image = found.modality == Modality.IMAGE.value
-        encoder = self.image_encoder if image else self.text_encoder
-        encoder_key = self.image_key if image else self.text_key
-        kind = self.image_kind if image else self.text_kind
-        return (
-            entry.complete
-            and found.split == self.split
-            and self.dataset in {None, found.dataset}
-            and self.source in {None, found.source}
-            and encoder in {None, found.encoder}
-            and kind in {None, found.kind}
-            and encoder_key in {None, entry.encoder_key}
-        )
+    def matching(self, entries: Iterable[StoreEntry], side: Side) -> list[StoreEntry]:
+        """Return the complete stores among `entries` that will do for `side`."""
+        return [
+            entry
+            for entry in entries
+            if entry.complete
+            and entry.description.modality == side.modality.value
+            and entry.description.split == self.split
+            and self.dataset in {None, entry.description.dataset}
+            and self.source in {None, entry.description.source}
+            and self.by_side[side].matches(entry)
+        ]
 
     def describe(self) -> str:
         """Return the query in words."""
-        image = f"{self.image_kind or ''} {self.image_encoder or 'any encoder'}".strip()
-        text = f"{self.text_kind or ''} {self.text_encoder or 'any encoder'}".strip()
-        return (
-            f"split {self.split!r} of {self.dataset or 'any dataset'}, images by {image}, "
-            f"texts by {text}"
-        )
+        by_side = [f"{side.label}s by {asked.describe()}" for side, asked in self.by_side.items()]
+        dataset = self.dataset or "any dataset"
+        return f"split {self.split!r} of {dataset}, {', '.join(by_side)}"
 
 
 @dataclass(frozen=True)
@@ -152,18 +173,60 @@ class WantedData:
         return self.opened.fingerprint(split)
 
 
+def choose_sides(
+    *, image: SideQuery, text: SideQuery, second_text: SideQuery
+) -> dict[Side, SideQuery]:
+    """Return what both sides ask for: images and texts, or two texts where a second is named.
+
+    Raises:
+        SpecError: Images are asked for beside two texts, or one of two text encoders is not named
+            or reads images.
+    """
+    anything = SideQuery()
+    if second_text == anything:
+        return {Modality.IMAGE: image, Modality.TEXT: text}
+    if image != anything:
+        raise SpecError(
+            "an adapter aligns two sides, and images would be a third beside two text encoders: "
+            "leave out --image-encoder and --image-features, or the second text encoder"
+        )
+    for name in (text.encoder, second_text.encoder):
+        if name is None:
+            raise SpecError(
+                "between two text encoders both are named, by --text-encoder and "
+                f"--second-text-encoder; found {text.encoder} and {second_text.encoder}"
+            )
+        if name in card_names() and read_card(name).modality is not Modality.TEXT:
+            raise SpecError(f"encoder {name!r} reads images, not texts")
+    return {TextSide.FIRST: text, TextSide.SECOND: second_text}
+
+
+def evaluation_query(stores: StorePair, split: str, wanted: WantedData) -> StoreQuery:
+    """Return the query for another split with the same dataset and the same encoders."""
+    return StoreQuery(
+        split=split,
+        dataset=stores.dataset,
+        source=wanted.fingerprint(split),
+        by_side={
+            side: SideQuery(encoder=entry.description.encoder, key=entry.encoder_key)
+            for side, entry in stores.entries.items()
+        },
+    )
+
+
 def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair | None:
     """Return the newest two complete stores that match and hold the same items, or None.
 
     Where stores of differing items match, as after a dataset has changed, a note says so.
     """
-    entries = [entry for entry in list_stores(home) if query.matches(entry)]
+    entries = list_stores(home)
+    first, second = (query.matching(entries, side) for side in query.by_side)
     pairs = [
-        StorePair(image, text)
-        for image in _of(entries, Modality.IMAGE)
-        for text in _of(entries, Modality.TEXT)
-        if (image.description.dataset, image.description.source)
-        == (text.description.dataset, text.description.source)
+        StorePair(one, other)
+        for one in first
+        for other in second
+        if (one.description.dataset, one.description.source)
+        == (other.description.dataset, other.description.source)
     ]
     if len({(pair.dataset, pair.source) for pair in pairs}) > 1 and query.dataset is not None:
         progress.note(
@@ -186,17 +249,16 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
     have = sorted({_label(entry) for entry in near or entries})
     data = query.dataset or "flickr30k"
-    image = query.image_encoder or "dino-vits16"
-    text = query.text_encoder or "distilbert"
+    usual = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
+    commands = [
+        f"`lightalign extract --encoder {asked.encoder or usual[side.modality]} --data {data}`"
+        for side, asked in query.by_side.items()
+    ]
+    names = " and ".join(f"{side.label} store" for side in query.by_side)
     raise StoreNotFoundError(
-        f"no image store and text store for {query.describe()} in {home}; "
-        f"have: {have or 'none'}; run `lightalign extract --encoder {image} --data {data}` and "
-        f"`lightalign extract --encoder {text} --data {data}`"
+        f"no {names} for {query.describe()} in {home}; have: {have or 'none'}; "
+        f"run {' and '.join(dict.fromkeys(commands))}"
     )
-
-
-def _of(entries: Iterable[StoreEntry], modality: Modality) -> list[StoreEntry]:
-    return [entry for entry in entries if entry.description.modality == modality.value]
 
 
 def _label(entry: StoreEntry) -> str:

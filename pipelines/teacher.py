@@ -14,7 +14,7 @@ from ..adapters.masking import without_padding
 from ..adapters.objective import Teacher
 from ..featcache.reader import FeatureReader
 from ..featcache.tokens import Tokens
-from .pairs import PairedStores
+from .joined import JoinedStores
 
 _ROWS = 1024  # that are averaged at a time
 
@@ -26,10 +26,10 @@ def teacher_of(images: Sequence[Load], texts: Sequence[Load]) -> Teacher:
 
 
 def teacher_of_rows(
-    stores: PairedStores, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]
+    stores: JoinedStores, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]
 ) -> Teacher:
     """Return the averaged tokens of these rows, on the CPU."""
-    found = teacher_of(_loads(stores.image, images), _loads(stores.text, texts))
+    found = teacher_of(_loads(stores.first, images), _loads(stores.second, texts))
     return found.to(torch.device("cpu"))
 
 

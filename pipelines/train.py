@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..adapters.preset import read_preset, with_fusion
+from ..adapters.preset import for_sides, read_preset, with_fusion
 from ..featcache import files
 from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError
@@ -19,12 +19,22 @@ from ..featcache.spec import (
     to_table,
     write_toml,
 )
+from ..featcache.types import Modality
 from . import runs
 from .environment import library_versions
 from .mixup import MixupOptions
 from .progress import SILENT, Progress
 from .record import describe_encoders, describe_pair
-from .stores import StorePair, StoreQuery, WantedData, newest_pair, require_pair
+from .stores import (
+    SideQuery,
+    StorePair,
+    StoreQuery,
+    WantedData,
+    choose_sides,
+    evaluation_query,
+    newest_pair,
+    require_pair,
+)
 
 DEFAULT_PRESET = "lightalign/base"
 PRESET_KEYS = frozenset({"title", "source", "check", "towers", "objective", "train", "fit"})
@@ -151,8 +161,11 @@ class TrainSpec:
         source: Options of the dataset, by name, for the stores of just that dataset; or None.
         image_encoder: Name of the image encoder's card, or None for the newest stores.
         text_encoder: Name of the text encoder's card, or None for the newest stores.
+        second_text_encoder: Name of the second text encoder's card, to align two text encoders by
+            the texts of each image; or None, to align images and texts.
         image_features: What was kept of the images' tokens, or None for the newest stores.
         text_features: What was kept of the texts' tokens, or None for the newest stores.
+        second_text_features: What was kept of them by the second text encoder, in the same way.
         seed: Seed of initialisation, order and dropout.
         overrides: `a.b=c` on the preset's tables.
         device: `auto`, `cpu` or `cuda`.
@@ -166,8 +179,10 @@ class TrainSpec:
     source: Mapping[str, Any] | None = None
     image_encoder: str | None = None
     text_encoder: str | None = None
+    second_text_encoder: str | None = None
     image_features: str | None = None
     text_features: str | None = None
+    second_text_features: str | None = None
     seed: int = 0
     overrides: tuple[str, ...] = ()
     device: str = "auto"
@@ -300,15 +315,17 @@ def _fit(
 
 
 def resolve_preset(
-    preset: str, fusion: str | None, overrides: Sequence[str]
+    preset: str, fusion: str | None, overrides: Sequence[str], *, text_text: bool = False
 ) -> tuple[Table, TrainOptions]:
     """Return a preset with a fusion put in and values changed, and its `[train]` table.
+
+    With `text_text` it is the preset as it is between two text encoders.
 
     Raises:
         SpecError: An override or option is wrong.
         UnknownNameError: There is no such preset or fusion.
     """
-    table = read_preset(preset)
+    table = for_sides(read_preset(preset), text_text=text_text)
     if fusion is not None:
         table = with_fusion(table, fusion)
     table = apply_overrides(table, overrides)
@@ -329,40 +346,28 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         UnknownNameError: There is no such preset, fusion or part.
         StoreNotFoundError: No two stores match.
     """
-    table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides)
+    by_side = choose_sides(
+        image=SideQuery(encoder=spec.image_encoder, kind=spec.image_features),
+        text=SideQuery(encoder=spec.text_encoder, kind=spec.text_features),
+        second_text=SideQuery(encoder=spec.second_text_encoder, kind=spec.second_text_features),
+    )
+    text_text = Modality.IMAGE not in by_side
+    table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
     query = StoreQuery(
         split="train",
         dataset=wanted.name,
         source=wanted.fingerprint("train"),
-        image_encoder=spec.image_encoder,
-        text_encoder=spec.text_encoder,
-        image_kind=spec.image_features,
-        text_kind=spec.text_features,
+        by_side=by_side,
     )
     stores = require_pair(spec.home, query, progress)
-    progress.note(
-        f"training on {stores.dataset}/{stores.split}: "
-        f"images by {stores.image.description.encoder}, texts by {stores.text.description.encoder}"
-    )
+    encoders = [f"{side.label}s by {e.description.encoder}" for side, e in stores.entries.items()]
+    progress.note(f"training on {stores.dataset}/{stores.split}: {', '.join(encoders)}")
     validation, holdout = _choose_validation(
         spec.home, stores, wanted, options.validation, progress
     )
     return TrainPlan(
         table=table, options=options, stores=stores, validation=validation, holdout=holdout
-    )
-
-
-def evaluation_query(stores: StorePair, split: str, wanted: WantedData) -> StoreQuery:
-    """Return the query for another split with the same dataset and the same encoders."""
-    return StoreQuery(
-        split=split,
-        dataset=stores.dataset,
-        source=wanted.fingerprint(split),
-        image_encoder=stores.image.description.encoder,
-        text_encoder=stores.text.description.encoder,
-        image_key=stores.image.encoder_key,
-        text_key=stores.text.encoder_key,
     )
 
 

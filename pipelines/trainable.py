@@ -8,7 +8,7 @@ import torch
 from ..adapters.adapter import Adapter, build_adapter, count_parameters, parameter_groups
 from ..adapters.objective import Objective, build_objective
 from ..featcache.spec import Table
-from ..featcache.types import Modality
+from ..featcache.types import Side
 from .averaging import MovingAverage
 from .optimisers import build_optimiser
 from .train import TrainOptions
@@ -45,7 +45,7 @@ def build_trainable(
     table: Table,
     options: TrainOptions,
     *,
-    widths: Mapping[Modality, int],
+    widths: Mapping[Side, int],
     seed: int,
     device: torch.device,
 ) -> Trainable:

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from ..adapters.adapter import Adapter
 from ..adapters.objective import Objective, PairBatch, Teacher
 from .embed import embed_pairs
-from .pairs import PairedStores
+from .joined import JoinedStores
 from .task import PairedEmbeddings
 from .tasks.retrieval import Retrieval
 from .teacher import teacher_of_rows
@@ -22,29 +22,29 @@ class Validation:
 
     Attributes:
         stores: Where their features are.
-        rows: Their images.
+        images: Numbers of their images.
         name: What they are, for reports.
     """
 
-    stores: PairedStores
-    rows: Int64[np.ndarray, " n"]
+    stores: JoinedStores
+    images: Int64[np.ndarray, " n"]
     name: str
 
     @classmethod
-    def of_split(cls, stores: PairedStores) -> "Validation":
+    def of_split(cls, stores: JoinedStores) -> "Validation":
         """Take all pairs of a split of their own."""
-        return cls(stores, stores.image_rows, f"split {stores.pair.split!r}")
+        return cls(stores, stores.images, f"split {stores.pair.split!r}")
 
     @classmethod
-    def held_out(cls, stores: PairedStores, rows: Int64[np.ndarray, " n"]) -> "Validation":
+    def held_out(cls, stores: JoinedStores, rows: Int64[np.ndarray, " n"]) -> "Validation":
         """Take some images of the split that is trained on."""
         return cls(stores, rows, f"{len(rows)} held-out images of split {stores.pair.split!r}")
 
     @classmethod
     def choose(
         cls,
-        split: PairedStores | None,
-        stores: PairedStores,
+        split: JoinedStores | None,
+        stores: JoinedStores,
         held_out: Int64[np.ndarray, " n"],
     ) -> "Validation | None":
         """Take a split of its own, else the images that were held out, else nothing."""
@@ -54,12 +54,12 @@ class Validation:
 
     def teacher(self) -> Teacher:
         """Return the averaged tokens of both sides, in the order of their embeddings."""
-        images = np.sort(self.rows)
-        return teacher_of_rows(self.stores, images, self.stores.texts_of_images(images))
+        rows = self.stores.relations(np.sort(self.images)).rows
+        return teacher_of_rows(self.stores, rows.image, rows.text)
 
     def embed(self, adapter: Adapter, device: torch.device) -> PairedEmbeddings:
         """Embed both sides of the pairs."""
-        return embed_pairs(adapter, self.stores, image_rows=self.rows, device=device)
+        return embed_pairs(adapter, self.stores, images=self.images, device=device)
 
 
 def recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
@@ -67,8 +67,11 @@ def recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
     measured = Retrieval(k=10).run(embeddings)
     return {
         "recall_sum": measured["recall_sum"],
-        "text_to_image": measured["text_to_image"]["recall"],
-        "image_to_text": measured["image_to_text"]["recall"],
+        **{
+            direction: found["recall"]
+            for direction, found in measured.items()
+            if isinstance(found, dict)
+        },
     }
 
 
@@ -83,6 +86,8 @@ def mean_loss(
 ) -> float:
     """Return the mean loss over batches of `batch_size` images in order, each with its texts.
 
+    Between two text encoders: of the first text of each image, with its others.
+
     Args:
         objective: Gives the loss.
         embeddings: All images and their texts.
@@ -91,20 +96,25 @@ def mean_loss(
         teacher: Features of all of them, if the objective needs a teacher.
     """
     relevance = embeddings.texts_of_image
-    starts = range(0, len(embeddings.images), batch_size)
+    anchors = embeddings.anchors
+    rows = np.arange(len(embeddings.images)) if anchors is None else anchors
+    starts = range(0, len(rows), batch_size)
     total = 0.0
     for start in starts:
-        images = np.arange(start, min(start + batch_size, len(embeddings.images)))
+        images = rows[start : start + batch_size]
         answers = relevance.take(images)
         texts = np.unique(answers.rows)
         positives = np.zeros((len(images), len(texts)), dtype=bool)
         lines = np.repeat(np.arange(len(images)), answers.counts)
         positives[lines, np.searchsorted(texts, answers.rows)] = True
+        if embeddings.same_texts:  # one that two images have in common is not wrong for itself
+            positives |= images[:, None] == texts[None, :]
         batch = PairBatch(
             torch.from_numpy(embeddings.images[images]).to(device),
             torch.from_numpy(embeddings.texts[texts]).to(device),
             torch.from_numpy(positives).to(device),
             teacher=None if teacher is None else teacher.take(images, texts).to(device),
+            sides=embeddings.sides,
         )
         total += float(objective(batch).total)
     return total / len(starts)

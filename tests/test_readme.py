@@ -25,7 +25,7 @@ EXCUSED = {
 # Weights of the Flickr30k walk-through are on the hub, which tests cannot reach: encoders that
 # need none stand in for them. The same three commands with weights of the right shape given by
 # `--weights` run in test_three_commands.py.
-STAND_INS = {"dino-vits16": "toy-image", "distilbert": "toy-text"}
+STAND_INS = {"dino-vits16": "toy-image", "distilbert": "toy-text", "minilm": "toy-text"}
 
 
 def blocks(language: str) -> list[str]:

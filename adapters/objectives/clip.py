@@ -93,7 +93,10 @@ class Clip(Objective):
         return 1 / parameter if self.learn_temperature else parameter.exp()
 
     def forward(self, batch: PairBatch) -> Loss:
-        """Return the loss; its parts are `image_to_text`, `text_to_image` and `scale`."""
+        """Return the loss; its parts are `image_to_text`, `text_to_image` and `scale`.
+
+        Where both sides are texts, the first two are called by the names of those.
+        """
         scale = self.scale()
         # float32 even under autocast: 8 bits of mantissa are too few at scale 100
         with torch.autocast(batch.image.device.type, enabled=False):
@@ -109,7 +112,12 @@ class Clip(Objective):
             image_to_text = self._contrast(logits, batch.positives, to_text)
             text_to_image = self._contrast(logits.T, batch.positives.T, to_image)
         total = (image_to_text + text_to_image) / 2
-        parts = {"image_to_text": image_to_text, "text_to_image": text_to_image, "scale": scale}
+        first, second = (side.value for side in batch.sides)
+        parts = {
+            f"{first}_to_{second}": image_to_text,
+            f"{second}_to_{first}": text_to_image,
+            "scale": scale,
+        }
         return Loss(total, {name: part.detach() for name, part in parts.items()})
 
     def _contrast(

@@ -42,7 +42,8 @@ class Distil(Objective):
     Args:
         weight: Of the distillation; at least 0.
         temperature: t, in units of a cosine; positive.
-        teacher: `text`, `image` or `both`.
+        teacher: `text`, `image` or `both`; between two text encoders `text` is the second side
+            and `image` the first.
         student: `across` or `within`.
         scale_init: First value of the contrast's scale.
         scale_max: Upper bound of the scale.

@@ -19,7 +19,8 @@ class Ridge(LinearSolver):
 
     Args:
         alpha: Weight of the penalty; at least 0.
-        target: `text` predicts texts from images, `image` the other way round.
+        target: `text` predicts texts from images, `image` the other way round; between two text
+            encoders `text` is the second side and `image` the first.
 
     Raises:
         SpecError: `alpha` is negative.

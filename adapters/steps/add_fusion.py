@@ -1,13 +1,13 @@
-"""Add the context of the modality to every token."""
+"""Add the context of the side to every token."""
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..context import Context, DirectContext
 from ..step import Step
 
 
 class AddFusion(Step):
-    """Add the context of the modality to every token.
+    """Add the context of the side to every token.
 
     h_s = x_s + c_m.
 
@@ -19,7 +19,7 @@ class AddFusion(Step):
 
     Args:
         width: Features of one token.
-        context: Features of the learnable vector of a modality.
+        context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
         direct: Whether the learnable vector itself is the context, as wide as a token.
 
@@ -41,6 +41,6 @@ class AddFusion(Step):
             DirectContext(width) if direct else Context(context, hidden=hidden, width=width)
         )
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the fused tokens."""
-        return tokens.with_values(tokens.values + self.context(modality))
+        return tokens.with_values(tokens.values + self.context(side))

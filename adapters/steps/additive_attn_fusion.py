@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..context import Context
 from ..masking import attention_weights, weighted_sum, without_padding
 from ..step import Step
@@ -26,9 +26,9 @@ class AdditiveAttnFusion(Step):
 
     Args:
         width: Features of one token.
-        context: Features of the learnable vector of a modality.
+        context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
-        tanh: Whether the tanh is there; false as published for text-image.
+        tanh: Whether the tanh is there; as published false for text-image, true for text-text.
         masked: Whether padding is left out; false as published.
 
     Raises:
@@ -53,10 +53,10 @@ class AdditiveAttnFusion(Step):
         self.key = nn.Linear(width, width)
         self.score = nn.Linear(width, 1)
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the fused tokens."""
         values = without_padding(tokens) if self.masked else tokens.values
-        mixed = self.query(self.context(modality)) + self.key(values)
+        mixed = self.query(self.context(side)) + self.key(values)
         scores = self.score(torch.tanh(mixed) if self.tanh else mixed)[:, :, 0]
         weights = attention_weights(scores, tokens.mask if self.masked else None)
         return tokens.with_values(values + weighted_sum(weights, values)[:, None, :])

@@ -5,7 +5,7 @@ from torch import nn
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..masking import one_token, without_padding
 from ..step import Step
 
@@ -36,7 +36,7 @@ class AttentionPool(Step):
         self.out_width = width
         self.queries = nn.Parameter(INITIAL_SPREAD * torch.randn(queries, width))
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""
         values = without_padding(tokens)
         scores = torch.einsum("btw,qw->bqt", values, self.queries) / self.out_width**0.5

@@ -1,7 +1,7 @@
 """Take the first token of each row."""
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..masking import one_token, without_padding
 from ..step import Step
 
@@ -21,6 +21,6 @@ class ClsPool(Step):
         super().__init__()
         self.out_width = width
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""
         return one_token(without_padding(tokens)[:, 0])

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..context import Context
 from ..step import Step
 
@@ -20,7 +20,7 @@ class ConcatFusion(Step):
 
     Args:
         width: Features of one token.
-        context: Features of the learnable vector of a modality.
+        context: Features of the learnable vector of a side.
         context_out: Features appended to a token.
 
     Raises:
@@ -34,9 +34,9 @@ class ConcatFusion(Step):
         joint = width + context_out
         self.project = nn.Sequential(nn.Linear(joint, joint), nn.ReLU(), nn.Linear(joint, width))
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the fused tokens."""
         values = tokens.values
-        context = self.context(modality).expand(*values.shape[:2], -1)
+        context = self.context(side).expand(*values.shape[:2], -1)
         joint = torch.cat([values, context], dim=2)  # batch tokens width+context
         return tokens.with_values(values + self.project(joint))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..masking import one_token, without_padding
 from ..step import Step
 
@@ -40,7 +40,7 @@ class ConcatPool(Step):
         self.summaries = summaries
         self.out_width = width * len(summaries)
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""
         return one_token(torch.cat([_summary(name, tokens) for name in self.summaries], dim=1))
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..context import Context
 from ..masking import attention_weights, weighted_sum, without_padding
 from ..step import Step
@@ -23,7 +23,7 @@ class CrossAttnFusion(Step):
 
     Args:
         width: Features of one token.
-        context: Features of the learnable vector of a modality.
+        context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
         masked: Whether padding is left out; false as published.
 
@@ -47,13 +47,13 @@ class CrossAttnFusion(Step):
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the fused tokens."""
         values = without_padding(tokens) if self.masked else tokens.values
         # q . (W x) = (q W) . x, and the weights sum to 1, so that sum_s alpha_s (W x_s + b) is
         # W (sum_s alpha_s x_s) + b: two products a row instead of two a token. b_k is left out
         # because it cancels; it is a parameter only because the published model has it.
-        query = self.query(self.context(modality)) @ self.key.weight
+        query = self.query(self.context(side)) @ self.key.weight
         scores = torch.einsum("btw,w->bt", values, query) / self.out_width**0.5
         weights = attention_weights(scores, tokens.mask if self.masked else None)
         attended = self.value(weighted_sum(weights, values))

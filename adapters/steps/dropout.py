@@ -5,7 +5,7 @@ from torch import nn
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..step import Step
 
 
@@ -38,7 +38,7 @@ class Dropout(Step):
         self.whole_rows = whole_rows
         self.dropout = nn.Dropout(p)
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the tokens with features dropped, in training mode only."""
         values = tokens.values
         if not (self.whole_rows and self.training):

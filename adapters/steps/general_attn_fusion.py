@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..context import Context
 from ..masking import attention_weights, weighted_sum, without_padding
 from ..step import Step
@@ -21,7 +21,7 @@ class GeneralAttnFusion(Step):
 
     Args:
         width: Features of one token.
-        context: Features of the learnable vector of a modality.
+        context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
         masked: Whether padding is left out; false as published.
 
@@ -43,12 +43,12 @@ class GeneralAttnFusion(Step):
         self.context = Context(context, hidden=hidden, width=width)
         self.key = nn.Linear(width, width)
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the fused tokens."""
         values = without_padding(tokens) if self.masked else tokens.values
         # c . (W x) = (c W) . x: one product a row instead of one a token. The bias is left out
         # because it cancels; it is a parameter only because the published model has it.
-        query = self.context(modality) @ self.key.weight
+        query = self.context(side) @ self.key.weight
         scores = torch.einsum("btw,w->bt", values, query)
         weights = attention_weights(scores, tokens.mask if self.masked else None)
         return tokens.with_values(values + weighted_sum(weights, values)[:, None, :])

@@ -1,7 +1,7 @@
 """Keep the tokens as they are."""
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..step import Step
 
 
@@ -18,6 +18,6 @@ class Identity(Step):
         super().__init__()
         self.out_width = width
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return `tokens`."""
         return tokens

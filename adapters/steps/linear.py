@@ -4,7 +4,7 @@ from torch import nn
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..step import Step
 
 
@@ -32,6 +32,6 @@ class Linear(Step):
         self.out_width = out
         self.linear = nn.Linear(width, out, bias=bias)
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the mapped tokens."""
         return tokens.with_values(self.linear(tokens.values))

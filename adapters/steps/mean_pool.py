@@ -1,7 +1,7 @@
 """Average the tokens of each row."""
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..masking import one_token, without_padding
 from ..step import Step
 
@@ -25,7 +25,7 @@ class MeanPool(Step):
         self.out_width = width
         self.masked = masked
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""
         if not self.masked:
             return one_token(tokens.values.mean(dim=1))

@@ -4,7 +4,7 @@ from torch import nn
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..step import Step
 
 
@@ -45,6 +45,6 @@ class Mlp(Step):
             nn.LayerNorm(out) if norm else nn.Identity(),
         )
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the mapped tokens."""
         return tokens.with_values(self.layers(tokens.values))

@@ -1,13 +1,13 @@
-"""Multiply every token by the context of the modality, feature by feature."""
+"""Multiply every token by the context of the side, feature by feature."""
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..context import Context
 from ..step import Step
 
 
 class MulFusion(Step):
-    """Multiply every token by the context of the modality, feature by feature.
+    """Multiply every token by the context of the side, feature by feature.
 
     h_s = x_s * c_m, elementwise and without a residual.
 
@@ -17,7 +17,7 @@ class MulFusion(Step):
 
     Args:
         width: Features of one token.
-        context: Features of the learnable vector of a modality.
+        context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
 
     Raises:
@@ -31,6 +31,6 @@ class MulFusion(Step):
         self.out_width = width
         self.context = Context(context, hidden=hidden, width=width)
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the fused tokens."""
-        return tokens.with_values(tokens.values * self.context(modality))
+        return tokens.with_values(tokens.values * self.context(side))

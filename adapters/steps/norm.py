@@ -3,7 +3,7 @@
 from torch import nn
 
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..step import Step
 
 
@@ -25,6 +25,6 @@ class Norm(Step):
         self.out_width = width
         self.norm = nn.LayerNorm(width, elementwise_affine=affine)
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the normalised tokens."""
         return tokens.with_values(self.norm(tokens.values))

@@ -5,7 +5,7 @@ from torch import nn
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..masking import without_padding
 from ..step import Step
 
@@ -80,7 +80,7 @@ class QueryBridge(Step):
         )
         self.norm = nn.LayerNorm(out) if norm_first else nn.Identity()
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return `queries` tokens a row."""
         memory = self.project(without_padding(tokens))
         if self.positions is not None:

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..step import Step
 
 
@@ -44,7 +44,7 @@ class Relative(Step):
         self.power = power
         self.register_buffer("anchors", functional.normalize(torch.randn(anchors, width), dim=1))
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one feature an anchor for each token; padding stays padding."""
         values = tokens.values
         # float32 even under autocast: 8 bits of mantissa would reorder the anchors

@@ -4,7 +4,7 @@ from torch import nn
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..step import Step
 
 
@@ -56,7 +56,7 @@ class ResidualMlp(Step):
             for _ in range(blocks)
         )
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the refined tokens."""
         values = tokens.values
         for block in self.blocks:

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..step import Step
 
 
@@ -35,7 +35,7 @@ class StarMlp(Step):
         self.second = nn.Linear(width, expansion * width)
         self.project = nn.Linear(expansion * width, out)
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the mapped tokens."""
         values = tokens.values
         product = functional.relu6(self.first(values)) * self.second(values)

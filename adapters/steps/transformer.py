@@ -5,7 +5,7 @@ from torch import nn
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..masking import without_padding
 from ..step import Step
 
@@ -74,7 +74,7 @@ class Transformer(Step):
             for _ in range(layers)
         )
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the mixed tokens."""
         values = without_padding(tokens) if self.masked else tokens.values
         padding = ~tokens.mask if self.masked else None

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
-from ...featcache.types import Modality
+from ...featcache.types import Side
 from ..step import Step
 
 _ROUNDING = 1e-5  # of a squared length in float32; its root would be noise
@@ -16,9 +16,10 @@ class WeightedUnit(Step):
     """Map each token by one matrix, and weigh the features of its direction.
 
     u = (W x + b) / |W x + b|, v = w u with weights w in [0, 1], and the output is
-    (v, sqrt(1 - |v|^2), 0) for images and (v, 0, sqrt(1 - |v|^2)) for texts. It has unit length,
-    so that the cosine of an image and a text is the sum of w_image u_image w_text u_text: lengths
-    are those before the weights. The weights are not trained; a training-free method sets them.
+    (v, sqrt(1 - |v|^2), 0) on the first side, that of images, and (v, 0, sqrt(1 - |v|^2)) on the
+    second, that of texts. It has unit length, so that the cosine of an image and a text is the sum
+    of w_image u_image w_text u_text: lengths are those before the weights. The weights are not
+    trained; a training-free method sets them.
 
     Source: the weighted cosine of CSA, Li et al. 2025, arXiv 2410.07610.
 
@@ -40,11 +41,11 @@ class WeightedUnit(Step):
         self.linear = nn.Linear(width, out)
         self.register_buffer("weights", torch.ones(out))
 
-    def forward(self, tokens: Tokens, modality: Modality) -> Tokens:
+    def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the weighted directions, each with what its length lacks to 1."""
         weighted = functional.normalize(self.linear(tokens.values), dim=2) * self.weights
         squares = 1 - weighted.square().sum(dim=2, keepdim=True)
         lacking = torch.where(squares > _ROUNDING, squares.clamp(min=0).sqrt(), 0.0)
         nothing = torch.zeros_like(lacking)
-        last = (lacking, nothing) if modality is Modality.IMAGE else (nothing, lacking)
+        last = (lacking, nothing) if side.is_first else (nothing, lacking)
         return tokens.with_values(torch.cat([weighted, *last], dim=2))

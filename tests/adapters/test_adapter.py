@@ -1,6 +1,7 @@
 """The adapter and its builder: sharing, errors, seeds, numbers of parameters."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from lightalign.adapters.adapter import (
 from lightalign.adapters.objective import build_objective
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide, sides_of
 
 WIDTHS = {Modality.IMAGE: 12, Modality.TEXT: 8}
 PROJECT = {"part": "linear", "out": 4, "per_modality": True}
@@ -255,3 +256,27 @@ def test_lightcrl_has_its_published_number_of_parameters(fusion, expected):
     adapter = build_adapter(towers, widths=widths, seed=0)
     clip = build_objective({"part": "clip"})
     assert count_parameters(adapter) + count_parameters(clip) == expected
+
+
+@pytest.mark.parametrize("fuse", [{"hidden": [5]}, {"direct": True}])
+def test_two_text_encoders_have_weights_of_their_own_and_share_the_rest(fuse):
+    """Equal seeds give both kinds of sides equal weights: the names alone differ."""
+    towers = both(p=PROJECT, fuse={"part": "add-fusion", **fuse})
+    image_text = build_adapter(towers, widths=WIDTHS, seed=3)
+    text_text = build_adapter(towers, widths=dict(zip(TEXT_TEXT, (12, 8), strict=True)), seed=3)
+    assert text_text.paths[TextSide.SECOND] == ("second_text/p", "both/fuse", "both/pool")
+    renamed = {"image": "first_text", "text": "second_text"}
+    named = {
+        re.sub(r"(?<=steps\.|ctors\.)(image|text)\b", lambda m: renamed[m[0]], name): value
+        for name, value in image_text.state_dict().items()
+    }
+    found = text_text.state_dict()
+    assert named.keys() == found.keys()
+    assert all(torch.equal(named[name], found[name]) for name in found)
+
+
+def test_the_names_of_two_sides_are_those_of_images_and_texts_or_of_two_texts():
+    assert sides_of(["text", "image"]) == (Modality.IMAGE, Modality.TEXT)
+    assert sides_of(["second_text", "first_text"]) == (TextSide.FIRST, TextSide.SECOND)
+    with pytest.raises(SpecError, match=r"found \['first_text', 'image'\]"):
+        sides_of(["image", "first_text"])

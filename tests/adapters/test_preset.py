@@ -10,10 +10,16 @@ import torch
 from lightalign.adapters import preset as presets
 from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.objective import build_objective
-from lightalign.adapters.preset import list_fusions, list_presets, read_preset, with_fusion
+from lightalign.adapters.preset import (
+    for_sides,
+    list_fusions,
+    list_presets,
+    read_preset,
+    with_fusion,
+)
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality
 
 WIDTHS = {Modality.IMAGE: 1280, Modality.TEXT: 384}
 FUSIONS = ["none", "add", "additive_attn", "concat", "cross_attn", "general_attn", "mul"]
@@ -44,6 +50,43 @@ def test_preset_has_the_trainable_parameters_that_its_source_has(name):
     objective = build_objective(preset["objective"])
     found = count_parameters(adapter) + count_parameters(objective)
     assert found == preset["check"]["parameters"]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in list_presets() if "both" in read_preset(name)["towers"]]
+)
+def test_preset_aligns_two_text_encoders_with_as_many_parameters(name):
+    """Both architectures are one: two heads and two context vectors, whatever the sides are."""
+    preset = for_sides(read_preset(name), text_text=True)
+    counts = []
+    for sides in (IMAGE_TEXT, TEXT_TEXT):
+        widths = dict.fromkeys(sides, 768)
+        adapter = build_adapter(preset["towers"], widths=widths, seed=0).eval()
+        counts.append(count_parameters(adapter))
+        tokens = Tokens(torch.randn(2, 3, 768), torch.ones(2, 3, dtype=torch.bool))
+        first, second = (adapter.embed(tokens, side) for side in sides)
+        assert first.shape == second.shape == (2, adapter.out_width)
+    assert counts[0] == counts[1]
+
+
+def test_the_tanh_between_texts_changes_no_count_and_goes_into_the_twin_as_well():
+    """2,015,880 less the scale, as published for both; the twin keeps leaving padding out."""
+    preset = for_sides(read_preset("lightcrl/additive"), text_text=True)
+    adapter = build_adapter(preset["towers"], widths=dict.fromkeys(TEXT_TEXT, 768), seed=0)
+    assert count_parameters(adapter) == 2_015_880 - 1
+    assert adapter.steps["both/fuse"].tanh is True
+    twin = for_sides(read_preset("lightcrl/additive-corrected"), text_text=True)
+    fuse = twin["towers"]["both"]["fuse"]
+    assert fuse["tanh"] is True
+    assert "masked" not in fuse
+    assert for_sides(read_preset("lightcrl/addition"), text_text=True) == read_preset(
+        "lightcrl/addition"
+    )
+
+
+def test_what_a_preset_changes_between_texts_is_a_table():
+    with pytest.raises(SpecError, match=r"\[text_text\] must be a table, found 5"):
+        for_sides({"text_text": 5}, text_text=True)
 
 
 def test_the_published_counts_are_those_of_their_papers_code():
@@ -166,7 +209,7 @@ def test_preset_inherits_and_replaces_whole_parts(tmp_path, monkeypatch):
 def test_fusions_are_listed_with_a_line_each_and_none_first():
     assert [name for name, _ in list_fusions()] == FUSIONS
     assert all(line.endswith(".") and "\n" not in line for _, line in list_fusions())
-    assert dict(list_fusions())["add"] == "Add the context of the modality to every token."
+    assert dict(list_fusions())["add"] == "Add the context of the side to every token."
 
 
 @pytest.mark.parametrize("fusion", [*FUSIONS, "cross-attn"])

@@ -17,7 +17,7 @@ from lightalign.adapters.solver import (
 from lightalign.adapters.steps.weighted_unit import WeightedUnit
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT
 
 PAIRS, FIRST, SECOND = 400, 7, 5
 
@@ -105,7 +105,8 @@ def test_ridge_is_that_of_scikit_learn(target, alpha):
     np.testing.assert_allclose(applied(kept, wanted), wanted - wanted.mean(axis=0), atol=1e-12)
 
 
-def test_csa_scores_as_its_formula():
+@pytest.mark.parametrize("sides", [IMAGE_TEXT, TEXT_TEXT])
+def test_csa_scores_as_its_formula(sides):
     """sum rho a b / (|a| |b|) of the variates that scikit-learn finds, whatever their signs."""
     x, y = data()
     maps = build_solver({"part": "csa", "regularisation": 0.0}).solve(moments_of(x, y), 3)
@@ -118,13 +119,13 @@ def test_csa_scores_as_its_formula():
             step.weights.copy_(torch.from_numpy(found.weights))
         steps.append(step)
 
-    def embedded(step, values, modality):
+    def embedded(step, values, side):
         tokens = Tokens(torch.from_numpy(values)[:, None], torch.ones(PAIRS, 1, dtype=torch.bool))
         with torch.no_grad():
-            return step(tokens, modality).values[:, 0].numpy()
+            return step(tokens, side).values[:, 0].numpy()
 
-    first = embedded(steps[0], x, Modality.IMAGE)
-    second = embedded(steps[1], y, Modality.TEXT)
+    first = embedded(steps[0], x, sides[0])
+    second = embedded(steps[1], y, sides[1])
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(second, axis=1), 1, atol=1e-12)
     a, b = CCA(n_components=3, scale=False, max_iter=5000, tol=1e-12).fit(x, y).transform(x, y)

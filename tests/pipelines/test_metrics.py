@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lightalign.featcache.errors import SpecError
+from lightalign.featcache.types import TEXT_TEXT
 from lightalign.pipelines.index import build_index, search
 from lightalign.pipelines.metrics import (
     Relevance,
@@ -62,6 +63,30 @@ def test_ranks_from_the_top_k_are_exact_or_left_open(case):
         assert found.tolist() == exact
 
 
+@st.composite
+def text_cases(draw):
+    """Return as many queries as gallery rows; row i is query i itself, and never right."""
+    count = draw(st.integers(2, 8))
+    vectors = arrays(np.float32, (count, 2), elements=st.integers(-2, 2).map(float))
+    steps = st.sets(st.integers(1, count - 1), min_size=1)
+    right = [[(query + step) % count for step in draw(steps)] for query in range(count)]
+    return draw(vectors), draw(vectors), right, draw(st.integers(1, count))
+
+
+@settings(deadline=None)
+@given(text_cases())
+def test_ranks_without_the_query_itself_equal_brute_force_on_the_rest(case):
+    queries, gallery, right, k = case
+    own = np.arange(len(queries))
+    rest = queries.astype(np.float64) @ gallery.astype(np.float64).T
+    rest[own, own] = -np.inf
+    exact = brute_force_ranks(rest, right)
+    assert exact_ranks(queries, gallery, Relevance.of(right), own).tolist() == exact
+    scores, rows = search(build_index(gallery), queries, k)
+    found = ranks_in_top(scores, rows, Relevance.of(right), num_gallery=len(gallery), own=own)
+    assert all(ours in (0, true) for ours, true in zip(found, exact, strict=True))
+
+
 def test_a_tie_at_the_end_of_the_top_k_is_left_open():
     """Query (1, 0) scores 1 with rows 0, 1, 2: row 0 is right, and two wrong ones tie with it.
 
@@ -111,6 +136,29 @@ def test_recall_counts_any_right_text_of_an_image():
     assert measured["text_to_image"]["curve"]["recall"] == [75.0, 100.0]
     assert measured["text_to_image"]["num_queries"] == 4
     assert measured["text_to_image"]["num_gallery"] == 2
+
+
+def test_a_text_is_no_answer_to_itself_and_one_alone_is_no_query():
+    """Texts at 0 and 20 (image 0), 30 and 80 (image 1) and 75 degrees (image 2), on both sides.
+
+    Each would find itself first. Without that: 0 finds 20 (right), 20 finds 30 (then 0: rank 2),
+    30 finds 20, 0, 75 and then 80 (by 10, 30, 45 and 50 degrees: rank 4), 80 finds 75, then 30
+    (rank 2). The text at 75 has no other: it is no query, but an answer that is wrong.
+    Ranks 1, 2, 4, 2 of a gallery of 4: R@1 25, R@2 75, median 2; by chance R@1 is 1 of 4.
+    """
+    angle = np.deg2rad([0, 20, 30, 80, 75])
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    others = Relevance.of([[1], [0], [3], [2], []])
+    ids = tuple("abcde")
+    measured = Retrieval(k=4).run(
+        PairedEmbeddings(unit, unit, ids, ids, others, others, sides=TEXT_TEXT)
+    )
+    for direction in ("first_text_to_second_text", "second_text_to_first_text"):
+        found = measured[direction]
+        assert found["curve"]["recall"] == [25.0, 75.0, 75.0, 100.0]
+        assert found["curve"]["chance"] == [25.0, 50.0, 75.0, 100.0]
+        assert (found["median_rank"], found["num_queries"], found["num_gallery"]) == (2.0, 4, 4)
+    assert measured["recall_sum"] == 50.0  # R@1 both ways; the gallery is too small for R@5
 
 
 def test_the_recall_curve_counts_ranks_up_to_each_k():

@@ -65,9 +65,9 @@ def test_the_pair_with_the_youngest_store_is_taken_then_the_older_half_decides(t
         os.utime(store / "manifest.json", (1000 + seconds, 1000 + seconds))
     set_time(tmp_path, "shapes/train/toy-text", 2000)
     pair = newest_pair(tmp_path, StoreQuery(split="train"))
-    assert pair.image.folder == stores[-1]
+    assert pair.first.folder == stores[-1]
     os.utime(stores[0] / "manifest.json", (1500, 1500))
-    assert newest_pair(tmp_path, StoreQuery(split="train")).image.folder == stores[0]
+    assert newest_pair(tmp_path, StoreQuery(split="train")).first.folder == stores[0]
 
 
 def test_a_path_takes_the_stores_of_the_dataset_that_lies_there(tmp_path):

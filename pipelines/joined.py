@@ -1,0 +1,177 @@
+"""The contract of two stores whose rows are joined image by image.
+
+Axis names: `n` images or rows of the first side, `m` rows of the second.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+
+from ..featcache import catalog
+from ..featcache.reader import FeatureReader
+from ..featcache.shuffle import block_shuffle
+from .metrics import Relevance
+from .mixup import Mix
+from .stores import StorePair
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Name the rows of one step, and what they are mixed with, if they are.
+
+    Between two text encoders the texts of the first side stand in the place of the images.
+    """
+
+    image: Int64[np.ndarray, " n"]
+    text: Int64[np.ndarray, " m"]
+    mix: Mix | None = None
+
+
+@dataclass(frozen=True)
+class Relations:
+    """Say what an evaluation embeds and which of it belongs together, by place in `rows`.
+
+    Attributes:
+        rows: What is embedded.
+        texts_of_image: Right places of the second side for each of the first.
+        images_of_text: Right places of the first side for each of the second.
+        anchors: Places of the first side that a loss is of, or None for all.
+    """
+
+    rows: Rows
+    texts_of_image: Relevance
+    images_of_text: Relevance
+    anchors: Int64[np.ndarray, " some"] | None = None
+
+
+class JoinedStores(ABC):
+    """Hold the readers of both sides and who belongs to whom, by row number.
+
+    What belongs together does so by an image: with its texts, or its texts with one another.
+
+    Args:
+        pair: The two stores.
+        home: Folder of everything lightalign keeps.
+        residency: Where to hold the features, as `FeatureReader` says.
+        device: Where they will be used, or None for the CPU.
+
+    Attributes:
+        pair: As given.
+        first: Reader of the first side.
+        second: Reader of the second side.
+        seconds_of: Rows of the second side that make a pair with each of the first, in order.
+        belonging: Rows of the second side that are not wrong for each of the first, in order.
+        num_links_lost: Links between an image and a text that lack a row.
+
+    Raises:
+        StoreCorruptError: Nothing with a row belongs together.
+        UnknownNameError: There is no such residency.
+    """
+
+    seconds_of: Mapping[int, tuple[int, ...]]
+    belonging: Mapping[int, tuple[int, ...]]
+    num_links_lost: int
+
+    def __init__(
+        self,
+        pair: StorePair,
+        *,
+        home: Path,
+        residency: str = "auto",
+        device: torch.device | None = None,
+    ) -> None:
+        self.pair = pair
+        self.first = FeatureReader(pair.first.folder, residency=residency, device=device)
+        self.second = self.first
+        if pair.second.folder != pair.first.folder:
+            self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
+        self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
+
+    @property
+    def residency(self) -> dict[str, dict[str, Any]]:
+        """Return where the features of both sides are, and why."""
+        readers = (self.first, self.second)
+        return {
+            side.value: reader.residency.report()
+            for side, reader in zip(self.pair.sides, readers, strict=True)
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what people should know of these pairs."""
+        return []
+
+    @property
+    @abstractmethod
+    def images(self) -> Int64[np.ndarray, " n"]:
+        """Return the numbers of all images by which something belongs together, in order."""
+
+    @abstractmethod
+    def firsts(
+        self, images: Int64[np.ndarray, " n"], random: np.random.Generator
+    ) -> Int64[np.ndarray, " m"]:
+        """Return the row of the first side that each of these images brings to a batch."""
+
+    @abstractmethod
+    def all_firsts(self, images: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
+        """Return all rows of the first side that these images have."""
+
+    @abstractmethod
+    def relations(self, images: Int64[np.ndarray, " n"]) -> Relations:
+        """Return what is embedded to evaluate these images, and what is right.
+
+        Raises:
+            SpecError: Nothing of it has a right answer.
+        """
+
+    def positives(
+        self, first_rows: Int64[np.ndarray, " n"], second_rows: Int64[np.ndarray, " m"]
+    ) -> Bool[torch.Tensor, "n m"]:
+        """Say which of these rows belong together; `second_rows` must be sorted."""
+        partners = [np.array(self.belonging[row]) for row in first_rows.tolist()]
+        return partner_mask(partners, second_rows)
+
+    @abstractmethod
+    def block_order(
+        self, images: Int64[np.ndarray, " n"], seed: Sequence[int]
+    ) -> Int64[np.ndarray, " n"] | None:
+        """Return the images in a random order that needs few shards at a time.
+
+        None where the readers have all rows at hand, so that any order will do.
+        """
+
+
+def partner_mask(
+    partners: Sequence[Int64[np.ndarray, " _"]], rows: Int64[np.ndarray, " m"]
+) -> Bool[torch.Tensor, "n m"]:
+    """Say for each line which of `rows`, which must be sorted, are among its partners."""
+    mask = np.zeros((len(partners), len(rows)), dtype=bool)
+    for line, belonging in enumerate(partners):
+        places = np.searchsorted(rows, belonging)
+        places = np.minimum(places, len(rows) - 1)
+        mask[line, places[rows[places] == belonging]] = True
+    return torch.from_numpy(mask)
+
+
+def order_by_shard(
+    images: Int64[np.ndarray, " n"],
+    rows: Int64[np.ndarray, " n"],
+    reader: FeatureReader,
+    seed: Sequence[int],
+) -> Int64[np.ndarray, " n"]:
+    """Return the images in a random order by which `rows`, one of each, come shard by shard.
+
+    The reader keeps some shards at a time.
+    """
+    assert reader.buffer_shards is not None
+    by_row = np.argsort(rows, kind="stable")
+    first_rows = np.searchsorted(rows[by_row], reader.first_rows)
+    order = block_shuffle(first_rows, seed=seed, buffer_shards=reader.buffer_shards)
+    shuffled: np.ndarray = images[by_row[order]]
+    return shuffled

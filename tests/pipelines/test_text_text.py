@@ -1,0 +1,443 @@
+"""An adapter between two text encoders: pairs, training, retrieval and embedding."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lightalign
+from lightalign.adapters.checkpoint import load_adapter
+from lightalign.adapters.objective import PairBatch
+from lightalign.adapters.objectives.clip import Clip
+from lightalign.featcache import catalog
+from lightalign.featcache.datasets import open_source
+from lightalign.featcache.errors import SpecError, StoreNotFoundError, UnknownNameError
+from lightalign.featcache.spec import read_toml
+from lightalign.featcache.types import TEXT_TEXT, Modality, Pairs, TextSide
+from lightalign.pipelines import retrieve, runs, train
+from lightalign.pipelines.embed import embed_pairs, embed_rows
+from lightalign.pipelines.joined import Rows
+from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.pairs import join_stores
+from lightalign.pipelines.progress import SILENT
+from lightalign.pipelines.queue import NegativeQueue
+from lightalign.pipelines.stores import SideQuery, StoreQuery, newest_pair
+from lightalign.pipelines.text_pairs import PairedTexts
+from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.validation import mean_loss
+
+from ..helpers import lightalign as lightalign_command
+from .conftest import SCENES, extract_toy
+
+CPU = torch.device("cpu")
+QUICK = ("train.epochs=2", "train.batch_size=8", "towers.both.project.out=16")
+TOKENS = SideQuery(encoder="toy-text", kind="tokens")
+MEAN = SideQuery(encoder="toy-text", kind="mean")
+BOTH = {
+    "text_encoder": "toy-text",
+    "text_features": "tokens",
+    "second_text_encoder": "toy-text",
+    "second_text_features": "mean",
+}
+
+
+@pytest.fixture(scope="module")
+def text_home(tmp_path_factory):
+    """Return a home with the texts alone of a small `shapes`, as tokens and as means."""
+    home = tmp_path_factory.mktemp("text-home")
+    extract_toy(home, "toy-text", features=("tokens", "mean"))
+    return home
+
+
+@pytest.fixture(scope="module")
+def learnt(text_home):
+    """Train once for whatever looks at a trained run."""
+    overrides = ("train.epochs=10", "train.learning_rate=0.03", "towers.both.drop.p=0", *QUICK[1:])
+    return quick_train(text_home, fusion="add", overrides=overrides)
+
+
+@pytest.fixture
+def home(text_home, tmp_path):
+    """Return the same without any run."""
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "features").symlink_to(text_home / "features")
+    return tmp_path / "h"
+
+
+def quick_train(home, **changes):
+    fields = {"home": home, "overrides": QUICK, "device": "cpu", **BOTH}
+    return train.run(TrainSpec(**{**fields, **changes}))
+
+
+def joined(home, split="train", first=TOKENS, second=MEAN, **options):
+    by_side = {TextSide.FIRST: first, TextSide.SECOND: second}
+    pair = newest_pair(home, StoreQuery(split=split, by_side=by_side))
+    return join_stores(pair, home=home, **options)
+
+
+def image_of(text_id):
+    return text_id.partition("#")[0]
+
+
+@pytest.mark.parametrize(("captions", "others"), [("all", 4), ("one", 1)])
+@pytest.mark.parametrize("chunk_size", [0, 3])
+def test_a_text_is_paired_with_other_texts_of_its_image_and_never_with_itself(
+    home, captions, others, chunk_size
+):
+    overrides = (*QUICK, f"train.captions={captions}", f"train.chunk_size={chunk_size}")
+    trainer = Trainer(
+        resolve(TrainSpec(home=home, overrides=overrides, **BOTH)), home=home, seed=0, device=CPU
+    )
+    stores, seen = trainer.stores, []
+    for rows in trainer.batches.order(1):
+        first = [stores.first.ids[row] for row in rows.image]
+        second = [stores.second.ids[row] for row in rows.text]
+        assert not set(first) & set(second)
+        expected = [[image_of(one) == image_of(other) for other in second] for one in first]
+        mask = stores.positives(rows.image, rows.text)
+        assert mask.tolist() == expected
+        assert mask.sum(dim=1).tolist() == [others] * len(first)
+        assert trainer.batches.load(rows).positives.sum() == mask.sum()
+        seen += [image_of(one) for one in first]
+    assert len(seen) == len(set(seen)) == SCENES["train"]
+
+
+def test_each_epoch_draws_other_texts_of_an_image(home):
+    stores = joined(home)
+    random = np.random.default_rng(0)
+    drawn = {tuple(stores.firsts(stores.images, random)) for _ in range(5)}
+    assert len(drawn) == 5
+
+
+def few_texts(home, links, texts):
+    """Join the texts of three images by given links."""
+    data = home / "data"
+    data.mkdir()
+    for number in range(3):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(data / f"{number}.png")
+    lines = [f"{image},{text},train" for image, text in texts]
+    (data / "t.csv").write_text("\n".join(["image,caption,split", *lines]))
+    extract_toy(home, "toy-text", data=f"image-text-table={data}", source={}, split="train")
+    stores = joined(home, first=TOKENS, second=TOKENS)
+    found = catalog.read_pairs(stores.path)
+    catalog.write_pairs(stores.path, Pairs(found.image_ids, found.text_ids, links))
+    return joined(home, first=TOKENS, second=TOKENS)
+
+
+TEXTS = [("0.png", "a"), ("0.png", "b"), ("0.png", "c"), ("1.png", "d"), ("2.png", "e")]
+A, B, C, D, E = range(5)
+LINKS = (
+    ("0.png", "0.png#0"),
+    ("0.png", "0.png#1"),
+    ("0.png", "0.png#2"),
+    ("1.png", "1.png#0"),
+    ("2.png", "2.png#0"),
+    ("2.png", "0.png#2"),  # of two images
+)
+
+
+def test_the_only_text_of_an_image_is_paired_with_itself_and_a_note_says_so(tmp_path):
+    """Image 0 has the texts a, b, c, image 1 has d alone, image 2 has e and c."""
+    stores = few_texts(tmp_path, LINKS, TEXTS)
+    assert stores.notes == ["1 of 5 texts have no other of their image: each is its own partner"]
+    assert stores.all_firsts(stores.images).tolist() == [A, B, C, D, E]
+    assert stores.seconds_of == {A: (B, C), B: (A, C), C: (A, B, E), D: (D,), E: (C,)}
+
+
+def test_a_text_of_two_images_is_never_wrong_for_itself(tmp_path):
+    """c shares image 0 with a and b, image 2 with e; where it meets itself it is no negative."""
+    stores = few_texts(tmp_path, LINKS, TEXTS)
+    mask = stores.positives(np.array([C, D]), np.array([A, B, C, D, E]))
+    assert mask.tolist() == [[True, True, True, False, True], [False, False, False, True, False]]
+    drawn = [stores.firsts(stores.images, np.random.default_rng(seed)) for seed in range(20)]
+    assert {len(set(rows)) for rows in drawn} == {2, 3}  # c is drawn by both images at times
+    assert all(len(set(rows)) == len(rows) for rows in drawn)
+
+
+def test_only_texts_with_another_are_asked_for(tmp_path):
+    stores = few_texts(tmp_path, LINKS, TEXTS)
+    found = stores.relations(stores.images)
+    right = [found.texts_of_image.take(np.array([row])).rows.tolist() for row in range(5)]
+    assert right == [[B, C], [A, C], [A, B, E], [], [C]]
+    assert found.anchors.tolist() == [A, C]  # of image 2 the first text is c
+
+
+def test_images_of_one_text_each_have_nothing_to_find(tmp_path):
+    stores = few_texts(tmp_path, LINKS[3:5], TEXTS)
+    with pytest.raises(SpecError, match="no image of split 'train' to evaluate has two texts"):
+        stores.relations(stores.images)
+
+
+def test_a_text_without_a_row_in_one_store_takes_no_part(tmp_path, monkeypatch):
+    stores = few_texts(tmp_path, LINKS, TEXTS)
+    lost = {item: row for item, row in stores.first.row_of.items() if item != "0.png#1"}
+    monkeypatch.setattr(type(stores.first), "row_of", lost)
+    again = PairedTexts(stores.pair, home=tmp_path)
+    assert again.texts_of == {0: (A, C), 1: (D,), 2: (C, E)}
+    assert again.num_links_lost == 1
+
+
+def test_training_lowers_the_loss_and_says_what_both_sides_are(learnt):
+    records = [json.loads(line) for line in (learnt.folder / runs.LOG).read_text().splitlines()]
+    assert records[-1]["loss"] < records[0]["loss"] - 0.3
+    assert set(records[0]["validation"]) == {
+        *("loss", "recall_sum", "first_text_to_second_text", "second_text_to_first_text")
+    }
+    assert "first_text_to_second_text" in records[0]["parts"]
+    spec = read_toml(learnt.folder / runs.SPEC)
+    stores = spec["stores"]["train"]
+    assert (stores["first_text"]["kind"], stores["second_text"]["kind"]) == ("tokens", "mean")
+    assert set(spec["encoders"]) == {"first_text", "second_text"}
+    adapter, _, table = load_adapter(learnt.folder)
+    assert table["widths"] == {"first_text": 16, "second_text": 16}
+    vectors = {name for name, _ in adapter.named_parameters() if "vectors" in name}
+    assert {name.rpartition(".")[2] for name in vectors} == {"first_text", "second_text"}
+    assert not torch.equal(*(adapter.get_parameter(name) for name in sorted(vectors)))
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bytes_and_a_stop_changes_none(home, monkeypatch):
+    whole, other = (quick_train(home, seed=seed, name=f"s{seed}") for seed in (1, 2))
+    weights = [(run.folder / runs.WEIGHTS).read_bytes() for run in (whole, other)]
+    assert weights[0] != weights[1]
+    epoch = Trainer._train_epoch
+
+    def stop_in_the_second(self, folder, progress):
+        if self.counts.epoch == 1:
+            raise KeyboardInterrupt
+        epoch(self, folder, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_epoch", stop_in_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            quick_train(home, seed=1, name="stopped")
+    resumed = train.resume(home, "stopped", device="cpu")
+    assert (resumed.folder / runs.WEIGHTS).read_bytes() == weights[0]
+
+
+def test_one_encoder_can_be_on_both_sides(home):
+    same = {**BOTH, "second_text_features": "tokens"}
+    trained = quick_train(home, **same, overrides=("train.epochs=1", *QUICK[1:]))
+    stores = join_stores(resolve(TrainSpec(home=home, **same)).stores, home=home)
+    assert stores.second is stores.first
+    found = retrieve.run(retrieve.RetrieveSpec(home=home, device="cpu")).report
+    assert found["run"] == trained.folder.name
+    assert found["stores"]["first_text"] == found["stores"]["second_text"]
+    assert found["encoders"] == {"first_text": "toy-text", "second_text": "toy-text"}
+
+
+def test_retrieval_is_that_of_numpy_without_the_text_itself(text_home, learnt):
+    """Count the wrong ones among all other texts in float64, ties against the right answer."""
+    run = str(learnt.folder)
+    report = retrieve.run(retrieve.RetrieveSpec(home=text_home, run=run, k=3, device="cpu")).report
+    adapter, _, _ = load_adapter(learnt.folder)
+    stores = joined(text_home, "test")
+    found = embed_pairs(adapter, stores, device=CPU)
+    ids = [image_of(text) for text in found.text_ids]
+    assert found.image_ids == found.text_ids
+    for name, queries, gallery in (
+        ("first_text_to_second_text", found.images, found.texts),
+        ("second_text_to_first_text", found.texts, found.images),
+    ):
+        scores = queries.astype(np.float64) @ gallery.astype(np.float64).T
+        ranks = []
+        for query, line in enumerate(scores):
+            others = [row for row in range(len(ids)) if row != query]
+            best = max(line[row] for row in others if ids[row] == ids[query])
+            ranks.append(1 + sum(line[r] >= best for r in others if ids[r] != ids[query]))
+        measured = report["metrics"][name]
+        assert (measured["num_queries"], measured["num_gallery"]) == (40, 39)
+        expected = [100 * np.mean(np.array(ranks) <= k) for k in (1, 2, 3)]
+        np.testing.assert_allclose(measured["curve"]["recall"], expected)
+        assert measured["chance"]["1"] == pytest.approx(100 * 4 / 39)
+
+
+def test_the_validation_loss_is_of_first_texts_with_their_others(text_home, learnt):
+    """The first of five texts of each image against the other four, by cross-entropies in NumPy."""
+    adapter, _, _ = load_adapter(learnt.folder)
+    found = embed_pairs(adapter, joined(text_home, "val"), device=CPU)
+    first = np.arange(0, 40, 5)
+    others = np.setdiff1d(np.arange(40), first)
+    assert found.anchors.tolist() == first.tolist()
+    logits = 2.0 * found.images[first].astype(np.float64) @ found.texts[others].T
+    right = first[:, None] // 5 == others[None, :] // 5
+    rows = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    columns = logits - np.log(np.exp(logits).sum(axis=0, keepdims=True))
+    expected = -(rows[right].mean() + columns[right].mean()) / 2
+    loss = mean_loss(Clip(scale_init=2.0), found, batch_size=8, device=CPU)
+    assert loss == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("train.queue=16", "train.captions=one"),
+        ("train.mixup.alpha=1.0",),
+        ("objective.part=distil", "objective.teacher=both", "train.chunk_size=3"),
+    ],
+)
+def test_queues_mixtures_and_teachers_work_between_texts(home, changed):
+    same = {**BOTH, "text_features": "mean"}  # mixtures are of one token each
+    trained = quick_train(home, **same, overrides=(*QUICK, *changed))
+    records = [json.loads(line) for line in (trained.folder / runs.LOG).read_text().splitlines()]
+    assert len(records) == 2
+    assert all(np.isfinite(record["loss"]) for record in records)
+
+
+def test_a_remembered_text_is_no_negative_of_itself_nor_of_its_image(home):
+    stores = joined(home)
+    queue = NegativeQueue(99, stores.belonging, width=2, device=CPU)
+    own, stranger = stores.texts_of[0][0], stores.texts_of[1][0]
+    rows = Rows(np.array([stranger]), stores.second_row[list(stores.texts_of[0])])
+    queue.add(rows, PairBatch(torch.ones(1, 2), torch.ones(5, 2), torch.ones(1, 5) > 0))
+    found = queue.recall(Rows(np.array([own, stranger]), stores.second_row[[own, stranger]]))
+    assert found.image_to_text.tolist() == [[False] * 5, [True] * 5]
+    assert found.text_to_image.tolist() == [[True], [False]]
+
+
+@pytest.mark.parametrize("preset", ["asif", "csa"])
+def test_other_training_free_methods_find_texts_of_the_same_image(home, preset):
+    sizes = {"asif": ("towers.both.project.anchors=200",), "csa": ("towers.both.project.out=8",)}
+    quick_train(home, preset=preset, overrides=(*sizes[preset], "train.validation=none"))
+    report = retrieve.run(retrieve.RetrieveSpec(home=home, device="cpu")).report
+    found = report["metrics"]["first_text_to_second_text"]
+    assert found["recall"]["5"] > found["chance"]["5"]
+
+
+def test_a_training_free_method_sees_all_pairs_of_other_texts(home):
+    overrides = ("towers.both.project.out=16", "train.validation=none")
+    trained = quick_train(home, preset="procrustes", overrides=overrides)
+    assert trained.report["best"]["pairs"] == SCENES["train"] * 5 * 4
+    report = retrieve.run(retrieve.RetrieveSpec(home=home, device="cpu")).report
+    first = report["metrics"]["first_text_to_second_text"]
+    assert first["recall"]["1"] > 2 * first["chance"]["1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packed", ["tokens", "mean"])
+def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
+    tmp_path, monkeypatch, packed
+):
+    for kind in ("tokens", "mean"):
+        compression = "zstd" if kind == packed else "none"
+        extract_toy(tmp_path, "toy-text", split="train", features=(kind,), compression=compression)
+    monkeypatch.setattr("lightalign.featcache.reader._BUFFER_BYTES", 1)
+    overrides = (*QUICK, "train.residency=disk", "train.validation=none")
+    plan = resolve(TrainSpec(home=tmp_path, overrides=overrides, **BOTH), SILENT)
+    trainer = Trainer(plan, home=tmp_path, seed=0, device=CPU)
+    steps = list(trainer.batches.order(1))
+    for step in steps:
+        trainer.batches.load(step)
+    reader = trainer.stores.first if packed == "tokens" else trainer.stores.second
+    drawn = {image_of(trainer.stores.first.ids[row]) for step in steps for row in step.image}
+    assert len(drawn) == SCENES["train"]
+    # the texts of an image may lie in two shards, and a step may end in the midst of one
+    assert reader.store.num_shards <= reader._arrays._values.num_loads
+    assert reader._arrays._values.num_loads <= 2 * reader.store.num_shards + 2 * len(steps)
+
+
+def test_a_run_embeds_texts_through_either_side_as_from_its_stores(text_home, learnt):
+    bundle = lightalign.load(learnt.folder, device="cpu")
+    assert bundle.encoders == {"first_text": "toy-text", "second_text": "toy-text"}
+    items = open_source("shapes", home=text_home, options=SCENES).items("test", Modality.TEXT)
+    stores = joined(text_home, "test")
+    rows = np.arange(len(items))
+    found = {}
+    for side, reader in zip(TEXT_TEXT, (stores.first, stores.second), strict=True):
+        found[side] = bundle.embed_texts([item.text for item in items], side=side.value)
+        expected = embed_rows(bundle.adapter, reader, rows, side=side, device=CPU)
+        assert np.abs(found[side] - expected).max() < 1e-6
+    assert np.abs(found[TextSide.FIRST] - found[TextSide.SECOND]).max() > 0.01
+
+
+def test_the_side_of_a_text_is_asked_for_and_there_are_no_images(learnt):
+    bundle = lightalign.load(learnt.folder, device="cpu")
+    with pytest.raises(SpecError, match="say through which, by side='first_text' or"):
+        bundle.embed_texts(["a red square"])
+    with pytest.raises(UnknownNameError, match="no side named 'text'"):
+        bundle.embed_texts(["a red square"], side="text")
+    with pytest.raises(SpecError, match="aligns two text encoders: it embeds no images"):
+        bundle.embed_images([b""])
+
+
+def test_the_tanh_of_additive_attention_is_there_between_texts_only(home):
+    plan = resolve(TrainSpec(home=home, preset="lightcrl/additive", **BOTH))
+    assert plan.table["towers"]["both"]["fuse"]["tanh"] is True
+    assert plan.table["towers"]["both"]["fuse"]["masked"] is False
+    changed = ("towers.both.fuse.tanh=false",)
+    plan = resolve(TrainSpec(home=home, preset="lightcrl/additive", overrides=changed, **BOTH))
+    assert plan.table["towers"]["both"]["fuse"]["tanh"] is False
+    table, _ = train.resolve_preset("lightcrl/additive", None, ())
+    assert table["towers"]["both"]["fuse"]["tanh"] is False
+    assert "text_text" not in table
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"image_encoder": "toy-image"}, SpecError, "images would be a third beside two text enc"),
+        ({"image_features": "mean"}, SpecError, "images would be a third beside two text encod"),
+        ({"text_encoder": None}, SpecError, "both are named, .* found None and toy-text"),
+        ({"second_text_encoder": None}, SpecError, "both are named, .* found toy-text and None"),
+        ({"second_text_encoder": "toy-image"}, SpecError, "'toy-image' reads images, not texts"),
+        ({"text_encoder": "minilm"}, StoreNotFoundError, "first texts by tokens minilm, second"),
+        ({"preset": "peme/bridge"}, SpecError, r"'both' alone or \['first_text', 'second_text'\]"),
+    ],
+)
+def test_sides_that_do_not_go_together_are_refused(home, changes, error, message):
+    with pytest.raises(error, match=message):
+        quick_train(home, **changes)
+    assert not list(runs.runs_folder(home).glob("*"))
+
+
+SIDES = ("--text-encoder", "toy-text", "--second-text-encoder", "toy-text")
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_and_evaluates_between_two_text_encoders(home):
+    kinds = ["--text-features", "tokens", "--second-text-features", "mean"]
+    sets = [word for option in QUICK for word in ("--set", option)]
+    done = lightalign_command("train-adapter", *SIDES, *kinds, *sets, home=home)
+    assert done.returncode == 0, done.stderr
+    assert "first texts by toy-text, second texts by toy-text" in done.stderr
+    assert "validation R@1 second text to first text" in done.stderr
+    shown = lightalign_command("retrieve", "--k", "5", home=home)
+    assert "first text to second text" in shown.stdout
+
+
+def test_options_that_contradict_one_another_are_one_line(home):
+    wrong = lightalign_command("train-adapter", *SIDES, "--image-encoder", "toy-image", home=home)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("lightalign: an adapter aligns two sides")
+    assert wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("second", ["toy-text", "minilm"])
+def test_lightcrl_addition_aligns_real_text_encoders_end_to_end(tmp_path, second):
+    """Packaged MiniLM on one side; drawn captions that it was never trained on."""
+    sizes = ["--set", "source.train=200", "--set", "source.val=40", "--set", "source.test=60"]
+    encoders = dict.fromkeys(["minilm", second])
+    for encoder in encoders:
+        done = lightalign_command(
+            "extract", "--encoder", encoder, "--data", "shapes", *sizes, home=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+    done = lightalign_command(
+        *("train-adapter", "--preset", "lightcrl/addition", "--set", "train.epochs=20"),
+        *("--text-encoder", "minilm", "--second-text-encoder", second),
+        home=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(lightalign_command("retrieve", "--json", home=tmp_path).stdout)
+    for name in ("first_text_to_second_text", "second_text_to_first_text"):
+        found = report["metrics"][name]
+        assert (found["num_queries"], found["num_gallery"]) == (300, 299)
+        assert found["recall"]["1"] > 10 * found["chance"]["1"]
+    bundle = lightalign.load(home=tmp_path, device="cpu")
+    texts = ["a small red circle left of a large blue square", "a green triangle above a circle"]
+    first, other = (bundle.embed_texts(texts, side=side.value) for side in TEXT_TEXT)
+    assert (np.argmax(first @ other.T, axis=1) == [0, 1]).all()
