@@ -16,7 +16,8 @@ def without_padding(tokens: Tokens) -> Float[Tensor, "batch tokens width"]:
     A weight of zero is not enough to silence a masked position: 0 * NaN is NaN. Without padding,
     as for every batch of images, nothing is copied.
     """
-    if bool(tokens.mask.all()):
+    # a graph that is being exported serves padded rows and others: it cannot look
+    if not torch.compiler.is_compiling() and bool(tokens.mask.all()):
         return tokens.values
     return torch.where(tokens.mask[:, :, None], tokens.values, 0.0)
 

@@ -84,11 +84,13 @@ class QueryBridge(Step):
         """Return `queries` tokens a row."""
         memory = self.project(without_padding(tokens))
         if self.positions is not None:
-            known = min(len(self.positions), memory.shape[1])
-            memory = torch.cat(
-                [memory[:, :known] + self.positions[:known], memory[:, known:]], dim=1
-            )
-        read: torch.Tensor = self.queries.expand(len(tokens), -1, -1)
+            place = torch.arange(memory.shape[1], device=memory.device)
+            known = place < len(self.positions)
+            # looked up, not sliced, so that an exported graph takes any number of tokens
+            positions = self.positions[place.clamp(max=len(self.positions) - 1)]
+            memory = memory + positions * known[:, None]
+        # not len(tokens), which is a plain number even where the graph is exported for any
+        read: torch.Tensor = self.queries.expand(memory.shape[0], -1, -1)
         for layer in self.layers:
             read = layer(read, memory, memory_key_padding_mask=~tokens.mask)
         mask = torch.ones(read.shape[:2], dtype=torch.bool, device=read.device)
