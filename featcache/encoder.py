@@ -10,6 +10,7 @@ from PIL import Image
 from .errors import SpecError, UnreadableItemError
 from .images import decode_image
 from .kinds import LayerLayout
+from .portable import Portable
 from .tokens import Tokens
 from .types import Item, Modality
 
@@ -88,6 +89,14 @@ class Encoder(ABC, Generic[Prepared]):
         Raises:
             SpecError: The encoder has no such layer.
         """
+
+    def portable(self, layer: int = LAST) -> Portable:
+        """Return the model up to `layer`, to run it elsewhere; the encoder must be on the CPU.
+
+        Raises:
+            SpecError: The encoder has no such layer, or no model that tensors alone go into.
+        """
+        raise SpecError(f"encoder {self.name!r} has no model that could be exported")
 
     def compile(self) -> None:
         """Have the model compiled by torch.compile when it next runs.

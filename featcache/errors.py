@@ -24,6 +24,8 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── DiskSpaceError (OSError)                the disk cannot hold what is to be written
     ├── LockError (OSError)                     the file system has no locks
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
+    ├── MissingExtraError (ImportError)         a package of an optional extra is not installed
+    ├── ExportError (RuntimeError)              a tower cannot be exported, or not faithfully
     ├── DivergedError (ArithmeticError)         training produced a loss that is not finite
     └── DeviceError (RuntimeError)              the asked device is not there
 """
@@ -111,6 +113,14 @@ class LockError(LightalignError, OSError):
 
 class RunNotFoundError(LightalignError, FileNotFoundError):
     """Report a request that no finished run answers."""
+
+
+class MissingExtraError(LightalignError, ImportError):
+    """Report a package that only an optional extra brings."""
+
+
+class ExportError(LightalignError, RuntimeError):
+    """Report a tower that cannot be exported, or whose export gives other embeddings."""
 
 
 class DivergedError(LightalignError, ArithmeticError):

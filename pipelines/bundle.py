@@ -34,8 +34,16 @@ from . import runs
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """Hold an encoder with what the training kept of its tokens."""
+class Reading:
+    """Hold an encoder with what the training kept of its tokens.
+
+    Attributes:
+        encoder: The encoder.
+        layer: Which of its layers, counted from the end.
+        layout: Tokens of that layer.
+        kind: What is kept of them.
+        dtype: Type in which they are stored.
+    """
 
     encoder: Encoder[Any]
     layer: int
@@ -102,7 +110,7 @@ class Bundle:
                 f"weights are named for {unknown[0]!r}; the encoders of {folder} are "
                 f"{self.encoders}"
             )
-        self._readings: dict[Side, _Reading] = {}
+        self._readings: dict[Side, Reading] = {}
 
     @property
     def encoders(self) -> dict[str, str]:
@@ -135,7 +143,7 @@ class Bundle:
         _check_list(images, (str, Path, bytes, Image.Image), "embed_images", "images")
         if Modality.IMAGE not in self._sides:
             raise SpecError(f"{self.folder} aligns two text encoders: it embeds no images")
-        encoder = self._reading(Modality.IMAGE).encoder
+        encoder = self.reading(Modality.IMAGE).encoder
 
         def prepare(image: str | Path | bytes | Image.Image, name: str) -> Any:
             if isinstance(image, Image.Image):
@@ -169,7 +177,7 @@ class Bundle:
         """
         _check_list(texts, (str,), "embed_texts", "texts")
         chosen = self._text_side(side)
-        encoder = self._reading(chosen).encoder
+        encoder = self.reading(chosen).encoder
 
         def prepare(text: str, name: str) -> Any:
             return encoder.prepare(Item(id=name, text=text))
@@ -200,7 +208,7 @@ class Bundle:
     ) -> Float32[np.ndarray, "n embed"]:
         if batch_size < 1:
             raise SpecError(f"batch_size must be at least 1, found {batch_size}")
-        reading = self._reading(side)
+        reading = self.reading(side)
         names = [_name(content, position) for position, content in enumerate(contents)]
         found = np.empty((len(contents), self.width), dtype=np.float32)
         for start in range(0, len(contents), batch_size):
@@ -228,12 +236,17 @@ class Bundle:
             found[rows.numpy()] = embeddings.cpu().numpy()
         return found
 
-    def _reading(self, side: Side) -> _Reading:
+    def reading(self, side: Side) -> Reading:
+        """Return the encoder of a side, with what the training kept of its tokens.
+
+        Raises:
+            LightalignError: See `embed_images`.
+        """
         if side not in self._readings:
             self._readings[side] = self._open(side)
         return self._readings[side]
 
-    def _open(self, side: Side) -> _Reading:
+    def _open(self, side: Side) -> Reading:
         described: Table = self._table["encoders"][side.value]
         stored: Table = self._table["stores"]["train"][side.value]
         name, identity = described["name"], described["identity"]
@@ -251,7 +264,7 @@ class Bundle:
             ) from error
         encoder.precision = identity.get("precision", encoder.precision)
         layer, kind = stored["layer"], Kind(stored["kind"])
-        reading = _Reading(encoder, layer, encoder.layout(layer), kind, stored["dtype"])
+        reading = Reading(encoder, layer, encoder.layout(layer), kind, stored["dtype"])
         now: Table = json.loads(canonical_json(encoder.identity()))
         found = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
         if found != stored["encoder_key"]:

@@ -12,6 +12,7 @@ from ..card import EncoderCard
 from ..encoder import LAST, Content
 from ..errors import SpecError, WeightsMismatchError
 from ..kinds import LayerLayout
+from ..portable import Portable
 from ..tokens import Tokens
 from ..weights import Weights
 
@@ -43,6 +44,9 @@ class Half(ABC):
 
     @abstractmethod
     def layout(self, layer: int) -> LayerLayout: ...
+
+    @abstractmethod
+    def portable(self, layer: int) -> Portable: ...
 
     @abstractmethod
     def identity(self) -> dict[str, object]: ...

@@ -16,6 +16,7 @@ from ..card import EncoderCard
 from ..encoder import LAST, Content
 from ..errors import UnreadableItemError, WeightsMismatchError, WeightsNotFoundError
 from ..kinds import LayerLayout
+from ..portable import ATTENTION_MASK, ModelCall, Portable
 from ..tokens import Tokens
 from ..weights import TOKENIZER_VOCABULARIES, Weights
 from ._checks import check_layout, hash_state
@@ -53,6 +54,7 @@ class Text(Half):
         self._hash = hash_state(state_that_counts(model))
         self._config_hash = hash_config(folder)
         self._model_name = type(model).__name__
+        self._folder = folder
         self._device = device
         self._model = model.to(device)
         self.last = LayerLayout(width=card.width)
@@ -96,14 +98,39 @@ class Text(Half):
     def encode(
         self, batch: Sequence[list[int]], layers: Sequence[int], precision: str
     ) -> list[Tokens]:
+        ids, mask = self._padded(batch)
+        found = self._forward(ids, mask, layers, precision)
+        return [Tokens(values.float().cpu().clone(), mask) for values in found]  # see `all_real`
+
+    def portable(self, layer: int) -> Portable:
+        any_length = {0: "batch", 1: "tokens"}
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.enable_padding(
+            pad_id=self._padding, pad_token=tokenizer.id_to_token(self._padding) or ""
+        )
+
+        def collate(batch: Sequence[list[int]]) -> tuple[Tensor, ...]:
+            ids, mask = self._padded(batch)
+            return ids, mask.long()
+
+        return Portable(
+            model=ModelCall(lambda ids, mask: self._features(ids, mask, [layer])[0], self._model),
+            axes={"input_ids": any_length, ATTENTION_MASK: any_length},
+            collate=collate,
+            files={"tokenizer.json": tokenizer.to_str(pretty=True)},
+            transformers_folder=self._folder if layer == LAST else None,
+        )
+
+    def _padded(
+        self, batch: Sequence[list[int]]
+    ) -> tuple[Int64[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
         longest = max((len(ids) for ids in batch), default=0)
         ids = torch.full((len(batch), longest), self._padding)
         mask = torch.zeros(len(batch), longest, dtype=torch.bool)
         for row, tokens in enumerate(batch):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = True
-        found = self._forward(ids, mask, layers, precision)
-        return [Tokens(values.float().cpu().clone(), mask) for values in found]  # see `all_real`
+        return ids, mask
 
     @torch.inference_mode()
     def _forward(
@@ -114,11 +141,19 @@ class Text(Half):
         precision: str,
     ) -> list[Float[Tensor, "batch tokens features"]]:
         with compute_precision(self._device, precision):
-            output = self._model(
-                input_ids=ids.to(self._device),
-                attention_mask=mask.long().to(self._device),
-                output_hidden_states=asks_earlier(layers),
-            )
+            return self._features(ids.to(self._device), mask.long().to(self._device), layers)
+
+    def _features(
+        self,
+        ids: Int64[Tensor, "batch tokens"],
+        attention_mask: Int64[Tensor, "batch tokens"],
+        layers: Sequence[int],
+    ) -> list[Float[Tensor, "batch tokens features"]]:
+        output = self._model(
+            input_ids=ids,
+            attention_mask=attention_mask,
+            output_hidden_states=asks_earlier(layers),
+        )
         return [
             output.last_hidden_state
             if layer == LAST

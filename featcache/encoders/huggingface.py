@@ -15,6 +15,7 @@ from ..card import EncoderCard
 from ..encoder import LAST, Content, Encoder
 from ..errors import WeightsNotFoundError
 from ..kinds import LayerLayout
+from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
 from ..weights import Weights
@@ -118,6 +119,17 @@ class HuggingfaceEncoder(Encoder[Prepared]):
         """
         return self._half.last if layer == LAST else self._half.layout(layer)
 
+    def portable(self, layer: int = LAST) -> Portable:
+        """Return the model up to `layer`.
+
+        It takes `pixel_values` as `preprocess` gives them, or `input_ids` and `attention_mask`.
+
+        Raises:
+            SpecError: The model has no such layer.
+        """
+        self.layout(layer)
+        return self._half.portable(layer)
+
     def compile(self) -> None:
         """Have the model compiled by torch.compile when it next runs."""
         self._half.compile()
@@ -142,6 +154,7 @@ class _Vision(Half):
         config = read_config(card, folder)
         tower = _VISION_TOWERS.get(config.model_type, "AutoModel")
         pooler_counts = _normalises_in_pooler(config)
+        self._folder = folder if tower == "AutoModel" else None
         model = load_model(getattr(transformers, tower), card, weights, with_pooler=pooler_counts)
         check_input(card, model, "pixel_values")
         self._hash = hash_state(state_that_counts(model, with_pooler=pooler_counts))
@@ -199,10 +212,26 @@ class _Vision(Half):
         precision: str,
     ) -> list[Float[Tensor, "batch tokens features"]]:
         with compute_precision(self._device, precision):
-            output = self._model(
-                pixel_values=images.to(self._device), output_hidden_states=asks_earlier(layers)
-            )
-            last = final_tokens(output.last_hidden_state, self._norm)
+            return self._features(images.to(self._device), layers)
+
+    def portable(self, layer: int) -> Portable:
+        as_it_is = isinstance(self._norm, nn.Identity) and isinstance(
+            self._preprocessing, ProcessorPreprocessing
+        )
+        return Portable(
+            model=ModelCall(
+                lambda images: self._features(images, [layer])[0], self._model, self._norm
+            ),
+            axes={"pixel_values": {0: "batch"}},
+            collate=lambda batch: (torch.stack(list(batch)),),
+            transformers_folder=self._folder if as_it_is and layer == LAST else None,
+        )
+
+    def _features(
+        self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "batch tokens features"]]:
+        output = self._model(pixel_values=images, output_hidden_states=asks_earlier(layers))
+        last = final_tokens(output.last_hidden_state, self._norm)
         same = nn.Identity()
         return [
             last

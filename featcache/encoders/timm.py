@@ -20,6 +20,7 @@ from ..card import EncoderCard
 from ..encoder import LAST, Content, Encoder
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..kinds import LayerLayout
+from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
 from ..weights import Weights
@@ -139,6 +140,19 @@ class TimmEncoder(Encoder[Tensor]):
             self._layouts[layer] = scaled_layout(values, self._layouts[LAST])
         return self._layouts[layer]
 
+    def portable(self, layer: int = LAST) -> Portable:
+        """Return the model up to `layer`; it takes `pixel_values` as `preprocess` gives them.
+
+        Raises:
+            SpecError: The model has no such layer.
+        """
+        self._check_layers([layer])
+        return Portable(
+            model=ModelCall(lambda images: self._features(images, [layer])[0], self._model),
+            axes={"pixel_values": {0: "batch"}},
+            collate=lambda batch: (torch.stack(list(batch)),),
+        )
+
     def compile(self) -> None:
         """Have the model compiled by torch.compile when it next runs."""
         for name in ("forward_features", "forward_intermediates"):
@@ -154,22 +168,30 @@ class TimmEncoder(Encoder[Tensor]):
     def _forward(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
     ) -> list[Float[Tensor, "batch tokens features"]]:
+        self._check_layers(layers)
+        images = images.to(self._device, memory_format=self._memory)
+        with compute_precision(self._device, self.precision):
+            return self._features(images, layers)
+
+    def _check_layers(self, layers: Sequence[int]) -> None:
         for layer in layers:
             if not -self._num_layers <= layer < 0:
                 raise SpecError(
                     f"encoder {self.name!r} ({self._architecture}) has layers -1 to "
                     f"{-self._num_layers}, found {layer}"
                 )
-        images = images.to(self._device, memory_format=self._memory)
+
+    def _features(
+        self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "batch tokens features"]]:
         earlier = sorted({layer for layer in layers if layer != LAST})
         found: dict[int, Tensor] = {}
-        with compute_precision(self._device, self.precision):
-            if not earlier:
-                features: Tensor = self._model.forward_features(images)
-            else:
-                features, intermediates = self._intermediates(images, earlier)
-                found = dict(zip(earlier, intermediates, strict=True))
-            found[LAST] = final_tokens(features, self._norm)
+        if not earlier:
+            features: Tensor = self._model.forward_features(images)
+        else:
+            features, intermediates = self._intermediates(images, earlier)
+            found = dict(zip(earlier, intermediates, strict=True))
+        found[LAST] = final_tokens(features, self._norm)
         return [found[layer] for layer in layers]
 
     def _intermediates(
