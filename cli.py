@@ -370,6 +370,52 @@ def retrieve(
     )
 
 
+@app.command("export")
+def export_run(
+    run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,
+    *,
+    to: Annotated[str, typer.Option(help="onnx or sentence-transformers.")],
+    output: Annotated[Path, typer.Option(help="Folder to write: a new or an empty one.")],
+    tower: Annotated[
+        list[str] | None,
+        typer.Option(help="image or text; all for onnx, text for sentence-transformers if none."),
+    ] = None,
+    adapter_only: Annotated[
+        bool, typer.Option("--adapter-only", help="Leave the frozen encoders out; onnx only.")
+    ] = False,
+    weights: Annotated[
+        list[str] | None, typer.Option(metavar="ENCODER=PATH", help="Weights to use; repeatable.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the towers of a run for onnxruntime or sentence-transformers."""
+    from .pipelines.export_run import ExportSpec
+    from .pipelines.export_run import run as run_export
+    from .pipelines.show import exported_lines
+
+    output_of = Output(as_json=as_json, quiet=quiet)
+    spec = ExportSpec(
+        home=home,
+        run=run,
+        to=to,
+        output=output,
+        towers=tuple(dict.fromkeys(tower or ())),
+        whole=not adapter_only,
+        weights=dict(_place_of_weights(given) for given in weights or ()),
+    )
+    exported = run_export(spec, output_of.progress)
+    output_of.result(exported, *exported_lines(exported))
+
+
+def _place_of_weights(given: str) -> tuple[str, Path]:
+    name, sign, path = given.partition("=")
+    if not (name and sign and path):
+        raise SpecError(f"--weights {given!r} is not of the form ENCODER=PATH")
+    return name, Path(path).expanduser()
+
+
 @app.command()
 def quickstart(
     seed: Annotated[int, typer.Option(help="Seed of initialisation, order and dropout.")] = 0,

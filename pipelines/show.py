@@ -12,6 +12,7 @@ from ..featcache.catalog import list_stores
 from ..featcache.manifest import read_manifest
 from ..featcache.store import FeatureStore
 from .cache import Explanation, RepairReport
+from .export_run import ExportedRun
 from .extract import Estimate, ExtractReport
 from .plan import Planned
 from .train import TrainReport
@@ -204,3 +205,21 @@ def retrieval_table(report: Mapping[str, Any]) -> Table:
             name.replace("_", " "), *cells, f"{found['median_rank']:.1f}", *map(str, counts)
         )
     return table
+
+
+def exported_lines(exported: ExportedRun) -> list[str]:
+    """Return what was exported, how far its cosines are from the run's, and what was left out."""
+    lines = []
+    for modality, tower in exported.towers.items():
+        for entry in (tower, tower.get("adapter", {}), tower.get("whole", {})):
+            if "largest_cosine_difference" in entry:
+                name = entry.get("file", f"{modality} tower")
+                differ = entry["largest_cosine_difference"]
+                lines.append(f"{name}: cosines differ from the run's by at most {differ:.1e}")
+            if "left_out" in entry:
+                lines.append(f"no {modality}.onnx: {entry['left_out']}")
+        if tower.get("padding_takes_part"):
+            lines.append(
+                f"{modality}: padding takes part in this preset; give rows of one length together"
+            )
+    return [*lines, f"{exported.bytes / 1e6:.1f} MB: {exported.path}"]

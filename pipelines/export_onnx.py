@@ -1,0 +1,130 @@
+"""Write the towers of a run as ONNX files; `export_run.py` says which, and what they take."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..adapters.checkpoint import load_adapter
+from ..featcache import files
+from ..featcache.errors import SpecError
+from ..featcache.probe import probe_items
+from ..featcache.types import Modality
+from .bundle import Bundle
+from .onnx_files import OnnxTower, write_onnx
+from .progress import Progress
+from .towers import (
+    AdapterTower,
+    WholeTower,
+    cosine_difference,
+    embed_probe,
+    encoder_table,
+    open_reading,
+    padding_takes_part,
+    portable_of,
+    require_faithful,
+)
+
+_ROWS = ((3, 5), (1, 1), (2, 9))  # of the made-up features that a written tower is tried on
+
+
+def write_towers(
+    folder: Path,
+    place: Path,
+    *,
+    towers: Sequence[str],
+    whole: bool,
+    weights: Mapping[str, Path],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write ONNX files of the run in `folder` into `place`, and say what they are.
+
+    Args:
+        folder: Folder of the run.
+        place: Folder to write into.
+        towers: Modalities; none for all.
+        whole: Whether to write files from the encoders' inputs on, too.
+        weights: Weights by encoder name, where they are not found otherwise.
+        progress: Receives notes.
+
+    Raises:
+        ExportError: A tower cannot be written, or gives other cosines.
+        LightalignError: The run or its encoders cannot be opened; see `Bundle`.
+    """
+    bundle = Bundle(folder, device="cpu", weights=weights) if whole else None
+    adapter = bundle.adapter if bundle is not None else load_adapter(folder)[0]
+    described = {}
+    for modality in map(Modality, towers or [known.value for known in adapter.paths]):
+        tower = AdapterTower(adapter, modality)
+        entry = encoder_table(folder, modality)
+        entry["padding_takes_part"] = padding_takes_part(tower)
+        entry["adapter"] = _write_adapter(tower, place, progress)
+        if bundle is not None:
+            entry["whole"] = _write_whole(bundle, tower, place, progress)
+        described[modality.value] = entry
+    return described
+
+
+def _write_adapter(tower: AdapterTower, place: Path, progress: Progress) -> dict[str, Any]:
+    name = f"{tower.modality.value}-adapter"
+    progress.note(f"writing {name}.onnx")
+    generator = torch.Generator().manual_seed(0)
+    cases = []
+    for rows, tokens in _ROWS:
+        lengths = torch.randint(1, tokens + 1, (rows, 1), generator=generator)
+        mask = torch.arange(tokens) < lengths
+        cases.append((torch.randn(rows, tokens, tower.width, generator=generator), mask))
+    axes = {name: {0: "batch", 1: "tokens"} for name in ("values", "mask")}
+    write_onnx(place / f"{name}.onnx", tower, cases[0], axes)
+    written = OnnxTower(place / f"{name}.onnx")
+    with torch.inference_mode():
+        differences = {
+            f"{name} on {tuple(case[0].shape)} features": cosine_difference(
+                written(*case), tower(*case).numpy()
+            )
+            for case in cases
+        }
+    return _describe_file(place, name, written, require_faithful(differences))
+
+
+def _write_whole(
+    bundle: Bundle, tower: AdapterTower, place: Path, progress: Progress
+) -> dict[str, Any]:
+    """Write encoder and adapter in one file, or return why the encoder cannot be written."""
+    reading = open_reading(bundle, tower.modality)
+    try:
+        portable = portable_of(reading)
+    except SpecError as error:
+        progress.note(f"no {tower.modality.value}.onnx: {error}")
+        return {"left_out": str(error)}
+    name = tower.modality.value
+    progress.note(f"writing {name}.onnx")
+    prepared = [reading.encoder.prepare(item) for item in probe_items(tower.modality)]
+    whole = WholeTower(portable, reading, tower)
+    write_onnx(place / f"{name}.onnx", whole, portable.collate(prepared[:3]), portable.axes)
+    written = OnnxTower(place / f"{name}.onnx")
+    alone = np.concatenate([written(*portable.collate([one])) for one in prepared])
+    differences = {f"{name}.onnx": cosine_difference(alone, embed_probe(bundle, tower.modality))}
+    with torch.inference_mode():
+        batch = portable.collate(prepared)  # texts of several lengths: some are padded
+        differences[f"{name}.onnx on a batch"] = cosine_difference(
+            written(*batch), whole(*batch).numpy()
+        )
+    for file, text in portable.files.items():
+        (place / file).write_text(text, encoding="utf-8")
+    described = _describe_file(place, name, written, require_faithful(differences))
+    return {**described, "needs": sorted(portable.files)}
+
+
+def _describe_file(place: Path, name: str, written: OnnxTower, worst: float) -> dict[str, Any]:
+    file = place / f"{name}.onnx"
+    beside = sorted(other.name for other in place.glob(f"{name}.onnx.*"))
+    return {
+        "file": file.name,
+        "sha256": files.sha256_file(file),
+        "bytes": sum((place / part).stat().st_size for part in [file.name, *beside]),
+        **written.describe(),
+        "largest_cosine_difference": worst,
+    }

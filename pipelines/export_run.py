@@ -1,0 +1,159 @@
+"""Write the towers of a run for other libraries; what is written needs no lightalign.
+
+    onnx                    <modality>-adapter.onnx: features to embedding
+                                values float32 [batch, tokens, width], mask bool [batch, tokens]
+                            <modality>.onnx: the frozen encoder before it, too
+                                pixel_values float32 [batch, 3, height, width], or
+                                input_ids and attention_mask int64 [batch, tokens]
+                            each gives embedding float32 [batch, embed], of length 1
+                            tokenizer.json: makes the ids, cuts and pads (texts)
+    sentence-transformers   one tower as a folder that SentenceTransformer opens
+
+Beside them lies lightalign.json: the encoders with their preprocessing and the hashes of their
+weights, inputs and outputs of each file, versions, and how far cosines are from the run's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..featcache import files
+from ..featcache.errors import MissingExtraError, SpecError
+from ..featcache.registry import unknown_name
+from ..featcache.types import Modality
+from . import runs
+from .environment import library_versions
+from .progress import SILENT, Progress
+
+ABOUT = "lightalign.json"
+VERSION = 1  # of the table in it
+TARGETS: Mapping[str, tuple[str, ...]] = {  # and the packages that they need
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "sentence-transformers": ("sentence-transformers",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSpec:
+    """Ask for the towers of one run in another library's form.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        run: Name or folder of the run, or None for the newest.
+        to: `onnx` or `sentence-transformers`.
+        output: Folder to write; it must not be there, or be empty.
+        towers: Modalities; none for all of `onnx`, and for the text of `sentence-transformers`,
+            which takes one.
+        whole: Whether the frozen encoders are exported, too; `onnx` only.
+        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+    """
+
+    home: Path
+    run: str | None
+    to: str
+    output: Path
+    towers: tuple[str, ...] = ()
+    whole: bool = True
+    weights: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.to not in TARGETS:
+            raise unknown_name("export target", self.to, TARGETS)
+        for tower in self.towers:
+            if tower not in [modality.value for modality in Modality]:
+                raise unknown_name("tower", tower, [modality.value for modality in Modality])
+        if self.to == "sentence-transformers" and len(self.towers) > 1:
+            raise SpecError("a sentence-transformers folder holds one tower: name one")
+        if self.to == "sentence-transformers" and not self.whole:
+            raise SpecError("a sentence-transformers folder holds its encoder: export it to onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedRun:
+    """Say what was exported.
+
+    Attributes:
+        run: Folder of the run.
+        path: Folder that was written.
+        to: For which library.
+        towers: What `lightalign.json` says of each tower.
+        bytes: Size of all files.
+    """
+
+    run: Path
+    path: Path
+    to: str
+    towers: Mapping[str, Any]
+    bytes: int
+
+
+def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
+    """Export the towers of a run, whole or not at all, and compare each with the run.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        SpecError: There is something at `output`.
+        MissingExtraError: A package that the target needs is not installed.
+        ExportError: A tower cannot be expressed there, or gives other cosines.
+        LightalignError: The encoders cannot be opened; see `Bundle`.
+    """
+    folder = runs.find_run(spec.home, spec.run)
+    path = spec.output.expanduser().resolve()
+    _check_free(path)
+    _require_packages(spec.to)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as temporary:
+        temporary.mkdir()
+        towers = _write(spec, folder, temporary, progress)
+        about = {
+            "format": f"lightalign towers for {spec.to}",
+            "version": VERSION,
+            "run": folder.name,
+            "versions": _versions(spec.to),
+            "towers": towers,
+        }
+        files.write_json(temporary / ABOUT, about)
+        _check_free(path)  # it may have come meanwhile
+    size = sum(file.stat().st_size for file in files.files_below(path))
+    return ExportedRun(run=folder, path=path, to=spec.to, towers=towers, bytes=size)
+
+
+def _check_free(path: Path) -> None:
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists():
+        raise SpecError(f"{path} is there already: choose another --output, or an empty folder")
+
+
+def _require_packages(target: str) -> None:
+    missing = [name for name in TARGETS[target] if util.find_spec(name.replace("-", "_")) is None]
+    if missing:
+        raise MissingExtraError(
+            f'--to {target} needs {" and ".join(missing)}: `pip install "lightalign[export]"`'
+        )
+
+
+def _versions(target: str) -> dict[str, str]:
+    own = {name: metadata.version(name) for name in TARGETS[target]}
+    return {"lightalign": __version__, **library_versions(), **own}
+
+
+def _write(spec: ExportSpec, folder: Path, place: Path, progress: Progress) -> dict[str, Any]:
+    # these import torch; a mistake is reported without it
+    from .export_onnx import write_towers
+    from .export_stock import write_tower
+
+    if spec.to == "onnx":
+        return write_towers(
+            folder,
+            place,
+            towers=spec.towers,
+            whole=spec.whole,
+            weights=spec.weights,
+            progress=progress,
+        )
+    modality = Modality(spec.towers[0]) if spec.towers else Modality.TEXT
+    return write_tower(folder, place, modality=modality, weights=spec.weights, progress=progress)

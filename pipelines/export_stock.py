@@ -1,0 +1,77 @@
+"""Write a tower of a run as a folder that sentence-transformers opens."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ..featcache.encoders._pretrained import quiet
+from ..featcache.errors import ExportError
+from ..featcache.types import Modality
+from .bundle import Bundle
+from .progress import Progress
+from .stock_modules import build_model, express, require_transformers
+from .towers import (
+    cosine_difference,
+    embed_probe,
+    encoder_table,
+    open_reading,
+    portable_of,
+    probe_contents,
+    require_faithful,
+)
+
+
+def write_tower(
+    folder: Path,
+    place: Path,
+    *,
+    modality: Modality,
+    weights: Mapping[str, Path],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write one tower of the run in `folder` into `place`, and say what it is.
+
+    Args:
+        folder: Folder of the run.
+        place: Folder to write into.
+        modality: Which tower.
+        weights: Weights by encoder name, where they are not found otherwise.
+        progress: Receives notes.
+
+    Raises:
+        ExportError: The tower cannot be expressed in stock modules, or gives other cosines.
+        LightalignError: The run or its encoder cannot be opened; see `Bundle`.
+    """
+    bundle = Bundle(folder, device="cpu", weights=weights)
+    reading = open_reading(bundle, modality)
+    portable = portable_of(reading)
+    require_transformers(portable, reading.encoder.name)
+    stock = express(bundle.adapter, modality, reading)
+    progress.note(f"writing the {modality.value} tower for sentence-transformers")
+    described = encoder_table(folder, modality)
+    card = (described["encoder"] or {}).get("card", {})
+    max_tokens = card.get("layout", {}).get("max_tokens")
+    with quiet():
+        model = build_model(stock, portable, max_tokens=max_tokens)
+        model.save(str(place), create_model_card=False)
+        found = _encode_saved(place, probe_contents(modality))
+    name = f"the {modality.value} tower"
+    difference = cosine_difference(found, embed_probe(bundle, modality))
+    described["modules"] = [type(module).__name__ for module in model]
+    described["largest_cosine_difference"] = require_faithful({name: difference})
+    return {modality.value: described}
+
+
+def _encode_saved(place: Path, contents: Sequence[Any]) -> Float[np.ndarray, "n embed"]:
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        saved = SentenceTransformer(str(place), device="cpu", local_files_only=True)
+        found: np.ndarray = saved.encode(list(contents), show_progress_bar=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ExportError(f"sentence-transformers cannot open what it wrote: {reason}") from error
+    return found

@@ -1,0 +1,259 @@
+"""Express a tower in the stock modules of sentence-transformers, or say why that cannot be done.
+
+Stock modules are a transformers model, pooling of its tokens, matrices with an activation, a norm
+of the pooled vector, and the normalisation to length 1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters.adapter import Adapter
+from ..adapters.step import Step
+from ..adapters.steps.add_fusion import AddFusion
+from ..adapters.steps.cls_pool import ClsPool
+from ..adapters.steps.concat_pool import ConcatPool
+from ..adapters.steps.dropout import Dropout
+from ..adapters.steps.identity import Identity
+from ..adapters.steps.linear import Linear
+from ..adapters.steps.mean_pool import MeanPool
+from ..adapters.steps.mlp import Mlp
+from ..adapters.steps.mul_fusion import MulFusion
+from ..adapters.steps.norm import Norm
+from ..featcache.encoder import LAST
+from ..featcache.errors import ExportError
+from ..featcache.portable import Portable
+from ..featcache.types import Modality
+from .bundle import Reading
+
+_REASONS = {  # by part, what of it no stock module does
+    "additive-attn-fusion": "it adds an attention over the tokens to each of them",
+    "attention-pool": "it weighs the tokens by learned queries",
+    "concat-fusion": "it adds a map with an activation to its own input",
+    "cross-attn-fusion": "it adds an attention over the tokens to each of them",
+    "general-attn-fusion": "it adds an attention over the tokens to each of them",
+    "query-bridge": "its queries read the tokens by attention",
+    "residual-mlp": "it adds a map with an activation to its own input",
+    "star-mlp": "it multiplies two maps of a token",
+    "transformer": "its tokens attend to one another",
+    "weighted-unit": "it weighs the features of a direction and appends what its length lacks",
+}
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Hold activation(weight x + bias).
+
+    Attributes:
+        weight: Matrix, [out, features].
+        bias: What is added, [out], or None.
+        gelu: Whether a GELU follows.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    gelu: bool = False
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Hold a norm with the gain and bias of `norm`.
+
+    Attributes:
+        norm: The norm.
+    """
+
+    norm: nn.LayerNorm
+
+
+Part: TypeAlias = Dense | LayerNorm
+
+
+@dataclass
+class StockTower:
+    """Hold a tower as stock modules, in order.
+
+    Attributes:
+        before: What each token goes through.
+        pool: How tokens become one vector: `mean`, `max` and `cls`, joined in this order; none as
+            long as there is no pool.
+        after: What the vector goes through before it is normalised.
+    """
+
+    before: list[Part] = field(default_factory=list)
+    pool: tuple[str, ...] = ()
+    after: list[Part] = field(default_factory=list)
+
+
+def express(adapter: Adapter, modality: Modality, reading: Reading) -> StockTower:
+    """Return the tower of `modality` in stock modules.
+
+    Maps of single tokens stand behind the pool where they commute with it: a matrix with a mean,
+    and anything with the choice of one token.
+
+    Raises:
+        ExportError: A step, or what was kept of the tokens, cannot be expressed; the message says
+            why.
+    """
+    tower = StockTower()
+    _begin(tower, modality, reading)
+    for name in adapter.paths[modality]:
+        step = adapter.get_submodule(f"steps.{name}")
+        assert isinstance(step, Step)
+        where = f"the {modality.value} tower's step {name!r} ({_part(step)})"
+        if isinstance(step, MeanPool | ClsPool | ConcatPool):
+            _add_pool(tower, step, where)
+            continue
+        parts = _translate(step, modality)
+        if parts is None:
+            reason = _REASONS.get(_part(step), "no stock module does the same")
+            raise _inexpressible(where, reason)
+        (tower.after if tower.pool else tower.before).extend(parts)
+    assert tower.pool, "every tower ends in one token a row"
+    return tower
+
+
+def build_model(tower: StockTower, portable: Portable, *, max_tokens: int | None) -> Any:
+    """Return the SentenceTransformer of a tower, on the CPU.
+
+    Args:
+        tower: The tower behind the encoder.
+        portable: The encoder, with a `transformers_folder`.
+        max_tokens: Tokens that a text is cut to; None for images.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    folder = portable.transformers_folder
+    assert folder is not None, "`require_transformers` has been asked"
+    encoder = modules.Transformer(str(folder), max_seq_length=max_tokens)
+    chain: list[Any] = [encoder]
+    width = encoder.get_embedding_dimension()
+    chain += [_build(part, "token_embeddings") for part in tower.before]
+    for part in tower.before:
+        width = len(part.weight) if isinstance(part, Dense) else width
+    chain.append(modules.Pooling(width, tower.pool))
+    chain += [_build(part, "sentence_embedding") for part in tower.after]
+    chain.append(modules.Normalize())
+    return SentenceTransformer(modules=chain, device="cpu").eval()
+
+
+def require_transformers(portable: Portable, name: str) -> Path:
+    """Return the hub directory that transformers reads the encoder `name` from.
+
+    Raises:
+        ExportError: There is none, or its last hidden state is not what the training read.
+    """
+    if portable.transformers_folder is None:
+        raise ExportError(
+            f"encoder {name!r} cannot be expressed in stock modules of sentence-transformers: they "
+            "read the last hidden state of a transformers directory with its own preprocessing, "
+            "and the training read something else; --to onnx can write it"
+        )
+    return portable.transformers_folder
+
+
+def _begin(tower: StockTower, modality: Modality, reading: Reading) -> None:
+    """Begin with the pool that the stored features have already gone through, if any."""
+    where = f"the {modality.value} features {reading.kind.name!r} of layer {reading.layer}"
+    if reading.layer != LAST:
+        raise _inexpressible(where, "the stock encoder gives its last layer only")
+    if reading.kind.name == "mean" and reading.layout.prefix_tokens:
+        raise _inexpressible(where, "stock pooling takes the tokens before the patches in")
+    if reading.kind.name in ("mean", "cls"):
+        tower.pool = (reading.kind.name,)
+    elif not reading.kind.keeps_tokens:
+        raise _inexpressible(where, "stock pooling knows no grid")
+
+
+def _add_pool(tower: StockTower, step: MeanPool | ClsPool | ConcatPool, where: str) -> None:
+    modes: tuple[str, ...] = ("cls",) if isinstance(step, ClsPool) else ("mean",)
+    if isinstance(step, ConcatPool):
+        modes = step.summaries
+        if "deviation" in modes:
+            raise _inexpressible(where, "stock pooling knows no standard deviation")
+    if tower.pool:
+        if isinstance(step, ConcatPool):
+            raise _inexpressible(where, "it joins summaries of what is one vector already")
+        return  # of one token
+    if isinstance(step, MeanPool) and not step.masked:
+        raise _inexpressible(where, "it averages padding, too, which stock pooling leaves out")
+    tower.pool = modes
+    affine = all(isinstance(part, Dense) and not part.gelu for part in tower.before)
+    if modes == ("cls",) or (modes == ("mean",) and affine):
+        tower.before, tower.after = [], tower.before
+    elif any(isinstance(part, LayerNorm) for part in tower.before):
+        raise _inexpressible(where, "the stock norm is of the pooled vector only")
+
+
+def _translate(step: Step, modality: Modality) -> Sequence[Part] | None:
+    """Return a step of single tokens in stock modules, or None."""
+    translate = _TRANSLATIONS.get(type(step))
+    return None if translate is None else translate(step, modality)
+
+
+def _translate_mlp(step: Mlp, _modality: Modality) -> list[Part]:
+    first, _, second, _, norm = step.layers
+    assert isinstance(first, nn.Linear)
+    assert isinstance(second, nn.Linear)
+    parts: list[Part] = [Dense(first.weight, first.bias, gelu=True)]
+    parts.append(Dense(second.weight, second.bias))
+    return [*parts, LayerNorm(norm)] if isinstance(norm, nn.LayerNorm) else parts
+
+
+def _translate_addition(step: AddFusion, modality: Modality) -> list[Part]:
+    """Return x + c as a matrix: the context c is a constant once it is trained."""
+    return [Dense(torch.eye(step.out_width), step.context(modality).detach())]
+
+
+def _translate_product(step: MulFusion, modality: Modality) -> list[Part]:
+    """Return x * c as a matrix with c on its diagonal."""
+    return [Dense(torch.diag(step.context(modality).detach()), None)]
+
+
+_TRANSLATIONS: dict[type, Callable[[Any, Modality], Sequence[Part]]] = {
+    Identity: lambda _step, _modality: [],
+    Dropout: lambda _step, _modality: [],
+    Linear: lambda step, _modality: [Dense(step.linear.weight, step.linear.bias)],
+    Norm: lambda step, _modality: [LayerNorm(step.norm)],
+    Mlp: _translate_mlp,
+    AddFusion: _translate_addition,
+    MulFusion: _translate_product,
+}
+
+
+def _build(part: Part, name: str) -> Any:
+    from sentence_transformers.sentence_transformer import modules
+
+    if isinstance(part, LayerNorm):
+        (width,) = part.norm.normalized_shape
+        norm = modules.LayerNorm(width)
+        if part.norm.elementwise_affine:
+            norm.norm.load_state_dict(part.norm.state_dict())
+        return norm
+    out, width = part.weight.shape
+    dense = modules.Dense(
+        width,
+        out,
+        bias=part.bias is not None,
+        activation_function=nn.GELU() if part.gelu else nn.Identity(),
+        module_input_name=name,
+    )
+    state = {"weight": part.weight, **({} if part.bias is None else {"bias": part.bias})}
+    dense.linear.load_state_dict(state)
+    return dense
+
+
+def _part(step: Step) -> str:
+    return type(step).__module__.rpartition(".")[2].replace("_", "-")
+
+
+def _inexpressible(what: str, reason: str) -> ExportError:
+    return ExportError(
+        f"{what} cannot be expressed in stock modules of sentence-transformers: {reason}; "
+        "--to onnx can write it"
+    )

@@ -1,0 +1,193 @@
+"""Towers as modules of tensors alone, for exports: the adapter's half, and all from the input on.
+
+Axis names: `batch` rows, `tokens` positions after padding, `width` features of one token, `embed`
+features of an embedding, `n` embeddings.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..adapters.adapter import Adapter
+from ..featcache.encoder import read_item
+from ..featcache.errors import ExportError, SpecError, WeightsNotFoundError
+from ..featcache.portable import ATTENTION_MASK, Portable
+from ..featcache.probe import probe_items
+from ..featcache.spec import read_toml
+from ..featcache.tokens import Tokens
+from ..featcache.types import Modality
+from . import runs
+from .bundle import Bundle, Reading
+
+TOLERANCE = 1e-4  # largest difference of a cosine that an export may make
+_DIRECTIONS = 512  # drawn beside the rows themselves: enough to see any turn of the space
+_INT8_LARGEST = 127
+_TORCH_TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class AdapterTower(nn.Module):
+    """Embed the features of one modality.
+
+    Args:
+        adapter: Trained adapter; the steps of this modality are taken, the same objects.
+        modality: Which of its towers.
+    """
+
+    def __init__(self, adapter: Adapter, modality: Modality) -> None:
+        super().__init__()
+        path = adapter.paths[modality]
+        self.width = adapter.widths[modality]
+        self.modality = modality
+        self.adapter = Adapter(
+            {name: adapter.get_submodule(f"steps.{name}") for name in path},  # type: ignore[misc]
+            paths={modality: path},
+            widths={modality: self.width},
+        )
+        self.eval()
+
+    def forward(
+        self, values: Float[Tensor, "batch tokens width"], mask: Bool[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch embed"]:
+        """Return the embedding of each row, of length 1."""
+        return self.adapter.embed(Tokens(values, mask), self.modality)
+
+
+class WholeTower(nn.Module):
+    """Embed what an encoder's preprocessing gives: the encoder, what a store keeps, the adapter.
+
+    Args:
+        portable: The encoder up to the layer that was trained on.
+        reading: What the training kept of its tokens.
+        tower: The adapter's half.
+    """
+
+    def __init__(self, portable: Portable, reading: Reading, tower: AdapterTower) -> None:
+        super().__init__()
+        names = list(portable.axes)
+        self.encoder = portable.model
+        self.tower = tower
+        self._mask = names.index(ATTENTION_MASK) if ATTENTION_MASK in names else None
+        self._reading = reading
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> Float[Tensor, "batch embed"]:
+        """Return the embedding of each row, of length 1."""
+        values = self.encoder(*inputs)
+        mask = torch.ones_like(values[:, :, 0], dtype=torch.bool)
+        if self._mask is not None:
+            mask = inputs[self._mask] > 0
+        kept = self._reading.kind.reduce(Tokens(values, mask), self._reading.layout)
+        embedding: Tensor = self.tower(as_stored(kept.values, self._reading.dtype), kept.mask)
+        return embedding
+
+
+def as_stored(
+    values: Float[Tensor, "batch tokens width"], dtype: str
+) -> Float[Tensor, "batch tokens width"]:
+    """Return features rounded as a store of `dtype` rounds them, in float32.
+
+    What does not fit becomes infinite here; a store refuses it.
+    """
+    if dtype == "int8":
+        scales = values.abs().amax(dim=2, keepdim=True) / _INT8_LARGEST
+        whole = torch.round(values / torch.where(scales > 0, scales, 1.0))
+        return whole.clamp(-_INT8_LARGEST, _INT8_LARGEST) * scales
+    return values.to(_TORCH_TYPES.get(dtype, torch.float32)).to(torch.float32)
+
+
+@torch.inference_mode()
+def padding_takes_part(tower: AdapterTower) -> bool:
+    """Say whether a row's embedding depends on how far it is padded, as in published presets."""
+    values = torch.randn(1, 5, tower.width, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(5)[None] < 3
+    alone = tower(values[:, :3], mask[:, :3])
+    return bool((tower(values, mask) - alone).norm() > TOLERANCE)
+
+
+def cosine_difference(
+    found: Float[np.ndarray, "n embed"], expected: Float[np.ndarray, "n embed"]
+) -> float:
+    """Return the largest difference that `found` instead of `expected` makes to a cosine.
+
+    The cosines are those to all expected embeddings and to some fixed random directions, so that an
+    export whose space is turned as a whole is seen as well. NaN counts as infinite.
+    """
+    others = np.random.default_rng(0).standard_normal((_DIRECTIONS, expected.shape[1]))
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    all_others = np.concatenate([expected, others])
+    lengths = np.linalg.norm(found.astype(np.float64), axis=1)
+    difference = np.abs((found.astype(np.float64) - expected) @ all_others.T).max()
+    worst = max(float(difference), float(np.abs(lengths - 1).max()))
+    return worst if np.isfinite(worst) else float("inf")
+
+
+def require_faithful(differences: Mapping[str, float]) -> float:
+    """Return the largest of some cosine differences, each under what was compared.
+
+    Raises:
+        ExportError: It is larger than `TOLERANCE`.
+    """
+    name, worst = max(differences.items(), key=lambda found: found[1])
+    if worst > TOLERANCE:
+        raise ExportError(
+            f"{name}: the export gives other cosines than the run: they differ by up to "
+            f"{worst:.1e}, more than {TOLERANCE:.0e}; nothing was written"
+        )
+    return worst
+
+
+def encoder_table(folder: Path, modality: Modality) -> dict[str, Any]:
+    """Return what finds the encoder of a tower again, as far as the run recorded it."""
+    table = read_toml(folder / runs.SPEC)
+    stored = table["stores"]["train"][modality.value]
+    features = {key: stored[key] for key in ("layer", "kind", "dtype", "width")}
+    return {"encoder": table.get("encoders", {}).get(modality.value), "features": features}
+
+
+def portable_of(reading: Reading) -> Portable:
+    """Return the encoder of a tower, to run it elsewhere.
+
+    Raises:
+        SpecError: It has no model that could be exported, or one that computes in bfloat16.
+    """
+    if reading.encoder.precision != "float32":
+        raise SpecError(
+            f"encoder {reading.encoder.name!r} computed in {reading.encoder.precision} when its "
+            "features were extracted; an export computes in float32 and would give other cosines"
+        )
+    return reading.encoder.portable(reading.layer)
+
+
+def open_reading(bundle: Bundle, modality: Modality) -> Reading:
+    """Open the encoder of a tower.
+
+    Raises:
+        LightalignError: See `Bundle`.
+    """
+    try:
+        return bundle.reading(modality)
+    except WeightsNotFoundError as error:
+        reason = str(error).partition("; in Python that is")[0]
+        name = bundle.encoders[modality.value]
+        raise WeightsNotFoundError(
+            f"{reason}; here that is --weights {name}=PATH, and --to onnx --adapter-only needs none"
+        ) from error
+
+
+def embed_probe(bundle: Bundle, modality: Modality) -> Float[np.ndarray, "n embed"]:
+    """Return what the run makes of the fixed probe."""
+    contents = probe_contents(modality)
+    embed: Callable[[Sequence[Any]], Float[np.ndarray, "n embed"]] = (
+        bundle.embed_images if modality is Modality.IMAGE else bundle.embed_texts
+    )
+    return embed(contents)
+
+
+def probe_contents(modality: Modality) -> list[Any]:
+    """Return the fixed probe: drawn scenes, or their captions."""
+    return [read_item(item, modality) for item in probe_items(modality)]
