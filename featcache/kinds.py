@@ -94,7 +94,7 @@ class Kind:
         patches = tokens.values[:, layout.prefix_tokens :]
         if self.name == "mean":
             return _real(patches.mean(dim=1, keepdim=True))
-        cells = patches.transpose(1, 2).reshape(len(patches), layout.width, *layout.grid)
+        cells = patches.transpose(1, 2).reshape(patches.shape[0], layout.width, *layout.grid)
         pooled = adaptive_avg_pool2d(cells, self._grid())
         return _real(pooled.flatten(2).transpose(1, 2))
 

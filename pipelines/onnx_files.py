@@ -55,6 +55,7 @@ def write_onnx(
             reason = " ".join(str(error).split())[:300]
             raise ExportError(f"{path.stem} cannot be written as ONNX: {reason}") from error
         assert program is not None, "an export without a file returns a program"
+        _require_any_length(program, path, axes)
         _rename_inner(program, [*axes, OUTPUT])
         program.save(path)
 
@@ -106,6 +107,16 @@ class _Positional(nn.Module):
         """Return what the module returns."""
         found: Tensor = self.module(*inputs)
         return found
+
+
+def _require_any_length(program: Any, path: Path, axes: Mapping[str, Mapping[int, str]]) -> None:
+    for given, (name, found) in zip(program.model.graph.inputs, axes.items(), strict=True):
+        for axis, axis_name in found.items():
+            if isinstance(given.shape[axis], int):
+                raise ExportError(
+                    f"{path.stem} cannot be written as ONNX: a part of it fixes the axis "
+                    f"{axis_name!r} of {name!r} to {given.shape[axis]}"
+                )
 
 
 def _rename_inner(program: Any, names: Sequence[str]) -> None:

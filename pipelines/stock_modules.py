@@ -37,6 +37,7 @@ _REASONS = {  # by part, what of it no stock module does
     "cross-attn-fusion": "it adds an attention over the tokens to each of them",
     "general-attn-fusion": "it adds an attention over the tokens to each of them",
     "query-bridge": "its queries read the tokens by attention",
+    "relative": "it keeps the largest of its cosines to anchors",
     "residual-mlp": "it adds a map with an activation to its own input",
     "star-mlp": "it multiplies two maps of a token",
     "transformer": "its tokens attend to one another",
@@ -130,7 +131,11 @@ def build_model(tower: StockTower, portable: Portable, *, max_tokens: int | None
 
     folder = portable.transformers_folder
     assert folder is not None, "`require_transformers` has been asked"
-    encoder = modules.Transformer(str(folder), max_seq_length=max_tokens)
+    encoder = modules.Transformer(
+        str(folder),
+        max_seq_length=max_tokens,
+        model_kwargs={"dtype": torch.float32},  # as features were extracted, whatever the file has
+    )
     chain: list[Any] = [encoder]
     width = encoder.get_embedding_dimension()
     chain += [_build(part, "token_embeddings") for part in tower.before]
