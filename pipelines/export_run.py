@@ -21,9 +21,10 @@ from typing import Any
 
 from .. import __version__
 from ..featcache import files
-from ..featcache.errors import MissingExtraError, SpecError
+from ..featcache.errors import ExportError, MissingExtraError, SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.types import Modality
+from ..featcache.spec import read_toml
+from ..featcache.types import TEXT_TEXT, Modality, sides_of
 from . import runs
 from .environment import library_versions
 from .progress import SILENT, Progress
@@ -101,6 +102,7 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
         LightalignError: The encoders cannot be opened; see `Bundle`.
     """
     folder = runs.find_run(spec.home, spec.run)
+    _require_images_and_texts(folder)
     path = spec.output.expanduser().resolve()
     _check_free(path)
     _require_packages(spec.to)
@@ -119,6 +121,15 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
         _check_free(path)  # it may have come meanwhile
     size = sum(file.stat().st_size for file in files.files_below(path))
     return ExportedRun(run=folder, path=path, to=spec.to, towers=towers, bytes=size)
+
+
+def _require_images_and_texts(folder: Path) -> None:
+    encoders = read_toml(folder / runs.SPEC).get("encoders", {})
+    if encoders and sides_of(encoders) == TEXT_TEXT:
+        raise ExportError(
+            f"{folder.name} aligns two text encoders, and only adapters between images and texts "
+            "can be exported"
+        )
 
 
 def _check_free(path: Path) -> None:

@@ -13,10 +13,10 @@ from lightalign.adapters.objective import PairBatch
 from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache import catalog
 from lightalign.featcache.datasets import open_source
-from lightalign.featcache.errors import SpecError, StoreNotFoundError, UnknownNameError
+from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.spec import read_toml
 from lightalign.featcache.types import TEXT_TEXT, Modality, Pairs, TextSide
-from lightalign.pipelines import retrieve, runs, train
+from lightalign.pipelines import export_run, retrieve, runs, train
 from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.joined import Rows
 from lightalign.pipelines.loop import Trainer
@@ -441,3 +441,11 @@ def test_lightcrl_addition_aligns_real_text_encoders_end_to_end(tmp_path, second
     texts = ["a small red circle left of a large blue square", "a green triangle above a circle"]
     first, other = (bundle.embed_texts(texts, side=side.value) for side in TEXT_TEXT)
     assert (np.argmax(first @ other.T, axis=1) == [0, 1]).all()
+
+
+def test_an_export_says_that_it_takes_images_and_texts_only(learnt, tmp_path):
+    output = tmp_path / "out"
+    spec = export_run.ExportSpec(home=tmp_path, run=str(learnt.folder), to="onnx", output=output)
+    with pytest.raises(ExportError, match="aligns two text encoders"):
+        export_run.run(spec)
+    assert not output.exists()
