@@ -150,8 +150,9 @@ def test_published_presets_let_padding_take_part(preset, takes_part):
 
 
 def adapter_of(**slots):
-    """Return an adapter of texts alone."""
-    return build_adapter({"text": slots}, widths={Modality.TEXT: 8}, seed=0).eval()
+    """Return an adapter whose towers are alike."""
+    widths = dict.fromkeys(Modality, 8)
+    return build_adapter({"image": slots, "text": slots}, widths=widths, seed=0).eval()
 
 
 def reading_of(kind="tokens", layer=-1, prefix=0):
