@@ -76,10 +76,13 @@ class Output:
     Args:
         as_json: Print one JSON object instead of tables.
         quiet: Print neither notes nor progress.
+        silent: Print no results either, as another process does.
     """
 
-    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+    def __init__(self, *, as_json: bool, quiet: bool, silent: bool = False) -> None:
         self.as_json = as_json
+        self.silent = silent
+        quiet = quiet or silent
         # a pipe has no width to fit: 80 columns would fold names that scripts read
         self.console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
         messages = Console(stderr=True)
@@ -91,6 +94,8 @@ class Output:
 
     def result(self, value: Any, *shown: Table | str) -> None:
         """Print `value` as JSON, or else what is shown to people."""
+        if self.silent:
+            return
         if self.as_json:
             sys.stdout.write(json.dumps(value, default=_plain) + "\n")
             return
@@ -239,12 +244,18 @@ def train_adapter(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a light adapter on cached features."""
+    """Train a light adapter on cached features.
+
+    Below `torchrun --nproc-per-node N --no-python` N processes share each batch, on a GPU each or
+    on the CPU, and take the steps that one would.
+    """
+    from .pipelines.launch import Launch
     from .pipelines.show import train_lines
     from .pipelines.train import TrainSpec, run
     from .pipelines.train import resume as go_on
 
-    output = Output(as_json=as_json, quiet=quiet)
+    silent = not Launch.of_environment().is_first
+    output = Output(as_json=as_json, quiet=quiet, silent=silent)
     if resume is not None:
         encoders = (image_encoder, text_encoder, second_text_encoder)
         features = (image_features, text_features, second_text_features)
@@ -736,3 +747,7 @@ def main() -> None:
         )
         typer.echo(f"lightalign: {line}", err=True)
         sys.exit(128 + stopped.args[0])  # what shells report for a program ended by a signal
+
+
+if __name__ == "__main__":
+    main()

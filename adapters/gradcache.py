@@ -20,11 +20,17 @@ from .objective import Loss, Objective, PairBatch
 Embed: TypeAlias = Callable[[Tokens, Side], Float[Tensor, "rows embed"]]
 Scale: TypeAlias = Callable[[Tensor], Tensor]
 Load: TypeAlias = Callable[[], Tokens]
+Join: TypeAlias = Callable[[Sequence[Tensor], int], Float[Tensor, "rows embed"]]
 
 
 def load_each(loads: Sequence[Load]) -> Iterator[Tokens]:
     """Load chunks one after the other, when they are asked for."""
     return (load() for load in loads)
+
+
+def concatenate(parts: Sequence[Tensor], _num_rows: int) -> Float[Tensor, "rows embed"]:
+    """Return the embeddings of all chunks, where one process has all chunks of the batch."""
+    return torch.cat(list(parts))
 
 
 def backward_in_chunks(
@@ -37,6 +43,7 @@ def backward_in_chunks(
     sides: Sides = IMAGE_TEXT,
     load_all: Callable[[Sequence[Load]], Iterable[Tokens]] = load_each,
     scale: Scale = lambda total: total,
+    join: Join = concatenate,
     complete: Callable[[PairBatch], PairBatch] = lambda batch: batch,
 ) -> Loss:
     """Add the gradient of the loss of the whole batch to all parameters, a chunk at a time.
@@ -53,6 +60,9 @@ def backward_in_chunks(
         sides: What both sides are.
         load_all: Loads chunks in order, ahead of their use if it likes.
         scale: Changes the total before its gradient is taken, as gradient scalers do.
+        join: Returns the embeddings of the whole batch, in the order of `positives`, from those of
+            the chunks and the number of rows; where other processes have further chunks, it adds
+            their embeddings, and the gradient added here is that through these chunks.
         complete: Adds to the batch what else the objective looks at; called once.
     """
     loads = [*images, *texts]
@@ -65,7 +75,9 @@ def backward_in_chunks(
             embedded.append(embed(chunk, side))
     afterwards = _random_states()
     leaves = [embedding.detach().requires_grad_() for embedding in embedded]
-    image, text = torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :])
+    num_images, num_texts = positives.shape
+    image = join(leaves[: len(images)], num_images)
+    text = join(leaves[len(images) :], num_texts)
     batch = PairBatch(image, text, positives, sides=sides)
     loss = objective(complete(batch))
     torch.autograd.backward(scale(loss.total))

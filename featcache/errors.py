@@ -26,6 +26,7 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
     ├── MissingExtraError (ImportError)         a package of an optional extra is not installed
     ├── ExportError (RuntimeError)              a tower cannot be exported, or not faithfully
+    ├── ProcessLostError (RuntimeError)         another process of a training has ended
     ├── DivergedError (ArithmeticError)         training produced a loss that is not finite
     └── DeviceError (RuntimeError)              the asked device is not there
 """
@@ -121,6 +122,10 @@ class MissingExtraError(LightalignError, ImportError):
 
 class ExportError(LightalignError, RuntimeError):
     """Report a tower that cannot be exported, or whose export gives other embeddings."""
+
+
+class ProcessLostError(LightalignError, RuntimeError):
+    """Report that another process of the same training has ended."""
 
 
 class DivergedError(LightalignError, ArithmeticError):

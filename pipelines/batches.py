@@ -16,6 +16,7 @@ from ..featcache.tokens import Tokens
 from .ahead import map_ahead
 from .joined import JoinedStores, Rows
 from .mixup import Mix, MixupOptions, draw_mix
+from .processes import ALONE, Processes
 from .teacher import teacher_of
 
 GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
@@ -28,7 +29,8 @@ class Batch:
     Between two text encoders the texts of the first side stand in the place of the images.
 
     What gives a group has it already, or, with `chunk_size`, loads it then. The rows are in the
-    order of the groups.
+    order of the groups. Of several processes each has the groups and the teacher of its share;
+    `rows` and `positives` are of all groups, process after process.
     """
 
     rows: Rows
@@ -50,6 +52,7 @@ class Batches:
         seed: Seed of the order and of what is mixed with what.
         mixup: Whether and how to mix.
         teacher: Whether a batch has the averaged tokens of its items; chunks are loaded once more.
+        processes: Who shares the rows of each batch.
 
     Raises:
         SpecError: Items that are to be mixed have several tokens, or are too few.
@@ -66,6 +69,7 @@ class Batches:
         seed: int,
         mixup: MixupOptions = MixupOptions(),  # noqa: B008 (frozen)
         teacher: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
         self.stores = stores
         self.images = images
@@ -75,6 +79,7 @@ class Batches:
         self.seed = seed
         self.mixup = mixup
         self.teacher = teacher
+        self.processes = processes
         if mixup.alpha:
             for reader in (stores.first, stores.second):
                 _check_one_token(reader)
@@ -85,9 +90,12 @@ class Batches:
                 )
 
     def order(self, epoch: int) -> Iterator[Rows]:
-        """Yield the rows of each step; the order depends on seed, epoch and residency alone."""
+        """Yield the rows of each step; the order depends on seed, epoch and residency alone.
+
+        It is the same in all processes: the residency is that of the first.
+        """
         random = np.random.default_rng([self.seed, epoch])
-        order = self.stores.block_order(self.images, [self.seed, epoch])
+        order = self._block_order([self.seed, epoch])
         shuffled = random.permutation(self.images) if order is None else order
 
         def seconds_of(first: int) -> Sequence[int]:
@@ -102,17 +110,31 @@ class Batches:
                 seconds = [second for first in firsts.tolist() for second in seconds_of(first)]
                 yield Rows(firsts, np.unique(np.array(seconds, dtype=np.int64)))
 
+    def _block_order(self, seed: Sequence[int]) -> Int64[np.ndarray, " n"] | None:
+        if self.processes.count == 1:
+            return self.stores.block_order(self.images, seed)
+
+        def draw() -> list[int] | None:
+            order = self.stores.block_order(self.images, seed)
+            return None if order is None else order.tolist()
+
+        # others may have less memory and would keep fewer shards
+        order = self.processes.from_first(draw)
+        return None if order is None else np.array(order, dtype=np.int64)
+
     def load(self, rows: Rows) -> Batch:
-        """Return the batch of these rows."""
+        """Return the batch of these rows, or this process's share of it."""
         batch = self._load_plain(rows) if rows.mix is None else self._load_mixed(rows, rows.mix)
         if not self.teacher:
             return batch
-        return replace(batch, teacher=teacher_of(batch.images, batch.texts))
+        stores = self.stores
+        images = batch.images or [partial(stores.first.padded, rows.image[:0])]
+        texts = batch.texts or [partial(stores.second.padded, rows.text[:0])]
+        return replace(batch, teacher=teacher_of(images, texts))
 
     def _load_plain(self, rows: Rows) -> Batch:
-        load = self._chunks if self.chunk_size else _load_groups
-        images, image_order = load(self.stores.first, rows.image)
-        texts, text_order = load(self.stores.second, rows.text)
+        images, image_order = self._load_share(self.stores.first, rows.image)
+        texts, text_order = self._load_share(self.stores.second, rows.text)
         positives = self.stores.positives(rows.image, rows.text)
         return Batch(
             rows=Rows(rows.image[image_order], rows.text[text_order]),
@@ -120,6 +142,19 @@ class Batches:
             texts=texts,
             positives=positives[image_order][:, text_order],
         )
+
+    def _load_share(
+        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+    ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
+        """Return what loads this process's groups, and which row each one of all groups is."""
+        load = self._chunks if self.chunk_size else _load_groups
+        if self.processes.count == 1:
+            return load(reader, rows)
+        shares = self.processes.shares(len(rows))
+        own = rows[shares[self.processes.rank]]
+        loads = load(reader, own)[0] if len(own) else []
+        orders = [share[_by_length(reader, rows[share])] for share in shares]
+        return loads, np.concatenate(orders)
 
     def _load_mixed(self, rows: Rows, mix: Mix) -> Batch:
         """Return the batch of mixtures; chunks of them are mixed again whenever they are loaded."""
@@ -140,6 +175,10 @@ class Batches:
         partners: Int64[np.ndarray, " n"],
         share: float,
     ) -> list[Load]:
+        own = self.processes.shares(len(rows))[self.processes.rank]
+        rows, partners = rows[own], partners[own]
+        if not len(rows):
+            return []
         if not self.chunk_size:
             return [partial(_itself, _mixture(reader, rows, partners, share))]
         cuts = [
@@ -151,10 +190,15 @@ class Batches:
         self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
     ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
         """Return what loads chunks of rows of similar length, and which row each of theirs is."""
-        order = np.argsort(reader.lengths[rows], kind="stable")
+        order = _by_length(reader, rows)
         starts = range(0, len(rows), self.chunk_size)
         chunks = [rows[order[start : start + self.chunk_size]] for start in starts]
         return [partial(reader.padded, chunk) for chunk in chunks], order
+
+
+def _by_length(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Return the order in which rows come in chunks, and in groups of similar length, too."""
+    return np.argsort(reader.lengths[rows], kind="stable")
 
 
 def _load_groups(

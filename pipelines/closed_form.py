@@ -23,11 +23,10 @@ from . import runs
 from .batches import GROUPS
 from .joined import partner_mask
 from .logs import append_json
-from .loop import split_rows
 from .pairs import join_stores
 from .progress import Progress
 from .train import TrainPlan
-from .validation import Validation, recalls
+from .validation import Validation, recalls, split_rows
 
 SLOT = "project"  # what the solver fills
 _ROWS = 1024  # images at a time

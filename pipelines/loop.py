@@ -3,30 +3,29 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int64
 
 from ..adapters.checkpoint import save_adapter
 from ..adapters.gradcache import Load, backward_in_chunks
 from ..adapters.objective import PairBatch, Teacher
 from ..featcache.errors import DivergedError, SpecError
-from ..featcache.precision import has_fast_bfloat16
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side
 from . import runs
 from .ahead import map_ahead
+from .arithmetic import deterministic, resolve_precision
 from .batches import Batch, Batches, load_ahead
 from .joined import JoinedStores
 from .logs import append_json, keep_lines, summary
 from .pairs import join_stores
+from .processes import ALONE, Processes
 from .progress import Progress
 from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_with_warmup
@@ -34,7 +33,7 @@ from .state import Counts, load_state, save_state
 from .stores import StorePair
 from .train import TrainPlan
 from .trainable import build_trainable
-from .validation import Validation, mean_loss, recalls
+from .validation import Validation, mean_loss, recalls, split_rows
 
 
 class Trainer:
@@ -45,13 +44,23 @@ class Trainer:
         home: Folder of everything lightalign keeps.
         seed: Seed of initialisation, order and dropout.
         device: Where to train.
+        processes: Who trains together; only the first validates and writes.
 
     Raises:
         SpecError: Fewer than two images are left to train on, or the preset is wrong.
     """
 
-    def __init__(self, plan: TrainPlan, *, home: Path, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        plan: TrainPlan,
+        *,
+        home: Path,
+        seed: int,
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
         self.plan = plan
+        self.processes = processes
         self.options = plan.options
         self.seed = seed
         self.device = device
@@ -63,8 +72,10 @@ class Trainer:
                 f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
                 "on, and one image has no negatives: extract more, or validate on fewer"
             )
-        split = self._open(plan.validation, home) if plan.validation else None
-        self.validation = Validation.choose(split, self.stores, held_out)
+        self.validation: Validation | None = None
+        if processes.is_first:
+            split = self._open(plan.validation, home) if plan.validation else None
+            self.validation = Validation.choose(split, self.stores, held_out)
         trainable = build_trainable(
             plan.table, plan.options, widths=plan.stores.widths, seed=seed, device=device
         )
@@ -83,6 +94,7 @@ class Trainer:
             seed=seed,
             mixup=plan.options.mixup,
             teacher=self.objective.needs_teacher,
+            processes=processes,
         )
         self.teacher: Teacher | None = None  # of the validation pairs
         if self.validation is not None and self.objective.needs_teacher:
@@ -107,9 +119,9 @@ class Trainer:
             progress.note(note)
         with (
             torch.random.fork_rng(devices=self._cuda_devices()),
-            _deterministic(self.options.deterministic),
+            deterministic(self.options.deterministic),
         ):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.processes.seed(self.seed))  # dropout differs by process
             self._go_on(folder, progress)
             while not self._is_over():
                 self._train_epoch(folder, progress)
@@ -123,6 +135,7 @@ class Trainer:
             "num_links_lost": self.stores.num_links_lost,
             "precision": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
+            "processes": self.processes.count,
             "residency": self.stores.residency,
             "seconds": self.counts.seconds,
             "seconds_waiting": self.counts.seconds_waiting,
@@ -140,7 +153,9 @@ class Trainer:
             self.queue.load(others["queue"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
-        keep_lines(folder / runs.LOG, self.counts.epoch)
+        self.processes.set_random_state(others.get("random", {}), self.device)
+        if self.processes.is_first:
+            keep_lines(folder / runs.LOG, self.counts.epoch)
         progress.note(f"going on after epoch {self.counts.epoch}")
 
     def _train_epoch(self, folder: Path, progress: Progress) -> None:
@@ -148,7 +163,8 @@ class Trainer:
         counts = self.counts
         counts.epoch += 1
         record = self._epoch(counts.epoch, progress)
-        append_json(folder / runs.LOG, record)
+        if self.processes.is_first:
+            append_json(folder / runs.LOG, record)
         progress.note(summary(record, self.options.epochs))
         score = self._score(record)
         if score > counts.best_score:
@@ -167,8 +183,10 @@ class Trainer:
             "average": self.average.state() if self.average else {},
             "scaler": self.scaler.state_dict(),
             "queue": self.queue.state() if self.queue else {},
+            "random": self.processes.random_states(self.device),
         }
-        save_state(folder, counts, modules, self.optimiser, others)
+        if self.processes.is_first:
+            save_state(folder, counts, modules, self.optimiser, others)
 
     def _score(self, record: dict[str, Any]) -> float:
         """Return what the best epoch has most of; without validation the last epoch wins."""
@@ -230,7 +248,7 @@ class Trainer:
         }
         self._check_weights()
         with self._averaged():
-            validation = self._validate()
+            validation = self.processes.from_first(self._validate)
         return {**record, "validation": validation} if validation else record
 
     def _waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -256,11 +274,13 @@ class Trainer:
                 sides=self.plan.stores.sides,
                 load_all=load_ahead,
                 scale=self._scaled,
+                join=self._join,
                 complete=partial(self._complete, batch),
             )
         else:
             sides = self.plan.stores.sides
-            first, second = map(self._embed, (batch.images, batch.texts), sides)
+            embedded = map(self._embed, (batch.images, batch.texts), sides)
+            first, second = map(self._join, embedded, positives.shape)
             pairs = self._complete(batch, PairBatch(first, second, positives, sides=sides))
             loss = self.objective(pairs)
         value = float(loss.total.detach())
@@ -278,7 +298,10 @@ class Trainer:
     def _complete(self, batch: Batch, pairs: PairBatch) -> PairBatch:
         """Return the pairs of a batch with what else the objective looks at."""
         if batch.teacher is not None:
-            pairs = replace(pairs, teacher=batch.teacher.to(self.device))
+            own = batch.teacher.to(self.device)
+            shares = zip((own.image, own.text), pairs.positives.shape, strict=True)
+            teacher = Teacher(*(self.processes.gather(*share) for share in shares))
+            pairs = replace(pairs, teacher=teacher)
         if self.queue is None:
             return pairs
         remembered = self.queue.recall(batch.rows)
@@ -293,6 +316,9 @@ class Trainer:
         rate = self._factor() * self.options.learning_rate
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        self.processes.add_up_gradients(
+            list(self.adapter.parameters()), alike=list(self.objective.parameters())
+        )
         self.scaler.unscale_(self.optimiser)
         if self.options.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.trainable.parameters, self.options.gradient_clip)
@@ -319,8 +345,15 @@ class Trainer:
                 "train.learning_rate"
             )
 
-    def _embed(self, groups: list[Load], side: Side) -> torch.Tensor:
-        return torch.cat([self._embed_one(group(), side) for group in groups])
+    def _embed(self, groups: list[Load], side: Side) -> list[torch.Tensor]:
+        return [self._embed_one(group(), side) for group in groups]
+
+    def _join(self, parts: Sequence[torch.Tensor], num_rows: int) -> torch.Tensor:
+        """Return the embeddings of the whole batch, those of other processes included."""
+        if not parts:  # fewer rows than processes; still something to take a gradient of
+            width = self.adapter.out_width
+            parts = [torch.zeros(0, width, device=self.device, requires_grad=True)]
+        return self.processes.gather(torch.cat(list(parts)), num_rows)
 
     def _embed_one(self, tokens: Tokens, side: Side) -> torch.Tensor:
         low = self.dtype != torch.float32
@@ -341,6 +374,8 @@ class Trainer:
         return {"loss": loss, **recalls(embeddings)}
 
     def _save(self, folder: Path) -> None:
+        if not self.processes.is_first:
+            return
         table = {
             "towers": self.plan.table["towers"],
             "objective": self.plan.table["objective"],
@@ -355,34 +390,3 @@ class Trainer:
 
     def _cuda_devices(self) -> list[torch.device]:
         return [self.device] if self.device.type == "cuda" else []
-
-
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of matrix products; `auto` is bfloat16 where the device has units for it."""
-    if name != "auto":
-        return {
-            "float32": torch.float32,
-            "bfloat16": torch.bfloat16,
-            "float16": torch.float16,
-        }[name]
-    return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
-
-
-def split_rows(
-    rows: Int64[np.ndarray, " n"], holdout: float, seed: int
-) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
-    """Return the rows to train on and those held out, each in order."""
-    count = math.ceil(holdout * len(rows))
-    shuffled = np.random.default_rng(seed).permutation(rows)
-    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
-
-
-@contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    """Allow operations of one result only, where `wanted`; others then raise an error."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)

@@ -15,8 +15,8 @@ from ..adapters.objective import PairBatch
 from ..featcache.residency import memory_fields
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality, Side
+from .arithmetic import resolve_precision
 from .batches import load_ahead
-from .loop import resolve_precision
 from .memory_model import made_up_queue, made_up_teacher
 from .plan import InputShape
 from .planned_step import STATUS, PlannedStep

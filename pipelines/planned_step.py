@@ -11,7 +11,7 @@ import torch
 from ..featcache.errors import OutOfMemoryError, SpecError
 from ..featcache.spec import Table, build, to_table
 from ..featcache.types import Modality
-from .loop import resolve_precision
+from .arithmetic import resolve_precision
 from .memory_model import MemoryModel
 from .plan import InputShape
 from .train import TrainOptions

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.preset import for_sides, read_preset, with_fusion
-from ..featcache import files
-from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import (
@@ -17,11 +15,11 @@ from ..featcache.spec import (
     canonical_json,
     read_toml,
     to_table,
-    write_toml,
 )
 from ..featcache.types import Modality
 from . import runs
 from .environment import library_versions
+from .launch import Launch
 from .mixup import MixupOptions
 from .progress import SILENT, Progress
 from .record import describe_encoders, describe_pair
@@ -233,7 +231,9 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
     """
     plan = resolve(spec, progress)
     label = spec.fusion or spec.preset.replace("/", "-")
-    return _fit(
+    from .fitting import fit  # imports torch; a mistake is reported without it
+
+    return fit(
         spec,
         plan,
         lambda: runs.new_run(spec.home, spec.name, label),
@@ -255,7 +255,8 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
 
     Raises:
         RunNotFoundError: There is no such run, or it has finished.
-        SpecError: The command would now train something else, such as newer stores.
+        SpecError: The command would now train something else, such as newer stores, or by another
+            number of processes.
     """
     folder = runs.find_unfinished(home, run)
     table = read_toml(folder / runs.SPEC)
@@ -263,6 +264,12 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
     spec = build(TrainSpec, command, where=str(folder / runs.SPEC))
     plan = resolve(spec, progress)
     resolved = _resolved(spec, plan)
+    count = table.setdefault("processes", 1)
+    if count != resolved["processes"]:
+        raise SpecError(
+            f"{folder} was begun by {count} processes, these are {resolved['processes']}: go on "
+            f"with torchrun and {count} processes, or in one process if that is 1"
+        )
     # `stores` holds what decides the encoders' numbers; their cards may say more than before
     for key in sorted({*resolved, *table} - {"command", "versions", "encoders"}):
         if canonical_json(resolved.get(key)) != canonical_json(table.get(key)):
@@ -270,7 +277,9 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
                 f"{folder} cannot be gone on with: its [{key}] is another now, such as newer "
                 "stores or a changed preset; train anew"
             )
-    return _fit(spec, plan, lambda: folder, resolved, progress)
+    from .fitting import fit
+
+    return fit(spec, plan, lambda: folder, resolved, progress)
 
 
 def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
@@ -285,33 +294,13 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
         **{key: value for key, value in plan.table.items() if key != "train"},
         "preset": spec.preset,
         "seed": spec.seed,
+        "processes": Launch.of_environment().count,
         "command": command,
         "train": to_table(plan.options),
         "stores": _describe_stores(plan),
         "encoders": describe_encoders(plan.stores),
         "versions": library_versions(),
     }
-
-
-def _fit(
-    spec: TrainSpec,
-    plan: TrainPlan,
-    make_folder: Callable[[], Path],
-    resolved: Table,
-    progress: Progress,
-) -> TrainReport:
-    from .closed_form import ClosedForm  # imports torch; a mistake is reported without it
-    from .loop import Trainer
-
-    method = ClosedForm if "fit" in plan.table else Trainer
-    trainer = method(plan, home=spec.home, seed=spec.seed, device=resolve_device(spec.device))
-    folder = make_folder()
-    progress.note(f"run {folder.name}")
-    write_toml(folder / runs.SPEC, resolved)
-    report = {"kind": "train", **trainer.fit(folder, progress), "spec": resolved}
-    files.write_json(folder / runs.REPORT, report)
-    (folder / runs.STATE).unlink(missing_ok=True)
-    return TrainReport(folder=folder, report=report)
 
 
 def resolve_preset(

@@ -1,5 +1,6 @@
 """Measure an adapter on pairs that it is not trained on."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,3 +119,12 @@ def mean_loss(
         )
         total += float(objective(batch).total)
     return total / len(starts)
+
+
+def split_rows(
+    rows: Int64[np.ndarray, " n"], holdout: float, seed: int
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
+    """Return the rows to train on and those held out, each in order."""
+    count = math.ceil(holdout * len(rows))
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    return np.sort(shuffled[count:]), np.sort(shuffled[:count])

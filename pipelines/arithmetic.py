@@ -1,0 +1,30 @@
+"""In which precision a training computes, and whether to one result only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ..featcache.precision import has_fast_bfloat16
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of matrix products; `auto` is bfloat16 where the device has units for it."""
+    if name != "auto":
+        return {
+            "float32": torch.float32,
+            "bfloat16": torch.bfloat16,
+            "float16": torch.float16,
+        }[name]
+    return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Allow operations of one result only, where `wanted`; others then raise an error."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

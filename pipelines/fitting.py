@@ -1,0 +1,66 @@
+"""Carry out a training that is resolved: in one process, or in all that torchrun started."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..featcache import files
+from ..featcache.errors import SpecError
+from ..featcache.spec import Table, fingerprint, write_toml
+from . import runs
+from .closed_form import ClosedForm
+from .loop import Trainer
+from .processes import joined
+from .progress import SILENT, Progress
+from .train import TrainPlan, TrainReport, TrainSpec
+
+
+def fit(
+    spec: TrainSpec,
+    plan: TrainPlan,
+    make_folder: Callable[[], Path],
+    resolved: Table,
+    progress: Progress,
+) -> TrainReport:
+    """Train what `plan` says, and write the run folder; the first of several processes writes.
+
+    Args:
+        spec: What was asked for.
+        plan: What that means here and now.
+        make_folder: Returns the run folder, once nothing is known to stand against the training.
+        resolved: What the folder records of it.
+        progress: Receives notes and the progress; that of the first process only.
+
+    Raises:
+        LightalignError: The preset, the stores, the device or the loss are not usable, or another
+            process has ended.
+    """
+    if "fit" in plan.table and resolved["processes"] > 1:
+        raise SpecError("a training-free method is solved in one process: run it without torchrun")
+    with joined(spec.device) as (processes, device):
+        alike = {key: value for key, value in resolved.items() if key != "versions"}
+        processes.check_alike(fingerprint(alike))
+        trainer: ClosedForm | Trainer
+        if "fit" in plan.table:
+            trainer = ClosedForm(plan, home=spec.home, seed=spec.seed, device=device)
+        else:
+            trainer = Trainer(
+                plan, home=spec.home, seed=spec.seed, device=device, processes=processes
+            )
+
+        def begin() -> str:
+            folder = make_folder()
+            progress.note(f"run {folder.name}")
+            write_toml(folder / runs.SPEC, resolved)
+            return str(folder)
+
+        folder = Path(processes.from_first(begin))
+        found = trainer.fit(folder, progress if processes.is_first else SILENT)
+
+        def end() -> dict[str, Any]:
+            report = {"kind": "train", **found, "spec": resolved}
+            files.write_json(folder / runs.REPORT, report)
+            (folder / runs.STATE).unlink(missing_ok=True)
+            return report
+
+        return TrainReport(folder=folder, report=processes.from_first(end))

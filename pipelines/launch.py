@@ -1,0 +1,45 @@
+"""Which of the processes that torchrun started this one is; needs no torch."""
+
+import os
+from dataclasses import dataclass
+
+from ..featcache.errors import SpecError
+
+_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Say which of the processes that train together this one is.
+
+    Attributes:
+        rank: Number of this process, in [0, count).
+        local_rank: Its number among those of this machine.
+        count: Number of processes.
+    """
+
+    rank: int = 0
+    local_rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def of_environment(cls) -> "Launch":
+        """Read what torchrun has set; without it this process is the only one.
+
+        Raises:
+            SpecError: There are several processes, and this one's number is missing or wrong.
+        """
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return cls()
+        found = {name: os.environ.get(name, "") for name in _VARIABLES}
+        if not all(value.isdecimal() for value in found.values()):
+            raise SpecError(f"WORLD_SIZE is not 1 and not all of {found} are numbers: use torchrun")
+        launch = cls(*(int(found[name]) for name in _VARIABLES))
+        if not launch.local_rank <= launch.rank < launch.count:
+            raise SpecError(f"no process has these numbers: {found}; use torchrun")
+        return launch
+
+    @property
+    def is_first(self) -> bool:
+        """Say whether this is the process that writes and speaks for all."""
+        return self.rank == 0
