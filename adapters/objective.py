@@ -115,7 +115,8 @@ class Objective(nn.Module, ABC):
 
     A subclass takes its options keyword-only, with types and defaults in the signature: a preset's
     `[objective]` table names `part` and any of them. Parameters of an objective (a scale, say) are
-    trained and saved with the adapter.
+    trained and saved with the adapter. Of several processes that share a batch each computes the
+    whole loss, which must come out the same: what is drawn in it needs a generator of its own.
 
     Attributes:
         needs_teacher: Whether a batch must have a `teacher`.

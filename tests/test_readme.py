@@ -21,6 +21,8 @@ EXCUSED = {
         "itself runs in test_quickstart.py"
     ),
     'pip install ".[test]" && pytest': "is what runs this test",
+    "torchrun --nproc-per-node 2 --no-python lightalign train-adapter "
+    "--set train.batch_size=4096": "starts processes, as the slow tests of test_processes.py do",
 }
 # Weights of the Flickr30k walk-through are on the hub, which tests cannot reach: encoders that
 # need none stand in for them. The same three commands with weights of the right shape given by

@@ -131,3 +131,44 @@ def test_a_scaled_loss_scales_its_gradient():
         )
         found.append(gradient(adapter))
     torch.testing.assert_close(found[1], 8 * found[0])
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.names())
+def test_chunks_of_two_halves_add_up_to_the_gradient_of_the_whole(objective):
+    """Each half knows the other's embeddings and takes the gradient through its own rows only."""
+    adapter, loss_of, tokens, positives = build("lightalign/base", objective)
+    adapter.eval()
+    halves = [split_chunks(one, size) for one, size in zip(tokens, (4, 5), strict=True)]
+    with torch.no_grad():
+        embedded = [
+            [adapter.embed(half, modality) for half in side]
+            for side, modality in zip(halves, (Modality.IMAGE, Modality.TEXT), strict=True)
+        ]
+    whole = loss_of(PairBatch(*(torch.cat(side) for side in embedded), positives))
+    backward_in_chunks(
+        adapter.embed,
+        loss_of,
+        images=loads(halves[0]),
+        texts=loads(halves[1]),
+        positives=positives,
+    )
+    expected = gradient(adapter)
+    adapter.zero_grad()
+    for half in (0, 1):
+
+        def join(parts, num_rows, half=half):
+            side = embedded[0] if num_rows == IMAGES else embedded[1]
+            found = list(side)
+            found[half] = torch.cat(list(parts))
+            return torch.cat(found)
+
+        loss = backward_in_chunks(
+            adapter.embed,
+            loss_of,
+            images=loads(split_chunks(halves[0][half], 2)),
+            texts=loads(split_chunks(halves[1][half], 2)),
+            positives=positives,
+            join=join,
+        )
+        torch.testing.assert_close(loss.total, whole.total.detach())
+    assert (gradient(adapter) - expected).norm() < 1e-5 * expected.norm()
