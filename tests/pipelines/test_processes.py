@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from lightalign.featcache.errors import DeviceError, SpecError
@@ -113,29 +113,20 @@ def test_each_process_knows_the_positives_of_all(home):
         assert batch.positives.sum() == 25
 
 
-def test_a_run_says_how_many_processes_it_had(home):
-    trained = quick_train(home)
-    assert trained.report["processes"] == 1
-    assert read_toml(trained.folder / runs.SPEC)["processes"] == 1
-
-
-def test_a_run_is_gone_on_with_by_as_many_processes(home, monkeypatch):
-    stop_in_epoch(monkeypatch, 2)
-    with pytest.raises(KeyboardInterrupt):
-        quick_train(home, name="cut")
-    launched_as(monkeypatch, 0, 2)
-    with pytest.raises(SpecError, match="was begun by 1 processes, these are 2"):
-        train.resume(home, "cut", device="cpu")
-
-
-def test_a_run_of_an_earlier_version_counts_as_one_process(home, monkeypatch):
+def test_a_run_is_gone_on_with_by_as_many_processes_as_it_says(home, monkeypatch):
     stop_in_epoch(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, name="cut")
     spec = runs.runs_folder(home) / "cut" / runs.SPEC
+    with pytest.MonkeyPatch.context() as patch:
+        launched_as(patch, 0, 2)
+        with pytest.raises(SpecError, match="was begun by 1 processes, these are 2"):
+            train.resume(home, "cut", device="cpu")
+    # an earlier version did not say it, and had one
     lines = spec.read_text().splitlines(keepends=True)
     spec.write_text("".join(line for line in lines if not line.startswith("processes = ")))
-    assert train.resume(home, "cut", device="cpu").report["epochs"] == 2
+    assert train.resume(home, "cut", device="cpu").report["processes"] == 1
+    assert read_toml(spec)["processes"] == 1
 
 
 def test_a_training_free_method_is_not_shared(home, monkeypatch):
@@ -226,7 +217,9 @@ def own_gradients(home: Path, overrides: list[str]) -> dict[str, np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("count", "sizes"), [(2, UNEVEN), (3, UNEVEN), (3, EMPTY)])
-def test_the_sum_over_processes_is_the_gradient_of_one(home, tmp_path, count, sizes):
+def test_the_sum_over_processes_is_the_gradient_of_one(
+    home, tmp_path, count, sizes, record_property
+):
     """In all objectives, in one graph and in chunks, with five texts an image or one."""
     cases = [
         [*sizes, f"train.chunk_size={chunk}", *objective]
@@ -234,23 +227,47 @@ def test_the_sum_over_processes_is_the_gradient_of_one(home, tmp_path, count, si
         for objective in ((), SIGLIP)
     ]
     together = shared_gradients(tmp_path, home, count, cases)
+    largest = 0.0
     for overrides, by_process in zip(cases, together, strict=True):
         alone = own_gradients(home, overrides)
-        assert set(alone) == set(by_process[0])
-        assert any(name.endswith(".log_scale") for name in alone)
-        for name, expected in alone.items():
-            for other in by_process[1:]:
-                assert name.endswith("loss") or np.array_equal(other[name], by_process[0][name])
-            difference = np.linalg.norm(by_process[0][name] - expected)
-            assert difference <= 1e-5 * max(np.linalg.norm(expected), 1e-3), name
+        assert all(set(found) == set(alone) for found in by_process)
+        for step in sorted({name.partition(".")[0] for name in alone}):
+            expected = vector(alone, step)
+            found = [vector(one, step) for one in by_process]
+            assert all(np.array_equal(one, found[0]) for one in found)  # the same bits in each
+            difference = np.linalg.norm(found[0] - expected) / np.linalg.norm(expected)
+            largest = max(largest, float(difference))
+            for name in (f"{step}.log_scale", f"{step}.loss"):  # counted once, not by process
+                np.testing.assert_allclose(by_process[-1][name], alone[name], rtol=1e-5, atol=1e-7)
+    record_property("largest_relative_difference", largest)
+    assert largest < 1e-5
 
 
+def vector(found: dict[str, np.ndarray], step: str) -> np.ndarray:
+    """Return the gradient of one step as one vector."""
+    names = sorted(n for n in found if n.startswith(f"{step}.") and not n.endswith(".loss"))
+    return np.concatenate([found[name].ravel() for name in names])
+
+
+@contextmanager
 def torchrun(home: Path, *arguments: str, through: tuple[str, ...] = ("-m", "lightalign.cli")):
-    """Start two processes of the command."""
+    """Start two processes of the command, which end with the block at the latest."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", *through, "train-adapter", "--home", str(home)]
+    command += ["--device", "cpu", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, "--device", "cpu", *arguments], cwd="/", **pipes)
+    with subprocess.Popen(command, cwd="/", **pipes) as running:
+        try:
+            yield running
+        finally:
+            running.terminate()  # it ends those that it has started
+
+
+def finish(running: subprocess.Popen[str]) -> tuple[str, str]:
+    """Return what was written once all have ended well."""
+    out, err = running.communicate(timeout=300)
+    assert running.returncode == 0, err
+    return out, err
 
 
 def sets(*overrides: str) -> list[str]:
@@ -260,14 +277,13 @@ def sets(*overrides: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("chunk_size", [0, 3])
-def test_torchrun_ends_with_the_weights_of_one_process(home, chunk_size):
+def test_torchrun_ends_with_the_weights_of_one_process(home, chunk_size, record_property):
     """Adam divides by the size of a gradient, and so enlarges the rounding of the smallest."""
     overrides = ("train.epochs=4", *UNEVEN, f"train.chunk_size={chunk_size}", "train.ema=0.9")
     alone = quick_train(home, overrides=overrides, name="alone")
     through = ("--no-python", sys.executable, "-m", "lightalign")
-    running = torchrun(home, "--name", "two", "--json", *sets(*overrides), through=through)
-    out, err = running.communicate(timeout=300)
-    assert running.returncode == 0, err
+    with torchrun(home, "--name", "two", "--json", *sets(*overrides), through=through) as running:
+        out, err = finish(running)
     assert json.loads(out)["processes"] == 2  # one object: only the first process has spoken
     assert err.count("epoch 4/4") == 1
     folder = runs.runs_folder(home) / "two"
@@ -275,13 +291,15 @@ def test_torchrun_ends_with_the_weights_of_one_process(home, chunk_size):
     assert len((folder / runs.LOG).read_text().splitlines()) == 4
     first, second = (load_file(one / runs.WEIGHTS) for one in (alone.folder, folder))
     assert set(first) == set(second)
-    for name, weights in first.items():
-        torch.testing.assert_close(second[name], weights, rtol=1e-3, atol=1e-4, msg=name)
-    losses = [
-        [json.loads(line)["loss"] for line in (one / runs.LOG).read_text().splitlines()]
-        for one in (alone.folder, folder)
-    ]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    differences = [float((second[name] - first[name]).abs().max()) for name in first]
+    record_property("largest_difference", max(differences))
+    assert max(differences) < 1e-4  # of weights up to about 1; a step changes them by 1e-3
+    np.testing.assert_allclose(losses(folder), losses(alone.folder), rtol=1e-5)
+
+
+def losses(folder: Path) -> list[float]:
+    """Return the loss of each epoch."""
+    return [json.loads(line)["loss"] for line in (folder / runs.LOG).read_text().splitlines()]
 
 
 def children(process: int) -> list[int]:
@@ -302,35 +320,40 @@ def children(process: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
-@pytest.mark.parametrize("killed", [0, 1])
-def test_when_one_is_killed_all_end_and_together_they_go_on_to_the_same_bytes(home, killed):
+def test_when_one_is_killed_all_end_and_together_they_go_on_to_the_same_bytes(home):
     """With dropout on: each process goes on with its own random numbers."""
-    overrides = ("train.epochs=150", *UNEVEN[:-1])
-    whole = torchrun(home, "--name", "whole", "--quiet", *sets(*overrides))
-    assert whole.wait(timeout=300) == 0
-    cut = torchrun(home, "--name", "cut", "--quiet", *sets(*overrides))
-    folder = runs.runs_folder(home) / "cut"
-    while not (folder / runs.STATE).is_file():
-        assert cut.poll() is None
-        time.sleep(0.001)
-    os.kill(children(cut.pid)[killed], signal.SIGKILL)
-    _, err = cut.communicate(timeout=300)
-    assert cut.returncode != 0
-    assert "Traceback (most recent call last)" not in err.partition("torch/distributed")[0]
-    assert not (folder / runs.REPORT).exists()
-    resumed = torchrun(home, "--resume", "cut", "--quiet")
-    _, err = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, err
-    found = (folder / runs.WEIGHTS).read_bytes()
-    assert found == (folder.parent / "whole" / runs.WEIGHTS).read_bytes()
+    overrides = ("train.epochs=15", *UNEVEN[:-1])
+    with torchrun(home, "--name", "whole", "--quiet", *sets(*overrides)) as running:
+        finish(running)
+    whole = runs.runs_folder(home) / "whole"
+    for killed in (0, 1):
+        cut = whole.with_name(f"cut-{killed}")
+        with torchrun(home, "--name", cut.name, "--quiet", *sets(*overrides)) as running:
+            while not (cut / runs.STATE).is_file():
+                assert running.poll() is None
+                time.sleep(0.001)
+            os.kill(children(running.pid)[killed], signal.SIGKILL)
+            _, err = running.communicate(timeout=300)
+        assert running.returncode != 0
+        # the other has noticed it, or torchrun was quicker to stop it
+        lines = ("another process of this training has failed", "stopped; finished shards")
+        assert any(f"lightalign: {line}" in err for line in lines)
+        assert not (cut / runs.REPORT).exists()
+        assert len(losses(cut)) < 15
+        with torchrun(home, "--resume", cut.name, "--quiet") as running:
+            finish(running)
+        assert losses(cut) == losses(whole)
+        assert (cut / runs.WEIGHTS).read_bytes() == (whole / runs.WEIGHTS).read_bytes()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_loss_that_is_not_finite_stops_all(home):
     overrides = ("train.learning_rate=1e30", "train.gradient_clip=1e30", *QUICK[1:])
-    running = torchrun(home, "--name", "lost", "--quiet", *sets("train.epochs=50", *overrides))
-    _, err = running.communicate(timeout=300)
+    with torchrun(
+        home, "--name", "lost", "--quiet", *sets("train.epochs=50", *overrides)
+    ) as running:
+        _, err = running.communicate(timeout=300)
     assert running.returncode != 0
     said = [line for line in err.splitlines() if line.startswith("lightalign: ")]
     assert any("lower train.learning_rate" in line for line in said)
