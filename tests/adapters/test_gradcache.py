@@ -144,13 +144,14 @@ def test_chunks_of_two_halves_add_up_to_the_gradient_of_the_whole(objective):
             [adapter.embed(half, modality) for half in side]
             for side, modality in zip(halves, (Modality.IMAGE, Modality.TEXT), strict=True)
         ]
-    whole = loss_of(PairBatch(*(torch.cat(side) for side in embedded), positives))
+    whole = loss_of(taught(PairBatch(*(torch.cat(side) for side in embedded), positives)))
     backward_in_chunks(
         adapter.embed,
         loss_of,
         images=loads(halves[0]),
         texts=loads(halves[1]),
         positives=positives,
+        complete=taught,
     )
     expected = gradient(adapter)
     adapter.zero_grad()
@@ -169,6 +170,7 @@ def test_chunks_of_two_halves_add_up_to_the_gradient_of_the_whole(objective):
             texts=loads(split_chunks(halves[1][half], 2)),
             positives=positives,
             join=join,
+            complete=taught,
         )
         torch.testing.assert_close(loss.total, whole.total.detach())
     assert (gradient(adapter) - expected).norm() < 1e-5 * expected.norm()

@@ -9,6 +9,7 @@ from lightalign.pipelines import plan, runs, train
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.mixup import MixupOptions, draw_mix
 from lightalign.pipelines.plan import PlanSpec
+from lightalign.pipelines.processes import Processes
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train import TrainSpec, resolve
 
@@ -169,3 +170,18 @@ def test_a_plan_of_mixtures_counts_them_and_their_one_token():
     overrides = ("train.batch_size=512", *SMALL[3:], "train.captions=all")
     planned = plan.run(PlanSpec(preset="fusemix", overrides=overrides, device="cpu"))
     assert planned.predicted.features == 3 * 4 * 256 * (384 + 5 * 768)
+
+
+@pytest.mark.parametrize("chunk_size", [0, 2])
+def test_several_processes_share_the_mixtures_of_one(pooled_home, chunk_size):
+    trainer = trainer_of(pooled_home, f"train.chunk_size={chunk_size}")
+    rows = next(trainer.batches.order(1))
+    whole = trainer.batches.load(rows)
+    shares = []
+    for rank in range(3):
+        trainer.batches.processes = Processes(rank, 3)
+        shares.append(trainer.batches.load(rows))
+    for side in ("images", "texts"):
+        together = [load for share in shares for load in getattr(share, side)]
+        assert torch.equal(loaded(together), loaded(getattr(whole, side)))
+    assert all(torch.equal(share.positives, whole.positives) for share in shares)

@@ -31,7 +31,12 @@ NO_DROPOUT = "towers.both.drop.p=0.0"
 UNEVEN = ("train.batch_size=5", "train.precision=float32", NO_DROPOUT)
 # 2 images and a text of each are shared by 3 as 1, 1 and none
 EMPTY = ("train.batch_size=2", "train.captions=one", "train.precision=float32", NO_DROPOUT)
-SIGLIP = ("objective.part=siglip",)
+OBJECTIVES = (
+    (),
+    ("objective.part=siglip",),
+    ("objective.part=distil", "objective.teacher=both"),
+    ("train.queue=16",),
+)
 
 
 @pytest.fixture
@@ -224,7 +229,7 @@ def test_the_sum_over_processes_is_the_gradient_of_one(
     cases = [
         [*sizes, f"train.chunk_size={chunk}", *objective]
         for chunk in (0, 2)
-        for objective in ((), SIGLIP)
+        for objective in OBJECTIVES
     ]
     together = shared_gradients(tmp_path, home, count, cases)
     largest = 0.0
@@ -237,7 +242,9 @@ def test_the_sum_over_processes_is_the_gradient_of_one(
             assert all(np.array_equal(one, found[0]) for one in found)  # the same bits in each
             difference = np.linalg.norm(found[0] - expected) / np.linalg.norm(expected)
             largest = max(largest, float(difference))
-            for name in (f"{step}.log_scale", f"{step}.loss"):  # counted once, not by process
+            once = [n for n in alone if n.startswith(f"{step}.") and n.endswith(("scale", "loss"))]
+            assert len(once) == 2  # what every process has whole
+            for name in once:
                 np.testing.assert_allclose(by_process[-1][name], alone[name], rtol=1e-5, atol=1e-7)
     record_property("largest_relative_difference", largest)
     assert largest < 1e-5
