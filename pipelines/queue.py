@@ -60,11 +60,13 @@ class NegativeQueue:
 
     def add(self, rows: Rows, pairs: PairBatch) -> None:
         """Remember the embeddings of these rows, and forget the oldest beyond the size."""
-        self._image = self._last(self._image, pairs.image)
-        self._text = self._last(self._text, pairs.text)
+        # chunks and processes order a batch in their own ways; what is forgotten must not differ
+        images, texts = np.argsort(rows.image), np.argsort(rows.text)
+        self._image = self._last(self._image, pairs.image[images])
+        self._text = self._last(self._text, pairs.text[texts])
         self._rows = Rows(
-            np.concatenate([self._rows.image, rows.image])[-self.size :],
-            np.concatenate([self._rows.text, rows.text])[-self.size :],
+            np.concatenate([self._rows.image, rows.image[images]])[-self.size :],
+            np.concatenate([self._rows.text, rows.text[texts]])[-self.size :],
         )
 
     def _last(

@@ -39,7 +39,7 @@ def test_the_queue_keeps_the_last_and_knows_who_belongs_to_whom():
     """Image 0 has texts 0 and 1, image 1 text 2, image 2 texts 2 and 3, image 3 text 4.
 
     After batches of images (0, 1) and (2,) a queue of three images has them all, of the five texts
-    0, 1, 2 and then 3, 2 the last three: 2, 3, 2.
+    0, 1, 2 and then 2, 3 the last three: 2, 2, 3. Each batch enters in the order of its rows.
     """
     texts_of = {0: (0, 1), 1: (2,), 2: (2, 3), 3: (4,)}
     queue = NegativeQueue(3, texts_of, width=2, device=CPU)
@@ -48,9 +48,9 @@ def test_the_queue_keeps_the_last_and_knows_who_belongs_to_whom():
     queue.add(rows_of([2], [3, 2]), pairs_of(1, 2, first=10))
     found = queue.recall(rows_of([1, 3, 0], [4, 2, 1]))
     assert found.image[:, 0].tolist() == [0, 1, 10]
-    assert found.text[:, 0].tolist() == [4, 11, 12]
+    assert found.text[:, 0].tolist() == [4, 12, 11]
     assert found.image_to_text.tolist() == [
-        [False, True, False],  # image 1 and old texts 2, 3, 2
+        [False, False, True],  # image 1 and old texts 2, 2, 3
         [True, True, True],  # image 3
         [True, True, True],  # image 0
     ]
@@ -77,7 +77,7 @@ def test_each_batch_is_contrasted_with_those_before_it(home):
     with torch.no_grad():
         for batch in batches:
             groups = ((batch.images, Modality.IMAGE), (batch.texts, Modality.TEXT))
-            sides.append([trainer._embed(*one).double().numpy() for one in groups])
+            sides.append([torch.cat(trainer._embed(*one)).double().numpy() for one in groups])
     trainer._add_gradient(batches[0])
     parts = trainer._add_gradient(batches[1])
     (old_image, old_text), (image, text) = sides
