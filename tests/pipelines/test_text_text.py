@@ -427,7 +427,7 @@ def test_lightcrl_addition_aligns_real_text_encoders_end_to_end(tmp_path, second
         )
         assert done.returncode == 0, done.stderr
     done = lightalign_command(
-        *("train-adapter", "--preset", "lightcrl/addition", "--set", "train.epochs=20"),
+        *("train-adapter", "--preset", "lightcrl/addition", "--set", "train.epochs=8"),
         *("--text-encoder", "minilm", "--second-text-encoder", second),
         home=tmp_path,
     )
