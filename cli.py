@@ -226,6 +226,9 @@ def train_adapter(
     resume: Annotated[
         str | None, typer.Option(help="Go on with this stopped run; without other options.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say parameters, memory and minutes; write nothing.")
+    ] = False,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
@@ -240,7 +243,7 @@ def train_adapter(
     output = Output(as_json=as_json, quiet=quiet)
     if resume is not None:
         given = (fusion, data, image_encoder, text_encoder, image_features, text_features, name)
-        if any(given) or overrides or seed or preset != "lightalign/base":
+        if any(given) or overrides or seed or dry_run or preset != "lightalign/base":
             raise SpecError("--resume goes on with what the run was begun with: give it alone")
         trained = go_on(home, resume, device=device, progress=output.progress)
         output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
@@ -259,6 +262,13 @@ def train_adapter(
         device=device,
         name=name,
     )
+    if dry_run:
+        from .pipelines import rehearsal
+        from .pipelines.show import train_estimate_parts
+
+        estimated = rehearsal.run(spec, output.progress)
+        output.result(estimated, *train_estimate_parts(estimated))
+        return
     trained = run(spec, output.progress)
     output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,7 @@ from .state import Counts, load_state, save_state
 from .stores import StorePair
 from .train import TrainPlan
 from .trainable import build_trainable
-from .validation import Validation, mean_loss, recalls
+from .validation import Validation
 
 
 class Trainer:
@@ -102,11 +102,7 @@ class Trainer:
         Raises:
             DivergedError: A loss is not finite.
         """
-        with (
-            torch.random.fork_rng(devices=self._cuda_devices()),
-            _deterministic(self.options.deterministic),
-        ):
-            torch.manual_seed(self.seed)
+        with self.seeded():
             self._go_on(folder, progress)
             while not self._is_over():
                 self._train_epoch(folder, progress)
@@ -124,6 +120,34 @@ class Trainer:
             "seconds": self.counts.seconds,
             "seconds_waiting": self.counts.seconds_waiting,
         }
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Seed what is random within the block, and leave it outside as it was."""
+        with (
+            torch.random.fork_rng(devices=self._cuda_devices()),
+            _deterministic(self.options.deterministic),
+        ):
+            torch.manual_seed(self.seed)
+            yield
+
+    def loaded(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch from the stores, counting the seconds of waiting."""
+        return self._waiting_for(map_ahead(self.batches.load, self.batches.order(epoch), ahead=2))
+
+    def steps(self, batches: Iterable[Batch]) -> Iterator[dict[str, float]]:
+        """Train on the batches of an epoch, and yield the loss of each with its parts.
+
+        Raises:
+            DivergedError: A loss is not finite.
+        """
+        self.adapter.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        for number, batch in enumerate(batches, start=1):
+            found = self._add_gradient(batch)
+            if number % self.options.accumulate == 0 or number == self.num_batches:
+                self._take_step()
+            yield found
 
     def _go_on(self, folder: Path, progress: Progress) -> None:
         """Go on where an earlier call was stopped, at the end of its last whole epoch."""
@@ -201,19 +225,12 @@ class Trainer:
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()
-        self.adapter.train()
         sums: Counter[str] = Counter()
         waited_before = self.counts.seconds_waiting
-        batches = self._waiting_for(
-            map_ahead(self.batches.load, self.batches.order(epoch), ahead=2)
-        )
         label = f"epoch {epoch}/{self.options.epochs}"
-        self.optimiser.zero_grad(set_to_none=True)
-        tracked = progress.track(batches, label, self.num_batches, unit="batches")
-        for number, batch in enumerate(tracked, start=1):
-            sums.update(self._add_gradient(batch))
-            if number % self.options.accumulate == 0 or number == self.num_batches:
-                self._take_step()
+        tracked = progress.track(self.loaded(epoch), label, self.num_batches, unit="batches")
+        for found in self.steps(tracked):
+            sums.update(found)
         seconds = time.perf_counter() - began
         means = {name: total / self.num_batches for name, total in sums.items()}
         record: dict[str, Any] = {
@@ -325,15 +342,13 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         if self.validation is None:
             return {}
-        embeddings = self.validation.embed(self.adapter, self.device)
-        loss = mean_loss(
+        return self.validation.measure(
+            self.adapter,
             self.objective,
-            embeddings,
             batch_size=self.options.batch_size,
             device=self.device,
             teacher=self.teacher,
         )
-        return {"loss": loss, **recalls(embeddings)}
 
     def _save(self, folder: Path) -> None:
         table = {

@@ -61,6 +61,27 @@ class Validation:
         """Embed both sides of the pairs."""
         return embed_pairs(adapter, self.stores, image_rows=self.rows, device=device)
 
+    def measure(
+        self,
+        adapter: Adapter,
+        objective: Objective,
+        *,
+        batch_size: int,
+        device: torch.device,
+        teacher: Teacher | None = None,
+    ) -> dict[str, Any]:
+        """Return `mean_loss` and the recalls of both ways."""
+        embeddings = self.embed(adapter, device)
+        loss = mean_loss(
+            objective, embeddings, batch_size=batch_size, device=device, teacher=teacher
+        )
+        return {"loss": loss, **recalls(embeddings)}
+
+    def sample(self, most: int) -> "Validation":
+        """Return the same with at most so many images, spread over all."""
+        places = np.linspace(0, len(self.rows) - 1, min(most, len(self.rows))).astype(np.int64)
+        return Validation(self.stores, self.rows[places], self.name)
+
 
 def recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
     """Return the recalls of both directions, in percent, and their sum."""
