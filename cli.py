@@ -226,6 +226,9 @@ def train_adapter(
     resume: Annotated[
         str | None, typer.Option(help="Go on with this stopped run; without other options.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard, too, into RUN/tensorboard.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say parameters, memory and minutes; write nothing.")
     ] = False,
@@ -243,7 +246,8 @@ def train_adapter(
     output = Output(as_json=as_json, quiet=quiet)
     if resume is not None:
         given = (fusion, data, image_encoder, text_encoder, image_features, text_features, name)
-        if any(given) or overrides or seed or dry_run or preset != "lightalign/base":
+        flags = overrides or seed or dry_run or tensorboard
+        if any(given) or flags or preset != "lightalign/base":
             raise SpecError("--resume goes on with what the run was begun with: give it alone")
         trained = go_on(home, resume, device=device, progress=output.progress)
         output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
@@ -261,6 +265,7 @@ def train_adapter(
         overrides=tuple(overrides or ()),
         device=device,
         name=name,
+        tensorboard=tensorboard,
     )
     if dry_run:
         from .pipelines import rehearsal

@@ -25,6 +25,7 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── LockError (OSError)                     the file system has no locks
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
     ├── DivergedError (ArithmeticError)         training produced a loss that is not finite
+    ├── MissingPackageError (ImportError)       an option needs a package that is not installed
     └── DeviceError (RuntimeError)              the asked device is not there
 """
 
@@ -115,6 +116,10 @@ class RunNotFoundError(LightalignError, FileNotFoundError):
 
 class DivergedError(LightalignError, ArithmeticError):
     """Report a training loss that is not finite."""
+
+
+class MissingPackageError(LightalignError, ImportError):
+    """Report an optional package that an option needs and that is not installed."""
 
 
 class DeviceError(LightalignError, RuntimeError):

@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,12 @@ from ..featcache.types import Modality
 from . import runs
 from .ahead import map_ahead
 from .batches import Batch, Batches, load_ahead
-from .logs import append_json, keep_lines, summary
+from .logs import RunLog, summary
 from .pairs import PairedStores
 from .progress import Progress
 from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_with_warmup
+from .seeding import seeded
 from .state import Counts, load_state, save_state
 from .stores import StorePair
 from .train import TrainPlan
@@ -96,16 +97,22 @@ class Trainer:
             )
         self.counts = Counts()
 
-    def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
+    def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
         """Train all epochs, keep the best weights in `folder`, and return what happened.
+
+        Args:
+            folder: The run folder.
+            progress: Receives the progress.
+            tensorboard: Whether to log for TensorBoard, too.
 
         Raises:
             DivergedError: A loss is not finite.
         """
-        with self.seeded():
+        with self.seeded(), RunLog(folder, tensorboard=tensorboard) as log:
             self._go_on(folder, progress)
+            log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
             while not self._is_over():
-                self._train_epoch(folder, progress)
+                self._train_epoch(folder, log, progress)
         return {
             "best": self.counts.best,
             "epochs": self.counts.epoch,
@@ -121,15 +128,9 @@ class Trainer:
             "seconds_waiting": self.counts.seconds_waiting,
         }
 
-    @contextmanager
-    def seeded(self) -> Iterator[None]:
-        """Seed what is random within the block, and leave it outside as it was."""
-        with (
-            torch.random.fork_rng(devices=self._cuda_devices()),
-            _deterministic(self.options.deterministic),
-        ):
-            torch.manual_seed(self.seed)
-            yield
+    def seeded(self) -> AbstractContextManager[None]:
+        """Return a block within which what is random is that of the training's seed."""
+        return seeded(self.seed, device=self.device, deterministic=self.options.deterministic)
 
     def loaded(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch from the stores, counting the seconds of waiting."""
@@ -161,15 +162,14 @@ class Trainer:
             self.queue.load(others["queue"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
-        keep_lines(folder / runs.LOG, self.counts.epoch)
         progress.note(f"going on after epoch {self.counts.epoch}")
 
-    def _train_epoch(self, folder: Path, progress: Progress) -> None:
+    def _train_epoch(self, folder: Path, log: RunLog, progress: Progress) -> None:
         began = time.perf_counter()
         counts = self.counts
         counts.epoch += 1
         record = self._epoch(counts.epoch, progress)
-        append_json(folder / runs.LOG, record)
+        log.append(record)
         progress.note(summary(record, self.options.epochs))
         score = self._score(record)
         if score > counts.best_score:
@@ -238,6 +238,7 @@ class Trainer:
             "step": self.counts.step,
             "loss": means.pop("loss"),
             "parts": means,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
             "seconds": seconds,
             "seconds_waiting": self.counts.seconds_waiting - waited_before,
             "images_per_second": len(self.train_rows) / seconds,
@@ -363,9 +364,6 @@ class Trainer:
         name = "loss" if self.options.select_by == "loss" else "recall_sum"
         return f"{name} on {self.validation.name}"
 
-    def _cuda_devices(self) -> list[torch.device]:
-        return [self.device] if self.device.type == "cuda" else []
-
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the dtype of matrix products; `auto` is bfloat16 where the device has units for it."""
@@ -385,14 +383,3 @@ def split_rows(
     count = math.ceil(holdout * len(rows))
     shuffled = np.random.default_rng(seed).permutation(rows)
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
-
-
-@contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    """Allow operations of one result only, where `wanted`; others then raise an error."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)

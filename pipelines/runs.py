@@ -6,10 +6,12 @@
     adapter.safetensors     the best weights so far
     state.safetensors       all that going on needs, after the last epoch, until the run is finished
     log.jsonl               one line an epoch
+    tensorboard/            the same numbers, if asked
     report.json             written last; a run without it has not finished
 """
 
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from ..featcache.errors import RunNotFoundError, SpecError
 REPORT = "report.json"
 SPEC = "run.toml"
 LOG = "log.jsonl"
+TENSORBOARD = "tensorboard"
 WEIGHTS = "adapter.safetensors"
 TABLE = "adapter.toml"
 STATE = "state.safetensors"
@@ -73,6 +76,8 @@ def check_name(home: Path, name: str | None) -> None:
 def _clear(folder: Path) -> None:
     for name in (SPEC, LOG, WEIGHTS, TABLE, STATE):
         (folder / name).unlink(missing_ok=True)
+    if (folder / TENSORBOARD).is_dir():
+        shutil.rmtree(folder / TENSORBOARD)
 
 
 def find_run(home: Path, run: str | None) -> Path:

@@ -21,6 +21,7 @@ from ..featcache.spec import (
 )
 from . import runs
 from .environment import library_versions
+from .logs import require_tensorboard
 from .mixup import MixupOptions
 from .progress import SILENT, Progress
 from .record import describe_encoders, describe_pair
@@ -157,6 +158,7 @@ class TrainSpec:
         overrides: `a.b=c` on the preset's tables.
         device: `auto`, `cpu` or `cuda`.
         name: Name of the run, or None for an automatic one.
+        tensorboard: Whether to log for TensorBoard, too.
     """
 
     home: Path
@@ -172,6 +174,7 @@ class TrainSpec:
     overrides: tuple[str, ...] = ()
     device: str = "auto"
     name: str | None = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -293,7 +296,8 @@ def _fit(
     folder = make_folder()
     progress.note(f"run {folder.name}")
     write_toml(folder / runs.SPEC, resolved)
-    report = {"kind": "train", **trainer.fit(folder, progress), "spec": resolved}
+    done = trainer.fit(folder, progress, tensorboard=spec.tensorboard)
+    report = {"kind": "train", **done, "spec": resolved}
     files.write_json(folder / runs.REPORT, report)
     (folder / runs.STATE).unlink(missing_ok=True)
     return TrainReport(folder=folder, report=report)
@@ -328,7 +332,10 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         SpecError: A preset, override or option is wrong.
         UnknownNameError: There is no such preset, fusion or part.
         StoreNotFoundError: No two stores match.
+        MissingPackageError: A package that an option needs is not installed.
     """
+    if spec.tensorboard:
+        require_tensorboard()
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
     query = StoreQuery(
