@@ -185,3 +185,17 @@ def test_the_minutes_are_within_a_factor_of_two_of_the_training(tmp_path):
     expected = rehearsal.run(spec).minutes * 60
     seconds = train.run(spec).report["seconds"]
     assert 0.5 < expected / seconds < 2
+
+
+@pytest.mark.slow
+def test_mixtures_a_queue_and_a_teacher_are_rehearsed(tmp_path):
+    """Of 24 images in 3 batches of 8, halves leave 4 mixtures of one token a batch."""
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(tmp_path, encoder, features=("mean",))
+    mixed = rehearsal.run(spec_of(tmp_path, overrides=(*QUICK, "train.mixup.alpha=1.0")))
+    assert (mixed.batch_size, mixed.image, mixed.text) == (4, "1 x 16", "1 x 16")
+    assert mixed.predicted.features == 3 * 4 * 16 * (4 + 20)  # ready, bytes, width, rows
+    taught = ("objective.part=distil", "train.queue=16")
+    found = rehearsal.run(spec_of(tmp_path, overrides=(*QUICK, *taught)))
+    assert found.batch_size == 8
+    assert found.validation_seconds > 0
