@@ -238,6 +238,12 @@ def train_adapter(
     resume: Annotated[
         str | None, typer.Option(help="Go on with this stopped run; without other options.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard, too, into RUN/tensorboard.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say parameters, memory and minutes; write nothing.")
+    ] = False,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
@@ -259,7 +265,8 @@ def train_adapter(
     if resume is not None:
         encoders = (image_encoder, text_encoder, second_text_encoder)
         features = (image_features, text_features, second_text_features)
-        given = (fusion, data, *encoders, *features, name, overrides, seed)
+        flags = (dry_run, tensorboard)
+        given = (fusion, data, *encoders, *features, name, overrides, seed, *flags)
         if any(given) or preset != "lightalign/base":
             raise SpecError("--resume goes on with what the run was begun with: give it alone")
         trained = go_on(home, resume, device=device, progress=output.progress)
@@ -280,7 +287,15 @@ def train_adapter(
         overrides=tuple(overrides or ()),
         device=device,
         name=name,
+        tensorboard=tensorboard,
     )
+    if dry_run:
+        from .pipelines import rehearsal
+        from .pipelines.show import train_estimate_parts
+
+        estimated = rehearsal.run(spec, output.progress)
+        output.result(estimated, *train_estimate_parts(estimated))
+        return
     trained = run(spec, output.progress)
     output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
 

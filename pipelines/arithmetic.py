@@ -1,4 +1,4 @@
-"""In which precision a training computes, and whether to one result only."""
+"""In which precision a training computes, from which seed, and whether to one result only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +20,19 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Allow operations of one result only, where `wanted`; others then raise an error."""
+def seeded(seed: int, *, device: torch.device, deterministic: bool) -> Iterator[None]:
+    """Seed what is random within the block, and leave it outside as it was.
+
+    Args:
+        seed: The seed.
+        device: Where the block computes, besides the CPU.
+        deterministic: Whether to allow operations of one result only; others then raise an error.
+    """
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(deterministic or before)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)

@@ -19,10 +19,9 @@ from ..adapters.steps.weighted_unit import WeightedUnit
 from ..featcache.errors import SpecError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Side
-from . import runs
 from .batches import GROUPS
 from .joined import partner_mask
-from .logs import append_json
+from .logs import RunLog
 from .pairs import join_stores
 from .progress import Progress
 from .train import TrainPlan
@@ -65,8 +64,13 @@ class ClosedForm:
         self.steps = [_slot(self.adapter, side, self.solver) for side in widths]
         self.objective = build_objective(plan.table["objective"])
 
-    def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
+    def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
         """Solve, save the adapter in `folder`, and return what happened.
+
+        Args:
+            folder: The run folder.
+            progress: Receives the progress.
+            tensorboard: Whether to log for TensorBoard, too.
 
         Raises:
             SpecError: The method cannot give as many features as the slot has.
@@ -83,7 +87,9 @@ class ClosedForm:
         record: dict[str, Any] = {"epoch": 0, "pairs": num_pairs}
         if self.validation is not None:
             record["validation"] = recalls(self.validation.embed(self.adapter, device=self.device))
-        append_json(folder / runs.LOG, record)
+        with RunLog(folder, tensorboard=tensorboard) as log:
+            log.go_on(epochs=0, next_step=0)
+            log.append(record)
         return {
             "best": record,
             "selected_by": "closed form",

@@ -55,7 +55,8 @@ def fit(
             return str(folder)
 
         folder = Path(processes.from_first(begin))
-        found = trainer.fit(folder, progress if processes.is_first else SILENT)
+        shown = progress if processes.is_first else SILENT
+        found = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
 
         def end() -> dict[str, Any]:
             report = {"kind": "train", **found, "spec": resolved}

@@ -1,10 +1,112 @@
-"""The log of a training: one line an epoch, for programs and for people."""
+"""The log of a training: one record an epoch, for programs, for TensorBoard and for people."""
 
+import importlib
 import json
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from ..featcache import files
+from ..featcache.errors import MissingExtraError
+from . import runs
+
+EVENTS = "tensorboard.summary.writer.event_file_writer"  # what torch writes events with
+
+
+def require_tensorboard() -> None:
+    """Refuse to go on where TensorBoard's files cannot be written.
+
+    Raises:
+        MissingExtraError: The package is not installed, or cannot be imported.
+    """
+    try:
+        importlib.import_module(EVENTS)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"--tensorboard needs the package tensorboard, found: {error}; run "
+            '`pip install "lightalign[tensorboard]"`'
+        ) from error
+
+
+class RunLog:
+    """Keep the records of a training in its run folder: lines of JSON, and scalars if asked.
+
+    Scalars are float32 numbers by step, in files of their own for each time that a training is
+    begun or gone on with.
+
+    Args:
+        folder: The run folder.
+        tensorboard: Whether to write the scalars of each record, too.
+        writes: Whether to write anything; of several processes the first one does.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool, writes: bool = True) -> None:
+        self._lines = folder / runs.LOG
+        self._place = folder / runs.TENSORBOARD
+        self._tensorboard = tensorboard
+        self._writes = writes
+        self._writer: Any = None  # torch's writer is not typed
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def go_on(self, *, epochs: int, next_step: int) -> None:
+        """Forget what was logged after so many epochs: a stop may have come before the state.
+
+        Args:
+            epochs: Epochs whose records stay.
+            next_step: First step after them.
+        """
+        if not self._writes:
+            return
+        if self._lines.is_file():
+            keep_lines(self._lines, epochs)
+        if self._tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer: Any = SummaryWriter
+            self._writer = writer(str(self._place), purge_step=next_step)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write the record of an epoch; `go_on` comes first."""
+        if not self._writes:
+            return
+        append_json(self._lines, record)
+        if self._writer is not None:
+            for name, value in scalars(record).items():
+                self._writer.add_scalar(name, value, record.get("step", 0))
+            self._writer.flush()
+
+
+def scalars(record: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of a record by the names under which TensorBoard shows them.
+
+    `train/waiting` is the share of the epoch in which the next batch was not ready, in [0, 1].
+    """
+    found: dict[str, float] = {}
+    if "loss" in record:  # not in that of a closed form
+        found = {
+            "train/loss": record["loss"],
+            **{f"train/{name}": value for name, value in record["parts"].items()},
+            "train/learning_rate": record["learning_rate"],
+            "train/images_per_second": record["images_per_second"],
+            "train/waiting": record["seconds_waiting"] / record["seconds"],
+        }
+    for name, value in record.get("validation", {}).items():
+        if isinstance(value, dict):
+            found |= {f"validation/{name}/R@{rank}": recall for rank, recall in value.items()}
+        else:
+            found[f"validation/{name}"] = value
+    return found
 
 
 def keep_lines(path: Path, count: int) -> None:

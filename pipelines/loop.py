@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -20,10 +20,10 @@ from ..featcache.tokens import Tokens
 from ..featcache.types import Side
 from . import runs
 from .ahead import map_ahead
-from .arithmetic import deterministic, resolve_precision
+from .arithmetic import resolve_precision, seeded
 from .batches import Batch, Batches, load_ahead
 from .joined import JoinedStores
-from .logs import append_json, keep_lines, summary
+from .logs import RunLog, summary
 from .pairs import join_stores
 from .processes import ALONE, Processes
 from .progress import Progress
@@ -33,7 +33,7 @@ from .state import Counts, load_state, save_state
 from .stores import StorePair
 from .train import TrainPlan
 from .trainable import build_trainable
-from .validation import Validation, mean_loss, recalls, split_rows
+from .validation import Validation, split_rows
 
 
 class Trainer:
@@ -109,22 +109,25 @@ class Trainer:
             )
         self.counts = Counts()
 
-    def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
+    def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
         """Train all epochs, keep the best weights in `folder`, and return what happened.
+
+        Args:
+            folder: The run folder.
+            progress: Receives the progress.
+            tensorboard: Whether to log for TensorBoard, too.
 
         Raises:
             DivergedError: A loss is not finite.
         """
         for note in self.stores.notes:
             progress.note(note)
-        with (
-            torch.random.fork_rng(devices=self._cuda_devices()),
-            deterministic(self.options.deterministic),
-        ):
-            torch.manual_seed(self.processes.seed(self.seed))  # dropout differs by process
+        writes = self.processes.is_first
+        with self.seeded(), RunLog(folder, tensorboard=tensorboard, writes=writes) as log:
             self._go_on(folder, progress)
+            log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
             while not self._is_over():
-                self._train_epoch(folder, progress)
+                self._train_epoch(folder, log, progress)
         return {
             "best": self.counts.best,
             "epochs": self.counts.epoch,
@@ -141,6 +144,30 @@ class Trainer:
             "seconds_waiting": self.counts.seconds_waiting,
         }
 
+    def seeded(self) -> AbstractContextManager[None]:
+        """Return a block within which what is random is that of the training's seed."""
+        seed = self.processes.seed(self.seed)  # dropout differs by process
+        return seeded(seed, device=self.device, deterministic=self.options.deterministic)
+
+    def loaded(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch from the stores, counting the seconds of waiting."""
+        batches = map_ahead(self.batches.load, self.batches.order(epoch), ahead=2)
+        return self.counts.waiting_for(batches)
+
+    def steps(self, batches: Iterable[Batch]) -> Iterator[dict[str, float]]:
+        """Train on the batches of an epoch, and yield the loss of each with its parts.
+
+        Raises:
+            DivergedError: A loss is not finite.
+        """
+        self.adapter.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        for number, batch in enumerate(batches, start=1):
+            found = self._add_gradient(batch)
+            if number % self.options.accumulate == 0 or number == self.num_batches:
+                self._take_step()
+            yield found
+
     def _go_on(self, folder: Path, progress: Progress) -> None:
         """Go on where an earlier call was stopped, at the end of its last whole epoch."""
         if not (folder / runs.STATE).is_file():
@@ -154,17 +181,14 @@ class Trainer:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
         self.processes.set_random_state(others.get("random", {}), self.device)
-        if self.processes.is_first:
-            keep_lines(folder / runs.LOG, self.counts.epoch)
         progress.note(f"going on after epoch {self.counts.epoch}")
 
-    def _train_epoch(self, folder: Path, progress: Progress) -> None:
+    def _train_epoch(self, folder: Path, log: RunLog, progress: Progress) -> None:
         began = time.perf_counter()
         counts = self.counts
         counts.epoch += 1
         record = self._epoch(counts.epoch, progress)
-        if self.processes.is_first:
-            append_json(folder / runs.LOG, record)
+        log.append(record)
         progress.note(summary(record, self.options.epochs))
         score = self._score(record)
         if score > counts.best_score:
@@ -222,19 +246,12 @@ class Trainer:
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()
-        self.adapter.train()
         sums: Counter[str] = Counter()
         waited_before = self.counts.seconds_waiting
-        batches = self._waiting_for(
-            map_ahead(self.batches.load, self.batches.order(epoch), ahead=2)
-        )
         label = f"epoch {epoch}/{self.options.epochs}"
-        self.optimiser.zero_grad(set_to_none=True)
-        tracked = progress.track(batches, label, self.num_batches, unit="batches")
-        for number, batch in enumerate(tracked, start=1):
-            sums.update(self._add_gradient(batch))
-            if number % self.options.accumulate == 0 or number == self.num_batches:
-                self._take_step()
+        tracked = progress.track(self.loaded(epoch), label, self.num_batches, unit="batches")
+        for found in self.steps(tracked):
+            sums.update(found)
         seconds = time.perf_counter() - began
         means = {name: total / self.num_batches for name, total in sums.items()}
         record: dict[str, Any] = {
@@ -242,6 +259,7 @@ class Trainer:
             "step": self.counts.step,
             "loss": means.pop("loss"),
             "parts": means,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
             "seconds": seconds,
             "seconds_waiting": self.counts.seconds_waiting - waited_before,
             "images_per_second": len(self.train_rows) / seconds,
@@ -250,16 +268,6 @@ class Trainer:
         with self._averaged():
             validation = self.processes.from_first(self._validate)
         return {**record, "validation": validation} if validation else record
-
-    def _waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield the same and count the seconds in which the next one was not ready."""
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self.counts.seconds_waiting += time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
 
     def _add_gradient(self, batch: Batch) -> dict[str, float]:
         """Add the gradient of the batch's loss, divided by the batches of a step."""
@@ -363,15 +371,13 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         if self.validation is None:
             return {}
-        embeddings = self.validation.embed(self.adapter, self.device)
-        loss = mean_loss(
+        return self.validation.measure(
+            self.adapter,
             self.objective,
-            embeddings,
             batch_size=self.options.batch_size,
             device=self.device,
             teacher=self.teacher,
         )
-        return {"loss": loss, **recalls(embeddings)}
 
     def _save(self, folder: Path) -> None:
         if not self.processes.is_first:
@@ -387,6 +393,3 @@ class Trainer:
             return "last epoch"
         name = "loss" if self.options.select_by == "loss" else "recall_sum"
         return f"{name} on {self.validation.name}"
-
-    def _cuda_devices(self) -> list[torch.device]:
-        return [self.device] if self.device.type == "cuda" else []

@@ -14,7 +14,7 @@ from ..adapters.gradcache import Load, backward_in_chunks
 from ..adapters.objective import PairBatch
 from ..featcache.residency import memory_fields
 from ..featcache.tokens import Tokens
-from ..featcache.types import Modality, Side
+from ..featcache.types import Side
 from .arithmetic import resolve_precision
 from .batches import load_ahead
 from .memory_model import made_up_queue, made_up_teacher
@@ -60,7 +60,7 @@ def take_steps(step: PlannedStep) -> None:
             return trained.adapter.embed(tokens.to(device), side)
 
     images = options.mixup.mixtures(options.batch_size)
-    owner = torch.arange(shape.rows(Modality.TEXT, images), device=device)
+    owner = torch.arange(shape.rows(shape.sides[1], images), device=device)
     owner = owner // shape.texts
     positives = owner[None, :] == torch.arange(images, device=device)[:, None]
     texts, width = len(owner), trained.adapter.out_width
@@ -70,7 +70,7 @@ def take_steps(step: PlannedStep) -> None:
     teacher = made_up_teacher(shape, images).to(device) if needs else None
     chunk = options.chunk_size
     batches = [
-        {m: _loads(shape, m, images, chunk) for m in (Modality.IMAGE, Modality.TEXT)}
+        [_loads(shape, side, images, chunk) for side in shape.sides]
         for _ in range(1 if chunk else shape.ready)
     ]
     for number in range(_STEPS * options.accumulate):
@@ -79,18 +79,19 @@ def take_steps(step: PlannedStep) -> None:
             backward_in_chunks(
                 embed,
                 trained.objective,
-                images=batch[Modality.IMAGE],
-                texts=batch[Modality.TEXT],
+                images=batch[0],
+                texts=batch[1],
                 positives=positives,
+                sides=shape.sides,
                 load_all=load_ahead,
                 complete=partial(replace, remembered=remembered, teacher=teacher),
             )
         else:
-            image, text = (
-                torch.cat([embed(load(), modality) for load in loads])
-                for modality, loads in batch.items()
+            first, second = (
+                torch.cat([embed(load(), side) for load in loads])
+                for side, loads in zip(shape.sides, batch, strict=True)
             )
-            pairs = PairBatch(image, text, positives, remembered, teacher)
+            pairs = PairBatch(first, second, positives, remembered, teacher, sides=shape.sides)
             torch.autograd.backward(trained.objective(pairs).total)
         if (number + 1) % options.accumulate:
             continue
@@ -102,18 +103,18 @@ def take_steps(step: PlannedStep) -> None:
             trained.average.update()
 
 
-def _loads(shape: InputShape, modality: Modality, images: int, chunk: int) -> list[Load]:
+def _loads(shape: InputShape, side: Side, images: int, chunk: int) -> list[Load]:
     """Return what loads each chunk of a batch, or a whole batch that is in memory already."""
-    rows = shape.rows(modality, images)
-    make: Callable[[int], Tokens] = partial(_random, shape=shape, modality=modality)
+    rows = shape.rows(side, images)
+    make: Callable[[int], Tokens] = partial(_random, shape=shape, side=side)
     if chunk:
         return [partial(make, min(chunk, rows - first)) for first in range(0, rows, chunk)]
     whole = make(rows)
     return [lambda: whole]
 
 
-def _random(rows: int, *, shape: InputShape, modality: Modality) -> Tokens:
-    tokens, width = shape.tokens[modality], shape.widths[modality]
+def _random(rows: int, *, shape: InputShape, side: Side) -> Tokens:
+    tokens, width = shape.tokens[side], shape.widths[side]
     dtype = torch.float16 if shape.feature_bytes == 2 else torch.float32
     values = torch.empty(rows, tokens, width, dtype=dtype)
     return Tokens(values.normal_(), torch.ones(rows, tokens, dtype=torch.bool))

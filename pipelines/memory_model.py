@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..adapters.objective import PairBatch, Remembered, Teacher
 from ..featcache.footprint import LiveTensors
 from ..featcache.tokens import Tokens
-from ..featcache.types import Modality
+from ..featcache.types import Side
 from .plan import InputShape, Peak
 from .trainable import Trainable
 
@@ -57,12 +57,12 @@ class MemoryModel:
         self._weights = sum(map(_bytes, tensors)) * copies
         self._largest = max((_bytes(p) for p in modules.parameters()), default=0)
         self._gradients = sum(_bytes(p) for p in modules.parameters() if p.requires_grad)
-        self._rows: dict[Modality, list[int]] = {modality: [] for modality in shape.tokens}
-        self._bytes: dict[Modality, list[tuple[int, int]]] = {m: [] for m in shape.tokens}
+        self._rows: dict[Side, list[int]] = {side: [] for side in shape.tokens}
+        self._bytes: dict[Side, list[tuple[int, int]]] = {side: [] for side in shape.tokens}
         self._losses: dict[int, int] = {}
         with torch.random.fork_rng(devices=[]):
-            for modality in shape.tokens:
-                self._try_rows(modality)
+            for side in shape.tokens:
+                self._try_rows(side)
             self._optimiser, self._stepping = self._step()
 
     def peak(self, batch_size: int, chunk_size: int) -> Peak:
@@ -73,35 +73,35 @@ class MemoryModel:
             chunk_size: Rows whose graph is in memory at once, or 0 for all.
         """
         moments = self._moments_of_chunks if chunk_size else self._moments_of_a_whole
-        rows = {modality: self.shape.rows(modality, batch_size) for modality in self._rows}
+        rows = {side: self.shape.rows(side, batch_size) for side in self._rows}
         return max(moments(rows, chunk_size), key=lambda peak: peak.total)
 
-    def _moments_of_a_whole(self, rows: Mapping[Modality, int], _: int) -> Sequence[Peak]:
+    def _moments_of_a_whole(self, rows: Mapping[Side, int], _: int) -> Sequence[Peak]:
         """Return what is in memory when the loss is known, while going back, and at the step.
 
         Gradients come one by one while what embedding has kept goes, so that the peak is where one
         of both is whole.
         """
         features = sum(count * self.shape.row_bytes(m) for m, count in rows.items())
-        found = [self._embedding(modality, count) for modality, count in rows.items()]
+        found = [self._embedding(side, count) for side, count in rows.items()]
         kept = sum(stays for stays, _ in found)
         more = max(peak - stays for stays, peak in found)
         embeddings = self._embedding_bytes(rows)
-        loss = self._loss(rows[Modality.IMAGE]) + embeddings
+        loss = self._loss(rows[self.shape.sides[0]]) + embeddings
         return (
             self._peak(features, activations=kept, loss=loss),
             self._peak(features, activations=kept + more),
             self._peak(features, gradients=self._gradients, activations=self._stepping),
         )
 
-    def _moments_of_chunks(self, rows: Mapping[Modality, int], chunk: int) -> Sequence[Peak]:
+    def _moments_of_chunks(self, rows: Mapping[Side, int], chunk: int) -> Sequence[Peak]:
         """Return what is in memory when the loss is known, in the last chunk, and at the step."""
-        chunks = {modality: min(chunk, count) for modality, count in rows.items()}
+        chunks = {side: min(chunk, count) for side, count in rows.items()}
         features = max(count * self.shape.row_bytes(m) for m, count in chunks.items())
-        embedding = max(self._embedding(modality, count)[1] for modality, count in chunks.items())
+        embedding = max(self._embedding(side, count)[1] for side, count in chunks.items())
         states = sum(-(-count // chunk) for count in rows.values()) * _bytes(torch.get_rng_state())
         embeddings = self._embedding_bytes(rows)
-        loss = self._loss(rows[Modality.IMAGE]) + embeddings + states
+        loss = self._loss(rows[self.shape.sides[0]]) + embeddings + states
         return (
             self._peak(features, loss=loss),
             self._peak(
@@ -125,23 +125,23 @@ class MemoryModel:
             loss=loss + 2 * self._queue * self._adapter.out_width * 4,
         )
 
-    def _embedding_bytes(self, rows: Mapping[Modality, int]) -> int:
+    def _embedding_bytes(self, rows: Mapping[Side, int]) -> int:
         return sum(rows.values()) * self._adapter.out_width * 4
 
     def largest_chunk(self, batch_size: int, budget: int) -> int | None:
         """Return the largest power of two rows whose peak is within `budget` bytes, if any is."""
-        most = max(self.shape.rows(modality, batch_size) for modality in self._rows)
+        most = max(self.shape.rows(side, batch_size) for side in self._rows)
         sizes = [2**power for power in range(most.bit_length())]
         fitting = [size for size in sizes if self.peak(batch_size, size).total <= budget]
         return max(fitting, default=None)
 
-    def _try_rows(self, modality: Modality) -> None:
+    def _try_rows(self, side: Side) -> None:
         """Measure 1, 2, 4, ... rows until the bytes grow in step with them."""
-        rows, found = self._rows[modality], self._bytes[modality]
+        rows, found = self._rows[side], self._bytes[side]
         slopes: list[float] = []
         while not rows or rows[-1] < _MOST_ROWS:
             rows.append(2 ** len(rows))
-            found.append(self._embed(modality, rows[-1]))
+            found.append(self._embed(side, rows[-1]))
             if len(rows) > 1:
                 slopes.append((found[-1][1] - found[-2][1]) / (rows[-1] - rows[-2]))
             outweighs = found[-1][1] > 4 * self._largest
@@ -149,9 +149,9 @@ class MemoryModel:
             if outweighs and steady:
                 return
 
-    def _embedding(self, modality: Modality, rows: int) -> tuple[int, int]:
+    def _embedding(self, side: Side, rows: int) -> tuple[int, int]:
         """Return the bytes that stay for the gradient of so many rows, and the most until then."""
-        sizes, found = self._rows[modality], np.array(self._bytes[modality], dtype=np.float64)
+        sizes, found = self._rows[side], np.array(self._bytes[side], dtype=np.float64)
         if rows <= sizes[-1]:
             stays, peak = (np.interp(rows, sizes, column) for column in found.T)
         else:
@@ -170,17 +170,17 @@ class MemoryModel:
         known = np.array([self._loss(size) for size in _IMAGES], dtype=np.float64)
         return int(np.polyval(np.linalg.solve(powers, known), images))
 
-    def _embed(self, modality: Modality, rows: int) -> tuple[int, int]:
+    def _embed(self, side: Side, rows: int) -> tuple[int, int]:
         """Return the bytes that stay for the gradient, and the most that live until it is there."""
-        tokens = self.shape.tokens[modality]
-        values = torch.randn(rows, tokens, self.shape.widths[modality])
+        tokens = self.shape.tokens[side]
+        values = torch.randn(rows, tokens, self.shape.widths[side])
         given = Tokens(values, torch.ones(rows, tokens, dtype=torch.bool))
         low = self._dtype != torch.float32
         for parameter in self._adapter.parameters():  # a part of their own: not to be counted here
             parameter.grad = torch.zeros_like(parameter)
         with LiveTensors() as live:
             with torch.autocast("cpu", dtype=self._dtype, enabled=low):
-                embedded = self._adapter.embed(given, modality)
+                embedded = self._adapter.embed(given, side)
             kept = live.num_bytes
             torch.autograd.backward(embedded, torch.ones_like(embedded))
         peak: int = live.peak_bytes
@@ -188,7 +188,7 @@ class MemoryModel:
         return kept, peak
 
     def _lose(self, images: int) -> int:
-        texts = self.shape.rows(Modality.TEXT, images)
+        texts = self.shape.rows(self.shape.sides[1], images)
         width = self._adapter.out_width
         positives = (
             torch.arange(texts)[None, :] // self.shape.texts == torch.arange(images)[:, None]
@@ -238,11 +238,8 @@ def made_up_queue(size: int, *, width: int, images: int, texts: int) -> Remember
 
 def made_up_teacher(shape: InputShape, images: int) -> Teacher:
     """Return features of so many images and of their texts."""
-    units = {
-        modality: _unit(shape.rows(modality, images), shape.widths[modality])
-        for modality in shape.tokens
-    }
-    return Teacher(units[Modality.IMAGE], units[Modality.TEXT])
+    units = {side: _unit(shape.rows(side, images), shape.widths[side]) for side in shape.tokens}
+    return Teacher(*(units[side] for side in shape.sides))
 
 
 def _unit(rows: int, width: int) -> Float[Tensor, "rows width"]:

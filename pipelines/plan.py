@@ -10,7 +10,7 @@ from ..featcache.description import DTYPES
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, to_table
-from ..featcache.types import Modality, Side
+from ..featcache.types import Modality, Side, Sides, sides_of
 from .train import DEFAULT_PRESET, TrainOptions, resolve_preset
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
@@ -63,7 +63,9 @@ class PlanSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class InputShape:
-    """Say what one row of each modality is.
+    """Say what one row of each side is.
+
+    Between two text encoders the texts of the first side stand in the place of the images.
 
     Attributes:
         tokens: Tokens of an image and of a text.
@@ -74,19 +76,24 @@ class InputShape:
             features stay on the CPU one that waits and one that is being loaded.
     """
 
-    tokens: Mapping[Modality, int]
+    tokens: Mapping[Side, int]
     widths: Mapping[Side, int]
     texts: int
     feature_bytes: int = 2
     ready: int = 3
 
-    def row_bytes(self, modality: Modality) -> int:
-        """Return the bytes of one row as it is stored."""
-        return self.tokens[modality] * self.widths[modality] * self.feature_bytes
+    @property
+    def sides(self) -> Sides:
+        """Return the two sides in their order."""
+        return sides_of([side.value for side in self.tokens])
 
-    def rows(self, modality: Modality, images: int) -> int:
-        """Return how many rows of a modality so many images bring."""
-        return images if modality is Modality.IMAGE else images * self.texts
+    def row_bytes(self, side: Side) -> int:
+        """Return the bytes of one row as it is stored."""
+        return self.tokens[side] * self.widths[side] * self.feature_bytes
+
+    def rows(self, side: Side, images: int) -> int:
+        """Return how many rows of a side so many images bring."""
+        return images if side is self.sides[0] else images * self.texts
 
 
 @dataclass(frozen=True, kw_only=True)

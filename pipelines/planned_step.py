@@ -10,7 +10,7 @@ import torch
 
 from ..featcache.errors import OutOfMemoryError, SpecError
 from ..featcache.spec import Table, build, to_table
-from ..featcache.types import Modality
+from ..featcache.types import sides_of
 from .arithmetic import resolve_precision
 from .memory_model import MemoryModel
 from .plan import InputShape
@@ -83,8 +83,8 @@ class PlannedStep:
         return {
             "table": self.table,
             "options": to_table(self.options),
-            "tokens": {m.value: count for m, count in self.shape.tokens.items()},
-            "widths": {m.value: width for m, width in self.shape.widths.items()},
+            "tokens": {side.value: count for side, count in self.shape.tokens.items()},
+            "widths": {side.value: width for side, width in self.shape.widths.items()},
             "shape": {
                 "texts": self.shape.texts,
                 "feature_bytes": self.shape.feature_bytes,
@@ -96,12 +96,13 @@ class PlannedStep:
     @classmethod
     def from_json(cls, found: Table) -> "PlannedStep":
         """Return the step that `to_json` wrote."""
+        sides = sides_of(found["tokens"])
         return cls(
             table=found["table"],
             options=build(TrainOptions, found["options"], where="[train]"),
             shape=InputShape(
-                tokens={Modality(name): count for name, count in found["tokens"].items()},
-                widths={Modality(name): width for name, width in found["widths"].items()},
+                tokens={side: found["tokens"][side.value] for side in sides},
+                widths={side: found["widths"][side.value] for side in sides},
                 **found["shape"],
             ),
             device=found["device"],

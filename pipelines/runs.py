@@ -6,10 +6,12 @@
     adapter.safetensors     the best weights so far
     state.safetensors       all that going on needs, after the last epoch, until the run is finished
     log.jsonl               one line an epoch
+    tensorboard/            the same numbers, if asked
     report.json             written last; a run without it has not finished
 """
 
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from ..featcache.errors import RunNotFoundError, SpecError
 REPORT = "report.json"
 SPEC = "run.toml"
 LOG = "log.jsonl"
+TENSORBOARD = "tensorboard"
 WEIGHTS = "adapter.safetensors"
 TABLE = "adapter.toml"
 STATE = "state.safetensors"
@@ -41,8 +44,7 @@ def new_run(home: Path, name: str | None, label: str) -> Path:
     Raises:
         SpecError: The name is not a plain folder name, or is that of a finished run.
     """
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise SpecError(f"run name {name!r} may hold letters, digits, '.', '_' and '-' only")
+    check_name(home, name)
     stem = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
     for attempt in range(1000):
         folder = runs_folder(home) / (stem if attempt == 0 else f"{stem}-{attempt + 1}")
@@ -51,16 +53,31 @@ def new_run(home: Path, name: str | None, label: str) -> Path:
         except FileExistsError:
             if name is None:
                 continue
-            if (folder / REPORT).is_file():
-                raise SpecError(f"a run named {name!r} exists in {runs_folder(home)}") from None
+            check_name(home, name)  # another process may have finished it meanwhile
             _clear(folder)  # of a training that was stopped, which begins anew
         return folder
     raise SpecError(f"{runs_folder(home)} holds a thousand runs named {stem!r}")
 
 
+def check_name(home: Path, name: str | None) -> None:
+    """Refuse the name of a new run that cannot be given.
+
+    Raises:
+        SpecError: The name is not a plain folder name, or is that of a finished run.
+    """
+    if name is None:
+        return
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise SpecError(f"run name {name!r} may hold letters, digits, '.', '_' and '-' only")
+    if (runs_folder(home) / name / REPORT).is_file():
+        raise SpecError(f"a run named {name!r} exists in {runs_folder(home)}")
+
+
 def _clear(folder: Path) -> None:
     for name in (SPEC, LOG, WEIGHTS, TABLE, STATE):
         (folder / name).unlink(missing_ok=True)
+    if (folder / TENSORBOARD).is_dir():
+        shutil.rmtree(folder / TENSORBOARD)
 
 
 def find_run(home: Path, run: str | None) -> Path:

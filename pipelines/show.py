@@ -14,7 +14,8 @@ from ..featcache.store import FeatureStore
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun
 from .extract import Estimate, ExtractReport
-from .plan import Planned
+from .plan import Peak, Planned
+from .rehearsal import TrainEstimate
 from .train import TrainReport
 
 
@@ -136,8 +137,6 @@ def estimate_parts(estimate: Estimate) -> list[Table | str]:
 
 def plan_parts(planned: Planned) -> list[Table | str]:
     """Return what a training will take: a table of the parts, their sum, and what fits."""
-    parts = vars(planned.predicted)
-    rows = [{"part": name, "megabytes": round(count / 1e6, 1)} for name, count in parts.items()]
     spec, total = planned.spec, planned.predicted.total
     head = (
         f"{spec['preset']}: {planned.parameters:,} parameters, batch {spec['batch_size']}, "
@@ -145,7 +144,7 @@ def plan_parts(planned: Planned) -> list[Table | str]:
         f"{spec['texts_of_an_image']} texts each of {spec['text']}"
     )
     predicted = f"predicted peak {total / 1e9:.2f} GB of {planned.memory} memory"
-    lines: list[Table | str] = [head, rows_table(rows), predicted]
+    lines: list[Table | str] = [head, _peak_table(planned.predicted), predicted]
     if planned.measured is not None:
         lines.append(
             f"measured peak  {planned.measured / 1e9:.2f} GB; predicted over it "
@@ -157,6 +156,40 @@ def plan_parts(planned: Planned) -> list[Table | str]:
         found = "no chunk does" if chunk is None else f"the largest chunk that does is {chunk}"
         lines.append(f"{fits} {spec['budget']}; {found}")
     return lines
+
+
+def _peak_table(peak: Peak) -> Table:
+    parts = vars(peak).items()
+    return rows_table([{"part": name, "megabytes": round(count / 1e6, 1)} for name, count in parts])
+
+
+def train_estimate_parts(estimate: TrainEstimate) -> list[Table | str]:
+    """Return what a training would cost: its size, the memory of a step by part, and its time."""
+    found = estimate
+    shapes = ", ".join(f"{side.replace('_', ' ')}s of {row}" for side, row in found.rows.items())
+    head = (
+        f"{found.preset}: {found.parameters:,} parameters on {found.images} images, batch "
+        f"{found.batch_size}, chunk {found.chunk_size or 'of all'}, {shapes} "
+        f"({found.texts_of_an_image} each)"
+    )
+    held = ", ".join(
+        f"{side.replace('_', ' ')}s {place['num_bytes'] / 1e6:.1f} MB on {place['name']}"
+        for side, place in found.residency.items()
+    )
+    predicted = (
+        f"predicted peak of a step {found.predicted.total / 1e9:.2f} GB of {found.memory} memory; "
+        f"features: {held}"
+    )
+    validating = f" and {found.validation_seconds:.1f} s of validation"
+    time = (
+        f"about {found.minutes:.1f} minutes: {found.epochs} epochs of {found.epoch_seconds:.1f} s"
+        f"{validating if found.validation_seconds else ''}"
+    )
+    probe = (
+        f"timed {found.probe_steps} of {found.steps} steps in {found.probe_seconds:.1f} s, warm-up "
+        "and validation included; nothing was kept"
+    )
+    return [head, _peak_table(found.predicted), predicted, time, probe]
 
 
 def train_lines(trained: TrainReport) -> list[str]:

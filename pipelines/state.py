@@ -1,10 +1,11 @@
 """All that a training needs to go on as if it had never stopped, in one file of a run folder."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -15,6 +16,8 @@ from torch.optim import Optimizer
 from ..featcache.errors import StoreCorruptError
 from ..featcache.files import replacing
 from . import runs
+
+T = TypeVar("T")
 
 _COUNTS = "lightalign"  # name of our entry in the metadata
 
@@ -46,6 +49,16 @@ class Counts:
     factor: float = 1.0
     seconds: float = 0.0
     seconds_waiting: float = 0.0
+
+    def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
+        """Yield the same and count the seconds in which the next one was not ready."""
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds_waiting += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
 
 def save_state(

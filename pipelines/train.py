@@ -20,6 +20,7 @@ from ..featcache.types import Modality
 from . import runs
 from .environment import library_versions
 from .launch import Launch
+from .logs import require_tensorboard
 from .mixup import MixupOptions
 from .progress import SILENT, Progress
 from .record import describe_encoders, describe_pair
@@ -168,6 +169,7 @@ class TrainSpec:
         overrides: `a.b=c` on the preset's tables.
         device: `auto`, `cpu` or `cuda`.
         name: Name of the run, or None for an automatic one.
+        tensorboard: Whether to log for TensorBoard, too.
     """
 
     home: Path
@@ -185,6 +187,7 @@ class TrainSpec:
     overrides: tuple[str, ...] = ()
     device: str = "auto"
     name: str | None = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -334,7 +337,10 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         SpecError: A preset, override or option is wrong.
         UnknownNameError: There is no such preset, fusion or part.
         StoreNotFoundError: No two stores match.
+        MissingExtraError: A package that an option needs is not installed.
     """
+    if spec.tensorboard:
+        require_tensorboard()
     by_side = choose_sides(
         image=SideQuery(encoder=spec.image_encoder, kind=spec.image_features),
         text=SideQuery(encoder=spec.text_encoder, kind=spec.text_features),

@@ -62,6 +62,28 @@ class Validation:
         """Embed both sides of the pairs."""
         return embed_pairs(adapter, self.stores, images=self.images, device=device)
 
+    def measure(
+        self,
+        adapter: Adapter,
+        objective: Objective,
+        *,
+        batch_size: int,
+        device: torch.device,
+        teacher: Teacher | None = None,
+    ) -> dict[str, Any]:
+        """Return `mean_loss` and the recalls of both ways."""
+        embeddings = self.embed(adapter, device)
+        loss = mean_loss(
+            objective, embeddings, batch_size=batch_size, device=device, teacher=teacher
+        )
+        return {"loss": loss, **recalls(embeddings)}
+
+    def sample(self, most: int) -> "Validation":
+        """Return the same with at most so many images, spread over all."""
+        count = len(self.images)
+        places = np.linspace(0, count - 1, min(most, count)).astype(np.int64)
+        return Validation(self.stores, self.images[places], self.name)
+
 
 def recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
     """Return the recalls of both directions, in percent, and their sum."""

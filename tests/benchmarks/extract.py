@@ -20,7 +20,6 @@ Prints a table a part, and as its last line one JSON object. `--quick` takes few
 import argparse
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -34,14 +33,13 @@ from statistics import median
 from typing import Any
 
 import torch
+from _photos import Rows, photo_rows, write_table
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lightalign.featcache.card import read_card
-from lightalign.featcache.sources.shapes import ShapesSource
-from lightalign.featcache.types import Modality
 from lightalign.featcache.weights import find_weights
 from lightalign.pipelines import estimate, extract
 from lightalign.pipelines.extract import ExtractSpec, load_all, open_all
@@ -56,31 +54,6 @@ SIDE = 3456  # pixels of the photos of `passes`: 12 million, as a phone takes th
 CASES = (("toy-image", "mean"), ("toy-text", "tokens"), (TEXTS, "tokens"))
 
 Side = Callable[[Path], object]
-Rows = Sequence[dict[str, Any]]
-
-
-def photo_rows(folder: Path, count: int) -> Rows:
-    data = os.environ.get("LIGHTALIGN_TEST_DATA")
-    if data:
-        place = Path(data) / "flickr8k"
-        lines = (place / "captions.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-        found = [json.loads(line) for line in lines]
-        return [{"image": str(place / row["image"]), "captions": row["captions"]} for row in found]
-    source = ShapesSource(Path(), train=count)
-    texts = [item.text for item in source.items("train", Modality.TEXT)]
-    rows = []
-    for number, item in enumerate(source.items("train", Modality.IMAGE)):
-        path = folder / f"{item.id}.jpg"
-        Image.open(io.BytesIO(item.read_bytes())).convert("RGB").save(path, quality=90)
-        rows.append({"image": str(path), "captions": texts[5 * number : 5 * number + 5]})
-    return rows
-
-
-def write_table(folder: Path, rows: Rows) -> Path:
-    folder.mkdir(parents=True)
-    lines = [json.dumps({**row, "split": "train"}) + "\n" for row in rows]
-    (folder / "captions.jsonl").write_text("".join(lines), encoding="utf-8")
-    return folder / "captions.jsonl"
 
 
 def linked(folder: Path, rows: Rows, count: int) -> Rows:

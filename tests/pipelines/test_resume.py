@@ -80,10 +80,13 @@ def test_a_training_that_was_stopped_in_its_first_epoch_begins_anew(home, monkey
     stop_in_epoch(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, name="cut")
+    log = runs.runs_folder(home) / "cut" / runs.LOG
+    log.write_text('{"epoch": 1}\n')  # stopped between the line and the state
     resumed = train.resume(home, "cut", device="cpu")
     assert (resumed.folder / runs.WEIGHTS).read_bytes() == (
         whole.folder / runs.WEIGHTS
     ).read_bytes()
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
 
 
 @pytest.mark.slow

@@ -1,0 +1,97 @@
+"""Say what a training will cost before it begins: parameters, memory and minutes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..featcache.backends import resolve_device
+from ..featcache.errors import SpecError
+from . import runs
+from .launch import Launch
+from .plan import Peak
+from .progress import SILENT, Progress
+from .train import TrainSpec, resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainEstimate:
+    """Say what a training will cost.
+
+    Attributes:
+        preset: Name of the preset.
+        parameters: Numbers that are trained.
+        images: Images that are trained on.
+        batch_size: Images, or mixtures of them, of the largest batch.
+        chunk_size: Rows whose graph is in memory at once, or 0 for all.
+        rows: Tokens and width of a row, by side: with chunks of the longest, else the mean of the
+            batch with most padding.
+        texts_of_an_image: Texts of an image in its batch.
+        predicted: Bytes at the peak of a step, by part, as `plan` predicts them.
+        memory: Which memory it is: that of the `process`, or of the `GPU`.
+        residency: Where the features are meanwhile, by side; the peak holds those of batches.
+        epochs: Epochs; early stopping may end before.
+        steps: Steps of all epochs.
+        epoch_seconds: Time of the steps of an epoch.
+        validation_seconds: Time of the validation after each.
+        minutes: Time of all epochs. Opening the stores and writing weights is not in it.
+        probe_steps: Steps that were timed.
+        probe_seconds: Time that the probe took, with its warm-up and validation.
+    """
+
+    preset: str
+    parameters: int
+    images: int
+    batch_size: int
+    chunk_size: int
+    rows: Mapping[str, str]
+    texts_of_an_image: int
+    predicted: Peak
+    memory: str
+    residency: Mapping[str, Mapping[str, Any]]
+    epochs: int
+    steps: int
+    epoch_seconds: float
+    validation_seconds: float
+    minutes: float
+    probe_steps: int
+    probe_seconds: float
+
+
+def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
+    """Estimate what `train-adapter` with `spec` would cost from a few real steps; write nothing.
+
+    Raises:
+        LightalignError: The training would not begin or not get over these steps, the preset is
+            solved in closed form, which has no steps to time, or there are several processes.
+    """
+    if Launch.of_environment().count > 1:
+        raise SpecError("--dry-run looks at one process: run it without torchrun")
+    plan = resolve(spec, progress)
+    if "fit" in plan.table:
+        raise SpecError(
+            f"preset {spec.preset!r} is solved in closed form, in one pass over the pairs: it has "
+            "no steps to time"
+        )
+    from .loop import Trainer  # imports torch; a mistake is reported without it
+    from .timed_steps import predict_memory, time_training
+
+    device = resolve_device(spec.device)
+    trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)
+    runs.check_name(spec.home, spec.name)
+    progress.note("timing some steps")
+    timed = time_training(trainer)
+    predicted = predict_memory(trainer)
+    epochs = plan.options.epochs
+    return TrainEstimate(
+        preset=spec.preset,
+        parameters=trainer.trainable.num_parameters,
+        images=len(trainer.train_rows),
+        epochs=epochs,
+        steps=trainer.num_steps,
+        chunk_size=plan.options.chunk_size,
+        memory="process" if device.type == "cpu" else "GPU",
+        residency=trainer.stores.residency,
+        minutes=epochs * (timed.epoch_seconds + timed.validation_seconds) / 60,
+        **vars(predicted),
+        **vars(timed),
+    )

@@ -1,0 +1,179 @@
+"""What a training that is set up will take: its memory by a model, its time by real steps."""
+
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from jaxtyping import Int64
+
+from ..featcache.tokens import split_by_length
+from .batches import GROUPS
+from .joined import Rows
+from .loop import Trainer
+from .plan import InputShape, Peak
+from .planned_step import PlannedStep
+
+_WARM_STEPS = 1
+_MOST_STEPS = 50
+_SECONDS = 5.0  # after which no further step is timed
+_IMAGES = 256  # that a validation is timed with
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedMemory:
+    """Say what a step takes at its peak, and of which rows.
+
+    Attributes:
+        predicted: Bytes by part.
+        batch_size: Images, or mixtures of them, of the largest batch.
+        rows: Tokens and width of a row, by side.
+        texts_of_an_image: Texts of an image in its batch.
+    """
+
+    predicted: Peak
+    batch_size: int
+    rows: Mapping[str, str]
+    texts_of_an_image: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedTraining:
+    """Say how long parts of a training take, in seconds.
+
+    Attributes:
+        epoch_seconds: The steps of an epoch.
+        validation_seconds: The validation after it, or 0 without one.
+        probe_steps: Steps that were timed.
+        probe_seconds: Finding all this out.
+    """
+
+    epoch_seconds: float
+    validation_seconds: float
+    probe_steps: int
+    probe_seconds: float
+
+
+def predict_memory(trainer: Trainer) -> PredictedMemory:
+    """Predict the memory of a step as `plan` does, with rows as they are in the stores."""
+    batches = list(trainer.batches.order(1))
+    shape = input_shape(trainer, batches)
+    step = PlannedStep(
+        table=trainer.plan.table,
+        options=trainer.options,
+        shape=shape,
+        device=str(trainer.device),
+    )
+    model, _ = step.model()
+    batch_size = max(len(rows.image) for rows in batches)
+    return PredictedMemory(
+        predicted=model.peak(batch_size, trainer.options.chunk_size),
+        batch_size=batch_size,
+        rows={side.value: f"{shape.tokens[side]} x {shape.widths[side]}" for side in shape.sides},
+        texts_of_an_image=shape.texts,
+    )
+
+
+def input_shape(trainer: Trainer, batches: Sequence[Rows]) -> InputShape:
+    """Return what one row of each side is in these batches of a training."""
+    stores = trainer.stores
+    first, second = trainer.plan.stores.sides
+    stored = max(stores.first.dtype.itemsize, stores.second.dtype.itemsize)
+    return InputShape(
+        tokens={
+            first: _tokens(trainer, stores.first.lengths, [one.image for one in batches]),
+            second: _tokens(trainer, stores.second.lengths, [one.text for one in batches]),
+        },
+        widths=trainer.plan.stores.widths,
+        texts=max(math.ceil(len(rows.text) / len(rows.image)) for rows in batches),
+        feature_bytes=4 if trainer.options.mixup.alpha else stored,  # what is mixed is widened
+        ready=3 if trainer.device.type == "cpu" else 1,
+    )
+
+
+def time_training(trainer: Trainer) -> TimedTraining:
+    """Take some steps of a training and a validation; the weights are others afterwards.
+
+    Raises:
+        DivergedError: A loss is not finite.
+    """
+    began = time.perf_counter()
+    with trainer.seeded():
+        num_steps, batch_seconds = _time_steps(trainer)
+        validation_seconds = _time_validation(trainer)
+    return TimedTraining(
+        epoch_seconds=trainer.num_batches * batch_seconds,
+        validation_seconds=validation_seconds,
+        probe_steps=num_steps,
+        probe_seconds=time.perf_counter() - began,
+    )
+
+
+def _time_steps(trainer: Trainer) -> tuple[int, float]:
+    """Return how many steps were timed, and the seconds of a batch in them."""
+    most = min(_MOST_STEPS, max(1, trainer.num_steps - _WARM_STEPS))
+    with closing(_batches(trainer)) as batches:
+        for _ in range(_WARM_STEPS):
+            _take_step(trainer, batches)
+        began, seconds = time.perf_counter(), 0.0
+        num_steps = num_batches = 0
+        while num_steps < most and seconds < _SECONDS:
+            num_batches += _take_step(trainer, batches)
+            num_steps += 1
+            seconds = time.perf_counter() - began
+    return num_steps, seconds / num_batches
+
+
+def _batches(trainer: Trainer) -> Generator[dict[str, float], None, None]:
+    """Train on one batch after the other, in as many epochs as it takes."""
+    for epoch in count(1):
+        yield from trainer.steps(trainer.loaded(epoch))
+
+
+def _take_step(trainer: Trainer, batches: Iterator[dict[str, float]]) -> int:
+    """Train until a step has been taken, and return of how many batches it was."""
+    before, num_batches = trainer.counts.step, 0
+    while trainer.counts.step == before:
+        next(batches)
+        num_batches += 1
+    return num_batches
+
+
+def _time_validation(trainer: Trainer) -> float:
+    """Return the seconds of a validation, from one of some of its images."""
+    if trainer.validation is None:
+        return 0.0
+    sample = trainer.validation.sample(_IMAGES)
+    teacher = sample.teacher() if trainer.objective.needs_teacher else None
+    began = time.perf_counter()
+    sample.measure(
+        trainer.adapter,
+        trainer.objective,
+        batch_size=trainer.options.batch_size,
+        device=trainer.device,
+        teacher=teacher,
+    )
+    seconds = time.perf_counter() - began
+    return seconds * len(trainer.validation.images) / len(sample.images)
+
+
+def _tokens(
+    trainer: Trainer,
+    lengths: Int64[np.ndarray, " n"],
+    batches: list[Int64[np.ndarray, " rows"]],
+) -> int:
+    """Return the tokens of a row, padding included, where a batch has most of them.
+
+    Chunks are of rows of similar length, and the largest is that of the longest rows.
+    """
+    if trainer.options.chunk_size:
+        return max(int(lengths[rows].max()) for rows in batches)
+    return max(math.ceil(_padded_tokens(lengths[rows]) / len(rows)) for rows in batches)
+
+
+def _padded_tokens(lengths: Int64[np.ndarray, " rows"]) -> int:
+    groups = split_by_length(lengths, GROUPS)
+    return sum(len(group) * int(lengths[group].max()) for group in groups)
