@@ -8,6 +8,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from . import typing_hook
+
+typing_hook.install()
+
 # Waiting for the disk was half of the suite's time. No test pulls the plug: what a killed process
 # has written is there without it.
 os.fsync = lambda _descriptor: None

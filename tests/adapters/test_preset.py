@@ -21,7 +21,7 @@ from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality
 
-WIDTHS = {Modality.IMAGE: 1280, Modality.TEXT: 384}
+WIDTHS = {Modality.IMAGE: 40, Modality.TEXT: 24}
 FUSIONS = ["none", "add", "additive_attn", "concat", "cross_attn", "general_attn", "mul"]
 
 
@@ -60,10 +60,10 @@ def test_preset_aligns_two_text_encoders_with_as_many_parameters(name):
     preset = for_sides(read_preset(name), text_text=True)
     counts = []
     for sides in (IMAGE_TEXT, TEXT_TEXT):
-        widths = dict.fromkeys(sides, 768)
+        widths = dict.fromkeys(sides, 48)
         adapter = build_adapter(preset["towers"], widths=widths, seed=0).eval()
         counts.append(count_parameters(adapter))
-        tokens = Tokens(torch.randn(2, 3, 768), torch.ones(2, 3, dtype=torch.bool))
+        tokens = Tokens(torch.randn(2, 3, 48), torch.ones(2, 3, dtype=torch.bool))
         first, second = (adapter.embed(tokens, side) for side in sides)
         assert first.shape == second.shape == (2, adapter.out_width)
     assert counts[0] == counts[1]

@@ -8,6 +8,7 @@ import pytest
 
 from lightalign.featcache.errors import OutOfMemoryError, SpecError, TooManyBadItemsError
 from lightalign.featcache.reader import FeatureReader
+from lightalign.pipelines import extract
 from lightalign.pipelines.extract import ExtractSpec
 
 from ..helpers import tree_bytes
@@ -78,12 +79,20 @@ def test_encoders_that_share_a_pass_write_what_each_writes_alone(tmp_path):
     assert tree_bytes(tmp_path / "both") == tree_bytes(tmp_path / "alone")
 
 
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory):
+    """Return the features of the images of `val` as they were computed."""
+    home = tmp_path_factory.mktemp("exact")
+    return values(extract_toy(home, "toy-image", split="val", dtype="float32"))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("compression", ["none", "zstd", "blosc-lz4"])
 @pytest.mark.parametrize("container", ["zarr", "hdf5"])
-def test_fewer_bytes_keep_the_values_to_their_rounding(tmp_path, dtype, compression, container):
+def test_fewer_bytes_keep_the_values_to_their_rounding(
+    exact, tmp_path, dtype, compression, container
+):
     """float16 keeps 11 bits, bfloat16 8; int8 is off by at most half of its scale."""
-    exact = values(extract_toy(tmp_path, "toy-image", split="val", dtype="float32"))
     report = extract_toy(
         tmp_path,
         "toy-image",
@@ -143,15 +152,22 @@ def slow(self, batch):
     return encode(self, batch)
 ToyEncoder.encode = slow
 print("go", flush=True)
-report = run(ExtractSpec(encoders=("toy-image",), data="shapes", home=Path(sys.argv[1]),
-    split="train", source={"train": 120, "size": 32}, batch_size=4, rows_per_shard=10))
+report = run(ExtractSpec(home=Path(sys.argv[1]), %s))
 print(report.stores[0].rows)
 """
+SHARED = {
+    "encoders": ("toy-image",),
+    "data": "shapes",
+    "split": "train",
+    "source": {"train": 120, "size": 32},
+    "batch_size": 4,
+    "rows_per_shard": 10,
+}
 
 
 def test_two_processes_share_the_shards_and_write_the_same_bytes(tmp_path):
-    command = [sys.executable, "-c", SLOW]
-    subprocess.run([*command, str(tmp_path / "one")], check=True, capture_output=True)
+    extract.run(ExtractSpec(home=tmp_path / "one", **SHARED))
+    command = [sys.executable, "-c", SLOW % f"**{SHARED!r}"]
     running = [
         subprocess.Popen([*command, str(tmp_path / "two")], stdout=subprocess.PIPE, text=True)
         for _ in range(2)

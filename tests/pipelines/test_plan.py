@@ -104,9 +104,9 @@ def real_peak(preset, images, chunk):
     ],
 )
 def test_a_step_takes_what_is_predicted(preset, chunk):
-    peak = model_of(preset).peak(96, chunk)
+    peak = model_of(preset).peak(48, chunk)
     predicted = peak.gradients + peak.activations + peak.loss
-    assert predicted == pytest.approx(real_peak(preset, 96, chunk or 1000), rel=0.1)
+    assert predicted == pytest.approx(real_peak(preset, 48, chunk or 1000), rel=0.1)
 
 
 def test_the_static_parts_are_counted_by_hand():

@@ -25,7 +25,7 @@ ENGINES = {
     "average": ("train.ema=0.9",),
     "lion": ("train.optimiser=lion", "train.schedule=constant"),
     "plateau": ("train.schedule=plateau", "train.plateau_patience=0", "train.select_by=loss"),
-    "chunks": ("train.chunk_size=3",),
+    "chunks": ("train.chunk_size=5",),
     "accumulated": ("train.accumulate=2",),
     "float16": ("train.precision=float16",),
 }

@@ -28,7 +28,12 @@ from lightalign.pipelines.validation import mean_loss
 
 from .conftest import SCENES, extract_toy
 
-QUICK = ("train.epochs=2", "train.batch_size=8", "train.precision=float32")
+QUICK = (
+    "train.epochs=2",
+    "train.batch_size=8",
+    "train.precision=float32",
+    "towers.both.project.out=32",  # of 512: features of the toys are 16 wide
+)
 CPU = torch.device("cpu")
 
 
@@ -45,17 +50,17 @@ def quick_train(home, **changes):
 
 
 def test_training_lowers_the_loss_and_writes_a_whole_run(home):
-    overrides = ("train.epochs=20", "train.learning_rate=0.01", *QUICK[1:])
+    overrides = ("train.epochs=10", "train.learning_rate=0.03", *QUICK[1:])
     trained = quick_train(home, fusion="cross_attn", overrides=overrides)
     records = [json.loads(line) for line in (trained.folder / runs.LOG).read_text().splitlines()]
-    assert [record["epoch"] for record in records] == list(range(1, 21))
+    assert [record["epoch"] for record in records] == list(range(1, 11))
     assert records[-1]["loss"] < records[0]["loss"] - 0.3
     assert trained.report["best"]["validation"]["recall_sum"] == max(
         record["validation"]["recall_sum"] for record in records
     )
     spec = read_toml(trained.folder / runs.SPEC)
     assert spec["towers"]["both"]["fuse"] == {"part": "cross-attn-fusion"}
-    assert spec["train"]["epochs"] == 20
+    assert spec["train"]["epochs"] == 10
     assert spec["stores"]["train"]["image"]["encoder"] == "toy-image"
 
 
