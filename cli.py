@@ -211,8 +211,8 @@ def train_adapter(
         str | None, typer.Option(help="Fusion; see `lightalign list fusions`.")
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Preset; see `lightalign list presets`.")
-    ] = "lightalign/base",
+        str | None, typer.Option(help="Preset; our own, with a slot for --fusion, if none.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Dataset; the newest stores if none.")] = None,
     image_encoder: Annotated[
         str | None, typer.Option(help="Encoder of the images; the newest store if none.")
@@ -266,8 +266,8 @@ def train_adapter(
         encoders = (image_encoder, text_encoder, second_text_encoder)
         features = (image_features, text_features, second_text_features)
         flags = (dry_run, tensorboard)
-        given = (fusion, data, *encoders, *features, name, overrides, seed, *flags)
-        if any(given) or preset != "lightalign/base":
+        given = (preset, fusion, data, *encoders, *features, name, overrides, seed, *flags)
+        if any(given):
             raise SpecError("--resume goes on with what the run was begun with: give it alone")
         trained = go_on(home, resume, device=device, progress=output.progress)
         output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
@@ -303,8 +303,8 @@ def train_adapter(
 @app.command()
 def plan(
     preset: Annotated[
-        str, typer.Option(help="Preset; see `lightalign presets list`.")
-    ] = "lightalign/base",
+        str | None, typer.Option(help="Preset; our own, with a slot for --fusion, if none.")
+    ] = None,
     fusion: Annotated[
         str | None, typer.Option(help="Fusion; see `lightalign list fusions`.")
     ] = None,

@@ -77,7 +77,12 @@ class Adapter(nn.Module):
 
     def before_last(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch features"]:
         """Return the one token of each row that the last step reads, or reads first of several."""
-        return self._run(tokens, side, self.paths[side][:-1]).values[:, 0]
+        return self.before(tokens, side, self.paths[side][-1])
+
+    def before(self, tokens: Tokens, side: Side, name: str) -> Float[Tensor, "batch features"]:
+        """Return the one token of each row that the step `name` reads, or the first of several."""
+        names = self.paths[side]
+        return self._run(tokens, side, names[: names.index(name)]).values[:, 0]
 
     def _run(self, tokens: Tokens, side: Side, names: Sequence[str]) -> Tokens:
         if tokens.width != self.widths[side]:

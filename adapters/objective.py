@@ -5,7 +5,7 @@ Axis names: `images` and `texts` count the rows of a batch, `embed` the features
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional
 
+from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
 from ..featcache.types import IMAGE_TEXT, Sides
 from .options import build_part
@@ -103,6 +105,36 @@ class Loss:
 
     total: Float[Tensor, ""]
     parts: Mapping[str, Float[Tensor, ""]]
+
+
+def split_parts(batch: PairBatch, count: int) -> list[PairBatch]:
+    """Return the parts of equal width that the embeddings of a batch have, each of length 1.
+
+    Raises:
+        SpecError: The width of the embeddings is no multiple of `count`.
+    """
+    if count == 1:
+        return [batch]
+    width = batch.image.shape[1]
+    if width % count:
+        raise SpecError(f"an embedding of {width} features has no {count} parts of one width")
+
+    def cut(values: Float[Tensor, "n embed"]) -> list[Float[Tensor, "n part"]]:
+        return [functional.normalize(part, dim=1) for part in values.chunk(count, dim=1)]
+
+    pairs = zip(cut(batch.image), cut(batch.text), strict=True)
+    if (old := batch.remembered) is None:
+        return [replace(batch, image=image, text=text) for image, text in pairs]
+    older = zip(cut(old.image), cut(old.text), strict=True)
+    return [
+        replace(
+            batch,
+            image=image,
+            text=text,
+            remembered=replace(old, image=old_image, text=old_text),
+        )
+        for (image, text), (old_image, old_text) in zip(pairs, older, strict=True)
+    ]
 
 
 def at_least_float32(values: Tensor) -> Tensor:

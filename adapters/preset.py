@@ -7,12 +7,15 @@ from typing import Any
 from ..featcache.errors import SpecError
 from ..featcache.registry import list_names, unknown_name
 from ..featcache.spec import Table, merge, read_toml, resolve
+from ..featcache.types import TEXT_TEXT as TEXT_TEXT_SIDES
 
 PRESETS = Path(__file__).parent.parent / "data" / "presets"
 STEPS = Path(__file__).parent / "steps"
 SLOT = "fuse"  # the slot of a tower that `with_fusion` fills
 NO_FUSION = "none"
 SUFFIX = "-fusion"
+DEFAULT = "lightalign/base"
+DEFAULT_OF_FUSIONS = "lightalign/fusion"
 TEXT_TEXT = "text_text"  # the table of what is otherwise where both sides are texts
 
 
@@ -21,6 +24,11 @@ def list_presets() -> list[str]:
     return sorted(
         path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.toml")
     )
+
+
+def default_preset(fusion: str | None) -> str:
+    """Return the preset that is meant where none is named: our own, or with a slot for `fusion`."""
+    return DEFAULT if fusion is None else DEFAULT_OF_FUSIONS
 
 
 def read_preset(name: str) -> Table:
@@ -37,7 +45,8 @@ def for_sides(preset: Table, *, text_text: bool) -> Table:
     """Return `preset` as it is between images and texts, or between two text encoders.
 
     Its table `text_text` holds what the latter changes, option by option, such as
-    `towers.both.fuse.tanh = true`; it is left out of the result.
+    `towers.both.fuse.tanh = true`; it is left out of the result. Its own towers `first_text` and
+    `second_text` stand in the place of `image` and `text`.
 
     Args:
         preset: A resolved preset; it is not changed.
@@ -50,7 +59,11 @@ def for_sides(preset: Table, *, text_text: bool) -> Table:
     changes = preset.get(TEXT_TEXT, {})
     if not isinstance(changes, dict):
         raise SpecError(f"[{TEXT_TEXT}] must be a table, found {changes!r}")
-    return merge(table, changes) if text_text else table
+    if not text_text:
+        return table
+    merged = merge(table, changes)
+    own = [side.value for side in TEXT_TEXT_SIDES if side.value in changes.get("towers", {})]
+    return {**merged, "towers": {name: merged["towers"][name] for name in own}} if own else merged
 
 
 def list_fusions() -> list[tuple[str, str]]:
@@ -88,7 +101,7 @@ def with_fusion(preset: Table, fusion: str) -> Table:
         slots = {owner: list(tower) for owner, tower in towers.items()}
         raise SpecError(
             f"fusion {fusion!r} needs a slot {SLOT!r} in a tower of the preset, found {slots}: "
-            "take a preset that has one, such as lightalign/base"
+            f"take a preset that has one, such as {DEFAULT_OF_FUSIONS}"
         )
     part = "identity" if name == NO_FUSION else fusion.replace("_", "-") + SUFFIX
     entry = {"part": part}

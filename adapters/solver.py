@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 
 from ..featcache.registry import Registry
 from .options import build_part
@@ -44,6 +44,29 @@ class Moments:
         self.count += len(both)
         self._sum += both.sum(axis=0)
         self._products += both.T @ both
+
+    def add_related(
+        self,
+        first: Float[np.ndarray, "n first"],
+        second: Float[np.ndarray, "m second"],
+        together: Bool[np.ndarray, "n m"],
+    ) -> None:
+        """Take the pairs in that `together` marks; each vector may be in several.
+
+        What `add` gives of all these pairs, without a copy of a vector for each.
+        """
+        ours, theirs = first.astype(np.float64), second.astype(np.float64)
+        pairs = together.astype(np.float64)
+        by_first, by_second = pairs.sum(axis=1), pairs.sum(axis=0)
+        cut = self._first
+        self.count += int(together.sum())
+        self._sum[:cut] += by_first @ ours
+        self._sum[cut:] += by_second @ theirs
+        across = ours.T @ (pairs @ theirs)
+        self._products[:cut, :cut] += ours.T @ (by_first[:, None] * ours)
+        self._products[:cut, cut:] += across
+        self._products[cut:, :cut] += across.T
+        self._products[cut:, cut:] += theirs.T @ (by_second[:, None] * theirs)
 
     @property
     def means(self) -> tuple[Float64[np.ndarray, " first"], Float64[np.ndarray, " second"]]:

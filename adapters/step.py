@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side
@@ -27,4 +28,18 @@ class Step(nn.Module, ABC):
 
         A row's result never depends on the other rows of the batch nor on padding, except where
         an option that repeats a published system says so (`masked = false`).
+        """
+
+
+class FittedStep(Step):
+    """Be a step that looks at the training rows once, before the first step of a training.
+
+    What it takes from them it holds in buffers. Until then it may do anything that has its shapes.
+    """
+
+    @abstractmethod
+    def fit(self, mean: Float[Tensor, " width"], variance: Float[Tensor, " width"]) -> None:
+        """Take mean and variance of each input feature over the training rows of its side.
+
+        A row is the one token that a step after a pool reads.
         """

@@ -1,34 +1,25 @@
 """Fit a training-free method: one pass over the pairs, and the weights are known."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 
-from ..adapters.adapter import Adapter, build_adapter, count_parameters
+from ..adapters.adapter import build_adapter, count_parameters
 from ..adapters.checkpoint import save_adapter
 from ..adapters.objective import build_objective
-from ..adapters.solver import AnchorSolver, LinearMap, LinearSolver, Moments, Solver, build_solver
-from ..adapters.steps.linear import Linear
+from ..adapters.solver import AnchorSolver, LinearSolver, build_solver
 from ..adapters.steps.relative import Relative
-from ..adapters.steps.weighted_unit import WeightedUnit
 from ..featcache.errors import SpecError
-from ..featcache.reader import FeatureReader
-from ..featcache.types import Side
-from .batches import GROUPS
-from .joined import partner_mask
 from .logs import RunLog
 from .pairs import join_stores
 from .progress import Progress
+from .slots import SLOT, Slots
 from .train import TrainPlan
 from .validation import Validation, recalls, split_rows
-
-SLOT = "project"  # what the solver fills
-_ROWS = 1024  # images at a time
 
 
 class ClosedForm:
@@ -61,7 +52,7 @@ class ClosedForm:
         self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed).eval()
         self.adapter.to(device)
         self.solver = build_solver(plan.table["fit"])
-        self.steps = [_slot(self.adapter, side, self.solver) for side in widths]
+        self.slots = Slots(self.adapter, self.stores, self.solver)
         self.objective = build_objective(plan.table["objective"])
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
@@ -82,7 +73,7 @@ class ClosedForm:
             num_pairs = self._fill_anchors(self.solver)
         else:
             assert isinstance(self.solver, LinearSolver), "there are two kinds"
-            num_pairs = self._fill_maps(self.solver, progress)
+            num_pairs = self.slots.fill(self.solver, self.rows, progress)
         save_adapter(folder, self.adapter, self.objective, table=self.plan.table)
         record: dict[str, Any] = {"epoch": 0, "pairs": num_pairs}
         if self.validation is not None:
@@ -102,24 +93,15 @@ class ClosedForm:
             "seconds": time.perf_counter() - began,
         }
 
-    def _fill_maps(self, solver: LinearSolver, progress: Progress) -> int:
-        """Fill both slots with linear maps and return how many pairs they are of."""
-        slots = [step for step in self.steps if isinstance(step, Linear | WeightedUnit)]
-        moments = self._moments([slot.linear.in_features for slot in slots], progress)
-        maps = solver.solve(moments, slots[0].linear.out_features)
-        for slot, found in zip(slots, maps, strict=True):
-            _fill(slot, found)
-        return moments.count
-
     @torch.no_grad()
     def _fill_anchors(self, solver: AnchorSolver) -> int:
         """Fill both slots with anchors and return how many there are."""
-        slots = [step for step in self.steps if isinstance(step, Relative)]
+        slots = [step for step in self.slots.steps if isinstance(step, Relative)]
         images, texts = self._draw_pairs(slots[0].out_width)
         first, second = self.stores.pair.sides
         features = (
-            self._in_blocks(self.stores.first, images, first),
-            self._in_blocks(self.stores.second, texts, second),
+            self.slots.before(self.stores.first, images, first),
+            self.slots.before(self.stores.second, texts, second),
         )
         for slot, found in zip(slots, solver.anchors(*features), strict=True):
             slot.anchors.copy_(torch.from_numpy(found))
@@ -144,70 +126,3 @@ class ClosedForm:
             )
         drawn = np.array(pairs[:count], dtype=np.int64)
         return drawn[:, 0], drawn[:, 1]
-
-    def _in_blocks(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"], side: Side
-    ) -> Float[np.ndarray, "n features"]:
-        starts = range(0, len(rows), _ROWS)
-        blocks = [self._before_slot(reader, rows[at : at + _ROWS], side) for at in starts]
-        return np.concatenate(blocks)
-
-    def _moments(self, widths: Sequence[int], progress: Progress) -> Moments:
-        stores = self.stores
-        moments = Moments(*widths)
-        starts = range(0, len(self.rows), _ROWS)
-        for start in progress.track(starts, "pairs", len(starts), unit="blocks"):
-            firsts = stores.all_firsts(self.rows[start : start + _ROWS])
-            partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
-            seconds = np.unique(np.concatenate(partners))
-            lines, columns = np.nonzero(partner_mask(partners, seconds).numpy())
-            first_side, second_side = stores.pair.sides
-            first = self._before_slot(stores.first, firsts, first_side)
-            second = self._before_slot(stores.second, seconds, second_side)
-            moments.add(first[lines], second[columns])
-        return moments
-
-    @torch.inference_mode()
-    def _before_slot(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"], side: Side
-    ) -> Float[np.ndarray, "n features"]:
-        groups, order = reader.padded_groups(rows, GROUPS)
-        found = np.concatenate(
-            [
-                self.adapter.before_last(group.to(self.device), side).cpu().numpy()
-                for group in groups
-            ]
-        )
-        in_order = np.empty_like(found)
-        in_order[order] = found
-        return in_order
-
-
-def _slot(adapter: Adapter, side: Side, solver: Solver) -> Linear | WeightedUnit | Relative:
-    """Return the slot of one tower, if `solver` can fill it."""
-    name = adapter.paths[side][-1]
-    step = adapter.steps[name]
-    fills = Relative if isinstance(solver, AnchorSolver) else Linear | WeightedUnit
-    if name.partition("/")[2] != SLOT or not isinstance(step, fills):
-        needed = "relative" if fills is Relative else "linear or weighted-unit"
-        raise SpecError(
-            f"this training-free method fills the slot {SLOT!r}, a {needed} step at the end of "
-            f"each tower; the {side.value} tower ends in {name!r}, a {type(step).__name__}"
-        )
-    if name.partition("/")[0] != side.value:
-        raise SpecError(f"slot {SLOT!r} must say per_modality = true")
-    if isinstance(step, Linear) and step.linear.bias is None:
-        raise SpecError(f"slot {SLOT!r} needs a bias: a training-free method centres the features")
-    assert isinstance(step, Linear | WeightedUnit | Relative), "looked at above"
-    return step
-
-
-@torch.no_grad()
-def _fill(slot: Linear | WeightedUnit, found: LinearMap) -> None:
-    if (found.weights is not None) != isinstance(slot, WeightedUnit):
-        needed = "linear" if found.weights is None else "weighted-unit"
-        raise SpecError(f"slot {SLOT!r} must be a {needed} step for this training-free method")
-    slot.linear.weight.copy_(torch.from_numpy(found.weight))
-    slot.linear.bias.copy_(torch.from_numpy(found.bias))
-    if isinstance(slot, WeightedUnit):
-        slot.weights.copy_(torch.from_numpy(found.weights))

@@ -29,6 +29,7 @@ from .processes import ALONE, Processes
 from .progress import Progress
 from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_with_warmup
+from .starting import Start
 from .state import Counts, load_state, save_state
 from .stores import StorePair
 from .train import TrainPlan
@@ -107,6 +108,7 @@ class Trainer:
                 width=self.adapter.out_width,
                 device=device,
             )
+        self.start = Start(plan.table, self.adapter, self.stores)
         self.counts = Counts()
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
@@ -126,6 +128,8 @@ class Trainer:
         with self.seeded(), RunLog(folder, tensorboard=tensorboard, writes=writes) as log:
             self._go_on(folder, progress)
             log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
+            if not self.counts.epoch:
+                self.start.run(self.train_rows, progress)
             while not self._is_over():
                 self._train_epoch(folder, log, progress)
         return {

@@ -11,7 +11,7 @@ from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, to_table
 from ..featcache.types import Modality, Side, Sides, sides_of
-from .train import DEFAULT_PRESET, TrainOptions, resolve_preset
+from .train import TrainOptions, resolve_preset
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
 _CAPTIONS = 5  # of an image of Flickr and COCO
@@ -25,7 +25,7 @@ class PlanSpec:
     and what validation takes between the epochs are not in it.
 
     Attributes:
-        preset: Name of a preset.
+        preset: Name of a preset, or None for `default_preset`.
         fusion: Fusion to put into the preset, or None for the preset's own.
         overrides: `a.b=c` on the preset's tables.
         image_encoder: Name of the image encoder's card.
@@ -39,7 +39,7 @@ class PlanSpec:
         device: `auto`, `cpu` or `cuda`: where training, and measuring, is.
     """
 
-    preset: str = DEFAULT_PRESET
+    preset: str | None = None
     fusion: str | None = None
     overrides: tuple[str, ...] = ()
     image_encoder: str = "dino-vits16"

@@ -10,7 +10,7 @@ from . import runs
 from .launch import Launch
 from .plan import Peak
 from .progress import SILENT, Progress
-from .train import TrainSpec, resolve
+from .train import TrainSpec, preset_of, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     predicted = predict_memory(trainer)
     epochs = plan.options.epochs
     return TrainEstimate(
-        preset=spec.preset,
+        preset=preset_of(spec.preset, spec.fusion),
         parameters=trainer.trainable.num_parameters,
         images=len(trainer.train_rows),
         epochs=epochs,

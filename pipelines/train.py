@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..adapters.preset import for_sides, read_preset, with_fusion
+from ..adapters.preset import default_preset, for_sides, read_preset, with_fusion
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import (
@@ -35,8 +35,9 @@ from .stores import (
     require_pair,
 )
 
-DEFAULT_PRESET = "lightalign/base"
-PRESET_KEYS = frozenset({"title", "source", "check", "towers", "objective", "train", "fit"})
+PRESET_KEYS = frozenset(
+    {"title", "source", "check", "towers", "objective", "train", "fit", "start"}
+)
 # option: (what fits, in words)
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "batch_size": (lambda value: value >= 2, "at least 2 (one image has no negatives)"),
@@ -153,7 +154,7 @@ class TrainSpec:
 
     Attributes:
         home: Folder of everything lightalign keeps.
-        preset: Name of a preset.
+        preset: Name of a preset, or None for `default_preset`.
         fusion: Fusion to put into the preset, or None for the preset's own.
         data: `NAME` of a dataset, or None, for the newest stores; `NAME=PATH` for those of the
             dataset as it is there now.
@@ -173,7 +174,7 @@ class TrainSpec:
     """
 
     home: Path
-    preset: str = DEFAULT_PRESET
+    preset: str | None = None
     fusion: str | None = None
     data: str | None = None
     source: Mapping[str, Any] | None = None
@@ -233,7 +234,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
         LightalignError: The preset, the stores or the loss are not usable.
     """
     plan = resolve(spec, progress)
-    label = spec.fusion or spec.preset.replace("/", "-")
+    label = spec.fusion or preset_of(spec.preset, spec.fusion).replace("/", "-")
     from .fitting import fit  # imports torch; a mistake is reported without it
 
     return fit(
@@ -295,7 +296,7 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
     }
     return {
         **{key: value for key, value in plan.table.items() if key != "train"},
-        "preset": spec.preset,
+        "preset": preset_of(spec.preset, spec.fusion),
         "seed": spec.seed,
         "processes": Launch.of_environment().count,
         "command": command,
@@ -306,8 +307,13 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
     }
 
 
+def preset_of(preset: str | None, fusion: str | None) -> str:
+    """Return the preset that is named, or meant where none is."""
+    return default_preset(fusion) if preset is None else preset
+
+
 def resolve_preset(
-    preset: str, fusion: str | None, overrides: Sequence[str], *, text_text: bool = False
+    preset: str | None, fusion: str | None, overrides: Sequence[str], *, text_text: bool = False
 ) -> tuple[Table, TrainOptions]:
     """Return a preset with a fusion put in and values changed, and its `[train]` table.
 
@@ -317,7 +323,7 @@ def resolve_preset(
         SpecError: An override or option is wrong.
         UnknownNameError: There is no such preset or fusion.
     """
-    table = for_sides(read_preset(preset), text_text=text_text)
+    table = for_sides(read_preset(preset_of(preset, fusion)), text_text=text_text)
     if fusion is not None:
         table = with_fusion(table, fusion)
     table = apply_overrides(table, overrides)

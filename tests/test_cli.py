@@ -17,7 +17,7 @@ from .pipelines.conftest import SCENES
 
 SETS = [part for key, value in SCENES.items() for part in ("--set", f"source.{key}={value}")]
 QUICK = ["--set", "train.epochs=2", "--set", "train.batch_size=8"]
-QUICK += ["--set", "towers.both.project.out=32"]
+QUICK += ["--set", "towers.both.project.out=32", "--preset", "lightalign/fusion"]
 
 
 def in_new_process(*arguments: str, home: Path, **environment: str):

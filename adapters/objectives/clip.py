@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...featcache.errors import SpecError
-from ..objective import Loss, Objective, PairBatch, at_least_float32
+from ..objective import Loss, Objective, PairBatch, at_least_float32, split_parts
 
 
 class Clip(Objective):
@@ -19,6 +19,9 @@ class Clip(Objective):
     L_text is the same with the roles exchanged. An image with n texts in the batch asks for
     weight 1/n on each: its own texts pull one another level and are never its negatives, and
     L_image cannot fall below the mean of log n. With one text an image it is CLIP's loss.
+
+    An embedding may have several `parts` of one width, as the step `heads` makes them. Then each of
+    the first `contrasted` is divided by its length and contrasted on its own, and L is the mean.
 
     Negatives of earlier batches, if there are, add exp(l) to the denominator of each softmax.
 
@@ -47,6 +50,8 @@ class Clip(Objective):
         label_smoothing: Share of the target weight that is spread over all columns of the batch, in
             [0, 1).
         learn_temperature: Whether the parameter is 1 / scale, not the logarithm of the scale.
+        parts: Parts of one width that an embedding has.
+        contrasted: How many of them are contrasted, or 0 for all.
 
     Raises:
         SpecError: An option is out of its range.
@@ -64,6 +69,8 @@ class Clip(Objective):
         learnable: bool = True,
         label_smoothing: float = 0.0,
         learn_temperature: bool = False,
+        parts: int = 1,
+        contrasted: int = 0,
     ) -> None:
         super().__init__()
         if not 0.0 < scale_min <= scale_init <= scale_max:
@@ -73,6 +80,12 @@ class Clip(Objective):
             )
         if not 0.0 <= label_smoothing < 1.0:
             raise SpecError(f"label_smoothing must be in [0, 1), found {label_smoothing}")
+        if parts < 1 or not 0 <= contrasted <= parts:
+            raise SpecError(
+                f"parts must be positive and contrasted in [0, parts], found {parts}, {contrasted}"
+            )
+        self.parts = parts
+        self.contrasted = contrasted or parts
         self.label_smoothing = label_smoothing
         self.learn_temperature = learn_temperature
         if learn_temperature:
@@ -100,17 +113,13 @@ class Clip(Objective):
         scale = self.scale()
         # float32 even under autocast: 8 bits of mantissa are too few at scale 100
         with torch.autocast(batch.image.device.type, enabled=False):
-            image, text = at_least_float32(batch.image), at_least_float32(batch.text)
-            logits = scale * (image @ text.T)
-            to_text = to_image = None
-            if (old := batch.remembered) is not None:
-                nothing = float("-inf")
-                to_text = scale * (image @ old.text.T)
-                to_text = to_text.masked_fill(~old.image_to_text, nothing)
-                to_image = scale * (text @ old.image.T)
-                to_image = to_image.masked_fill(~old.text_to_image, nothing)
-            image_to_text = self._contrast(logits, batch.positives, to_text)
-            text_to_image = self._contrast(logits.T, batch.positives.T, to_image)
+            both = [
+                self._contrast_ways(part, scale)
+                for part in split_parts(batch, self.parts)[: self.contrasted]
+            ]
+            image_to_text, text_to_image = (
+                torch.stack(way).mean() for way in zip(*both, strict=True)
+            )
         total = (image_to_text + text_to_image) / 2
         first, second = (side.value for side in batch.sides)
         parts = {
@@ -119,6 +128,22 @@ class Clip(Objective):
             "scale": scale,
         }
         return Loss(total, {name: part.detach() for name, part in parts.items()})
+
+    def _contrast_ways(
+        self, batch: PairBatch, scale: Float[Tensor, ""]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Return the loss of the images and that of the texts."""
+        image, text = at_least_float32(batch.image), at_least_float32(batch.text)
+        logits = scale * (image @ text.T)
+        to_text = to_image = None
+        if (old := batch.remembered) is not None:
+            nothing = float("-inf")
+            to_text = scale * (image @ old.text.T)
+            to_text = to_text.masked_fill(~old.image_to_text, nothing)
+            to_image = scale * (text @ old.image.T)
+            to_image = to_image.masked_fill(~old.text_to_image, nothing)
+        image_to_text = self._contrast(logits, batch.positives, to_text)
+        return image_to_text, self._contrast(logits.T, batch.positives.T, to_image)
 
     def _contrast(
         self,

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 
 from ...featcache.errors import SpecError
 from ..solver import Moments
+
+_HIDDEN = 1e-4  # of the first correlation, below which squares are too inexact
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,51 @@ def canonical(moments: Moments, out: int, *, regularisation: float, name: str) -
     first, across, second = (one / (moments.count - 1) for one in moments.scatters)
     if out > min(across.shape):
         raise SpecError(f"{name} has {min(across.shape)} directions at most, asked for {out}")
+    if regularisation > 0:
+        found = _by_factors(first, across, second, out, regularisation=regularisation)
+        if found is not None:
+            return found
     whitenings = [_whitening(one, regularisation) for one in (first, second)]
-    left, correlations, right = np.linalg.svd(whitenings[0] @ across @ whitenings[1])
+    left, correlations, right = np.linalg.svd(
+        whitenings[0] @ across @ whitenings[1], full_matrices=False
+    )
     return Canonical(left.T[:out] @ whitenings[0], right[:out] @ whitenings[1], correlations[:out])
+
+
+def _by_factors(
+    first: Float64[np.ndarray, "first first"],
+    across: Float64[np.ndarray, "first second"],
+    second: Float64[np.ndarray, "second second"],
+    out: int,
+    *,
+    regularisation: float,
+) -> Canonical | None:
+    """Return the same from triangular factors, several times as fast with thousands of features.
+
+    C_xx = L_x L_x^T, and K = L_x^(-1) C_xy L_y^(-T) has the same correlations; its directions are
+    the eigenvectors of the smaller of K K^T and K^T K. Squares hide what is far below the first
+    correlation: where such are asked for, the result is None.
+    """
+    factors = [
+        torch.linalg.cholesky(one + regularisation * one.diagonal().mean() * torch.eye(len(one)))
+        for one in (torch.from_numpy(first), torch.from_numpy(second))
+    ]
+    half = torch.linalg.solve_triangular(factors[0], torch.from_numpy(across), upper=False)
+    whole = torch.linalg.solve_triangular(factors[1], half.T, upper=False).T
+    turned = whole.shape[0] < whole.shape[1]
+    tall = whole.T if turned else whole
+    values, vectors = torch.linalg.eigh(tall.T @ tall)
+    correlations = values.flip(0)[:out].clamp(min=0).sqrt()
+    if correlations[-1] < _HIDDEN * correlations[0]:
+        return None
+    narrow = vectors.flip(1)[:, :out]
+    wide = tall @ narrow / correlations
+    sides = (narrow, wide) if turned else (wide, narrow)
+    ours, theirs = (
+        torch.linalg.solve_triangular(factor.T, side, upper=True).T.numpy()
+        for factor, side in zip(factors, sides, strict=True)
+    )
+    return Canonical(ours, theirs, correlations.numpy())
 
 
 def _whitening(

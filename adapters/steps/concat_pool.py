@@ -1,8 +1,11 @@
 """Join several summaries of the tokens of each row."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
@@ -10,7 +13,7 @@ from ...featcache.types import Side
 from ..masking import one_token, without_padding
 from ..step import Step
 
-SUMMARIES = ("mean", "max", "deviation", "cls")
+SUMMARIES = ("mean", "max", "min", "deviation", "cls")
 _SMALL = 1e-6  # under the root of the variance, whose gradient at zero is infinite
 
 
@@ -18,31 +21,42 @@ class ConcatPool(Step):
     """Join several summaries of the tokens of each row.
 
     h = [f_1(x) ; f_2(x) ; ...], the f being, feature by feature over the real tokens, their mean,
-    their maximum, their standard deviation sqrt(mean((x_s - mean)^2) + 1e-6), or the first of them.
+    their maximum, their minimum, their standard deviation sqrt(mean((x_s - mean)^2) + 1e-6), or the
+    first of them. With `unit` each f is divided by its length and multiplied by the root of the
+    width, so that no summary outweighs another, whatever an encoder's scale.
 
     Source: this project; the pooled pairs of Howard and Ruder 2018, arXiv 1801.06146, section
     3.3, with the deviation besides.
 
     Args:
         width: Features of one token.
-        summaries: Some of `mean`, `max`, `deviation` and `cls`, each once, in the order wanted.
+        summaries: Some of `mean`, `max`, `min`, `deviation` and `cls`, each once, in the order
+            wanted.
+        unit: Whether all summaries are brought to one length.
 
     Raises:
         SpecError: A summary is unknown or named twice, or none is named.
     """
 
-    def __init__(self, width: int, *, summaries: tuple[str, ...] = ("mean", "max")) -> None:
+    def __init__(
+        self, width: int, *, summaries: tuple[str, ...] = ("mean", "max"), unit: bool = False
+    ) -> None:
         super().__init__()
         if not summaries or len(set(summaries)) < len(summaries) or set(summaries) - {*SUMMARIES}:
             raise SpecError(
                 f"summaries must be some of {list(SUMMARIES)}, each once, found {list(summaries)}"
             )
         self.summaries = summaries
+        self.unit = unit
         self.out_width = width * len(summaries)
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""
-        return one_token(torch.cat([_summary(name, tokens) for name in self.summaries], dim=1))
+        found = [_summary(name, tokens) for name in self.summaries]
+        if self.unit:
+            root = math.sqrt(tokens.width)
+            found = [root * functional.normalize(one, dim=1) for one in found]
+        return one_token(torch.cat(found, dim=1))
 
 
 def _summary(name: str, tokens: Tokens) -> Float[Tensor, "batch width"]:
@@ -51,6 +65,8 @@ def _summary(name: str, tokens: Tokens) -> Float[Tensor, "batch width"]:
         return values[:, 0]
     if name == "max":
         return values.masked_fill(~tokens.mask[:, :, None], -torch.inf).amax(dim=1)
+    if name == "min":
+        return values.masked_fill(~tokens.mask[:, :, None], torch.inf).amin(dim=1)
     lengths = tokens.mask.sum(dim=1, keepdim=True)
     mean = values.sum(dim=1) / lengths
     if name == "mean":

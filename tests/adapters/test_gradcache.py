@@ -109,7 +109,7 @@ def test_replayed_chunks_give_the_gradient_of_one_graph_with_dropout_on(name, ob
 
 
 def test_the_size_of_the_chunks_does_not_matter_without_dropout():
-    adapter, loss_of, (images, texts), positives = build("lightalign/base", None)
+    adapter, loss_of, (images, texts), positives = build("lightalign/fusion", None)
     adapter.eval()
     found = []
     for size in (1, 2, 100):
@@ -124,7 +124,7 @@ def test_the_size_of_the_chunks_does_not_matter_without_dropout():
 
 
 def test_a_scaled_loss_scales_its_gradient():
-    adapter, loss_of, (images, texts), positives = build("lightalign/base", None)
+    adapter, loss_of, (images, texts), positives = build("lightalign/fusion", None)
     adapter.eval()
     found = []
     for factor in (1.0, 8.0):
@@ -144,7 +144,7 @@ def test_a_scaled_loss_scales_its_gradient():
 @pytest.mark.parametrize("objective", OBJECTIVES.names())
 def test_chunks_of_two_halves_add_up_to_the_gradient_of_the_whole(objective):
     """Each half knows the other's embeddings and takes the gradient through its own rows only."""
-    adapter, loss_of, tokens, positives = build("lightalign/base", objective)
+    adapter, loss_of, tokens, positives = build("lightalign/fusion", objective)
     adapter.eval()
     halves = [split_chunks(one, size) for one, size in zip(tokens, (4, 5), strict=True)]
     with torch.no_grad():

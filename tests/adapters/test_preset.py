@@ -214,7 +214,7 @@ def test_fusions_are_listed_with_a_line_each_and_none_first():
 
 @pytest.mark.parametrize("fusion", [*FUSIONS, "cross-attn"])
 def test_fusion_goes_into_the_slot_fuse_and_builds(fusion):
-    base = read_preset("lightalign/base")
+    base = read_preset("lightalign/fusion")
     before = copy.deepcopy(base)
     changed = with_fusion(base, fusion)
     part = "identity" if fusion == "none" else f"{fusion.replace('_', '-')}-fusion"
@@ -233,7 +233,7 @@ def test_fusion_goes_into_each_tower_that_has_the_slot():
 
 def test_unknown_fusion_lists_the_fusions():
     with pytest.raises(UnknownNameError, match=r"no fusion named 'crossattn'.*'cross_attn'.*'mul'"):
-        with_fusion(read_preset("lightalign/base"), "crossattn")
+        with_fusion(read_preset("lightalign/fusion"), "crossattn")
 
 
 def test_preset_without_the_slot_takes_no_fusion():
@@ -244,6 +244,6 @@ def test_preset_without_the_slot_takes_no_fusion():
 def test_presets_and_fusions_are_listed_without_torch():
     code = (
         "import sys; from lightalign.adapters.preset import *; list_presets(); list_fusions(); "
-        "with_fusion(read_preset('lightalign/base'), 'add'); sys.exit('torch' in sys.modules)"
+        "with_fusion(read_preset('lightalign/fusion'), 'add'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,12 +15,18 @@ COLUMNS = [(side, k) for side in ("text_to_image", "image_to_text") for k in ("1
 HEADS = [f"{'t2i' if side == 'text_to_image' else 'i2t'} R@{k}" for side, k in COLUMNS]
 
 
-def extract_all(home: Path, data: str, source: Mapping[str, Any], **fields: Any) -> None:
-    """Extract the dataset with both encoders, or find it in the cache.
+def extract_all(
+    home: Path,
+    data: str,
+    source: Mapping[str, Any],
+    encoders: Sequence[str] = ENCODERS,
+    **fields: Any,
+) -> None:
+    """Extract the dataset with these encoders, or find it in the cache.
 
     `fields` are those of `ExtractSpec`.
     """
-    for encoder in ENCODERS:
+    for encoder in encoders:
         extract.run(
             extract.ExtractSpec(
                 encoders=(encoder,), data=data, home=home, source=dict(source), **fields

@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path)
     parser.add_argument("--encoder", default="efficientnet-lite0")
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--preset", default="lightalign/base")
+    parser.add_argument("--preset", default="lightalign/fusion")
     parser.add_argument("--variants", nargs="+", metavar="DTYPE/KIND", help="such as int8/tokens")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="+", default=[], dest="sets")

@@ -3,8 +3,9 @@
 Extracts the dataset (or finds it in the cache), trains each preset with its own options and each
 seed on the split `train`, and evaluates on `--split`, which takes no part in training: presets that
 choose an epoch by validation hold back a tenth of the training images, the others keep the last
-epoch. A preset whose epochs would take longer than `--limit` minutes is trained with one seed and
-as many epochs as fit; its corrected twin gets as many. Presets of mixed latents read averaged
+epoch. A preset whose epochs would take longer than `--limit` minutes reads the 2x2 blocks of the
+image tokens' grid instead of all tokens; where that takes longer, too, it is trained with one seed
+and as many epochs as fit. Its corrected twin gets the same. Presets of mixed latents read averaged
 tokens. Runs are named and kept below `--home`, so a stopped benchmark goes on, and a finished one
 only evaluates. Prints a table, and as its last line one JSON object: images/s and the minutes of
 all epochs are those of steps that are timed at the end, one preset after the other, so a last call
@@ -23,6 +24,8 @@ from lightalign.adapters.preset import list_presets
 from lightalign.pipelines import rehearsal, runs
 from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve_preset
 
+BLOCKS = ("grid:2x2", "tokens")
+
 
 def validation_of(own: TrainOptions) -> str:
     """Return where a preset's validation images come from."""
@@ -30,14 +33,10 @@ def validation_of(own: TrainOptions) -> str:
     return "train.validation=0.1" if chooses else "train.validation=none"
 
 
-def features_of(own: TrainOptions) -> dict[str, str]:
-    """Return which features a preset reads, where it cannot take tokens."""
-    return {"image_features": "mean", "text_features": "mean"} if own.mixup.alpha else {}
-
-
-def timed(options: argparse.Namespace, preset: str, sets: tuple[str, ...]) -> dict[str, float]:
+def timed(
+    options: argparse.Namespace, preset: str, sets: tuple[str, ...], features: dict[str, str]
+) -> dict[str, float]:
     """Return images a second and the minutes of all epochs of a preset, from some real steps."""
-    own = resolve_preset(preset, None, ())[1]
     image_encoder, text_encoder = ENCODERS
     found = rehearsal.run(
         TrainSpec(
@@ -48,24 +47,34 @@ def timed(options: argparse.Namespace, preset: str, sets: tuple[str, ...]) -> di
             overrides=sets,
             image_encoder=image_encoder,
             text_encoder=text_encoder,
-            **features_of(own),
+            **features,
         )
     )
     return {"images_per_second": found.images / found.epoch_seconds, "minutes": found.minutes}
 
 
-def epochs_that_fit(options: argparse.Namespace, preset: str, sets: tuple[str, ...]) -> int:
-    """Return how many of its epochs a preset, or what it is the corrected twin of, has time for."""
-    own = resolve_preset(preset, None, ())[1]
-    published = preset.removesuffix("-corrected")
-    if published not in options.epochs:
-        place = options.home / "benchmarks" / f"epochs-{published.replace('/', '-')}.json"
-        if not place.is_file():  # what was decided once holds when a stopped benchmark goes on
-            minutes = timed(options, published, sets)["minutes"] / own.epochs
-            place.parent.mkdir(exist_ok=True)
-            place.write_text(json.dumps(max(1, int(options.limit / minutes))))
-        options.epochs[published] = json.loads(place.read_text())
-    return min(own.epochs, options.epochs[published])
+def course_of(
+    options: argparse.Namespace, preset: str, own: TrainOptions, sets: tuple[str, ...]
+) -> tuple[int, dict[str, str]]:
+    """Return for how many epochs on which features a preset is trained, as its twin is.
+
+    What was decided once is kept, and holds when a stopped benchmark goes on.
+    """
+    place = (
+        options.home / "benchmarks" / f"{preset.removesuffix('-corrected').replace('/', '-')}.json"
+    )
+    if not place.is_file():
+        found = None
+        for image, text in [("mean", "mean")] if own.mixup.alpha else [("tokens",) * 2, BLOCKS]:
+            features = {"image_features": image, "text_features": text}
+            minutes = timed(options, preset, sets, features)["minutes"] / own.epochs
+            found = min(own.epochs, max(1, int(options.limit / minutes))), features
+            if found[0] == own.epochs:
+                break
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(json.dumps(found))
+    epochs, features = json.loads(place.read_text())
+    return epochs, features
 
 
 def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
@@ -73,7 +82,9 @@ def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
     table, own = resolve_preset(preset, None, ())
     solved = "fit" in table
     sets = (validation_of(own),)
-    epochs = own.epochs if solved else epochs_that_fit(options, preset, sets)
+    epochs, features = own.epochs, {"image_features": "tokens", "text_features": "tokens"}
+    if not solved:
+        epochs, features = course_of(options, preset, own, sets)
     seeds = options.seeds if epochs == own.epochs else options.seeds[:1]
     trained_sets = sets if epochs == own.epochs else (*sets, f"train.epochs={epochs}")
     rows, reports = [], []
@@ -86,7 +97,7 @@ def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
             trained_sets,
             preset=preset,
             seed=seed,
-            **features_of(own),
+            **features,
         )
         rows.append(measured(folder, options.home, options.data, options.source, options.split))
         reports.append(runs.read_report(folder))
@@ -96,10 +107,11 @@ def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
         "preset": preset,
         "recalls": summary(rows),
         "seeds": len(rows),
+        "features": features["image_features"],
         "epochs": max(report.get("epochs", 1) for report in reports),
         "of_epochs": 1 if solved else own.epochs,
         "parameters": reports[0]["num_parameters"],
-        **(speed if solved else timed(options, preset, sets)),
+        **(speed if solved else timed(options, preset, sets, features)),
     }
 
 
@@ -118,10 +130,14 @@ def main() -> None:
         options.data, options.split, options.seeds, options.limit = "shapes", "test", [0], 0.1
         options.presets = ["cca", "linear", "lightcrl/no-context"]
         options.source = {"train": 100, "val": 10, "test": 50}
-    options.epochs = {}
-    extract_all(options.home, options.data, options.source, features=("tokens", "mean"))
+    for encoder, kinds in zip(
+        ENCODERS, (("tokens", "mean", "grid:2x2"), ("tokens", "mean")), strict=True
+    ):
+        extract_all(options.home, options.data, options.source, encoders=(encoder,), features=kinds)
     start = f"{'preset':32}" + "".join(f"{head:>13}" for head in HEADS)
-    print(f"{start}{'sum':>13}{'parameters':>12}{'images/s':>9}{'minutes':>8}{'seeds':>6} epochs")
+    print(
+        f"{start}{'sum':>13}{'parameters':>12}{'images/s':>9}{'minutes':>8}{'seeds':>6} {'images':9}epochs"
+    )
     found = []
     for preset in options.presets:
         row = measure(options, preset)
@@ -131,7 +147,7 @@ def main() -> None:
         numbers = "".join(f"{value:8.1f} ±{deviation:3.1f}" for value, deviation in cells)
         print(
             f"{preset:32}{numbers}{row['parameters']:12,}{row['images_per_second']:9.0f}"
-            f"{row['minutes']:8.2f}{row['seeds']:6} {row['epochs']}/{row['of_epochs']}",
+            f"{row['minutes']:8.2f}{row['seeds']:6} {row['features']:9}{row['epochs']}/{row['of_epochs']}",
             flush=True,
         )
     print(json.dumps({"data": options.data.partition("=")[0], "presets": found}))

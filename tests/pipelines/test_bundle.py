@@ -30,7 +30,9 @@ FAST = ("train.epochs=1", "train.batch_size=8", "towers.both.project.out=16")
 @pytest.fixture(scope="module")
 def run(toy_home, tmp_path_factory):
     """Train once, and return the folder of a copy that has neither stores nor dataset beside it."""
-    spec = TrainSpec(home=toy_home, data="shapes", overrides=FAST, device="cpu")
+    spec = TrainSpec(
+        preset="lightalign/fusion", home=toy_home, data="shapes", overrides=FAST, device="cpu"
+    )
     trained = train.run(spec).folder
     return shutil.copytree(trained, tmp_path_factory.mktemp("elsewhere") / trained.name)
 
@@ -40,7 +42,7 @@ def scenes(modality, home):
 
 
 def from_the_store(bundle, home, modality):
-    plan = train.resolve(TrainSpec(home=home, data="shapes"))
+    plan = train.resolve(TrainSpec(preset="lightalign/fusion", home=home, data="shapes"))
     query = train.evaluation_query(plan.stores, "test", train.WantedData(None, None))
     stores = PairedStores(train.require_pair(home, query), home=home)
     reader = stores.image if modality is Modality.IMAGE else stores.text

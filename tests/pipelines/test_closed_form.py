@@ -115,7 +115,7 @@ def test_without_a_validation_split_some_images_are_held_out(home):
     [
         (
             "towers.both.project={part='mlp',out=4,hidden=4,per_modality=true}",
-            "or weighted-unit step",
+            "weighted-unit or heads step",
         ),
         ("towers.both.project.bias=false", "needs a bias"),
         ("towers.both.after={part='norm'}", "the image tower ends in 'both/after'"),

@@ -214,7 +214,7 @@ def test_stock_modules_give_what_the_tower_gives(slots, before, after):
 @pytest.mark.parametrize(
     ("preset", "reason"),
     [
-        ("lightalign/base", "'both/fuse' (cross-attn-fusion).*adds an attention over the tokens"),
+        ("lightalign/fusion", "'both/fuse' (cross-attn-fusion).*adds an attention over the tokens"),
         ("lightcrl/addition", "'both/mix' (transformer).*attend to one another"),
         ("convirt", "'both/pool' (mean-pool).*the stock norm is of the pooled vector only"),
         ("sail/star", "'text/star' (star-mlp).*multiplies two maps"),

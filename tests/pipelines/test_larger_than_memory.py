@@ -30,7 +30,8 @@ torch.optim.AdamW([weight]).step()  # imports a good part of torch when it is fi
 limit = memory_fields(Path("/proc/self/status"))["VmData"] + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 overrides = ("train.epochs=1", "train.batch_size=16", "train.validation=none", *sys.argv[3:])
-spec = train.TrainSpec(home=Path(sys.argv[1]), overrides=overrides, device="cpu")
+home, preset = Path(sys.argv[1]), "lightalign/fusion"
+spec = train.TrainSpec(home=home, preset=preset, overrides=overrides, device="cpu")
 print(json.dumps(dict(train.run(spec).report)))
 """
 

@@ -143,7 +143,12 @@ def test_a_stopped_training_on_mixtures_goes_on_to_the_same_bytes(pooled_home, m
 
 
 def test_items_of_several_tokens_are_not_mixed(toy_home):
-    spec = TrainSpec(home=toy_home, overrides=(*QUICK, "train.mixup.alpha=1.0"), device="cpu")
+    spec = TrainSpec(
+        preset="lightalign/fusion",
+        home=toy_home,
+        overrides=(*QUICK, "train.mixup.alpha=1.0"),
+        device="cpu",
+    )
     with pytest.raises(
         SpecError, match=r"one token each, found images of up to \d+ tokens.*--feat"
     ):

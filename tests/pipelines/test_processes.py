@@ -84,7 +84,7 @@ def test_dropout_differs_by_process_and_by_seed():
 
 def test_each_process_knows_the_positives_of_all(home):
     """Every process's own features, put together, are those that the positives are about."""
-    spec = TrainSpec(home=home, overrides=UNEVEN, device="cpu")
+    spec = TrainSpec(preset="lightalign/fusion", home=home, overrides=UNEVEN, device="cpu")
     batches = [Trainer(resolve(spec), home=home, seed=0, device=CPU).batches for _ in range(3)]
     rows = next(batches[0].order(1))
     shared = []
@@ -172,7 +172,8 @@ torch.distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count
 )
 for number, overrides in enumerate(cases):
-    spec = TrainSpec(home=Path(home), overrides=tuple(overrides), device="cpu")
+    spec = TrainSpec(home=Path(home), preset="lightalign/fusion", overrides=tuple(overrides),
+        device="cpu")
     trainer = Trainer(resolve(spec, SILENT), home=Path(home), seed=0, device=torch.device("cpu"),
         processes=Processes(rank, count))
     found = {}
@@ -206,7 +207,9 @@ def shared_gradients(folder: Path, home: Path, count: int, cases: list[list[str]
 
 def own_gradients(home: Path, overrides: list[str]) -> dict[str, np.ndarray]:
     """Return the same of one process."""
-    spec = TrainSpec(home=home, overrides=tuple(overrides), device="cpu")
+    spec = TrainSpec(
+        preset="lightalign/fusion", home=home, overrides=tuple(overrides), device="cpu"
+    )
     trainer = Trainer(resolve(spec, SILENT), home=home, seed=0, device=CPU)
     found = {}
     for step, rows in enumerate(trainer.batches.order(1)):

@@ -138,7 +138,13 @@ def test_a_run_is_not_gone_on_with_on_newer_stores(tmp_path, monkeypatch):
 
 
 def trainer_of(home, *overrides, **changes) -> Trainer:
-    spec = TrainSpec(home=home, overrides=(*QUICK, *overrides), device="cpu", **changes)
+    spec = TrainSpec(
+        preset="lightalign/fusion",
+        home=home,
+        overrides=(*QUICK, *overrides),
+        device="cpu",
+        **changes,
+    )
     return Trainer(resolve(spec, SILENT), home=home, seed=0, device=CPU)
 
 

@@ -142,7 +142,13 @@ def test_a_run_is_never_evaluated_on_another_kind_of_features(tmp_path):
     """The mean of the same encoder has the same width, so nothing else would notice."""
     extract_both(tmp_path, features=("tokens", "mean"))
     trained = train.run(
-        train.TrainSpec(home=tmp_path, overrides=QUICK, device="cpu", image_features="tokens")
+        train.TrainSpec(
+            preset="lightalign/fusion",
+            home=tmp_path,
+            overrides=QUICK,
+            device="cpu",
+            image_features="tokens",
+        )
     )
     kinds = {
         modality: found["kind"]

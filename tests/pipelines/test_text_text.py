@@ -88,7 +88,10 @@ def test_a_text_is_paired_with_other_texts_of_its_image_and_never_with_itself(
 ):
     overrides = (*QUICK, f"train.captions={captions}", f"train.chunk_size={chunk_size}")
     trainer = Trainer(
-        resolve(TrainSpec(home=home, overrides=overrides, **BOTH)), home=home, seed=0, device=CPU
+        resolve(TrainSpec(preset="lightalign/fusion", home=home, overrides=overrides, **BOTH)),
+        home=home,
+        seed=0,
+        device=CPU,
     )
     stores, seen = trainer.stores, []
     for rows in trainer.batches.order(1):
@@ -325,7 +328,9 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
         extract_toy(tmp_path, "toy-text", split="train", features=(kind,), compression=compression)
     monkeypatch.setattr("lightalign.featcache.reader._BUFFER_BYTES", 1)
     overrides = (*QUICK, "train.residency=disk", "train.validation=none")
-    plan = resolve(TrainSpec(home=tmp_path, overrides=overrides, **BOTH), SILENT)
+    plan = resolve(
+        TrainSpec(preset="lightalign/fusion", home=tmp_path, overrides=overrides, **BOTH), SILENT
+    )
     trainer = Trainer(plan, home=tmp_path, seed=0, device=CPU)
     steps = list(trainer.batches.order(1))
     for step in steps:

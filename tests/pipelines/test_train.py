@@ -45,8 +45,15 @@ def home(toy_home, tmp_path):
     return tmp_path / "h"
 
 
+PRESET = "lightalign/fusion"  # small, and it has whatever a tower can have
+
+
 def quick_train(home, **changes):
-    return train.run(TrainSpec(**{"home": home, "overrides": QUICK, "device": "cpu", **changes}))
+    return train.run(
+        TrainSpec(
+            **{"home": home, "preset": PRESET, "overrides": QUICK, "device": "cpu", **changes}
+        )
+    )
 
 
 def test_training_lowers_the_loss_and_writes_a_whole_run(home):
@@ -90,7 +97,12 @@ def test_the_kept_weights_are_those_of_the_best_epoch(home):
 
 @pytest.mark.parametrize("captions", ["all", "one"])
 def test_a_batch_knows_all_its_positives(home, captions):
-    spec = TrainSpec(home=home, overrides=(*QUICK, f"train.captions={captions}"), device="cpu")
+    spec = TrainSpec(
+        preset="lightalign/fusion",
+        home=home,
+        overrides=(*QUICK, f"train.captions={captions}"),
+        device="cpu",
+    )
     trainer = Trainer(resolve(spec), home=home, seed=0, device=CPU)
     seen = []
     for rows in trainer.batches.order(1):
@@ -106,7 +118,7 @@ def test_a_batch_knows_all_its_positives(home, captions):
 def test_groups_of_similar_length_keep_texts_with_their_images(home, chunk_size):
     """Embed a batch with the identity of each item as its feature and compare ids by hand."""
     overrides = (*QUICK, f"train.chunk_size={chunk_size}")
-    plan = resolve(TrainSpec(home=home, overrides=overrides))
+    plan = resolve(TrainSpec(preset="lightalign/fusion", home=home, overrides=overrides))
     trainer = Trainer(plan, home=home, seed=0, device=CPU)
     rows = next(trainer.batches.order(1))
     batch = trainer.batches.load(rows)
@@ -137,7 +149,9 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
         )
     monkeypatch.setattr("lightalign.featcache.reader._BUFFER_BYTES", 1)
     overrides = (*QUICK, "train.residency=disk", "train.validation=none")
-    plan = resolve(TrainSpec(home=tmp_path, overrides=overrides), SILENT)
+    plan = resolve(
+        TrainSpec(preset="lightalign/fusion", home=tmp_path, overrides=overrides), SILENT
+    )
     trainer = Trainer(plan, home=tmp_path, seed=0, device=CPU)
     steps = list(trainer.batches.order(1))
     assert sorted(row for step in steps for row in step.image.tolist()) == list(range(24))
@@ -266,7 +280,7 @@ def test_a_stopped_training_of_the_same_name_begins_anew(home):
 def test_weights_that_break_in_the_last_step_are_not_kept(home, tmp_path):
     """One epoch of one step: no later loss would show what it did."""
     overrides = ("train.epochs=1", "train.batch_size=24", "train.validation=none")
-    spec = TrainSpec(home=home, overrides=overrides, device="cpu")
+    spec = TrainSpec(preset="lightalign/fusion", home=home, overrides=overrides, device="cpu")
     trainer = Trainer(resolve(spec), home=home, seed=0, device=CPU)
     weight = next(trainer.adapter.parameters())
     trainer.optimiser.register_step_post_hook(lambda *_: weight.data.fill_(torch.nan))

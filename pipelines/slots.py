@@ -1,0 +1,160 @@
+"""What stands before the slot that a closed form fills, and filling it.
+
+Axis names: `n` rows, `features` of the one token that a slot reads.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import nn
+
+from ..adapters.adapter import Adapter
+from ..adapters.solver import AnchorSolver, LinearMap, LinearSolver, Moments, Solver
+from ..adapters.step import Step
+from ..adapters.steps.heads import Heads
+from ..adapters.steps.linear import Linear
+from ..adapters.steps.relative import Relative
+from ..adapters.steps.weighted_unit import WeightedUnit
+from ..featcache.errors import SpecError
+from ..featcache.reader import FeatureReader
+from ..featcache.types import Side
+from .batches import GROUPS
+from .joined import JoinedStores, partner_mask
+from .progress import Progress
+
+SLOT = "project"  # what a solver fills
+_ROWS = 1024  # images at a time
+
+
+class Slots:
+    """Find the slot `project` of both towers, and run what stands before it.
+
+    Args:
+        adapter: The adapter, in evaluation mode.
+        stores: Where the features are.
+        solver: What is to fill the slots.
+
+    Attributes:
+        steps: The two slots.
+
+    Raises:
+        SpecError: A tower has no such slot, or something behind it, or another than the solver
+            fills.
+    """
+
+    def __init__(self, adapter: Adapter, stores: JoinedStores, solver: Solver) -> None:
+        self.adapter = adapter
+        self.stores = stores
+        self.steps = [_slot(adapter, side, solver) for side in stores.pair.sides]
+
+    def fill(self, solver: LinearSolver, rows: Int64[np.ndarray, " n"], progress: Progress) -> int:
+        """Fill both slots with linear maps and return how many pairs they are of.
+
+        A head among others takes as many features as the method has, and has zeros in the rest.
+
+        Args:
+            solver: What finds the maps.
+            rows: Numbers of the images whose pairs are looked at.
+            progress: Receives the progress.
+
+        Raises:
+            SpecError: The method cannot give as many features as a slot has.
+        """
+        filled = [_solved(step) for step in self.steps]
+        moments = self._moments(rows, [one.in_features for one in filled], progress)
+        out = filled[0].out_features
+        if isinstance(self.steps[0], Heads):
+            out = min(out, *(one.in_features for one in filled))
+        maps = solver.solve(moments, out)
+        for step, found in zip(self.steps, maps, strict=True):
+            _fill(step, found)
+        return moments.count
+
+    def before(
+        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"], side: Side
+    ) -> Float[np.ndarray, "n features"]:
+        """Return what the slot of a side reads of these rows."""
+        return features_before(self.adapter, self.adapter.paths[side][-1], reader, rows, side)
+
+    def _moments(
+        self, rows: Int64[np.ndarray, " n"], widths: Sequence[int], progress: Progress
+    ) -> Moments:
+        stores = self.stores
+        moments = Moments(*widths)
+        starts = range(0, len(rows), _ROWS)
+        for start in progress.track(starts, "pairs", len(starts), unit="blocks"):
+            firsts = stores.all_firsts(rows[start : start + _ROWS])
+            partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
+            seconds = np.unique(np.concatenate(partners))
+            first_side, second_side = stores.pair.sides
+            first = self.before(stores.first, firsts, first_side)
+            second = self.before(stores.second, seconds, second_side)
+            moments.add_related(first, second, partner_mask(partners, seconds).numpy())
+        return moments
+
+
+@torch.inference_mode()
+def features_before(
+    adapter: Adapter,
+    name: str,
+    reader: FeatureReader,
+    rows: Int64[np.ndarray, " n"],
+    side: Side,
+) -> Float[np.ndarray, "n features"]:
+    """Return what the step `name` of a tower reads of these rows, in their order."""
+    device = next(chain(adapter.parameters(), adapter.buffers())).device
+    blocks = []
+    for start in range(0, len(rows), _ROWS):
+        block = rows[start : start + _ROWS]
+        groups, order = reader.padded_groups(block, GROUPS)
+        found = np.concatenate(
+            [adapter.before(group.to(device), side, name).cpu().numpy() for group in groups]
+        )
+        in_order = np.empty_like(found)
+        in_order[order] = found
+        blocks.append(in_order)
+    return np.concatenate(blocks)
+
+
+def _slot(adapter: Adapter, side: Side, solver: Solver) -> Step:
+    """Return the slot of one tower, if `solver` can fill it."""
+    name = adapter.paths[side][-1]
+    step = adapter.steps[name]
+    anchors = isinstance(solver, AnchorSolver)
+    fills = isinstance(step, Relative if anchors else Linear | WeightedUnit | Heads)
+    if name.partition("/")[2] != SLOT or not fills:
+        needed = "relative" if anchors else "linear, weighted-unit or heads"
+        raise SpecError(
+            f"this training-free method fills the slot {SLOT!r}, a {needed} step at the end of "
+            f"each tower; the {side.value} tower ends in {name!r}, a {type(step).__name__}"
+        )
+    if name.partition("/")[0] != side.value:
+        raise SpecError(f"slot {SLOT!r} must say per_modality = true")
+    if isinstance(step, Linear) and step.linear.bias is None:
+        raise SpecError(f"slot {SLOT!r} needs a bias: a training-free method centres the features")
+    if isinstance(step, Heads) and step.solved is None:
+        raise SpecError(f"slot {SLOT!r} must say solved = 1.0, say: it has no head in closed form")
+    assert isinstance(step, Step), "looked at above"
+    return step
+
+
+def _solved(step: Step) -> nn.Linear:
+    """Return the matrix of a slot that a closed form gives."""
+    found = step.solved if isinstance(step, Heads) else step.linear
+    assert isinstance(found, nn.Linear), "looked at before"
+    return found
+
+
+@torch.no_grad()
+def _fill(step: Step, found: LinearMap) -> None:
+    if (found.weights is not None) != isinstance(step, WeightedUnit):
+        needed = "linear" if found.weights is None else "weighted-unit"
+        raise SpecError(f"slot {SLOT!r} must be a {needed} step for this training-free method")
+    solved, out = _solved(step), len(found.bias)
+    solved.weight.zero_()[:out].copy_(torch.from_numpy(found.weight))
+    solved.bias.zero_()[:out].copy_(torch.from_numpy(found.bias))
+    if isinstance(step, WeightedUnit):
+        step.weights.copy_(torch.from_numpy(found.weights))
