@@ -73,10 +73,11 @@ def _by_factors(
     the eigenvectors of the smaller of K K^T and K^T K. Squares hide what is far below the first
     correlation: where such are asked for, the result is None.
     """
-    factors = [
-        torch.linalg.cholesky(one + regularisation * one.diagonal().mean() * torch.eye(len(one)))
-        for one in (torch.from_numpy(first), torch.from_numpy(second))
+    ridged = [
+        one + regularisation * np.trace(one) / len(one) * np.eye(len(one))
+        for one in (first, second)
     ]
+    factors = [torch.linalg.cholesky(torch.from_numpy(one)) for one in ridged]
     half = torch.linalg.solve_triangular(factors[0], torch.from_numpy(across), upper=False)
     whole = torch.linalg.solve_triangular(factors[1], half.T, upper=False).T
     turned = whole.shape[0] < whole.shape[1]

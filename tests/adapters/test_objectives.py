@@ -252,3 +252,47 @@ def test_wrong_objective_table_is_refused(table, message):
 def test_unknown_objective_lists_the_known():
     with pytest.raises(UnknownNameError, match="no objective named 'clp'; close: \\['clip'\\]"):
         build_objective({"part": "clp"})
+
+
+def parted(seed, rows=3, parts=3):
+    """Return embeddings of several parts of lengths of their own, of length 1 together."""
+    values = embeddings(rows * parts, seed).reshape(rows, parts, 5)
+    lengths = torch.tensor([1.0, 0.2, 3.0], dtype=torch.float64)[:parts, None]
+    return functional.normalize((values * lengths).flatten(1), dim=1)
+
+
+@pytest.mark.parametrize(("contrasted", "count"), [(0, 3), (2, 2)])
+@pytest.mark.parametrize("queued", [False, True])
+def test_parts_are_contrasted_each_on_its_own(contrasted, count, queued):
+    """The mean over the parts that count, each as a batch of its own directions."""
+    batch = PairBatch(parted(0), parted(1), torch.eye(3, dtype=torch.bool))
+    if queued:
+        negatives = torch.ones(3, 3, dtype=torch.bool)
+        batch = replace(batch, remembered=Remembered(parted(2), parted(3), negatives, negatives))
+    options = {"part": "clip", "scale_init": 5.0}
+    found = build_objective({**options, "parts": 3, "contrasted": contrasted})(batch)
+
+    def direction(values, number):
+        return functional.normalize(values.reshape(3, 3, 5)[:, number], dim=1)
+
+    losses = []
+    for number in range(count):
+        own = replace(
+            batch, image=direction(batch.image, number), text=direction(batch.text, number)
+        )
+        if queued:
+            old = batch.remembered
+            kept = replace(
+                old, image=direction(old.image, number), text=direction(old.text, number)
+            )
+            own = replace(own, remembered=kept)
+        losses.append(build_objective(options)(own).total.item())
+    assert found.total.item() == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_parts_that_an_embedding_does_not_have_are_refused():
+    with pytest.raises(SpecError, match="5 features has no 2 parts"):
+        build_objective({"part": "clip", "parts": 2})(identity_batch(3))
+    for wrong in ({"parts": 0}, {"parts": 2, "contrasted": 3}):
+        with pytest.raises(SpecError, match="parts must be positive"):
+            build_objective({"part": "clip", **wrong})

@@ -14,6 +14,8 @@ from lightalign.adapters.solver import (
     Moments,
     build_solver,
 )
+from lightalign.adapters.solvers import _canonical
+from lightalign.adapters.solvers._canonical import canonical
 from lightalign.adapters.steps.weighted_unit import WeightedUnit
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
@@ -50,6 +52,48 @@ def test_moments_of_parts_are_those_of_the_whole():
     np.testing.assert_allclose(across, centred_x.T @ centred_y, atol=1e-9)
     np.testing.assert_allclose(second, centred_y.T @ centred_y, atol=1e-9)
     np.testing.assert_allclose(np.concatenate(moments.means), [*x.mean(axis=0), *y.mean(axis=0)])
+
+
+def test_related_vectors_have_the_moments_of_their_pairs():
+    random = np.random.default_rng(3)
+    x, y = random.standard_normal((6, FIRST)) + 1, random.standard_normal((9, SECOND)) - 2
+    together = random.random((6, 9)) < 0.4
+    lines, columns = np.nonzero(together)
+    expected = moments_of(x[lines], y[columns])
+    found = Moments(FIRST, SECOND)
+    found.add_related(x[:4], y, together[:4])
+    found.add_related(x[4:], y, together[4:])
+    assert found.count == expected.count == together.sum()
+    for one, other in zip(
+        (*found.scatters, *found.means), (*expected.scatters, *expected.means), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+@pytest.mark.parametrize(("first", "second"), [(FIRST, SECOND), (SECOND, FIRST)])
+def test_factors_give_the_directions_that_roots_give(monkeypatch, first, second):
+    """Up to signs; the roots are those of Vinod's formula, by eigenvectors and a whole SVD."""
+    moments = moments_of(*data(first, second))
+    quick = canonical(moments, 4, regularisation=0.3, name="cca")
+    monkeypatch.setattr(_canonical, "_by_factors", lambda *_, **__: None)
+    slow = canonical(moments, 4, regularisation=0.3, name="cca")
+    np.testing.assert_allclose(quick.correlations, slow.correlations, rtol=1e-9)
+    for one, other in ((quick.first, slow.first), (quick.second, slow.second)):
+        np.testing.assert_allclose(np.abs(one), np.abs(other), rtol=1e-7, atol=1e-9)
+    signs = [
+        np.sign(getattr(quick, side)[:, 0] * getattr(slow, side)[:, 0])
+        for side in ("first", "second")
+    ]
+    np.testing.assert_array_equal(*signs)  # both sides turn together
+
+
+def test_correlations_that_squares_hide_are_found_by_the_whole_decomposition():
+    """Two columns of one side are equal: the smallest correlation is zero, of no direction."""
+    x, y = data()
+    y[:, 1] = y[:, 0]
+    found = canonical(moments_of(x, y), SECOND, regularisation=1e-3, name="cca")
+    assert found.correlations[-1] == pytest.approx(0, abs=1e-6)
+    assert np.isfinite(found.first).all()
 
 
 def names_of(kind):

@@ -142,6 +142,11 @@ def test_additive_attention_without_tanh_trains_neither_context_nor_query():
         ("query-bridge", {"dropout": 1.0}, r"\[0, 1\)"),
         ("concat-pool", {"summaries": ("mean", "median")}, "summaries must be some of"),
         ("concat-pool", {"summaries": ("mean", "mean")}, "each once"),
+        ("heads", {"heads": 0}, "out and heads must be positive"),
+        ("heads", {"hidden": -1}, "hidden at least 0"),
+        ("heads", {"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
+        ("heads", {"solved": -0.5}, "solved must be at least 0"),
+        ("centre", {"blocks": 3}, "blocks must divide the 8 features"),
         ("relative", {"top": 0}, "positive, found 6, 0 and 2.0"),
         ("relative", {"power": -1.0}, "positive, found 6, 800 and -1.0"),
         ("residual-mlp", {"blocks": 0}, "positive"),
@@ -204,13 +209,93 @@ def test_attention_pool_equals_its_formula():
 
 
 def test_concat_pool_joins_its_summaries_of_real_tokens():
-    """Tokens 1 and 3, and a padded 8: mean 2, maximum 3, deviation 1, first 1."""
+    """Tokens 1 and 3, and a padded 8: mean 2, maximum 3, minimum 1, deviation 1, first 1."""
     values = torch.tensor([1.0, 3.0, 8.0])[None, :, None].expand(1, 3, WIDTH)
     tokens = Tokens(values, torch.tensor([[True, True, False]]))
-    step = build("concat-pool", summaries=("mean", "max", "deviation", "cls"))
-    found = step(tokens, Modality.TEXT).values[0, 0].reshape(4, WIDTH)
-    torch.testing.assert_close(found[:, 0], torch.tensor([2.0, 3.0, 1.0, 1.0]))
+    step = build("concat-pool", summaries=("mean", "max", "min", "deviation", "cls"))
+    found = step(tokens, Modality.TEXT).values[0, 0].reshape(5, WIDTH)
+    torch.testing.assert_close(found[:, 0], torch.tensor([2.0, 3.0, 1.0, 1.0, 1.0]))
     assert (found == found[:, :1]).all()
+
+
+def test_summaries_of_one_length_have_that_of_the_root_of_the_width():
+    """Means (3, 4, 0, ...) have length 5 and become (3, 4, 0, ...) sqrt(8) / 5; so the maxima."""
+    values = torch.zeros(1, 2, WIDTH)
+    values[0, :, 0], values[0, :, 1] = torch.tensor([1.0, 5.0]), 4.0
+    tokens = Tokens(values, torch.ones(1, 2, dtype=torch.bool))
+    found = build("concat-pool", summaries=("mean", "max"), unit=True)(tokens, Modality.TEXT)
+    mean, largest = found.values[0, 0].reshape(2, WIDTH)
+    root = math.sqrt(WIDTH)
+    torch.testing.assert_close(mean[:2], torch.tensor([3.0, 4.0]) * root / 5)
+    torch.testing.assert_close(largest[:2], torch.tensor([5.0, 4.0]) * root / math.sqrt(41))
+
+
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_heads_are_directions_and_the_solved_one_has_its_weight(hidden):
+    """In float64 NumPy; each trained head has length 1, the solved one sqrt(0.5 * 2) of two."""
+    step = build("heads", out=3, heads=2, hidden=hidden, dropout=0.0, solved=0.5).double().eval()
+    x = full(rows=1, length=1).values[0, 0].double().numpy()
+    weights = {name: value.numpy() for name, value in step.state_dict().items()}
+
+    def mapped(name, row):
+        return weights[f"{name}.weight"] @ row + weights[f"{name}.bias"]
+
+    expected = []
+    for number in range(2):
+        row = mapped(f"heads.{number}.1", x)
+        if hidden:
+            row = mapped(f"heads.{number}.3", np.maximum(row, 0))
+        expected.append(row / np.linalg.norm(row))
+    solved = mapped("solved", x)
+    expected.append(solved / np.linalg.norm(solved))
+    tokens = full(rows=1, length=1)
+    with torch.no_grad():
+        found = step(tokens.with_values(tokens.values.double()), Modality.IMAGE).values[0, 0]
+    np.testing.assert_allclose(found.numpy(), np.concatenate(expected), rtol=0, atol=1e-12)
+
+
+def test_a_cosine_of_heads_is_the_mean_of_theirs_with_the_solved_ones():
+    """With weight w of the solved head: (mean of two cosines + w times the third) / (1 + w)."""
+    step = build("heads", out=3, heads=2, dropout=0.0, solved=2.0).eval()
+    with torch.no_grad():
+        first, second = step(full(rows=2, length=1), Modality.IMAGE).values[:, 0]
+    whole = torch.nn.functional.cosine_similarity(first, second, dim=0)
+    parts = [
+        torch.nn.functional.cosine_similarity(one, other, dim=0)
+        for one, other in zip(first.split(3), second.split(3), strict=True)
+    ]
+    torch.testing.assert_close(whole, ((parts[0] + parts[1]) / 2 + 2 * parts[2]) / 3)
+
+
+def test_each_head_drops_features_of_its_own_and_the_solved_one_none():
+    step = build("heads", out=WIDTH, heads=2, dropout=0.5, solved=1.0)
+    with torch.no_grad():
+        for linear in (step.heads[0][1], step.heads[1][1], step.solved):
+            linear.weight.copy_(torch.eye(WIDTH))
+            linear.bias.zero_()
+        tokens = full(rows=1, length=1)
+        first, second, solved = step(tokens, Modality.IMAGE).values[0, 0].reshape(3, WIDTH)
+    assert 0 < (first == 0).sum() < WIDTH
+    assert ((first == 0) != (second == 0)).any()
+    direction = torch.nn.functional.normalize(tokens.values[0, 0], dim=0)
+    torch.testing.assert_close(solved, direction * math.sqrt(2))
+
+
+def test_a_solved_head_is_not_trained():
+    trained = {name for name, p in build("heads", solved=1.0).named_parameters() if p.requires_grad}
+    assert not any(name.startswith("solved") for name in trained)
+    assert len(trained) == 6  # weight and bias of three heads
+
+
+def test_centred_features_keep_their_sizes_relative_to_one_another():
+    """Variances 1 and 9 of the first block have mean 5; the second block never varies."""
+    step = STEPS.load("centre")(4, blocks=2)
+    mean = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    step.fit(mean, torch.tensor([1.0, 9.0, 0.0, 0.0]))
+    values = torch.tensor([[[2.0, 5.0, 3.0, 6.0]]])
+    found = step(Tokens(values, torch.ones(1, 1, dtype=torch.bool)), Modality.IMAGE).values
+    root = math.sqrt(5)
+    torch.testing.assert_close(found[0, 0], torch.tensor([1 / root, 3 / root, 0.0, 2.0]))
 
 
 def test_a_deviation_of_equal_tokens_has_a_finite_gradient():

@@ -136,7 +136,8 @@ def main() -> None:
         extract_all(options.home, options.data, options.source, encoders=(encoder,), features=kinds)
     start = f"{'preset':32}" + "".join(f"{head:>13}" for head in HEADS)
     print(
-        f"{start}{'sum':>13}{'parameters':>12}{'images/s':>9}{'minutes':>8}{'seeds':>6} {'images':9}epochs"
+        f"{start}{'sum':>13}{'parameters':>12}{'images/s':>9}{'minutes':>8}{'seeds':>6}"
+        f" {'images':9}epochs"
     )
     found = []
     for preset in options.presets:
@@ -147,7 +148,8 @@ def main() -> None:
         numbers = "".join(f"{value:8.1f} ±{deviation:3.1f}" for value, deviation in cells)
         print(
             f"{preset:32}{numbers}{row['parameters']:12,}{row['images_per_second']:9.0f}"
-            f"{row['minutes']:8.2f}{row['seeds']:6} {row['features']:9}{row['epochs']}/{row['of_epochs']}",
+            f"{row['minutes']:8.2f}{row['seeds']:6} {row['features']:9}"
+            f"{row['epochs']}/{row['of_epochs']}",
             flush=True,
         )
     print(json.dumps({"data": options.data.partition("=")[0], "presets": found}))

@@ -18,6 +18,7 @@ from lightalign.pipelines.train import TrainSpec, resolve
 
 from ..helpers import lightalign
 from .conftest import extract_toy
+from .test_starting import BASE
 from .test_train import CPU, QUICK, quick_train
 
 ENGINES = {
@@ -56,10 +57,19 @@ def stop_in_epoch(monkeypatch, epoch: int) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_stopped_training_goes_on_to_the_same_bytes(home, monkeypatch, engine):
     overrides = ("train.epochs=4", *QUICK[1:], *ENGINES[engine])
-    whole = quick_train(home, overrides=overrides, name="whole", seed=3)
+    goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)
+
+
+def test_a_stopped_training_keeps_what_it_has_solved(home, monkeypatch):
+    """Our own default: centred features and a head in closed form, before the first step."""
+    goes_on_to_the_same_bytes(home, monkeypatch, preset=None, overrides=BASE)
+
+
+def goes_on_to_the_same_bytes(home, monkeypatch, **changes) -> None:
+    whole = quick_train(home, name="whole", seed=3, **changes)
     stop_in_epoch(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
-        quick_train(home, overrides=overrides, name="cut", seed=3)
+        quick_train(home, name="cut", seed=3, **changes)
     folder = runs.runs_folder(home) / "cut"
     assert (folder / runs.STATE).is_file()
     with (folder / runs.LOG).open("a") as log:

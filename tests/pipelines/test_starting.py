@@ -1,0 +1,146 @@
+"""What our own default takes from the training rows before its first step."""
+
+import numpy as np
+import pytest
+import torch
+
+from lightalign.adapters.checkpoint import load_adapter
+from lightalign.adapters.solver import Moments, build_solver
+from lightalign.featcache.errors import SpecError
+from lightalign.featcache.spec import read_toml
+from lightalign.featcache.types import Modality
+from lightalign.pipelines import retrieve, runs
+from lightalign.pipelines.pairs import PairedStores
+from lightalign.pipelines.stores import StoreQuery, newest_pair
+from lightalign.pipelines.train import resolve_preset
+
+from .test_train import quick_train
+
+BASE = (
+    *("train.epochs=4", "train.batch_size=8", "train.validation=none"),
+    *("towers.image.project.out=12", "towers.text.project.out=12", "towers.text.project.hidden=8"),
+)
+NO_SOLVED = ("towers.image.project.solved=0.0", "towers.text.project.solved=0.0")
+
+
+@pytest.fixture
+def home(toy_home, tmp_path):
+    """Return a home with the toy stores and no run yet."""
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
+    return tmp_path / "h"
+
+
+def summaries(values: np.ndarray, names) -> np.ndarray:
+    """Return summaries of a row's tokens in float64, each of length sqrt(width)."""
+    mean = values.mean(axis=0)
+    known = {
+        "mean": mean,
+        "max": values.max(axis=0),
+        "min": values.min(axis=0),
+        "cls": values[0],
+        "deviation": np.sqrt(((values - mean) ** 2).mean(axis=0) + 1e-6),
+    }
+    found = [known[name] for name in names]
+    return np.concatenate([one / np.linalg.norm(one) * np.sqrt(len(one)) for one in found])
+
+
+def centred(rows: np.ndarray, over: np.ndarray, blocks: int) -> np.ndarray:
+    variances = over.var(axis=0).reshape(blocks, -1).mean(axis=1)
+    spread = np.repeat(np.sqrt(variances), rows.shape[1] // blocks)
+    return (rows - over.mean(axis=0)) / spread
+
+
+def test_the_default_centres_and_solves_as_float64_does(home):
+    trained = quick_train(home, preset=None, overrides=BASE)
+    spec = read_toml(trained.folder / runs.SPEC)
+    assert spec["preset"] == "lightalign/base"
+    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    adapter, _, table = load_adapter(trained.folder)
+    inputs = []
+    for reader, modality in ((stores.image, Modality.IMAGE), (stores.text, Modality.TEXT)):
+        names = table["towers"][modality.value]["pool"]["summaries"]
+        features = reader.gather(range(len(reader)))
+        rows = np.stack(
+            [summaries(features.row(i).astype(np.float64), names) for i in range(len(reader))]
+        )
+        inputs.append(centred(rows, rows, len(names)))
+        step = adapter.steps[f"{modality.value}/centre"]
+        np.testing.assert_allclose(step.mean.numpy(), rows.mean(axis=0), atol=1e-5)
+    pairs = [(i, t) for i, own in stores.texts_of.items() for t in own]
+    moments = Moments(inputs[0].shape[1], inputs[1].shape[1])
+    moments.add(inputs[0][[i for i, _ in pairs]], inputs[1][[t for _, t in pairs]])
+    expected = build_solver(spec["start"]).solve(moments, 12)
+    turns = []
+    for modality, found in zip(Modality, expected, strict=True):
+        solved = adapter.steps[f"{modality.value}/project"].solved.weight.numpy()
+        sizes = np.linalg.norm(found.weight, axis=1)
+        alike = (solved * found.weight).sum(axis=1) / np.linalg.norm(solved, axis=1) / sizes
+        np.testing.assert_allclose(np.abs(alike), 1, atol=1e-3)
+        np.testing.assert_allclose(np.linalg.norm(solved, axis=1), sizes, rtol=1e-3)
+        turns.append(np.sign(alike))
+    np.testing.assert_array_equal(*turns)
+
+
+def test_a_solved_head_stays_as_it_is_while_others_are_trained(home):
+    short, long = (
+        load_adapter(quick_train(home, preset=None, overrides=(*BASE, f"train.epochs={n}")).folder)[
+            0
+        ]
+        for n in (1, 3)
+    )
+    slots = [one.steps["image/project"] for one in (short, long)]
+    assert torch.equal(slots[0].solved.weight, slots[1].solved.weight)
+    assert not torch.equal(slots[0].heads[0][1].weight, slots[1].heads[0][1].weight)
+
+
+def test_narrow_features_fill_a_part_of_the_solved_head(home):
+    """Features of 16 have 48 and 80 in their summaries, and no more than 48 directions."""
+    wide = ("towers.image.project.out=50", "towers.text.project.out=50")
+    trained = quick_train(home, preset=None, overrides=(*BASE, *wide))
+    adapter, _, _ = load_adapter(trained.folder)
+    solved = adapter.steps["image/project"].solved.weight
+    assert (solved[48:] == 0).all()
+    assert (solved[:10].norm(dim=1) > 0).all()
+    found = retrieve.run(retrieve.RetrieveSpec(home=home, split="test", k=5, device="cpu")).report
+    assert found["metrics"]["text_to_image"]["recall"]["5"] > 0
+
+
+def test_the_default_aligns_two_text_encoders(home):
+    both = {"text_encoder": "toy-text", "second_text_encoder": "toy-text"}
+    trained = quick_train(home, preset=None, overrides=BASE[:3], **both)
+    towers = read_toml(trained.folder / runs.SPEC)["towers"]
+    assert set(towers) == {"first_text", "second_text"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "message"),
+    [
+        (None, ("start={part='asif'}",), "needs a linear solver such as cca"),
+        (None, NO_SOLVED, "solved = 1.0, say: it has no head"),
+        ("linear", ("start={part='cca'}",), "slot 'project', a linear, weighted-unit or heads"),
+        (
+            "linear",
+            ("towers.both.project={part='heads',solved=1.0,per_modality=true}",),
+            r"has a solved head, and there is no \[start\]",
+        ),
+        (None, ("start={part='csa'}",), "must be a weighted-unit step"),
+    ],
+)
+def test_a_start_that_does_not_fit_the_towers_is_refused(home, preset, overrides, message):
+    with pytest.raises(SpecError, match=message):
+        quick_train(home, preset=preset, overrides=(*BASE[:3], *overrides))
+
+
+@pytest.mark.parametrize(
+    ("preset", "fusion", "expected"),
+    [
+        (None, None, "heads"),
+        (None, "add", "add-fusion"),
+        ("lightcrl/general", "add", "add-fusion"),
+    ],
+)
+def test_the_preset_that_is_meant_has_a_slot_for_the_fusion(preset, fusion, expected):
+    towers = resolve_preset(preset, fusion, ())[0]["towers"]
+    parts = [entry["part"] for tower in towers.values() for entry in tower.values()]
+    assert expected in parts
