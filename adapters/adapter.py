@@ -76,13 +76,24 @@ class Adapter(nn.Module):
         return functional.normalize(pooled, dim=1)
 
     def before_last(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch features"]:
-        """Return the one token of each row that the last step reads, or reads first of several."""
+        """Return the one token of each row that the last step reads.
+
+        Raises:
+            SpecError: It reads several.
+        """
         return self.before(tokens, side, self.paths[side][-1])
 
     def before(self, tokens: Tokens, side: Side, name: str) -> Float[Tensor, "batch features"]:
-        """Return the one token of each row that the step `name` reads, or the first of several."""
+        """Return the one token of each row that the step `name` reads.
+
+        Raises:
+            SpecError: It reads several.
+        """
         names = self.paths[side]
-        return self._run(tokens, side, names[: names.index(name)]).values[:, 0]
+        found = self._run(tokens, side, names[: names.index(name)]).values
+        if found.shape[1] != 1:
+            raise SpecError(f"step {name!r} reads several tokens a row: put a pool before it")
+        return found[:, 0]
 
     def _run(self, tokens: Tokens, side: Side, names: Sequence[str]) -> Tokens:
         if tokens.width != self.widths[side]:
@@ -90,14 +101,16 @@ class Adapter(nn.Module):
                 f"the adapter reads {side.value} tokens of width {self.widths[side]}, "
                 f"found {tokens.width}: use the encoder it was trained with"
             )
-        tokens = tokens.with_values(without_padding(tokens).to(self._input_dtype(tokens)))
+        exact = any(self.steps[name].exact for name in names)
+        dtype = self._input_dtype(tokens, exact=exact)
+        tokens = tokens.with_values(without_padding(tokens).to(dtype))
         for name in names:
             tokens = self.steps[name](tokens, side)
         return tokens
 
-    def _input_dtype(self, tokens: Tokens) -> torch.dtype:
+    def _input_dtype(self, tokens: Tokens, *, exact: bool) -> torch.dtype:
         device = tokens.values.device.type
-        if torch.is_autocast_enabled(device):
+        if torch.is_autocast_enabled(device) and not exact:
             # the first matrix would cast anyway; half the bytes for what stands before it
             return torch.get_autocast_dtype(device)
         weight = next(self.parameters(), None)

@@ -152,9 +152,13 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         needs_teacher: Whether a batch must have a `teacher`.
+        parts: Parts of one width that it takes an embedding for.
+        contrasted: How many of them, the first ones, it looks at.
     """
 
     needs_teacher: ClassVar[bool] = False
+    parts: int = 1
+    contrasted: int = 1
 
     @abstractmethod
     def forward(self, batch: PairBatch) -> Loss:

@@ -26,8 +26,10 @@ def list_presets() -> list[str]:
     )
 
 
-def default_preset(fusion: str | None) -> str:
-    """Return the preset that is meant where none is named: our own, or with a slot for `fusion`."""
+def preset_of(preset: str | None, fusion: str | None) -> str:
+    """Return the preset that is named, or else our own, or that of our own with a slot `fuse`."""
+    if preset is not None:
+        return preset
     return DEFAULT if fusion is None else DEFAULT_OF_FUSIONS
 
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -120,7 +120,13 @@ class Solver:
 
 
 class LinearSolver(Solver, ABC):
-    """Find the two maps from the moments of all training pairs; images are the first side."""
+    """Find the two maps from the moments of all training pairs; images are the first side.
+
+    Attributes:
+        weighs: Whether the maps come with weights, for which the slot must be a `weighted-unit`.
+    """
+
+    weighs: ClassVar[bool] = False
 
     @abstractmethod
     def solve(self, moments: Moments, out: int) -> tuple[LinearMap, LinearMap]:
@@ -144,11 +150,15 @@ class AnchorSolver(Solver, ABC):
 SOLVERS = Registry("solver", f"{__package__}.solvers", Path(__file__).parent / "solvers", Solver)
 
 
-def build_solver(table: Mapping[str, Any]) -> Solver:
-    """Build the solver that a preset's `[fit]` table names.
+def build_solver(table: Mapping[str, Any], *, where: str = "[fit]") -> Solver:
+    """Build the solver that a preset's table names.
+
+    Args:
+        table: The name `part` and options of that part.
+        where: Which table it is, for messages.
 
     Raises:
         SpecError: The table names no part, or an option is unknown, missing or wrong.
         UnknownNameError: No solver has this name.
     """
-    return build_part(SOLVERS, table, where="[fit]", example="cca")
+    return build_part(SOLVERS, table, where=where, example="cca")

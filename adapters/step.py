@@ -1,6 +1,7 @@
 """The contract of one part of a tower."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,8 +19,11 @@ class Step(nn.Module, ABC):
 
     Attributes:
         out_width: Features of one output token.
+        exact: Whether a tower with it takes features as they are under autocast, where they would
+            be rounded at its entry: differences of features lose more by that than products.
     """
 
+    exact: ClassVar[bool] = False
     out_width: int
 
     @abstractmethod
@@ -36,6 +40,8 @@ class FittedStep(Step):
 
     What it takes from them it holds in buffers. Until then it may do anything that has its shapes.
     """
+
+    exact = True
 
     @abstractmethod
     def fit(self, mean: Float[Tensor, " width"], variance: Float[Tensor, " width"]) -> None:

@@ -12,12 +12,14 @@ from ..adapters.adapter import build_adapter, count_parameters
 from ..adapters.checkpoint import save_adapter
 from ..adapters.objective import build_objective
 from ..adapters.solver import AnchorSolver, LinearSolver, build_solver
+from ..adapters.steps.heads import Heads
 from ..adapters.steps.relative import Relative
 from ..featcache.errors import SpecError
 from .logs import RunLog
 from .pairs import join_stores
 from .progress import Progress
 from .slots import SLOT, Slots
+from .starting import fit_steps
 from .train import TrainPlan
 from .validation import Validation, recalls, split_rows
 
@@ -53,6 +55,8 @@ class ClosedForm:
         self.adapter.to(device)
         self.solver = build_solver(plan.table["fit"])
         self.slots = Slots(self.adapter, self.stores, self.solver)
+        if any(isinstance(step, Heads) for step in self.slots.steps):
+            raise SpecError("[fit] trains nothing, and heads would stay random: use [start]")
         self.objective = build_objective(plan.table["objective"])
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
@@ -69,6 +73,7 @@ class ClosedForm:
         began = time.perf_counter()
         for note in self.stores.notes:
             progress.note(note)
+        fit_steps(self.adapter, self.stores, self.rows)
         if isinstance(self.solver, AnchorSolver):
             num_pairs = self._fill_anchors(self.solver)
         else:

@@ -47,6 +47,7 @@ def fit(
             trainer = Trainer(
                 plan, home=spec.home, seed=spec.seed, device=device, processes=processes
             )
+        processes.wait_for_all()  # one that cannot train ends before anything is written
 
         def begin() -> str:
             folder = make_folder()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..featcache.errors import SpecError
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+_MEETING = ("MASTER_ADDR", "MASTER_PORT")  # where processes find one another
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Launch:
         found = {name: os.environ.get(name, "") for name in _VARIABLES}
         if not all(value.isdecimal() for value in found.values()):
             raise SpecError(f"WORLD_SIZE is not 1 and not all of {found} are numbers: use torchrun")
+        if not all(os.environ.get(name) for name in _MEETING):
+            raise SpecError(f"WORLD_SIZE is not 1 and not all of {_MEETING} are set: use torchrun")
         launch = cls(*(int(found[name]) for name in _VARIABLES))
         if not launch.local_rank <= launch.rank < launch.count:
             raise SpecError(f"no process has these numbers: {found}; use torchrun")

@@ -124,12 +124,13 @@ class Trainer:
         """
         for note in self.stores.notes:
             progress.note(note)
-        writes = self.processes.is_first
-        with self.seeded(), RunLog(folder, tensorboard=tensorboard, writes=writes) as log:
+        log = RunLog(folder, tensorboard=tensorboard, writes=self.processes.is_first)
+        with self.seeded(), log:
             self._go_on(folder, progress)
             log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
             if not self.counts.epoch:
-                self.start.run(self.train_rows, progress)
+                self.processes.from_first(partial(self.start.run, self.train_rows, progress))
+                self.processes.copy_first(self.adapter.state_dict().values())
             while not self._is_over():
                 self._train_epoch(folder, log, progress)
         return {

@@ -25,7 +25,7 @@ class PlanSpec:
     and what validation takes between the epochs are not in it.
 
     Attributes:
-        preset: Name of a preset, or None for `default_preset`.
+        preset: Name of a preset, or None for that of `preset_of`.
         fusion: Fusion to put into the preset, or None for the preset's own.
         overrides: `a.b=c` on the preset's tables.
         image_encoder: Name of the image encoder's card.

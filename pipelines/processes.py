@@ -6,7 +6,7 @@ over the processes is the gradient that one process would have.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -137,6 +137,28 @@ class Processes:
         self._send({"value": done})
         return done
 
+    def wait_for_all(self) -> None:
+        """Go on when all processes have come here.
+
+        Raises:
+            ProcessLostError: Another process has ended.
+        """
+        if self.count > 1:
+            with _with_others():
+                distributed.barrier()
+
+    def copy_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give these tensors of all processes the values of the first.
+
+        Raises:
+            ProcessLostError: Another process has ended.
+        """
+        if self.count == 1:
+            return
+        for tensor in tensors:
+            with _with_others():
+                distributed.broadcast(tensor.detach(), src=0)
+
     def check_alike(self, fingerprint: str) -> None:
         """Refuse to train different things together.
 
@@ -179,7 +201,7 @@ class Processes:
         state = states[str(self.rank)]
         size = len(torch.get_rng_state())
         torch.set_rng_state(state[:size].clone())
-        if device.type == "cuda":
+        if device.type == "cuda" and len(state) > size:  # begun on a GPU, too
             torch.cuda.set_rng_state(state[size:].clone(), device)
 
     def _send(self, value: object) -> None:
@@ -247,6 +269,8 @@ def _own_device(name: str, launch: Launch) -> torch.device:
 def _with_others() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:  # of this process
+        raise
     except RuntimeError as error:
         raise ProcessLostError(
             "another process of this training has failed or was stopped; it says why, and "

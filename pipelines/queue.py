@@ -60,8 +60,7 @@ class NegativeQueue:
 
     def add(self, rows: Rows, pairs: PairBatch) -> None:
         """Remember the embeddings of these rows, and forget the oldest beyond the size."""
-        # chunks and processes order a batch in their own ways; what is forgotten must not differ
-        images, texts = np.argsort(rows.image), np.argsort(rows.text)
+        images, texts = _drawn_order(rows.image), _drawn_order(rows.text)
         self._image = self._last(self._image, pairs.image[images])
         self._text = self._last(self._text, pairs.text[texts])
         self._rows = Rows(
@@ -88,6 +87,16 @@ class NegativeQueue:
         self._image = state["image"].to(self._image.device)
         self._text = state["text"].to(self._text.device)
         self._rows = Rows(state["image_rows"].numpy(), state["text_rows"].numpy())
+
+
+def _drawn_order(rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Return a random order that depends on which rows these are, not on how they come.
+
+    Chunks and processes order a batch in their own ways, and what is forgotten of it must be the
+    same; and it must not be the same rows of a store each time.
+    """
+    drawn = np.random.default_rng(np.sort(rows)).permutation(len(rows))
+    return np.argsort(rows)[drawn]
 
 
 def _strangers(

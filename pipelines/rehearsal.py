@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..adapters.preset import preset_of
 from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError
 from . import runs
 from .launch import Launch
 from .plan import Peak
 from .progress import SILENT, Progress
-from .train import TrainSpec, preset_of, resolve
+from .train import TrainSpec, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ class TrainEstimate:
         steps: Steps of all epochs.
         epoch_seconds: Time of the steps of an epoch.
         validation_seconds: Time of the validation after each.
-        minutes: Time of all epochs. Opening the stores and writing weights is not in it.
+        minutes: Time of all epochs. Opening the stores, what
+            `[start]` solves before the first step, and writing weights are not in it.
         probe_steps: Steps that were timed.
         probe_seconds: Time that the probe took, with its warm-up and validation.
     """

@@ -3,7 +3,7 @@
 Axis names: `n` rows, `features` of the one token that a slot reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -26,7 +26,8 @@ from .joined import JoinedStores, partner_mask
 from .progress import Progress
 
 SLOT = "project"  # what a solver fills
-_ROWS = 1024  # images at a time
+_ROWS = 1024  # images whose pairs are added up at a time
+_NUMBERS = 2**24  # of the tokens that are in memory at a time
 
 
 class Slots:
@@ -105,28 +106,43 @@ def features_before(
     side: Side,
 ) -> Float[np.ndarray, "n features"]:
     """Return what the step `name` of a tower reads of these rows, in their order."""
+    blocks = list(blocks_before(adapter, name, reader, rows, side))
+    return np.concatenate(blocks)
+
+
+@torch.inference_mode()
+def blocks_before(
+    adapter: Adapter,
+    name: str,
+    reader: FeatureReader,
+    rows: Int64[np.ndarray, " n"],
+    side: Side,
+) -> Iterator[Float[np.ndarray, "block features"]]:
+    """Yield the same in blocks of rows whose tokens have 64 MiB at most, in float32."""
     device = next(chain(adapter.parameters(), adapter.buffers())).device
-    blocks = []
-    for start in range(0, len(rows), _ROWS):
-        block = rows[start : start + _ROWS]
+    size = max(1, _NUMBERS // max(1, int(reader.lengths[rows].max()) * adapter.widths[side]))
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
         groups, order = reader.padded_groups(block, GROUPS)
         found = np.concatenate(
             [adapter.before(group.to(device), side, name).cpu().numpy() for group in groups]
         )
         in_order = np.empty_like(found)
         in_order[order] = found
-        blocks.append(in_order)
-    return np.concatenate(blocks)
+        yield in_order
 
 
 def _slot(adapter: Adapter, side: Side, solver: Solver) -> Step:
     """Return the slot of one tower, if `solver` can fill it."""
     name = adapter.paths[side][-1]
     step = adapter.steps[name]
-    anchors = isinstance(solver, AnchorSolver)
-    fills = isinstance(step, Relative if anchors else Linear | WeightedUnit | Heads)
-    if name.partition("/")[2] != SLOT or not fills:
-        needed = "relative" if anchors else "linear, weighted-unit or heads"
+    kinds: tuple[type[Step], ...]
+    needed, kinds = "linear", (Linear, Heads)
+    if isinstance(solver, AnchorSolver):
+        needed, kinds = "relative", (Relative,)
+    elif isinstance(solver, LinearSolver) and solver.weighs:
+        needed, kinds = "weighted-unit", (WeightedUnit,)
+    if name.partition("/")[2] != SLOT or not isinstance(step, kinds):
         raise SpecError(
             f"this training-free method fills the slot {SLOT!r}, a {needed} step at the end of "
             f"each tower; the {side.value} tower ends in {name!r}, a {type(step).__name__}"
@@ -136,7 +152,7 @@ def _slot(adapter: Adapter, side: Side, solver: Solver) -> Step:
     if isinstance(step, Linear) and step.linear.bias is None:
         raise SpecError(f"slot {SLOT!r} needs a bias: a training-free method centres the features")
     if isinstance(step, Heads) and step.solved is None:
-        raise SpecError(f"slot {SLOT!r} must say solved = 1.0, say: it has no head in closed form")
+        raise SpecError(f"slot {SLOT!r} has no head in closed form: it must say solved = 1.0, say")
     assert isinstance(step, Step), "looked at above"
     return step
 
@@ -150,9 +166,6 @@ def _solved(step: Step) -> nn.Linear:
 
 @torch.no_grad()
 def _fill(step: Step, found: LinearMap) -> None:
-    if (found.weights is not None) != isinstance(step, WeightedUnit):
-        needed = "linear" if found.weights is None else "weighted-unit"
-        raise SpecError(f"slot {SLOT!r} must be a {needed} step for this training-free method")
     solved, out = _solved(step), len(found.bias)
     solved.weight.zero_()[:out].copy_(torch.from_numpy(found.weight))
     solved.bias.zero_()[:out].copy_(torch.from_numpy(found.bias))

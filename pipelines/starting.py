@@ -1,8 +1,11 @@
 """What an adapter takes from its training rows before the first step of a training."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
 
 from ..adapters.adapter import Adapter
 from ..adapters.solver import LinearSolver, build_solver
@@ -13,7 +16,7 @@ from ..featcache.spec import Table
 from ..featcache.types import Side
 from .joined import JoinedStores
 from .progress import Progress
-from .slots import Slots, features_before
+from .slots import Slots, blocks_before
 
 
 class Start:
@@ -42,7 +45,7 @@ class Start:
                     "a heads step has a solved head, and there is no [start] to fill it"
                 )
             return
-        solver = build_solver(table["start"])
+        solver = build_solver(table["start"], where="[start]")
         if not isinstance(solver, LinearSolver):
             raise SpecError(f"[start] needs a linear solver such as cca, found {table['start']}")
         self.solver = solver
@@ -56,25 +59,54 @@ class Start:
             progress: Receives the progress.
         """
         self.adapter.eval()
-        firsts = self.stores.all_firsts(rows)
-        partners = {second for first in firsts.tolist() for second in self.stores.seconds_of[first]}
-        seconds = np.array(sorted(partners), dtype=np.int64)
-        readers = (self.stores.first, self.stores.second)
-        for side, reader, own in zip(
-            self.stores.pair.sides, readers, (firsts, seconds), strict=True
-        ):
-            for name in self.adapter.paths[side]:
-                step = self.adapter.steps[name]
-                if isinstance(step, FittedStep):
-                    _check_own(name, side)
-                    found = features_before(self.adapter, name, reader, own, side)
-                    found = found.astype(np.float64)
-                    step.fit(
-                        torch.from_numpy(found.mean(axis=0)), torch.from_numpy(found.var(axis=0))
-                    )
+        fit_steps(self.adapter, self.stores, rows)
         if self.solver is not None and self.slots is not None:
             progress.note("solving the heads in closed form")
             self.slots.fill(self.solver, rows, progress)
+
+
+def fit_steps(adapter: Adapter, stores: JoinedStores, rows: Int64[np.ndarray, " n"]) -> None:
+    """Fit the steps that look at the training rows, in their order.
+
+    Args:
+        adapter: The adapter, in evaluation mode.
+        stores: Where the features are.
+        rows: Numbers of the images that are trained on.
+
+    Raises:
+        SpecError: Such a step is shared by both sides, or reads several tokens a row.
+    """
+    firsts = stores.all_firsts(rows)
+    partners = {second for first in firsts.tolist() for second in stores.seconds_of[first]}
+    of_side = (firsts, np.array(sorted(partners), dtype=np.int64))
+    for side, reader, own in zip(
+        stores.pair.sides, (stores.first, stores.second), of_side, strict=True
+    ):
+        for name in adapter.paths[side]:
+            step = adapter.steps[name]
+            if isinstance(step, FittedStep):
+                _check_own(name, side)
+                step.fit(*_moments_of(blocks_before(adapter, name, reader, own, side)))
+
+
+def _moments_of(
+    blocks: Iterable[Float[np.ndarray, "block features"]],
+) -> tuple[Float64[Tensor, " features"], Float64[Tensor, " features"]]:
+    """Return mean and variance of each feature over all blocks.
+
+    Source: Chan et al. 1979, updating formulae, equation 2.1: no cancellation of large squares.
+    """
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for block in blocks:
+        values = block.astype(np.float64)
+        own = values.mean(axis=0)
+        total = count + len(values)
+        apart = own - mean
+        squares = squares + ((values - own) ** 2).sum(axis=0)
+        squares = squares + apart**2 * (count * len(values) / total)
+        mean = mean + apart * (len(values) / total)
+        count = total
+    return torch.from_numpy(mean), torch.from_numpy(squares / count)
 
 
 def _check_own(name: str, side: Side) -> None:

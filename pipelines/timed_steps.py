@@ -143,7 +143,11 @@ def _take_step(trainer: Trainer, batches: Iterator[dict[str, float]]) -> int:
 
 
 def _time_validation(trainer: Trainer) -> float:
-    """Return the seconds of a validation, from one of some of its images."""
+    """Return the seconds of a validation, from one of some of its images.
+
+    Embedding grows with the images and is most of it; comparing grows with their square, so that a
+    validation of many thousands takes longer than this says.
+    """
     if trainer.validation is None:
         return 0.0
     sample = trainer.validation.sample(_IMAGES)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..adapters.preset import default_preset, for_sides, read_preset, with_fusion
+from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import (
@@ -154,7 +154,7 @@ class TrainSpec:
 
     Attributes:
         home: Folder of everything lightalign keeps.
-        preset: Name of a preset, or None for `default_preset`.
+        preset: Name of a preset, or None for that of `preset_of`.
         fusion: Fusion to put into the preset, or None for the preset's own.
         data: `NAME` of a dataset, or None, for the newest stores; `NAME=PATH` for those of the
             dataset as it is there now.
@@ -307,17 +307,13 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
     }
 
 
-def preset_of(preset: str | None, fusion: str | None) -> str:
-    """Return the preset that is named, or meant where none is."""
-    return default_preset(fusion) if preset is None else preset
-
-
 def resolve_preset(
     preset: str | None, fusion: str | None, overrides: Sequence[str], *, text_text: bool = False
 ) -> tuple[Table, TrainOptions]:
     """Return a preset with a fusion put in and values changed, and its `[train]` table.
 
-    With `text_text` it is the preset as it is between two text encoders.
+    With `text_text` it is the preset as it is between two text encoders. An override of
+    `objective.part` leaves the preset's options of another objective out.
 
     Raises:
         SpecError: An override or option is wrong.
@@ -326,13 +322,19 @@ def resolve_preset(
     table = for_sides(read_preset(preset_of(preset, fusion)), text_text=text_text)
     if fusion is not None:
         table = with_fusion(table, fusion)
+    if any(override.replace(" ", "").startswith("objective.part=") for override in overrides):
+        table = {**table, "objective": {}}  # options are those of a part
     table = apply_overrides(table, overrides)
     unknown = sorted(set(table) - PRESET_KEYS)
     if unknown:
         raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
-    for name in ("towers", "objective"):
+    for name in ("towers", "objective", *({"fit", "start"} & set(table))):
         if not isinstance(table.get(name), Mapping):
             raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
+    if {"fit", "start"} <= set(table):
+        raise SpecError(
+            "[fit] is a training in closed form, without a first step that [start] precedes"
+        )
     return table, build(TrainOptions, table.get("train", {}), where="[train]")
 
 

@@ -7,6 +7,8 @@ import torch
 
 from ..adapters.adapter import Adapter, build_adapter, count_parameters, parameter_groups
 from ..adapters.objective import Objective, build_objective
+from ..adapters.steps.heads import Heads
+from ..featcache.errors import SpecError
 from ..featcache.spec import Table
 from ..featcache.types import Side
 from .averaging import MovingAverage
@@ -52,14 +54,32 @@ def build_trainable(
     """Build what the `towers` and the `objective` of `table` describe, on `device`.
 
     Raises:
-        SpecError: A table or an option is wrong.
+        SpecError: A table or an option is wrong, or the objective cuts embeddings in other parts
+            than the towers make.
         UnknownNameError: There is no such part.
     """
     adapter = build_adapter(table["towers"], widths=widths, seed=seed).to(device)
     objective = build_objective(table["objective"]).to(device)
+    _check_parts(adapter, objective)
     groups = parameter_groups(
         adapter, objective, weight_decay=options.weight_decay, decay_all=options.decay_all
     )
     optimiser = build_optimiser(options.optimiser, groups, learning_rate=options.learning_rate)
     average = MovingAverage([adapter, objective], decay=options.ema) if options.ema else None
     return Trainable(adapter, objective, optimiser, average)
+
+
+def _check_parts(adapter: Adapter, objective: Objective) -> None:
+    """Refuse an objective that would cut embeddings elsewhere than between their heads."""
+    if objective.parts == 1:
+        return
+    for side, names in adapter.paths.items():
+        step = adapter.steps[names[-1]]
+        trained = len(step.heads) if isinstance(step, Heads) else 1
+        parts = trained + (isinstance(step, Heads) and step.solved is not None)
+        if (objective.parts, objective.contrasted) != (parts, trained):
+            raise SpecError(
+                f"[objective] parts and contrasted must be {parts} and {trained}, the heads of the "
+                f"{side.value} tower with and without the solved one, or 1; found "
+                f"{objective.parts} and {objective.contrasted}"
+            )

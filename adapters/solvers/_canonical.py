@@ -71,20 +71,24 @@ def _by_factors(
 
     C_xx = L_x L_x^T, and K = L_x^(-1) C_xy L_y^(-T) has the same correlations; its directions are
     the eigenvectors of the smaller of K K^T and K^T K. Squares hide what is far below the first
-    correlation: where such are asked for, the result is None.
+    correlation: where such are asked for, or a side has no
+    variance left, the result is None.
     """
     ridged = [
         one + regularisation * np.trace(one) / len(one) * np.eye(len(one))
         for one in (first, second)
     ]
-    factors = [torch.linalg.cholesky(torch.from_numpy(one)) for one in ridged]
+    factored = [torch.linalg.cholesky_ex(torch.from_numpy(one)) for one in ridged]
+    if any(int(one.info) for one in factored):
+        return None
+    factors = [one.L for one in factored]
     half = torch.linalg.solve_triangular(factors[0], torch.from_numpy(across), upper=False)
     whole = torch.linalg.solve_triangular(factors[1], half.T, upper=False).T
     turned = whole.shape[0] < whole.shape[1]
     tall = whole.T if turned else whole
     values, vectors = torch.linalg.eigh(tall.T @ tall)
     correlations = values.flip(0)[:out].clamp(min=0).sqrt()
-    if correlations[-1] < _HIDDEN * correlations[0]:
+    if correlations[-1] <= _HIDDEN * correlations[0]:
         return None
     narrow = vectors.flip(1)[:, :out]
     wide = tall @ narrow / correlations

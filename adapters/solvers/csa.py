@@ -25,6 +25,8 @@ class Csa(LinearSolver):
         SpecError: `regularisation` is negative.
     """
 
+    weighs = True
+
     def __init__(self, *, regularisation: float = 1e-3) -> None:
         if regularisation < 0:
             raise SpecError(f"regularisation is at least 0, found {regularisation}")

@@ -38,6 +38,8 @@ class ConcatPool(Step):
         SpecError: A summary is unknown or named twice, or none is named.
     """
 
+    exact = True
+
     def __init__(
         self, width: int, *, summaries: tuple[str, ...] = ("mean", "max"), unit: bool = False
     ) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from lightalign.featcache.errors import RunNotFoundError
-from lightalign.featcache.spec import fingerprint
+from lightalign.featcache.errors import RunNotFoundError, SpecError
+from lightalign.featcache.spec import canonical_json, fingerprint, read_toml, to_table
 from lightalign.pipelines import extract, retrieve, runs, train
 from lightalign.pipelines.stores import WantedData
 
@@ -40,12 +40,15 @@ def trained(
     """Return the folder of a run of this label, data and options; train it if it is not there.
 
     `fields` are those of `TrainSpec`; the encoders are `ENCODERS` if none are named there.
+
+    Raises:
+        SpecError: The run is there, and was trained by a preset that has changed since.
     """
     wanted = WantedData.of(data, home=home, options=source)
     asked = fingerprint([wanted.fingerprint("train"), list(sets), fields])[:12]
     name = f"{label.replace('/', '-')}-{wanted.name}-{asked}"
     try:
-        return runs.find_run(home, name)
+        folder = runs.find_run(home, name)
     except RunNotFoundError:
         spec = train.TrainSpec(
             home=home,
@@ -56,6 +59,15 @@ def trained(
             **{"image_encoder": ENCODERS[0], "text_encoder": ENCODERS[1], **fields},
         )
         return train.run(spec).folder
+    table, options = train.resolve_preset(fields.get("preset"), fields.get("fusion"), sets)
+    now = {**table, "train": to_table(options)}
+    then = read_toml(folder / runs.SPEC)
+    for key in ("towers", "objective", "start", "fit", "train"):
+        if canonical_json(now.get(key)) != canonical_json(then.get(key)):
+            raise SpecError(
+                f"[{key}] of {folder} is another now: remove that run, or name a new home"
+            )
+    return folder
 
 
 def evaluated(

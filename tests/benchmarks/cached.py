@@ -29,21 +29,24 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from _photos import photo_rows, write_table
+from jaxtyping import Int64
 from safetensors.torch import save_file
 
 from lightalign.featcache.backends import resolve_device
 from lightalign.featcache.card import read_card
 from lightalign.featcache.datasets import open_source
 from lightalign.featcache.encoder import Encoder
-from lightalign.featcache.tokens import Tokens
+from lightalign.featcache.tokens import Tokens, split_by_length
 from lightalign.featcache.types import Item, Modality
 from lightalign.pipelines import extract
 from lightalign.pipelines.ahead import map_ahead
-from lightalign.pipelines.batches import Batch, Rows
+from lightalign.pipelines.batches import GROUPS, Batch
 from lightalign.pipelines.cores import compute_alone, threads_kept
 from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.joined import Rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train import TrainSpec, resolve
@@ -110,9 +113,22 @@ class Online:
         with closing(prepared), threads_kept():
             for rows in order:
                 images = self.encode(Modality.IMAGE, islice(prepared, len(rows.image)))
-                texts = self.encode(Modality.TEXT, islice(prepared, len(rows.text)))
-                positives = self.trainer.stores.positives(rows.image, rows.text)
-                yield Batch(rows, [partial(itself, images)], [partial(itself, texts)], positives)
+                order, texts = self.in_groups(list(islice(prepared, len(rows.text))), rows.text)
+                positives = self.trainer.stores.positives(rows.image, rows.text[order])
+                yield Batch(
+                    Rows(rows.image, rows.text[order]),
+                    [partial(itself, images)],
+                    [partial(itself, group) for group in texts],
+                    positives,
+                )
+
+    def in_groups(
+        self, prepared: Sequence[Any], rows: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], list[Tokens]]:
+        """Encode texts in groups of similar length, as they are read from a store."""
+        groups = split_by_length(self.readers[Modality.TEXT].lengths[rows], GROUPS)
+        encoded = [self.encode(Modality.TEXT, [prepared[at] for at in group]) for group in groups]
+        return np.concatenate(groups), encoded
 
     def wanted(self, order: Iterable[Rows]) -> Iterator[tuple[Modality, str]]:
         for rows in order:

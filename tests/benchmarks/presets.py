@@ -21,6 +21,7 @@ from typing import Any
 from _runs import COLUMNS, ENCODERS, HEADS, extract_all, measured, summary, trained
 
 from lightalign.adapters.preset import list_presets
+from lightalign.featcache.spec import fingerprint
 from lightalign.pipelines import rehearsal, runs
 from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve_preset
 
@@ -60,9 +61,10 @@ def course_of(
 
     What was decided once is kept, and holds when a stopped benchmark goes on.
     """
-    place = (
-        options.home / "benchmarks" / f"{preset.removesuffix('-corrected').replace('/', '-')}.json"
-    )
+    name = preset.removesuffix("-corrected")
+    table = resolve_preset(name, None, ())[0]
+    asked = fingerprint([options.data, options.source, options.limit, table])[:12]
+    place = options.home / "benchmarks" / f"{name.replace('/', '-')}-{asked}.json"
     if not place.is_file():
         found = None
         for image, text in [("mean", "mean")] if own.mixup.alpha else [("tokens",) * 2, BLOCKS]:

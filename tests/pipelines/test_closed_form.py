@@ -115,7 +115,7 @@ def test_without_a_validation_split_some_images_are_held_out(home):
     [
         (
             "towers.both.project={part='mlp',out=4,hidden=4,per_modality=true}",
-            "weighted-unit or heads step",
+            "a linear step at the end",
         ),
         ("towers.both.project.bias=false", "needs a bias"),
         ("towers.both.after={part='norm'}", "the image tower ends in 'both/after'"),
@@ -148,5 +148,5 @@ def test_the_command_says_what_it_solved(home):
 )
 def test_a_method_with_weights_needs_a_slot_for_them(home, preset, part, needed):
     slot = f"towers.both.project={{part='{part}',out=4,per_modality=true}}"
-    with pytest.raises(SpecError, match=f"must be a {needed} step"):
+    with pytest.raises(SpecError, match=f"a {needed} step at the end"):
         solve(home, preset, slot)

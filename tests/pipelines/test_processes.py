@@ -50,8 +50,9 @@ def home(toy_home, tmp_path):
 def launched_as(monkeypatch, rank: object, count: object, local_rank: object = 0) -> None:
     """Set what torchrun sets."""
     numbers = {"RANK": rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": count}
-    for name, number in numbers.items():
-        monkeypatch.setenv(name, str(number))
+    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": 29500}
+    for name, value in (numbers | meeting).items():
+        monkeypatch.setenv(name, str(value))
 
 
 def test_a_process_knows_its_number_from_torchrun(monkeypatch):
@@ -59,6 +60,14 @@ def test_a_process_knows_its_number_from_torchrun(monkeypatch):
     launched_as(monkeypatch, 5, 8, 1)
     assert Launch.of_environment() == Launch(rank=5, local_rank=1, count=8)
     assert not Launch.of_environment().is_first
+
+
+@pytest.mark.parametrize("missing", ["MASTER_ADDR", "MASTER_PORT"])
+def test_processes_that_have_nowhere_to_meet_are_refused(monkeypatch, missing):
+    launched_as(monkeypatch, 0, 2)
+    monkeypatch.delenv(missing)
+    with pytest.raises(SpecError, match="use torchrun"):
+        Launch.of_environment()
 
 
 @pytest.mark.parametrize("numbers", [("", 2), ("one", 2), (2, 2), (0, 2, 1), (0, -1)])

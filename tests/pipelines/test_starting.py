@@ -8,6 +8,7 @@ from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.solver import Moments, build_solver
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.spec import read_toml
+from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import retrieve, runs
 from lightalign.pipelines.pairs import PairedStores
@@ -20,7 +21,10 @@ BASE = (
     *("train.epochs=4", "train.batch_size=8", "train.validation=none"),
     *("towers.image.project.out=12", "towers.text.project.out=12", "towers.text.project.hidden=8"),
 )
-NO_SOLVED = ("towers.image.project.solved=0.0", "towers.text.project.solved=0.0")
+NO_SOLVED = (
+    *("towers.image.project.solved=0.0", "towers.text.project.solved=0.0"),
+    *("objective.parts=3", "objective.contrasted=3"),
+)
 
 
 @pytest.fixture
@@ -111,20 +115,78 @@ def test_the_default_aligns_two_text_encoders(home):
     trained = quick_train(home, preset=None, overrides=BASE[:3], **both)
     towers = read_toml(trained.folder / runs.SPEC)["towers"]
     assert set(towers) == {"first_text", "second_text"}
+    adapter, _, _ = load_adapter(trained.folder)
+    for side in towers:
+        assert adapter.steps[f"{side}/centre"].mean.norm() > 0
+        assert adapter.steps[f"{side}/project"].solved.weight[0].norm() > 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("towers.image.project.heads=4", "towers.text.project.heads=4"),
+        ("objective.contrasted=4",),
+        ("objective.parts=3", "objective.contrasted=3"),
+    ],
+)
+def test_parts_other_than_the_heads_are_refused(home, overrides):
+    with pytest.raises(SpecError, match=r"parts and contrasted must be \d and \d, the heads"):
+        quick_train(home, preset=None, overrides=(*BASE, *overrides))
+
+
+@pytest.mark.parametrize("part", ["siglip", "distil"])
+def test_another_objective_brings_its_own_options(home, part):
+    trained = quick_train(home, preset=None, overrides=(*BASE, f"objective.part={part}"))
+    assert read_toml(trained.folder / runs.SPEC)["objective"] == {"part": part}
+    assert np.isfinite(trained.report["best"]["loss"])
+
+
+def test_what_is_centred_before_a_pool_is_refused(home):
+    towers = "towers.both={c={part='centre',per_modality=true},pool={part='mean-pool'}}"
+    with pytest.raises(SpecError, match="'image/c' reads several tokens a row"):
+        quick_train(home, preset="linear", overrides=(*BASE[:3], towers))
+
+
+def test_heads_are_not_left_random_by_a_training_in_closed_form(home):
+    heads = "towers.both.project={part='heads',solved=1.0,per_modality=true}"
+    with pytest.raises(SpecError, match="heads would stay random"):
+        quick_train(home, preset="cca", overrides=(heads,))
+    with pytest.raises(SpecError, match=r"without a first step that \[start\] precedes"):
+        quick_train(home, preset="cca", overrides=("start={part='cca'}",))
+
+
+def test_features_are_centred_before_a_closed_form_too(home):
+    slots = "towers.both.centre={part='centre',per_modality=true}"
+    project = "towers.both.project={part='linear',out=4,per_modality=true}"
+    pool = "towers.both={pool={part='mean-pool',per_modality=true}}"
+    trained = quick_train(home, preset="cca", overrides=(pool, slots, project))
+    adapter, _, _ = load_adapter(trained.folder)
+    assert adapter.steps["image/centre"].mean.norm() > 0
+
+
+def test_half_precision_does_not_reach_what_is_centred(home):
+    """Features far from zero: rounding them to eight bits would move what is left by a tenth."""
+    adapter, _, _ = load_adapter(quick_train(home, preset=None, overrides=BASE).folder)
+    values = 20 + torch.randn(4, 3, 16, generator=torch.Generator().manual_seed(0))
+    tokens = Tokens(values, torch.ones(4, 3, dtype=torch.bool))
+    exact = adapter.before(tokens, Modality.IMAGE, "image/project")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = adapter.before(tokens, Modality.IMAGE, "image/project")
+    torch.testing.assert_close(low, exact, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("preset", "overrides", "message"),
     [
         (None, ("start={part='asif'}",), "needs a linear solver such as cca"),
-        (None, NO_SOLVED, "solved = 1.0, say: it has no head"),
-        ("linear", ("start={part='cca'}",), "slot 'project', a linear, weighted-unit or heads"),
+        (None, NO_SOLVED, "solved = 1.0, say"),
+        ("linear", ("start={part='cca'}",), "slot 'project', a linear step"),
         (
             "linear",
             ("towers.both.project={part='heads',solved=1.0,per_modality=true}",),
             r"has a solved head, and there is no \[start\]",
         ),
-        (None, ("start={part='csa'}",), "must be a weighted-unit step"),
+        (None, ("start={part='csa'}",), "a weighted-unit step at the end"),
     ],
 )
 def test_a_start_that_does_not_fit_the_towers_is_refused(home, preset, overrides, message):

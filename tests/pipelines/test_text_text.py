@@ -67,7 +67,8 @@ def home(text_home, tmp_path):
 
 
 def quick_train(home, **changes):
-    fields = {"home": home, "overrides": QUICK, "device": "cpu", **BOTH}
+    fields = {"home": home, "preset": "lightalign/fusion", "overrides": QUICK, "device": "cpu"}
+    fields |= BOTH
     return train.run(TrainSpec(**{**fields, **changes}))
 
 
