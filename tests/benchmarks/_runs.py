@@ -64,9 +64,7 @@ def trained(
     then = read_toml(folder / runs.SPEC)
     for key in ("towers", "objective", "start", "fit", "train"):
         if canonical_json(now.get(key)) != canonical_json(then.get(key)):
-            raise SpecError(
-                f"[{key}] of {folder} is another now: remove that run, or name a new home"
-            )
+            raise SpecError(f"[{key}] of {folder} is another now: remove that run")
     return folder
 
 

@@ -114,7 +114,7 @@ class Online:
             for rows in order:
                 images = self.encode(Modality.IMAGE, islice(prepared, len(rows.image)))
                 order, texts = self.in_groups(list(islice(prepared, len(rows.text))), rows.text)
-                positives = self.trainer.stores.positives(rows.image, rows.text[order])
+                positives = self.trainer.stores.positives(rows.image, rows.text)[:, order]
                 yield Batch(
                     Rows(rows.image, rows.text[order]),
                     [partial(itself, images)],
