@@ -17,7 +17,9 @@ def test_quickstart_beats_chance_and_reuses_its_cache(tmp_path, monkeypatch):
     found = json.loads(first.retrieved.path.read_text())["metrics"]["text_to_image"]
     assert found["num_gallery"] == 20
     assert found["recall"]["10"] > found["chance"]["10"]
-    monkeypatch.setattr(quickstart, "EPOCHS", 1)  # what follows is not about what is learnt
+    # what follows is not about what is learnt
+    monkeypatch.setattr(quickstart, "EPOCHS", 1)
+    monkeypatch.setattr("lightalign.adapters.preset.DEFAULT", "linear")
     second = quickstart.run(tmp_path, source=small, device="cpu")
     assert [split.encoded for split in second.extracted.stores] == [0] * 6
     fewer = quickstart.run(tmp_path, source={**small, "train": 8, "test": 4}, device="cpu")

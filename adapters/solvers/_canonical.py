@@ -9,8 +9,6 @@ from jaxtyping import Float64
 from ...featcache.errors import SpecError
 from ..solver import Moments
 
-_HIDDEN = 1e-4  # of the first correlation, below which squares are too inexact
-
 
 @dataclass(frozen=True)
 class Canonical:
@@ -70,9 +68,8 @@ def _by_factors(
     """Return the same from triangular factors, several times as fast with thousands of features.
 
     C_xx = L_x L_x^T, and K = L_x^(-1) C_xy L_y^(-T) has the same correlations; its directions are
-    the eigenvectors of the smaller of K K^T and K^T K. Squares hide what is far below the first
-    correlation: where such are asked for, or a side has no
-    variance left, the result is None.
+    the eigenvectors of the smaller of K K^T and K^T K, and their images. Where a side has no
+    variance at all, the result is None.
     """
     ridged = [
         one + regularisation * np.trace(one) / len(one) * np.eye(len(one))
@@ -86,12 +83,12 @@ def _by_factors(
     whole = torch.linalg.solve_triangular(factors[1], half.T, upper=False).T
     turned = whole.shape[0] < whole.shape[1]
     tall = whole.T if turned else whole
-    values, vectors = torch.linalg.eigh(tall.T @ tall)
-    correlations = values.flip(0)[:out].clamp(min=0).sqrt()
-    if correlations[-1] <= _HIDDEN * correlations[0]:
-        return None
+    vectors = torch.linalg.eigh(tall.T @ tall).eigenvectors
     narrow = vectors.flip(1)[:, :out]
-    wide = tall @ narrow / correlations
+    # by QR also where a correlation is zero, and by its length more exact than a root
+    wide, lengths = torch.linalg.qr(tall @ narrow)
+    wide = wide * torch.where(lengths.diagonal() < 0, -1.0, 1.0)
+    correlations = lengths.diagonal().abs()
     sides = (narrow, wide) if turned else (wide, narrow)
     ours, theirs = (
         torch.linalg.solve_triangular(factor.T, side, upper=True).T.numpy()

@@ -157,7 +157,9 @@ def test_what_is_solved_in_closed_form_has_no_steps(home):
 
 
 def test_several_processes_are_not_rehearsed(home, monkeypatch):
-    for name, number in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2}.items():
+    numbers = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2}
+    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": 29500}
+    for name, number in (numbers | meeting).items():
         monkeypatch.setenv(name, str(number))
     with pytest.raises(SpecError, match="without torchrun"):
         rehearsal.run(spec_of(home))
