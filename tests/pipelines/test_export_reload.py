@@ -162,7 +162,8 @@ def test_every_part_of_a_tower_can_be_written_for_any_number_of_rows_and_tokens(
         "step": {"part": part, **required, **small.get(part, {})},
         "pool": {"part": "mean-pool"},
     }
-    adapter = build_adapter({"text": table}, widths={Modality.TEXT: 8}, seed=0)
+    widths = dict.fromkeys(Modality, 8)
+    adapter = build_adapter({"image": table, "text": table}, widths=widths, seed=0)
     tower = AdapterTower(adapter, Modality.TEXT)
     axes = {name: {0: "batch", 1: "tokens"} for name in ("values", "mask")}
     example = (torch.randn(2, 3, 8), torch.ones(2, 3, dtype=torch.bool))

@@ -208,10 +208,10 @@ def test_the_same_seed_gives_the_same_bytes_and_a_stop_changes_none(home, monkey
     assert weights[0] != weights[1]
     epoch = Trainer._train_epoch
 
-    def stop_in_the_second(self, folder, progress):
+    def stop_in_the_second(self, *given):
         if self.counts.epoch == 1:
             raise KeyboardInterrupt
-        epoch(self, folder, progress)
+        epoch(self, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_train_epoch", stop_in_the_second)
@@ -405,7 +405,8 @@ SIDES = ("--text-encoder", "toy-text", "--second-text-encoder", "toy-text")
 def test_the_command_line_trains_and_evaluates_between_two_text_encoders(home):
     kinds = ["--text-features", "tokens", "--second-text-features", "mean"]
     sets = [word for option in QUICK for word in ("--set", option)]
-    done = lightalign_command("train-adapter", *SIDES, *kinds, *sets, home=home)
+    preset = ["--preset", "lightalign/fusion"]
+    done = lightalign_command("train-adapter", *preset, *SIDES, *kinds, *sets, home=home)
     assert done.returncode == 0, done.stderr
     assert "first texts by toy-text, second texts by toy-text" in done.stderr
     assert "validation R@1 second text to first text" in done.stderr
