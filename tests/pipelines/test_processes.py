@@ -301,7 +301,8 @@ def test_torchrun_ends_with_the_weights_of_one_process(home, chunk_size, record_
     overrides = ("train.epochs=4", *UNEVEN, f"train.chunk_size={chunk_size}", "train.ema=0.9")
     alone = quick_train(home, overrides=overrides, name="alone")
     through = ("--no-python", sys.executable, "-m", "lightalign")
-    with torchrun(home, "--name", "two", "--json", *sets(*overrides), through=through) as running:
+    named = ("--name", "two", "--preset", "lightalign/fusion", "--json")
+    with torchrun(home, *named, *sets(*overrides), through=through) as running:
         out, err = finish(running)
     assert json.loads(out)["processes"] == 2  # one object: only the first process has spoken
     assert err.count("epoch 4/4") == 1
@@ -369,9 +370,8 @@ def test_when_one_is_killed_all_end_and_together_they_go_on_to_the_same_bytes(ho
 @pytest.mark.timeout(400)
 def test_a_loss_that_is_not_finite_stops_all(home):
     overrides = ("train.learning_rate=1e30", "train.gradient_clip=1e30", *QUICK[1:])
-    with torchrun(
-        home, "--name", "lost", "--quiet", *sets("train.epochs=50", *overrides)
-    ) as running:
+    named = ("--name", "lost", "--preset", "lightalign/fusion", "--quiet")
+    with torchrun(home, *named, *sets("train.epochs=50", *overrides)) as running:
         _, err = running.communicate(timeout=300)
     assert running.returncode != 0
     said = [line for line in err.splitlines() if line.startswith("lightalign: ")]
