@@ -75,14 +75,6 @@ class Adapter(nn.Module):
         pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
         return functional.normalize(pooled, dim=1)
 
-    def before_last(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch features"]:
-        """Return the one token of each row that the last step reads.
-
-        Raises:
-            SpecError: It reads several.
-        """
-        return self.before(tokens, side, self.paths[side][-1])
-
     def before(self, tokens: Tokens, side: Side, name: str) -> Float[Tensor, "batch features"]:
         """Return the one token of each row that the step `name` reads.
 

@@ -37,24 +37,12 @@ class Moments:
         self._products = np.zeros((first + second, first + second))
 
     def add(
-        self, first: Float[np.ndarray, "n first"], second: Float[np.ndarray, "n second"]
-    ) -> None:
-        """Take more pairs in."""
-        both = np.concatenate([first, second], axis=1, dtype=np.float64)
-        self.count += len(both)
-        self._sum += both.sum(axis=0)
-        self._products += both.T @ both
-
-    def add_related(
         self,
         first: Float[np.ndarray, "n first"],
         second: Float[np.ndarray, "m second"],
         together: Bool[np.ndarray, "n m"],
     ) -> None:
-        """Take the pairs in that `together` marks; each vector may be in several.
-
-        What `add` gives of all these pairs, without a copy of a vector for each.
-        """
+        """Take the pairs in that `together` marks; each vector may be in several."""
         ours, theirs = first.astype(np.float64), second.astype(np.float64)
         pairs = together.astype(np.float64)
         by_first, by_second = pairs.sum(axis=1), pairs.sum(axis=0)

@@ -92,6 +92,15 @@ class JoinedStores(ABC):
         if pair.second.folder != pair.first.folder:
             self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
         self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
+        self._join(catalog.read_pairs(self.path))
+
+    @abstractmethod
+    def _join(self, pairs: catalog.Pairs) -> None:
+        """Find out who belongs to whom, and set the attributes that say so.
+
+        Raises:
+            StoreCorruptError: Nothing with a row belongs together.
+        """
 
     @property
     def residency(self) -> dict[str, dict[str, Any]]:

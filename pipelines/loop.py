@@ -177,8 +177,7 @@ class Trainer:
         """Go on where an earlier call was stopped, at the end of its last whole epoch."""
         if not (folder / runs.STATE).is_file():
             return
-        modules = {"adapter": self.adapter, "objective": self.objective}
-        self.counts, others = load_state(folder, modules, self.optimiser)
+        self.counts, others = load_state(folder, self.trainable.modules, self.optimiser)
         if self.average is not None:
             self.average.load(others["average"])
         if self.queue is not None:
@@ -207,7 +206,6 @@ class Trainer:
         counts.seconds += time.perf_counter() - began
         if self._is_over():
             return
-        modules = {"adapter": self.adapter, "objective": self.objective}
         others = {
             "average": self.average.state() if self.average else {},
             "scaler": self.scaler.state_dict(),
@@ -215,7 +213,7 @@ class Trainer:
             "random": self.processes.random_states(self.device),
         }
         if self.processes.is_first:
-            save_state(folder, counts, modules, self.optimiser, others)
+            save_state(folder, counts, self.trainable.modules, self.optimiser, others)
 
     def _score(self, record: dict[str, Any]) -> float:
         """Return what the best epoch has most of; without validation the last epoch wins."""

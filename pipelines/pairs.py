@@ -34,17 +34,9 @@ class PairedStores(JoinedStores):
         UnknownNameError: There is no such residency.
     """
 
-    def __init__(
-        self,
-        pair: StorePair,
-        *,
-        home: Path,
-        residency: str = "auto",
-        device: torch.device | None = None,
-    ) -> None:
-        super().__init__(pair, home=home, residency=residency, device=device)
+    def _join(self, pairs: catalog.Pairs) -> None:
         self.image, self.text = self.first, self.second
-        links = catalog.read_pairs(self.path).links
+        links = pairs.links
         texts_of: dict[int, list[int]] = defaultdict(list)
         for image_id, text_id in links:
             image, text = self.image.row_of.get(image_id), self.text.row_of.get(text_id)

@@ -78,7 +78,8 @@ class Slots:
         self, reader: FeatureReader, rows: Int64[np.ndarray, " n"], side: Side
     ) -> Float[np.ndarray, "n features"]:
         """Return what the slot of a side reads of these rows."""
-        return features_before(self.adapter, self.adapter.paths[side][-1], reader, rows, side)
+        name = self.adapter.paths[side][-1]
+        return np.concatenate(list(blocks_before(self.adapter, name, reader, rows, side)))
 
     def _moments(
         self, rows: Int64[np.ndarray, " n"], widths: Sequence[int], progress: Progress
@@ -93,21 +94,8 @@ class Slots:
             first_side, second_side = stores.pair.sides
             first = self.before(stores.first, firsts, first_side)
             second = self.before(stores.second, seconds, second_side)
-            moments.add_related(first, second, partner_mask(partners, seconds).numpy())
+            moments.add(first, second, partner_mask(partners, seconds).numpy())
         return moments
-
-
-@torch.inference_mode()
-def features_before(
-    adapter: Adapter,
-    name: str,
-    reader: FeatureReader,
-    rows: Int64[np.ndarray, " n"],
-    side: Side,
-) -> Float[np.ndarray, "n features"]:
-    """Return what the step `name` of a tower reads of these rows, in their order."""
-    blocks = list(blocks_before(adapter, name, reader, rows, side))
-    return np.concatenate(blocks)
 
 
 @torch.inference_mode()
@@ -118,7 +106,10 @@ def blocks_before(
     rows: Int64[np.ndarray, " n"],
     side: Side,
 ) -> Iterator[Float[np.ndarray, "block features"]]:
-    """Yield the same in blocks of rows whose tokens have 64 MiB at most, in float32."""
+    """Yield what the step `name` of a tower reads of these rows, in their order.
+
+    A block is of rows whose tokens have 64 MiB at most, in float32.
+    """
     device = next(chain(adapter.parameters(), adapter.buffers())).device
     size = max(1, _NUMBERS // max(1, int(reader.lengths[rows].max()) * adapter.widths[side]))
     for start in range(0, len(rows), size):
@@ -147,14 +138,24 @@ def _slot(adapter: Adapter, side: Side, solver: Solver) -> Step:
             f"this training-free method fills the slot {SLOT!r}, a {needed} step at the end of "
             f"each tower; the {side.value} tower ends in {name!r}, a {type(step).__name__}"
         )
-    if name.partition("/")[0] != side.value:
-        raise SpecError(f"slot {SLOT!r} must say per_modality = true")
+    require_own(name, side)
     if isinstance(step, Linear) and step.linear.bias is None:
         raise SpecError(f"slot {SLOT!r} needs a bias: a training-free method centres the features")
     if isinstance(step, Heads) and step.solved is None:
         raise SpecError(f"slot {SLOT!r} has no head in closed form: it must say solved = 1.0, say")
     assert isinstance(step, Step), "looked at above"
     return step
+
+
+def require_own(name: str, side: Side) -> None:
+    """Refuse a step that is filled or fitted for one side, and that the other shares.
+
+    Raises:
+        SpecError: Both sides share it.
+    """
+    owner, _, slot = name.partition("/")
+    if owner != side.value:
+        raise SpecError(f"slot {slot!r} must say per_modality = true")
 
 
 def _solved(step: Step) -> nn.Linear:

@@ -13,10 +13,9 @@ from ..adapters.step import FittedStep
 from ..adapters.steps.heads import Heads
 from ..featcache.errors import SpecError
 from ..featcache.spec import Table
-from ..featcache.types import Side
 from .joined import JoinedStores
 from .progress import Progress
-from .slots import Slots, blocks_before
+from .slots import Slots, blocks_before, require_own
 
 
 class Start:
@@ -76,6 +75,8 @@ def fit_steps(adapter: Adapter, stores: JoinedStores, rows: Int64[np.ndarray, " 
     Raises:
         SpecError: Such a step is shared by both sides, or reads several tokens a row.
     """
+    if not any(isinstance(step, FittedStep) for step in adapter.steps.values()):
+        return
     firsts = stores.all_firsts(rows)
     partners = {second for first in firsts.tolist() for second in stores.seconds_of[first]}
     of_side = (firsts, np.array(sorted(partners), dtype=np.int64))
@@ -85,7 +86,7 @@ def fit_steps(adapter: Adapter, stores: JoinedStores, rows: Int64[np.ndarray, " 
         for name in adapter.paths[side]:
             step = adapter.steps[name]
             if isinstance(step, FittedStep):
-                _check_own(name, side)
+                require_own(name, side)
                 step.fit(*_moments_of(blocks_before(adapter, name, reader, own, side)))
 
 
@@ -107,8 +108,3 @@ def _moments_of(
         mean = mean + apart * (len(values) / total)
         count = total
     return torch.from_numpy(mean), torch.from_numpy(squares / count)
-
-
-def _check_own(name: str, side: Side) -> None:
-    if name.partition("/")[0] != side.value:
-        raise SpecError(f"slot {name.partition('/')[2]!r} must say per_modality = true")

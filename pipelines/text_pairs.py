@@ -2,17 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
 from ..featcache import catalog
 from ..featcache.errors import SpecError, StoreCorruptError
 from .joined import JoinedStores, Relations, Rows, order_by_shard
 from .metrics import Relevance
-from .stores import StorePair
 
 
 class PairedTexts(JoinedStores):
@@ -43,16 +40,7 @@ class PairedTexts(JoinedStores):
         UnknownNameError: There is no such residency.
     """
 
-    def __init__(
-        self,
-        pair: StorePair,
-        *,
-        home: Path,
-        residency: str = "auto",
-        device: torch.device | None = None,
-    ) -> None:
-        super().__init__(pair, home=home, residency=residency, device=device)
-        pairs = catalog.read_pairs(self.path)
+    def _join(self, pairs: catalog.Pairs) -> None:
         number = {image: place for place, image in enumerate(pairs.image_ids)}
         texts_of: dict[int, set[int]] = defaultdict(set)
         images_of: dict[int, list[int]] = defaultdict(list)

@@ -8,14 +8,7 @@ from typing import Any
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import (
-    Table,
-    apply_overrides,
-    build,
-    canonical_json,
-    read_toml,
-    to_table,
-)
+from ..featcache.spec import Table, apply_overrides, build, canonical_json, read_toml, to_table
 from ..featcache.types import Modality
 from . import runs
 from .environment import library_versions

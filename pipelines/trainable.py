@@ -33,6 +33,11 @@ class Trainable:
     average: MovingAverage | None
 
     @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Return both modules by name."""
+        return {"adapter": self.adapter, "objective": self.objective}
+
+    @property
     def parameters(self) -> list[torch.nn.Parameter]:
         """Return the parameters of both modules."""
         return [*self.adapter.parameters(), *self.objective.parameters()]

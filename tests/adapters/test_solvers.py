@@ -35,7 +35,7 @@ def data(first=FIRST, second=SECOND, seed=0):
 def moments_of(x, y, parts=3):
     moments = Moments(x.shape[1], y.shape[1])
     for one, other in zip(np.array_split(x, parts), np.array_split(y, parts), strict=True):
-        moments.add(one, other)
+        moments.add(one, other, np.eye(len(one), dtype=bool))
     return moments
 
 
@@ -61,8 +61,8 @@ def test_related_vectors_have_the_moments_of_their_pairs():
     lines, columns = np.nonzero(together)
     expected = moments_of(x[lines], y[columns])
     found = Moments(FIRST, SECOND)
-    found.add_related(x[:4], y, together[:4])
-    found.add_related(x[4:], y, together[4:])
+    found.add(x[:4], y, together[:4])
+    found.add(x[4:], y, together[4:])
     assert found.count == expected.count == together.sum()
     for one, other in zip(
         (*found.scatters, *found.means), (*expected.scatters, *expected.means), strict=True

@@ -28,3 +28,11 @@ def toy_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for encoder in ("toy-image", "toy-text"):
         extract_toy(home, encoder)
     return home
+
+
+@pytest.fixture
+def home(toy_home, tmp_path):
+    """Return a home with the toy stores and no run yet."""
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
+    return tmp_path / "h"

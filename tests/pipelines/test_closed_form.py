@@ -20,14 +20,6 @@ def solve(home, preset, *overrides):
     return train.run(TrainSpec(home=home, preset=preset, overrides=overrides, device="cpu"))
 
 
-@pytest.fixture
-def home(toy_home, tmp_path):
-    """Return a home with the toy stores and no run yet."""
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
-    return tmp_path / "h"
-
-
 def pooled(reader: FeatureReader) -> np.ndarray:
     features = reader.gather(range(len(reader)))
     return np.stack([features.row(i).astype(np.float64).mean(axis=0) for i in range(len(reader))])

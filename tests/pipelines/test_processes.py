@@ -39,14 +39,6 @@ OBJECTIVES = (
 )
 
 
-@pytest.fixture
-def home(toy_home, tmp_path):
-    """Return a home with the toy stores and no run yet."""
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
-    return tmp_path / "h"
-
-
 def launched_as(monkeypatch, rank: object, count: object, local_rank: object = 0) -> None:
     """Set what torchrun sets."""
     numbers = {"RANK": rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": count}

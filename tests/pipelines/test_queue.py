@@ -16,14 +16,6 @@ from .test_resume import gradient, stop_in_epoch, trainer_of
 from .test_train import CPU, QUICK, quick_train
 
 
-@pytest.fixture
-def home(toy_home, tmp_path):
-    """Return a home with the toy stores and no run yet."""
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
-    return tmp_path / "h"
-
-
 def rows_of(images, texts):
     return Rows(np.array(images), np.array(texts))
 

@@ -28,14 +28,6 @@ def spec_of(place: Path, **changes) -> TrainSpec:
     return TrainSpec(**{"home": place, "device": "cpu", **LINEAR, **changes})
 
 
-@pytest.fixture
-def home(toy_home, tmp_path):
-    """Return a home with the toy stores and no run yet."""
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
-    return tmp_path / "h"
-
-
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     """Return size and time of change of everything below `folder`, through links."""
     found = {}

@@ -32,14 +32,6 @@ ENGINES = {
 }
 
 
-@pytest.fixture
-def home(toy_home, tmp_path):
-    """Return a home with the toy stores and no run yet."""
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
-    return tmp_path / "h"
-
-
 def stop_in_epoch(monkeypatch, epoch: int) -> None:
     """Have the next training stop in the middle of an epoch, as a key press would."""
     order = Batches.order

@@ -27,14 +27,6 @@ NO_SOLVED = (
 )
 
 
-@pytest.fixture
-def home(toy_home, tmp_path):
-    """Return a home with the toy stores and no run yet."""
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
-    return tmp_path / "h"
-
-
 def summaries(values: np.ndarray, names) -> np.ndarray:
     """Return summaries of a row's tokens in float64, each of length sqrt(width)."""
     mean = values.mean(axis=0)
@@ -73,7 +65,9 @@ def test_the_default_centres_and_solves_as_float64_does(home):
         np.testing.assert_allclose(step.mean.numpy(), rows.mean(axis=0), atol=1e-5)
     pairs = [(i, t) for i, own in stores.texts_of.items() for t in own]
     moments = Moments(inputs[0].shape[1], inputs[1].shape[1])
-    moments.add(inputs[0][[i for i, _ in pairs]], inputs[1][[t for _, t in pairs]])
+    together = np.zeros((len(inputs[0]), len(inputs[1])), dtype=bool)
+    together[tuple(zip(*pairs, strict=True))] = True
+    moments.add(*inputs, together)
     expected = build_solver(spec["start"]).solve(moments, 12)
     turns = []
     for modality, found in zip(Modality, expected, strict=True):

@@ -12,14 +12,6 @@ from .test_train import QUICK, quick_train
 DISTIL = ("objective.part=distil", "objective.teacher=both")
 
 
-@pytest.fixture
-def home(toy_home, tmp_path):
-    """Return a home with the toy stores and no run yet."""
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
-    return tmp_path / "h"
-
-
 def by_hand(reader, rows):
     features = reader.gather(rows)
     means = [features.row(i).astype(np.float64).mean(axis=0) for i in range(len(rows))]

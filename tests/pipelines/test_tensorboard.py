@@ -17,14 +17,6 @@ SMALL = ("towers.both.project.out=8",)
 OPTIONS = {"preset": "linear", "tensorboard": True}
 
 
-@pytest.fixture
-def home(toy_home, tmp_path):
-    """Return a home with the toy stores and no run yet."""
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
-    return tmp_path / "h"
-
-
 def curves(folder):
     """Return steps and values by name, as TensorBoard reads them."""
     reader = EventAccumulator(str(folder / runs.TENSORBOARD))

@@ -37,14 +37,6 @@ QUICK = (
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def home(toy_home, tmp_path):
-    """Return a home with the toy stores and no run yet."""
-    (tmp_path / "h").mkdir()
-    (tmp_path / "h" / "features").symlink_to(toy_home / "features")
-    return tmp_path / "h"
-
-
 PRESET = "lightalign/fusion"  # small, and it has whatever a tower can have
 
 
