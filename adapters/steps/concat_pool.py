@@ -3,14 +3,14 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
-from ..masking import one_token, without_padding
+from ..masking import one_token, weighted_sum, without_padding
 from ..step import Step
 
 SUMMARIES = ("mean", "max", "min", "deviation", "cls")
@@ -54,24 +54,39 @@ class ConcatPool(Step):
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""
-        found = [_summary(name, tokens) for name in self.summaries]
+        found = _summaries(self.summaries, tokens)
         if self.unit:
             root = math.sqrt(tokens.width)
             found = [root * functional.normalize(one, dim=1) for one in found]
         return one_token(torch.cat(found, dim=1))
 
 
-def _summary(name: str, tokens: Tokens) -> Float[Tensor, "batch width"]:
+def _summaries(names: tuple[str, ...], tokens: Tokens) -> list[Float[Tensor, "batch width"]]:
+    """Return the summaries of these names, each pass over the tokens made once."""
     values = without_padding(tokens)
-    if name == "cls":
-        return values[:, 0]
-    if name == "max":
-        return values.masked_fill(~tokens.mask[:, :, None], -torch.inf).amax(dim=1)
-    if name == "min":
-        return values.masked_fill(~tokens.mask[:, :, None], torch.inf).amin(dim=1)
-    lengths = tokens.mask.sum(dim=1, keepdim=True)
-    mean = values.sum(dim=1) / lengths
-    if name == "mean":
-        return mean
-    apart = torch.where(tokens.mask[:, :, None], values - mean[:, None], 0.0)
-    return (apart.square().sum(dim=1) / lengths + _SMALL).sqrt()
+    padding = None if values is tokens.values else ~tokens.mask[:, :, None]
+    weights = tokens.mask.to(values.dtype) / tokens.mask.sum(dim=1, keepdim=True)  # batch tokens
+    mean = weighted_sum(weights, values)
+    found = []
+    for name in names:
+        if name == "mean":
+            found.append(mean)
+        elif name == "cls":
+            found.append(values[:, 0])
+        elif name == "deviation":
+            apart = (values - mean[:, None]).square()
+            found.append((weighted_sum(weights, apart) + _SMALL).sqrt())
+        elif name == "max":
+            found.append(_without(padding, values, -torch.inf).amax(dim=1))
+        else:
+            found.append(_without(padding, values, torch.inf).amin(dim=1))
+    return found
+
+
+def _without(
+    padding: Bool[Tensor, "batch tokens 1"] | None,
+    values: Float[Tensor, "batch tokens width"],
+    other: float,
+) -> Float[Tensor, "batch tokens width"]:
+    """Return the values with `other` where there is padding."""
+    return values if padding is None else values.masked_fill(padding, other)

@@ -3,7 +3,7 @@
 Each row changes one thing of `lightalign/base`, trains it on the split `train` with every seed for
 all its epochs, keeps the last one, and evaluates on `--split`, which takes no part in training.
 Runs are named and kept below `--home`, so a stopped benchmark goes on: all rows with the first seed
-come first. Prints a table, a row once its last seed is done, and as its last line one JSON object.
+come first, and the preset as it is may be there from `presets.py`. Prints a table, a row once its last seed is done, and as its last line one JSON object.
 `--quick` takes `shapes`, two rows and one seed.
 """
 
@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace, label: str, seed: int) -> dict[str, flo
     sets = ("train.validation=none", *ROWS[label])
     kinds = {"image_features": "tokens", "text_features": "tokens"}
     preset = "lightalign/base"
-    folder = trained(f"ablation-{seed}", *place, sets, preset=preset, seed=seed, **kinds)
+    folder = trained(f"preset-lightalign/base-{seed}", *place, sets, preset=preset, seed=seed, **kinds)
     return measured(folder, *place, options.split)
 
 
