@@ -3,7 +3,8 @@
 Each row changes one thing of `lightalign/base`, trains it on the split `train` with every seed for
 all its epochs, keeps the last one, and evaluates on `--split`, which takes no part in training.
 Runs are named and kept below `--home`, so a stopped benchmark goes on: all rows with the first seed
-come first, and the preset as it is may be there from `presets.py`. Prints a table, a row once its last seed is done, and as its last line one JSON object.
+come first, and the preset as it is may be there from `presets.py`. Prints a table, a row once its
+last seed is done, and as its last line one JSON object.
 `--quick` takes `shapes`, two rows and one seed.
 """
 
@@ -46,13 +47,14 @@ ROWS: dict[str, tuple[str, ...]] = {
 }
 
 
-def measure(options: argparse.Namespace, label: str, seed: int) -> dict[str, float]:
+def measure(options: argparse.Namespace, row: str, seed: int) -> dict[str, float]:
     """Train one row with one seed, or find its run, and return its recalls."""
     place = (options.home, options.data, options.source)
-    sets = ("train.validation=none", *ROWS[label])
+    sets = ("train.validation=none", *ROWS[row])
     kinds = {"image_features": "tokens", "text_features": "tokens"}
     preset = "lightalign/base"
-    folder = trained(f"preset-lightalign/base-{seed}", *place, sets, preset=preset, seed=seed, **kinds)
+    label = f"preset-{preset}-{seed}"
+    folder = trained(label, *place, sets, preset=preset, seed=seed, **kinds)
     return measured(folder, *place, options.split)
 
 
