@@ -1,6 +1,6 @@
 """Find the stores and pair lists below a home folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from . import files
 from .description import StoreDescription
 from .errors import StoreCorruptError, StoreNotFoundError
 from .manifest import COPY, MANIFEST, read_manifest
-from .types import Pairs
+from .types import Classes, Grades, Pairs
 
 _KEY_DIGITS = 8
 
@@ -103,7 +103,7 @@ def pairs_path(home: Path, dataset: str, split: str, source: str) -> Path:
 
 
 def write_pairs(path: Path, pairs: Pairs) -> None:
-    """Write `pairs` beside the stores, so that training needs the stores alone."""
+    """Write `pairs` beside the stores, so that training and evaluation need the stores alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for other in list(path.parent.iterdir()):
         if files.is_abandoned(other):  # of a process that was killed at this very place
@@ -113,6 +113,10 @@ def write_pairs(path: Path, pairs: Pairs) -> None:
         "text_ids": pairs.text_ids,
         "links": pairs.links,
     }
+    for name in ("classes", "grades"):
+        labels = getattr(pairs, name)
+        if labels is not None:
+            table[name] = vars(labels)
     files.write_sealed(path, table)
 
 
@@ -125,8 +129,19 @@ def read_pairs(path: Path) -> Pairs:
     try:
         table = files.read_sealed(path)
         links = tuple((str(image), str(text)) for image, text in table["links"])
-        return Pairs(tuple(table["image_ids"]), tuple(table["text_ids"]), links)
+        classes, grades = table.get("classes"), table.get("grades")
+        return Pairs(
+            tuple(table["image_ids"]),
+            tuple(table["text_ids"]),
+            links,
+            classes=classes and Classes(tuple(classes["names"]), classes["of_image"]),
+            grades=grades and Grades(**{**grades, "links": _graded(grades["links"])}),
+        )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StoreCorruptError(
             f"cannot read the pairs in {path}: {error}; delete it and extract again"
         ) from error
+
+
+def _graded(links: Iterable[Sequence[Any]]) -> tuple[tuple[str, str, float], ...]:
+    return tuple((str(first), str(second), float(grade)) for first, second, grade in links)

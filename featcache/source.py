@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .errors import DatasetNotFoundError
+from .spec import canonical_json
 from .types import Item, Modality, Pairs
 
 
@@ -67,7 +68,7 @@ class Source(ABC):
 
 
 def fingerprint_items(source: Source, split: str) -> str:
-    """Hash ids, texts, image sizes in bytes, and pairs of one split.
+    """Hash ids, texts, image sizes in bytes, and pairs of one split with classes and grades.
 
     The size stands for the content of an image file: reading every file would cost as much as
     decoding it.
@@ -79,9 +80,13 @@ def fingerprint_items(source: Source, split: str) -> str:
         digest.update(json.dumps([item.id, item.text]).encode())
     # piece by piece: the whole of a large split would be many times its captions
     digest.update(b"[")
-    for number, link in enumerate(source.pairs(split).links):
+    pairs = source.pairs(split)
+    for number, link in enumerate(pairs.links):
         digest.update(f"{', ' if number else ''}{json.dumps(link)}".encode())
     digest.update(b"]")
+    for labels in (pairs.classes, pairs.grades):
+        if labels is not None:
+            digest.update(canonical_json(vars(labels)).encode())
     return digest.hexdigest()
 
 

@@ -105,6 +105,36 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """Say which class each image of a split is of.
+
+    Attributes:
+        names: Name of each class, as the dataset writes it.
+        of_image: Class of each image, an index into `names`, by image id.
+    """
+
+    names: tuple[str, ...]
+    of_image: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Grades:
+    """Say how alike pairs of texts are, by people's judgement.
+
+    Attributes:
+        links: (first text id, second text id, grade) of every pair.
+        lowest: Grade of two texts that mean nothing alike.
+        highest: Grade of two texts that mean the same.
+        binary: Whether there is no grade but those two.
+    """
+
+    links: tuple[tuple[str, str, float], ...]
+    lowest: float
+    highest: float
+    binary: bool
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Say which image and which text belong together, many-to-many, by id and never by position.
 
@@ -112,11 +142,15 @@ class Pairs:
         image_ids: Ids of all images of the split, each once, in item order.
         text_ids: Ids of all texts of the split, each once, in item order.
         links: (image id, text id) of every pair.
+        classes: Class of every image, of a dataset that has classes.
+        grades: Grades of pairs of texts, of a dataset that has them.
     """
 
     image_ids: tuple[str, ...]
     text_ids: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
+    classes: Classes | None = None
+    grades: Grades | None = None
 
 
 # What may be stored beside the features: one line a token, or one a row.

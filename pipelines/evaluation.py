@@ -1,0 +1,86 @@
+"""What all evaluations report: numbers with what they rest on, and where they come from.
+
+A report is one JSON object, `<run>/<kind>-<dataset>-<split>.json`:
+
+    schema            version of this layout
+    kind              name of the evaluation, such as `retrieval`
+    run, dataset, split, source, split_hash
+                      what was evaluated; `split_hash` is that of the list of its ids
+    options           all options of the evaluation
+    stores, encoders, adapter_sha256, training, versions
+                      cache keys, encoders, weights, resolved spec of the run, libraries
+    metrics           tables of tables; each leaf is a number as `Number.table` writes it
+    definitions       what each name in `metrics` means
+    curves            plots: {title, x_label, y_label, lines: {label: {x: [...], y: [...]}}}
+    failures          the worst items, for people to look at
+    warnings          what to know before these numbers are believed
+    seconds           time it took
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..featcache.spec import fingerprint
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """Hold one measured number with what it rests on.
+
+    Attributes:
+        value: The number.
+        num: How many queries, images or pairs it is measured on.
+        interval: 95 % bootstrap interval, or None where drawing again means nothing.
+        chance: What guessing gives, or None where there is no such thing.
+        unit: `%`, or empty for a bare number.
+    """
+
+    value: float
+    num: int
+    interval: tuple[float, float] | None = None
+    chance: float | None = None
+    unit: str = "%"
+
+    def table(self) -> dict[str, Any]:
+        """Return it as JSON values; what is None is left out."""
+        found = {
+            "value": self.value,
+            "interval": None if self.interval is None else list(self.interval),
+            "chance": self.chance,
+            "num": self.num,
+            "unit": self.unit,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+
+def is_number(value: object) -> bool:
+    """Say whether a part of `metrics` is a number as `Number.table` writes it."""
+    return isinstance(value, Mapping) and "value" in value and "num" in value
+
+
+def numbers_of(
+    metrics: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Yield every number of `metrics` with the names that lead to it."""
+    for name, value in metrics.items():
+        if is_number(value):
+            yield (*path, name), value
+        elif isinstance(value, Mapping):
+            yield from numbers_of(value, (*path, name))
+
+
+def shown(number: Mapping[str, Any], digits: int = 1) -> str:
+    """Return a number for people, with its interval: `41.2 [39.8, 42.7]`."""
+    text = f"{number['value']:.{digits}f}"
+    if "interval" not in number:
+        return text
+    low, high = number["interval"]
+    return f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def split_hash(ids: Sequence[str]) -> str:
+    """Return the hash that pins a split: of its ids, in any order."""
+    return fingerprint(sorted(ids))
