@@ -1,0 +1,160 @@
+"""Open the run that is evaluated, and write what was found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..featcache import files
+from ..featcache.backends import resolve_device
+from ..featcache.catalog import StoreEntry
+from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
+from . import runs
+from .environment import library_versions
+from .evaluation import SCHEMA, Number, split_hash
+from .stores import SideQuery
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..adapters.adapter import Adapter
+
+
+class EvaluatedRun:
+    """Hold a finished run that is evaluated.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        run: Name or folder of the run, or None for the newest.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        StoreCorruptError: Its report does not say what it was trained on.
+    """
+
+    def __init__(self, home: Path, run: str | None, *, device: str = "auto") -> None:
+        self.home = home
+        self.folder = runs.find_run(home, run)
+        self.trained = runs.read_report(self.folder)
+        self._device = device
+        try:
+            self.stores: Mapping[str, Any] = self.trained["spec"]["stores"]
+            self.dataset: str = self.stores["train"]["dataset"]
+            names = self.stores["train"]
+            self.sides: Sides = TEXT_TEXT if TextSide.FIRST.value in names else IMAGE_TEXT
+            self.queries = {
+                side: SideQuery(
+                    encoder=names[side.value]["encoder"], key=names[side.value]["encoder_key"]
+                )
+                for side in self.sides
+            }
+        except (KeyError, TypeError) as error:
+            raise StoreCorruptError(f"{self.folder / runs.REPORT} lacks {error}") from error
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """Return where the adapter is."""
+        return resolve_device(self._device)
+
+    @cached_property
+    def adapter(self) -> "Adapter":
+        """Return the trained adapter, on the device."""
+        from ..adapters.checkpoint import load_adapter
+
+        adapter, _, _ = load_adapter(self.folder)
+        return adapter.to(self.device)
+
+    def query(self, side: Side) -> SideQuery:
+        """Return which stores hold what this side of the adapter reads.
+
+        Raises:
+            SpecError: The run has no such side.
+        """
+        if side not in self.queries:
+            known = [one.value for one in self.sides]
+            raise SpecError(f"run {self.folder.name} has no side {side.value!r}, but {known}")
+        return self.queries[side]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Hold what an evaluation has found.
+
+    Attributes:
+        kind: Name of the evaluation.
+        dataset: Name of the dataset.
+        split: Name of the split.
+        ids: Ids of all items that the numbers are of.
+        stores: Store of each part that was read, by a name such as `image`.
+        options: All options of the evaluation, as JSON values.
+        metrics: Tables of tables of numbers.
+        definitions: What each name in `metrics` means.
+        curves: Plots, as `evaluation` describes them.
+        failures: The worst items.
+        warnings: What to know before the numbers are believed.
+        seconds: Time it took.
+    """
+
+    kind: str
+    dataset: str
+    split: str
+    ids: Sequence[str]
+    stores: Mapping[str, StoreEntry]
+    options: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    definitions: Mapping[str, str]
+    curves: Sequence[Mapping[str, Any]] = ()
+    failures: Sequence[Mapping[str, Any]] = ()
+    warnings: Sequence[str] = ()
+    seconds: float = 0.0
+
+    def report(self, run: EvaluatedRun | None) -> dict[str, Any]:
+        """Return the report of it; `run` is None where no adapter took part."""
+        found = {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "dataset": self.dataset,
+            "split": self.split,
+            "split_hash": split_hash(self.ids),
+            "options": dict(self.options),
+            "stores": {name: entry.key for name, entry in self.stores.items()},
+            "encoders": {name: entry.description.encoder for name, entry in self.stores.items()},
+            "metrics": written(self.metrics),
+            "definitions": dict(self.definitions),
+            "curves": [dict(curve) for curve in self.curves],
+            "failures": [dict(failure) for failure in self.failures],
+            "warnings": list(self.warnings),
+            "seconds": self.seconds,
+            "versions": library_versions(),
+        }
+        sources = {entry.description.source for entry in self.stores.values()}
+        if len(sources) == 1:
+            found["source"] = sources.pop()
+        if run is not None:
+            found["run"] = run.folder.name
+            found["adapter_sha256"] = files.sha256_file(run.folder / runs.WEIGHTS)
+            found["training"] = run.trained["spec"]
+        return found
+
+    def write(self, run: EvaluatedRun | None, *, home: Path) -> tuple[Path, dict[str, Any]]:
+        """Write the report into the run, or below `home/evaluations`; return path and content."""
+        report = self.report(run)
+        folder = home / "evaluations" if run is None else run.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.kind}-{self.dataset}-{self.split}.json"
+        files.write_json(path, report)
+        return path, report
+
+
+def written(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables of numbers as JSON values."""
+    found: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Number):
+            found[name] = value.table()
+        else:
+            found[name] = written(value) if isinstance(value, Mapping) else value
+    return found
