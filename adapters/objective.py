@@ -154,9 +154,11 @@ class Objective(nn.Module, ABC):
         needs_teacher: Whether a batch must have a `teacher`.
         parts: Parts of one width that it takes an embedding for.
         contrasted: How many of them, the first ones, it looks at.
+        blockwise: Whether the logits of a large batch are never in memory all at once.
     """
 
     needs_teacher: ClassVar[bool] = False
+    blockwise: ClassVar[bool] = False
     parts: int = 1
     contrasted: int = 1
 

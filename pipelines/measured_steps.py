@@ -5,21 +5,20 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from ..adapters.gradcache import Load, backward_in_chunks
 from ..adapters.objective import PairBatch
-from ..featcache.residency import memory_fields
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side
 from .arithmetic import resolve_precision
 from .batches import load_ahead
 from .memory_model import made_up_queue, made_up_teacher
+from .own_memory import OwnMemory
 from .plan import InputShape
-from .planned_step import STATUS, PlannedStep
+from .planned_step import PlannedStep
 from .trainable import build_trainable
 
 _STEPS = 3
@@ -42,10 +41,9 @@ def measure(step: PlannedStep) -> int:
         before = torch.cuda.memory_allocated(device)
         take_steps(step)
         return torch.cuda.max_memory_allocated(device) - before
-    before = memory_fields(STATUS)["VmRSS"]
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
-    take_steps(step)
-    return memory_fields(STATUS)["VmHWM"] - before
+    with OwnMemory() as own:
+        take_steps(step)
+    return own.bytes
 
 
 def take_steps(step: PlannedStep) -> None:

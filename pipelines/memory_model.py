@@ -22,7 +22,8 @@ from .trainable import Trainable
 
 _MOST_ROWS = 512  # that embedding is measured with
 _LINEAR = 0.02  # by how much a slope may differ from the one before
-_IMAGES = (128, 256, 512)  # that the loss is measured with
+_WHOLE = (128, 256, 512)  # images that a loss of one matrix is measured with
+_BLOCKS = (3712, 4096)  # images that a loss of blocks is measured with, each of many blocks
 
 
 class MemoryModel:
@@ -161,20 +162,27 @@ class MemoryModel:
 
     def _loss(self, images: int) -> int:
         """Return the most bytes that live while the loss and the embeddings' gradient are found."""
-        if images <= _IMAGES[-1]:
+        sizes = _BLOCKS if self._trainable.objective.blockwise else _WHOLE
+        if images <= sizes[-1]:
             if images not in self._losses:
                 with torch.random.fork_rng(devices=[]):
                     self._losses[images] = self._lose(images)
             return self._losses[images]
-        powers = np.vander(np.array(_IMAGES, dtype=np.float64))
-        known = np.array([self._loss(size) for size in _IMAGES], dtype=np.float64)
-        return int(np.polyval(np.linalg.solve(powers, known), images))
+        powers = np.vander(np.array(sizes, dtype=np.float64))
+        known = np.array([self._loss(size) - self._marks(size) for size in sizes], dtype=np.float64)
+        found = np.polyval(np.linalg.solve(powers, known), images)
+        return int(found) + self._marks(images)
+
+    def _marks(self, images: int) -> int:
+        """Return the bytes that say which of so many images and their texts belong together."""
+        return images * self.shape.rows(self.shape.sides[1], images)
 
     def _embed(self, side: Side, rows: int) -> tuple[int, int]:
         """Return the bytes that stay for the gradient, and the most that live until it is there."""
         tokens = self.shape.tokens[side]
         values = torch.randn(rows, tokens, self.shape.widths[side])
-        given = Tokens(values, torch.ones(rows, tokens, dtype=torch.bool))
+        stored = torch.float16 if self.shape.feature_bytes == 2 else torch.float32
+        given = Tokens(values.to(stored), torch.ones(rows, tokens, dtype=torch.bool))
         low = self._dtype != torch.float32
         for parameter in self._adapter.parameters():  # a part of their own: not to be counted here
             parameter.grad = torch.zeros_like(parameter)
@@ -204,7 +212,7 @@ class MemoryModel:
         self._remove_gradients()
         masks = 0 if remembered is None else (images + texts) * self._queue
         taught = 0 if teacher is None else _bytes(teacher.image) + _bytes(teacher.text)
-        return peak + positives.numel() + masks + taught
+        return peak + self._marks(images) + masks + taught
 
     def _step(self) -> tuple[int, int]:
         """Return the bytes of the optimiser's moments, and what a step needs for a moment."""

@@ -1,10 +1,10 @@
 """One training step as a plan looks at it: its memory, predicted or measured."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -13,11 +13,13 @@ from ..featcache.spec import Table, build, to_table
 from ..featcache.types import sides_of
 from .arithmetic import resolve_precision
 from .memory_model import MemoryModel
+from .own_memory import STATUS
 from .plan import InputShape
 from .train import TrainOptions
 from .trainable import build_trainable
 
-STATUS = Path("/proc/self/status")  # where Linux says how much memory a process takes
+# glibc otherwise keeps blocks of many megabytes when they are freed, up to half of a peak again
+_RETURNED = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 _LACKING = ("out of memory", "can't allocate memory", "MemoryError")
 
 
@@ -58,6 +60,9 @@ class PlannedStep:
     def measure(self) -> int:
         """Return the most bytes that three steps take in a process of their own.
 
+        On a CPU with glibc the process gives back what is freed, as none does by default: what the
+        C library keeps differs from run to run, and would be given to other tensors.
+
         Raises:
             SpecError: This system does not say how much memory a process takes.
             OutOfMemoryError: They do not fit.
@@ -68,6 +73,7 @@ class PlannedStep:
         done = subprocess.run(
             [sys.executable, "-c", code],
             input=json.dumps(self.to_json()),
+            env={**os.environ, **_RETURNED},
             capture_output=True,
             text=True,
         )

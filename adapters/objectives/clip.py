@@ -6,9 +6,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from ...featcache.errors import SpecError
 from ..objective import Loss, Objective, PairBatch, at_least_float32, split_parts
+
+# Logits held at once: 48 MiB, and a few times that with what their gradient needs. Below 32 MiB the
+# C library keeps what is freed, and hundreds of megabytes gather there.
+_BLOCK = 3 * 2**22
 
 
 class Clip(Objective):
@@ -56,6 +61,8 @@ class Clip(Objective):
     Raises:
         SpecError: An option is out of its range.
     """
+
+    blockwise = True
 
     log_scale: Tensor
     temperature: Tensor
@@ -134,16 +141,45 @@ class Clip(Objective):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Return the loss of the images and that of the texts."""
         image, text = at_least_float32(batch.image), at_least_float32(batch.text)
-        logits = scale * (image @ text.T)
-        to_text = to_image = None
-        if (old := batch.remembered) is not None:
-            nothing = float("-inf")
-            to_text = scale * (image @ old.text.T)
-            to_text = to_text.masked_fill(~old.image_to_text, nothing)
-            to_image = scale * (text @ old.image.T)
-            to_image = to_image.masked_fill(~old.text_to_image, nothing)
-        image_to_text = self._contrast(logits, batch.positives, to_text)
-        return image_to_text, self._contrast(logits.T, batch.positives.T, to_image)
+        old = batch.remembered
+        to_text = None if old is None else (old.text, old.image_to_text)
+        to_image = None if old is None else (old.image, old.text_to_image)
+        return (
+            self._mean(image, text, batch.positives, scale, to_text),
+            self._mean(text, image, batch.positives.T, scale, to_image),
+        )
+
+    def _mean(
+        self,
+        rows: Float[Tensor, "rows embed"],
+        columns: Float[Tensor, "columns embed"],
+        positives: Bool[Tensor, "rows columns"],
+        scale: Float[Tensor, ""],
+        remembered: tuple[Float[Tensor, "old embed"], Bool[Tensor, "rows old"]] | None,
+    ) -> Float[Tensor, ""]:
+        """Return the mean loss of `rows`.
+
+        The logits of a large batch are made block by block, and made again for the gradient: all of
+        4,096 images and their 20,480 texts would take gigabytes.
+        """
+
+        def block(part: slice) -> Float[Tensor, ""]:
+            negatives = None
+            if remembered is not None:
+                other, is_negative = remembered
+                negatives = scale * (rows[part] @ other.T)
+                negatives = negatives.masked_fill(~is_negative[part], float("-inf"))
+            return self._contrast(scale * (rows[part] @ columns.T), positives[part], negatives)
+
+        size = max(1, _BLOCK // positives.shape[1])
+        if len(rows) <= size:
+            return block(slice(None))
+        total = rows.new_zeros(())
+        for start in range(0, len(rows), size):
+            part = slice(start, min(start + size, len(rows)))
+            found = checkpoint(block, part, use_reentrant=False, preserve_rng_state=False)
+            total = total + (part.stop - part.start) * found
+        return total / len(rows)
 
     def _contrast(
         self,

@@ -10,7 +10,7 @@ from torch.nn import functional
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
-from ..masking import one_token, weighted_sum, without_padding
+from ..masking import one_token, without_padding
 from ..step import Step
 
 SUMMARIES = ("mean", "max", "min", "deviation", "cls")
@@ -65,8 +65,8 @@ def _summaries(names: tuple[str, ...], tokens: Tokens) -> list[Float[Tensor, "ba
     """Return the summaries of these names, each pass over the tokens made once."""
     values = without_padding(tokens)
     padding = None if values is tokens.values else ~tokens.mask[:, :, None]
-    weights = tokens.mask.to(values.dtype) / tokens.mask.sum(dim=1, keepdim=True)  # batch tokens
-    mean = weighted_sum(weights, values)
+    lengths = tokens.mask.sum(dim=1, keepdim=True)  # batch 1
+    mean = values.sum(dim=1) / lengths
     found = []
     for name in names:
         if name == "mean":
@@ -74,8 +74,8 @@ def _summaries(names: tuple[str, ...], tokens: Tokens) -> list[Float[Tensor, "ba
         elif name == "cls":
             found.append(values[:, 0])
         elif name == "deviation":
-            apart = (values - mean[:, None]).square()
-            found.append((weighted_sum(weights, apart) + _SMALL).sqrt())
+            apart = _without(padding, values - mean[:, None], 0.0)
+            found.append((apart.square().sum(dim=1) / lengths + _SMALL).sqrt())
         elif name == "max":
             found.append(_without(padding, values, -torch.inf).amax(dim=1))
         else:

@@ -19,6 +19,7 @@ from lightalign.adapters.objective import (
     Teacher,
     build_objective,
 )
+from lightalign.adapters.objectives import clip
 from lightalign.featcache.errors import SpecError, UnknownNameError
 
 
@@ -96,6 +97,26 @@ def test_smoothing_spreads_over_the_batch_whatever_is_remembered():
     batch = identity_batch(4)
     found = [clip(one).total.item() for one in (batch, with_old(batch, False))]
     assert found[1] == pytest.approx(found[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_large_batch_has_the_loss_and_the_gradient_of_one_block(queued, monkeypatch):
+    found = []
+    for block in (35, 8):  # all at once, and a row or two at a time
+        monkeypatch.setattr(clip, "_BLOCK", block)
+        objective = build_objective({"part": "clip", "label_smoothing": 0.1}).double()
+        image, text = (embeddings(rows, seed).requires_grad_() for rows, seed in ((5, 1), (7, 2)))
+        positives = torch.arange(7)[None, :] % 5 == torch.arange(5)[:, None]
+        batch = PairBatch(image, text, positives)
+        if queued:
+            masks = (torch.arange(6) % 5 != torch.arange(rows)[:, None] for rows in (5, 7))
+            old = Remembered(embeddings(6, 7), embeddings(6, 8), *masks)
+            batch = replace(batch, remembered=old)
+        loss = objective(batch)
+        loss.total.backward()
+        found.append([loss.total, image.grad, text.grad, objective.log_scale.grad])
+    for whole, in_blocks in zip(*found, strict=True):
+        torch.testing.assert_close(whole, in_blocks, rtol=1e-12, atol=1e-14)
 
 
 def test_two_orthogonal_pairs_by_hand():

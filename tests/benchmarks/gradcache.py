@@ -13,7 +13,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.store import FeatureStore
 from lightalign.featcache.types import Features, Pairs
 from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.own_memory import OwnMemory
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train import TrainSpec, resolve
 
@@ -61,32 +61,6 @@ def write_stores(home: Path, num_rows: int) -> None:
     catalog.write_pairs(path, Pairs(ids, ids, tuple(zip(ids, ids, strict=True))))
 
 
-class Peak:
-    """Watch the pages of this process that are no file's, two hundred times a second."""
-
-    def __init__(self) -> None:
-        self.before = self.most = own_bytes()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> "Peak":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.005):
-            self.most = max(self.most, own_bytes())
-
-
-def own_bytes() -> int:
-    _, _, status = Path("/proc/self/status").read_text(encoding="ascii").partition("RssAnon:")
-    return int(status.split()[0]) * 1024
-
-
 def one_step(home: Path, preset: str, batch: int, chunk: int) -> dict[str, float]:
     """Train one step; return its seconds and the memory it took."""
     overrides = (
@@ -101,10 +75,10 @@ def one_step(home: Path, preset: str, batch: int, chunk: int) -> dict[str, float
     trainer = Trainer(resolve(spec, SILENT), home=home, seed=0, device=torch.device("cpu"))
     rows = next(trainer.batches.order(1))
     began = time.perf_counter()
-    with Peak() as peak:
+    with OwnMemory() as own:
         trainer._add_gradient(trainer.batches.load(rows))
         trainer._take_step()
-    return {"seconds": time.perf_counter() - began, "bytes": peak.most - peak.before}
+    return {"seconds": time.perf_counter() - began, "bytes": own.bytes}
 
 
 def main() -> None:
