@@ -376,6 +376,16 @@ def retrieve(
     k: Annotated[int, typer.Option("--k", help="Largest rank of the recall curve.")] = 100,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
     data: Annotated[str | None, typer.Option(help="Dataset; the run's own if none.")] = None,
+    scoring: Annotated[
+        str, typer.Option(help="cosine, or qb-norm or dual-softmax beside it.")
+    ] = "cosine",
+    bank: Annotated[
+        int, typer.Option(help="Training items of a side that qb-norm takes, at most.")
+    ] = 10_000,
+    allow_leakage: Annotated[
+        bool,
+        typer.Option("--allow-leakage", help="Measure what took part in the training, too."),
+    ] = False,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -384,16 +394,22 @@ def retrieve(
     """Measure retrieval across the two sides of a run."""
     from .pipelines.retrieve import RetrieveSpec
     from .pipelines.retrieve import run as run_retrieve
-    from .pipelines.show import retrieval_table
+    from .pipelines.show_retrieval import retrieval_parts
 
     output = Output(as_json=as_json, quiet=quiet)
-    spec = RetrieveSpec(home=home, run=run, data=data, split=split, k=k, device=device)
-    retrieved = run_retrieve(spec, output.progress)
-    output.result(
-        retrieved.report,
-        retrieval_table(retrieved.report),
-        f"report: {retrieved.path}",
+    spec = RetrieveSpec(
+        home=home,
+        run=run,
+        data=data,
+        split=split,
+        k=k,
+        scoring=scoring,
+        allow_leakage=allow_leakage,
+        device=device,
+        bank=bank,
     )
+    retrieved = run_retrieve(spec, output.progress)
+    output.result(retrieved.report, *retrieval_parts(retrieved.report), f"report: {retrieved.path}")
 
 
 @app.command("export")
@@ -454,7 +470,8 @@ def quickstart(
     """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
     from .featcache.spec import apply_overrides
     from .pipelines.quickstart import run
-    from .pipelines.show import extract_lines, retrieval_table, train_lines
+    from .pipelines.show import extract_lines, train_lines
+    from .pipelines.show_retrieval import retrieval_parts
 
     output = Output(as_json=as_json, quiet=quiet)
     changed = apply_overrides({"source": {}}, overrides or [])
@@ -467,7 +484,7 @@ def quickstart(
         {"extract": done.extracted, "train": done.trained.report, **done.retrieved.report},
         *extract_lines(done.extracted),
         *train_lines(done.trained),
-        retrieval_table(done.retrieved.report),
+        *retrieval_parts(done.retrieved.report),
         f"report: {done.retrieved.path}",
         f"cache:  {home / 'features'} (a second run finds everything there)",
         f"next:   lightalign train-adapter --fusion none{place}",

@@ -24,6 +24,7 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── DiskSpaceError (OSError)                the disk cannot hold what is to be written
     ├── LockError (OSError)                     the file system has no locks
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
+    ├── LeakageError (ValueError)               what is evaluated took part in the training
     ├── MissingExtraError (ImportError)         a package of an optional extra is not installed
     ├── ExportError (RuntimeError)              a tower cannot be exported, or not faithfully
     ├── ProcessLostError (RuntimeError)         another process of a training has ended
@@ -114,6 +115,10 @@ class LockError(LightalignError, OSError):
 
 class RunNotFoundError(LightalignError, FileNotFoundError):
     """Report a request that no finished run answers."""
+
+
+class LeakageError(LightalignError, ValueError):
+    """Refuse to evaluate on what was trained on, or chose what was kept."""
 
 
 class MissingExtraError(LightalignError, ImportError):

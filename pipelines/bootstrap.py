@@ -1,6 +1,7 @@
 """Intervals of measured numbers by drawing the measured items again; arrays in, numbers out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64, Shaped
@@ -66,7 +67,76 @@ def statistic_interval(
             drawn = random.integers(len(members), size=len(members))
             rows = np.concatenate([members[group] for group in drawn])
         found.append(statistic(rows))
-    kept = np.array(found)[np.isfinite(found)]
+    return interval_of(np.array(found))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draw whole groups of items again, always the same ones: 95 % percentile intervals.
+
+    Several numbers of the same groups can so be added up draw by draw, as a sum of recalls is.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3; groups are
+    the clusters of Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.
+
+    Attributes:
+        num_groups: Number of groups that are drawn from, with replacement, as many as there are.
+        draws: How often that is done.
+        seed: Seed of the draws.
+    """
+
+    num_groups: int
+    draws: int = DRAWS
+    seed: int = 0
+
+    def _counts(self, size: int) -> Iterator[tuple[slice, Float[np.ndarray, "drawn groups"]]]:
+        """Yield which draws, and how often each group is in them; at most `size` at a time."""
+        random = np.random.default_rng(self.seed)
+        for start in range(0, self.draws, size):
+            count = min(size, self.draws - start)
+            chosen = random.integers(self.num_groups, size=(count, self.num_groups))
+            chosen += self.num_groups * np.arange(count)[:, None]
+            counts = np.bincount(chosen.ravel(), minlength=chosen.size).astype(float)
+            yield slice(start, start + count), counts.reshape(chosen.shape)
+
+    def means(
+        self, values: Float[np.ndarray, "n s"], groups: Int64[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "draws s"]:
+        """Return the means of each column of `values` over the items of each draw.
+
+        A draw without any item has no mean: its line is not a number.
+        """
+        sums = np.stack(
+            [np.bincount(groups, column, minlength=self.num_groups) for column in values.T], axis=1
+        )
+        sizes = np.bincount(groups, minlength=self.num_groups).astype(float)
+        found = np.empty((self.draws, values.shape[1]))
+        for lines, counts in self._counts(max(1, _BLOCK // self.num_groups)):
+            items = (counts @ sizes)[:, None]
+            found[lines] = np.where(items > 0, counts @ sums / np.maximum(items, 1), np.nan)
+        return found
+
+    def medians(
+        self, values: Int64[np.ndarray, " n"], groups: Int64[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " draws"]:
+        """Return the median of `values` over the items of each draw; NaN where there is none."""
+        order = np.argsort(values, kind="stable")
+        ascending, owner = values[order], groups[order]
+        found = np.empty(self.draws)
+        for lines, counts in self._counts(max(1, _BLOCK // max(self.num_groups, len(values)))):
+            reached = np.cumsum(counts[:, owner], axis=1)
+            total = reached[:, -1]
+            middle = [
+                ascending[np.minimum((reached <= place[:, None]).sum(axis=1), len(values) - 1)]
+                for place in ((total - 1) // 2, total // 2)
+            ]
+            found[lines] = np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
+        return found
+
+
+def interval_of(drawn: Float[np.ndarray, " draws"]) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a number from its draws; NaN are left out."""
+    kept = drawn[np.isfinite(drawn)]
     if not len(kept):
         return float("nan"), float("nan")
     low, high = np.percentile(kept, _OUTSIDE)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, canonical_json, read_toml
 from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality, Side, TextSide, sides_of
-from . import runs
+from . import retrieve, runs
+from .retrieve import RetrieveSpec
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Bundle:
         folder: The run folder; nothing else is needed but the encoders' weights.
         device: `auto`, `cpu` or `cuda`.
         weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+        home: Folder of everything lightalign keeps, for evaluations; or None.
 
     Raises:
         RunNotFoundError: The folder holds no trained adapter.
@@ -93,9 +95,15 @@ class Bundle:
     """
 
     def __init__(
-        self, folder: Path, *, device: str = "auto", weights: Mapping[str, Path] | None = None
+        self,
+        folder: Path,
+        *,
+        device: str = "auto",
+        weights: Mapping[str, Path] | None = None,
+        home: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.home = home
         self.device = resolve_device(device)
         adapter, _, _ = load_adapter(folder)
         self.adapter = adapter.to(self.device)
@@ -183,6 +191,27 @@ class Bundle:
             return encoder.prepare(Item(id=name, text=text))
 
         return self._embed(chosen, texts, prepare, batch_size)
+
+    def retrieve(self, **options: Any) -> Mapping[str, Any]:
+        """Measure retrieval from stored features, write the report into the run, and return it.
+
+        The numbers are those of `lightalign retrieve`.
+
+        Args:
+            options: Fields of `RetrieveSpec`, such as `split`, `data`, `k` and `scoring`.
+
+        Raises:
+            SpecError: An option is unknown or wrong, or the run was opened without a home.
+            LightalignError: See `retrieve.run`.
+        """
+        if self.home is None:
+            raise SpecError("an evaluation reads stored features: open the run with home=FOLDER")
+        given = {"device": str(self.device), **options, "run": str(self.folder)}
+        known = {field.name for field in fields(RetrieveSpec)} - {"home", "run"}
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise SpecError(f"retrieve has no option {unknown[0]!r}; known: {sorted(known)}")
+        return retrieve.run(RetrieveSpec(home=self.home, **given)).report
 
     def _text_side(self, name: str | None) -> Side:
         """Return the side of texts called `name`; None will do where there is one."""
@@ -290,7 +319,7 @@ def load(
     """
     places = {name: Path(path).expanduser() for name, path in (weights or {}).items()}
     folder = runs.find_run(home, None if run is None else str(run))
-    return Bundle(folder, device=device, weights=places)
+    return Bundle(folder, device=device, weights=places, home=home)
 
 
 def _name(content: object, position: int) -> str:

@@ -20,8 +20,9 @@ from .pairs import join_stores
 from .progress import Progress
 from .slots import SLOT, Slots
 from .starting import fit_steps
+from .tasks.retrieval import headline_recalls
 from .train import TrainPlan
-from .validation import Validation, recalls, split_rows
+from .validation import Validation, split_rows
 
 
 class ClosedForm:
@@ -82,7 +83,8 @@ class ClosedForm:
         save_adapter(folder, self.adapter, self.objective, table=self.plan.table)
         record: dict[str, Any] = {"epoch": 0, "pairs": num_pairs}
         if self.validation is not None:
-            record["validation"] = recalls(self.validation.embed(self.adapter, device=self.device))
+            embeddings = self.validation.embed(self.adapter, device=self.device)
+            record["validation"] = headline_recalls(embeddings)
         with RunLog(folder, tensorboard=tensorboard) as log:
             log.go_on(epochs=0, next_step=0)
             log.append(record)

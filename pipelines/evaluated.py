@@ -1,7 +1,7 @@
 """Open the run that is evaluated, and write what was found."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,7 @@ class Found:
         failures: The worst items.
         warnings: What to know before the numbers are believed.
         seconds: Time it took.
+        beside: Further parts of the report, by name.
     """
 
     kind: str
@@ -110,6 +111,7 @@ class Found:
     failures: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
     seconds: float = 0.0
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     def report(self, run: EvaluatedRun | None) -> dict[str, Any]:
         """Return the report of it; `run` is None where no adapter took part."""
@@ -129,6 +131,7 @@ class Found:
             "warnings": list(self.warnings),
             "seconds": self.seconds,
             "versions": library_versions(),
+            **self.beside,
         }
         sources = {entry.description.source for entry in self.stores.values()}
         if len(sources) == 1:

@@ -11,9 +11,11 @@ A report is one JSON object, `<run>/<kind>-<dataset>-<split>.json`:
                       cache keys, encoders, weights, resolved spec of the run, libraries
     metrics           tables of tables; each leaf is a number as `Number.table` writes it
     definitions       what each name in `metrics` means
-    curves            plots: {title, x_label, y_label, lines: {label: {x: [...], y: [...]}}}
+    curves            plots: {title, x_label, y_label, lines: {label: {x: [...], y: [...]}}};
+                      a line may have `low` and `high`, the ends of its intervals, too
     failures          the worst items, for people to look at
     warnings          what to know before these numbers are believed
+    leakage           of `retrieval`: what training and evaluation have in common
     seconds           time it took
 """
 

@@ -5,11 +5,13 @@ Axis names: `q` queries, `g` gallery rows, `k` ranks looked at, `embed` features
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-_BLOCK_SCORES = 2**22  # scores held at once when exact ranks are counted: 16 MiB in float32
+_BLOCK_SCORES = 2**24  # scores held at once when they are counted: 64 MiB in float32
+_FEW_ANSWERS = 16  # right answers of a query, up to which comparing beats sorting the gallery
 
 
 @dataclass(frozen=True)
@@ -83,52 +85,129 @@ def ranks_in_top(
     return np.where(unknown, 0, 1 + wrong_above).astype(np.int64)
 
 
+def wrong_above(
+    queries: Float32[np.ndarray, "q embed"],
+    gallery: Float32[np.ndarray, "g embed"],
+    relevance: Relevance,
+    own: Int64[np.ndarray, " q"] | None = None,
+) -> Int64[np.ndarray, " total"]:
+    """Return for each right answer how many wrong ones score at least as high.
+
+    Scores are counted block by block; no q x g matrix is held.
+
+    Args:
+        queries: Their inner products with the gallery are the scores.
+        gallery: What is searched.
+        relevance: The right answers; the result is in the order of its `rows`.
+        own: Gallery row that is the query itself, neither right nor wrong; or None for none.
+    """
+    size = max(1, _BLOCK_SCORES // max(1, len(gallery)))
+    found = np.empty(len(relevance.rows), dtype=np.int64)
+    for start in range(0, len(queries), size):
+        stop = min(start + size, len(queries))
+        scores = queries[start:stop] @ gallery.T
+        first, last = relevance.offsets[start], relevance.offsets[stop]
+        offsets = relevance.offsets[start : stop + 1] - first
+        lines = np.repeat(np.arange(stop - start), np.diff(offsets))
+        right = relevance.rows[first:last]
+        least = scores[lines, right]
+        scores[lines, right] = -np.inf
+        if own is not None:
+            scores[np.arange(stop - start), own[start:stop]] = -np.inf
+        found[first:last] = _count_above(scores, least, offsets)
+    return found
+
+
+def _count_above(
+    scores: Float32[np.ndarray, "q g"],
+    least: Float32[np.ndarray, " total"],
+    offsets: Int64[np.ndarray, " q_plus_1"],
+) -> Int64[np.ndarray, " total"]:
+    """Return for each of `least` how many scores of its line are at least as high."""
+    found = np.empty(len(least), dtype=np.int64)
+    counts = np.diff(offsets)
+    if counts.max(initial=0) <= _FEW_ANSWERS:
+        for number in range(int(counts.max(initial=0))):
+            lines = np.flatnonzero(counts > number)
+            places = offsets[lines] + number
+            some = scores if len(lines) == len(scores) else scores[lines]
+            found[places] = (some >= least[places, None]).sum(axis=1)
+        return found
+    for line, (start, stop) in enumerate(pairwise(offsets)):
+        ascending = np.sort(scores[line])
+        found[start:stop] = len(ascending) - np.searchsorted(ascending, least[start:stop])
+    return found
+
+
+def best_ranks(above: Int64[np.ndarray, " total"], relevance: Relevance) -> Int64[np.ndarray, " q"]:
+    """Return the rank of each query's best right answer from `wrong_above`.
+
+    It is 1 plus the number of wrong answers that score at least as high.
+    """
+    ranks: Int64[np.ndarray, " q"] = 1 + np.minimum.reduceat(above, relevance.offsets[:-1])
+    return ranks
+
+
+def average_precisions(
+    above: Int64[np.ndarray, " total"], relevance: Relevance
+) -> Float[np.ndarray, " q"]:
+    """Return the average precision of each query, from `wrong_above`, between 0 and 1.
+
+    The mean over its right answers of j / (j + w), where the answer is the j-th best of the right
+    ones and w wrong ones score at least as high. Without ties that is the usual average precision
+    over the whole gallery; of what ties, the wrong answers come first.
+
+    Source: Manning, Raghavan and Schuetze, Introduction to Information Retrieval, 2008, section
+    8.4; the rule for ties is ours.
+    """
+    lines = np.repeat(np.arange(len(relevance)), relevance.counts)
+    in_order = above[np.lexsort((above, lines))]
+    places = np.arange(len(above)) - relevance.offsets[lines] + 1
+    sums = np.add.reduceat(places / (places + in_order), relevance.offsets[:-1])
+    precisions: Float[np.ndarray, " q"] = sums / relevance.counts
+    return precisions
+
+
+def precisions_in_top(
+    scores: Float32[np.ndarray, "q k"],
+    rows: Int64[np.ndarray, "q k"],
+    relevance: Relevance,
+    *,
+    num_gallery: int,
+    own: Int64[np.ndarray, " q"] | None = None,
+) -> Float[np.ndarray, " q"]:
+    """Return `average_precisions` from the top k, or NaN where the top k cannot tell.
+
+    It cannot where it lacks a right answer, or where one ties with the last place and the tie may
+    go on beyond it. The arguments are those of `ranks_in_top`.
+    """
+    right = relevance.contains(np.arange(len(rows)), rows)
+    wrong = ~right if own is None else ~right & (rows != own[:, None])
+    width = scores.shape[1]
+    is_last = np.ones(scores.shape, dtype=bool)  # of those with the same score
+    is_last[:, :-1] = scores[:, :-1] != scores[:, 1:]
+    ends = np.where(is_last, np.arange(width), width)
+    ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    above = np.take_along_axis(np.cumsum(wrong, axis=1), ends, axis=1)
+    places = np.cumsum(right, axis=1)
+    sums = np.where(right, places / np.maximum(places + above, 1), 0.0).sum(axis=1)
+    unknown = places[:, -1] < relevance.counts
+    if width < num_gallery:
+        unknown |= (right & (scores <= scores[:, -1:])).any(axis=1)
+    return np.where(unknown, np.nan, sums / relevance.counts)
+
+
 def exact_ranks(
     queries: Float32[np.ndarray, "q embed"],
     gallery: Float32[np.ndarray, "g embed"],
     relevance: Relevance,
     own: Int64[np.ndarray, " q"] | None = None,
 ) -> Int64[np.ndarray, " q"]:
-    """Return the rank of each query's best right answer, as `ranks_in_top` defines it.
-
-    Scores are counted block by block; no q x g matrix is held.
-    """
-    size = max(1, _BLOCK_SCORES // max(1, len(gallery)))
-    ranks = np.empty(len(queries), dtype=np.int64)
-    for start in range(0, len(queries), size):
-        stop = min(start + size, len(queries))
-        scores = queries[start:stop] @ gallery.T
-        first, last = relevance.offsets[start], relevance.offsets[stop]
-        counts = relevance.counts[start:stop]
-        line = np.repeat(np.arange(stop - start), counts)
-        right = relevance.rows[first:last]
-        best = np.full(stop - start, -np.inf, dtype=scores.dtype)
-        np.maximum.at(best, line, scores[line, right])
-        scores[line, right] = -np.inf
-        if own is not None:
-            scores[np.arange(stop - start), own[start:stop]] = -np.inf
-        ranks[start:stop] = 1 + (scores >= best[:, None]).sum(axis=1)
-    return ranks
+    """Return the rank of each query's best right answer, as `ranks_in_top` defines it."""
+    return best_ranks(wrong_above(queries, gallery, relevance, own), relevance)
 
 
 def recall_curve(ranks: Int64[np.ndarray, " q"], k: int) -> Float[np.ndarray, " k"]:
     """Return R@1 .. R@k in percent: the share of queries whose rank is at most each k."""
     hits = np.bincount(np.minimum(ranks, k + 1), minlength=k + 2)[1 : k + 1]
     return 100.0 * np.cumsum(hits) / len(ranks)
-
-
-def chance_curve(
-    counts: Int64[np.ndarray, " q"], *, num_gallery: int, k: int
-) -> Float[np.ndarray, " k"]:
-    """Return R@1 .. R@k in percent that a random order of the gallery would get.
-
-    A query with m right answers among g misses the top k with probability
-    prod over j < k of (g - m - j) / (g - j).
-    """
-    values, weights = np.unique(counts, return_counts=True)
-    drawn = np.arange(k)
-    miss = np.zeros(k)
-    for value, weight in zip(values, weights, strict=True):
-        wrong_left = np.maximum(num_gallery - value - drawn, 0)
-        miss += weight * np.cumprod(wrong_left / np.maximum(num_gallery - drawn, 1))
-    return 100.0 * (1.0 - miss / len(counts))

@@ -4,16 +4,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..featcache import files
-from ..featcache.backends import resolve_device
-from ..featcache.errors import SpecError, StoreCorruptError
-from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, TextSide
-from . import runs
-from .environment import library_versions
+from ..featcache.errors import SpecError, StoreNotFoundError
+from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress
-from .stores import SideQuery, StorePair, StoreQuery, WantedData, require_pair
+from .stores import StoreQuery, WantedData, require_pair
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .joined import JoinedStores
+    from .task import PairedEmbeddings
+
+BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
+_FEW_GROUPS = 20  # images; below, a bootstrap interval is too narrow to be believed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,9 @@ class RetrieveSpec:
         source: Options of the dataset, by name, for the stores of just that dataset; or None.
         split: Split to evaluate on.
         k: Largest rank of the recall curve.
+        scoring: `cosine`, or `qb-norm` or `dual-softmax` beside it.
+        bank: Training items of each side that `qb-norm` is normalised by, at most.
+        allow_leakage: Whether to measure what is found to have taken part in the training, too.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -37,11 +45,28 @@ class RetrieveSpec:
     source: Mapping[str, Any] | None = None
     split: str = "test"
     k: int = 100
+    scoring: str = "cosine"
+    bank: int = BANK
+    allow_leakage: bool = False
     device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise SpecError(f"k must be at least 1, found {self.k}")
+        if self.bank < 1:
+            raise SpecError(f"a bank holds at least 1 item, found {self.bank}")
+
+    def options(self) -> dict[str, Any]:
+        """Return all that the numbers depend on beside the run and the stores, as JSON values."""
+        return {
+            "data": self.data,
+            "source": None if self.source is None else dict(self.source),
+            "k": self.k,
+            "scoring": self.scoring,
+            "bank": self.bank,
+            "allow_leakage": self.allow_leakage,
+            "device": self.device,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,86 +89,161 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
 
     Raises:
         RunNotFoundError: There is no such finished run.
-        StoreNotFoundError: The split has not been extracted with the run's encoders.
+        StoreNotFoundError: The split has not been extracted with the run's encoders, or `qb-norm`
+            lacks the stores that were trained on.
         StoreCorruptError: The run's or the store's files contradict one another.
+        UnknownNameError: There is no such scoring.
+        LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
-    folder = runs.find_run(spec.home, spec.run)
-    trained = runs.read_report(folder)
-    stores = require_pair(spec.home, _query(folder, trained, spec), progress)
-    progress.note(f"run {folder.name}, split {spec.split!r} of {stores.dataset}")
-    from ..adapters.checkpoint import load_adapter  # imports torch, as all below do
-    from .embed import embed_pairs
+    from .scoring import COSINE, DEFINITIONS, check_scoring
+
+    check_scoring(spec.scoring)
+    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    stores = require_pair(spec.home, _query(evaluated, spec), progress)
+    progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
+    from .embed import embed_pairs  # imports torch, as all below do
+    from .leakage import find_leakage
     from .pairs import join_stores
     from .tasks.retrieval import Retrieval
 
     began = time.perf_counter()
-    device = resolve_device(spec.device)
-    adapter, _, _ = load_adapter(folder)
-    adapter.to(device)
     paired = join_stores(stores, home=spec.home)
-    warnings = _warnings(trained, stores, num_links_lost=paired.num_links_lost)
+    rows = paired.relations(paired.images).rows
+    leakage = find_leakage(evaluated, paired, rows, progress)
+    leakage.refuse(allow=spec.allow_leakage)
+    embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)
+    metrics, failures = Retrieval(k=spec.k).examine(embeddings)
+    curves = [_curve("cosine", metrics)]
+    definitions = {**Retrieval.definitions, COSINE: DEFINITIONS[COSINE]}
+    if spec.scoring != COSINE:
+        name = spec.scoring.replace("-", "_")
+        metrics[name] = _scored(spec, evaluated, embeddings, progress)
+        curves.append(_curve(spec.scoring, metrics[name]))
+        definitions[name] = DEFINITIONS[spec.scoring]
+    warnings = [*leakage.warnings, *_warnings(spec, paired, metrics)]
     for warning in warnings:
         progress.note(warning)
-    embeddings = embed_pairs(adapter, paired, device=device, progress=progress)
-    measured = Retrieval(k=spec.k).run(embeddings)
-    report = {
-        "kind": "retrieval",
-        "run": folder.name,
-        "dataset": stores.dataset,
-        "split": spec.split,
-        "source": stores.source,
-        "stores": {side.value: entry.key for side, entry in stores.entries.items()},
-        "encoders": {
-            side.value: entry.description.encoder for side, entry in stores.entries.items()
-        },
-        "adapter_sha256": files.sha256_file(folder / runs.WEIGHTS),
-        "num_links_lost": paired.num_links_lost,
-        "warnings": warnings,
-        "metrics": measured,
-        "definitions": Retrieval.definitions,
-        "seconds": time.perf_counter() - began,
-        "versions": library_versions(),
-        "training": trained["spec"],
-    }
-    path = folder / f"retrieve-{stores.dataset}-{spec.split}.json"
-    files.write_json(path, report)
-    return RetrieveReport(folder=folder, path=path, report=report)
+    found = Found(
+        kind="retrieval",
+        dataset=stores.dataset,
+        split=spec.split,
+        ids=list(dict.fromkeys([*embeddings.image_ids, *embeddings.text_ids])),
+        stores={side.value: entry for side, entry in stores.entries.items()},
+        options=spec.options(),
+        metrics=metrics,
+        definitions=definitions,
+        curves=curves,
+        failures=failures,
+        warnings=warnings,
+        seconds=time.perf_counter() - began,
+        beside={"leakage": leakage.table(), "num_links_lost": paired.num_links_lost},
+    )
+    path, report = found.write(evaluated, home=spec.home)
+    return RetrieveReport(folder=evaluated.folder, path=path, report=report)
 
 
-def _query(folder: Path, trained: Mapping[str, Any], spec: RetrieveSpec) -> StoreQuery:
-    try:
-        stores = trained["spec"]["stores"]["train"]
-        sides = TEXT_TEXT if TextSide.FIRST.value in stores else IMAGE_TEXT
-        wanted = WantedData.of(spec.data or stores["dataset"], home=spec.home, options=spec.source)
-        return StoreQuery(
-            split=spec.split,
-            dataset=wanted.name,
-            source=wanted.fingerprint(spec.split),
-            by_side={
-                side: SideQuery(
-                    encoder=stores[side.value]["encoder"], key=stores[side.value]["encoder_key"]
-                )
-                for side in sides
-            },
+def _query(evaluated: EvaluatedRun, spec: RetrieveSpec) -> StoreQuery:
+    wanted = WantedData.of(spec.data or evaluated.dataset, home=spec.home, options=spec.source)
+    return StoreQuery(
+        split=spec.split,
+        dataset=wanted.name,
+        source=wanted.fingerprint(spec.split),
+        by_side=evaluated.queries,
+    )
+
+
+def _scored(
+    spec: RetrieveSpec,
+    evaluated: EvaluatedRun,
+    embeddings: "PairedEmbeddings",
+    progress: Progress,
+) -> dict[str, Any]:
+    """Return the metrics by another scoring than the cosine."""
+    from .scoring import QUERYBANK
+    from .tasks.retrieval import Retrieval
+
+    bank = None
+    if spec.scoring == QUERYBANK:
+        bank = _bank(spec, evaluated, embeddings, progress)
+    return Retrieval(k=spec.k, scoring=spec.scoring, bank=bank).run(embeddings)
+
+
+def _bank(
+    spec: RetrieveSpec,
+    evaluated: EvaluatedRun,
+    embeddings: "PairedEmbeddings",
+    progress: Progress,
+) -> "dict[str, np.ndarray]":
+    """Return embeddings of training items of each side, by its name; none of an evaluated id."""
+    import numpy as np
+
+    from ..featcache.catalog import list_stores
+    from ..featcache.reader import FeatureReader
+    from .embed import embed_rows
+
+    stored = {entry.key: entry for entry in list_stores(spec.home) if entry.complete}
+    tested = dict(zip(evaluated.sides, (embeddings.image_ids, embeddings.text_ids), strict=True))
+    bank = {}
+    for side in evaluated.sides:
+        entry = stored.get(evaluated.stores["train"][side.value]["key"])
+        if entry is None:
+            raise StoreNotFoundError(
+                f"qb-norm needs the {side.label}s that {evaluated.folder.name} was trained on, and "
+                f"their store is not in {spec.home}: extract split 'train' again"
+            )
+        reader = FeatureReader(entry.folder, residency="disk")
+        left_out = set(tested[side])
+        rows = np.array([row for row, one in enumerate(reader.ids) if one not in left_out])
+        if not len(rows):
+            raise SpecError("qb-norm has no bank: every training item is evaluated, too")
+        chosen = np.random.default_rng(0).permutation(rows)[: spec.bank]
+        bank[side.value] = embed_rows(
+            evaluated.adapter,
+            reader,
+            np.sort(chosen),
+            side=side,
+            device=evaluated.device,
+            progress=progress,
         )
-    except (KeyError, TypeError) as error:
-        raise StoreCorruptError(f"{folder / runs.REPORT} lacks {error}") from error
+    return bank
 
 
-def _warnings(trained: Mapping[str, Any], stores: StorePair, *, num_links_lost: int) -> list[str]:
-    """Say in which way this split has been seen before, and what of it is missing."""
+def _curve(scoring: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plot of R@k of both directions, with chance."""
+    lines: dict[str, Any] = {}
+    for name, found in metrics.items():
+        if "curve" not in found:
+            continue
+        label, curve = name.replace("_", " "), found["curve"]
+        lines[label] = {
+            "x": curve["k"],
+            "y": curve["recall"],
+            "low": curve["low"],
+            "high": curve["high"],
+        }
+        lines[f"chance, {label}"] = {"x": curve["k"], "y": curve["chance"]}
+    title = "R@k" if scoring == "cosine" else f"R@k by {scoring}"
+    return {"title": title, "x_label": "k", "y_label": "queries, %", "lines": lines}
+
+
+def _warnings(spec: RetrieveSpec, paired: "JoinedStores", metrics: Mapping[str, Any]) -> list[str]:
+    """Say what to know of these numbers beside leakage."""
+    from .scoring import DUAL_SOFTMAX
+
     warnings = []
-    described = trained["spec"]["stores"]
-    validation = described.get("validation")
-    if described["train"]["source"] == stores.source:
+    if paired.num_links_lost:
         warnings.append(
-            "the adapter was trained on this very split: these numbers say nothing of new data"
+            f"{paired.num_links_lost} image-caption pairs are left out: an item of theirs could "
+            "not be read (`lightalign cache info` lists them)"
         )
-    elif validation is not None and validation["source"] == stores.source:
-        warnings.append("this split chose the epoch: its numbers are optimistic")
-    if num_links_lost:
+    groups = min(found["num_groups"] for found in metrics.values() if "num_groups" in found)
+    if groups < _FEW_GROUPS:
         warnings.append(
-            f"{num_links_lost} image-caption pairs are left out: an item of theirs could not be "
-            "read (`lightalign cache info` lists them)"
+            f"the intervals rest on {groups} images whose items belong together: that is too few"
+        )
+    if spec.scoring == DUAL_SOFTMAX:
+        warnings.append(
+            "dual-softmax is transductive: each query's answer depends on all other test queries, "
+            "which a search does not have"
         )
     return warnings

@@ -209,37 +209,6 @@ def train_lines(trained: TrainReport) -> list[str]:
     return [trained_line, f"run: {trained.folder}"]
 
 
-def retrieval_table(report: Mapping[str, Any]) -> Table:
-    """Return R@k with chance level, median rank and sizes of both directions."""
-    metrics = report["metrics"]
-    table = Table(
-        title=f"retrieval on {report['dataset']}/{report['split']}, percent (chance in brackets)",
-        title_justify="left",
-        box=None,
-        header_style="bold",
-    )
-    table.add_column("direction")
-    directions = [name for name, found in metrics.items() if isinstance(found, Mapping)]
-    ranks = list(metrics[directions[0]]["recall"])
-    for rank in ranks:
-        table.add_column(f"R@{rank}", justify="right")
-    for column in ("median", "queries", "gallery"):
-        table.add_column(column, justify="right")
-    for name in directions:
-        found = metrics[name]
-        cells = [
-            f"{found['recall'][rank]:.1f} ({found['chance'][rank]:.3g})"
-            if rank in found["recall"]
-            else "-"
-            for rank in ranks
-        ]
-        counts = (found["num_queries"], found["num_gallery"])
-        table.add_row(
-            name.replace("_", " "), *cells, f"{found['median_rank']:.1f}", *map(str, counts)
-        )
-    return table
-
-
 def exported_lines(exported: ExportedRun) -> list[str]:
     """Return what was exported, how far its cosines are from the run's, and what was left out."""
     lines = []

@@ -13,7 +13,7 @@ from ..adapters.objective import Objective, PairBatch, Teacher
 from .embed import embed_pairs
 from .joined import JoinedStores
 from .task import PairedEmbeddings
-from .tasks.retrieval import Retrieval
+from .tasks.retrieval import headline_recalls
 from .teacher import teacher_of_rows
 
 
@@ -76,26 +76,13 @@ class Validation:
         loss = mean_loss(
             objective, embeddings, batch_size=batch_size, device=device, teacher=teacher
         )
-        return {"loss": loss, **recalls(embeddings)}
+        return {"loss": loss, **headline_recalls(embeddings)}
 
     def sample(self, most: int) -> "Validation":
         """Return the same with at most so many images, spread over all."""
         count = len(self.images)
         places = np.linspace(0, count - 1, min(most, count)).astype(np.int64)
         return Validation(self.stores, self.images[places], self.name)
-
-
-def recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
-    """Return the recalls of both directions, in percent, and their sum."""
-    measured = Retrieval(k=10).run(embeddings)
-    return {
-        "recall_sum": measured["recall_sum"],
-        **{
-            direction: found["recall"]
-            for direction, found in measured.items()
-            if isinstance(found, dict)
-        },
-    }
 
 
 @torch.no_grad()

@@ -85,7 +85,7 @@ def test_every_python_block_of_the_readme_runs(home):
     extracted = run(command, home)
     assert extracted.returncode == 0, extracted.stderr
     store = json.loads(extracted.stdout)["stores"][0]["folder"]
-    reading, embedding = blocks("python")
+    reading, embedding, *others = blocks("python")
     assert '"STORE"' in reading
     code = reading.replace('"STORE"', repr(str(store))) + "\nprint(len(names), values.shape)"
     assert python(code).startswith("10 ")  # 2 test pictures, 5 captions each
@@ -93,6 +93,7 @@ def test_every_python_block_of_the_readme_runs(home):
     for command in (
         "lightalign extract --encoder toy-text --data flickr30k --split train",
         "lightalign extract --encoder toy-image --data flickr30k --split train",
+        "lightalign extract --encoder toy-image --data flickr30k --split test",
         "lightalign train-adapter --set train.epochs=1 --set train.validation=none --json",
     ):
         done = run(command, home)
@@ -100,6 +101,11 @@ def test_every_python_block_of_the_readme_runs(home):
     folder = json.loads(done.stdout)["folder"]
     code = embedding.replace('"RUN"', repr(folder)).replace('"scene.png"', repr(str(picture)))
     assert python(f"{code}\nprint(cosines.shape)") == "(1, 1)\n"
+    (retrieving,) = [code for code in others if ".retrieve(" in code]
+    said = python(retrieving.replace('"RUN"', f"{folder!r}, home={str(home)!r}"))
+    again = run(f"lightalign retrieve {folder} --json", home)
+    found = json.loads(again.stdout)["metrics"]["text_to_image"]["recall"]["1"]
+    assert said.split()[0] == str(found["value"])
 
 
 def python(code: str) -> str:

@@ -1,30 +1,40 @@
 """Retrieval across two sides, in both directions."""
 
 import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 
 from ...featcache.errors import SpecError
-from ..index import build_index, search
-from ..metrics import Relevance, chance_curve, exact_ranks, ranks_in_top, recall_curve
+from ..bootstrap import Draws, interval_of
+from ..chance import chance_average_precision, chance_curve, chance_of_ranks
+from ..evaluation import Number
+from ..metrics import recall_curve
+from ..ranking import Direction, Ranking, both_directions, rank, ranks_only
+from ..scoring import COSINE, DUAL_SOFTMAX, QUERYBANK, check_scoring, dual_softmax, querybank
 from ..task import PairedEmbeddings, Task
 
 _HEADLINE = (1, 5, 10)
-_BLOCK_HITS = 2**21  # hits held at once: 24 MiB of scores and row numbers
+_BLOCK_SCORES = 2**24  # scores of the worst queries held at once: 64 MiB
+_EVERY_RANK = 100  # up to here the curve has a point for each k, beyond for each hundredth
 
 
 class Retrieval(Task):
-    """Measure R@k, its whole curve and the median rank, text to image and image to text.
+    """Measure recalls, precision and ranks, text to image and image to text.
 
     Between two text encoders: from each side to the other, for another text of the same image.
 
     Args:
         k: Largest rank of the curve; a smaller gallery cuts it.
+        scoring: One of `scoring.SCORINGS`.
+        bank: Embeddings of training items, by the kind of query: `image` and `text`, or the two
+            sides of texts; `qb-norm` needs them.
 
     Raises:
         SpecError: `k` is below 1.
+        UnknownNameError: There is no such scoring.
     """
 
     definitions: ClassVar[dict[str, str]] = {
@@ -36,109 +46,222 @@ class Retrieval(Task):
             "1 + number of wrong answers that score at least as high as the best right answer; "
             "ties count against the system"
         ),
-        "chance": "expected recall of a random order of the same gallery, percent",
+        "gallery": "all items of the other side, each id once",
+        "chance": "expectation over all random orders of the same gallery",
+        "mean_average_precision": (
+            "mean over queries of the average precision over the whole gallery, percent: the mean "
+            "over the right answers of j / (j + w), where the answer is the j-th best of the right "
+            "ones and w wrong ones score at least as high; of what ties, the wrong come first"
+        ),
+        "mean_reciprocal_rank": "mean over queries of 1 / rank, percent",
         "median_rank": "median over queries of the rank; 1 is perfect",
+        "mean_rank": "mean over queries of the rank; 1 is perfect",
         "own_text": (
             "between two text encoders the text of the query's own id is left out of its gallery, "
             "neither right nor wrong, and chance is that of the rest; a text whose image has no "
             "other is no query, but stays in the gallery of all others"
         ),
         "recall_sum": "sum of R@1, R@5 and R@10 of both directions, at most 600",
+        "interval": (
+            "95 % percentile interval over 1000 bootstrap draws of the queries; those of one image "
+            "are drawn together, as they depend on one another"
+        ),
     }
 
-    def __init__(self, *, k: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        k: int = 100,
+        scoring: str = COSINE,
+        bank: Mapping[str, Float32[np.ndarray, "_ embed"]] | None = None,
+    ) -> None:
         if k < 1:
             raise SpecError(f"--k must be at least 1, found {k}")
+        check_scoring(scoring)
+        assert (scoring == QUERYBANK) == (bank is not None), "a bank is that of qb-norm"
         self.k = k
+        self.scoring = scoring
+        self.bank = bank
 
     def run(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
-        """Return `text_to_image`, `image_to_text` and `recall_sum`.
+        """Return a table of each direction, and `recall_sum`; numbers as `Number.table` has them.
 
         Between two text encoders the directions are called after their sides.
         """
-        # not a number compares as false with everything, and would rank first
-        assert np.isfinite(embeddings.images).all()
-        assert np.isfinite(embeddings.texts).all()
-        first, second = (side.value for side in embeddings.sides)
-        own = embeddings.same_texts
-        directions = {
-            f"{second}_to_{first}": self._direction(
-                embeddings.texts, embeddings.images, embeddings.images_of_text, own=own
-            ),
-            f"{first}_to_{second}": self._direction(
-                embeddings.images, embeddings.texts, embeddings.texts_of_image, own=own
-            ),
-        }
-        total = sum(
-            value for direction in directions.values() for value in direction["recall"].values()
-        )
-        return {**directions, "recall_sum": total}
+        return self.examine(embeddings)[0]
 
-    def _direction(
-        self,
-        queries: Float32[np.ndarray, "q embed"],
-        gallery: Float32[np.ndarray, "g embed"],
-        relevance: Relevance,
-        *,
-        own: bool,
-    ) -> dict[str, Any]:
-        """Measure one direction; with `own`, row i of the gallery is query i itself."""
-        began = time.perf_counter()
-        asked = np.flatnonzero(relevance.counts)
-        if own:
-            queries, relevance = queries[asked], relevance.take(asked)
-        assert len(asked) == len(queries) > 0, "every query has a right answer"
-        num_gallery = len(gallery) - own
-        depth = min(max(self.k, *_HEADLINE), num_gallery)
-        ranks = self._ranks(queries, gallery, relevance, depth, asked if own else None)
-        curve = recall_curve(ranks, depth)
-        chance = chance_curve(relevance.counts, num_gallery=num_gallery, k=depth)
-        headline = [k for k in _HEADLINE if k <= depth]
-        return {
-            "num_queries": len(queries),
+    def examine(self, embeddings: PairedEmbeddings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return what `run` does, and `worst_queries` of both directions."""
+        directions = [self.scored(one) for one in both_directions(embeddings)]
+        draws = Draws(_num_groups(directions))
+        found: dict[str, Any] = {}
+        recalls, drawn, failures = [], np.zeros(draws.draws), []
+        for direction in directions:
+            began = time.perf_counter()
+            ranking = rank(direction)
+            table, of_recalls = self._measure(direction, ranking, draws)
+            failures += worst_queries(direction, ranking.ranks)
+            table["seconds"] = time.perf_counter() - began
+            found[direction.name] = table
+            recalls += list(table["recall"].values())
+            drawn += of_recalls.sum(axis=1)
+        found["recall_sum"] = Number(
+            value=sum(one["value"] for one in recalls),
+            num=sum(len(one.queries) for one in directions),
+            interval=interval_of(drawn),
+            chance=sum(one["chance"] for one in recalls),
+        ).table()
+        return found, failures
+
+    def scored(self, direction: Direction) -> Direction:
+        """Return the direction with the scores that are asked for."""
+        if self.scoring == DUAL_SOFTMAX:
+            return dual_softmax(direction)
+        if self.bank is None:
+            return direction
+        return querybank(direction, self.bank[direction.name.partition("_to_")[0]])
+
+    def _measure(
+        self, direction: Direction, ranking: Ranking, draws: Draws
+    ) -> tuple[dict[str, Any], Float[np.ndarray, "draws recalls"]]:
+        """Return the table of one direction, and its recalls in each draw."""
+        ranks, groups, num = ranking.ranks, direction.groups, len(direction.queries)
+        num_gallery, counts = direction.num_gallery, direction.relevance.counts
+        points = curve_points(min(self.k, num_gallery))
+        headline = [k for k in _HEADLINE if k <= num_gallery]
+        looked_at = np.union1d(points, headline)
+        chance = chance_curve(counts, num_gallery=num_gallery, k=int(looked_at[-1]))
+        curve = recall_curve(ranks, int(looked_at[-1]))
+        hits = 100.0 * (ranks[:, None] <= looked_at)
+        of_ks = dict(zip(looked_at.tolist(), draws.means(hits, groups).T, strict=True))
+        intervals = {k: interval_of(of_ks[k]) for k in of_ks}
+        recall = {
+            str(k): Number(
+                value=float(curve[k - 1]),
+                num=num,
+                interval=intervals[k],
+                chance=float(chance[k - 1]),
+            ).table()
+            for k in headline
+        }
+        table = {
+            "num_queries": num,
             "num_gallery": num_gallery,
-            "recall": {str(k): float(curve[k - 1]) for k in headline},
-            "chance": {str(k): float(chance[k - 1]) for k in headline},
-            "median_rank": float(np.median(ranks)),
+            "num_groups": len(np.unique(groups)),
+            "recall": recall,
+            **_rank_numbers(direction, ranking, draws),
             "curve": {
-                "k": list(range(1, min(self.k, depth) + 1)),
-                "recall": [float(value) for value in curve[: self.k]],
-                "chance": [float(value) for value in chance[: self.k]],
+                "k": points,
+                "recall": [float(curve[k - 1]) for k in points],
+                "low": [intervals[k][0] for k in points],
+                "high": [intervals[k][1] for k in points],
+                "chance": [float(chance[k - 1]) for k in points],
             },
-            "seconds": time.perf_counter() - began,
         }
+        return table, np.stack([of_ks[k] for k in headline], axis=1)
 
-    def _ranks(
-        self,
-        queries: Float32[np.ndarray, "q embed"],
-        gallery: Float32[np.ndarray, "g embed"],
-        relevance: Relevance,
-        depth: int,
-        own: Int64[np.ndarray, " q"] | None,
-    ) -> Int64[np.ndarray, " q"]:
-        """Return the rank of each query, from the top `depth` where that tells, else by counting.
 
-        Blocks of queries keep the memory bounded whatever `depth` is.
-        """
-        index = build_index(gallery)
-        size = max(1, _BLOCK_HITS // depth)
-        ranks = np.empty(len(queries), dtype=np.int64)
-        for start in range(0, len(queries), size):
-            block = np.arange(start, min(start + size, len(queries)))
-            scores, rows = search(index, queries[block], depth)
-            ranks[block] = ranks_in_top(
-                scores,
-                rows,
-                relevance.take(block),
-                num_gallery=len(gallery),
-                own=None if own is None else own[block],
-            )
-        beyond = np.flatnonzero(ranks == 0)
-        if len(beyond):
-            ranks[beyond] = exact_ranks(
-                queries[beyond],
-                gallery,
-                relevance.take(beyond),
-                None if own is None else own[beyond],
-            )
-        return ranks
+def _rank_numbers(direction: Direction, ranking: Ranking, draws: Draws) -> dict[str, Any]:
+    """Return precision and reciprocal, median and mean rank."""
+    counts, num_gallery = direction.relevance.counts, direction.num_gallery
+    chance = chance_of_ranks(counts, num_gallery=num_gallery)
+    chance["mean_average_precision"] = chance_average_precision(counts, num_gallery=num_gallery)
+    columns = {
+        "mean_average_precision": 100.0 * ranking.precisions,
+        "mean_reciprocal_rank": 100.0 / ranking.ranks,
+        "mean_rank": ranking.ranks.astype(float),
+    }
+    values = {name: float(column.mean()) for name, column in columns.items()}
+    drawn_means = draws.means(np.stack(list(columns.values()), axis=1), direction.groups)
+    drawn = dict(zip(columns, drawn_means.T, strict=True))
+    values["median_rank"] = float(np.median(ranking.ranks))
+    drawn["median_rank"] = draws.medians(ranking.ranks, direction.groups)
+    return {
+        name: Number(
+            value=values[name],
+            num=len(ranking.ranks),
+            interval=interval_of(drawn[name]),
+            chance=chance[name],
+            unit="" if name in {"median_rank", "mean_rank"} else "%",
+        ).table()
+        for name in values
+    }
+
+
+def _num_groups(directions: list[Direction]) -> int:
+    return 1 + max(int(one.groups.max()) for one in directions)
+
+
+def curve_points(k: int) -> list[int]:
+    """Return the ranks of a curve up to `k`: each up to 100, then each hundredth, and `k`.
+
+    The latter are those of LightCRL's figure (arXiv 2403.04650), which ends at 10,000.
+    """
+    hundreds = range(2 * _EVERY_RANK, k + 1, _EVERY_RANK)
+    return sorted({*range(1, min(k, _EVERY_RANK) + 1), *hundreds, k})
+
+
+def headline_recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
+    """Return R@1, R@5 and R@10 of both directions, in percent, and their sum; nothing else.
+
+    It is what a training looks at after each epoch: bare numbers, without intervals.
+    """
+    found: dict[str, Any] = {}
+    for direction in both_directions(embeddings):
+        headline = [k for k in _HEADLINE if k <= direction.num_gallery]
+        ranks = ranks_only(direction, headline[-1])
+        curve = recall_curve(ranks, headline[-1])
+        found[direction.name] = {str(k): float(curve[k - 1]) for k in headline}
+    total = sum(value for recalls in found.values() for value in recalls.values())
+    return {"recall_sum": total, **found}
+
+
+def worst_queries(
+    direction: Direction, ranks: Int64[np.ndarray, " q"], *, most: int = 50, shown: int = 5
+) -> list[dict[str, Any]]:
+    """Return the queries of the highest ranks, worst first; none that found a right answer first.
+
+    Args:
+        direction: Its scores are those that are reported.
+        ranks: Rank of each query.
+        most: Queries at most.
+        shown: How many of what came first are named.
+    """
+    order = np.argsort(-ranks, kind="stable")[:most]
+    chosen = order[ranks[order] > 1]
+    size = max(1, _BLOCK_SCORES // len(direction.gallery))
+    found = []
+    for start in range(0, len(chosen), size):
+        block = chosen[start : start + size]
+        scores = direction.queries[block] @ direction.gallery.T
+        found += [
+            _failure(direction, query, int(ranks[query]), line, shown)
+            for query, line in zip(block.tolist(), scores, strict=True)
+        ]
+    return found
+
+
+def _failure(
+    direction: Direction, query: int, place: int, scores: Float32[np.ndarray, " g"], shown: int
+) -> dict[str, Any]:
+    relevance = direction.relevance
+    right = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
+    count = min(shown + 1, len(scores))  # one more, which may be the query itself
+    first = np.argpartition(-scores, count - 1)[:count]
+    if direction.own is not None:
+        first = first[first != direction.own[query]]
+
+    def named(rows: Int64[np.ndarray, " _"]) -> list[dict[str, Any]]:
+        in_order = rows[np.lexsort((rows, -scores[rows]))]
+        return [
+            {"id": direction.gallery_ids[row], "score": float(scores[row])}
+            for row in in_order.tolist()
+        ]
+
+    return {
+        "direction": direction.name,
+        "query": direction.query_ids[query],
+        "rank": place,
+        "first": named(first)[:shown],
+        "right": named(right),
+    }

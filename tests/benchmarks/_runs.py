@@ -81,8 +81,8 @@ def measured(
 ) -> dict[str, float]:
     """Return the recalls of a run in both directions, and their sum."""
     metrics = evaluated(folder, home, data, source, split)["metrics"]
-    found = {f"{side} R@{k}": metrics[side]["recall"][k] for side, k in COLUMNS}
-    return {**found, "sum": metrics["recall_sum"]}
+    found = {f"{side} R@{k}": metrics[side]["recall"][k]["value"] for side, k in COLUMNS}
+    return {**found, "sum": metrics["recall_sum"]["value"]}
 
 
 def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

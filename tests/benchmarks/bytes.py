@@ -100,10 +100,10 @@ def weigh(options: argparse.Namespace) -> list[dict[str, Any]]:
         row["megabytes"] = num_bytes / 1e6
         cells = ""
         for side in SIDES:
-            recalls = [one[side]["recall"]["1"] for one in measured]
+            recalls = [one[side]["recall"]["1"]["value"] for one in measured]
             deviation = stdev(recalls) if recalls[1:] else 0.0
             row[side] = {"mean": mean(recalls), "deviation": deviation}
-            row[side]["chance"] = measured[0][side]["chance"]["1"]
+            row[side]["chance"] = measured[0][side]["recall"]["1"]["chance"]
             cells += f"{row[side]['mean']:9.1f} ±{deviation:4.1f}"
         chances = "/".join(f"{row[side]['chance']:.2f}" for side in SIDES)
         start = f"{dtype:10}{kind:10}{row['bytes_per_image']:12.0f}{row['megabytes']:8.1f}"

@@ -146,7 +146,7 @@ def test_a_store_that_was_only_evaluated_on_is_kept_too(tmp_path):
     folder = put(tmp_path)
     put_run(tmp_path, "mine", "0" * 64)
     report = {"stores": {"image": describe().key, "text": "1" * 64}}
-    (tmp_path / "runs" / "mine" / "retrieve-d-test.json").write_text(json.dumps(report))
+    (tmp_path / "runs" / "mine" / "retrieval-d-test.json").write_text(json.dumps(report))
     with pytest.raises(StoreInUseError, match="mine"):
         remove(tmp_path, str(folder))
 

@@ -32,7 +32,7 @@ def test_a_run_is_solved_and_evaluated(home, preset):
     assert solved.report["best"]["pairs"] == 24 * 5
     assert solved.report["selected_by"] == "closed form"
     found = retrieve.run(retrieve.RetrieveSpec(home=home, split="test", k=5, device="cpu")).report
-    assert found["metrics"]["text_to_image"]["recall"]["5"] > 0
+    assert found["metrics"]["text_to_image"]["recall"]["5"]["value"] > 0
     # the image map is centred: its mean over all pairs, five to an image, is zero
     adapter, _, _ = load_adapter(solved.folder)
     linear = adapter.steps["image/project"].linear

@@ -1,3 +1,5 @@
+from itertools import pairwise, permutations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,16 +8,29 @@ from hypothesis.extra.numpy import arrays
 
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import TEXT_TEXT
+from lightalign.pipelines.chance import (
+    chance_average_precision,
+    chance_curve,
+    chance_of_ranks,
+)
 from lightalign.pipelines.index import build_index, search
 from lightalign.pipelines.metrics import (
     Relevance,
-    chance_curve,
+    average_precisions,
     exact_ranks,
+    precisions_in_top,
     ranks_in_top,
     recall_curve,
+    wrong_above,
 )
+from lightalign.pipelines.ranking import both_directions, rank, ranks_only
 from lightalign.pipelines.task import PairedEmbeddings
-from lightalign.pipelines.tasks.retrieval import Retrieval
+from lightalign.pipelines.tasks.retrieval import (
+    Retrieval,
+    curve_points,
+    headline_recalls,
+    worst_queries,
+)
 
 
 def brute_force_ranks(scores, right_answers):
@@ -26,6 +41,16 @@ def brute_force_ranks(scores, right_answers):
         wrong = [value for row, value in enumerate(line) if row not in set(right)]
         ranks.append(1 + sum(value >= best for value in wrong))
     return ranks
+
+
+def brute_force_precisions(scores, right_answers):
+    """Walk down each line by score, of equal ones the wrong first; return mean precisions."""
+    found = []
+    for line, right in zip(scores, right_answers, strict=True):
+        order = sorted(range(len(line)), key=lambda row: (-line[row], row in set(right)))
+        hits = [place for place, row in enumerate(order, start=1) if row in set(right)]
+        found.append(np.mean([number / place for number, place in enumerate(hits, start=1)]))
+    return found
 
 
 @st.composite
@@ -61,6 +86,80 @@ def test_ranks_from_the_top_k_are_exact_or_left_open(case):
     assert all(ours in (0, true) for ours, true in zip(found, exact, strict=True))
     if k == len(gallery):
         assert found.tolist() == exact
+
+
+@settings(deadline=None)
+@given(cases())
+def test_average_precisions_equal_brute_force_with_ties_against_us(case):
+    queries, gallery, right, k = case
+    relevance = Relevance.of(right)
+    expected = brute_force_precisions(queries.astype(np.float64) @ gallery.T, right)
+    above = wrong_above(queries, gallery, relevance)
+    np.testing.assert_allclose(average_precisions(above, relevance), expected)
+    scores, rows = search(build_index(gallery), queries, k)
+    found = precisions_in_top(scores, rows, relevance, num_gallery=len(gallery))
+    known = ~np.isnan(found)
+    np.testing.assert_allclose(found[known], np.array(expected)[known])
+    assert known.all() or k < len(gallery)
+
+
+def test_many_right_answers_are_counted_as_few_are():
+    """20 right answers a query are sorted, not compared one by one; ties of 41 rows are common."""
+    random = np.random.default_rng(0)
+    queries = random.integers(-3, 4, (3, 2)).astype(np.float32)
+    gallery = random.integers(-3, 4, (41, 2)).astype(np.float32)
+    right = [sorted(random.choice(41, size=20, replace=False).tolist()) for _ in range(3)]
+    relevance = Relevance.of(right)
+    above = wrong_above(queries, gallery, relevance)
+    scores = queries.astype(np.float64) @ gallery.T
+    np.testing.assert_allclose(
+        average_precisions(above, relevance), brute_force_precisions(scores, right)
+    )
+    assert exact_ranks(queries, gallery, relevance).tolist() == brute_force_ranks(scores, right)
+
+
+@st.composite
+def captioned(draw):
+    """Up to five images with one to seven captions each; small integers, so ties are common."""
+    counts = draw(st.lists(st.integers(1, 7), min_size=1, max_size=5))
+    numbers = st.integers(-2, 2).map(float)
+    images = draw(arrays(np.float32, (len(counts), 2), elements=numbers))
+    texts = draw(arrays(np.float32, (sum(counts), 2), elements=numbers))
+    starts = np.cumsum([0, *counts])
+    texts_of = [list(range(a, b)) for a, b in pairwise(starts.tolist())]
+    return images, texts, texts_of
+
+
+@settings(deadline=None, max_examples=15)
+@given(captioned())
+def test_every_number_of_a_retrieval_equals_brute_force_in_float64(case):
+    images, texts, texts_of = case
+    embeddings = paired(images, texts, texts_of)
+    images_of = [[i] for i, belonging in enumerate(texts_of) for _ in belonging]
+    measured = Retrieval(k=50).run(embeddings)
+    scores = texts.astype(np.float64) @ images.astype(np.float64).T
+    total = 0.0
+    for name, table, right in (
+        ("text_to_image", scores, images_of),
+        ("image_to_text", scores.T, texts_of),
+    ):
+        found, ranks = measured[name], np.array(brute_force_ranks(table, right))
+        expected = {
+            "mean_reciprocal_rank": 100 * np.mean(1 / ranks),
+            "mean_rank": np.mean(ranks),
+            "median_rank": np.median(ranks),
+            "mean_average_precision": 100 * np.mean(brute_force_precisions(table, right)),
+        }
+        for key, value in expected.items():
+            assert found[key]["value"] == pytest.approx(value)
+            assert found[key]["num"] == len(ranks)
+        recalls = [100 * np.mean(ranks <= k) for k in range(1, table.shape[1] + 1)]
+        np.testing.assert_allclose(found["curve"]["recall"], recalls)
+        headline = {str(k): recalls[k - 1] for k in (1, 5, 10) if k <= len(recalls)}
+        assert {k: one["value"] for k, one in found["recall"].items()} == pytest.approx(headline)
+        total += sum(headline.values())
+    assert measured["recall_sum"]["value"] == pytest.approx(total)
+    assert headline_recalls(embeddings)["recall_sum"] == pytest.approx(total)
 
 
 @st.composite
@@ -104,8 +203,9 @@ def test_a_constant_embedding_gets_the_worst_rank():
     """Four images, four texts, all the same vector: every wrong answer ties, so rank 4."""
     same = np.ones((4, 2), dtype=np.float32) / np.float32(np.sqrt(2))
     measured = Retrieval(k=4).run(paired(same, same, [[i] for i in range(4)]))
-    assert measured["text_to_image"]["recall"]["1"] == 0.0
-    assert measured["text_to_image"]["median_rank"] == 4.0
+    assert measured["text_to_image"]["recall"]["1"]["value"] == 0.0
+    assert measured["text_to_image"]["median_rank"]["value"] == 4.0
+    assert measured["text_to_image"]["mean_average_precision"]["value"] == 25.0
 
 
 def paired(images, texts, texts_of):
@@ -132,7 +232,7 @@ def test_recall_counts_any_right_text_of_an_image():
     angle = np.deg2rad([0, 90, 80, 10, 100, 95])
     unit = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     measured = Retrieval(k=2).run(paired(unit[:2], unit[2:], [[0, 1], [2, 3]]))
-    assert measured["image_to_text"]["recall"]["1"] == 100.0
+    assert measured["image_to_text"]["recall"]["1"]["value"] == 100.0
     assert measured["text_to_image"]["curve"]["recall"] == [75.0, 100.0]
     assert measured["text_to_image"]["num_queries"] == 4
     assert measured["text_to_image"]["num_gallery"] == 2
@@ -157,8 +257,12 @@ def test_a_text_is_no_answer_to_itself_and_one_alone_is_no_query():
         found = measured[direction]
         assert found["curve"]["recall"] == [25.0, 75.0, 75.0, 100.0]
         assert found["curve"]["chance"] == [25.0, 50.0, 75.0, 100.0]
-        assert (found["median_rank"], found["num_queries"], found["num_gallery"]) == (2.0, 4, 4)
-    assert measured["recall_sum"] == 50.0  # R@1 both ways; the gallery is too small for R@5
+        assert (found["num_queries"], found["num_gallery"]) == (4, 4)
+        assert found["median_rank"]["value"] == 2.0
+        assert found["mean_rank"]["value"] == 2.25
+    assert (
+        measured["recall_sum"]["value"] == 50.0
+    )  # R@1 both ways; the gallery is too small for R@5
 
 
 def test_the_recall_curve_counts_ranks_up_to_each_k():
@@ -194,5 +298,88 @@ def test_k_larger_than_the_gallery_is_cut_to_it():
     unit = np.eye(3, dtype=np.float32)
     measured = Retrieval(k=100).run(paired(unit, unit, [[0], [1], [2]]))
     assert measured["text_to_image"]["curve"]["k"] == [1, 2, 3]
-    assert measured["text_to_image"]["recall"] == {"1": 100.0}
-    assert measured["recall_sum"] == 200.0
+    (only,) = measured["text_to_image"]["recall"].items()
+    assert (only[0], only[1]["value"], only[1]["num"]) == ("1", 100.0, 3)
+    assert measured["recall_sum"]["value"] == 200.0
+
+
+def test_the_curve_of_a_large_k_has_the_points_of_the_published_one():
+    points = curve_points(10_000)
+    assert points[:100] == list(range(1, 101))
+    assert points[100:] == list(range(200, 10_001, 100))
+    assert curve_points(250) == [*range(1, 101), 200, 250]
+    assert curve_points(3) == [1, 2, 3]
+
+
+def test_chance_of_ranks_and_precision_is_that_of_all_orders():
+    """Every order of a gallery of 5 for queries with 1 and with 2 right answers, one by one."""
+    ranks, precisions = {1: [], 2: []}, {1: [], 2: []}
+    for order in permutations(range(5)):
+        for num in (1, 2):
+            hits = sorted(place for place, row in enumerate(order, start=1) if row < num)
+            ranks[num].append(hits[0])
+            precisions[num].append(np.mean([n / p for n, p in enumerate(hits, start=1)]))
+    counts = np.array([1, 2])
+    found = chance_of_ranks(counts, num_gallery=5)
+    both = np.array([ranks[1], ranks[2]])
+    assert found["mean_rank"] == pytest.approx(both.mean())
+    assert found["mean_reciprocal_rank"] == pytest.approx(100 * (1 / both).mean())
+    assert found["median_rank"] == np.median(both)
+    expected = 100 * np.mean([precisions[1], precisions[2]])
+    assert chance_average_precision(counts, num_gallery=5) == pytest.approx(expected)
+    assert chance_average_precision(np.array([1]), num_gallery=1) == 100.0
+
+
+def test_rows_of_one_id_are_one_item():
+    """Each image stands in the gallery twice, as in LightCRL's: every number is as if it did not.
+
+    With them the text at 50 degrees finds both rows of the wrong image (60) before its own (30).
+    """
+    angle = np.deg2rad([30, 60, 10, 50, 80])
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    once = paired(unit[:2], unit[2:], [[0, 1], [2]])
+    twice = PairedEmbeddings(
+        images=unit[[0, 0, 1, 1]],
+        texts=unit[2:],
+        image_ids=("i0", "i0", "i1", "i1"),
+        text_ids=once.text_ids,
+        texts_of_image=Relevance.of([[0], [1], [2], [2]]),
+        images_of_text=Relevance.of([[0], [1], [2, 3]]),
+    )
+    first, second = (Retrieval(k=5).run(one) for one in (once, twice))
+    for found in (first, second):
+        for direction in ("text_to_image", "image_to_text"):
+            del found[direction]["seconds"]
+    assert first == second
+    assert first["text_to_image"]["num_gallery"] == 2
+    assert first["text_to_image"]["mean_rank"]["value"] == pytest.approx(4 / 3)
+
+
+def test_the_worst_queries_are_named_with_what_came_first_and_what_was_right():
+    """Images at 0 and 90 degrees; texts at 80 and 10 (image 0) and 95 (image 1).
+
+    Only the text at 80 degrees is nearer to the wrong image: cos 10 against cos 80.
+    """
+    angle = np.deg2rad([0, 90, 80, 10, 95])
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    back, forth = both_directions(paired(unit[:2], unit[2:], [[0, 1], [2]]))
+    (worst,) = worst_queries(back, rank(back).ranks)
+    assert (worst["query"], worst["rank"], worst["direction"]) == ("t0", 2, "text_to_image")
+    assert [one["id"] for one in worst["first"]] == ["i1", "i0"]
+    assert worst["first"][0]["score"] == pytest.approx(np.cos(np.deg2rad(10)), abs=1e-6)
+    assert [one["id"] for one in worst["right"]] == ["i0"]
+    assert worst_queries(forth, rank(forth).ranks) == []
+
+
+def test_an_image_with_its_texts_is_one_group_also_where_images_share_a_text():
+    unit = np.eye(3, dtype=np.float32)
+    back, forth = both_directions(paired(unit, unit, [[0, 1], [1], [2]]))
+    assert forth.groups[0] == forth.groups[1] != forth.groups[2]
+    assert back.groups.tolist() == forth.groups.tolist()
+
+
+def test_ranks_do_not_depend_on_how_deep_the_index_is_searched():
+    random = np.random.default_rng(0)
+    unit = random.normal(size=(60, 4)).astype(np.float32)
+    direction, _ = both_directions(paired(unit[:30], unit[30:], [[i] for i in range(30)]))
+    assert ranks_only(direction, 1).tolist() == ranks_only(direction, 30).tolist()

@@ -101,7 +101,7 @@ def test_narrow_features_fill_a_part_of_the_solved_head(home):
     assert (solved[48:] == 0).all()
     assert (solved[:10].norm(dim=1) > 0).all()
     found = retrieve.run(retrieve.RetrieveSpec(home=home, split="test", k=5, device="cpu")).report
-    assert found["metrics"]["text_to_image"]["recall"]["5"] > 0
+    assert found["metrics"]["text_to_image"]["recall"]["5"]["value"] > 0
 
 
 def test_the_default_aligns_two_text_encoders(home):

@@ -1,0 +1,65 @@
+"""What a random order of the gallery gives, in closed form, as the level beside each number.
+
+A query has m right answers among the g rows of its gallery; q is the number of queries.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+
+def chance_curve(
+    counts: Int64[np.ndarray, " q"], *, num_gallery: int, k: int
+) -> Float[np.ndarray, " k"]:
+    """Return the expected R@1 .. R@k in percent.
+
+    A query misses the top k with probability prod over j < k of (g - m - j) / (g - j).
+
+    Args:
+        counts: Number m of right answers of each query, at least 1.
+        num_gallery: Number g of gallery rows.
+        k: Largest rank.
+    """
+    values, weights = np.unique(counts, return_counts=True)
+    drawn = np.arange(k)
+    miss = np.zeros(k)
+    for value, weight in zip(values, weights, strict=True):
+        wrong_left = np.maximum(num_gallery - value - drawn, 0)
+        miss += weight * np.cumprod(wrong_left / np.maximum(num_gallery - drawn, 1))
+    return 100.0 * (1.0 - miss / len(counts))
+
+
+def chance_of_ranks(counts: Int64[np.ndarray, " q"], *, num_gallery: int) -> dict[str, float]:
+    """Return the expected `mean_reciprocal_rank` (percent), `mean_rank` and `median_rank`.
+
+    The rank r of the best right answer has the probability that `chance_curve` gains at r; its
+    mean is (g + 1) / (m + 1). The median is the least rank that half of all queries reach.
+
+    Args:
+        counts: Number m of right answers of each query, at least 1.
+        num_gallery: Number g of gallery rows.
+    """
+    reached = chance_curve(counts, num_gallery=num_gallery, k=num_gallery) / 100.0
+    gained = np.diff(reached, prepend=0.0)
+    ranks = np.arange(1, num_gallery + 1)
+    half = 0.5 - 1e-12  # sums of fractions may fall short of a half by rounding
+    return {
+        "mean_reciprocal_rank": 100.0 * float((gained / ranks).sum()),
+        "mean_rank": float(((num_gallery + 1) / (counts + 1)).mean()),
+        "median_rank": float(1 + np.argmax(reached >= half)),
+    }
+
+
+def chance_average_precision(counts: Int64[np.ndarray, " q"], *, num_gallery: int) -> float:
+    """Return the expected mean average precision in percent.
+
+    Of one query: H / g + (m - 1) (g - H) / (g (g - 1)), where H = 1 + 1/2 + ... + 1/g. Place p
+    holds a right answer with probability m / g, and any other place one then with probability
+    (m - 1) / (g - 1); the precision at p counts itself and the p - 1 before it.
+
+    Args:
+        counts: Number m of right answers of each query, at least 1.
+        num_gallery: Number g of gallery rows.
+    """
+    harmonic = float((1.0 / np.arange(1, num_gallery + 1)).sum())
+    others = (counts - 1) * (num_gallery - harmonic) / max(1, num_gallery - 1)
+    return 100.0 * float((harmonic + others).mean()) / num_gallery

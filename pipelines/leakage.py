@@ -1,0 +1,286 @@
+"""Find what an evaluation has in common with the training of the run that it evaluates.
+
+Stores are enough: an item is the same if its id and its features by the run's own encoder are.
+Ids alone prove nothing, as some datasets count anew in each split.
+
+Axis names: `n` evaluated rows, `m` trained rows, `width` features of a token.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64, Shaped
+
+from ..featcache.catalog import list_stores
+from ..featcache.errors import LeakageError
+from ..featcache.reader import FeatureReader
+from ..featcache.types import Modality, Side
+from .evaluated import EvaluatedRun
+from .joined import JoinedStores, Rows
+from .progress import SILENT, Progress
+
+NEAR = 0.98  # centred cosine: re-encoded photos lie above, other photos of one scene below
+SAME = 0.999  # cosine of all tokens of one item in two stores of an encoder: they are rounded
+_BLOCK_ELEMENTS = 2**24  # features read, or scores compared, at once: 64 MiB
+_MOST_PAIRS = 1000  # of near duplicates that a report lists
+_SHOWN = 3  # ids that a message names
+_NOT_CHOSEN = ("closed form", "last epoch")  # what a report says where no validation chose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leakage:
+    """Say what is shared, of what could be compared.
+
+    Attributes:
+        selection: Why the evaluated items chose what was kept, or None.
+        shared: Evaluated ids that were trained on, or chose, by the side they are on.
+        near: Evaluated image, trained image and their cosine, nearest first; at most 1,000.
+        num_near: How many pairs are that near.
+        counters: How many ids stand in both splits for different items.
+        unchecked: What could not be compared, and why.
+    """
+
+    selection: str | None
+    shared: Mapping[str, tuple[str, ...]]
+    near: tuple[tuple[str, str, float], ...]
+    num_near: int
+    counters: int
+    unchecked: tuple[str, ...]
+
+    @property
+    def errors(self) -> list[str]:
+        """Return what an evaluation is refused for."""
+        found = [self.selection] if self.selection else []
+        for side, ids in self.shared.items():
+            names = ", ".join(ids[:_SHOWN])
+            more = " ..." if len(ids) > _SHOWN else ""
+            found.append(
+                f"{len(ids)} evaluated {side.replace('_', ' ')}s took part in the training: "
+                f"{names}{more}"
+            )
+        return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what is to be known, errors included: they were allowed."""
+        found = [f"leakage: {error}" for error in self.errors]
+        if self.num_near:
+            pairs = "; ".join(
+                f"{evaluated} and {trained} ({cosine:.4f})"
+                for evaluated, trained, cosine in self.near[:_SHOWN]
+            )
+            more = " ..." if self.num_near > _SHOWN else ""
+            found.append(
+                f"{self.num_near} pairs of an evaluated and a trained image are near duplicates "
+                f"(centred cosine at least {NEAR}): {pairs}{more}"
+            )
+        if self.counters:
+            found.append(
+                f"{self.counters} ids stand for one item in training and for another here: they "
+                "are taken for mere numbers"
+            )
+        return [*found, *(f"leakage not checked: {reason}" for reason in self.unchecked)]
+
+    def table(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "allowed": bool(self.errors),
+            "errors": self.errors,
+            "shared": {side: list(ids) for side, ids in self.shared.items()},
+            "near_duplicates": [
+                {"evaluated": evaluated, "trained": trained, "cosine": cosine}
+                for evaluated, trained, cosine in self.near
+            ],
+            "num_near_duplicates": self.num_near,
+            "threshold": NEAR,
+            "not_checked": list(self.unchecked),
+        }
+
+    def refuse(self, *, allow: bool) -> None:
+        """Refuse the evaluation, unless it is allowed all the same.
+
+        Raises:
+            LeakageError: Evaluated items took part in the training.
+        """
+        if self.errors and not allow:
+            raise LeakageError(
+                f"{'; '.join(self.errors)}: evaluate on other items, or measure all the same with "
+                "--allow-leakage"
+            )
+
+
+def find_leakage(
+    run: EvaluatedRun, stores: JoinedStores, rows: Rows, progress: Progress = SILENT
+) -> Leakage:
+    """Compare evaluated rows with the stores that the run was trained on, and validated by.
+
+    Args:
+        run: The run.
+        stores: Both sides of the evaluated split.
+        rows: What of it is evaluated.
+        progress: Receives the progress.
+    """
+    chose = run.trained.get("selected_by") not in _NOT_CHOSEN
+    compared = _Compared()
+    for part in ("train", "validation") if chose else ("train",):
+        if part in run.stores:
+            _compare(run, part, stores, rows, compared)
+    near: list[tuple[str, str, float]] = []
+    num_near = 0
+    if run.stores["train"]["source"] != stores.pair.source and Modality.IMAGE in run.sides:
+        folder = _store(run.home, run.stores["train"]["image"]["key"])
+        if folder is not None:
+            reader = FeatureReader(folder, residency="disk")
+            near, num_near = near_duplicates(stores.first, rows.image, reader, progress)
+    return Leakage(
+        selection=_selection(run, stores) if chose else None,
+        shared={side: tuple(sorted(ids)) for side, ids in compared.shared.items()},
+        near=tuple(near),
+        num_near=num_near,
+        counters=compared.counters,
+        unchecked=tuple(compared.unchecked),
+    )
+
+
+@dataclass
+class _Compared:
+    shared: dict[str, set[str]] = field(default_factory=dict)
+    counters: int = 0
+    unchecked: list[str] = field(default_factory=list)
+
+
+def _compare(
+    run: EvaluatedRun, part: str, stores: JoinedStores, rows: Rows, compared: _Compared
+) -> None:
+    """Compare the evaluated items of both sides with those of one part of the training."""
+    described = run.stores[part]
+    for side, reader, some in _sides(stores, rows):
+        if described["source"] == stores.pair.source:
+            ids = [reader.ids[row] for row in some.tolist()]
+            compared.shared.setdefault(side.value, set()).update(ids)
+            continue
+        folder = _store(run.home, described[side.value]["key"])
+        if folder is None:
+            compared.unchecked.append(f"the {part} store of {side.label}s is not in {run.home}")
+            continue
+        same, other = _same_items(reader, some, FeatureReader(folder, residency="disk"))
+        compared.counters += other
+        if same:
+            compared.shared.setdefault(side.value, set()).update(same)
+
+
+def _selection(run: EvaluatedRun, stores: JoinedStores) -> str | None:
+    """Say that the evaluated split is the one by which weights were chosen, if it is."""
+    validation = run.stores.get("validation")
+    if validation is None or validation["source"] != stores.pair.source:
+        return None
+    return (
+        f"split {stores.pair.split!r} of {stores.pair.dataset} chose the epoch of "
+        f"{run.folder.name} ({run.trained['selected_by']}): its numbers are optimistic"
+    )
+
+
+def _sides(
+    stores: JoinedStores, rows: Rows
+) -> Iterator[tuple[Side, FeatureReader, Int64[np.ndarray, " _"]]]:
+    first, second = stores.pair.sides
+    yield first, stores.first, rows.image
+    yield second, stores.second, rows.text
+
+
+def _store(home: Path, key: str) -> Path | None:
+    found = [entry for entry in list_stores(home) if entry.key == key and entry.complete]
+    return found[0].folder if found else None
+
+
+def _same_items(
+    evaluated: FeatureReader, rows: Int64[np.ndarray, " n"], trained: FeatureReader
+) -> tuple[list[str], int]:
+    """Return the ids that both have for one item, and how many they have for two."""
+    ids = [evaluated.ids[row] for row in rows.tolist() if evaluated.ids[row] in trained.row_of]
+    if not ids:
+        return [], 0
+    size = min(map(_rows_at_once, (evaluated, trained)))
+    same: list[str] = []
+    for start in range(0, len(ids), size):
+        block = ids[start : start + size]
+        here, there = (
+            reader.gather([reader.row_of[one] for one in block], companions=False)
+            for reader in (evaluated, trained)
+        )
+        same += [one for line, one in enumerate(block) if _alike(here.row(line), there.row(line))]
+    return same, len(ids) - len(same)
+
+
+def _alike(first: Shaped[np.ndarray, "_ width"], second: Shaped[np.ndarray, "_ width"]) -> bool:
+    """Say whether two rows hold the same tokens, but for rounding."""
+    if first.shape != second.shape:
+        return False
+    cosine = (_unit(first.reshape(1, -1)) * _unit(second.reshape(1, -1))).sum()
+    return bool(cosine >= SAME)
+
+
+def near_duplicates(
+    evaluated: FeatureReader,
+    rows: Int64[np.ndarray, " n"],
+    trained: FeatureReader,
+    progress: Progress = SILENT,
+) -> tuple[list[tuple[str, str, float]], int]:
+    """Return the pairs of images that are nearly the same, nearest first, and how many there are.
+
+    Compared are the means of all tokens of an image, less the mean of all evaluated ones: without
+    that, all images of some encoders are alike. The trained ones are read block by block.
+
+    Args:
+        evaluated: Store of the evaluated images.
+        rows: Which of them are evaluated.
+        trained: Store of the trained images, by the same encoder.
+        progress: Receives the progress.
+    """
+    pooled = _pooled(evaluated, rows)
+    centre = pooled.mean(axis=0) if len(pooled) > 1 else np.zeros_like(pooled[0])
+    ours = _unit(pooled - centre)
+    size = max(1, min(_rows_at_once(trained), _BLOCK_ELEMENTS // len(ours)))
+    starts = range(0, len(trained), size)
+    found: list[tuple[str, str, float]] = []
+    count = 0
+    for start in progress.track(starts, "compare with trained images", len(starts), unit="blocks"):
+        block = np.arange(start, min(start + size, len(trained)))
+        cosines = _unit(_pooled(trained, block) - centre) @ ours.T
+        lines, columns = np.nonzero(cosines >= NEAR)
+        count += len(lines)
+        values = cosines[lines, columns]
+        best = np.argsort(-values, kind="stable")[:_MOST_PAIRS]
+        found += [
+            (evaluated.ids[rows[columns[one]]], trained.ids[start + lines[one]], float(values[one]))
+            for one in best.tolist()
+        ]
+        found = sorted(found, key=lambda pair: -pair[2])[:_MOST_PAIRS]
+    return found, count
+
+
+def _pooled(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
+    """Return the mean of the tokens of each row."""
+    size = _rows_at_once(reader)
+    found = np.empty((len(rows), reader.description.width), dtype=np.float32)
+    for start in range(0, len(rows), size):
+        tokens = reader.padded(rows[start : start + size])
+        weight = tokens.mask.unsqueeze(2)
+        total = tokens.values.float().masked_fill(~weight, 0).sum(dim=1)
+        found[start : start + size] = (total / weight.sum(dim=1)).numpy()
+    return found
+
+
+def _rows_at_once(reader: FeatureReader) -> int:
+    return max(1, _BLOCK_ELEMENTS // (int(reader.lengths.max()) * reader.description.width))
+
+
+def _unit(vectors: Shaped[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
+    """Return the vectors at length 1; zeros stay."""
+    vectors = vectors.astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Float32[np.ndarray, "n width"] = vectors / np.maximum(lengths, 1e-12)
+    return unit

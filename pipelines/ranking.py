@@ -1,0 +1,232 @@
+"""Order a gallery for each query, and say where the right answers stand.
+
+Axis names: `q` queries, `g` gallery rows, `embed` features of an embedding.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64
+
+from .index import build_index, search
+from .metrics import (
+    Relevance,
+    average_precisions,
+    best_ranks,
+    exact_ranks,
+    precisions_in_top,
+    ranks_in_top,
+    wrong_above,
+)
+from .task import PairedEmbeddings
+
+_BLOCK_HITS = 2**21  # hits held at once: 24 MiB of scores and row numbers
+_DEPTH = 128  # ranks looked up in the index; what lies beyond is counted, whatever k is
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Hold one direction of a retrieval.
+
+    Attributes:
+        name: Such as `text_to_image`.
+        queries: Vector of each query; its inner products with the gallery are the scores.
+        gallery: Vectors that are searched.
+        relevance: Right gallery rows of each query, at least one.
+        query_ids: Id of each query.
+        gallery_ids: Id of each gallery row.
+        groups: Group of each query: an image with all its texts is one.
+        own: Gallery row that is the query itself, neither right nor wrong; or None for none.
+    """
+
+    name: str
+    queries: Float32[np.ndarray, "q embed"]
+    gallery: Float32[np.ndarray, "g embed"]
+    relevance: Relevance
+    query_ids: Sequence[str]
+    gallery_ids: Sequence[str]
+    groups: Int64[np.ndarray, " q"]
+    own: Int64[np.ndarray, " q"] | None = None
+
+    @property
+    def num_gallery(self) -> int:
+        """Return the number of gallery rows that a query may find."""
+        return len(self.gallery) - (self.own is not None)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Say where the right answers of each query stand.
+
+    Attributes:
+        ranks: Rank of the best right answer, 1 is perfect.
+        precisions: Average precision, between 0 and 1.
+    """
+
+    ranks: Int64[np.ndarray, " q"]
+    precisions: Float[np.ndarray, " q"]
+
+
+def both_directions(embeddings: PairedEmbeddings) -> tuple[Direction, Direction]:
+    """Return the retrieval from the second side to the first, and back.
+
+    Rows of one side with the same id are one item: the first of them stays, with the right answers
+    of all. Between two text encoders row i of the gallery is query i itself, and a text without any
+    other of its image is no query.
+    """
+    one = without_repeats(embeddings)
+    assert np.isfinite(one.images).all()  # not a number compares as false with everything, and
+    assert np.isfinite(one.texts).all()  # would rank first
+    first, second = (side.value for side in one.sides)
+    image_groups, text_groups = _groups(one)
+    back = _direction(
+        f"{second}_to_{first}",
+        (one.texts, one.text_ids, text_groups),
+        (one.images, one.image_ids),
+        one.images_of_text,
+        own=one.same_texts,
+    )
+    forth = _direction(
+        f"{first}_to_{second}",
+        (one.images, one.image_ids, image_groups),
+        (one.texts, one.text_ids),
+        one.texts_of_image,
+        own=one.same_texts,
+    )
+    return back, forth
+
+
+def _direction(
+    name: str,
+    asking: tuple[Float32[np.ndarray, "q embed"], Sequence[str], Int64[np.ndarray, " q"]],
+    asked: tuple[Float32[np.ndarray, "g embed"], Sequence[str]],
+    relevance: Relevance,
+    *,
+    own: bool,
+) -> Direction:
+    queries, query_ids, groups = asking
+    rows = np.flatnonzero(relevance.counts)
+    assert len(rows) > 0, "something has a right answer"
+    assert own or len(rows) == len(queries), "every query has a right answer"
+    if len(rows) < len(queries):
+        queries, groups, relevance = queries[rows], groups[rows], relevance.take(rows)
+        query_ids = [query_ids[row] for row in rows.tolist()]
+    return Direction(
+        name, queries, *asked[:1], relevance, query_ids, asked[1], groups, rows if own else None
+    )
+
+
+def rank(direction: Direction) -> Ranking:
+    """Return ranks and precisions, from the top of the index where that tells, else by counting."""
+    found, _ = _look_up(direction, _DEPTH, precise=True)
+    beyond = np.flatnonzero((found.ranks == 0) | np.isnan(found.precisions))
+    if len(beyond):
+        relevance = direction.relevance.take(beyond)
+        above = wrong_above(
+            direction.queries[beyond], direction.gallery, relevance, _own(direction, beyond)
+        )
+        found.ranks[beyond] = best_ranks(above, relevance)
+        found.precisions[beyond] = average_precisions(above, relevance)
+    return found
+
+
+def ranks_only(direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
+    """Return the rank of each query; from the top `depth` where that tells, else by counting."""
+    found, num_searched = _look_up(direction, depth, precise=False)
+    beyond = np.flatnonzero(found.ranks == 0)
+    if len(beyond) and num_searched < len(direction.gallery):
+        found.ranks[beyond] = exact_ranks(
+            direction.queries[beyond],
+            direction.gallery,
+            direction.relevance.take(beyond),
+            _own(direction, beyond),
+        )
+    return found.ranks
+
+
+def _look_up(direction: Direction, depth: int, *, precise: bool) -> tuple[Ranking, int]:
+    """Search the index for all queries, block by block, so that memory is bounded."""
+    index = build_index(direction.gallery)
+    depth = min(depth, len(direction.gallery))
+    size = max(1, _BLOCK_HITS // depth)
+    count = len(direction.queries)
+    found = Ranking(np.empty(count, dtype=np.int64), np.full(count, np.nan))
+    for start in range(0, count, size):
+        block = np.arange(start, min(start + size, count))
+        scores, rows = search(index, direction.queries[block], depth)
+        relevance = direction.relevance.take(block)
+        own, num_gallery = _own(direction, block), len(direction.gallery)
+        found.ranks[block] = ranks_in_top(scores, rows, relevance, num_gallery=num_gallery, own=own)
+        if precise:
+            found.precisions[block] = precisions_in_top(
+                scores, rows, relevance, num_gallery=num_gallery, own=own
+            )
+    return found, depth
+
+
+def _own(direction: Direction, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | None:
+    return None if direction.own is None else direction.own[rows]
+
+
+def without_repeats(embeddings: PairedEmbeddings) -> PairedEmbeddings:
+    """Return the same with every id once a side; right answers of equal ids are put together."""
+    kept = [_first_rows(ids) for ids in (embeddings.image_ids, embeddings.text_ids)]
+    (images, image_place), (texts, text_place) = kept
+    if len(images) == len(embeddings.image_ids) and len(texts) == len(embeddings.text_ids):
+        return embeddings
+    return replace(
+        embeddings,
+        images=embeddings.images[images],
+        texts=embeddings.texts[texts],
+        image_ids=tuple(embeddings.image_ids[row] for row in images.tolist()),
+        text_ids=tuple(embeddings.text_ids[row] for row in texts.tolist()),
+        texts_of_image=_merged(embeddings.texts_of_image, image_place, text_place),
+        images_of_text=_merged(embeddings.images_of_text, text_place, image_place),
+        anchors=None,
+    )
+
+
+def _first_rows(
+    ids: Sequence[str],
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " n"]]:
+    """Return the first row of each id, and for every row the place of its id among them."""
+    place: dict[str, int] = {}
+    places = [place.setdefault(one, len(place)) for one in ids]
+    firsts = np.zeros(len(place), dtype=np.int64)
+    for row in range(len(places) - 1, -1, -1):
+        firsts[places[row]] = row
+    return firsts, np.array(places, dtype=np.int64)
+
+
+def _merged(
+    relevance: Relevance, queries: Int64[np.ndarray, " q"], rows: Int64[np.ndarray, " g"]
+) -> Relevance:
+    found: dict[int, set[int]] = defaultdict(set)
+    for query, place in enumerate(queries.tolist()):
+        span = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
+        found[place] |= set(rows[span].tolist())
+    return Relevance.of([sorted(found[place]) for place in range(len(found))])
+
+
+def _groups(
+    embeddings: PairedEmbeddings,
+) -> tuple[Int64[np.ndarray, " images"], Int64[np.ndarray, " texts"]]:
+    """Number each image with all that belongs to it, directly or through others, as one group."""
+    relevance = embeddings.texts_of_image
+    images = np.repeat(np.arange(len(relevance)), relevance.counts)
+    texts = relevance.rows
+    if embeddings.same_texts:  # row i of both sides is the same text
+        images = np.concatenate([images, np.arange(len(relevance))])
+        texts = np.concatenate([texts, np.arange(len(relevance))])
+    of_image = np.arange(len(relevance))
+    of_text = np.full(len(embeddings.texts), len(relevance))
+    while True:
+        before = of_image.copy()
+        np.minimum.at(of_text, texts, of_image[images])
+        np.minimum.at(of_image, images, of_text[texts])
+        if (before == of_image).all():
+            break
+    _, numbers = np.unique(np.concatenate([of_image, of_text]), return_inverse=True)
+    return numbers[: len(of_image)], numbers[len(of_image) :]

@@ -1,0 +1,109 @@
+"""Correct scores for gallery rows that are near to every query; still inner products.
+
+Both corrections take a number of its own from each gallery row: the logarithm of how strongly a
+bank of queries is drawn to it. Written as one more feature of the vectors, every search stays one
+of inner products. Axis names: `q` queries, `g` gallery rows, `b` rows of the bank.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from ..featcache.registry import unknown_name
+from .ranking import Direction
+
+COSINE, QUERYBANK, DUAL_SOFTMAX = "cosine", "qb-norm", "dual-softmax"
+SCORINGS = (COSINE, QUERYBANK, DUAL_SOFTMAX)
+SHARPNESS = 20.0  # inverse temperature, a factor on cosines: that of the QB-Norm paper
+_BLOCK_SCORES = 2**22  # scores held at once: 16 MiB in float32
+
+DEFINITIONS = {
+    COSINE: "cosine of the embeddings of query and gallery row",
+    QUERYBANK: (
+        f"querybank normalisation with dynamic inverted softmax at sharpness {SHARPNESS:g}: where "
+        "the row first found is also first for some query of the bank, each row's cosine less "
+        "log(sum over the bank of exp(sharpness * cosine)) / sharpness, else the cosine; the bank "
+        "holds training items only"
+    ),
+    DUAL_SOFTMAX: (
+        f"product of the softmax over the gallery and the softmax over all queries at sharpness "
+        f"{SHARPNESS:g}; transductive: every query's answer depends on all other test queries"
+    ),
+}
+
+
+def check_scoring(name: str) -> None:
+    """Refuse the name of no scoring.
+
+    Raises:
+        UnknownNameError: There is no such scoring.
+    """
+    if name not in SCORINGS:
+        raise unknown_name("scoring", name, SCORINGS)
+
+
+def querybank(direction: Direction, bank: Float32[np.ndarray, "b embed"]) -> Direction:
+    """Return the direction with scores normalised by a bank of queries that are not tested.
+
+    Source: Bogolin et al. 2022, Cross Modal Retrieval with Querybank Normalisation
+    (arXiv 2112.12777), dynamic inverted softmax with one activation a query. Their score is
+    exp(s x) / sum over the bank of exp(s b); we rank by its logarithm, over s.
+
+    Args:
+        direction: Queries and gallery of unit length.
+        bank: Unit-length embeddings of the queries' kind.
+    """
+    pull, first = _pull(bank, direction.gallery)
+    active = np.zeros(len(direction.gallery), dtype=bool)
+    active[first] = True
+    _, found = _pull(direction.queries, direction.gallery, direction.own)
+    return _with_offsets(direction, pull, active[found])
+
+
+def dual_softmax(direction: Direction) -> Direction:
+    """Return the direction with scores that all its queries have had a say in.
+
+    The logarithm of the product, over twice the sharpness, less what is the same for all rows of a
+    query.
+
+    Source: Cheng et al. 2021, CAMoE and Dual Softmax Loss (arXiv 2109.04290), and Sun et al. 2021,
+    LoFTR (arXiv 2104.00680), equation 2. The former multiplies the cosine by one softmax; we take
+    the product of both, as the latter.
+    """
+    pull, _ = _pull(direction.queries, direction.gallery, direction.own)
+    everywhere = np.ones(len(direction.queries), dtype=bool)
+    return _with_offsets(direction, pull / np.float32(2.0), everywhere)
+
+
+def _with_offsets(
+    direction: Direction, pull: Float32[np.ndarray, " g"], applies: Bool[np.ndarray, " q"]
+) -> Direction:
+    """Return vectors whose inner product is the cosine less `pull`, for queries it applies to."""
+    queries = np.concatenate([direction.queries, applies[:, None].astype(np.float32)], axis=1)
+    gallery = np.concatenate([direction.gallery, -pull[:, None]], axis=1)
+    return replace(direction, queries=queries, gallery=gallery)
+
+
+def _pull(
+    queries: Float32[np.ndarray, "b embed"],
+    gallery: Float32[np.ndarray, "g embed"],
+    own: Int64[np.ndarray, " b"] | None = None,
+) -> tuple[Float32[np.ndarray, " g"], Int64[np.ndarray, " b"]]:
+    """Return log(sum over queries of exp(s x)) / s of each gallery row, and each query's first row.
+
+    Cosines are at most 1, so sums of exp(s (x - 1)) neither overflow nor, for s = 20, vanish.
+    """
+    total = np.zeros(len(gallery))
+    first = np.empty(len(queries), dtype=np.int64)
+    size = max(1, _BLOCK_SCORES // len(gallery))
+    for start in range(0, len(queries), size):
+        block = slice(start, start + size)
+        scores = queries[block] @ gallery.T
+        if own is not None:
+            scores[np.arange(len(scores)), own[block]] = -np.inf
+        first[block] = scores.argmax(axis=1)
+        total += np.exp(SHARPNESS * (scores - 1.0)).sum(axis=0, dtype=np.float64)
+    smallest = np.finfo(np.float64).tiny  # a row that no query but itself may find
+    pull = np.log(np.maximum(total, smallest)) / SHARPNESS + 1.0
+    return pull.astype(np.float32), first

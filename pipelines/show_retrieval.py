@@ -1,0 +1,70 @@
+"""Turn reports of retrieval into tables for people; prints nothing itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from .evaluation import shown
+
+_ROWS = {
+    "mean_average_precision": "mAP",
+    "mean_reciprocal_rank": "MRR",
+    "median_rank": "median rank",
+    "mean_rank": "mean rank",
+}
+
+
+def retrieval_parts(report: Mapping[str, Any]) -> list[Table | str]:
+    """Return a table of all numbers by the cosine, and one by another scoring if there is one."""
+    metrics = report["metrics"]
+    place = f"{report['dataset']}/{report['split']}"
+    parts: list[Table | str] = [_table(metrics, f"retrieval on {place}")]
+    scoring = report["options"]["scoring"]
+    if scoring != "cosine":
+        transductive = ", transductive" if scoring == "dual-softmax" else ""
+        title = f"the same by {scoring}{transductive}"
+        parts.append(_table(metrics[scoring.replace("-", "_")], title))
+    return parts
+
+
+def _table(metrics: Mapping[str, Any], title: str) -> Table:
+    """Return one line a number: each direction with its interval and chance level."""
+    table = Table(
+        title=f"{title}: value [95 % interval] (chance)",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+    )
+    table.add_column("")
+    directions = {name: found for name, found in metrics.items() if "recall" in found}
+    for name, found in directions.items():
+        counts = f"{found['num_queries']:,} queries, gallery of {found['num_gallery']:,}"
+        table.add_column(f"{name.replace('_', ' ')}\n{counts}", justify="right")
+    all_found = list(directions.values())
+    ks = list(dict.fromkeys(k for one in all_found for k in one["recall"]))
+    for k in ks:
+        table.add_row(f"R@{k}, %", *(_cell(one["recall"].get(k)) for one in all_found))
+    last = max(one["curve"]["k"][-1] for one in all_found)
+    if str(last) not in ks:
+        table.add_row(f"R@{last:,}, %", *(_cell(_last_point(one, last)) for one in all_found))
+    for key, label in _ROWS.items():
+        unit = ", %" if all_found[0][key]["unit"] == "%" else ""
+        table.add_row(f"{label}{unit}", *(_cell(one[key]) for one in all_found))
+    total = metrics["recall_sum"]
+    table.add_row(f"RSUM, {total['num']:,} queries", _cell(total))
+    return table
+
+
+def _last_point(found: Mapping[str, Any], k: int) -> Mapping[str, Any] | None:
+    """Return the last number of a curve, if it is that of `k`."""
+    curve = found["curve"]
+    if curve["k"][-1] != k:
+        return None
+    interval = [curve["low"][-1], curve["high"][-1]]
+    return {"value": curve["recall"][-1], "interval": interval, "chance": curve["chance"][-1]}
+
+
+def _cell(number: Mapping[str, Any] | None) -> Text:
+    return Text("-" if number is None else f"{shown(number)} ({number['chance']:.3g})")

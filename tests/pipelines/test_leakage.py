@@ -1,0 +1,173 @@
+"""What an evaluation has in common with the training is found."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightalign.featcache.errors import LeakageError, SpecError
+from lightalign.pipelines import retrieve, runs, train
+from lightalign.pipelines.bundle import load
+
+from .conftest import extract_toy
+
+QUICK = ("train.epochs=1", "train.batch_size=8", "train.precision=float32")
+
+
+def trained(home, *overrides, **fields):
+    spec = train.TrainSpec(
+        preset="linear", home=home, overrides=(*QUICK, *overrides), device="cpu", **fields
+    )
+    return train.run(spec)
+
+
+def evaluate(home, **fields):
+    return retrieve.run(retrieve.RetrieveSpec(home=home, device="cpu", **fields)).report
+
+
+def write_photos(folder, splits):
+    """Write pictures of random cells and a table; a split's number is the seed of each picture."""
+    folder.mkdir(parents=True)
+    lines = ["image,caption,split"]
+    for split, seeds in splits.items():
+        for seed in seeds:
+            cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            name = f"{split}-{seed}.png"
+            Image.fromarray(cells).resize((32, 32), Image.Resampling.NEAREST).save(folder / name)
+            lines.append(f"{name},words of {split} and {seed},{split}")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return f"image-text-table={folder}"
+
+
+def extracted(home, data):
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder, data=data, source={})
+
+
+def test_a_split_that_chose_the_epoch_is_refused_or_marked(home):
+    folder = trained(home).folder
+    with pytest.raises(LeakageError, match=r"split 'val' of shapes chose the epoch of .*--allow-"):
+        evaluate(home, split="val")
+    assert not list(folder.glob("retrieval-*"))
+    report = evaluate(home, split="val", allow_leakage=True)
+    assert "chose the epoch" in report["warnings"][0]
+    assert report["leakage"]["allowed"] is True
+    assert len(report["leakage"]["shared"]["image"]) == 8
+
+
+def test_a_test_split_that_chose_the_epoch_is_refused_and_another_is_not(home):
+    trained(home, "train.validation=test")
+    with pytest.raises(LeakageError, match="split 'test' of shapes chose the epoch"):
+        evaluate(home)
+    assert evaluate(home, split="val")["leakage"]["errors"] == []
+
+
+def test_a_split_that_chose_nothing_is_evaluated(home):
+    trained(home, "train.validation=none")
+    assert evaluate(home, split="val")["leakage"]["allowed"] is False
+
+
+def test_the_split_that_was_trained_on_is_refused_or_marked(home):
+    trained(home)
+    with pytest.raises(LeakageError, match="24 evaluated images took part in the training: shapes"):
+        evaluate(home, split="train")
+    report = evaluate(home, split="train", allow_leakage=True)
+    assert len(report["leakage"]["shared"]["text"]) == 120
+    assert all(one["interval"] for one in report["metrics"]["text_to_image"]["recall"].values())
+
+
+def test_an_item_of_a_larger_test_split_that_was_trained_on_is_named(tmp_path):
+    """The same photos, split anew: train-3 was trained on and is now in the test split."""
+    first = write_photos(tmp_path / "a", {"train": range(12), "test": range(20, 26)})
+    extracted(tmp_path, first)
+    trained(tmp_path, "train.validation=none", data=first)
+    table = (tmp_path / "a" / "table.csv").read_text()
+    moved = table.replace("words of train and 3,train", "words of train and 3,test")
+    assert moved != table
+    (tmp_path / "a" / "table.csv").write_text(moved)
+    extracted(tmp_path, first)
+    with pytest.raises(LeakageError, match=r"1 evaluated images took part .*: train-3\.png"):
+        evaluate(tmp_path, data=first)
+
+
+def test_a_photo_planted_in_both_splits_is_found_and_named(tmp_path):
+    """Another name, size and bytes: planted.png shows what train-5.png does."""
+    data = write_photos(tmp_path / "a", {"train": range(40), "test": range(100, 120)})
+    with Image.open(tmp_path / "a" / "train-5.png") as photo:
+        larger = photo.resize((64, 64), Image.Resampling.NEAREST)
+    larger.save(tmp_path / "a" / "planted.png")
+    table = (tmp_path / "a" / "table.csv").read_text()
+    (tmp_path / "a" / "table.csv").write_text(f"{table}planted.png,planted words,test\n")
+    extracted(tmp_path, data)
+    trained(tmp_path, "train.validation=none")
+    report = evaluate(tmp_path)
+    nearest = report["leakage"]["near_duplicates"][0]
+    assert (nearest["evaluated"], nearest["trained"]) == ("planted.png", "train-5.png")
+    assert nearest["cosine"] > 0.99
+    (warning,) = [line for line in report["warnings"] if "near duplicates" in line]
+    assert "planted.png and train-5.png" in warning
+    assert report["leakage"]["errors"] == []
+
+
+def test_ids_that_only_count_are_no_overlap(tmp_path):
+    """Two tables whose pictures are called 0.png, 1.png ... but show other things."""
+    for folder, start in (("a", 0), ("b", 500)):
+        (tmp_path / folder).mkdir()
+        lines = ["image,caption,split"]
+        for number in range(12):
+            cells = np.random.default_rng(start + number).integers(0, 256, (4, 4, 3))
+            Image.fromarray(cells.astype(np.uint8)).save(tmp_path / folder / f"{number}.png")
+            split = "train" if (number < 8) == (folder == "a") else "test"
+            lines.append(f"{number}.png,words {start + number},{split}")
+        (tmp_path / folder / "table.csv").write_text("\n".join(lines) + "\n")
+    first, second = (f"image-text-table={tmp_path / folder}" for folder in "ab")
+    extracted(tmp_path, first)
+    trained(tmp_path, "train.validation=none", data=first)
+    extracted(tmp_path, second)
+    report = evaluate(tmp_path, data=second)
+    assert report["leakage"]["errors"] == []
+    assert any("taken for mere numbers" in warning for warning in report["warnings"])
+
+
+def test_what_cannot_be_compared_is_said(home):
+    """Without the stores that were trained on there is nothing to compare with."""
+    folder = trained(home, "train.validation=none").folder
+    report = json.loads((folder / runs.REPORT).read_text())
+    for side in ("image", "text"):
+        report["spec"]["stores"]["train"][side]["key"] = "0" * 64
+    (folder / runs.REPORT).write_text(json.dumps(report))
+    warnings = evaluate(home)["warnings"]
+    assert sum("leakage not checked: the train store of" in line for line in warnings) == 2
+
+
+def test_another_scoring_stands_beside_the_cosine(home):
+    trained(home, "train.validation=none")
+    plain, normed, dual = (
+        evaluate(home, scoring=name) for name in ("cosine", "qb-norm", "dual-softmax")
+    )
+    for name, report in (("qb_norm", normed), ("dual_softmax", dual)):
+        assert report["metrics"]["recall_sum"] == plain["metrics"]["recall_sum"]
+        assert 0 <= report["metrics"][name]["recall_sum"]["value"] <= 600
+        assert name in report["definitions"]
+    assert any("transductive" in line for line in dual["warnings"])
+    assert not any("transductive" in line for line in normed["warnings"])
+
+
+def test_a_bank_never_holds_an_evaluated_item(home):
+    trained(home, "train.validation=none")
+    with pytest.raises(SpecError, match="no bank: every training item is evaluated"):
+        evaluate(home, split="train", scoring="qb-norm", allow_leakage=True)
+
+
+def test_a_loaded_run_gives_the_numbers_of_the_command(home):
+    folder = trained(home, "train.validation=none").folder
+    loaded = load(folder, home=home, device="cpu")
+    found = loaded.retrieve(split="val", k=5)
+    written = json.loads((folder / "retrieval-shapes-val.json").read_text())
+    expected = evaluate(home, split="val", k=5)
+    for report in (found, written):
+        assert report["metrics"]["recall_sum"] == expected["metrics"]["recall_sum"]
+        assert report["split_hash"] == expected["split_hash"]
+    with pytest.raises(SpecError, match="retrieve has no option 'ks'; known"):
+        loaded.retrieve(ks=5)
