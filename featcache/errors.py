@@ -24,6 +24,8 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── DiskSpaceError (OSError)                the disk cannot hold what is to be written
     ├── LockError (OSError)                     the file system has no locks
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
+    ├── IndexNotFoundError (FileNotFoundError)  no saved index answers the request
+    ├── StaleIndexError (RuntimeError)          the adapter or the features have changed since
     ├── MissingExtraError (ImportError)         a package of an optional extra is not installed
     ├── ExportError (RuntimeError)              a tower cannot be exported, or not faithfully
     ├── ProcessLostError (RuntimeError)         another process of a training has ended
@@ -114,6 +116,14 @@ class LockError(LightalignError, OSError):
 
 class RunNotFoundError(LightalignError, FileNotFoundError):
     """Report a request that no finished run answers."""
+
+
+class IndexNotFoundError(LightalignError, FileNotFoundError):
+    """Report a search for which no index has been saved."""
+
+
+class StaleIndexError(LightalignError, RuntimeError):
+    """Refuse an index of another adapter or of other features than there are now."""
 
 
 class MissingExtraError(LightalignError, ImportError):
