@@ -76,14 +76,23 @@ def load_encoder(card: EncoderCard, found: Weights, *, device: str = "cpu") -> A
         WeightsMismatchError: The weights are not those of the card.
         DeviceError: This machine has no such device.
     """
+    backend = load_backend(backend_for(card, found))
+    encoder: AnyEncoder = backend(card, found, device=resolve_device(device))
+    return encoder
+
+
+def load_backend(name: str) -> Any:
+    """Return the class of encoders called `name`, and import the libraries it needs.
+
+    Raises:
+        UnknownNameError: There is no such backend.
+    """
     from .encoder import Encoder
     from .registry import Registry
 
     package = f"{__package__}.{BACKENDS.name}"
     registry: Registry[Any] = Registry("encoder backend", package, BACKENDS, Encoder)
-    backend = registry.load(backend_for(card, found))
-    encoder: AnyEncoder = backend(card, found, device=resolve_device(device))
-    return encoder
+    return registry.load(name)
 
 
 def backend_for(card: EncoderCard, weights: Weights) -> str:

@@ -25,6 +25,8 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── LockError (OSError)                     the file system has no locks
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
     ├── LeakageError (ValueError)               what is evaluated took part in the training
+    ├── IndexNotFoundError (FileNotFoundError)  no saved index answers the request
+    ├── StaleIndexError (RuntimeError)          the adapter or the features have changed since
     ├── MissingExtraError (ImportError)         a package of an optional extra is not installed
     ├── ExportError (RuntimeError)              a tower cannot be exported, or not faithfully
     ├── ProcessLostError (RuntimeError)         another process of a training has ended
@@ -119,6 +121,12 @@ class RunNotFoundError(LightalignError, FileNotFoundError):
 
 class LeakageError(LightalignError, ValueError):
     """Refuse to evaluate on what was trained on, or chose what was kept."""
+class IndexNotFoundError(LightalignError, FileNotFoundError):
+    """Report a search for which no index has been saved."""
+
+
+class StaleIndexError(LightalignError, RuntimeError):
+    """Refuse an index of another adapter or of other features than there are now."""
 
 
 class MissingExtraError(LightalignError, ImportError):

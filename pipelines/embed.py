@@ -1,10 +1,13 @@
 """Turn stored features into embeddings through an adapter, row by row in bounded memory."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
 from ..adapters.adapter import Adapter
+from ..featcache.catalog import StoreEntry
 from ..featcache.errors import DivergedError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality, Side
@@ -93,3 +96,46 @@ def embed_pairs(
         sides=stores.pair.sides,
         anchors=related.anchors,
     )
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Hold the embeddings of a store.
+
+    Attributes:
+        ids: Id of each row.
+        vectors: Embedding of each row, of length 1.
+    """
+
+    ids: tuple[str, ...]
+    vectors: Float32[np.ndarray, "n embed"]
+
+
+def embed_store(
+    adapter: Adapter,
+    entry: StoreEntry,
+    *,
+    side: Side,
+    sample: int | None = None,
+    device: torch.device,
+    progress: Progress = SILENT,
+) -> Embeddings:
+    """Return the unit-length embedding of each row of a store, or of some of them.
+
+    Args:
+        adapter: The adapter.
+        entry: The store.
+        side: Side of the adapter.
+        sample: So many rows at random, at most; None for all.
+        device: Where the adapter is.
+        progress: Receives the progress.
+
+    Raises:
+        DivergedError: An embedding is not finite.
+    """
+    reader = FeatureReader(entry.folder)
+    rows = np.arange(len(reader))
+    if sample is not None:
+        rows = np.sort(np.random.default_rng(0).permutation(rows)[:sample])
+    vectors = embed_rows(adapter, reader, rows, side=side, device=device, progress=progress)
+    return Embeddings(tuple(reader.ids[row] for row in rows.tolist()), vectors)

@@ -16,13 +16,15 @@ from lightalign.featcache.datasets import open_source
 from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.spec import read_toml
 from lightalign.featcache.types import TEXT_TEXT, Modality, Pairs, TextSide
-from lightalign.pipelines import export_run, retrieve, runs, train
+from lightalign.pipelines import export_run, index_run, retrieve, runs, search, train
 from lightalign.pipelines.embed import embed_pairs, embed_rows
+from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.joined import Rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.pairs import join_stores
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.queue import NegativeQueue
+from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.stores import SideQuery, StoreQuery, newest_pair
 from lightalign.pipelines.text_pairs import PairedTexts
 from lightalign.pipelines.train import TrainSpec, resolve
@@ -456,3 +458,19 @@ def test_an_export_says_that_it_takes_images_and_texts_only(learnt, tmp_path):
     with pytest.raises(ExportError, match="aligns two text encoders"):
         export_run.run(spec)
     assert not output.exists()
+
+
+def test_a_search_asks_through_the_side_that_is_not_searched(text_home, learnt):
+    run = str(learnt.folder)
+    index_run.run(IndexSpec(home=text_home, run=run, side="second_text", source=SCENES))
+    asked = SearchSpec(home=text_home, run=run, query="a red square", side="second_text", k=3)
+    found = search.run(asked)
+    bundle = lightalign.load(run, home=text_home, device="cpu")
+    items = open_source("shapes", home=text_home, options=SCENES).items("test", Modality.TEXT)
+    gallery = bundle.embed_texts([item.text for item in items], side="second_text")
+    cosines = gallery @ bundle.embed_texts(["a red square"], side="first_text")[0]
+    assert [hit.score for hit in found.hits] == pytest.approx(np.sort(cosines)[:-4:-1], abs=1e-5)
+    text_of = {item.id: item.text for item in items}
+    assert [hit.text for hit in found.hits] == [text_of[hit.id] for hit in found.hits]
+    with pytest.raises(SpecError, match="it reads no images"):
+        search.run(SearchSpec(home=text_home, run=run, query="a.png", query_is="image"))

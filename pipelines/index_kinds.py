@@ -1,0 +1,144 @@
+"""Which index to build: by name, or by the size of the gallery and the memory there is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isqrt
+
+from ..featcache.errors import SpecError
+
+KINDS = ("auto", "flat", "ivf", "hnsw", "pq")
+FLAT = "Flat"
+EXACT_ROWS = 100_000  # up to here a query takes some milliseconds exactly, and nothing is missed
+SHARE = 0.5  # of the free memory that an index may take
+_LINKS = 32  # of a node of the graph; FAISS's examples for more than a million vectors
+_PER_LIST = 39  # fewest vectors from which FAISS would learn a list
+_CODES = 256  # that a byte of a product quantizer tells apart; it needs as many vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexPlan:
+    """Say which index is built.
+
+    Attributes:
+        kind: `flat`, `ivf`, `ivf-sq8`, `hnsw`, `pq`, or the factory string that was asked for.
+        factory: Its FAISS factory string.
+        num_bytes: Bytes that it takes, about; None where only FAISS knows.
+        asked: What was asked for.
+        memory_budget: Bytes that it may take.
+    """
+
+    kind: str
+    factory: str
+    num_bytes: int | None
+    asked: str
+    memory_budget: int
+
+    @property
+    def approximate(self) -> bool:
+        """Say whether it may miss some of the nearest."""
+        return self.factory != FLAT
+
+    @property
+    def is_ours(self) -> bool:
+        """Say whether we have chosen the factory string."""
+        return self.kind != self.factory
+
+
+def plan_index(kind: str, *, num: int, width: int, memory_budget: int | None = None) -> IndexPlan:
+    """Return the index to build for `num` vectors of `width` floats.
+
+    `auto` is exact up to `EXACT_ROWS` vectors. Beyond, or where the exact one is larger than the
+    budget, it is the first of these that fits: lists of whole vectors (`ivf`), of one byte a float
+    (`ivf-sq8`), of one byte for four floats (`pq`).
+
+    Args:
+        kind: One of `KINDS`, or a FAISS factory string.
+        num: Vectors of the gallery.
+        width: Floats of each.
+        memory_budget: Bytes that the index may take, or None for half of what is free.
+
+    Raises:
+        SpecError: There is nothing to index, the named index is larger than the budget, no index
+            fits it, or there are too few vectors for a product quantizer.
+    """
+    if num < 1:
+        raise SpecError("an index needs at least one vector, found none")
+    budget = _free_share() if memory_budget is None else memory_budget
+    if kind != "auto" and kind not in _SIZES:
+        factory = FLAT if kind.strip().lower() == FLAT.lower() else kind
+        known = 4 * num * width if factory == FLAT else None
+        return IndexPlan(
+            kind=kind, factory=factory, num_bytes=known, asked=kind, memory_budget=budget
+        )
+    names = [kind]
+    if kind == "auto":
+        names = ["flat"] if num <= EXACT_ROWS else []
+        names += ["ivf", "ivf-sq8", *(["pq"] if num >= _CODES else [])]
+    for name in names:
+        factory, size = _SIZES[name](num, width)
+        if size <= budget:
+            _check(name, num)
+            return IndexPlan(
+                kind=name, factory=factory, num_bytes=size, asked=kind, memory_budget=budget
+            )
+    raise SpecError(
+        f"index {names[-1]!r} of {num:,} vectors of width {width} takes {size / 1e6:,.1f} MB, and "
+        f"{budget / 1e6:,.1f} MB may be taken: give more memory"
+        + ("" if kind == "auto" else ", or take --index auto")
+    )
+
+
+def _check(name: str, num: int) -> None:
+    if name == "pq" and num < _CODES:
+        raise SpecError(
+            f"index 'pq' learns {_CODES} codes and needs as many vectors, found {num}: take flat"
+        )
+
+
+def num_lists(num: int) -> int:
+    """Return into how many lists `num` vectors are sorted: 2 sqrt(num), if each gets enough."""
+    return max(1, min(2 * isqrt(num), num // _PER_LIST))
+
+
+def _codes(width: int) -> int:
+    """Return the bytes of a product code: for four floats each, or as near as the width allows."""
+    return max(size for size in range(1, max(1, width // 4) + 1) if width % size == 0)
+
+
+def _flat(num: int, width: int) -> tuple[str, int]:
+    return FLAT, 4 * num * width
+
+
+def _ivf(num: int, width: int) -> tuple[str, int]:
+    lists = num_lists(num)
+    return f"IVF{lists},{FLAT}", num * (4 * width + 8) + 4 * width * lists
+
+
+def _ivf_bytes(num: int, width: int) -> tuple[str, int]:
+    lists = num_lists(num)
+    return f"IVF{lists},SQ8", num * (width + 8) + 4 * width * lists
+
+
+def _product(num: int, width: int) -> tuple[str, int]:
+    lists, codes = num_lists(num), _codes(width)
+    return f"IVF{lists},PQ{codes}", num * (codes + 8) + 4 * width * (lists + _CODES)
+
+
+def _graph(num: int, width: int) -> tuple[str, int]:
+    # twice as many links on the ground floor, and a thirty-second of them on all floors above
+    return f"HNSW{_LINKS},{FLAT}", num * (4 * width + 8 * _LINKS + 4 + 12)
+
+
+_SIZES: dict[str, Callable[[int, int], tuple[str, int]]] = {
+    "flat": _flat,
+    "ivf": _ivf,
+    "ivf-sq8": _ivf_bytes,
+    "hnsw": _graph,
+    "pq": _product,
+}
+
+
+def _free_share() -> int:
+    from ..featcache.residency import free_memory  # imports torch
+
+    return int(SHARE * free_memory())

@@ -1,0 +1,372 @@
+"""Build and save an index of the embeddings of a split."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from ..featcache import files
+from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.datasets import parse_data
+from ..featcache.errors import (
+    DatasetChangedError,
+    DatasetFormatError,
+    DatasetNotFoundError,
+    StoreNotFoundError,
+)
+from ..featcache.registry import unknown_name
+from ..featcache.source import Source
+from ..featcache.types import Side
+from . import runs
+from .evaluated import EvaluatedRun, Found
+from .indexed_items import content_of, open_as_extracted
+from .progress import SILENT, Progress
+from .stores import StoreQuery, WantedData
+
+if TYPE_CHECKING:
+    from .embed import Embeddings
+    from .index import BuiltIndex
+else:
+    # At run time torch is imported only once the stores are found: a mistake in an option is
+    # reported before the seconds that this import takes.
+    Embeddings = BuiltIndex = Any
+
+BOTH = "both"
+_QUERIES = 1000  # half of them to tune an index and half to measure it
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSpec:
+    """Say what to index.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        run: Name or folder of a run, or None for the newest.
+        side: `image`, `text` or `both`; of a run between two text encoders `first_text`,
+            `second_text` or `both`. None for the first of them.
+        data: `NAME` of a dataset, or None for the run's own, for the newest stores;
+            `NAME=PATH` for those of the dataset as it is there now.
+        source: Options of the dataset, by name; those of the training if None.
+        split: Split to index.
+        index: One of `index_kinds.KINDS`, or a FAISS factory string.
+        memory: Size that the index may have, such as `2GB`, or None for half of the free memory.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    home: Path
+    run: str | None = None
+    side: str | None = None
+    data: str | None = None
+    source: Mapping[str, Any] | None = None
+    split: str = "test"
+    index: str = "auto"
+    memory: str | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexReport:
+    """Say what was indexed.
+
+    Attributes:
+        run: The run folder.
+        folders: Folder of each index, by side.
+        manifests: Its manifest, by side.
+        path: The report of what approximate indexes find, or None where all are exact.
+        warnings: What to know before they are used.
+        seconds: Time it took.
+    """
+
+    run: Path
+    folders: Mapping[str, Path]
+    manifests: Mapping[str, Mapping[str, Any]]
+    path: Path | None
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    """Hold the split that is indexed.
+
+    Attributes:
+        evaluated: The run.
+        dataset: Name of the dataset.
+        split: Name of the split.
+        data: The dataset as `NAME` or `NAME=PATH`.
+        options: Its own options.
+        opened: The dataset, or None where it was not found as it was extracted.
+        stores: Store of each indexed side, and of the other one where there is one.
+        embeddings: Ids and embeddings of each indexed side.
+        progress: Receives the progress.
+    """
+
+    evaluated: EvaluatedRun
+    dataset: str
+    split: str
+    data: str
+    options: Mapping[str, Any]
+    opened: Source | None
+    stores: Mapping[Side, StoreEntry]
+    embeddings: Mapping[Side, Embeddings]
+    progress: Progress
+
+    def contents(self, side: Side) -> list[str]:
+        """Return the path of each image, or each text; empty strings where nobody knows."""
+        ids = self.embeddings[side].ids
+        if self.opened is None:
+            return [""] * len(ids)
+        items = self.opened.items(self.split, side.modality)
+        known = {item.id: content_of(item) for item in items}
+        return [known[item_id] for item_id in ids]
+
+    def build(self, side: Side, kind: str, budget: int | None) -> BuiltIndex:
+        """Return the index of one side."""
+        from .index import build
+        from .index_kinds import plan_index
+
+        vectors = self.embeddings[side].vectors
+        num, width = vectors.shape
+        plan = plan_index(kind, num=num, width=width, memory_budget=budget)
+        return build(
+            vectors,
+            plan.asked,
+            queries=self._queries(side) if plan.approximate else vectors[:1],
+            memory_budget=plan.memory_budget,
+        )
+
+    def _queries(self, side: Side) -> Float32[np.ndarray, "q embed"]:
+        """Return a sample of what will be asked: of the other side, if it has a store."""
+        from .embed import embed_store
+
+        others = [other for other in self.stores if other is not side]
+        if not others:
+            return self.embeddings[side].vectors
+        if others[0] in self.embeddings:
+            return self.embeddings[others[0]].vectors
+        return embed_store(
+            self.evaluated.adapter,
+            self.stores[others[0]],
+            side=others[0],
+            sample=_QUERIES,
+            device=self.evaluated.device,
+            progress=self.progress,
+        ).vectors
+
+    def described(self, side: Side) -> dict[str, Any]:
+        """Return what the manifest of an index says of its origin."""
+        return {
+            "run": self.evaluated.folder.name,
+            "adapter_sha256": files.sha256_file(self.evaluated.folder / runs.WEIGHTS),
+            "dataset": self.dataset,
+            "split": self.split,
+            "side": side.value,
+            "source": self.stores[side].description.source,
+            "store": self.stores[side].key,
+            "encoder_key": self.stores[side].encoder_key,
+            "data": self.data,
+            "source_options": dict(self.options),
+            "knows_dataset": self.opened is not None,
+        }
+
+
+def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
+    """Embed a split through the run's adapter, and save an index of one side or of both.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        StoreNotFoundError: The split has not been extracted with the run's encoders.
+        StoreCorruptError: The run's or the store's files contradict one another.
+        UnknownNameError: The run has no such side, or the dataset no such split.
+        SpecError: There is no such index, or it does not fit the memory.
+    """
+    began = time.perf_counter()
+    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    sides = _sides(evaluated, spec.side)
+    budget = None
+    if spec.memory is not None:
+        from .plan import parse_bytes  # imports torch, as all below do
+
+        budget = parse_bytes(spec.memory)
+    split = _opened(evaluated, spec, sides, progress)
+    from .saved_index import index_folder, write_index
+
+    folders, manifests = {}, {}
+    for side in sides:
+        folder = index_folder(evaluated.folder, dataset=split.dataset, split=spec.split, side=side)
+        folders[side.value] = folder
+        manifests[side.value] = write_index(
+            folder,
+            split.build(side, spec.index, budget),
+            ids=split.embeddings[side].ids,
+            contents=split.contents(side),
+            described=split.described(side),
+        )
+    warnings = tuple(
+        f"{name}: {warning}" for name, made in manifests.items() for warning in made["warnings"]
+    )
+    seconds = time.perf_counter() - began
+    return IndexReport(
+        run=evaluated.folder,
+        folders=folders,
+        manifests=manifests,
+        path=_report(spec, split, manifests, warnings, seconds),
+        warnings=warnings,
+        seconds=seconds,
+    )
+
+
+def _report(
+    spec: IndexSpec,
+    split: _Split,
+    manifests: Mapping[str, Mapping[str, Any]],
+    warnings: Sequence[str],
+    seconds: float,
+) -> Path | None:
+    """Write what approximate indexes find; of exact ones there is nothing to say."""
+    from .index_quality import DEFINITIONS
+
+    metrics = {name: made["metrics"] for name, made in manifests.items() if made["metrics"]}
+    if not metrics:
+        return None
+    found = Found(
+        kind="index",
+        dataset=split.dataset,
+        split=spec.split,
+        ids=[item for embedded in split.embeddings.values() for item in embedded.ids],
+        stores={side.value: entry for side, entry in split.stores.items()},
+        options={"index": spec.index, "memory": spec.memory, "side": spec.side},
+        metrics=metrics,
+        definitions=DEFINITIONS,
+        warnings=warnings,
+        seconds=seconds,
+    )
+    return found.write(split.evaluated, home=spec.home)[0]
+
+
+def side_named(evaluated: EvaluatedRun, name: str | None) -> Side:
+    """Return the side of a run that is called so; the first if None.
+
+    Raises:
+        UnknownNameError: The run has no such side.
+    """
+    known = {side.value: side for side in evaluated.sides}
+    if name is None:
+        return evaluated.sides[0]
+    if name not in known:
+        raise unknown_name("side", name, known)
+    return known[name]
+
+
+def _sides(evaluated: EvaluatedRun, name: str | None) -> Sequence[Side]:
+    if name == BOTH:
+        return evaluated.sides
+    if name is not None and name not in {side.value for side in evaluated.sides}:
+        raise unknown_name("side", name, [*(side.value for side in evaluated.sides), BOTH])
+    return (side_named(evaluated, name),)
+
+
+def _opened(
+    evaluated: EvaluatedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
+) -> _Split:
+    """Find the stores and the dataset, and embed the stores."""
+    from .embed import embed_store
+
+    stores = _stores(evaluated, spec, sides, progress)
+    description = stores[sides[0]].description
+    progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {description.dataset}")
+    data, options = _place(evaluated, spec, description.dataset)
+    opened = _dataset(data, options, spec, description.source, progress)
+    return _Split(
+        evaluated=evaluated,
+        dataset=description.dataset,
+        split=spec.split,
+        data=data,
+        options=options,
+        opened=opened,
+        stores=stores,
+        embeddings={
+            side: embed_store(
+                evaluated.adapter,
+                stores[side],
+                side=side,
+                device=evaluated.device,
+                progress=progress,
+            )
+            for side in sides
+        },
+        progress=progress,
+    )
+
+
+def _stores(
+    evaluated: EvaluatedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
+) -> dict[Side, StoreEntry]:
+    """Return the newest store of each indexed side, and of the other, where there is one.
+
+    All are of the same items.
+    """
+    wanted = WantedData.of(spec.data or evaluated.dataset, home=spec.home, options=spec.source)
+    query = StoreQuery(
+        split=spec.split,
+        dataset=wanted.name,
+        source=wanted.fingerprint(spec.split),
+        by_side=evaluated.queries,
+    )
+    entries = list_stores(spec.home)
+    found = {side: query.matching(entries, side) for side in evaluated.sides}
+    for side in sides:
+        if not found[side]:
+            name = evaluated.queries[side].encoder
+            raise StoreNotFoundError(
+                f"no {side.label} store for {query.describe()} in {spec.home}: run `lightalign "
+                f"extract --encoder {name} --data {wanted.name} --split {spec.split}`"
+            )
+    first = found[sides[0]][0]
+    if len({entry.description.source for some in found.values() for entry in some}) > 1:
+        progress.note(
+            f"several versions of {first.description.dataset}/{spec.split} are in the cache; the "
+            "one that was extracted last is taken: name another with --data NAME=PATH"
+        )
+    source = first.description.source
+    same = {
+        side: [entry for entry in some if entry.description.source == source]
+        for side, some in found.items()
+    }
+    missing = [side.label for side in sides if not same[side]]
+    if missing:
+        raise StoreNotFoundError(
+            f"the newest {sides[0].label} store of {first.description.dataset}/{spec.split} has no "
+            f"{missing[0]} store of the same items: extract that again"
+        )
+    return {side: some[0] for side, some in same.items() if some}
+
+
+def _place(evaluated: EvaluatedRun, spec: IndexSpec, dataset: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the dataset as `NAME` or `NAME=PATH`, and its options: as given, or as trained on."""
+    command = evaluated.trained["spec"].get("command", {})
+    trained = command.get("data") or dataset
+    same = parse_data(trained)[0] == dataset
+    options = spec.source
+    if options is None:
+        options = (command.get("source") or {}) if same else {}
+    given = spec.data if spec.data and parse_data(spec.data)[1] is not None else None
+    name, path = parse_data(given or (trained if same else dataset))
+    return (name if path is None else f"{name}={path.absolute()}"), options
+
+
+def _dataset(
+    data: str, options: Mapping[str, Any], spec: IndexSpec, fingerprint: str, progress: Progress
+) -> Source | None:
+    """Open the dataset, or say why paths and texts are left out."""
+    try:
+        return open_as_extracted(
+            data, options=options, home=spec.home, split=spec.split, fingerprint=fingerprint
+        )
+    except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError) as error:
+        progress.note(f"the index holds ids, and neither paths nor texts: {error}")
+        return None

@@ -1,0 +1,107 @@
+"""Find the files and texts of what an index holds; stores and indexes hold ids."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..featcache.datasets import open_source, parse_data
+from ..featcache.errors import DatasetChangedError, DatasetFormatError, DatasetNotFoundError
+from ..featcache.source import Source
+from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
+
+if TYPE_CHECKING:
+    from .saved_index import SavedIndex
+else:
+    SavedIndex = Any  # imports FAISS
+
+
+def open_as_extracted(
+    data: str, *, options: Mapping[str, Any], home: Path, split: str, fingerprint: str
+) -> Source:
+    """Open a dataset that is what its features were extracted from.
+
+    Args:
+        data: `NAME` or `NAME=PATH`.
+        options: The dataset's own options.
+        home: Folder of everything lightalign keeps.
+        split: Name of the split.
+        fingerprint: `Source.fingerprint` of the split when it was extracted.
+
+    Raises:
+        DatasetNotFoundError: The files are not there.
+        DatasetFormatError: The files cannot be understood.
+        DatasetChangedError: They are others now.
+    """
+    opened = open_source(data, home=home, options=options)
+    if split not in opened.splits() or opened.fingerprint(split) != fingerprint:
+        raise DatasetChangedError(
+            f"the dataset in {opened.root} is not the one that was extracted: other ids, texts or "
+            "image files"
+        )
+    return opened
+
+
+def content_of(item: Item) -> str:
+    """Return the text of an item, or where its file lies; an empty string if it has none."""
+    return item.text or ("" if item.path is None else str(item.path.absolute()))
+
+
+def find_items(
+    saved: SavedIndex,
+    rows: Sequence[int],
+    *,
+    home: Path,
+    data: str | None = None,
+    pictures: bool = False,
+) -> tuple[dict[str, Item], str | None]:
+    """Return the items of some rows by id, and a warning where some were not found.
+
+    The dataset itself is opened only where the index does not know its files, or these are gone.
+
+    Args:
+        saved: The index.
+        rows: Rows of it.
+        home: Folder of everything lightalign keeps.
+        data: `NAME=PATH` of a dataset that has moved; a name alone says nothing new.
+        pictures: Whether pictures are wanted of datasets that keep no files, too.
+    """
+    manifest = saved.manifest
+    moved = data is not None and parse_data(data)[1] is not None
+    wanted = [saved.ids.at(row) for row in rows]
+    contents = dict(zip(wanted, map(saved.contents.at, rows), strict=True))
+    known = {} if moved else _recorded(contents, _side(manifest))
+    missing = [item_id for item_id in wanted if item_id not in known]
+    keeps_no_files = manifest["knows_dataset"] and not any(contents.values())
+    if not missing or (keeps_no_files and not pictures and not moved):
+        return known, None
+    place = data if data is not None and moved else manifest["data"]
+    try:
+        source = open_as_extracted(
+            place,
+            options=manifest["source_options"],
+            home=home,
+            split=manifest["split"],
+            fingerprint=manifest["source"],
+        )
+    except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError) as error:
+        return known, (
+            f"{len(missing)} of {len(wanted)} files are not found, only their ids: {error}; name "
+            f"the dataset's place: --data {manifest['dataset']}=PATH"
+        )
+    asked = set(missing)
+    items = source.items(manifest["split"], _side(manifest).modality)
+    return {**known, **{item.id: item for item in items if item.id in asked}}, None
+
+
+def _side(manifest: Mapping[str, Any]) -> Side:
+    return next(side for side in (*IMAGE_TEXT, *TEXT_TEXT) if side.value == manifest["side"])
+
+
+def _recorded(contents: Mapping[str, str], side: Side) -> dict[str, Item]:
+    """Return what the index itself knows, and is still there."""
+    if side.modality is Modality.TEXT:
+        return {item_id: Item(id=item_id, text=text) for item_id, text in contents.items() if text}
+    paths = {item_id: Path(path) for item_id, path in contents.items() if path}
+    return {
+        item_id: Item(id=item_id, path=path) for item_id, path in paths.items() if path.is_file()
+    }

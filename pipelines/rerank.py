@@ -1,0 +1,60 @@
+"""Let a slower model that judges pairs put the first answers of a search into a new order.
+
+NumPy only: what the model is, and how it computes, is its own affair.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from ..featcache.errors import DivergedError
+
+_PAIRS = 2**16  # given to a model at once; it may cut them into batches
+
+
+class Reranker(ABC):
+    """Judge how well queries and gallery items belong together, a pair at a time."""
+
+    @abstractmethod
+    def score(
+        self, queries: Int64[np.ndarray, " pairs"], gallery: Int64[np.ndarray, " pairs"]
+    ) -> Float32[np.ndarray, " pairs"]:
+        """Return one score a pair, higher for what belongs together, on any scale.
+
+        Args:
+            queries: Row of each pair's query.
+            gallery: Row of each pair's gallery item; a query's pairs follow one another.
+        """
+
+
+def rerank(
+    reranker: Reranker, rows: Int64[np.ndarray, "q k"]
+) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
+    """Return scores and gallery rows of the first answers, put into the reranker's order.
+
+    What it judges equal stays in the order of the first search. What the search has not found can
+    not come back: R@1 is at most the first search's R@k.
+
+    Args:
+        reranker: The judge.
+        rows: The first k answers of each query, as `index.search` returns them; -1 is none, gets
+            the score -inf and stays last.
+
+    Raises:
+        DivergedError: A score is not finite.
+    """
+    num, k = rows.shape
+    scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+    at_once = max(1, _PAIRS // max(1, k))
+    for start in range(0, num, at_once):
+        block = rows[start : start + at_once]
+        lines, places = np.nonzero(block >= 0)
+        found = reranker.score(start + lines, block[lines, places])
+        assert found.shape == lines.shape
+        if not np.isfinite(found).all():
+            line = int(lines[np.argmin(np.isfinite(found))])
+            raise DivergedError(f"a score of query {start + line} is not finite")
+        scores[start + lines, places] = found
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

@@ -1,0 +1,213 @@
+"""A saved index: nearest neighbours on disk, with what each of its rows is.
+
+<run>/index/<dataset>-<split>-<side>/
+    index.faiss             what FAISS writes; mapped into memory where it is large
+    ids.npy, ids-ends.npy   id of each row, see `Strings`
+    contents.npy, contents-ends.npy
+                            path of each image, or each text; empty where the dataset was not to be
+                            found, or keeps no files
+    index.json              sealed: run, adapter, stores, kind and parameters
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+
+from ..featcache import files
+from ..featcache.catalog import list_stores
+from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
+from ..featcache.types import Side
+from . import runs
+from .evaluated import written
+from .index import AnyIndex, BuiltIndex, as_faiss
+from .strings import Strings
+
+FOLDER = "index"
+MANIFEST = "index.json"
+_FAISS = "index.faiss"
+_VERSION = 1
+_MAPPED = 2**28  # bytes; less is read in a tenth of a second
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedIndex:
+    """Hold an index that was read from disk.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What `write_index` was told of it.
+        index: What `search` takes.
+        ids: Id of each row.
+        contents: Path of each image, or each text; empty where that is not known.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    index: AnyIndex
+    ids: Strings
+    contents: Strings
+
+
+def index_folder(run: Path, *, dataset: str, split: str, side: Side) -> Path:
+    """Return where the index of one side of a split lies."""
+    return run / FOLDER / f"{dataset}-{split}-{side.value}"
+
+
+def write_index(
+    folder: Path,
+    built: BuiltIndex,
+    *,
+    ids: Sequence[str],
+    contents: Sequence[str],
+    described: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write an index in place of an earlier one, and return its manifest.
+
+    Args:
+        folder: What `index_folder` returns.
+        built: The index.
+        ids: Id of each row.
+        contents: Path or text of each row, or empty strings.
+        described: What it is an index of: `run`, `adapter_sha256`, `dataset`, `split`, `side`,
+            `source`, `store`, `encoder_key`, `data`, `source_options`, and `knows_dataset`: whether
+            the contents are known.
+    """
+    assert len(ids) == len(contents) == built.index.ntotal
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(folder) as temporary:
+        temporary.mkdir()
+        faiss.write_index(as_faiss(built.index), str(temporary / _FAISS))
+        Strings.of(ids).write(temporary, "ids")
+        Strings.of(contents).write(temporary, "contents")
+        manifest = {
+            "version": _VERSION,
+            **described,
+            "num": built.index.ntotal,
+            "width": built.index.d,
+            "kind": built.plan.kind,
+            "asked": built.plan.asked,
+            "factory": built.plan.factory,
+            "approximate": built.approximate,
+            "memory_budget": built.plan.memory_budget,
+            "parameters": dict(built.parameters),
+            "metrics": written(built.metrics),
+            "warnings": list(built.warnings),
+            "bytes": (temporary / _FAISS).stat().st_size,
+            "faiss": faiss.__version__,
+            "seconds": built.seconds,
+        }
+        files.write_sealed(temporary / MANIFEST, manifest)
+    return manifest
+
+
+def find_index(
+    run: Path, *, side: Side, dataset: str | None = None, split: str | None = None
+) -> Path:
+    """Return the folder of the newest index of one side of a run.
+
+    Args:
+        run: The run folder.
+        side: What is searched.
+        dataset: Name of the dataset, or None for any.
+        split: Name of the split, or None for any.
+
+    Raises:
+        IndexNotFoundError: There is none.
+        StoreCorruptError: A manifest is damaged.
+    """
+    found, known = [], []
+    for path in sorted((run / FOLDER).glob(f"*/{MANIFEST}")):
+        if files.is_temporary(path.parent):
+            continue
+        manifest = _manifest(path.parent)
+        known.append(f"{manifest['side']}s of {manifest['dataset']}/{manifest['split']}")
+        if (
+            manifest["side"] == side.value
+            and dataset in {None, manifest["dataset"]}
+            and split in {None, manifest["split"]}
+        ):
+            found.append(path)
+    if not found:
+        wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
+        raise IndexNotFoundError(
+            f"run {run.name} has no index of {wanted}; has: {known or 'none'}; run "
+            f"`lightalign index {run.name} --side {side.value}`"
+        )
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
+
+
+def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
+    """Read a saved index, and map it into memory where it is large.
+
+    Args:
+        folder: What `find_index` returns.
+        run: The run folder.
+        home: Folder of everything lightalign keeps.
+
+    Raises:
+        StaleIndexError: The adapter is another now, or the split has been extracted again from
+            other files.
+        StoreCorruptError: A file is missing or damaged.
+    """
+    manifest = _manifest(folder)
+    _check_fresh(manifest, folder=folder, run=run, home=home)
+    path = folder / _FAISS
+    try:
+        size = path.stat().st_size
+        if size != manifest["bytes"]:
+            raise StoreCorruptError(
+                f"{path} has {size} bytes, not {manifest['bytes']}: index again"
+            )
+        index = faiss.read_index(str(path), _flags(manifest) if size >= _MAPPED else 0)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).rsplit("Error: ", 1)[-1].strip()
+        raise StoreCorruptError(f"cannot read the index in {folder}: {reason:.200}") from error
+    ids, contents = (Strings.read(folder, name) for name in ("ids", "contents"))
+    if not index.ntotal == len(ids) == len(contents) == manifest["num"]:
+        raise StoreCorruptError(
+            f"{folder}: the index and its ids have not as many rows: index again"
+        )
+    return SavedIndex(folder=folder, manifest=manifest, index=index, ids=ids, contents=contents)
+
+
+def _flags(manifest: Mapping[str, Any]) -> int:
+    """Return how FAISS maps a file: lists of vectors in one way, everything else in another."""
+    listed = "IVF" in manifest["factory"]
+    return int(faiss.IO_FLAG_MMAP if listed else faiss.IO_FLAG_MMAP_IFC)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = files.read_sealed(folder / MANIFEST)
+    except OSError as error:
+        raise StoreCorruptError(f"cannot read {folder / MANIFEST}: {error}") from error
+    if manifest["version"] != _VERSION:
+        raise StoreCorruptError(
+            f"{folder} has version {manifest['version']} of the layout, not {_VERSION}: index again"
+        )
+    return manifest
+
+
+def _check_fresh(manifest: Mapping[str, Any], *, folder: Path, run: Path, home: Path) -> None:
+    again = f"run `lightalign index {run.name}` again"
+    if manifest["adapter_sha256"] != files.sha256_file(run / runs.WEIGHTS):
+        raise StaleIndexError(f"{folder} is of another adapter than {run} has now: {again}")
+    stores = [
+        entry
+        for entry in list_stores(home)
+        if entry.complete
+        and entry.encoder_key == manifest["encoder_key"]
+        and (entry.description.dataset, entry.description.split)
+        == (manifest["dataset"], manifest["split"])
+    ]
+    # without stores the index is all there is, and answers; one of the same items holds the same
+    # features, whatever its container
+    if stores and stores[0].description.source != manifest["source"]:
+        raise StaleIndexError(
+            f"{folder} is of store {manifest['store'][:12]}, and the newest of "
+            f"{manifest['dataset']}/{manifest['split']} is {stores[0].key[:12]}, of other items: "
+            f"{again}"
+        )

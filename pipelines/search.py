@@ -1,0 +1,250 @@
+"""Answer one query, a text or an image, from a saved index."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..featcache.backends import load_backend
+from ..featcache.datasets import parse_data
+from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
+from . import runs
+from .evaluated import EvaluatedRun
+from .index_run import side_named
+from .indexed_items import find_items
+from .progress import SILENT, Progress
+
+SHEETS = (".html", ".png")
+_LONGEST_PATH = 1024  # a longer text is no path, and systems refuse to look
+_PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".jp2"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """Say what to search for, and where.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        run: Name or folder of a run, or None for the newest.
+        query: A text, or the path of an image file.
+        query_is: `text` or `image`, or None: an image if such a file is there.
+        side: What to find, such as `image`; None for the run's first side.
+        data: `NAME` of the dataset whose index is searched, or None for the newest index;
+            `NAME=PATH` if its files have moved since.
+        split: Split whose index is searched, or None for the newest.
+        k: How many to find, at most.
+        sheet: Where to write a contact sheet, by the end of its name HTML or PNG; or None.
+        default_sheet: Write one as `search.html` into the run, if `sheet` is None.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    home: Path
+    query: str
+    run: str | None = None
+    query_is: str | None = None
+    side: str | None = None
+    data: str | None = None
+    split: str | None = None
+    k: int = 20
+    sheet: Path | None = None
+    default_sheet: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise SpecError(f"--k must be at least 1, found {self.k}")
+        if not self.query.strip():
+            raise SpecError("the query is empty")
+        if self.query_is not in {None, "text", "image"}:
+            raise SpecError(f"a query is text or image, not {self.query_is!r}")
+        if self.sheet is not None and self.sheet.suffix.lower() not in SHEETS:
+            raise SpecError(f"a contact sheet is one of {SHEETS}, found {str(self.sheet)!r}")
+
+    @property
+    def dataset(self) -> str | None:
+        """Return the name of the dataset, or None for any."""
+        return None if self.data is None else parse_data(self.data)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """Hold one answer.
+
+    Attributes:
+        rank: Its place, from 1.
+        score: Its cosine to the query.
+        id: Its id in the dataset.
+        path: Its file, or None where that is not known or not there.
+        text: The text itself, of a text, where it is known.
+    """
+
+    rank: int
+    score: float
+    id: str
+    path: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchReport:
+    """Say what was found.
+
+    Attributes:
+        query: The query.
+        query_is: `text` or `image`.
+        index: Folder of the index.
+        manifest: Its manifest.
+        hits: The answers, best first.
+        sheet: The contact sheet, or None.
+        warnings: What to know of the answers.
+        seconds: Time of each part: `import` of libraries, `open_index`, `open_encoder`, `embed`,
+            `search`, `find_files`, and `sheet` where there is one.
+    """
+
+    query: str
+    query_is: str
+    index: Path
+    manifest: Mapping[str, Any]
+    hits: Sequence[Hit]
+    sheet: Path | None
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+class _Clock:
+    """Measure the parts of a piece of work, one after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    def ends(self, part: str) -> None:
+        """Count the time since the last part as that of `part`."""
+        now = time.perf_counter()
+        self.seconds[part] = now - self._began
+        self._began = now
+
+
+def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
+    """Embed a query through the run's encoder and adapter, and find what is nearest.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        IndexNotFoundError: The run has no index of that.
+        StaleIndexError: The index is of another adapter, or of other features.
+        StoreCorruptError: A file of the run or of the index is damaged, or the run did not record
+            its encoders.
+        UnknownNameError: The run has no such side.
+        SpecError: The query is an image and both sides are texts, or no such image is there.
+        LightalignError: The query cannot be embedded, see `Bundle`.
+    """
+    clock = _Clock()
+    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    searched = side_named(evaluated, spec.side)
+    query = _query_of(spec, evaluated)
+    asking = _asking_side(evaluated, query, searched)
+    load_backend(_backend(evaluated, asking))
+    from .bundle import load
+    from .index import search
+    from .saved_index import find_index, open_index
+
+    clock.ends("import")
+    folder = find_index(evaluated.folder, side=searched, dataset=spec.dataset, split=spec.split)
+    saved = open_index(folder, run=evaluated.folder, home=spec.home)
+    clock.ends("open_index")
+    bundle = load(evaluated.folder, home=spec.home, device=spec.device)
+    bundle.reading(asking)
+    clock.ends("open_encoder")
+    vectors = (
+        bundle.embed_images([query.path])
+        if query.path is not None
+        else bundle.embed_texts([spec.query], side=asking.value)
+    )
+    clock.ends("embed")
+    scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))
+    clock.ends("search")
+    found = rows[0][rows[0] >= 0].tolist()  # an approximate index may find fewer
+    sheet = spec.sheet or (evaluated.folder / "search.html" if spec.default_sheet else None)
+    items, warning = find_items(
+        saved, found, home=spec.home, data=spec.data, pictures=sheet is not None
+    )
+    answers = zip(map(saved.ids.at, found), scores[0].tolist(), strict=False)
+    hits = [_hit(rank, *answer, items) for rank, answer in enumerate(answers, 1)]
+    clock.ends("find_files")
+    if sheet is not None:
+        _write_sheet(sheet, query, hits, items)
+        clock.ends("sheet")
+    return SearchReport(
+        query=spec.query,
+        query_is="text" if query.path is None else "image",
+        index=folder,
+        manifest=saved.manifest,
+        hits=hits,
+        sheet=sheet,
+        warnings=(*saved.manifest["warnings"], *([] if warning is None else [warning])),
+        seconds=clock.seconds,
+    )
+
+
+def open_in_browser(sheet: Path, progress: Progress) -> None:
+    """Open a sheet where there is a display, and say so where there is none."""
+    import webbrowser
+
+    blind = sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    if blind or not webbrowser.open(sheet.absolute().as_uri()):
+        progress.note(f"there is no display to open {sheet} on")
+
+
+def _query_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Item:
+    """Return the query as a text or as an image file."""
+    path = Path(spec.query)
+    is_file = len(spec.query) < _LONGEST_PATH and path.is_file()
+    if spec.query_is is None and not is_file and path.suffix.lower() in _PICTURES:
+        raise SpecError(
+            f"there is no image {spec.query!r}; if it is meant as a text, say --as text"
+        )
+    if (spec.query_is or ("image" if is_file else "text")) == "text":
+        return Item(id=spec.query, text=spec.query)
+    if evaluated.sides != IMAGE_TEXT:
+        raise SpecError(f"run {evaluated.folder.name} aligns two text encoders: it reads no images")
+    return Item(id=spec.query, path=path)
+
+
+def _asking_side(evaluated: EvaluatedRun, query: Item, searched: Side) -> Side:
+    """Return the side that embeds the query: of two text encoders the one that is not searched."""
+    if evaluated.sides == IMAGE_TEXT:
+        return Modality.TEXT if query.path is None else Modality.IMAGE
+    return next(side for side in evaluated.sides if side is not searched)
+
+
+def _backend(evaluated: EvaluatedRun, side: Side) -> str:
+    """Return which libraries will open the encoder of a side.
+
+    Raises:
+        StoreCorruptError: The report of the run does not say.
+    """
+    try:
+        return str(evaluated.trained["spec"]["encoders"][side.value]["card"]["backend"])
+    except (KeyError, TypeError) as error:
+        raise StoreCorruptError(
+            f"{evaluated.folder / runs.REPORT} does not say what its encoders were: train again"
+        ) from error
+
+
+def _hit(rank: int, item_id: str, score: float, items: Mapping[str, Item]) -> Hit:
+    item = items.get(item_id)
+    path = None if item is None or item.path is None else str(item.path)
+    return Hit(rank=rank, score=score, id=item_id, path=path, text=item.text if item else None)
+
+
+def _write_sheet(sheet: Path, query: Item, hits: Sequence[Hit], items: Mapping[str, Item]) -> None:
+    from .contact_sheet import Cell, write_sheet
+
+    cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
+    write_sheet(sheet, Cell.of(query, "query", ""), cells)

@@ -1,0 +1,74 @@
+"""Turn what was indexed and found into tables and lines for people; prints nothing itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from .evaluation import shown
+from .index_run import IndexReport
+from .search import SearchReport
+from .show import rows_table
+
+
+def quality_line(metrics: Mapping[str, Any]) -> str:
+    """Return what an approximate index finds and how fast it is, beside the exact search.
+
+    Args:
+        metrics: What `index_quality.compare_with_flat` measured, as tables.
+    """
+    (name, recall), (_, speed), (_, flat), (_, times) = metrics.items()
+    k = name.rsplit("_", 1)[-1]
+    return (
+        f"recall@{k} against flat {shown(recall)} % (chance {recall['chance']:.2g} %) on "
+        f"{recall['num']} queries, {speed['value']:,.0f} queries/s against {flat['value']:,.0f}: "
+        f"{times['value']:.1f} times flat"
+    )
+
+
+def index_lines(report: IndexReport) -> list[str]:
+    """Return what was indexed, how well it finds, and where it lies."""
+    lines = []
+    for side, manifest in report.manifests.items():
+        set_to = "".join(f", {name} {value}" for name, value in manifest["parameters"].items())
+        lines.append(
+            f"{side.replace('_', ' ')}s of {manifest['dataset']}/{manifest['split']}: "
+            f"{manifest['num']:,} vectors of width {manifest['width']}, {manifest['kind']} "
+            f"({manifest['factory']}{set_to}), {manifest['bytes'] / 1e6:.1f} MB"
+        )
+        if manifest["metrics"]:
+            lines.append(f"  {quality_line(manifest['metrics'])}")
+        lines.append(f"  {report.folders[side]}")
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    if report.path is not None:
+        lines.append(f"report: {report.path}")
+    return lines
+
+
+def search_parts(report: SearchReport) -> list[Table | str]:
+    """Return a table of the answers, what took how long, and where the sheet is."""
+    manifest = report.manifest
+    rows = [
+        {
+            "rank": hit.rank,
+            "cosine": f"{hit.score:.3f}",
+            "id": hit.id,
+            "found": hit.text or hit.path or "",
+        }
+        for hit in report.hits
+    ]
+    took = ", ".join(
+        f"{name.replace('_', ' ')} {took:.2f}" for name, took in report.seconds.items()
+    )
+    what = (
+        f"{len(rows)} of {manifest['num']:,} {manifest['side'].replace('_', ' ')}s of "
+        f"{manifest['dataset']}/{manifest['split']}, {manifest['kind']} index"
+    )
+    lines: list[Table | str] = [rows_table(rows), what]
+    if manifest["metrics"]:
+        lines.append(quality_line(manifest["metrics"]))
+    lines.append(f"seconds: {took}")
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    if report.sheet is not None:
+        lines.append(f"sheet: {report.sheet}")
+    return lines

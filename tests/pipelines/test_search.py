@@ -1,0 +1,261 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lightalign
+from lightalign.featcache import files
+from lightalign.featcache.errors import (
+    IndexNotFoundError,
+    SpecError,
+    StaleIndexError,
+    StoreCorruptError,
+    StoreNotFoundError,
+    UnknownNameError,
+)
+from lightalign.pipelines import index_quality, index_run, runs, saved_index, train
+from lightalign.pipelines.index_run import IndexSpec
+from lightalign.pipelines.search import SearchSpec
+from lightalign.pipelines.search import run as search
+from lightalign.pipelines.strings import Strings
+
+from ..helpers import lightalign as command
+from .conftest import extract_toy
+
+COUNT = 12
+TABLE = "image-text-table"
+
+
+def write_photos(folder):
+    """Write a table of pictures of one colour each, with two captions."""
+    folder.mkdir()
+    rows = []
+    for number, colour in enumerate(np.random.default_rng(0).integers(0, 256, (COUNT, 3))):
+        Image.new("RGB", (40, 32), tuple(colour.tolist())).save(folder / f"{number}.png")
+        captions = [f"a picture number {number}", f"number {number} as a picture"]
+        rows.append(json.dumps({"image": f"{number}.png", "captions": captions, "split": "train"}))
+    (folder / "captions.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory):
+    """Return a home with a run `mine` and indexes of both its sides; read only."""
+    home = tmp_path_factory.mktemp("search-home")
+    data = f"{TABLE}={write_photos(home / 'photos')}"
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder, data=data, source={})
+    sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
+    spec = train.TrainSpec(
+        home=home, preset="linear", data=data, overrides=sets, device="cpu", name="mine"
+    )
+    train.run(spec)
+    index_run.run(IndexSpec(home=home, run="mine", split="train", side="both", device="cpu"))
+    return home
+
+
+@pytest.fixture
+def home(indexed, tmp_path):
+    """Return a copy that a test may change; the photos stay where they are."""
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "features").symlink_to(indexed / "features")
+    shutil.copytree(indexed / "runs", tmp_path / "h" / "runs")
+    return tmp_path / "h"
+
+
+def ask(home, query, **fields):
+    return search(SearchSpec(home=home, run="mine", query=query, device="cpu", **fields))
+
+
+def photos(home):
+    return [home / "photos" / f"{number}.png" for number in range(COUNT)]
+
+
+def test_a_text_finds_the_images_that_numpy_finds(indexed):
+    bundle = lightalign.load("mine", home=indexed, device="cpu")
+    text = bundle.embed_texts(["a picture number 3"]).astype(np.float64)
+    cosines = (bundle.embed_images(photos(indexed)) @ text.T)[:, 0]
+    found = ask(indexed, "a picture number 3", k=5)
+    order = np.argsort(-cosines)[:5]
+    assert [hit.path for hit in found.hits] == [str(photos(indexed)[row]) for row in order]
+    np.testing.assert_allclose([hit.score for hit in found.hits], cosines[order], atol=1e-5)
+    assert [hit.rank for hit in found.hits] == [1, 2, 3, 4, 5]
+
+
+def test_a_photo_finds_itself_first(indexed):
+    found = ask(indexed, str(photos(indexed)[7]))
+    assert found.query_is == "image"
+    assert len(found.hits) == COUNT  # all there are, though twenty were asked for
+    assert found.hits[0].path == str(photos(indexed)[7])
+    assert found.hits[0].score == pytest.approx(1, abs=1e-4)
+
+
+def test_a_photo_finds_texts(indexed):
+    found = ask(indexed, str(photos(indexed)[7]), side="text", k=2 * COUNT)
+    assert {hit.text for hit in found.hits} >= {"a picture number 7", "number 7 as a picture"}
+
+
+def test_a_text_that_is_called_like_a_photo_is_asked_for_as_text(indexed):
+    with pytest.raises(SpecError, match=r"no image 'dog\.jpg'; if that is a text, say --as text"):
+        ask(indexed, "dog.jpg")
+    assert ask(indexed, "dog.jpg", query_is="text").query_is == "text"
+
+
+@pytest.mark.parametrize("kind", ["flat", "IVF2,Flat"])
+def test_an_index_that_is_mapped_into_memory_answers_alike(home, monkeypatch, kind):
+    monkeypatch.setattr(index_quality, "_SECONDS", 0)
+    index_run.run(IndexSpec(home=home, run="mine", split="train", index=kind, device="cpu"))
+    read = ask(home, "a picture number 3")
+    monkeypatch.setattr(saved_index, "_MAPPED", 0)
+    assert ask(home, "a picture number 3").hits == read.hits
+
+
+def test_an_approximate_index_says_what_it_finds(home, monkeypatch):
+    spec = IndexSpec(home=home, run="mine", split="train", index="IVF2,Flat", device="cpu")
+    monkeypatch.setattr(index_quality, "_SECONDS", 0)
+    made = index_run.run(spec)
+    recall = files.read_json(made.path)["metrics"]["image"]["recall_at_10"]
+    assert recall["num"] == COUNT  # half of the texts
+    assert recall["chance"] == pytest.approx(100 * 10 / COUNT)
+    result = command("search", "mine", "a picture", home=home)
+    assert "recall@10 against flat" in result.stdout
+
+
+def test_an_index_of_another_adapter_is_refused(home):
+    weights = home / "runs" / "mine" / runs.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    with pytest.raises(StaleIndexError, match="of another adapter"):
+        ask(home, "a picture")
+
+
+def test_an_index_of_other_features_is_refused(indexed, home, tmp_path):
+    (home / "features").unlink()
+    shutil.copytree(indexed / "features", home / "features")
+    changed = shutil.copytree(indexed / "photos", tmp_path / "changed")
+    Image.new("RGB", (50, 50)).save(changed / "0.png")
+    extract_toy(home, "toy-image", data=f"{TABLE}={changed}", source={})
+    with pytest.raises(StaleIndexError, match=r"is of store .* the newest of"):
+        ask(home, "a picture")
+
+
+def test_an_index_needs_no_stores_to_answer(home):
+    (home / "features").unlink()
+    assert len(ask(home, "a picture").hits) == COUNT
+
+
+def test_a_run_without_an_index_says_what_to_run(home):
+    shutil.rmtree(home / "runs" / "mine" / saved_index.FOLDER)
+    with pytest.raises(IndexNotFoundError, match="has: none; run `lightalign index mine"):
+        ask(home, "a picture")
+
+
+def test_a_split_without_an_index_names_those_there_are(home):
+    with pytest.raises(IndexNotFoundError, match=r"any dataset/test; has: \['images of image-text"):
+        ask(home, "a picture", split="test")
+
+
+def test_a_side_that_a_run_lacks_is_refused(home):
+    with pytest.raises(UnknownNameError, match="no side named 'audio'"):
+        ask(home, "a picture", side="audio")
+    with pytest.raises(UnknownNameError, match="no side named 'audio'"):
+        index_run.run(IndexSpec(home=home, run="mine", split="train", side="audio"))
+
+
+def test_a_split_that_was_not_extracted_is_not_indexed(home):
+    with pytest.raises(StoreNotFoundError, match="extract --encoder toy-image"):
+        index_run.run(IndexSpec(home=home, run="mine", split="test", device="cpu"))
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "ids.npy", "ids-ends.npy", "index.json"])
+def test_a_truncated_file_is_refused(home, name):
+    path = home / "runs" / "mine" / "index" / f"{TABLE}-train-image" / name
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(StoreCorruptError):
+        ask(home, "a picture")
+
+
+def test_photos_that_have_moved_are_found_where_the_dataset_is_said_to_be(indexed, home, tmp_path):
+    shutil.copytree(indexed / "photos", tmp_path / "photos")
+    spec = IndexSpec(
+        home=home, run="mine", split="train", data=f"{TABLE}={tmp_path / 'photos'}", device="cpu"
+    )
+    index_run.run(spec)
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    gone = ask(home, "a picture")
+    assert [hit.path for hit in gone.hits] == [None] * COUNT
+    assert "12 of 12 files are not found" in gone.warnings[0]
+    assert "--data image-text-table=PATH" in gone.warnings[0]
+    found = ask(home, "a picture", data=f"{TABLE}={tmp_path / 'moved'}")
+    assert {hit.path for hit in found.hits} == {
+        str(tmp_path / "moved" / f"{number}.png") for number in range(COUNT)
+    }
+    assert found.warnings == ()
+
+
+def test_a_sheet_is_one_page_with_all_pictures_inside(indexed, tmp_path):
+    found = ask(indexed, "a <b>picture</b>", sheet=tmp_path / "sheets" / "page.html", k=4)
+    page = found.sheet.read_text()
+    assert page.count("data:image/jpeg;base64,") == 4
+    assert "http" not in page
+    assert "<b>" not in page
+    assert "a &lt;b&gt;picture&lt;/b&gt;" in page
+
+
+def test_a_sheet_is_a_picture_if_it_is_called_so(indexed, tmp_path):
+    found = ask(indexed, str(photos(indexed)[2]), sheet=tmp_path / "sheet.png", k=6)
+    with Image.open(found.sheet) as sheet:
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(2**20)}
+    for hit in found.hits:
+        with Image.open(hit.path) as photo:
+            assert photo.getpixel((0, 0)) in colours
+
+
+def test_a_sheet_of_another_kind_is_refused(indexed):
+    with pytest.raises(SpecError, match="a contact sheet is one of"):
+        ask(indexed, "a picture", sheet=indexed / "sheet.gif")
+
+
+def test_the_command_line_indexes_and_searches(home, monkeypatch):
+    for display in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(display, raising=False)
+    made = command("index", "mine", "--split", "train", home=home)
+    assert "images of image-text-table/train: 12 vectors" in made.stdout
+    asked = ("search", "mine", "a picture number 3", "--k", "3")
+    shown = command(*asked, "--open", home=home)
+    assert shown.returncode == 0, shown.stderr
+    assert f"sheet: {home / 'runs' / 'mine' / 'search.html'}" in shown.stdout
+    assert "there is no display" in shown.stderr
+    answers = json.loads(command(*asked, "--json", home=home).stdout)
+    assert [hit["rank"] for hit in answers["hits"]] == [1, 2, 3]
+    assert {"import", "open_index", "open_encoder", "embed", "search"} <= set(answers["seconds"])
+
+
+def test_a_stale_index_is_one_line_and_exit_code_2(home):
+    (home / "runs" / "mine" / runs.WEIGHTS).write_bytes(b"other")
+    result = command("search", "mine", "a picture", home=home)
+    assert result.returncode == 2
+    assert "is of another adapter" in result.stderr
+
+
+def test_drawn_pictures_are_shown_on_a_sheet_though_they_have_no_files(toy_home, tmp_path):
+    home = tmp_path / "h"
+    home.mkdir()
+    (home / "features").symlink_to(toy_home / "features")
+    sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
+    spec = train.TrainSpec(home=home, preset="linear", overrides=sets, device="cpu", name="mine")
+    train.run(spec)
+    source = {"train": 24, "val": 8, "test": 8, "size": 64}
+    index_run.run(IndexSpec(home=home, run="mine", source=source, device="cpu"))
+    assert [hit.path for hit in ask(home, "a red square").hits] == [None] * 8
+    found = ask(home, "a red square", sheet=tmp_path / "page.html")
+    assert found.sheet.read_text().count("data:image/jpeg;base64,") == 8
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("strings", [["a", "", "\u00e4\u6f22"], []])
+def test_strings_are_read_as_they_were_written(tmp_path, strings):
+    Strings.of(strings).write(tmp_path, "names")
+    read = Strings.read(tmp_path, "names")
+    assert [read.at(row) for row in range(len(read))] == strings
