@@ -396,6 +396,60 @@ def retrieve(
     )
 
 
+@app.command()
+def probe(
+    run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,
+    *,
+    data: Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")],
+    protocol: Annotated[str, typer.Option(help="lbfgs, sgd (LightCRL's table) or knn.")] = "lbfgs",
+    features: Annotated[
+        str, typer.Option(help="embedding, encoder (without the adapter) or both with a comma.")
+    ] = "embedding,encoder",
+    shots: Annotated[
+        str | None, typer.Option(help="Training images a class, such as 1,2,4,8,16; all if none.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How often shots are drawn.")] = 5,
+    train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    split: Annotated[str, typer.Option(help="Split to measure on.")] = "test",
+    seed: Annotated[int, typer.Option(help="Seed of held-out images, shots and starts.")] = 0,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how well simple classifiers read classes from frozen features."""
+    from .featcache.spec import apply_overrides, build
+    from .pipelines.probe import ProbeOptions, ProbeSpec
+    from .pipelines.probe import run as run_probe
+    from .pipelines.show_probe import accuracy_parts
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = ProbeSpec(
+        home=home,
+        data=data,
+        run=run,
+        protocol=protocol,
+        features=tuple(features.split(",")),
+        train_split=train_split,
+        split=split,
+        shots=() if shots is None else _numbers("--shots", shots),
+        seeds=seeds,
+        seed=seed,
+        options=build(ProbeOptions, apply_overrides({}, overrides or []), where="probe"),
+        device=device,
+    )
+    probed = run_probe(spec, output.progress)
+    output.result(probed.report, *accuracy_parts(probed.report), f"report: {probed.path}")
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise SpecError(f"{flag} {text!r} is not of the form 1,2,4") from error
+
+
 @app.command("export")
 def export_run(
     run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,

@@ -28,6 +28,8 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── ExportError (RuntimeError)              a tower cannot be exported, or not faithfully
     ├── ProcessLostError (RuntimeError)         another process of a training has ended
     ├── DivergedError (ArithmeticError)         training produced a loss that is not finite
+    ├── GradientError (RuntimeError)            what is to be trained receives no gradient
+    ├── LeakageError (ValueError)               what is evaluated was trained on or chosen by
     └── DeviceError (RuntimeError)              the asked device is not there
 """
 
@@ -130,6 +132,14 @@ class ProcessLostError(LightalignError, RuntimeError):
 
 class DivergedError(LightalignError, ArithmeticError):
     """Report a training loss that is not finite."""
+
+
+class GradientError(LightalignError, RuntimeError):
+    """Report parameters that are called trained and that no gradient reaches."""
+
+
+class LeakageError(LightalignError, ValueError):
+    """Refuse numbers of items that a training has seen or was chosen by."""
 
 
 class DeviceError(LightalignError, RuntimeError):
