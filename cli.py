@@ -450,6 +450,55 @@ def _numbers(flag: str, text: str) -> tuple[int, ...]:
         raise SpecError(f"{flag} {text!r} is not of the form 1,2,4") from error
 
 
+@app.command("fine-tune")
+def fine_tune(
+    run: Annotated[
+        str | None, typer.Argument(help="Run that is the start; newest if none.")
+    ] = None,
+    *,
+    data: Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")],
+    protocol: Annotated[
+        str,
+        typer.Option(help="full, or lightcrl: the head alone, as published under this name."),
+    ] = "full",
+    train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    split: Annotated[str, typer.Option(help="Split to measure at the end.")] = "test",
+    seed: Annotated[int, typer.Option(help="Seed of start, order, dropout, held-out images.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the adapter of a run on with a head of classes, on cached tokens."""
+    from .featcache.spec import apply_overrides
+    from .pipelines.fine_tune import FineTuneSpec, options_of
+    from .pipelines.fine_tune import run as run_fine_tune
+    from .pipelines.show_probe import accuracy_parts, fine_tuned_line
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = FineTuneSpec(
+        home=home,
+        data=data,
+        run=run,
+        protocol=protocol,
+        train_split=train_split,
+        split=split,
+        seed=seed,
+        name=name,
+        device=device,
+        **options_of(protocol, apply_overrides({}, overrides or [])),
+    )
+    tuned = run_fine_tune(spec, output.progress)
+    output.result(
+        {"folder": str(tuned.folder), "trained": tuned.trained, **tuned.report},
+        *accuracy_parts(tuned.report),
+        fine_tuned_line(tuned.trained),
+        f"run: {tuned.folder}",
+    )
+
+
 @app.command("export")
 def export_run(
     run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,

@@ -51,6 +51,16 @@ def accuracy_parts(report: Mapping[str, Any]) -> list[Table | str]:
     return [table, *(f"warning: {warning}" for warning in report["warnings"])]
 
 
+def fine_tuned_line(trained: Mapping[str, Any]) -> str:
+    """Return what a fine-tuning has trained."""
+    return (
+        f"trained {trained['num_parameters']:,} parameters on {trained['num_images']} images in "
+        f"{trained['seconds']:.1f} s, the adapter's weights moved by "
+        f"{100 * trained['adapter_moved']:.1f} %; kept epoch {trained['best']['epoch']} by "
+        f"{trained['selected_by']}"
+    )
+
+
 def _with_last_top(columns: list[str], found: Mapping[str, Any]) -> list[str]:
     """Return the columns with the largest k there is, where there are too few classes for 5."""
     last = max(name for name in found if name.startswith("top_"))

@@ -26,8 +26,9 @@ EXCUSED = {
         (
             "lightalign probe --data cifar100",
             "lightalign probe --data cifar100 --protocol knn --shots 1,2,4,8,16",
+            "lightalign fine-tune --data tiny-imagenet --set epochs=20",
         ),
-        "needs a dataset of classes; runs on a small one in test_probe.py",
+        "needs a dataset of classes; runs on a small one in test_probe.py and test_fine_tune.py",
     ),
     "torchrun --nproc-per-node 2 --no-python lightalign train-adapter "
     "--set train.batch_size=4096": "starts processes, as the slow tests of test_processes.py do",
