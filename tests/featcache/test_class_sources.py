@@ -18,9 +18,8 @@ from .class_helpers import (
     folders_with_splits,
     folders_without_splits,
     listed_in_an_index,
-    picture,
     write_class_folders,
-    write_png,
+    write_image,
 )
 from .sources_helpers import ids, opened, write_csv, written
 
@@ -161,7 +160,7 @@ def test_other_files_and_empty_folders_are_no_images(tmp_path):
     (tmp_path / "bus" / "notes.txt").write_text("x")
     (tmp_path / "bus" / ".hidden.png").write_bytes(b"x")
     (tmp_path / "nothing").mkdir()
-    write_png(tmp_path / "bus" / "deeper" / "one.PNG", picture(7, 8))
+    write_image(tmp_path / "bus" / "deeper" / "one.PNG", 7)
     source = opened("image-folder", tmp_path)
     found = classes_by_id(source)
     assert len(found) == 21
