@@ -396,6 +396,43 @@ def retrieve(
     )
 
 
+@app.command("zero-shot")
+def zero_shot(
+    run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,
+    *,
+    data: Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")],
+    split: Annotated[str | None, typer.Option(help="Split; test, or else val, if none.")] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(help="bare, single, ensemble or a TOML file; repeatable or with commas."),
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(metavar="ENCODER=PATH", help="Weights to use; repeatable.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify images by the nearest text, without training on any class."""
+    from .pipelines.show_zero_shot import zero_shot_parts
+    from .pipelines.zero_shot import ZeroShotSpec
+    from .pipelines.zero_shot import run as run_zero_shot
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = ZeroShotSpec(
+        home=home,
+        data=data,
+        run=run,
+        split=split,
+        prompts=tuple(name for names in prompts or ["ensemble"] for name in names.split(",")),
+        weights=dict(_place_of_weights(given) for given in weights or ()),
+        device=device,
+    )
+    done = run_zero_shot(spec, output.progress)
+    output.result(done.report, *zero_shot_parts(done))
+
+
 @app.command()
 def probe(
     run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,
@@ -608,6 +645,16 @@ def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
     rows = [{"name": name, "what it does": title} for name, title in read_fusions()]
     Output(as_json=as_json, quiet=quiet).result({"fusions": rows}, rows_table(rows))
+
+
+@list_app.command("prompts")
+def list_prompts(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the prompts."""
+    from .pipelines.prompts import prompt_names, read_prompts
+    from .pipelines.show import rows_table
+
+    rows = [{"name": name, "title": read_prompts(name).title} for name in prompt_names()]
+    Output(as_json=as_json, quiet=quiet).result({"prompts": rows}, rows_table(rows))
 
 
 @list_app.command("presets")

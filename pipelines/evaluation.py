@@ -11,7 +11,8 @@ A report is one JSON object, `<run>/<kind>-<dataset>-<split>.json`:
                       cache keys, encoders, weights, resolved spec of the run, libraries
     metrics           tables of tables; each leaf is a number as `Number.table` writes it
     definitions       what each name in `metrics` means
-    curves            plots: {title, x_label, y_label, lines: {label: {x: [...], y: [...]}}}
+    curves            plots: {title, x_label, y_label, lines: {label: {x: [...], y: [...]}}}, or of
+                      a confusion names and matrix (a row of counts a class) instead of lines
     failures          the worst items, for people to look at
     warnings          what to know before these numbers are believed
     seconds           time it took

@@ -177,7 +177,7 @@ def _read_packed(
         raise format_error(place / packing.names, "", problem)
     class_of: dict[str, int] = {}
     places: dict[str, tuple[int, int]] = {}
-    arrays = []
+    arrays: list[np.ndarray] = []
     next_of = {"train": 0, "test": 0}
     for file in (*packing.train, packing.test):
         split = "test" if file == packing.test else "train"
