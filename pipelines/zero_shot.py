@@ -205,11 +205,12 @@ def _options(
 
 
 def _warnings(images: "ClassRows", evaluated: EvaluatedRun) -> list[str]:
+    from .class_rows import seen_by
+
     warnings = []
-    if evaluated.dataset == images.entry.description.dataset:
-        warnings.append(
-            f"the adapter was trained on images of {evaluated.dataset}: this is not zero-shot"
-        )
+    dataset = images.entry.description.dataset
+    if dataset in {stores["train"]["dataset"] for stores in seen_by(evaluated.trained["spec"])}:
+        warnings.append(f"the adapter was trained on images of {dataset}: this is not zero-shot")
     if images.num_skipped:
         warnings.append(
             f"{images.num_skipped} images are left out: they could not be read (`lightalign cache "

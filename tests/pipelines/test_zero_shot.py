@@ -1,6 +1,7 @@
 """Classification by the nearest text."""
 
 import json
+import shutil
 from xml.etree import ElementTree
 
 import numpy as np
@@ -123,7 +124,15 @@ def colours_home(tmp_path_factory):
 
 def test_the_command_writes_numbers_plot_and_failures(colours_home):
     done = lightalign(
-        *("zero-shot", "--data", "image-folder", "--prompts", "bare,single,ensemble", "--json"),
+        *(
+            "zero-shot",
+            "small",
+            "--data",
+            "image-folder",
+            "--prompts",
+            "bare,single,ensemble",
+            "--json",
+        ),
         home=colours_home,
     )
     assert done.returncode == 0, done.stderr
@@ -150,7 +159,9 @@ def test_the_numbers_are_those_of_the_loaded_run_on_the_image_files(colours_home
     import lightalign as package
 
     done = run_zero_shot(
-        ZeroShotSpec(home=colours_home, data="image-folder", prompts=("bare",), device="cpu")
+        ZeroShotSpec(
+            home=colours_home, run="small", data="image-folder", prompts=("bare",), device="cpu"
+        )
     )
     run = package.load(colours_home / "runs" / "small", device="cpu")
     names = sorted(NAMES)
@@ -167,6 +178,18 @@ def test_the_table_shows_intervals_chance_and_where_the_report_lies(colours_home
     assert done.returncode == 0, done.stderr
     for part in ("ensemble", "(33.3)", "(66.7)", "mean per class", "report: ", "confusion: "):
         assert part in done.stdout
+
+
+def test_a_run_that_was_trained_on_the_dataset_says_that_it_is_not_zero_shot(colours_home):
+    folder = colours_home / "runs" / "seen"
+    shutil.copytree(colours_home / "runs" / "small", folder)
+    report = json.loads((folder / "report.json").read_text())
+    report["spec"]["stores"]["train"]["dataset"] = "image-folder"
+    (folder / "report.json").write_text(json.dumps(report))
+    spec = ZeroShotSpec(home=colours_home, run="seen", data="image-folder", prompts=("bare",))
+    assert run_zero_shot(spec).report["warnings"] == [
+        "the adapter was trained on images of image-folder: this is not zero-shot"
+    ]
 
 
 def test_a_split_that_was_not_extracted_is_refused_with_what_to_run(colours_home):
