@@ -500,6 +500,146 @@ def search(
         open_in_browser(found.sheet, output.progress)
 
 
+@app.command("zero-shot")
+def zero_shot(
+    run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,
+    *,
+    data: Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")],
+    split: Annotated[str | None, typer.Option(help="Split; test, or else val, if none.")] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(help="bare, single, ensemble or a TOML file; repeatable or with commas."),
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(metavar="ENCODER=PATH", help="Weights to use; repeatable.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify images by the nearest text, without training on any class."""
+    from .pipelines.show_zero_shot import zero_shot_parts
+    from .pipelines.zero_shot import ZeroShotSpec
+    from .pipelines.zero_shot import run as run_zero_shot
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = ZeroShotSpec(
+        home=home,
+        data=data,
+        run=run,
+        split=split,
+        prompts=tuple(name for names in prompts or ["ensemble"] for name in names.split(",")),
+        weights=dict(_place_of_weights(given) for given in weights or ()),
+        device=device,
+    )
+    done = run_zero_shot(spec, output.progress)
+    output.result(done.report, *zero_shot_parts(done))
+
+
+@app.command()
+def probe(
+    run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,
+    *,
+    data: Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")],
+    protocol: Annotated[str, typer.Option(help="lbfgs, sgd (LightCRL's table) or knn.")] = "lbfgs",
+    features: Annotated[
+        str, typer.Option(help="embedding, encoder (without the adapter) or both with a comma.")
+    ] = "embedding,encoder",
+    shots: Annotated[
+        str | None, typer.Option(help="Training images a class, such as 1,2,4,8,16; all if none.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How often shots are drawn.")] = 5,
+    train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    split: Annotated[str, typer.Option(help="Split to measure on.")] = "test",
+    seed: Annotated[int, typer.Option(help="Seed of held-out images, shots and starts.")] = 0,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how well simple classifiers read classes from frozen features."""
+    from .featcache.spec import apply_overrides, build
+    from .pipelines.probe import ProbeOptions, ProbeSpec
+    from .pipelines.probe import run as run_probe
+    from .pipelines.show_probe import accuracy_parts
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = ProbeSpec(
+        home=home,
+        data=data,
+        run=run,
+        protocol=protocol,
+        features=tuple(features.split(",")),
+        train_split=train_split,
+        split=split,
+        shots=() if shots is None else _numbers("--shots", shots),
+        seeds=seeds,
+        seed=seed,
+        options=build(ProbeOptions, apply_overrides({}, overrides or []), where="probe"),
+        device=device,
+    )
+    probed = run_probe(spec, output.progress)
+    output.result(probed.report, *accuracy_parts(probed.report), f"report: {probed.path}")
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise SpecError(f"{flag} {text!r} is not of the form 1,2,4") from error
+
+
+@app.command("fine-tune")
+def fine_tune(
+    run: Annotated[
+        str | None, typer.Argument(help="Run that is the start; newest if none.")
+    ] = None,
+    *,
+    data: Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")],
+    protocol: Annotated[
+        str,
+        typer.Option(help="full, or lightcrl: the head alone, as published under this name."),
+    ] = "full",
+    train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    split: Annotated[str, typer.Option(help="Split to measure at the end.")] = "test",
+    seed: Annotated[int, typer.Option(help="Seed of start, order, dropout, held-out images.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the adapter of a run on with a head of classes, on cached tokens."""
+    from .featcache.spec import apply_overrides
+    from .pipelines.fine_tune import FineTuneSpec, options_of
+    from .pipelines.fine_tune import run as run_fine_tune
+    from .pipelines.show_probe import accuracy_parts, fine_tuned_line
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = FineTuneSpec(
+        home=home,
+        data=data,
+        run=run,
+        protocol=protocol,
+        train_split=train_split,
+        split=split,
+        seed=seed,
+        name=name,
+        device=device,
+        **options_of(protocol, apply_overrides({}, overrides or [])),
+    )
+    tuned = run_fine_tune(spec, output.progress)
+    output.result(
+        {"folder": str(tuned.folder), "trained": tuned.trained, **tuned.report},
+        *accuracy_parts(tuned.report),
+        fine_tuned_line(tuned.trained),
+        f"run: {tuned.folder}",
+    )
+
+
 @app.command("export")
 def export_run(
     run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,
@@ -610,6 +750,16 @@ def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
 
     rows = [{"name": name, "what it does": title} for name, title in read_fusions()]
     Output(as_json=as_json, quiet=quiet).result({"fusions": rows}, rows_table(rows))
+
+
+@list_app.command("prompts")
+def list_prompts(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the prompts."""
+    from .pipelines.prompts import prompt_names, read_prompts
+    from .pipelines.show import rows_table
+
+    rows = [{"name": name, "title": read_prompts(name).title} for name in prompt_names()]
+    Output(as_json=as_json, quiet=quiet).result({"prompts": rows}, rows_table(rows))
 
 
 @list_app.command("presets")

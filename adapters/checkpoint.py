@@ -54,7 +54,7 @@ def save_adapter(
         write_toml(temporary, full)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _state(adapter, objective)}
     written = read_toml(folder / TABLE_FILE)  # as a reader will see it: lists, not tuples
-    hashes = {"table": _table_hash(written), "tensors": _tensor_hash(tensors)}
+    hashes = {"table": _table_hash(written), "tensors": tensor_hash(tensors)}
     # one entry, because safetensors writes several in a random order: equal weights, equal bytes
     metadata = {HASHES: canonical_json(hashes)}
     write_bytes(folder / TENSOR_FILE, safetensors.torch.save(tensors, metadata))
@@ -76,8 +76,8 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
         if not (folder / name).is_file():
             raise RunNotFoundError(f"no trained adapter in {folder}: {name} is not there")
     table = read_toml(folder / TABLE_FILE)
-    tensors, metadata = _read_tensors(folder / TENSOR_FILE)
-    if metadata.get("tensors") != _tensor_hash(tensors):
+    tensors, metadata = read_tensors(folder / TENSOR_FILE)
+    if metadata.get("tensors") != tensor_hash(tensors):
         raise StoreCorruptError(
             f"{folder / TENSOR_FILE} is damaged: its tensors do not match their checksum; train "
             "again or restore the file"
@@ -99,7 +99,12 @@ def _state(adapter: Adapter, objective: Objective) -> list[tuple[str, Tensor]]:
     return list(both.state_dict().items())
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a file and our entry of its metadata, empty if there is none.
+
+    Raises:
+        StoreCorruptError: It is no whole safetensors file.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -130,7 +135,8 @@ def _table_hash(table: Table) -> str:
     return fingerprint({key: table.get(key) for key in STRUCTURE})
 
 
-def _tensor_hash(tensors: Mapping[str, Tensor]) -> str:
+def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and bytes of all tensors, in hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -31,6 +31,7 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── ExportError (RuntimeError)              a tower cannot be exported, or not faithfully
     ├── ProcessLostError (RuntimeError)         another process of a training has ended
     ├── DivergedError (ArithmeticError)         training produced a loss that is not finite
+    ├── GradientError (RuntimeError)            what is to be trained receives no gradient
     └── DeviceError (RuntimeError)              the asked device is not there
 """
 
@@ -121,6 +122,8 @@ class RunNotFoundError(LightalignError, FileNotFoundError):
 
 class LeakageError(LightalignError, ValueError):
     """Refuse to evaluate on what was trained on, or chose what was kept."""
+
+
 class IndexNotFoundError(LightalignError, FileNotFoundError):
     """Report a search for which no index has been saved."""
 
@@ -143,6 +146,10 @@ class ProcessLostError(LightalignError, RuntimeError):
 
 class DivergedError(LightalignError, ArithmeticError):
     """Report a training loss that is not finite."""
+
+
+class GradientError(LightalignError, RuntimeError):
+    """Report parameters that are called trained and that no gradient reaches."""
 
 
 class DeviceError(LightalignError, RuntimeError):

@@ -12,7 +12,8 @@ A report is one JSON object, `<run>/<kind>-<dataset>-<split>.json`:
     metrics           tables of tables; each leaf is a number as `Number.table` writes it
     definitions       what each name in `metrics` means
     curves            plots: {title, x_label, y_label, lines: {label: {x: [...], y: [...]}}};
-                      a line may have `low` and `high`, the ends of its intervals, too
+                      a line may have `low` and `high`, the ends of its intervals, too; a confusion
+                      has names and matrix (a row of counts a class) instead of lines
     failures          the worst items, for people to look at
     warnings          what to know before these numbers are believed
     leakage           of `retrieval`: what training and evaluation have in common

@@ -4,6 +4,7 @@
     run.toml                resolved spec: towers, objective, training, stores, versions
     adapter.toml            towers, objective and widths: what rebuilds the adapter
     adapter.safetensors     the best weights so far
+    head.safetensors        of a fine-tuned run: what turns embeddings into scores of classes
     state.safetensors       all that going on needs, after the last epoch, until the run is finished
     log.jsonl               one line an epoch
     tensorboard/            the same numbers, if asked
@@ -25,6 +26,7 @@ LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
 WEIGHTS = "adapter.safetensors"
 TABLE = "adapter.toml"
+HEAD = "head.safetensors"
 STATE = "state.safetensors"
 
 
@@ -74,7 +76,7 @@ def check_name(home: Path, name: str | None) -> None:
 
 
 def _clear(folder: Path) -> None:
-    for name in (SPEC, LOG, WEIGHTS, TABLE, STATE):
+    for name in (SPEC, LOG, WEIGHTS, TABLE, HEAD, STATE):
         (folder / name).unlink(missing_ok=True)
     if (folder / TENSORBOARD).is_dir():
         shutil.rmtree(folder / TENSORBOARD)

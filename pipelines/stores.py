@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.card import card_names, read_card
-from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.catalog import StoreEntry, list_stores, pairs_path, read_pairs
 from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import SpecError, StoreNotFoundError
 from ..featcache.registry import unknown_name
@@ -246,6 +246,7 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
     if pair is not None:
         return pair
     entries = list_stores(home)
+    _require_texts(home, query, entries)
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
     have = sorted({_label(entry) for entry in near or entries})
     data = query.dataset or "flickr30k"
@@ -259,6 +260,20 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
         f"no {names} for {query.describe()} in {home}; have: {have or 'none'}; "
         f"run {' and '.join(dict.fromkeys(commands))}"
     )
+
+
+def _require_texts(home: Path, query: StoreQuery, entries: Iterable[StoreEntry]) -> None:
+    """Refuse a dataset of images and classes: no text store of it can ever be there."""
+    for entry in entries:
+        found = entry.description
+        if (found.dataset, found.split) != (query.dataset, query.split):
+            continue
+        path = pairs_path(home, found.dataset, found.split, found.source)
+        if path.is_file() and not read_pairs(path).text_ids:
+            raise StoreNotFoundError(
+                f"dataset {found.dataset!r} has images and no texts, so there are no pairs to "
+                "align or to retrieve: name a dataset with texts, see `lightalign list datasets`"
+            )
 
 
 def _label(entry: StoreEntry) -> str:

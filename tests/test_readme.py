@@ -22,6 +22,14 @@ EXCUSED = {
         "itself runs in test_quickstart.py"
     ),
     'pip install ".[test]" && pytest': "is what runs this test",
+    **dict.fromkeys(
+        (
+            "lightalign probe --data cifar100",
+            "lightalign probe --data cifar100 --protocol knn --shots 1,2,4,8,16",
+            "lightalign fine-tune --data tiny-imagenet --set epochs=20",
+        ),
+        "needs a dataset of classes; runs on a small one in test_probe.py and test_fine_tune.py",
+    ),
     "torchrun --nproc-per-node 2 --no-python lightalign train-adapter "
     "--set train.batch_size=4096": "starts processes, as the slow tests of test_processes.py do",
 }

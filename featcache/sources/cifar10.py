@@ -1,0 +1,48 @@
+"""CIFAR-10: 60,000 pictures of 32 x 32 pixels in ten classes."""
+
+from pathlib import Path
+
+from ._cifar import Packing, read_cifar
+from ._class_source import ClassSource
+
+_NUMBERS = range(1, 6)
+_PACKINGS = (
+    Packing(
+        archive="cifar-10-binary.tar.gz",
+        folder="cifar-10-batches-bin",
+        train=tuple(f"data_batch_{number}.bin" for number in _NUMBERS),
+        test="test_batch.bin",
+        names="batches.meta.txt",
+        label_bytes=1,
+    ),
+    Packing(
+        archive="cifar-10-python.tar.gz",
+        folder="cifar-10-batches-py",
+        train=tuple(f"data_batch_{number}" for number in _NUMBERS),
+        test="test_batch",
+        names="batches.meta",
+        names_key="label_names",
+        labels_key="labels",
+    ),
+)
+
+
+class Cifar10Source(ClassSource):
+    """Read CIFAR-10 as published, for C or for Python, packed or not, or in class folders.
+
+    Pickles are read without running anything of them.
+
+    Args:
+        root: Folder of the dataset, or the archive as downloaded.
+
+    Raises:
+        DatasetNotFoundError: The files are not there.
+        DatasetFormatError: A file cannot be understood.
+    """
+
+    title = "CIFAR-10: 60,000 pictures of 32 x 32 pixels, ten classes"
+
+    def __init__(self, root: Path) -> None:
+        get_it = "Get it from https://www.cs.toronto.edu/~kriz/cifar.html."
+        images, pictures = read_cifar(root, "cifar10", _PACKINGS, num_classes=10, get_it=get_it)
+        super().__init__(root, images, pictures)

@@ -1,0 +1,47 @@
+"""CIFAR-100: 60,000 pictures of 32 x 32 pixels in a hundred classes."""
+
+from pathlib import Path
+
+from ._cifar import Packing, read_cifar
+from ._class_source import ClassSource
+
+_PACKINGS = (
+    Packing(
+        archive="cifar-100-binary.tar.gz",
+        folder="cifar-100-binary",
+        train=("train.bin",),
+        test="test.bin",
+        names="fine_label_names.txt",
+        label_bytes=2,  # one of the twenty groups, then the class
+    ),
+    Packing(
+        archive="cifar-100-python.tar.gz",
+        folder="cifar-100-python",
+        train=("train",),
+        test="test",
+        names="meta",
+        names_key="fine_label_names",
+        labels_key="fine_labels",
+    ),
+)
+
+
+class Cifar100Source(ClassSource):
+    """Read CIFAR-100 as published, for C or for Python, packed or not, or in class folders.
+
+    The hundred fine classes are read. Pickles are read without running anything of them.
+
+    Args:
+        root: Folder of the dataset, or the archive as downloaded.
+
+    Raises:
+        DatasetNotFoundError: The files are not there.
+        DatasetFormatError: A file cannot be understood.
+    """
+
+    title = "CIFAR-100: 60,000 pictures of 32 x 32 pixels, a hundred classes"
+
+    def __init__(self, root: Path) -> None:
+        get_it = "Get it from https://www.cs.toronto.edu/~kriz/cifar.html."
+        images, pictures = read_cifar(root, "cifar100", _PACKINGS, num_classes=100, get_it=get_it)
+        super().__init__(root, images, pictures)

@@ -1,0 +1,202 @@
+"""Images of a split with their features and classes, from the stores alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+
+from ..featcache import catalog
+from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
+from ..featcache.reader import FeatureReader
+from ..featcache.types import Modality
+from .progress import SILENT, Progress
+from .stores import SideQuery, StoreQuery, WantedData
+
+_BLOCK_ELEMENTS = 2**24  # features of tokens averaged at once: 64 MiB
+
+
+def require_images(
+    home: Path, query: SideQuery, wanted: WantedData, split: str, progress: Progress = SILENT
+) -> StoreEntry:
+    """Return the newest complete store of the images of a split.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        query: By which encoder.
+        wanted: Of which dataset; it has a name.
+        split: Name of the split.
+        progress: Receives a note where several versions of the dataset are there.
+
+    Raises:
+        StoreNotFoundError: There is none.
+        UnknownNameError: The opened dataset has no such split.
+    """
+    asked = StoreQuery(
+        split=split,
+        dataset=wanted.name,
+        source=wanted.fingerprint(split),
+        by_side={Modality.IMAGE: query},
+    )
+    found = asked.matching(list_stores(home), Modality.IMAGE)
+    if not found:
+        encoder = query.encoder or "ENCODER"
+        raise StoreNotFoundError(
+            f"no store for {asked.describe()} in {home}, of the layer, tokens and type that the "
+            f"run reads; run `lightalign extract --encoder {encoder} --data {wanted.name}`, with "
+            "the --features, --layers and --dtype of the run"
+        )
+    if len({entry.description.source for entry in found}) > 1:
+        progress.note(
+            f"several versions of {wanted.name}/{split} are in the cache; the one that was "
+            "extracted last is taken: name another with --data NAME=PATH"
+        )
+    return found[0]
+
+
+class ClassRows:
+    """Hold the images of a split that have a row, with the class of each.
+
+    Args:
+        entry: Store of the images.
+        home: Folder of everything lightalign keeps.
+        residency: Where to hold the features, as `FeatureReader` says.
+        device: Where they will be used, or None for the CPU.
+
+    Attributes:
+        entry: As given.
+        reader: Reader of the store.
+        names: Name of each class.
+        labels: Class of each row, an index into `names`.
+
+    Raises:
+        SpecError: The dataset has no classes.
+        StoreCorruptError: An image has no class.
+    """
+
+    def __init__(
+        self,
+        entry: StoreEntry,
+        *,
+        home: Path,
+        residency: str = "auto",
+        device: torch.device | None = None,
+    ) -> None:
+        self.entry = entry
+        self.reader = FeatureReader(entry.folder, residency=residency, device=device)
+        found = entry.description
+        path = catalog.pairs_path(home, found.dataset, found.split, found.source)
+        classes = catalog.read_pairs(path).classes
+        if classes is None:
+            raise SpecError(
+                f"dataset {found.dataset!r} has no classes: name one of classes, see "
+                "`lightalign list datasets`"
+            )
+        lacking = next((item for item in self.reader.ids if item not in classes.of_image), None)
+        if lacking is not None:
+            raise StoreCorruptError(f"{path} has no class of image {lacking!r}; extract again")
+        self.names = classes.names
+        labels = [classes.of_image[item] for item in self.reader.ids]
+        self.labels: Int64[np.ndarray, " n"] = np.array(labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def rows(self) -> Int64[np.ndarray, " n"]:
+        """Return the numbers of all rows."""
+        return np.arange(len(self))
+
+    @property
+    def num_skipped(self) -> int:
+        """Return how many images of the split have no row, as they could not be read."""
+        return self.entry.description.num_items - len(self)
+
+    def pooled(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m width"]:
+        """Return the mean over the tokens of each row: the encoder's features without an adapter.
+
+        Sums are float32, blocks of rows keep the memory bounded.
+        """
+        found = np.empty((len(rows), self.reader.description.width), dtype=np.float32)
+        longest = int(self.reader.lengths.max()) if len(rows) else 1
+        size = max(1, _BLOCK_ELEMENTS // (longest * found.shape[1]))
+        for start in range(0, len(rows), size):
+            tokens = self.reader.padded(rows[start : start + size])
+            mask = tokens.mask[:, :, None]
+            values = torch.where(mask, tokens.values.float(), 0.0)
+            found[start : start + size] = (values.sum(dim=1) / mask.sum(dim=1)).cpu().numpy()
+        return found
+
+
+def require_apart(
+    train: ClassRows, evaluated: ClassRows, *, trained_on: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Refuse to measure images that were trained on, or that chose what is measured.
+
+    Args:
+        train: Images that a classifier is trained on.
+        evaluated: Images that it is measured on.
+        trained_on: What the adapter that takes part has seen, see `seen_by`.
+
+    Raises:
+        LeakageError: The two are the same split or have images in common, or the adapter was
+            trained on the evaluated split or chosen by it.
+        SpecError: Their classes are not the same.
+    """
+    if train.names != evaluated.names:
+        raise SpecError(
+            f"{_label(train)} has the classes {list(train.names[:5])} ..., {_label(evaluated)} has "
+            f"{list(evaluated.names[:5])} ...: both must be of one dataset"
+        )
+    common = sorted(set(train.reader.ids) & set(evaluated.reader.ids))
+    if common:
+        raise LeakageError(
+            f"{len(common)} images are in {_label(train)}, which is trained on, and in "
+            f"{_label(evaluated)}, which is evaluated, such as {common[:3]}: evaluate other images"
+        )
+    for stores in trained_on:
+        for part, did in (("train", "was trained on"), ("validation", "was chosen by")):
+            if stores.get(part, {}).get("source") == evaluated.entry.description.source:
+                raise LeakageError(
+                    f"the adapter {did} {_label(evaluated)}: evaluate another split, or another run"
+                )
+
+
+def seen_by(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the `stores` of a run's spec, then of the run that it began with, and so on."""
+    found = [spec["stores"]]
+    while "began_with" in spec:
+        spec = spec["began_with"]
+        found.append(spec["stores"])
+    return found
+
+
+def _label(rows: ClassRows) -> str:
+    found = rows.entry.description
+    return f"{found.dataset}/{found.split}"
+
+
+def hold_out(
+    labels: Int64[np.ndarray, " n"], *, share: float, seed: int
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
+    """Return places to train on and places to choose by, both sorted, class by class at random.
+
+    Of a class of m images round(share m) are held out, at least 1 and at most m - 1: one of a
+    single image holds none.
+
+    Args:
+        labels: Class of each place.
+        share: Share to hold out, in (0, 1).
+        seed: Seed of the choice.
+    """
+    random = np.random.default_rng(seed)
+    held = [np.empty(0, dtype=np.int64)]
+    for label in np.unique(labels):
+        places = random.permutation(np.flatnonzero(labels == label))
+        count = min(max(1, round(share * len(places))), len(places) - 1)
+        held.append(places[:count])
+    chosen = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen

@@ -1,0 +1,248 @@
+"""Classifiers on frozen features: arrays in, scores of classes out.
+
+Axis names: `n` rows to train on, `m` rows to score, `width` features, `classes` classes.
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+
+from ..featcache.errors import SpecError
+from .accuracy import truth_ranks
+from .class_rows import hold_out
+
+_PATIENCE = 2  # candidates in a row without a better one, after which the search ends
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Hold features with their classes.
+
+    Attributes:
+        features: One row an image.
+        labels: Class of each row, in [0, `num_classes`).
+        num_classes: Classes of the dataset, whether or not a row is of each.
+    """
+
+    features: Float32[np.ndarray, "n width"]
+    labels: Int64[np.ndarray, " n"]
+    num_classes: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Int64[np.ndarray, " some"]) -> "Examples":
+        """Return some of the rows."""
+        return Examples(self.features[rows], self.labels[rows], self.num_classes)
+
+
+def scaling(
+    features: Float32[np.ndarray, "n width"],
+) -> tuple[Float32[np.ndarray, " width"], float]:
+    """Return the mean row, and one number that makes the mean variance of a feature 1 behind it.
+
+    Shift and scale change nothing that a linear classifier can say, only the unit of its penalty
+    and of its steps, which so is the same for features of any length.
+    """
+    mean = features.mean(axis=0, dtype=np.float64)
+    variance = features.var(axis=0, dtype=np.float64).mean()
+    return mean.astype(np.float32), float(1.0 / np.sqrt(variance)) if variance > 0 else 1.0
+
+
+class Classifier(ABC):
+    """Learn from examples and score others, by one option that is chosen.
+
+    Attributes:
+        option: Name of the option.
+        candidates: Its values, in the order in which they are tried.
+        default: Its value where nothing can be held out to choose by.
+        notes: What went not quite well, one line each.
+    """
+
+    option: ClassVar[str]
+
+    def __init__(self, candidates: Sequence[float], *, default: float) -> None:
+        self.candidates = tuple(candidates)
+        self.default = default
+        self.notes: list[str] = []
+
+    @abstractmethod
+    def scores(
+        self, train: Examples, features: Float32[np.ndarray, "m width"], value: float
+    ) -> Float32[np.ndarray, "m classes"]:
+        """Return the scores of each class, minus infinity where a class is out of question."""
+
+    def fits(self, value: float, num_rows: int) -> bool:
+        """Say whether the option can have this value with so many rows."""
+        del value, num_rows
+        return True
+
+
+class LogisticClassifier(Classifier):
+    """Logistic regression on scaled features, solved by L-BFGS.
+
+    min_W,b |W|^2 / 2 + C sum_i CE(W s (x_i - m) + b, y_i), m and s by `scaling` of the rows that
+    are trained on.
+
+    Source: scikit-learn's LogisticRegression; the probe of Radford et al. 2021, arXiv 2103.00020,
+    appendix A.3, which neither shifts nor scales, and tries more values.
+
+    Args:
+        candidates: Values of C, from strong to weak regularisation.
+        most_steps: Largest number of steps of the solver.
+    """
+
+    option = "C"
+
+    def __init__(self, candidates: Sequence[float], *, most_steps: int = 1000) -> None:
+        super().__init__(candidates, default=candidates[len(candidates) // 2])
+        self.most_steps = most_steps
+
+    def scores(
+        self, train: Examples, features: Float32[np.ndarray, "m width"], value: float
+    ) -> Float32[np.ndarray, "m classes"]:
+        """Return the logits."""
+        mean, scale = scaling(train.features)
+        model = LogisticRegression(C=value, max_iter=self.most_steps)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # becomes a note
+            model.fit((train.features - mean) * scale, train.labels)
+        if int(np.max(model.n_iter_)) >= self.most_steps:
+            self.notes.append(
+                f"C = {value:g}: the solver stopped after {self.most_steps} steps, short of its "
+                "tolerance"
+            )
+        found = model.decision_function((features - mean) * scale)
+        if found.ndim == 1:  # of two classes, that of the second alone
+            found = np.stack([-found, found], axis=1)
+        scores = np.full((len(features), train.num_classes), -np.inf, dtype=np.float32)
+        scores[:, model.classes_] = found
+        return scores
+
+
+class NeighbourClassifier(Classifier):
+    """Let the k nearest training images vote, by cosine.
+
+    Among classes of as many votes the first wins, as in scikit-learn; one without a vote is out of
+    question, whatever the order.
+
+    Args:
+        candidates: Values of k, in rising order.
+    """
+
+    option = "neighbours"
+
+    def __init__(self, candidates: Sequence[int]) -> None:
+        super().__init__([float(count) for count in candidates], default=1.0)
+
+    def fits(self, value: float, num_rows: int) -> bool:
+        """Say whether there are so many neighbours."""
+        return value <= num_rows
+
+    def scores(
+        self, train: Examples, features: Float32[np.ndarray, "m width"], value: float
+    ) -> Float32[np.ndarray, "m classes"]:
+        """Return the votes; a class loses less than half a vote to those before it."""
+        # on rows of one length the order by distance is the order by cosine
+        index = NearestNeighbors(n_neighbors=int(value), algorithm="brute", metric="euclidean")
+        index.fit(_unit_rows(train.features))
+        nearest = index.kneighbors(_unit_rows(features), return_distance=False)
+        votes = np.zeros((len(features), train.num_classes), dtype=np.float32)
+        rows = np.repeat(np.arange(len(features)), nearest.shape[1])
+        np.add.at(votes, (rows, train.labels[nearest].ravel()), 1.0)
+        order = np.arange(train.num_classes, dtype=np.float32) / (2 * train.num_classes)
+        return np.where(votes > 0, votes - order, np.float32(-np.inf))
+
+
+def _unit_rows(features: Float32[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.ascontiguousarray(features / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Say which value of a classifier's option was chosen and by what.
+
+    Attributes:
+        value: The value.
+        tried: Top-1 accuracy of each tried value on the held-out part, percent.
+        num_held: Images of that part.
+    """
+
+    value: float
+    tried: dict[float, float]
+    num_held: int
+
+
+def choose(classifier: Classifier, train: Examples, *, share: float, seed: int) -> Choice:
+    """Choose the option of a classifier by a held-out part of the training images.
+
+    The first of the best values wins; the search ends after two values in a row without a better
+    one. Where no class has two images nothing can be held out: the default is taken.
+
+    Args:
+        classifier: The classifier.
+        train: Training images; no others are looked at.
+        share: Share of each class that is held out, see `hold_out`.
+        seed: Seed of that choice.
+
+    Raises:
+        SpecError: No value fits so few images.
+    """
+    kept, held = hold_out(train.labels, share=share, seed=seed)
+    if not len(held):
+        return Choice(classifier.default, {}, 0)
+    rest, part = train.take(kept), train.take(held)
+    values = [value for value in classifier.candidates if classifier.fits(value, len(rest))]
+    if not values:
+        raise SpecError(
+            f"{len(rest)} training images are too few for {classifier.option} of "
+            f"{list(classifier.candidates)}"
+        )
+    tried: dict[float, float] = {}
+    best, since = values[0], 0
+    for value in values:
+        ranks = truth_ranks(classifier.scores(rest, part.features, value), part.labels)
+        tried[value] = float(100.0 * (ranks == 1).mean())
+        since = 0 if tried[value] > tried[best] or value == best else since + 1
+        best = value if since == 0 else best
+        if since == _PATIENCE:
+            break
+    return Choice(best, tried, len(held))
+
+
+def draw_shots(
+    labels: Int64[np.ndarray, " n"], names: Sequence[str], *, shots: int, seed: int
+) -> Int64[np.ndarray, " drawn"]:
+    """Return the places of so many images of each class, drawn at random.
+
+    With one seed, fewer shots are among more.
+
+    Args:
+        labels: Class of each place.
+        names: Name of each class; one without any image is left out.
+        shots: Images of each class.
+        seed: Seed of the draw.
+
+    Raises:
+        SpecError: A class has fewer images.
+    """
+    random = np.random.default_rng(seed)
+    drawn = []
+    for label in np.unique(labels).tolist():
+        places = random.permutation(np.flatnonzero(labels == label))
+        if len(places) < shots:
+            raise SpecError(
+                f"class {names[label]!r} has {len(places)} training images, {shots} shots are "
+                "asked for: name fewer by --shots"
+            )
+        drawn.append(places[:shots])
+    return np.concatenate(drawn)

@@ -1,0 +1,104 @@
+"""Train a head alone, as what LightCRL calls fine-tuning did."""
+
+import copy
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from ..adapters.class_head import ClassHead
+from .class_rows import ClassRows
+from .classifiers import Examples
+from .evaluated import EvaluatedRun
+from .fine_tune import FineTuneSpec
+from .fine_tune_protocol import Protocol
+from .logs import RunLog
+from .progress import Progress
+from .sgd_head import sgd_heads
+
+
+class LightCrlProtocol(Protocol):
+    """Train the head alone by plain steps, as what LightCRL calls fine-tuning did.
+
+    Source: lightweightCRL, commit e3421ad, Tiny ImageNet: its features are made without gradients,
+    so that neither fusion nor projections are trained, whatever the name says.
+
+    Args:
+        spec: What is fine-tuned.
+        start: The run whose adapter is the start.
+        train: Images to train on.
+    """
+
+    definition = (
+        "as published under the name of fine-tuning, the adapter receives no gradient and stays as "
+        "it is: two matrices without a non-linearity between them are trained on its embeddings by "
+        "plain steps; a second linear probe. The last epoch is kept and none is chosen"
+    )
+
+    def __init__(self, spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> None:
+        super().__init__(spec, start, train)
+        self.heads: dict[int, ClassHead] = {}
+        self.warnings.append(
+            "protocol lightcrl trains the head alone: the adapter is still that of "
+            f"{start.folder.name}"
+        )
+
+    def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        """Train the head, save it beside the adapter as it was, and return what happened.
+
+        Raises:
+            DivergedError: A loss is not finite.
+        """
+        began = time.perf_counter()
+        embeddings = self.embed(self.adapter, self.train, self.train.rows)
+        examples = Examples(embeddings, self.train.labels, len(self.train.names))
+        line: dict[str, list[float]] = {"x": [], "y": []}
+        log = RunLog(folder, tensorboard=False)
+        with log:
+            log.go_on(epochs=0, next_step=1)
+            heads = sgd_heads(
+                examples, self.spec.sgd, seed=self.spec.seed, device=self.device, progress=progress
+            )
+            for epoch, loss, head in heads:
+                self.heads[epoch] = copy.deepcopy(head)
+                record = {"epoch": epoch, "loss": loss}
+                line["x"].append(epoch)
+                line["y"].append(loss)
+                log.append(record)
+        last = max(self.heads)
+        self.save(folder, self.heads[last])
+        self.curves = [
+            {
+                "title": "training loss of the head",
+                "x_label": "epoch",
+                "y_label": "nats",
+                "lines": {"training images": line},
+            }
+        ]
+        return {
+            "best": record,
+            "epochs": last,
+            "steps": last * math.ceil(len(examples) / self.spec.sgd.batch_size),
+            "selected_by": "last epoch",
+            "num_parameters": sum(p.numel() for p in self.heads[last].parameters()),
+            "trained": {
+                f"head.{name}": p.numel() for name, p in self.heads[last].named_parameters()
+            },
+            "adapter_moved": 0.0,
+            "num_images": len(examples),
+            "precision": "float32",
+            "device": str(self.device),
+            "residency": {"image": self.train.reader.residency.report()},
+            "seconds": time.perf_counter() - began,
+        }
+
+    def metrics(self, folder: Path, test: ClassRows) -> dict[str, Any]:
+        """Return the accuracies of the head at each epoch of the table."""
+        del folder
+        embeddings = self.embed(self.adapter, test, test.rows)
+        return {
+            "head_alone": {
+                f"epoch_{epoch}": self.numbers(head, embeddings, test)
+                for epoch, head in self.heads.items()
+            }
+        }

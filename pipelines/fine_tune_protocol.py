@@ -1,0 +1,115 @@
+"""The contract of a fine-tuning protocol, and what its run folder records."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from ..adapters.adapter import Adapter
+from ..adapters.checkpoint import load_adapter, save_adapter
+from ..adapters.class_head import ClassHead, save_head
+from ..featcache import files
+from ..featcache.spec import Table, to_table
+from ..featcache.types import Modality
+from . import runs
+from .accuracy import accuracy_numbers, truth_ranks
+from .class_rows import ClassRows
+from .embed import embed_rows
+from .environment import library_versions
+from .evaluated import EvaluatedRun
+from .fine_tune import FineTuneSpec
+from .progress import Progress
+from .sgd_head import score_rows
+
+
+class Protocol(ABC):
+    """Train what a protocol trains.
+
+    Args:
+        spec: What is fine-tuned.
+        start: The run whose adapter is the start.
+        train: Images to train on.
+
+    Attributes:
+        definition: What the protocol does.
+        warnings: What to know before its numbers are believed.
+        curves: Plots, as `evaluation` describes them.
+    """
+
+    definition: ClassVar[str]
+
+    def __init__(self, spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> None:
+        self.spec = spec
+        self.train = train
+        self.device = start.device
+        self.adapter, self.objective, self.table = load_adapter(start.folder)
+        self.adapter.to(self.device)
+        self.warnings: list[str] = []
+        self.curves: list[dict[str, Any]] = []
+
+    @abstractmethod
+    def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        """Train, save adapter and head in `folder`, and return what happened.
+
+        Raises:
+            DivergedError: A loss or a weight is not finite.
+        """
+
+    @abstractmethod
+    def metrics(self, folder: Path, test: ClassRows) -> dict[str, Any]:
+        """Return the accuracies of what was saved in `folder`."""
+
+    def save(self, folder: Path, head: ClassHead) -> None:
+        """Save the adapter as it is now, and a head."""
+        save_adapter(folder, self.adapter, self.objective, table=self.table)
+        save_head(folder / runs.HEAD, head, self.train.names)
+
+    def embed(
+        self, adapter: Adapter, images: ClassRows, rows: Int64[np.ndarray, " n"]
+    ) -> Float32[np.ndarray, "n embed"]:
+        """Return the embeddings of some images, in evaluation mode."""
+        return embed_rows(adapter, images.reader, rows, side=Modality.IMAGE, device=self.device)
+
+    def numbers(
+        self, head: ClassHead, embeddings: Float32[np.ndarray, "n embed"], test: ClassRows
+    ) -> dict[str, Any]:
+        """Return the accuracies of a head on the embeddings of all images of `test`."""
+        ranks = truth_ranks(score_rows(head, embeddings, self.device), test.labels)
+        return dict(accuracy_numbers(ranks, test.labels, num_classes=len(test.names)))
+
+
+def resolved(spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> Table:
+    """Return the new run's spec: what it was trained on, by what, and what it started from.
+
+    The text side is that of the start; its features are those it was trained on then.
+    """
+    began = start.trained["spec"]
+    found = train.entry.description
+    sides = {side.value: start.stores["train"][side.value] for side in start.sides}
+    image = {**sides["image"], "key": train.entry.key}
+    options = spec.options if spec.protocol == "full" else spec.sgd
+    left_out = {"home", "device", "name"}
+    command = {
+        key: value
+        for key, value in to_table(spec).items()
+        if value is not None and key not in left_out
+    }
+    stores = {"dataset": found.dataset, "split": found.split, "source": found.source}
+    return {
+        **{key: began[key] for key in ("towers", "objective", "encoders") if key in began},
+        "seed": spec.seed,
+        "processes": 1,
+        "protocol": spec.protocol,
+        "command": command,
+        "train": to_table(options),
+        "classes": list(train.names),
+        "stores": {"train": {**stores, **sides, "image": image}},
+        "began_with": {
+            "run": start.folder.name,
+            "adapter_sha256": files.sha256_file(start.folder / runs.WEIGHTS),
+            **{key: began[key] for key in ("stores", "began_with") if key in began},
+        },
+        "versions": library_versions(),
+    }

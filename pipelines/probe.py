@@ -1,0 +1,179 @@
+"""Measure how well a simple classifier reads classes from frozen features."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..featcache.errors import SpecError
+from ..featcache.registry import unknown_name
+from ..featcache.spec import to_table
+from ..featcache.types import Modality
+from .evaluated import EvaluatedRun, Found
+from .progress import SILENT, Progress
+from .sgd_options import SgdOptions
+from .stores import WantedData
+
+PROTOCOLS = ("lbfgs", "sgd", "knn")
+FEATURES = ("embedding", "encoder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """Hold what a protocol can be told.
+
+    Attributes:
+        validation: Share of the training images of each class by which options are chosen, in
+            (0, 1); of few shots a quarter, if that is more.
+        regularisations: `lbfgs`: values of C to choose from, from strong to weak.
+        neighbours: `knn`: numbers of neighbours to choose from, in rising order.
+        sgd: `sgd`: how the head is trained.
+    """
+
+    validation: float = 0.1
+    regularisations: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    neighbours: tuple[int, ...] = (1, 3, 5, 10, 20, 50)
+    sgd: SgdOptions = field(default_factory=SgdOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation < 1:
+            raise SpecError(f"validation must be a share in (0, 1), found {self.validation}")
+        lists: Mapping[str, tuple[tuple[float, ...], Callable[[float], bool]]] = {
+            "regularisations": (self.regularisations, lambda value: value > 0),
+            "neighbours": (self.neighbours, lambda value: value >= 1),
+        }
+        for name, (values, fits) in lists.items():
+            if not values or not all(map(fits, values)) or list(values) != sorted(set(values)):
+                raise SpecError(f"{name} must be positive numbers that rise, found {list(values)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSpec:
+    """Say what to probe.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        data: Dataset of classes, as `NAME` for the newest stores, or `NAME=PATH` for those of the
+            dataset as it is there now.
+        run: Name or folder of a run, or None for the newest.
+        source: Options of the dataset, by name, for the stores of just that dataset; or None.
+        protocol: `lbfgs`, `sgd` or `knn`.
+        features: `embedding`, through the adapter of the run, or `encoder`, the mean of what its
+            adapter reads; or both.
+        train_split: Split that the classifier is trained on.
+        split: Split that it is measured on.
+        shots: Training images of each class, for few-shot classifiers; none for all images.
+        seeds: How often shots are drawn.
+        seed: Seed of what is held out, of the first draw and of a head's start.
+        options: What the protocol can be told.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    home: Path
+    data: str
+    run: str | None = None
+    source: Mapping[str, Any] | None = None
+    protocol: str = "lbfgs"
+    features: tuple[str, ...] = FEATURES
+    train_split: str = "train"
+    split: str = "test"
+    shots: tuple[int, ...] = ()
+    seeds: int = 5
+    seed: int = 0
+    options: ProbeOptions = field(default_factory=ProbeOptions)
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise unknown_name("protocol", self.protocol, PROTOCOLS)
+        for name in self.features:
+            if name not in FEATURES:
+                raise unknown_name("kind of features", name, FEATURES)
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise SpecError(f"features must be some of {FEATURES}, found {self.features}")
+        if self.seed < 0 or self.seeds < 1:
+            raise SpecError(
+                f"a seed is at least 0 and seeds at least 1, found {self.seed} and {self.seeds}"
+            )
+        self._check_shots()
+
+    def _check_shots(self) -> None:
+        shots = list(self.shots)
+        if any(number < 1 for number in shots) or shots != sorted(set(shots)):
+            raise SpecError(f"shots must be positive numbers that rise, found {shots}")
+        if shots and self.protocol == "sgd":
+            raise SpecError(
+                "protocol sgd is a published table of all images: few-shot goes with lbfgs or knn"
+            )
+
+    @property
+    def kind(self) -> str:
+        """Return the name of the evaluation."""
+        return f"few-shot-{self.protocol}" if self.shots else f"probe-{self.protocol}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeReport:
+    """Say what was measured.
+
+    Attributes:
+        path: The report file.
+        report: Its content.
+    """
+
+    path: Path
+    report: Mapping[str, Any]
+
+
+def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
+    """Train classifiers on the frozen features of one split and measure them on another.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        SpecError: The run has no images, the dataset no classes, or a class too few images.
+        StoreNotFoundError: A split has not been extracted with the run's encoder.
+        StoreCorruptError: The run's or a store's files contradict one another.
+        LeakageError: Both splits have images in common, or the adapter was trained on or chosen by
+            the one that is evaluated.
+        DivergedError: A loss or an embedding is not finite.
+    """
+    began = time.perf_counter()
+    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    query = evaluated.query(Modality.IMAGE)
+    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    from .class_rows import ClassRows, require_apart, require_images, seen_by  # imports torch
+    from .probing import Probing
+
+    train, test = (
+        ClassRows(
+            require_images(spec.home, query, wanted, split, progress),
+            home=spec.home,
+            device=evaluated.device,
+        )
+        for split in (spec.train_split, spec.split)
+    )
+    require_apart(train, test, trained_on=seen_by(evaluated.trained["spec"]))
+    progress.note(
+        f"run {evaluated.folder.name}: {len(train)} images of {wanted.name}/{spec.train_split} to "
+        f"train on, {len(test)} of {wanted.name}/{spec.split} to measure"
+    )
+    probing = Probing(spec, evaluated, train, test)
+    measured = probing.run(progress)
+    left_out = {"home", "run", "device"}
+    options = {key: value for key, value in to_table(spec).items() if key not in left_out}
+    path, report = Found(
+        kind=spec.kind,
+        dataset=test.entry.description.dataset,
+        split=spec.split,
+        ids=test.reader.ids,
+        stores={"image": test.entry, "train_image": train.entry},
+        options=options,
+        metrics=measured.metrics,
+        definitions=measured.definitions,
+        curves=measured.curves,
+        failures=measured.failures,
+        warnings=measured.warnings,
+        seconds=time.perf_counter() - began,
+    ).write(evaluated, home=spec.home)
+    return ProbeReport(path=path, report=report)

@@ -1,0 +1,285 @@
+"""Train and measure the classifiers of a probe; see `probe`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from ..featcache.errors import SpecError
+from ..featcache.residency import free_memory
+from ..featcache.types import Modality
+from .accuracy import (
+    DEFINITIONS,
+    REPEATED_DEFINITIONS,
+    accuracy_numbers,
+    differences,
+    repeated_numbers,
+    truth_ranks,
+)
+from .class_rows import ClassRows
+from .classifiers import (
+    Classifier,
+    Examples,
+    LogisticClassifier,
+    NeighbourClassifier,
+    choose,
+    draw_shots,
+)
+from .embed import embed_rows
+from .evaluated import EvaluatedRun
+from .probe import ProbeSpec
+from .progress import Progress
+from .sgd_head import score_rows, sgd_heads
+
+_FEW_SHARE = 0.25  # of few shots to hold out, at least: a tenth of sixteen is one image
+_FAILURES = 50
+_COPIES = 3  # of the features in memory at once: as they are, scaled, and a solver's own
+_PROTOCOLS = {
+    "lbfgs": (
+        "logistic regression by L-BFGS (scikit-learn) on features that are shifted by the mean of "
+        "the training images and divided by one number; C is chosen among `regularisations` on a "
+        "held-out part of the training images, then all of them are trained on"
+    ),
+    "knn": (
+        "vote of the nearest training images by cosine; their number is chosen among `neighbours` "
+        "on a held-out part of the training images; of as many votes the first class wins, and one "
+        "without a vote is wrong"
+    ),
+    "sgd": (
+        "LightCRL's linear classification: two matrices without a non-linearity between them, "
+        "plain steps with momentum; measured every few epochs, none of which is chosen; features "
+        "are those of evaluation mode, shifted by their mean and divided by one number"
+    ),
+}
+_FEATURES = {
+    "embedding": "unit-length embedding of the run's adapter",
+    "encoder": "mean over the tokens that the adapter reads, without the adapter",
+    "embedding_minus_encoder": (
+        "difference of both accuracies on the same images, percentage points, with its interval"
+    ),
+}
+
+
+@dataclass
+class Probed:
+    """Hold what a probe has measured; the fields are those of `Found`."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    definitions: dict[str, str] = field(default_factory=dict)
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Probing:
+    """Measure classifiers of one protocol, by each kind of features.
+
+    Args:
+        spec: What is probed.
+        run: The run whose adapter makes the embeddings.
+        train: Images to train classifiers on.
+        test: Images to measure them on.
+    """
+
+    def __init__(
+        self, spec: ProbeSpec, run: EvaluatedRun, train: ClassRows, test: ClassRows
+    ) -> None:
+        self.spec = spec
+        self.run_of = run
+        self.train = train
+        self.test = test
+        self.num_classes = len(train.names)
+        self.ranks: dict[str, dict[str, Int64[np.ndarray, " m"]]] = {}
+        self.lines: dict[str, dict[str, list[float]]] = {}
+        self.found = Probed()
+
+    def run(self, progress: Progress) -> Probed:
+        """Measure everything.
+
+        Raises:
+            LightalignError: See `probe.run`.
+        """
+        self._check_classes()
+        for name in self.spec.features:
+            train, test = (self._features(name, rows, progress) for rows in (self.train, self.test))
+            examples = Examples(train, self.train.labels, self.num_classes)
+            if self.spec.shots:
+                self._few_shots(name, examples, test, progress)
+            else:
+                self._all_images(name, examples, test, progress)
+        if len(self.spec.features) > 1 and not self.spec.shots:
+            self.found.metrics["embedding_minus_encoder"] = {
+                setting: differences(
+                    ranks, self.ranks["encoder"][setting], num_classes=self.num_classes
+                )
+                for setting, ranks in self.ranks["embedding"].items()
+            }
+        self._describe()
+        return self.found
+
+    def _check_classes(self) -> None:
+        present = np.unique(self.train.labels)
+        if len(present) < 2:
+            raise SpecError(
+                f"{len(present)} class has training images: a classifier needs two or more"
+            )
+        absent = sorted(set(self.test.labels.tolist()) - set(present.tolist()))
+        if absent:
+            self.found.warnings.append(
+                f"{len(absent)} classes have no training image, such as "
+                f"{self.train.names[absent[0]]!r}: their images are all wrong"
+            )
+        for rows in (self.train, self.test):
+            if rows.num_skipped:
+                self.found.warnings.append(
+                    f"{rows.num_skipped} images of split {rows.entry.description.split!r} are left "
+                    "out: they could not be read (`lightalign cache info` lists them)"
+                )
+
+    def _features(
+        self, name: str, rows: ClassRows, progress: Progress
+    ) -> Float32[np.ndarray, "n width"]:
+        embeds = name == "embedding"
+        width = self.run_of.adapter.out_width if embeds else rows.reader.description.width
+        needed, free = _COPIES * len(rows) * width * 4, free_memory()
+        if needed > free:
+            raise SpecError(
+                f"{len(rows)} rows of {width} features take {needed / 1e9:.1f} GB while they are "
+                f"classified, and {free / 1e9:.1f} GB are free: probe another run or fewer images"
+            )
+        if not embeds:
+            return rows.pooled(rows.rows)
+        return embed_rows(
+            self.run_of.adapter,
+            rows.reader,
+            rows.rows,
+            side=Modality.IMAGE,
+            device=self.run_of.device,
+            progress=progress,
+        )
+
+    def _all_images(
+        self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress
+    ) -> None:
+        metrics = self.found.metrics[name] = {}
+        ranks = self.ranks[name] = {}
+        scores = None
+        for setting, scores in self._scores(name, train, test, progress):
+            ranks[setting] = truth_ranks(scores, self.test.labels)
+            numbers = accuracy_numbers(
+                ranks[setting], self.test.labels, num_classes=self.num_classes
+            )
+            metrics[setting] = {**metrics.get(setting, {}), **numbers}
+        assert scores is not None, "there is one setting at least"
+        if name == self.spec.features[0]:
+            self._list_failures(ranks[setting], scores)
+
+    def _scores(
+        self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress
+    ) -> Iterator[tuple[str, Float32[np.ndarray, "m classes"]]]:
+        """Yield the scores of the evaluated images in each setting that is reported."""
+        spec, options = self.spec, self.spec.options
+        if spec.protocol == "sgd":
+            line = self.lines[name] = {"x": [], "y": []}
+            device = self.run_of.device
+            heads = sgd_heads(train, options.sgd, seed=spec.seed, device=device, progress=progress)
+            for epoch, _, head in heads:
+                scores = score_rows(head, test, device)
+                ranks = truth_ranks(scores, self.test.labels)
+                line["x"].append(epoch)
+                line["y"].append(100.0 * float((ranks == 1).mean()))
+                yield f"epoch_{epoch}", scores
+            return
+        classifier = self._classifier()
+        progress.note(f"{name}: choosing {classifier.option} by held-out training images")
+        choice = choose(classifier, train, share=options.validation, seed=spec.seed)
+        tried = sorted(choice.tried.items())
+        self.lines[name] = {"x": [value for value, _ in tried], "y": [top for _, top in tried]}
+        scores = classifier.scores(train, test, choice.value)
+        self.found.metrics[name]["all_images"] = {f"chosen_{classifier.option}": choice.value}
+        tips = {classifier.candidates[-1]: "largest", classifier.candidates[0]: "smallest"}
+        if choice.value in tips and classifier.option == "C":
+            classifier.notes.append(
+                f"{name}: the {tips[choice.value]} C was best, a better one may lie beyond: widen "
+                "regularisations"
+            )
+        self.found.warnings += classifier.notes
+        yield "all_images", scores
+
+    def _few_shots(
+        self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress
+    ) -> None:
+        spec = self.spec
+        share = max(_FEW_SHARE, spec.options.validation)
+        metrics = self.found.metrics[name] = {}
+        line = self.lines[name] = {"x": [], "y": []}
+        total = len(spec.shots) * spec.seeds
+        progress.start(f"few shots, {name}", total, unit="draws")
+        for shots in spec.shots:
+            ranks, chosen = [], []
+            for seed in range(spec.seed, spec.seed + spec.seeds):
+                rows = draw_shots(train.labels, self.train.names, shots=shots, seed=seed)
+                drawn, classifier = train.take(rows), self._classifier()
+                choice = choose(classifier, drawn, share=share, seed=seed)
+                scores = classifier.scores(drawn, test, choice.value)
+                ranks.append(truth_ranks(scores, self.test.labels))
+                chosen.append(choice.value)
+                self.found.warnings += [f"{name}, {shots} shots: {n}" for n in classifier.notes]
+                progress.advance(1)
+            numbers = repeated_numbers(ranks, num_classes=self.num_classes)
+            metrics[f"shots_{shots}"] = {f"chosen_{classifier.option}": chosen, **numbers}
+            line["x"].append(shots)
+            line["y"].append(numbers["top_1"].value)
+        progress.finish()
+
+    def _classifier(self) -> Classifier:
+        if self.spec.protocol == "knn":
+            return NeighbourClassifier(self.spec.options.neighbours)
+        return LogisticClassifier(self.spec.options.regularisations)
+
+    def _list_failures(
+        self, ranks: Int64[np.ndarray, " m"], scores: Float32[np.ndarray, "m classes"]
+    ) -> None:
+        """List the images whose right class comes latest, each with what came first."""
+        names, ids = self.test.names, self.test.reader.ids
+        first = scores.argmax(axis=1)
+        worst = np.argsort(-ranks, kind="stable")[:_FAILURES]
+        self.found.failures = [
+            {
+                "id": ids[row],
+                "class": names[self.test.labels[row]],
+                "predicted": names[first[row]],
+                "rank": int(ranks[row]),
+            }
+            for row in worst.tolist()
+            if ranks[row] > 1
+        ]
+
+    def _describe(self) -> None:
+        few = bool(self.spec.shots)
+        self.found.definitions = {
+            **DEFINITIONS,
+            self.spec.protocol: _PROTOCOLS[self.spec.protocol],
+            **{name: _FEATURES[name] for name in self.found.metrics},
+        }
+        if few:
+            self.found.definitions |= {
+                "shots_k": (
+                    "k training images of each class, drawn anew for each seed; an option is "
+                    "chosen by at least a quarter of the shots of each class, or is its middle "
+                    "(C) or 1 (neighbours) where a class has one shot"
+                ),
+                **REPEATED_DEFINITIONS,
+            }
+        labels: Mapping[str, tuple[str, str]] = {
+            "lbfgs": ("top-1 on held-out training images", "C"),
+            "knn": ("top-1 on held-out training images", "neighbours"),
+            "sgd": (f"top-1 on {self.spec.split}", "epoch"),
+        }
+        title, x_label = labels[self.spec.protocol]
+        if few:
+            title, x_label = f"top-1 on {self.spec.split}, mean over draws", "images of each class"
+        curve = {"title": title, "x_label": x_label, "y_label": "%", "lines": self.lines}
+        self.found.curves = [curve]

@@ -1,0 +1,130 @@
+"""Classification by the nearest text: embeddings of images and classes in, numbers out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from ..accuracy import MOST, truth_ranks
+from ..bootstrap import mean_interval
+from ..evaluation import Number
+
+_FIRST = 3  # classes that a failure names
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Hold how well each image goes with each class.
+
+    Attributes:
+        scores: Cosine of each image with each class.
+        labels: Right class of each image.
+    """
+
+    scores: Float32[np.ndarray, "n classes"]
+    labels: Int64[np.ndarray, " n"]
+
+    @property
+    def ranks(self) -> Int64[np.ndarray, " n"]:
+        """Return the rank of the right class of each image; ties count against it."""
+        return truth_ranks(self.scores, self.labels)
+
+    @property
+    def margins(self) -> Float32[np.ndarray, " n"]:
+        """Return how much higher the right class scores than the best wrong one."""
+        own, wrong = self._apart()
+        margins: np.ndarray = own - wrong.max(axis=1)
+        return margins
+
+    @property
+    def answers(self) -> Int64[np.ndarray, " n"]:
+        """Return the class that each image is taken for; ties go to a wrong one."""
+        own, wrong = self._apart()
+        answers: np.ndarray = np.where(
+            own > wrong.max(axis=1), self.labels, wrong.argmax(axis=1)
+        ).astype(np.int64)
+        return answers
+
+    def _apart(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores of the right classes, and all with those put out of the running."""
+        rows = np.arange(len(self.labels))
+        wrong = self.scores.copy()
+        wrong[rows, self.labels] = -np.inf
+        return self.scores[rows, self.labels], wrong
+
+
+def class_embeddings(
+    texts: Float32[np.ndarray, "texts embed"], num_templates: int
+) -> Float32[np.ndarray, "classes embed"]:
+    """Return the embedding of each class: the mean over its templates, made of length 1 again.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
+    ICML 2021, section 3.1.4.
+
+    Args:
+        texts: Embeddings of length 1 of all templates of the first class, then of the next.
+        num_templates: Templates of a class.
+    """
+    means = texts.reshape(-1, num_templates, texts.shape[1]).mean(axis=1)
+    embeddings: np.ndarray = means / np.linalg.norm(means, axis=1, keepdims=True)
+    return embeddings.astype(np.float32)
+
+
+def per_class_numbers(
+    ranks: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"], names: Sequence[str]
+) -> dict[str, dict[str, Number]]:
+    """Return `top_1` to `top_5` of each class that has an image, percent."""
+    found = {}
+    for index, name in enumerate(names):
+        own = ranks[labels == index]
+        if len(own):
+            found[name] = {
+                f"top_{k}": _share(own <= k, 100.0 * k / len(names))
+                for k in range(1, min(MOST, len(names) - 1) + 1)
+            }
+    return found
+
+
+def _share(hits: np.ndarray, chance: float) -> Number:
+    percent = np.where(hits, 100.0, 0.0)
+    return Number(
+        value=float(percent.mean()),
+        num=len(percent),
+        interval=mean_interval(percent),
+        chance=chance,
+    )
+
+
+def confusion(found: ClassScores) -> Int64[np.ndarray, "classes classes"]:
+    """Return how many images of each class, by row, were taken for each class, by column."""
+    num_classes = found.scores.shape[1]
+    counts = np.bincount(found.labels * num_classes + found.answers, minlength=num_classes**2)
+    matrix: np.ndarray = counts.reshape(num_classes, num_classes)
+    return matrix
+
+
+def worst_images(
+    found: ClassScores, ids: Sequence[str], names: Sequence[str], *, most: int
+) -> list[Mapping[str, Any]]:
+    """Return the wrong images whose right class scores furthest below the first, furthest first.
+
+    Each says what came first, with its cosine, and the rank and cosine of the right class.
+    """
+    ranks, margins = found.ranks, found.margins
+    order = np.argsort(margins, kind="stable")[:most]
+    return [
+        {
+            "image": ids[row],
+            "class": names[found.labels[row]],
+            "rank": int(ranks[row]),
+            "cosine": float(found.scores[row, found.labels[row]]),
+            "first": [
+                {"class": names[place], "cosine": float(found.scores[row, place])}
+                for place in np.argsort(-found.scores[row], kind="stable")[:_FIRST].tolist()
+            ],
+        }
+        for row in order.tolist()
+        if margins[row] <= 0
+    ]

@@ -1,0 +1,257 @@
+"""Classify images by the nearest text: no image of any class is trained on."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..featcache import files
+from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.errors import SpecError
+from ..featcache.types import Modality
+from .confusion_plot import draw_confusion
+from .evaluated import EvaluatedRun, Found
+from .evaluation import Number
+from .progress import SILENT, Progress
+from .prompts import Prompts, read_prompts, spoken_names
+from .stores import WantedData
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .class_rows import ClassRows
+    from .tasks.zero_shot import ClassScores
+
+KIND = "zero-shot"
+_SPLITS = ("test", "val")  # the first that is there, if none is named
+_FAILURES = 24
+
+DEFINITIONS = {
+    "class_embedding": (
+        "mean over the templates of the embeddings of its texts, each of length 1 before and the "
+        "mean made of length 1 again; texts are embedded without padding"
+    ),
+    "score": "cosine between the embedding of an image and that of a class",
+    "classes": "the same of the images of one class alone",
+    "confusion": "images by their class and the class they are taken for; ties go to a wrong one",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotSpec:
+    """Say what to classify, and by which texts.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        data: `NAME` of a dataset of classes, for the newest stores; `NAME=PATH` for those of the
+            dataset as it is there now.
+        run: Name or folder of a run, or None for the newest.
+        source: Options of the dataset, by name, for the stores of just that dataset; or None.
+        split: Split to evaluate on, or None for `test`, or else `val`.
+        prompts: Names of prompts or TOML files; each is measured, and the plot and the failures
+            are of the first.
+        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    home: Path
+    data: str
+    run: str | None = None
+    source: Mapping[str, Any] | None = None
+    split: str | None = None
+    prompts: tuple[str, ...] = ("ensemble",)
+    weights: Mapping[str, Path] | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.prompts or len(set(self.prompts)) < len(self.prompts):
+            raise SpecError(f"prompts must name at least one, each once; found {self.prompts}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotReport:
+    """Say what was measured.
+
+    Attributes:
+        path: The report file.
+        report: Its content.
+        plot: The confusion plot, an SVG file beside it.
+    """
+
+    path: Path
+    report: Mapping[str, Any]
+    plot: Path
+
+
+def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
+    """Embed images and texts of classes through a run, and measure how often the right one wins.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        StoreNotFoundError: The split has not been extracted with the run's image encoder.
+        SpecError: The run aligns two texts, the dataset has no classes, or prompts are wrong.
+        WeightsNotFoundError: The weights of the run's text encoder are nowhere to be found.
+        LightalignError: See `Bundle`.
+    """
+    all_prompts = [read_prompts(name) for name in spec.prompts]
+    if len({prompts.name for prompts in all_prompts}) < len(all_prompts):
+        raise SpecError(f"two of the prompts {list(spec.prompts)} have the same name: rename one")
+    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    entry = _store(spec, evaluated, progress)
+    found = entry.description
+    progress.note(f"run {evaluated.folder.name}, split {found.split!r} of {found.dataset}")
+    from .bundle import Bundle  # imports torch, as all below do
+    from .class_rows import ClassRows
+    from .embed import embed_rows
+
+    began = time.perf_counter()
+    images = ClassRows(entry, home=spec.home, device=evaluated.device)
+    warnings = _warnings(images, evaluated)
+    for warning in warnings:
+        progress.note(warning)
+    spoken = [spoken_names(prompts, found.dataset, images.names) for prompts in all_prompts]
+    bundle = Bundle(evaluated.folder, device=spec.device, weights=spec.weights)
+    embeddings = embed_rows(
+        bundle.adapter, images.reader, images.rows, device=bundle.device, progress=progress
+    )
+    scored = [
+        _scores(bundle, embeddings, images.labels, prompts, names)
+        for prompts, names in zip(all_prompts, spoken, strict=True)
+    ]
+    measured = [_numbers(one, images.names) for one in scored]
+    ids = images.reader.ids
+    kept = Found(
+        kind=KIND,
+        dataset=found.dataset,
+        split=found.split,
+        ids=ids,
+        stores={Modality.IMAGE.value: entry},
+        options=_options(spec, all_prompts, spoken),
+        metrics={one.name: table for one, table in zip(all_prompts, measured, strict=True)},
+        definitions=_definitions(),
+        curves=_curves(all_prompts, measured, scored[0], images.names),
+        failures=_failures(scored[0], ids, images.names),
+        warnings=warnings,
+        seconds=time.perf_counter() - began,
+    )
+    path, report = kept.write(evaluated, home=spec.home)
+    plot = path.with_suffix(".svg")
+    files.write_bytes(plot, draw_confusion(report["curves"][-1]).encode())
+    return ZeroShotReport(path=path, report=report, plot=plot)
+
+
+def _store(spec: ZeroShotSpec, evaluated: EvaluatedRun, progress: Progress) -> StoreEntry:
+    from .class_rows import require_images
+
+    query = evaluated.query(Modality.IMAGE)
+    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    split = spec.split
+    if split is None:
+        there = {
+            entry.description.split
+            for entry in list_stores(spec.home)
+            if entry.description.dataset == wanted.name and query.matches(entry)
+        }
+        split = next((name for name in _SPLITS if name in there), _SPLITS[0])
+    return require_images(spec.home, query, wanted, split, progress)
+
+
+def _scores(
+    bundle: "Bundle", images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
+) -> "ClassScores":
+    from .tasks.zero_shot import ClassScores, class_embeddings
+
+    texts = bundle.embed_texts([text for name in spoken for text in prompts.texts(name)])
+    classes = class_embeddings(texts, len(prompts.templates))
+    return ClassScores(images @ classes.T, labels)
+
+
+def _numbers(scored: "ClassScores", names: Sequence[str]) -> dict[str, Any]:
+    from .accuracy import accuracy_numbers
+    from .tasks.zero_shot import per_class_numbers
+
+    ranks = scored.ranks
+    overall = accuracy_numbers(ranks, scored.labels, num_classes=len(names))
+    return {**overall, "classes": per_class_numbers(ranks, scored.labels, names)}
+
+
+def _definitions() -> dict[str, str]:
+    from .accuracy import DEFINITIONS as ACCURACY
+
+    return {**ACCURACY, **DEFINITIONS}
+
+
+def _failures(
+    scored: "ClassScores", ids: Sequence[str], names: Sequence[str]
+) -> list[Mapping[str, Any]]:
+    from .tasks.zero_shot import worst_images
+
+    return worst_images(scored, ids, names, most=_FAILURES)
+
+
+def _options(
+    spec: ZeroShotSpec, all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    return {
+        "data": spec.data,
+        "source": None if spec.source is None else dict(spec.source),
+        "split": spec.split,
+        "device": spec.device,
+        "prompts": {
+            prompts.name: {"templates": list(prompts.templates), "classes": list(names)}
+            for prompts, names in zip(all_prompts, spoken, strict=True)
+        },
+    }
+
+
+def _warnings(images: "ClassRows", evaluated: EvaluatedRun) -> list[str]:
+    from .class_rows import seen_by
+
+    warnings = []
+    dataset = images.entry.description.dataset
+    if dataset in {stores["train"]["dataset"] for stores in seen_by(evaluated.trained["spec"])}:
+        warnings.append(f"the adapter was trained on images of {dataset}: this is not zero-shot")
+    if images.num_skipped:
+        warnings.append(
+            f"{images.num_skipped} images are left out: they could not be read (`lightalign cache "
+            "info` lists them)"
+        )
+    absent = len(images.names) - len(set(images.labels.tolist()))
+    if absent:
+        warnings.append(
+            f"{absent} of {len(images.names)} classes have no image in this split: they can be "
+            "answered, but never be right"
+        )
+    return warnings
+
+
+def _curves(
+    all_prompts: Sequence[Prompts],
+    measured: Sequence[Mapping[str, Any]],
+    first: "ClassScores",
+    names: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Return the accuracy by k of all prompts, and the confusion of the first, which is last."""
+    from .tasks.zero_shot import confusion
+
+    lines: dict[str, dict[str, list[float]]] = {}
+    for prompts, found in zip(all_prompts, measured, strict=True):
+        tops: list[Number] = [found[key] for key in found if key.startswith("top_")]
+        ks = [float(k) for k in range(1, len(tops) + 1)]
+        lines[prompts.name] = {"x": ks, "y": [top.value for top in tops]}
+        lines["chance"] = {"x": ks, "y": [top.chance or 0.0 for top in tops]}
+    return [
+        {
+            "title": "right class among the first k",
+            "x_label": "k",
+            "y_label": "percent of images",
+            "lines": lines,
+        },
+        {
+            "title": f"confusion, prompts {all_prompts[0].name}",
+            "x_label": "taken for",
+            "y_label": "class",
+            "names": list(names),
+            "matrix": confusion(first).tolist(),
+        },
+    ]

@@ -1,0 +1,85 @@
+"""Accuracies against hand-made cases and scikit-learn, and the intervals of repetitions."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
+
+from lightalign.pipelines.accuracy import (
+    accuracy_numbers,
+    deviation_interval,
+    differences,
+    repeated_interval,
+    repeated_numbers,
+    truth_ranks,
+)
+
+
+def test_a_wrong_class_of_the_same_score_counts_as_higher():
+    """Row 1: the right class ties with one other; row 2: it is first; row 3: out of question."""
+    scores = np.array([[2, 2, 1], [5, 0, 1], [-np.inf, -np.inf, 1]], dtype=np.float32)
+    assert truth_ranks(scores, np.array([0, 0, 0])).tolist() == [2, 1, 3]
+
+
+def test_accuracies_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    labels = random.integers(7, size=200)
+    scores = random.standard_normal((200, 7)).astype(np.float32)
+    scores[np.arange(200), labels] += 1
+    found = accuracy_numbers(truth_ranks(scores, labels), labels, num_classes=7)
+    for k in range(1, 6):
+        expected = 100 * top_k_accuracy_score(labels, scores, k=k, labels=range(7))
+        assert found[f"top_{k}"].value == pytest.approx(expected)
+        assert found[f"top_{k}"].chance == pytest.approx(100 * k / 7)
+    balanced = balanced_accuracy_score(labels, scores.argmax(axis=1))
+    assert found["mean_per_class"].value == pytest.approx(100 * balanced)
+
+
+def test_every_accuracy_has_interval_chance_and_count():
+    labels = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    found = accuracy_numbers(np.array([1, 2, 1, 2, 1, 1, 2, 1]), labels, num_classes=2)
+    assert set(found) == {"top_1", "mean_per_class"}  # top 2 of two classes is no question
+    for number in found.values():
+        low, high = number.interval
+        assert low < number.value < high
+        assert (number.chance, number.num) == (50.0, 8)
+
+
+def test_a_class_without_evaluated_images_takes_no_part_in_the_mean_over_classes():
+    """Class 0: 2 of 4 right; class 1: 1 of 1; class 2 has none: (50 + 100) / 2."""
+    ranks, labels = np.array([1, 1, 2, 2, 1]), np.array([0, 0, 0, 0, 1])
+    assert accuracy_numbers(ranks, labels, num_classes=3)["mean_per_class"].value == 75.0
+
+
+def test_a_difference_on_the_same_images_is_surer_than_both_accuracies():
+    ranks = np.where(np.arange(400) % 2 == 0, 1, 9)
+    better = np.where(np.arange(400) % 20 == 1, 1, ranks)  # 20 images more
+    found = differences(better, ranks, num_classes=10)["top_1"]
+    assert found.value == pytest.approx(5.0)
+    low, high = found.interval
+    assert 0 < low < 5 < high < 8
+
+
+def test_the_interval_of_repetitions_covers_the_true_mean():
+    """True accuracy 70 %, the draws of shots add 4 points of deviation, 5 of them, 500 images."""
+    random = np.random.default_rng(1)
+    covered = 0
+    for _ in range(400):
+        of_seed, of_image = random.normal(0, 0.04, 5), random.normal(0, 0.1, 500)
+        hits = random.random((5, 500)) < (0.7 + of_seed[:, None] + of_image)
+        low, high = repeated_interval(100.0 * hits)
+        covered += low <= 70 <= high
+    assert 0.93 <= covered / 400 <= 0.99
+
+
+def test_the_interval_of_the_deviation_is_that_of_chi_squared():
+    means = np.array([50.0, 52.0, 54.0])
+    low, high = deviation_interval(means)  # s = 2, S - 1 = 2: chi-squared is exponential
+    assert low == pytest.approx(2 * np.sqrt(2 / (-2 * np.log(0.025))))
+    assert high == pytest.approx(2 * np.sqrt(2 / stats.expon.ppf(0.025, scale=2)))
+
+
+def test_one_repetition_has_no_deviation():
+    found = repeated_numbers([np.array([1, 1, 2, 1])], num_classes=3)
+    assert found["top_1"].value == 75.0
+    assert "deviation_of_top_1" not in found

@@ -1,0 +1,239 @@
+"""Fine-tuning: what receives a gradient, what is learnt, and the run folder that is left."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from lightalign.adapters.adapter import build_adapter
+from lightalign.adapters.checkpoint import load_adapter
+from lightalign.adapters.class_head import load_head
+from lightalign.adapters.reach import require_gradients, shared_steps, side_parameters
+from lightalign.featcache.errors import DivergedError, GradientError, LeakageError, SpecError
+from lightalign.featcache.spec import read_toml
+from lightalign.featcache.tokens import Tokens
+from lightalign.featcache.types import Modality
+from lightalign.pipelines import runs
+from lightalign.pipelines.evaluation import numbers_of
+from lightalign.pipelines.fine_tune import FineTuneOptions, FineTuneSpec, options_of, run
+from lightalign.pipelines.probe import ProbeOptions, ProbeSpec
+from lightalign.pipelines.probe import run as run_probe
+from lightalign.pipelines.sgd_options import SgdOptions
+
+from ..helpers import lightalign
+from .class_homes import write_run, write_split
+
+QUICK = FineTuneOptions(epochs=6, batch_size=16, learning_rate=0.05, adapter_rate=0.05)
+FUSED = {
+    "both": {
+        "project": {"part": "linear", "out": 6},
+        "fuse": {"part": "add-fusion"},
+        "pool": {"part": "mean-pool"},
+    }
+}
+
+
+def blind_features(count, seed):
+    """Return features whose classes lie in the last two dimensions alone."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    features = random.standard_normal((count, 2, 6))
+    angles = 2 * np.pi * labels / 3
+    features[:, :, 4:] = 6 * np.stack([np.cos(angles), np.sin(angles)], axis=1)[:, None]
+    return features.astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a home whose adapter looks away from where the classes are."""
+    home = tmp_path_factory.mktemp("blind-home")
+    entry = write_split(home, "train", *blind_features(90, seed=0))
+    write_split(home, "test", *blind_features(60, seed=1))
+    weight = torch.zeros(6, 6)
+    weight[:, :4] = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    write_run(home, entry, weights={"steps.image/project.linear.weight": weight})
+    return home
+
+
+@pytest.fixture
+def home(made, tmp_path):
+    shutil.copytree(made, tmp_path / "h")
+    return tmp_path / "h"
+
+
+def tune(home, **changes):
+    fields = {"home": home, "data": "trees", "run": "start", "options": QUICK, "device": "cpu"}
+    return run(FineTuneSpec(**{**fields, **changes}))
+
+
+def weights(folder):
+    adapter, _, _ = load_adapter(folder)
+    return adapter.state_dict()
+
+
+def test_fine_tuning_learns_what_a_probe_of_the_frozen_adapter_cannot(home):
+    options = ProbeOptions(regularisations=(0.01, 1.0))
+    features = ("embedding",)
+    probed = run_probe(
+        ProbeSpec(home=home, data="trees", run="start", features=features, options=options)
+    )
+    frozen = probed.report["metrics"]["embedding"]["all_images"]["top_1"]
+    tuned = tune(home)
+    ((_, found),) = tuned.report["metrics"]["fine_tuned"].items()
+    assert frozen["interval"][1] < 60  # chance is 33
+    assert found["top_1"]["interval"][0] > 90
+    assert tuned.trained["adapter_moved"] > 0.1
+    assert all(value > 0 for value in tuned.trained["largest_gradients"].values())
+
+
+def test_the_run_folder_says_what_was_trained_and_from_where(home):
+    tuned = tune(home, name="mine", options=FineTuneOptions(epochs=2))
+    assert tuned.folder == home / "runs" / "mine"
+    report = json.loads((tuned.folder / runs.REPORT).read_text())
+    assert report["kind"] == "fine-tune"
+    spec = report["spec"]
+    assert spec == json.loads(json.dumps(read_toml(tuned.folder / runs.SPEC)))
+    assert spec["began_with"]["run"] == "start"
+    assert spec["began_with"]["stores"]["train"]["dataset"] == "captions"
+    assert spec["stores"]["train"]["dataset"] == "trees"
+    assert spec["stores"]["train"]["text"]["encoder"] == "made-up-text"
+    assert set(report["trained"]) == {
+        "image/project.linear.weight",
+        "image/project.linear.bias",
+        "head.layers.0.weight",
+        "head.layers.0.bias",
+    }
+    assert report["num_parameters"] == 6 * 6 + 6 + 3 * 6 + 3
+    assert report["num_images"] == 81  # of 90; three of each thirty chose the epoch
+    records = [json.loads(line) for line in (tuned.folder / runs.LOG).read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    before, after = weights(home / "runs" / "start"), weights(tuned.folder)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {
+        "steps.image/project.linear.weight",
+        "steps.image/project.linear.bias",
+    }
+    again = run_probe(
+        ProbeSpec(home=home, data="trees", run="mine", protocol="knn", features=("embedding",))
+    )
+    assert again.report["run"] == "mine"
+
+
+def test_the_report_has_every_number_with_interval_chance_and_count(home):
+    report = tune(home, options=FineTuneOptions(epochs=1)).report
+    found = list(numbers_of(report["metrics"]))
+    assert {path[-1] for path, _ in found} == {"top_1", "top_2", "mean_per_class"}
+    for _, number in found:
+        low, high = number["interval"]
+        assert low <= number["value"] <= high
+        assert (number["num"], number["chance"] > 0) == (60, True)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(home):
+    tuned = tune(home)
+    records = [json.loads(line) for line in (tuned.folder / runs.LOG).read_text().splitlines()]
+    best = max(records, key=lambda r: (r["validation"]["top_1"], -r["validation"]["loss"]))
+    assert tuned.trained["best"] == best
+    assert list(tuned.report["metrics"]["fine_tuned"]) == [f"epoch_{best['epoch']}"]
+
+
+def test_the_evaluated_split_chooses_nothing(home):
+    """With other labels of the evaluated images the very same weights are kept."""
+    first = tune(home, options=FineTuneOptions(epochs=3))
+    shutil.rmtree(home / "features" / "trees" / "test")
+    features, labels = blind_features(60, seed=1)
+    write_split(home, "test", features, (labels + 1) % 3)
+    second = tune(home, options=FineTuneOptions(epochs=3))
+    one, other = ((done.folder / runs.WEIGHTS).read_bytes() for done in (first, second))
+    assert one == other
+
+
+def test_what_the_start_was_trained_on_is_not_evaluated_two_runs_later(home):
+    folder = home / "runs" / "start"
+    report = json.loads((folder / runs.REPORT).read_text())
+    train = report["spec"]["stores"]["train"]
+    train["source"] = "source-of-trees-test"
+    (folder / runs.REPORT).write_text(json.dumps(report))
+    with pytest.raises(LeakageError, match="was trained on trees/test"):
+        tune(home)
+    write_split(home, "other", *blind_features(30, seed=2))
+    second = tune(home, split="other", options=FineTuneOptions(epochs=1), name="second")
+    third = tune(home, split="other", options=FineTuneOptions(epochs=1), run=second.folder.name)
+    with pytest.raises(LeakageError, match="was trained on trees/test"):
+        run_probe(ProbeSpec(home=home, data="trees", run=third.folder.name))
+
+
+def test_the_published_protocol_leaves_the_adapter_as_it_is(home):
+    sgd = SgdOptions(epochs=4, every=2, hidden=5, learning_rate=0.05)
+    tuned = tune(home, protocol="lightcrl", sgd=sgd)
+    before, after = weights(home / "runs" / "start"), weights(tuned.folder)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert list(tuned.report["metrics"]["head_alone"]) == ["epoch_2", "epoch_4"]
+    assert all(name.startswith("head.") for name in tuned.trained["trained"])
+    assert "receives no gradient" in tuned.report["definitions"]["lightcrl"]
+    assert any("trains the head alone" in warning for warning in tuned.report["warnings"])
+    head, names = load_head(tuned.folder / runs.HEAD)
+    assert (head.layers[0].out_features, len(names)) == (5, 3)
+
+
+def test_a_parameter_that_is_cut_off_stops_the_training_before_it_begins(home, monkeypatch):
+    from lightalign.adapters.steps.linear import Linear
+
+    whole = Linear.forward
+
+    def detached(self, tokens, side):
+        found = whole(self, tokens, side)
+        return found.with_values(found.values.detach())
+
+    monkeypatch.setattr(Linear, "forward", detached)
+    with pytest.raises(GradientError, match=r"2 of 4 .*image/project\.linear\.weight"):
+        tune(home, name="cut")
+    assert not (home / "runs" / "cut").exists()
+
+
+def test_what_is_called_trained_is_what_the_images_go_through():
+    """A fusion holds the context vectors of both sides: that of the texts is not of the images."""
+    widths = {Modality.IMAGE: 6, Modality.TEXT: 6}
+    adapter = build_adapter(FUSED, widths=widths, seed=0)
+    found = side_parameters(adapter, Modality.IMAGE)
+    vectors = {name for name in found if "vectors" in name}
+    assert {name.rpartition(".")[2] for name in vectors} == {"image"}
+    tokens = Tokens(torch.randn(4, 3, 6), torch.ones(4, 3, dtype=torch.bool))
+    torch.autograd.backward((adapter.embed(tokens, Modality.IMAGE) * torch.randn(4, 6)).sum())
+    largest = require_gradients(found)
+    assert set(largest) == set(found)
+    assert min(largest.values()) > 0
+    everything = dict(adapter.named_parameters())
+    with pytest.raises(GradientError, match="text"):
+        require_gradients(everything)
+    assert shared_steps(adapter, Modality.IMAGE) == ["both/project", "both/fuse"]
+
+
+def test_steps_that_are_too_long_stop_the_training(home):
+    options = FineTuneOptions(epochs=2, adapter_rate=1e30, learning_rate=1e30, gradient_clip=0.0)
+    with pytest.raises(DivergedError, match="adapter_rate"):
+        tune(home, options=options, name="lost")
+    assert not (home / "runs" / "lost" / runs.REPORT).exists()
+
+
+def test_what_cannot_be_fine_tuned_is_said(home):
+    with pytest.raises(SpecError, match="a run named 'start' exists"):
+        tune(home, name="start")
+    for wrong in ({"epochs": 0}, {"validation": 0.0}, {"warmup": 1.0}):
+        with pytest.raises(SpecError):
+            FineTuneOptions(**wrong)
+    with pytest.raises(SpecError, match="unknown key 'momentum'"):
+        options_of("full", {"momentum": 0.5})
+    assert options_of("lightcrl", {"momentum": 0.5})["sgd"].hidden == 256
+
+
+def test_the_command_prints_what_was_trained(home):
+    command = ["fine-tune", "start", "--data", "trees", "--set", "epochs=1", "--name", "told"]
+    done = lightalign(*command, home=home)
+    assert done.returncode == 0, done.stderr
+    assert "fine-tune on trees/test" in done.stdout
+    assert "trained 63 parameters on 81 images" in done.stdout
+    wrong = lightalign(*command[:4], "--protocol", "half", home=home)
+    assert (wrong.returncode, "no protocol named 'half'" in wrong.stderr) == (2, True)

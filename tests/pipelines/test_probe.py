@@ -1,0 +1,170 @@
+"""Probes from the stores to the report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lightalign.featcache.errors import (
+    LeakageError,
+    SpecError,
+    StoreNotFoundError,
+    UnknownNameError,
+)
+from lightalign.pipelines.class_rows import ClassRows
+from lightalign.pipelines.evaluation import numbers_of, split_hash
+from lightalign.pipelines.probe import ProbeOptions, ProbeSpec, run
+from lightalign.pipelines.sgd_options import SgdOptions
+
+from ..helpers import lightalign
+from .class_homes import NAMES, blobs, write_run, write_split
+
+QUICK = ProbeOptions(
+    regularisations=(0.01, 1.0),
+    neighbours=(1, 5),
+    sgd=SgdOptions(epochs=4, every=2, learning_rate=0.05, hidden=4, batch_size=16),
+)
+PARTS = {"top_1", "top_2", "mean_per_class"}  # of three classes
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("class-home")
+    entry = write_split(home, "train", *blobs(45, seed=0, spread=3.5))
+    write_split(home, "test", *blobs(30, seed=1, spread=3.5))
+    write_run(home, entry)
+    return home
+
+
+def probe(home, **changes):
+    return run(ProbeSpec(**{"home": home, "data": "trees", "options": QUICK, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "settings"),
+    [
+        ("lbfgs", ["all_images"]),
+        ("knn", ["all_images"]),
+        ("sgd", ["epoch_2", "epoch_4"]),
+    ],
+)
+def test_a_report_has_every_number_with_interval_and_count(home, protocol, settings):
+    report = probe(home, protocol=protocol).report
+    assert list(report["metrics"]) == ["embedding", "encoder", "embedding_minus_encoder"]
+    for features in ("embedding", "encoder"):
+        assert list(report["metrics"][features]) == settings
+    for path, number in numbers_of(report["metrics"]):
+        assert path[-1] in PARTS
+        low, high = number["interval"]
+        assert low <= number["value"] <= high
+        assert number["num"] == 30
+        assert ("chance" in number) == (path[0] != "embedding_minus_encoder")
+    assert report["kind"] == f"probe-{protocol}"
+    assert report["split_hash"] == split_hash([f"test/{row:04d}" for row in range(30)])
+    assert report["options"]["options"]["sgd"]["epochs"] == 4
+    top = report["metrics"]["encoder"][settings[-1]]["top_1"]
+    assert top["value"] > 60  # chance is 33
+    assert top["chance"] == pytest.approx(100 / 3)
+
+
+def test_the_raw_encoder_is_the_mean_over_its_tokens(home):
+    entry = write_split(home, "ragged", *blobs(12, seed=3, tokens=4), dataset="means")
+    rows = ClassRows(entry, home=home)
+    features, labels = blobs(12, seed=3, tokens=4)
+    expected = features.astype(np.float64).mean(axis=1)
+    assert rows.pooled(np.array([3, 11])) == pytest.approx(expected[[3, 11]], abs=1e-6)
+    assert rows.labels.tolist() == labels.tolist()
+
+
+def test_the_worst_images_are_listed_with_what_came_first(home):
+    failures = probe(home, features=("encoder",)).report["failures"]
+    ranks = [failure["rank"] for failure in failures]
+    assert ranks == sorted(ranks, reverse=True)
+    assert min(ranks) > 1
+    for failure in failures:
+        own = NAMES[int(failure["id"].removeprefix("test/")) % 3]
+        assert failure["class"] == own != failure["predicted"]
+
+
+@pytest.mark.parametrize("protocol", ["lbfgs", "knn"])
+def test_few_shots_give_a_mean_over_the_draws_that_grows_with_the_shots(home, protocol):
+    report = probe(home, protocol=protocol, shots=(1, 8), seeds=3).report
+    assert report["kind"] == f"few-shot-{protocol}"
+    for features in ("embedding", "encoder"):
+        found = report["metrics"][features]
+        one, eight = found["shots_1"], found["shots_8"]
+        assert one["top_1"]["value"] < eight["top_1"]["value"]
+        assert one["deviation_of_top_1"]["num"] == 3
+        low, high = eight["top_1"]["interval"]
+        assert low <= eight["top_1"]["value"] <= high
+        assert len(eight["chosen_C" if protocol == "lbfgs" else "chosen_neighbours"]) == 3
+
+
+def test_classes_without_training_images_are_warned_of(tmp_path):
+    features, labels = blobs(30, seed=0)
+    kept = labels != 2
+    entry = write_split(tmp_path, "train", features[kept], labels[kept])
+    write_split(tmp_path, "test", *blobs(30, seed=1))
+    write_run(tmp_path, entry)
+    report = probe(tmp_path, features=("encoder",)).report
+    assert any("1 classes have no training image, such as 'cedar'" in w for w in report["warnings"])
+    assert report["metrics"]["encoder"]["all_images"]["mean_per_class"]["value"] <= 200 / 3 + 1e-9
+
+
+def test_the_same_ids_in_both_splits_are_refused(tmp_path):
+    entry = write_split(tmp_path, "train", *blobs(30, seed=0), prefix="all")
+    write_split(tmp_path, "test", *blobs(15, seed=1), prefix="all")
+    write_run(tmp_path, entry)
+    with pytest.raises(LeakageError, match=r"15 images are in trees/train.*'all/0000'"):
+        probe(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_an_adapter_that_was_trained_on_or_chosen_by_the_evaluated_split_is_refused(tmp_path, part):
+    entry = write_split(tmp_path, "train", *blobs(30, seed=0))
+    test = write_split(tmp_path, "test", *blobs(15, seed=1))
+    folder = write_run(tmp_path, entry)
+    report = json.loads((folder / "report.json").read_text())
+    stores = report["spec"]["stores"]
+    stores[part] = {**stores["train"], "source": test.description.source}
+    (folder / "report.json").write_text(json.dumps(report))
+    with pytest.raises(LeakageError, match="trees/test"):
+        probe(tmp_path)
+
+
+def test_what_cannot_be_probed_is_said(home, tmp_path):
+    with pytest.raises(StoreNotFoundError, match="--data birds"):
+        probe(home, data="birds")
+    with pytest.raises(StoreNotFoundError, match="split 'val'"):
+        probe(home, split="val")
+    entry = write_split(tmp_path, "train", blobs(9, seed=0)[0], None)
+    write_run(tmp_path, entry)
+    with pytest.raises(SpecError, match="'trees' has no classes"):
+        probe(tmp_path, split="train")
+    with pytest.raises(SpecError, match="16 shots"):
+        probe(home, shots=(16,))
+    for wrong in ({"shots": (4, 2)}, {"seeds": 0}, {"protocol": "sgd", "shots": (1,)}):
+        with pytest.raises(SpecError):
+            ProbeSpec(home=home, data="trees", **wrong)
+    for wrong in ({"protocol": "svm"}, {"features": ("pixels",)}):
+        with pytest.raises(UnknownNameError):
+            ProbeSpec(home=home, data="trees", **wrong)
+    for wrong in ({"neighbours": (5, 1)}, {"regularisations": ()}, {"validation": 1.0}):
+        with pytest.raises(SpecError):
+            ProbeOptions(**wrong)
+
+
+def test_the_command_prints_a_table_and_the_same_as_json(home):
+    command = ["probe", "start", "--data", "trees", "--set", "regularisations=[0.01,1.0]"]
+    done = lightalign(*command, home=home)
+    assert done.returncode == 0, done.stderr
+    assert "probe-lbfgs on trees/test" in done.stdout
+    report = json.loads(lightalign(*command, "--json", home=home).stdout)
+    top = report["metrics"]["embedding"]["all_images"]["top_1"]
+    low, high = top["interval"]
+    assert f"{top['value']:.1f} [{low:.1f}, {high:.1f}] (33.3)" in done.stdout
+    assert "embedding minus encoder" in done.stdout
+    few = lightalign(*command[:4], "--protocol", "knn", "--shots", "1,2", "--seeds", "2", home=home)
+    assert "shots 2" in few.stdout
+    wrong = lightalign(*command[:4], "--shots", "one", home=home)
+    assert (wrong.returncode, "--shots 'one'" in wrong.stderr) == (2, True)
