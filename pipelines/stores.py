@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.card import card_names, read_card
-from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.catalog import StoreEntry, list_stores, pairs_path, read_pairs
 from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import SpecError, StoreNotFoundError
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
-from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Side, Sides, TextSide
+from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
 from .progress import SILENT, Progress
 
 
@@ -240,6 +240,7 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
     """Return `newest_pair`, or say what is there and what to run.
 
     Raises:
+        SpecError: The dataset holds graded pairs of texts, which belong to no image.
         StoreNotFoundError: No two complete stores match.
     """
     pair = newest_pair(home, query, progress)
@@ -247,6 +248,11 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
         return pair
     entries = list_stores(home)
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
+    if query.dataset is not None:
+        for found in (entry.description for entry in near):
+            path = pairs_path(home, found.dataset, found.split, found.source)
+            if path.is_file():
+                refuse_graded(read_pairs(path), found.dataset)
     have = sorted({_label(entry) for entry in near or entries})
     data = query.dataset or "flickr30k"
     usual = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
@@ -259,6 +265,19 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
         f"no {names} for {query.describe()} in {home}; have: {have or 'none'}; "
         f"run {' and '.join(dict.fromkeys(commands))}"
     )
+
+
+def refuse_graded(pairs: Pairs, dataset: str) -> None:
+    """Refuse what aligns two sides on a dataset of which nothing belongs together.
+
+    Raises:
+        SpecError: The dataset holds graded pairs of texts.
+    """
+    if pairs.grades is not None:
+        raise SpecError(
+            f"dataset {dataset!r} holds graded pairs of texts, to measure by: `lightalign "
+            f"similarity --data {dataset}`; name one of images with texts by --data"
+        )
 
 
 def _label(entry: StoreEntry) -> str:

@@ -13,6 +13,7 @@ from lightalign.featcache.errors import DatasetNotFoundError, UnknownNameError, 
 from lightalign.featcache.types import Modality
 
 from . import sources_helpers
+from .graded_helpers import GRADED_LAYOUTS
 from .sources_helpers import (
     CAPTIONS,
     LAYOUTS,
@@ -47,7 +48,7 @@ OFFICIAL_SPLITS = [
 
 
 def test_every_registered_dataset_is_under_the_contract():
-    assert sorted(LAYOUTS) == SOURCES.names()
+    assert sorted([*LAYOUTS, *GRADED_LAYOUTS]) == SOURCES.names()
 
 
 @pytest.mark.parametrize(("name", "write"), CASES)
