@@ -1,4 +1,4 @@
-"""Turn reports of `similarity` into tables; prints nothing itself."""
+"""Turn reports of `similarity` and `rank-encoders` into tables; prints nothing itself."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +31,28 @@ def similarity_parts(report: Mapping[str, Any]) -> list[Table | str]:
         _table(f"{title}, percent (chance)", *_binary_rows(metrics)),
         _table("by class: 0 not alike, 1 alike; percent", *_class_rows(metrics)),
     ]
+
+
+def ranking_parts(report: Mapping[str, Any]) -> list[Table | str]:
+    """Return the table of a `rank-encoders` report, the most promising pair first."""
+    metrics = report["metrics"]
+    first = next(iter(metrics.values()))
+    title = (
+        f"encoders on {report['dataset']}/{report['split']}, {first['cka']['num']:,} items, "
+        f"{first['ridge']['num']:,} of them held out [95 % interval] (chance)"
+    )
+    columns = {
+        "ridge": f"ridge R@{report['options']['recall_at']} %",
+        "image_to_text": "image to text",
+        "text_to_image": "text to image",
+        "mutual_knn": "mutual neighbours %",
+        "cka": "CKA x100",
+    }
+    rows = [
+        [*pair.split(" | "), *(_cell(found, key) for key in columns)]
+        for pair, found in metrics.items()
+    ]
+    return [_table(title, ["images", "texts", *columns.values()], rows)]
 
 
 def _binary_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
