@@ -640,6 +640,68 @@ def fine_tune(
     )
 
 
+@app.command()
+def similarity(
+    run: Annotated[
+        str | None, typer.Argument(help="Run; the newest if none and no --encoder.")
+    ] = None,
+    *,
+    data: Annotated[str, typer.Option(help="qqp, mrpc, stsb, sick or text-pair-table, or =PATH.")],
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="Text encoder to compare as it is; repeatable.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "val",
+    threshold: Annotated[
+        float, typer.Option(help="Cosine from which a pair is alike, beside a fitted one.")
+    ] = 0.9,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare cosines of pairs of texts with people's judgement of them."""
+    from .pipelines.show_similarity import similarity_parts
+    from .pipelines.similarity import SimilaritySpec
+    from .pipelines.similarity import run as run_similarity
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = SimilaritySpec(
+        home=home,
+        data=data,
+        run=run,
+        encoders=tuple(dict.fromkeys(encoder or ())),
+        split=split,
+        threshold=threshold,
+        device=device,
+    )
+    measured = run_similarity(spec, output.progress)
+    output.result(measured.report, *similarity_parts(measured.report), f"report: {measured.path}")
+
+
+@app.command("rank-encoders")
+def rank_encoders(
+    data: Annotated[str | None, typer.Option(help="Dataset; the newest stores if none.")] = None,
+    split: Annotated[str, typer.Option(help="Split whose features are compared.")] = "train",
+    items: Annotated[int, typer.Option(help="Most images that are drawn.")] = 2000,
+    neighbours: Annotated[int, typer.Option(help="Neighbours that two encoders may share.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say which image and text stores fit one another, before anything is trained."""
+    from .pipelines.rank_encoders import RankSpec
+    from .pipelines.rank_encoders import run as run_ranking
+    from .pipelines.show_similarity import ranking_parts
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = RankSpec(
+        home=home, data=data, split=split, items=items, neighbours=neighbours, seed=seed
+    )
+    ranked = run_ranking(spec, output.progress)
+    output.result(ranked.report, *ranking_parts(ranked.report), f"report: {ranked.path}")
+
+
 @app.command("export")
 def export_run(
     run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,

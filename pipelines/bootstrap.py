@@ -1,13 +1,17 @@
 """Intervals of measured numbers by drawing the measured items again; arrays in, numbers out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int64, Shaped
 
 DRAWS = 1000
 _BLOCK = 2**22  # drawn rows held at once: 32 MiB
+Statistics: TypeAlias = Callable[
+    [Int64[np.ndarray, "draws n"]], Mapping[str, Float[np.ndarray, " draws"]]
+]
 _OUTSIDE = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
@@ -141,3 +145,41 @@ def interval_of(drawn: Float[np.ndarray, " draws"]) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.percentile(kept, _OUTSIDE)
     return float(low), float(high)
+
+
+def weighted_intervals(
+    statistics: Statistics,
+    num_items: int,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % percentile interval of several statistics over the same items drawn again.
+
+    The draws are those of `mean_interval`. What is not a number in every draw has no interval.
+
+    Args:
+        statistics: Numbers of many draws at once, each by its name; a draw says how often it holds
+            each item. Draws for which one is not a number are left out.
+        num_items: Number n of items; at least one.
+        draws: How often n items are drawn, with replacement.
+        seed: Seed of the draws.
+    """
+    draws_at_once = max(1, _BLOCK // num_items)
+    random = np.random.default_rng(seed)
+    found: dict[str, list[Float[np.ndarray, " some"]]] = {}
+    for start in range(0, draws, draws_at_once):
+        count = min(draws_at_once, draws - start)
+        rows = random.integers(num_items, size=(count, num_items))
+        flat = (rows + num_items * np.arange(count)[:, None]).ravel()
+        weights = np.bincount(flat, minlength=count * num_items).reshape(count, num_items)
+        for name, values in statistics(weights).items():
+            found.setdefault(name, []).append(values)
+    intervals = {}
+    for name, parts in found.items():
+        values = np.concatenate(parts)
+        kept = values[np.isfinite(values)]
+        if len(kept):
+            low, high = np.percentile(kept, _OUTSIDE)
+            intervals[name] = (float(low), float(high))
+    return intervals

@@ -18,7 +18,7 @@ from ..featcache.reader import FeatureReader
 from ..featcache.shuffle import block_shuffle
 from .metrics import Relevance
 from .mixup import Mix
-from .stores import StorePair
+from .stores import StorePair, refuse_graded
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class JoinedStores(ABC):
         num_links_lost: Links between an image and a text that lack a row.
 
     Raises:
+        SpecError: The dataset holds graded pairs of texts, which belong to no image.
         StoreCorruptError: Nothing with a row belongs together.
         UnknownNameError: There is no such residency.
     """
@@ -92,7 +93,9 @@ class JoinedStores(ABC):
         if pair.second.folder != pair.first.folder:
             self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
         self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
-        self._join(catalog.read_pairs(self.path))
+        pairs = catalog.read_pairs(self.path)
+        refuse_graded(pairs, pair.dataset)
+        self._join(pairs)
 
     @abstractmethod
     def _join(self, pairs: catalog.Pairs) -> None:

@@ -11,7 +11,7 @@ from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import SpecError, StoreNotFoundError
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
-from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Side, Sides, TextSide
+from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
 from .progress import SILENT, Progress
 
 
@@ -240,6 +240,7 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
     """Return `newest_pair`, or say what is there and what to run.
 
     Raises:
+        SpecError: The dataset holds graded pairs of texts, which belong to no image.
         StoreNotFoundError: No two complete stores match.
     """
     pair = newest_pair(home, query, progress)
@@ -248,6 +249,11 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
     entries = list_stores(home)
     _require_texts(home, query, entries)
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
+    if query.dataset is not None:
+        for found in (entry.description for entry in near):
+            path = pairs_path(home, found.dataset, found.split, found.source)
+            if path.is_file():
+                refuse_graded(read_pairs(path), found.dataset)
     have = sorted({_label(entry) for entry in near or entries})
     data = query.dataset or "flickr30k"
     usual = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
@@ -274,6 +280,19 @@ def _require_texts(home: Path, query: StoreQuery, entries: Iterable[StoreEntry])
                 f"dataset {found.dataset!r} has images and no texts, so there are no pairs to "
                 "align or to retrieve: name a dataset with texts, see `lightalign list datasets`"
             )
+
+
+def refuse_graded(pairs: Pairs, dataset: str) -> None:
+    """Refuse what aligns two sides on a dataset of which nothing belongs together.
+
+    Raises:
+        SpecError: The dataset holds graded pairs of texts.
+    """
+    if pairs.grades is not None:
+        raise SpecError(
+            f"dataset {dataset!r} holds graded pairs of texts, to measure by: `lightalign "
+            f"similarity --data {dataset}`; name one of images with texts by --data"
+        )
 
 
 def _label(entry: StoreEntry) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _SPLIT_ALIASES = {
     "validation": "val",
     "testing": "test",
 }
-_SPLIT_ORDER = ("train", "val", "test")
+SPLIT_ORDER = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,12 @@ def split_name(name: str) -> str:
     """Return our name of a split that another tool may call otherwise, such as `dev` for `val`."""
     lower = name.strip().lower()
     return _SPLIT_ALIASES.get(lower, lower)
+
+
+def in_order(splits: Collection[str]) -> tuple[str, ...]:
+    """Return the names of splits in order: train, val, test, then others."""
+    others = sorted(set(splits) - set(SPLIT_ORDER))
+    return (*(name for name in SPLIT_ORDER if name in splits), *others)
 
 
 def counted(count: int, noun: str) -> str:
@@ -117,23 +123,30 @@ def with_listed_splits(
 def with_hashed_splits(images: CaptionedImages, *, remedy: str) -> CaptionedImages:
     """Return `images` with splits that depend on nothing but the image ids.
 
-    Ids are ordered by their SHA-256; the first 10 %, at least 1 and at most 1,000, are `test`, the
-    next as many `val`, the rest `train`. Fewer than three images are all `train`.
-
     Args:
-        images: Images whose files give no splits.
+        images: Images whose files give no splits; `hashed_splits` chooses by their ids.
         remedy: What would give the official splits, for the note.
     """
-    ids = sorted(images.captions, key=lambda name: hashlib.sha256(name.encode()).digest())
-    held_out = 0 if len(ids) < len(_SPLIT_ORDER) else max(1, min(1000, len(ids) // 10))
-    split_of = dict.fromkeys(ids, "train")
-    split_of |= dict.fromkeys(ids[:held_out], "test")
-    split_of |= dict.fromkeys(ids[held_out : 2 * held_out], "val")
+    split_of, held_out = hashed_splits(images.captions)
     note = (
         f"no file gives the splits: {held_out:,} test and {held_out:,} val images chosen by the "
         f"SHA-256 of their names; {remedy}"
     )
     return replace(images, split_of=split_of, notes=(*images.notes, note))
+
+
+def hashed_splits(names: Iterable[str]) -> tuple[dict[str, str], int]:
+    """Return the split of each name, and how many are `test`, and as many `val`.
+
+    Names are ordered by their SHA-256; the first 10 %, at least 1 and at most 1,000, are `test`,
+    the next as many `val`, the rest `train`. Fewer than three names are all `train`.
+    """
+    ordered = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
+    held_out = 0 if len(ordered) < len(SPLIT_ORDER) else max(1, min(1000, len(ordered) // 10))
+    split_of = dict.fromkeys(ordered, "train")
+    split_of |= dict.fromkeys(ordered[:held_out], "test")
+    split_of |= dict.fromkeys(ordered[held_out : 2 * held_out], "val")
+    return split_of, held_out
 
 
 class _Split:
@@ -201,8 +214,7 @@ class CaptionSource(Source):
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits that hold images: train, val, test, then others."""
-        others = sorted(set(self._splits) - set(_SPLIT_ORDER))
-        return (*(name for name in _SPLIT_ORDER if name in self._splits), *others)
+        return in_order(self._splits)
 
     def items(self, split: str, modality: Modality) -> Sequence[Item]:
         """Return the items of one split in the order of the caption file.

@@ -14,6 +14,7 @@ from lightalign.featcache.types import Modality
 
 from . import sources_helpers
 from .class_helpers import CLASS_LAYOUTS
+from .graded_helpers import GRADED_LAYOUTS
 from .sources_helpers import (
     CAPTIONS,
     LAYOUTS,
@@ -48,7 +49,7 @@ OFFICIAL_SPLITS = [
 
 
 def test_every_registered_dataset_is_under_the_contract():
-    assert sorted({**LAYOUTS, **CLASS_LAYOUTS}) == SOURCES.names()
+    assert sorted({**LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}) == SOURCES.names()
 
 
 @pytest.mark.parametrize(("name", "write"), CASES)

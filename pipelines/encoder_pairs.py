@@ -1,0 +1,100 @@
+"""Compare how two encoders see the same items, store by store.
+
+Axis names: `n` items, `d` features of an item, `k` neighbours.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from ..featcache.errors import StoreCorruptError
+from ..featcache.reader import FeatureReader
+from .bootstrap import mean_interval
+from .evaluation import Number
+from .resemblance import RidgeMap, linear_cka, neighbours, ranks_of_own, shared_neighbours
+from .summaries import first_vectors, flat_vectors, mean_vectors
+
+RECALL_AT = 10
+HELD_OUT = 0.2  # share of the items
+_READ = {"tokens": mean_vectors, "mean": first_vectors, "cls": first_vectors}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Hold how one encoder sees the drawn items.
+
+    Attributes:
+        vectors: Features of each item.
+        nearest: Items that are nearest to each, by cosine.
+    """
+
+    vectors: Float32[np.ndarray, "n d"]
+    nearest: Int64[np.ndarray, "n k"]
+
+    @classmethod
+    def of(cls, label: str, reader: FeatureReader, ids: Sequence[str], num: int) -> "Seen":
+        """Read the items `ids`.
+
+        Raises:
+            StoreCorruptError: Their features do not vary.
+        """
+        rows = np.array([reader.row_of[name] for name in ids], dtype=np.int64)
+        vectors = _READ.get(reader.description.kind, flat_vectors)(reader, rows)
+        num_train = _num_train(len(rows))
+        if not np.ptp(vectors[:num_train], axis=0).any():
+            raise StoreCorruptError(f"all items have the same features in store {label!r}")
+        return cls(vectors, neighbours(vectors, num))
+
+
+def compared(
+    image: Seen, texts: Mapping[str, Seen], num_neighbours: int
+) -> dict[str, dict[str, Number]]:
+    """Return the numbers of one image store with each text store."""
+    num = len(image.vectors)
+    num_train = _num_train(num)
+    held_out = num - num_train
+    ridge = RidgeMap(image.vectors[:num_train], image.vectors[num_train:])
+    found = {}
+    for label, text in texts.items():
+        train = text.vectors[:num_train]
+        predicted = ridge.predict(train)
+        real = text.vectors[num_train:] - train.mean(axis=0, dtype=np.float64)
+        hits = {
+            "image_to_text": 100.0 * (ranks_of_own(predicted, real) <= RECALL_AT),
+            "text_to_image": 100.0 * (ranks_of_own(real, predicted) <= RECALL_AT),
+        }
+        by_direction = {"ridge": np.mean(list(hits.values()), axis=0), **hits}
+        chance = 100.0 * min(1.0, RECALL_AT / held_out)
+        numbers = {
+            name: Number(
+                value=float(values.mean()),
+                num=held_out,
+                interval=mean_interval(values),
+                chance=chance,
+            )
+            for name, values in by_direction.items()
+        }
+        shared = shared_neighbours(image.nearest, text.nearest)
+        numbers["mutual_knn"] = Number(
+            value=float(shared.mean()),
+            num=num,
+            interval=mean_interval(shared),
+            chance=100.0 * num_neighbours / (num - 1),
+        )
+        cka = linear_cka(image.vectors, text.vectors)
+        numbers["cka"] = Number(
+            value=100.0 * cka.value, num=num, chance=100.0 * cka.chance, unit=""
+        )
+        found[label] = numbers
+    return found
+
+
+def in_all_of(readers: Sequence[FeatureReader]) -> set[str]:
+    """Return the ids of the items that have a row in every store."""
+    return set.intersection(*(set(reader.row_of) for reader in readers))
+
+
+def _num_train(num: int) -> int:
+    return num - max(1, int(HELD_OUT * num))

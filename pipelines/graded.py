@@ -1,0 +1,148 @@
+"""Cosines of graded pairs of texts, by what makes a vector of a text.
+
+Axis names: `n` pairs, `some` rows of a store, `embed` features of a vector.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from ..featcache import catalog
+from ..featcache.catalog import StoreEntry
+from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.reader import FeatureReader
+from ..featcache.types import Grades
+from .progress import SILENT, Progress
+from .stores import SideQuery
+from .summaries import unit
+
+_BLOCK_PAIRS = 2**13  # pairs whose vectors are held at once: 64 MiB each side with 1,024 features
+
+Embed: TypeAlias = Callable[
+    [FeatureReader, Int64[np.ndarray, " some"]], Float32[np.ndarray, "some embed"]
+]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Say how a text becomes a vector.
+
+    Attributes:
+        query: Which store holds its features.
+        embed: Makes vectors of some rows of it, of any length.
+    """
+
+    query: SideQuery
+    embed: Embed
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Say how two texts are compared.
+
+    Attributes:
+        label: What it is called.
+        first: Reads the first text of a pair.
+        second: Reads the second; the same leg compares both in one space of one tower.
+    """
+
+    label: str
+    first: Leg
+    second: Leg
+
+    @property
+    def legs(self) -> tuple[Leg, Leg]:
+        """Return both."""
+        return self.first, self.second
+
+
+class GradedSplit:
+    """Hold the graded pairs of one split, and the stores that hold both their texts.
+
+    A pair with a text that has no row in one of the stores, because it could not be read, takes no
+    part.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        stores: Store of each query; all of one dataset, split and source.
+
+    Attributes:
+        ids: Ids of both texts of each pair.
+        grades: Grade of each pair.
+        scale: What the grades may be.
+        num_lost: Pairs that take no part.
+
+    Raises:
+        SpecError: The dataset has no graded pairs.
+        StoreCorruptError: No pair has both its rows.
+    """
+
+    def __init__(self, home: Path, stores: Mapping[SideQuery, StoreEntry]) -> None:
+        described = next(iter(stores.values())).description
+        path = catalog.pairs_path(home, described.dataset, described.split, described.source)
+        found = catalog.read_pairs(path).grades
+        if found is None:
+            raise SpecError(
+                f"dataset {described.dataset!r} has no graded pairs of texts: similarity is for "
+                "qqp, mrpc, stsb, sick and text-pair-table"
+            )
+        self.scale: Grades = found
+        self.stores = stores
+        folders = {entry.folder for entry in stores.values()}
+        readers = {folder: FeatureReader(folder) for folder in sorted(folders)}
+        self._readers = {query: readers[entry.folder] for query, entry in stores.items()}
+        known = set.intersection(*(set(reader.row_of) for reader in readers.values()))
+        links = [link for link in found.links if link[0] in known and link[1] in known]
+        if not links:
+            raise StoreCorruptError(f"no pair of {path} has the rows of both its texts")
+        self.ids = [(first, second) for first, second, _ in links]
+        self.grades: Float64[np.ndarray, " n"] = np.array([grade for *_, grade in links])
+        self.num_lost = len(found.links) - len(links)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def unit_grades(self) -> Float64[np.ndarray, " n"]:
+        """Return the grades from 0, for what means nothing alike, to 1."""
+        span = self.scale.highest - self.scale.lowest
+        grades: np.ndarray = (self.grades - self.scale.lowest) / span
+        return grades
+
+    @property
+    def warnings(self) -> list[str]:
+        """Say how many pairs take no part."""
+        line = f"{self.num_lost} pairs are left out: a text of theirs could not be read"
+        return [line] if self.num_lost else []
+
+    def reader(self, query: SideQuery) -> FeatureReader:
+        """Return the store of a query."""
+        return self._readers[query]
+
+    def cosines(self, scorer: Scorer, progress: Progress = SILENT) -> Float64[np.ndarray, " n"]:
+        """Return the cosine of each pair, in blocks of bounded memory."""
+        starts = range(0, len(self), _BLOCK_PAIRS)
+        parts = []
+        for start in progress.track(starts, scorer.label, len(starts), unit="blocks"):
+            pairs = self.ids[start : start + _BLOCK_PAIRS]
+            firsts, seconds = ([pair[side] for pair in pairs] for side in (0, 1))
+            if scorer.first == scorer.second:
+                both = self._vectors(scorer.first, firsts + seconds)
+                one, other = both[: len(pairs)], both[len(pairs) :]
+            else:
+                one = self._vectors(scorer.first, firsts)
+                other = self._vectors(scorer.second, seconds)
+            parts.append(np.einsum("nd,nd->n", one, other, dtype=np.float64))
+        return np.concatenate(parts)
+
+    def _vectors(self, leg: Leg, ids: Sequence[str]) -> Float32[np.ndarray, "some embed"]:
+        """Return the unit vector of each text; one that comes again is made once."""
+        reader = self._readers[leg.query]
+        rows = np.array([reader.row_of[name] for name in ids], dtype=np.int64)
+        once, places = np.unique(rows, return_inverse=True)
+        vectors: np.ndarray = unit(leg.embed(reader, once))[places]
+        return vectors

@@ -1,0 +1,255 @@
+"""Turn the cosines of graded pairs into numbers with intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from ..featcache.errors import SpecError
+from ..featcache.source import Source
+from ..featcache.types import Modality
+from .agreement import (
+    Ranking,
+    at_threshold,
+    auroc,
+    average_precision,
+    fit_threshold,
+    pearson,
+    spearman,
+    tolerance_curve,
+)
+from .bootstrap import Statistics, mean_interval, weighted_intervals
+from .evaluation import Number
+from .graded import GradedSplit, Scorer
+from .progress import SILENT, Progress
+
+DEFINITIONS = {
+    "cosine": (
+        "of the vectors of both texts: `text`, `first_text` and `second_text` are one tower of the "
+        "run for both texts, `across` the first side for the first text and the second side for "
+        "the second; `raw ENCODER mean` is the mean over all tokens of the frozen encoder, special "
+        "tokens included, `raw ENCODER cls` its first token, without an adapter or a pooler"
+    ),
+    "interval": "95 % percentile interval over pairs drawn again, with replacement",
+    "chance": (
+        "of an accuracy the share of the larger class, of a precision and of AP the share of the "
+        "class, of AUROC 50, of a correlation 0"
+    ),
+    "auroc": "percent of (alike, not alike) pairs of pairs in the right order; a tie counts half",
+    "ap": "average precision of finding what is alike, percent: the sum of precision times the "
+    "recall that each threshold adds",
+    "fixed": "a pair is called alike if its cosine is at least the published threshold",
+    "fitted": "the same, at the threshold that is most accurate on the pairs of split `train`",
+    "accuracy": "percent of pairs that are called rightly",
+    "precision_0, recall_0, f1_0": "of pairs not alike, percent; 0 where none is called so",
+    "precision_1, recall_1, f1_1": "the same of pairs that are alike",
+    "spearman": "correlation of the ranks of cosines and grades, times 100; ties share their rank",
+    "pearson": "linear correlation of cosines and grades, times 100",
+    "within": (
+        "percent of the pairs of one bin of grades, scaled to [0, 1], whose cosine is at most 0.2 "
+        "from the grade; the curves have every tolerance from 0 to 1"
+    ),
+}
+_HUNDRED_TIMES = ""  # correlations have no unit
+_TOLERANCES = np.linspace(0, 1, 100)  # of the published curve
+_SHOWN_TOLERANCE = 0.2  # one bin of five
+_NUM_WORST = 20
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Hold what was measured by one scorer.
+
+    Attributes:
+        label: What it is called.
+        cosines: Cosine of each pair.
+        metrics: Tables of numbers.
+        curves: Plots.
+    """
+
+    label: str
+    cosines: Float64[np.ndarray, " n"]
+    metrics: Mapping[str, Any]
+    curves: Sequence[Mapping[str, Any]]
+
+
+class Judge:
+    """Measure how far the cosines of a scorer agree with the grades of a split.
+
+    Args:
+        split: The graded pairs.
+        train: Pairs that a threshold is fitted on, or None; it may be `split`.
+        threshold: The fixed one, a cosine.
+        progress: Receives the progress.
+
+    Attributes:
+        warnings: What was found that has no number.
+
+    Raises:
+        SpecError: The pairs are all of one grade.
+    """
+
+    def __init__(
+        self,
+        split: GradedSplit,
+        train: GradedSplit | None,
+        *,
+        threshold: float,
+        progress: Progress = SILENT,
+    ) -> None:
+        if len(np.unique(split.grades)) < 2:
+            raise SpecError(
+                f"all {len(split)} pairs of the split have the grade {split.grades[0]:g}: there is "
+                "nothing to agree with"
+            )
+        self.split = split
+        self.train = train
+        self.threshold = threshold
+        self.progress = progress
+        self.warnings: list[str] = []
+
+    def __call__(self, scorer: Scorer) -> Judged:
+        """Return the numbers and curves of one scorer."""
+        cosines = self.split.cosines(scorer, self.progress)
+        if not self.split.scale.binary:
+            metrics, curves = self._graded(scorer.label, cosines)
+            return Judged(scorer.label, cosines, metrics, curves)
+        return Judged(scorer.label, cosines, self._binary(scorer, cosines), ())
+
+    def _graded(
+        self, label: str, cosines: Float64[np.ndarray, " n"]
+    ) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+        grades = self.split.unit_grades
+        rankings = Ranking(cosines), Ranking(grades)
+
+        def statistics(
+            weights: Int64[np.ndarray, "draws n"],
+        ) -> dict[str, Float64[np.ndarray, " draws"]]:
+            return {
+                "spearman": spearman(*rankings, weights),
+                "pearson": pearson(cosines, grades, weights),
+            }
+
+        chances = {"spearman": 0.0, "pearson": 0.0}
+        metrics: dict[str, Any] = self._numbers(label, statistics, chances, unit=_HUNDRED_TIMES)
+        bins = tolerance_curve(cosines, grades, _TOLERANCES)
+        at_one = tolerance_curve(cosines, grades, np.array([_SHOWN_TOLERANCE]))
+        metrics["within"] = {
+            name: Number(value=float(share[0]), num=num, interval=_share_interval(num, share[0]))
+            for name, (num, share) in at_one.items()
+        }
+        lines = {
+            f"grade {name} ({num})": {"x": _TOLERANCES.tolist(), "y": shares.tolist()}
+            for name, (num, shares) in bins.items()
+        }
+        curve = {
+            "title": f"{label}: cosines within a tolerance of the grade",
+            "x_label": "tolerance",
+            "y_label": "pairs (%)",
+            "lines": lines,
+        }
+        return metrics, [curve]
+
+    def _binary(self, scorer: Scorer, cosines: Float64[np.ndarray, " n"]) -> dict[str, Any]:
+        labels = self.split.unit_grades > 0.5
+        ranking = Ranking(cosines)
+        positives = 100.0 * float(labels.mean())
+
+        def statistics(
+            weights: Int64[np.ndarray, "draws n"],
+        ) -> dict[str, Float64[np.ndarray, " draws"]]:
+            return {
+                "auroc": auroc(ranking, labels, weights),
+                "ap": average_precision(ranking, labels, weights),
+            }
+
+        metrics: dict[str, Any] = self._numbers(
+            scorer.label, statistics, {"auroc": 50.0, "ap": positives}
+        )
+        chances = {
+            "accuracy": max(positives, 100.0 - positives),
+            "precision_0": 100.0 - positives,
+            "precision_1": positives,
+        }
+        for name, threshold in self._thresholds(scorer, cosines, labels).items():
+            called = partial(at_threshold, cosines >= threshold, labels)
+            numbers = self._numbers(scorer.label, called, chances)
+            metrics[name] = {"threshold": threshold, **numbers}
+        return metrics
+
+    def _thresholds(
+        self,
+        scorer: Scorer,
+        cosines: Float64[np.ndarray, " n"],
+        labels: Bool[np.ndarray, " n"],
+    ) -> dict[str, float]:
+        thresholds = {"fixed": self.threshold}
+        if self.train is not None:
+            thresholds["fitted"] = fit_threshold(
+                self.train.cosines(scorer, self.progress), self.train.unit_grades > 0.5
+            )
+        return thresholds
+
+    def _numbers(
+        self,
+        label: str,
+        statistics: Statistics,
+        chances: Mapping[str, float],
+        *,
+        unit: str = "%",
+    ) -> dict[str, Number]:
+        """Return each statistic times 100, with its interval."""
+        num = len(self.split)
+        intervals = weighted_intervals(statistics, num)
+        numbers = {}
+        for name, (value,) in statistics(np.ones((1, num), dtype=np.int64)).items():
+            if not np.isfinite(value):
+                self.warnings.append(f"{label}: no {name}, for all cosines are the same")
+                continue
+            low, high = intervals[name]
+            numbers[name] = Number(
+                value=100.0 * float(value),
+                num=num,
+                interval=(100.0 * low, 100.0 * high),
+                chance=chances.get(name),
+                unit=unit,
+            )
+        return numbers
+
+
+def worst_pairs(
+    split: GradedSplit, cosines: Float64[np.ndarray, " n"], source: Source | None
+) -> list[dict[str, Any]]:
+    """Return the pairs whose cosine ranks farthest from their grade.
+
+    Args:
+        split: The pairs.
+        cosines: Cosine of each.
+        source: The dataset, for the texts; without it there are ids alone.
+    """
+    ones = np.ones((1, len(split)), dtype=np.int64)
+    ranks = [Ranking(values).ranks(ones)[0] for values in (cosines, split.grades)]
+    worst = np.argsort(-np.abs(ranks[0] - ranks[1]), kind="stable")[:_NUM_WORST].tolist()
+    described = next(iter(split.stores.values())).description
+    texts = {}
+    if source is not None:
+        items = source.items(described.split, Modality.TEXT)
+        wanted = {name for row in worst for name in split.ids[row]}
+        texts = {item.id: item.text for item in items if item.id in wanted}
+    return [
+        {
+            "ids": list(split.ids[row]),
+            **({"texts": [texts[name] for name in split.ids[row]]} if texts else {}),
+            "grade": float(split.grades[row]),
+            "cosine": float(cosines[row]),
+        }
+        for row in worst
+    ]
+
+
+def _share_interval(num: int, percent: float) -> tuple[float, float]:
+    hits = round(percent / 100 * num)
+    return mean_interval(np.repeat([100.0, 0.0], [hits, num - hits]))

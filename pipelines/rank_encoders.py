@@ -1,0 +1,194 @@
+"""Say which image and text encoders fit one another, before any training, from the stores alone."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..featcache import catalog
+from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.errors import SpecError
+from ..featcache.types import IMAGE_TEXT
+from .evaluated import Found
+from .progress import SILENT, Progress
+from .stores import StoreQuery, WantedData, require_pair
+
+_FEWEST = 20  # items; fewer say nothing
+
+DEFINITIONS = {
+    "items": (
+        "images drawn at random, each with its first text, that have a row in every store; all "
+        "pairs of encoders are compared on the same ones. Of a store of all tokens their mean is "
+        "taken, of a grid its cells one after the other"
+    ),
+    "ridge": (
+        "mean of both directions of R@10, percent: a linear map with a penalty predicts "
+        "texts from images on four fifths of the items, and the last fifth is ranked by the cosine "
+        "of predicted and real texts, each less the training mean. The table is sorted by it"
+    ),
+    "image_to_text, text_to_image": "the same of one direction; ties count against the encoders",
+    "mutual_knn": (
+        "percent of an item's k nearest others by image features that are among the k nearest by "
+        "text features, mean over items; by chance k / (items - 1)"
+    ),
+    "cka": (
+        "linear centred kernel alignment of all items, times 100; chance is its mean over all "
+        "orders of one side. It has no interval: an item that is drawn twice is alike to itself"
+    ),
+    "interval": "95 % percentile interval over items drawn again; the ridge map stays",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSpec:
+    """Say what to compare.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        data: `NAME` of a dataset, or None, for the newest stores; `NAME=PATH` for those of the
+            dataset as it is there now.
+        source: Options of the dataset, by name, for the stores of just that dataset; or None.
+        split: Split whose features are compared; its items are no longer unseen.
+        items: Most images that are drawn, which bounds memory and time.
+        neighbours: The k of mutual nearest neighbours.
+        seed: Seed of the draw.
+    """
+
+    home: Path
+    data: str | None = None
+    source: Mapping[str, Any] | None = None
+    split: str = "train"
+    items: int = 2000
+    neighbours: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.items < _FEWEST:
+            raise SpecError(f"items must be at least {_FEWEST}, found {self.items}")
+        if self.neighbours < 1 or self.seed < 0:
+            raise SpecError(
+                "neighbours must be at least 1 and the seed at least 0, found "
+                f"{self.neighbours} and {self.seed}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankReport:
+    """Say what was measured.
+
+    Attributes:
+        path: The report file.
+        report: Its content; `metrics` has the most promising pair of encoders first.
+    """
+
+    path: Path
+    report: Mapping[str, Any]
+
+
+def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
+    """Compare every image store with every text store of one split.
+
+    Raises:
+        StoreNotFoundError: There are no stores of images and texts of the same items.
+        SpecError: There are too few items with rows in all of them.
+        StoreCorruptError: The features of a store do not vary.
+    """
+    began = time.perf_counter()
+    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    query = StoreQuery(split=spec.split, dataset=wanted.name, source=wanted.fingerprint(spec.split))
+    newest = require_pair(spec.home, query, progress)
+    both = StoreQuery(split=spec.split, dataset=newest.dataset, source=newest.source)
+    entries = list_stores(spec.home)
+    images, texts = (_by_label(both.matching(entries, side)) for side in IMAGE_TEXT)
+    progress.note(
+        f"{len(images)} image stores by {len(texts)} text stores of {newest.dataset}/{spec.split}"
+    )
+    from ..featcache.reader import FeatureReader  # imports torch, as the next does
+    from .encoder_pairs import HELD_OUT, RECALL_AT, Seen, compared, in_all_of
+
+    readers = {
+        label: FeatureReader(entry.folder, residency="disk")
+        for label, entry in {**images, **texts}.items()
+    }
+    path = catalog.pairs_path(spec.home, newest.dataset, spec.split, newest.source)
+    readable = [in_all_of([readers[label] for label in labels]) for labels in (images, texts)]
+    links = _first_links(catalog.read_pairs(path).links, *readable)
+    image_ids, text_ids = zip(*_draw(links, spec), strict=True)
+    seen = {label: Seen.of(label, readers[label], text_ids, spec.neighbours) for label in texts}
+    found: dict[str, dict[str, Any]] = {}
+    for label in progress.track(images, "compare", len(images), unit="image stores"):
+        image = Seen.of(label, readers[label], image_ids, spec.neighbours)
+        for name, numbers in compared(image, seen, spec.neighbours).items():
+            found[f"{label} | {name}"] = numbers
+    ranked = dict(sorted(found.items(), key=lambda pair: -pair[1]["ridge"].value))
+    report = Found(
+        kind="rank-encoders",
+        dataset=newest.dataset,
+        split=spec.split,
+        ids=[*image_ids, *text_ids],
+        stores={**images, **texts},
+        options={
+            "data": spec.data,
+            "items": spec.items,
+            "neighbours": spec.neighbours,
+            "seed": spec.seed,
+            "held_out": HELD_OUT,
+            "recall_at": RECALL_AT,
+        },
+        metrics=ranked,
+        definitions=DEFINITIONS,
+        seconds=time.perf_counter() - began,
+    )
+    where, written = report.write(None, home=spec.home)
+    return RankReport(path=where, report=written)
+
+
+def _by_label(entries: Sequence[StoreEntry]) -> dict[str, StoreEntry]:
+    """Return the newest store of each encoder, layer and kind, by a name that says these.
+
+    All tokens take part where no mean and no CLS of the same layer is there.
+    """
+    found: dict[str, StoreEntry] = {}
+    summarised = set()
+    for entry in entries:
+        described = entry.description
+        layer = "" if described.layer == -1 else f" layer {described.layer}"
+        found.setdefault(f"{described.encoder}{layer} {described.kind}", entry)
+        if described.kind in {"mean", "cls"}:
+            summarised.add((described.encoder, described.layer))
+    return {
+        label: entry
+        for label, entry in sorted(found.items())
+        if entry.description.kind != "tokens"
+        or (entry.description.encoder, entry.description.layer) not in summarised
+    }
+
+
+def _first_links(
+    links: Sequence[tuple[str, str]], images: set[str], texts: set[str]
+) -> list[tuple[str, str]]:
+    """Return each of `images` with the first of its texts that is one of `texts`."""
+    first: dict[str, str] = {}
+    for image, text in links:
+        if image in images and text in texts:
+            first.setdefault(image, text)
+    return list(first.items())
+
+
+def _draw(links: Sequence[tuple[str, str]], spec: RankSpec) -> list[tuple[str, str]]:
+    """Return some of `links` in a random order: the last fifth is held out.
+
+    Raises:
+        SpecError: There are too few.
+    """
+    order = np.random.default_rng(spec.seed).permutation(len(links))[: spec.items].tolist()
+    fewest = max(_FEWEST, spec.neighbours + 2)
+    if len(order) < fewest:
+        raise SpecError(
+            f"{len(order)} items of split {spec.split!r} have rows in all stores, and at least "
+            f"{fewest} are needed"
+        )
+    return [links[place] for place in order]

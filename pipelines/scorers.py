@@ -1,0 +1,60 @@
+"""Say by which towers and by which of the encoders' own vectors two texts are compared."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from ..featcache.types import Side
+from .embed import embed_rows
+from .evaluated import EvaluatedRun
+from .graded import GradedSplit, Leg, Scorer
+from .stores import SideQuery
+from .summaries import first_vectors, has_cls, mean_vectors
+from .text_stores import RawEncoder
+
+
+def make_scorers(
+    sides: Mapping[Side, SideQuery],
+    raws: Sequence[RawEncoder],
+    split: GradedSplit,
+    evaluated: EvaluatedRun | None,
+) -> tuple[list[Scorer], list[str]]:
+    """Return the towers of a run, alone and across, then the encoders as they are; and warnings.
+
+    Args:
+        sides: Query of each side of the run that reads texts.
+        raws: Encoders and layers as they are.
+        split: Stores of the evaluated split.
+        evaluated: The run, or None if there are no sides.
+    """
+    scorers = []
+    legs = {}
+    for side, query in sides.items():
+        assert evaluated is not None, "sides are those of a run"
+        embed = partial(embed_rows, evaluated.adapter, side=side, device=evaluated.device)
+        legs[side] = Leg(query, embed)
+        scorers.append(Scorer(side.value, legs[side], legs[side]))
+    if len(legs) > 1:
+        scorers.append(Scorer("across", *legs.values()))
+    warnings = []
+    for raw in raws:
+        found = _raw_scorers(raw, split)
+        scorers += found
+        missing = {"mean", "cls"} - {one.label.rpartition(" ")[2] for one in found}
+        if missing and "tokens" not in raw.by_kind:
+            warnings.append(
+                f"no {' and '.join(sorted(missing))} of {raw.label} beside: "
+                "`lightalign extract` of all its tokens would give it"
+            )
+    return scorers, warnings
+
+
+def _raw_scorers(raw: RawEncoder, split: GradedSplit) -> list[Scorer]:
+    """Return the mean over tokens, and CLS where the encoder has one."""
+    tokens = raw.by_kind.get("tokens")
+    legs = {}
+    for kind, embed in (("mean", mean_vectors), ("cls", first_vectors)):
+        if tokens is not None and (kind == "mean" or has_cls(split.reader(tokens))):
+            legs[kind] = Leg(tokens, embed)
+        elif kind in raw.by_kind:
+            legs[kind] = Leg(raw.by_kind[kind], first_vectors)
+    return [Scorer(f"raw {raw.label} {kind}", leg, leg) for kind, leg in legs.items()]

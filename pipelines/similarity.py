@@ -1,0 +1,171 @@
+"""Compare cosines of texts with people's judgement, through an adapter and without one."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..featcache.catalog import StoreEntry
+from ..featcache.errors import SpecError
+from ..featcache.types import Modality, Side
+from .bootstrap import DRAWS
+from .evaluated import EvaluatedRun, Found
+from .progress import SILENT, Progress
+from .stores import SideQuery, WantedData
+from .text_stores import RawEncoder, TextStores, extract_command, queries_of
+
+_FITTED_ON = "train"  # split that a threshold is fitted on
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilaritySpec:
+    """Say what to evaluate.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        data: `NAME` of a dataset of graded pairs, for the newest stores; `NAME=PATH` for those of
+            the dataset as it is there now.
+        run: Name or folder of a run; the newest if neither it nor an encoder is named.
+        encoders: Text encoders whose own vectors are compared, besides those of the run.
+        source: Options of the dataset, by name, for the stores of just that dataset; or None.
+        split: Split to evaluate on.
+        threshold: Cosine from which a pair is called alike, beside the one that is fitted.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    home: Path
+    data: str
+    run: str | None = None
+    encoders: tuple[str, ...] = ()
+    source: Mapping[str, Any] | None = None
+    split: str = "val"
+    threshold: float = 0.9  # the one that LightCRL publishes
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.threshold <= 1:
+            raise SpecError(f"a threshold is a cosine in [-1, 1], found {self.threshold}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarityReport:
+    """Say what was measured.
+
+    Attributes:
+        path: The report file.
+        report: Its content.
+    """
+
+    path: Path
+    report: Mapping[str, Any]
+
+
+def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
+    """Measure how far cosines of pairs of texts agree with their grades.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        StoreNotFoundError: The texts have not been extracted with an encoder.
+        SpecError: The dataset has no graded pairs, or none of some grade.
+        StoreCorruptError: The files of the run or of a store contradict one another.
+    """
+    began = time.perf_counter()
+    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    evaluated = None
+    if spec.run is not None or not spec.encoders:
+        evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    texts = TextStores(spec.home, wanted, spec.split, progress)
+    chosen = _choose(spec, texts, evaluated)
+    subject = ", ".join([f"run {evaluated.folder.name}"] if evaluated else spec.encoders)
+    progress.note(f"{subject}, split {spec.split!r} of {wanted.name}")
+    from .graded import GradedSplit  # imports torch, as all below do
+    from .judging import DEFINITIONS, Judge, worst_pairs
+    from .scorers import make_scorers
+
+    split = GradedSplit(spec.home, chosen.stores)
+    train: GradedSplit | None = None
+    fit_warnings: list[str] = []
+    if split.scale.binary:
+        stores, fit_warnings = _fitting_stores(spec, chosen, wanted, progress)
+        train = GradedSplit(spec.home, stores) if stores else None
+    scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, split, evaluated)
+    judge = Judge(split, train, threshold=spec.threshold, progress=progress)
+    judged = [judge(scorer) for scorer in scorers]
+    warnings = [*split.warnings, *fit_warnings, *raw_warnings, *judge.warnings]
+    for warning in warnings:
+        progress.note(warning)
+    found = Found(
+        kind="similarity",
+        dataset=str(wanted.name),
+        split=spec.split,
+        ids=sorted({name for pair in split.ids for name in pair}),
+        stores={entry.folder.name: entry for entry in chosen.stores.values()},
+        options={
+            "data": spec.data,
+            "encoders": list(spec.encoders),
+            "threshold": spec.threshold,
+            "draws": DRAWS,
+            "device": spec.device,
+        },
+        metrics={one.label: one.metrics for one in judged},
+        definitions=DEFINITIONS,
+        curves=[curve for one in judged for curve in one.curves],
+        failures=worst_pairs(split, judged[0].cosines, wanted.opened),
+        warnings=warnings,
+        seconds=time.perf_counter() - began,
+    )
+    path, report = found.write(evaluated, home=spec.home)
+    return SimilarityReport(path=path, report=report)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Hold what is compared, and the store of each query of it in the evaluated split."""
+
+    sides: Mapping[Side, SideQuery]
+    raws: list[RawEncoder]
+    stores: Mapping[SideQuery, StoreEntry]
+
+
+def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: EvaluatedRun | None) -> _Chosen:
+    """Find the store of each side of the run that reads texts, and those of the raw encoders."""
+    sides: dict[Side, SideQuery] = {}
+    read: list[StoreEntry] = []
+    for side in evaluated.sides if evaluated else ():
+        if evaluated is not None and side.modality is Modality.TEXT:
+            sides[side] = evaluated.query(side)
+            like = evaluated.stores["train"][side.value]
+            read.append(texts.require(sides[side], encoder=like["encoder"], like=like))
+    raws = [texts.raw_encoder(entry) for entry in read]
+    for encoder in spec.encoders:
+        newest = texts.require(SideQuery(encoder=encoder), encoder=encoder)
+        raws += [texts.raw_encoder(entry) for entry in texts.layers_of(newest)]
+    by_label: dict[str, RawEncoder] = {}
+    for raw in raws:
+        by_label.setdefault(raw.label, raw)  # that of the run, where it is named, too
+    raws = list(by_label.values())
+    stores = {query: texts.require(query, encoder=str(query.encoder)) for query in queries_of(raws)}
+    stores |= dict(zip(sides.values(), read, strict=True))
+    return _Chosen(sides, raws, stores)
+
+
+def _fitting_stores(
+    spec: SimilaritySpec, chosen: _Chosen, wanted: WantedData, progress: Progress
+) -> tuple[dict[SideQuery, StoreEntry], list[str]]:
+    """Return the stores that a threshold is fitted on, none if one is missing, and warnings."""
+    if spec.split == _FITTED_ON:
+        line = "thresholds are fitted on the very pairs that are measured: take another split"
+        return dict(chosen.stores), [line]
+    if wanted.opened is not None and _FITTED_ON not in wanted.opened.splits():
+        return {}, [f"no threshold is fitted: {wanted.name} has no split {_FITTED_ON!r}"]
+    fitting = TextStores(spec.home, wanted, _FITTED_ON, progress)
+    found: dict[SideQuery, StoreEntry] = {}
+    for query, entry in chosen.stores.items():
+        other = fitting.find(query)
+        if other is None:
+            command = extract_command(entry.description.encoder, spec.data, vars(entry.description))
+            line = f"no threshold is fitted: no texts of split {_FITTED_ON!r}; run `{command}`"
+            return {}, [line]
+        found[query] = other
+    return found, []

@@ -1,0 +1,137 @@
+"""Choose the stores of texts that a comparison of two texts reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.errors import StoreNotFoundError
+from ..featcache.types import Modality
+from .progress import SILENT, Progress
+from .stores import SideQuery, StoreQuery, WantedData
+
+_KINDS = ("tokens", "mean", "cls")
+
+
+@dataclass(frozen=True)
+class RawEncoder:
+    """Name the stores that give the vectors of one layer of an encoder as they are.
+
+    Attributes:
+        label: Name of the encoder, and its layer if that is not the last.
+        by_kind: Query by what the store keeps: `tokens`, `mean` or `cls`.
+    """
+
+    label: str
+    by_kind: Mapping[str, SideQuery]
+
+
+class TextStores:
+    """Hold the complete stores of the texts of one split, newest first.
+
+    Where the dataset has changed between extractions, those of its newest version.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        wanted: The dataset.
+        split: Name of the split.
+        progress: Receives a note if there are several versions.
+    """
+
+    def __init__(
+        self, home: Path, wanted: WantedData, split: str, progress: Progress = SILENT
+    ) -> None:
+        self.home = home
+        self.wanted = wanted
+        self.split = split
+        query = StoreQuery(
+            split=split,
+            dataset=wanted.name,
+            source=wanted.fingerprint(split),
+            by_side={Modality.TEXT: SideQuery()},
+        )
+        found = query.matching(list_stores(home), Modality.TEXT)
+        sources = list(dict.fromkeys(entry.description.source for entry in found))
+        if len(sources) > 1:
+            progress.note(
+                f"several versions of {wanted.name}/{split} are in the cache; the one that was "
+                "extracted last is taken: name another with --data NAME=PATH"
+            )
+        self.entries = [entry for entry in found if entry.description.source == sources[0]]
+
+    def find(self, query: SideQuery) -> StoreEntry | None:
+        """Return the newest store that matches, or None."""
+        return next((entry for entry in self.entries if query.matches(entry)), None)
+
+    def require(
+        self, query: SideQuery, *, encoder: str, like: Mapping[str, Any] | None = None
+    ) -> StoreEntry:
+        """Return the newest store that matches.
+
+        Args:
+            query: What is asked for.
+            encoder: Name of the encoder, for the message.
+            like: `kind`, `layer` and `dtype` that it must have, or None.
+
+        Raises:
+            StoreNotFoundError: There is none.
+        """
+        entry = self.find(query)
+        if entry is None:
+            found = [one.description for one in list_stores(self.home) if one.complete]
+            texts = [one for one in found if one.modality == Modality.TEXT.value]
+            here = [one for one in texts if one.dataset == self.wanted.name]
+            have = sorted({f"{one.split}/{one.encoder} {one.kind}" for one in here})
+            raise StoreNotFoundError(
+                f"no store of the texts of {self.wanted.name}/{self.split} by {encoder} in "
+                f"{self.home}; have: {have or 'none'}; take another --split, or run "
+                f"`{extract_command(encoder, str(self.wanted.name), like)}`"
+            )
+        return entry
+
+    def raw_encoder(self, entry: StoreEntry) -> RawEncoder:
+        """Return which stores give the own vectors of the encoder and layer of `entry`.
+
+        `entry` itself gives what it can; of other kinds it is the newest store.
+        """
+        by_kind: dict[str, SideQuery] = {}
+        for other in (entry, *self.entries):
+            kind = other.description.kind
+            if kind in _KINDS and kind not in by_kind and _same_layer(other, entry):
+                encoder = other.description.encoder
+                by_kind[kind] = SideQuery(encoder=encoder, key=other.encoder_key)
+        described = entry.description
+        at_layer = "" if described.layer == -1 else f" layer {described.layer}"
+        return RawEncoder(f"{described.encoder}{at_layer}", by_kind)
+
+    def layers_of(self, entry: StoreEntry) -> list[StoreEntry]:
+        """Return the newest store of each layer of the encoder of `entry`, the last layer first."""
+        found: dict[int, StoreEntry] = {}
+        for other in (entry, *self.entries):
+            if other.description.identity == entry.description.identity:
+                found.setdefault(other.description.layer, other)
+        return [found[layer] for layer in sorted(found, reverse=True)]
+
+
+def extract_command(encoder: str, dataset: str, like: Mapping[str, Any] | None = None) -> str:
+    """Return the command that fills a store, like another one where that is not the default."""
+    command = f"lightalign extract --encoder {encoder} --data {dataset}"
+    if like is None:
+        return command
+    defaults = {"kind": "tokens", "layer": -1, "dtype": "float16"}
+    options = {"kind": "features", "layer": "layers", "dtype": "dtype"}
+    for name, default in defaults.items():
+        if like[name] != default:
+            command += f" --{options[name]} {like[name]}"
+    return command
+
+
+def queries_of(raws: Sequence[RawEncoder]) -> list[SideQuery]:
+    """Return the queries of all stores that these encoders need, each once."""
+    return list(dict.fromkeys(query for raw in raws for query in raw.by_kind.values()))
+
+
+def _same_layer(one: StoreEntry, other: StoreEntry) -> bool:
+    first, second = one.description, other.description
+    return first.identity == second.identity and first.layer == second.layer
