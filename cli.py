@@ -702,6 +702,33 @@ def rank_encoders(
     output.result(ranked.report, *ranking_parts(ranked.report), f"report: {ranked.path}")
 
 
+@app.command()
+def report(
+    run: Annotated[list[str] | None, typer.Argument(help="Runs; the newest if none.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write; one in the run if none.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="NAME=PATH of a dataset that has moved, for its pictures.")
+    ] = None,
+    failures: Annotated[
+        int, typer.Option(help="Worst answers that are shown of each evaluation.")
+    ] = 24,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one HTML page about runs: tables side by side, plots, and the worst answers."""
+    from .pipelines.report import ReportSpec
+    from .pipelines.report import run as run_report
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = ReportSpec(home=home, runs=tuple(run or ()), out=out, data=data, failures=failures)
+    written = run_report(spec, output.progress)
+    shown = f"{written.evaluations} evaluations of {len(written.runs)} runs: {written.path}"
+    output.result(written, shown)
+
+
 @app.command("export")
 def export_run(
     run: Annotated[str | None, typer.Argument(help="Run; the newest if none.")] = None,

@@ -96,6 +96,19 @@ def read_json(path: Path) -> Any:
         raise StoreCorruptError(f"{path} is not valid JSON: {error}") from error
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """Read a file of one JSON value a line, but for a last line that was not written to its end.
+
+    Raises:
+        StoreCorruptError: A line is not JSON.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    try:
+        return json.loads(f"[{','.join(lines)}]")
+    except ValueError as error:
+        raise StoreCorruptError(f"{path}: a line is not valid JSON: {error}") from error
+
+
 def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
     """Write `table` as JSON with a checksum of itself, atomically and durably."""
     write_json(path, {**table, "checksum": fingerprint(table)})

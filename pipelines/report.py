@@ -1,0 +1,207 @@
+"""Write one page about some runs: what they measured side by side, plots, and the worst answers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from .. import __version__
+from ..featcache import files
+from . import runs
+from .evaluation import shown
+from .plots import line_plot, matrix_plot
+from .progress import SILENT, Progress
+from .report_content import Compared, RunPart, compare, read_runs, training_curves
+from .report_pictures import Pictures
+
+_TEMPLATES = Path(__file__).parents[1] / "data" / "report"
+_PAGE = "page.html.jinja"
+_HEADLINES = 40  # numbers of one evaluation that are shown without being asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSpec:
+    """Say which runs to write a page about.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        runs: Names or folders of runs; none is the newest.
+        out: File to write, or None for `report.html` in the only run, or `report-NAMES.html` in
+            `home/evaluations` of several.
+        data: `NAME=PATH` of a dataset whose pictures and texts have moved, or None.
+        failures: Worst answers of each evaluation that are shown, at most.
+    """
+
+    home: Path
+    runs: tuple[str, ...] = ()
+    out: Path | None = None
+    data: str | None = None
+    failures: int = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportReport:
+    """Say what was written.
+
+    Attributes:
+        path: The page.
+        bytes: Its size.
+        runs: Names of the runs.
+        evaluations: How many evaluations it shows.
+        notes: What it could not show.
+    """
+
+    path: Path
+    bytes: int
+    runs: tuple[str, ...]
+    evaluations: int
+    notes: tuple[str, ...]
+
+
+def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
+    """Write the page.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        SpecError: A run is named twice.
+        StoreCorruptError: A report cannot be read.
+    """
+    parts = read_runs(spec.home, spec.runs)
+    notes = [
+        f"{part.name}/{name} is of another version of lightalign: evaluate again"
+        for part in parts
+        for name in part.unread
+    ]
+    compared = compare(parts)
+    pictures = Pictures(spec.home, spec.data)
+    sections = [
+        _section(one, pictures, spec.failures)
+        for one in progress.track(compared, "evaluations", len(compared), unit="evaluations")
+    ]
+    notes += pictures.notes
+    for note in notes:
+        progress.note(note)
+    page = _environment().get_template(_PAGE)
+    text = page.render(
+        title=" and ".join(part.name for part in parts),
+        version=__version__,
+        runs=[_facts(part) for part in parts],
+        sections=sections,
+        training=[_plot(curve) for curve in training_curves(parts)],
+        notes=notes,
+    )
+    path = spec.out or _default_path(spec.home, parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = text.encode()
+    files.write_bytes(path, content)
+    return ReportReport(
+        path=path,
+        bytes=len(content),
+        runs=tuple(part.name for part in parts),
+        evaluations=sum(len(one.reports) for one in compared),
+        notes=tuple(notes),
+    )
+
+
+def _default_path(home: Path, parts: Sequence[RunPart]) -> Path:
+    names = [part.name for part in parts]
+    if len(names) == 1:
+        return runs.runs_folder(home) / names[0] / "report.html"
+    return home / "evaluations" / f"report-{'-'.join(names)[:80]}.html"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _cell
+    environment.filters["plain"] = _plain
+    return environment
+
+
+def _cell(number: Mapping[str, Any] | None) -> str:
+    return "" if number is None else shown(number, _digits(number["value"]))
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.{_digits(value)}f}"
+
+
+def _digits(value: float) -> int:
+    """Return how many digits after the point a number is shown with: three that count."""
+    size = abs(value)
+    return 1 if size >= 10 or not math.isfinite(size) or size == 0 else 2 if size >= 1 else 3
+
+
+def _facts(part: RunPart) -> dict[str, Any]:
+    """Return what the first table says of a run."""
+    spec = part.report.get("spec", {})
+    command = spec.get("command", {})
+    train = spec.get("stores", {}).get("train", {})
+    sides = {name: side for name, side in train.items() if isinstance(side, Mapping)}
+    return {
+        "name": part.name,
+        "facts": {
+            "preset": command.get("preset") or "",
+            "trained on": f"{train.get('dataset', '')}/{train.get('split', '')}",
+            "encoders": ", ".join(f"{side['encoder']} ({side['kind']})" for side in sides.values()),
+            "parameters": f"{part.report.get('num_parameters', 0):,}",
+            "epochs": part.report.get("epochs", ""),
+            "seed": command.get("seed", ""),
+            "minutes": f"{part.report.get('seconds', 0) / 60:.1f}",
+        },
+        "spec": spec,
+    }
+
+
+def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:
+    rows = one.rows
+    return {
+        "title": f"{one.kind.replace('_', ' ').replace('-', ' ')}: {one.dataset}, {one.split}",
+        "split_hash": one.split_hash[:12],
+        "runs": list(one.reports),
+        "rows": rows[:_HEADLINES],
+        "more": rows[_HEADLINES:],
+        "definitions": one.definitions,
+        "warnings": {
+            name: list(report.get("warnings", ())) for name, report in one.reports.items()
+        },
+        "plots": [_plot(curve) for curve in one.curves],
+        "confusions": [
+            {"run": name, "svg": Markup(_confusion(report["confusion"]))}
+            for name, report in one.reports.items()
+            if report.get("confusion")
+        ],
+        "failures": [
+            {"run": name, "cards": pictures.cards(report, most)}
+            for name, report in one.reports.items()
+            if report.get("failures")
+        ],
+        "provenance": {
+            name: {
+                key: report.get(key)
+                for key in ("options", "stores", "adapter_sha256", "source", "versions", "seconds")
+            }
+            for name, report in one.reports.items()
+        },
+    }
+
+
+def _plot(curve: Mapping[str, Any]) -> dict[str, Any]:
+    svg = line_plot(curve["lines"], x_label=curve["x_label"], y_label=curve["y_label"])
+    return {"title": curve["title"], "svg": Markup(svg)}
+
+
+def _confusion(found: Mapping[str, Any]) -> str:
+    counts = np.array(found["counts"], dtype=np.float64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return matrix_plot(shares, found["names"], label="of its images")

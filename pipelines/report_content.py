@@ -1,0 +1,174 @@
+"""Collect what a page about some runs shows: their evaluations side by side, plots and failures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..featcache import files
+from ..featcache.errors import SpecError
+from . import runs
+from .evaluation import SCHEMA, numbers_of
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """Hold one run as a page shows it.
+
+    Attributes:
+        name: Name of its folder.
+        report: What training reported.
+        epochs: Lines of its log.
+        evaluations: Reports of its evaluations.
+        unread: Files that look like evaluations and are of another version.
+    """
+
+    name: str
+    report: Mapping[str, Any]
+    epochs: Sequence[Mapping[str, Any]]
+    evaluations: Sequence[Mapping[str, Any]]
+    unread: Sequence[str] = ()
+
+
+@dataclass
+class Compared:
+    """Hold the reports of several runs of one kind of evaluation of one split.
+
+    Attributes:
+        kind: Name of the evaluation.
+        dataset: Name of the dataset.
+        split: Name of the split.
+        split_hash: Hash of its ids.
+        reports: Report by name of the run.
+    """
+
+    kind: str
+    dataset: str
+    split: str
+    split_hash: str
+    reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """Return what each name means."""
+        found: dict[str, str] = {}
+        for report in self.reports.values():
+            found.update(report.get("definitions", {}))
+        return found
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one line a number: its names, the number of each run, and which is the largest.
+
+        A run that has not measured a number has None there.
+        """
+        by_run = {
+            run: {" ".join(path): number for path, number in numbers_of(report["metrics"])}
+            for run, report in self.reports.items()
+        }
+        names = list(dict.fromkeys(name for numbers in by_run.values() for name in numbers))
+        found = []
+        for name in names:
+            cells = [numbers.get(name) for numbers in by_run.values()]
+            there = [cell for cell in cells if cell is not None]
+            found.append(
+                {
+                    "name": name.replace("_", " "),
+                    "unit": there[0].get("unit", ""),
+                    "chance": there[0].get("chance"),
+                    "num": sorted({cell["num"] for cell in there}),
+                    "cells": cells,
+                }
+            )
+        return found
+
+    @property
+    def curves(self) -> list[dict[str, Any]]:
+        """Return the plots of all runs, those of one title together."""
+        found: dict[str, dict[str, Any]] = {}
+        for run, report in self.reports.items():
+            for curve in report.get("curves", ()):
+                own = {**curve, "lines": {}}
+                lines = found.setdefault(curve["title"], own)["lines"]
+                for label, line in curve["lines"].items():
+                    alone = len(self.reports) == 1
+                    lines[label if alone else f"{run}: {label}"] = line
+        return list(found.values())
+
+
+def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
+    """Read runs with all their evaluations.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        names: Names or folders; none is the newest run.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        SpecError: A run is named twice, or two folders are called the same.
+        StoreCorruptError: A report cannot be read.
+    """
+    folders = [runs.find_run(home, name) for name in names] or [runs.find_run(home, None)]
+    twice = sorted({folder.name for folder in folders if _count(folders, folder.name) > 1})
+    if twice:
+        raise SpecError(f"each run once, and each of a name of its own: found {twice} again")
+    return [_read_run(folder) for folder in folders]
+
+
+def compare(parts: Sequence[RunPart]) -> list[Compared]:
+    """Return the evaluations of all runs, those of one kind and split together.
+
+    Splits are the same where their ids are: a dataset that has changed is another one.
+    """
+    found: dict[tuple[str, ...], Compared] = {}
+    for part in parts:
+        for report in part.evaluations:
+            key = tuple(report[name] for name in ("kind", "dataset", "split", "split_hash"))
+            found.setdefault(key, Compared(*key)).reports[part.name] = report
+    return [found[key] for key in sorted(found)]
+
+
+def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
+    """Return plots over the epochs: the loss, and whatever validation measured."""
+    plots = []
+    for title, key in (("Training loss", "loss"), ("Validation recall", "validation")):
+        lines = {}
+        for part in parts:
+            points = [(line["epoch"], _number(line.get(key))) for line in part.epochs]
+            kept = [(epoch, value) for epoch, value in points if value is not None]
+            if kept:
+                x, y = zip(*kept, strict=True)
+                lines[part.name] = {"x": list(x), "y": list(y)}
+        if lines:
+            label = "loss" if key == "loss" else "sum of R@1, R@5 and R@10 both ways, %"
+            plots.append({"title": title, "x_label": "epoch", "y_label": label, "lines": lines})
+    return plots
+
+
+def _number(value: Any) -> float | None:
+    """Return a logged number, or the sum of recalls of a logged validation."""
+    if isinstance(value, Mapping):
+        value = value.get("recall_sum")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _count(folders: Sequence[Path], name: str) -> int:
+    return sum(folder.name == name for folder in folders)
+
+
+def _read_run(folder: Path) -> RunPart:
+    evaluations, unread = [], []
+    for path in sorted(folder.glob("*.json")):
+        if path.name == runs.REPORT:
+            continue
+        report = files.read_json(path)
+        if not isinstance(report, Mapping) or "kind" not in report:
+            continue
+        if report.get("schema") == SCHEMA:
+            evaluations.append(report)
+        else:
+            unread.append(path.name)
+    log = folder / runs.LOG
+    epochs = files.read_json_lines(log) if log.is_file() else []
+    report = runs.read_report(folder)
+    return RunPart(folder.name, report, epochs, evaluations, unread)

@@ -1,0 +1,106 @@
+"""Look up what the worst answers of an evaluation are: their pictures, small, and their texts."""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..featcache.datasets import open_source, parse_data
+from ..featcache.errors import LightalignError, UnreadableItemError
+from ..featcache.images import decode_image
+from ..featcache.types import Item, Modality
+
+_SIDE = 160  # pixels of the longer side
+_QUALITY = 78  # of a JPEG: about 6 kB
+
+
+class Pictures:
+    """Look up items of the datasets that were evaluated.
+
+    Where a dataset is not found, or is another one now, ids stand alone, and a note says so.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        data: `NAME=PATH` of a dataset that has moved, or None.
+    """
+
+    def __init__(self, home: Path, data: str | None) -> None:
+        self.notes: list[str] = []
+        self._home = home
+        self._data = data
+        self._items: dict[tuple[str, str, str], dict[str, Item]] = {}
+        self._small: dict[str, str] = {}
+
+    def cards(self, report: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+        """Return the worst answers of a report as a page shows them."""
+        failures = report["failures"][:most]
+        ids = {
+            shown["id"]
+            for failure in failures
+            for shown in [{"id": failure["query"]}, *failure["first"], *failure["right"]]
+        }
+        items = self._of(report, ids)
+        return [
+            {
+                "direction": failure.get("direction", "").replace("_", " "),
+                "rank": failure.get("rank"),
+                "query": self._shown({"id": failure["query"]}, items),
+                "right": [self._shown(one, items) for one in failure["right"][:3]],
+                "first": [self._shown(one, items) for one in failure["first"]],
+            }
+            for failure in failures
+        ]
+
+    def _of(self, report: Mapping[str, Any], ids: Iterable[str]) -> dict[str, Item]:
+        """Return the items of these ids that are found."""
+        dataset, split = report["dataset"], report["split"]
+        key = (dataset, split, report.get("source", ""))
+        if key not in self._items:
+            self._items[key] = self._open(report, dataset, split)
+        known = self._items[key]
+        return {item_id: known[item_id] for item_id in ids if item_id in known}
+
+    def _open(self, report: Mapping[str, Any], dataset: str, split: str) -> dict[str, Item]:
+        command = report.get("training", {}).get("command", {})
+        options: Mapping[str, Any] = report.get("options", {})
+        places = (self._data, options.get("data"), command.get("data"), dataset)
+        data = next(place for place in places if place and parse_data(place)[0] == dataset)
+        given = options.get("source") or command.get("source") or None
+        try:
+            source = open_source(data, home=self._home, options=given)
+            if split not in source.splits() or source.fingerprint(split) != report.get("source"):
+                self.notes.append(
+                    f"{dataset}/{split} is not what was evaluated any more: ids are shown alone"
+                )
+                return {}
+            return {item.id: item for side in Modality for item in source.items(split, side)}
+        except LightalignError as error:
+            self.notes.append(
+                f"no pictures and texts of {dataset}: {error}; name its place by --data NAME=PATH"
+            )
+            return {}
+
+    def _shown(self, entry: Mapping[str, Any], items: Mapping[str, Item]) -> dict[str, Any]:
+        item = items.get(entry["id"])
+        found = {"id": entry["id"], "score": entry.get("score"), "text": None, "picture": None}
+        if item is None:
+            return found
+        if item.text is not None:
+            return {**found, "text": item.text}
+        return {**found, "picture": self._picture(item)}
+
+    def _picture(self, item: Item) -> str | None:
+        """Return a small picture as the address that holds it, or None where it cannot be read."""
+        if item.id not in self._small:
+            try:
+                picture = decode_image(item.read_bytes(), item_id=item.id)
+            except UnreadableItemError as error:
+                self.notes.append(str(error))
+                return None
+            picture.thumbnail((_SIDE, _SIDE))
+            buffer = io.BytesIO()
+            picture.save(buffer, "JPEG", quality=_QUALITY)
+            data = base64.b64encode(buffer.getvalue()).decode()
+            self._small[item.id] = f"data:image/jpeg;base64,{data}"
+        return self._small[item.id]

@@ -1,0 +1,182 @@
+"""The page about runs: what it shows of which, and that it needs nothing but itself."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from lightalign.featcache import files
+from lightalign.featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
+from lightalign.pipelines import report, runs
+from lightalign.pipelines.report_content import compare, read_runs
+
+VOID = {"meta", "link", "img", "br", "rect", "line", "circle", "polyline"}
+
+
+def number(value, **more):
+    return {"value": value, "num": 1000, "unit": "%", **more}
+
+
+def evaluation(**changes):
+    return {
+        "schema": 1,
+        "kind": "retrieval",
+        "dataset": "shapes",
+        "split": "test",
+        "split_hash": "ab" * 32,
+        "source": "cd" * 32,
+        "options": {"k": 10},
+        "stores": {"image": "1" * 64},
+        "metrics": {
+            "text_to_image": {"recall": {"1": number(41.25, interval=[39.0, 43.5], chance=0.1)}}
+        },
+        "definitions": {"recall": "percent of queries <with> a right answer"},
+        "curves": [
+            {
+                "title": "Recall at k",
+                "x_label": "k",
+                "y_label": "%",
+                "lines": {"text to image": {"x": [1, 2], "y": [41.25, 50.0]}},
+            }
+        ],
+        "failures": [
+            {
+                "direction": "text_to_image",
+                "query": "caption-1",
+                "rank": 31,
+                "first": [{"id": "scene-2", "score": 0.5}],
+                "right": [{"id": "scene-1", "score": 0.1}],
+            }
+        ],
+        "warnings": ["<script>alert(1)</script> was seen"],
+        "seconds": 1.0,
+        "versions": {"numpy": "2"},
+        **changes,
+    }
+
+
+def make_run(home, name, *evaluations, epochs=2):
+    folder = runs.new_run(home, name, "")
+    files.write_json(folder / runs.REPORT, {"spec": {}, "num_parameters": 12345, "seconds": 60.0})
+    lines = [
+        {"epoch": epoch, "loss": 1 / epoch, "validation": {"recall_sum": 100.0 * epoch}}
+        for epoch in range(1, epochs + 1)
+    ]
+    (folder / runs.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for position, one in enumerate(evaluations):
+        files.write_json(folder / f"{one['kind']}-{position}.json", one)
+    return folder
+
+
+class Outline(HTMLParser):
+    """Check that tags are closed in order, and collect what could be fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses, self.text = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def outline(path):
+    parser = Outline()
+    parser.feed(path.read_text())
+    return parser
+
+
+def written(home, *names, **changes):
+    return report.run(report.ReportSpec(home=home, runs=names, **changes))
+
+
+def test_the_page_is_whole_and_fetches_nothing(tmp_path):
+    make_run(tmp_path, "one", evaluation())
+    found = outline(written(tmp_path, "one").path)
+    assert found.open == []
+    assert all(address.startswith("data:") for address in found.addresses)
+    assert "script" not in {*found.open}
+
+
+def test_numbers_stand_with_interval_chance_and_count(tmp_path):
+    make_run(tmp_path, "one", evaluation())
+    text = re.sub(r"\s+", " ", " ".join(outline(written(tmp_path, "one").path).text))
+    assert "text to image recall 1, % 41.2 [39.0, 43.5] 0.100 1,000" in text
+
+
+def test_what_reports_say_is_text_and_never_markup(tmp_path):
+    make_run(tmp_path, "one", evaluation())
+    page = written(tmp_path, "one").path.read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; was seen" in page
+
+
+def test_runs_on_the_same_ids_stand_side_by_side_and_others_apart(tmp_path):
+    make_run(tmp_path, "one", evaluation())
+    make_run(tmp_path, "two", evaluation(metrics={"text_to_image": {"map": number(3.0)}}))
+    make_run(tmp_path, "three", evaluation(split_hash="ef" * 32))
+    both, alone = compare(read_runs(tmp_path, ["one", "two", "three"]))
+    assert [list(one.reports) for one in (both, alone)] == [["one", "two"], ["three"]]
+    rows = {row["name"]: [cell and cell["value"] for cell in row["cells"]] for row in both.rows}
+    assert rows == {"text to image recall 1": [41.25, None], "text to image map": [None, 3.0]}
+    assert list(both.curves[0]["lines"]) == ["one: text to image", "two: text to image"]
+    assert written(tmp_path, "one", "two", "three").evaluations == 3
+
+
+def test_a_dataset_that_is_gone_leaves_ids_and_a_note(tmp_path):
+    make_run(tmp_path, "one", evaluation(dataset="flickr8k"))
+    found = written(tmp_path, "one")
+    assert "no pictures and texts of flickr8k" in found.notes[0]
+    assert "scene-2" in " ".join(outline(found.path).text)
+
+
+def test_a_run_without_evaluations_has_its_training(tmp_path):
+    make_run(tmp_path, "one")
+    page = written(tmp_path, "one").path.read_text()
+    assert "Nothing has been evaluated yet" in page
+    assert "Training loss" in page
+    assert "Validation recall" in page
+
+
+def test_reports_of_another_version_are_named_and_left_out(tmp_path):
+    make_run(tmp_path, "one", evaluation(schema=0))
+    found = written(tmp_path, "one")
+    assert found.evaluations == 0
+    assert "one/retrieval-0.json is of another version" in found.notes[0]
+
+
+def test_the_newest_run_is_taken_where_none_is_named_and_its_page_lies_in_it(tmp_path):
+    folder = make_run(tmp_path, "one", evaluation())
+    assert written(tmp_path).path == folder / "report.html"
+    elsewhere = tmp_path / "deep" / "page.html"
+    assert written(tmp_path, out=elsewhere).path == elsewhere
+
+
+def test_mistakes_are_said_clearly(tmp_path):
+    folder = make_run(tmp_path, "one", evaluation())
+    with pytest.raises(RunNotFoundError, match="no run 'two'"):
+        written(tmp_path, "two")
+    with pytest.raises(SpecError, match="'one'"):
+        written(tmp_path, "one", "one")
+    (folder / "retrieval-0.json").write_text("{")
+    with pytest.raises(StoreCorruptError, match="not valid JSON"):
+        written(tmp_path, "one")
+
+
+def test_a_log_that_was_cut_off_is_read_to_its_last_whole_line(tmp_path):
+    folder = make_run(tmp_path, "one", epochs=3)
+    with (folder / runs.LOG).open("a") as log:
+        log.write('{"epoch": 4, "lo')
+    assert len(read_runs(tmp_path, ["one"])[0].epochs) == 3
+    (folder / runs.LOG).write_text('{"epoch"\n')
+    with pytest.raises(StoreCorruptError, match=r"log\.jsonl"):
+        read_runs(tmp_path, ["one"])
