@@ -1,14 +1,8 @@
-"""Plots as SVG text: lines over a linear or logarithmic axis, and squares of a matrix.
-
-They stand in a page as they are, scale with it, and need no script.
-"""
+"""Plots of lines as SVG text: they stand in a page as they are, scale with it, need no script."""
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-
-import numpy as np
-from jaxtyping import Float
 
 COLOURS = (
     "#0072b2",
@@ -61,46 +55,6 @@ def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str) -> str:
         for number, label in enumerate(finite)
     )
     return f'{_drawing(parts, _WIDTH, _HEIGHT)}<ul class="legend">{legend}</ul>'
-
-
-def matrix_plot(
-    shares: Float[np.ndarray, "rows columns"], names: Sequence[str], *, label: str
-) -> str:
-    """Return a matrix as squares, darker where its share of the row is larger.
-
-    Args:
-        shares: Numbers in [0, 1], such as a confusion matrix whose rows sum to 1.
-        names: Name of each row, and of each column.
-        label: What a square says, such as `of images`.
-    """
-    rows = len(shares)
-    side = max(4.0, min(40.0, 560.0 / rows))
-    named = side >= 9
-    margin = 120.0 if named else 8.0
-    size = margin + side * rows + 8.0
-    parts = []
-    for row, line in enumerate(shares):
-        for column, share in enumerate(line):
-            if share <= 0:
-                continue
-            place = f'x="{margin + column * side:.1f}" y="{margin + row * side:.1f}"'
-            said = f"{names[row]} as {names[column]}: {100 * share:.1f} % {label}"
-            parts.append(
-                f'<rect {place} width="{side:.1f}" height="{side:.1f}" fill="#0072b2" '
-                f'fill-opacity="{share:.3f}"><title>{escape(said)}</title></rect>'
-            )
-    edge = f'x="{margin}" y="{margin}" width="{side * rows:.1f}" height="{side * rows:.1f}"'
-    parts.append(f'<rect {edge} fill="none" class="axis"/>')
-    if named:
-        for number, name in enumerate(names):
-            middle = margin + (number + 0.7) * side
-            text = escape(name[:18])
-            parts.append(f'<text x="{margin - 6}" y="{middle:.1f}" class="end">{text}</text>')
-            turn = f"rotate(-60 {middle:.1f} {margin - 6})"
-            parts.append(
-                f'<text x="{middle:.1f}" y="{margin - 6}" transform="{turn}">{text}</text>'
-            )
-    return _drawing(parts, size, size)
 
 
 class _Axis:

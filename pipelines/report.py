@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
 from .. import __version__
 from ..featcache import files
 from . import runs
+from .confusion_plot import draw_confusion
 from .evaluation import shown
-from .plots import line_plot, matrix_plot
+from .plots import line_plot
 from .progress import SILENT, Progress
 from .report_content import Compared, RunPart, compare, read_runs, training_curves
 from .report_pictures import Pictures
@@ -176,11 +176,6 @@ def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:
             name: list(report.get("warnings", ())) for name, report in one.reports.items()
         },
         "plots": [_plot(curve) for curve in one.curves],
-        "confusions": [
-            {"run": name, "svg": Markup(_confusion(report["confusion"]))}
-            for name, report in one.reports.items()
-            if report.get("confusion")
-        ],
         "failures": [
             {"run": name, "cards": pictures.cards(report, most)}
             for name, report in one.reports.items()
@@ -197,11 +192,8 @@ def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:
 
 
 def _plot(curve: Mapping[str, Any]) -> dict[str, Any]:
-    svg = line_plot(curve["lines"], x_label=curve["x_label"], y_label=curve["y_label"])
+    if "matrix" in curve:
+        svg = draw_confusion(curve)
+    else:
+        svg = line_plot(curve["lines"], x_label=curve["x_label"], y_label=curve["y_label"])
     return {"title": curve["title"], "svg": Markup(svg)}
-
-
-def _confusion(found: Mapping[str, Any]) -> str:
-    counts = np.array(found["counts"], dtype=np.float64)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return matrix_plot(shares, found["names"], label="of its images")

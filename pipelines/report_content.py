@@ -87,11 +87,15 @@ class Compared:
         """Return the plots of all runs, those of one title together."""
         found: dict[str, dict[str, Any]] = {}
         for run, report in self.reports.items():
+            alone = len(self.reports) == 1
             for curve in report.get("curves", ()):
+                if "lines" not in curve:  # a matrix is of one run
+                    title = curve["title"] if alone else f"{run}: {curve['title']}"
+                    found[title] = {**curve, "title": title}
+                    continue
                 own = {**curve, "lines": {}}
                 lines = found.setdefault(curve["title"], own)["lines"]
                 for label, line in curve["lines"].items():
-                    alone = len(self.reports) == 1
                     lines[label if alone else f"{run}: {label}"] = line
         return list(found.values())
 

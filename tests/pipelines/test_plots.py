@@ -2,10 +2,9 @@
 
 import xml.etree.ElementTree as ElementTree
 
-import numpy as np
 import pytest
 
-from lightalign.pipelines.plots import line_plot, matrix_plot
+from lightalign.pipelines.plots import line_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -58,16 +57,3 @@ def test_labels_cannot_break_out_of_the_page():
     drawing(html)
     assert "<b>" not in html
     assert "<i>" not in html
-
-
-def test_a_square_is_as_dark_as_its_share():
-    shares = np.array([[0.75, 0.25], [0.0, 1.0]])
-    svg = drawing(matrix_plot(shares, ["cat", "dog"], label="of its images"))
-    filled = [square for square in svg.iter(f"{SVG}rect") if square.get("fill") != "none"]
-    assert [float(square.get("fill-opacity")) for square in filled] == [0.75, 0.25, 1.0]
-    assert filled[1].find(f"{SVG}title").text == "cat as dog: 25.0 % of its images"
-
-
-def test_two_hundred_classes_fit_the_same_width():
-    svg = drawing(matrix_plot(np.eye(200), [f"class {n}" for n in range(200)], label=""))
-    assert float(svg.get("viewBox").split()[2]) < 900
