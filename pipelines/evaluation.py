@@ -14,7 +14,9 @@ A report is one JSON object, `<run>/<kind>-<dataset>-<split>.json`:
     curves            plots: {title, x_label, y_label, lines: {label: {x: [...], y: [...]}}};
                       a line may have `low` and `high`, the ends of its intervals, too; a confusion
                       has names and matrix (a row of counts a class) instead of lines
-    failures          the worst items, for people to look at
+    failures          the worst items, for people to look at: {query: id or ids, rank, texts, facts,
+                      first: [...], right: [...]}, without what there is not; what came first and
+                      what is right are {id or name, score}
     warnings          what to know before these numbers are believed
     leakage           of `retrieval`: what training and evaluation have in common
     seconds           time it took

@@ -241,10 +241,9 @@ def worst_pairs(
         texts = {item.id: item.text for item in items if item.id in wanted}
     return [
         {
-            "ids": list(split.ids[row]),
+            "query": list(split.ids[row]),
             **({"texts": [texts[name] for name in split.ids[row]]} if texts else {}),
-            "grade": float(split.grades[row]),
-            "cosine": float(cosines[row]),
+            "facts": {"grade": float(split.grades[row]), "cosine": float(cosines[row])},
         }
         for row in worst
     ]

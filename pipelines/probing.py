@@ -248,10 +248,10 @@ class Probing:
         worst = np.argsort(-ranks, kind="stable")[:_FAILURES]
         self.found.failures = [
             {
-                "id": ids[row],
-                "class": names[self.test.labels[row]],
-                "predicted": names[first[row]],
+                "query": ids[row],
                 "rank": int(ranks[row]),
+                "first": [{"name": names[first[row]]}],
+                "right": [{"name": names[self.test.labels[row]]}],
             }
             for row in worst.tolist()
             if ranks[row] > 1

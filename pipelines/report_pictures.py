@@ -13,6 +13,7 @@ from ..featcache.types import Item, Modality
 
 _SIDE = 160  # pixels of the longer side
 _QUALITY = 78  # of a JPEG: about 6 kB
+_RIGHT = 3  # right answers that are shown
 
 
 class Pictures:
@@ -35,19 +36,16 @@ class Pictures:
     def cards(self, report: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
         """Return the worst answers of a report as a page shows them."""
         failures = report["failures"][:most]
-        ids = {
-            shown["id"]
-            for failure in failures
-            for shown in [{"id": failure["query"]}, *failure["first"], *failure["right"]]
-        }
-        items = self._of(report, ids)
+        entries = [entry for failure in failures for entry in _entries(failure)]
+        items = self._of(report, {entry["id"] for entry in entries if "id" in entry})
         return [
             {
                 "direction": failure.get("direction", "").replace("_", " "),
                 "rank": failure.get("rank"),
-                "query": self._shown({"id": failure["query"]}, items),
-                "right": [self._shown(one, items) for one in failure["right"][:3]],
-                "first": [self._shown(one, items) for one in failure["first"]],
+                "facts": failure.get("facts", {}),
+                "query": [self._shown(one, items) for one in _queries(failure)],
+                "right": [self._shown(one, items) for one in failure.get("right", ())[:_RIGHT]],
+                "first": [self._shown(one, items) for one in failure.get("first", ())],
             }
             for failure in failures
         ]
@@ -82,8 +80,10 @@ class Pictures:
             return {}
 
     def _shown(self, entry: Mapping[str, Any], items: Mapping[str, Item]) -> dict[str, Any]:
-        item = items.get(entry["id"])
-        found = {"id": entry["id"], "score": entry.get("score"), "text": None, "picture": None}
+        text = entry.get("name", entry.get("text"))
+        found = {"id": entry.get("id", ""), "score": entry.get("score"), "text": text}
+        item = items.get(found["id"])
+        found["picture"] = None
         if item is None:
             return found
         if item.text is not None:
@@ -104,3 +104,15 @@ class Pictures:
             data = base64.b64encode(buffer.getvalue()).decode()
             self._small[item.id] = f"data:image/jpeg;base64,{data}"
         return self._small[item.id]
+
+
+def _queries(failure: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what was asked: one item, or the two texts of a pair."""
+    asked = failure["query"]
+    ids = [asked] if isinstance(asked, str) else asked
+    texts = failure.get("texts", [None] * len(ids))
+    return [{"id": name, "text": text} for name, text in zip(ids, texts, strict=True)]
+
+
+def _entries(failure: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*_queries(failure), *failure.get("first", ()), *failure.get("right", ())]

@@ -114,16 +114,19 @@ def worst_images(
     """
     ranks, margins = found.ranks, found.margins
     order = np.argsort(margins, kind="stable")[:most]
+
+    def named(row: int, place: int) -> dict[str, Any]:
+        return {"name": names[place], "score": float(found.scores[row, place])}
+
     return [
         {
-            "image": ids[row],
-            "class": names[found.labels[row]],
+            "query": ids[row],
             "rank": int(ranks[row]),
-            "cosine": float(found.scores[row, found.labels[row]]),
             "first": [
-                {"class": names[place], "cosine": float(found.scores[row, place])}
+                named(row, place)
                 for place in np.argsort(-found.scores[row], kind="stable")[:_FIRST].tolist()
             ],
+            "right": [named(row, int(found.labels[row]))],
         }
         for row in order.tolist()
         if margins[row] <= 0

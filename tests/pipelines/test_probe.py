@@ -82,8 +82,9 @@ def test_the_worst_images_are_listed_with_what_came_first(home):
     assert ranks == sorted(ranks, reverse=True)
     assert min(ranks) > 1
     for failure in failures:
-        own = NAMES[int(failure["id"].removeprefix("test/")) % 3]
-        assert failure["class"] == own != failure["predicted"]
+        own = NAMES[int(failure["query"].removeprefix("test/")) % 3]
+        (right,), (first,) = failure["right"], failure["first"]
+        assert right["name"] == own != first["name"]
 
 
 @pytest.mark.parametrize("protocol", ["lbfgs", "knn"])

@@ -60,10 +60,10 @@ def test_each_class_with_an_image_has_its_own_numbers():
 
 def test_the_worst_images_are_the_wrong_ones_with_what_came_first():
     worst = worst_images(SCORES, ("w", "x", "y", "z"), ("a", "b", "c"), most=5)
-    assert [one["image"] for one in worst] == ["y", "x"]
-    assert (worst[0]["class"], worst[0]["rank"]) == ("c", 3)
-    assert [one["class"] for one in worst[0]["first"]] == ["a", "b", "c"]
-    assert [one["cosine"] for one in worst[0]["first"]] == pytest.approx([0.3, 0.2, 0.1])
+    assert [one["query"] for one in worst] == ["y", "x"]
+    assert (worst[0]["right"][0]["name"], worst[0]["rank"]) == ("c", 3)
+    assert [one["name"] for one in worst[0]["first"]] == ["a", "b", "c"]
+    assert [one["score"] for one in worst[0]["first"]] == pytest.approx([0.3, 0.2, 0.1])
     assert len(worst_images(SCORES, ("w", "x", "y", "z"), ("a", "b", "c"), most=1)) == 1
 
 
