@@ -245,6 +245,7 @@ def test_a_prediction_leaves_the_random_numbers_as_they_were():
 )
 def test_a_measured_process_takes_what_is_predicted(preset, batch_size, chunk_size):
     sizes = (f"train.batch_size={batch_size}", f"train.chunk_size={chunk_size}")
-    spec = PlanSpec(preset=preset, overrides=sizes, measure=True, device="cpu")
+    overrides = (*sizes, "train.accumulate=1")
+    spec = PlanSpec(preset=preset, overrides=overrides, measure=True, device="cpu")
     planned = plan.run(spec)
     assert planned.predicted.total == pytest.approx(planned.measured, rel=0.15)
