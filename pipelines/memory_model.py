@@ -2,8 +2,8 @@
 
 The parts of a step are run on random features, and bytes of tensors are counted while they live.
 Embedding takes memory that grows with the rows, once these outweigh the gradient of the largest
-weight; a contrastive loss takes some that grows with the images times the texts. Few rows are
-measured, many are extrapolated.
+weight; a contrastive loss takes some that grows with the images times the texts, or with their sum
+where it makes its logits in blocks. Few rows are measured, many are extrapolated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from .trainable import Trainable
 _MOST_ROWS = 512  # that embedding is measured with
 _LINEAR = 0.02  # by how much a slope may differ from the one before
 _WHOLE = (128, 256, 512)  # images that a loss of one matrix is measured with
-_BLOCKS = (3712, 4096)  # images that a loss of blocks is measured with, each of many blocks
+_BLOCKS = (3712, 4096)  # images that a loss of blocks is measured with, each of several blocks
 
 
 class MemoryModel:
