@@ -62,7 +62,7 @@ class Clip(Objective):
         SpecError: An option is out of its range.
     """
 
-    blockwise = True
+    most_logits = _BLOCK
 
     log_scale: Tensor
     temperature: Tensor
