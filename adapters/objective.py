@@ -154,11 +154,11 @@ class Objective(nn.Module, ABC):
         needs_teacher: Whether a batch must have a `teacher`.
         parts: Parts of one width that it takes an embedding for.
         contrasted: How many of them, the first ones, it looks at.
-        blockwise: Whether the logits of a large batch are never in memory all at once.
+        most_logits: Logits that are in memory at once at most, or None for all of a batch.
     """
 
     needs_teacher: ClassVar[bool] = False
-    blockwise: ClassVar[bool] = False
+    most_logits: ClassVar[int | None] = None
     parts: int = 1
     contrasted: int = 1
 

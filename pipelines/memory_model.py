@@ -2,8 +2,8 @@
 
 The parts of a step are run on random features, and bytes of tensors are counted while they live.
 Embedding takes memory that grows with the rows, once these outweigh the gradient of the largest
-weight; a contrastive loss takes some that grows with the images times the texts. Few rows are
-measured, many are extrapolated.
+weight; a contrastive loss takes some that grows with the images times the texts, or with their sum
+where it makes its logits in blocks. Few rows are measured, many are extrapolated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,7 @@ from .trainable import Trainable
 
 _MOST_ROWS = 512  # that embedding is measured with
 _LINEAR = 0.02  # by how much a slope may differ from the one before
-_WHOLE = (128, 256, 512)  # images that a loss of one matrix is measured with
-_BLOCKS = (3712, 4096)  # images that a loss of blocks is measured with, each of many blocks
+_IMAGES = (128, 256, 512)  # that the loss is measured with
 
 
 class MemoryModel:
@@ -162,16 +161,19 @@ class MemoryModel:
 
     def _loss(self, images: int) -> int:
         """Return the most bytes that live while the loss and the embeddings' gradient are found."""
-        sizes = _BLOCKS if self._trainable.objective.blockwise else _WHOLE
-        if images <= sizes[-1]:
+        if images <= _IMAGES[-1]:
             if images not in self._losses:
                 with torch.random.fork_rng(devices=[]):
                     self._losses[images] = self._lose(images)
             return self._losses[images]
-        powers = np.vander(np.array(sizes, dtype=np.float64))
-        known = np.array([self._loss(size) - self._marks(size) for size in sizes], dtype=np.float64)
-        found = np.polyval(np.linalg.solve(powers, known), images)
-        return int(found) + self._marks(images)
+        powers = np.vander(np.array(_IMAGES, dtype=np.float64))
+        known = [self._loss(size) - self._marks(size) for size in _IMAGES]
+        squared, single, constant = np.linalg.solve(powers, np.array(known, dtype=np.float64))
+        squares = float(images**2)
+        if (most := self._trainable.objective.most_logits) is not None:
+            # a whole batch keeps both ways until the gradient, and a block is of one way
+            squares = min(squares, most / self.shape.texts / 2)
+        return int(squared * squares + single * images + constant) + self._marks(images)
 
     def _marks(self, images: int) -> int:
         """Return the bytes that say which of so many images and their texts belong together."""

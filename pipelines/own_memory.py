@@ -7,7 +7,7 @@ from types import TracebackType
 from ..featcache.residency import memory_fields
 
 STATUS = Path("/proc/self/status")  # where Linux says how much memory a process takes
-_SECONDS = 0.005
+_SECONDS = 0.005  # between two looks; the products and sums at a peak last longer
 
 
 class OwnMemory:
@@ -22,11 +22,12 @@ class OwnMemory:
     """
 
     def __init__(self) -> None:
-        self._before = self._most = _own_bytes()
+        self._before = self._most = 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "OwnMemory":
+        self._before = self._most = _own_bytes()
         self._thread.start()
         return self
 
@@ -38,6 +39,7 @@ class OwnMemory:
     ) -> None:
         self._done.set()
         self._thread.join()
+        self._most = max(self._most, _own_bytes())
 
     @property
     def bytes(self) -> int:

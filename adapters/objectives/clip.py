@@ -62,7 +62,7 @@ class Clip(Objective):
         SpecError: An option is out of its range.
     """
 
-    blockwise = True
+    most_logits = _BLOCK
 
     log_scale: Tensor
     temperature: Tensor
@@ -171,7 +171,8 @@ class Clip(Objective):
                 negatives = negatives.masked_fill(~is_negative[part], float("-inf"))
             return self._contrast(scale * (rows[part] @ columns.T), positives[part], negatives)
 
-        size = max(1, _BLOCK // positives.shape[1])
+        old = 0 if remembered is None else len(remembered[0])
+        size = max(1, _BLOCK // (len(columns) + old))
         if len(rows) <= size:
             return block(slice(None))
         total = rows.new_zeros(())

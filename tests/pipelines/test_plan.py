@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import plan, planned_step
 from lightalign.pipelines.memory_model import MemoryModel
+from lightalign.pipelines.own_memory import STATUS, OwnMemory
 from lightalign.pipelines.plan import InputShape, Peak, Planned, PlanSpec, parse_bytes
 from lightalign.pipelines.planned_step import PlannedStep
 from lightalign.pipelines.show import plan_parts
@@ -211,8 +213,16 @@ def test_what_stops_the_measured_steps_is_told_apart(script, error, message, mon
         step.measure()
 
 
+@pytest.mark.skipif(not STATUS.is_file(), reason="Linux says what a process takes")
+def test_what_a_process_takes_and_gives_back_is_seen():
+    with OwnMemory() as own:
+        taken = np.ones(2**25)  # 256 MiB
+        del taken
+    assert own.bytes == pytest.approx(2**28, rel=0.1)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not planned_step.STATUS.is_file(), reason="Linux says what a process takes")
+@pytest.mark.skipif(not STATUS.is_file(), reason="Linux says what a process takes")
 def test_three_steps_are_measured():
     small = ("towers.both.project.out=8", "train.batch_size=4", "train.accumulate=2")
     spec = PlanSpec(preset="linear", overrides=small, measure=True, image_tokens=4, device="cpu")
@@ -245,6 +255,7 @@ def test_a_prediction_leaves_the_random_numbers_as_they_were():
 )
 def test_a_measured_process_takes_what_is_predicted(preset, batch_size, chunk_size):
     sizes = (f"train.batch_size={batch_size}", f"train.chunk_size={chunk_size}")
-    spec = PlanSpec(preset=preset, overrides=sizes, measure=True, device="cpu")
+    overrides = (*sizes, "train.accumulate=1")
+    spec = PlanSpec(preset=preset, overrides=overrides, measure=True, device="cpu")
     planned = plan.run(spec)
     assert planned.predicted.total == pytest.approx(planned.measured, rel=0.15)
