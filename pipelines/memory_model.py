@@ -171,8 +171,7 @@ class MemoryModel:
         squared, single, constant = np.linalg.solve(powers, np.array(known, dtype=np.float64))
         squares = float(images**2)
         if (most := self._trainable.objective.most_logits) is not None:
-            # a whole batch keeps both ways until the gradient, and a block is of one way
-            squares = min(squares, most / self.shape.texts / 2)
+            squares = min(squares, most / self.shape.texts)
         return int(squared * squares + single * images + constant) + self._marks(images)
 
     def _marks(self, images: int) -> int:
