@@ -382,6 +382,15 @@ def retrieve(
     bank: Annotated[
         int, typer.Option(help="Training items of a side that qb-norm takes, at most.")
     ] = 10_000,
+    index: Annotated[
+        str,
+        typer.Option(
+            help="flat, which is exact; auto, ivf, hnsw, pq or a FAISS factory string: R@k alone."
+        ),
+    ] = "flat",
+    memory: Annotated[
+        str | None, typer.Option(help="What an index may take; half of the free if none.")
+    ] = None,
     allow_leakage: Annotated[
         bool,
         typer.Option("--allow-leakage", help="Measure what took part in the training, too."),
@@ -407,6 +416,8 @@ def retrieve(
         allow_leakage=allow_leakage,
         device=device,
         bank=bank,
+        index=index,
+        memory=memory,
     )
     retrieved = run_retrieve(spec, output.progress)
     output.result(retrieved.report, *retrieval_parts(retrieved.report), f"report: {retrieved.path}")

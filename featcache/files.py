@@ -104,7 +104,7 @@ def read_json_lines(path: Path) -> list[Any]:
     """
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     try:
-        return json.loads(f"[{','.join(lines)}]")
+        return [json.loads(line) for line in lines]
     except ValueError as error:
         raise StoreCorruptError(f"{path}: a line is not valid JSON: {error}") from error
 

@@ -128,7 +128,7 @@ def _timed(
 ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
     """Return what a call returns and its seconds: the median of several calls where it is short."""
     seconds: list[float] = []
-    while sum(seconds) < _SECONDS:
+    while not seconds or sum(seconds) < _SECONDS:
         began = time.perf_counter()
         result = call()
         seconds.append(time.perf_counter() - began)

@@ -25,6 +25,7 @@ from . import runs
 from .evaluated import EvaluatedRun, Found
 from .indexed_items import content_of, open_as_extracted
 from .progress import SILENT, Progress
+from .sizes import parse_bytes
 from .stores import StoreQuery, WantedData
 
 if TYPE_CHECKING:
@@ -187,11 +188,7 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
     began = time.perf_counter()
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
     sides = _sides(evaluated, spec.side)
-    budget = None
-    if spec.memory is not None:
-        from .plan import parse_bytes  # imports torch, as all below do
-
-        budget = parse_bytes(spec.memory)
+    budget = None if spec.memory is None else parse_bytes(spec.memory)
     split = _opened(evaluated, spec, sides, progress)
     from .saved_index import index_folder, write_index
 

@@ -1,6 +1,5 @@
 """Say before a training how much memory it will take, and what fits a budget."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,9 +10,9 @@ from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, to_table
 from ..featcache.types import Modality, Side, Sides, sides_of
+from .sizes import parse_bytes
 from .train import TrainOptions, resolve_preset
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
 _CAPTIONS = 5  # of an image of Flickr and COCO
 
 
@@ -188,20 +187,6 @@ def run(spec: PlanSpec) -> Planned:
         measured=measured,
         memory="process" if device.type == "cpu" else "GPU",
     )
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes of a size such as `6GB` or `512 MiB`.
-
-    Raises:
-        SpecError: The text is no size.
-    """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise SpecError(f"{text!r} is no size: write one such as 6GB or 512MiB")
-    number, prefix, binary = found.groups()
-    power = " KMGT".index(prefix.upper() or " ")
-    return int(float(number) * (1024 if binary else 1000) ** power)
 
 
 def _shape(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from .index import build_index, search
+from .index import BuiltIndex, build_index, search
 from .metrics import (
     Relevance,
     average_precisions,
@@ -144,6 +144,35 @@ def ranks_only(direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
             _own(direction, beyond),
         )
     return found.ranks
+
+
+def ranks_by(built: BuiltIndex, direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
+    """Return the rank of each query by an index that may miss right answers.
+
+    One that is not among the first `depth`, or not told apart from what follows, has the rank after
+    the last: one more than the gallery.
+
+    Args:
+        built: An index of the gallery.
+        direction: What is asked.
+        depth: Ranks that are looked up.
+    """
+    num_gallery = len(direction.gallery)
+    depth = min(depth + (direction.own is not None), num_gallery)
+    size = max(1, _BLOCK_HITS // depth)
+    ranks = np.empty(len(direction.queries), dtype=np.int64)
+    for start in range(0, len(ranks), size):
+        block = np.arange(start, min(start + size, len(ranks)))
+        scores, rows = search(built.index, direction.queries[block], depth)
+        scores[rows < 0] = -np.inf  # there is no such answer: the last row would be meant
+        ranks[block] = ranks_in_top(
+            scores,
+            np.where(rows < 0, num_gallery, rows),
+            direction.relevance.take(block),
+            num_gallery=num_gallery,
+            own=_own(direction, block),
+        )
+    return np.where(ranks == 0, direction.num_gallery + 1, ranks)
 
 
 def _look_up(direction: Direction, depth: int, *, precise: bool) -> tuple[Ranking, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..featcache.errors import SpecError, StoreNotFoundError
 from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress
+from .sizes import parse_bytes
 from .stores import StoreQuery, WantedData, require_pair
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class RetrieveSpec:
         k: Largest rank of the recall curve.
         scoring: `cosine`, or `qb-norm` or `dual-softmax` beside it.
         bank: Training items of each side that `qb-norm` is normalised by, at most.
+        index: `flat`, which is exact; another of `index_kinds.KINDS`, or a FAISS factory string.
+        memory: Size that an index may have, such as `2GB`, or None for half of the free memory.
         allow_leakage: Whether to measure what is found to have taken part in the training, too.
         device: `auto`, `cpu` or `cuda`.
     """
@@ -47,12 +50,18 @@ class RetrieveSpec:
     k: int = 100
     scoring: str = "cosine"
     bank: int = BANK
+    index: str = "flat"
+    memory: str | None = None
     allow_leakage: bool = False
     device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise SpecError(f"k must be at least 1, found {self.k}")
+        if self.scoring != "cosine" and self.index != "flat":
+            raise SpecError(
+                f"--index {self.index} finds what is near by the cosine: leave out --scoring, or it"
+            )
         if self.bank < 1:
             raise SpecError(f"a bank holds at least 1 item, found {self.bank}")
 
@@ -64,6 +73,8 @@ class RetrieveSpec:
             "k": self.k,
             "scoring": self.scoring,
             "bank": self.bank,
+            "index": self.index,
+            "memory": self.memory,
             "allow_leakage": self.allow_leakage,
             "device": self.device,
         }
@@ -93,11 +104,13 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
             lacks the stores that were trained on.
         StoreCorruptError: The run's or the store's files contradict one another.
         UnknownNameError: There is no such scoring.
+        SpecError: There is no such index, or it is larger than the memory it may take.
         LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
     from .scoring import COSINE, DEFINITIONS, check_scoring
 
     check_scoring(spec.scoring)
+    budget = None if spec.memory is None else parse_bytes(spec.memory)
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
     stores = require_pair(spec.home, _query(evaluated, spec), progress)
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
@@ -112,7 +125,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     leakage = find_leakage(evaluated, paired, rows, progress)
     leakage.refuse(allow=spec.allow_leakage)
     embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)
-    metrics, failures = Retrieval(k=spec.k).examine(embeddings)
+    exact_or_faster = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)
+    metrics, failures = exact_or_faster.examine(embeddings)
     curves = [_curve("cosine", metrics)]
     definitions = {**Retrieval.definitions, COSINE: DEFINITIONS[COSINE]}
     if spec.scoring != COSINE:
@@ -236,6 +250,9 @@ def _warnings(spec: RetrieveSpec, paired: "JoinedStores", metrics: Mapping[str, 
             f"{paired.num_links_lost} image-caption pairs are left out: an item of theirs could "
             "not be read (`lightalign cache info` lists them)"
         )
+    for name, found in metrics.items():
+        of_index = found.get("index", {}).get("warnings", ())
+        warnings += [f"{name.replace('_', ' ')}: {warning}" for warning in of_index]
     groups = min(found["num_groups"] for found in metrics.values() if "num_groups" in found)
     if groups < _FEW_GROUPS:
         warnings.append(

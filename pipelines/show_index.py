@@ -17,12 +17,16 @@ def quality_line(metrics: Mapping[str, Any]) -> str:
     Args:
         metrics: What `index_quality.compare_with_flat` measured, as tables.
     """
-    (name, recall), (_, speed), (_, flat), (_, times) = metrics.items()
-    k = name.rsplit("_", 1)[-1]
+    (name,) = (key for key in metrics if key.startswith("recall_at_"))
+    recall, k = metrics[name], name.removeprefix("recall_at_")
+    speed, flat, times = (
+        metrics[key]["value"]
+        for key in ("queries_per_second", "flat_queries_per_second", "times_flat")
+    )
     return (
         f"recall@{k} against flat {shown(recall)} % (chance {recall['chance']:.2g} %) on "
-        f"{recall['num']} queries, {speed['value']:,.0f} queries/s against {flat['value']:,.0f}: "
-        f"{times['value']:.1f} times flat"
+        f"{recall['num']} queries, {speed:,.0f} queries/s against {flat:,.0f}: {times:.1f} times "
+        "flat"
     )
 
 

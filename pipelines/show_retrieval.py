@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .evaluation import shown
+from .show_index import quality_line
 
 _ROWS = {
     "mean_average_precision": "mAP",
@@ -21,6 +22,11 @@ def retrieval_parts(report: Mapping[str, Any]) -> list[Table | str]:
     metrics = report["metrics"]
     place = f"{report['dataset']}/{report['split']}"
     parts: list[Table | str] = [_table(metrics, f"retrieval on {place}")]
+    for name, found in metrics.items():
+        if "index" in found:
+            made = found["index"]
+            what = f"{name.replace('_', ' ')} by {made['kind']} ({made['factory']})"
+            parts.append(f"{what}: {quality_line(made)}")
     scoring = report["options"]["scoring"]
     if scoring != "cosine":
         transductive = ", transductive" if scoring == "dual-softmax" else ""
@@ -50,6 +56,8 @@ def _table(metrics: Mapping[str, Any], title: str) -> Table:
     if str(last) not in ks:
         table.add_row(f"R@{last:,}, %", *(_cell(_last_point(one, last)) for one in all_found))
     for key, label in _ROWS.items():
+        if key not in all_found[0]:  # an approximate index does not tell
+            continue
         unit = ", %" if all_found[0][key]["unit"] == "%" else ""
         table.add_row(f"{label}{unit}", *(_cell(one[key]) for one in all_found))
     total = metrics["recall_sum"]

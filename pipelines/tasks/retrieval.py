@@ -10,12 +10,16 @@ from jaxtyping import Float, Float32, Int64
 from ...featcache.errors import SpecError
 from ..bootstrap import Draws, interval_of
 from ..chance import chance_average_precision, chance_curve, chance_of_ranks
+from ..evaluated import written
 from ..evaluation import Number
+from ..index import BuiltIndex, build
+from ..index_kinds import plan_index
 from ..metrics import recall_curve
-from ..ranking import Direction, Ranking, both_directions, rank, ranks_only
+from ..ranking import Direction, Ranking, both_directions, rank, ranks_by, ranks_only
 from ..scoring import COSINE, DUAL_SOFTMAX, QUERYBANK, check_scoring, dual_softmax, querybank
 from ..task import PairedEmbeddings, Task
 
+EXACT = "flat"  # the search that an evaluation takes unless another is asked for
 _HEADLINE = (1, 5, 10)
 _BLOCK_SCORES = 2**24  # scores of the worst queries held at once: 64 MiB
 _EVERY_RANK = 100  # up to here the curve has a point for each k, beyond for each hundredth
@@ -31,6 +35,9 @@ class Retrieval(Task):
         scoring: One of `scoring.SCORINGS`.
         bank: Embeddings of training items, by the kind of query: `image` and `text`, or the two
             sides of texts; `qb-norm` needs them.
+        index: One of `index_kinds.KINDS`, or a FAISS factory string. By an approximate one there
+            are recalls alone: precision and ranks need the whole gallery.
+        memory_budget: Bytes that an index may take, or None for half of what is free.
 
     Raises:
         SpecError: `k` is below 1.
@@ -62,6 +69,10 @@ class Retrieval(Task):
             "other is no query, but stays in the gallery of all others"
         ),
         "recall_sum": "sum of R@1, R@5 and R@10 of both directions, at most 600",
+        "index": (
+            "an approximate one gives recalls alone, by its own scores; a right answer that it "
+            "does not find among the first k is missed"
+        ),
         "interval": (
             "95 % percentile interval over 1000 bootstrap draws of the queries; those of one image "
             "are drawn together, as they depend on one another"
@@ -74,14 +85,19 @@ class Retrieval(Task):
         k: int = 100,
         scoring: str = COSINE,
         bank: Mapping[str, Float32[np.ndarray, "_ embed"]] | None = None,
+        index: str = EXACT,
+        memory_budget: int | None = None,
     ) -> None:
         if k < 1:
             raise SpecError(f"--k must be at least 1, found {k}")
         check_scoring(scoring)
+        assert index == EXACT or scoring == COSINE, "an index finds what is near by the cosine"
         assert (scoring == QUERYBANK) == (bank is not None), "a bank is that of qb-norm"
         self.k = k
         self.scoring = scoring
         self.bank = bank
+        self.index = index
+        self.memory_budget = memory_budget
 
     def run(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
         """Return a table of each direction, and `recall_sum`; numbers as `Number.table` has them.
@@ -98,9 +114,15 @@ class Retrieval(Task):
         recalls, drawn, failures = [], np.zeros(draws.draws), []
         for direction in directions:
             began = time.perf_counter()
-            ranking = rank(direction)
-            table, of_recalls = self._measure(direction, ranking, draws)
-            failures += worst_queries(direction, ranking.ranks)
+            built = self._built(direction)
+            ranking = rank(direction) if built is None else None
+            ranks = ranks_by(built, direction, self.k) if ranking is None else ranking.ranks
+            table, of_recalls = self._recalls(direction, ranks, draws)
+            if ranking is not None:
+                table.update(_rank_numbers(direction, ranking, draws))
+            if built is not None:
+                table["index"] = _described(built)
+            failures += worst_queries(direction, ranks)
             table["seconds"] = time.perf_counter() - began
             found[direction.name] = table
             recalls += list(table["recall"].values())
@@ -121,11 +143,24 @@ class Retrieval(Task):
             return direction
         return querybank(direction, self.bank[direction.name.partition("_to_")[0]])
 
-    def _measure(
-        self, direction: Direction, ranking: Ranking, draws: Draws
+    def _built(self, direction: Direction) -> BuiltIndex | None:
+        """Return an approximate index of the gallery, or None where the exact search is wanted."""
+        num, width = direction.gallery.shape
+        plan = plan_index(self.index, num=num, width=width, memory_budget=self.memory_budget)
+        if not plan.approximate:
+            return None
+        return build(
+            direction.gallery,
+            plan.asked,
+            queries=direction.queries,
+            memory_budget=plan.memory_budget,
+        )
+
+    def _recalls(
+        self, direction: Direction, ranks: Int64[np.ndarray, " q"], draws: Draws
     ) -> tuple[dict[str, Any], Float[np.ndarray, "draws recalls"]]:
-        """Return the table of one direction, and its recalls in each draw."""
-        ranks, groups, num = ranking.ranks, direction.groups, len(direction.queries)
+        """Return the recalls of one direction, and the same in each draw."""
+        groups, num = direction.groups, len(direction.queries)
         num_gallery, counts = direction.num_gallery, direction.relevance.counts
         points = curve_points(min(self.k, num_gallery))
         headline = [k for k in _HEADLINE if k <= num_gallery]
@@ -149,7 +184,6 @@ class Retrieval(Task):
             "num_gallery": num_gallery,
             "num_groups": len(np.unique(groups)),
             "recall": recall,
-            **_rank_numbers(direction, ranking, draws),
             "curve": {
                 "k": points,
                 "recall": [float(curve[k - 1]) for k in points],
@@ -159,6 +193,17 @@ class Retrieval(Task):
             },
         }
         return table, np.stack([of_ks[k] for k in headline], axis=1)
+
+
+def _described(built: BuiltIndex) -> dict[str, Any]:
+    """Return what an approximate index is, what it finds, and how fast."""
+    return {
+        "kind": built.plan.kind,
+        "factory": built.plan.factory,
+        "parameters": dict(built.parameters),
+        "warnings": list(built.warnings),
+        **written(built.metrics),
+    }
 
 
 def _rank_numbers(direction: Direction, ranking: Ranking, draws: Draws) -> dict[str, Any]:
@@ -261,7 +306,7 @@ def _failure(
     return {
         "direction": direction.name,
         "query": direction.query_ids[query],
-        "rank": place,
+        "rank": place if place <= direction.num_gallery else None,  # an index has not found it
         "first": named(first)[:shown],
         "right": named(right),
     }

@@ -18,9 +18,10 @@ from lightalign.featcache.types import Modality
 from lightalign.pipelines import plan, planned_step
 from lightalign.pipelines.memory_model import MemoryModel
 from lightalign.pipelines.own_memory import STATUS, OwnMemory
-from lightalign.pipelines.plan import InputShape, Peak, Planned, PlanSpec, parse_bytes
+from lightalign.pipelines.plan import InputShape, Peak, Planned, PlanSpec
 from lightalign.pipelines.planned_step import PlannedStep
 from lightalign.pipelines.show import plan_parts
+from lightalign.pipelines.sizes import parse_bytes
 from lightalign.pipelines.train import TrainOptions
 from lightalign.pipelines.trainable import build_trainable
 

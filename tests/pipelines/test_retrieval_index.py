@@ -1,0 +1,108 @@
+"""R@k by an index that may miss right answers: what it does not find is missed, never guessed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lightalign.featcache.errors import SpecError
+from lightalign.pipelines import train
+from lightalign.pipelines.index import build
+from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.ranking import Direction, ranks_by, ranks_only
+from lightalign.pipelines.retrieve import RetrieveSpec
+from lightalign.pipelines.retrieve import run as run_retrieve
+
+from ..helpers import lightalign
+
+
+def unit(random, *shape):
+    vectors = random.normal(size=shape)
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def direction():
+    """Return 60 queries, each near one row of a gallery of 400."""
+    random = np.random.default_rng(0)
+    gallery = unit(random, 400, 8)
+    right = random.integers(400, size=60)
+    queries = gallery[right] + unit(random, 60, 8)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    return Direction(
+        "text_to_image",
+        queries,
+        gallery,
+        Relevance.of([[row] for row in right.tolist()]),
+        [f"t{row}" for row in range(60)],
+        [f"i{row}" for row in range(400)],
+        np.arange(60),
+    )
+
+
+def test_an_index_that_looks_everywhere_gives_the_exact_ranks(direction):
+    built = build(direction.gallery, "IVF4,Flat", queries=direction.queries)
+    built.index.nprobe = 4
+    exact = ranks_only(direction, 400)
+    assert (ranks_by(built, direction, 400) == exact).all()
+    assert (exact > 1).sum() > 10
+    near = ranks_by(built, direction, 5)
+    assert (near == np.where(exact < 5, exact, 401)).all()  # a tie may go on beyond the last place
+
+
+def test_what_lies_in_no_list_that_is_looked_at_is_missed(direction):
+    """With one list of forty a query finds about ten rows; FAISS fills the rest with -1."""
+    built = build(direction.gallery, "IVF40,Flat", queries=direction.queries)
+    built.index.nprobe = 1
+    lists = built.index.quantizer.search(direction.gallery, 1)[1][:, 0]
+    asked = built.index.quantizer.search(direction.queries, 1)[1][:, 0]
+    scores = direction.queries @ direction.gallery.T
+    expected = [
+        1 + int((line[lists == own] > line[right]).sum()) if lists[right] == own else 401
+        for line, own, right in zip(scores, asked, direction.relevance.rows, strict=True)
+    ]
+    assert 5 < expected.count(401) < 55
+    assert ranks_by(built, direction, 400).tolist() == expected
+
+
+def test_the_text_itself_is_left_out_of_what_is_found():
+    random = np.random.default_rng(1)
+    vectors = unit(random, 200, 8)
+    vectors[1::2] = vectors[::2]  # row 2n + 1 is the other text of row 2n's image
+    own = np.arange(200)
+    direction = Direction(
+        "first_text_to_second_text",
+        vectors,
+        vectors,
+        Relevance.of([[row ^ 1] for row in range(200)]),
+        [str(row) for row in range(200)],
+        [str(row) for row in range(200)],
+        own // 2,
+        own,
+    )
+    built = build(vectors, "IVF2,Flat", queries=vectors)
+    built.index.nprobe = 2
+    assert (ranks_by(built, direction, 2) == 1).all()
+
+
+def test_retrieve_prints_recalls_and_what_the_index_finds(home):
+    spec = train.TrainSpec(
+        preset="linear", home=home, overrides=("train.epochs=1", "train.batch_size=8"), device="cpu"
+    )
+    train.run(spec)
+    exact = run_retrieve(RetrieveSpec(home=home, device="cpu")).report["metrics"]
+    said = lightalign("retrieve", "--index", "IVF1,Flat", "--json", home=home)
+    assert said.returncode == 0, said.stderr
+    found = json.loads(said.stdout)["metrics"]
+    for name in ("text_to_image", "image_to_text"):
+        assert found[name]["recall"] == exact[name]["recall"]  # one list holds everything
+        assert found[name]["index"]["recall_at_10"]["value"] == 100.0
+        assert "mean_average_precision" not in found[name]
+    table = lightalign("retrieve", "--index", "IVF1,Flat", home=home).stdout
+    assert "recall@10 against flat 100.0" in table
+    assert "mAP" not in table
+
+
+def test_an_index_and_another_scoring_do_not_go_together(tmp_path):
+    with pytest.raises(SpecError, match="leave out --scoring"):
+        RetrieveSpec(home=tmp_path, scoring="dual-softmax", index="ivf")
