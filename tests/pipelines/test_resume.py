@@ -21,14 +21,17 @@ from .conftest import extract_toy
 from .test_starting import BASE
 from .test_train import CPU, QUICK, quick_train
 
+# Each brings a state of its own, and states do not touch one another: some go together.
 ENGINES = {
     "as it comes": (),
-    "average": ("train.ema=0.9",),
-    "lion": ("train.optimiser=lion", "train.schedule=constant"),
+    "lion, average, accumulated": (
+        "train.optimiser=lion",
+        "train.schedule=constant",
+        "train.ema=0.9",
+        "train.accumulate=2",
+    ),
     "plateau": ("train.schedule=plateau", "train.plateau_patience=0", "train.select_by=loss"),
-    "chunks": ("train.chunk_size=5",),
-    "accumulated": ("train.accumulate=2",),
-    "float16": ("train.precision=float16",),
+    "float16, chunks": ("train.precision=float16", "train.chunk_size=5"),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import train
+from lightalign.pipelines import runs, train
 from lightalign.pipelines.index import build
 from lightalign.pipelines.metrics import Relevance
 from lightalign.pipelines.ranking import Direction, ranks_by, ranks_only
@@ -91,14 +91,13 @@ def test_retrieve_prints_recalls_and_what_the_index_finds(home):
     )
     train.run(spec)
     exact = run_retrieve(RetrieveSpec(home=home, device="cpu")).report["metrics"]
-    said = lightalign("retrieve", "--index", "IVF1,Flat", "--json", home=home)
-    assert said.returncode == 0, said.stderr
-    found = json.loads(said.stdout)["metrics"]
+    table = lightalign("retrieve", "--index", "IVF1,Flat", home=home).stdout
+    (written,) = runs.find_run(home, None).glob("retrieval-*.json")
+    found = json.loads(written.read_text())["metrics"]
     for name in ("text_to_image", "image_to_text"):
         assert found[name]["recall"] == exact[name]["recall"]  # one list holds everything
         assert found[name]["index"]["recall_at_10"]["value"] == 100.0
         assert "mean_average_precision" not in found[name]
-    table = lightalign("retrieve", "--index", "IVF1,Flat", home=home).stdout
     assert "recall@10 against flat 100.0" in table
     assert "mAP" not in table
 
