@@ -115,13 +115,14 @@ class Retrieval(Task):
         for direction in directions:
             began = time.perf_counter()
             built = self._built(direction)
-            ranking = rank(direction) if built is None else None
-            ranks = ranks_by(built, direction, self.k) if ranking is None else ranking.ranks
+            if built is None:
+                ranking = rank(direction)
+                ranks, beside = ranking.ranks, _rank_numbers(direction, ranking, draws)
+            else:
+                ranks = ranks_by(built, direction, self.k)
+                beside = {"index": _described(built)}
             table, of_recalls = self._recalls(direction, ranks, draws)
-            if ranking is not None:
-                table.update(_rank_numbers(direction, ranking, draws))
-            if built is not None:
-                table["index"] = _described(built)
+            table.update(beside)
             failures += worst_queries(direction, ranks)
             table["seconds"] = time.perf_counter() - began
             found[direction.name] = table
