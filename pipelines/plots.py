@@ -124,6 +124,6 @@ def _number(value: float) -> str:
 
 def _drawing(parts: Sequence[str], width: float, height: float) -> str:
     return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
+        f'<svg class="plot" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
     )

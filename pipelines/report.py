@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..featcache import files
-from . import runs
 from .confusion_plot import draw_confusion
 from .evaluation import shown
 from .plots import line_plot
@@ -109,9 +108,9 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
 
 
 def _default_path(home: Path, parts: Sequence[RunPart]) -> Path:
+    if len(parts) == 1:
+        return parts[0].folder / "report.html"
     names = [part.name for part in parts]
-    if len(names) == 1:
-        return runs.runs_folder(home) / names[0] / "report.html"
     return home / "evaluations" / f"report-{'-'.join(names)[:80]}.html"
 
 

@@ -17,6 +17,7 @@ class RunPart:
 
     Attributes:
         name: Name of its folder.
+        folder: Where it lies.
         report: What training reported.
         epochs: Lines of its log.
         evaluations: Reports of its evaluations.
@@ -24,6 +25,7 @@ class RunPart:
     """
 
     name: str
+    folder: Path
     report: Mapping[str, Any]
     epochs: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Mapping[str, Any]]
@@ -62,18 +64,15 @@ class Compared:
 
         A run that has not measured a number has None there.
         """
-        by_run = {
-            run: {" ".join(path): number for path, number in numbers_of(report["metrics"])}
-            for run, report in self.reports.items()
-        }
-        names = list(dict.fromkeys(name for numbers in by_run.values() for name in numbers))
+        by_run = {run: dict(numbers_of(report["metrics"])) for run, report in self.reports.items()}
+        names = sorted({name for numbers in by_run.values() for name in numbers}, key=_counted)
         found = []
         for name in names:
             cells = [numbers.get(name) for numbers in by_run.values()]
             there = [cell for cell in cells if cell is not None]
             found.append(
                 {
-                    "name": name.replace("_", " "),
+                    "name": " ".join(name).replace("_", " "),
                     "unit": there[0].get("unit", ""),
                     "chance": there[0].get("chance"),
                     "num": sorted({cell["num"] for cell in there}),
@@ -156,6 +155,11 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def _counted(path: tuple[str, ...]) -> list[tuple[int, int, str]]:
+    """Return what puts R@5 before R@10."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in path]
+
+
 def _count(folders: Sequence[Path], name: str) -> int:
     return sum(folder.name == name for folder in folders)
 
@@ -175,4 +179,4 @@ def _read_run(folder: Path) -> RunPart:
     log = folder / runs.LOG
     epochs = files.read_json_lines(log) if log.is_file() else []
     report = runs.read_report(folder)
-    return RunPart(folder.name, report, epochs, evaluations, unread)
+    return RunPart(folder.name, folder, report, epochs, evaluations, unread)

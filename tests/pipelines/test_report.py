@@ -113,6 +113,30 @@ def test_numbers_stand_with_interval_chance_and_count(tmp_path):
     assert "text to image recall 1, % 41.2 [39.0, 43.5] 0.100 1,000" in text
 
 
+def test_ranks_are_counted_and_not_spelt(tmp_path):
+    recall = {str(k): number(1.0) for k in (1, 5, 10)}
+    make_run(tmp_path, "one", evaluation(metrics={"text_to_image": {"recall": recall}}))
+    (one,) = compare(read_runs(tmp_path, ["one"]))
+    assert [row["name"].split()[-1] for row in one.rows] == ["1", "5", "10"]
+
+
+def test_a_confusion_is_drawn_and_named_after_its_run(tmp_path):
+    labels = {"x_label": "taken for", "y_label": "is"}
+    matrix = {"title": "Confusion", **labels, "names": ["cat", "dog"], "matrix": [[3, 1], [0, 4]]}
+    for name in ("one", "two"):
+        make_run(tmp_path, name, evaluation(kind="zero-shot", curves=[matrix]))
+    (both,) = compare(read_runs(tmp_path, ["one", "two"]))
+    assert [curve["title"] for curve in both.curves] == ["one: Confusion", "two: Confusion"]
+    found = outline(written(tmp_path, "one", "two").path)
+    assert found.open == []
+    assert {"two: Confusion", "cat", "dog"} <= {text.strip() for text in found.text}
+
+
+def test_a_run_elsewhere_keeps_its_page(tmp_path):
+    folder = make_run(tmp_path / "far", "one", evaluation())
+    assert written(tmp_path, str(folder)).path == folder / "report.html"
+
+
 def test_what_reports_say_is_text_and_never_markup(tmp_path):
     make_run(tmp_path, "one", evaluation())
     page = written(tmp_path, "one").path.read_text()
