@@ -16,14 +16,12 @@ from .metrics import (
     average_precisions,
     best_ranks,
     exact_ranks,
-    precisions_in_top,
     ranks_in_top,
     wrong_above,
 )
 from .task import PairedEmbeddings
 
 _BLOCK_HITS = 2**21  # hits held at once: 24 MiB of scores and row numbers
-_DEPTH = 128  # ranks looked up in the index; what lies beyond is counted, whatever k is
 
 
 @dataclass(frozen=True)
@@ -119,31 +117,43 @@ def _direction(
 
 
 def rank(direction: Direction) -> Ranking:
-    """Return ranks and precisions, from the top of the index where that tells, else by counting."""
-    found, _ = _look_up(direction, _DEPTH, precise=True)
-    beyond = np.flatnonzero((found.ranks == 0) | np.isnan(found.precisions))
-    if len(beyond):
-        relevance = direction.relevance.take(beyond)
-        above = wrong_above(
-            direction.queries[beyond], direction.gallery, relevance, _own(direction, beyond)
-        )
-        found.ranks[beyond] = best_ranks(above, relevance)
-        found.precisions[beyond] = average_precisions(above, relevance)
-    return found
+    """Return ranks and precisions, by counting the wrong answers above each right one.
+
+    One pass over all scores tells everything; an index would tell the first answers only, in the
+    same time.
+    """
+    own = direction.own
+    above = wrong_above(direction.queries, direction.gallery, direction.relevance, own)
+    return Ranking(
+        best_ranks(above, direction.relevance), average_precisions(above, direction.relevance)
+    )
 
 
 def ranks_only(direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
     """Return the rank of each query; from the top `depth` where that tells, else by counting."""
-    found, num_searched = _look_up(direction, depth, precise=False)
-    beyond = np.flatnonzero(found.ranks == 0)
-    if len(beyond) and num_searched < len(direction.gallery):
-        found.ranks[beyond] = exact_ranks(
+    index = build_index(direction.gallery)
+    depth = min(depth, len(direction.gallery))
+    size = max(1, _BLOCK_HITS // depth)
+    ranks = np.empty(len(direction.queries), dtype=np.int64)
+    for start in range(0, len(ranks), size):
+        block = np.arange(start, min(start + size, len(ranks)))
+        scores, rows = search(index, direction.queries[block], depth)
+        ranks[block] = ranks_in_top(
+            scores,
+            rows,
+            direction.relevance.take(block),
+            num_gallery=len(direction.gallery),
+            own=_own(direction, block),
+        )
+    beyond = np.flatnonzero(ranks == 0)
+    if len(beyond) and depth < len(direction.gallery):
+        ranks[beyond] = exact_ranks(
             direction.queries[beyond],
             direction.gallery,
             direction.relevance.take(beyond),
             _own(direction, beyond),
         )
-    return found.ranks
+    return ranks
 
 
 def ranks_by(built: BuiltIndex, direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
@@ -173,26 +183,6 @@ def ranks_by(built: BuiltIndex, direction: Direction, depth: int) -> Int64[np.nd
             own=_own(direction, block),
         )
     return np.where(ranks == 0, direction.num_gallery + 1, ranks)
-
-
-def _look_up(direction: Direction, depth: int, *, precise: bool) -> tuple[Ranking, int]:
-    """Search the index for all queries, block by block, so that memory is bounded."""
-    index = build_index(direction.gallery)
-    depth = min(depth, len(direction.gallery))
-    size = max(1, _BLOCK_HITS // depth)
-    count = len(direction.queries)
-    found = Ranking(np.empty(count, dtype=np.int64), np.full(count, np.nan))
-    for start in range(0, count, size):
-        block = np.arange(start, min(start + size, count))
-        scores, rows = search(index, direction.queries[block], depth)
-        relevance = direction.relevance.take(block)
-        own, num_gallery = _own(direction, block), len(direction.gallery)
-        found.ranks[block] = ranks_in_top(scores, rows, relevance, num_gallery=num_gallery, own=own)
-        if precise:
-            found.precisions[block] = precisions_in_top(
-                scores, rows, relevance, num_gallery=num_gallery, own=own
-            )
-    return found, depth
 
 
 def _own(direction: Direction, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | None:

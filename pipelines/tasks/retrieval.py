@@ -113,21 +113,11 @@ class Retrieval(Task):
         found: dict[str, Any] = {}
         recalls, drawn, failures = [], np.zeros(draws.draws), []
         for direction in directions:
-            began = time.perf_counter()
-            built = self._built(direction)
-            if built is None:
-                ranking = rank(direction)
-                ranks, beside = ranking.ranks, _rank_numbers(direction, ranking, draws)
-            else:
-                ranks = ranks_by(built, direction, self.k)
-                beside = {"index": _described(built)}
-            table, of_recalls = self._recalls(direction, ranks, draws)
-            table.update(beside)
-            failures += worst_queries(direction, ranks)
-            table["seconds"] = time.perf_counter() - began
+            table, of_recalls, worst = self.measure(direction, draws)
             found[direction.name] = table
             recalls += list(table["recall"].values())
             drawn += of_recalls.sum(axis=1)
+            failures += worst
         found["recall_sum"] = Number(
             value=sum(one["value"] for one in recalls),
             num=sum(len(one.queries) for one in directions),
@@ -135,6 +125,27 @@ class Retrieval(Task):
             chance=sum(one["chance"] for one in recalls),
         ).table()
         return found, failures
+
+    def measure(
+        self, direction: Direction, draws: Draws
+    ) -> tuple[dict[str, Any], Float[np.ndarray, "draws recalls"], list[dict[str, Any]]]:
+        """Return the table of one direction, R@1, R@5 and R@10 in each draw, and `worst_queries`.
+
+        Args:
+            direction: Its scores are those that are measured.
+            draws: Draws of its groups.
+        """
+        began = time.perf_counter()
+        built = self._built(direction)
+        if built is None:
+            ranking = rank(direction)
+            ranks, beside = ranking.ranks, _rank_numbers(direction, ranking, draws)
+        else:
+            ranks = ranks_by(built, direction, self.k)
+            beside = {"index": _described(built)}
+        table, of_recalls = self._recalls(direction, ranks, draws)
+        worst = worst_queries(direction, ranks)
+        return {**table, **beside, "seconds": time.perf_counter() - began}, of_recalls, worst
 
     def scored(self, direction: Direction) -> Direction:
         """Return the direction with the scores that are asked for."""

@@ -1,11 +1,12 @@
 """Compare a large retrieval with bare FAISS: `python tests/benchmarks/retrieval.py`.
 
-Each query is a noisy copy of one item of a gallery of random unit vectors. "Ours" is what a curve
-of R@k takes in one direction: build the exact index, search in it, turn the first k answers into
-ranks and these into the curve with its chance level. Ranks beyond k, which a mean rank wants, are
-not counted. "Bare" is one call of FAISS: its flat inner-product index, `search`. Both are timed
-in this process, in turn, and compared by medians; and each runs in a process of its own, which says
-its peak memory. Bare FAISS holds a copy of the gallery, as its index takes one.
+Each query is a noisy copy of one item of a gallery of random unit vectors. "Ours" is all that
+`lightalign retrieve` measures of one direction once both sides are embedded: R@k and its curve,
+mAP, MRR, median and mean rank over the whole gallery, each with chance and a bootstrap interval,
+and the worst queries with what came first. "Bare" is one call of FAISS for the first k answers, by
+which nothing is measured: its flat inner-product index, `search`. Both are timed in this process,
+in turn, and compared by medians; and each runs in a process of its own, which says its peak memory.
+Bare FAISS holds a copy of the gallery, as its index takes one.
 
 Prints a table, and as its last line one JSON object. `--quick` takes 20,000 x 64 and 500 queries.
 """
@@ -22,8 +23,10 @@ from statistics import median
 import faiss
 import numpy as np
 
-from lightalign.pipelines.index import build_index, search
-from lightalign.pipelines.metrics import Relevance, chance_curve, ranks_in_top, recall_curve
+from lightalign.pipelines.bootstrap import Draws
+from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.ranking import Direction
+from lightalign.pipelines.tasks.retrieval import Retrieval
 
 _BLOCK = 50_000
 _NOISE = 1.5  # times the spread of an item: the right item is mostly among the first hundred
@@ -46,12 +49,17 @@ def drawn(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def ours(gallery: np.ndarray, queries: np.ndarray, right: np.ndarray, k: int) -> float:
     """Return R@k in percent."""
-    relevance = Relevance.of([[row] for row in right.tolist()])
-    scores, rows = search(build_index(gallery), queries, k)
-    ranks = ranks_in_top(scores, rows, relevance, num_gallery=len(gallery))
-    curve = recall_curve(ranks, k)
-    chance_curve(relevance.counts, num_gallery=len(gallery), k=k)
-    return float(curve[k - 1])
+    direction = Direction(
+        name="text_to_image",
+        queries=queries,
+        gallery=gallery,
+        relevance=Relevance.of([[row] for row in right.tolist()]),
+        query_ids=[f"text-{row}" for row in range(len(queries))],
+        gallery_ids=range(len(gallery)),
+        groups=np.arange(len(queries)),
+    )
+    table, _, _ = Retrieval(k=k).measure(direction, Draws(len(queries)))
+    return table["curve"]["recall"][-1]
 
 
 def bare_search(index: faiss.Index, queries: np.ndarray, k: int) -> np.ndarray:
