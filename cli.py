@@ -380,8 +380,9 @@ def retrieve(
         str, typer.Option(help="cosine, or qb-norm or dual-softmax beside it.")
     ] = "cosine",
     bank: Annotated[
-        int, typer.Option(help="Training items of a side that qb-norm takes, at most.")
-    ] = 10_000,
+        int | None,
+        typer.Option(help="Training items of a side that qb-norm takes; 10,000 if none."),
+    ] = None,
     index: Annotated[
         str,
         typer.Option(
@@ -401,7 +402,7 @@ def retrieve(
     quiet: Quiet = False,
 ) -> None:
     """Measure retrieval across the two sides of a run."""
-    from .pipelines.retrieve import RetrieveSpec
+    from .pipelines.retrieve import BANK, RetrieveSpec
     from .pipelines.retrieve import run as run_retrieve
     from .pipelines.show_retrieval import retrieval_parts
 
@@ -415,7 +416,7 @@ def retrieve(
         scoring=scoring,
         allow_leakage=allow_leakage,
         device=device,
-        bank=bank,
+        bank=BANK if bank is None else bank,
         index=index,
         memory=memory,
     )

@@ -38,6 +38,12 @@ def parse_data(data: str) -> tuple[str, Path | None]:
     return name, Path(path.strip()).expanduser() if equals else None
 
 
+def absolute_data(data: str) -> str:
+    """Return `NAME` or `NAME=PATH` so that it means the same in any folder."""
+    name, path = parse_data(data)
+    return name if path is None else f"{name}={path.absolute()}"
+
+
 def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
     """Open the dataset that `NAME` or `NAME=PATH` asks for.
 

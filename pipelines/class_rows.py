@@ -15,8 +15,7 @@ from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality
 from .progress import SILENT, Progress
 from .stores import SideQuery, StoreQuery, WantedData
-
-_BLOCK_ELEMENTS = 2**24  # features of tokens averaged at once: 64 MiB
+from .summaries import mean_vectors
 
 
 def require_images(
@@ -116,19 +115,8 @@ class ClassRows:
         return self.entry.description.num_items - len(self)
 
     def pooled(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m width"]:
-        """Return the mean over the tokens of each row: the encoder's features without an adapter.
-
-        Sums are float32, blocks of rows keep the memory bounded.
-        """
-        found = np.empty((len(rows), self.reader.description.width), dtype=np.float32)
-        longest = int(self.reader.lengths.max()) if len(rows) else 1
-        size = max(1, _BLOCK_ELEMENTS // (longest * found.shape[1]))
-        for start in range(0, len(rows), size):
-            tokens = self.reader.padded(rows[start : start + size])
-            mask = tokens.mask[:, :, None]
-            values = torch.where(mask, tokens.values.float(), 0.0)
-            found[start : start + size] = (values.sum(dim=1) / mask.sum(dim=1)).cpu().numpy()
-        return found
+        """Return the mean over the tokens of each row: features that no adapter has seen."""
+        return mean_vectors(self.reader, rows)
 
 
 def require_apart(

@@ -1,5 +1,6 @@
 """Open the run that is evaluated, and write what was found."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..featcache import files
 from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
+from ..featcache.datasets import absolute_data
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
@@ -95,6 +97,7 @@ class Found:
         curves: Plots, as `evaluation` describes them.
         failures: The worst items.
         warnings: What to know before the numbers are believed.
+        variant: What sets it apart from others of its kind and split, such as a scoring, if any.
         seconds: Time it took.
         beside: Further parts of the report, by name.
     """
@@ -110,6 +113,7 @@ class Found:
     curves: Sequence[Mapping[str, Any]] = ()
     failures: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
+    variant: str = ""
     seconds: float = 0.0
     beside: Mapping[str, Any] = field(default_factory=dict)
 
@@ -121,7 +125,8 @@ class Found:
             "dataset": self.dataset,
             "split": self.split,
             "split_hash": split_hash(self.ids),
-            "options": dict(self.options),
+            "variant": self.variant,
+            "options": self._options(),
             "stores": {name: entry.key for name, entry in self.stores.items()},
             "encoders": {name: entry.description.encoder for name, entry in self.stores.items()},
             "metrics": written(self.metrics),
@@ -142,12 +147,30 @@ class Found:
             found["training"] = run.trained["spec"]
         return found
 
+    def _options(self) -> dict[str, Any]:
+        options = dict(self.options)
+        if options.get("data") is not None:
+            options["data"] = absolute_data(options["data"])
+        return options
+
+    def path(self, run: EvaluatedRun | None, *, home: Path) -> Path:
+        """Return where the report of it is, or will be.
+
+        One of other items with the same names of dataset and split lies beside it.
+        """
+        folder = home / "evaluations" if run is None else run.folder
+        variant = re.sub(r"[^A-Za-z0-9.]+", "-", self.variant).strip("-")
+        name = "-".join(filter(None, (self.kind, self.dataset, self.split, variant)))
+        path = folder / f"{name}.json"
+        ids = split_hash(self.ids)
+        if path.exists() and files.read_json(path).get("split_hash", ids) != ids:
+            return folder / f"{name}--{ids[:8]}.json"
+        return path
+
     def write(self, run: EvaluatedRun | None, *, home: Path) -> tuple[Path, dict[str, Any]]:
         """Write the report into the run, or below `home/evaluations`; return path and content."""
-        report = self.report(run)
-        folder = home / "evaluations" if run is None else run.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.kind}-{self.dataset}-{self.split}.json"
+        report, path = self.report(run), self.path(run, home=home)
+        path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, report)
         return path, report
 

@@ -1,11 +1,12 @@
 """What all evaluations report: numbers with what they rest on, and where they come from.
 
-A report is one JSON object, `<run>/<kind>-<dataset>-<split>.json`:
+A report is one JSON object, `<run>/<kind>-<dataset>-<split>[-<variant>].json`:
 
     schema            version of this layout
     kind              name of the evaluation, such as `retrieval`
     run, dataset, split, source, split_hash
                       what was evaluated; `split_hash` is that of the list of its ids
+    variant           what sets it apart from others of its kind and split, such as a scoring
     options           all options of the evaluation
     stores, encoders, adapter_sha256, training, versions
                       cache keys, encoders, weights, resolved spec of the run, libraries

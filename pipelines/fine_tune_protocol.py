@@ -90,25 +90,20 @@ def resolved(spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> Table
     sides = {side.value: start.stores["train"][side.value] for side in start.sides}
     image = {**sides["image"], "key": train.entry.key}
     options = spec.options if spec.protocol == "full" else spec.sgd
-    left_out = {"home", "device", "name"}
-    command = {
-        key: value
-        for key, value in to_table(spec).items()
-        if value is not None and key not in left_out
-    }
     stores = {"dataset": found.dataset, "split": found.split, "source": found.source}
     return {
         **{key: began[key] for key in ("towers", "objective", "encoders") if key in began},
         "seed": spec.seed,
         "processes": 1,
         "protocol": spec.protocol,
-        "command": command,
+        "command": runs.command_of(spec),
         "train": to_table(options),
         "classes": list(train.names),
         "stores": {"train": {**stores, **sides, "image": image}},
         "began_with": {
             "run": start.folder.name,
             "adapter_sha256": files.sha256_file(start.folder / runs.WEIGHTS),
+            "selected_by": start.trained["selected_by"],
             **{key: began[key] for key in ("stores", "began_with") if key in began},
         },
         "versions": library_versions(),

@@ -7,6 +7,7 @@ from math import isqrt
 from ..featcache.errors import SpecError
 
 KINDS = ("auto", "flat", "ivf", "hnsw", "pq")
+EXACT = "flat"  # the search that an evaluation takes unless another is asked for
 FLAT = "Flat"
 EXACT_ROWS = 100_000  # up to here a query takes some milliseconds exactly, and nothing is missed
 SHARE = 0.5  # of the free memory that an index may take

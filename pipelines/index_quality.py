@@ -10,6 +10,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from .bootstrap import mean_interval
 from .evaluation import Number
+from .metrics import TIE
 
 NEAREST = 10
 DEFINITIONS = {
@@ -26,7 +27,6 @@ _WANTED = 0.97  # share of the nearest; a little more than is asked for, as the 
 _GAIN = 0.002  # a doubled effort that brings less is not worth it
 _ENOUGH = 8  # lists or candidates before that is believed
 _SAMPLE = 500  # queries; the exact search takes 4 ms for each in a million vectors of 512 floats
-_TIE = 1e-6  # of two cosines in float32
 _SECONDS = 0.5  # least time of a measurement
 
 
@@ -118,7 +118,7 @@ def _found(
 ) -> Float64[np.ndarray, " q"]:
     """Return for each query the share of `rows` that are among the nearest; -1 is none."""
     scores = np.einsum("qke,qe->qk", gallery[np.maximum(rows, 0)], queries)
-    right: np.ndarray = (scores >= exact[:, -1:] - _TIE) & (rows >= 0)
+    right: np.ndarray = (scores >= exact[:, -1:] - TIE) & (rows >= 0)
     shares: np.ndarray = right.mean(axis=1)
     return shares
 

@@ -77,7 +77,7 @@ class IndexReport:
         run: The run folder.
         folders: Folder of each index, by side.
         manifests: Its manifest, by side.
-        path: The report of what approximate indexes find, or None where all are exact.
+        paths: The report of what each approximate index finds, by side.
         warnings: What to know before they are used.
         seconds: Time it took.
     """
@@ -85,7 +85,7 @@ class IndexReport:
     run: Path
     folders: Mapping[str, Path]
     manifests: Mapping[str, Mapping[str, Any]]
-    path: Path | None
+    paths: Mapping[str, Path]
     warnings: tuple[str, ...]
     seconds: float
 
@@ -192,9 +192,15 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
     split = _opened(evaluated, spec, sides, progress)
     from .saved_index import index_folder, write_index
 
-    folders, manifests = {}, {}
+    folders, manifests, paths = {}, {}, {}
     for side in sides:
-        folder = index_folder(evaluated.folder, dataset=split.dataset, split=spec.split, side=side)
+        folder = index_folder(
+            evaluated.folder,
+            dataset=split.dataset,
+            split=spec.split,
+            side=side,
+            source=split.stores[side].description.source,
+        )
         folders[side.value] = folder
         manifests[side.value] = write_index(
             folder,
@@ -203,46 +209,43 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
             contents=split.contents(side),
             described=split.described(side),
         )
+        path = _report(spec, split, side, manifests[side.value])
+        if path is not None:
+            paths[side.value] = path
     warnings = tuple(
         f"{name}: {warning}" for name, made in manifests.items() for warning in made["warnings"]
     )
-    seconds = time.perf_counter() - began
     return IndexReport(
         run=evaluated.folder,
         folders=folders,
         manifests=manifests,
-        path=_report(spec, split, manifests, warnings, seconds),
+        paths=paths,
         warnings=warnings,
-        seconds=seconds,
+        seconds=time.perf_counter() - began,
     )
 
 
-def _report(
-    spec: IndexSpec,
-    split: _Split,
-    manifests: Mapping[str, Mapping[str, Any]],
-    warnings: Sequence[str],
-    seconds: float,
-) -> Path | None:
-    """Write what approximate indexes find; of exact ones there is nothing to say."""
+def _report(spec: IndexSpec, split: _Split, side: Side, manifest: Mapping[str, Any]) -> Path | None:
+    """Write what the index of one side finds; of an exact one there is nothing to say."""
     from .index_quality import DEFINITIONS
 
-    metrics = {name: made["metrics"] for name, made in manifests.items() if made["metrics"]}
-    if not metrics:
-        return None
     found = Found(
         kind="index",
         dataset=split.dataset,
         split=spec.split,
-        ids=[item for embedded in split.embeddings.values() for item in embedded.ids],
-        stores={side.value: entry for side, entry in split.stores.items()},
-        options={"index": spec.index, "memory": spec.memory, "side": spec.side},
-        metrics=metrics,
+        ids=split.embeddings[side].ids,
+        stores={side.value: split.stores[side]},
+        options={"index": spec.index, "memory": spec.memory, "side": side.value},
+        metrics={side.value: manifest["metrics"]},
         definitions=DEFINITIONS,
-        warnings=warnings,
-        seconds=seconds,
+        variant=side.value,
+        warnings=manifest["warnings"],
+        seconds=manifest["seconds"],
     )
-    return found.write(split.evaluated, home=spec.home)[0]
+    if manifest["metrics"]:
+        return found.write(split.evaluated, home=spec.home)[0]
+    found.path(split.evaluated, home=spec.home).unlink(missing_ok=True)  # of an earlier index
+    return None
 
 
 def side_named(evaluated: EvaluatedRun, name: str | None) -> Side:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Int64, Shaped
 
 from ..featcache.catalog import list_stores
 from ..featcache.errors import LeakageError
@@ -21,12 +21,14 @@ from ..featcache.types import Modality, Side
 from .evaluated import EvaluatedRun
 from .joined import JoinedStores, Rows
 from .progress import SILENT, Progress
+from .summaries import mean_vectors, unit
 
 NEAR = 0.98  # centred cosine: re-encoded photos lie above, other photos of one scene below
-SAME = 0.999  # cosine of all tokens of one item in two stores of an encoder: they are rounded
+SAME = 0.02  # distance over length of one item in two stores of an encoder: they are rounded
 _BLOCK_ELEMENTS = 2**24  # features read, or scores compared, at once: 64 MiB
 _MOST_PAIRS = 1000  # of near duplicates that a report lists
 _SHOWN = 3  # ids that a message names
+_CENTRE = 1000  # trained images that say, with the evaluated ones, where the middle of all is
 _NOT_CHOSEN = ("closed form", "last epoch")  # what a report says where no validation chose
 
 
@@ -123,64 +125,101 @@ def find_leakage(
         rows: What of it is evaluated.
         progress: Receives the progress.
     """
-    chose = run.trained.get("selected_by") not in _NOT_CHOSEN
     compared = _Compared()
-    for part in ("train", "validation") if chose else ("train",):
-        if part in run.stores:
-            _compare(run, part, stores, rows, compared)
-    near: list[tuple[str, str, float]] = []
-    num_near = 0
-    if run.stores["train"]["source"] != stores.pair.source and Modality.IMAGE in run.sides:
-        folder = _store(run.home, run.stores["train"]["image"]["key"])
+    for seen in _lineage(run):
+        for part in ("train", "validation") if seen.chose else ("train",):
+            if part in seen.stores:
+                _compare(run.home, seen.stores[part], part, stores, rows, compared)
+        train = seen.stores["train"]
+        if train["source"] == stores.pair.source or Modality.IMAGE not in run.sides:
+            continue
+        folder = _store(run.home, train["image"]["key"])
         if folder is not None:
             reader = FeatureReader(folder, residency="disk")
-            near, num_near = near_duplicates(stores.first, rows.image, reader, progress)
+            found, count = near_duplicates(stores.first, rows.image, reader, progress)
+            compared.near = _nearest(compared.near + found)
+            compared.num_near += count
+    selections = (seen.selection(stores) for seen in _lineage(run))
     return Leakage(
-        selection=_selection(run, stores) if chose else None,
+        selection=next((said for said in selections if said is not None), None),
         shared={side: tuple(sorted(ids)) for side, ids in compared.shared.items()},
-        near=tuple(near),
-        num_near=num_near,
+        near=tuple(compared.near),
+        num_near=compared.num_near,
         counters=compared.counters,
-        unchecked=tuple(compared.unchecked),
+        unchecked=tuple(dict.fromkeys(compared.unchecked)),
     )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Hold what one run has seen: the evaluated one, or one that it began with.
+
+    Attributes:
+        name: Name of the run.
+        stores: Its `train` and, if it had one, `validation`.
+        selected_by: What its report says of how the kept weights were chosen.
+    """
+
+    name: str
+    stores: Mapping[str, Any]
+    selected_by: str
+
+    @property
+    def chose(self) -> bool:
+        """Say whether its validation chose its weights."""
+        return self.selected_by not in _NOT_CHOSEN
+
+    def selection(self, stores: JoinedStores) -> str | None:
+        """Say that the evaluated split is the one by which weights were chosen, if it is."""
+        validation = self.stores.get("validation")
+        if not self.chose or validation is None or validation["source"] != stores.pair.source:
+            return None
+        return (
+            f"split {stores.pair.split!r} of {stores.pair.dataset} chose the epoch of "
+            f"{self.name} ({self.selected_by}): its numbers are optimistic"
+        )
+
+
+def _lineage(run: EvaluatedRun) -> Iterator[_Seen]:
+    """Yield what the run has seen, then the run that it began with, and so on."""
+    spec = run.trained["spec"]
+    yield _Seen(run.folder.name, run.stores, run.trained.get("selected_by", ""))
+    while "began_with" in spec:
+        spec = spec["began_with"]
+        yield _Seen(spec["run"], spec["stores"], spec.get("selected_by", ""))
 
 
 @dataclass
 class _Compared:
     shared: dict[str, set[str]] = field(default_factory=dict)
+    near: list[tuple[str, str, float]] = field(default_factory=list)
+    num_near: int = 0
     counters: int = 0
     unchecked: list[str] = field(default_factory=list)
 
 
 def _compare(
-    run: EvaluatedRun, part: str, stores: JoinedStores, rows: Rows, compared: _Compared
+    home: Path,
+    described: Mapping[str, Any],
+    part: str,
+    stores: JoinedStores,
+    rows: Rows,
+    compared: _Compared,
 ) -> None:
     """Compare the evaluated items of both sides with those of one part of the training."""
-    described = run.stores[part]
     for side, reader, some in _sides(stores, rows):
         if described["source"] == stores.pair.source:
             ids = [reader.ids[row] for row in some.tolist()]
             compared.shared.setdefault(side.value, set()).update(ids)
             continue
-        folder = _store(run.home, described[side.value]["key"])
+        folder = _store(home, described[side.value]["key"])
         if folder is None:
-            compared.unchecked.append(f"the {part} store of {side.label}s is not in {run.home}")
+            compared.unchecked.append(f"the {part} store of {side.label}s is not in {home}")
             continue
         same, other = _same_items(reader, some, FeatureReader(folder, residency="disk"))
         compared.counters += other
         if same:
             compared.shared.setdefault(side.value, set()).update(same)
-
-
-def _selection(run: EvaluatedRun, stores: JoinedStores) -> str | None:
-    """Say that the evaluated split is the one by which weights were chosen, if it is."""
-    validation = run.stores.get("validation")
-    if validation is None or validation["source"] != stores.pair.source:
-        return None
-    return (
-        f"split {stores.pair.split!r} of {stores.pair.dataset} chose the epoch of "
-        f"{run.folder.name} ({run.trained['selected_by']}): its numbers are optimistic"
-    )
 
 
 def _sides(
@@ -219,8 +258,8 @@ def _alike(first: Shaped[np.ndarray, "_ width"], second: Shaped[np.ndarray, "_ w
     """Say whether two rows hold the same tokens, but for rounding."""
     if first.shape != second.shape:
         return False
-    cosine = (_unit(first.reshape(1, -1)) * _unit(second.reshape(1, -1))).sum()
-    return bool(cosine >= SAME)
+    one, other = (row.astype(np.float32) for row in (first, second))
+    return bool(np.linalg.norm(one - other) <= SAME * np.linalg.norm(one))
 
 
 def near_duplicates(
@@ -231,8 +270,9 @@ def near_duplicates(
 ) -> tuple[list[tuple[str, str, float]], int]:
     """Return the pairs of images that are nearly the same, nearest first, and how many there are.
 
-    Compared are the means of all tokens of an image, less the mean of all evaluated ones: without
-    that, all images of some encoders are alike. The trained ones are read block by block.
+    Compared are the means of all tokens of an image, less the mean of the evaluated and some of the
+    trained ones: without that, all images of some encoders are alike. The trained ones are read
+    block by block.
 
     Args:
         evaluated: Store of the evaluated images.
@@ -240,16 +280,17 @@ def near_duplicates(
         trained: Store of the trained images, by the same encoder.
         progress: Receives the progress.
     """
-    pooled = _pooled(evaluated, rows)
-    centre = pooled.mean(axis=0) if len(pooled) > 1 else np.zeros_like(pooled[0])
-    ours = _unit(pooled - centre)
+    pooled = mean_vectors(evaluated, rows)
+    some = np.linspace(0, len(trained) - 1, min(_CENTRE, len(trained))).astype(np.int64)
+    centre = np.concatenate([pooled, mean_vectors(trained, some)]).mean(axis=0)
+    ours = unit(pooled - centre)
     size = max(1, min(_rows_at_once(trained), _BLOCK_ELEMENTS // len(ours)))
     starts = range(0, len(trained), size)
     found: list[tuple[str, str, float]] = []
     count = 0
     for start in progress.track(starts, "compare with trained images", len(starts), unit="blocks"):
         block = np.arange(start, min(start + size, len(trained)))
-        cosines = _unit(_pooled(trained, block) - centre) @ ours.T
+        cosines = unit(mean_vectors(trained, block) - centre) @ ours.T
         lines, columns = np.nonzero(cosines >= NEAR)
         count += len(lines)
         values = cosines[lines, columns]
@@ -258,29 +299,13 @@ def near_duplicates(
             (evaluated.ids[rows[columns[one]]], trained.ids[start + lines[one]], float(values[one]))
             for one in best.tolist()
         ]
-        found = sorted(found, key=lambda pair: -pair[2])[:_MOST_PAIRS]
+        found = _nearest(found)
     return found, count
 
 
-def _pooled(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n width"]:
-    """Return the mean of the tokens of each row."""
-    size = _rows_at_once(reader)
-    found = np.empty((len(rows), reader.description.width), dtype=np.float32)
-    for start in range(0, len(rows), size):
-        tokens = reader.padded(rows[start : start + size])
-        weight = tokens.mask.unsqueeze(2)
-        total = tokens.values.float().masked_fill(~weight, 0).sum(dim=1)
-        found[start : start + size] = (total / weight.sum(dim=1)).numpy()
-    return found
+def _nearest(pairs: list[tuple[str, str, float]]) -> list[tuple[str, str, float]]:
+    return sorted(pairs, key=lambda pair: -pair[2])[:_MOST_PAIRS]
 
 
 def _rows_at_once(reader: FeatureReader) -> int:
     return max(1, _BLOCK_ELEMENTS // (int(reader.lengths.max()) * reader.description.width))
-
-
-def _unit(vectors: Shaped[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
-    """Return the vectors at length 1; zeros stay."""
-    vectors = vectors.astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Float32[np.ndarray, "n width"] = vectors / np.maximum(lengths, 1e-12)
-    return unit

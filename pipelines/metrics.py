@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
 _BLOCK_SCORES = 2**25  # scores held at once when they are counted: 128 MiB in float32
+TIE = 1e-6  # scores nearer than that are equal: so far are products in float32 rounded
 _FEW_ANSWERS = 16  # right answers of a query, up to which comparing beats sorting the gallery
 
 
@@ -65,9 +66,9 @@ def ranks_in_top(
 ) -> Int64[np.ndarray, " q"]:
     """Return the rank of each query's best right answer, or 0 where the top k cannot tell.
 
-    The rank is 1 plus the number of wrong answers that score at least as high as the best right
-    one: ties count against us. The top k cannot tell when it holds no right answer, or when the
-    right answer ties with the last place and the tie may go on beyond it.
+    The rank is 1 plus the number of wrong answers that score at least as high, to `TIE`, as the
+    best right one: ties count against us. The top k cannot tell when it holds no right answer, or
+    when the right answer ties with the last place and the tie may go on beyond it.
 
     Args:
         scores: Similarities of the top k, highest first.
@@ -78,10 +79,10 @@ def ranks_in_top(
     """
     right = relevance.contains(np.arange(len(rows)), rows)
     best = np.where(right, scores, -np.inf).max(axis=1)
-    above = ~right & (scores >= best[:, None])
+    above = ~right & (scores >= best[:, None] - TIE)
     wrong_above = (above if own is None else above & (rows != own[:, None])).sum(axis=1)
     beyond = scores.shape[1] < num_gallery
-    unknown = ~right.any(axis=1) | (beyond & (best <= scores[:, -1]))
+    unknown = ~right.any(axis=1) | (beyond & (best - TIE <= scores[:, -1]))
     return np.where(unknown, 0, 1 + wrong_above).astype(np.int64)
 
 
@@ -91,7 +92,7 @@ def wrong_above(
     relevance: Relevance,
     own: Int64[np.ndarray, " q"] | None = None,
 ) -> Int64[np.ndarray, " total"]:
-    """Return for each right answer how many wrong ones score at least as high.
+    """Return for each right answer how many wrong ones score at least as high, to `TIE`.
 
     Scores are counted block by block; no q x g matrix is held.
 
@@ -110,7 +111,7 @@ def wrong_above(
         offsets = relevance.offsets[start : stop + 1] - first
         lines = np.repeat(np.arange(stop - start), np.diff(offsets))
         right = relevance.rows[first:last]
-        least = scores[lines, right]
+        least = scores[lines, right] - np.float32(TIE)
         scores[lines, right] = -np.inf
         if own is not None:
             scores[np.arange(stop - start), own[start:stop]] = -np.inf

@@ -25,8 +25,8 @@ def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str) -> str:
     """Return a plot of some lines.
 
     Args:
-        lines: `x` and `y` of each line by its label, of equal length; numbers that are not finite
-            are left out.
+        lines: `x` and `y` of each line by its label, of equal length, and perhaps `low` and `high`,
+            between which it is shaded; numbers that are not finite are left out.
         x_label: What x is.
         y_label: What y is.
     """
@@ -36,11 +36,18 @@ def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str) -> str:
         return "<p>No numbers to plot.</p>"
     xs, ys = zip(*points, strict=True)
     across = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, logarithmic=_wants_logarithm(xs))
-    up = _Axis(min(0.0, *ys), max(ys), _HEIGHT - _BOTTOM, _TOP)
+    bands = {label: _band(line) for label, line in lines.items()}
+    edges = [edge for band in bands.values() for _, *both in band for edge in both]
+    up = _Axis(min(0.0, *ys, *edges), max((*ys, *edges)), _HEIGHT - _BOTTOM, _TOP)
     parts = [*_frame(across, up, x_label, y_label)]
     for number, (label, line) in enumerate(finite.items()):
         colour = COLOURS[number % len(COLOURS)]
         dash = ' stroke-dasharray="7 5"' if number >= len(COLOURS) else ""
+        band = bands[label]
+        around = [(x, high) for x, _, high in band] + [(x, low) for x, low, _ in reversed(band)]
+        if around:
+            path = " ".join(f"{across.place(x):.1f},{up.place(y):.1f}" for x, y in around)
+            parts.append(f'<polygon fill="{colour}" fill-opacity="0.15" points="{path}"/>')
         path = " ".join(f"{across.place(x):.1f},{up.place(y):.1f}" for x, y in line)
         parts.append(
             f'<polyline fill="none" stroke="{colour}" stroke-width="2.5"{dash} points="{path}">'
@@ -91,6 +98,12 @@ def _wants_logarithm(values: Sequence[float]) -> bool:
 def _finite(line: Line) -> list[tuple[float, float]]:
     pairs = zip(map(float, line["x"]), map(float, line["y"]), strict=True)
     return [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+
+
+def _band(line: Line) -> list[tuple[float, float, float]]:
+    """Return x, lower and upper edge of what is shaded around a line."""
+    triples = zip(line["x"], line.get("low", ()), line.get("high", ()), strict=False)
+    return [(x, low, high) for x, low, high in triples if math.isfinite(low + high)]
 
 
 def _frame(across: _Axis, up: _Axis, x_label: str, y_label: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from .index import BuiltIndex, build_index, search
+from .index import AnyIndex, build_index, search
 from .metrics import (
     Relevance,
     average_precisions,
@@ -19,6 +19,7 @@ from .metrics import (
     ranks_in_top,
     wrong_above,
 )
+from .rerank import Reranker, rerank
 from .task import PairedEmbeddings
 
 _BLOCK_HITS = 2**21  # hits held at once: 24 MiB of scores and row numbers
@@ -156,30 +157,37 @@ def ranks_only(direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
     return ranks
 
 
-def ranks_by(built: BuiltIndex, direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
-    """Return the rank of each query by an index that may miss right answers.
+def ranks_by(
+    index: AnyIndex, direction: Direction, depth: int, reranker: Reranker | None = None
+) -> Int64[np.ndarray, " q"]:
+    """Return the rank of each query among the first answers of an index, which may miss right ones.
 
-    One that is not among the first `depth`, or not told apart from what follows, has the rank after
-    the last: one more than the gallery.
+    A right answer that is not among the first `depth` has the rank after the last: one more than
+    the gallery.
 
     Args:
-        built: An index of the gallery.
+        index: An index of the gallery.
         direction: What is asked.
-        depth: Ranks that are looked up.
+        depth: Ranks that are wanted.
+        reranker: Puts the first `depth` answers of each query into a new order; or None. Its rows
+            are those of the direction.
     """
     num_gallery = len(direction.gallery)
-    depth = min(depth + (direction.own is not None), num_gallery)
+    more = (direction.own is not None) + (reranker is None)  # by one more a tie at the end is seen
+    depth = min(depth + more, num_gallery)
     size = max(1, _BLOCK_HITS // depth)
     ranks = np.empty(len(direction.queries), dtype=np.int64)
     for start in range(0, len(ranks), size):
         block = np.arange(start, min(start + size, len(ranks)))
-        scores, rows = search(built.index, direction.queries[block], depth)
+        scores, rows = search(index, direction.queries[block], depth)
+        if reranker is not None:
+            scores, rows = rerank(reranker, rows, first=start)
         scores[rows < 0] = -np.inf  # there is no such answer: the last row would be meant
         ranks[block] = ranks_in_top(
             scores,
             np.where(rows < 0, num_gallery, rows),
             direction.relevance.take(block),
-            num_gallery=num_gallery,
+            num_gallery=depth if reranker is not None else num_gallery,
             own=_own(direction, block),
         )
     return np.where(ranks == 0, direction.num_gallery + 1, ranks)

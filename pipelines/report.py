@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..featcache import files
+from ..featcache.errors import SpecError
 from .confusion_plot import draw_confusion
 from .evaluation import shown
 from .plots import line_plot
@@ -41,6 +42,12 @@ class ReportSpec:
     out: Path | None = None
     data: str | None = None
     failures: int = 24
+
+    def __post_init__(self) -> None:
+        if self.failures < 0:
+            raise SpecError(f"--failures must be at least 0, found {self.failures}")
+        if self.out is not None and self.out.is_dir():
+            raise SpecError(f"--out is a file, and {self.out} is a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +170,9 @@ def _facts(part: RunPart) -> dict[str, Any]:
 
 
 def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:
-    rows = one.rows
+    rows, kind = one.rows, one.kind.replace("-", " ")
     return {
-        "title": f"{one.kind.replace('_', ' ').replace('-', ' ')}: {one.dataset}, {one.split}",
+        "title": ", ".join(filter(None, (kind, f"{one.dataset} {one.split}", one.variant))),
         "split_hash": one.split_hash[:12],
         "runs": list(one.reports),
         "rows": rows[:_HEADLINES],

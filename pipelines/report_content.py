@@ -41,6 +41,7 @@ class Compared:
         dataset: Name of the dataset.
         split: Name of the split.
         split_hash: Hash of its ids.
+        variant: What sets it apart from others of its kind, such as a scoring.
         reports: Report by name of the run.
     """
 
@@ -48,6 +49,7 @@ class Compared:
     dataset: str
     split: str
     split_hash: str
+    variant: str
     reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -60,7 +62,7 @@ class Compared:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Return one line a number: its names, the number of each run, and which is the largest.
+        """Return one line a number: its names, and the number of each run.
 
         A run that has not measured a number has None there.
         """
@@ -126,7 +128,8 @@ def compare(parts: Sequence[RunPart]) -> list[Compared]:
     found: dict[tuple[str, ...], Compared] = {}
     for part in parts:
         for report in part.evaluations:
-            key = tuple(report[name] for name in ("kind", "dataset", "split", "split_hash"))
+            names = ("kind", "dataset", "split", "split_hash", "variant")
+            key = tuple(report[name] for name in names)
             found.setdefault(key, Compared(*key)).reports[part.name] = report
     return [found[key] for key in sorted(found)]
 

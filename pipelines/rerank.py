@@ -29,7 +29,7 @@ class Reranker(ABC):
 
 
 def rerank(
-    reranker: Reranker, rows: Int64[np.ndarray, "q k"]
+    reranker: Reranker, rows: Int64[np.ndarray, "q k"], *, first: int = 0
 ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
     """Return scores and gallery rows of the first answers, put into the reranker's order.
 
@@ -40,6 +40,7 @@ def rerank(
         reranker: The judge.
         rows: The first k answers of each query, as `index.search` returns them; -1 is none, gets
             the score -inf and stays last.
+        first: Row of the first of these queries.
 
     Raises:
         DivergedError: A score is not finite.
@@ -50,11 +51,11 @@ def rerank(
     for start in range(0, num, at_once):
         block = rows[start : start + at_once]
         lines, places = np.nonzero(block >= 0)
-        found = reranker.score(start + lines, block[lines, places])
+        found = reranker.score(first + start + lines, block[lines, places])
         assert found.shape == lines.shape
         if not np.isfinite(found).all():
             line = int(lines[np.argmin(np.isfinite(found))])
-            raise DivergedError(f"a score of query {start + line} is not finite")
+            raise DivergedError(f"a score of query {first + start + line} is not finite")
         scores[start + lines, places] = found
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..featcache.errors import SpecError, StoreNotFoundError
 from .evaluated import EvaluatedRun, Found
+from .index_kinds import EXACT
 from .progress import SILENT, Progress
 from .sizes import parse_bytes
 from .stores import StoreQuery, WantedData, require_pair
@@ -50,20 +51,26 @@ class RetrieveSpec:
     k: int = 100
     scoring: str = "cosine"
     bank: int = BANK
-    index: str = "flat"
+    index: str = EXACT
     memory: str | None = None
     allow_leakage: bool = False
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise SpecError(f"k must be at least 1, found {self.k}")
-        if self.scoring != "cosine" and self.index != "flat":
+        for name in ("k", "bank"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise SpecError(f"{name} must be a whole number, at least 1, found {value!r}")
+        if self.scoring != "cosine" and self.index.lower() != EXACT:
             raise SpecError(
                 f"--index {self.index} finds what is near by the cosine: leave out --scoring, or it"
             )
-        if self.bank < 1:
-            raise SpecError(f"a bank holds at least 1 item, found {self.bank}")
+
+    @property
+    def variant(self) -> str:
+        """Return what is measured in another way than usual, or nothing."""
+        unusual = [self.scoring] if self.scoring != "cosine" else []
+        return "-".join(unusual + ([self.index] if self.index.lower() != EXACT else []))
 
     def options(self) -> dict[str, Any]:
         """Return all that the numbers depend on beside the run and the stores, as JSON values."""
@@ -149,6 +156,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         curves=curves,
         failures=failures,
         warnings=warnings,
+        variant=spec.variant,
         seconds=time.perf_counter() - began,
         beside={"leakage": leakage.table(), "num_links_lost": paired.num_links_lost},
     )

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
+from ..featcache.datasets import absolute_data
 from ..featcache.errors import RunNotFoundError, SpecError
+from ..featcache.spec import Table, to_table
 
 REPORT = "report.json"
 SPEC = "run.toml"
@@ -130,3 +132,18 @@ def read_report(folder: Path) -> dict[str, Any]:
     """Return the report of a finished run."""
     report: dict[str, Any] = files.read_json(folder / REPORT)
     return report
+
+
+def command_of(spec: Any) -> Table:
+    """Return what a training was asked for, so that it can be asked for again in any folder.
+
+    Where files lie on this machine, and what computes, is left out; but not where the dataset is.
+
+    Args:
+        spec: A dataclass with the fields `home`, `device` and `name`.
+    """
+    left_out = {"home", "device", "name"}
+    command = {key: value for key, value in to_table(spec).items() if value is not None}
+    if "data" in command:
+        command["data"] = absolute_data(command["data"])
+    return {key: value for key, value in command.items() if key not in left_out}

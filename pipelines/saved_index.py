@@ -1,6 +1,6 @@
 """A saved index: nearest neighbours on disk, with what each of its rows is.
 
-<run>/index/<dataset>-<split>-<side>/
+<run>/index/<dataset>-<split>-<side>--<first of the hash of the items>/
     index.faiss             what FAISS writes; mapped into memory where it is large
     ids.npy, ids-ends.npy   id of each row, see `Strings`
     contents.npy, contents-ends.npy
@@ -42,6 +42,7 @@ class SavedIndex:
         index: What `search` takes.
         ids: Id of each row.
         contents: Path of each image, or each text; empty where that is not known.
+        warnings: What to know before it is believed.
     """
 
     folder: Path
@@ -49,11 +50,12 @@ class SavedIndex:
     index: AnyIndex
     ids: Strings
     contents: Strings
+    warnings: tuple[str, ...] = ()
 
 
-def index_folder(run: Path, *, dataset: str, split: str, side: Side) -> Path:
-    """Return where the index of one side of a split lies."""
-    return run / FOLDER / f"{dataset}-{split}-{side.value}"
+def index_folder(run: Path, *, dataset: str, split: str, side: Side, source: str) -> Path:
+    """Return where the index of one side of a split lies; `source` is the fingerprint of it."""
+    return run / FOLDER / f"{dataset}-{split}-{side.value}--{source[:8]}"
 
 
 def write_index(
@@ -116,13 +118,17 @@ def find_index(
 
     Raises:
         IndexNotFoundError: There is none.
-        StoreCorruptError: A manifest is damaged.
+        StoreCorruptError: There is none but one whose manifest is damaged.
     """
-    found, known = [], []
+    found, known, broken = [], [], []
     for path in sorted((run / FOLDER).glob(f"*/{MANIFEST}")):
         if files.is_temporary(path.parent):
             continue
-        manifest = _manifest(path.parent)
+        try:
+            manifest = _manifest(path.parent)
+        except StoreCorruptError as error:
+            broken.append(str(error))  # another may be what is asked for
+            continue
         known.append(f"{manifest['side']}s of {manifest['dataset']}/{manifest['split']}")
         if (
             manifest["side"] == side.value
@@ -130,6 +136,8 @@ def find_index(
             and split in {None, manifest["split"]}
         ):
             found.append(path)
+    if not found and broken:
+        raise StoreCorruptError(broken[0])
     if not found:
         wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
         raise IndexNotFoundError(
@@ -153,7 +161,7 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
         StoreCorruptError: A file is missing or damaged.
     """
     manifest = _manifest(folder)
-    _check_fresh(manifest, folder=folder, run=run, home=home)
+    warnings = _check_fresh(manifest, folder=folder, run=run, home=home)
     path = folder / _FAISS
     try:
         size = path.stat().st_size
@@ -170,7 +178,14 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
         raise StoreCorruptError(
             f"{folder}: the index and its ids have not as many rows: index again"
         )
-    return SavedIndex(folder=folder, manifest=manifest, index=index, ids=ids, contents=contents)
+    return SavedIndex(
+        folder=folder,
+        manifest=manifest,
+        index=index,
+        ids=ids,
+        contents=contents,
+        warnings=warnings,
+    )
 
 
 def _flags(manifest: Mapping[str, Any]) -> int:
@@ -191,23 +206,28 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_fresh(manifest: Mapping[str, Any], *, folder: Path, run: Path, home: Path) -> None:
+def _check_fresh(
+    manifest: Mapping[str, Any], *, folder: Path, run: Path, home: Path
+) -> tuple[str, ...]:
+    """Return what to know of an index of features that are not the newest."""
     again = f"run `lightalign index {run.name}` again"
     if manifest["adapter_sha256"] != files.sha256_file(run / runs.WEIGHTS):
         raise StaleIndexError(f"{folder} is of another adapter than {run} has now: {again}")
-    stores = [
-        entry
+    place = f"{manifest['dataset']}/{manifest['split']}"
+    sources = [
+        entry.description.source
         for entry in list_stores(home)
         if entry.complete
         and entry.encoder_key == manifest["encoder_key"]
-        and (entry.description.dataset, entry.description.split)
-        == (manifest["dataset"], manifest["split"])
+        and f"{entry.description.dataset}/{entry.description.split}" == place
     ]
     # without stores the index is all there is, and answers; one of the same items holds the same
     # features, whatever its container
-    if stores and stores[0].description.source != manifest["source"]:
+    if not sources or sources[0] == manifest["source"]:
+        return ()
+    if manifest["source"] not in sources:
         raise StaleIndexError(
-            f"{folder} is of store {manifest['store'][:12]}, and the newest of "
-            f"{manifest['dataset']}/{manifest['split']} is {stores[0].key[:12]}, of other items: "
-            f"{again}"
+            f"{folder} is of store {manifest['store'][:12]}, which is gone, and the stores of "
+            f"{place} that are there are of other items: {again}"
         )
+    return (f"there are newer features of other items of {place}: {again} to search in these",)

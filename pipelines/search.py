@@ -19,7 +19,6 @@ from .indexed_items import find_items
 from .progress import SILENT, Progress
 
 SHEETS = (".html", ".png")
-_LONGEST_PATH = 1024  # a longer text is no path, and systems refuse to look
 _PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".jp2"}
 
 
@@ -63,6 +62,9 @@ class SearchSpec:
             raise SpecError(f"a query is text or image, not {self.query_is!r}")
         if self.sheet is not None and self.sheet.suffix.lower() not in SHEETS:
             raise SpecError(f"a contact sheet is one of {SHEETS}, found {str(self.sheet)!r}")
+
+        if self.sheet is not None and self.sheet.is_dir():
+            raise SpecError(f"a contact sheet is a file, and {self.sheet} is a folder")
 
     @property
     def dataset(self) -> str | None:
@@ -185,7 +187,11 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         manifest=saved.manifest,
         hits=hits,
         sheet=sheet,
-        warnings=(*saved.manifest["warnings"], *([] if warning is None else [warning])),
+        warnings=(
+            *saved.warnings,
+            *saved.manifest["warnings"],
+            *([] if warning is None else [warning]),
+        ),
         seconds=clock.seconds,
     )
 
@@ -204,7 +210,10 @@ def open_in_browser(sheet: Path, progress: Progress) -> None:
 def _query_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Item:
     """Return the query as a text or as an image file."""
     path = Path(spec.query)
-    is_file = len(spec.query) < _LONGEST_PATH and path.is_file()
+    try:
+        is_file = path.is_file()
+    except OSError:  # longer than a name can be: no file
+        is_file = False
     if spec.query_is is None and not is_file and path.suffix.lower() in _PICTURES:
         raise SpecError(
             f"there is no image {spec.query!r}; if it is meant as a text, say --as text"

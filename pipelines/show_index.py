@@ -44,8 +44,7 @@ def index_lines(report: IndexReport) -> list[str]:
             lines.append(f"  {quality_line(manifest['metrics'])}")
         lines.append(f"  {report.folders[side]}")
     lines += [f"warning: {warning}" for warning in report.warnings]
-    if report.path is not None:
-        lines.append(f"report: {report.path}")
+    lines += [f"report: {path}" for path in report.paths.values()]
     return lines
 
 

@@ -281,18 +281,12 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
 
 def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
     """Return the run's spec, in which nothing is a default any more."""
-    left_out = {"home", "device", "name"}  # of the machine, not of the training
-    command = {
-        key: value
-        for key, value in to_table(spec).items()
-        if value is not None and key not in left_out
-    }
     return {
         **{key: value for key, value in plan.table.items() if key != "train"},
         "preset": preset_of(spec.preset, spec.fusion),
         "seed": spec.seed,
         "processes": Launch.of_environment().count,
-        "command": command,
+        "command": runs.command_of(spec),
         "train": to_table(plan.options),
         "stores": _describe_stores(plan),
         "encoders": describe_encoders(plan.stores),

@@ -12,14 +12,14 @@ from ..bootstrap import Draws, interval_of
 from ..chance import chance_average_precision, chance_curve, chance_of_ranks
 from ..evaluated import written
 from ..evaluation import Number
-from ..index import BuiltIndex, build
-from ..index_kinds import plan_index
+from ..index import BuiltIndex, build, build_index
+from ..index_kinds import EXACT, plan_index
 from ..metrics import recall_curve
 from ..ranking import Direction, Ranking, both_directions, rank, ranks_by, ranks_only
+from ..rerank import Reranker
 from ..scoring import COSINE, DUAL_SOFTMAX, QUERYBANK, check_scoring, dual_softmax, querybank
 from ..task import PairedEmbeddings, Task
 
-EXACT = "flat"  # the search that an evaluation takes unless another is asked for
 _HEADLINE = (1, 5, 10)
 _BLOCK_SCORES = 2**24  # scores of the worst queries held at once: 64 MiB
 _EVERY_RANK = 100  # up to here the curve has a point for each k, beyond for each hundredth
@@ -38,6 +38,8 @@ class Retrieval(Task):
         index: One of `index_kinds.KINDS`, or a FAISS factory string. By an approximate one there
             are recalls alone: precision and ranks need the whole gallery.
         memory_budget: Bytes that an index may take, or None for half of what is free.
+        rerankers: By the name of a direction, such as `text_to_image`, what puts the first k (10 at
+            least) of each query into a new order; its rows are those of the direction.
 
     Raises:
         SpecError: `k` is below 1.
@@ -70,8 +72,8 @@ class Retrieval(Task):
         ),
         "recall_sum": "sum of R@1, R@5 and R@10 of both directions, at most 600",
         "index": (
-            "an approximate one gives recalls alone, by its own scores; a right answer that it "
-            "does not find among the first k is missed"
+            "an approximate one, or a judge that re-orders the first k, gives recalls alone, by "
+            "its own scores; a right answer that is not among the first k is missed"
         ),
         "interval": (
             "95 % percentile interval over 1000 bootstrap draws of the queries; those of one image "
@@ -87,6 +89,7 @@ class Retrieval(Task):
         bank: Mapping[str, Float32[np.ndarray, "_ embed"]] | None = None,
         index: str = EXACT,
         memory_budget: int | None = None,
+        rerankers: Mapping[str, Reranker] | None = None,
     ) -> None:
         if k < 1:
             raise SpecError(f"--k must be at least 1, found {k}")
@@ -98,6 +101,7 @@ class Retrieval(Task):
         self.bank = bank
         self.index = index
         self.memory_budget = memory_budget
+        self.rerankers = rerankers or {}
 
     def run(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
         """Return a table of each direction, and `recall_sum`; numbers as `Number.table` has them.
@@ -131,20 +135,26 @@ class Retrieval(Task):
     ) -> tuple[dict[str, Any], Float[np.ndarray, "draws recalls"], list[dict[str, Any]]]:
         """Return the table of one direction, R@1, R@5 and R@10 in each draw, and `worst_queries`.
 
+        Without precision and ranks there are no worst queries either.
+
         Args:
             direction: Its scores are those that are measured.
             draws: Draws of its groups.
         """
         began = time.perf_counter()
-        built = self._built(direction)
-        if built is None:
+        built, reranker = self._built(direction), self.rerankers.get(direction.name)
+        beside: dict[str, Any] = {}
+        worst: list[dict[str, Any]] = []
+        if built is None and reranker is None:
             ranking = rank(direction)
             ranks, beside = ranking.ranks, _rank_numbers(direction, ranking, draws)
+            worst = worst_queries(direction, ranks)
         else:
-            ranks = ranks_by(built, direction, self.k)
-            beside = {"index": _described(built)}
+            index = build_index(direction.gallery) if built is None else built.index
+            ranks = ranks_by(index, direction, max(self.k, *_HEADLINE), reranker)
+            if built is not None:
+                beside = {"index": _described(built)}
         table, of_recalls = self._recalls(direction, ranks, draws)
-        worst = worst_queries(direction, ranks)
         return {**table, **beside, "seconds": time.perf_counter() - began}, of_recalls, worst
 
     def scored(self, direction: Direction) -> Direction:
@@ -157,6 +167,8 @@ class Retrieval(Task):
 
     def _built(self, direction: Direction) -> BuiltIndex | None:
         """Return an approximate index of the gallery, or None where the exact search is wanted."""
+        if self.index.lower() == EXACT:
+            return None
         num, width = direction.gallery.shape
         plan = plan_index(self.index, num=num, width=width, memory_budget=self.memory_budget)
         if not plan.approximate:
@@ -318,7 +330,7 @@ def _failure(
     return {
         "direction": direction.name,
         "query": direction.query_ids[query],
-        "rank": place if place <= direction.num_gallery else None,  # an index has not found it
+        "rank": place,
         "first": named(first)[:shown],
         "right": named(right),
     }

@@ -97,6 +97,20 @@ def test_average_precisions_equal_brute_force_with_ties_against_us(case):
     np.testing.assert_allclose(average_precisions(above, relevance), expected)
 
 
+def test_a_copy_of_the_right_answer_ties_with_it_whatever_rounding_does():
+    """Products of one matrix differ in the last bit where equal rows lie far apart in it."""
+    random = np.random.default_rng(0)
+    gallery = random.standard_normal((1003, 61)).astype(np.float32)
+    gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+    gallery[500:] = gallery[: 1003 - 500]
+    right = random.permutation(500)[:200]
+    queries = gallery[right] + 0.05 * random.standard_normal((200, 61)).astype(np.float32)
+    relevance = Relevance.of([[row] for row in right.tolist()])
+    assert (exact_ranks(queries, gallery, relevance) == 2).all()
+    scores, rows = search(build_index(gallery), queries, 5)
+    assert (ranks_in_top(scores, rows, relevance, num_gallery=1003) == 2).all()
+
+
 def test_many_right_answers_are_counted_as_few_are():
     """20 right answers a query are sorted, not compared one by one; ties of 41 rows are common."""
     random = np.random.default_rng(0)

@@ -52,6 +52,14 @@ def test_one_point_and_a_flat_line_are_drawn():
     assert len(list(drawing(html).iter(f"{SVG}circle"))) == 2
 
 
+def test_what_lies_between_the_ends_of_intervals_is_shaded_inside_the_plot():
+    line = {"x": [1, 2], "y": [5, 6], "low": [4, 5], "high": [7, float("nan")]}
+    (shade,) = drawing(line_plot({"a": line}, x_label="x", y_label="y")).iter(f"{SVG}polygon")
+    points = [tuple(map(float, point.split(","))) for point in shade.get("points").split()]
+    assert len(points) == 2  # of the first x alone: the other has no interval
+    assert 0 < points[0][1] < points[1][1] < 400
+
+
 def test_labels_cannot_break_out_of_the_page():
     html = line_plot({"<b>&": {"x": [1, 2], "y": [1, 2]}}, x_label="<i>", y_label='"')
     drawing(html)

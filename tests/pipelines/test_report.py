@@ -25,6 +25,7 @@ def evaluation(**changes):
         "dataset": "shapes",
         "split": "test",
         "split_hash": "ab" * 32,
+        "variant": "",
         "source": "cd" * 32,
         "options": {"k": 10},
         "stores": {"image": "1" * 64},
@@ -74,9 +75,10 @@ class Outline(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.addresses, self.text = [], [], []
+        self.open, self.seen, self.addresses, self.text = [], set(), [], []
 
     def handle_starttag(self, tag, attributes):
+        self.seen.add(tag)
         if tag not in VOID:
             self.open.append(tag)
         self.addresses += [value for name, value in attributes if name in ("src", "href")]
@@ -104,7 +106,8 @@ def test_the_page_is_whole_and_fetches_nothing(tmp_path):
     found = outline(written(tmp_path, "one").path)
     assert found.open == []
     assert all(address.startswith("data:") for address in found.addresses)
-    assert "script" not in {*found.open}
+    assert "table" in found.seen
+    assert not {"script", "iframe", "object"} & found.seen
 
 
 def test_numbers_stand_with_interval_chance_and_count(tmp_path):
@@ -156,6 +159,17 @@ def test_runs_on_the_same_ids_stand_side_by_side_and_others_apart(tmp_path):
     assert written(tmp_path, "one", "two", "three").evaluations == 3
 
 
+def test_another_scoring_is_not_mixed_with_the_usual_one(tmp_path):
+    make_run(tmp_path, "one", evaluation())
+    make_run(tmp_path, "two", evaluation(variant="qb-norm"))
+    assert [list(one.reports) for one in compare(read_runs(tmp_path, ["one", "two"]))] == [
+        ["one"],
+        ["two"],
+    ]
+    page = written(tmp_path, "one", "two").path.read_text()
+    assert "retrieval, shapes test, qb-norm" in page
+
+
 def test_a_dataset_that_is_gone_leaves_ids_and_a_note(tmp_path):
     make_run(tmp_path, "one", evaluation(dataset="flickr8k"))
     found = written(tmp_path, "one")
@@ -189,6 +203,10 @@ def test_mistakes_are_said_clearly(tmp_path):
     folder = make_run(tmp_path, "one", evaluation())
     with pytest.raises(RunNotFoundError, match="no run 'two'"):
         written(tmp_path, "two")
+    with pytest.raises(SpecError, match="at least 0, found -3"):
+        written(tmp_path, "one", failures=-3)
+    with pytest.raises(SpecError, match="is a folder"):
+        written(tmp_path, "one", out=tmp_path)
     with pytest.raises(SpecError, match="'one'"):
         written(tmp_path, "one", "one")
     (folder / "retrieval-0.json").write_text("{")

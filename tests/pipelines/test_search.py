@@ -7,6 +7,7 @@ from PIL import Image
 
 import lightalign
 from lightalign.featcache import files
+from lightalign.featcache.catalog import list_stores
 from lightalign.featcache.errors import (
     IndexNotFoundError,
     SpecError,
@@ -136,8 +137,38 @@ def test_an_index_of_other_features_is_refused(indexed, home, tmp_path):
     changed = shutil.copytree(indexed / "photos", tmp_path / "changed")
     Image.new("RGB", (50, 50)).save(changed / "0.png")
     extract_toy(home, "toy-image", data=f"{TABLE}={changed}", source={})
-    with pytest.raises(StaleIndexError, match=r"is of store .* the newest of"):
+    (warning,) = ask(home, "a picture").warnings  # the features it is of are there, too
+    assert "newer features of other items" in warning
+    index_run.run(IndexSpec(home=home, run="mine", split="train", device="cpu"))
+    assert ask(home, "a picture").warnings == ()
+    old = {"run": "mine", "split": "train", "data": f"{TABLE}={indexed / 'photos'}"}
+    index_run.run(IndexSpec(home=home, device="cpu", **old))
+    assert len(ask(home, "a picture").warnings) == 1
+    key = ask(home, "a picture").manifest["store"]
+    (gone,) = [entry.folder for entry in list_stores(home) if entry.key == key]
+    shutil.rmtree(gone)
+    with pytest.raises(StaleIndexError, match=r"is of store .* which is gone"):
         ask(home, "a picture")
+
+
+def test_a_text_too_long_for_a_file_name_is_a_text(home):
+    assert len(ask(home, "x" * 300).hits) == COUNT
+    assert len(ask(home, "\u96ea" * 90).hits) == COUNT
+
+
+def test_a_damaged_index_does_not_hide_another(home):
+    index_run.run(IndexSpec(home=home, run="mine", split="train", side="text", device="cpu"))
+    (of_texts,) = (home / "runs" / "mine" / saved_index.FOLDER).glob("*-text--*")
+    (of_texts / saved_index.MANIFEST).write_text("{}")
+    assert len(ask(home, "a picture").hits) == COUNT
+    with pytest.raises(StoreCorruptError):
+        ask(home, "a picture", side="text")
+
+
+def test_a_sheet_is_no_folder(home, tmp_path):
+    (tmp_path / "sheet.html").mkdir()
+    with pytest.raises(SpecError, match="is a folder"):
+        ask(home, "a picture", sheet=tmp_path / "sheet.html")
 
 
 def test_an_index_needs_no_stores_to_answer(home):
