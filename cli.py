@@ -563,7 +563,9 @@ def probe(
     ] = None,
     seeds: Annotated[int, typer.Option(help="How often shots are drawn.")] = 5,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
-    split: Annotated[str, typer.Option(help="Split to measure on.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Split to measure on; test, or else val, if none.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of held-out images, shots and starts.")] = 0,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
@@ -615,7 +617,9 @@ def fine_tune(
         typer.Option(help="full, or lightcrl: the head alone, as published under this name."),
     ] = "full",
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
-    split: Annotated[str, typer.Option(help="Split to measure at the end.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Split to measure at the end; test, or else val, if none.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of start, order, dropout, held-out images.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
     overrides: Overrides = None,
@@ -662,7 +666,9 @@ def similarity(
     encoder: Annotated[
         list[str] | None, typer.Option(help="Text encoder to compare as it is; repeatable.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "val",
+    split: Annotated[
+        str | None, typer.Option(help="Split to evaluate on; val, or else test, if none.")
+    ] = None,
     threshold: Annotated[
         float, typer.Option(help="Cosine from which a pair is alike, beside a fitted one.")
     ] = 0.9,

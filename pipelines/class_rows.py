@@ -1,6 +1,6 @@
 """Images of a split with their features and classes, from the stores alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from ..featcache.catalog import StoreEntry, list_stores
 from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality
+from .evaluated import EvaluatedRun
+from .leakage import near_duplicates, near_message
 from .progress import SILENT, Progress
 from .stores import SideQuery, StoreQuery, WantedData
 from .summaries import mean_vectors
@@ -120,14 +122,21 @@ class ClassRows:
 
 
 def require_apart(
-    train: ClassRows, evaluated: ClassRows, *, trained_on: Sequence[Mapping[str, Any]] = ()
-) -> None:
+    train: ClassRows, evaluated: ClassRows, *, run: EvaluatedRun, progress: Progress = SILENT
+) -> list[str]:
     """Refuse to measure images that were trained on, or that chose what is measured.
+
+    Images that are nearly the same under other names are found by their features, and are a
+    warning, as in `leakage`.
 
     Args:
         train: Images that a classifier is trained on.
         evaluated: Images that it is measured on.
-        trained_on: What the adapter that takes part has seen, see `seen_by`.
+        run: The run whose adapter takes part.
+        progress: Receives the progress.
+
+    Returns:
+        What to know before the numbers are believed.
 
     Raises:
         LeakageError: The two are the same split or have images in common, or the adapter was
@@ -145,12 +154,18 @@ def require_apart(
             f"{len(common)} images are in {_label(train)}, which is trained on, and in "
             f"{_label(evaluated)}, which is evaluated, such as {common[:3]}: evaluate other images"
         )
-    for stores in trained_on:
+    seen = seen_by(run.trained["spec"])
+    for stores in seen:
         for part, did in (("train", "was trained on"), ("validation", "was chosen by")):
             if stores.get(part, {}).get("source") == evaluated.entry.description.source:
                 raise LeakageError(
                     f"the adapter {did} {_label(evaluated)}: evaluate another split, or another run"
                 )
+    keys = {stores["train"]["image"]["key"] for stores in seen} - {train.entry.key}
+    trained = {entry.folder for entry in list_stores(run.home) if entry.key in keys}
+    readers = [train.reader, *(FeatureReader(one, residency="disk") for one in sorted(trained))]
+    found = [near_duplicates(evaluated.reader, evaluated.rows, one, progress) for one in readers]
+    return [near_message(near, count) for near, count in found if count]
 
 
 def seen_by(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -138,7 +138,11 @@ class Found:
             "versions": library_versions(),
             **self.beside,
         }
-        sources = {entry.description.source for entry in self.stores.values()}
+        sources = {  # of what is evaluated: what a classifier was trained on stands beside it
+            entry.description.source
+            for entry in self.stores.values()
+            if entry.description.split == self.split
+        }
         if len(sources) == 1:
             found["source"] = sources.pop()
         if run is not None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from . import runs
 from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress
 from .sgd_options import SgdOptions
-from .stores import WantedData
+from .stores import WantedData, usual_split
 
 PROTOCOLS = ("full", "lightcrl")
 _HIDDEN = 256  # features between the two matrices of the head, as published
@@ -75,7 +75,8 @@ class FineTuneSpec:
         protocol: `full`, adapter and head together; or `lightcrl`, what LightCRL calls fine-tuning:
             its features are made without gradients, so that the head alone is trained.
         train_split: Split to train on.
-        split: Split that is measured at the end.
+        split: Split that is measured at the end, or None for `test`, or `val` where there is no
+            `test`.
         seed: Seed of the head's start, of order, dropout and what is held out.
         options: How adapter and head are trained, by `full`.
         sgd: How the head alone is trained, by `lightcrl`.
@@ -89,7 +90,7 @@ class FineTuneSpec:
     source: Mapping[str, Any] | None = None
     protocol: str = "full"
     train_split: str = "train"
-    split: str = "test"
+    split: str | None = None
     seed: int = 0
     options: FineTuneOptions = field(default_factory=FineTuneOptions)
     sgd: SgdOptions = field(default_factory=lambda: SgdOptions(hidden=_HIDDEN))
@@ -150,12 +151,13 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     start = EvaluatedRun(spec.home, spec.run, device=spec.device)
     query = start.query(Modality.IMAGE)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    split = spec.split or usual_split(spec.home, wanted, query)
+    spec = replace(spec, split=split)
     from .accuracy import DEFINITIONS as ACCURACY
     from .class_rows import (  # imports torch, as below
         ClassRows,
         require_apart,
         require_images,
-        seen_by,
     )
     from .fine_tune_full import FullProtocol
     from .fine_tune_lightcrl import LightCrlProtocol
@@ -163,13 +165,13 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
 
     train, test = (
         ClassRows(
-            require_images(spec.home, query, wanted, split, progress),
+            require_images(spec.home, query, wanted, one, progress),
             home=spec.home,
             device=start.device,
         )
-        for split in (spec.train_split, spec.split)
+        for one in (spec.train_split, split)
     )
-    require_apart(train, test, trained_on=seen_by(start.trained["spec"]))
+    shared = require_apart(train, test, run=start, progress=progress)
     progress.note(f"run {start.folder.name} is the start, {len(train)} images to train on")
     kind = FullProtocol if spec.protocol == "full" else LightCrlProtocol
     protocol = kind(spec, start, train)
@@ -183,14 +185,14 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     path, evaluation = Found(
         kind="fine-tune",
         dataset=test.entry.description.dataset,
-        split=spec.split,
+        split=split,
         ids=test.reader.ids,
         stores={"image": test.entry, "train_image": train.entry},
         options={"protocol": spec.protocol, "train_split": spec.train_split, **table["train"]},
         metrics=protocol.metrics(folder, test),
         definitions={**ACCURACY, spec.protocol: protocol.definition},
         curves=protocol.curves,
-        warnings=protocol.warnings,
+        warnings=[*shared, *protocol.warnings],
         seconds=time.perf_counter() - began,
     ).write(EvaluatedRun(spec.home, str(folder), device=spec.device), home=spec.home)
     return FineTuneReport(folder=folder, trained=report, path=path, report=evaluation)

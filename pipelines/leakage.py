@@ -6,7 +6,7 @@ Ids alone prove nothing, as some datasets count anew in each split.
 Axis names: `n` evaluated rows, `m` trained rows, `width` features of a token.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,7 @@ class Leakage:
         """Return what is to be known, errors included: they were allowed."""
         found = [f"leakage: {error}" for error in self.errors]
         if self.num_near:
-            pairs = "; ".join(
-                f"{evaluated} and {trained} ({cosine:.4f})"
-                for evaluated, trained, cosine in self.near[:_SHOWN]
-            )
-            more = " ..." if self.num_near > _SHOWN else ""
-            found.append(
-                f"{self.num_near} pairs of an evaluated and a trained image are near duplicates "
-                f"(centred cosine at least {NEAR}): {pairs}{more}"
-            )
+            found.append(near_message(self.near, self.num_near))
         if self.counters:
             found.append(
                 f"{self.counters} ids stand for one item in training and for another here: they "
@@ -301,6 +293,18 @@ def near_duplicates(
         ]
         found = _nearest(found)
     return found, count
+
+
+def near_message(near: Sequence[tuple[str, str, float]], count: int) -> str:
+    """Say which images are nearly the same, of what `near_duplicates` has found."""
+    pairs = "; ".join(
+        f"{evaluated} and {trained} ({cosine:.4f})" for evaluated, trained, cosine in near[:_SHOWN]
+    )
+    more = " ..." if count > _SHOWN else ""
+    return (
+        f"{count} pairs of an evaluated and a trained image are near duplicates (centred cosine at "
+        f"least {NEAR}): {pairs}{more}"
+    )
 
 
 def _nearest(pairs: list[tuple[str, str, float]]) -> list[tuple[str, str, float]]:

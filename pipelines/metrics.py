@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
 _BLOCK_SCORES = 2**25  # scores held at once when they are counted: 128 MiB in float32
+_QUERIES = 2**10  # of a block: a matrix product of fewer lines is slower
 TIE = 1e-6  # scores nearer than that are equal: so far are products in float32 rounded
 _FEW_ANSWERS = 16  # right answers of a query, up to which comparing beats sorting the gallery
 
@@ -102,20 +103,59 @@ def wrong_above(
         relevance: The right answers; the result is in the order of its `rows`.
         own: Gallery row that is the query itself, neither right nor wrong; or None for none.
     """
-    size = max(1, _BLOCK_SCORES // max(1, len(gallery)))
     found = np.empty(len(relevance.rows), dtype=np.int64)
-    for start in range(0, len(queries), size):
-        stop = min(start + size, len(queries))
-        scores = queries[start:stop] @ gallery.T
+    for start in range(0, len(queries), _QUERIES):
+        stop = min(start + _QUERIES, len(queries))
         first, last = relevance.offsets[start], relevance.offsets[stop]
         offsets = relevance.offsets[start : stop + 1] - first
         lines = np.repeat(np.arange(stop - start), np.diff(offsets))
         right = relevance.rows[first:last]
-        least = scores[lines, right] - np.float32(TIE)
-        scores[lines, right] = -np.inf
+        some = queries[start:stop]
+        least = _scores_of_pairs(some, lines, gallery, right) - np.float32(TIE)
+        left_out = (lines, right)
         if own is not None:
-            scores[np.arange(stop - start), own[start:stop]] = -np.inf
-        found[first:last] = _count_above(scores, least, offsets)
+            left_out = (
+                np.concatenate([lines, np.arange(stop - start)]),
+                np.concatenate([right, own[start:stop]]),
+            )
+        found[first:last] = _count_wrong(some, gallery, left_out, least, offsets)
+    return found
+
+
+def _scores_of_pairs(
+    queries: Float32[np.ndarray, "q embed"],
+    lines: Int64[np.ndarray, " pairs"],
+    gallery: Float32[np.ndarray, "g embed"],
+    rows: Int64[np.ndarray, " pairs"],
+) -> Float32[np.ndarray, " pairs"]:
+    found = np.empty(len(rows), dtype=np.float32)
+    size = max(1, _BLOCK_SCORES // queries.shape[1])
+    for start in range(0, len(rows), size):
+        block = slice(start, start + size)
+        np.einsum("pe,pe->p", queries[lines[block]], gallery[rows[block]], out=found[block])
+    return found
+
+
+def _count_wrong(
+    queries: Float32[np.ndarray, "q embed"],
+    gallery: Float32[np.ndarray, "g embed"],
+    left_out: tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]],
+    least: Float32[np.ndarray, " total"],
+    offsets: Int64[np.ndarray, " q_plus_1"],
+) -> Int64[np.ndarray, " total"]:
+    """Return for each of `least` how many scores of its line, but some, are at least as high."""
+    order = np.argsort(left_out[1], kind="stable")
+    lines, rows = (side[order] for side in left_out)
+    size = max(1, _BLOCK_SCORES // len(queries))
+    found = np.zeros(len(least), dtype=np.int64)
+    memory = np.empty(len(queries) * min(size, len(gallery)), dtype=np.float32)
+    for start in range(0, len(gallery), size):
+        block = gallery[start : start + size].T
+        scores = memory[: len(queries) * block.shape[1]].reshape(len(queries), -1)
+        np.matmul(queries, block, out=scores)  # fresh memory for each would take a tenth longer
+        inside = slice(*np.searchsorted(rows, (start, start + size)))
+        scores[lines[inside], rows[inside] - start] = -np.inf
+        found += _count_above(scores, least, offsets)
     return found
 
 
@@ -130,9 +170,8 @@ def _count_above(
     if counts.max(initial=0) <= _FEW_ANSWERS:
         for number in range(int(counts.max(initial=0))):
             lines = np.flatnonzero(counts > number)
-            places = offsets[lines] + number
-            some = scores if len(lines) == len(scores) else scores[lines]
-            found[places] = np.count_nonzero(some >= least[places, None], axis=1)
+            for line, place in zip(lines.tolist(), (offsets[lines] + number).tolist(), strict=True):
+                found[place] = np.count_nonzero(scores[line] >= least[place])
         return found
     for line, (start, stop) in enumerate(pairwise(offsets)):
         ascending = np.sort(scores[line])

@@ -103,7 +103,8 @@ def _finite(line: Line) -> list[tuple[float, float]]:
 def _band(line: Line) -> list[tuple[float, float, float]]:
     """Return x, lower and upper edge of what is shaded around a line."""
     triples = zip(line["x"], line.get("low", ()), line.get("high", ()), strict=False)
-    return [(x, low, high) for x, low, high in triples if math.isfinite(low + high)]
+    floats = ((float(x), float(low), float(high)) for x, low, high in triples)
+    return [triple for triple in floats if math.isfinite(sum(triple))]
 
 
 def _frame(across: _Axis, up: _Axis, x_label: str, y_label: str) -> list[str]:

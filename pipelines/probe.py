@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..featcache.types import Modality
 from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress
 from .sgd_options import SgdOptions
-from .stores import WantedData
+from .stores import WantedData, usual_split
 
 PROTOCOLS = ("lbfgs", "sgd", "knn")
 FEATURES = ("embedding", "encoder")
@@ -62,7 +62,7 @@ class ProbeSpec:
         features: `embedding`, through the adapter of the run, or `encoder`, the mean of what its
             adapter reads; or both.
         train_split: Split that the classifier is trained on.
-        split: Split that it is measured on.
+        split: Split that it is measured on, or None for `test`, or `val` where there is no `test`.
         shots: Training images of each class, for few-shot classifiers; none for all images.
         seeds: How often shots are drawn.
         seed: Seed of what is held out, of the first draw and of a head's start.
@@ -77,7 +77,7 @@ class ProbeSpec:
     protocol: str = "lbfgs"
     features: tuple[str, ...] = FEATURES
     train_split: str = "train"
-    split: str = "test"
+    split: str | None = None
     shots: tuple[int, ...] = ()
     seeds: int = 5
     seed: int = 0
@@ -106,6 +106,13 @@ class ProbeSpec:
             raise SpecError(
                 "protocol sgd is a published table of all images: few-shot goes with lbfgs or knn"
             )
+
+    @property
+    def variant(self) -> str:
+        """Return what is measured in another way than usual, or nothing."""
+        unusual = [] if self.features == FEATURES else list(self.features)
+        unusual += [] if self.train_split == "train" else [self.train_split]
+        return "-".join([*unusual, *([f"seed-{self.seed}"] if self.seed else [])])
 
     @property
     def kind(self) -> str:
@@ -142,21 +149,23 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
     query = evaluated.query(Modality.IMAGE)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
-    from .class_rows import ClassRows, require_apart, require_images, seen_by  # imports torch
+    split = spec.split or usual_split(spec.home, wanted, query)
+    spec = replace(spec, split=split)
+    from .class_rows import ClassRows, require_apart, require_images  # imports torch
     from .probing import Probing
 
     train, test = (
         ClassRows(
-            require_images(spec.home, query, wanted, split, progress),
+            require_images(spec.home, query, wanted, one, progress),
             home=spec.home,
             device=evaluated.device,
         )
-        for split in (spec.train_split, spec.split)
+        for one in (spec.train_split, split)
     )
-    require_apart(train, test, trained_on=seen_by(evaluated.trained["spec"]))
+    shared = require_apart(train, test, run=evaluated, progress=progress)
     progress.note(
         f"run {evaluated.folder.name}: {len(train)} images of {wanted.name}/{spec.train_split} to "
-        f"train on, {len(test)} of {wanted.name}/{spec.split} to measure"
+        f"train on, {len(test)} of {wanted.name}/{split} to measure"
     )
     probing = Probing(spec, evaluated, train, test)
     measured = probing.run(progress)
@@ -165,7 +174,7 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
     path, report = Found(
         kind=spec.kind,
         dataset=test.entry.description.dataset,
-        split=spec.split,
+        split=split,
         ids=test.reader.ids,
         stores={"image": test.entry, "train_image": train.entry},
         options=options,
@@ -173,7 +182,8 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
         definitions=measured.definitions,
         curves=measured.curves,
         failures=measured.failures,
-        warnings=measured.warnings,
+        warnings=[*shared, *measured.warnings],
+        variant=spec.variant,
         seconds=time.perf_counter() - began,
     ).write(evaluated, home=spec.home)
     return ProbeReport(path=path, report=report)

@@ -87,6 +87,8 @@ def _clear(folder: Path) -> None:
 def find_run(home: Path, run: str | None) -> Path:
     """Return the folder of a finished run: by path, by name, or the newest.
 
+    The newest is that of a training: one that was fine-tuned on classes has to be named.
+
     Raises:
         RunNotFoundError: There is no such finished run.
     """
@@ -99,7 +101,8 @@ def find_run(home: Path, run: str | None) -> Path:
             raise RunNotFoundError(
                 f"no finished run in {runs_folder(home)}: run `lightalign train-adapter` first"
             )
-        return finished[-1]
+        trained = (one for one in reversed(finished) if read_report(one).get("kind") != "fine-tune")
+        return next(trained, finished[-1])
     for folder in (runs_folder(home) / run, Path(run).expanduser().resolve()):
         if (folder / REPORT).is_file():
             return folder

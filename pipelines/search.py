@@ -187,11 +187,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         manifest=saved.manifest,
         hits=hits,
         sheet=sheet,
-        warnings=(
-            *saved.warnings,
-            *saved.manifest["warnings"],
-            *([] if warning is None else [warning]),
-        ),
+        warnings=(*saved.warnings, *saved.manifest["warnings"], *filter(None, [warning])),
         seconds=clock.seconds,
     )
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..featcache.types import Modality, Side
 from .bootstrap import DRAWS
 from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress
-from .stores import SideQuery, WantedData
+from .stores import SideQuery, WantedData, usual_split
 from .text_stores import RawEncoder, TextStores, extract_command, queries_of
 
 _FITTED_ON = "train"  # split that a threshold is fitted on
@@ -29,7 +29,7 @@ class SimilaritySpec:
         run: Name or folder of a run; the newest if neither it nor an encoder is named.
         encoders: Text encoders whose own vectors are compared, besides those of the run.
         source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        split: Split to evaluate on.
+        split: Split to evaluate on, or None for `val`, or `test` where there is no `val`.
         threshold: Cosine from which a pair is called alike, beside the one that is fitted.
         device: `auto`, `cpu` or `cuda`.
     """
@@ -39,7 +39,7 @@ class SimilaritySpec:
     run: str | None = None
     encoders: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = None
-    split: str = "val"
+    split: str | None = None
     threshold: float = 0.9  # the one that LightCRL publishes
     device: str = "auto"
 
@@ -75,32 +75,36 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     evaluated = None
     if spec.run is not None or not spec.encoders:
         evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
-    texts = TextStores(spec.home, wanted, spec.split, progress)
+    asked = SideQuery(encoder=spec.encoders[0] if spec.encoders else None)
+    split = spec.split or usual_split(spec.home, wanted, asked, ("val", "test"))
+    spec = replace(spec, split=split)
+    texts = TextStores(spec.home, wanted, split, progress)
     chosen = _choose(spec, texts, evaluated)
     subject = ", ".join([f"run {evaluated.folder.name}"] if evaluated else spec.encoders)
-    progress.note(f"{subject}, split {spec.split!r} of {wanted.name}")
+    progress.note(f"{subject}, split {split!r} of {wanted.name}")
     from .graded import GradedSplit  # imports torch, as all below do
     from .judging import DEFINITIONS, Judge, worst_pairs
     from .scorers import make_scorers
 
-    split = GradedSplit(spec.home, chosen.stores)
+    pairs = GradedSplit(spec.home, chosen.stores)
     train: GradedSplit | None = None
     fit_warnings: list[str] = []
-    if split.scale.binary:
-        stores, fit_warnings = _fitting_stores(spec, chosen, wanted, progress)
-        train = GradedSplit(spec.home, stores) if stores else None
-    scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, split, evaluated)
-    judge = Judge(split, train, threshold=spec.threshold, progress=progress)
+    fitting: dict[SideQuery, StoreEntry] = {}
+    if pairs.scale.binary:
+        fitting, fit_warnings = _fitting_stores(spec, chosen, wanted, progress)
+        train = GradedSplit(spec.home, fitting) if fitting else None
+    scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, pairs, evaluated)
+    judge = Judge(pairs, train, threshold=spec.threshold, progress=progress)
     judged = [judge(scorer) for scorer in scorers]
-    warnings = [*split.warnings, *fit_warnings, *raw_warnings, *judge.warnings]
+    warnings = [*pairs.warnings, *fit_warnings, *raw_warnings, *judge.warnings]
     for warning in warnings:
         progress.note(warning)
     found = Found(
         kind="similarity",
         dataset=str(wanted.name),
-        split=spec.split,
-        ids=sorted({name for pair in split.ids for name in pair}),
-        stores={entry.folder.name: entry for entry in chosen.stores.values()},
+        split=split,
+        ids=sorted({name for pair in pairs.ids for name in pair}),
+        stores=_named(chosen.stores) | _named(fitting, " that thresholds are fitted on"),
         options={
             "data": spec.data,
             "encoders": list(spec.encoders),
@@ -111,12 +115,17 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
         metrics={one.label: one.metrics for one in judged},
         definitions=DEFINITIONS,
         curves=[curve for one in judged for curve in one.curves],
-        failures=worst_pairs(split, judged[0].cosines, wanted.opened),
+        failures=worst_pairs(pairs, judged[0].cosines, wanted.opened),
         warnings=warnings,
+        variant="" if evaluated else "-".join(spec.encoders),
         seconds=time.perf_counter() - began,
     )
     path, report = found.write(evaluated, home=spec.home)
     return SimilarityReport(path=path, report=report)
+
+
+def _named(stores: Mapping[SideQuery, StoreEntry], what: str = "") -> dict[str, StoreEntry]:
+    return {f"{entry.folder.name}{what}": entry for entry in stores.values()}
 
 
 @dataclass(frozen=True)

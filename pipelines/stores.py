@@ -1,6 +1,6 @@
 """Choose the feature stores that a verb works on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,18 @@ class WantedData:
         if split not in self.opened.splits():
             raise unknown_name("split", split, self.opened.splits())
         return self.opened.fingerprint(split)
+
+
+def usual_split(
+    home: Path, wanted: WantedData, query: SideQuery, names: Sequence[str] = ("test", "val")
+) -> str:
+    """Return the split to evaluate where none is named: the first of `names` that has a store."""
+    there = {
+        entry.description.split
+        for entry in list_stores(home)
+        if entry.description.dataset == wanted.name and query.matches(entry)
+    }
+    return next((name for name in names if name in there), names[0])
 
 
 def choose_sides(

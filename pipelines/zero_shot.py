@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..featcache import files
-from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError
 from ..featcache.types import Modality
 from .confusion_plot import draw_confusion
@@ -15,7 +15,7 @@ from .evaluated import EvaluatedRun, Found
 from .evaluation import Number
 from .progress import SILENT, Progress
 from .prompts import Prompts, read_prompts, spoken_names
-from .stores import WantedData
+from .stores import WantedData, usual_split
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .tasks.zero_shot import ClassScores
 
 KIND = "zero-shot"
-_SPLITS = ("test", "val")  # the first that is there, if none is named
+USUAL = ("ensemble",)  # prompts, where none are named
 _FAILURES = 24
 
 DEFINITIONS = {
@@ -59,7 +59,7 @@ class ZeroShotSpec:
     run: str | None = None
     source: Mapping[str, Any] | None = None
     split: str | None = None
-    prompts: tuple[str, ...] = ("ensemble",)
+    prompts: tuple[str, ...] = USUAL
     weights: Mapping[str, Path] | None = None
     device: str = "auto"
 
@@ -127,6 +127,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         ids=ids,
         stores={Modality.IMAGE.value: entry},
         options=_options(spec, all_prompts, spoken),
+        variant="" if spec.prompts == USUAL else "-".join(one.name for one in all_prompts),
         metrics={one.name: table for one, table in zip(all_prompts, measured, strict=True)},
         definitions=_definitions(),
         curves=_curves(all_prompts, measured, scored[0], images.names),
@@ -145,14 +146,7 @@ def _store(spec: ZeroShotSpec, evaluated: EvaluatedRun, progress: Progress) -> S
 
     query = evaluated.query(Modality.IMAGE)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
-    split = spec.split
-    if split is None:
-        there = {
-            entry.description.split
-            for entry in list_stores(spec.home)
-            if entry.description.dataset == wanted.name and query.matches(entry)
-        }
-        split = next((name for name in _SPLITS if name in there), _SPLITS[0])
+    split = spec.split or usual_split(spec.home, wanted, query)
     return require_images(spec.home, query, wanted, split, progress)
 
 

@@ -98,7 +98,13 @@ def read_graded(
 
 def _find(root: Path, family: GradedFamily) -> dict[str, Path]:
     if root.is_file():
-        return {_ALL: root}
+        of_split = (
+            split
+            for layout in family.layouts
+            for split, pattern in layout.items()
+            if root.match(pattern)
+        )
+        return {next(of_split, _ALL): root}
     for layout in family.layouts:
         found = {}
         for split, pattern in layout.items():

@@ -117,7 +117,7 @@ def test_an_approximate_index_says_what_it_finds(home, monkeypatch):
     spec = IndexSpec(home=home, run="mine", split="train", index="IVF2,Flat", device="cpu")
     monkeypatch.setattr(index_quality, "_SECONDS", 0)
     made = index_run.run(spec)
-    recall = files.read_json(made.path)["metrics"]["image"]["recall_at_10"]
+    recall = files.read_json(made.paths["image"])["metrics"]["image"]["recall_at_10"]
     assert recall["num"] == COUNT  # half of the texts
     assert recall["chance"] == pytest.approx(100 * 10 / COUNT)
     result = command("search", "mine", "a picture", home=home)
@@ -139,7 +139,8 @@ def test_an_index_of_other_features_is_refused(indexed, home, tmp_path):
     extract_toy(home, "toy-image", data=f"{TABLE}={changed}", source={})
     (warning,) = ask(home, "a picture").warnings  # the features it is of are there, too
     assert "newer features of other items" in warning
-    index_run.run(IndexSpec(home=home, run="mine", split="train", device="cpu"))
+    new = {"run": "mine", "split": "train", "data": f"{TABLE}={changed}"}
+    index_run.run(IndexSpec(home=home, device="cpu", **new))
     assert ask(home, "a picture").warnings == ()
     old = {"run": "mine", "split": "train", "data": f"{TABLE}={indexed / 'photos'}"}
     index_run.run(IndexSpec(home=home, device="cpu", **old))
@@ -201,7 +202,8 @@ def test_a_split_that_was_not_extracted_is_not_indexed(home):
 
 @pytest.mark.parametrize("name", ["index.faiss", "ids.npy", "ids-ends.npy", "index.json"])
 def test_a_truncated_file_is_refused(home, name):
-    path = home / "runs" / "mine" / "index" / f"{TABLE}-train-image" / name
+    (folder,) = (home / "runs" / "mine" / "index").glob(f"{TABLE}-train-image--*")
+    path = folder / name
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(StoreCorruptError):
         ask(home, "a picture")
