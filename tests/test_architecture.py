@@ -1,6 +1,7 @@
 """The rules about the code itself, checked by reading it."""
 
 import ast
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,15 @@ for name in {LISTS}:
 def test_listing_needs_no_torch():
     said = [line for line in run_python(LISTING).splitlines() if line.startswith("after ")]
     assert said == [f"after {name} False" for name in LISTS]
+
+
+BENCHMARKS = sorted((CHECKOUT / "tests" / "benchmarks").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_every_benchmark_finds_what_it_imports(path, monkeypatch):
+    monkeypatch.syspath_prepend(str(path.parent))
+    assert callable(runpy.run_path(str(path), run_name="imported")["main"])
 
 
 def test_nothing_is_unpickled():

@@ -1,14 +1,17 @@
 """What an evaluation has in common with the training is found."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from lightalign.featcache.errors import LeakageError, SpecError
-from lightalign.pipelines import retrieve, runs, train
+from lightalign.pipelines import fine_tune, retrieve, runs, train
 from lightalign.pipelines.bundle import load
+from lightalign.pipelines.fine_tune import FineTuneSpec
+from lightalign.pipelines.sgd_options import SgdOptions
 
 from .conftest import extract_toy
 
@@ -107,6 +110,40 @@ def test_a_photo_planted_in_both_splits_is_found_and_named(tmp_path):
     assert nearest["cosine"] > 0.99
     (warning,) = [line for line in report["warnings"] if "near duplicates" in line]
     assert "planted.png and train-5.png" in warning
+    assert report["leakage"]["errors"] == []
+
+
+def test_one_evaluated_photo_is_no_near_duplicate_of_others(tmp_path):
+    """The middle of a single photo would be the photo itself."""
+    data = write_photos(tmp_path / "a", {"train": range(12), "test": [100]})
+    extracted(tmp_path, data)
+    trained(tmp_path, "train.validation=none")
+    assert evaluate(tmp_path)["leakage"]["num_near_duplicates"] == 0
+
+
+def test_what_chose_the_run_that_was_fine_tuned_is_still_refused(home, tmp_path):
+    """The published protocol leaves the adapter as it was, and so all that it has seen."""
+    (home / "features").unlink()
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder)
+    photos = tmp_path / "photos"
+    for split, seeds in (("train", range(6)), ("test", range(6, 12))):
+        for seed in seeds:
+            cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            folder = photos / split / ("even" if seed % 2 == 0 else "odd")
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(cells).resize((32, 32)).save(folder / f"{seed}.png")
+    extract_toy(home, "toy-image", data=f"image-folder={photos}", source={})
+    trained(home, name="mine")
+    sgd = SgdOptions(epochs=1, every=1)
+    spec = FineTuneSpec(home=home, data="image-folder", run="mine", protocol="lightcrl", sgd=sgd)
+    tuned = fine_tune.run(replace(spec, name="tuned", device="cpu")).folder
+    assert runs.find_run(home, None).name == "mine"  # the newest that was trained on pairs
+    with pytest.raises(LeakageError, match=r"split 'val' of shapes chose the epoch of mine"):
+        evaluate(home, run="tuned", data="shapes", split="val")
+    with pytest.raises(LeakageError, match=r"24 evaluated images took part in the training"):
+        evaluate(home, run="tuned", data="shapes", split="train")
+    report = evaluate(home, run=str(tuned), data="shapes", split="test")
     assert report["leakage"]["errors"] == []
 
 

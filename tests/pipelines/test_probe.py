@@ -120,6 +120,36 @@ def test_the_same_ids_in_both_splits_are_refused(tmp_path):
         probe(tmp_path)
 
 
+def test_a_photo_planted_in_both_splits_under_two_names_is_named(tmp_path):
+    """Sixty features, as in few of them any two photos may be alike."""
+    sides = [blobs(count, seed=seed, width=60, spread=2.0) for seed, count in enumerate((30, 15))]
+    sides[1][0][4] = 1.01 * sides[0][0][7]
+    entry = write_split(tmp_path, "train", *sides[0])
+    write_split(tmp_path, "test", *sides[1])
+    write_run(tmp_path, entry)
+    report = probe(tmp_path, features=("encoder",)).report
+    (warning,) = [line for line in report["warnings"] if "near duplicates" in line]
+    assert "1 pairs" in warning
+    assert "test/0004 and train/0007" in warning
+
+
+def test_a_split_that_is_not_named_is_test_or_else_val(tmp_path):
+    entry = write_split(tmp_path, "train", *blobs(30, seed=0))
+    write_split(tmp_path, "val", *blobs(15, seed=1))
+    write_run(tmp_path, entry)
+    assert probe(tmp_path, features=("encoder",)).report["split"] == "val"
+    write_split(tmp_path, "test", *blobs(15, seed=2))
+    assert probe(tmp_path, features=("encoder",)).report["split"] == "test"
+
+
+def test_a_probe_of_other_features_or_another_seed_lies_beside(home):
+    usual = probe(home).path
+    others = [probe(home, **way).path for way in ({"features": ("encoder",)}, {"seed": 1})]
+    assert len({usual, *others}) == 3
+    report = json.loads(usual.read_text())
+    assert report["source"] == "source-of-trees-test"  # by it a page finds the pictures
+
+
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_an_adapter_that_was_trained_on_or_chosen_by_the_evaluated_split_is_refused(tmp_path, part):
     entry = write_split(tmp_path, "train", *blobs(30, seed=0))

@@ -138,7 +138,8 @@ def test_the_command_writes_numbers_plot_and_failures(colours_home):
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     folder = colours_home / "runs" / "small"
-    assert report == json.loads((folder / "zero-shot-image-folder-test.json").read_text())
+    path = folder / "zero-shot-image-folder-test-bare-single-ensemble.json"
+    assert report == json.loads(path.read_text())
     assert (report["kind"], report["split"]) == ("zero-shot", "test")
     assert list(report["metrics"]) == ["bare", "single", "ensemble"]
     numbers = dict(numbers_of(report["metrics"]))
@@ -150,7 +151,7 @@ def test_the_command_writes_numbers_plot_and_failures(colours_home):
     assert numbers["bare", "top_1"]["value"] == pytest.approx(100 * right / 12)
     assert len(report["failures"]) == 12 - right
     assert report["options"]["prompts"]["single"]["classes"] == ["blue", "green", "red"]
-    plot = ElementTree.parse(folder / "zero-shot-image-folder-test.svg")
+    plot = ElementTree.parse(path.with_suffix(".svg"))
     assert plot.getroot().tag.endswith("svg")
 
 
