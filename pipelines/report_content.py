@@ -129,7 +129,7 @@ def compare(parts: Sequence[RunPart]) -> list[Compared]:
     for part in parts:
         for report in part.evaluations:
             names = ("kind", "dataset", "split", "split_hash", "variant")
-            key = tuple(report[name] for name in names)
+            key = tuple(report.get(name, "") for name in names)
             found.setdefault(key, Compared(*key)).reports[part.name] = report
     return [found[key] for key in sorted(found)]
 
