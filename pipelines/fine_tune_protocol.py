@@ -103,7 +103,7 @@ def resolved(spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> Table
         "began_with": {
             "run": start.folder.name,
             "adapter_sha256": files.sha256_file(start.folder / runs.WEIGHTS),
-            "selected_by": start.trained["selected_by"],
+            "selected_by": start.trained.get("selected_by", ""),
             **{key: began[key] for key in ("stores", "began_with") if key in began},
         },
         "versions": library_versions(),
