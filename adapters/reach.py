@@ -1,6 +1,8 @@
 """What a gradient must reach: the parameters of one side of an adapter, and whether it does."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -8,6 +10,9 @@ from ..featcache.errors import GradientError
 from ..featcache.types import Side
 from .adapter import Adapter
 from .context import Context, DirectContext
+
+# of the largest gradient, in float32: what cancels leaves up to 2e-8 of it, what does not 1e-4
+_ROUNDING = 1e-6
 
 
 def side_parameters(adapter: Adapter, side: Side) -> dict[str, nn.Parameter]:
@@ -43,24 +48,49 @@ def shared_steps(adapter: Adapter, side: Side) -> list[str]:
     ]
 
 
-def require_gradients(parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
-    """Return the largest absolute gradient of each parameter after a backward pass.
+@dataclass(frozen=True)
+class Reached:
+    """Say which parameters a gradient reaches.
+
+    Attributes:
+        largest: Largest absolute gradient of each parameter that is reached, by name.
+        missed: Names of the others, in order.
+    """
+
+    largest: Mapping[str, float]
+    missed: tuple[str, ...]
+
+
+def require_gradients(parameters: Mapping[str, nn.Parameter]) -> Reached:
+    """Return which parameters are reached after a backward pass, of every step some.
+
+    A parameter may be missed where it cancels, as a bias does that all tokens of a softmax share;
+    rounding then leaves a gradient that is not zero but far smaller than any other.
 
     Args:
-        parameters: All that is called trained, by name.
+        parameters: What is to be trained, by name; what stands before the first dot is the step.
 
     Raises:
-        GradientError: One of them has no gradient, or a gradient of nothing but zeros.
+        GradientError: No parameter of a step is reached.
     """
     largest = {
         name: 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
         for name, parameter in parameters.items()
     }
-    cut_off = [name for name, value in largest.items() if value == 0.0]
+    floor = _ROUNDING * max(filter(math.isfinite, largest.values()), default=0.0)
+    missed = tuple(name for name, value in largest.items() if value <= floor)
+    reached = {name: value for name, value in largest.items() if name not in missed}
+    cut_off = sorted({_step(name) for name in missed} - {_step(name) for name in reached})
     if cut_off:
+        own = [name for name in missed if _step(name) in cut_off]
         raise GradientError(
-            f"no gradient reaches {len(cut_off)} of {len(largest)} parameters that are to be "
-            f"trained: {cut_off[:5]}; a step detaches them, or they change nothing on such "
-            "features, as attention over a single token: train another preset or other features"
+            f"no gradient reaches the steps {cut_off}, with {len(own)} of {len(largest)} "
+            f"parameters that are to be trained: {own[:5]}; they are detached, or change nothing "
+            "on such features, as attention over a single token: train another preset or other "
+            "features"
         )
-    return largest
+    return Reached(reached, missed)
+
+
+def _step(name: str) -> str:
+    return name.partition(".")[0]

@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from scipy import stats
 
-from .bootstrap import mean_interval, statistic_interval
+from .bootstrap import NORMAL, mean_interval, share_interval, statistic_interval
 from .evaluation import Number
 
 MOST = 5  # largest k of a top-k accuracy
-_NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 DEFINITIONS = {
     "top_k": (
@@ -25,7 +24,10 @@ DEFINITIONS = {
         "without an evaluated image are left out"
     ),
     "chance": "what one gets who names classes at random, each as often as any other",
-    "interval": "95 % percentile interval over evaluated images that are drawn again",
+    "interval": (
+        "95 %: of top_k the score interval of a share (Wilson), else the percentile interval over "
+        "evaluated images that are drawn again"
+    ),
 }
 
 
@@ -57,11 +59,11 @@ def accuracy_numbers(
     count = len(ranks)
     found = {}
     for k in range(1, min(MOST, num_classes - 1) + 1):
-        hits = np.where(ranks <= k, 100.0, 0.0)
+        hits = ranks <= k
         found[f"top_{k}"] = Number(
-            value=float(hits.mean()),
+            value=float(100.0 * hits.mean()),
             num=count,
-            interval=mean_interval(hits),
+            interval=share_interval(hits),
             chance=100.0 * k / num_classes,
         )
     right = np.where(ranks == 1, 100.0, 0.0)
@@ -144,13 +146,16 @@ def repeated_interval(hits: Float64[np.ndarray, "seeds n"]) -> tuple[float, floa
     h^2 = (t s / sqrt(S))^2 + (z u / sqrt(n))^2, s the standard deviation of the S means of the
     repetitions, t the 97.5 % quantile of Student's distribution of S - 1 degrees of freedom, u the
     standard deviation of the n means of the images, z the normal quantile. A bootstrap over a
-    handful of repetitions would be too narrow: it can draw none but those few.
+    handful of repetitions would be too narrow: it can draw none but those few. A single image has
+    no deviation and says nothing about others: it leaves everything from 0 to 100.
 
     Args:
         hits: 100 where repetition i is right about image j, else 0.
     """
     num_seeds, count = hits.shape
-    squared = (_NORMAL * hits.mean(axis=0).std(ddof=1)) ** 2 / count
+    if count == 1:
+        return 0.0, 100.0
+    squared = (NORMAL * hits.mean(axis=0).std(ddof=1)) ** 2 / count
     if num_seeds > 1:
         quantile = float(stats.t.ppf(0.975, num_seeds - 1))
         squared += (quantile * hits.mean(axis=1).std(ddof=1)) ** 2 / num_seeds

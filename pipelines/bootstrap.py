@@ -1,5 +1,6 @@
 """Intervals of measured numbers by drawing the measured items again; arrays in, numbers out."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,6 +13,7 @@ _BLOCK = 2**22  # drawn rows held at once: 32 MiB
 Statistics: TypeAlias = Callable[
     [Int64[np.ndarray, "draws n"]], Mapping[str, Float[np.ndarray, " draws"]]
 ]
+NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _OUTSIDE = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
@@ -36,6 +38,31 @@ def mean_interval(
         means[start : start + count] = values[rows].mean(axis=1)
     low, high = np.percentile(means, _OUTSIDE)
     return float(low), float(high)
+
+
+def share_interval(hits: Shaped[np.ndarray, " n"]) -> tuple[float, float]:
+    """Return the 95 % score interval, percent, of the share of hits among n single items.
+
+    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z the 97.5 % quantile of
+    the normal distribution. Drawing the items again would claim no width where all of them, or
+    none, are hits.
+
+    Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference, Journal
+    of the American Statistical Association 22, 1927, 209-212.
+
+    Args:
+        hits: Zero or false for a miss, else a hit, of items that do not depend on one another; at
+            least one.
+    """
+    count = len(hits)
+    share = np.count_nonzero(hits) / count
+    shrunk = 1 + NORMAL**2 / count
+    middle = (share + NORMAL**2 / (2 * count)) / shrunk
+    spread = share * (1 - share) / count + (NORMAL / (2 * count)) ** 2
+    half = NORMAL * math.sqrt(spread) / shrunk
+    # without rounding, the share lies within
+    low, high = min(share, middle - half), max(share, middle + half)
+    return 100.0 * max(0.0, low), 100.0 * min(1.0, high)
 
 
 def statistic_interval(

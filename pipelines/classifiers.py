@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Int64
+from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
@@ -19,7 +20,7 @@ from ..featcache.errors import SpecError
 from .accuracy import truth_ranks
 from .class_rows import hold_out
 
-_PATIENCE = 2  # candidates in a row without a better one, after which the search ends
+_MOST_LETTERS = 120  # of a solver's message: what is wrong comes first, then advice
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Classifier(ABC):
         option: Name of the option.
         candidates: Its values, in the order in which they are tried.
         default: Its value where nothing can be held out to choose by.
-        notes: What went not quite well, one line each.
+        notes: Values of the option at which something went not quite well, by what it was.
     """
 
     option: ClassVar[str]
@@ -72,7 +73,7 @@ class Classifier(ABC):
     def __init__(self, candidates: Sequence[float], *, default: float) -> None:
         self.candidates = tuple(candidates)
         self.default = default
-        self.notes: list[str] = []
+        self.notes: dict[str, list[float]] = {}
 
     @abstractmethod
     def scores(
@@ -84,6 +85,13 @@ class Classifier(ABC):
         """Say whether the option can have this value with so many rows."""
         del value, num_rows
         return True
+
+    def loss(
+        self, scores: Float32[np.ndarray, "m classes"], labels: Int64[np.ndarray, " m"]
+    ) -> float:
+        """Return what is lower the better the scores are, among values as often right."""
+        del scores, labels
+        return 0.0
 
 
 class LogisticClassifier(Classifier):
@@ -109,23 +117,35 @@ class LogisticClassifier(Classifier):
     def scores(
         self, train: Examples, features: Float32[np.ndarray, "m width"], value: float
     ) -> Float32[np.ndarray, "m classes"]:
-        """Return the logits."""
+        """Return the logits, those of two classes half a difference on either side of zero."""
         mean, scale = scaling(train.features)
         model = LogisticRegression(C=value, max_iter=self.most_steps)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # becomes a note
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
             model.fit((train.features - mean) * scale, train.labels)
-        if int(np.max(model.n_iter_)) >= self.most_steps:
-            self.notes.append(
-                f"C = {value:g}: the solver stopped after {self.most_steps} steps, short of its "
-                "tolerance"
-            )
+        for warning in caught:
+            self._note(str(warning.message), value, num_steps=int(np.max(model.n_iter_)))
         found = model.decision_function((features - mean) * scale)
-        if found.ndim == 1:  # of two classes, that of the second alone
-            found = np.stack([-found, found], axis=1)
+        if found.ndim == 1:  # of two classes, that of the second against the first
+            found = np.stack([-found, found], axis=1) / 2
         scores = np.full((len(features), train.num_classes), -np.inf, dtype=np.float32)
         scores[:, model.classes_] = found
         return scores
+
+    def loss(
+        self, scores: Float32[np.ndarray, "m classes"], labels: Int64[np.ndarray, " m"]
+    ) -> float:
+        """Return the mean cross-entropy, nats."""
+        logits = scores.astype(np.float64)
+        own = logits[np.arange(len(labels)), labels]
+        return float((logsumexp(logits, axis=1) - own).mean())
+
+    def _note(self, message: str, value: float, *, num_steps: int) -> None:
+        if num_steps >= self.most_steps:
+            reason = f"the solver stopped after {self.most_steps} steps, short of its tolerance"
+        else:
+            reason = f"the solver says {' '.join(message.split())[:_MOST_LETTERS]!r}"
+        self.notes.setdefault(reason, []).append(value)
 
 
 class NeighbourClassifier(Classifier):
@@ -185,8 +205,9 @@ class Choice:
 def choose(classifier: Classifier, train: Examples, *, share: float, seed: int) -> Choice:
     """Choose the option of a classifier by a held-out part of the training images.
 
-    The first of the best values wins; the search ends after two values in a row without a better
-    one. Where no class has two images nothing can be held out: the default is taken.
+    All are tried: the strongest penalties answer with the largest class, and so are equally often
+    right. Of the best by top-1 that of the lowest `loss` wins, then the first. Where no class has
+    two images nothing can be held out: the default is taken.
 
     Args:
         classifier: The classifier.
@@ -208,14 +229,13 @@ def choose(classifier: Classifier, train: Examples, *, share: float, seed: int) 
             f"{list(classifier.candidates)}"
         )
     tried: dict[float, float] = {}
-    best, since = values[0], 0
+    losses: dict[float, float] = {}
     for value in values:
-        ranks = truth_ranks(classifier.scores(rest, part.features, value), part.labels)
-        tried[value] = float(100.0 * (ranks == 1).mean())
-        since = 0 if tried[value] > tried[best] or value == best else since + 1
-        best = value if since == 0 else best
-        if since == _PATIENCE:
-            break
+        scores = classifier.scores(rest, part.features, value)
+        hits = truth_ranks(scores, part.labels) == 1
+        tried[value] = float(100.0 * hits.mean())
+        losses[value] = classifier.loss(scores, part.labels)
+    best = max(values, key=lambda value: (tried[value], -losses[value]))
     return Choice(best, tried, len(held))
 
 

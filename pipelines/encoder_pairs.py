@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 
 from ..featcache.errors import StoreCorruptError
 from ..featcache.reader import FeatureReader
-from .bootstrap import mean_interval
+from .bootstrap import mean_interval, share_interval
 from .evaluation import Number
 from .resemblance import RidgeMap, linear_cka, neighbours, ranks_of_own, shared_neighbours
 from .summaries import first_vectors, flat_vectors, mean_vectors
@@ -71,7 +71,7 @@ def compared(
             name: Number(
                 value=float(values.mean()),
                 num=held_out,
-                interval=mean_interval(values),
+                interval=share_interval(values) if name in hits else mean_interval(values),
                 chance=chance,
             )
             for name, values in by_direction.items()

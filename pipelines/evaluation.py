@@ -39,7 +39,8 @@ class Number:
     Attributes:
         value: The number.
         num: How many queries, images or pairs it is measured on.
-        interval: 95 % bootstrap interval, or None where drawing again means nothing.
+        interval: 95 % interval, by drawing items again or of a share; None where neither means
+            anything.
         chance: What guessing gives, or None where there is no such thing.
         unit: `%`, or empty for a bare number.
     """

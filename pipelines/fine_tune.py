@@ -143,7 +143,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         StoreCorruptError: The run's or a store's files contradict one another.
         LeakageError: Both splits have images in common, or the adapter was trained on or chosen by
             the one that is evaluated.
-        GradientError: A parameter that is to be trained receives no gradient.
+        GradientError: A step of the adapter receives no gradient.
         DivergedError: A loss or a weight is not finite.
     """
     began = time.perf_counter()

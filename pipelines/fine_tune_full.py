@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..adapters.checkpoint import load_adapter
 from ..adapters.class_head import ClassHead, load_head
-from ..adapters.reach import require_gradients, shared_steps, side_parameters
+from ..adapters.reach import Reached, require_gradients, shared_steps, side_parameters
 from ..featcache.errors import DivergedError, SpecError
 from ..featcache.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
@@ -47,13 +47,13 @@ class FullProtocol(Protocol):
 
     Raises:
         SpecError: The adapter has nothing to train on the image side, or there are too few images.
-        GradientError: A parameter that is to be trained receives no gradient.
+        GradientError: A step of the adapter receives no gradient.
     """
 
     definition = (
         "adapter and head are trained together on cached tokens, with the adapter's dropout; the "
         "epoch with the best top-1 on held-out training images is kept; every parameter that is "
-        "called trained was checked to receive a gradient"
+        "called trained was checked to receive a gradient, the others are left as they were"
     )
 
     def __init__(self, spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> None:
@@ -78,16 +78,16 @@ class FullProtocol(Protocol):
         of_head = {f"head.{name}": value for name, value in self.head.named_parameters()}
         self.trained = {**self.of_adapter, **of_head}
         self.begun = [value.detach().clone() for value in self.of_adapter.values()]
+        self.counts = Counts()
+        self.num_batches = math.ceil(len(self.rows) / self.options.batch_size)
+        with seeded(spec.seed, device=self.device, deterministic=False):
+            self.reached = self._leave_out_missed()
         self.optimiser = torch.optim.AdamW(
             [
                 *self._groups(list(self.of_adapter.values()), self.options.adapter_rate),
                 *self._groups(list(self.head.parameters()), self.options.learning_rate),
             ]
         )
-        self.counts = Counts()
-        self.num_batches = math.ceil(len(self.rows) / self.options.batch_size)
-        with seeded(spec.seed, device=self.device, deterministic=False):
-            self.largest = self._check_gradients()
         shared = shared_steps(self.adapter, Modality.IMAGE)
         if shared:
             self.warnings.append(
@@ -132,7 +132,8 @@ class FullProtocol(Protocol):
             "selected_by": f"top_1 on {len(self.held)} held-out training images",
             "num_parameters": sum(value.numel() for value in self.trained.values()),
             "trained": {name: value.numel() for name, value in self.trained.items()},
-            "largest_gradients": self.largest,
+            "largest_gradients": dict(self.reached.largest),
+            "not_reached": list(self.reached.missed),
             "adapter_moved": self._moved(),
             "num_images": len(self.rows),
             "precision": "float32",
@@ -157,20 +158,32 @@ class FullProtocol(Protocol):
     def _groups(self, parameters: list[torch.nn.Parameter], rate: float) -> list[dict[str, Any]]:
         """Return groups with a rate of their own; only what multiplies features is decayed."""
         decay = self.options.weight_decay
+        trained = [p for p in parameters if p.requires_grad]
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
         return [{**group, "lr": rate, "highest": rate} for group in groups if group["params"]]
 
-    def _check_gradients(self) -> dict[str, float]:
-        """Return the largest gradients of the first batch, before anything is changed."""
+    def _leave_out_missed(self) -> Reached:
+        """Return what the gradient of the first batch reaches; nothing else is trained.
+
+        What it misses would still be pulled to zero by weight decay.
+        """
         self.adapter.train()
         rows = next(self._order(epoch=1))
         torch.autograd.backward(self._loss(self.train.reader.padded(rows), rows))
-        largest = require_gradients(self.trained)
-        self.optimiser.zero_grad(set_to_none=True)
-        return largest
+        found = require_gradients(self.trained)
+        for name in found.missed:
+            self.trained.pop(name).requires_grad_(False)
+        for value in self.trained.values():
+            value.grad = None
+        if found.missed:
+            self.warnings.append(
+                f"no gradient reaches {', '.join(found.missed)}: they cancel on these features and "
+                "stay as they are"
+            )
+        return found
 
     def _order(self, epoch: int) -> Iterator[Int64[np.ndarray, " batch"]]:
         """Yield the rows of each batch of an epoch, few shards at a time where they are packed."""

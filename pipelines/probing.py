@@ -1,5 +1,6 @@
 """Train and measure the classifiers of a probe; see `probe`."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +41,8 @@ _PROTOCOLS = {
     "lbfgs": (
         "logistic regression by L-BFGS (scikit-learn) on features that are shifted by the mean of "
         "the training images and divided by one number; C is chosen among `regularisations` on a "
-        "held-out part of the training images, then all of them are trained on"
+        "held-out part of the training images, by top-1 and then by log-loss; all of them are then "
+        "trained on"
     ),
     "knn": (
         "vote of the nearest training images by cosine; their number is chosen among `neighbours` "
@@ -201,11 +203,13 @@ class Probing:
         self.found.metrics[name]["all_images"] = {f"chosen_{classifier.option}": choice.value}
         tips = {classifier.candidates[-1]: "largest", classifier.candidates[0]: "smallest"}
         if choice.value in tips and classifier.option == "C":
-            classifier.notes.append(
+            self.found.warnings.append(
                 f"{name}: the {tips[choice.value]} C was best, a better one may lie beyond: widen "
                 "regularisations"
             )
-        self.found.warnings += classifier.notes
+        for note, noted in classifier.notes.items():
+            at = ", ".join(f"{value:g}" for value in sorted(set(noted)))
+            self.found.warnings.append(f"{name}, {classifier.option} = {at}: {note}")
         yield "all_images", scores
 
     def _few_shots(
@@ -219,6 +223,8 @@ class Probing:
         progress.start(f"few shots, {name}", total, unit="draws")
         for shots in spec.shots:
             ranks, chosen = [], []
+            notes: Counter[str] = Counter()
+            num_fits = 0
             for seed in range(spec.seed, spec.seed + spec.seeds):
                 rows = draw_shots(train.labels, self.train.names, shots=shots, seed=seed)
                 drawn, classifier = train.take(rows), self._classifier()
@@ -226,8 +232,13 @@ class Probing:
                 scores = classifier.scores(drawn, test, choice.value)
                 ranks.append(truth_ranks(scores, self.test.labels))
                 chosen.append(choice.value)
-                self.found.warnings += [f"{name}, {shots} shots: {n}" for n in classifier.notes]
+                num_fits += len(choice.tried) + 1
+                notes.update({note: len(noted) for note, noted in classifier.notes.items()})
                 progress.advance(1)
+            self.found.warnings += [
+                f"{name}, {shots} shots, in {times} of {num_fits} fits: {note}"
+                for note, times in notes.items()
+            ]
             numbers = repeated_numbers(ranks, num_classes=self.num_classes)
             metrics[f"shots_{shots}"] = {f"chosen_{classifier.option}": chosen, **numbers}
             line["x"].append(shots)

@@ -38,7 +38,10 @@ DEFINITIONS = {
         "linear centred kernel alignment of all items, times 100; chance is its mean over all "
         "orders of one side. It has no interval: an item that is drawn twice is alike to itself"
     ),
-    "interval": "95 % percentile interval over items drawn again; the ridge map stays",
+    "interval": (
+        "95 %: of one direction the score interval of a share (Wilson), else the percentile "
+        "interval over items drawn again; the ridge map stays"
+    ),
 }
 
 

@@ -129,7 +129,14 @@ def read_cifar(
             return _read_packed(packing, archive, _read_archive(packing, archive), num_classes)
     found = read_class_folders(root)
     if found is not None:
-        return found[0], PictureFiles(found[1])
+        images, paths = found
+        if len(images.names) != num_classes:
+            problem = (
+                f"holds {len(images.names)} classes, and {name} has {num_classes}: get all of them,"
+                f" or read these by --data image-folder={root}"
+            )
+            raise format_error(images.place, "", problem)
+        return images, PictureFiles(paths)
     looked_for = [text for one in packings for text in (f"{one.folder}/{one.test}", one.archive)]
     raise missing_dataset(name, root, [*looked_for, *LAYOUTS], get_it)
 

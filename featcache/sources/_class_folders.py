@@ -58,7 +58,10 @@ def _read_index(file: Path) -> ClassedImages:
             problem = f"{image!r} is of class {name!r}, but was of {class_of[image]!r}"
             raise format_error(file, place, problem)
         if "split" in optional:
-            split_of[image] = split_name(_cell(file, place, cells, "split"))
+            split = split_name(_cell(file, place, cells, "split"))
+            if split_of.setdefault(image, split) != split:
+                problem = f"{image!r} is of split {split!r}, but was of {split_of[image]!r}"
+                raise format_error(file, place, problem)
         if "label" in optional:
             _add_label(labels, name, _cell(file, place, cells, "label"), file, place)
     if not class_of:
@@ -141,7 +144,8 @@ def _folders(root: Path) -> Sequence[Path]:
 
 
 def _image_files(folder: Path) -> Iterator[Path]:
-    """Yield the images of a class in a stable order, in folders below it, too."""
+    """Yield the images of a class in a stable order, in folders below it, too; none is hidden."""
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _SUFFIXES and path.name[:1] != "." and path.is_file():
+        hidden = any(part[:1] == "." for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in _SUFFIXES and not hidden and path.is_file():
             yield path

@@ -49,6 +49,8 @@ class TinyImagenetSource(ClassSource):
 def _read(place: Path) -> tuple[ClassedImages, dict[str, Path]]:
     listed = place / _LISTED
     wnids = [line.strip() for _, line in read_lines(listed)]
+    if not wnids:
+        raise format_error(listed, "", "names no classes; unpack the dataset again")
     index_of = {wnid: index for index, wnid in enumerate(wnids)}
     if len(index_of) < len(wnids):
         raise format_error(listed, "", "names a class twice")

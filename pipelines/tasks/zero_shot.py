@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ..accuracy import MOST, truth_ranks
-from ..bootstrap import mean_interval
+from ..bootstrap import share_interval
 from ..evaluation import Number
 
 _FIRST = 3  # classes that a failure names
@@ -88,11 +88,10 @@ def per_class_numbers(
 
 
 def _share(hits: np.ndarray, chance: float) -> Number:
-    percent = np.where(hits, 100.0, 0.0)
     return Number(
-        value=float(percent.mean()),
-        num=len(percent),
-        interval=mean_interval(percent),
+        value=float(100.0 * hits.mean()),
+        num=len(hits),
+        interval=share_interval(hits),
         chance=chance,
     )
 

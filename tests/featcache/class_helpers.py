@@ -43,11 +43,11 @@ def folder_of_train_alone(root):
     write_class_folders(root / "train")
 
 
-def listed_in_an_index(root):
-    write_class_folders(root / "pictures")
+def listed_in_an_index(root, *, classes=CLASSES):
+    write_class_folders(root / "pictures", classes=classes)
     rows = [
         (f"pictures/{name}/{number:02}.png", name, label)
-        for label, name in enumerate(CLASSES)
+        for label, name in enumerate(classes)
         for number in range(10)
     ]
     write_csv(root / "index.csv", ["image", "class", "label"], rows)
@@ -218,6 +218,15 @@ def cifar100_python_archive(root):
     write_archive(root / "cifar-100-python.tar.gz", "cifar-100-python", cifar100_python_files())
 
 
+def cifar10_in_an_index(root):
+    listed_in_an_index(root, classes=TEN)
+
+
+def cifar100_in_folders(root):
+    for split in ("train", "test"):
+        write_class_folders(root / split, count=1, classes=HUNDRED)
+
+
 WNIDS = ("n02124075", "n01443537", "n02012849")
 WORDS = {
     "n01443537": "goldfish, Carassius auratus",
@@ -251,14 +260,14 @@ CLASS_LAYOUTS = {
         cifar10_python,
         cifar10_binary_archive,
         cifar10_python_archive,
-        listed_in_an_index,
+        cifar10_in_an_index,
     ],
     "cifar100": [
         cifar100_binary,
         cifar100_python,
         cifar100_binary_archive,
         cifar100_python_archive,
-        folders_with_splits,
+        cifar100_in_folders,
     ],
     "tiny-imagenet": [tiny_imagenet],
 }

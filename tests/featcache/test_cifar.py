@@ -27,6 +27,7 @@ from .class_helpers import (
     cifar100_python_archive,
     old_text,
     write_archive,
+    write_class_folders,
 )
 from .sources_helpers import ids, opened, written
 
@@ -113,6 +114,24 @@ def test_a_class_beyond_the_last_is_refused(tmp_path):
     file.write_bytes(b"\x0a" + file.read_bytes()[1:])
     with pytest.raises(DatasetFormatError, match=r"classes are 0 to 9, found \[\d, 10\]"):
         opened("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "problem"),
+    [
+        ("cifar10", TEN[:9], "holds 9 classes, and cifar10 has 10"),
+        ("cifar10", (*TEN, "van"), "holds 11 classes, and cifar10 has 10"),
+        ("cifar100", TEN, "holds 10 classes, and cifar100 has 100"),
+    ],
+)
+def test_folders_of_other_classes_are_refused_and_sent_to_image_folder(
+    name, classes, problem, tmp_path
+):
+    write_class_folders(tmp_path, count=1, classes=classes)
+    with pytest.raises(DatasetFormatError, match=problem) as caught:
+        opened(name, tmp_path)
+    assert f"--data image-folder={tmp_path}" in str(caught.value)
+    assert opened("image-folder", tmp_path).pairs("train").classes.names == classes
 
 
 def test_an_archive_writes_nothing_wherever_its_members_point(tmp_path):

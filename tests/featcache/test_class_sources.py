@@ -159,6 +159,7 @@ def test_other_files_and_empty_folders_are_no_images(tmp_path):
     write_class_folders(tmp_path, classes=("bus", "train"))
     (tmp_path / "bus" / "notes.txt").write_text("x")
     (tmp_path / "bus" / ".hidden.png").write_bytes(b"x")
+    write_image(tmp_path / "bus" / ".ipynb_checkpoints" / "00-checkpoint.png", 8)
     (tmp_path / "nothing").mkdir()
     write_image(tmp_path / "bus" / "deeper" / "one.PNG", 7)
     source = opened("image-folder", tmp_path)
@@ -185,6 +186,18 @@ def test_a_broken_index_is_refused_with_its_line(header, row, problem, tmp_path)
     with pytest.raises(DatasetFormatError, match=problem) as caught:
         opened("image-folder", tmp_path)
     assert "index.csv" in str(caught.value)
+
+
+def test_an_image_in_two_splits_of_an_index_is_refused_with_its_line(tmp_path):
+    """That it is listed twice in one split, even by another of its names, changes nothing."""
+    write_class_folders(tmp_path)
+    rows = [("cat/00.png", "cat", "val"), ("dog/00.png", "dog", "train")]
+    write_csv(tmp_path / "index.csv", ["image", "class", "split"], [*rows, (*rows[0][:2], "dev")])
+    assert opened("image-folder", tmp_path).splits() == ("train", "val")
+    write_csv(tmp_path / "index.csv", ["image", "class", "split"], [*rows, (*rows[0][:2], "test")])
+    problem = r"line 4: 'cat/00\.png' is of split 'test', but was of 'val'"
+    with pytest.raises(DatasetFormatError, match=problem):
+        opened("image-folder", tmp_path)
 
 
 def test_an_index_of_images_that_are_nowhere_is_not_found(tmp_path):

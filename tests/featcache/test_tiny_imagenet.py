@@ -74,6 +74,14 @@ def test_a_broken_list_is_refused_with_its_place(file, old, new, problem, tmp_pa
         opened("tiny-imagenet", tmp_path)
 
 
+def test_a_list_of_no_classes_is_refused(tmp_path):
+    tiny_imagenet(tmp_path)
+    shutil.rmtree(tmp_path / "val")
+    (tmp_path / "wnids.txt").write_text("\n")
+    with pytest.raises(DatasetFormatError, match=r"wnids\.txt: names no classes"):
+        opened("tiny-imagenet", tmp_path)
+
+
 def test_lists_without_images_are_not_enough(tmp_path):
     tiny_imagenet(tmp_path)
     for split in ("train", "val"):

@@ -72,6 +72,21 @@ def test_the_interval_of_repetitions_covers_the_true_mean():
     assert 0.93 <= covered / 400 <= 0.99
 
 
+@pytest.mark.parametrize("ranks", [[1], [1, 2, 1]])
+def test_repetitions_on_a_single_image_leave_everything_open(ranks):
+    found = repeated_numbers([np.array([rank]) for rank in ranks], num_classes=3)
+    assert found["top_1"].interval == (0.0, 100.0)
+    assert found["top_1"].num == 1
+
+
+def test_an_accuracy_without_a_miss_has_an_interval_that_reaches_below():
+    """Of 16 right images Wilson's is n / (n + z^2) = 16 / 19.8415 and up, of one wrong 0 to z^2."""
+    found = accuracy_numbers(np.ones(16, dtype=int), np.arange(16) % 2, num_classes=2)
+    assert found["top_1"].interval == pytest.approx((100 * 16 / 19.8415, 100.0), abs=1e-3)
+    wrong = accuracy_numbers(np.array([2]), np.array([0]), num_classes=2)
+    assert wrong["top_1"].interval == pytest.approx((0.0, 100 * 3.8415 / 4.8415), abs=1e-3)
+
+
 def test_the_interval_of_the_deviation_is_that_of_chi_squared():
     means = np.array([50.0, 52.0, 54.0])
     low, high = deviation_interval(means)  # s = 2, S - 1 = 2: chi-squared is exponential

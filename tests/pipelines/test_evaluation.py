@@ -4,8 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from lightalign.pipelines.bootstrap import Draws, interval_of, mean_interval, statistic_interval
+from lightalign.pipelines.bootstrap import (
+    Draws,
+    interval_of,
+    mean_interval,
+    share_interval,
+    statistic_interval,
+)
 from lightalign.pipelines.evaluation import Number, numbers_of, shown, split_hash
 
 
@@ -135,3 +142,27 @@ def test_intervals_of_a_mean_cover_the_true_value_in_93_to_97_percent_of_a_thous
         )
     ]
     assert 0.93 <= np.mean(covered) <= 0.97
+    of_shares = [low <= 30.0 <= high for low, high in map(share_interval, cases)]
+    assert 0.93 <= np.mean(of_shares) <= 0.97
+
+
+def test_intervals_of_shares_cover_those_of_few_items_where_drawing_again_does_not():
+    """16 images of a class, of which any share from 80 to 100 % is right, in 2,000 cases."""
+    random = np.random.default_rng(2)
+    shares = random.uniform(0.8, 1.0, 2000)
+    cases = random.random((2000, 16)) < shares[:, None]
+
+    def covered(intervals):
+        within = zip(intervals, 100 * shares, strict=True)
+        return np.mean([low <= share <= high for (low, high), share in within])
+
+    assert 0.93 <= covered(map(share_interval, cases)) <= 0.97
+    assert covered(mean_interval(100.0 * one, draws=400) for one in cases) < 0.8
+
+
+@pytest.mark.parametrize(("hits", "num"), [(0, 1), (1, 1), (3, 7), (16, 16), (0, 200), (999, 1000)])
+def test_the_interval_of_a_share_is_that_of_scipy(hits, num):
+    found = share_interval(np.arange(num) < hits)
+    expected = stats.binomtest(hits, num).proportion_ci(method="wilson")
+    assert found == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-9)
+    assert found[0] <= 100 * hits / num <= found[1]

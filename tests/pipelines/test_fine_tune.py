@@ -10,7 +10,9 @@ import torch
 from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.class_head import load_head
+from lightalign.adapters.preset import NO_FUSION, SUFFIX, list_fusions
 from lightalign.adapters.reach import require_gradients, shared_steps, side_parameters
+from lightalign.featcache import catalog
 from lightalign.featcache.errors import DivergedError, GradientError, LeakageError, SpecError
 from lightalign.featcache.spec import read_toml
 from lightalign.featcache.tokens import Tokens
@@ -23,7 +25,7 @@ from lightalign.pipelines.probe import run as run_probe
 from lightalign.pipelines.sgd_options import SgdOptions
 
 from ..helpers import lightalign
-from .class_homes import write_run, write_split
+from .class_homes import LINEAR, write_run, write_split
 
 QUICK = FineTuneOptions(epochs=6, batch_size=16, learning_rate=0.05, adapter_rate=0.05)
 FUSED = {
@@ -188,7 +190,7 @@ def test_a_parameter_that_is_cut_off_stops_the_training_before_it_begins(home, m
         return found.with_values(found.values.detach())
 
     monkeypatch.setattr(Linear, "forward", detached)
-    with pytest.raises(GradientError, match=r"2 of 4 .*image/project\.linear\.weight"):
+    with pytest.raises(GradientError, match=r"\['image/project'\], with 2 of 4 "):
         tune(home, name="cut")
     assert not (home / "runs" / "cut").exists()
 
@@ -202,13 +204,71 @@ def test_what_is_called_trained_is_what_the_images_go_through():
     assert {name.rpartition(".")[2] for name in vectors} == {"image"}
     tokens = Tokens(torch.randn(4, 3, 6), torch.ones(4, 3, dtype=torch.bool))
     torch.autograd.backward((adapter.embed(tokens, Modality.IMAGE) * torch.randn(4, 6)).sum())
-    largest = require_gradients(found)
-    assert set(largest) == set(found)
-    assert min(largest.values()) > 0
-    everything = dict(adapter.named_parameters())
-    with pytest.raises(GradientError, match="text"):
-        require_gradients(everything)
+    reached = require_gradients(found)
+    assert set(reached.largest) == set(found)
+    assert min(reached.largest.values()) > 0
+    everything = dict(adapter.steps.named_parameters())
+    assert require_gradients(everything).missed == ("both/fuse.context.vectors.text",)
     assert shared_steps(adapter, Modality.IMAGE) == ["both/project", "both/fuse"]
+
+
+CONTEXT = tuple(
+    f"both/fuse.context.{name}"
+    for name in (
+        "vectors.image",
+        *(f"layers.{layer}.{kind}" for layer in (0, 2, 4, 5) for kind in ("weight", "bias")),
+    )
+)
+CANCELS = {  # by the algebra in the docstrings of the steps
+    "additive_attn": ("both/fuse.score.bias",),
+    "cross_attn": ("both/fuse.key.bias",),
+    "general_attn": ("both/fuse.key.bias",),
+}
+
+
+def fused(home, part, **options):
+    """Write a run of our own on the training images of `home` whose tokens go through a fusion."""
+    project, pool = LINEAR["both"]["project"], LINEAR["both"]["pool"]
+    (entry,) = (e for e in catalog.list_stores(home) if e.description.split == "train")
+    towers = {"both": {"project": project, "fuse": {"part": part, **options}, "pool": pool}}
+    return write_run(home, entry, towers=towers, name="fused").name
+
+
+@pytest.mark.parametrize("fusion", [name for name, _ in list_fusions() if name != NO_FUSION])
+def test_what_cancels_in_a_fusion_is_named_and_left_and_all_else_is_trained(home, fusion):
+    run_name = fused(home, fusion.replace("_", "-") + SUFFIX)
+    tuned = tune(home, run=run_name, options=FineTuneOptions(epochs=1))
+    missed = CANCELS.get(fusion, ())
+    assert tuple(tuned.trained["not_reached"]) == missed
+    before, after = weights(home / "runs" / run_name), weights(tuned.folder)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {f"steps.{n}" for n in tuned.trained["trained"] if not n.startswith("head.")}
+    assert not moved & {f"steps.{name}" for name in missed}
+    warned = [warning for warning in tuned.report["warnings"] if "no gradient reaches" in warning]
+    assert len(warned) == bool(missed)
+    assert all(name in warned[0] for name in missed)
+
+
+def test_a_gradient_of_rounding_alone_is_none(home):
+    """Without tanh the context is the same for all tokens and cancels; rounding leaves 1e-9."""
+    run_name = fused(home, "additive-attn-fusion", tanh=False)
+    tuned = tune(home, run=run_name, options=FineTuneOptions(epochs=1))
+    names = ("query.weight", "query.bias", "key.bias", "score.bias")
+    assert set(tuned.trained["not_reached"]) == {*CONTEXT, *(f"both/fuse.{n}" for n in names)}
+
+
+def test_a_step_that_a_single_token_cuts_off_is_refused_and_one_in_part_is_not(tmp_path):
+    """The weight of a single token is 1 whatever its score: only the values of a fusion count."""
+    for split, seed in (("train", 0), ("test", 1)):
+        features, labels = blind_features(60, seed=seed)
+        write_split(tmp_path, split, features[:, :1], labels)
+    with pytest.raises(GradientError, match=r"the steps \['both/fuse'\]"):
+        tune(tmp_path, run=fused(tmp_path, "general-attn-fusion"))
+    shutil.rmtree(tmp_path / "runs" / "fused")
+    run_name = fused(tmp_path, "cross-attn-fusion")
+    tuned = tune(tmp_path, run=run_name, options=FineTuneOptions(epochs=1))
+    names = [f"both/fuse.{part}.{kind}" for part in ("query", "key") for kind in ("weight", "bias")]
+    assert set(tuned.trained["not_reached"]) == {*CONTEXT, *names}
 
 
 def test_steps_that_are_too_long_stop_the_training(home):

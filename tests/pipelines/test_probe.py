@@ -1,5 +1,6 @@
 """Probes from the stores to the report."""
 
+import functools
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.pipelines.class_rows import ClassRows
+from lightalign.pipelines.classifiers import LogisticClassifier
 from lightalign.pipelines.evaluation import numbers_of, split_hash
 from lightalign.pipelines.probe import ProbeOptions, ProbeSpec, run
 from lightalign.pipelines.sgd_options import SgdOptions
@@ -99,6 +101,19 @@ def test_few_shots_give_a_mean_over_the_draws_that_grows_with_the_shots(home, pr
         low, high = eight["top_1"]["interval"]
         assert low <= eight["top_1"]["value"] <= high
         assert len(eight["chosen_C" if protocol == "lbfgs" else "chosen_neighbours"]) == 3
+
+
+def test_what_a_solver_says_is_counted_over_few_shots_and_named_with_its_values_else(
+    home, monkeypatch
+):
+    """Two draws, in each of which two values of C are tried and the better one is fitted again."""
+    hasty = functools.partial(LogisticClassifier, most_steps=1)
+    monkeypatch.setattr("lightalign.pipelines.probing.LogisticClassifier", hasty)
+    told = "the solver stopped after 1 steps, short of its tolerance"
+    few = probe(home, features=("encoder",), shots=(8,), seeds=2).report
+    assert few["warnings"] == [f"encoder, 8 shots, in 6 of 6 fits: {told}"]
+    whole = probe(home, features=("encoder",)).report
+    assert f"encoder, C = 0.01, 1: {told}" in whole["warnings"]
 
 
 def test_classes_without_training_images_are_warned_of(tmp_path):

@@ -54,7 +54,8 @@ def test_each_class_with_an_image_has_its_own_numbers():
     assert values == {"a": [100.0, 100.0], "b": [0.0, 100.0], "c": [50.0, 50.0]}
     assert [one.num for one in found["c"].values()] == [2, 2]
     assert found["c"]["top_2"].chance == pytest.approx(200 / 3)
-    assert found["a"]["top_1"].interval == (100.0, 100.0)
+    # of one image that is right, Wilson's interval is 1 / (1 + z^2) and up
+    assert found["a"]["top_1"].interval == pytest.approx((100 / 4.8415, 100.0), abs=1e-3)
     assert "d" not in per_class_numbers(SCORES.ranks, SCORES.labels, ("a", "b", "c", "d"))
 
 
