@@ -12,8 +12,9 @@ from ..featcache.spec import build, read_toml
 PROMPTS = Path(__file__).parent.parent / "data" / "prompts"
 _NAMES = PROMPTS / "names"
 _PLACES = re.compile(r"\{[^{}]*\}?|\}")
-_SOUNDS_LIKE_A = re.compile(r"uni|use|eu|one\b|ewe", re.IGNORECASE)  # "a unicycle"
-_SOUNDS_LIKE_AN = re.compile(r"[aeiou]|hour|hon[eo]|heir", re.IGNORECASE)
+# "a unicycle" and "a ukulele", but "an unidentified bird", "an uninhabited island"
+_SOUNDS_LIKE_A = re.compile(r"uni(?![dnm])|uk[eu]|use|eu|one\b|ewe", re.IGNORECASE)
+_SOUNDS_LIKE_AN = re.compile(r"[aeiou]|hour|honou?r|honest|heir", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,11 @@ def _spoken_of(dataset: str) -> dict[str, str]:
 
 
 def with_article(noun: str) -> str:
-    """Return a noun with `a` or `an`, by how most English words of such a beginning sound."""
+    """Return a noun with `a` or `an`, by its first letters.
+
+    `an` stands before a vowel and the silent h of hour, honour, honest and heir, `a` before the few
+    beginnings that sound like "you" or "one", such as unicycle, ukulele and euro. What is rarer
+    comes out wrong, such as "an utensil" and "a MRI scan".
+    """
     is_an = _SOUNDS_LIKE_AN.match(noun) and not _SOUNDS_LIKE_A.match(noun)
     return f"an {noun}" if is_an else f"a {noun}"

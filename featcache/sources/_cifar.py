@@ -208,9 +208,9 @@ def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]
         lines = content.decode("latin-1").splitlines()
         return tuple(line.strip() for line in lines if line.strip())
     names = _value(read_plain_pickle(content, file=file), packing.names_key, file)
-    if not isinstance(names, list):
-        raise format_error(file, "", f"{packing.names_key!r} is no list")
-    return tuple(one.decode("latin-1") if isinstance(one, bytes) else str(one) for one in names)
+    if not isinstance(names, list) or not all(isinstance(one, str | bytes) for one in names):
+        raise format_error(file, "", f"{packing.names_key!r} is no list of texts")
+    return tuple(one.decode("latin-1") if isinstance(one, bytes) else one for one in names)
 
 
 def _read_batch(packing: Packing, content: bytes, file: Path) -> _Batch:

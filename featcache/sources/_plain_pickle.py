@@ -8,6 +8,7 @@ other is refused.
 
 import pickletools
 import re
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ _PUSHED = frozenset(
         *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
     )
 )
+_MOST_TUPLES = 20  # in one another; an array has two
 _CONSTANTS: dict[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
@@ -102,17 +104,18 @@ class _Machine:
         self.file = file
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.tuples: dict[int, tuple[Any, int]] = {}  # by id, with their depth; held, ids stay
         self.handlers: dict[str, Callable[[], None]] = {
             "MARK": lambda: self.stack.append(_MARK),
             "EMPTY_DICT": lambda: self.stack.append({}),
             "EMPTY_LIST": lambda: self.stack.append([]),
             "EMPTY_TUPLE": lambda: self.stack.append(()),
-            "DICT": lambda: self.stack.append(_pairs(self._above_mark())),
+            "DICT": lambda: self.stack.append(self._pairs(self._above_mark())),
             "LIST": lambda: self.stack.append(self._above_mark()),
-            "TUPLE": lambda: self.stack.append(tuple(self._above_mark())),
-            "TUPLE1": lambda: self.stack.append(tuple(self._pop(1))),
-            "TUPLE2": lambda: self.stack.append(tuple(self._pop(2))),
-            "TUPLE3": lambda: self.stack.append(tuple(self._pop(3))),
+            "TUPLE": lambda: self._tuple(self._above_mark()),
+            "TUPLE1": lambda: self._tuple(self._pop(1)),
+            "TUPLE2": lambda: self._tuple(self._pop(2)),
+            "TUPLE3": lambda: self._tuple(self._pop(3)),
             "APPEND": lambda: self._extend(self._pop(1)),
             "APPENDS": lambda: self._extend(self._above_mark()),
             "SETITEM": lambda: self._update(self._pop(2)),
@@ -179,7 +182,22 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, dict):
             raise TypeError("sets items of what is no dict")
-        target.update(_pairs(values))
+        target.update(self._pairs(values))
+
+    def _pairs(self, values: list[Any]) -> dict[Any, Any]:
+        for key in values[::2]:
+            if not isinstance(key, str | bytes | int):  # a tuple's hash recurses without a guard
+                raise self._refused(f"a key of type {type(key).__name__}")
+        return dict(zip(values[::2], values[1::2], strict=True))
+
+    def _tuple(self, values: list[Any]) -> None:
+        inner = [self.tuples[id(one)][1] for one in values if type(one) is tuple and one]
+        depth = 1 + max(inner, default=0)
+        if depth > _MOST_TUPLES:
+            raise self._refused(f"more than {_MOST_TUPLES} tuples in one another")
+        made = tuple(values)
+        self.tuples[id(made)] = (made, depth)
+        self.stack.append(made)
 
     def _put(self, place: int) -> None:
         self.memo[place] = self.stack[-1]
@@ -200,7 +218,7 @@ class _Machine:
         elif called.meaning == _ENCODE and arguments[1] == "latin1":
             self.stack.append(arguments[0].encode("latin-1"))
         else:
-            raise self._refused(f"a call of {called.meaning} with {arguments!r:.60}")
+            raise self._refused(f"a call of {called.meaning} with {reprlib.repr(arguments):.60}")
 
     def _build(self) -> None:
         (state,) = self._pop(1)
@@ -211,10 +229,6 @@ class _Machine:
             target.values = _array(state)
         else:
             raise self._refused("a state for what is no array")
-
-
-def _pairs(values: list[Any]) -> dict[Any, Any]:
-    return dict(zip(values[::2], values[1::2], strict=True))
 
 
 def _array(state: tuple[Any, ...]) -> np.ndarray:

@@ -200,6 +200,34 @@ def test_what_is_no_plain_data_is_named_and_refused(opcodes, refused):
         read_plain_pickle(opcodes, file=HERE)
 
 
+DEEP = b")" + b"\x85" * 300_000  # an empty tuple in a tuple, and so on
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "refused"),
+    [
+        (b"}" + DEEP + b"K\x01s.", "more than 20 tuples in one another"),
+        (b"}U\x01x" + DEEP + b"s.", "more than 20 tuples in one another"),
+        (b"cnumpy\ndtype\n" + b"]" * 1000 + b"a" * 999 + b"\x85R.", "no whole pickle"),
+        (b"cnumpy\nndarray\n" + b"]" * 1000 + b"a" * 999 + b"\x85R.", "a call of ndarray"),
+        (b"})K\x01s.", "a key of type tuple"),
+        (b"}G" + bytes(8) + b"K\x01s.", "a key of type float"),
+        (b"(]K\x01d.", "a key of type list"),
+    ],
+)
+def test_what_would_recurse_too_deep_is_refused(opcodes, refused):
+    with pytest.raises(DatasetFormatError, match=refused):
+        read_plain_pickle(b"\x80\x02" + opcodes, file=HERE)
+
+
+def test_names_of_classes_that_are_no_texts_are_refused(tmp_path):
+    cifar100_python(tmp_path)
+    (meta,) = tmp_path.rglob("meta")
+    meta.write_bytes(pickle.dumps({"fine_label_names": [*HUNDRED[:99], [[]]]}, protocol=2))
+    with pytest.raises(DatasetFormatError, match="'fine_label_names' is no list of texts"):
+        opened("cifar100", tmp_path)
+
+
 @pytest.mark.parametrize(
     "opcodes",
     [

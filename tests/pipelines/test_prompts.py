@@ -22,7 +22,27 @@ def test_a_template_takes_the_name_alone_or_with_its_article():
 
 @pytest.mark.parametrize(
     ("noun", "article"),
-    [("dog", "a"), ("apple", "an"), ("Egyptian cat", "an"), ("unicycle", "a"), ("hourglass", "an")],
+    [
+        ("dog", "a"),
+        ("apple", "an"),
+        ("Egyptian cat", "an"),
+        ("unicycle", "a"),
+        ("hourglass", "an"),
+        ("honeycomb", "a"),
+        ("honest man", "an"),
+        ("honour guard", "an"),
+        ("honor roll", "an"),
+        ("ukulele", "a"),
+        ("ukelele", "a"),
+        ("unidentified bird", "an"),
+        ("uninhabited island", "an"),
+        ("unimproved road", "an"),
+        ("uniform", "a"),
+        ("umbrella", "an"),
+        ("European robin", "a"),
+        ("utensil", "an"),  # wrong, as the docstring says
+        ("MRI scan", "a"),
+    ],
 )
 def test_the_article_goes_by_the_sound(noun, article):
     assert with_article(noun) == f"{article} {noun}"
