@@ -41,22 +41,27 @@ class StoreEntry:
         return self.description.encoder_key
 
 
-def list_stores(home: Path) -> list[StoreEntry]:
-    """List all stores below `home`, newest first.
+def list_stores(home: Path, place: str = "*/*") -> list[StoreEntry]:
+    """List all stores below `home`, or those of one `DATASET/SPLIT`, newest first.
 
     What cannot be read, such as a store of another format version, is passed over: it answers no
     request. `manifest_folders` has it.
     """
-    entries = list(_read_entries(home / "features"))
+    entries = list(_read_entries(home, place))
     return sorted(entries, key=lambda entry: (-entry.changed, str(entry.folder)))
 
 
-def manifest_folders(home: Path) -> list[Path]:
-    """List all folders below `home` with a manifest or its copy, readable or not, by name."""
+def manifest_folders(home: Path, place: str = "*/*") -> list[Path]:
+    """List all folders below `home` with a manifest or its copy, readable or not, by name.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        place: `DATASET/SPLIT` for those of one split alone.
+    """
     found = {
         path.parent
         for name in (MANIFEST, COPY)
-        for path in (home / "features").glob(f"*/*/*/{name}")
+        for path in (home / "features").glob(f"{place}/*/{name}")
     }
     return sorted(folder for folder in found if not files.is_temporary(folder))
 
@@ -82,8 +87,8 @@ def find_store(home: Path, name: str) -> Path:
     return found[0]
 
 
-def _read_entries(root: Path) -> Iterator[StoreEntry]:
-    for folder in manifest_folders(root.parent):
+def _read_entries(home: Path, place: str) -> Iterator[StoreEntry]:
+    for folder in manifest_folders(home, place):
         try:
             manifest = read_manifest(folder)
         except (StoreCorruptError, StoreNotFoundError):

@@ -21,7 +21,7 @@ from .agreement import (
     spearman,
     tolerance_curve,
 )
-from .bootstrap import Statistics, mean_interval, weighted_intervals
+from .bootstrap import Statistics, share_interval, weighted_intervals
 from .evaluation import Number
 from .graded import GradedSplit, Scorer
 from .progress import SILENT, Progress
@@ -251,4 +251,4 @@ def worst_pairs(
 
 def _share_interval(num: int, percent: float) -> tuple[float, float]:
     hits = round(percent / 100 * num)
-    return mean_interval(np.repeat([100.0, 0.0], [hits, num - hits]))
+    return share_interval(np.repeat([1, 0], [hits, num - hits]))

@@ -216,10 +216,8 @@ def _check_fresh(
     place = f"{manifest['dataset']}/{manifest['split']}"
     sources = [
         entry.description.source
-        for entry in list_stores(home)
-        if entry.complete
-        and entry.encoder_key == manifest["encoder_key"]
-        and f"{entry.description.dataset}/{entry.description.split}" == place
+        for entry in list_stores(home, place)
+        if entry.complete and entry.encoder_key == manifest["encoder_key"]
     ]
     # without stores the index is all there is, and answers; one of the same items holds the same
     # features, whatever its container

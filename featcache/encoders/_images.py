@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from jaxtyping import Float
 from PIL import Image
-from timm.data.config import resolve_data_config
-from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from ..errors import SpecError
@@ -62,6 +59,8 @@ class Preprocessing(ABC):
 class TimmPreprocessing(Preprocessing):
     """Resize, crop and normalise as timm's configuration of a model says.
 
+    timm is imported where it is used: that takes two seconds, and who reads texts needs none of it.
+
     Args:
         pretrained: Data entries of a timm pretrained configuration; they are resolved here.
         image_size: Side of the square input in pixels, where the model is not built for that of
@@ -69,6 +68,9 @@ class TimmPreprocessing(Preprocessing):
     """
 
     def __init__(self, pretrained: Mapping[str, Any], *, image_size: int | None = None) -> None:
+        from timm.data.config import resolve_data_config
+        from timm.data.transforms_factory import create_transform
+
         resolve: Any = resolve_data_config  # Any: timm's function carries no types
         self._config: dict[str, Any] = resolve(
             args={"img_size": image_size}, pretrained_cfg=dict(pretrained)
@@ -79,6 +81,8 @@ class TimmPreprocessing(Preprocessing):
     @classmethod
     def of_architecture(cls, name: str) -> "TimmPreprocessing":
         """Return the preprocessing that timm keeps for the pretrained model `name`."""
+        import timm
+
         pretrained: Any = timm.get_pretrained_cfg(name)
         return cls(pretrained.to_dict())
 
