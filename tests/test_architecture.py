@@ -48,6 +48,16 @@ def test_imports_only_point_down(path):
             assert FLOORS[first] <= floor_of(path), f"{path} imports {place}"
 
 
+def test_only_the_command_line_imports_the_commands():
+    commands = PACKAGE / "pipelines" / "commands"
+    users = {
+        path
+        for path in modules()
+        if any(commands in [place, *place.parents] for place in imported_places(path))
+    }
+    assert {path for path in users if path.parent != commands} == {PACKAGE / "cli.py"}
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_contract_never_imports_its_implementations(path):
     folder = path.with_name(f"{path.stem}s")

@@ -1,0 +1,102 @@
+"""What the commands share: where they print, and the options that more than one of them has."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ...featcache.errors import SpecError
+from ...featcache.home import VARIABLE, default_home
+from ..bars import BarProgress, LineProgress
+from ..progress import Progress
+
+Home = Annotated[
+    Path,
+    typer.Option(
+        envvar=VARIABLE,
+        callback=lambda home: home.expanduser(),
+        help="Folder of datasets, features and runs.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change one value of the spec; repeatable."),
+]
+RunName = Annotated[str | None, typer.Argument(help="Run; the newest if none.")]
+OtherData = Annotated[str | None, typer.Option(help="Dataset; the run's own if none.")]
+ClassData = Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")]
+TrainSplit = Annotated[str, typer.Option(help="Split to train on.")]
+Seed = Annotated[int, typer.Option(help="Seed of initialisation, order and dropout.")]
+EncoderWeights = Annotated[
+    list[str] | None, typer.Option(metavar="ENCODER=PATH", help="Weights to use; repeatable.")
+]
+DEFAULT_HOME = default_home()
+_PIPE_WIDTH = 240  # columns
+
+
+class Output:
+    """Print everything a command has to say; results on stdout, the rest on stderr.
+
+    Args:
+        as_json: Print one JSON object instead of tables.
+        quiet: Print neither notes nor progress.
+        silent: Print no results either, as another process does.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool, silent: bool = False) -> None:
+        self.as_json = as_json
+        self.silent = silent
+        quiet = quiet or silent
+        # a pipe has no width to fit: 80 columns would fold names that scripts read
+        self.console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+        messages = Console(stderr=True)
+        self.progress = Progress()
+        if not quiet and messages.is_terminal:
+            self.progress = BarProgress(messages)
+        elif not quiet:
+            self.progress = LineProgress(messages)
+
+    def result(self, value: Any, *shown: Table | str) -> None:
+        """Print `value` as JSON, or else what is shown to people."""
+        if self.silent:
+            return
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, default=_plain) + "\n")
+            return
+        for part in shown:
+            if isinstance(part, str):
+                self.console.print(part, markup=False, highlight=False, soft_wrap=True)
+            else:
+                self.console.print(part)
+
+
+def _plain(value: Any) -> Any:
+    """Turn what reports hold besides JSON values into JSON values."""
+    if isinstance(value, Path):
+        return str(value)
+    return vars(value)
+
+
+def places_of_weights(given: list[str] | None) -> dict[str, Path]:
+    """Return the path of each `ENCODER=PATH` by its encoder.
+
+    Raises:
+        SpecError: One is not of that form.
+    """
+    return dict(_place_of_weights(one) for one in given or ())
+
+
+def _place_of_weights(given: str) -> tuple[str, Path]:
+    name, sign, path = given.partition("=")
+    if not (name and sign and path):
+        raise SpecError(f"--weights {given!r} is not of the form ENCODER=PATH")
+    return name, Path(path).expanduser()

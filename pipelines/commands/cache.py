@@ -1,0 +1,169 @@
+"""The commands that look after the feature stores."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...featcache.errors import SpecError
+from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet
+
+cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature stores.")
+StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")]
+
+
+@cache_app.command("ls")
+def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List all feature stores, newest first."""
+    from ..show import rows_table, store_rows
+
+    rows = store_rows(home)
+    empty = f"no feature stores in {home / 'features'}"
+    Output(as_json=as_json, quiet=quiet).result(
+        {"stores": rows}, rows_table(rows) if rows else empty
+    )
+
+
+@cache_app.command("info")
+def cache_info(
+    store: StoreName,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what one store holds and what its key is made of."""
+    from ...featcache.catalog import find_store
+    from ...featcache.manifest import read_manifest
+    from ...featcache.store import FeatureStore
+
+    opened = FeatureStore(folder := find_store(home, store), read_manifest(folder))
+    manifest = dict(opened.manifest)
+    manifest.pop("shards", None)
+    manifest["num_shards"] = opened.num_shards
+    manifest["missing_shards"] = opened.missing_shards()
+    manifest["skipped"] = [vars(item) for item in opened.skipped()]
+    Output(as_json=as_json, quiet=quiet).result(manifest, json.dumps(manifest, indent=2))
+
+
+@cache_app.command("verify")
+def cache_verify(
+    store: Annotated[str | None, typer.Argument(help="One store; all if not given.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read every byte and compare it with the manifest; exits 1 when something is damaged."""
+    from ...featcache.catalog import find_store, manifest_folders
+    from ...featcache.damage import verify_folder
+
+    output = Output(as_json=as_json, quiet=quiet)
+    folders = [find_store(home, store)] if store else manifest_folders(home)
+    damage: dict[str, list[str]] = {}
+    for folder in output.progress.track(folders, "verify", len(folders), unit="stores"):
+        damage[str(folder)] = verify_folder(folder)
+    lines = [line for found in damage.values() for line in found]
+    output.result(damage, *lines, f"{len(folders)} stores read, {len(lines)} damaged files")
+    if lines:
+        raise typer.Exit(1)
+
+
+@cache_app.command("explain")
+def cache_explain(
+    store: Annotated[str | None, typer.Argument(help="Folder, name or key of a store.")] = None,
+    other: Annotated[str | None, typer.Argument(help="Another store; the nearest if none.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Instead of a store: what misses.")] = None,
+    data: Annotated[str | None, typer.Option(help="Dataset of what misses.")] = None,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say which of the values that make their keys two stores differ in, or why one is a miss.
+
+    With --encoder and --data, and --set for every other option of `extract`, such as
+    --set dtype=int8 or --set split=val: what that extraction would ask for, and the nearest store.
+    """
+    from ..cache import explain_stores
+    from ..redo import explain_request
+    from ..show import explanation_parts
+
+    output = Output(as_json=as_json, quiet=quiet)
+    if encoder is not None and data is not None and store is None:
+        table = {"encoders": [encoder], "data": data, "home": str(home)}
+        explained = explain_request(table, overrides or [], output.progress)
+        parts = [part for one in explained for part in explanation_parts(one)]
+        output.result({"explanations": explained}, *parts)
+    elif store is not None and encoder is None and data is None:
+        one = explain_stores(home, store, other)
+        output.result(one, *explanation_parts(one))
+    else:
+        raise SpecError("give one or two stores, or --encoder with --data")
+
+
+@cache_app.command("rm")
+def cache_rm(
+    store: StoreName,
+    force: Annotated[bool, typer.Option(help="Remove it even if a run refers to it.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove one store, and its pairs with the last store of its split."""
+    from ..cache import remove
+
+    removed = remove(home, store, force=force)
+    line = f"removed {removed.store}, {removed.bytes / 1e6:.1f} MB"
+    Output(as_json=as_json, quiet=quiet).result(removed, line)
+
+
+@cache_app.command("repair")
+def cache_repair(
+    store: Annotated[str | None, typer.Argument(help="One store; all if not given.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="NAME=PATH of a dataset that is not in its default place.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights, if the store was extracted with --weights.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Restore what `verify` finds; only damaged shards are computed again."""
+    from ...featcache.catalog import manifest_folders
+    from ..redo import each_apart, repair
+    from ..show import repair_lines
+
+    output = Output(as_json=as_json, quiet=quiet)
+    again = partial(
+        repair, home, data=data, weights=weights, device=device, progress=output.progress
+    )
+    failed: dict[str, str] = {}
+    if store:
+        reports = [again(store)]
+    else:
+        reports, failed = each_apart(again, [str(folder) for folder in manifest_folders(home)])
+    output.result({"stores": reports, "failed": failed}, *repair_lines(reports, failed))
+    if failed or any(report.left for report in reports):
+        raise typer.Exit(1)
+
+
+@cache_app.command("export")
+def cache_export(
+    store: StoreName,
+    path: Annotated[Path, typer.Argument(help="What to write: a folder for npy, else a file.")],
+    format: Annotated[str, typer.Option(help="parquet, npy or safetensors.")] = "parquet",
+    force: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one store for other tools: ids beside vectors, in floats."""
+    from ..export import export
+
+    done = export(home, store, path, format=format, force=force)
+    line = f"{done.rows} rows, {done.tokens} tokens, {done.bytes / 1e6:.1f} MB: {done.path}"
+    Output(as_json=as_json, quiet=quiet).result(done, line)

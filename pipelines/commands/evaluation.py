@@ -1,0 +1,226 @@
+"""The commands that measure: runs, and encoders before anything is trained."""
+
+from typing import Annotated
+
+import typer
+
+from ...featcache.errors import SpecError
+from ._common import (
+    DEFAULT_HOME,
+    AsJson,
+    ClassData,
+    Device,
+    EncoderWeights,
+    Home,
+    OtherData,
+    Output,
+    Overrides,
+    Quiet,
+    RunName,
+    TrainSplit,
+    places_of_weights,
+)
+
+
+def retrieve(
+    run: RunName = None,
+    k: Annotated[int, typer.Option("--k", help="Largest rank of the recall curve.")] = 100,
+    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
+    data: OtherData = None,
+    scoring: Annotated[
+        str, typer.Option(help="cosine, or qb-norm or dual-softmax beside it.")
+    ] = "cosine",
+    bank: Annotated[
+        int | None,
+        typer.Option(help="Training items of a side that qb-norm takes; 10,000 if none."),
+    ] = None,
+    index: Annotated[
+        str,
+        typer.Option(
+            help="flat, which is exact; auto, ivf, hnsw, pq or a FAISS factory string: R@k alone."
+        ),
+    ] = "flat",
+    memory: Annotated[
+        str | None, typer.Option(help="What an index may take; half of the free if none.")
+    ] = None,
+    allow_leakage: Annotated[
+        bool,
+        typer.Option("--allow-leakage", help="Measure what took part in the training, too."),
+    ] = False,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure retrieval across the two sides of a run."""
+    from ..retrieve import BANK, RetrieveSpec
+    from ..retrieve import run as run_retrieve
+    from ..show_retrieval import retrieval_parts
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = RetrieveSpec(
+        home=home,
+        run=run,
+        data=data,
+        split=split,
+        k=k,
+        scoring=scoring,
+        allow_leakage=allow_leakage,
+        device=device,
+        bank=BANK if bank is None else bank,
+        index=index,
+        memory=memory,
+    )
+    retrieved = run_retrieve(spec, output.progress)
+    output.result(retrieved.report, *retrieval_parts(retrieved.report), f"report: {retrieved.path}")
+
+
+def zero_shot(
+    run: RunName = None,
+    *,
+    data: ClassData,
+    split: Annotated[str | None, typer.Option(help="Split; test, or else val, if none.")] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(help="bare, single, ensemble or a TOML file; repeatable or with commas."),
+    ] = None,
+    weights: EncoderWeights = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify images by the nearest text, without training on any class."""
+    from ..show_zero_shot import zero_shot_parts
+    from ..zero_shot import ZeroShotSpec
+    from ..zero_shot import run as run_zero_shot
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = ZeroShotSpec(
+        home=home,
+        data=data,
+        run=run,
+        split=split,
+        prompts=tuple(name for names in prompts or ["ensemble"] for name in names.split(",")),
+        weights=places_of_weights(weights),
+        device=device,
+    )
+    done = run_zero_shot(spec, output.progress)
+    output.result(done.report, *zero_shot_parts(done))
+
+
+def probe(
+    run: RunName = None,
+    *,
+    data: ClassData,
+    protocol: Annotated[str, typer.Option(help="lbfgs, sgd (LightCRL's table) or knn.")] = "lbfgs",
+    features: Annotated[
+        str, typer.Option(help="embedding, encoder (without the adapter) or both with a comma.")
+    ] = "embedding,encoder",
+    shots: Annotated[
+        str | None, typer.Option(help="Training images a class, such as 1,2,4,8,16; all if none.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How often shots are drawn.")] = 5,
+    train_split: TrainSplit = "train",
+    split: Annotated[
+        str | None, typer.Option(help="Split to measure on; test, or else val, if none.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of held-out images, shots and starts.")] = 0,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how well simple classifiers read classes from frozen features."""
+    from ...featcache.spec import apply_overrides, build
+    from ..probe import ProbeOptions, ProbeSpec
+    from ..probe import run as run_probe
+    from ..show_probe import accuracy_parts
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = ProbeSpec(
+        home=home,
+        data=data,
+        run=run,
+        protocol=protocol,
+        features=tuple(features.split(",")),
+        train_split=train_split,
+        split=split,
+        shots=() if shots is None else _numbers("--shots", shots),
+        seeds=seeds,
+        seed=seed,
+        options=build(ProbeOptions, apply_overrides({}, overrides or []), where="probe"),
+        device=device,
+    )
+    probed = run_probe(spec, output.progress)
+    output.result(probed.report, *accuracy_parts(probed.report), f"report: {probed.path}")
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise SpecError(f"{flag} {text!r} is not of the form 1,2,4") from error
+
+
+def similarity(
+    run: Annotated[
+        str | None, typer.Argument(help="Run; the newest if none and no --encoder.")
+    ] = None,
+    *,
+    data: Annotated[str, typer.Option(help="qqp, mrpc, stsb, sick or text-pair-table, or =PATH.")],
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="Text encoder to compare as it is; repeatable.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to evaluate on; val, or else test, if none.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(help="Cosine from which a pair is alike, beside a fitted one.")
+    ] = 0.9,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare cosines of pairs of texts with people's judgement of them."""
+    from ..show_similarity import similarity_parts
+    from ..similarity import SimilaritySpec
+    from ..similarity import run as run_similarity
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = SimilaritySpec(
+        home=home,
+        data=data,
+        run=run,
+        encoders=tuple(dict.fromkeys(encoder or ())),
+        split=split,
+        threshold=threshold,
+        device=device,
+    )
+    measured = run_similarity(spec, output.progress)
+    output.result(measured.report, *similarity_parts(measured.report), f"report: {measured.path}")
+
+
+def rank_encoders(
+    data: Annotated[str | None, typer.Option(help="Dataset; the newest stores if none.")] = None,
+    split: Annotated[str, typer.Option(help="Split whose features are compared.")] = "train",
+    items: Annotated[int, typer.Option(help="Most images that are drawn.")] = 2000,
+    neighbours: Annotated[int, typer.Option(help="Neighbours that two encoders may share.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say which image and text stores fit one another, before anything is trained."""
+    from ..rank_encoders import RankSpec
+    from ..rank_encoders import run as run_ranking
+    from ..show_similarity import ranking_parts
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = RankSpec(
+        home=home, data=data, split=split, items=items, neighbours=neighbours, seed=seed
+    )
+    ranked = run_ranking(spec, output.progress)
+    output.result(ranked.report, *ranking_parts(ranked.report), f"report: {ranked.path}")

@@ -1,0 +1,103 @@
+"""The commands that list what can be named, and those that show and check the presets."""
+
+from typing import Annotated
+
+import typer
+
+from ._common import AsJson, Output, Quiet
+
+list_app = typer.Typer(no_args_is_help=True, help="List what can be named on the command line.")
+presets_app = typer.Typer(no_args_is_help=True, help="Show and check the presets.")
+
+
+@list_app.command("encoders")
+def list_encoders(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the encoder cards."""
+    from ..show import encoder_rows, rows_table
+
+    rows = encoder_rows()
+    Output(as_json=as_json, quiet=quiet).result({"encoders": rows}, rows_table(rows))
+
+
+@list_app.command("datasets")
+def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the dataset families."""
+    from ...featcache.datasets import list_datasets as read_datasets
+    from ..show import rows_table
+
+    rows = [
+        {"name": name, "files": "needed" if needs_files else "drawn", "title": title}
+        for name, title, needs_files in read_datasets()
+    ]
+    Output(as_json=as_json, quiet=quiet).result({"datasets": rows}, rows_table(rows))
+
+
+@list_app.command("fusions")
+def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the fusions."""
+    from ...adapters.preset import list_fusions as read_fusions
+    from ..show import rows_table
+
+    rows = [{"name": name, "what it does": title} for name, title in read_fusions()]
+    Output(as_json=as_json, quiet=quiet).result({"fusions": rows}, rows_table(rows))
+
+
+@list_app.command("prompts")
+def list_prompts(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the prompts."""
+    from ..prompts import prompt_names, read_prompts
+    from ..show import rows_table
+
+    rows = [{"name": name, "title": read_prompts(name).title} for name in prompt_names()]
+    Output(as_json=as_json, quiet=quiet).result({"prompts": rows}, rows_table(rows))
+
+
+@list_app.command("presets")
+def list_presets(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the presets."""
+    from ...adapters.preset import list_presets as list_names
+    from ...adapters.preset import read_preset
+    from ..show import rows_table
+
+    rows = [{"name": name, "title": read_preset(name)["title"]} for name in list_names()]
+    Output(as_json=as_json, quiet=quiet).result({"presets": rows}, rows_table(rows))
+
+
+@presets_app.command("list")
+def presets_list(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the presets."""
+    list_presets(as_json=as_json, quiet=quiet)
+
+
+@presets_app.command("show")
+def presets_show(
+    name: Annotated[str, typer.Argument(help="Preset; see `lightalign presets list`.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print a preset as TOML, with all that it extends."""
+    from ...adapters.preset import read_preset
+    from ...featcache.spec import to_toml
+
+    preset = read_preset(name)
+    Output(as_json=as_json, quiet=quiet).result(preset, to_toml(preset).rstrip())
+
+
+@presets_app.command("check")
+def presets_check(
+    name: Annotated[str | None, typer.Argument(help="One preset; all if not given.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build presets and compare their parameters with their sources'; exits 1 where they differ."""
+    from ...adapters.check import check_preset
+    from ...adapters.preset import list_presets as list_names
+    from ..show import rows_table
+
+    output = Output(as_json=as_json, quiet=quiet)
+    names = [name] if name else list_names()
+    tracked = output.progress.track(names, "check", len(names), unit="presets")
+    rows = [vars(check_preset(one)) for one in tracked]
+    output.result({"presets": rows}, rows_table(rows))
+    if not all(row["right"] for row in rows):
+        raise typer.Exit(1)

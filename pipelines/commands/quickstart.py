@@ -1,0 +1,39 @@
+"""The command that does all three steps at once."""
+
+import shlex
+
+from ...featcache.errors import SpecError
+from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet, Seed
+
+
+def quickstart(
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
+    from ...featcache.spec import apply_overrides
+    from ..quickstart import run
+    from ..show import extract_lines, train_lines
+    from ..show_retrieval import retrieval_parts
+
+    output = Output(as_json=as_json, quiet=quiet)
+    changed = apply_overrides({"source": {}}, overrides or [])
+    unknown = sorted(set(changed) - {"source"})
+    if unknown or not isinstance(changed["source"], dict):
+        raise SpecError(f"quickstart knows --set source.NAME=VALUE only, found {overrides}")
+    done = run(home, source=changed["source"], device=device, seed=seed, progress=output.progress)
+    place = "" if home == DEFAULT_HOME.expanduser() else f" --home {shlex.quote(str(home))}"
+    output.result(
+        {"extract": done.extracted, "train": done.trained.report, **done.retrieved.report},
+        *extract_lines(done.extracted),
+        *train_lines(done.trained),
+        *retrieval_parts(done.retrieved.report),
+        f"report: {done.retrieved.path}",
+        f"cache:  {home / 'features'} (a second run finds everything there)",
+        f"next:   lightalign train-adapter --fusion none{place}",
+        f"        lightalign retrieve --k 100{place}",
+    )

@@ -1,0 +1,94 @@
+"""The commands that save an index and search in it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._common import DEFAULT_HOME, AsJson, Device, Home, OtherData, Output, Quiet, RunName
+
+
+def index(
+    run: RunName = None,
+    side: Annotated[
+        str | None, typer.Option(help="image (if none), text, or both; or first_text, second_text.")
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--index", help="auto, flat, ivf, hnsw, pq or a FAISS factory string.")
+    ] = "auto",
+    memory: Annotated[
+        str | None, typer.Option(help="What it may take, such as 2GB; half of the free if none.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split to index.")] = "test",
+    data: OtherData = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Save an index of a split's embeddings, to search in."""
+    from ..index_run import IndexSpec
+    from ..index_run import run as run_index
+    from ..show_index import index_lines
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = IndexSpec(
+        home=home,
+        run=run,
+        side=side,
+        data=data,
+        split=split,
+        index=kind,
+        memory=memory,
+        device=device,
+    )
+    indexed = run_index(spec, output.progress)
+    output.result(indexed, *index_lines(indexed))
+
+
+def search(
+    run: Annotated[str, typer.Argument(help="Run.")],
+    query: Annotated[str, typer.Argument(help="A text, or the path of an image.")],
+    k: Annotated[int, typer.Option("--k", help="Answers at most.")] = 20,
+    side: Annotated[str | None, typer.Option(help="What to find: image (if none) or text.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split; the newest index if none.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Dataset; NAME=PATH where its files have moved.")
+    ] = None,
+    query_is: Annotated[
+        str | None, typer.Option("--as", help="text or image; an image if such a file is there.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet: a .html or .png file.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--open", help="Write RUN/search.html or --sheet, and open it.")
+    ] = False,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find what is nearest to a text or an image, in an index that `index` has saved."""
+    from ..search import SearchSpec, open_in_browser
+    from ..search import run as run_search
+    from ..show_index import search_parts
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = SearchSpec(
+        home=home,
+        run=run,
+        query=query,
+        query_is=query_is,
+        side=side,
+        data=data,
+        split=split,
+        k=k,
+        sheet=sheet,
+        default_sheet=show,
+        device=device,
+    )
+    found = run_search(spec, output.progress)
+    output.result(found, *search_parts(found))
+    if show and found.sheet is not None:
+        open_in_browser(found.sheet, output.progress)

@@ -1,0 +1,229 @@
+"""The commands that train, and the one that says beforehand what a training takes."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ...featcache.errors import SpecError
+from ._common import (
+    DEFAULT_HOME,
+    AsJson,
+    ClassData,
+    Device,
+    Home,
+    Output,
+    Overrides,
+    Quiet,
+    Seed,
+    TrainSplit,
+)
+
+Fusion = Annotated[str | None, typer.Option(help="Fusion; see `lightalign list fusions`.")]
+Preset = Annotated[
+    str | None, typer.Option(help="Preset; our own, with a slot for --fusion, if none.")
+]
+ImageEncoder = Annotated[
+    str | None, typer.Option(help="Encoder of the images; the newest store if none.")
+]
+TextEncoder = Annotated[
+    str | None, typer.Option(help="Encoder of the texts; the newest store if none.")
+]
+SecondTextEncoder = Annotated[
+    str | None, typer.Option(help="Align the text encoder with this one, not with images.")
+]
+ImageFeatures = Annotated[
+    str | None, typer.Option(help="tokens, cls, mean or grid:HxW; the newest store if none.")
+]
+TextFeatures = Annotated[
+    str | None, typer.Option(help="tokens, cls or mean; the newest store if none.")
+]
+SecondTextFeatures = Annotated[
+    str | None, typer.Option(help="Those of the second text encoder, in the same way.")
+]
+Resume = Annotated[
+    str | None, typer.Option(help="Go on with this stopped run; without other options.")
+]
+Tensorboard = Annotated[
+    bool, typer.Option("--tensorboard", help="Log for TensorBoard, too, into RUN/tensorboard.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say parameters, memory and minutes; write nothing.")
+]
+BatchSize = Annotated[int | None, typer.Option(help="Images of a batch; the preset's if none.")]
+ChunkSize = Annotated[
+    int | None, typer.Option(help="Rows in memory with a graph; 0: all of the batch.")
+]
+ImageTokens = Annotated[
+    int | None, typer.Option(help="Tokens of an image; all of its encoder if none.")
+]
+TextTokens = Annotated[
+    int | None, typer.Option(help="Tokens of a batch's longest text; 32 if none.")
+]
+Captions = Annotated[
+    int | None, typer.Option(help="Texts of an image, if a batch has all of them; 5 if none.")
+]
+
+
+def train_adapter(
+    fusion: Fusion = None,
+    preset: Preset = None,
+    data: Annotated[str | None, typer.Option(help="Dataset; the newest stores if none.")] = None,
+    image_encoder: ImageEncoder = None,
+    text_encoder: TextEncoder = None,
+    second_text_encoder: SecondTextEncoder = None,
+    image_features: ImageFeatures = None,
+    text_features: TextFeatures = None,
+    second_text_features: SecondTextFeatures = None,
+    seed: Seed = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    resume: Resume = None,
+    tensorboard: Tensorboard = False,
+    dry_run: DryRun = False,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a light adapter on cached features.
+
+    Below `torchrun --nproc-per-node N --no-python` N processes share each batch, on a GPU each or
+    on the CPU, and take the steps that one would.
+    """
+    from .. import rehearsal, train
+    from ..launch import Launch
+    from ..show import train_estimate_parts, train_lines
+
+    output = Output(as_json=as_json, quiet=quiet, silent=not Launch.of_environment().is_first)
+    given: dict[str, Any] = {
+        "preset": preset,
+        "fusion": fusion,
+        "data": data,
+        "image_encoder": image_encoder,
+        "text_encoder": text_encoder,
+        "second_text_encoder": second_text_encoder,
+        "image_features": image_features,
+        "text_features": text_features,
+        "second_text_features": second_text_features,
+        "seed": seed,
+        "overrides": tuple(overrides or ()),
+        "name": name,
+        "tensorboard": tensorboard,
+    }
+    if resume is None:
+        spec = train.TrainSpec(home=home, device=device, **given)
+        if dry_run:
+            estimated = rehearsal.run(spec, output.progress)
+            output.result(estimated, *train_estimate_parts(estimated))
+            return
+        trained = train.run(spec, output.progress)
+    elif dry_run or any(given.values()):
+        raise SpecError("--resume goes on with what the run was begun with: give it alone")
+    else:
+        trained = train.resume(home, resume, device=device, progress=output.progress)
+    output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
+
+
+def plan(
+    preset: Preset = None,
+    fusion: Fusion = None,
+    batch_size: BatchSize = None,
+    chunk_size: ChunkSize = None,
+    image_encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the images; dino-vits16 if none.")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the texts; distilbert if none.")
+    ] = None,
+    image_tokens: ImageTokens = None,
+    text_tokens: TextTokens = None,
+    captions: Captions = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Stored type of the features; float16 if none.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Memory that may be used, such as 6GB.")
+    ] = None,
+    measure: Annotated[bool, typer.Option(help="Run three steps and measure, too.")] = False,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say how much memory a step of a training will take, and what fits a budget."""
+    from ..plan import PlanSpec
+    from ..plan import run as run_plan
+    from ..show import plan_parts
+
+    sizes = {"batch_size": batch_size, "chunk_size": chunk_size}
+    changed = [f"train.{key}={value}" for key, value in sizes.items() if value is not None]
+    given: dict[str, Any] = {
+        "image_encoder": image_encoder,
+        "text_encoder": text_encoder,
+        "image_tokens": image_tokens,
+        "text_tokens": text_tokens,
+        "captions": captions,
+        "dtype": dtype,
+        "budget": budget,
+    }
+    spec = PlanSpec(
+        preset=preset,
+        fusion=fusion,
+        overrides=(*(overrides or ()), *changed),
+        measure=measure,
+        device=device,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    output = Output(as_json=as_json, quiet=quiet)
+    planned = run_plan(spec)
+    output.result(vars(planned), *plan_parts(planned))
+
+
+def fine_tune(
+    run: Annotated[
+        str | None, typer.Argument(help="Run that is the start; newest if none.")
+    ] = None,
+    *,
+    data: ClassData,
+    protocol: Annotated[
+        str,
+        typer.Option(help="full, or lightcrl: the head alone, as published under this name."),
+    ] = "full",
+    train_split: TrainSplit = "train",
+    split: Annotated[
+        str | None, typer.Option(help="Split to measure at the end; test, or else val, if none.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of start, order, dropout, held-out images.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the adapter of a run on with a head of classes, on cached tokens."""
+    from ...featcache.spec import apply_overrides
+    from ..fine_tune import FineTuneSpec, options_of
+    from ..fine_tune import run as run_fine_tune
+    from ..show_probe import accuracy_parts, fine_tuned_line
+
+    output = Output(as_json=as_json, quiet=quiet)
+    spec = FineTuneSpec(
+        home=home,
+        data=data,
+        run=run,
+        protocol=protocol,
+        train_split=train_split,
+        split=split,
+        seed=seed,
+        name=name,
+        device=device,
+        **options_of(protocol, apply_overrides({}, overrides or [])),
+    )
+    tuned = run_fine_tune(spec, output.progress)
+    output.result(
+        {"folder": str(tuned.folder), "trained": tuned.trained, **tuned.report},
+        *accuracy_parts(tuned.report),
+        fine_tuned_line(tuned.trained),
+        f"run: {tuned.folder}",
+    )
