@@ -33,14 +33,14 @@ class ReportSpec:
         runs: Names or folders of runs; none is the newest.
         out: File to write, or None for `report.html` in the only run, or `report-NAMES.html` in
             `home/evaluations` of several.
-        data: `NAME=PATH` of a dataset whose pictures and texts have moved, or None.
+        data: `NAME=PATH` of each dataset whose pictures and texts have moved.
         failures: Worst answers of each evaluation that are shown, at most.
     """
 
     home: Path
     runs: tuple[str, ...] = ()
     out: Path | None = None
-    data: str | None = None
+    data: tuple[str, ...] = ()
     failures: int = 24
 
     def __post_init__(self) -> None:

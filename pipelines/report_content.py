@@ -1,5 +1,6 @@
 """Collect what a page about some runs shows: their evaluations side by side, plots and failures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +97,10 @@ class Compared:
                     continue
                 own = {**curve, "lines": {}}
                 lines = found.setdefault(curve["title"], own)["lines"]
-                for label, line in curve["lines"].items():
-                    lines[label if alone else f"{run}: {label}"] = line
+                for label, line in sorted(curve["lines"].items(), key=_chance_last):
+                    shared = line in lines.values()  # the chance level of the same queries
+                    if not shared:
+                        lines[label if alone else f"{run}: {label}"] = line
         return list(found.values())
 
 
@@ -121,7 +124,7 @@ def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
 
 
 def compare(parts: Sequence[RunPart]) -> list[Compared]:
-    """Return the evaluations of all runs, those of one kind and split together.
+    """Return the evaluations of all runs, those of one kind and split together; retrieval first.
 
     Splits are the same where their ids are: a dataset that has changed is another one.
     """
@@ -131,7 +134,7 @@ def compare(parts: Sequence[RunPart]) -> list[Compared]:
             names = ("kind", "dataset", "split", "split_hash", "variant")
             key = tuple(report.get(name, "") for name in names)
             found.setdefault(key, Compared(*key)).reports[part.name] = report
-    return [found[key] for key in sorted(found)]
+    return [found[key] for key in sorted(found, key=lambda key: (key[0] != "retrieval", key))]
 
 
 def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
@@ -159,8 +162,13 @@ def _number(value: Any) -> float | None:
 
 
 def _counted(path: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """Return what puts R@5 before R@10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in path]
+    """Return what puts R@5 before R@10, and 4 shots before 16."""
+    pieces = re.findall(r"\d+|\D+", " ".join(path))
+    return [(0, int(one), "") if one.isdecimal() else (1, 0, one) for one in pieces]
+
+
+def _chance_last(labelled: tuple[str, Any]) -> bool:
+    return labelled[0].startswith("chance")
 
 
 def _count(folders: Sequence[Path], name: str) -> int:

@@ -2,12 +2,12 @@
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..featcache.datasets import open_source, parse_data
-from ..featcache.errors import LightalignError, UnreadableItemError
+from ..featcache.errors import DatasetNotFoundError, LightalignError, UnreadableItemError
 from ..featcache.images import decode_image
 from ..featcache.types import Item, Modality
 
@@ -23,10 +23,10 @@ class Pictures:
 
     Args:
         home: Folder of everything lightalign keeps.
-        data: `NAME=PATH` of a dataset that has moved, or None.
+        data: `NAME=PATH` of each dataset that has moved.
     """
 
-    def __init__(self, home: Path, data: str | None) -> None:
+    def __init__(self, home: Path, data: Sequence[str] = ()) -> None:
         self.notes: list[str] = []
         self._home = home
         self._data = data
@@ -62,7 +62,7 @@ class Pictures:
     def _open(self, report: Mapping[str, Any], dataset: str, split: str) -> dict[str, Item]:
         command = report.get("training", {}).get("command", {})
         options: Mapping[str, Any] = report.get("options", {})
-        places = (self._data, options.get("data"), command.get("data"), dataset)
+        places = (*self._data, options.get("data"), command.get("data"), dataset)
         data = next(place for place in places if place and parse_data(place)[0] == dataset)
         given = options.get("source") or command.get("source") or None
         try:
@@ -73,11 +73,14 @@ class Pictures:
                 )
                 return {}
             return {item.id: item for side in Modality for item in source.items(split, side)}
-        except LightalignError as error:
+        except DatasetNotFoundError:
             self.notes.append(
-                f"no pictures and texts of {dataset}: {error}; name its place by --data NAME=PATH"
+                f"no pictures and texts of {dataset}, which is not in its usual place: name "
+                f"another by --data {dataset}=PATH"
             )
-            return {}
+        except LightalignError as error:
+            self.notes.append(f"no pictures and texts of {dataset}: {error}")
+        return {}
 
     def _shown(self, entry: Mapping[str, Any], items: Mapping[str, Item]) -> dict[str, Any]:
         text = entry.get("name", entry.get("text"))

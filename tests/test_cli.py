@@ -189,7 +189,7 @@ def test_a_store_is_exported_once_unless_forced(home, tmp_path, format):
         (["train-adapter"], "lightalign extract"),
         (["train-adapter", "--fusion", "cross"], "cross_attn"),
         (["retrieve"], "lightalign train-adapter"),
-        (["retrieve", "--k", "0"], "k must be at least 1"),
+        (["retrieve", "--k", "0"], "k must be a whole number, at least 1"),
         (["train-adapter", "--seed", "-1"], "a seed is at least 0"),
         (["train-adapter", "--set", "epochs=5"], "a preset has no 'epochs'"),
         (["train-adapter", "--data", "shapes=/tmp"], "read from no path"),

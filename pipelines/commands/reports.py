@@ -23,7 +23,8 @@ def report(
         Path | None, typer.Option(help="HTML file to write; one in the run if none.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="NAME=PATH of a dataset that has moved, for its pictures.")
+        list[str] | None,
+        typer.Option(help="NAME=PATH of a dataset that has moved, for its pictures; repeatable."),
     ] = None,
     failures: Annotated[
         int, typer.Option(help="Worst answers that are shown of each evaluation.")
@@ -37,7 +38,9 @@ def report(
     from ..report import run as run_report
 
     output = Output(as_json=as_json, quiet=quiet)
-    spec = ReportSpec(home=home, runs=tuple(run or ()), out=out, data=data, failures=failures)
+    spec = ReportSpec(
+        home=home, runs=tuple(run or ()), out=out, data=tuple(data or ()), failures=failures
+    )
     written = run_report(spec, output.progress)
     shown = f"{written.evaluations} evaluations of {len(written.runs)} runs: {written.path}"
     output.result(written, shown)

@@ -117,7 +117,7 @@ def test_numbers_stand_with_interval_chance_and_count(tmp_path):
 
 
 def test_ranks_are_counted_and_not_spelt(tmp_path):
-    recall = {str(k): number(1.0) for k in (1, 5, 10)}
+    recall = {str(k): number(1.0) for k in (10, 5, 1)}
     make_run(tmp_path, "one", evaluation(metrics={"text_to_image": {"recall": recall}}))
     (one,) = compare(read_runs(tmp_path, ["one"]))
     assert [row["name"].split()[-1] for row in one.rows] == ["1", "5", "10"]
@@ -173,7 +173,8 @@ def test_another_scoring_is_not_mixed_with_the_usual_one(tmp_path):
 def test_a_dataset_that_is_gone_leaves_ids_and_a_note(tmp_path):
     make_run(tmp_path, "one", evaluation(dataset="flickr8k"))
     found = written(tmp_path, "one")
-    assert "no pictures and texts of flickr8k" in found.notes[0]
+    assert "no pictures and texts of flickr8k, which is not in its usual place" in found.notes[0]
+    assert "--data flickr8k=PATH" in found.notes[0]
     assert "scene-2" in " ".join(outline(found.path).text)
 
 
