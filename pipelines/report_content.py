@@ -97,10 +97,13 @@ class Compared:
                     continue
                 own = {**curve, "lines": {}}
                 lines = found.setdefault(curve["title"], own)["lines"]
-                for label, line in sorted(curve["lines"].items(), key=_chance_last):
-                    shared = line in lines.values()  # the chance level of the same queries
-                    if not shared:
-                        lines[label if alone else f"{run}: {label}"] = line
+                for label, line in sorted(
+                    curve["lines"].items(), key=lambda one: _is_chance(one[0])
+                ):
+                    if alone or lines.get(label, line if _is_chance(label) else None) == line:
+                        lines[label] = line  # the chance level of the same queries is that of all
+                    else:
+                        lines[f"{run}: {label}"] = line
         return list(found.values())
 
 
@@ -167,8 +170,8 @@ def _counted(path: tuple[str, ...]) -> list[tuple[int, int, str]]:
     return [(0, int(one), "") if one.isdecimal() else (1, 0, one) for one in pieces]
 
 
-def _chance_last(labelled: tuple[str, Any]) -> bool:
-    return labelled[0].startswith("chance")
+def _is_chance(label: str) -> bool:
+    return label.startswith("chance")
 
 
 def _count(folders: Sequence[Path], name: str) -> int:

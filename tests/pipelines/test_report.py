@@ -135,6 +135,15 @@ def test_a_confusion_is_drawn_and_named_after_its_run(tmp_path):
     assert {"two: Confusion", "cat", "dog"} <= {text.strip() for text in found.text}
 
 
+def test_one_chance_level_stands_for_all_runs_of_the_same_queries(tmp_path):
+    for number, name in enumerate(("one", "two")):
+        lines = {"chance": {"x": [1], "y": [0.1]}, "recall": {"x": [1], "y": [float(number)]}}
+        curve = {"title": "R@k", "x_label": "k", "y_label": "%", "lines": lines}
+        make_run(tmp_path, name, evaluation(curves=[curve]))
+    (both,) = compare(read_runs(tmp_path, ["one", "two"]))
+    assert sorted(both.curves[0]["lines"]) == ["chance", "one: recall", "two: recall"]
+
+
 def test_a_run_elsewhere_keeps_its_page(tmp_path):
     folder = make_run(tmp_path / "far", "one", evaluation())
     assert written(tmp_path, str(folder)).path == folder / "report.html"
