@@ -1,5 +1,6 @@
 """Decode untrusted image files into RGB, within bounds and without Pillow's global switches."""
 
+import base64
 import io
 import struct
 import zlib
@@ -141,3 +142,15 @@ def _grey_from_16_bits(image: Image.Image) -> Image.Image:
     if transparent is not None:
         grey[values == transparent] = 255
     return Image.fromarray(grey)
+
+
+def jpeg_address(image: Image.Image, *, quality: int) -> str:
+    """Return an image as the address of a page that holds it: `data:image/jpeg;base64,...`.
+
+    Args:
+        image: In RGB.
+        quality: Of the JPEG, 0 to 100.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -19,6 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from ..featcache.errors import SpecError
 from .accuracy import truth_ranks
 from .class_rows import hold_out
+from .summaries import unit
 
 _MOST_LETTERS = 120  # of a solver's message: what is wrong comes first, then advice
 
@@ -173,18 +174,13 @@ class NeighbourClassifier(Classifier):
         """Return the votes; a class loses less than half a vote to those before it."""
         # on rows of one length the order by distance is the order by cosine
         index = NearestNeighbors(n_neighbors=int(value), algorithm="brute", metric="euclidean")
-        index.fit(_unit_rows(train.features))
-        nearest = index.kneighbors(_unit_rows(features), return_distance=False)
+        index.fit(unit(train.features))
+        nearest = index.kneighbors(unit(features), return_distance=False)
         votes = np.zeros((len(features), train.num_classes), dtype=np.float32)
         rows = np.repeat(np.arange(len(features)), nearest.shape[1])
         np.add.at(votes, (rows, train.labels[nearest].ravel()), 1.0)
         order = np.arange(train.num_classes, dtype=np.float32) / (2 * train.num_classes)
         return np.where(votes > 0, votes - order, np.float32(-np.inf))
-
-
-def _unit_rows(features: Float32[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.ascontiguousarray(features / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
 @dataclass(frozen=True)

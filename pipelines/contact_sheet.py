@@ -1,6 +1,5 @@
 """Show answers as one page of small pictures: an HTML file that needs no other, or a PNG."""
 
-import base64
 import html
 import io
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..featcache import files
 from ..featcache.errors import UnreadableItemError
-from ..featcache.images import decode_image
+from ..featcache.images import decode_image, jpeg_address
 from ..featcache.types import Item
 
 _SIDE = 240  # pixels of the longer side of a picture
@@ -96,10 +95,8 @@ def _page(query: Cell, cells: Sequence[Cell]) -> str:
 def _figure(cell: Cell) -> str:
     shown = f"<blockquote>{html.escape(cell.text)}</blockquote>"
     if cell.picture is not None:
-        buffer = io.BytesIO()
-        cell.picture.save(buffer, "JPEG", quality=_QUALITY)
-        data = base64.b64encode(buffer.getvalue()).decode()
-        shown = f'<img alt="{html.escape(cell.name)}" src="data:image/jpeg;base64,{data}">'
+        address = jpeg_address(cell.picture, quality=_QUALITY)
+        shown = f'<img alt="{html.escape(cell.name)}" src="{address}">'
     below = " ".join(html.escape(part) for part in (cell.title, cell.name) if part)
     return f"<figure>{shown}<figcaption>{below}</figcaption></figure>"
 

@@ -1,14 +1,12 @@
 """Look up what the worst answers of an evaluation are: their pictures, small, and their texts."""
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import DatasetNotFoundError, LightalignError, UnreadableItemError
-from ..featcache.images import decode_image
+from ..featcache.images import decode_image, jpeg_address
 from ..featcache.types import Item, Modality
 
 _SIDE = 160  # pixels of the longer side
@@ -102,10 +100,7 @@ class Pictures:
                 self.notes.append(str(error))
                 return None
             picture.thumbnail((_SIDE, _SIDE))
-            buffer = io.BytesIO()
-            picture.save(buffer, "JPEG", quality=_QUALITY)
-            data = base64.b64encode(buffer.getvalue()).decode()
-            self._small[item.id] = f"data:image/jpeg;base64,{data}"
+            self._small[item.id] = jpeg_address(picture, quality=_QUALITY)
         return self._small[item.id]
 
 
