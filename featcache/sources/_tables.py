@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetFormatError
+from ..source import missing_dataset
 from ._caption_files import format_error, read_csv, read_json_lines
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -29,6 +30,57 @@ class Table:
     file: Path
     columns: Sequence[str]
     read: Callable[[Sequence[str]], Iterator[tuple[str, Cells]]]
+
+
+def find_table(root: Path, *, name: str, what: str) -> Path:
+    """Return the table of a dataset: `root` itself, or the only one in it.
+
+    Args:
+        root: Folder of the dataset, or the file.
+        name: Name of the dataset.
+        what: What its rows hold.
+
+    Raises:
+        DatasetNotFoundError: There is no table.
+        DatasetFormatError: There are several.
+    """
+    if root.is_file():
+        return root
+    tables = []
+    if root.is_dir():
+        tables = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
+    if not tables:
+        looked_for = [f"one file *{suffix}" for suffix in TABLE_SUFFIXES]
+        raise missing_dataset(name, root, looked_for, f"It is your own table of {what}.")
+    if len(tables) > 1:
+        names = [path.name for path in tables]
+        raise DatasetFormatError(
+            f"{root} holds {len(tables)} tables: {names}; name one: --data {name}={tables[0]}"
+        )
+    return tables[0]
+
+
+def require_column(table: Table, column: str, option: str) -> str:
+    """Return the name of a column that an option asks for.
+
+    Raises:
+        DatasetFormatError: The table has none of this name.
+    """
+    if column not in table.columns:
+        problem = f"has no column {column!r} ({option}); columns: {list(table.columns)}"
+        raise format_error(table.file, "", problem)
+    return column
+
+
+def split_column_of(table: Table, asked: str) -> str | None:
+    """Return the column of splits, or None where nobody asked for one and there is none.
+
+    Raises:
+        DatasetFormatError: One of another name than `split` was asked for, and is not there.
+    """
+    if asked == "split" and asked not in table.columns:
+        return None
+    return require_column(table, asked, "split_column")
 
 
 def open_table(file: Path) -> Table:

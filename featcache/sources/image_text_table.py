@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DatasetFormatError, SpecError
-from ..source import missing_dataset
 from ._caption_files import Row, captions_of, format_error
 from ._caption_source import CaptionSource, group_rows, with_hashed_splits
-from ._tables import TABLE_SUFFIXES, Cells, Table, open_table
+from ._tables import Cells, Table, find_table, open_table, require_column, split_column_of
 
 # Usual names, the preferred first; compared in lower case.
 _IMAGE_NAMES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path")
@@ -55,11 +54,12 @@ class ImageTextTableSource(CaptionSource):
         caption_columns: Sequence[str] | None = None,
         split_column: str = "split",
     ) -> None:
-        table = open_table(_find_table(root))
+        what = "image paths and captions"
+        table = open_table(find_table(root, name="image-text-table", what=what))
         columns = _Columns(
             image=_image_column(table, image_column),
             captions=_caption_columns(table, caption_columns),
-            split=_split_column(table, split_column),
+            split=split_column_of(table, split_column),
             id="id" if "id" in table.columns else None,
         )
         rows, ids = _read_rows(table, columns)
@@ -76,28 +76,9 @@ class ImageTextTableSource(CaptionSource):
         super().__init__(root, images, {ids[path]: folder / path for path in ids})
 
 
-def _find_table(root: Path) -> Path:
-    if root.is_file():
-        return root
-    tables = []
-    if root.is_dir():
-        tables = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
-    if not tables:
-        looked_for = [f"one file *{suffix}" for suffix in TABLE_SUFFIXES]
-        get_it = "It is your own table of image paths and captions."
-        raise missing_dataset("image-text-table", root, looked_for, get_it)
-    if len(tables) > 1:
-        names = [path.name for path in tables]
-        raise DatasetFormatError(
-            f"{root} holds {len(tables)} tables: {names}; name one: "
-            f"--data image-text-table={tables[0]}"
-        )
-    return tables[0]
-
-
 def _image_column(table: Table, asked: str | None) -> str:
     if asked is not None:
-        return _require(table, asked, "image_column")
+        return require_column(table, asked, "image_column")
     by_lower = {column.lower(): column for column in reversed(table.columns)}
     known = [by_lower[name] for name in _IMAGE_NAMES if name in by_lower]
     if not known:
@@ -110,7 +91,7 @@ def _caption_columns(table: Table, asked: Sequence[str] | None) -> tuple[str, ..
         names = (asked,) if isinstance(asked, str) else tuple(asked)
         if not names:
             raise SpecError("caption_columns names no column; leave it out to recognise them")
-        return tuple(_require(table, name, "caption_columns") for name in names)
+        return tuple(require_column(table, name, "caption_columns") for name in names)
     numbered = [name for name in table.columns if _NUMBERED_CAPTION.fullmatch(name.lower())]
     if numbered:
         return tuple(numbered)
@@ -119,19 +100,6 @@ def _caption_columns(table: Table, asked: Sequence[str] | None) -> tuple[str, ..
     if not known:
         raise _unrecognised(table, "captions", _CAPTION_NAMES, "caption_columns")
     return (known[0],)
-
-
-def _split_column(table: Table, asked: str) -> str | None:
-    if asked == "split" and asked not in table.columns:
-        return None
-    return _require(table, asked, "split_column")
-
-
-def _require(table: Table, column: str, option: str) -> str:
-    if column not in table.columns:
-        problem = f"has no column {column!r} ({option}); columns: {list(table.columns)}"
-        raise format_error(table.file, "", problem)
-    return column
 
 
 def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) -> DatasetFormatError:

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DatasetFormatError, SpecError
-from ..source import missing_dataset
+from ..errors import SpecError
 from ._caption_files import format_error
 from ._graded_files import FIRST_NAMES, SECOND_NAMES, read_grade, read_tabbed, with_split
 from ._graded_source import GradedRow, GradedSource, Scale, split_by_hash
-from ._tables import TABLE_SUFFIXES, Cells, Table, open_table
+from ._tables import Cells, Table, find_table, open_table, require_column, split_column_of
 
 # Usual names, the preferred first; compared in lower case.
 _GRADE_NAMES = ("grade", "score", "similarity", "relatedness", "label", "is_duplicate", "quality")
@@ -61,12 +60,13 @@ class TextPairTableSource(GradedSource):
         highest: float | None = None,
         quoted: bool = True,
     ) -> None:
-        table = _open(_find_table(root), quoted=quoted)
+        file = find_table(root, name="text-pair-table", what="pairs of texts")
+        table = _open(file, quoted=quoted)
         columns = _Columns(
             first=_column(table, first_column, FIRST_NAMES, "first_column"),
             second=_column(table, second_column, SECOND_NAMES, "second_column"),
             grade=_column(table, grade_column, _GRADE_NAMES, "grade_column"),
-            split=_split_column(table, split_column),
+            split=split_column_of(table, split_column),
         )
         rows = _read_rows(table, columns)
         scale, scale_note = _scale(table.file, rows, lowest, highest)
@@ -81,25 +81,6 @@ class TextPairTableSource(GradedSource):
             for row in rows:
                 by_split.setdefault(row.split or "", []).append(row)
         super().__init__(root, by_split, scale=scale, notes=notes)
-
-
-def _find_table(root: Path) -> Path:
-    if root.is_file():
-        return root
-    tables = []
-    if root.is_dir():
-        tables = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
-    if not tables:
-        looked_for = [f"one file *{suffix}" for suffix in TABLE_SUFFIXES]
-        get_it = "It is your own table of pairs of texts."
-        raise missing_dataset("text-pair-table", root, looked_for, get_it)
-    if len(tables) > 1:
-        names = [path.name for path in tables]
-        raise DatasetFormatError(
-            f"{root} holds {len(tables)} tables: {names}; name one: "
-            f"--data text-pair-table={tables[0]}"
-        )
-    return tables[0]
 
 
 def _open(file: Path, *, quoted: bool) -> Table:
@@ -123,26 +104,13 @@ def _open(file: Path, *, quoted: bool) -> Table:
 
 def _column(table: Table, asked: str | None, usual: Sequence[str], option: str) -> str:
     if asked is not None:
-        return _require(table, asked, option)
+        return require_column(table, asked, option)
     by_lower = {column.lower(): column for column in reversed(table.columns)}
     known = [by_lower[name] for name in usual if name in by_lower]
     if not known:
         problem = f"none of the columns {list(table.columns)} is called like {list(usual)}"
         raise format_error(table.file, "", f"{problem}; name one with the option {option}")
     return known[0]
-
-
-def _split_column(table: Table, asked: str) -> str | None:
-    if asked == "split" and asked not in table.columns:
-        return None
-    return _require(table, asked, "split_column")
-
-
-def _require(table: Table, column: str, option: str) -> str:
-    if column not in table.columns:
-        problem = f"has no column {column!r} ({option}); columns: {list(table.columns)}"
-        raise format_error(table.file, "", problem)
-    return column
 
 
 def _read_rows(table: Table, columns: _Columns) -> list[GradedRow]:
