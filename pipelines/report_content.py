@@ -68,7 +68,8 @@ class Compared:
         A run that has not measured a number has None there.
         """
         by_run = {run: dict(numbers_of(report["metrics"])) for run, report in self.reports.items()}
-        names = sorted({name for numbers in by_run.values() for name in numbers}, key=_counted)
+        every = {name for numbers in by_run.values() for name in numbers}
+        names = sorted(every, key=lambda name: (len(name), _counted(name)))  # classes come last
         found = []
         for name in names:
             cells = [numbers.get(name) for numbers in by_run.values()]

@@ -123,6 +123,16 @@ def test_ranks_are_counted_and_not_spelt(tmp_path):
     assert [row["name"].split()[-1] for row in one.rows] == ["1", "5", "10"]
 
 
+def test_numbers_of_all_stand_before_those_of_each_class(tmp_path):
+    classes = {f"class-{place:02d}": {"top_1": number(1.0)} for place in range(50)}
+    metrics = {"ensemble": {"classes": classes, "top_1": number(39.25)}}
+    make_run(tmp_path, "one", evaluation(kind="zero-shot", metrics=metrics))
+    (one,) = compare(read_runs(tmp_path, ["one"]))
+    assert one.rows[0]["name"] == "ensemble top 1"
+    page = written(tmp_path, "one").path.read_text()
+    assert page.index("ensemble top 1") < page.index("11 more numbers")
+
+
 def test_a_confusion_is_drawn_and_named_after_its_run(tmp_path):
     labels = {"x_label": "taken for", "y_label": "is"}
     matrix = {"title": "Confusion", **labels, "names": ["cat", "dog"], "matrix": [[3, 1], [0, 4]]}
