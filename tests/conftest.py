@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -35,8 +36,15 @@ def test_data() -> Path:
     return Path(folder)
 
 
+_HOMES = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test away from the caches and run folders of whoever runs it."""
-    monkeypatch.setenv("LIGHTALIGN_HOME", str(tmp_path / "home"))
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test away from the caches and run folders of whoever runs it.
+
+    The folder is not made: most tests need none, and there are thousands.
+    """
+    home = tmp_path_factory.getbasetemp() / "homes" / str(next(_HOMES))
+    monkeypatch.setenv("LIGHTALIGN_HOME", str(home))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
