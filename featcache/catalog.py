@@ -51,6 +51,11 @@ def list_stores(home: Path, place: str = "*/*") -> list[StoreEntry]:
     return sorted(entries, key=lambda entry: (-entry.changed, str(entry.folder)))
 
 
+def stores_by_key(home: Path) -> dict[str, StoreEntry]:
+    """Return all complete stores below `home` by their keys."""
+    return {entry.key: entry for entry in list_stores(home) if entry.complete}
+
+
 def manifest_folders(home: Path, place: str = "*/*") -> list[Path]:
     """List all folders below `home` with a manifest or its copy, readable or not, by name.
 

@@ -1,20 +1,18 @@
 """Images of a split with their features and classes, from the stores alone."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
 from ..featcache import catalog
-from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.catalog import StoreEntry, list_stores, stores_by_key
 from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
-from .leakage import near_duplicates, near_message
+from .leakage import lineage, near_duplicates, near_message
 from .progress import SILENT, Progress
 from .stores import SideQuery, StoreQuery, WantedData
 from .summaries import mean_vectors
@@ -121,6 +119,31 @@ class ClassRows:
         return mean_vectors(self.reader, rows)
 
 
+def open_both(
+    run: EvaluatedRun,
+    wanted: WantedData,
+    *,
+    train_split: str,
+    split: str,
+    progress: Progress = SILENT,
+) -> tuple[ClassRows, ClassRows, list[str]]:
+    """Return the images to train on, those to measure, and what `require_apart` says of them.
+
+    Raises:
+        LightalignError: See `require_images`, `ClassRows` and `require_apart`.
+    """
+    query = run.query(Modality.IMAGE)
+    train, evaluated = (
+        ClassRows(
+            require_images(run.home, query, wanted, one, progress),
+            home=run.home,
+            device=run.device,
+        )
+        for one in (train_split, split)
+    )
+    return train, evaluated, require_apart(train, evaluated, run=run, progress=progress)
+
+
 def require_apart(
     train: ClassRows, evaluated: ClassRows, *, run: EvaluatedRun, progress: Progress = SILENT
 ) -> list[str]:
@@ -154,7 +177,7 @@ def require_apart(
             f"{len(common)} images are in {_label(train)}, which is trained on, and in "
             f"{_label(evaluated)}, which is evaluated, such as {common[:3]}: evaluate other images"
         )
-    seen = seen_by(run.trained["spec"])
+    seen = [one.stores for one in lineage(run)]
     for stores in seen:
         for part, did in (("train", "was trained on"), ("validation", "was chosen by")):
             if stores.get(part, {}).get("source") == evaluated.entry.description.source:
@@ -162,19 +185,10 @@ def require_apart(
                     f"the adapter {did} {_label(evaluated)}: evaluate another split, or another run"
                 )
     keys = {stores["train"]["image"]["key"] for stores in seen} - {train.entry.key}
-    trained = {entry.folder for entry in list_stores(run.home) if entry.key in keys}
+    trained = {entry.folder for key, entry in stores_by_key(run.home).items() if key in keys}
     readers = [train.reader, *(FeatureReader(one, residency="disk") for one in sorted(trained))]
     found = [near_duplicates(evaluated.reader, evaluated.rows, one, progress) for one in readers]
     return [near_message(near, count) for near, count in found if count]
-
-
-def seen_by(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the `stores` of a run's spec, then of the run that it began with, and so on."""
-    found = [spec["stores"]]
-    while "began_with" in spec:
-        spec = spec["began_with"]
-        found.append(spec["stores"])
-    return found
 
 
 def _label(rows: ClassRows) -> str:

@@ -124,7 +124,7 @@ class Found:
             "kind": self.kind,
             "dataset": self.dataset,
             "split": self.split,
-            "split_hash": split_hash(self.ids),
+            "split_hash": self._ids_hash,
             "variant": self.variant,
             "options": self._options(),
             "stores": {name: entry.key for name, entry in self.stores.items()},
@@ -151,6 +151,10 @@ class Found:
             found["training"] = run.trained["spec"]
         return found
 
+    @cached_property
+    def _ids_hash(self) -> str:
+        return split_hash(self.ids)
+
     def _options(self) -> dict[str, Any]:
         options = dict(self.options)
         if options.get("data") is not None:
@@ -166,7 +170,7 @@ class Found:
         variant = re.sub(r"[^A-Za-z0-9.]+", "-", self.variant).strip("-")
         name = "-".join(filter(None, (self.kind, self.dataset, self.split, variant)))
         path = folder / f"{name}.json"
-        ids = split_hash(self.ids)
+        ids = self._ids_hash
         if path.exists() and files.read_json(path).get("split_hash", ids) != ids:
             return folder / f"{name}--{ids[:8]}.json"
         return path

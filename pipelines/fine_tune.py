@@ -154,24 +154,14 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     split = spec.split or usual_split(spec.home, wanted, query)
     spec = replace(spec, split=split)
     from .accuracy import DEFINITIONS as ACCURACY
-    from .class_rows import (  # imports torch, as below
-        ClassRows,
-        require_apart,
-        require_images,
-    )
+    from .class_rows import open_both  # imports torch, as below
     from .fine_tune_full import FullProtocol
     from .fine_tune_lightcrl import LightCrlProtocol
     from .fine_tune_protocol import resolved
 
-    train, test = (
-        ClassRows(
-            require_images(spec.home, query, wanted, one, progress),
-            home=spec.home,
-            device=start.device,
-        )
-        for one in (spec.train_split, split)
+    train, test, shared = open_both(
+        start, wanted, train_split=spec.train_split, split=split, progress=progress
     )
-    shared = require_apart(train, test, run=start, progress=progress)
     progress.note(f"run {start.folder.name} is the start, {len(train)} images to train on")
     kind = FullProtocol if spec.protocol == "full" else LightCrlProtocol
     protocol = kind(spec, start, train)

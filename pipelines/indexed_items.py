@@ -16,13 +16,13 @@ else:
 
 
 def open_as_extracted(
-    data: str, *, options: Mapping[str, Any], home: Path, split: str, fingerprint: str
+    data: str, *, options: Mapping[str, Any] | None, home: Path, split: str, fingerprint: str
 ) -> Source:
     """Open a dataset that is what its features were extracted from.
 
     Args:
         data: `NAME` or `NAME=PATH`.
-        options: The dataset's own options.
+        options: The dataset's own options, or None for their defaults.
         home: Folder of everything lightalign keeps.
         split: Name of the split.
         fingerprint: `Source.fingerprint` of the split when it was extracted.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from ..featcache.catalog import list_stores
+from ..featcache.catalog import StoreEntry, stores_by_key
 from ..featcache.errors import LeakageError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality, Side
@@ -117,21 +117,22 @@ def find_leakage(
         rows: What of it is evaluated.
         progress: Receives the progress.
     """
-    compared = _Compared()
-    for seen in _lineage(run):
+    compared = _Compared(run.home, stores_by_key(run.home))
+    seen_by = lineage(run)
+    for seen in seen_by:
         for part in ("train", "validation") if seen.chose else ("train",):
             if part in seen.stores:
-                _compare(run.home, seen.stores[part], part, stores, rows, compared)
+                _compare(seen.stores[part], part, stores, rows, compared)
         train = seen.stores["train"]
         if train["source"] == stores.pair.source or Modality.IMAGE not in run.sides:
             continue
-        folder = _store(run.home, train["image"]["key"])
-        if folder is not None:
-            reader = FeatureReader(folder, residency="disk")
+        trained = compared.known.get(train["image"]["key"])
+        if trained is not None:
+            reader = FeatureReader(trained.folder, residency="disk")
             found, count = near_duplicates(stores.first, rows.image, reader, progress)
             compared.near = _nearest(compared.near + found)
             compared.num_near += count
-    selections = (seen.selection(stores) for seen in _lineage(run))
+    selections = (seen.selection(stores) for seen in seen_by)
     return Leakage(
         selection=next((said for said in selections if said is not None), None),
         shared={side: tuple(sorted(ids)) for side, ids in compared.shared.items()},
@@ -143,7 +144,7 @@ def find_leakage(
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """Hold what one run has seen: the evaluated one, or one that it began with.
 
     Attributes:
@@ -172,17 +173,20 @@ class _Seen:
         )
 
 
-def _lineage(run: EvaluatedRun) -> Iterator[_Seen]:
-    """Yield what the run has seen, then the run that it began with, and so on."""
+def lineage(run: EvaluatedRun) -> list[Seen]:
+    """Return what the run has seen, then the run that it began with, and so on."""
     spec = run.trained["spec"]
-    yield _Seen(run.folder.name, run.stores, run.trained.get("selected_by", ""))
+    found = [Seen(run.folder.name, run.stores, run.trained.get("selected_by", ""))]
     while "began_with" in spec:
         spec = spec["began_with"]
-        yield _Seen(spec["run"], spec["stores"], spec.get("selected_by", ""))
+        found.append(Seen(spec["run"], spec["stores"], spec.get("selected_by", "")))
+    return found
 
 
 @dataclass
 class _Compared:
+    home: Path
+    known: Mapping[str, StoreEntry]
     shared: dict[str, set[str]] = field(default_factory=dict)
     near: list[tuple[str, str, float]] = field(default_factory=list)
     num_near: int = 0
@@ -191,7 +195,6 @@ class _Compared:
 
 
 def _compare(
-    home: Path,
     described: Mapping[str, Any],
     part: str,
     stores: JoinedStores,
@@ -204,11 +207,13 @@ def _compare(
             ids = [reader.ids[row] for row in some.tolist()]
             compared.shared.setdefault(side.value, set()).update(ids)
             continue
-        folder = _store(home, described[side.value]["key"])
-        if folder is None:
-            compared.unchecked.append(f"the {part} store of {side.label}s is not in {home}")
+        trained = compared.known.get(described[side.value]["key"])
+        if trained is None:
+            compared.unchecked.append(
+                f"the {part} store of {side.label}s is not in {compared.home}"
+            )
             continue
-        same, other = _same_items(reader, some, FeatureReader(folder, residency="disk"))
+        same, other = _same_items(reader, some, FeatureReader(trained.folder, residency="disk"))
         compared.counters += other
         if same:
             compared.shared.setdefault(side.value, set()).update(same)
@@ -220,11 +225,6 @@ def _sides(
     first, second = stores.pair.sides
     yield first, stores.first, rows.image
     yield second, stores.second, rows.text
-
-
-def _store(home: Path, key: str) -> Path | None:
-    found = [entry for entry in list_stores(home) if entry.key == key and entry.complete]
-    return found[0].folder if found else None
 
 
 def _same_items(

@@ -151,18 +151,12 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
     split = spec.split or usual_split(spec.home, wanted, query)
     spec = replace(spec, split=split)
-    from .class_rows import ClassRows, require_apart, require_images  # imports torch
+    from .class_rows import open_both  # imports torch, as below
     from .probing import Probing
 
-    train, test = (
-        ClassRows(
-            require_images(spec.home, query, wanted, one, progress),
-            home=spec.home,
-            device=evaluated.device,
-        )
-        for one in (spec.train_split, split)
+    train, test, shared = open_both(
+        evaluated, wanted, train_split=spec.train_split, split=split, progress=progress
     )
-    shared = require_apart(train, test, run=evaluated, progress=progress)
     progress.note(
         f"run {evaluated.folder.name}: {len(train)} images of {wanted.name}/{spec.train_split} to "
         f"train on, {len(test)} of {wanted.name}/{split} to measure"

@@ -132,20 +132,8 @@ def rank(direction: Direction) -> Ranking:
 
 def ranks_only(direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
     """Return the rank of each query; from the top `depth` where that tells, else by counting."""
-    index = build_index(direction.gallery)
     depth = min(depth, len(direction.gallery))
-    size = max(1, _BLOCK_HITS // depth)
-    ranks = np.empty(len(direction.queries), dtype=np.int64)
-    for start in range(0, len(ranks), size):
-        block = np.arange(start, min(start + size, len(ranks)))
-        scores, rows = search(index, direction.queries[block], depth)
-        ranks[block] = ranks_in_top(
-            scores,
-            rows,
-            direction.relevance.take(block),
-            num_gallery=len(direction.gallery),
-            own=_own(direction, block),
-        )
+    ranks = _look_up(build_index(direction.gallery), direction, depth)
     beyond = np.flatnonzero(ranks == 0)
     if len(beyond) and depth < len(direction.gallery):
         ranks[beyond] = exact_ranks(
@@ -172,9 +160,16 @@ def ranks_by(
         reranker: Puts the first `depth` answers of each query into a new order; or None. Its rows
             are those of the direction.
     """
-    num_gallery = len(direction.gallery)
     more = (direction.own is not None) + (reranker is None)  # by one more a tie at the end is seen
-    depth = min(depth + more, num_gallery)
+    ranks = _look_up(index, direction, min(depth + more, len(direction.gallery)), reranker)
+    return np.where(ranks == 0, direction.num_gallery + 1, ranks)
+
+
+def _look_up(
+    index: AnyIndex, direction: Direction, depth: int, reranker: Reranker | None = None
+) -> Int64[np.ndarray, " q"]:
+    """Return `ranks_in_top` of the first `depth` answers, block by block: memory is bounded."""
+    num_gallery = len(direction.gallery)
     size = max(1, _BLOCK_HITS // depth)
     ranks = np.empty(len(direction.queries), dtype=np.int64)
     for start in range(0, len(ranks), size):
@@ -190,7 +185,7 @@ def ranks_by(
             num_gallery=depth if reranker is not None else num_gallery,
             own=_own(direction, block),
         )
-    return np.where(ranks == 0, direction.num_gallery + 1, ranks)
+    return ranks
 
 
 def _own(direction: Direction, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | None:

@@ -4,10 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..featcache.datasets import open_source, parse_data
-from ..featcache.errors import DatasetNotFoundError, LightalignError, UnreadableItemError
+from ..featcache.datasets import parse_data
+from ..featcache.errors import (
+    DatasetChangedError,
+    DatasetNotFoundError,
+    LightalignError,
+    UnreadableItemError,
+)
 from ..featcache.images import decode_image, jpeg_address
 from ..featcache.types import Item, Modality
+from .indexed_items import open_as_extracted
 
 _SIDE = 160  # pixels of the longer side
 _QUALITY = 78  # of a JPEG: about 6 kB
@@ -64,13 +70,18 @@ class Pictures:
         data = next(place for place in places if place and parse_data(place)[0] == dataset)
         given = options.get("source") or command.get("source") or None
         try:
-            source = open_source(data, home=self._home, options=given)
-            if split not in source.splits() or source.fingerprint(split) != report.get("source"):
-                self.notes.append(
-                    f"{dataset}/{split} is not what was evaluated any more: ids are shown alone"
-                )
-                return {}
+            source = open_as_extracted(
+                data,
+                options=given,
+                home=self._home,
+                split=split,
+                fingerprint=report.get("source", ""),
+            )
             return {item.id: item for side in Modality for item in source.items(split, side)}
+        except DatasetChangedError:
+            self.notes.append(
+                f"{dataset}/{split} is not what was evaluated any more: ids are shown alone"
+            )
         except DatasetNotFoundError:
             self.notes.append(
                 f"no pictures and texts of {dataset}, which is not in its usual place: name "

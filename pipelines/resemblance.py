@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
+from .summaries import unit
+
 _BLOCK = 2**10  # lines of a similarity matrix held at once
 # Penalties of a ridge map in units of the mean eigenvalue of X X^T, from nearly none to most.
 _PENALTIES = np.logspace(-4, 2, 13)
@@ -47,8 +49,7 @@ def linear_cka(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "n e"]
 
 def neighbours(vectors: Float[np.ndarray, "n d"], num: int) -> Int64[np.ndarray, "n k"]:
     """Return the `num` other items with the largest cosine to each; of equal ones the first."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float64)
+    units = unit(vectors).astype(np.float64)
     found = np.empty((len(units), num), dtype=np.int64)
     for start in range(0, len(units), _BLOCK):
         cosines = np.round(units[start : start + _BLOCK] @ units.T, 12)  # equal items stay equal
@@ -117,11 +118,7 @@ def ranks_of_own(
     queries: Float[np.ndarray, "h e"], gallery: Float[np.ndarray, "h e"]
 ) -> Int64[np.ndarray, " h"]:
     """Return the rank by cosine of line i of the gallery for query i; ties count against it."""
-    units = []
-    for side in (queries, gallery):
-        lengths = np.linalg.norm(side, axis=1, keepdims=True)
-        units.append(side / np.where(lengths > 0, lengths, 1))
-    cosines = units[0] @ units[1].T
+    cosines = unit(queries) @ unit(gallery).T
     own = cosines.diagonal()[:, None]
     ranks: np.ndarray = (cosines >= own).sum(axis=1)
     return ranks.astype(np.int64)

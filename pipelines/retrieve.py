@@ -199,11 +199,11 @@ def _bank(
     """Return embeddings of training items of each side, by its name; none of an evaluated id."""
     import numpy as np
 
-    from ..featcache.catalog import list_stores
+    from ..featcache.catalog import stores_by_key
     from ..featcache.reader import FeatureReader
     from .embed import embed_rows
 
-    stored = {entry.key: entry for entry in list_stores(spec.home) if entry.complete}
+    stored = stores_by_key(spec.home)
     tested = dict(zip(evaluated.sides, (embeddings.image_ids, embeddings.text_ids), strict=True))
     bank = {}
     for side in evaluated.sides:

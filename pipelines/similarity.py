@@ -87,12 +87,10 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     from .scorers import make_scorers
 
     pairs = GradedSplit(spec.home, chosen.stores)
-    train: GradedSplit | None = None
-    fit_warnings: list[str] = []
-    fitting: dict[SideQuery, StoreEntry] = {}
-    if pairs.scale.binary:
-        fitting, fit_warnings = _fitting_stores(spec, chosen, wanted, progress)
-        train = GradedSplit(spec.home, fitting) if fitting else None
+    fitting, fit_warnings = (
+        _fitting_stores(spec, chosen, wanted, progress) if pairs.scale.binary else ({}, [])
+    )
+    train = GradedSplit(spec.home, fitting) if fitting else None
     scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, pairs, evaluated)
     judge = Judge(pairs, train, threshold=spec.threshold, progress=progress)
     judged = [judge(scorer) for scorer in scorers]

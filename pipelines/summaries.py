@@ -4,7 +4,7 @@ Axis names: `n` rows, `width` features of a vector.
 """
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 
 from ..featcache.reader import FeatureReader
 
@@ -58,7 +58,7 @@ def has_cls(reader: FeatureReader) -> bool:
     return bool(reader.companion("special_tokens", [0])[0])
 
 
-def unit(vectors: Float32[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
+def unit(vectors: Float[np.ndarray, "n width"]) -> Float[np.ndarray, "n width"]:
     """Return the vectors with length 1; one of zeros stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units: np.ndarray = vectors / np.where(lengths > 0, lengths, 1)

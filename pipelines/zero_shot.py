@@ -199,11 +199,11 @@ def _options(
 
 
 def _warnings(images: "ClassRows", evaluated: EvaluatedRun) -> list[str]:
-    from .class_rows import seen_by
+    from .leakage import lineage
 
     warnings = []
     dataset = images.entry.description.dataset
-    if dataset in {stores["train"]["dataset"] for stores in seen_by(evaluated.trained["spec"])}:
+    if dataset in {seen.stores["train"]["dataset"] for seen in lineage(evaluated)}:
         warnings.append(f"the adapter was trained on images of {dataset}: this is not zero-shot")
     if images.num_skipped:
         warnings.append(
