@@ -71,6 +71,7 @@ class GradedSplit:
         stores: Store of each query; all of one dataset, split and source.
 
     Attributes:
+        described: One of the stores; dataset, split and source are the same for all.
         ids: Ids of both texts of each pair.
         grades: Grade of each pair.
         scale: What the grades may be.
@@ -82,13 +83,15 @@ class GradedSplit:
     """
 
     def __init__(self, home: Path, stores: Mapping[SideQuery, StoreEntry]) -> None:
-        described = next(iter(stores.values())).description
-        path = catalog.pairs_path(home, described.dataset, described.split, described.source)
+        self.described = next(iter(stores.values())).description
+        path = catalog.pairs_path(
+            home, self.described.dataset, self.described.split, self.described.source
+        )
         found = catalog.read_pairs(path).grades
         if found is None:
             raise SpecError(
-                f"dataset {described.dataset!r} has no graded pairs of texts: similarity is for "
-                "qqp, mrpc, stsb, sick and text-pair-table"
+                f"dataset {self.described.dataset!r} has no graded pairs of texts: similarity is "
+                "for qqp, mrpc, stsb, sick and text-pair-table"
             )
         self.scale: Grades = found
         self.stores = stores

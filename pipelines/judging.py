@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from ..featcache.errors import SpecError
-from ..featcache.source import Source
-from ..featcache.types import Modality
+from ..featcache.errors import LightalignError, SpecError
 from .agreement import (
     Ranking,
     at_threshold,
@@ -25,6 +23,7 @@ from .bootstrap import Statistics, share_interval, weighted_intervals
 from .evaluation import Number
 from .graded import GradedSplit, Scorer
 from .progress import SILENT, Progress
+from .shared_texts import GradedTexts, find_shared_pairs
 
 DEFINITIONS = {
     "cosine": (
@@ -220,33 +219,63 @@ class Judge:
         return numbers
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Hold what all scorers measured; the fields are those of `Found`."""
+
+    metrics: Mapping[str, Any]
+    curves: Sequence[Mapping[str, Any]]
+    failures: Sequence[Mapping[str, Any]]
+    warnings: Sequence[str]
+    leakage: Mapping[str, Any]
+
+
+def judge_all(judge: Judge, scorers: Sequence[Scorer], texts: GradedTexts) -> Measured:
+    """Measure by every scorer, and look for measured pairs that a threshold is fitted on, too."""
+    judged = [judge(scorer) for scorer in scorers]
+    pairs, train = judge.split, judge.train
+    failures, unread = worst_pairs(pairs, judged[0].cosines, texts)
+    leakage: Mapping[str, Any] = {}
+    shared: list[str] = []
+    if train is not None and train.described.split != pairs.described.split:
+        leakage, shared = find_shared_pairs(pairs, train, texts)
+    return Measured(
+        metrics={one.label: one.metrics for one in judged},
+        curves=[curve for one in judged for curve in one.curves],
+        failures=failures,
+        warnings=[*pairs.warnings, *shared, *judge.warnings, *unread],
+        leakage=leakage,
+    )
+
+
 def worst_pairs(
-    split: GradedSplit, cosines: Float64[np.ndarray, " n"], source: Source | None
-) -> list[dict[str, Any]]:
-    """Return the pairs whose cosine ranks farthest from their grade.
+    split: GradedSplit, cosines: Float64[np.ndarray, " n"], texts: GradedTexts
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the pairs whose cosine ranks farthest from their grade, and warnings.
 
     Args:
         split: The pairs.
         cosines: Cosine of each.
-        source: The dataset, for the texts; without it there are ids alone.
+        texts: Reads their texts; where they are not found there are ids alone.
     """
     ones = np.ones((1, len(split)), dtype=np.int64)
     ranks = [Ranking(values).ranks(ones)[0] for values in (cosines, split.grades)]
     worst = np.argsort(-np.abs(ranks[0] - ranks[1]), kind="stable")[:_NUM_WORST].tolist()
-    described = next(iter(split.stores.values())).description
-    texts = {}
-    if source is not None:
-        items = source.items(described.split, Modality.TEXT)
-        wanted = {name for row in worst for name in split.ids[row]}
-        texts = {item.id: item.text for item in items if item.id in wanted}
-    return [
+    warnings = []
+    try:
+        known = texts.of(split, (name for row in worst for name in split.ids[row]))
+    except LightalignError as error:
+        known = {}
+        warnings = [f"worst pairs without their texts, name --data NAME=PATH: {error}"]
+    failures = [
         {
             "query": list(split.ids[row]),
-            **({"texts": [texts[name] for name in split.ids[row]]} if texts else {}),
+            **({"texts": [known[name] for name in split.ids[row]]} if known else {}),
             "facts": {"grade": float(split.grades[row]), "cosine": float(cosines[row])},
         }
         for row in worst
     ]
+    return failures, warnings
 
 
 def _share_interval(num: int, percent: float) -> tuple[float, float]:

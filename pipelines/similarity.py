@@ -83,8 +83,9 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     subject = ", ".join([f"run {evaluated.folder.name}"] if evaluated else spec.encoders)
     progress.note(f"{subject}, split {split!r} of {wanted.name}")
     from .graded import GradedSplit  # imports torch, as all below do
-    from .judging import DEFINITIONS, Judge, worst_pairs
+    from .judging import DEFINITIONS, Judge, judge_all
     from .scorers import make_scorers
+    from .shared_texts import GradedTexts
 
     pairs = GradedSplit(spec.home, chosen.stores)
     fitting, fit_warnings = (
@@ -93,8 +94,8 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     train = GradedSplit(spec.home, fitting) if fitting else None
     scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, pairs, evaluated)
     judge = Judge(pairs, train, threshold=spec.threshold, progress=progress)
-    judged = [judge(scorer) for scorer in scorers]
-    warnings = [*pairs.warnings, *fit_warnings, *raw_warnings, *judge.warnings]
+    measured = judge_all(judge, scorers, GradedTexts(wanted, spec.home))
+    warnings = [*fit_warnings, *raw_warnings, *measured.warnings]
     for warning in warnings:
         progress.note(warning)
     found = Found(
@@ -110,13 +111,14 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
             "draws": DRAWS,
             "device": spec.device,
         },
-        metrics={one.label: one.metrics for one in judged},
+        metrics=measured.metrics,
         definitions=DEFINITIONS,
-        curves=[curve for one in judged for curve in one.curves],
-        failures=worst_pairs(pairs, judged[0].cosines, wanted.opened),
+        curves=measured.curves,
+        failures=measured.failures,
         warnings=warnings,
         variant="" if evaluated else "-".join(spec.encoders),
         seconds=time.perf_counter() - began,
+        beside={"leakage": measured.leakage} if measured.leakage else {},
     )
     path, report = found.write(evaluated, home=spec.home)
     return SimilarityReport(path=path, report=report)

@@ -190,6 +190,44 @@ def test_fitting_on_the_measured_pairs_is_warned_of(graded_home):
     assert any("fitted on the very pairs" in line for line in report["warnings"])
 
 
+def test_pairs_that_are_both_fitted_on_and_measured_are_found_and_named(tmp_path):
+    root = tmp_path / "datasets" / "qqp"
+    root.mkdir(parents=True)
+    glue_qqp(root)
+    training = (root / "train.tsv").read_text().splitlines()
+    swapped = training[1].split("\t")
+    swapped[3:5] = [f"  {swapped[4].upper()}", swapped[3]]
+    dev = root / "dev.tsv"
+    dev.write_text(dev.read_text() + "\t".join(swapped) + "\n")
+    extract_toy(tmp_path, "toy-text", data="qqp", source={})
+    report = measured(tmp_path, encoders=("toy-text",))
+    assert report["leakage"] == {
+        "num_shared_pairs": 1,
+        "shared_pairs": [
+            {"measured": ["val-13#1", "val-13#2"], "fitted": ["train-1#1", "train-1#2"]}
+        ],
+    }
+    (line,) = report["warnings"]
+    assert line.startswith("leakage: 1 of 13 measured pairs")
+    assert line.endswith("are fitted on: val-13#1 with val-13#2")
+
+
+def test_where_the_texts_are_gone_it_is_said_that_shared_pairs_were_not_looked_for(tmp_path):
+    root = tmp_path / "datasets" / "qqp"
+    root.mkdir(parents=True)
+    glue_qqp(root)
+    extract_toy(tmp_path, "toy-text", data="qqp", source={})
+    assert measured(tmp_path, encoders=("toy-text",))["leakage"]["num_shared_pairs"] == 0
+    shutil.rmtree(root)
+    report = measured(tmp_path, encoders=("toy-text",))
+    assert "name --data NAME=PATH" in report["leakage"]["not_checked"]
+    assert [line.split(":")[0] for line in report["warnings"]] == [
+        "leakage not checked",
+        "worst pairs without their texts, name --data NAME=PATH",
+    ]
+    assert not any("texts" in pair for pair in report["failures"])
+
+
 def test_without_a_training_part_no_threshold_is_fitted_and_the_command_is_named(tmp_path):
     root = tmp_path / "datasets" / "qqp"
     root.mkdir(parents=True)

@@ -1,0 +1,103 @@
+"""Find graded pairs that stand both where a threshold is fitted and where it is measured.
+
+Ids cannot tell, as each split numbers its own texts: the texts themselves are compared.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..featcache.errors import LightalignError
+from ..featcache.source import Source
+from ..featcache.types import Modality
+from .graded import GradedSplit
+from .indexed_items import open_as_extracted
+from .stores import WantedData
+
+_SHOWN = 3  # pairs that a warning names
+_MOST = 1000  # pairs that a report lists
+
+
+class GradedTexts:
+    """Read the texts of graded splits from their dataset, which must be as it was extracted.
+
+    Args:
+        wanted: The dataset, opened or by its name.
+        home: Folder of everything lightalign keeps.
+    """
+
+    def __init__(self, wanted: WantedData, home: Path) -> None:
+        self.wanted = wanted
+        self.home = home
+
+    def of(self, split: GradedSplit, ids: Iterable[str]) -> dict[str, str]:
+        """Return texts by id.
+
+        Args:
+            split: The split that they are of.
+            ids: Those wanted.
+
+        Raises:
+            LightalignError: The dataset cannot be opened, or is another now.
+        """
+        asked = set(ids)
+        source = self._open(split.described.split, split.described.source)
+        items = source.items(split.described.split, Modality.TEXT)
+        return {item.id: item.text for item in items if item.id in asked and item.text is not None}
+
+    def _open(self, split: str, fingerprint: str) -> Source:
+        if self.wanted.opened is not None:
+            return self.wanted.opened
+        return open_as_extracted(
+            str(self.wanted.name),
+            options=None,
+            home=self.home,
+            split=split,
+            fingerprint=fingerprint,
+        )
+
+
+def find_shared_pairs(
+    measured: GradedSplit, fitted: GradedSplit, texts: GradedTexts
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the measured pairs that are fitted on, too, as JSON values, and warnings.
+
+    A pair is the same in either order, and whatever the case and the white space of its texts.
+
+    Args:
+        measured: Pairs that are measured.
+        fitted: Pairs that a threshold is fitted on.
+        texts: Reads the texts of both.
+    """
+    try:
+        known = {both: ids for ids, both in _pairs(fitted, texts).items()}
+        found = [
+            (ids, known[both]) for ids, both in _pairs(measured, texts).items() if both in known
+        ]
+    except LightalignError as error:
+        reason = f"the texts of both splits are not found, name --data NAME=PATH: {error}"
+        return {"not_checked": reason}, [f"leakage not checked: {reason}"]
+    table = {
+        "num_shared_pairs": len(found),
+        "shared_pairs": [
+            {"measured": list(ours), "fitted": list(theirs)} for ours, theirs in found[:_MOST]
+        ],
+    }
+    if not found:
+        return table, []
+    named = ", ".join(" with ".join(ours) for ours, _ in found[:_SHOWN])
+    more = " ..." if len(found) > _SHOWN else ""
+    line = (
+        f"leakage: {len(found)} of {len(measured)} measured pairs are among those that thresholds "
+        f"are fitted on: {named}{more}"
+    )
+    return table, [line]
+
+
+def _pairs(split: GradedSplit, texts: GradedTexts) -> Mapping[tuple[str, str], frozenset[str]]:
+    """Return both texts of each pair, in no order, by its ids."""
+    plain = {
+        name: " ".join(text.casefold().split())
+        for name, text in texts.of(split, (name for pair in split.ids for name in pair)).items()
+    }
+    return {(one, other): frozenset((plain[one], plain[other])) for one, other in split.ids}
