@@ -6,11 +6,16 @@ Axis names: `n` images, `classes` classes, `seeds` repetitions.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
-from scipy import stats
+from jaxtyping import Float32, Int64
 
-from .bootstrap import NORMAL, mean_interval, share_interval, statistic_interval
 from .evaluation import Number
+from .intervals import (
+    class_mean_interval,
+    deviation_interval,
+    paired_interval,
+    repeated_interval,
+    share_interval,
+)
 
 MOST = 5  # largest k of a top-k accuracy
 
@@ -25,8 +30,8 @@ DEFINITIONS = {
     ),
     "chance": "what one gets who names classes at random, each as often as any other",
     "interval": (
-        "95 %: of top_k the score interval of a share (Wilson), else the percentile interval over "
-        "evaluated images that are drawn again"
+        "95 %: of top_k the score interval of a share (Wilson); of mean_per_class that of the mean "
+        "of such shares (Zou and Donner), for as many images of each class"
     ),
 }
 
@@ -66,17 +71,11 @@ def accuracy_numbers(
             interval=share_interval(hits),
             chance=100.0 * k / num_classes,
         )
-    right = np.where(ranks == 1, 100.0, 0.0)
-
-    def per_class(rows: Int64[np.ndarray, " n"]) -> float:
-        sizes = np.bincount(labels[rows], minlength=num_classes)
-        sums = np.bincount(labels[rows], weights=right[rows], minlength=num_classes)
-        return float((sums[sizes > 0] / sizes[sizes > 0]).mean())
-
+    per_class = [ranks[labels == name] == 1 for name in np.unique(labels)]
     found["mean_per_class"] = Number(
-        value=per_class(np.arange(count)),
+        value=float(np.mean([100.0 * hits.mean() for hits in per_class])),
         num=count,
-        interval=statistic_interval(per_class, count),
+        interval=class_mean_interval(per_class),
         chance=100.0 / num_classes,
     )
     return found
@@ -91,9 +90,12 @@ def differences(
     """
     found = {}
     for k in sorted({1, min(MOST, num_classes - 1)}):
-        gains = 100.0 * ((ranks <= k).astype(float) - (others <= k).astype(float))
+        hits, other_hits = ranks <= k, others <= k
         found[f"top_{k}"] = Number(
-            value=float(gains.mean()), num=len(ranks), interval=mean_interval(gains), unit="points"
+            value=float(100.0 * (hits.mean() - other_hits.mean())),
+            num=len(ranks),
+            interval=paired_interval(hits, other_hits),
+            unit="points",
         )
     return found
 
@@ -109,9 +111,9 @@ def repeated_numbers(
     """
     found = {}
     for k in sorted({1, min(MOST, num_classes - 1)}):
-        hits = 100.0 * (np.stack(ranks) <= k).astype(float)
+        hits = (np.stack(ranks) <= k).astype(float)
         found[f"top_{k}"] = Number(
-            value=float(hits.mean()),
+            value=float(100.0 * hits.mean()),
             num=hits.shape[1],
             interval=repeated_interval(hits),
             chance=100.0 * k / num_classes,
@@ -130,7 +132,7 @@ def repeated_numbers(
 REPEATED_DEFINITIONS = {
     "interval of few shots": (
         "95 % interval around the mean over the seeds; its half-width squared is that of the seeds "
-        "(Student's t, as they are few) plus that of the evaluated images (normal); with one seed "
+        "(Student's t, as they are few) plus that of the evaluated images (Wilson); with one seed "
         "that of the images alone, and how much the draw of the shots changes is not known"
     ),
     "deviation_of_top_1": (
@@ -138,39 +140,3 @@ REPEATED_DEFINITIONS = {
         "the interval that of the chi-squared distribution"
     ),
 }
-
-
-def repeated_interval(hits: Float64[np.ndarray, "seeds n"]) -> tuple[float, float]:
-    """Return the 95 % interval of the mean over repetitions and images, both drawn at random.
-
-    h^2 = (t s / sqrt(S))^2 + (z u / sqrt(n))^2, s the standard deviation of the S means of the
-    repetitions, t the 97.5 % quantile of Student's distribution of S - 1 degrees of freedom, u the
-    standard deviation of the n means of the images, z the normal quantile. A bootstrap over a
-    handful of repetitions would be too narrow: it can draw none but those few. A single image has
-    no deviation and says nothing about others: it leaves everything from 0 to 100.
-
-    Args:
-        hits: 100 where repetition i is right about image j, else 0.
-    """
-    num_seeds, count = hits.shape
-    if count == 1:
-        return 0.0, 100.0
-    squared = (NORMAL * hits.mean(axis=0).std(ddof=1)) ** 2 / count
-    if num_seeds > 1:
-        quantile = float(stats.t.ppf(0.975, num_seeds - 1))
-        squared += (quantile * hits.mean(axis=1).std(ddof=1)) ** 2 / num_seeds
-    middle, half = float(hits.mean()), float(np.sqrt(squared))
-    return max(0.0, middle - half), min(100.0, middle + half)
-
-
-def deviation_interval(means: Float64[np.ndarray, " seeds"]) -> tuple[float, float]:
-    """Return the 95 % interval of the standard deviation of what `means` are drawn from.
-
-    s sqrt((S - 1) / q), q the 97.5 % and the 2.5 % quantile of chi-squared of S - 1 degrees.
-    """
-    degrees = len(means) - 1
-    low, high = (
-        float(means.std(ddof=1) * np.sqrt(degrees / stats.chi2.ppf(share, degrees)))
-        for share in (0.975, 0.025)
-    )
-    return low, high

@@ -1,19 +1,17 @@
 """Intervals of measured numbers by drawing the measured items again; arrays in, numbers out."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64
 
 DRAWS = 1000
 _BLOCK = 2**22  # drawn rows held at once: 32 MiB
 Statistics: TypeAlias = Callable[
     [Int64[np.ndarray, "draws n"]], Mapping[str, Float[np.ndarray, " draws"]]
 ]
-NORMAL = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _OUTSIDE = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
@@ -38,67 +36,6 @@ def mean_interval(
         means[start : start + count] = values[rows].mean(axis=1)
     low, high = np.percentile(means, _OUTSIDE)
     return float(low), float(high)
-
-
-def share_interval(hits: Shaped[np.ndarray, " n"]) -> tuple[float, float]:
-    """Return the 95 % score interval, percent, of the share of hits among n single items.
-
-    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z the 97.5 % quantile of
-    the normal distribution. Drawing the items again would claim no width where all of them, or
-    none, are hits.
-
-    Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference, Journal
-    of the American Statistical Association 22, 1927, 209-212.
-
-    Args:
-        hits: Zero or false for a miss, else a hit, of items that do not depend on one another; at
-            least one.
-    """
-    count = len(hits)
-    share = np.count_nonzero(hits) / count
-    shrunk = 1 + NORMAL**2 / count
-    middle = (share + NORMAL**2 / (2 * count)) / shrunk
-    spread = share * (1 - share) / count + (NORMAL / (2 * count)) ** 2
-    half = NORMAL * math.sqrt(spread) / shrunk
-    # without rounding, the share lies within
-    low, high = min(share, middle - half), max(share, middle + half)
-    return 100.0 * max(0.0, low), 100.0 * min(1.0, high)
-
-
-def statistic_interval(
-    statistic: Callable[[Int64[np.ndarray, " n"]], float],
-    num_items: int,
-    *,
-    groups: Shaped[np.ndarray, " n"] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of any statistic over items drawn again.
-
-    Args:
-        statistic: Number of some of the items, by their rows; rows may come more than once. Draws
-            for which it is not a number, as an AUROC of one class, are left out.
-        num_items: Number n of items.
-        groups: Group of each item; whole groups are drawn, as items of one depend on one another.
-            None draws single items.
-        draws: How often items are drawn, with replacement.
-        seed: Seed of the draws.
-    """
-    random = np.random.default_rng(seed)
-    members = None
-    if groups is not None:
-        _, group_of = np.unique(groups, return_inverse=True)
-        order = np.argsort(group_of, kind="stable")
-        members = np.split(order, np.cumsum(np.bincount(group_of))[:-1])
-    found = []
-    for _ in range(draws):
-        if members is None:
-            rows = random.integers(num_items, size=num_items)
-        else:
-            drawn = random.integers(len(members), size=len(members))
-            rows = np.concatenate([members[group] for group in drawn])
-        found.append(statistic(rows))
-    return interval_of(np.array(found))
 
 
 @dataclass(frozen=True)

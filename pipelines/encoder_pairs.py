@@ -11,8 +11,9 @@ from jaxtyping import Float32, Int64
 
 from ..featcache.errors import StoreCorruptError
 from ..featcache.reader import FeatureReader
-from .bootstrap import mean_interval, share_interval
+from .bootstrap import mean_interval
 from .evaluation import Number
+from .intervals import share_interval
 from .resemblance import RidgeMap, linear_cka, neighbours, ranks_of_own, shared_neighbours
 from .summaries import first_vectors, flat_vectors, mean_vectors
 

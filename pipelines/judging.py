@@ -19,9 +19,10 @@ from .agreement import (
     spearman,
     tolerance_curve,
 )
-from .bootstrap import Statistics, share_interval, weighted_intervals
+from .bootstrap import Statistics, weighted_intervals
 from .evaluation import Number
 from .graded import GradedSplit, Scorer
+from .intervals import share_interval
 from .progress import SILENT, Progress
 from .shared_texts import GradedTexts, find_shared_pairs
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ..accuracy import MOST, truth_ranks
-from ..bootstrap import share_interval
 from ..evaluation import Number
+from ..intervals import share_interval
 
 _FIRST = 3  # classes that a failure names
 

@@ -4,15 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from lightalign.pipelines.bootstrap import (
-    Draws,
-    interval_of,
-    mean_interval,
-    share_interval,
-    statistic_interval,
-)
+from lightalign.pipelines.bootstrap import Draws, interval_of, mean_interval
 from lightalign.pipelines.evaluation import Number, numbers_of, shown, split_hash
 
 
@@ -50,32 +43,17 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_distribution_where_items_a
     assert (low, high) == pytest.approx((30 - apart, 30 + apart), abs=0.4)
 
 
-def test_the_interval_of_a_statistic_is_that_of_the_same_mean():
-    values = np.random.default_rng(0).normal(5.0, 2.0, size=400)
-    found = statistic_interval(lambda rows: float(values[rows].mean()), len(values))
-    assert found == pytest.approx(mean_interval(values), abs=0.05)
-
-
 def test_items_of_one_group_count_as_one():
     values = np.repeat(np.random.default_rng(0).normal(size=50), 20)
-    groups = np.repeat(np.arange(50), 20)
-
-    def mean(rows):
-        return float(values[rows].mean())
-
-    low, high = statistic_interval(mean, len(values), groups=groups)
+    draws = Draws(50).means(values[:, None], np.repeat(np.arange(50), 20))
+    low, high = interval_of(draws[:, 0])
     apart = 1.96 * values.std() / math.sqrt(50)
     assert high - low == pytest.approx(2 * apart, rel=0.15)
 
 
-def test_draws_without_a_statistic_are_left_out():
-    labels = np.array([0.0] * 3 + [1.0])
-
-    def share(rows):
-        return 0.5 if labels[rows].any() else math.nan
-
-    assert statistic_interval(share, len(labels)) == (0.5, 0.5)
-    assert all(map(math.isnan, statistic_interval(lambda rows: math.nan, 4)))
+def test_draws_that_are_no_number_are_left_out():
+    assert interval_of(np.array([0.5, math.nan, 0.5])) == (0.5, 0.5)
+    assert all(map(math.isnan, interval_of(np.array([math.nan, math.nan]))))
 
 
 def test_draws_of_single_items_give_the_interval_of_a_mean():
@@ -142,27 +120,3 @@ def test_intervals_of_a_mean_cover_the_true_value_in_93_to_97_percent_of_a_thous
         )
     ]
     assert 0.93 <= np.mean(covered) <= 0.97
-    of_shares = [low <= 30.0 <= high for low, high in map(share_interval, cases)]
-    assert 0.93 <= np.mean(of_shares) <= 0.97
-
-
-def test_intervals_of_shares_cover_those_of_few_items_where_drawing_again_does_not():
-    """16 images of a class, of which any share from 80 to 100 % is right, in 2,000 cases."""
-    random = np.random.default_rng(2)
-    shares = random.uniform(0.8, 1.0, 2000)
-    cases = random.random((2000, 16)) < shares[:, None]
-
-    def covered(intervals):
-        within = zip(intervals, 100 * shares, strict=True)
-        return np.mean([low <= share <= high for (low, high), share in within])
-
-    assert 0.93 <= covered(map(share_interval, cases)) <= 0.97
-    assert covered(mean_interval(100.0 * one, draws=400) for one in cases) < 0.8
-
-
-@pytest.mark.parametrize(("hits", "num"), [(0, 1), (1, 1), (3, 7), (16, 16), (0, 200), (999, 1000)])
-def test_the_interval_of_a_share_is_that_of_scipy(hits, num):
-    found = share_interval(np.arange(num) < hits)
-    expected = stats.binomtest(hits, num).proportion_ci(method="wilson")
-    assert found == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-9)
-    assert found[0] <= 100 * hits / num <= found[1]
