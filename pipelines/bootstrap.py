@@ -113,31 +113,36 @@ def interval_of(drawn: Float[np.ndarray, " draws"]) -> tuple[float, float]:
 
 def weighted_intervals(
     statistics: Statistics,
-    num_items: int,
+    groups: Int64[np.ndarray, " n"],
     *,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
     """Return the 95 % percentile interval of several statistics over the same items drawn again.
 
-    The draws are those of `mean_interval`. What is not a number in every draw has no interval.
+    The draws of single items are those of `mean_interval`. What is not a number in every draw has
+    no interval, and nothing has one where all items are of one group, which says nothing of others.
 
     Args:
         statistics: Numbers of many draws at once, each by its name; a draw says how often it holds
             each item. Draws for which one is not a number are left out.
-        num_items: Number n of items; at least one.
-        draws: How often n items are drawn, with replacement.
+        groups: Group of each of the n items, from 0 to one less than their number. Whole groups are
+            drawn, as many as there are: items of one depend on one another.
+        draws: How often that is done, with replacement.
         seed: Seed of the draws.
     """
-    draws_at_once = max(1, _BLOCK // num_items)
+    num_groups = int(groups.max()) + 1
+    if num_groups == 1:
+        return {}
+    draws_at_once = max(1, _BLOCK // len(groups))
     random = np.random.default_rng(seed)
     found: dict[str, list[Float[np.ndarray, " some"]]] = {}
     for start in range(0, draws, draws_at_once):
         count = min(draws_at_once, draws - start)
-        rows = random.integers(num_items, size=(count, num_items))
-        flat = (rows + num_items * np.arange(count)[:, None]).ravel()
-        weights = np.bincount(flat, minlength=count * num_items).reshape(count, num_items)
-        for name, values in statistics(weights).items():
+        drawn = random.integers(num_groups, size=(count, num_groups))
+        flat = (drawn + num_groups * np.arange(count)[:, None]).ravel()
+        counts = np.bincount(flat, minlength=drawn.size).reshape(drawn.shape)
+        for name, values in statistics(counts[:, groups]).items():
             found.setdefault(name, []).append(values)
     intervals = {}
     for name, parts in found.items():

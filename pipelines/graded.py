@@ -5,11 +5,14 @@ Axis names: `n` pairs, `some` rows of a store, `embed` features of a vector.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ..featcache import catalog
 from ..featcache.catalog import StoreEntry
@@ -115,6 +118,17 @@ class GradedSplit:
         span = self.scale.highest - self.scale.lowest
         grades: np.ndarray = (self.grades - self.scale.lowest) / span
         return grades
+
+    @cached_property
+    def groups(self) -> Int64[np.ndarray, " n"]:
+        """Return the group of each pair: pairs with a text in common, also through other pairs."""
+        names = dict.fromkeys(name for pair in self.ids for name in pair)
+        place = {name: number for number, name in enumerate(names)}
+        ends = np.array([[place[one], place[other]] for one, other in self.ids])
+        edges = coo_array((np.ones(len(ends)), ends.T), shape=(len(place), len(place)))
+        _, group_of = connected_components(edges, directed=False)
+        groups: np.ndarray = np.unique(group_of[ends[:, 0]], return_inverse=True)[1]
+        return groups.astype(np.int64)
 
     @property
     def warnings(self) -> list[str]:

@@ -33,7 +33,11 @@ DEFINITIONS = {
         "the second; `raw ENCODER mean` is the mean over all tokens of the frozen encoder, special "
         "tokens included, `raw ENCODER cls` its first token, without an adapter or a pooler"
     ),
-    "interval": "95 % percentile interval over pairs drawn again, with replacement",
+    "interval": (
+        "95 % percentile interval over pairs drawn again, with replacement; pairs that have a text "
+        "in common, also through other pairs, are drawn together; of `within` that of a share "
+        "(Wilson)"
+    ),
     "chance": (
         "of an accuracy the share of the larger class, of a precision and of AP the share of the "
         "class, of AUROC 50, of a correlation 0"
@@ -110,6 +114,8 @@ class Judge:
         self.threshold = threshold
         self.progress = progress
         self.warnings: list[str] = []
+        if int(split.groups.max()) == 0:
+            self.warnings.append("no intervals: all pairs hang together by texts in common")
 
     def __call__(self, scorer: Scorer) -> Judged:
         """Return the numbers and curves of one scorer."""
@@ -203,17 +209,17 @@ class Judge:
     ) -> dict[str, Number]:
         """Return each statistic times 100, with its interval."""
         num = len(self.split)
-        intervals = weighted_intervals(statistics, num)
+        intervals = weighted_intervals(statistics, self.split.groups)
         numbers = {}
         for name, (value,) in statistics(np.ones((1, num), dtype=np.int64)).items():
             if not np.isfinite(value):
                 self.warnings.append(f"{label}: no {name}, for all cosines are the same")
                 continue
-            low, high = intervals[name]
+            ends = intervals.get(name)
             numbers[name] = Number(
                 value=100.0 * float(value),
                 num=num,
-                interval=(100.0 * low, 100.0 * high),
+                interval=ends and (100.0 * ends[0], 100.0 * ends[1]),
                 chance=chances.get(name),
                 unit=unit,
             )

@@ -22,10 +22,16 @@ GLUE = {"train": "train.tsv", "val": "dev.tsv", "test": "test.tsv"}
 
 
 def graded(split, *, binary, lowest=0):
-    """Return pairs with quotes and commas; the second text of a pair is the first of the next."""
-    texts = [f'{split}, the "{number}. text' for number in range(NUM + 1)]
+    """Return pairs with quotes and commas.
+
+    Three pairs hang together: the second text of the first is the first of the second, and so on.
+    """
+    firsts = [number + number // 3 for number in range(NUM)]
     grades = [number % 2 if binary else lowest + number % 5 + 0.25 for number in range(NUM)]
-    return [Graded(*row) for row in zip(texts[:-1], texts[1:], grades, strict=True)]
+    return [
+        Graded(f'{split}, the "{one}. text', f'{split}, the "{one + 1}. text', grade)
+        for one, grade in zip(firsts, grades, strict=True)
+    ]
 
 
 def write_tabbed(file, header, rows):

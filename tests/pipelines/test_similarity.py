@@ -190,6 +190,20 @@ def test_fitting_on_the_measured_pairs_is_warned_of(graded_home):
     assert any("fitted on the very pairs" in line for line in report["warnings"])
 
 
+def test_pairs_that_have_a_text_in_common_are_of_one_group(graded_home):
+    """Three pairs in a row share texts; without the middle one the outer ones do not."""
+    from lightalign.pipelines.graded import GradedSplit
+    from lightalign.pipelines.stores import WantedData
+    from lightalign.pipelines.text_stores import TextStores
+
+    stores = TextStores(graded_home, WantedData("stsb", None), "val")
+    query = SideQuery(encoder="toy-text")
+    split = GradedSplit(graded_home, {query: stores.find(query)})
+    assert split.groups.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    del split.groups, split.ids[1], split.ids[2:]
+    assert split.groups.tolist() == [0, 1]
+
+
 def test_pairs_that_are_both_fitted_on_and_measured_are_found_and_named(tmp_path):
     root = tmp_path / "datasets" / "qqp"
     root.mkdir(parents=True)
