@@ -82,6 +82,7 @@ def run(command: str, home: Path) -> subprocess.CompletedProcess[str]:
     return lightalign(*arguments[1:], home=home)
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_runs_in_order(home):
     run_here = [command for command in commands() if command not in EXCUSED]
     assert len(run_here) >= 10

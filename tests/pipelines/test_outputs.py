@@ -165,6 +165,7 @@ SHARED = {
 }
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_shards_and_write_the_same_bytes(tmp_path):
     extract.run(ExtractSpec(home=tmp_path / "one", **SHARED))
     command = [sys.executable, "-c", SLOW % f"**{SHARED!r}"]
