@@ -1,20 +1,16 @@
-"""Every dataset family in each of its layouts: one contract, then what is special to each."""
+"""Every dataset of captioned images in each of its layouts: what all share, then each alone."""
 
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.datasets import SOURCES
-from lightalign.featcache.errors import DatasetNotFoundError, UnknownNameError, UnreadableItemError
+from lightalign.featcache.errors import DatasetNotFoundError, UnreadableItemError
 from lightalign.featcache.types import Modality
 
 from . import sources_helpers
-from .class_helpers import CLASS_LAYOUTS
-from .graded_helpers import GRADED_LAYOUTS
 from .sources_helpers import (
     CAPTIONS,
     LAYOUTS,
@@ -48,21 +44,14 @@ OFFICIAL_SPLITS = [
 ]
 
 
-def test_every_registered_dataset_is_under_the_contract():
-    assert sorted({**LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}) == SOURCES.names()
-
-
 @pytest.mark.parametrize(("name", "write"), CASES)
-def test_ids_are_unique_and_pairs_link_every_text_to_an_image_of_the_split(name, write, tmp_path):
+def test_pairs_link_every_text_to_an_image_of_the_split(name, write, tmp_path):
     source = written(name, write, tmp_path)
     assert source.splits() == ("train", "val", "test")
     for split in source.splits():
         images, texts = (ids(source, split, modality) for modality in Modality)
         pairs = source.pairs(split)
         assert images
-        assert len(set(images)) == len(images)
-        assert len(set(texts)) == len(texts)
-        assert (list(pairs.image_ids), list(pairs.text_ids)) == (images, texts)
         assert {image for image, _ in pairs.links} == set(images)
         assert [text for _, text in pairs.links] == texts
         assert len(pairs.links) == 5 * len(images)
@@ -75,38 +64,6 @@ def test_splits_are_disjoint_and_items_hold_what_their_modality_needs(name, writ
     assert len(set(everything)) == len(everything)
     assert all(item.text for item in source.items("train", Modality.TEXT))
     assert all(item.read_bytes() for item in source.items("train", Modality.IMAGE))
-
-
-@pytest.mark.parametrize(("name", "write"), CASES)
-def test_items_are_a_sequence_like_any_list_of_them(name, write, tmp_path):
-    source = written(name, write, tmp_path)
-    for modality in (Modality.IMAGE, Modality.TEXT):
-        items = source.items("train", modality)
-        whole = list(items)
-        assert len(whole) == len(items) > 2
-        assert [item.id for item in whole] == list(source.ids("train", modality))
-        assert (items[0], items[-1], list(items[1:3])) == (whole[0], whole[-1], whole[1:3])
-        with pytest.raises(IndexError):
-            items[len(items)]
-
-
-@pytest.mark.parametrize(("name", "write"), CASES)
-def test_an_unknown_split_is_refused_with_the_known_ones(name, write, tmp_path):
-    source = written(name, write, tmp_path)
-    for ask in (source.pairs, source.fingerprint, lambda one: source.items(one, Modality.TEXT)):
-        with pytest.raises(UnknownNameError, match=r"no split named 'trian'; close: \['train'\]"):
-            ask("trian")
-
-
-@pytest.mark.parametrize(("name", "write"), CASES)
-def test_the_fingerprint_survives_a_move_and_differs_between_splits(name, write, tmp_path):
-    here = written(name, write, tmp_path / "here")
-    prints = [here.fingerprint(split) for split in here.splits()]
-    assert len(set(prints)) == 3
-    assert prints == [opened(name, tmp_path / "here").fingerprint(one) for one in here.splits()]
-    shutil.move(tmp_path / "here", tmp_path / "there")
-    moved = opened(name, tmp_path / "there")
-    assert prints == [moved.fingerprint(split) for split in moved.splits()]
 
 
 @pytest.mark.parametrize(("name", "write"), FILE_CASES)
@@ -250,14 +207,6 @@ def test_a_dataset_without_any_of_its_images_is_not_found(name, write, tmp_path)
         image.unlink()
     with pytest.raises(DatasetNotFoundError, match=r"30 images.*such as .*00\.jpg"):
         opened(name, tmp_path)
-
-
-@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "shapes"])
-def test_a_missing_folder_is_reported_with_what_was_looked_for_and_what_to_do(name, tmp_path):
-    with pytest.raises(DatasetNotFoundError) as caught:
-        opened(name, tmp_path / "nowhere")
-    for part in (str(tmp_path / "nowhere"), "looked for", f"--data {name}=PATH"):
-        assert part in str(caught.value)
 
 
 @pytest.mark.skipif(
