@@ -14,6 +14,7 @@ from ..evaluated import written
 from ..evaluation import Number
 from ..index import BuiltIndex, build, build_index
 from ..index_kinds import EXACT, plan_index
+from ..intervals import share_interval
 from ..metrics import recall_curve
 from ..ranking import Direction, Ranking, both_directions, rank, ranks_by, ranks_only
 from ..rerank import Reranker
@@ -77,7 +78,9 @@ class Retrieval(Task):
         ),
         "interval": (
             "95 % percentile interval over 1000 bootstrap draws of the queries; those of one image "
-            "are drawn together, as they depend on one another"
+            "are drawn together, as they depend on one another; where all queries are hits, or "
+            "none is, the draws have no width and it is that of a share (Wilson) of as many items "
+            "as there are images"
         ),
     }
 
@@ -193,7 +196,13 @@ class Retrieval(Task):
         curve = recall_curve(ranks, int(looked_at[-1]))
         hits = 100.0 * (ranks[:, None] <= looked_at)
         of_ks = dict(zip(looked_at.tolist(), draws.means(hits, groups).T, strict=True))
-        intervals = {k: interval_of(of_ks[k]) for k in of_ks}
+        num_groups = len(np.unique(groups))
+        intervals = {
+            k: share_interval(np.full(num_groups, curve[k - 1]))
+            if curve[k - 1] in {0.0, 100.0} and k < num_gallery
+            else interval_of(drawn)
+            for k, drawn in of_ks.items()
+        }
         recall = {
             str(k): Number(
                 value=float(curve[k - 1]),
@@ -206,7 +215,7 @@ class Retrieval(Task):
         table = {
             "num_queries": num,
             "num_gallery": num_gallery,
-            "num_groups": len(np.unique(groups)),
+            "num_groups": num_groups,
             "recall": recall,
             "curve": {
                 "k": points,

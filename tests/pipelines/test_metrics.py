@@ -1,4 +1,4 @@
-from itertools import pairwise, permutations
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,11 +8,6 @@ from hypothesis.extra.numpy import arrays
 
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import TEXT_TEXT
-from lightalign.pipelines.chance import (
-    chance_average_precision,
-    chance_curve,
-    chance_of_ranks,
-)
 from lightalign.pipelines.index import build_index, search
 from lightalign.pipelines.metrics import (
     Relevance,
@@ -231,6 +226,19 @@ def paired(images, texts, texts_of):
     )
 
 
+def test_recalls_without_a_miss_have_an_interval_that_reaches_below():
+    """Twelve images that all find their own: Wilson's 12 / (12 + z^2) and up."""
+    own = np.eye(12, dtype=np.float32)
+    measured = Retrieval(k=12).run(paired(own, own, [[i] for i in range(12)]))
+    curve = measured["text_to_image"]["curve"]
+    assert curve["recall"] == [100.0] * 12
+    assert curve["low"] == pytest.approx([100 * 12 / 15.8415] * 11 + [100.0], abs=1e-3)
+    assert measured["text_to_image"]["recall"]["1"]["interval"][0] == curve["low"][0]
+    missed = Retrieval(k=12).run(paired(own, own, [[(i + 1) % 12] for i in range(12)]))
+    interval = missed["text_to_image"]["recall"]["1"]["interval"]
+    assert interval == pytest.approx([0.0, 100 * 3.8415 / 15.8415], abs=1e-3)
+
+
 def test_recall_counts_any_right_text_of_an_image():
     """Two images at 0 and 90 degrees; texts at 80 and 10 (image 0), 100 and 95 (image 1).
 
@@ -278,25 +286,6 @@ def test_the_recall_curve_counts_ranks_up_to_each_k():
     np.testing.assert_allclose(recall_curve(ranks, 4), [25, 25, 75, 75])
 
 
-def test_chance_is_the_hypergeometric_miss():
-    """Gallery of 4. One right answer: R@2 = 2/4. Two right ones: 1 - (2/4)(1/3) = 5/6."""
-    np.testing.assert_allclose(
-        chance_curve(np.array([1, 2]), num_gallery=4, k=2),
-        [100 * (1 / 4 + 2 / 4) / 2, 100 * (2 / 4 + 5 / 6) / 2],
-    )
-
-
-def test_chance_agrees_with_random_orders():
-    random = np.random.default_rng(0)
-    hits = np.zeros(5)
-    for _ in range(4000):
-        first = np.flatnonzero(random.permutation(7) < 3)[0]  # 3 of 7 are right
-        hits[first:] += 1
-    np.testing.assert_allclose(
-        chance_curve(np.array([3]), num_gallery=7, k=5), 100 * hits / 4000, atol=3
-    )
-
-
 def test_a_k_below_one_is_refused():
     with pytest.raises(SpecError, match="at least 1"):
         Retrieval(k=0)
@@ -317,25 +306,6 @@ def test_the_curve_of_a_large_k_has_the_points_of_the_published_one():
     assert points[100:] == list(range(200, 10_001, 100))
     assert curve_points(250) == [*range(1, 101), 200, 250]
     assert curve_points(3) == [1, 2, 3]
-
-
-def test_chance_of_ranks_and_precision_is_that_of_all_orders():
-    """Every order of a gallery of 5 for queries with 1 and with 2 right answers, one by one."""
-    ranks, precisions = {1: [], 2: []}, {1: [], 2: []}
-    for order in permutations(range(5)):
-        for num in (1, 2):
-            hits = sorted(place for place, row in enumerate(order, start=1) if row < num)
-            ranks[num].append(hits[0])
-            precisions[num].append(np.mean([n / p for n, p in enumerate(hits, start=1)]))
-    counts = np.array([1, 2])
-    found = chance_of_ranks(counts, num_gallery=5)
-    both = np.array([ranks[1], ranks[2]])
-    assert found["mean_rank"] == pytest.approx(both.mean())
-    assert found["mean_reciprocal_rank"] == pytest.approx(100 * (1 / both).mean())
-    assert found["median_rank"] == np.median(both)
-    expected = 100 * np.mean([precisions[1], precisions[2]])
-    assert chance_average_precision(counts, num_gallery=5) == pytest.approx(expected)
-    assert chance_average_precision(np.array([1]), num_gallery=1) == 100.0
 
 
 def test_rows_of_one_id_are_one_item():

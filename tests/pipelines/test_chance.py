@@ -1,0 +1,46 @@
+"""What one gets who answers at random."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from lightalign.pipelines.chance import chance_average_precision, chance_curve, chance_of_ranks
+
+
+def test_chance_is_the_hypergeometric_miss():
+    """Gallery of 4. One right answer: R@2 = 2/4. Two right ones: 1 - (2/4)(1/3) = 5/6."""
+    np.testing.assert_allclose(
+        chance_curve(np.array([1, 2]), num_gallery=4, k=2),
+        [100 * (1 / 4 + 2 / 4) / 2, 100 * (2 / 4 + 5 / 6) / 2],
+    )
+
+
+def test_chance_agrees_with_random_orders():
+    random = np.random.default_rng(0)
+    hits = np.zeros(5)
+    for _ in range(4000):
+        first = np.flatnonzero(random.permutation(7) < 3)[0]  # 3 of 7 are right
+        hits[first:] += 1
+    np.testing.assert_allclose(
+        chance_curve(np.array([3]), num_gallery=7, k=5), 100 * hits / 4000, atol=3
+    )
+
+
+def test_chance_of_ranks_and_precision_is_that_of_all_orders():
+    """Every order of a gallery of 5 for queries with 1 and with 2 right answers, one by one."""
+    ranks, precisions = {1: [], 2: []}, {1: [], 2: []}
+    for order in permutations(range(5)):
+        for num in (1, 2):
+            hits = sorted(place for place, row in enumerate(order, start=1) if row < num)
+            ranks[num].append(hits[0])
+            precisions[num].append(np.mean([n / p for n, p in enumerate(hits, start=1)]))
+    counts = np.array([1, 2])
+    found = chance_of_ranks(counts, num_gallery=5)
+    both = np.array([ranks[1], ranks[2]])
+    assert found["mean_rank"] == pytest.approx(both.mean())
+    assert found["mean_reciprocal_rank"] == pytest.approx(100 * (1 / both).mean())
+    assert found["median_rank"] == np.median(both)
+    expected = 100 * np.mean([precisions[1], precisions[2]])
+    assert chance_average_precision(counts, num_gallery=5) == pytest.approx(expected)
+    assert chance_average_precision(np.array([1]), num_gallery=1) == 100.0
