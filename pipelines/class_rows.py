@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float32, Int64
 
 from ..featcache import catalog
-from ..featcache.catalog import StoreEntry, list_stores, stores_by_key
+from ..featcache.catalog import StoreEntry, list_stores
 from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
-from .leakage import lineage, near_duplicates, near_message
+from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
 from .progress import SILENT, Progress
 from .stores import SideQuery, StoreQuery, WantedData
 from .summaries import mean_vectors
@@ -126,8 +126,8 @@ def open_both(
     train_split: str,
     split: str,
     progress: Progress = SILENT,
-) -> tuple[ClassRows, ClassRows, list[str]]:
-    """Return the images to train on, those to measure, and what `require_apart` says of them.
+) -> tuple[ClassRows, ClassRows, Leakage]:
+    """Return the images to train on, those to measure, and what `require_apart` returns.
 
     Raises:
         LightalignError: See `require_images`, `ClassRows` and `require_apart`.
@@ -146,7 +146,7 @@ def open_both(
 
 def require_apart(
     train: ClassRows, evaluated: ClassRows, *, run: EvaluatedRun, progress: Progress = SILENT
-) -> list[str]:
+) -> Leakage:
     """Refuse to measure images that were trained on, or that chose what is measured.
 
     Images that are nearly the same under other names are found by their features, and are a
@@ -159,11 +159,11 @@ def require_apart(
         progress: Receives the progress.
 
     Returns:
-        What to know before the numbers are believed.
+        What is in common all the same.
 
     Raises:
-        LeakageError: The two are the same split or have images in common, or the adapter was
-            trained on the evaluated split or chosen by it.
+        LeakageError: The two are the same split or have images in common, or evaluated images took
+            part in the training of the adapter or in its choice.
         SpecError: Their classes are not the same.
     """
     if train.names != evaluated.names:
@@ -177,18 +177,13 @@ def require_apart(
             f"{len(common)} images are in {_label(train)}, which is trained on, and in "
             f"{_label(evaluated)}, which is evaluated, such as {common[:3]}: evaluate other images"
         )
-    seen = [one.stores for one in lineage(run)]
-    for stores in seen:
-        for part, did in (("train", "was trained on"), ("validation", "was chosen by")):
-            if stores.get(part, {}).get("source") == evaluated.entry.description.source:
-                raise LeakageError(
-                    f"the adapter {did} {_label(evaluated)}: evaluate another split, or another run"
-                )
-    keys = {stores["train"]["image"]["key"] for stores in seen} - {train.entry.key}
-    trained = {entry.folder for key, entry in stores_by_key(run.home).items() if key in keys}
-    readers = [train.reader, *(FeatureReader(one, residency="disk") for one in sorted(trained))]
-    found = [near_duplicates(evaluated.reader, evaluated.rows, one, progress) for one in readers]
-    return [near_message(near, count) for near, count in found if count]
+    leakage = find_leakage(run, Examined.of_images(evaluated.entry, evaluated.reader), progress)
+    leakage.refuse()
+    keys = {seen.stores["train"]["image"]["key"] for seen in lineage(run)}
+    if train.entry.key in keys:  # it has been compared
+        return leakage
+    near, count = near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress)
+    return leakage.beside(near, count)
 
 
 def _label(rows: ClassRows) -> str:

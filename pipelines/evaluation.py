@@ -19,8 +19,8 @@ A report is one JSON object, `<run>/<kind>-<dataset>-<split>[-<variant>].json`:
                       first: [...], right: [...]}, without what there is not; what came first and
                       what is right are {id or name, score}
     warnings          what to know before these numbers are believed
-    leakage           of `retrieval`: what training and evaluation have in common; of `similarity`
-                      at a fitted threshold: the pairs that are both fitted on and measured
+    leakage           what training and evaluation have in common; of `similarity` the pairs that
+                      are both fitted on and measured
     seconds           time it took
 """
 

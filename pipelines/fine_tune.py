@@ -159,7 +159,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     from .fine_tune_lightcrl import LightCrlProtocol
     from .fine_tune_protocol import resolved
 
-    train, test, shared = open_both(
+    train, test, leakage = open_both(
         start, wanted, train_split=spec.train_split, split=split, progress=progress
     )
     progress.note(f"run {start.folder.name} is the start, {len(train)} images to train on")
@@ -182,7 +182,8 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         metrics=protocol.metrics(folder, test),
         definitions={**ACCURACY, spec.protocol: protocol.definition},
         curves=protocol.curves,
-        warnings=[*shared, *protocol.warnings],
+        warnings=[*leakage.warnings, *protocol.warnings],
         seconds=time.perf_counter() - began,
+        beside={"leakage": leakage.table()},
     ).write(EvaluatedRun(spec.home, str(folder), device=spec.device), home=spec.home)
     return FineTuneReport(folder=folder, trained=report, path=path, report=evaluation)

@@ -6,8 +6,8 @@ Ids alone prove nothing, as some datasets count anew in each split.
 Axis names: `n` evaluated rows, `m` trained rows, `width` features of a token.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Leakage:
 
     Attributes:
         selection: Why the evaluated items chose what was kept, or None.
-        shared: Evaluated ids that were trained on, or chose, by the side they are on.
+        shared: Evaluated ids that were trained on, by the side they are on.
+        choosing: Evaluated ids by which the weights that are kept were chosen, by side.
         near: Evaluated image, trained image and their cosine, nearest first; at most 1,000.
         num_near: How many pairs are that near.
         counters: How many ids stand in both splits for different items.
@@ -47,6 +48,7 @@ class Leakage:
 
     selection: str | None
     shared: Mapping[str, tuple[str, ...]]
+    choosing: Mapping[str, tuple[str, ...]]
     near: tuple[tuple[str, str, float], ...]
     num_near: int
     counters: int
@@ -56,13 +58,14 @@ class Leakage:
     def errors(self) -> list[str]:
         """Return what an evaluation is refused for."""
         found = [self.selection] if self.selection else []
-        for side, ids in self.shared.items():
-            names = ", ".join(ids[:_SHOWN])
-            more = " ..." if len(ids) > _SHOWN else ""
-            found.append(
-                f"{len(ids)} evaluated {side.replace('_', ' ')}s took part in the training: "
-                f"{names}{more}"
-            )
+        by_part = {"were trained on": self.shared}
+        if not self.selection:
+            by_part["chose the epoch that is kept"] = self.choosing
+        for did, by_side in by_part.items():
+            for side, ids in by_side.items():
+                names = ", ".join(ids[:_SHOWN])
+                more = " ..." if len(ids) > _SHOWN else ""
+                found.append(f"{len(ids)} evaluated {side.replace('_', ' ')}s {did}: {names}{more}")
         return found
 
     @property
@@ -84,6 +87,7 @@ class Leakage:
             "allowed": bool(self.errors),
             "errors": self.errors,
             "shared": {side: list(ids) for side, ids in self.shared.items()},
+            "choosing": {side: list(ids) for side, ids in self.choosing.items()},
             "near_duplicates": [
                 {"evaluated": evaluated, "trained": trained, "cosine": cosine}
                 for evaluated, trained, cosine in self.near
@@ -93,28 +97,70 @@ class Leakage:
             "not_checked": list(self.unchecked),
         }
 
-    def refuse(self, *, allow: bool) -> None:
+    def refuse(self, *, allow: bool | None = None) -> None:
         """Refuse the evaluation, unless it is allowed all the same.
+
+        Args:
+            allow: Whether it is; None where nobody can allow it.
 
         Raises:
             LeakageError: Evaluated items took part in the training.
         """
         if self.errors and not allow:
-            raise LeakageError(
-                f"{'; '.join(self.errors)}: evaluate on other items, or measure all the same with "
-                "--allow-leakage"
-            )
+            otherwise = "" if allow is None else ", or measure all the same with --allow-leakage"
+            raise LeakageError(f"{'; '.join(self.errors)}: evaluate on other items{otherwise}")
+
+    def beside(self, near: Sequence[tuple[str, str, float]], count: int) -> "Leakage":
+        """Return it with further near duplicates, as `near_duplicates` returns them."""
+        all_near = tuple(_nearest([*self.near, *near]))
+        return replace(self, near=all_near, num_near=self.num_near + count)
 
 
-def find_leakage(
-    run: EvaluatedRun, stores: JoinedStores, rows: Rows, progress: Progress = SILENT
-) -> Leakage:
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """Say what is evaluated.
+
+    Attributes:
+        dataset: Name of its dataset.
+        split: Name of its split.
+        source: Fingerprint of the split.
+        sides: Store and evaluated rows of each side.
+    """
+
+    dataset: str
+    split: str
+    source: str
+    sides: Mapping[Side, tuple[FeatureReader, Int64[np.ndarray, " _"]]]
+
+    @classmethod
+    def of(cls, stores: JoinedStores, rows: Rows) -> "Examined":
+        """Return some rows of both sides of a split."""
+        first, second = stores.pair.sides
+        return cls(
+            dataset=stores.pair.dataset,
+            split=stores.pair.split,
+            source=stores.pair.source,
+            sides={first: (stores.first, rows.image), second: (stores.second, rows.text)},
+        )
+
+    @classmethod
+    def of_images(cls, entry: StoreEntry, reader: FeatureReader) -> "Examined":
+        """Return all images of a split."""
+        found = entry.description
+        return cls(
+            dataset=found.dataset,
+            split=found.split,
+            source=found.source,
+            sides={Modality.IMAGE: (reader, np.arange(len(reader)))},
+        )
+
+
+def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SILENT) -> Leakage:
     """Compare evaluated rows with the stores that the run was trained on, and validated by.
 
     Args:
         run: The run.
-        stores: Both sides of the evaluated split.
-        rows: What of it is evaluated.
+        examined: What is evaluated.
         progress: Receives the progress.
     """
     compared = _Compared(run.home, stores_by_key(run.home))
@@ -122,20 +168,22 @@ def find_leakage(
     for seen in seen_by:
         for part in ("train", "validation") if seen.chose else ("train",):
             if part in seen.stores:
-                _compare(seen.stores[part], part, stores, rows, compared)
+                _compare(seen.stores[part], part, examined, compared)
         train = seen.stores["train"]
-        if train["source"] == stores.pair.source or Modality.IMAGE not in run.sides:
+        if train["source"] == examined.source or Modality.IMAGE not in examined.sides:
             continue
         trained = compared.known.get(train["image"]["key"])
         if trained is not None:
             reader = FeatureReader(trained.folder, residency="disk")
-            found, count = near_duplicates(stores.first, rows.image, reader, progress)
+            evaluated = examined.sides[Modality.IMAGE]
+            found, count = near_duplicates(*evaluated, reader, progress)
             compared.near = _nearest(compared.near + found)
             compared.num_near += count
-    selections = (seen.selection(stores) for seen in seen_by)
+    selections = (seen.selection(examined) for seen in seen_by)
     return Leakage(
         selection=next((said for said in selections if said is not None), None),
-        shared={side: tuple(sorted(ids)) for side, ids in compared.shared.items()},
+        shared=compared.found("train"),
+        choosing=compared.found("validation"),
         near=tuple(compared.near),
         num_near=compared.num_near,
         counters=compared.counters,
@@ -162,14 +210,14 @@ class Seen:
         """Say whether its validation chose its weights."""
         return self.selected_by not in _NOT_CHOSEN
 
-    def selection(self, stores: JoinedStores) -> str | None:
+    def selection(self, examined: Examined) -> str | None:
         """Say that the evaluated split is the one by which weights were chosen, if it is."""
         validation = self.stores.get("validation")
-        if not self.chose or validation is None or validation["source"] != stores.pair.source:
+        if not self.chose or validation is None or validation["source"] != examined.source:
             return None
         return (
-            f"split {stores.pair.split!r} of {stores.pair.dataset} chose the epoch of "
-            f"{self.name} ({self.selected_by}): its numbers are optimistic"
+            f"split {examined.split!r} of {examined.dataset} chose the epoch of "
+            f"{self.name} by {self.selected_by or 'its validation'}: its numbers are optimistic"
         )
 
 
@@ -187,25 +235,27 @@ def lineage(run: EvaluatedRun) -> list[Seen]:
 class _Compared:
     home: Path
     known: Mapping[str, StoreEntry]
-    shared: dict[str, set[str]] = field(default_factory=dict)
+    shared: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     near: list[tuple[str, str, float]] = field(default_factory=list)
     num_near: int = 0
     counters: int = 0
     unchecked: list[str] = field(default_factory=list)
 
+    def found(self, part: str) -> dict[str, tuple[str, ...]]:
+        """Return the evaluated ids that are in one part of the training, by side."""
+        return {side: tuple(sorted(ids)) for (one, side), ids in self.shared.items() if one == part}
+
 
 def _compare(
-    described: Mapping[str, Any],
-    part: str,
-    stores: JoinedStores,
-    rows: Rows,
-    compared: _Compared,
+    described: Mapping[str, Any], part: str, examined: Examined, compared: _Compared
 ) -> None:
-    """Compare the evaluated items of both sides with those of one part of the training."""
-    for side, reader, some in _sides(stores, rows):
-        if described["source"] == stores.pair.source:
-            ids = [reader.ids[row] for row in some.tolist()]
-            compared.shared.setdefault(side.value, set()).update(ids)
+    """Compare the evaluated items of each side with those of one part of the training."""
+    for side, (reader, rows) in examined.sides.items():
+        if side.value not in described:
+            continue  # a fine-tuning on classes saw no texts
+        if described["source"] == examined.source:
+            ids = [reader.ids[row] for row in rows.tolist()]
+            compared.shared.setdefault((part, side.value), set()).update(ids)
             continue
         trained = compared.known.get(described[side.value]["key"])
         if trained is None:
@@ -213,18 +263,10 @@ def _compare(
                 f"the {part} store of {side.label}s is not in {compared.home}"
             )
             continue
-        same, other = _same_items(reader, some, FeatureReader(trained.folder, residency="disk"))
+        same, other = _same_items(reader, rows, FeatureReader(trained.folder, residency="disk"))
         compared.counters += other
         if same:
-            compared.shared.setdefault(side.value, set()).update(same)
-
-
-def _sides(
-    stores: JoinedStores, rows: Rows
-) -> Iterator[tuple[Side, FeatureReader, Int64[np.ndarray, " _"]]]:
-    first, second = stores.pair.sides
-    yield first, stores.first, rows.image
-    yield second, stores.second, rows.text
+            compared.shared.setdefault((part, side.value), set()).update(same)
 
 
 def _same_items(

@@ -154,7 +154,7 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
     from .class_rows import open_both  # imports torch, as below
     from .probing import Probing
 
-    train, test, shared = open_both(
+    train, test, leakage = open_both(
         evaluated, wanted, train_split=spec.train_split, split=split, progress=progress
     )
     progress.note(
@@ -176,8 +176,9 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
         definitions=measured.definitions,
         curves=measured.curves,
         failures=measured.failures,
-        warnings=[*shared, *measured.warnings],
+        warnings=[*leakage.warnings, *measured.warnings],
         variant=spec.variant,
         seconds=time.perf_counter() - began,
+        beside={"leakage": leakage.table()},
     ).write(evaluated, home=spec.home)
     return ProbeReport(path=path, report=report)

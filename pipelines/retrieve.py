@@ -122,14 +122,14 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     stores = require_pair(spec.home, _query(evaluated, spec), progress)
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
     from .embed import embed_pairs  # imports torch, as all below do
-    from .leakage import find_leakage
+    from .leakage import Examined, find_leakage
     from .pairs import join_stores
     from .tasks.retrieval import Retrieval
 
     began = time.perf_counter()
     paired = join_stores(stores, home=spec.home)
     rows = paired.relations(paired.images).rows
-    leakage = find_leakage(evaluated, paired, rows, progress)
+    leakage = find_leakage(evaluated, Examined.of(paired, rows), progress)
     leakage.refuse(allow=spec.allow_leakage)
     embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)
     exact_or_faster = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)

@@ -90,6 +90,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         RunNotFoundError: There is no such finished run.
         StoreNotFoundError: The split has not been extracted with the run's image encoder.
         SpecError: The run aligns two texts, the dataset has no classes, or prompts are wrong.
+        LeakageError: Evaluated images took part in the training.
         WeightsNotFoundError: The weights of the run's text encoder are nowhere to be found.
         LightalignError: See `Bundle`.
     """
@@ -103,10 +104,13 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     from .bundle import Bundle  # imports torch, as all below do
     from .class_rows import ClassRows
     from .embed import embed_rows
+    from .leakage import Examined, find_leakage
 
     began = time.perf_counter()
     images = ClassRows(entry, home=spec.home, device=evaluated.device)
-    warnings = _warnings(images, evaluated)
+    leakage = find_leakage(evaluated, Examined.of_images(entry, images.reader), progress)
+    leakage.refuse()
+    warnings = [*leakage.warnings, *_warnings(images, evaluated)]
     for warning in warnings:
         progress.note(warning)
     spoken = [spoken_names(prompts, found.dataset, images.names) for prompts in all_prompts]
@@ -134,6 +138,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         failures=_failures(scored[0], ids, images.names),
         warnings=warnings,
         seconds=time.perf_counter() - began,
+        beside={"leakage": leakage.table()},
     )
     path, report = kept.write(evaluated, home=spec.home)
     plot = path.with_suffix(".svg")

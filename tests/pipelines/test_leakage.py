@@ -1,6 +1,7 @@
 """What an evaluation has in common with the training is found."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache.errors import LeakageError, SpecError
-from lightalign.pipelines import fine_tune, retrieve, runs, train
+from lightalign.pipelines import fine_tune, retrieve, runs, train, zero_shot
 from lightalign.pipelines.bundle import load
 from lightalign.pipelines.fine_tune import FineTuneSpec
 from lightalign.pipelines.sgd_options import SgdOptions
+from lightalign.pipelines.zero_shot import ZeroShotSpec
 
 from .conftest import extract_toy
 
@@ -27,6 +29,10 @@ def trained(home, *overrides, **fields):
 
 def evaluate(home, **fields):
     return retrieve.run(retrieve.RetrieveSpec(home=home, device="cpu", **fields)).report
+
+
+def classify(home, **fields):
+    return zero_shot.run(ZeroShotSpec(home=home, device="cpu", **fields)).report
 
 
 def write_photos(folder, splits):
@@ -56,7 +62,7 @@ def test_a_split_that_chose_the_epoch_is_refused_or_marked(home):
     report = evaluate(home, split="val", allow_leakage=True)
     assert "chose the epoch" in report["warnings"][0]
     assert report["leakage"]["allowed"] is True
-    assert len(report["leakage"]["shared"]["image"]) == 8
+    assert len(report["leakage"]["choosing"]["image"]) == 8
 
 
 def test_a_test_split_that_chose_the_epoch_is_refused_and_another_is_not(home):
@@ -73,7 +79,7 @@ def test_a_split_that_chose_nothing_is_evaluated(home):
 
 def test_the_split_that_was_trained_on_is_refused_or_marked(home):
     trained(home)
-    with pytest.raises(LeakageError, match="24 evaluated images took part in the training: shapes"):
+    with pytest.raises(LeakageError, match="24 evaluated images were trained on: shapes"):
         evaluate(home, split="train")
     report = evaluate(home, split="train", allow_leakage=True)
     assert len(report["leakage"]["shared"]["text"]) == 120
@@ -90,7 +96,7 @@ def test_an_item_of_a_larger_test_split_that_was_trained_on_is_named(tmp_path):
     assert moved != table
     (tmp_path / "a" / "table.csv").write_text(moved)
     extracted(tmp_path, first)
-    with pytest.raises(LeakageError, match=r"1 evaluated images took part .*: train-3\.png"):
+    with pytest.raises(LeakageError, match=r"1 evaluated images were trained on: train-3\.png"):
         evaluate(tmp_path, data=first)
 
 
@@ -111,6 +117,32 @@ def test_a_photo_planted_in_both_splits_is_found_and_named(tmp_path):
     (warning,) = [line for line in report["warnings"] if "near duplicates" in line]
     assert "planted.png and train-5.png" in warning
     assert report["leakage"]["errors"] == []
+
+
+def test_photos_that_were_trained_on_are_found_among_classes_too(tmp_path):
+    """Of six photos in folders of classes two are those of the training, under other names."""
+    data = write_photos(tmp_path / "a", {"train": range(40), "test": range(100, 106)})
+    classes = tmp_path / "classes"
+    for name, photos in {
+        "left": ("train-5", "test-100", "test-101"),
+        "right": ("train-6", "test-102", "test-103"),
+    }.items():
+        (classes / "test" / name).mkdir(parents=True)
+        for photo in photos:
+            shutil.copy(tmp_path / "a" / f"{photo}.png", classes / "test" / name / f"{photo}x.png")
+    extracted(tmp_path, data)
+    trained(tmp_path, "train.validation=none")
+    extract_toy(tmp_path, "toy-image", data=f"image-folder={classes}", source={})
+    found = classify(tmp_path, data="image-folder", split="test")["leakage"]
+    nearest = found["near_duplicates"][:2]
+    assert {(one["evaluated"], one["trained"]) for one in nearest} == {
+        ("test/left/train-5x.png", "train-5.png"),
+        ("test/right/train-6x.png", "train-6.png"),
+    }
+    shutil.rmtree(next((tmp_path / "features" / "image-text-table" / "train").glob("toy-image*")))
+    report = classify(tmp_path, data="image-folder", split="test")
+    assert report["leakage"]["not_checked"]
+    assert any("leakage not checked" in line for line in report["warnings"])
 
 
 def test_one_evaluated_photo_is_no_near_duplicate_of_others(tmp_path):
@@ -141,10 +173,14 @@ def test_what_chose_the_run_that_was_fine_tuned_is_still_refused(home, tmp_path)
     assert runs.find_run(home, None).name == "mine"  # the newest that was trained on pairs
     with pytest.raises(LeakageError, match=r"split 'val' of shapes chose the epoch of mine"):
         evaluate(home, run="tuned", data="shapes", split="val")
-    with pytest.raises(LeakageError, match=r"24 evaluated images took part in the training"):
+    with pytest.raises(LeakageError, match=r"24 evaluated images were trained on"):
         evaluate(home, run="tuned", data="shapes", split="train")
     report = evaluate(home, run=str(tuned), data="shapes", split="test")
     assert report["leakage"]["errors"] == []
+    with pytest.raises(
+        LeakageError, match=r"6 evaluated images were trained on: .*: evaluate on other items$"
+    ):
+        classify(home, run="tuned", data="image-folder", split="train")
 
 
 def test_ids_that_only_count_are_no_overlap(tmp_path):
