@@ -111,21 +111,21 @@ def interval_of(drawn: Float[np.ndarray, " draws"]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def weighted_intervals(
+def weighted_draws(
     statistics: Statistics,
     groups: Int64[np.ndarray, " n"],
     *,
     draws: int = DRAWS,
     seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Return the 95 % percentile interval of several statistics over the same items drawn again.
+) -> dict[str, Float[np.ndarray, " draws"]]:
+    """Return several statistics of the same items in each draw.
 
-    The draws of single items are those of `mean_interval`. What is not a number in every draw has
-    no interval, and nothing has one where all items are of one group, which says nothing of others.
+    The draws of single items are those of `mean_interval`. There are none where all items are of
+    one group, which says nothing of others.
 
     Args:
         statistics: Numbers of many draws at once, each by its name; a draw says how often it holds
-            each item. Draws for which one is not a number are left out.
+            each item.
         groups: Group of each of the n items, from 0 to one less than their number. Whole groups are
             drawn, as many as there are: items of one depend on one another.
         draws: How often that is done, with replacement.
@@ -144,11 +144,4 @@ def weighted_intervals(
         counts = np.bincount(flat, minlength=drawn.size).reshape(drawn.shape)
         for name, values in statistics(counts[:, groups]).items():
             found.setdefault(name, []).append(values)
-    intervals = {}
-    for name, parts in found.items():
-        values = np.concatenate(parts)
-        kept = values[np.isfinite(values)]
-        if len(kept):
-            low, high = np.percentile(kept, _OUTSIDE)
-            intervals[name] = (float(low), float(high))
-    return intervals
+    return {name: np.concatenate(parts) for name, parts in found.items()}

@@ -32,6 +32,32 @@ def share_interval(hits: Shaped[np.ndarray, " n"]) -> tuple[float, float]:
     return 100.0 * low, 100.0 * high
 
 
+def drawn_share_interval(
+    share: float, drawn: Float64[np.ndarray, " draws"], *, groups: int, items: int
+) -> tuple[float, float]:
+    """Return the 95 % interval, percent, of a share of items that depend on one another in groups.
+
+    The score interval of p (1 - p) / v items, v the variance of the share over bootstrap draws of
+    whole groups: so many single items would vary as much. The draws' own percentiles are too narrow
+    where hits, or misses, are few: of 100 items with a true share of 1 % they cover it in 65 % of
+    cases, this in 93 %.
+
+    Source: Kish, Survey Sampling, 1965, section 8.2, for the number of items that counts.
+
+    Args:
+        share: The share, percent.
+        drawn: The share in each draw, percent; draws that are not a number are left out.
+        groups: Number of groups, which counts where no draw differs.
+        items: Number of items, the most that counts.
+    """
+    part = share / 100
+    single = part * (1 - part)  # variance of one item that is hit or not
+    variance = float(np.nanvar(drawn)) / 1e4
+    counted = single / variance if single > 0 and variance > 0 else float(groups)
+    low, high = _score_interval(part, min(float(items), counted))
+    return 100.0 * low, 100.0 * high
+
+
 def class_mean_interval(hits: Sequence[Shaped[np.ndarray, " _"]]) -> tuple[float, float]:
     """Return the 95 % interval, percent, of the mean over classes of their shares of hits.
 

@@ -19,10 +19,10 @@ from .agreement import (
     spearman,
     tolerance_curve,
 )
-from .bootstrap import Statistics, weighted_intervals
+from .bootstrap import Statistics, interval_of, weighted_draws
 from .evaluation import Number
 from .graded import GradedSplit, Scorer
-from .intervals import share_interval
+from .intervals import drawn_share_interval, share_interval
 from .progress import SILENT, Progress
 from .shared_texts import GradedTexts, find_shared_pairs
 
@@ -34,9 +34,10 @@ DEFINITIONS = {
         "tokens included, `raw ENCODER cls` its first token, without an adapter or a pooler"
     ),
     "interval": (
-        "95 % percentile interval over pairs drawn again, with replacement; pairs that have a text "
-        "in common, also through other pairs, are drawn together; of `within` that of a share "
-        "(Wilson)"
+        "95 % over pairs drawn again, with replacement; pairs that have a text in common, also "
+        "through other pairs, are drawn together: the percentiles of the draws, but of accuracy, "
+        "precision and recall the score interval (Wilson) of as many pairs as would vary as much; "
+        "of `within` that of as many pairs as there are"
     ),
     "chance": (
         "of an accuracy the share of the larger class, of a precision and of AP the share of the "
@@ -61,6 +62,7 @@ _HUNDRED_TIMES = ""  # correlations have no unit
 _TOLERANCES = np.linspace(0, 1, 100)  # of the published curve
 _SHOWN_TOLERANCE = 0.2  # one bin of five
 _NUM_WORST = 20
+_FEW_GROUPS = 20  # below, a bootstrap interval is too narrow to be believed
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Judge:
         progress: Receives the progress.
 
     Attributes:
+        num_groups: Groups of pairs that have no text in common.
         warnings: What was found that has no number.
 
     Raises:
@@ -114,8 +117,12 @@ class Judge:
         self.threshold = threshold
         self.progress = progress
         self.warnings: list[str] = []
-        if int(split.groups.max()) == 0:
-            self.warnings.append("no intervals: all pairs hang together by texts in common")
+        self.num_groups = int(split.groups.max()) + 1
+        if self.num_groups < _FEW_GROUPS:
+            self.warnings.append(
+                f"the intervals rest on {self.num_groups} groups of pairs that have no text in "
+                "common: that is too few"
+            )
 
     def __call__(self, scorer: Scorer) -> Judged:
         """Return the numbers and curves of one scorer."""
@@ -181,8 +188,12 @@ class Judge:
             "precision_1": positives,
         }
         for name, threshold in self._thresholds(scorer, cosines, labels).items():
-            called = partial(at_threshold, cosines >= threshold, labels)
-            numbers = self._numbers(scorer.label, called, chances)
+            called = cosines >= threshold
+            shares = {"accuracy": len(labels)}
+            for one, said, true in ((0, ~called, ~labels), (1, called, labels)):
+                shares |= {f"precision_{one}": int(said.sum()), f"recall_{one}": int(true.sum())}
+            statistics = partial(at_threshold, called, labels)
+            numbers = self._numbers(scorer.label, statistics, chances, shares=shares)
             metrics[name] = {"threshold": threshold, **numbers}
         return metrics
 
@@ -205,25 +216,36 @@ class Judge:
         statistics: Statistics,
         chances: Mapping[str, float],
         *,
+        shares: Mapping[str, int] | None = None,
         unit: str = "%",
     ) -> dict[str, Number]:
-        """Return each statistic times 100, with its interval."""
+        """Return each statistic times 100, with its interval; `shares` says of how many pairs."""
         num = len(self.split)
-        intervals = weighted_intervals(statistics, self.split.groups)
+        drawn = weighted_draws(statistics, self.split.groups)
         numbers = {}
         for name, (value,) in statistics(np.ones((1, num), dtype=np.int64)).items():
             if not np.isfinite(value):
                 self.warnings.append(f"{label}: no {name}, for all cosines are the same")
                 continue
-            ends = intervals.get(name)
             numbers[name] = Number(
                 value=100.0 * float(value),
                 num=num,
-                interval=ends and (100.0 * ends[0], 100.0 * ends[1]),
+                interval=self._interval(value, drawn.get(name), (shares or {}).get(name)),
                 chance=chances.get(name),
                 unit=unit,
             )
         return numbers
+
+    def _interval(
+        self, value: float, drawn: Float64[np.ndarray, " draws"] | None, items: int | None
+    ) -> tuple[float, float] | None:
+        """Return the interval, times 100; None where nothing is known of other pairs."""
+        if drawn is None or items == 0 or not np.isfinite(drawn).any():
+            return None
+        if items is None:
+            return interval_of(100.0 * drawn)
+        groups = max(1, round(items * self.num_groups / len(self.split)))
+        return drawn_share_interval(100.0 * float(value), 100.0 * drawn, groups=groups, items=items)
 
 
 @dataclass(frozen=True)

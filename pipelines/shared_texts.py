@@ -3,6 +3,7 @@
 Ids cannot tell, as each split numbers its own texts: the texts themselves are compared.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .graded import GradedSplit
 from .indexed_items import open_as_extracted
 from .stores import WantedData
 
+_WORD = re.compile(r"\w+")
 _SHOWN = 3  # pairs that a warning names
 _MOST = 1000  # pairs that a report lists
 
@@ -62,7 +64,7 @@ def find_shared_pairs(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the measured pairs that are fitted on, too, as JSON values, and warnings.
 
-    A pair is the same in either order, and whatever the case and the white space of its texts.
+    A pair is the same in either order, and whatever its texts have beside letters and digits.
 
     Args:
         measured: Pairs that are measured.
@@ -97,7 +99,7 @@ def find_shared_pairs(
 def _pairs(split: GradedSplit, texts: GradedTexts) -> Mapping[tuple[str, str], frozenset[str]]:
     """Return both texts of each pair, in no order, by its ids."""
     plain = {
-        name: " ".join(text.casefold().split())
+        name: " ".join(_WORD.findall(text.casefold())) or text
         for name, text in texts.of(split, (name for pair in split.ids for name in pair)).items()
     }
     return {(one, other): frozenset((plain[one], plain[other])) for one, other in split.ids}

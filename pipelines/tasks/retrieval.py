@@ -14,7 +14,7 @@ from ..evaluated import written
 from ..evaluation import Number
 from ..index import BuiltIndex, build, build_index
 from ..index_kinds import EXACT, plan_index
-from ..intervals import share_interval
+from ..intervals import drawn_share_interval
 from ..metrics import recall_curve
 from ..ranking import Direction, Ranking, both_directions, rank, ranks_by, ranks_only
 from ..rerank import Reranker
@@ -71,16 +71,19 @@ class Retrieval(Task):
             "neither right nor wrong, and chance is that of the rest; a text whose image has no "
             "other is no query, but stays in the gallery of all others"
         ),
-        "recall_sum": "sum of R@1, R@5 and R@10 of both directions, at most 600",
+        "recall_sum": (
+            "sum of those of R@1, R@5 and R@10 of both directions that stand beside it, at most "
+            "600; less where a gallery has fewer than 10 items"
+        ),
         "index": (
             "an approximate one, or a judge that re-orders the first k, gives recalls alone, by "
             "its own scores; a right answer that is not among the first k is missed"
         ),
         "interval": (
-            "95 % percentile interval over 1000 bootstrap draws of the queries; those of one image "
-            "are drawn together, as they depend on one another; where all queries are hits, or "
-            "none is, the draws have no width and it is that of a share (Wilson) of as many items "
-            "as there are images"
+            "95 % over 1000 bootstrap draws of the queries; those of one image are drawn together, "
+            "as they depend on one another: of recalls the score interval (Wilson) of as many "
+            "single queries as would vary as much as the draws do, which has a width where all or "
+            "none are hits, too; of all else the percentiles of the draws"
         ),
     }
 
@@ -198,9 +201,9 @@ class Retrieval(Task):
         of_ks = dict(zip(looked_at.tolist(), draws.means(hits, groups).T, strict=True))
         num_groups = len(np.unique(groups))
         intervals = {
-            k: share_interval(np.full(num_groups, curve[k - 1]))
-            if curve[k - 1] in {0.0, 100.0} and k < num_gallery
-            else interval_of(drawn)
+            k: drawn_share_interval(float(curve[k - 1]), drawn, groups=num_groups, items=num)
+            if k < num_gallery
+            else (100.0, 100.0)  # nothing is left to be missed
             for k, drawn in of_ks.items()
         }
         recall = {

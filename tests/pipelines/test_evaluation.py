@@ -7,6 +7,7 @@ import pytest
 
 from lightalign.pipelines.bootstrap import Draws, interval_of, mean_interval
 from lightalign.pipelines.evaluation import Number, numbers_of, shown, split_hash
+from lightalign.pipelines.intervals import drawn_share_interval
 
 
 def test_a_number_is_written_with_all_that_it_rests_on_and_nothing_that_is_not_there():
@@ -103,8 +104,17 @@ def test_intervals_cover_the_true_value_in_93_to_97_percent_of_a_thousand_cases(
         low, high = np.percentile(draws.means(values, of_item), (2.5, 97.5), axis=0)
         return np.mean((low <= true) & (true <= high))
 
+    def covered_by_scores(draws, values, of_item, true):
+        drawn = draws.means(values, of_item)
+        ends = [
+            drawn_share_interval(share, own, groups=100, items=300)
+            for share, own in zip(values.mean(axis=0), drawn.T, strict=True)
+        ]
+        return np.mean([low <= true <= high for low, high in ends])
+
     recalls, reciprocal = np.where(first, 100.0, 0.0), np.where(first, 1.0, 0.25)
     assert 0.93 <= covered(grouped, recalls, groups, 48.0) <= 0.97
+    assert 0.93 <= covered_by_scores(grouped, recalls, groups, 48.0) <= 0.97
     assert 0.93 <= covered(grouped, reciprocal, groups, 0.61) <= 0.97
     assert covered(single, recalls, np.arange(300), 48.0) < 0.93
 
