@@ -50,6 +50,11 @@ app.add_typer(list_app, name="list")
 app.add_typer(cache_app, name="cache")
 app.add_typer(presets_app, name="presets")
 
+_KEPT = {  # of what a command has done before it was stopped; of all others nothing
+    "extract": "finished shards are kept: run the same command to go on",
+    "train-adapter": "finished epochs are kept: `train-adapter --resume RUN` goes on",
+    "quickstart": "finished shards are kept: run the same command to go on",
+}
 _USERS_OWN = {  # system errors that are not ours to mend
     errno.EACCES,
     errno.EPERM,
@@ -108,11 +113,8 @@ def main() -> None:
         typer.echo(f"lightalign: {error.strerror}: {error.filename or 'while writing'}", err=True)
         sys.exit(2)
     except _StoppedError as stopped:
-        line = (
-            "stopped; finished shards and epochs are kept: run the same command to go on, "
-            "or `train-adapter --resume RUN`"
-        )
-        typer.echo(f"lightalign: {line}", err=True)
+        kept = next((_KEPT[name] for name in sys.argv[1:2] if name in _KEPT), "nothing is kept")
+        typer.echo(f"lightalign: stopped; {kept}", err=True)
         sys.exit(128 + stopped.args[0])  # what shells report for a program ended by a signal
 
 

@@ -14,7 +14,7 @@ from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
 from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
 from .progress import SILENT, Progress
-from .stores import SideQuery, StoreQuery, WantedData
+from .stores import SideQuery, StoreQuery, WantedData, note_versions
 from .summaries import mean_vectors
 
 
@@ -48,11 +48,7 @@ def require_images(
             f"run reads; run `lightalign extract --encoder {encoder} --data {wanted.name}`, with "
             "the --features, --layers and --dtype of the run"
         )
-    if len({entry.description.source for entry in found}) > 1:
-        progress.note(
-            f"several versions of {wanted.name}/{split} are in the cache; the one that was "
-            "extracted last is taken: name another with --data NAME=PATH"
-        )
+    note_versions(found, progress)
     return found[0]
 
 

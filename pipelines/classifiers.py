@@ -21,6 +21,7 @@ from .accuracy import truth_ranks
 from .class_rows import hold_out
 from .summaries import unit
 
+_BLOCK_COSINES = 2**25  # held at once: 128 MiB
 _MOST_LETTERS = 120  # of a solver's message: what is wrong comes first, then advice
 
 
@@ -152,8 +153,9 @@ class LogisticClassifier(Classifier):
 class NeighbourClassifier(Classifier):
     """Let the k nearest training images vote, by cosine.
 
-    Among classes of as many votes the first wins, as in scikit-learn; one without a vote is out of
-    question, whatever the order.
+    Among classes of as many votes the first wins, as in scikit-learn. Those without a vote follow
+    in the order of their nearest image, so that the second answer of one neighbour is no guess; a
+    class without a training image is out of question.
 
     Args:
         candidates: Values of k, in rising order.
@@ -171,16 +173,31 @@ class NeighbourClassifier(Classifier):
     def scores(
         self, train: Examples, features: Float32[np.ndarray, "m width"], value: float
     ) -> Float32[np.ndarray, "m classes"]:
-        """Return the votes; a class loses less than half a vote to those before it."""
+        """Return the votes, less up to half a one to keep an order; without any a cosine - 2."""
         # on rows of one length the order by distance is the order by cosine
         index = NearestNeighbors(n_neighbors=int(value), algorithm="brute", metric="euclidean")
-        index.fit(unit(train.features))
-        nearest = index.kneighbors(unit(features), return_distance=False)
+        known, asked = unit(train.features), unit(features)
+        index.fit(known)
+        nearest = index.kneighbors(asked, return_distance=False)
         votes = np.zeros((len(features), train.num_classes), dtype=np.float32)
         rows = np.repeat(np.arange(len(features)), nearest.shape[1])
         np.add.at(votes, (rows, train.labels[nearest].ravel()), 1.0)
         order = np.arange(train.num_classes, dtype=np.float32) / (2 * train.num_classes)
-        return np.where(votes > 0, votes - order, np.float32(-np.inf))
+        return np.where(votes > 0, votes - order, _nearest_of_class(train, known, asked) - 2)
+
+
+def _nearest_of_class(
+    train: Examples, known: Float32[np.ndarray, "n width"], asked: Float32[np.ndarray, "m width"]
+) -> Float32[np.ndarray, "m classes"]:
+    """Return the largest cosine to an image of each class, minus infinity where there is none."""
+    by_class = np.argsort(train.labels, kind="stable")
+    classes, starts = np.unique(train.labels[by_class], return_index=True)
+    found = np.full((len(asked), train.num_classes), -np.inf, dtype=np.float32)
+    size = max(1, _BLOCK_COSINES // len(known))
+    for start in range(0, len(asked), size):
+        cosines = asked[start : start + size] @ known[by_class].T
+        found[start : start + size, classes] = np.maximum.reduceat(cosines, starts, axis=1)
+    return found
 
 
 @dataclass(frozen=True)

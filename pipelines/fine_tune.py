@@ -1,5 +1,6 @@
 """Train the adapter of a run on together with a head of classes, on cached tokens."""
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -167,7 +168,11 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     protocol = kind(spec, start, train)
     folder = runs.new_run(spec.home, spec.name, "fine-tune")
     progress.note(f"run {folder.name}")
-    trained = protocol.fit(folder, progress)
+    try:
+        trained = protocol.fit(folder, progress)
+    except BaseException:
+        shutil.rmtree(folder)  # nothing can go on from it
+        raise
     table = resolved(spec, start, train)
     write_toml(folder / runs.SPEC, table)
     report = {"kind": "fine-tune", "protocol": spec.protocol, **trained, "spec": table}

@@ -46,8 +46,8 @@ _PROTOCOLS = {
     ),
     "knn": (
         "vote of the nearest training images by cosine; their number is chosen among `neighbours` "
-        "on a held-out part of the training images; of as many votes the first class wins, and one "
-        "without a vote is wrong"
+        "on a held-out part of the training images; of as many votes the first class wins, and "
+        "those without a vote follow by their nearest image"
     ),
     "sgd": (
         "LightCRL's linear classification: two matrices without a non-linearity between them, "

@@ -180,7 +180,7 @@ def usual_split(
     there = {
         entry.description.split
         for entry in list_stores(home)
-        if entry.description.dataset == wanted.name and query.matches(entry)
+        if entry.complete and entry.description.dataset == wanted.name and query.matches(entry)
     }
     return next((name for name in names if name in there), names[0])
 
@@ -240,12 +240,20 @@ def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> S
         if (one.description.dataset, one.description.source)
         == (other.description.dataset, other.description.source)
     ]
-    if len({(pair.dataset, pair.source) for pair in pairs}) > 1 and query.dataset is not None:
-        progress.note(
-            f"several versions of {query.dataset}/{query.split} are in the cache; the one that "
-            "was extracted last is taken: name another with --data NAME=PATH"
-        )
+    if query.dataset is not None:
+        note_versions((pair.first for pair in pairs), progress)
     return max(pairs, default=None, key=lambda pair: pair.changed)
+
+
+def note_versions(entries: Iterable[StoreEntry], progress: Progress) -> None:
+    """Say which is taken where stores of a split are of several versions of its dataset."""
+    places = {entry.description.source: entry.description for entry in entries}
+    if len(places) > 1:
+        found = next(iter(places.values()))
+        progress.note(
+            f"several versions of {found.dataset}/{found.split} are in the cache; the one that was "
+            "extracted last is taken: name another with --data NAME=PATH"
+        )
 
 
 def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair:

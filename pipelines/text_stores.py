@@ -9,7 +9,7 @@ from ..featcache.catalog import StoreEntry, list_stores
 from ..featcache.errors import StoreNotFoundError
 from ..featcache.types import Modality
 from .progress import SILENT, Progress
-from .stores import SideQuery, StoreQuery, WantedData
+from .stores import SideQuery, StoreQuery, WantedData, note_versions
 
 _KINDS = ("tokens", "mean", "cls")
 
@@ -53,11 +53,7 @@ class TextStores:
         )
         found = query.matching(list_stores(home), Modality.TEXT)
         sources = list(dict.fromkeys(entry.description.source for entry in found))
-        if len(sources) > 1:
-            progress.note(
-                f"several versions of {wanted.name}/{split} are in the cache; the one that was "
-                "extracted last is taken: name another with --data NAME=PATH"
-            )
+        note_versions(found, progress)
         self.entries = [entry for entry in found if entry.description.source == sources[0]]
 
     def find(self, query: SideQuery) -> StoreEntry | None:

@@ -118,7 +118,24 @@ def test_knn_is_scikit_learn(neighbours):
     model.fit(train.features, train.labels)
     assert np.array_equal(found.argmax(axis=1), model.predict(test.features))
     shares = model.predict_proba(test.features) * neighbours
-    assert np.ceil(np.where(np.isneginf(found), 0, found)) == pytest.approx(shares)
+    assert np.ceil(np.maximum(found, 0)) == pytest.approx(shares)
+
+
+def test_classes_without_a_vote_follow_by_their_nearest_image():
+    """Images at 0, 60, 90 and 180 degrees, of classes 0, 2, 1 and 2; one is asked for at 40.
+
+    Its only neighbour is that at 60; then come class 0 (40 degrees away) and class 1 (50), and of
+    class 3 there is no image.
+    """
+    angles = np.deg2rad([0, 60, 90, 180])
+    known = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    asked = np.array([[np.cos(np.deg2rad(40)), np.sin(np.deg2rad(40))]], dtype=np.float32)
+    train = Examples(known, np.array([0, 2, 1, 2]), 4)
+    (scores,) = NeighbourClassifier([1]).scores(train, asked, 1.0)
+    assert np.argsort(-scores)[:3].tolist() == [2, 0, 1]
+    cosines = np.cos(np.deg2rad([40, 50]))
+    assert scores[[0, 1]] == pytest.approx(cosines - 2)
+    assert np.isneginf(scores[3])
 
 
 def test_options_are_chosen_by_training_images_and_not_by_those_that_are_evaluated():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -297,3 +298,25 @@ def test_the_command_prints_what_was_trained(home):
     assert "trained 63 parameters on 81 images" in done.stdout
     wrong = lightalign(*command[:4], "--protocol", "half", home=home)
     assert (wrong.returncode, "no protocol named 'half'" in wrong.stderr) == (2, True)
+
+
+def test_a_fine_tuning_that_was_stopped_leaves_no_folder_and_says_so(home, monkeypatch, capsys):
+    """There is nothing that could go on from it."""
+    from lightalign.cli import main
+    from lightalign.pipelines.fine_tune_full import FullProtocol
+
+    def stopped(self, folder, progress):
+        (folder / runs.LOG).write_text("{}")
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(FullProtocol, "fit", stopped)
+    command = ["lightalign", "fine-tune", "start", "--data", "trees", "--name", "cut"]
+    monkeypatch.setattr("sys.argv", [*command, "--home", str(home), "--device", "cpu"])
+    kept = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as caught:
+        main()
+    for one, handler in zip((signal.SIGINT, signal.SIGTERM), kept, strict=True):
+        signal.signal(one, handler)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert "stopped; nothing is kept" in capsys.readouterr().err
+    assert not (home / "runs" / "cut").exists()

@@ -223,3 +223,18 @@ def test_the_command_prints_a_table_and_the_same_as_json(home):
     assert "shots 2" in few.stdout
     wrong = lightalign(*command[:4], "--shots", "one", home=home)
     assert (wrong.returncode, "--shots 'one'" in wrong.stderr) == (2, True)
+
+
+def test_a_split_that_is_not_whole_is_not_the_usual_one(home, tmp_path):
+    """The extraction of `test` was stopped: `val` is taken."""
+    from lightalign.pipelines.stores import SideQuery, WantedData, usual_split
+
+    entry = write_split(tmp_path, "test", *blobs(9, seed=0))
+    write_split(tmp_path, "val", *blobs(9, seed=1))
+    wanted = WantedData("trees", None)
+    assert usual_split(tmp_path, wanted, SideQuery()) == "test"
+    manifest = entry.folder / "manifest.json"
+    table = json.loads(manifest.read_text())
+    table["complete"] = False
+    manifest.write_text(json.dumps(table))
+    assert usual_split(tmp_path, wanted, SideQuery()) == "val"

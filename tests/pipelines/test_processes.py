@@ -348,7 +348,7 @@ def test_when_one_is_killed_all_end_and_together_they_go_on_to_the_same_bytes(ho
             _, err = running.communicate(timeout=300)
         assert running.returncode != 0
         # the other has noticed it, or torchrun was quicker to stop it
-        lines = ("another process of this training has failed", "stopped; finished shards")
+        lines = ("another process of this training has failed", "stopped; finished epochs")
         assert any(f"lightalign: {line}" in err for line in lines)
         assert not (cut / runs.REPORT).exists()
         assert len(losses(cut)) < 15

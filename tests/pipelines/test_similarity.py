@@ -194,7 +194,7 @@ def test_fitting_on_the_measured_pairs_is_warned_of(graded_home):
 
 
 def test_shares_without_a_miss_have_a_width_and_those_of_nothing_no_interval(graded_home):
-    """Below a threshold of -1 nothing is called not alike: all 12 pairs, half of them, are alike."""
+    """Below a threshold of -1 all 12 pairs are called alike, of which 6 are."""
     report = measured(graded_home, encoders=("toy-text",), threshold=-1.0)
     fixed = report["metrics"]["raw toy-text mean"]["fixed"]
     assert fixed["recall_1"]["value"] == 100.0
