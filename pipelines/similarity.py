@@ -72,9 +72,8 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     """
     began = time.perf_counter()
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
-    evaluated = None
-    if spec.run is not None or not spec.encoders:
-        evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    of_run = spec.run is not None or not spec.encoders
+    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device) if of_run else None
     asked = SideQuery(encoder=spec.encoders[0] if spec.encoders else None)
     split = spec.split or usual_split(spec.home, wanted, asked, ("val", "test"))
     spec = replace(spec, split=split)

@@ -123,19 +123,18 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         for prompts, names in zip(all_prompts, spoken, strict=True)
     ]
     measured = [_numbers(one, images.names) for one in scored]
-    ids = images.reader.ids
     kept = Found(
         kind=KIND,
         dataset=found.dataset,
         split=found.split,
-        ids=ids,
+        ids=images.reader.ids,
         stores={Modality.IMAGE.value: entry},
         options=_options(spec, all_prompts, spoken),
         variant="" if spec.prompts == USUAL else "-".join(one.name for one in all_prompts),
         metrics={one.name: table for one, table in zip(all_prompts, measured, strict=True)},
         definitions=_definitions(),
         curves=_curves(all_prompts, measured, scored[0], images.names),
-        failures=_failures(scored[0], ids, images.names),
+        failures=_failures(scored[0], images.reader.ids, images.names),
         warnings=warnings,
         seconds=time.perf_counter() - began,
         beside={"leakage": leakage.table()},
