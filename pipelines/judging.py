@@ -20,11 +20,12 @@ from .agreement import (
     tolerance_curve,
 )
 from .bootstrap import Statistics, interval_of, weighted_draws
+from .evaluated import EvaluatedRun
 from .evaluation import Number
 from .graded import GradedSplit, Scorer
 from .intervals import drawn_share_interval, share_interval
 from .progress import SILENT, Progress
-from .shared_texts import GradedTexts, find_shared_pairs
+from .shared_texts import GradedTexts, find_shared_pairs, find_trained_texts
 
 DEFINITIONS = {
     "cosine": (
@@ -259,8 +260,10 @@ class Measured:
     leakage: Mapping[str, Any]
 
 
-def judge_all(judge: Judge, scorers: Sequence[Scorer], texts: GradedTexts) -> Measured:
-    """Measure by every scorer, and look for measured pairs that a threshold is fitted on, too."""
+def judge_all(
+    judge: Judge, scorers: Sequence[Scorer], texts: GradedTexts, run: EvaluatedRun | None
+) -> Measured:
+    """Measure by every scorer, and look for what was fitted or trained on before."""
     judged = [judge(scorer) for scorer in scorers]
     pairs, train = judge.split, judge.train
     failures, unread = worst_pairs(pairs, judged[0].cosines, texts)
@@ -268,11 +271,12 @@ def judge_all(judge: Judge, scorers: Sequence[Scorer], texts: GradedTexts) -> Me
     shared: list[str] = []
     if train is not None and train.described.split != pairs.described.split:
         leakage, shared = find_shared_pairs(pairs, train, texts)
+    trained = [] if run is None else find_trained_texts(pairs, run, judge.progress)
     return Measured(
         metrics={one.label: one.metrics for one in judged},
         curves=[curve for one in judged for curve in one.curves],
         failures=failures,
-        warnings=[*pairs.warnings, *shared, *judge.warnings, *unread],
+        warnings=[*pairs.warnings, *shared, *trained, *judge.warnings, *unread],
         leakage=leakage,
     )
 

@@ -6,13 +6,13 @@ Ids alone prove nothing, as some datasets count anew in each split.
 Axis names: `n` evaluated rows, `m` trained rows, `width` features of a token.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float32, Int64, Shaped
 
 from ..featcache.catalog import StoreEntry, stores_by_key
 from ..featcache.errors import LeakageError
@@ -314,27 +314,42 @@ def near_duplicates(
         trained: Store of the trained images, by the same encoder.
         progress: Receives the progress.
     """
+    found: list[tuple[str, str, float]] = []
+    count = 0
+    for columns, others, values in close_rows(evaluated, rows, trained, NEAR, progress):
+        count += len(values)
+        best = np.argsort(-values, kind="stable")[:_MOST_PAIRS]
+        found += [
+            (evaluated.ids[rows[columns[one]]], trained.ids[others[one]], float(values[one]))
+            for one in best.tolist()
+        ]
+        found = _nearest(found)
+    return found, count
+
+
+def close_rows(
+    evaluated: FeatureReader,
+    rows: Int64[np.ndarray, " n"],
+    trained: FeatureReader,
+    least: float,
+    progress: Progress = SILENT,
+) -> Iterator[tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"], Float32[np.ndarray, " p"]]]:
+    """Yield places in `rows`, trained rows and cosines of at least `least`, block by block.
+
+    The cosines are those of `near_duplicates`.
+    """
     pooled = mean_vectors(evaluated, rows)
     some = np.linspace(0, len(trained) - 1, min(_CENTRE, len(trained))).astype(np.int64)
     centre = np.concatenate([pooled, mean_vectors(trained, some)]).mean(axis=0)
     ours = unit(pooled - centre)
     size = max(1, min(_rows_at_once(trained), _BLOCK_ELEMENTS // len(ours)))
     starts = range(0, len(trained), size)
-    found: list[tuple[str, str, float]] = []
-    count = 0
-    for start in progress.track(starts, "compare with trained images", len(starts), unit="blocks"):
+    what = f"compare with trained {trained.description.modality}s"
+    for start in progress.track(starts, what, len(starts), unit="blocks"):
         block = np.arange(start, min(start + size, len(trained)))
         cosines = unit(mean_vectors(trained, block) - centre) @ ours.T
-        lines, columns = np.nonzero(cosines >= NEAR)
-        count += len(lines)
-        values = cosines[lines, columns]
-        best = np.argsort(-values, kind="stable")[:_MOST_PAIRS]
-        found += [
-            (evaluated.ids[rows[columns[one]]], trained.ids[start + lines[one]], float(values[one]))
-            for one in best.tolist()
-        ]
-        found = _nearest(found)
-    return found, count
+        lines, columns = np.nonzero(cosines >= least)
+        yield columns, block[lines], cosines[lines, columns]
 
 
 def near_message(near: Sequence[tuple[str, str, float]], count: int) -> str:

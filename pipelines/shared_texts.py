@@ -1,6 +1,6 @@
-"""Find graded pairs that stand both where a threshold is fitted and where it is measured.
+"""Find what measured pairs of texts have in common with what was fitted or trained on.
 
-Ids cannot tell, as each split numbers its own texts: the texts themselves are compared.
+Ids cannot tell, as each split numbers its own texts: texts are compared, or their features.
 """
 
 import re
@@ -8,16 +8,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..featcache.catalog import stores_by_key
 from ..featcache.errors import LightalignError
+from ..featcache.reader import FeatureReader
 from ..featcache.source import Source
 from ..featcache.types import Modality
+from .evaluated import EvaluatedRun
 from .graded import GradedSplit
 from .indexed_items import open_as_extracted
+from .leakage import close_rows, lineage
+from .progress import SILENT, Progress
 from .stores import WantedData
 
 _WORD = re.compile(r"\w+")
 _SHOWN = 3  # pairs that a warning names
 _MOST = 1000  # pairs that a report lists
+_MOST_COSINES = 2**34  # of a measured and a trained text: some minutes on two cores
+_SAME = 0.9995  # cosine of one text in two stores of an encoder: they are rounded
 
 
 class GradedTexts:
@@ -94,6 +103,45 @@ def find_shared_pairs(
         f"are fitted on: {named}{more}"
     )
     return table, [line]
+
+
+def find_trained_texts(
+    pairs: GradedSplit, run: EvaluatedRun, progress: Progress = SILENT
+) -> list[str]:
+    """Return warnings: how many measured pairs hold a text that the adapter was trained on.
+
+    No grade was seen, but such a text may be embedded better than others. The frozen features say
+    which texts are the same, as in `leakage`.
+
+    Args:
+        pairs: Pairs that are measured.
+        run: The run whose adapter takes part.
+        progress: Receives the progress.
+    """
+    known = stores_by_key(run.home)
+    wanted = sorted({name for pair in pairs.ids for name in pair})
+    seen: set[str] = set()
+    warnings: list[str] = []
+    for side in (one for one in run.sides if one.modality is Modality.TEXT):
+        reader = pairs.reader(run.query(side))
+        rows = np.array([reader.row_of[name] for name in wanted], dtype=np.int64)
+        for past in lineage(run):
+            entry = known.get(past.stores["train"].get(side.value, {}).get("key", ""))
+            trained = entry and FeatureReader(entry.folder, residency="disk")
+            if trained is None or len(rows) * len(trained) > _MOST_COSINES:
+                why = "gone" if trained is None else "too many to compare"
+                what = f"the {side.label}s that {past.name} was trained on"
+                warnings.append(f"leakage not checked: {what} are {why}")
+                continue
+            for places, _, _ in close_rows(reader, rows, trained, _SAME, progress):
+                seen.update(wanted[place] for place in places.tolist())
+    count = sum(one in seen or other in seen for one, other in pairs.ids)
+    if count:
+        warnings.append(
+            f"{count} of {len(pairs)} measured pairs hold a text that the adapter was trained on, "
+            "without its grade"
+        )
+    return warnings
 
 
 def _pairs(split: GradedSplit, texts: GradedTexts) -> Mapping[tuple[str, str], frozenset[str]]:

@@ -93,7 +93,7 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     train = GradedSplit(spec.home, fitting) if fitting else None
     scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, pairs, evaluated)
     judge = Judge(pairs, train, threshold=spec.threshold, progress=progress)
-    measured = judge_all(judge, scorers, GradedTexts(wanted, spec.home))
+    measured = judge_all(judge, scorers, GradedTexts(wanted, spec.home), evaluated)
     warnings = [*fit_warnings, *raw_warnings, *measured.warnings]
     for warning in warnings:
         progress.note(warning)

@@ -18,8 +18,9 @@ from lightalign.pipelines.stores import SideQuery
 from lightalign.pipelines.train import TrainSpec
 
 from ..featcache.graded_helpers import glue_qqp, published_stsb
+from ..featcache.sources_helpers import write_csv
 from ..helpers import lightalign
-from .conftest import extract_toy
+from .conftest import SCENES, extract_toy
 
 QUICK = ("train.epochs=1", "train.batch_size=8", "towers.both.project.out=16")
 IMAGES = {"fusion": "add", "text_features": "tokens"}
@@ -191,6 +192,29 @@ def test_the_tower_of_a_run_embeds_texts_as_the_run_itself_does(graded_home):
 def test_fitting_on_the_measured_pairs_is_warned_of(graded_home):
     report = measured(graded_home, encoders=("toy-text",), split="train")
     assert any("fitted on the very pairs" in line for line in report["warnings"])
+
+
+def test_pairs_with_a_text_that_the_adapter_was_trained_on_are_counted(graded_home, tmp_path):
+    """Two of eight pairs hold a caption of the training, in the first or the second place."""
+    shapes = open_source("shapes", home=graded_home, options=SCENES)
+    captions = [item.text for item in shapes.items("train", Modality.TEXT)][:2]
+    rows = [(f"words of {n}", f"and of {n}", n % 2) for n in range(6)]
+    rows += [(captions[0], "nothing alike", 0), ("nothing like it", captions[1], 1)]
+    table = tmp_path / "pairs.csv"
+    write_csv(table, ["first", "second", "label", "split"], [(*row, "val") for row in rows])
+    data = f"text-pair-table={table}"
+    home = tmp_path / "home"
+    home.mkdir()
+    for part in ("features", "runs"):
+        shutil.copytree(graded_home / part, home / part)
+    extract_toy(home, "toy-text", data=data, source={}, features=("tokens",), split="val")
+    report = measured(home, run="images", data=data, split="val")
+    line = "2 of 8 measured pairs hold a text that the adapter was trained on, without its grade"
+    assert line in report["warnings"]
+    assert not any("was trained on" in line for line in measured(home, run="images")["warnings"])
+    shutil.rmtree(home / "features" / "shapes")
+    gone = "leakage not checked: the texts that images was trained on are gone"
+    assert gone in measured(home, run="images", data=data, split="val")["warnings"]
 
 
 def test_shares_without_a_miss_have_a_width_and_those_of_nothing_no_interval(graded_home):
