@@ -127,7 +127,7 @@ def find_trained_texts(
         rows = np.array([reader.row_of[name] for name in wanted], dtype=np.int64)
         for past in lineage(run):
             entry = known.get(past.stores["train"].get(side.value, {}).get("key", ""))
-            trained = entry and FeatureReader(entry.folder, residency="disk")
+            trained = None if entry is None else FeatureReader(entry.folder, residency="disk")
             if trained is None or len(rows) * len(trained) > _MOST_COSINES:
                 why = "gone" if trained is None else "too many to compare"
                 what = f"the {side.label}s that {past.name} was trained on"
