@@ -184,6 +184,31 @@ def test_no_more_lists_are_searched_than_needed():
     assert tune(lists_of(gallery, 2), gallery, gallery[:50:5]) == {"nprobe": 1}
 
 
+@pytest.mark.parametrize("kind", ["IVF8,PQ4np,RFlat", "PCA8,PQ4np,RFlat"])
+def test_a_refinement_sees_as_many_candidates_as_it_needs(kind, tmp_path):
+    gallery, queries = clustered(600), clustered(60, seed=1)
+    built = build(gallery, kind, queries=queries, memory_budget=10**9)
+    assert built.parameters["k_factor"] > 1
+    assert built.metrics["recall_at_10"].value > 95
+    faiss.write_index(built.index, str(tmp_path / "index"))
+    read = faiss.read_index(str(tmp_path / "index"))
+    assert faiss.downcast_index(read).k_factor == built.parameters["k_factor"]
+    assert np.array_equal(search(read, queries, 10)[1], search(built.index, queries, 10)[1])
+
+
+def test_a_refinement_of_whole_vectors_needs_no_more_candidates_than_answers():
+    gallery, queries = clustered(600), clustered(60, seed=1)
+    index = faiss.index_factory(16, "Flat,RFlat", faiss.METRIC_INNER_PRODUCT)
+    index.add(gallery)
+    assert tune(index, gallery, queries) == {"k_factor": 1}
+
+
+def test_a_graph_inside_another_index_is_tuned():
+    gallery, queries = clustered(2000), clustered(60, seed=1)
+    built = build(gallery, "PCA16,HNSW8,Flat", queries=queries, memory_budget=10**9)
+    assert built.parameters["efSearch"] >= 20
+
+
 def test_an_index_that_misses_much_comes_with_a_warning():
     random = np.random.default_rng(0)
     gallery = unit(random.standard_normal((300, 16)))
