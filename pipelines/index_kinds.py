@@ -1,5 +1,6 @@
 """Which index to build: by name, or by the size of the gallery and the memory there is."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
@@ -13,6 +14,8 @@ EXACT_ROWS = 100_000  # up to here a query takes some milliseconds exactly, and 
 SHARE = 0.5  # of the free memory that an index may take
 _LINKS = 32  # of a node of the graph; FAISS's examples for more than a million vectors
 _PER_LIST = 39  # fewest vectors from which FAISS would learn a list
+_REFINED = "RFlat"  # scores once more by the whole vectors, whatever was before
+_WHOLE = re.compile(r"Flat|FlatDedup|IDMap2?|(HNSW|NSG)\d+|IVF\d+(_HNSW\d+|\(.*\))?")
 _CODES = 256  # that a byte of a product quantizer tells apart; it needs as many vectors
 
 
@@ -94,6 +97,17 @@ def _check(name: str, num: int) -> None:
         raise SpecError(
             f"index 'pq' learns {_CODES} codes and needs as many vectors, found {num}: take flat"
         )
+
+
+def scores_exactly(factory: str) -> bool:
+    """Say whether an index scores by the vectors themselves, and not by codes or fewer floats.
+
+    Args:
+        factory: A FAISS factory string. One with a part that is not known to keep the vectors as
+            they are counts as one that does not.
+    """
+    *_, last = names = [name.strip() for name in factory.split(",")]
+    return last == _REFINED or all(_WHOLE.fullmatch(name) for name in names)
 
 
 def num_lists(num: int) -> int:

@@ -78,7 +78,8 @@ class Hit:
 
     Attributes:
         rank: Its place, from 1.
-        score: Its cosine to the query.
+        score: Its cosine to the query, from -1 to 1; of an index that keeps codes in place of the
+            vectors (`pq`, `ivf-sq8`, `PCA64,Flat`) about that, and not within these bounds.
         id: Its id in the dataset.
         path: Its file, or None where that is not known or not there.
         text: The text itself, of a text, where it is known.

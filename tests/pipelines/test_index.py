@@ -5,7 +5,7 @@ import pytest
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import index_quality
 from lightalign.pipelines.index import build, build_index, search
-from lightalign.pipelines.index_kinds import num_lists, plan_index
+from lightalign.pipelines.index_kinds import num_lists, plan_index, scores_exactly
 from lightalign.pipelines.index_parts import parts, prepare_training
 from lightalign.pipelines.index_quality import compare_with_flat, tune
 
@@ -82,6 +82,26 @@ def test_an_index_that_fits_no_memory_is_refused_with_what_it_takes():
 def test_a_product_quantizer_of_too_few_vectors_is_refused():
     with pytest.raises(SpecError, match="needs as many vectors, found 100: take flat"):
         plan_index("pq", num=100, width=512, memory_budget=10**9)
+
+
+@pytest.mark.parametrize(
+    ("factory", "exactly"),
+    [
+        ("Flat", True),
+        ("IVF25,Flat", True),
+        ("IVF16_HNSW8,Flat", True),
+        ("HNSW32", True),
+        ("HNSW32,Flat", True),
+        ("PCA8,IVF4,PQ4np,RFlat", True),
+        ("IVF25,PQ32np", False),
+        ("IVF25,SQ8", False),
+        ("HNSW32_PQ8", False),
+        ("PCA8,Flat", False),
+        ("PQ4,Refine(SQ8)", False),
+    ],
+)
+def test_scores_are_cosines_where_whole_vectors_are_kept(factory, exactly):
+    assert scores_exactly(factory) == exactly
 
 
 def test_nothing_cannot_be_indexed():
