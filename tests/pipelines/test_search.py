@@ -104,7 +104,7 @@ def test_a_text_that_is_called_like_a_photo_is_asked_for_as_text(indexed):
     assert ask(indexed, "dog.jpg", query_is="text").query_is == "text"
 
 
-@pytest.mark.parametrize("kind", ["flat", "IVF2,Flat"])
+@pytest.mark.parametrize("kind", ["flat", "IVF2,Flat", "hnsw", "PQ4x2np", "IVF2,PQ4x2np,RFlat"])
 def test_an_index_that_is_mapped_into_memory_answers_alike(home, monkeypatch, kind):
     monkeypatch.setattr(index_quality, "_SECONDS", 0)
     index_run.run(IndexSpec(home=home, run="mine", split="train", index=kind, device="cpu"))
@@ -122,6 +122,15 @@ def test_an_approximate_index_says_what_it_finds(home, monkeypatch):
     assert recall["chance"] == pytest.approx(100 * 10 / COUNT)
     result = command("search", "mine", "a picture", home=home)
     assert "recall@10 against flat" in result.stdout
+    assert "cosine" in result.stdout
+
+
+def test_scores_by_codes_are_not_called_cosines(home, monkeypatch):
+    monkeypatch.setattr(index_quality, "_SECONDS", 0)
+    index_run.run(IndexSpec(home=home, run="mine", split="train", index="SQ4", device="cpu"))
+    shown = command("search", "mine", "a picture", home=home).stdout
+    assert "score (approximate)" in shown
+    assert "cosine" not in shown
 
 
 def test_an_index_of_another_adapter_is_refused(home):
