@@ -130,6 +130,8 @@ def test_retrieve_prints_recalls_and_what_the_index_finds(home):
     by_index = run_retrieve(RetrieveSpec(home=home, index="IVF1,Flat", device="cpu"))
     assert by_index.path.name == "retrieval-shapes-test-IVF1-Flat.json"
     assert (by_index.folder / "retrieval-shapes-test.json").is_file()  # the exact one stays
+    names = {"recall_at_10", "queries_per_second", "flat_queries_per_second", "times_flat"}
+    assert names <= set(by_index.report["definitions"])
     found = by_index.report["metrics"]
     for name in ("text_to_image", "image_to_text"):
         assert found[name]["recall"] == exact[name]["recall"]  # one list holds everything
