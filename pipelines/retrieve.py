@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
 _FEW_GROUPS = 20  # images; below, a bootstrap interval is too narrow to be believed
+_TEXT, _TEXT_OR_NONE = (str, "a text"), (str | None, "a text or None")
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "home": (Path, "a Path"),
+    "run": _TEXT_OR_NONE,
+    "data": _TEXT_OR_NONE,
+    "source": (Mapping | None, "options by name or None"),
+    "split": _TEXT,
+    "scoring": _TEXT,
+    "index": _TEXT,
+    "memory": _TEXT_OR_NONE,
+    "allow_leakage": (bool, "True or False"),
+    "device": _TEXT,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +70,13 @@ class RetrieveSpec:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        for name, (kind, called) in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise SpecError(f"{name} must be {called}, found {value!r}")
         for name in ("k", "bank"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SpecError(f"{name} must be a whole number, at least 1, found {value!r}")
         if self.scoring != "cosine" and self.index.lower() != EXACT:
             raise SpecError(
