@@ -253,4 +253,5 @@ def _write_sheet(sheet: Path, query: Item, hits: Sequence[Hit], items: Mapping[s
     from .contact_sheet import Cell, write_sheet
 
     cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
-    write_sheet(sheet, Cell.of(query, "query", ""), cells)
+    name = "" if query.path is None else query.path.name
+    write_sheet(sheet, Cell.of(query, "query", name), cells)

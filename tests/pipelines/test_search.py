@@ -245,6 +245,11 @@ def test_a_sheet_is_one_page_with_all_pictures_inside(indexed, tmp_path):
     assert "a &lt;b&gt;picture&lt;/b&gt;" in page
 
 
+def test_a_sheet_names_the_file_that_was_asked_with(indexed, tmp_path):
+    found = ask(indexed, str(photos(indexed)[2]), sheet=tmp_path / "page.html", k=1)
+    assert "<figcaption>query 2.png</figcaption>" in found.sheet.read_text()
+
+
 def test_a_sheet_is_a_picture_if_it_is_called_so(indexed, tmp_path):
     found = ask(indexed, str(photos(indexed)[2]), sheet=tmp_path / "sheet.png", k=6)
     with Image.open(found.sheet) as sheet:
