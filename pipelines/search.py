@@ -142,7 +142,8 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         StoreCorruptError: A file of the run or of the index is damaged, or the run did not record
             its encoders.
         UnknownNameError: The run has no such side.
-        SpecError: The query is an image and both sides are texts, or no such image is there.
+        SpecError: The query is an image and both sides are texts, or no such image is there, or it is
+            a folder.
         LightalignError: The query cannot be embedded, see `Bundle`.
     """
     clock = _Clock()
@@ -208,9 +209,14 @@ def _query_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Item:
     """Return the query as a text or as an image file."""
     path = Path(spec.query)
     try:
-        is_file = path.is_file()
+        is_file, is_folder = path.is_file(), path.is_dir()
     except OSError:  # longer than a name can be: no file
-        is_file = False
+        is_file = is_folder = False
+    if is_folder and spec.query_is != "text":
+        raise SpecError(
+            f"{spec.query!r} is a folder, and a query is a text or one image file; if it is meant "
+            "as a text, say --as text"
+        )
     if spec.query_is is None and not is_file and path.suffix.lower() in _PICTURES:
         raise SpecError(
             f"there is no image {spec.query!r}; if it is meant as a text, say --as text"

@@ -98,6 +98,20 @@ def test_a_photo_finds_texts(indexed):
     assert {hit.text for hit in found.hits} >= {"a picture number 7", "number 7 as a picture"}
 
 
+def test_a_folder_is_asked_for_as_text_only_where_that_is_said(indexed):
+    with pytest.raises(SpecError, match=r"photos' is a folder, .* say --as text"):
+        ask(indexed, str(indexed / "photos"))
+    assert ask(indexed, str(indexed / "photos"), query_is="text").query_is == "text"
+
+
+def test_texts_that_are_not_found_are_not_called_files(home, tmp_path):
+    (tmp_path / "empty").mkdir()
+    data = f"{TABLE}={tmp_path / 'empty'}"
+    (warning,) = ask(home, "a picture", side="text", data=data, k=3).warnings
+    assert "3 of 3 texts are not found, only their ids" in warning
+    assert warning.count("--data image-text-table=PATH") == 1
+
+
 def test_a_text_that_is_called_like_a_photo_is_asked_for_as_text(indexed):
     with pytest.raises(SpecError, match=r"no image 'dog\.jpg'; .* say --as text"):
         ask(indexed, "dog.jpg")
@@ -228,7 +242,7 @@ def test_photos_that_have_moved_are_found_where_the_dataset_is_said_to_be(indexe
     gone = ask(home, "a picture")
     assert [hit.path for hit in gone.hits] == [None] * COUNT
     assert "12 of 12 files are not found" in gone.warnings[0]
-    assert "--data image-text-table=PATH" in gone.warnings[0]
+    assert gone.warnings[0].count("--data image-text-table=PATH") == 1
     found = ask(home, "a picture", data=f"{TABLE}={tmp_path / 'moved'}")
     assert {hit.path for hit in found.hits} == {
         str(tmp_path / "moved" / f"{number}.png") for number in range(COUNT)
