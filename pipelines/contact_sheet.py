@@ -116,12 +116,25 @@ def _picture(query: Cell, cells: Sequence[Cell]) -> bytes:
     return buffer.getvalue()
 
 
+def _caption(cell: Cell, letters: int) -> list[str]:
+    """Return title and id in two lines at most; a longer id is shortened in the middle.
+
+    Ids of one image's texts differ in the last letter.
+    """
+    caption = " ".join(part for part in (cell.title, cell.name) if part)
+    most = 2 * letters
+    if len(caption) > most:
+        kept_last = most // 2
+        caption = f"{caption[: most - kept_last - 1]}\N{HORIZONTAL ELLIPSIS}{caption[-kept_last:]}"
+    return [caption[start : start + letters] for start in range(0, len(caption), letters)]
+
+
 def _draw(sheet: Image.Image, cell: Cell, left: int, top: int, *, letters: int) -> None:
     if cell.picture is not None:
         sheet.paste(cell.picture, (left, top))
         top += _SIDE
     font = ImageFont.load_default(12)
-    lines = [" ".join(part for part in (cell.title, cell.name) if part), *wrap(cell.text, letters)]
+    lines = [*_caption(cell, letters), *wrap(cell.text, letters)]
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines[: _SIDE // _LINE if cell.picture is None else _LINES]):
         draw.text((left, top + number * _LINE), line[:letters], fill="black", font=font)

@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int64
 from ..featcache.errors import SpecError
 from .evaluation import Number
 from .index_kinds import FLAT, KINDS, IndexPlan, plan_index
+from .index_parts import check_trainable, forget_training, prepare_training
 from .index_quality import compare_with_flat, tune
 
 WORTHY = 95.0  # percent of the true nearest that an approximate index should find
@@ -155,13 +156,14 @@ def _trained(gallery: Float32[np.ndarray, "g embed"], plan: IndexPlan) -> faiss.
     vectors = np.ascontiguousarray(gallery)
     try:
         index = faiss.index_factory(width, plan.factory, faiss.METRIC_INNER_PRODUCT)
+        check_trainable(index, plan.factory, num)
         inverted = faiss.try_extract_index_ivf(index)
-        if inverted is not None:
-            inverted.cp.min_points_per_centroid = 1  # what is too few, the measured recall shows
-            if plan.is_ours:
-                inverted.cp.max_points_per_centroid = _POINTS
-                inverted.cp.niter = _ROUNDS
+        if inverted is not None and plan.is_ours:
+            inverted.cp.max_points_per_centroid = _POINTS
+            inverted.cp.niter = _ROUNDS
+        _referred = prepare_training(index)
         index.train(vectors)
+        forget_training(index)
         index.add(vectors)
     except RuntimeError as error:
         reason = str(error).rsplit("Error: ", 1)[-1].strip()

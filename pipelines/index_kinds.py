@@ -1,5 +1,6 @@
 """Which index to build: by name, or by the size of the gallery and the memory there is."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
@@ -13,6 +14,8 @@ EXACT_ROWS = 100_000  # up to here a query takes some milliseconds exactly, and 
 SHARE = 0.5  # of the free memory that an index may take
 _LINKS = 32  # of a node of the graph; FAISS's examples for more than a million vectors
 _PER_LIST = 39  # fewest vectors from which FAISS would learn a list
+_REFINED = "RFlat"  # scores once more by the whole vectors, whatever was before
+_WHOLE = re.compile(r"Flat|FlatDedup|IDMap2?|(HNSW|NSG)\d+|IVF\d+(_HNSW\d+|\(.*\))?")
 _CODES = 256  # that a byte of a product quantizer tells apart; it needs as many vectors
 
 
@@ -96,6 +99,17 @@ def _check(name: str, num: int) -> None:
         )
 
 
+def scores_exactly(factory: str) -> bool:
+    """Say whether an index scores by the vectors themselves, and not by codes or fewer floats.
+
+    Args:
+        factory: A FAISS factory string. One with a part that is not known to keep the vectors as
+            they are counts as one that does not.
+    """
+    *_, last = names = [name.strip() for name in factory.split(",")]
+    return last == _REFINED or all(_WHOLE.fullmatch(name) for name in names)
+
+
 def num_lists(num: int) -> int:
     """Return into how many lists `num` vectors are sorted: 2 sqrt(num), if each gets enough."""
     return max(1, min(2 * isqrt(num), num // _PER_LIST))
@@ -122,7 +136,8 @@ def _ivf_bytes(num: int, width: int) -> tuple[str, int]:
 
 def _product(num: int, width: int) -> tuple[str, int]:
     lists, codes = num_lists(num), _codes(width)
-    return f"IVF{lists},PQ{codes}", num * (codes + 8) + 4 * width * (lists + _CODES)
+    # without np FAISS also orders the codes for a filter that is never on, for minutes
+    return f"IVF{lists},PQ{codes}np", num * (codes + 8) + 4 * width * (lists + _CODES)
 
 
 def _graph(num: int, width: int) -> tuple[str, int]:

@@ -1,8 +1,10 @@
 """Set how thoroughly an approximate index is searched, and measure what it misses."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import faiss
 import numpy as np
@@ -10,6 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from .bootstrap import mean_interval
 from .evaluation import Number
+from .index_parts import parts
 from .metrics import TIE
 
 NEAREST = 10
@@ -27,7 +30,27 @@ _WANTED = 0.97  # share of the nearest; a little more than is asked for, as the 
 _GAIN = 0.002  # a doubled effort that brings less is not worth it
 _ENOUGH = 8  # lists or candidates before that is believed
 _SAMPLE = 500  # queries; the exact search takes 4 ms for each in a million vectors of 512 floats
+_CANDIDATES = 128  # for each answer, of a refinement: fewer are tried
 _SECONDS = 0.5  # least time of a measurement
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """Hold one number that says how thorough a search is.
+
+    Attributes:
+        name: FAISS's name of it.
+        part: What has it.
+        values: Values to try, least effort first.
+    """
+
+    name: str
+    part: Any
+    values: Sequence[int]
+
+    def set_to(self, value: int) -> None:
+        """Search so from now on."""
+        setattr(self.part, self.name, value)
 
 
 def tune(
@@ -37,22 +60,28 @@ def tune(
 ) -> dict[str, int]:
     """Set the index to the least effort that finds enough, and return what was set.
 
-    An index without lists or graph has nothing to set.
+    Lists or graph come first, beside as many candidates of a refinement as are ever tried; then
+    the candidates. An index without any of them has nothing to set.
     """
-    name, values = _efforts(index)
-    if not values:
+    efforts = _efforts(index, len(gallery))
+    if not efforts:
         return {}
     sample = queries[:_SAMPLE]
     exact, _ = _flat(gallery, sample)
-    before = 0.0
-    for value in values:
-        faiss.ParameterSpace().set_index_parameter(index, name, value)
-        _, rows = index.search(np.ascontiguousarray(sample), exact.shape[1])
-        found = float(_found(gallery, sample, exact, rows).mean())
-        if found >= _WANTED or (value > _ENOUGH and found - before < _GAIN):
-            break
-        before = found
-    return {name: value}
+    for effort in efforts:
+        effort.set_to(effort.values[-1])
+    chosen = {}
+    for effort in efforts:
+        before = 0.0
+        for value in effort.values:
+            effort.set_to(value)
+            _, rows = index.search(np.ascontiguousarray(sample), exact.shape[1])
+            found = float(_found(gallery, sample, exact, rows).mean())
+            if found >= _WANTED or (value > _ENOUGH and found - before < _GAIN):
+                break
+            before = found
+        chosen[effort.name] = value
+    return chosen
 
 
 def compare_with_flat(
@@ -84,14 +113,22 @@ def compare_with_flat(
     return dict(zip(DEFINITIONS, (recall, *speeds), strict=True))
 
 
-def _efforts(index: faiss.Index) -> tuple[str, list[int]]:
-    """Return the name of what can be set, and the values to try, each twice the one before."""
+def _efforts(index: faiss.Index, num: int) -> list[_Effort]:
+    """Return what can be set, with the values to try, each twice the one before."""
+    found = []
+    inside = list(parts(index))
     inverted = faiss.try_extract_index_ivf(index)
+    graphs = [part for part in inside if isinstance(part, faiss.IndexHNSW)]
     if inverted is not None:
-        return "nprobe", [*_powers(1, inverted.nlist), inverted.nlist]
-    if isinstance(faiss.downcast_index(index), faiss.IndexHNSW):
-        return "efSearch", _powers(2 * NEAREST, 4096)
-    return "", []
+        values = [*_powers(1, inverted.nlist), inverted.nlist]
+        found.append(_Effort("nprobe", inverted, values))
+    elif graphs:
+        found.append(_Effort("efSearch", graphs[0].hnsw, _powers(2 * NEAREST, 4096)))
+    refined = [part for part in inside if isinstance(part, faiss.IndexRefine)]
+    if refined:
+        most = max(2, min(_CANDIDATES, num // NEAREST))
+        found.append(_Effort("k_factor", refined[0], _powers(1, most)))
+    return found
 
 
 def _powers(first: int, end: int) -> list[int]:

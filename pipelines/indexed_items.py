@@ -84,10 +84,12 @@ def find_items(
             fingerprint=manifest["source"],
         )
     except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError) as error:
-        return known, (
-            f"{len(missing)} of {len(wanted)} files are not found, only their ids: {error}; name "
-            f"the dataset's place: --data {manifest['dataset']}=PATH"
-        )
+        contained = "texts" if _side(manifest).modality is Modality.TEXT else "files"
+        warning = f"{len(missing)} of {len(wanted)} {contained} are not found, only their ids"
+        place = f"--data {manifest['dataset']}=PATH"
+        named = place in str(error)  # a dataset that is not there at all names the option itself
+        advice = "" if named else f"; name the dataset's place: {place}"
+        return known, f"{warning}: {error}{advice}"
     asked = set(missing)
     items = source.items(manifest["split"], _side(manifest).modality)
     return {**known, **{item.id: item for item in items if item.id in asked}}, None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache.errors import SpecError, StoreNotFoundError
+from ..featcache.errors import SpecError
 from .evaluated import EvaluatedRun, Found
 from .index_kinds import EXACT
 from .progress import SILENT, Progress
@@ -14,13 +14,26 @@ from .sizes import parse_bytes
 from .stores import StoreQuery, WantedData, require_pair
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from ..featcache.types import Side
     from .joined import JoinedStores
+    from .querybank import BankRows
     from .task import PairedEmbeddings
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
 _FEW_GROUPS = 20  # images; below, a bootstrap interval is too narrow to be believed
+_TEXT, _TEXT_OR_NONE = (str, "a text"), (str | None, "a text or None")
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "home": (Path, "a Path"),
+    "run": _TEXT_OR_NONE,
+    "data": _TEXT_OR_NONE,
+    "source": (Mapping | None, "options by name or None"),
+    "split": _TEXT,
+    "scoring": _TEXT,
+    "index": _TEXT,
+    "memory": _TEXT_OR_NONE,
+    "allow_leakage": (bool, "True or False"),
+    "device": _TEXT,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +70,13 @@ class RetrieveSpec:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        for name, (kind, called) in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise SpecError(f"{name} must be {called}, found {value!r}")
         for name in ("k", "bank"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SpecError(f"{name} must be a whole number, at least 1, found {value!r}")
         if self.scoring != "cosine" and self.index.lower() != EXACT:
             raise SpecError(
@@ -114,7 +131,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         SpecError: There is no such index, or it is larger than the memory it may take.
         LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
-    from .scoring import COSINE, DEFINITIONS, check_scoring
+    from .scoring import COSINE, QUERYBANK, check_scoring
 
     check_scoring(spec.scoring)
     budget = None if spec.memory is None else parse_bytes(spec.memory)
@@ -124,23 +141,25 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     from .embed import embed_pairs  # imports torch, as all below do
     from .leakage import Examined, find_leakage
     from .pairs import join_stores
+    from .querybank import find_bank
     from .tasks.retrieval import Retrieval
 
     began = time.perf_counter()
     paired = join_stores(stores, home=spec.home)
     rows = paired.relations(paired.images).rows
+    bank = None
+    if spec.scoring == QUERYBANK:  # found before anything is embedded, as it may be missing
+        bank = find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
     leakage = find_leakage(evaluated, Examined.of(paired, rows), progress)
     leakage.refuse(allow=spec.allow_leakage)
     embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)
     exact_or_faster = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)
     metrics, failures = exact_or_faster.examine(embeddings)
     curves = [_curve("cosine", metrics)]
-    definitions = {**Retrieval.definitions, COSINE: DEFINITIONS[COSINE]}
     if spec.scoring != COSINE:
         name = spec.scoring.replace("-", "_")
-        metrics[name] = _scored(spec, evaluated, embeddings, progress)
+        metrics[name] = _scored(spec, evaluated, embeddings, bank, progress)
         curves.append(_curve(spec.scoring, metrics[name]))
-        definitions[name] = DEFINITIONS[spec.scoring]
     warnings = [*leakage.warnings, *_warnings(spec, paired, metrics)]
     for warning in warnings:
         progress.note(warning)
@@ -152,7 +171,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         stores={side.value: entry for side, entry in stores.entries.items()},
         options=spec.options(),
         metrics=metrics,
-        definitions=definitions,
+        definitions=_definitions(spec, metrics),
         curves=curves,
         failures=failures,
         warnings=warnings,
@@ -178,56 +197,28 @@ def _scored(
     spec: RetrieveSpec,
     evaluated: EvaluatedRun,
     embeddings: "PairedEmbeddings",
+    bank: "Mapping[Side, BankRows] | None",
     progress: Progress,
 ) -> dict[str, Any]:
     """Return the metrics by another scoring than the cosine."""
-    from .scoring import QUERYBANK
+    from .querybank import embed_bank
     from .tasks.retrieval import Retrieval
 
-    bank = None
-    if spec.scoring == QUERYBANK:
-        bank = _bank(spec, evaluated, embeddings, progress)
-    return Retrieval(k=spec.k, scoring=spec.scoring, bank=bank).run(embeddings)
+    embedded = None if bank is None else embed_bank(evaluated, bank, progress)
+    return Retrieval(k=spec.k, scoring=spec.scoring, bank=embedded).run(embeddings)
 
 
-def _bank(
-    spec: RetrieveSpec,
-    evaluated: EvaluatedRun,
-    embeddings: "PairedEmbeddings",
-    progress: Progress,
-) -> "dict[str, np.ndarray]":
-    """Return embeddings of training items of each side, by its name; none of an evaluated id."""
-    import numpy as np
+def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return what each name in the report means."""
+    from . import index_quality, scoring
+    from .tasks.retrieval import Retrieval
 
-    from ..featcache.catalog import stores_by_key
-    from ..featcache.reader import FeatureReader
-    from .embed import embed_rows
-
-    stored = stores_by_key(spec.home)
-    tested = dict(zip(evaluated.sides, (embeddings.image_ids, embeddings.text_ids), strict=True))
-    bank = {}
-    for side in evaluated.sides:
-        entry = stored.get(evaluated.stores["train"][side.value]["key"])
-        if entry is None:
-            raise StoreNotFoundError(
-                f"qb-norm needs the {side.label}s that {evaluated.folder.name} was trained on, and "
-                f"their store is not in {spec.home}: extract split 'train' again"
-            )
-        reader = FeatureReader(entry.folder, residency="disk")
-        left_out = set(tested[side])
-        rows = np.array([row for row, one in enumerate(reader.ids) if one not in left_out])
-        if not len(rows):
-            raise SpecError("qb-norm has no bank: every training item is evaluated, too")
-        chosen = np.random.default_rng(0).permutation(rows)[: spec.bank]
-        bank[side.value] = embed_rows(
-            evaluated.adapter,
-            reader,
-            np.sort(chosen),
-            side=side,
-            device=evaluated.device,
-            progress=progress,
-        )
-    return bank
+    found = {**Retrieval.definitions, scoring.COSINE: scoring.DEFINITIONS[scoring.COSINE]}
+    if any("index" in table for table in metrics.values()):
+        found.update(index_quality.DEFINITIONS)
+    if spec.scoring != scoring.COSINE:
+        found[spec.scoring.replace("-", "_")] = scoring.DEFINITIONS[spec.scoring]
+    return found
 
 
 def _curve(scoring: str, metrics: Mapping[str, Any]) -> dict[str, Any]:

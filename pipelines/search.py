@@ -78,7 +78,8 @@ class Hit:
 
     Attributes:
         rank: Its place, from 1.
-        score: Its cosine to the query.
+        score: Its cosine to the query, from -1 to 1; of an index that keeps codes in place of the
+            vectors (`pq`, `ivf-sq8`, `PCA64,Flat`) about that, and not within these bounds.
         id: Its id in the dataset.
         path: Its file, or None where that is not known or not there.
         text: The text itself, of a text, where it is known.
@@ -141,7 +142,8 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         StoreCorruptError: A file of the run or of the index is damaged, or the run did not record
             its encoders.
         UnknownNameError: The run has no such side.
-        SpecError: The query is an image and both sides are texts, or no such image is there.
+        SpecError: The query is an image and both sides are texts, or no such image is there, or it is
+            a folder.
         LightalignError: The query cannot be embedded, see `Bundle`.
     """
     clock = _Clock()
@@ -207,9 +209,14 @@ def _query_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Item:
     """Return the query as a text or as an image file."""
     path = Path(spec.query)
     try:
-        is_file = path.is_file()
+        is_file, is_folder = path.is_file(), path.is_dir()
     except OSError:  # longer than a name can be: no file
-        is_file = False
+        is_file = is_folder = False
+    if is_folder and spec.query_is != "text":
+        raise SpecError(
+            f"{spec.query!r} is a folder, and a query is a text or one image file; if it is meant "
+            "as a text, say --as text"
+        )
     if spec.query_is is None and not is_file and path.suffix.lower() in _PICTURES:
         raise SpecError(
             f"there is no image {spec.query!r}; if it is meant as a text, say --as text"
@@ -252,4 +259,5 @@ def _write_sheet(sheet: Path, query: Item, hits: Sequence[Hit], items: Mapping[s
     from .contact_sheet import Cell, write_sheet
 
     cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
-    write_sheet(sheet, Cell.of(query, "query", ""), cells)
+    name = "" if query.path is None else query.path.name
+    write_sheet(sheet, Cell.of(query, "query", name), cells)

@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from .evaluation import shown
+from .index_kinds import scores_exactly
 from .index_run import IndexReport
 from .search import SearchReport
 from .show import rows_table
@@ -51,10 +52,11 @@ def index_lines(report: IndexReport) -> list[str]:
 def search_parts(report: SearchReport) -> list[Table | str]:
     """Return a table of the answers, what took how long, and where the sheet is."""
     manifest = report.manifest
+    score = "cosine" if scores_exactly(manifest["factory"]) else "score (approximate)"
     rows = [
         {
             "rank": hit.rank,
-            "cosine": f"{hit.score:.3f}",
+            score: f"{hit.score:.3f}",
             "id": hit.id,
             "found": hit.text or hit.path or "",
         }

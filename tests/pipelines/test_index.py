@@ -5,7 +5,8 @@ import pytest
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import index_quality
 from lightalign.pipelines.index import build, build_index, search
-from lightalign.pipelines.index_kinds import num_lists, plan_index
+from lightalign.pipelines.index_kinds import num_lists, plan_index, scores_exactly
+from lightalign.pipelines.index_parts import parts, prepare_training
 from lightalign.pipelines.index_quality import compare_with_flat, tune
 
 
@@ -51,7 +52,7 @@ def test_the_exact_index_takes_no_memory_but_that_of_the_gallery():
         (100_000, 4_000_000_000, "flat", "Flat", 204_800_000),
         (1_000_000, 4_000_000_000, "ivf", "IVF2000,Flat", 2_060_096_000),
         (1_000_000, 1_000_000_000, "ivf-sq8", "IVF2000,SQ8", 524_096_000),
-        (1_000_000, 200_000_000, "pq", "IVF2000,PQ128", 140_620_288),
+        (1_000_000, 200_000_000, "pq", "IVF2000,PQ128np", 140_620_288),
         (100_000, 100_000_000, "ivf-sq8", "IVF632,SQ8", 53_294_336),
     ],
 )
@@ -83,6 +84,26 @@ def test_a_product_quantizer_of_too_few_vectors_is_refused():
         plan_index("pq", num=100, width=512, memory_budget=10**9)
 
 
+@pytest.mark.parametrize(
+    ("factory", "exactly"),
+    [
+        ("Flat", True),
+        ("IVF25,Flat", True),
+        ("IVF16_HNSW8,Flat", True),
+        ("HNSW32", True),
+        ("HNSW32,Flat", True),
+        ("PCA8,IVF4,PQ4np,RFlat", True),
+        ("IVF25,PQ32np", False),
+        ("IVF25,SQ8", False),
+        ("HNSW32_PQ8", False),
+        ("PCA8,Flat", False),
+        ("PQ4,Refine(SQ8)", False),
+    ],
+)
+def test_scores_are_cosines_where_whole_vectors_are_kept(factory, exactly):
+    assert scores_exactly(factory) == exactly
+
+
 def test_nothing_cannot_be_indexed():
     with pytest.raises(SpecError, match="at least one vector"):
         plan_index("auto", num=0, width=512, memory_budget=10**9)
@@ -100,6 +121,36 @@ def test_a_factory_string_for_the_exact_index_is_the_exact_index():
     built = build(gallery, "Flat", queries=gallery[:2], memory_budget=10**9)
     assert not built.approximate
     assert built.metrics == {}
+
+
+@pytest.mark.parametrize(
+    "kind", ["pq", "IVF4,PQ4", "PQ4,RFlat", "OPQ4,PQ4", "HNSW8,PQ4np", "RQ2x4", "IVF20(PQ4x4),Flat"]
+)
+def test_few_vectors_are_learnt_from_without_a_word(kind, capfd):
+    gallery = clustered(300)
+    built = build(gallery, kind, queries=gallery[:4], memory_budget=10**9)
+    _, rows = search(built.index, gallery[:4], 10)
+    expected = nearest(gallery, gallery[:4], 10)
+    shares = [len({*some} & {*right}) / 10 for some, right in zip(rows, expected, strict=True)]
+    assert np.mean(shares) > 0.3  # ten times what ten random rows are
+    assert capfd.readouterr() == ("", "")
+
+
+def test_codes_are_not_ordered_for_a_filter_that_no_search_uses():
+    """Ordering the codes takes minutes that no signal ends."""
+    for factory in ("IVF4,PQ4", "PQ4,RFlat"):
+        index = faiss.index_factory(16, factory, faiss.METRIC_INNER_PRODUCT)
+        prepare_training(index)
+        assert not any(getattr(part, "do_polysemous_training", False) for part in parts(index))
+
+
+@pytest.mark.parametrize("kind", ["OPQ16,PQ4np", "OPQ16,IVF16,PQ16np", "OPQ16,PQ4np,RFlat"])
+def test_a_rotation_of_fewer_vectors_than_floats_is_refused(kind):
+    """FAISS would write past the end of its memory: 300 rows where the rotation has 320."""
+    random = np.random.default_rng(0)
+    gallery = unit(random.standard_normal((300, 320)))
+    with pytest.raises(SpecError, match=r"300 vectors: OPQ .* to width 320 and needs as many"):
+        build(gallery, kind, queries=gallery[:2], memory_budget=10**9)
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw", "IVF20,SQ8"])
@@ -151,6 +202,31 @@ def test_no_more_lists_are_searched_than_needed():
     random = np.random.default_rng(0)
     gallery = unit(np.repeat(np.eye(8)[:2], 50, axis=0) + 0.01 * random.standard_normal((100, 8)))
     assert tune(lists_of(gallery, 2), gallery, gallery[:50:5]) == {"nprobe": 1}
+
+
+@pytest.mark.parametrize("kind", ["IVF8,PQ4np,RFlat", "PCA8,PQ4np,RFlat"])
+def test_a_refinement_sees_as_many_candidates_as_it_needs(kind, tmp_path):
+    gallery, queries = clustered(600), clustered(60, seed=1)
+    built = build(gallery, kind, queries=queries, memory_budget=10**9)
+    assert built.parameters["k_factor"] > 1
+    assert built.metrics["recall_at_10"].value > 95
+    faiss.write_index(built.index, str(tmp_path / "index"))
+    read = faiss.read_index(str(tmp_path / "index"))
+    assert faiss.downcast_index(read).k_factor == built.parameters["k_factor"]
+    assert np.array_equal(search(read, queries, 10)[1], search(built.index, queries, 10)[1])
+
+
+def test_a_refinement_of_whole_vectors_needs_no_more_candidates_than_answers():
+    gallery, queries = clustered(600), clustered(60, seed=1)
+    index = faiss.index_factory(16, "Flat,RFlat", faiss.METRIC_INNER_PRODUCT)
+    index.add(gallery)
+    assert tune(index, gallery, queries) == {"k_factor": 1}
+
+
+def test_a_graph_inside_another_index_is_tuned():
+    gallery, queries = clustered(2000), clustered(60, seed=1)
+    built = build(gallery, "PCA16,HNSW8,Flat", queries=queries, memory_budget=10**9)
+    assert built.parameters["efSearch"] >= 20
 
 
 def test_an_index_that_misses_much_comes_with_a_warning():

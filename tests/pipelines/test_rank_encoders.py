@@ -99,13 +99,18 @@ def test_the_recalls_are_those_of_a_ridge_map_written_out(large_home):
     assert found["ridge"]["value"] == pytest.approx(100 * (both <= 10).mean())
 
 
-def test_fewer_items_are_drawn_where_that_is_asked_and_too_few_are_refused(home):
+def test_fewer_items_are_drawn_where_that_is_asked(home, monkeypatch):
+    monkeypatch.setattr(rank_encoders, "_FEWEST", 20)
     assert ranked(home, items=21)["metrics"][PAIR]["cka"]["num"] == 21
     assert ranked(home, items=21) | {"seconds": 0} == ranked(home, items=21) | {"seconds": 0}
-    with pytest.raises(SpecError, match="8 items of split 'val' have rows in all stores"):
-        ranked(home, split="val")
-    with pytest.raises(SpecError, match="items must be at least 20"):
-        ranked(home, items=5)
+
+
+def test_items_of_which_nearly_all_are_found_by_chance_are_refused(home):
+    """Of 50 items ten are held out: R@10 is 100 % whatever the encoders are."""
+    with pytest.raises(SpecError, match=r"24 items of split 'train' .* at least 80 are needed"):
+        ranked(home)
+    with pytest.raises(SpecError, match="items must be at least 80, found 79: a fifth is held out"):
+        ranked(home, items=79)
     with pytest.raises(StoreNotFoundError, match="no image store and text store"):
         ranked(home, data="flickr8k")
 
@@ -130,11 +135,11 @@ def test_texts_that_are_a_turn_of_the_images_are_found_and_drawn_ones_are_not():
     assert drawn["ridge"].value == pytest.approx(sum(both) / 2)
 
 
-def test_the_verb_prints_a_table_or_one_json_object(home):
+def test_the_verb_prints_a_table_or_one_json_object(large_home):
     command = ["rank-encoders", "--data", "shapes", "--neighbours", "3"]
-    shown = lightalign(*command, home=home)
+    shown = lightalign(*command, home=large_home)
     assert shown.returncode == 0, shown.stderr
     assert "toy-image tokens  toy-text tokens" in shown.stdout
-    assert "24 items, 4 of them held out" in shown.stdout
-    printed = json.loads(lightalign(*command, "--json", home=home).stdout)
+    assert "80 items, 16 of them held out" in shown.stdout
+    printed = json.loads(lightalign(*command, "--json", home=large_home).stdout)
     assert printed["kind"] == "rank-encoders"

@@ -130,6 +130,8 @@ def test_retrieve_prints_recalls_and_what_the_index_finds(home):
     by_index = run_retrieve(RetrieveSpec(home=home, index="IVF1,Flat", device="cpu"))
     assert by_index.path.name == "retrieval-shapes-test-IVF1-Flat.json"
     assert (by_index.folder / "retrieval-shapes-test.json").is_file()  # the exact one stays
+    names = {"recall_at_10", "queries_per_second", "flat_queries_per_second", "times_flat"}
+    assert names <= set(by_index.report["definitions"])
     found = by_index.report["metrics"]
     for name in ("text_to_image", "image_to_text"):
         assert found[name]["recall"] == exact[name]["recall"]  # one list holds everything
@@ -144,3 +146,21 @@ def test_retrieve_prints_recalls_and_what_the_index_finds(home):
 def test_an_index_and_another_scoring_do_not_go_together(tmp_path):
     with pytest.raises(SpecError, match="leave out --scoring"):
         RetrieveSpec(home=tmp_path, scoring="dual-softmax", index="ivf")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("index", None, "index must be a text, found None"),
+        ("data", 3, "data must be a text or None, found 3"),
+        ("allow_leakage", "no", "allow_leakage must be True or False, found 'no'"),
+        ("source", "photos", "source must be options by name or None, found 'photos'"),
+        ("k", True, "k must be a whole number, at least 1, found True"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_by_its_name(tmp_path, option, value, message):
+    """The type check of the tests, which users do not have, is passed by."""
+    spec = RetrieveSpec(home=tmp_path)
+    object.__setattr__(spec, option, value)
+    with pytest.raises(SpecError, match=message):
+        spec.__post_init__()

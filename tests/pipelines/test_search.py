@@ -98,13 +98,27 @@ def test_a_photo_finds_texts(indexed):
     assert {hit.text for hit in found.hits} >= {"a picture number 7", "number 7 as a picture"}
 
 
+def test_a_folder_is_asked_for_as_text_only_where_that_is_said(indexed):
+    with pytest.raises(SpecError, match=r"photos' is a folder, .* say --as text"):
+        ask(indexed, str(indexed / "photos"))
+    assert ask(indexed, str(indexed / "photos"), query_is="text").query_is == "text"
+
+
+def test_texts_that_are_not_found_are_not_called_files(home, tmp_path):
+    (tmp_path / "empty").mkdir()
+    data = f"{TABLE}={tmp_path / 'empty'}"
+    (warning,) = ask(home, "a picture", side="text", data=data, k=3).warnings
+    assert "3 of 3 texts are not found, only their ids" in warning
+    assert warning.count("--data image-text-table=PATH") == 1
+
+
 def test_a_text_that_is_called_like_a_photo_is_asked_for_as_text(indexed):
     with pytest.raises(SpecError, match=r"no image 'dog\.jpg'; .* say --as text"):
         ask(indexed, "dog.jpg")
     assert ask(indexed, "dog.jpg", query_is="text").query_is == "text"
 
 
-@pytest.mark.parametrize("kind", ["flat", "IVF2,Flat"])
+@pytest.mark.parametrize("kind", ["flat", "IVF2,Flat", "hnsw", "PQ4x2np", "IVF2,PQ4x2np,RFlat"])
 def test_an_index_that_is_mapped_into_memory_answers_alike(home, monkeypatch, kind):
     monkeypatch.setattr(index_quality, "_SECONDS", 0)
     index_run.run(IndexSpec(home=home, run="mine", split="train", index=kind, device="cpu"))
@@ -122,6 +136,15 @@ def test_an_approximate_index_says_what_it_finds(home, monkeypatch):
     assert recall["chance"] == pytest.approx(100 * 10 / COUNT)
     result = command("search", "mine", "a picture", home=home)
     assert "recall@10 against flat" in result.stdout
+    assert "cosine" in result.stdout
+
+
+def test_scores_by_codes_are_not_called_cosines(home, monkeypatch):
+    monkeypatch.setattr(index_quality, "_SECONDS", 0)
+    index_run.run(IndexSpec(home=home, run="mine", split="train", index="SQ4", device="cpu"))
+    shown = command("search", "mine", "a picture", home=home).stdout
+    assert "score (approximate)" in shown
+    assert "cosine" not in shown
 
 
 def test_an_index_of_another_adapter_is_refused(home):
@@ -219,7 +242,7 @@ def test_photos_that_have_moved_are_found_where_the_dataset_is_said_to_be(indexe
     gone = ask(home, "a picture")
     assert [hit.path for hit in gone.hits] == [None] * COUNT
     assert "12 of 12 files are not found" in gone.warnings[0]
-    assert "--data image-text-table=PATH" in gone.warnings[0]
+    assert gone.warnings[0].count("--data image-text-table=PATH") == 1
     found = ask(home, "a picture", data=f"{TABLE}={tmp_path / 'moved'}")
     assert {hit.path for hit in found.hits} == {
         str(tmp_path / "moved" / f"{number}.png") for number in range(COUNT)
@@ -234,6 +257,11 @@ def test_a_sheet_is_one_page_with_all_pictures_inside(indexed, tmp_path):
     assert "http" not in page
     assert "<b>" not in page
     assert "a &lt;b&gt;picture&lt;/b&gt;" in page
+
+
+def test_a_sheet_names_the_file_that_was_asked_with(indexed, tmp_path):
+    found = ask(indexed, str(photos(indexed)[2]), sheet=tmp_path / "page.html", k=1)
+    assert "<figcaption>query 2.png</figcaption>" in found.sheet.read_text()
 
 
 def test_a_sheet_is_a_picture_if_it_is_called_so(indexed, tmp_path):

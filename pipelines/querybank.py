@@ -1,0 +1,85 @@
+"""Find the training items that qb-norm is normalised by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from ..featcache.catalog import stores_by_key
+from ..featcache.errors import SpecError, StoreNotFoundError
+from ..featcache.reader import FeatureReader
+from ..featcache.types import Side
+from .embed import embed_rows
+from .evaluated import EvaluatedRun
+from .joined import JoinedStores, Rows
+from .progress import Progress
+
+
+@dataclass(frozen=True)
+class BankRows:
+    """Hold which rows of a training store are the bank of one side.
+
+    Attributes:
+        reader: The store.
+        rows: Rows of it, in order.
+    """
+
+    reader: FeatureReader
+    rows: Int64[np.ndarray, " b"]
+
+
+def find_bank(
+    evaluated: EvaluatedRun, paired: JoinedStores, tested: Rows, *, home: Path, most: int
+) -> dict[Side, BankRows]:
+    """Return training items of each side; none of an evaluated id.
+
+    Args:
+        evaluated: The run.
+        paired: Stores of the evaluated split.
+        tested: The rows of these that are evaluated.
+        home: Folder of everything lightalign keeps.
+        most: Items of a side, at most; of more some are drawn.
+
+    Raises:
+        StoreNotFoundError: The stores that were trained on are not there.
+        SpecError: Every training item is evaluated, too.
+    """
+    stored = stores_by_key(home)
+    entries = {
+        side: stored.get(evaluated.stores["train"][side.value]["key"]) for side in evaluated.sides
+    }
+    readers = ((paired.first, tested.image), (paired.second, tested.text))
+    bank = {}
+    for (side, entry), (reader, rows) in zip(entries.items(), readers, strict=True):
+        if entry is None:
+            raise StoreNotFoundError(
+                f"qb-norm needs the {side.label}s that {evaluated.folder.name} was trained on, and "
+                f"their store is not in {home}: extract split 'train' again"
+            )
+        left_out = {reader.ids[row] for row in rows.tolist()}
+        trained = FeatureReader(entry.folder, residency="disk")
+        kept = np.array([row for row, one in enumerate(trained.ids) if one not in left_out])
+        if not len(kept):
+            raise SpecError("qb-norm has no bank: every training item is evaluated, too")
+        chosen = np.random.default_rng(0).permutation(kept)[:most]
+        bank[side] = BankRows(trained, np.sort(chosen))
+    return bank
+
+
+def embed_bank(
+    evaluated: EvaluatedRun, bank: Mapping[Side, BankRows], progress: Progress
+) -> dict[str, Float32[np.ndarray, "_ embed"]]:
+    """Return the embeddings of the bank of each side, by its name."""
+    return {
+        side.value: embed_rows(
+            evaluated.adapter,
+            found.reader,
+            found.rows,
+            side=side,
+            device=evaluated.device,
+            progress=progress,
+        )
+        for side, found in bank.items()
+    }
