@@ -173,6 +173,7 @@ def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:
     rows, kind = one.rows, one.kind.replace("-", " ")
     return {
         "title": ", ".join(filter(None, (kind, f"{one.dataset} {one.split}", one.variant))),
+        "source": one.source[:12],
         "split_hash": one.split_hash[:12],
         "runs": list(one.reports),
         "rows": rows[:_HEADLINES],

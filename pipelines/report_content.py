@@ -41,6 +41,7 @@ class Compared:
         kind: Name of the evaluation.
         dataset: Name of the dataset.
         split: Name of the split.
+        source: Fingerprint of the dataset, or nothing where it has several.
         split_hash: Hash of its ids.
         variant: What sets it apart from others of its kind, such as a scoring.
         reports: Report by name of the run.
@@ -49,6 +50,7 @@ class Compared:
     kind: str
     dataset: str
     split: str
+    source: str
     split_hash: str
     variant: str
     reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -130,12 +132,13 @@ def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
 def compare(parts: Sequence[RunPart]) -> list[Compared]:
     """Return the evaluations of all runs, those of one kind and split together; retrieval first.
 
-    Splits are the same where their ids are: a dataset that has changed is another one.
+    Splits are the same where dataset and ids are: a dataset that has changed is another one, and
+    ids that are counters are the same in many.
     """
     found: dict[tuple[str, ...], Compared] = {}
     for part in parts:
         for report in part.evaluations:
-            names = ("kind", "dataset", "split", "split_hash", "variant")
+            names = ("kind", "dataset", "split", "source", "split_hash", "variant")
             key = tuple(report.get(name, "") for name in names)
             found.setdefault(key, Compared(*key)).reports[part.name] = report
     return [found[key] for key in sorted(found, key=lambda key: (key[0] != "retrieval", key))]

@@ -178,6 +178,15 @@ def test_runs_on_the_same_ids_stand_side_by_side_and_others_apart(tmp_path):
     assert written(tmp_path, "one", "two", "three").evaluations == 3
 
 
+def test_other_datasets_with_the_same_ids_stand_apart(tmp_path):
+    make_run(tmp_path, "one", evaluation(source="11" * 32))
+    make_run(tmp_path, "two", evaluation(source="22" * 32))
+    compared = compare(read_runs(tmp_path, ["one", "two"]))
+    assert [list(one.reports) for one in compared] == [["one"], ["two"]]
+    page = written(tmp_path, "one", "two").path.read_text()
+    assert "dataset: 111111111111" in page
+
+
 def test_another_scoring_is_not_mixed_with_the_usual_one(tmp_path):
     make_run(tmp_path, "one", evaluation())
     make_run(tmp_path, "two", evaluation(variant="qb-norm"))
