@@ -9,6 +9,9 @@ from lightalign.featcache.catalog import StoreEntry
 from lightalign.featcache.description import StoreDescription
 from lightalign.pipelines.evaluated import Found
 from lightalign.pipelines.evaluation import split_hash
+from lightalign.pipelines.probe import ProbeOptions, ProbeSpec
+from lightalign.pipelines.retrieve import RetrieveSpec
+from lightalign.pipelines.sgd_options import SgdOptions
 
 IDS = ("0", "1")
 
@@ -64,3 +67,41 @@ def test_a_file_that_is_no_report_makes_room(tmp_path, content):
     path.write_text(content)
     assert found().write(None, home=tmp_path)[0] == path
     assert files.read_json(path)["kind"] == "similarity"
+
+
+@pytest.mark.parametrize(
+    ("changes", "variant"),
+    [
+        ({}, ""),
+        ({"k": 5, "bank": 1, "memory": "1GB"}, ""),  # what an exact search by cosine never reads
+        ({"scoring": "qb-norm"}, "qb-norm"),
+        ({"scoring": "qb-norm", "bank": 1}, "qb-norm-bank-1"),
+        ({"index": "hnsw", "k": 50, "memory": "1GB"}, "hnsw-k-50"),
+        ({"index": "auto", "memory": "1GB"}, "auto-memory-1GB"),
+    ],
+)
+def test_a_retrieval_is_named_after_what_changes_its_numbers(tmp_path, changes, variant):
+    assert RetrieveSpec(home=tmp_path, **changes).variant == variant
+
+
+@pytest.mark.parametrize(
+    ("changes", "variant"),
+    [
+        ({}, ""),
+        ({"seeds": 3}, ""),  # nothing is drawn of all images
+        ({"shots": (1, 2, 4, 8, 16)}, ""),
+        ({"shots": (1, 2), "seeds": 3, "seed": 7}, "shots-1,2-seeds-3-seed-7"),
+        ({"options": ProbeOptions(validation=0.2, neighbours=(1, 3))}, "validation-0.2"),
+        ({"protocol": "knn", "options": ProbeOptions(neighbours=(1, 3))}, "neighbours-1,3"),
+        ({"protocol": "sgd", "options": ProbeOptions(sgd=SgdOptions(epochs=40))}, "epochs-40"),
+    ],
+)
+def test_a_probe_is_named_after_what_changes_its_numbers(tmp_path, changes, variant):
+    assert ProbeSpec(home=tmp_path, data="trees", **changes).variant == variant
+
+
+def test_a_long_list_is_in_a_name_by_its_hash(tmp_path):
+    options = [ProbeOptions(regularisations=tuple(map(float, range(1, last)))) for last in (30, 31)]
+    one, other = (ProbeSpec(home=tmp_path, data="trees", options=some).variant for some in options)
+    assert len(one) == len("regularisations-") + 8 == len(other)
+    assert one != other
