@@ -80,6 +80,26 @@ def numbers_of(
             yield from numbers_of(value, (*path, name))
 
 
+def facts_of(
+    metrics: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str | float]]:
+    """Yield what stands in `metrics` beside its numbers, with the names that lead to it.
+
+    Such as a threshold, or a count; of what was chosen in each of many draws its range. Curves and
+    other lists are left out.
+    """
+    for name, value in metrics.items():
+        if is_number(value):
+            continue
+        if isinstance(value, Mapping):
+            yield from facts_of(value, (*path, name))
+        elif isinstance(value, str | int | float):
+            yield (*path, name), value
+        elif name.startswith("chosen_") and value:
+            low, high = min(value), max(value)
+            yield (*path, name), low if low == high else f"{low:g} to {high:g}"
+
+
 def shown(number: Mapping[str, Any], digits: int = 1) -> str:
     """Return a number for people, with its interval: `41.2 [39.8, 42.7]`."""
     text = f"{number['value']:.{digits}f}"

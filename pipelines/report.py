@@ -135,7 +135,15 @@ def _environment() -> jinja2.Environment:
 
 
 def _cell(number: Mapping[str, Any] | None) -> str:
-    return "" if number is None else shown(number, _digits(number["value"]))
+    """Return a number with its interval, or a fact in full: two thresholds must look like two."""
+    if number is None:
+        return ""
+    value = number["value"]
+    if "num" in number:
+        return shown(number, _digits(value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _plain(value: float | None) -> str:

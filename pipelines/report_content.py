@@ -9,7 +9,7 @@ from typing import Any
 from ..featcache import files
 from ..featcache.errors import SpecError
 from . import runs
-from .evaluation import SCHEMA, numbers_of
+from .evaluation import SCHEMA, facts_of, numbers_of
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ class Compared:
     def rows(self) -> list[dict[str, Any]]:
         """Return one line a number: its names, and the number of each run.
 
-        A run that has not measured a number has None there.
+        A run that has not measured a number has None there. What else a table holds, such as a
+        threshold, is a line of cells with a value alone.
         """
-        by_run = {run: dict(numbers_of(report["metrics"])) for run, report in self.reports.items()}
+        by_run = {run: _cells(report["metrics"]) for run, report in self.reports.items()}
         every = {name for numbers in by_run.values() for name in numbers}
         names = sorted(every, key=lambda name: (len(name), _counted(name)))  # classes come last
         found = []
@@ -81,7 +82,7 @@ class Compared:
                     "name": " ".join(name).replace("_", " "),
                     "unit": there[0].get("unit", ""),
                     "chance": there[0].get("chance"),
-                    "num": sorted({cell["num"] for cell in there}),
+                    "num": sorted({cell["num"] for cell in there if "num" in cell}),
                     "cells": cells,
                 }
             )
@@ -159,6 +160,12 @@ def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
             label = "loss" if key == "loss" else "sum of R@1, R@5 and R@10 both ways, %"
             plots.append({"title": title, "x_label": "epoch", "y_label": label, "lines": lines})
     return plots
+
+
+def _cells(metrics: Mapping[str, Any]) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    """Return the numbers of some tables, and as values alone what stands beside them."""
+    facts = {path: {"value": value} for path, value in facts_of(metrics)}
+    return {**facts, **dict(numbers_of(metrics))}
 
 
 def _number(value: Any) -> float | None:

@@ -116,6 +116,17 @@ def test_numbers_stand_with_interval_chance_and_count(tmp_path):
     assert "text to image recall 1, % 41.2 [39.0, 43.5] 0.100 1,000" in text
 
 
+def test_a_threshold_and_what_was_chosen_stand_among_the_numbers(tmp_path):
+    for name, threshold in (("one", 0.9), ("two", 0.75625)):
+        fitted = {"threshold": threshold, "accuracy": number(41.25)}
+        metrics = {"text": {"fitted": fitted, "chosen_C": 1e-05, "num_pairs": 1234}}
+        make_run(tmp_path, name, evaluation(kind="similarity", metrics=metrics))
+    text = re.sub(r"\s+", " ", " ".join(outline(written(tmp_path, "one", "two").path).text))
+    assert "text fitted threshold 0.9 0.7562" in text
+    assert "text chosen C 1e-05 1e-05" in text
+    assert "text num pairs 1,234 1,234" in text
+
+
 def test_ranks_are_counted_and_not_spelt(tmp_path):
     recall = {str(k): number(1.0) for k in (10, 5, 1)}
     make_run(tmp_path, "one", evaluation(metrics={"text_to_image": {"recall": recall}}))
