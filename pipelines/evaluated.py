@@ -12,6 +12,7 @@ from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
 from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.spec import fingerprint
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
 from .environment import library_versions
@@ -173,8 +174,7 @@ class Found:
         counters, and the ids of two datasets the same.
         """
         folder = home / "evaluations" if run is None else run.folder
-        variant = re.sub(r"[^A-Za-z0-9.]+", "-", self.variant).strip("-")
-        name = "-".join(filter(None, (self.kind, self.dataset, self.split, variant)))
+        name = "-".join(filter(None, (self.kind, self.dataset, self.split, _plain(self.variant))))
         plain = folder / f"{name}.json"
         marks = [f"--{mark[:8]}" for mark in (self._ids_hash, self.source) if mark]
         if (_report_at(plain) or {}).get("source", self.source) != self.source:
@@ -200,6 +200,17 @@ class Found:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, report)
         return path, report
+
+
+def _plain(variant: str) -> str:
+    """Return a variant as a part of a file name, with a hash where letters of it are lost.
+
+    The comma of a FAISS factory string and of a list is none that tells two apart.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", variant).strip("-")
+    if plain == variant.replace(",", "-"):
+        return plain
+    return "-".join(filter(None, (plain, fingerprint(variant)[:8])))
 
 
 def _report_at(path: Path) -> Mapping[str, Any] | None:

@@ -61,6 +61,21 @@ def test_other_items_of_the_same_dataset_lie_beside(tmp_path):
         assert path.name == f"similarity-pairs-val--{split_hash(['2'])[:8]}.json"
 
 
+def test_variants_that_a_file_name_cannot_hold_lie_apart(tmp_path):
+    variants = ("", "ä", "é", "ä-bare", "é-bare", "threshold-0.5", "threshold--0.5")
+    names = [found(variant=one).path(None, home=tmp_path).name for one in variants]
+    assert len(set(names)) == len(variants)
+    assert all(name.isascii() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"), [("IVF1,Flat", "-IVF1-Flat"), ("my_prompts", "-my_prompts"), ("", "")]
+)
+def test_a_variant_of_plain_letters_is_the_end_of_the_name(tmp_path, variant, name):
+    path = found(variant=variant).path(None, home=tmp_path)
+    assert path.name == f"similarity-pairs-val{name}.json"
+
+
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_file_that_is_no_report_makes_room(tmp_path, content):
     path, _ = found().write(None, home=tmp_path)
