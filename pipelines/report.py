@@ -208,7 +208,7 @@ def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:
 
 def _plot(curve: Mapping[str, Any]) -> dict[str, Any]:
     if "matrix" in curve:
-        svg = draw_confusion(curve)
+        svg = draw_confusion({key: part for key, part in curve.items() if key != "title"})
     else:
         svg = line_plot(curve["lines"], x_label=curve["x_label"], y_label=curve["y_label"])
     return {"title": curve["title"], "svg": Markup(svg)}
