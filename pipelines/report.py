@@ -75,14 +75,10 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     Raises:
         RunNotFoundError: There is no such finished run.
         SpecError: A run is named twice.
-        StoreCorruptError: A report cannot be read.
+        StoreCorruptError: What the training of a run reported cannot be read.
     """
     parts = read_runs(spec.home, spec.runs)
-    notes = [
-        f"{part.name}/{name} is of another version of lightalign: evaluate again"
-        for part in parts
-        for name in part.unread
-    ]
+    notes = [line for part in parts for line in part.unread]
     compared = compare(parts)
     pictures = Pictures(spec.home, spec.data)
     sections = [

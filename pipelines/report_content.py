@@ -7,9 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.errors import SpecError
+from ..featcache.errors import SpecError, StoreCorruptError
 from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
+
+_PARTS = {"kind": str, "dataset": str, "split": str, "metrics": Mapping}
+_MORE_PARTS = {
+    "source": str,
+    "split_hash": str,
+    "variant": str,
+    "options": Mapping,
+    "training": Mapping,
+    "definitions": Mapping,
+    "curves": list,
+    "failures": list,
+    "warnings": list,
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,7 @@ class RunPart:
         report: What training reported.
         epochs: Lines of its log.
         evaluations: Reports of its evaluations.
-        unread: Files that look like evaluations and are of another version.
+        unread: Files that are not shown, each with the reason.
     """
 
     name: str
@@ -121,7 +134,7 @@ def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
     Raises:
         RunNotFoundError: There is no such finished run.
         SpecError: A run is named twice, or two folders are called the same.
-        StoreCorruptError: A report cannot be read.
+        StoreCorruptError: What the training of a run reported cannot be read.
     """
     folders = [runs.find_run(home, name) for name in names] or [runs.find_run(home, None)]
     twice = sorted({folder.name for folder in folders if _count(folders, folder.name) > 1})
@@ -194,14 +207,32 @@ def _read_run(folder: Path) -> RunPart:
     for path in sorted(folder.glob("*.json")):
         if path.name == runs.REPORT:
             continue
-        report = files.read_json(path)
+        try:
+            report = files.read_json(path)
+        except StoreCorruptError as error:
+            unread.append(f"{folder.name}/{path.name} is left out: {error}")
+            continue
         if not isinstance(report, Mapping) or "kind" not in report:
             continue
-        if report.get("schema") == SCHEMA:
-            evaluations.append(report)
+        fault = _fault(report)
+        if fault:
+            unread.append(f"{folder.name}/{path.name} {fault}")
         else:
-            unread.append(path.name)
+            evaluations.append(report)
     log = folder / runs.LOG
     epochs = files.read_json_lines(log) if log.is_file() else []
     report = runs.read_report(folder)
     return RunPart(folder.name, folder, report, epochs, evaluations, unread)
+
+
+def _fault(report: Mapping[str, Any]) -> str:
+    """Return why a page cannot show a report, or nothing."""
+    if report.get("schema") != SCHEMA:
+        return "is of another version of lightalign: evaluate again"
+    wrong = [name for name, kind in _PARTS.items() if not isinstance(report.get(name), kind)]
+    wrong += [
+        name
+        for name, kind in _MORE_PARTS.items()
+        if name in report and not isinstance(report[name], kind)
+    ]
+    return f"is no evaluation of lightalign, by its {', '.join(wrong)}" if wrong else ""

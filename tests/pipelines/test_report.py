@@ -241,6 +241,23 @@ def test_reports_of_another_version_are_named_and_left_out(tmp_path):
     assert "one/retrieval-0.json is of another version" in found.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"schema": 1, "kind": "mi', "not valid JSON"),
+        ('{"schema": 1, "kind": "mine"}', "by its dataset, split, metrics"),
+        (json.dumps(evaluation(failures={})), "by its failures"),
+    ],
+)
+def test_a_file_that_is_no_evaluation_is_named_and_the_others_shown(tmp_path, content, reason):
+    (make_run(tmp_path, "one", evaluation()) / "mine.json").write_text(content)
+    found = written(tmp_path, "one")
+    assert found.evaluations == 1
+    (note,) = [line for line in found.notes if "one/mine.json" in line]
+    assert reason in note
+    assert "one/mine.json" in found.path.read_text()
+
+
 def test_the_newest_run_is_taken_where_none_is_named_and_its_page_lies_in_it(tmp_path):
     folder = make_run(tmp_path, "one", evaluation())
     assert written(tmp_path).path == folder / "report.html"
@@ -258,7 +275,7 @@ def test_mistakes_are_said_clearly(tmp_path):
         written(tmp_path, "one", out=tmp_path)
     with pytest.raises(SpecError, match="'one'"):
         written(tmp_path, "one", "one")
-    (folder / "retrieval-0.json").write_text("{")
+    (folder / runs.REPORT).write_text("{")
     with pytest.raises(StoreCorruptError, match="not valid JSON"):
         written(tmp_path, "one")
 
