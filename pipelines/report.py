@@ -30,9 +30,10 @@ class ReportSpec:
 
     Attributes:
         home: Folder of everything lightalign keeps.
-        runs: Names or folders of runs; none is the newest.
-        out: File to write, or None for `report.html` in the only run, or `report-NAMES.html` in
-            `home/evaluations` of several.
+        runs: Names or folders of runs, and JSON files of evaluations in which no run took part;
+            none is the newest run.
+        out: File to write, or None for `report.html` in the only run or the HTML file beside the
+            only evaluation, or `report-NAMES.html` in `home/evaluations` of several.
         data: `NAME=PATH` of each dataset whose pictures and texts have moved.
         failures: Worst answers of each evaluation that are shown, at most.
     """
@@ -57,7 +58,7 @@ class ReportReport:
     Attributes:
         path: The page.
         bytes: Its size.
-        runs: Names of the runs.
+        runs: Names of the runs, and of the files of evaluations.
         evaluations: How many evaluations it shows.
         notes: What it could not show.
     """
@@ -73,9 +74,9 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     """Write the page.
 
     Raises:
-        RunNotFoundError: There is no such finished run.
-        SpecError: A run is named twice.
-        StoreCorruptError: What the training of a run reported cannot be read.
+        RunNotFoundError: There is no such finished run, or no such file.
+        SpecError: A run is named twice, or a file is no evaluation.
+        StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
     parts = read_runs(spec.home, spec.runs)
     notes = [line for part in parts for line in part.unread]
@@ -112,7 +113,7 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
 
 def _default_path(home: Path, parts: Sequence[RunPart]) -> Path:
     if len(parts) == 1:
-        return parts[0].folder / "report.html"
+        return parts[0].page
     names = [part.name for part in parts]
     return home / "evaluations" / f"report-{'-'.join(names)[:80]}.html"
 
@@ -158,19 +159,18 @@ def _facts(part: RunPart) -> dict[str, Any]:
     command = spec.get("command", {})
     train = spec.get("stores", {}).get("train", {})
     sides = {name: side for name, side in train.items() if isinstance(side, Mapping)}
-    return {
-        "name": part.name,
-        "facts": {
-            "preset": command.get("preset") or "",
-            "trained on": f"{train.get('dataset', '')}/{train.get('split', '')}",
-            "encoders": ", ".join(f"{side['encoder']} ({side['kind']})" for side in sides.values()),
-            "parameters": f"{part.report.get('num_parameters', 0):,}",
-            "epochs": part.report.get("epochs", ""),
-            "seed": command.get("seed", ""),
-            "minutes": f"{part.report.get('seconds', 0) / 60:.1f}",
-        },
-        "spec": spec,
+    facts = {
+        "preset": command.get("preset") or "",
+        "trained on": f"{train.get('dataset', '')}/{train.get('split', '')}",
+        "encoders": ", ".join(f"{side['encoder']} ({side['kind']})" for side in sides.values()),
+        "parameters": f"{part.report.get('num_parameters', 0):,}",
+        "epochs": part.report.get("epochs", ""),
+        "seed": command.get("seed", ""),
+        "minutes": f"{part.report.get('seconds', 0) / 60:.1f}",
     }
+    if not part.report:  # nothing was trained
+        facts = dict.fromkeys(facts, "")
+    return {"name": part.name, "facts": facts, "spec": spec}
 
 
 def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Collect what a page about some runs shows: their evaluations side by side, plots and failures."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
 
@@ -27,19 +28,19 @@ _MORE_PARTS = {
 
 @dataclass(frozen=True)
 class RunPart:
-    """Hold one run as a page shows it.
+    """Hold one run as a page shows it, or one evaluation in which no run took part.
 
     Attributes:
-        name: Name of its folder.
-        folder: Where it lies.
-        report: What training reported.
+        name: Name of its folder, or of the file without its ending.
+        page: Where a page about it alone lies.
+        report: What training reported; of an evaluation nothing.
         epochs: Lines of its log.
         evaluations: Reports of its evaluations.
         unread: Files that are not shown, each with the reason.
     """
 
     name: str
-    folder: Path
+    page: Path
     report: Mapping[str, Any]
     epochs: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Mapping[str, Any]]
@@ -125,22 +126,24 @@ class Compared:
 
 
 def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
-    """Read runs with all their evaluations.
+    """Read runs with all their evaluations, and single evaluations.
 
     Args:
         home: Folder of everything lightalign keeps.
-        names: Names or folders; none is the newest run.
+        names: Names or folders of runs, and JSON files of evaluations, also as seen from `home`;
+            none is the newest run.
 
     Raises:
-        RunNotFoundError: There is no such finished run.
-        SpecError: A run is named twice, or two folders are called the same.
-        StoreCorruptError: What the training of a run reported cannot be read.
+        RunNotFoundError: There is no such finished run, or no such file.
+        SpecError: One is named twice, two are called the same, or a file is no evaluation.
+        StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
-    folders = [runs.find_run(home, name) for name in names] or [runs.find_run(home, None)]
-    twice = sorted({folder.name for folder in folders if _count(folders, folder.name) > 1})
+    places = [_place(home, name) for name in names] or [runs.find_run(home, None)]
+    called = Counter(_name(place) for place in places)
+    twice = sorted(name for name, count in called.items() if count > 1)
     if twice:
         raise SpecError(f"each run once, and each of a name of its own: found {twice} again")
-    return [_read_run(folder) for folder in folders]
+    return [_read_run(place) if place.is_dir() else _read_evaluation(place) for place in places]
 
 
 def compare(parts: Sequence[RunPart]) -> list[Compared]:
@@ -198,8 +201,35 @@ def _is_chance(label: str) -> bool:
     return label.startswith("chance")
 
 
-def _count(folders: Sequence[Path], name: str) -> int:
-    return sum(folder.name == name for folder in folders)
+def _place(home: Path, name: str) -> Path:
+    """Return the folder of a run, or the file of an evaluation.
+
+    Raises:
+        RunNotFoundError: There is neither.
+    """
+    given = Path(name).expanduser()
+    folders = (given, runs.runs_folder(home) / name)
+    if given.suffix != ".json" or any(folder.is_dir() for folder in folders):
+        return runs.find_run(home, name)
+    for path in (given, home / given):
+        if path.is_file():
+            return path
+    known = sorted(path.name for path in (home / "evaluations").glob("*.json"))
+    raise RunNotFoundError(
+        f"no file {name!r}, neither here nor in {home}; in its evaluations: {known or 'none'}"
+    )
+
+
+def _name(place: Path) -> str:
+    return place.name if place.is_dir() else place.stem
+
+
+def _read_evaluation(path: Path) -> RunPart:
+    report = files.read_json(path)
+    fault = _fault(report) if isinstance(report, Mapping) else "is no evaluation of lightalign"
+    if fault:
+        raise SpecError(f"{path} {fault}")
+    return RunPart(_name(path), path.with_suffix(".html"), {}, [], [report])
 
 
 def _read_run(folder: Path) -> RunPart:
@@ -222,7 +252,7 @@ def _read_run(folder: Path) -> RunPart:
     log = folder / runs.LOG
     epochs = files.read_json_lines(log) if log.is_file() else []
     report = runs.read_report(folder)
-    return RunPart(folder.name, folder, report, epochs, evaluations, unread)
+    return RunPart(folder.name, folder / "report.html", report, epochs, evaluations, unread)
 
 
 def _fault(report: Mapping[str, Any]) -> str:

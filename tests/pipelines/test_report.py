@@ -258,6 +258,28 @@ def test_a_file_that_is_no_evaluation_is_named_and_the_others_shown(tmp_path, co
     assert "one/mine.json" in found.path.read_text()
 
 
+def test_an_evaluation_without_a_run_is_shown_under_the_name_of_its_file(tmp_path):
+    make_run(tmp_path, "one", evaluation())
+    path = tmp_path / "evaluations" / "rank-encoders.json"
+    path.parent.mkdir()
+    files.write_json(path, evaluation(kind="rank-encoders"))
+    for name in (str(path), "evaluations/rank-encoders.json"):
+        found = written(tmp_path, "one", name)
+        assert (found.runs, found.evaluations) == (("one", "rank-encoders"), 2)
+        assert "rank encoders, shapes test" in found.path.read_text()
+    alone = written(tmp_path, str(path))
+    assert alone.path == path.with_suffix(".html")
+    assert outline(alone.path).open == []
+
+
+def test_a_named_file_that_is_no_evaluation_is_refused(tmp_path):
+    (tmp_path / "mine.json").write_text("[]")
+    with pytest.raises(SpecError, match=r"mine\.json is no evaluation"):
+        written(tmp_path, "mine.json")
+    with pytest.raises(RunNotFoundError, match=r"no file 'other\.json'"):
+        written(tmp_path, "other.json")
+
+
 def test_the_newest_run_is_taken_where_none_is_named_and_its_page_lies_in_it(tmp_path):
     folder = make_run(tmp_path, "one", evaluation())
     assert written(tmp_path).path == folder / "report.html"
