@@ -1,6 +1,7 @@
 """What all evaluations report: numbers with what they rest on, and where they come from.
 
-A report is one JSON object, `<run>/<kind>-<dataset>-<split>[-<variant>].json`:
+A report is one JSON object, `<run>/<kind>-<dataset>-<split>[-<variant>].json`; the name of one of
+another dataset or of other items ends in `--` and the first letters of their hash:
 
     schema            version of this layout
     kind              name of the evaluation, such as `retrieval`
