@@ -17,7 +17,8 @@ def draw_confusion(curve: Mapping[str, Any]) -> str:
     """Return the picture of a confusion matrix: rows are classes, shades shares of a row.
 
     Args:
-        curve: `title`, `x_label`, `y_label`, `names` and `matrix`, as reports hold them.
+        curve: `title`, `x_label`, `y_label`, `names` and `matrix`, as reports hold them; without
+            a title the picture has none, for a page that has its own.
     """
     names: Sequence[str] = curve["names"]
     cell = min(_CELL[1], max(_CELL[0], _PLOT / len(names)))
@@ -31,7 +32,7 @@ def draw_confusion(curve: Mapping[str, Any]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {box} {size} font-family="sans-serif">',
         f'<rect {size} fill="#ffffff"/>',
-        _text(16.0, 26.0, curve["title"], size=16.0),
+        *([_text(16.0, 26.0, curve["title"], size=16.0)] if "title" in curve else []),
         _text(left + side / 2, 48.0, curve["x_label"], size=13.0, anchor="middle"),
         _text(18.0, top + side / 2, curve["y_label"], size=13.0, anchor="middle", turned=-90),
     ]

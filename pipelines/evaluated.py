@@ -12,6 +12,7 @@ from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
 from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.spec import fingerprint
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
 from .environment import library_versions
@@ -138,18 +139,23 @@ class Found:
             "versions": library_versions(),
             **self.beside,
         }
-        sources = {  # of what is evaluated: what a classifier was trained on stands beside it
-            entry.description.source
-            for entry in self.stores.values()
-            if entry.description.split == self.split
-        }
-        if len(sources) == 1:
-            found["source"] = sources.pop()
+        if self.source:
+            found["source"] = self.source
         if run is not None:
             found["run"] = run.folder.name
             found["adapter_sha256"] = files.sha256_file(run.folder / runs.WEIGHTS)
             found["training"] = run.trained["spec"]
         return found
+
+    @cached_property
+    def source(self) -> str:
+        """Return the fingerprint of what is evaluated, or nothing where it has several.
+
+        What a classifier was trained on stands beside it, and is of another split.
+        """
+        described = [entry.description for entry in self.stores.values()]
+        sources = {one.source for one in described if one.split == self.split}
+        return sources.pop() if len(sources) == 1 else ""
 
     @cached_property
     def _ids_hash(self) -> str:
@@ -164,16 +170,29 @@ class Found:
     def path(self, run: EvaluatedRun | None, *, home: Path) -> Path:
         """Return where the report of it is, or will be.
 
-        One of other items with the same names of dataset and split lies beside it.
+        One of another dataset or of other items with the same names lies beside it: ids may be
+        counters, and the ids of two datasets the same.
         """
         folder = home / "evaluations" if run is None else run.folder
-        variant = re.sub(r"[^A-Za-z0-9.]+", "-", self.variant).strip("-")
-        name = "-".join(filter(None, (self.kind, self.dataset, self.split, variant)))
-        path = folder / f"{name}.json"
-        ids = self._ids_hash
-        if path.exists() and files.read_json(path).get("split_hash", ids) != ids:
-            return folder / f"{name}--{ids[:8]}.json"
-        return path
+        name = "-".join(filter(None, (self.kind, self.dataset, self.split, _plain(self.variant))))
+        plain = folder / f"{name}.json"
+        marks = [f"--{mark[:8]}" for mark in (self._ids_hash, self.source) if mark]
+        if (_report_at(plain) or {}).get("source", self.source) != self.source:
+            marks.reverse()  # what differs comes first
+        places = [plain, *(folder / f"{name}{mark}.json" for mark in (*marks, "".join(marks)))]
+        owned = [self._owns(place) for place in places]
+        for wanted in (True, None):  # its own before a free one, which may have become free since
+            if wanted in owned:
+                return places[owned.index(wanted)]
+        return places[-1]
+
+    def _owns(self, path: Path) -> bool | None:
+        """Say whether a file is a report of the same dataset and items; None if it is free."""
+        there = _report_at(path)
+        if there is None:
+            return None
+        own = {"split_hash": self._ids_hash, "source": self.source}
+        return all(there.get(key, value) == value for key, value in own.items())
 
     def write(self, run: EvaluatedRun | None, *, home: Path) -> tuple[Path, dict[str, Any]]:
         """Write the report into the run, or below `home/evaluations`; return path and content."""
@@ -181,6 +200,26 @@ class Found:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, report)
         return path, report
+
+
+def _plain(variant: str) -> str:
+    """Return a variant as a part of a file name, with a hash where letters of it are lost.
+
+    The comma of a FAISS factory string and of a list is none that tells two apart.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", variant).strip("-")
+    if plain == variant.replace(",", "-"):
+        return plain
+    return "-".join(filter(None, (plain, fingerprint(variant)[:8])))
+
+
+def _report_at(path: Path) -> Mapping[str, Any] | None:
+    """Return the report in a file, or None if none can be read there: nothing is lost with it."""
+    try:
+        there = files.read_json(path)
+    except (FileNotFoundError, StoreCorruptError):
+        return None
+    return there if isinstance(there, Mapping) else None
 
 
 def written(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What all evaluations report: numbers with what they rest on, and where they come from.
 
-A report is one JSON object, `<run>/<kind>-<dataset>-<split>[-<variant>].json`:
+A report is one JSON object, `<run>/<kind>-<dataset>-<split>[-<variant>].json`; the name of one of
+another dataset or of other items ends in `--` and the first letters of their hash:
 
     schema            version of this layout
     kind              name of the evaluation, such as `retrieval`
@@ -78,6 +79,26 @@ def numbers_of(
             yield (*path, name), value
         elif isinstance(value, Mapping):
             yield from numbers_of(value, (*path, name))
+
+
+def facts_of(
+    metrics: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str | float]]:
+    """Yield what stands in `metrics` beside its numbers, with the names that lead to it.
+
+    Such as a threshold, or a count; of what was chosen in each of many draws its range. Curves and
+    other lists are left out.
+    """
+    for name, value in metrics.items():
+        if is_number(value):
+            continue
+        if isinstance(value, Mapping):
+            yield from facts_of(value, (*path, name))
+        elif isinstance(value, str | int | float):
+            yield (*path, name), value
+        elif name.startswith("chosen_") and value:
+            low, high = min(value), max(value)
+            yield (*path, name), low if low == high else f"{low:g} to {high:g}"
 
 
 def shown(number: Mapping[str, Any], digits: int = 1) -> str:

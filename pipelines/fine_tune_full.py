@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,6 +55,10 @@ class FullProtocol(Protocol):
         "epoch with the best top-1 on held-out training images is kept; every parameter that is "
         "called trained was checked to receive a gradient, the others are left as they were"
     )
+    names: ClassVar[Mapping[str, str]] = {
+        "fine_tuned": "adapter and head together, as they were kept",
+        "epoch_n": "after n epochs of the training, the best by held-out training images",
+    }
 
     def __init__(self, spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> None:
         super().__init__(spec, start, train)

@@ -3,8 +3,9 @@
 import copy
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..adapters.class_head import ClassHead
 from .class_rows import ClassRows
@@ -34,6 +35,10 @@ class LightCrlProtocol(Protocol):
         "it is: two matrices without a non-linearity between them are trained on its embeddings by "
         "plain steps; a second linear probe. The last epoch is kept and none is chosen"
     )
+    names: ClassVar[Mapping[str, str]] = {
+        "head_alone": "the trained head on embeddings of the adapter, which is as it was",
+        "epoch_n": "after n epochs of the training",
+    }
 
     def __init__(self, spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> None:
         super().__init__(spec, start, train)

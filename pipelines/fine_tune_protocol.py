@@ -1,6 +1,7 @@
 """The contract of a fine-tuning protocol, and what its run folder records."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,11 +35,13 @@ class Protocol(ABC):
 
     Attributes:
         definition: What the protocol does.
+        names: What each name in its accuracies means.
         warnings: What to know before its numbers are believed.
         curves: Plots, as `evaluation` describes them.
     """
 
     definition: ClassVar[str]
+    names: ClassVar[Mapping[str, str]]
 
     def __init__(self, spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> None:
         self.spec = spec

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import to_table
+from ..featcache.spec import fingerprint, to_table
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress
@@ -17,6 +17,9 @@ from .stores import WantedData, usual_split
 
 PROTOCOLS = ("lbfgs", "sgd", "knn")
 FEATURES = ("embedding", "encoder")
+_USUAL_SHOTS = (1, 2, 4, 8, 16)  # of few-shot tables, such as CLIP's
+_USUAL_SEEDS = 5
+_READABLE = 24  # letters of a value that a name still holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,7 @@ class ProbeSpec:
     train_split: str = "train"
     split: str | None = None
     shots: tuple[int, ...] = ()
-    seeds: int = 5
+    seeds: int = _USUAL_SEEDS
     seed: int = 0
     options: ProbeOptions = field(default_factory=ProbeOptions)
     device: str = "auto"
@@ -112,12 +115,34 @@ class ProbeSpec:
         """Return what is measured in another way than usual, or nothing."""
         unusual = [] if self.features == FEATURES else list(self.features)
         unusual += [] if self.train_split == "train" else [self.train_split]
-        return "-".join([*unusual, *([f"seed-{self.seed}"] if self.seed else [])])
+        if self.shots:
+            unusual += [] if self.shots == _USUAL_SHOTS else [f"shots-{_short(self.shots)}"]
+            unusual += [] if self.seeds == _USUAL_SEEDS else [f"seeds-{self.seeds}"]
+        unusual += [f"seed-{self.seed}"] if self.seed else []
+        return "-".join([*unusual, *self._unusual_options()])
+
+    def _unusual_options(self) -> list[str]:
+        """Return the options of this protocol that are not the usual ones, with their values."""
+        own, usual = to_table(self.options), to_table(ProbeOptions())
+        names = {"lbfgs": ("validation", "regularisations"), "knn": ("validation", "neighbours")}
+        if self.protocol not in names:
+            own, usual = own[self.protocol], usual[self.protocol]
+        return [
+            f"{name}-{_short(own[name])}"
+            for name in names.get(self.protocol, tuple(own))
+            if own[name] != usual[name]
+        ]
 
     @property
     def kind(self) -> str:
         """Return the name of the evaluation."""
         return f"few-shot-{self.protocol}" if self.shots else f"probe-{self.protocol}"
+
+
+def _short(value: Any) -> str:
+    """Return a value as a name holds it: a long one as the first letters of its hash."""
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= _READABLE else fingerprint(value)[:8]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,11 @@ _FEATURES = {
         "difference of both accuracies on the same images, percentage points, with its interval"
     ),
 }
+_SETTINGS = {
+    "lbfgs": {"all_images": "one classifier, trained on all training images"},
+    "knn": {"all_images": "votes of all training images"},
+    "sgd": {"epoch_n": "the same head after n epochs of its training"},
+}
 
 
 @dataclass
@@ -284,6 +289,8 @@ class Probing:
                 ),
                 **REPEATED_DEFINITIONS,
             }
+        else:
+            self.found.definitions |= _SETTINGS[self.spec.protocol]
         labels: Mapping[str, tuple[str, str]] = {
             "lbfgs": ("top-1 on held-out training images", "C"),
             "knn": ("top-1 on held-out training images", "neighbours"),

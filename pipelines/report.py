@@ -30,9 +30,10 @@ class ReportSpec:
 
     Attributes:
         home: Folder of everything lightalign keeps.
-        runs: Names or folders of runs; none is the newest.
-        out: File to write, or None for `report.html` in the only run, or `report-NAMES.html` in
-            `home/evaluations` of several.
+        runs: Names or folders of runs, and JSON files of evaluations in which no run took part;
+            none is the newest run.
+        out: File to write, or None for `report.html` in the only run or the HTML file beside the
+            only evaluation, or `report-NAMES.html` in `home/evaluations` of several.
         data: `NAME=PATH` of each dataset whose pictures and texts have moved.
         failures: Worst answers of each evaluation that are shown, at most.
     """
@@ -57,7 +58,7 @@ class ReportReport:
     Attributes:
         path: The page.
         bytes: Its size.
-        runs: Names of the runs.
+        runs: Names of the runs, and of the files of evaluations.
         evaluations: How many evaluations it shows.
         notes: What it could not show.
     """
@@ -73,16 +74,12 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     """Write the page.
 
     Raises:
-        RunNotFoundError: There is no such finished run.
-        SpecError: A run is named twice.
-        StoreCorruptError: A report cannot be read.
+        RunNotFoundError: There is no such finished run, or no such file.
+        SpecError: A run is named twice, or a file is no evaluation.
+        StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
     parts = read_runs(spec.home, spec.runs)
-    notes = [
-        f"{part.name}/{name} is of another version of lightalign: evaluate again"
-        for part in parts
-        for name in part.unread
-    ]
+    notes = [line for part in parts for line in part.unread]
     compared = compare(parts)
     pictures = Pictures(spec.home, spec.data)
     sections = [
@@ -116,7 +113,7 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
 
 def _default_path(home: Path, parts: Sequence[RunPart]) -> Path:
     if len(parts) == 1:
-        return parts[0].folder / "report.html"
+        return parts[0].page
     names = [part.name for part in parts]
     return home / "evaluations" / f"report-{'-'.join(names)[:80]}.html"
 
@@ -135,7 +132,15 @@ def _environment() -> jinja2.Environment:
 
 
 def _cell(number: Mapping[str, Any] | None) -> str:
-    return "" if number is None else shown(number, _digits(number["value"]))
+    """Return a number with its interval, or a fact in full: two thresholds must look like two."""
+    if number is None:
+        return ""
+    value = number["value"]
+    if "num" in number:
+        return shown(number, _digits(value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _plain(value: float | None) -> str:
@@ -154,25 +159,25 @@ def _facts(part: RunPart) -> dict[str, Any]:
     command = spec.get("command", {})
     train = spec.get("stores", {}).get("train", {})
     sides = {name: side for name, side in train.items() if isinstance(side, Mapping)}
-    return {
-        "name": part.name,
-        "facts": {
-            "preset": command.get("preset") or "",
-            "trained on": f"{train.get('dataset', '')}/{train.get('split', '')}",
-            "encoders": ", ".join(f"{side['encoder']} ({side['kind']})" for side in sides.values()),
-            "parameters": f"{part.report.get('num_parameters', 0):,}",
-            "epochs": part.report.get("epochs", ""),
-            "seed": command.get("seed", ""),
-            "minutes": f"{part.report.get('seconds', 0) / 60:.1f}",
-        },
-        "spec": spec,
+    facts = {
+        "preset": command.get("preset") or "",
+        "trained on": f"{train.get('dataset', '')}/{train.get('split', '')}",
+        "encoders": ", ".join(f"{side['encoder']} ({side['kind']})" for side in sides.values()),
+        "parameters": f"{part.report.get('num_parameters', 0):,}",
+        "epochs": part.report.get("epochs", ""),
+        "seed": command.get("seed", ""),
+        "minutes": f"{part.report.get('seconds', 0) / 60:.1f}",
     }
+    if not part.report:  # nothing was trained
+        facts = dict.fromkeys(facts, "")
+    return {"name": part.name, "facts": facts, "spec": spec}
 
 
 def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:
     rows, kind = one.rows, one.kind.replace("-", " ")
     return {
         "title": ", ".join(filter(None, (kind, f"{one.dataset} {one.split}", one.variant))),
+        "source": one.source[:12],
         "split_hash": one.split_hash[:12],
         "runs": list(one.reports),
         "rows": rows[:_HEADLINES],
@@ -199,7 +204,7 @@ def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:
 
 def _plot(curve: Mapping[str, Any]) -> dict[str, Any]:
     if "matrix" in curve:
-        svg = draw_confusion(curve)
+        svg = draw_confusion({key: part for key, part in curve.items() if key != "title"})
     else:
         svg = line_plot(curve["lines"], x_label=curve["x_label"], y_label=curve["y_label"])
     return {"title": curve["title"], "svg": Markup(svg)}

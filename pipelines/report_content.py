@@ -1,32 +1,46 @@
 """Collect what a page about some runs shows: their evaluations side by side, plots and failures."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.errors import SpecError
+from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from . import runs
-from .evaluation import SCHEMA, numbers_of
+from .evaluation import SCHEMA, facts_of, numbers_of
+
+_PARTS = {"kind": str, "dataset": str, "split": str, "metrics": Mapping}
+_MORE_PARTS = {
+    "source": str,
+    "split_hash": str,
+    "variant": str,
+    "options": Mapping,
+    "training": Mapping,
+    "definitions": Mapping,
+    "curves": list,
+    "failures": list,
+    "warnings": list,
+}
 
 
 @dataclass(frozen=True)
 class RunPart:
-    """Hold one run as a page shows it.
+    """Hold one run as a page shows it, or one evaluation in which no run took part.
 
     Attributes:
-        name: Name of its folder.
-        folder: Where it lies.
-        report: What training reported.
+        name: Name of its folder, or of the file without its ending.
+        page: Where a page about it alone lies.
+        report: What training reported; of an evaluation nothing.
         epochs: Lines of its log.
         evaluations: Reports of its evaluations.
-        unread: Files that look like evaluations and are of another version.
+        unread: Files that are not shown, each with the reason.
     """
 
     name: str
-    folder: Path
+    page: Path
     report: Mapping[str, Any]
     epochs: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Mapping[str, Any]]
@@ -41,6 +55,7 @@ class Compared:
         kind: Name of the evaluation.
         dataset: Name of the dataset.
         split: Name of the split.
+        source: Fingerprint of the dataset, or nothing where it has several.
         split_hash: Hash of its ids.
         variant: What sets it apart from others of its kind, such as a scoring.
         reports: Report by name of the run.
@@ -49,6 +64,7 @@ class Compared:
     kind: str
     dataset: str
     split: str
+    source: str
     split_hash: str
     variant: str
     reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -65,9 +81,10 @@ class Compared:
     def rows(self) -> list[dict[str, Any]]:
         """Return one line a number: its names, and the number of each run.
 
-        A run that has not measured a number has None there.
+        A run that has not measured a number has None there. What else a table holds, such as a
+        threshold, is a line of cells with a value alone.
         """
-        by_run = {run: dict(numbers_of(report["metrics"])) for run, report in self.reports.items()}
+        by_run = {run: _cells(report["metrics"]) for run, report in self.reports.items()}
         every = {name for numbers in by_run.values() for name in numbers}
         names = sorted(every, key=lambda name: (len(name), _counted(name)))  # classes come last
         found = []
@@ -79,7 +96,7 @@ class Compared:
                     "name": " ".join(name).replace("_", " "),
                     "unit": there[0].get("unit", ""),
                     "chance": there[0].get("chance"),
-                    "num": sorted({cell["num"] for cell in there}),
+                    "num": sorted({cell["num"] for cell in there if "num" in cell}),
                     "cells": cells,
                 }
             )
@@ -109,33 +126,36 @@ class Compared:
 
 
 def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
-    """Read runs with all their evaluations.
+    """Read runs with all their evaluations, and single evaluations.
 
     Args:
         home: Folder of everything lightalign keeps.
-        names: Names or folders; none is the newest run.
+        names: Names or folders of runs, and JSON files of evaluations, also as seen from `home`;
+            none is the newest run.
 
     Raises:
-        RunNotFoundError: There is no such finished run.
-        SpecError: A run is named twice, or two folders are called the same.
-        StoreCorruptError: A report cannot be read.
+        RunNotFoundError: There is no such finished run, or no such file.
+        SpecError: One is named twice, two are called the same, or a file is no evaluation.
+        StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
-    folders = [runs.find_run(home, name) for name in names] or [runs.find_run(home, None)]
-    twice = sorted({folder.name for folder in folders if _count(folders, folder.name) > 1})
+    places = [_place(home, name) for name in names] or [runs.find_run(home, None)]
+    called = Counter(_name(place) for place in places)
+    twice = sorted(name for name, count in called.items() if count > 1)
     if twice:
         raise SpecError(f"each run once, and each of a name of its own: found {twice} again")
-    return [_read_run(folder) for folder in folders]
+    return [_read_run(place) if place.is_dir() else _read_evaluation(place) for place in places]
 
 
 def compare(parts: Sequence[RunPart]) -> list[Compared]:
     """Return the evaluations of all runs, those of one kind and split together; retrieval first.
 
-    Splits are the same where their ids are: a dataset that has changed is another one.
+    Splits are the same where dataset and ids are: a dataset that has changed is another one, and
+    ids that are counters are the same in many.
     """
     found: dict[tuple[str, ...], Compared] = {}
     for part in parts:
         for report in part.evaluations:
-            names = ("kind", "dataset", "split", "split_hash", "variant")
+            names = ("kind", "dataset", "split", "source", "split_hash", "variant")
             key = tuple(report.get(name, "") for name in names)
             found.setdefault(key, Compared(*key)).reports[part.name] = report
     return [found[key] for key in sorted(found, key=lambda key: (key[0] != "retrieval", key))]
@@ -158,6 +178,12 @@ def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
     return plots
 
 
+def _cells(metrics: Mapping[str, Any]) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    """Return the numbers of some tables, and as values alone what stands beside them."""
+    facts = {path: {"value": value} for path, value in facts_of(metrics)}
+    return {**facts, **dict(numbers_of(metrics))}
+
+
 def _number(value: Any) -> float | None:
     """Return a logged number, or the sum of recalls of a logged validation."""
     if isinstance(value, Mapping):
@@ -175,8 +201,35 @@ def _is_chance(label: str) -> bool:
     return label.startswith("chance")
 
 
-def _count(folders: Sequence[Path], name: str) -> int:
-    return sum(folder.name == name for folder in folders)
+def _place(home: Path, name: str) -> Path:
+    """Return the folder of a run, or the file of an evaluation.
+
+    Raises:
+        RunNotFoundError: There is neither.
+    """
+    given = Path(name).expanduser()
+    folders = (given, runs.runs_folder(home) / name)
+    if given.suffix != ".json" or any(folder.is_dir() for folder in folders):
+        return runs.find_run(home, name)
+    for path in (given, home / given):
+        if path.is_file():
+            return path
+    known = sorted(path.name for path in (home / "evaluations").glob("*.json"))
+    raise RunNotFoundError(
+        f"no file {name!r}, neither here nor in {home}; in its evaluations: {known or 'none'}"
+    )
+
+
+def _name(place: Path) -> str:
+    return place.name if place.is_dir() else place.stem
+
+
+def _read_evaluation(path: Path) -> RunPart:
+    report = files.read_json(path)
+    fault = _fault(report) if isinstance(report, Mapping) else "is no evaluation of lightalign"
+    if fault:
+        raise SpecError(f"{path} {fault}")
+    return RunPart(_name(path), path.with_suffix(".html"), {}, [], [report])
 
 
 def _read_run(folder: Path) -> RunPart:
@@ -184,14 +237,32 @@ def _read_run(folder: Path) -> RunPart:
     for path in sorted(folder.glob("*.json")):
         if path.name == runs.REPORT:
             continue
-        report = files.read_json(path)
+        try:
+            report = files.read_json(path)
+        except StoreCorruptError as error:
+            unread.append(f"{folder.name}/{path.name} is left out: {error}")
+            continue
         if not isinstance(report, Mapping) or "kind" not in report:
             continue
-        if report.get("schema") == SCHEMA:
-            evaluations.append(report)
+        fault = _fault(report)
+        if fault:
+            unread.append(f"{folder.name}/{path.name} {fault}")
         else:
-            unread.append(path.name)
+            evaluations.append(report)
     log = folder / runs.LOG
     epochs = files.read_json_lines(log) if log.is_file() else []
     report = runs.read_report(folder)
-    return RunPart(folder.name, folder, report, epochs, evaluations, unread)
+    return RunPart(folder.name, folder / "report.html", report, epochs, evaluations, unread)
+
+
+def _fault(report: Mapping[str, Any]) -> str:
+    """Return why a page cannot show a report, or nothing."""
+    if report.get("schema") != SCHEMA:
+        return "is of another version of lightalign: evaluate again"
+    wrong = [name for name, kind in _PARTS.items() if not isinstance(report.get(name), kind)]
+    wrong += [
+        name
+        for name, kind in _MORE_PARTS.items()
+        if name in report and not isinstance(report[name], kind)
+    ]
+    return f"is no evaluation of lightalign, by its {', '.join(wrong)}" if wrong else ""

@@ -4,14 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..featcache.datasets import parse_data
+from ..featcache.catalog import pairs_path, read_pairs
+from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetNotFoundError,
     LightalignError,
+    StoreCorruptError,
     UnreadableItemError,
 )
 from ..featcache.images import decode_image, jpeg_address
+from ..featcache.source import Source, readable_size
 from ..featcache.types import Item, Modality
 from .indexed_items import open_as_extracted
 
@@ -23,11 +26,15 @@ _RIGHT = 3  # right answers that are shown
 class Pictures:
     """Look up items of the datasets that were evaluated.
 
-    Where a dataset is not found, or is another one now, ids stand alone, and a note says so.
+    Each place that is known of a dataset is tried. Where it is nowhere, or is another one now, ids
+    stand alone; of one that has lost pictures the others are shown. A note says so.
 
     Args:
         home: Folder of everything lightalign keeps.
         data: `NAME=PATH` of each dataset that has moved.
+
+    Attributes:
+        notes: What could not be shown, and why.
     """
 
     def __init__(self, home: Path, data: Sequence[str] = ()) -> None:
@@ -64,32 +71,80 @@ class Pictures:
         return {item_id: known[item_id] for item_id in ids if item_id in known}
 
     def _open(self, report: Mapping[str, Any], dataset: str, split: str) -> dict[str, Item]:
-        command = report.get("training", {}).get("command", {})
-        options: Mapping[str, Any] = report.get("options", {})
-        places = (*self._data, options.get("data"), command.get("data"), dataset)
-        data = next(place for place in places if place and parse_data(place)[0] == dataset)
-        given = options.get("source") or command.get("source") or None
+        """Return the items of the first place that holds what was evaluated, or what is left."""
+        places = _places(report, dataset, self._data)
+        faults: list[LightalignError] = []
+        for data, options in places:
+            source = self._try(data, options, split, report.get("source", ""))
+            if isinstance(source, Source):
+                return {item.id: item for side in Modality for item in source.items(split, side)}
+            faults.append(source)
+        for (data, options), fault in zip(places, faults, strict=True):
+            if isinstance(fault, DatasetChangedError):
+                source = open_source(data, home=self._home, options=options)
+                left = self._left(source, dataset, split, report.get("source", ""))
+                if left:
+                    return left
+        self._note(f"{dataset}/{split}", dataset, faults)
+        return {}
+
+    def _try(
+        self, data: str, options: Mapping[str, Any] | None, split: str, fingerprint: str
+    ) -> Source | LightalignError:
+        """Return the dataset as it was evaluated, or why it is not at this place."""
         try:
-            source = open_as_extracted(
-                data,
-                options=given,
-                home=self._home,
-                split=split,
-                fingerprint=report.get("source", ""),
+            return open_as_extracted(
+                data, options=options, home=self._home, split=split, fingerprint=fingerprint
             )
-            return {item.id: item for side in Modality for item in source.items(split, side)}
-        except DatasetChangedError:
-            self.notes.append(
-                f"{dataset}/{split} is not what was evaluated any more: ids are shown alone"
-            )
-        except DatasetNotFoundError:
+        except LightalignError as error:
+            return error
+
+    def _left(
+        self, source: Source, dataset: str, split: str, fingerprint: str
+    ) -> dict[str, Item] | None:
+        """Return the items of a dataset that has lost some and gained none; else None.
+
+        Where ids are gone those that are left have to name their files: a counter would now be that
+        of another picture.
+        """
+        try:
+            then = read_pairs(pairs_path(self._home, dataset, split, fingerprint))
+        except StoreCorruptError:  # the stores are gone, and so is what the ids were
+            return None
+        if split not in source.splits():
+            return None
+        now = source.pairs(split)
+        for there, known in (
+            (now.image_ids, then.image_ids),
+            (now.text_ids, then.text_ids),
+            (now.links, then.links),
+        ):
+            if not set(there) <= set(known):
+                return None
+        images = [one for one in source.items(split, Modality.IMAGE) if readable_size(one) >= 0]
+        missing = len(then.image_ids) - len(images)
+        counters = any(one.path is None or one.path.name not in one.id for one in images)
+        if not missing or (counters and len(now.image_ids) < len(then.image_ids)):
+            return None
+        self.notes.append(
+            f"{missing} of {len(then.image_ids)} pictures of {dataset}/{split} are not there any "
+            f"more in {source.root}: the others are shown"
+        )
+        return {one.id: one for one in (*images, *source.items(split, Modality.TEXT))}
+
+    def _note(self, what: str, dataset: str, faults: Sequence[LightalignError]) -> None:
+        """Say why there are ids alone: that it has changed before that it is not there."""
+        others = [one for one in faults if not isinstance(one, DatasetNotFoundError)]
+        changed = [one for one in others if isinstance(one, DatasetChangedError)]
+        if changed:
+            self.notes.append(f"{what} is not what was evaluated any more: ids are shown alone")
+        elif others:
+            self.notes.append(f"no pictures and texts of {dataset}: {others[0]}")
+        else:
             self.notes.append(
                 f"no pictures and texts of {dataset}, which is not in its usual place: name "
                 f"another by --data {dataset}=PATH"
             )
-        except LightalignError as error:
-            self.notes.append(f"no pictures and texts of {dataset}: {error}")
-        return {}
 
     def _shown(self, entry: Mapping[str, Any], items: Mapping[str, Item]) -> dict[str, Any]:
         text = entry.get("name", entry.get("text"))
@@ -113,6 +168,21 @@ class Pictures:
             picture.thumbnail((_SIDE, _SIDE))
             self._small[item.id] = jpeg_address(picture, quality=_QUALITY)
         return self._small[item.id]
+
+
+def _places(
+    report: Mapping[str, Any], dataset: str, moved: Sequence[str]
+) -> list[tuple[str, Mapping[str, Any] | None]]:
+    """Return where to look for a dataset, each place once, and with which options of it."""
+    training = report.get("training", {})
+    command, stores = training.get("command", {}), training.get("stores", {})
+    options = report.get("options", {})
+    given = options.get("source")
+    if not given and dataset == stores.get("train", {}).get("dataset"):
+        given = command.get("source")
+    wanted = (*moved, options.get("data"), command.get("data"), dataset)
+    names = [one for one in wanted if one and parse_data(one)[0] == dataset]
+    return [(one, given or None) for one in dict.fromkeys(names)]
 
 
 def _queries(failure: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .task import PairedEmbeddings
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
+_USUAL_K = 100
 _FEW_GROUPS = 20  # images; below, a bootstrap interval is too narrow to be believed
 _TEXT, _TEXT_OR_NONE = (str, "a text"), (str | None, "a text or None")
 _KINDS: Mapping[str, tuple[Any, str]] = {
@@ -61,7 +62,7 @@ class RetrieveSpec:
     data: str | None = None
     source: Mapping[str, Any] | None = None
     split: str = "test"
-    k: int = 100
+    k: int = _USUAL_K
     scoring: str = "cosine"
     bank: int = BANK
     index: str = EXACT
@@ -87,7 +88,15 @@ class RetrieveSpec:
     def variant(self) -> str:
         """Return what is measured in another way than usual, or nothing."""
         unusual = [self.scoring] if self.scoring != "cosine" else []
-        return "-".join(unusual + ([self.index] if self.index.lower() != EXACT else []))
+        if self.scoring == "qb-norm" and self.bank != BANK:
+            unusual.append(f"bank-{self.bank}")
+        if self.index.lower() != EXACT:
+            unusual.append(self.index)
+            if self.k != _USUAL_K:  # as many are looked for, and some of an index find more then
+                unusual.append(f"k-{self.k}")
+            if self.index == "auto" and self.memory is not None:
+                unusual.append(f"memory-{self.memory}")
+        return "-".join(unusual)
 
     def options(self) -> dict[str, Any]:
         """Return all that the numbers depend on beside the run and the stores, as JSON values."""

@@ -16,6 +16,8 @@ from .stores import SideQuery, WantedData, usual_split
 from .text_stores import RawEncoder, TextStores, extract_command, queries_of
 
 _FITTED_ON = "train"  # split that a threshold is fitted on
+_PUBLISHED = 0.9  # threshold of LightCRL
+_FIXED = "a pair is called alike if its cosine is at least the threshold shown, which is not fitted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class SimilaritySpec:
     encoders: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = None
     split: str | None = None
-    threshold: float = 0.9  # the one that LightCRL publishes
+    threshold: float = _PUBLISHED
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -111,16 +113,27 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
             "device": spec.device,
         },
         metrics=measured.metrics,
-        definitions=DEFINITIONS,
+        definitions={**DEFINITIONS, "fixed": _FIXED},
         curves=measured.curves,
         failures=measured.failures,
         warnings=warnings,
-        variant="" if evaluated else "-".join(spec.encoders),
+        variant=_variant(spec, binary=pairs.scale.binary),
         seconds=time.perf_counter() - began,
         beside={"leakage": measured.leakage} if measured.leakage else {},
     )
     path, report = found.write(evaluated, home=spec.home)
     return SimilarityReport(path=path, report=report)
+
+
+def _variant(spec: SimilaritySpec, *, binary: bool) -> str:
+    """Return what is measured in another way than usual, or nothing.
+
+    Encoders beside a run add numbers and change none; a threshold is of two grades only.
+    """
+    unusual = [] if spec.run is not None else list(spec.encoders)
+    if binary and spec.threshold != _PUBLISHED:
+        unusual.append(f"threshold-{spec.threshold}")
+    return "-".join(unusual)
 
 
 def _named(stores: Mapping[SideQuery, StoreEntry], what: str = "") -> dict[str, StoreEntry]:

@@ -18,9 +18,13 @@ from ._common import (
 
 
 def report(
-    run: Annotated[list[str] | None, typer.Argument(help="Runs; the newest if none.")] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(help="Runs, and JSON files of evaluations; the newest run if none."),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="HTML file to write; one in the run if none.")
+        Path | None,
+        typer.Option(help="HTML file to write; one in the run or beside the file if none."),
     ] = None,
     data: Annotated[
         list[str] | None,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lightalign.pipelines.bootstrap import Draws, interval_of, mean_interval
-from lightalign.pipelines.evaluation import Number, numbers_of, shown, split_hash
+from lightalign.pipelines.evaluation import Number, facts_of, numbers_of, shown, split_hash
 from lightalign.pipelines.intervals import drawn_share_interval
 
 
@@ -26,6 +26,19 @@ def test_every_number_of_a_report_is_found_with_its_names():
     one, other = (Number(value=value, num=1).table() for value in (1.0, 2.0))
     metrics = {"a": {"recall": {"1": one}, "num_queries": 5}, "b": other}
     assert list(numbers_of(metrics)) == [(("a", "recall", "1"), one), (("b",), other)]
+
+
+def test_what_stands_beside_numbers_is_found_with_its_names():
+    one = Number(value=1.0, num=1).table()
+    metrics = {
+        "text": {"fixed": {"threshold": 0.5, "accuracy": one}, "curve": {"k": [1, 2]}},
+        "embedding": {"shots_1": {"chosen_C": [0.1, 0.001, 0.1]}, "shots_2": {"chosen_C": [1.0]}},
+    }
+    assert list(facts_of(metrics)) == [
+        (("text", "fixed", "threshold"), 0.5),
+        (("embedding", "shots_1", "chosen_C"), "0.001 to 0.1"),
+        (("embedding", "shots_2", "chosen_C"), 1.0),
+    ]
 
 
 def test_a_number_is_shown_with_its_interval():

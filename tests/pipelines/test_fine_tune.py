@@ -128,6 +128,7 @@ def test_the_report_has_every_number_with_interval_chance_and_count(home):
     report = tune(home, options=FineTuneOptions(epochs=1)).report
     found = list(numbers_of(report["metrics"]))
     assert {path[-1] for path, _ in found} == {"top_1", "top_2", "mean_per_class"}
+    assert {"fine_tuned", "epoch_n"} <= set(report["definitions"])
     for _, number in found:
         low, high = number["interval"]
         assert low <= number["value"] <= high
@@ -176,6 +177,7 @@ def test_the_published_protocol_leaves_the_adapter_as_it_is(home):
     assert list(tuned.report["metrics"]["head_alone"]) == ["epoch_2", "epoch_4"]
     assert all(name.startswith("head.") for name in tuned.trained["trained"])
     assert "receives no gradient" in tuned.report["definitions"]["lightcrl"]
+    assert {"head_alone", "epoch_n"} <= set(tuned.report["definitions"])
     assert any("trains the head alone" in warning for warning in tuned.report["warnings"])
     head, names = load_head(tuned.folder / runs.HEAD)
     assert (head.layers[0].out_features, len(names)) == (5, 3)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -55,6 +56,8 @@ def test_a_report_has_every_number_with_interval_and_count(home, protocol, setti
     assert list(report["metrics"]) == ["embedding", "encoder", "embedding_minus_encoder"]
     for features in ("embedding", "encoder"):
         assert list(report["metrics"][features]) == settings
+        explained = {re.sub(r"\d+", "n", name) for name in (features, *settings)}
+        assert explained <= set(report["definitions"])
     for path, number in numbers_of(report["metrics"]):
         assert path[-1] in PARTS
         low, high = number["interval"]

@@ -116,6 +116,24 @@ def test_numbers_stand_with_interval_chance_and_count(tmp_path):
     assert "text to image recall 1, % 41.2 [39.0, 43.5] 0.100 1,000" in text
 
 
+def test_a_threshold_and_what_was_chosen_stand_among_the_numbers(tmp_path):
+    for name, threshold in (("one", 0.9), ("two", 0.75625)):
+        fitted = {"threshold": threshold, "accuracy": number(41.25)}
+        metrics = {"text": {"fitted": fitted, "chosen_C": 1e-05, "num_pairs": 1234}}
+        make_run(tmp_path, name, evaluation(kind="similarity", metrics=metrics))
+    text = re.sub(r"\s+", " ", " ".join(outline(written(tmp_path, "one", "two").path).text))
+    assert "text fitted threshold 0.9 0.7562" in text
+    assert "text chosen C 1e-05 1e-05" in text
+    assert "text num pairs 1,234 1,234" in text
+
+
+def test_the_page_leaves_it_to_the_definitions_what_an_interval_is(tmp_path):
+    make_run(tmp_path, "one", evaluation())
+    page = written(tmp_path, "one").path.read_text()
+    assert "95 % intervals, see the definitions" in page
+    assert "bootstrap" not in page
+
+
 def test_ranks_are_counted_and_not_spelt(tmp_path):
     recall = {str(k): number(1.0) for k in (10, 5, 1)}
     make_run(tmp_path, "one", evaluation(metrics={"text_to_image": {"recall": recall}}))
@@ -142,7 +160,9 @@ def test_a_confusion_is_drawn_and_named_after_its_run(tmp_path):
     assert [curve["title"] for curve in both.curves] == ["one: Confusion", "two: Confusion"]
     found = outline(written(tmp_path, "one", "two").path)
     assert found.open == []
-    assert {"two: Confusion", "cat", "dog"} <= {text.strip() for text in found.text}
+    texts = [text.strip() for text in found.text]
+    assert {"cat", "dog"} <= set(texts)
+    assert texts.count("two: Confusion") == 1
 
 
 def test_one_chance_level_stands_for_all_runs_of_the_same_queries(tmp_path):
@@ -176,6 +196,15 @@ def test_runs_on_the_same_ids_stand_side_by_side_and_others_apart(tmp_path):
     assert rows == {"text to image recall 1": [41.25, None], "text to image map": [None, 3.0]}
     assert list(both.curves[0]["lines"]) == ["one: text to image", "two: text to image"]
     assert written(tmp_path, "one", "two", "three").evaluations == 3
+
+
+def test_other_datasets_with_the_same_ids_stand_apart(tmp_path):
+    make_run(tmp_path, "one", evaluation(source="11" * 32))
+    make_run(tmp_path, "two", evaluation(source="22" * 32))
+    compared = compare(read_runs(tmp_path, ["one", "two"]))
+    assert [list(one.reports) for one in compared] == [["one"], ["two"]]
+    page = written(tmp_path, "one", "two").path.read_text()
+    assert "dataset: 111111111111" in page
 
 
 def test_another_scoring_is_not_mixed_with_the_usual_one(tmp_path):
@@ -212,6 +241,45 @@ def test_reports_of_another_version_are_named_and_left_out(tmp_path):
     assert "one/retrieval-0.json is of another version" in found.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"schema": 1, "kind": "mi', "not valid JSON"),
+        ('{"schema": 1, "kind": "mine"}', "by its dataset, split, metrics"),
+        (json.dumps(evaluation(failures={})), "by its failures"),
+    ],
+)
+def test_a_file_that_is_no_evaluation_is_named_and_the_others_shown(tmp_path, content, reason):
+    (make_run(tmp_path, "one", evaluation()) / "mine.json").write_text(content)
+    found = written(tmp_path, "one")
+    assert found.evaluations == 1
+    (note,) = [line for line in found.notes if "one/mine.json" in line]
+    assert reason in note
+    assert "one/mine.json" in found.path.read_text()
+
+
+def test_an_evaluation_without_a_run_is_shown_under_the_name_of_its_file(tmp_path):
+    make_run(tmp_path, "one", evaluation())
+    path = tmp_path / "evaluations" / "rank-encoders.json"
+    path.parent.mkdir()
+    files.write_json(path, evaluation(kind="rank-encoders"))
+    for name in (str(path), "evaluations/rank-encoders.json"):
+        found = written(tmp_path, "one", name)
+        assert (found.runs, found.evaluations) == (("one", "rank-encoders"), 2)
+        assert "rank encoders, shapes test" in found.path.read_text()
+    alone = written(tmp_path, str(path))
+    assert alone.path == path.with_suffix(".html")
+    assert outline(alone.path).open == []
+
+
+def test_a_named_file_that_is_no_evaluation_is_refused(tmp_path):
+    (tmp_path / "mine.json").write_text("[]")
+    with pytest.raises(SpecError, match=r"mine\.json is no evaluation"):
+        written(tmp_path, "mine.json")
+    with pytest.raises(RunNotFoundError, match=r"no file 'other\.json'"):
+        written(tmp_path, "other.json")
+
+
 def test_the_newest_run_is_taken_where_none_is_named_and_its_page_lies_in_it(tmp_path):
     folder = make_run(tmp_path, "one", evaluation())
     assert written(tmp_path).path == folder / "report.html"
@@ -229,7 +297,7 @@ def test_mistakes_are_said_clearly(tmp_path):
         written(tmp_path, "one", out=tmp_path)
     with pytest.raises(SpecError, match="'one'"):
         written(tmp_path, "one", "one")
-    (folder / "retrieval-0.json").write_text("{")
+    (folder / runs.REPORT).write_text("{")
     with pytest.raises(StoreCorruptError, match="not valid JSON"):
         written(tmp_path, "one")
 

@@ -1,0 +1,87 @@
+"""What a page shows of the worst answers, where a dataset has moved or has changed."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightalign.featcache.catalog import pairs_path, write_pairs
+from lightalign.featcache.datasets import open_source
+from lightalign.pipelines.report_pictures import Pictures
+
+IDS = [f"val/{name}/{number}.png" for name in ("ash", "birch") for number in range(2)]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return write_photos(tmp_path / "photos", side=8)
+
+
+def write_photos(root, *, side):
+    random = np.random.default_rng(0)
+    for name in IDS:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cells = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(cells).save(path)
+    return root
+
+
+def evaluated(home, root):
+    """Return a report on all photos of a folder, as it is now."""
+    data = f"image-folder={root}"
+    source = open_source(data, home=home)
+    fingerprint = source.fingerprint("val")
+    write_pairs(pairs_path(home, "image-folder", "val", fingerprint), source.pairs("val"))
+    return {
+        "dataset": "image-folder",
+        "split": "val",
+        "source": fingerprint,
+        "options": {"data": data},
+        "failures": [{"query": name} for name in IDS],
+    }
+
+
+def shown(pictures, report):
+    """Return for each photo whether its picture is shown."""
+    return [card["query"][0]["picture"] is not None for card in pictures.cards(report, most=9)]
+
+
+def test_a_deleted_photo_takes_no_other_picture_with_it(tmp_path, photos):
+    report = evaluated(tmp_path, photos)
+    (photos / IDS[1]).unlink()
+    pictures = Pictures(tmp_path)
+    assert shown(pictures, report) == [True, False, True, True]
+    (note,) = pictures.notes
+    assert "1 of 4 pictures of image-folder/val are not there any more" in note
+
+
+def test_a_folder_with_other_photos_besides_is_another_dataset(tmp_path, photos):
+    report = evaluated(tmp_path, photos)
+    (photos / IDS[1]).rename(photos / "val" / "ash" / "7.png")
+    pictures = Pictures(tmp_path)
+    assert shown(pictures, report) == [False] * 4
+    assert pictures.notes == [
+        "image-folder/val is not what was evaluated any more: ids are shown alone"
+    ]
+
+
+def test_photos_of_other_sizes_under_the_same_names_are_another_dataset(tmp_path, photos):
+    report = evaluated(tmp_path, photos)
+    (photos / IDS[0]).write_bytes((photos / IDS[0]).read_bytes() + b"\0")
+    assert shown(Pictures(tmp_path), report) == [False] * 4
+
+
+def test_a_wrong_place_does_not_hide_the_one_that_was_evaluated(tmp_path, photos):
+    report = evaluated(tmp_path, photos)
+    for place in (tmp_path / "nowhere", write_photos(tmp_path / "other", side=9)):
+        pictures = Pictures(tmp_path, [f"image-folder={place}"])
+        assert shown(pictures, report) == [True] * 4
+        assert pictures.notes == []
+
+
+def test_a_dataset_that_has_moved_is_found_where_it_is_said_to_be(tmp_path, photos):
+    report = evaluated(tmp_path, photos)
+    photos.rename(tmp_path / "elsewhere")
+    assert shown(Pictures(tmp_path), report) == [False] * 4
+    moved = [f"image-folder={tmp_path / 'elsewhere'}"]
+    assert shown(Pictures(tmp_path, moved), report) == [True] * 4
