@@ -1,6 +1,7 @@
 """Prepare each part of a FAISS index for its training, and refuse what it cannot learn."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import faiss
 
@@ -11,8 +12,8 @@ _QUANTIZERS = ("pq", "rq", "prq")
 _OPQ_BITS = 8  # of a code; FAISS learns the rotation of OPQ by these, whatever codes follow
 
 
-def parts(index: faiss.Index) -> Iterator[faiss.Index]:
-    """Return the index and all indexes inside it, each as its own class."""
+def parts(index: faiss.Index) -> Iterator[Any]:
+    """Return the index and all indexes inside it, each as its own class of FAISS."""
     whole = faiss.downcast_index(index)
     yield whole
     for name in _INSIDE:
@@ -74,7 +75,8 @@ def forget_training(index: faiss.Index) -> None:
 def _rotations(index: faiss.Index) -> Iterator[faiss.OPQMatrix]:
     for part in parts(index):
         if isinstance(part, faiss.IndexPreTransform):
-            for place in range(part.chain.size()):
-                transform = faiss.downcast_VectorTransform(part.chain.at(place))
+            chain: Any = part.chain  # a vector of C++, which the stubs call a list
+            for place in range(chain.size()):
+                transform = faiss.downcast_VectorTransform(chain.at(place))
                 if isinstance(transform, faiss.OPQMatrix):
                     yield transform

@@ -47,7 +47,7 @@ DEFINITIONS = {
     "auroc": "percent of (alike, not alike) pairs of pairs in the right order; a tie counts half",
     "ap": "average precision of finding what is alike, percent: the sum of precision times the "
     "recall that each threshold adds",
-    "fixed": "a pair is called alike if its cosine is at least the published threshold",
+    "fixed": "a pair is called alike if its cosine is at least the threshold that was asked for",
     "fitted": "the same, at the threshold that is most accurate on the pairs of split `train`",
     "accuracy": "percent of pairs that are called rightly",
     "precision_0, recall_0, f1_0": "of pairs not alike, percent; 0 where none is called so",

@@ -15,7 +15,7 @@ from .stores import StoreQuery, WantedData, require_pair
 
 if TYPE_CHECKING:
     from ..featcache.types import Side
-    from .joined import JoinedStores
+    from .joined import JoinedStores, Rows
     from .querybank import BankRows
     from .task import PairedEmbeddings
 
@@ -140,7 +140,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         SpecError: There is no such index, or it is larger than the memory it may take.
         LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
-    from .scoring import COSINE, QUERYBANK, check_scoring
+    from .scoring import COSINE, check_scoring
 
     check_scoring(spec.scoring)
     budget = None if spec.memory is None else parse_bytes(spec.memory)
@@ -150,25 +150,22 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     from .embed import embed_pairs  # imports torch, as all below do
     from .leakage import Examined, find_leakage
     from .pairs import join_stores
-    from .querybank import find_bank
     from .tasks.retrieval import Retrieval
 
     began = time.perf_counter()
     paired = join_stores(stores, home=spec.home)
     rows = paired.relations(paired.images).rows
-    bank = None
-    if spec.scoring == QUERYBANK:  # found before anything is embedded, as it may be missing
-        bank = find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
+    bank = _bank(spec, evaluated, paired, rows)  # before anything is embedded: it may be missing
     leakage = find_leakage(evaluated, Examined.of(paired, rows), progress)
     leakage.refuse(allow=spec.allow_leakage)
     embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)
-    exact_or_faster = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)
-    metrics, failures = exact_or_faster.examine(embeddings)
+    task = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)
+    metrics, failures = task.examine(embeddings)
     curves = [_curve("cosine", metrics)]
     if spec.scoring != COSINE:
-        name = spec.scoring.replace("-", "_")
-        metrics[name] = _scored(spec, evaluated, embeddings, bank, progress)
-        curves.append(_curve(spec.scoring, metrics[name]))
+        other = _scored(spec, evaluated, embeddings, bank, progress)
+        metrics[spec.scoring.replace("-", "_")] = other
+        curves.append(_curve(spec.scoring, other))
     warnings = [*leakage.warnings, *_warnings(spec, paired, metrics)]
     for warning in warnings:
         progress.note(warning)
@@ -190,6 +187,18 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     )
     path, report = found.write(evaluated, home=spec.home)
     return RetrieveReport(folder=evaluated.folder, path=path, report=report)
+
+
+def _bank(
+    spec: RetrieveSpec, evaluated: EvaluatedRun, paired: "JoinedStores", rows: "Rows"
+) -> "Mapping[Side, BankRows] | None":
+    """Return the training items of qb-norm, None for another scoring."""
+    from .querybank import find_bank
+    from .scoring import QUERYBANK
+
+    if spec.scoring != QUERYBANK:
+        return None
+    return find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
 
 
 def _query(evaluated: EvaluatedRun, spec: RetrieveSpec) -> StoreQuery:

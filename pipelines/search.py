@@ -142,8 +142,8 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         StoreCorruptError: A file of the run or of the index is damaged, or the run did not record
             its encoders.
         UnknownNameError: The run has no such side.
-        SpecError: The query is an image and both sides are texts, or no such image is there, or it is
-            a folder.
+        SpecError: The query is an image and both sides are texts, or no such image is there, or it
+            is a folder.
         LightalignError: The query cannot be embedded, see `Bundle`.
     """
     clock = _Clock()

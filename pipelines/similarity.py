@@ -17,7 +17,6 @@ from .text_stores import RawEncoder, TextStores, extract_command, queries_of
 
 _FITTED_ON = "train"  # split that a threshold is fitted on
 _PUBLISHED = 0.9  # threshold of LightCRL
-_FIXED = "a pair is called alike if its cosine is at least the threshold shown, which is not fitted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +112,7 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
             "device": spec.device,
         },
         metrics=measured.metrics,
-        definitions={**DEFINITIONS, "fixed": _FIXED},
+        definitions=DEFINITIONS,
         curves=measured.curves,
         failures=measured.failures,
         warnings=warnings,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..featcache import files
 from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError
+from ..featcache.spec import fingerprint, to_table
 from ..featcache.types import Modality
 from .confusion_plot import draw_confusion
 from .evaluated import EvaluatedRun, Found
@@ -130,7 +131,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         ids=images.reader.ids,
         stores={Modality.IMAGE.value: entry},
         options=_options(spec, all_prompts, spoken),
-        variant="" if spec.prompts == USUAL else "-".join(one.name for one in all_prompts),
+        variant=_variant(spec, all_prompts),
         metrics={one.name: table for one, table in zip(all_prompts, measured, strict=True)},
         definitions=_definitions(),
         curves=_curves(all_prompts, measured, scored[0], images.names),
@@ -185,6 +186,16 @@ def _failures(
     from .tasks.zero_shot import worst_images
 
     return worst_images(scored, ids, names, most=_FAILURES)
+
+
+def _variant(spec: ZeroShotSpec, all_prompts: Sequence[Prompts]) -> str:
+    """Return which prompts are unusual; files may have the same name and other templates."""
+    if spec.prompts == USUAL:
+        return ""
+    return "-".join(
+        f"{one.name}-{fingerprint(to_table(one))[:8]}" if asked.endswith(".toml") else one.name
+        for asked, one in zip(spec.prompts, all_prompts, strict=True)
+    )
 
 
 def _options(
