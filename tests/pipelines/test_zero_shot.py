@@ -194,6 +194,18 @@ def test_a_run_that_was_trained_on_the_dataset_says_that_it_is_not_zero_shot(col
     ]
 
 
+def test_prompts_of_two_files_of_one_name_have_a_report_each(colours_home, tmp_path):
+    reports = set()
+    for folder, template in (("a", "one {}"), ("b", "another {}"), ("c", "one {}")):
+        (tmp_path / folder).mkdir()
+        file = tmp_path / folder / "mine.toml"
+        file.write_text(f'templates = ["{template}"]\n')
+        fields = {"home": colours_home, "data": "image-folder", "prompts": (str(file),)}
+        reports.add(run_zero_shot(ZeroShotSpec(device="cpu", **fields)).path.name)
+    assert len(reports) == 2
+    assert all(name.startswith("zero-shot-image-folder-test-mine-") for name in reports)
+
+
 def test_a_split_that_was_not_extracted_is_refused_with_what_to_run(colours_home):
     with pytest.raises(StoreNotFoundError, match=r"no store for split 'val' of image-folder"):
         run_zero_shot(ZeroShotSpec(home=colours_home, data="image-folder", split="val"))
