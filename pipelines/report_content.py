@@ -179,8 +179,15 @@ def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
 
 
 def _cells(metrics: Mapping[str, Any]) -> dict[tuple[str, ...], Mapping[str, Any]]:
-    """Return the numbers of some tables, and as values alone what stands beside them."""
-    facts = {path: {"value": value} for path, value in facts_of(metrics)}
+    """Return the numbers of some tables, and as values alone what was set or chosen for them.
+
+    How many items there are stands beside each number, and how long it took says nothing of it.
+    """
+    facts = {
+        path: {"value": value}
+        for path, value in facts_of(metrics)
+        if path[-1] != "seconds" and not path[-1].startswith("num_")
+    }
     return {**facts, **dict(numbers_of(metrics))}
 
 

@@ -124,7 +124,7 @@ def test_a_threshold_and_what_was_chosen_stand_among_the_numbers(tmp_path):
     text = re.sub(r"\s+", " ", " ".join(outline(written(tmp_path, "one", "two").path).text))
     assert "text fitted threshold 0.9 0.7562" in text
     assert "text chosen C 1e-05 1e-05" in text
-    assert "text num pairs 1,234 1,234" in text
+    assert "num pairs" not in text
 
 
 def test_the_page_leaves_it_to_the_definitions_what_an_interval_is(tmp_path):
