@@ -166,16 +166,39 @@ def tolerance_curve(
         tolerances: Each e.
         num_bins: Number of bins, of equal width.
     """
-    # a grade such as (3.4 - 1) / 4 may come out a little above the 0.6 that it is
-    bin_of = np.clip(np.ceil(np.round(grades * num_bins, 9)).astype(int) - 1, 0, None)
     apart = np.abs(scores - grades)
     found = {}
-    for number in np.unique(bin_of).tolist():
-        inside = np.sort(apart[bin_of == number])
+    for name, members in _bins(grades, num_bins).items():
+        inside = np.sort(apart[members])
         within = np.searchsorted(inside, tolerances, side="right")
-        name = f"{number / num_bins:g}-{(number + 1) / num_bins:g}"
         found[name] = (len(inside), 100.0 * within / len(inside))
     return found
+
+
+def shares_within(
+    scores: Float64[np.ndarray, " n"],
+    grades: Float64[np.ndarray, " n"],
+    weights: Int64[np.ndarray, "draws n"],
+    *,
+    tolerance: float,
+    num_bins: int = 5,
+) -> dict[str, Float64[np.ndarray, " draws"]]:
+    """Return the share of each bin that `tolerance_curve` has at one tolerance, in [0, 1]."""
+    within = np.abs(scores - grades) <= tolerance
+    return {
+        name: _share(weights @ (members & within), weights @ members)
+        for name, members in _bins(grades, num_bins).items()
+    }
+
+
+def _bins(grades: Float64[np.ndarray, " n"], num_bins: int) -> dict[str, Bool[np.ndarray, " n"]]:
+    """Return which grades are in each bin that has any."""
+    # a grade such as (3.4 - 1) / 4 may come out a little above the 0.6 that it is
+    bin_of = np.clip(np.ceil(np.round(grades * num_bins, 9)).astype(int) - 1, 0, None)
+    return {
+        f"{number / num_bins:g}-{(number + 1) / num_bins:g}": bin_of == number
+        for number in np.unique(bin_of).tolist()
+    }
 
 
 def _share(

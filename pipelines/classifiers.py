@@ -194,8 +194,9 @@ def _nearest_of_class(
     classes, starts = np.unique(train.labels[by_class], return_index=True)
     found = np.full((len(asked), train.num_classes), -np.inf, dtype=np.float32)
     size = max(1, _BLOCK_COSINES // len(known))
+    ordered = known[by_class].T
     for start in range(0, len(asked), size):
-        cosines = asked[start : start + size] @ known[by_class].T
+        cosines = asked[start : start + size] @ ordered
         found[start : start + size, classes] = np.maximum.reduceat(cosines, starts, axis=1)
     return found
 

@@ -170,6 +170,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     progress.note(f"run {folder.name}")
     try:
         trained = protocol.fit(folder, progress)
+        metrics = protocol.metrics(folder, test)
     except BaseException:
         shutil.rmtree(folder)  # nothing can go on from it
         raise
@@ -184,7 +185,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         ids=test.reader.ids,
         stores={"image": test.entry, "train_image": train.entry},
         options={"protocol": spec.protocol, "train_split": spec.train_split, **table["train"]},
-        metrics=protocol.metrics(folder, test),
+        metrics=metrics,
         definitions={**ACCURACY, spec.protocol: protocol.definition, **protocol.names},
         curves=protocol.curves,
         warnings=[*leakage.warnings, *protocol.warnings],

@@ -1,7 +1,7 @@
 """Turn the cosines of graded pairs into numbers with intervals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from .agreement import (
     average_precision,
     fit_threshold,
     pearson,
+    shares_within,
     spearman,
     tolerance_curve,
 )
@@ -23,7 +24,7 @@ from .bootstrap import Statistics, interval_of, weighted_draws
 from .evaluated import EvaluatedRun
 from .evaluation import Number
 from .graded import GradedSplit, Scorer
-from .intervals import drawn_share_interval, share_interval
+from .intervals import drawn_share_interval
 from .progress import SILENT, Progress
 from .shared_texts import GradedTexts, find_shared_pairs, find_trained_texts
 
@@ -37,8 +38,8 @@ DEFINITIONS = {
     "interval": (
         "95 % over pairs drawn again, with replacement; pairs that have a text in common, also "
         "through other pairs, are drawn together: the percentiles of the draws, but of accuracy, "
-        "precision and recall the score interval (Wilson) of as many pairs as would vary as much; "
-        "of `within` that of as many pairs as there are"
+        "precision, recall and `within` the score interval (Wilson) of as many pairs as would vary "
+        "as much; percentiles have no width where no draw differs"
     ),
     "chance": (
         "of an accuracy the share of the larger class, of a precision and of AP the share of the "
@@ -150,10 +151,11 @@ class Judge:
         chances = {"spearman": 0.0, "pearson": 0.0}
         metrics: dict[str, Any] = self._numbers(label, statistics, chances, unit=_HUNDRED_TIMES)
         bins = tolerance_curve(cosines, grades, _TOLERANCES)
-        at_one = tolerance_curve(cosines, grades, np.array([_SHOWN_TOLERANCE]))
+        sizes = {name: num for name, (num, _) in bins.items()}
+        within = partial(shares_within, cosines, grades, tolerance=_SHOWN_TOLERANCE)
+        numbers = self._numbers(label, within, {}, shares=sizes)
         metrics["within"] = {
-            name: Number(value=float(share[0]), num=num, interval=_share_interval(num, share[0]))
-            for name, (num, share) in at_one.items()
+            name: replace(number, num=sizes[name]) for name, number in numbers.items()
         }
         lines = {
             f"grade {name} ({num})": {"x": _TOLERANCES.tolist(), "y": shares.tolist()}
@@ -271,7 +273,10 @@ def judge_all(
     shared: list[str] = []
     if train is not None and train.described.split != pairs.described.split:
         leakage, shared = find_shared_pairs(pairs, train, texts)
-    trained = [] if run is None else find_trained_texts(pairs, run, judge.progress)
+    trained: list[str] = []
+    if run is not None:
+        count, trained = find_trained_texts(pairs, run, judge.progress)
+        leakage = {**leakage, "num_pairs_with_trained_texts": count}
     return Measured(
         metrics={one.label: one.metrics for one in judged},
         curves=[curve for one in judged for curve in one.curves],
@@ -309,8 +314,3 @@ def worst_pairs(
         for row in worst
     ]
     return failures, warnings
-
-
-def _share_interval(num: int, percent: float) -> tuple[float, float]:
-    hits = round(percent / 100 * num)
-    return share_interval(np.repeat([1, 0], [hits, num - hits]))

@@ -165,7 +165,7 @@ def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SIL
     """
     compared = _Compared(run.home, stores_by_key(run.home))
     seen_by = lineage(run)
-    for seen in seen_by:
+    for seen in reversed(seen_by):  # what was there first has the name
         for part in ("train", "validation") if seen.chose else ("train",):
             if part in seen.stores:
                 _compare(seen.stores[part], part, examined, compared)
@@ -173,7 +173,7 @@ def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SIL
         if train["source"] == examined.source or Modality.IMAGE not in examined.sides:
             continue
         trained = compared.known.get(train["image"]["key"])
-        if trained is not None:
+        if trained is not None and compared.is_new("near", train["image"]["key"]):
             reader = FeatureReader(trained.folder, residency="disk")
             evaluated = examined.sides[Modality.IMAGE]
             found, count = near_duplicates(*evaluated, reader, progress)
@@ -240,6 +240,13 @@ class _Compared:
     num_near: int = 0
     counters: int = 0
     unchecked: list[str] = field(default_factory=list)
+    done: set[tuple[str, str]] = field(default_factory=set)
+
+    def is_new(self, what: str, key: str) -> bool:
+        """Say whether a store has not been compared yet, and note that it will be."""
+        fresh = (what, key) not in self.done
+        self.done.add((what, key))
+        return fresh
 
     def found(self, part: str) -> dict[str, tuple[str, ...]]:
         """Return the evaluated ids that are in one part of the training, by side."""
@@ -251,8 +258,8 @@ def _compare(
 ) -> None:
     """Compare the evaluated items of each side with those of one part of the training."""
     for side, (reader, rows) in examined.sides.items():
-        if side.value not in described:
-            continue  # a fine-tuning on classes saw no texts
+        if not compared.is_new(f"{part} {side.value}", described[side.value]["key"]):
+            continue  # a fine-tuned run has the texts of that which it began with
         if described["source"] == examined.source:
             ids = [reader.ids[row] for row in rows.tolist()]
             compared.shared.setdefault((part, side.value), set()).update(ids)

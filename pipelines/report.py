@@ -12,6 +12,7 @@ from markupsafe import Markup
 from .. import __version__
 from ..featcache import files
 from ..featcache.errors import SpecError
+from ..featcache.spec import fingerprint
 from .confusion_plot import draw_confusion
 from .evaluation import shown
 from .plots import line_plot
@@ -21,6 +22,7 @@ from .report_pictures import Pictures
 
 _TEMPLATES = Path(__file__).parents[1] / "data" / "report"
 _PAGE = "page.html.jinja"
+_LETTERS = 80  # of the names of runs in that of a page; file systems have an end
 _HEADLINES = 40  # numbers of one evaluation that are shown without being asked for
 
 
@@ -114,8 +116,10 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
 def _default_path(home: Path, parts: Sequence[RunPart]) -> Path:
     if len(parts) == 1:
         return parts[0].page
-    names = [part.name for part in parts]
-    return home / "evaluations" / f"report-{'-'.join(names)[:80]}.html"
+    names = "-".join(part.name for part in parts)
+    if len(names) > _LETTERS:
+        names = f"{names[:_LETTERS]}-{fingerprint(names)[:8]}"
+    return home / "evaluations" / f"report-{names}.html"
 
 
 def _environment() -> jinja2.Environment:

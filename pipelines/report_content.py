@@ -218,7 +218,7 @@ def _place(home: Path, name: str) -> Path:
     folders = (given, runs.runs_folder(home) / name)
     if given.suffix != ".json" or any(folder.is_dir() for folder in folders):
         return runs.find_run(home, name)
-    for path in (given, home / given):
+    for path in (given, home / given, home / "evaluations" / given):
         if path.is_file():
             return path
     known = sorted(path.name for path in (home / "evaluations").glob("*.json"))

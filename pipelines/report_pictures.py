@@ -128,7 +128,7 @@ class Pictures:
             return None
         self.notes.append(
             f"{missing} of {len(then.image_ids)} pictures of {dataset}/{split} are not there any "
-            f"more in {source.root}: the others are shown"
+            f"more in {source.root}: the others are shown as they are now"
         )
         return {one.id: one for one in (*images, *source.items(split, Modality.TEXT))}
 

@@ -87,7 +87,7 @@ def find_shared_pairs(
         ]
     except LightalignError as error:
         reason = f"the texts of both splits are not found, name --data NAME=PATH: {error}"
-        return {"not_checked": reason}, [f"leakage not checked: {reason}"]
+        return {"not_checked": [reason]}, [f"leakage not checked: {reason}"]
     table = {
         "num_shared_pairs": len(found),
         "shared_pairs": [
@@ -107,8 +107,8 @@ def find_shared_pairs(
 
 def find_trained_texts(
     pairs: GradedSplit, run: EvaluatedRun, progress: Progress = SILENT
-) -> list[str]:
-    """Return warnings: how many measured pairs hold a text that the adapter was trained on.
+) -> tuple[int, list[str]]:
+    """Return how many measured pairs hold a text that the adapter was trained on, and warnings.
 
     No grade was seen, but such a text may be embedded better than others. The frozen features say
     which texts are the same, as in `leakage`.
@@ -122,11 +122,16 @@ def find_trained_texts(
     wanted = sorted({name for pair in pairs.ids for name in pair})
     seen: set[str] = set()
     warnings: list[str] = []
+    done: set[tuple[str, str]] = set()
     for side in (one for one in run.sides if one.modality is Modality.TEXT):
         reader = pairs.reader(run.query(side))
         rows = np.array([reader.row_of[name] for name in wanted], dtype=np.int64)
-        for past in lineage(run):
-            entry = known.get(past.stores["train"].get(side.value, {}).get("key", ""))
+        for past in reversed(lineage(run)):  # a fine-tuned run has the texts of its start
+            key = past.stores["train"][side.value]["key"]
+            if (key, reader.description.key) in done:
+                continue
+            done.add((key, reader.description.key))
+            entry = known.get(key)
             trained = None if entry is None else FeatureReader(entry.folder, residency="disk")
             if trained is None or len(rows) * len(trained) > _MOST_COSINES:
                 why = "gone" if trained is None else "too many to compare"
@@ -141,7 +146,7 @@ def find_trained_texts(
             f"{count} of {len(pairs)} measured pairs hold a text that the adapter was trained on, "
             "without its grade"
         )
-    return warnings
+    return count, warnings
 
 
 def _pairs(split: GradedSplit, texts: GradedTexts) -> Mapping[tuple[str, str], frozenset[str]]:

@@ -127,7 +127,7 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
 def _variant(spec: SimilaritySpec, *, binary: bool) -> str:
     """Return what is measured in another way than usual, or nothing.
 
-    Encoders beside a run add numbers and change none; a threshold is of two grades only.
+    A run's report is replaced with or without further encoders; a threshold is of two grades only.
     """
     unusual = [] if spec.run is not None else list(spec.encoders)
     if binary and spec.threshold != _PUBLISHED:

@@ -83,7 +83,8 @@ class Retrieval(Task):
             "95 % over 1000 bootstrap draws of the queries; those of one image are drawn together, "
             "as they depend on one another: of recalls the score interval (Wilson) of as many "
             "single queries as would vary as much as the draws do, which has a width where all or "
-            "none are hits, too; of all else the percentiles of the draws"
+            "none are hits, too; of all else the percentiles of the draws, which have no width "
+            "where no draw differs"
         ),
     }
 
@@ -202,7 +203,7 @@ class Retrieval(Task):
         num_groups = len(np.unique(groups))
         intervals = {
             k: drawn_share_interval(float(curve[k - 1]), drawn, groups=num_groups, items=num)
-            if k < num_gallery
+            if k < num_gallery or curve[k - 1] < 100.0
             else (100.0, 100.0)  # nothing is left to be missed
             for k, drawn in of_ks.items()
         }

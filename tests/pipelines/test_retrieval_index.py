@@ -95,6 +95,22 @@ def test_recalls_do_not_depend_on_the_length_of_the_curve(direction, k):
     assert worst == []  # what came first would be told by another search
 
 
+def test_what_an_index_misses_of_the_whole_gallery_lies_in_the_interval():
+    """Thirty clusters of 20; every third query is asked for an item of the opposite cluster."""
+    random = np.random.default_rng(3)
+    middles = random.standard_normal((30, 32))
+    vectors = middles[np.arange(600) // 20] + 0.1 * random.standard_normal((2, 600, 32))
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    queries, gallery = vectors.astype(np.float32)
+    ids = [f"{row}" for row in range(600)]
+    own = Relevance.of([[(row + 300) % 600 if row % 3 == 0 else row] for row in range(600)])
+    direction = Direction("text_to_image", queries, gallery, own, ids, ids, np.arange(600))
+    found, _, _ = Retrieval(k=600, index="IVF16,Flat").measure(direction, Draws(600))
+    curve = found["curve"]
+    assert 60 < curve["recall"][-1] < 100
+    assert curve["low"][-1] < curve["recall"][-1] < curve["high"][-1]
+
+
 class Oracle(Reranker):
     def __init__(self, right):
         self.right = right

@@ -202,7 +202,9 @@ def test_fitting_on_the_measured_pairs_is_warned_of(graded_home):
     assert any("fitted on the very pairs" in line for line in report["warnings"])
 
 
-def test_pairs_with_a_text_that_the_adapter_was_trained_on_are_counted(graded_home, tmp_path):
+def test_pairs_with_a_text_that_the_adapter_was_trained_on_are_counted(
+    graded_home, tmp_path, monkeypatch
+):
     """Two of eight pairs hold a caption of the training, in the first or the second place."""
     shapes = open_source("shapes", home=graded_home, options=SCENES)
     captions = [item.text for item in shapes.items("train", Modality.TEXT)][:2]
@@ -219,7 +221,12 @@ def test_pairs_with_a_text_that_the_adapter_was_trained_on_are_counted(graded_ho
     report = measured(home, run="images", data=data, split="val")
     line = "2 of 8 measured pairs hold a text that the adapter was trained on, without its grade"
     assert line in report["warnings"]
+    assert report["leakage"]["num_pairs_with_trained_texts"] == 2
     assert not any("was trained on" in line for line in measured(home, run="images")["warnings"])
+    with monkeypatch.context() as patched:
+        patched.setattr("lightalign.pipelines.shared_texts._MOST_COSINES", 1)
+        many = "leakage not checked: the texts that images was trained on are too many to compare"
+        assert many in measured(home, run="images", data=data, split="val")["warnings"]
     shutil.rmtree(home / "features" / "shapes")
     gone = "leakage not checked: the texts that images was trained on are gone"
     assert gone in measured(home, run="images", data=data, split="val")["warnings"]
@@ -279,7 +286,7 @@ def test_where_the_texts_are_gone_it_is_said_that_shared_pairs_were_not_looked_f
     assert measured(tmp_path, encoders=("toy-text",))["leakage"]["num_shared_pairs"] == 0
     shutil.rmtree(root)
     report = measured(tmp_path, encoders=("toy-text",))
-    assert "name --data NAME=PATH" in report["leakage"]["not_checked"]
+    assert "name --data NAME=PATH" in report["leakage"]["not_checked"][0]
     assert [line.split(":")[0] for line in report["warnings"] if "rest on" not in line] == [
         "leakage not checked",
         "worst pairs without their texts, name --data NAME=PATH",
