@@ -14,7 +14,7 @@ COLOURS = (
     "#000000",
 )  # of Okabe and Ito, told apart by colour-blind eyes; its yellow is too pale for a line
 _WIDTH, _HEIGHT = 640.0, 400.0  # units of the drawing
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76.0, 20.0, 20.0, 64.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76.0, 40.0, 20.0, 64.0  # half of "10,000" is right of its tick
 _MOST_TICKS = 6
 _LOG_RATIO = 50  # from here on an axis of positive numbers is logarithmic
 

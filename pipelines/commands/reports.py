@@ -46,7 +46,7 @@ def report(
         home=home, runs=tuple(run or ()), out=out, data=tuple(data or ()), failures=failures
     )
     written = run_report(spec, output.progress)
-    shown = f"{written.evaluations} evaluations of {len(written.runs)} runs: {written.path}"
+    shown = f"{written.evaluations} evaluations of {', '.join(written.runs)}: {written.path}"
     output.result(written, shown)
 
 
