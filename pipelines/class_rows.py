@@ -45,7 +45,7 @@ def require_images(
         encoder = query.encoder or "ENCODER"
         raise StoreNotFoundError(
             f"no store for {asked.describe()} in {home}, of the layer, tokens and type that the "
-            f"run reads; run `lightalign extract --encoder {encoder} --data {wanted.name}`, with "
+            f"run reads; run `lightalign extract --encoder {encoder} --data {wanted.named}`, with "
             "the --features, --layers and --dtype of the run"
         )
     note_versions(found, progress)

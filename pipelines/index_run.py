@@ -324,7 +324,7 @@ def _stores(
             name = evaluated.queries[side].encoder
             raise StoreNotFoundError(
                 f"no {side.label} store for {query.describe()} in {spec.home}: run `lightalign "
-                f"extract --encoder {name} --data {wanted.name} --split {spec.split}`"
+                f"extract --encoder {name} --data {wanted.named} --split {spec.split}`"
             )
     first = found[sides[0]][0]
     if len({entry.description.source for some in found.values() for entry in some}) > 1:

@@ -184,7 +184,9 @@ def _fitting_stores(
     for query, entry in chosen.stores.items():
         other = fitting.find(query)
         if other is None:
-            command = extract_command(entry.description.encoder, spec.data, vars(entry.description))
+            command = extract_command(
+                entry.description.encoder, wanted.named, vars(entry.description)
+            )
             line = f"no threshold is fitted: no texts of split {_FITTED_ON!r}; run `{command}`"
             return {}, [line]
         found[query] = other

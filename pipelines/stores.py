@@ -1,5 +1,6 @@
 """Choose the feature stores that a verb works on."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +160,13 @@ class WantedData:
         if path is None and options is None:
             return cls(name, None)
         return cls(name, open_source(data, home=home, options=options))
+
+    @property
+    def named(self) -> str:
+        """Return what `--data` has to name in a command that people can copy."""
+        if self.opened is None or not self.opened.needs_files:
+            return str(self.name)
+        return shlex.quote(f"{self.name}={self.opened.root}")
 
     def fingerprint(self, split: str) -> str | None:
         """Return the fingerprint that a store of `split` must have, or None for any.

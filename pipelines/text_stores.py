@@ -82,7 +82,7 @@ class TextStores:
             raise StoreNotFoundError(
                 f"no store of the texts of {self.wanted.name}/{self.split} by {encoder} in "
                 f"{self.home}; have: {have or 'none'}; take another --split, or run "
-                f"`{extract_command(encoder, str(self.wanted.name), like)}`"
+                f"`{extract_command(encoder, self.wanted.named, like)}`"
             )
         return entry
 

@@ -301,6 +301,10 @@ def test_without_a_training_part_no_threshold_is_fitted_and_the_command_is_named
     extract_toy(tmp_path, "toy-text", data="qqp", source={}, split="val")
     report = measured(tmp_path, encoders=("toy-text",))
     assert "fitted" not in report["metrics"]["raw toy-text mean"]
+    with pytest.raises(
+        StoreNotFoundError, match=rf"minilm --data 'qqp={root}'|minilm --data qqp={root}"
+    ):
+        measured(tmp_path, data=f"qqp={root}", encoders=("minilm",))
     line = report["warnings"][0]
     assert "`lightalign extract --encoder toy-text --data qqp`" in line
     assert any(
