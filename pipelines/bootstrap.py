@@ -57,7 +57,7 @@ class Draws:
     draws: int = DRAWS
     seed: int = 0
 
-    def _counts(self, size: int) -> Iterator[tuple[slice, Float[np.ndarray, "drawn groups"]]]:
+    def counts(self, size: int) -> Iterator[tuple[slice, Float[np.ndarray, "drawn groups"]]]:
         """Yield which draws, and how often each group is in them; at most `size` at a time."""
         random = np.random.default_rng(self.seed)
         for start in range(0, self.draws, size):
@@ -79,7 +79,7 @@ class Draws:
         )
         sizes = np.bincount(groups, minlength=self.num_groups).astype(float)
         found = np.empty((self.draws, values.shape[1]))
-        for lines, counts in self._counts(max(1, _BLOCK // self.num_groups)):
+        for lines, counts in self.counts(max(1, _BLOCK // self.num_groups)):
             items = (counts @ sizes)[:, None]
             found[lines] = np.where(items > 0, counts @ sums / np.maximum(items, 1), np.nan)
         return found
@@ -91,7 +91,7 @@ class Draws:
         order = np.argsort(values, kind="stable")
         ascending, owner = values[order], groups[order]
         found = np.empty(self.draws)
-        for lines, counts in self._counts(max(1, _BLOCK // max(self.num_groups, len(values)))):
+        for lines, counts in self.counts(max(1, _BLOCK // max(self.num_groups, len(values)))):
             reached = np.cumsum(counts[:, owner], axis=1)
             total = reached[:, -1]
             middle = [
@@ -134,14 +134,8 @@ def weighted_draws(
     num_groups = int(groups.max()) + 1
     if num_groups == 1:
         return {}
-    draws_at_once = max(1, _BLOCK // len(groups))
-    random = np.random.default_rng(seed)
     found: dict[str, list[Float[np.ndarray, " some"]]] = {}
-    for start in range(0, draws, draws_at_once):
-        count = min(draws_at_once, draws - start)
-        drawn = random.integers(num_groups, size=(count, num_groups))
-        flat = (drawn + num_groups * np.arange(count)[:, None]).ravel()
-        counts = np.bincount(flat, minlength=drawn.size).reshape(drawn.shape)
-        for name, values in statistics(counts[:, groups]).items():
+    for _, counts in Draws(num_groups, draws, seed).counts(max(1, _BLOCK // len(groups))):
+        for name, values in statistics(counts.astype(np.int64)[:, groups]).items():
             found.setdefault(name, []).append(values)
     return {name: np.concatenate(parts) for name, parts in found.items()}

@@ -26,7 +26,7 @@ from .evaluated import EvaluatedRun, Found
 from .indexed_items import content_of, open_as_extracted
 from .progress import SILENT, Progress
 from .sizes import parse_bytes
-from .stores import StoreQuery, WantedData
+from .stores import StoreQuery, WantedData, note_versions
 
 if TYPE_CHECKING:
     from .embed import Embeddings
@@ -327,11 +327,7 @@ def _stores(
                 f"extract --encoder {name} --data {wanted.named} --split {spec.split}`"
             )
     first = found[sides[0]][0]
-    if len({entry.description.source for some in found.values() for entry in some}) > 1:
-        progress.note(
-            f"several versions of {first.description.dataset}/{spec.split} are in the cache; the "
-            "one that was extracted last is taken: name another with --data NAME=PATH"
-        )
+    note_versions((entry for some in found.values() for entry in some), progress)
     source = first.description.source
     same = {
         side: [entry for entry in some if entry.description.source == source]

@@ -33,12 +33,21 @@ def open_as_extracted(
         DatasetChangedError: They are others now.
     """
     opened = open_source(data, home=home, options=options)
+    require_as_extracted(opened, split, fingerprint)
+    return opened
+
+
+def require_as_extracted(opened: Source, split: str, fingerprint: str) -> None:
+    """Refuse an opened dataset that is not what its features were extracted from.
+
+    Raises:
+        DatasetChangedError: It has no such split, or other items there.
+    """
     if split not in opened.splits() or opened.fingerprint(split) != fingerprint:
         raise DatasetChangedError(
             f"the dataset in {opened.root} is not the one that was extracted: other ids, texts or "
             "image files"
         )
-    return opened
 
 
 def content_of(item: Item) -> str:

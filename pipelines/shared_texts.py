@@ -5,19 +5,21 @@ Ids cannot tell, as each split numbers its own texts: texts are compared, or the
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..featcache.catalog import stores_by_key
+from ..featcache.datasets import open_source
 from ..featcache.errors import LightalignError
 from ..featcache.reader import FeatureReader
 from ..featcache.source import Source
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
 from .graded import GradedSplit
-from .indexed_items import open_as_extracted
+from .indexed_items import require_as_extracted
 from .leakage import close_rows, lineage
 from .progress import SILENT, Progress
 from .stores import WantedData
@@ -52,20 +54,17 @@ class GradedTexts:
             LightalignError: The dataset cannot be opened, or is another now.
         """
         asked = set(ids)
-        source = self._open(split.described.split, split.described.source)
-        items = source.items(split.described.split, Modality.TEXT)
+        described = split.described
+        if self.wanted.opened is None:  # else the stores were chosen by it
+            require_as_extracted(self._source, described.split, described.source)
+        items = self._source.items(described.split, Modality.TEXT)
         return {item.id: item.text for item in items if item.id in asked and item.text is not None}
 
-    def _open(self, split: str, fingerprint: str) -> Source:
+    @cached_property
+    def _source(self) -> Source:
         if self.wanted.opened is not None:
             return self.wanted.opened
-        return open_as_extracted(
-            str(self.wanted.name),
-            options=None,
-            home=self.home,
-            split=split,
-            fingerprint=fingerprint,
-        )
+        return open_source(str(self.wanted.name), home=self.home)
 
 
 def find_shared_pairs(
