@@ -11,6 +11,7 @@ from ..featcache import files
 from ..featcache.catalog import find_store, manifest_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
+from ..featcache.documents import read_json, read_toml
 from ..featcache.errors import (
     DatasetChangedError,
     SpecError,
@@ -20,7 +21,6 @@ from ..featcache.errors import (
 )
 from ..featcache.locks import holders
 from ..featcache.manifest import COPY, MANIFEST, read_manifest, read_whole_manifest
-from ..featcache.spec import read_toml
 from ..featcache.store import FeatureStore
 from . import runs
 
@@ -153,14 +153,10 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
         )
     num_bytes = sum(file.stat().st_size for file in files.files_below(folder))
     pairs = _pairs_of_it_alone(folder)
-    temporary = files.temporary_path(folder)
-    folder.rename(temporary)  # one step: a crash from here on leaves no half store
-    files.sync_folder(folder.parent)
+    files.clear_abandoned(folder.parent)  # of an earlier removal that was killed
     if pairs is not None:
-        pairs.unlink()
-    for path in list(folder.parent.iterdir()):
-        if files.is_abandoned(path):  # ours, and those of an earlier crash
-            files.remove(path)
+        pairs.unlink()  # first: pairs without a store would be found by nobody
+    files.remove_whole(folder)
     return RemoveReport(store=folder, bytes=num_bytes, runs=tuple(referring), pairs=pairs)
 
 
@@ -282,7 +278,7 @@ def _fields(folder: Path) -> dict[str, Any]:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    manifest: dict[str, Any] = files.read_json(path if path.is_file() else folder / COPY)
+    manifest: dict[str, Any] = read_json(path if path.is_file() else folder / COPY)
     return manifest
 
 
@@ -318,7 +314,7 @@ def _runs_of(home: Path, key: str) -> list[str]:
 
 def _tables_of(run: Path) -> list[Any]:
     reports = sorted(run.glob("*.json"))
-    return [read_toml(run / runs.SPEC), *(files.read_json(path) for path in reports)]
+    return [read_toml(run / runs.SPEC), *(read_json(path) for path in reports)]
 
 
 def _names_key(value: Any, key: str) -> bool:
