@@ -314,7 +314,7 @@ def _runs_of(home: Path, key: str) -> list[str]:
 
 def _tables_of(run: Path) -> list[Any]:
     reports = sorted(run.glob("*.json"))
-    return [read_toml(run / runs.SPEC), *(read_json(path) for path in reports)]
+    return [read_toml(run / runs.SPEC), *(files.read_report(path) for path in reports)]
 
 
 def _names_key(value: Any, key: str) -> bool:

@@ -2,12 +2,13 @@
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ..featcache import files
-from ..featcache.errors import MissingExtraError
+from ..featcache.errors import MissingExtraError, StoreCorruptError
 from . import runs
 
 EVENTS = "tensorboard.summary.writer.event_file_writer"  # what torch writes events with
@@ -107,6 +108,27 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
         else:
             found[f"validation/{name}"] = value
     return found
+
+
+def read_log(folder: Path, report: Mapping[str, Any]) -> list[Any]:
+    """Return the records of the log of a finished run.
+
+    Args:
+        folder: The run folder.
+        report: Its report; of an earlier version without a checksum of the log.
+
+    Raises:
+        StoreCorruptError: The log is not as the training has written it.
+    """
+    log = folder / runs.LOG
+    if not log.is_file():
+        if "log_sha256" in report:
+            raise StoreCorruptError(f"{log} is not there")
+        return []
+    records = files.read_json_lines(log)  # which opens none but a regular file
+    if report.get("log_sha256", checksum := files.sha256_file(log)) != checksum:
+        raise StoreCorruptError(f"{log}: checksum differs")
+    return records
 
 
 def keep_lines(path: Path, count: int) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import read_json
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
-from . import runs
+from . import logs, runs
 from .evaluation import SCHEMA, facts_of, numbers_of
 
 _PARTS = {"kind": str, "dataset": str, "split": str, "metrics": Mapping}
@@ -233,7 +232,7 @@ def _name(place: Path) -> str:
 
 
 def _read_evaluation(path: Path) -> RunPart:
-    report = read_json(path)
+    report = files.read_report(path)
     fault = _fault(report) if isinstance(report, Mapping) else "is no evaluation of lightalign"
     if fault:
         raise SpecError(f"{path} {fault}")
@@ -246,7 +245,7 @@ def _read_run(folder: Path) -> RunPart:
         if path.name == runs.REPORT:
             continue
         try:
-            report = read_json(path)
+            report = files.read_report(path)
         except StoreCorruptError as error:
             unread.append(f"{folder.name}/{path.name} is left out: {error}")
             continue
@@ -257,9 +256,12 @@ def _read_run(folder: Path) -> RunPart:
             unread.append(f"{folder.name}/{path.name} {fault}")
         else:
             evaluations.append(report)
-    log = folder / runs.LOG
-    epochs = files.read_json_lines(log) if log.is_file() else []
     report = runs.read_report(folder)
+    try:
+        epochs = logs.read_log(folder, report)
+    except StoreCorruptError as error:
+        unread.append(f"{folder.name}/{runs.LOG} is left out: {error}")
+        epochs = []
     return RunPart(folder.name, folder / "report.html", report, epochs, evaluations, unread)
 
 

@@ -17,7 +17,7 @@
 import errno
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from ..featcache import files
 from ..featcache.datasets import absolute_data
-from ..featcache.documents import check, read_json, read_toml
+from ..featcache.documents import check, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from ..featcache.file_locks import FileLock, holder
 from ..featcache.spec import Table, to_table, to_toml
@@ -347,13 +347,20 @@ def find_unfinished(home: Path, run: str) -> Path:
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; stopped: {stopped or 'none'}")
 
 
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write the report of a run with the checksum of its log: with it the run is finished."""
+    log = folder / LOG
+    logged = {"log_sha256": files.sha256_file(log)} if log.is_file() else {}
+    files.write_report(folder / REPORT, {**report, **logged})
+
+
 def read_report(folder: Path) -> dict[str, Any]:
     """Return the report of a finished run.
 
     Raises:
         StoreCorruptError: It is no report.
     """
-    report: dict[str, Any] = read_json(folder / REPORT)
+    report: dict[str, Any] = files.read_report(folder / REPORT)
     check(report, RunReport, where=folder / REPORT)
     return report
 

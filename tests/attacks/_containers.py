@@ -241,17 +241,16 @@ def hdf5_link(path: Path, chance: random.Random) -> str | None:
     import h5py
 
     def make(file, name, values, shape, dtype) -> str:
-        what = chance.choice(
-            ["external link", "link to itself", "soft link", "virtual", "group", "named type"]
-            + ["external storage", "gone", "committed"]
-        )
-        if what == "external link":
-            file[name] = h5py.ExternalLink(chance.choice(["other.h5", path.name]), f"/{name}")
-        elif what == "link to itself":
-            file[name] = h5py.SoftLink(f"/{name}")
-        elif what == "soft link":
+        links = {
+            "external link": h5py.ExternalLink(chance.choice(["other.h5", path.name]), f"/{name}"),
+            "link to itself": h5py.SoftLink(f"/{name}"),
+            "soft link": h5py.SoftLink("/elsewhere"),
+            "named type": np.dtype("f4"),
+        }
+        what = chance.choice([*links, "virtual", "group", "external storage", "gone"])
+        if what in links:
             file["elsewhere"] = values
-            file[name] = h5py.SoftLink("/elsewhere")
+            file[name] = links[what]
         elif what == "virtual":
             layout = h5py.VirtualLayout(shape=shape, dtype=dtype)
             layout[...] = h5py.VirtualSource("other.h5", name, shape=shape)
@@ -262,8 +261,6 @@ def hdf5_link(path: Path, chance: random.Random) -> str | None:
             file.create_dataset(
                 name, shape, dtype=dtype, external=[("/dev/zero", 0, h5py.h5f.UNLIMITED)]
             )
-        elif what in ("named type", "committed"):
-            file[name] = np.dtype("f4")
         return what
 
     return _replaced(path, chance, make)
@@ -322,47 +319,31 @@ def safetensors_header(path: Path, chance: random.Random) -> str | None:
     table = json.loads(content[8 : 8 + length])
     names = sorted(name for name in table if name != "__metadata__")
     name = chance.choice(names)
-    what = chance.choice(
-        [
-            "length",
-            "huge length",
-            "offset",
-            "shape",
-            "dtype",
-            "name",
-            "metadata",
-            "overlap",
-            "dropped",
-        ]
-        + ["deep", "transposed"]
-    )
-    if what == "length":
-        length += chance.choice([-8, 8, 1])
-    elif what == "huge length":
-        length = chance.choice([2**63, 2**40, 10**8])
-    elif what == "offset":
-        table[name]["data_offsets"] = [0, 2**50]
-    elif what == "shape":
-        table[name]["shape"] = [10**15, 10**15]
-    elif what == "transposed":
-        table[name]["shape"] = table[name]["shape"][::-1]
-    elif what == "dtype":
-        table[name]["dtype"] = chance.choice(["I32", "F64", "BF16", "X", "BOOL", None])
-    elif what == "name":
-        table["other"] = table.pop(name)
-    elif what == "metadata":
-        table["__metadata__"] = chance.choice([{}, {"lightalign": "x"}, {"lightalign": "[]"}, 3])
-    elif what == "overlap":
-        table[name]["data_offsets"] = table[names[0]]["data_offsets"]
-    elif what == "dropped":
-        del table[name]
-    header = json.dumps(table).encode() if what != "deep" else b"[" * 100_000
-    if "length" not in what:
-        length = len(header)
-        path.write_bytes(struct.pack("<Q", length) + header + _data(content))
-    else:
+    if chance.random() < 0.3:
+        length += chance.choice([-8, 8, 1, 10**8, 2**40, 2**62])
         path.write_bytes(struct.pack("<Q", length) + content[8:])
-    return f"{what} of {name}"
+        return f"a header of {length} bytes"
+    entry = table[name]
+    changes: dict[str, object] = {
+        "offset": {**entry, "data_offsets": [0, 2**50]},
+        "shape": {**entry, "shape": [10**15, 10**15]},
+        "transposed": {**entry, "shape": entry["shape"][::-1]},
+        "dtype": {**entry, "dtype": chance.choice(["I32", "F64", "BF16", "X", "BOOL", None])},
+        "overlap": {**entry, "data_offsets": table[names[0]]["data_offsets"]},
+        "dropped": None,
+    }
+    what = chance.choice([*changes, "metadata", "renamed", "deep"])
+    if what == "metadata":
+        name = "__metadata__"
+        table[name] = chance.choice([{}, {"lightalign": "x"}, {"lightalign": "[]"}, 3])
+    elif what == "renamed":
+        table["other"] = table.pop(name)
+    elif what != "deep":
+        table[name] = changes[what]
+    header = json.dumps({key: value for key, value in table.items() if value is not None}).encode()
+    header = b"[" * 100_000 if what == "deep" else header
+    path.write_bytes(struct.pack("<Q", len(header)) + header + _data(content))
+    return f"{what}: {name}"
 
 
 def safetensors_value(path: Path, chance: random.Random) -> str | None:

@@ -7,6 +7,7 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,9 @@ OF_ANY_FILE = frozenset(ANY)
 # of a right type and with a right checksum: other numbers are what their maker says
 MAY_DIFFER = frozenset({"json_value_resealed", "hdf5_rows_resealed", "rows_of_ids_resealed"})
 MAY_DIFFER |= {"npy_header_resealed"}
-_NAMED = re.compile(r"damag|differ|missing|cannot|corrupt|not valid|unreadable|skipp|passed over")
+_NAMED = re.compile(
+    r"damag|differ|missing|cannot|corrupt|not valid|unreadable|skipp|passed over|left out"
+)
 # what is said beside the numbers, and how much work it was
 _BESIDE = re.compile(
     r"warning|note|problem|damage|reason|message|unreadable|\.encoded$|\.cached$|\.bytes$|recomputed"
@@ -155,7 +158,8 @@ def judge(
         return _refusal(outcome, undisturbed)
     if outcome.code == 2:
         return _refusal(outcome, undisturbed)
-    if verb.verifies and outcome.code == 0 and "home/features" in path and not is_resealed:
+    seen = "home/features/" if "{store}" not in verb.arguments else "home/features/*/*/*/*"
+    if verb.verifies and outcome.code == 0 and not is_resealed and fnmatch(path, f"{seen}*"):
         return Verdict("unseen", "exit 0")
     found = numbers(outcome, verb, place)
     if is_resealed or verb.arguments[:2] != ("cache", "repair"):  # which mends what was changed

@@ -43,6 +43,11 @@ def _new_run(*arguments: str) -> Verb:
     return Verb((*arguments, "--name", "new"), written=written)
 
 
+def _report(*runs: str) -> Verb:
+    page = "out/page.html"
+    return Verb(("report", *runs, "--out", f"{{place}}/{page}"), written=(page,), lists=True)
+
+
 PRESET = ("--preset", "linear")
 VERBS: Mapping[str, Verb] = {
     "retrieve": Verb(("retrieve", "main", "--k", "5")),
@@ -51,7 +56,7 @@ VERBS: Mapping[str, Verb] = {
     "retrieve tuned": Verb(("retrieve", "tuned", "--k", "5")),
     "zero-shot": Verb(("zero-shot", "main", "--data", "image-folder")),
     "zero-shot --prompts": Verb(
-        ("zero-shot", "main", "--data", "image-folder", "--prompts", "{place}/given/prompts.toml")
+        (*("zero-shot", "main", "--data", "image-folder"), "--prompts", "{place}/given/prompts.toml")
     ),
     "probe": Verb(("probe", "main", "--data", "image-folder")),
     "probe knn": Verb(("probe", "tuned", "--data", "image-folder", "--protocol", "knn")),
@@ -96,8 +101,8 @@ VERBS: Mapping[str, Verb] = {
     "search --sheet": Verb(
         ("search", "table", "a picture", "--k", "5", "--sheet", "{place}/out/sheet.html")
     ),
-    "report": Verb(("report", "main", "tuned", "--out", "{place}/out/page.html"), ("out/page.html",), lists=True),
-    "report table": Verb(("report", "table", "--out", "{place}/out/page.html"), ("out/page.html",), lists=True),
+    "report": _report("main", "tuned"),
+    "report table": _report("table"),
     "export": Verb(
         (
             *("export", "main", "--to", "onnx", "--adapter-only"),

@@ -28,10 +28,10 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import _children
-import _home
-import _judge
-from _kinds import KINDS, RUN_VERBS, VERBS, Kind, verbs_of
+import _children  # noqa: E402
+import _home  # noqa: E402
+import _judge  # noqa: E402
+from _kinds import KINDS, RUN_VERBS, VERBS, Kind, verbs_of  # noqa: E402
 
 LIMIT = 10.0  # seconds that a command may take beyond what it took undisturbed
 TRIES = 20  # mutations that are drawn until one applies

@@ -25,7 +25,7 @@ from lightalign.pipelines.probe import ProbeOptions, ProbeSpec
 from lightalign.pipelines.probe import run as run_probe
 from lightalign.pipelines.sgd_options import SgdOptions
 
-from ..helpers import lightalign
+from ..helpers import changed_report, lightalign
 from .class_homes import LINEAR, write_run, write_split
 
 QUICK = FineTuneOptions(epochs=6, batch_size=16, learning_rate=0.05, adapter_rate=0.05)
@@ -156,10 +156,9 @@ def test_the_evaluated_split_chooses_nothing(home):
 
 def test_what_the_start_was_trained_on_is_not_evaluated_two_runs_later(home):
     folder = home / "runs" / "start"
-    report = json.loads((folder / runs.REPORT).read_text())
-    train = report["spec"]["stores"]["train"]
-    train["source"] = "source-of-trees-test"
-    (folder / runs.REPORT).write_text(json.dumps(report))
+    with changed_report(folder) as report:
+        train = report["spec"]["stores"]["train"]
+        train["source"] = "source-of-trees-test"
     with pytest.raises(LeakageError, match="60 evaluated images were trained on: test/0000"):
         tune(home)
     write_split(home, "other", *blind_features(30, seed=2))

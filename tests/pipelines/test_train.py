@@ -26,6 +26,7 @@ from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve
 from lightalign.pipelines.validation import mean_loss
 
+from ..helpers import changed_report
 from .conftest import SCENES, extract_toy
 
 QUICK = (
@@ -274,9 +275,8 @@ def test_an_unfinished_run_is_not_taken(home):
 def test_stores_of_other_weights_do_not_answer_for_a_run(home):
     """A run names its encoders by identity: a store of the same card with other weights misses."""
     trained = quick_train(home)
-    report = json.loads((trained.folder / runs.REPORT).read_text())
-    report["spec"]["stores"]["train"]["image"]["encoder_key"] = "0" * 64
-    (trained.folder / runs.REPORT).write_text(json.dumps(report))
+    with changed_report(trained.folder) as report:
+        report["spec"]["stores"]["train"]["image"]["encoder_key"] = "0" * 64
     with pytest.raises(StoreNotFoundError, match="images by toy-image"):
         retrieve.run(retrieve.RetrieveSpec(home=home, device="cpu"))
 

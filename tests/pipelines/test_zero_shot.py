@@ -23,7 +23,7 @@ from lightalign.pipelines.train import run as run_train
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 from lightalign.pipelines.zero_shot import run as run_zero_shot
 
-from ..helpers import lightalign
+from ..helpers import changed_report, lightalign
 from .conftest import extract_toy
 
 NAMES = ("red", "green", "blue")
@@ -185,9 +185,8 @@ def test_the_table_shows_intervals_chance_and_where_the_report_lies(colours_home
 def test_a_run_that_was_trained_on_the_dataset_says_that_it_is_not_zero_shot(colours_home):
     folder = colours_home / "runs" / "seen"
     shutil.copytree(colours_home / "runs" / "small", folder)
-    report = json.loads((folder / "report.json").read_text())
-    report["spec"]["stores"]["train"]["dataset"] = "image-folder"
-    (folder / "report.json").write_text(json.dumps(report))
+    with changed_report(folder) as report:
+        report["spec"]["stores"]["train"]["dataset"] = "image-folder"
     spec = ZeroShotSpec(home=colours_home, run="seen", data="image-folder", prompts=("bare",))
     assert run_zero_shot(spec).report["warnings"] == [
         "the adapter was trained on images of image-folder: this is not zero-shot"
