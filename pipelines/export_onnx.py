@@ -9,9 +9,9 @@ import torch
 
 from ..adapters.checkpoint import load_adapter
 from ..featcache import files
+from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.probe import probe_items
-from ..featcache.spec import read_toml
 from ..featcache.types import Modality
 from . import runs
 from .bundle import Bundle

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.spec import read_toml, write_toml
+from lightalign.featcache.documents import read_toml
+from lightalign.featcache.spec import write_toml
 from lightalign.pipelines import exact, extract, runs, train
 from lightalign.pipelines.extract import ExtractReport, ExtractSpec
 from lightalign.pipelines.extract_command import command_of
