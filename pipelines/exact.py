@@ -106,8 +106,10 @@ def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
 
 
 def _place(dataset: str, asked: str | None, home: Path) -> str:
-    """Return what `--data` has to name."""
-    if asked is not None and parse_data(asked)[0] == dataset:
-        return asked
+    """Return what `--data` has to name; a place that nobody wrote down is left to be filled in."""
+    if asked is not None:
+        name, path = parse_data(asked)
+        if name == dataset and path is not None:
+            return asked
     drawn = dataset in SOURCES.names() and not SOURCES.load(dataset).needs_files
     return dataset if drawn or (home / "datasets" / dataset).exists() else f"{dataset}=/PATH"

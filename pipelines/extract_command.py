@@ -36,6 +36,7 @@ def command_of(spec: ExtractSpec) -> str:
     defaults = {field.name: field.default for field in dataclasses.fields(spec)}
     for name, option in _OPTIONS.items():
         value = getattr(spec, name)
+        value = value.absolute() if isinstance(value, Path) else value
         if value == defaults[name]:
             continue
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -49,7 +50,7 @@ def command_of(spec: ExtractSpec) -> str:
     for name, value in changes.items():
         words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
     if spec.home != _usual_home():
-        words += ["--home", str(spec.home)]
+        words += ["--home", str(spec.home.absolute())]
     return shlex.join(words)
 
 

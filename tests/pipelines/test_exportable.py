@@ -107,10 +107,13 @@ def test_a_command_asks_for_the_very_extraction_that_it_was_made_of(tmp_path, mo
     assert captured(command_of(spec), tmp_path, monkeypatch) == spec
 
 
-def test_a_relative_place_is_named_so_that_the_command_runs_in_any_folder(tmp_path, monkeypatch):
+def test_relative_places_are_named_so_that_the_command_runs_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    spec = ExtractSpec(encoders=("toy-image",), data="image-text-table=here", home=tmp_path)
-    assert f"--data image-text-table={tmp_path}/here" in command_of(spec)
+    places = {"data": "image-text-table=here", "home": Path("home"), "weights": Path("w.pth")}
+    command = command_of(ExtractSpec(encoders=("toy-image",), **places))
+    assert f"--data image-text-table={tmp_path}/here" in command
+    assert f"--weights {tmp_path}/w.pth" in command
+    assert f"--home {tmp_path}/home" in command
 
 
 @pytest.fixture
@@ -186,6 +189,7 @@ def test_without_its_stores_the_run_says_how_they_were_extracted(tmp_path, inexa
     [
         ("flickr8k=/data/f8k", False, "--data flickr8k=/data/f8k"),
         ("flickr8k", True, "--data flickr8k "),
+        ("flickr8k", False, "--data flickr8k=/PATH"),
         (None, True, "--data flickr8k "),
         (None, False, "--data flickr8k=/PATH"),
     ],
