@@ -115,9 +115,7 @@ def pairs_path(home: Path, dataset: str, split: str, source: str) -> Path:
 def write_pairs(path: Path, pairs: Pairs) -> None:
     """Write `pairs` beside the stores, so that training and evaluation need the stores alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for other in list(path.parent.iterdir()):
-        if files.is_abandoned(other):  # of a process that was killed at this very place
-            files.remove(other)
+    files.clear_abandoned(path.parent)  # pairs, and stores of which a removal was killed
     table: dict[str, Any] = {
         "image_ids": pairs.image_ids,
         "text_ids": pairs.text_ids,

@@ -99,7 +99,7 @@ def clear_damage(folder: Path, damage: Damage) -> None:
     if damage.locks:
         remove_unheld(folder)
     for name in damage.temporaries:
-        files.remove(folder / name)
+        files.clear(folder / name)
     if not damage.shards:
         return
     with ShardLocks(folder) as claimed:

@@ -23,6 +23,8 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── StoreInUseError (RuntimeError)          a living process or a run needs the store
     ├── DiskSpaceError (OSError)                the disk cannot hold what is to be written
     ├── LockError (OSError)                     the file system has no locks
+    ├── DurabilityError (OSError)               the file system cannot make files durable
+    ├── RunInUseError (RuntimeError)            a living process writes the run, or it can go on
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
     ├── LeakageError (ValueError)               what is evaluated took part in the training
     ├── IndexNotFoundError (FileNotFoundError)  no saved index answers the request
@@ -114,6 +116,14 @@ class DiskSpaceError(LightalignError, OSError):
 
 class LockError(LightalignError, OSError):
     """Report a file system on which processes cannot share work."""
+
+
+class DurabilityError(LightalignError, OSError):
+    """Report a file system on which nothing survives a loss of power for certain."""
+
+
+class RunInUseError(LightalignError, RuntimeError):
+    """Refuse to touch a run that a living process writes, or that was stopped and can go on."""
 
 
 class RunNotFoundError(LightalignError, FileNotFoundError):

@@ -1,55 +1,116 @@
-"""Write files so that a crash at any moment leaves either the old or the new content."""
+"""Write files so that a crash at any moment leaves either the old or the new content.
 
+What is written is prepared in a temporary folder beside its place, `.tmp-<random>/<name>`, whose
+file `.owner` the writer holds locked. A temporary folder that nobody holds was left by a process
+that was killed, on whatever machine, and `clear_abandoned` removes it.
+"""
+
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import StoreCorruptError
+from . import file_locks
+from .errors import DurabilityError, StoreCorruptError
+from .file_locks import FileLock
 from .spec import fingerprint
 
-_TEMPORARY = ".tmp-"  # followed by the host and the process id of the writer
-
-
-def temporary_path(path: Path) -> Path:
-    """Return the name under which this process prepares `path`, in the same folder."""
-    return path.with_name(f"{_TEMPORARY}{_host()}-{os.getpid()}-{path.name}")
+_TEMPORARY = ".tmp-"  # followed by something random
+_OWNER = ".owner"
+# what earlier versions named after host and process, and what safetensors leaves when it is killed
+_UNOWNED = re.compile(r"\.tmp-[0-9a-f]{8}-\d+-.+|\.tmp[A-Za-z0-9]{6}")
+# what file systems without a durable fsync answer, some that are on a network among them
+_NOT_DURABLE = {errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
 
 
 def is_temporary(path: Path) -> bool:
-    """Say whether `path` has a name that `temporary_path` gives."""
-    return path.name.startswith(_TEMPORARY)
+    """Return whether `path` has the name of a temporary, of this version or of an earlier one."""
+    return path.name.startswith(_TEMPORARY) or _UNOWNED.fullmatch(path.name) is not None
 
 
 def is_abandoned(path: Path) -> bool:
-    """Say whether `path` is the temporary of a process of this machine that no longer lives.
+    """Return whether `path` is a temporary that no living process writes.
 
-    Of another machine nothing is known here: where folders are shared, it may well be alive.
+    Temporaries of earlier versions have no owner that could be asked: they count as abandoned, and
+    whoever removes one holds the lock of its folder.
+
+    Raises:
+        LockError: The file system has no locks.
     """
     if not is_temporary(path):
         return False
-    host, process, *_ = [*path.name.removeprefix(_TEMPORARY).split("-", 2), ""]
-    if host != _host() or not process.isdigit():
-        return False
-    if int(process) == os.getpid():
-        return True  # ours of an earlier, interrupted write: this process writes one at a time
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
+    return _UNOWNED.fullmatch(path.name) is not None or file_locks.holder(path / _OWNER) is None
+
+
+def clear_abandoned(folder: Path) -> list[str]:
+    """Remove the temporaries in `folder` that dead processes have left, and return their names.
+
+    Whoever calls it holds the lock of the folder.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    if not folder.is_dir():
+        return []
+    temporaries = sorted(path for path in folder.iterdir() if is_temporary(path))
+    return [path.name for path in temporaries if clear(path)]
+
+
+def clear(path: Path) -> bool:
+    """Remove one temporary unless a living process writes it, and return whether it is gone."""
+    if _UNOWNED.fullmatch(path.name):
+        remove(path)
         return True
-    except PermissionError:
-        return False
-    return False
+    lock = FileLock(path / _OWNER)
+    try:
+        if not lock.claim():
+            return False
+    except FileNotFoundError:
+        return True  # another process has removed it meanwhile
+    _remove_workspace(path, lock)
+    return True
 
 
-def _host() -> str:
-    """Return a short name of this machine without characters that a file name may lack."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+@contextmanager
+def workspace(parent: Path) -> Iterator[Path]:
+    """Make a temporary folder in `parent`, which is removed with all that is in it at the end."""
+    folder, lock = _make_workspace(parent)
+    try:
+        yield folder
+    finally:
+        _remove_workspace(folder, lock)
+
+
+def _make_workspace(parent: Path) -> tuple[Path, FileLock]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+        lock = FileLock(folder / _OWNER)
+        try:
+            lock.wait()
+        except FileNotFoundError:
+            continue  # cleared before it had an owner
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # nobody is to find it without an owner
+            raise
+        return folder, lock
+
+
+def _remove_workspace(folder: Path, lock: FileLock) -> None:
+    """Remove a temporary folder; its lock goes last, so that no kill leaves it without an owner."""
+    try:
+        for path in list(folder.iterdir()):
+            if path.name != _OWNER:
+                remove(path)
+    finally:
+        lock.release()
+    folder.rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -69,19 +130,26 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a name to write to; what stands there at the end replaces `path`, durably.
 
     A file replaces a file in one step; a folder, whatever it replaces, in two.
+
+    Raises:
+        DurabilityError: The file system cannot make files durable.
+        LockError: The file system has no locks.
     """
-    temporary = temporary_path(path)
-    remove(temporary)  # of an earlier process of the same number
-    try:
+    with workspace(path.parent) as folder:
+        temporary = folder / path.name
         yield temporary
         sync_tree(temporary)
-        if temporary.is_dir():
-            remove(path)
+        if temporary.is_dir() and (path.exists() or path.is_symlink()):
+            path.rename(folder / f"{_OWNER}-replaced")  # removed with the workspace
         temporary.replace(path)
-    except BaseException:
-        remove(temporary)  # a full disk gets its bytes back
-        raise
-    sync_folder(path.parent)
+        sync_folder(path.parent)
+
+
+def remove_whole(path: Path) -> None:
+    """Remove a folder in one step: a kill leaves all of it, or what `clear_abandoned` removes."""
+    with workspace(path.parent) as folder:
+        path.rename(folder / path.name)
+        sync_folder(path.parent)
 
 
 def read_json(path: Path) -> Any:
@@ -160,11 +228,7 @@ def remove(path: Path) -> None:
 def sync_tree(path: Path) -> None:
     """Make a file, or a folder with all that is below it, durable."""
     for file in files_below(path):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(file)
     if path.is_dir():
         for folder in [*path.rglob("*"), path]:
             if folder.is_dir():
@@ -173,9 +237,26 @@ def sync_tree(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the entries of `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    """Make one file, or the entries of one folder, durable.
+
+    Raises:
+        DurabilityError: The file system cannot do that.
+        OSError: The disk is full or broken.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in _NOT_DURABLE:
+            raise DurabilityError(
+                f"cannot make {path} durable: its file system answers fsync by "
+                f"{error.strerror!r}; put the folder on another one"
+            ) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from . import files
-from .locks import holder, is_abandoned, lock_damage, lock_files, shard_is_written
+from .file_locks import holder, lock_damage
+from .locks import is_abandoned, lock_files, shard_is_written
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -348,7 +348,7 @@ class FeatureStore:
             files.write_bytes(self.folder / name, content)
         for path in list(self.folder.iterdir()):
             if is_abandoned(path):
-                files.remove(path)
+                files.clear(path)
         remove_unheld(self.folder)
         shards = {flaw.shard for flaw in self.flaws(content=False)}
         damaged = {index for index in shards if index is not None}

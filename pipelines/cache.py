@@ -153,14 +153,10 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
         )
     num_bytes = sum(file.stat().st_size for file in files.files_below(folder))
     pairs = _pairs_of_it_alone(folder)
-    temporary = files.temporary_path(folder)
-    folder.rename(temporary)  # one step: a crash from here on leaves no half store
-    files.sync_folder(folder.parent)
+    files.clear_abandoned(folder.parent)  # of an earlier removal that was killed
     if pairs is not None:
-        pairs.unlink()
-    for path in list(folder.parent.iterdir()):
-        if files.is_abandoned(path):  # ours, and those of an earlier crash
-            files.remove(path)
+        pairs.unlink()  # first: pairs without a store would be found by nobody
+    files.remove_whole(folder)
     return RemoveReport(store=folder, bytes=num_bytes, runs=tuple(referring), pairs=pairs)
 
 

@@ -1,7 +1,6 @@
 """What tests of several packages share."""
 
 import io
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from lightalign.cli import main
-from lightalign.featcache.files import temporary_path
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
@@ -43,6 +41,5 @@ def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 
 def temporary_of(path: Path, process: int) -> Path:
-    """Return the name under which process `process` of this machine prepares `path`."""
-    own = temporary_path(path)
-    return path.with_name(own.name.replace(f"-{os.getpid()}-", f"-{process}-", 1))
+    """Return the name under which process `process` of some machine prepared `path` once."""
+    return path.with_name(f".tmp-0f1e2d3c-{process}-{path.name}")

@@ -11,7 +11,8 @@ import pytest
 
 from lightalign.featcache import locks
 from lightalign.featcache.errors import LockError
-from lightalign.featcache.locks import LockHolder, ShardLocks, holder, lock_damage, lock_path
+from lightalign.featcache.file_locks import LockHolder, holder, lock_damage
+from lightalign.featcache.locks import ShardLocks, lock_path
 
 HOLD = """
 import sys
@@ -133,7 +134,7 @@ def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path):
     child.start()
     try:
         deadline = time.monotonic() + 20
-        os.close(held._descriptors.pop(0))  # as the end of this process would, without release
+        held._locks.pop(0).forget()  # as the end of this process would, without release
         while holder(lock_path(tmp_path, 0)) is not None:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -1,0 +1,265 @@
+"""Exclusive locks on files, which the kernel ends with the process that holds them.
+
+A lock is a file on which its holder has an exclusive `flock`. The kernel ends that with the
+process, however the process ends, so a lock of the dead is a file that nobody holds, and is simply
+taken over. What the file says is for people and for `verify`; only the `flock` counts.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .errors import LockError
+from .spec import fingerprint
+
+# what file systems without flock answer; EINVAL and ENOLCK come from some that are on a network
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
+_WAIT = 0.05  # seconds between two attempts
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockHolder:
+    """Process that holds a lock, as far as it has given its name.
+
+    Attributes:
+        host: Its machine, or None where the file is empty or damaged.
+        pid: Its process id there, or None.
+        since: When it took the lock, in seconds since the epoch, or None where it does not say.
+    """
+
+    host: str | None
+    pid: int | None
+    since: float | None = None
+
+    def __str__(self) -> str:
+        if self.host is None:
+            return "a process that has not given its name"
+        named = f"process {self.pid} on {self.host}"
+        if self.since is None:
+            return named
+        return f"{named} since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.since))}"
+
+
+class FileLock:
+    """Exclusive lock on one file, which is removed on release; a forked child does not hold it.
+
+    Args:
+        path: The lock file. Its folder is there, and only lock holders write to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        _LIVING.add(self)
+
+    def __enter__(self) -> "FileLock":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    @property
+    def held(self) -> bool:
+        """Return whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def claim(self) -> bool:
+        """Take the lock without waiting, and return whether this object holds it.
+
+        False may pass at once: `holder` and `remove_unheld` touch a lock for a moment to try it.
+
+        Raises:
+            LockError: The file system has no locks.
+            FileNotFoundError: The folder of the lock is not there.
+        """
+        while self._descriptor is None:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            taken = None
+            try:
+                taken = _take(descriptor, self.path)
+                if taken:
+                    self._descriptor = descriptor
+            finally:
+                if not taken:
+                    os.close(descriptor)
+            if taken is False:
+                return False
+        return True
+
+    def wait(self) -> None:
+        """Take the lock as soon as its holder gives it back.
+
+        Raises:
+            LockError: The file system has no locks.
+            FileNotFoundError: The folder of the lock is not there.
+        """
+        while not self.claim():
+            time.sleep(_WAIT)
+
+    def release(self) -> None:
+        """Give the lock back and remove its file; does nothing if this object does not hold it."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        try:
+            _unlink_held(descriptor, self.path)
+        finally:
+            os.close(descriptor)
+
+    def follow(self, path: Path) -> None:
+        """Take note that the folder of the lock file was moved, so that it lies at `path` now."""
+        self.path = path
+
+    def forget(self) -> None:
+        """Close the file without releasing the lock of the process that was forked."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+_LIVING: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    """Close what a fork has copied: else the lock of a dead parent lived on in its child."""
+    for lock in list(_LIVING):
+        lock.forget()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def holder(path: Path) -> LockHolder | None:
+    """Return who holds the lock, or None if nobody does.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        if try_lock(descriptor, fcntl.LOCK_SH, path):
+            return None
+        return _read_holder(os.pread(descriptor, 1 << 16, 0))
+    finally:
+        os.close(descriptor)
+
+
+def lock_damage(path: Path) -> str | None:
+    """Return what is wrong with the content of a lock file; None if it is whole or gone.
+
+    An empty one is whole: its holder has yet to write its name, or died before.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if not content or content == _content(_read_holder(content)):
+        return None
+    return "checksum differs"
+
+
+def remove_unheld(path: Path) -> bool:
+    """Remove a lock file that nobody holds, and return whether it was removed.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        return try_lock(descriptor, fcntl.LOCK_EX, path) and _unlink_held(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int, kind: int, path: Path) -> bool:
+    """Lock an open file without waiting, and return whether that is done.
+
+    Args:
+        descriptor: The open file.
+        kind: `fcntl.LOCK_SH` or `fcntl.LOCK_EX`.
+        path: Its name, for the message.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise LockError(
+                f"cannot lock {path}: its file system has no locks ({error.strerror}); "
+                "put the folder on another one"
+            ) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return True
+
+
+def _take(descriptor: int, path: Path) -> bool | None:
+    """Lock the open file and write our name; return None where it is to be opened once more."""
+    if not try_lock(descriptor, fcntl.LOCK_EX, path):
+        return False
+    if not _is_at(descriptor, path):
+        return None  # unlinked since it was opened: a lock on it would lock nobody out
+    if os.fstat(descriptor).st_size:
+        path.unlink()  # of the dead: begun anew, so that no reader sees a mixture of two contents
+        return None
+    ours = LockHolder(host=socket.gethostname(), pid=os.getpid(), since=float(int(time.time())))
+    os.write(descriptor, _content(ours))
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _unlink_held(descriptor: int, path: Path) -> bool:
+    """Unlink `path` unless another file has come there; the caller holds the lock."""
+    here = _is_at(descriptor, path)
+    if here:
+        path.unlink()
+    return here
+
+
+def _content(named: LockHolder) -> bytes:
+    table: dict[str, Any] = {"host": named.host, "pid": named.pid}
+    if named.since is not None:  # locks of earlier versions do not say
+        table["since"] = named.since
+    table["checksum"] = fingerprint(table)
+    return (json.dumps(table, sort_keys=True) + "\n").encode()
+
+
+def _read_holder(content: bytes) -> LockHolder:
+    nobody = LockHolder(host=None, pid=None)
+    try:
+        table = json.loads(content)
+        host, pid, since = table["host"], table["pid"], table.get("since")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return nobody
+    if not (isinstance(host, str) and isinstance(pid, int) and isinstance(since, float | None)):
+        return nobody
+    named = LockHolder(host=host, pid=pid, since=since)
+    return named if content == _content(named) else nobody

@@ -1,0 +1,139 @@
+"""Files that are written whole or not at all, and temporaries that nothing leaves behind."""
+
+import errno
+import os
+import signal
+
+import pytest
+
+from lightalign.featcache import files
+from lightalign.featcache.errors import DurabilityError, LockError
+
+from ..helpers import temporary_of
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_whole_and_nothing_else_lies_beside_it(tmp_path):
+    path = tmp_path / "a.json"
+    for value in ({"first": 1}, [2]):
+        files.write_json(path, value)
+        assert files.read_json(path) == value
+        assert names(tmp_path) == ["a.json"]
+
+
+def test_a_folder_is_replaced_by_a_folder(tmp_path):
+    place = tmp_path / "place"
+    for name in ("old", "new"):
+        with files.replacing(place) as temporary:
+            temporary.mkdir()
+            (temporary / name).write_text(name)
+        assert names(tmp_path) == ["place"]
+        assert names(place) == [name]
+
+
+def test_what_fails_while_it_is_written_leaves_the_old_content(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_bytes(path, b"old")
+
+    def write_half() -> None:
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_name_of_255_letters_can_be_written(tmp_path):
+    path = tmp_path / ("a" * 255)
+    files.write_bytes(path, b"content")
+    assert path.read_bytes() == b"content"
+
+
+def test_a_forbidden_mode_is_not_left_on_what_is_written(tmp_path):
+    """The temporary folder is private; what leaves it has the mode that the process asks for."""
+    mask = os.umask(0o022)
+    try:
+        files.write_bytes(tmp_path / "a", b"")
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def killed_while_writing(path) -> None:
+    """Fork a process that is killed with a half-written temporary of `path`."""
+    child = os.fork()
+    if child == 0:
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks beside threads
+def test_a_temporary_of_a_killed_process_is_cleared_and_one_of_a_living_process_is_not(tmp_path):
+    killed_while_writing(tmp_path / "a")
+    (abandoned,) = tmp_path.iterdir()
+    assert files.is_abandoned(abandoned)
+    with files.replacing(tmp_path / "b") as temporary:
+        temporary.write_bytes(b"whole")
+        assert not files.is_abandoned(temporary.parent)
+        assert files.clear_abandoned(tmp_path) == [abandoned.name]
+    assert names(tmp_path) == ["b"]
+
+
+def test_temporaries_of_earlier_versions_and_of_safetensors_are_cleared(tmp_path):
+    """Earlier versions named them after host and process: another container's stayed for ever."""
+    temporary_of(tmp_path / "run.toml", os.getppid()).write_text("half")
+    temporary_of(tmp_path / "shard-00000", 1).mkdir()
+    (tmp_path / ".tmpAb3dE6").write_text("what safetensors leaves")
+    (tmp_path / ".tmpfile").write_text("of somebody else")
+    files.clear_abandoned(tmp_path)
+    assert names(tmp_path) == [".tmpfile"]
+
+
+def test_a_whole_folder_is_removed(tmp_path):
+    (tmp_path / "store" / "shard").mkdir(parents=True)
+    (tmp_path / "store" / "shard" / "values").write_bytes(b"1")
+    files.remove_whole(tmp_path / "store")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_that_cannot_make_durable_is_one_error(tmp_path, monkeypatch, number):
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DurabilityError, match="put the folder on another one"):
+        files.write_bytes(tmp_path / "a", b"content")
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.write_bytes(tmp_path / "a", b"content")
+    assert caught.value.filename.endswith("/a")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_one_error(tmp_path, monkeypatch, number):
+    import fcntl
+
+    def fail(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(LockError, match="its file system has no locks"):
+        files.write_bytes(tmp_path / "a", b"content")
+    assert names(tmp_path) == []
