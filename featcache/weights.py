@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .card import EncoderCard, Package
 from .errors import WeightsMismatchError, WeightsNotFoundError
+from .regular_files import is_regular
 from .types import Modality
 
 HUB_PATIENCE = 1.5  # seconds until the hub counts as not reachable; its client would retry for 23
@@ -91,6 +92,11 @@ def _given(path: Path) -> Weights:
     path = path.expanduser()
     if not path.exists():
         raise WeightsNotFoundError(f"--weights {path}: no such file or directory")
+    odd = next((one for one in _members(path) if _is_odd(one)), None)
+    if odd is not None:
+        raise WeightsNotFoundError(
+            f"--weights {path}: {odd.name} is a pipe, a socket or a device, not a regular file"
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise WeightsNotFoundError(
             f"--weights {path}: the directory has no config.json; give a hub directory "
@@ -102,6 +108,15 @@ def _given(path: Path) -> Weights:
             f"{', '.join(FILE_SUFFIXES)} file or a hub directory"
         )
     return Weights(files=path.resolve(), origin="--weights")
+
+
+def _members(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def _is_odd(path: Path) -> bool:
+    """Say whether reading `path` could wait for ever, or have no end."""
+    return path.exists() and not path.is_dir() and not is_regular(path)
 
 
 def _in_package(package: Package) -> Weights | None:
