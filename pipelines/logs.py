@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from ..featcache import files
+from ..featcache.documents import check
 from ..featcache.errors import MissingExtraError, StoreCorruptError
 from . import runs
 
@@ -110,7 +111,7 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def read_log(folder: Path, report: Mapping[str, Any]) -> list[Any]:
+def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the records of the log of a finished run.
 
     Args:
@@ -125,7 +126,8 @@ def read_log(folder: Path, report: Mapping[str, Any]) -> list[Any]:
         if "log_sha256" in report:
             raise StoreCorruptError(f"{log} is not there")
         return []
-    records = files.read_json_lines(log)  # which opens none but a regular file
+    lines = files.read_json_lines(log)  # which opens none but a regular file
+    records = check(lines, list[dict[str, Any]], where=log)
     if report.get("log_sha256", checksum := files.sha256_file(log)) != checksum:
         raise StoreCorruptError(f"{log}: checksum differs")
     return records

@@ -56,7 +56,10 @@ VERBS: Mapping[str, Verb] = {
     "retrieve tuned": Verb(("retrieve", "tuned", "--k", "5")),
     "zero-shot": Verb(("zero-shot", "main", "--data", "image-folder")),
     "zero-shot --prompts": Verb(
-        (*("zero-shot", "main", "--data", "image-folder"), "--prompts", "{place}/given/prompts.toml")
+        (
+            *("zero-shot", "main", "--data", "image-folder"),
+            *("--prompts", "{place}/given/prompts.toml"),
+        )
     ),
     "probe": Verb(("probe", "main", "--data", "image-folder")),
     "probe knn": Verb(("probe", "tuned", "--data", "image-folder", "--protocol", "knn")),
@@ -88,7 +91,10 @@ VERBS: Mapping[str, Verb] = {
         written=("home/runs/main/index/shapes-test-image*/*.faiss",),
     ),
     "index table": Verb(
-        ("index", "table", "--split", "train", "--side", "image", "--index", "flat", "--memory", "1GB"),
+        (
+            *("index", "table", "--split", "train", "--side", "image"),
+            *("--index", "flat", "--memory", "1GB"),
+        ),
         written=("home/runs/table/index/*image*/*.faiss", "home/runs/table/index/*image*/ids.npy"),
     ),
     "search": Verb(

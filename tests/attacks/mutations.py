@@ -98,7 +98,7 @@ class Attack:
         return None
 
     def _chosen(self, path: Path, chance: random.Random) -> list[str]:
-        """Return names of commands: two thirds of what surely reads the file, as far as there is."""
+        """Return names of commands, two thirds of them of what surely reads the file."""
         readers, others = verbs_of(self.place / path, self.place)
         chance.shuffle(readers)
         chance.shuffle(others)
