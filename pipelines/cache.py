@@ -11,7 +11,7 @@ from ..featcache import files
 from ..featcache.catalog import find_store, manifest_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
-from ..featcache.documents import read_json, read_toml
+from ..featcache.documents import read_json
 from ..featcache.errors import (
     DatasetChangedError,
     LightalignError,
@@ -322,7 +322,7 @@ def _runs_of(home: Path, key: str) -> list[str]:
 
 def _tables_of(run: Path) -> list[Any]:
     reports = sorted(run.glob("*.json"))
-    return [read_toml(run / runs.SPEC), *(files.read_report(path) for path in reports)]
+    return [runs.read_spec(run), *(files.read_report(path) for path in reports)]
 
 
 def _names_key(value: Any, key: str) -> bool:

@@ -9,7 +9,6 @@ import torch
 
 from ..adapters.checkpoint import load_adapter
 from ..featcache import files
-from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.probe import probe_items
 from ..featcache.types import Modality
@@ -95,7 +94,7 @@ def _write_whole(
     bundle: Bundle, tower: AdapterTower, place: Path, progress: Progress
 ) -> dict[str, Any]:
     """Write encoder and adapter in one file, or return why the encoder cannot be written."""
-    inexact = inexact_sides(read_toml(bundle.folder / runs.SPEC), [tower.modality.value])
+    inexact = inexact_sides(runs.read_spec(bundle.folder), [tower.modality.value])
     if inexact:
         return {"left_out": why_inexact(inexact[tower.modality.value])}
     reading = open_reading(bundle, tower.modality)

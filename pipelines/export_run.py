@@ -21,7 +21,6 @@ from typing import Any
 
 from .. import __version__
 from ..featcache import files
-from ..featcache.documents import read_toml
 from ..featcache.errors import ExportError, MissingExtraError, SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.types import TEXT_TEXT, Modality, sides_of
@@ -105,7 +104,7 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
         LightalignError: The encoders cannot be opened; see `Bundle`.
     """
     folder = runs.find_run(spec.home, spec.run)
-    table = read_toml(folder / runs.SPEC)
+    table = runs.read_spec(folder)
     _require_images_and_texts(folder, table)
     if spec.to == "sentence-transformers":
         _require_exact(table, spec)
@@ -212,6 +211,6 @@ def _write(spec: ExportSpec, folder: Path, place: Path, progress: Progress) -> d
         place,
         modality=modality,
         weights=spec.weights,
-        remedy=_remedy_for_rounding(read_toml(folder / runs.SPEC), modality.value, spec),
+        remedy=_remedy_for_rounding(runs.read_spec(folder), modality.value, spec),
         progress=progress,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import check, read_toml
+from ..featcache.documents import check
 from ..featcache.errors import LightalignError
 from ..featcache.spec import Table
 from . import runs
@@ -66,7 +66,7 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
         },
     }
     if (folder / runs.SPEC).is_file():
-        described["spec"] = read_toml(folder / runs.SPEC)
+        described["spec"] = runs.read_spec(folder)
     if (folder / runs.REPORT).is_file():
         report = runs.read_report(folder)
         described["report"] = {key: value for key, value in report.items() if key != "spec"}
@@ -108,7 +108,7 @@ def _entry(folder: Path) -> RunEntry:
             return RunEntry(**common, state="damaged", problem=f"{runs.SPEC} is missing")
         finished = state is RunState.FINISHED
         report = runs.read_report(folder) if finished else {}
-        spec = report["spec"] if finished else read_toml(folder / runs.SPEC)
+        spec = report["spec"] if finished else runs.read_spec(folder)
         check(spec, runs.RunSpec, where=folder / (runs.REPORT if finished else runs.SPEC))
         return RunEntry(
             **common,

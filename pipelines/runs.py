@@ -26,11 +26,10 @@ from typing import Any
 from typing_extensions import NotRequired, TypedDict
 
 from ..featcache import files
-from ..featcache.datasets import absolute_data
 from ..featcache.documents import check, read_toml
-from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError
+from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
-from ..featcache.spec import Table, to_table, to_toml
+from ..featcache.spec import Table, fingerprint, to_toml, tomllib
 
 REPORT = "report.json"
 SPEC = "run.toml"
@@ -147,7 +146,7 @@ def new_run(
     with files.workspace(runs_folder(home)) as space:
         prepared = space / "run"
         prepared.mkdir()
-        files.write_bytes(prepared / SPEC, to_toml(spec).encode())
+        write_spec(prepared, spec)
         lock = FileLock(prepared / LOCK)
         lock.wait()
         try:
@@ -243,7 +242,7 @@ def state_of(folder: Path) -> RunState:
         return RunState.RUNNING
     if (folder / REPORT).is_file():  # its last moment has passed meanwhile
         return RunState.FINISHED
-    stopped = read_toml(folder / SPEC)
+    stopped = read_spec(folder)
     return RunState.FINE_TUNE_STOPPED if "protocol" in stopped else RunState.STOPPED
 
 
@@ -347,6 +346,29 @@ def find_unfinished(home: Path, run: str) -> Path:
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; stopped: {stopped or 'none'}")
 
 
+def write_spec(folder: Path, spec: Table) -> None:
+    """Write the spec of a run with a checksum of itself."""
+    table = tomllib.loads(to_toml(spec))  # as a reader will see it: lists, not tuples
+    content = to_toml({**table, "checksum": fingerprint(table)})
+    files.write_bytes(folder / SPEC, content.encode())
+
+
+def read_spec(folder: Path) -> Table:
+    """Return the spec of a run without its checksum; earlier versions wrote none.
+
+    Raises:
+        SpecError: It is no TOML.
+        StoreCorruptError: It is another now than when the run began.
+    """
+    table = read_toml(folder / SPEC)
+    checksum = table.pop("checksum", None)
+    if checksum is not None and checksum != fingerprint(table):
+        raise StoreCorruptError(
+            f"{folder / SPEC}: checksum differs: it is not as it was when the run began"
+        )
+    return table
+
+
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write the report of a run with the checksum of its log: with it the run is finished."""
     log = folder / LOG
@@ -363,18 +385,3 @@ def read_report(folder: Path) -> dict[str, Any]:
     report: dict[str, Any] = files.read_report(folder / REPORT)
     check(report, RunReport, where=folder / REPORT)
     return report
-
-
-def command_of(spec: Any) -> Table:
-    """Return what a training was asked for, so that it can be asked for again in any folder.
-
-    Where files lie on this machine, and what computes, is left out; but not where the dataset is.
-
-    Args:
-        spec: A dataclass with the fields `home`, `device` and `name`.
-    """
-    left_out = {"home", "device", "name"}
-    command = {key: value for key, value in to_table(spec).items() if value is not None}
-    if "data" in command:
-        command["data"] = absolute_data(command["data"])
-    return {key: value for key, value in command.items() if key not in left_out}

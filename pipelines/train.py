@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
-from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, apply_overrides, build, to_table
@@ -18,7 +17,7 @@ from .launch import Launch
 from .logs import require_tensorboard
 from .mixup import MixupOptions
 from .progress import SILENT, Progress
-from .record import describe_encoders, describe_pair
+from .record import command_of, describe_encoders, describe_pair
 from .stores import (
     SideQuery,
     StorePair,
@@ -267,7 +266,7 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
     launch = Launch.of_environment()
     with runs.owning(folder) if launch.is_first else nullcontext(folder):
         runs.find_unfinished(home, str(folder))  # it may have finished before it was locked
-        table = read_toml(folder / runs.SPEC)
+        table = runs.read_spec(folder)
         count = table.setdefault("processes", 1)  # earlier versions had one and did not say so
         if count != launch.count:
             raise SpecError(
@@ -321,7 +320,7 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
         "preset": preset_of(spec.preset, spec.fusion),
         "seed": spec.seed,
         "processes": Launch.of_environment().count,
-        "command": runs.command_of(spec),
+        "command": command_of(spec),
         "train": to_table(plan.options),
         "stores": _describe_stores(plan),
         "encoders": describe_encoders(plan.stores),

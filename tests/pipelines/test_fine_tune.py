@@ -14,7 +14,6 @@ from lightalign.adapters.class_head import load_head
 from lightalign.adapters.preset import NO_FUSION, SUFFIX, list_fusions
 from lightalign.adapters.reach import require_gradients, shared_steps, side_parameters
 from lightalign.featcache import catalog
-from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import DivergedError, GradientError, LeakageError, SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
@@ -97,7 +96,7 @@ def test_the_run_folder_says_what_was_trained_and_from_where(home):
     report = json.loads((tuned.folder / runs.REPORT).read_text())
     assert report["kind"] == "fine-tune"
     spec = report["spec"]
-    assert spec == json.loads(json.dumps(read_toml(tuned.folder / runs.SPEC)))
+    assert spec == json.loads(json.dumps(runs.read_spec(tuned.folder)))
     assert spec["began_with"]["run"] == "start"
     assert spec["began_with"]["stores"]["train"]["dataset"] == "captions"
     assert spec["stores"]["train"]["dataset"] == "trees"

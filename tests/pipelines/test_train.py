@@ -6,7 +6,6 @@ import torch
 
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.objectives.clip import Clip
-from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import (
     DivergedError,
     RunNotFoundError,
@@ -58,7 +57,7 @@ def test_training_lowers_the_loss_and_writes_a_whole_run(home):
     assert trained.report["best"]["validation"]["recall_sum"] == max(
         record["validation"]["recall_sum"] for record in records
     )
-    spec = read_toml(trained.folder / runs.SPEC)
+    spec = runs.read_spec(trained.folder)
     assert spec["towers"]["both"]["fuse"] == {"part": "cross-attn-fusion"}
     assert spec["train"]["epochs"] == 10
     assert spec["stores"]["train"]["image"]["encoder"] == "toy-image"

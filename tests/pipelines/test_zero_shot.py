@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightalign.featcache import files
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
 from lightalign.pipelines.confusion_plot import draw_confusion
 from lightalign.pipelines.evaluation import numbers_of
@@ -140,7 +141,7 @@ def test_the_command_writes_numbers_plot_and_failures(colours_home):
     report = json.loads(done.stdout)
     folder = colours_home / "runs" / "small"
     path = folder / "zero-shot-image-folder-test-bare-single-ensemble.json"
-    assert report == json.loads(path.read_text())
+    assert report == files.read_report(path)
     assert (report["kind"], report["split"]) == ("zero-shot", "test")
     assert list(report["metrics"]) == ["bare", "single", "ensemble"]
     numbers = dict(numbers_of(report["metrics"]))
