@@ -34,11 +34,12 @@ OF_ANY_FILE = frozenset(ANY)
 MAY_DIFFER = frozenset({"json_value_resealed", "hdf5_rows_resealed", "rows_of_ids_resealed"})
 MAY_DIFFER |= {"npy_header_resealed"}
 _NAMED = re.compile(
-    r"damag|differ|missing|cannot|corrupt|not valid|unreadable|skipp|passed over|left out"
+    r"stopped|damag|differ|missing|cannot|corrupt|not valid|unreadable|skipp|passed over|left out"
 )
 # what is said beside the numbers, and how much work it was
 _BESIDE = re.compile(
-    r"warning|note|problem|damage|reason|message|unreadable|\.encoded$|\.cached$|\.bytes$|recomputed"
+    r"warning|note|problem|damage|reason|message|unreadable|recomputed|second"
+    r"|\.encoded$|\.cached$|\.bytes$|\.files\."
 )
 
 
@@ -152,9 +153,10 @@ def judge(
     crash = _crash(outcome)
     if crash is not None:
         return crash
+    repairs = verb.arguments[:2] == ("cache", "repair")
     if outcome.code not in (0, undisturbed.code):
-        if outcome.code == 1 and verb.verifies:
-            return Verdict(REFUSED)
+        if outcome.code == 1 and (verb.verifies or repairs):
+            return Verdict(REFUSED, "exit 1")
         return _refusal(outcome, undisturbed)
     if outcome.code == 2:
         return _refusal(outcome, undisturbed)
@@ -162,8 +164,8 @@ def judge(
     if verb.verifies and outcome.code == 0 and not is_resealed and fnmatch(path, f"{seen}*"):
         return Verdict("unseen", "exit 0")
     found = numbers(outcome, verb, place)
-    if is_resealed or verb.arguments[:2] != ("cache", "repair"):  # which mends what was changed
-        folder = path.rpartition("/")[0] if is_resealed else path
+    if is_resealed or not repairs:  # which mends what was changed
+        folder = "/".join(path.split("/")[:5]) if is_resealed else path
         undisturbed = undisturbed.without(f"file {folder}")
         found = {
             name: value for name, value in found.items() if not name.startswith(f"file {folder}")
