@@ -2,7 +2,7 @@
 
 PLACE/home      datasets, features and runs
 PLACE/models    tiny models in the layouts of transformers and timm
-PLACE/given     what people hand over by path: a preset, prompts, a weights file, a picture
+PLACE/given     what people hand over by path: prompts, a picture
 PLACE/out       what the commands write elsewhere
 """
 
@@ -17,8 +17,8 @@ import _children
 import numpy as np
 
 COLOURS = {"red": (220, 30, 20), "green": (20, 200, 40), "blue": (30, 40, 230)}
-SHAPES = ("source.train=20", "source.val=8", "source.test=8", "source.size=32")
-QUICK = ("train.epochs=2", "train.batch_size=8", "towers.both.project.out=16")
+SHAPES = ("source.train=96", "source.val=8", "source.test=8", "source.size=32")
+QUICK = ("train.epochs=2", "train.batch_size=32", "towers.both.project.out=16")
 
 
 def sets(*overrides: str) -> list[str]:
@@ -27,15 +27,17 @@ def sets(*overrides: str) -> list[str]:
 
 
 ROWS = sets("rows_per_shard=10")
+MANY_ROWS = sets("rows_per_shard=60")
+FROM_SHAPES = ["--data", "shapes", *sets(*SHAPES), *MANY_ROWS]
 TRAIN = [*sets(*QUICK), "--seed", "1"]
 
 
-def build(place: Path, *, models: bool) -> None:
+def build(place: Path, *, thorough: bool) -> None:
     """Make everything below `place`.
 
     Args:
         place: A folder that is not there yet.
-        models: Make the tiny models and the stores of their features, too.
+        thorough: Make the tiny models and an approximate index, which take longer, too.
 
     Raises:
         RuntimeError: A command of ours has failed.
@@ -44,26 +46,26 @@ def build(place: Path, *, models: bool) -> None:
         (place / name).mkdir(parents=True)
     write_datasets(place / "home" / "datasets")
     write_given(place / "given")
-    if models:
+    if thorough:
         _in_child(lambda: write_models(place / "models"), place)
     for command in [*STORES, *RUNS]:
         _run(place, command)
     _stop_a_training(place)
     _leave_a_store_incomplete(place)
-    for command in EVALUATIONS:
+    for command in [*EVALUATIONS, *(SLOW if thorough else [])]:
         _run(place, command)
 
 
 STORES = [
-    ["extract", "--encoder", "toy-image", "--data", "shapes", *sets(*SHAPES), *ROWS],
-    ["extract", "--encoder", "toy-text", "--data", "shapes", *sets(*SHAPES), *ROWS],
+    ["extract", "--encoder", "toy-image", *FROM_SHAPES],
+    ["extract", "--encoder", "toy-text", *FROM_SHAPES],
     [
-        *("extract", "--encoder", "toy-image", "--data", "shapes", *sets(*SHAPES), *ROWS),
+        *("extract", "--encoder", "toy-image", *FROM_SHAPES),
         *("--split", "train", "--features", "mean", "--format", "hdf5"),
         *("--dtype", "int8", "--compression", "zstd"),
     ],
     [
-        *("extract", "--encoder", "toy-text", "--data", "shapes", *sets(*SHAPES), *ROWS),
+        *("extract", "--encoder", "toy-text", *FROM_SHAPES),
         *("--split", "train", "--features", "mean", "--format", "hdf5"),
     ],
     [
@@ -97,8 +99,8 @@ EVALUATIONS = [
     ["zero-shot", "main", "--data", "image-folder", "--prompts", "single"],
     ["similarity", "main", "--data", "stsb"],
     ["index", "table", "--split", "train", "--side", "both", "--index", "flat"],
-    ["index", "main", "--split", "train", "--side", "text", "--index", "IVF2,Flat"],
 ]
+SLOW = [["index", "main", "--split", "train", "--side", "text", "--index", "IVF2,Flat"]]
 
 
 def _run(place: Path, command: Sequence[str]) -> None:
@@ -260,26 +262,6 @@ def _write_cifar(folder: Path) -> None:
             packed.addfile(member, io.BytesIO(content))
 
 
-PRESET = """\
-title = "One matrix a modality"
-source = "here"
-
-[towers.both]
-project = { part = "linear", out = 16, per_modality = true }
-pool = { part = "mean-pool" }
-
-[objective]
-part = "clip"
-
-[train]
-batch_size = 8
-epochs = 1
-learning_rate = 1e-3
-weight_decay = 0.05
-warmup = 0.1
-captions = "all"
-precision = "auto"
-"""
 PROMPTS = """\
 title = "Two sentences"
 templates = ["a photo of {a}.", "{} it is"]
@@ -291,7 +273,6 @@ red = "crimson"
 
 def write_given(folder: Path) -> None:
     """Write what people hand over by path."""
-    (folder / "preset.toml").write_text(PRESET)
     (folder / "prompts.toml").write_text(PROMPTS)
     write_picture(folder / "query.png", COLOURS["green"], 3)
 

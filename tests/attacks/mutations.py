@@ -74,8 +74,9 @@ class Attack:
         self.kinds = kinds
         self.scratch = scratch
         self._undisturbed: dict[tuple[str, str], _judge.Undisturbed] = {}
-        needs_models = any("models" in KINDS[name].pattern for name in kinds)
-        _home.build(self.place, models=needs_models)
+        slow = ("models", "index")
+        thorough = any(part in KINDS[name].pattern for name in kinds for part in slow)
+        _home.build(self.place, thorough=thorough)
         self.place.rename(self.whole)
         if _children.run_command(["runs", "--help"], scratch=scratch, limit=60).code == 0:
             VERBS.update(RUN_VERBS)  # type: ignore[attr-defined]
@@ -148,6 +149,8 @@ class Attack:
                 self._restore(attacked)
                 outcome = self._run(verb, store, limit=120)
                 shown.append(_judge.numbers(outcome, VERBS[verb], self.place))
+            if outcome.code != 0 and not VERBS[verb].may_fail:
+                raise RuntimeError(f"{verb} ends with {outcome.code}: {outcome.err}")
             self._undisturbed[verb, store] = _judge.Undisturbed.of(outcome, *shown)
         return self._undisturbed[verb, store]
 
