@@ -1,6 +1,7 @@
 """Run commands of lightalign in forked children that can crash, hang or eat memory alone."""
 
 import gc
+import importlib
 import io
 import os
 import resource
@@ -39,33 +40,39 @@ class Outcome:
     deaf: bool
 
 
-def import_everything() -> None:
-    """Import what the commands import, so that a child that is forked afterwards begins at once."""
-    import faiss
-    import h5py
-    import hdf5plugin
-    import onnxruntime
-    import pyarrow.parquet
-    import sentence_transformers
-    import sklearn.linear_model
-    import sklearn.neighbors
-    import timm
-    import torch
-    import torchvision.transforms.v2
-    import transformers
-    import transformers.models.auto
+# of other people, what commands import first when they need it
+LIBRARIES = (
+    *(
+        "faiss",
+        "h5py",
+        "hdf5plugin",
+        "pyarrow.parquet",
+        "sklearn.linear_model",
+        "sklearn.neighbors",
+    ),
+    *("torch", "torchvision.transforms.v2"),
+)
+SLOW_LIBRARIES = ("onnxruntime", "sentence_transformers", "timm", "transformers.models.auto")
 
+
+def import_everything(*, thorough: bool) -> None:
+    """Import what the commands import, so that a child that is forked afterwards begins at once.
+
+    Args:
+        thorough: Import what pretrained encoders and exports need, too, which takes longer.
+    """
     import lightalign.cli
 
-    del faiss, h5py, hdf5plugin, onnxruntime, pyarrow, sentence_transformers, sklearn, timm
-    del torchvision
-    torch.set_num_threads(1)
-    del torch, transformers
     root = Path(lightalign.__file__).parent
-    for folder in ("featcache", "adapters", "pipelines"):
-        for path in sorted((root / folder).rglob("*.py")):
-            parts = path.relative_to(root).with_suffix("").parts
-            __import__(".".join(("lightalign", *parts)).removesuffix(".__init__"))
+    ours = [
+        ".".join(("lightalign", *path.relative_to(root).with_suffix("").parts))
+        for folder in ("featcache", "adapters", "pipelines")
+        for path in sorted((root / folder).rglob("*.py"))
+        if thorough or path.parent.name != "encoders" or path.stem == "toy"
+    ]
+    for name in (*LIBRARIES, *(SLOW_LIBRARIES if thorough else ()), *ours):
+        importlib.import_module(name.removesuffix(".__init__"))
+    sys.modules["torch"].set_num_threads(1)
     with redirect_stdout(io.StringIO()):  # what the parser imports when it first runs
         lightalign.cli.app(["cache", "ls", "--home", "/nowhere"], standalone_mode=False)
     gc.collect()

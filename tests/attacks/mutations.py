@@ -64,9 +64,12 @@ class Attack:
         seed: Seed of all draws.
         verbs_each: Commands that are tried on each mutation.
         kinds: Names of the kinds that are attacked.
+        thorough: Attack pretrained encoders and approximate indexes, too.
     """
 
-    def __init__(self, scratch: Path, *, seed: int, verbs_each: int, kinds: Sequence[str]) -> None:
+    def __init__(
+        self, scratch: Path, *, seed: int, verbs_each: int, kinds: Sequence[str], thorough: bool
+    ) -> None:
         self.place = scratch / "place"
         self.whole = scratch / "whole"
         self.seed = seed
@@ -74,8 +77,6 @@ class Attack:
         self.kinds = kinds
         self.scratch = scratch
         self._undisturbed: dict[tuple[str, str], _judge.Undisturbed] = {}
-        slow = ("models", "index")
-        thorough = any(part in KINDS[name].pattern for name in kinds for part in slow)
         _home.build(self.place, thorough=thorough)
         self.place.rename(self.whole)
         if _children.run_command(["runs", "--help"], scratch=scratch, limit=60).code == 0:
@@ -191,13 +192,17 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the changed home behind")
     options = parser.parse_args()
     began = time.monotonic()
-    _children.import_everything()
+    kinds = options.only or list(KINDS)
+    # what they need takes longer to import and to make
+    thorough = any(part in KINDS[name].pattern for name in kinds for part in ("models", "index"))
+    _children.import_everything(thorough=thorough)
     memory = Path("/dev/shm")
     scratch = Path(tempfile.mkdtemp(prefix="lightalign-", dir=memory if memory.is_dir() else None))
-    kinds = options.only or list(KINDS)
     trials = []
     try:
-        attack = Attack(scratch, seed=options.seed, verbs_each=options.verbs, kinds=kinds)
+        attack = Attack(
+            scratch, seed=options.seed, verbs_each=options.verbs, kinds=kinds, thorough=thorough
+        )
         numbers = [options.trial] if options.trial is not None else range(options.count)
         for trial in _trials(attack, numbers):
             trials.append(trial)
