@@ -1,6 +1,8 @@
 """Find the stores and pair lists below a home folder."""
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,11 +163,12 @@ def read_pairs(path: Path) -> Pairs:
     try:
         table = check(files.read_sealed(path, limit=_LARGEST_PAIRS), _PairsFile, where=path)
         classes, grades = table.get("classes"), table.get("grades")
+        _check_links(table)
         return Pairs(
             tuple(table["image_ids"]),
             tuple(table["text_ids"]),
             tuple((image, text) for image, text in table["links"]),
-            classes=_classes(classes) if classes else None,
+            classes=_classes(classes, table["image_ids"]) if classes else None,
             grades=_grades(grades) if grades else None,
         )
     except (OSError, ValueError) as error:
@@ -174,18 +177,38 @@ def read_pairs(path: Path) -> Pairs:
         ) from error
 
 
-def _classes(table: _ClassesTable) -> Classes:
-    outside = [
-        image
-        for image, number in table["of_image"].items()
-        if number not in range(len(table["names"]))
-    ]
+def _check_links(table: _PairsFile) -> None:
+    """Refuse ids that are there twice, and pairs and grades of ids that are not there."""
+    images, texts = (_once(table["image_ids"], "image"), _once(table["text_ids"], "text"))
+    pairs = ((image in images and text in texts, (image, text)) for image, text in table["links"])
+    grades = table["grades"]["links"] if "grades" in table else []
+    graded = ((one in texts and other in texts, (one, other)) for one, other, _ in grades)
+    for is_known, pair in itertools.chain(pairs, graded):
+        if not is_known:
+            raise ValueError(f"the pair {pair!r:.160} is of an id that is not there")
+
+
+def _once(ids: Sequence[str], what: str) -> set[str]:
+    distinct = set(ids)
+    if len(distinct) != len(ids):
+        raise ValueError(f"an id is that of more than one {what}")
+    return distinct
+
+
+def _classes(table: _ClassesTable, image_ids: Sequence[str]) -> Classes:
+    if table["of_image"].keys() != set(image_ids):
+        raise ValueError("the images with a class are other ones than the images")
+    every = range(len(table["names"]))
+    outside = [image for image, number in table["of_image"].items() if number not in every]
     if outside:
         raise ValueError(f"image {outside[0]!r} is of a class that has no name")
     return Classes(tuple(table["names"]), table["of_image"])
 
 
 def _grades(table: _GradesTable) -> Grades:
+    numbers = [*(grade for _, _, grade in table["links"]), table["lowest"], table["highest"]]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError("a grade is not a finite number")
     return Grades(
         links=tuple((first, second, float(grade)) for first, second, grade in table["links"]),
         lowest=table["lowest"],
