@@ -75,9 +75,20 @@ class StoreDescription:
     companions: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         for name, known in (("dtype", DTYPES), ("compression", COMPRESSIONS)):
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
+        if "/" in self.source or "\0" in self.source:
+            raise SpecError(f"source {self.source!r:.80} cannot be a part of a file name")
+        for name in (self.dataset, self.split, self.encoder):
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise SpecError(
+                    f"{name!r} cannot name a folder: datasets, splits and encoders may hold "
+                    "letters, digits, '.', '_' and '-' only"
+                )
+
+    def _check_numbers(self) -> None:
         for name, least in (("width", 1), ("num_items", 0), ("rows_per_shard", 1)):
             if getattr(self, name) < least:
                 raise SpecError(f"{name} is at least {least}, found {getattr(self, name)}")
@@ -88,14 +99,6 @@ class StoreDescription:
                 f"{self.num_items} items at rows_per_shard = {self.rows_per_shard} are "
                 f"{self.num_shards} shards, more than {_MOST_SHARDS}"
             )
-        if "/" in self.source or "\0" in self.source:
-            raise SpecError(f"source {self.source!r:.80} cannot be a part of a file name")
-        for name in (self.dataset, self.split, self.encoder):
-            if not re.fullmatch(r"\w[\w.-]*", name):
-                raise SpecError(
-                    f"{name!r} cannot name a folder: datasets, splits and encoders may hold "
-                    "letters, digits, '.', '_' and '-' only"
-                )
 
     @property
     def num_shards(self) -> int:

@@ -46,6 +46,13 @@ class Receipt(TypedDict):
     skipped: list[SkippedItem]
 
 
+class Settings(TypedDict):
+    """What else was asked for at the first extraction, as far as a later one repeats it."""
+
+    batch_size: NotRequired[Annotated[int, Meta(ge=1, lt=2**31)]]
+    source: NotRequired[dict[str, Any]]
+
+
 class Manifest(TypedDict):
     """Content of `manifest.json`, but for its checksum."""
 
@@ -53,7 +60,7 @@ class Manifest(TypedDict):
     keyed: dict[str, Any]
     description: StoreDescription
     versions: dict[str, str]
-    settings: dict[str, Any]
+    settings: Settings
     complete: bool
     shards: NotRequired[list[Receipt]]
 

@@ -15,7 +15,6 @@ from ..adapters.checkpoint import load_adapter
 from ..featcache.backends import build_encoder, resolve_device
 from ..featcache.card import parse_card
 from ..featcache.description import encoder_key
-from ..featcache.documents import read_toml
 from ..featcache.dtypes import finite_tokens, narrow, widen
 from ..featcache.encoder import Encoder
 from ..featcache.errors import (
@@ -108,7 +107,7 @@ class Bundle:
         self.device = resolve_device(device)
         adapter, _, _ = load_adapter(folder)
         self.adapter = adapter.to(self.device)
-        self._table = read_toml(folder / runs.SPEC)
+        self._table = runs.read_spec(folder)
         if "encoders" not in self._table:
             raise SpecError(f"{folder} does not say what its encoders were: train again")
         self._sides = sides_of(self._table["encoders"])

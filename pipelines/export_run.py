@@ -21,7 +21,6 @@ from typing import Any
 
 from .. import __version__
 from ..featcache import files
-from ..featcache.documents import read_toml
 from ..featcache.errors import ExportError, MissingExtraError, SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.types import TEXT_TEXT, Modality, sides_of
@@ -124,7 +123,7 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
 
 
 def _require_images_and_texts(folder: Path) -> None:
-    encoders = read_toml(folder / runs.SPEC).get("encoders", {})
+    encoders = runs.read_spec(folder).get("encoders", {})
     if encoders and sides_of(encoders) == TEXT_TEXT:
         raise ExportError(
             f"{folder.name} aligns two text encoders, and only adapters between images and texts "

@@ -7,8 +7,10 @@ from types import TracebackType
 from typing import Any
 
 from ..featcache import files
+from ..featcache.documents import check, read_text
 from ..featcache.errors import MissingExtraError
 from . import runs
+from .schemas import EpochRecord
 
 EVENTS = "tensorboard.summary.writer.event_file_writer"  # what torch writes events with
 
@@ -111,8 +113,21 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
 
 def keep_lines(path: Path, count: int) -> None:
     """Cut a log to its first lines: a stop may have come after a line and before the state."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    files.write_bytes(path, "".join(lines[:count]).encode())
+    lines = read_text(path).split("\n")[:-1]  # what comes after the last was not written whole
+    files.write_bytes(path, "".join(f"{line}\n" for line in lines[:count]).encode())
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a run by epoch; none where there is no log.
+
+    Raises:
+        StoreCorruptError: A line but for the last is damaged.
+    """
+    path = folder / runs.LOG
+    records = files.read_json_lines(path) if path.is_file() else []
+    for number, record in enumerate(records, start=1):
+        check(record, EpochRecord, where=f"line {number} of {path}")
+    return records
 
 
 def append_json(path: Path, record: dict[str, Any]) -> None:

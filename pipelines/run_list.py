@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import check, read_json, read_toml
+from ..featcache.documents import read_json
 from ..featcache.errors import LightalignError
 from ..featcache.spec import Table
 from . import runs
 from .runs import RunState
+from .schemas import check_evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
         },
     }
     if (folder / runs.SPEC).is_file():
-        described["spec"] = read_toml(folder / runs.SPEC)
+        described["spec"] = runs.read_spec(folder)
     if (folder / runs.REPORT).is_file():
         report = runs.read_report(folder)
         described["report"] = {key: value for key, value in report.items() if key != "spec"}
@@ -108,8 +109,7 @@ def _entry(folder: Path) -> RunEntry:
             return RunEntry(**common, state="damaged", problem=f"{runs.SPEC} is missing")
         finished = state is RunState.FINISHED
         report = runs.read_report(folder) if finished else {}
-        spec = report["spec"] if finished else read_toml(folder / runs.SPEC)
-        check(spec, runs.RunSpec, where=folder / (runs.REPORT if finished else runs.SPEC))
+        spec = report["spec"] if finished else runs.read_spec(folder)
         return RunEntry(
             **common,
             state=state.value,
@@ -143,7 +143,7 @@ def _headlines(folder: Path, report: Mapping[str, Any]) -> dict[str, float]:
         folder.glob("retrieval-*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
     )
     if retrievals:
-        evaluation = read_json(retrievals[-1])
+        evaluation = check_evaluation(read_json(retrievals[-1]), where=retrievals[-1])
         split = evaluation["split"]
         return {
             f"{split} {direction.replace('_', ' ')} R@1": table["recall"]["1"]["value"]

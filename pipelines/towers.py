@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..adapters.adapter import Adapter
-from ..featcache.documents import read_toml
 from ..featcache.encoder import read_item
 from ..featcache.errors import ExportError, SpecError, WeightsNotFoundError
 from ..featcache.portable import ATTENTION_MASK, Portable
@@ -141,7 +140,7 @@ def require_faithful(differences: Mapping[str, float]) -> float:
 
 def encoder_table(folder: Path, modality: Modality) -> dict[str, Any]:
     """Return what finds the encoder of a tower again, as far as the run recorded it."""
-    table = read_toml(folder / runs.SPEC)
+    table = runs.read_spec(folder)
     stored = table["stores"]["train"][modality.value]
     features = {key: stored[key] for key in ("layer", "kind", "dtype", "width")}
     return {"encoder": table.get("encoders", {}).get(modality.value), "features": features}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
-from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, apply_overrides, build, to_table
@@ -267,7 +266,7 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
     launch = Launch.of_environment()
     with runs.owning(folder) if launch.is_first else nullcontext(folder):
         runs.find_unfinished(home, str(folder))  # it may have finished before it was locked
-        table = read_toml(folder / runs.SPEC)
+        table = runs.read_spec(folder)
         count = table.setdefault("processes", 1)  # earlier versions had one and did not say so
         if count != launch.count:
             raise SpecError(
