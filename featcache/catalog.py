@@ -1,6 +1,8 @@
 """Find the stores and pair lists below a home folder."""
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,8 @@ from typing_extensions import NotRequired, TypedDict
 from . import files
 from .description import StoreDescription
 from .documents import check
-from .errors import StoreCorruptError, StoreNotFoundError
-from .manifest import COPY, MANIFEST, read_manifest
+from .errors import LightalignError, StoreCorruptError, StoreNotFoundError
+from .manifest import COPY, MANIFEST, has_manifest, read_manifest
 from .types import Classes, Grades, Pairs
 
 _KEY_DIGITS = 8
@@ -65,14 +67,56 @@ class StoreEntry:
         return self.description.encoder_key
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A store, or a folder of stores, that cannot be read.
+
+    Attributes:
+        folder: The folder.
+        reason: What is wrong, in one line that names the file.
+    """
+
+    folder: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What lies where stores do.
+
+    Attributes:
+        entries: All stores whose manifest can be read, newest first.
+        unread: Each other store, and each folder that may not be read.
+    """
+
+    entries: Sequence[StoreEntry]
+    unread: Sequence[Unread]
+
+
+def read_catalog(home: Path, place: str = "*/*") -> Catalog:
+    """Read all stores below `home`, or those of one `DATASET/SPLIT`."""
+    folders, unread = _look_for_stores(home, place)
+    entries = []
+    for folder in folders:
+        found = _read_entry(folder)
+        if isinstance(found, StoreEntry):
+            entries.append(found)
+        else:
+            unread.append(found)
+    entries.sort(key=lambda entry: (-entry.changed, str(entry.folder)))
+    return Catalog(entries=entries, unread=unread)
+
+
 def list_stores(home: Path, place: str = "*/*") -> list[StoreEntry]:
     """List all stores below `home`, or those of one `DATASET/SPLIT`, newest first.
 
     What cannot be read, such as a store of another format version, is passed over: it answers no
-    request. `manifest_folders` has it.
+    request. `read_catalog` says what that is.
     """
-    entries = list(_read_entries(home, place))
-    return sorted(entries, key=lambda entry: (-entry.changed, str(entry.folder)))
+    return list(read_catalog(home, place).entries)
 
 
 def stores_by_key(home: Path) -> dict[str, StoreEntry]:
@@ -87,12 +131,39 @@ def manifest_folders(home: Path, place: str = "*/*") -> list[Path]:
         home: Folder of everything lightalign keeps.
         place: `DATASET/SPLIT` for those of one split alone.
     """
-    found = {
-        path.parent
-        for name in (MANIFEST, COPY)
-        for path in (home / "features").glob(f"{place}/*/{name}")
-    }
-    return sorted(folder for folder in found if not files.is_temporary(folder))
+    return _look_for_stores(home, place)[0]
+
+
+def unreadable_folders(home: Path) -> list[Unread]:
+    """Return the folders in which stores may lie and that may not be read."""
+    return _look_for_stores(home, "*/*")[1]
+
+
+def _look_for_stores(home: Path, place: str) -> tuple[list[Path], list[Unread]]:
+    """Return the folders with a manifest, and those that may not be read."""
+    unread: list[Unread] = []
+    folders = [home / "features"]
+    for name in (*place.split("/"), "*"):
+        folders = [
+            child
+            for folder in folders
+            for child in _children(folder, unread)
+            if name in {"*", child.name} and child.is_dir() and not files.is_temporary(child)
+        ]
+    names = {MANIFEST, COPY}
+    stores = [one for one in folders if any(path.name in names for path in _children(one, unread))]
+    return sorted(stores), unread
+
+
+def _children(folder: Path, unread: list[Unread]) -> list[Path]:
+    """Return what a folder holds; one that may not be read is named in `unread`."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:  # never made, or removed meanwhile
+        return []
+    except OSError as error:
+        unread.append(Unread(folder, f"{folder} cannot be read: {error.strerror}"))
+        return []
 
 
 def find_store(home: Path, name: str) -> Path:
@@ -104,31 +175,36 @@ def find_store(home: Path, name: str) -> Path:
         StoreNotFoundError: No store, or more than one, has this name.
     """
     for folder in (Path(name), home / "features" / name):
-        if any((folder / name).is_file() for name in (MANIFEST, COPY)):
+        if has_manifest(folder):
             return folder
-    entries = list_stores(home)
+    catalog = read_catalog(home)
+    entries = catalog.entries
     is_key = len(name) >= _KEY_DIGITS  # fewer may be a slip, and `cache rm` removes what is found
     found = [entry.folder for entry in entries if is_key and entry.key.startswith(name)]
     if len(found) != 1:
         known = [str(entry.folder.relative_to(home / "features")) for entry in entries]
         what = f"{len(found)} stores have the key" if found else "no store is called"
-        raise StoreNotFoundError(f"{what} {name!r} in {home}; known: {known or 'none'}")
+        unread = f"; not readable: {'; '.join(map(str, catalog.unread))}" if catalog.unread else ""
+        raise StoreNotFoundError(f"{what} {name!r} in {home}; known: {known or 'none'}{unread}")
     return found[0]
 
 
-def _read_entries(home: Path, place: str) -> Iterator[StoreEntry]:
-    for folder in manifest_folders(home, place):
-        try:
-            manifest = read_manifest(folder)
-        except (StoreCorruptError, StoreNotFoundError):
-            continue
-        yield StoreEntry(
-            folder=folder,
-            description=StoreDescription(**manifest["description"]),
-            key=manifest["key"],
-            complete=manifest["complete"],
-            changed=(folder / MANIFEST).stat().st_mtime,
-        )
+def _read_entry(folder: Path) -> StoreEntry | Unread:
+    """Return the store in a folder, or what is wrong with it."""
+    try:
+        manifest = read_manifest(folder)
+        changed = (folder / MANIFEST).stat().st_mtime
+    except LightalignError as error:
+        return Unread(folder, str(error))
+    except OSError as error:
+        return Unread(folder, f"{folder} cannot be read: {error.strerror}")
+    return StoreEntry(
+        folder=folder,
+        description=StoreDescription(**manifest["description"]),
+        key=manifest["key"],
+        complete=manifest["complete"],
+        changed=changed,
+    )
 
 
 def pairs_path(home: Path, dataset: str, split: str, source: str) -> Path:
@@ -161,11 +237,12 @@ def read_pairs(path: Path) -> Pairs:
     try:
         table = check(files.read_sealed(path, limit=_LARGEST_PAIRS), _PairsFile, where=path)
         classes, grades = table.get("classes"), table.get("grades")
+        _check_links(table)
         return Pairs(
             tuple(table["image_ids"]),
             tuple(table["text_ids"]),
             tuple((image, text) for image, text in table["links"]),
-            classes=_classes(classes) if classes else None,
+            classes=_classes(classes, table["image_ids"]) if classes else None,
             grades=_grades(grades) if grades else None,
         )
     except (OSError, ValueError) as error:
@@ -174,18 +251,38 @@ def read_pairs(path: Path) -> Pairs:
         ) from error
 
 
-def _classes(table: _ClassesTable) -> Classes:
-    outside = [
-        image
-        for image, number in table["of_image"].items()
-        if number not in range(len(table["names"]))
-    ]
+def _check_links(table: _PairsFile) -> None:
+    """Refuse ids that are there twice, and pairs and grades of ids that are not there."""
+    images, texts = (_once(table["image_ids"], "image"), _once(table["text_ids"], "text"))
+    pairs = ((image in images and text in texts, (image, text)) for image, text in table["links"])
+    grades = table["grades"]["links"] if "grades" in table else []
+    graded = ((one in texts and other in texts, (one, other)) for one, other, _ in grades)
+    for is_known, pair in itertools.chain(pairs, graded):
+        if not is_known:
+            raise ValueError(f"the pair {pair!r:.160} is of an id that is not there")
+
+
+def _once(ids: Sequence[str], what: str) -> set[str]:
+    distinct = set(ids)
+    if len(distinct) != len(ids):
+        raise ValueError(f"an id is that of more than one {what}")
+    return distinct
+
+
+def _classes(table: _ClassesTable, image_ids: Sequence[str]) -> Classes:
+    if table["of_image"].keys() != set(image_ids):
+        raise ValueError("the images with a class are other ones than the images")
+    every = range(len(table["names"]))
+    outside = [image for image, number in table["of_image"].items() if number not in every]
     if outside:
         raise ValueError(f"image {outside[0]!r} is of a class that has no name")
     return Classes(tuple(table["names"]), table["of_image"])
 
 
 def _grades(table: _GradesTable) -> Grades:
+    numbers = [*(grade for _, _, grade in table["links"]), table["lowest"], table["highest"]]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError("a grade is not a finite number")
     return Grades(
         links=tuple((first, second, float(grade)) for first, second, grade in table["links"]),
         lowest=table["lowest"],

@@ -55,6 +55,8 @@ def verify_folder(folder: Path) -> list[str]:
         return list(find_damage(folder).lines)
     except (StoreCorruptError, StoreNotFoundError, UnknownNameError) as error:
         return [str(error)]
+    except OSError as error:
+        return [f"{error.filename or folder} cannot be read: {error.strerror}"]
 
 
 def find_damage(folder: Path) -> Damage:

@@ -15,6 +15,7 @@ FORMAT_VERSION = 2  # of keys and layout; a change makes older stores unreachabl
 
 DTYPES = ("float16", "bfloat16", "float32", "int8")
 COMPRESSIONS = ("none", "zstd", "blosc-lz4")
+_MOST_SHARDS = 1_000_000  # each is a file and an entry of the manifest; all of both are listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +75,12 @@ class StoreDescription:
     companions: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         for name, known in (("dtype", DTYPES), ("compression", COMPRESSIONS)):
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
-        for name, least in (("width", 1), ("num_items", 0), ("rows_per_shard", 1)):
-            if getattr(self, name) < least:
-                raise SpecError(f"{name} is at least {least}, found {getattr(self, name)}")
-        if self.tokens_per_item is not None and self.tokens_per_item < 1:
-            raise SpecError(f"tokens_per_item is at least 1, found {self.tokens_per_item}")
+        if "/" in self.source or "\0" in self.source:
+            raise SpecError(f"source {self.source!r:.80} cannot be a part of a file name")
         for name in (self.dataset, self.split, self.encoder):
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise SpecError(
@@ -89,10 +88,27 @@ class StoreDescription:
                     "letters, digits, '.', '_' and '-' only"
                 )
 
+    def _check_numbers(self) -> None:
+        for name, least in (("width", 1), ("num_items", 0), ("rows_per_shard", 1)):
+            if getattr(self, name) < least:
+                raise SpecError(f"{name} is at least {least}, found {getattr(self, name)}")
+        if self.tokens_per_item is not None and self.tokens_per_item < 1:
+            raise SpecError(f"tokens_per_item is at least 1, found {self.tokens_per_item}")
+        if self.num_shards > _MOST_SHARDS:
+            raise SpecError(
+                f"{self.num_items} items at rows_per_shard = {self.rows_per_shard} are "
+                f"{self.num_shards} shards, more than {_MOST_SHARDS}"
+            )
+
     @property
     def num_shards(self) -> int:
         """Return how many shards cover all items."""
         return -(-self.num_items // self.rows_per_shard)
+
+    def shard_items(self, index: int) -> range:
+        """Return the positions of the items that shard `index` covers."""
+        first = index * self.rows_per_shard
+        return range(first, min(first + self.rows_per_shard, self.num_items))
 
     def keyed(self) -> dict[str, Any]:
         """Return everything that changes a number or a byte of the shards."""

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .errors import SpecError, StoreCorruptError
+from .errors import LightalignError, SpecError, StoreCorruptError
 from .regular_files import read_regular
 
 if sys.version_info >= (3, 11):
@@ -19,8 +19,10 @@ else:
     import tomli as tomllib
 
 MAX_BYTES = 2**28  # a manifest of a million shards has 250 MB; everything else is far smaller
-_MOST_NESTED = 100  # levels; what lightalign writes has ten
-_LARGEST_NESTED = 2**24  # characters; what is longer is compared with a type all through
+MAX_TOML_BYTES = 2**22  # those that we write and prompts have kilobytes; parsing takes 1 s a MB
+_MAX_DEPTH = 64  # ours nest ten deep; a few hundred exhaust the stack of whoever walks over them
+_MAX_INTEGER = 2**64  # seeds have 64 bits; beyond them no array, tensor or float can count
+_MAX_DOTS = 500  # in a line of TOML: the parser's time grows with the square of the parts of a key
 # what a path can be besides a regular file; what is missing or forbidden keeps its own error
 _NO_DOCUMENT = {
     errno.EINVAL,
@@ -59,37 +61,64 @@ def parse_json(text: str, *, where: str) -> Any:
         where: What it is, for the message.
 
     Raises:
-        StoreCorruptError: It is not JSON, too deeply nested, or has a number that is too long.
+        StoreCorruptError: It is not JSON, too deeply nested, has a number that is too long, or
+            names a field twice.
     """
     try:
-        value = json.loads(text)
-        if len(text) <= _LARGEST_NESTED:
-            _check_depth(value)
-    except RecursionError as error:
-        raise StoreCorruptError(f"{where} is not valid JSON: too deeply nested") from error
+        value = json.loads(text, object_pairs_hook=_table)
     except ValueError as error:
         raise StoreCorruptError(f"{where} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise StoreCorruptError(f"{where} is too deeply nested") from error
+    _check_extent(value, where=where)
     return value
 
 
-def _check_depth(value: Any) -> None:
-    """Refuse what functions that call themselves could not follow to its end.
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dictionary.
 
     Raises:
-        RecursionError: It is nested more deeply than that.
+        ValueError: A field is named twice: readers differ in which of the two they believe.
+    """
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in table if names.count(name) > 1)
+        raise ValueError(f"field {twice!r:.80} is there twice")
+    return table
+
+
+def _check_extent(value: Any, *, where: str) -> None:
+    """Refuse what any code that goes on with the values could stumble over, level by level.
+
+    Raises:
+        StoreCorruptError: It nests too deeply, has an integer that is too large, or a date.
     """
     level = [value]
-    for _ in range(_MOST_NESTED):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
+    for _ in range(_MAX_DEPTH):
+        inner: list[Any] = []
+        for part in level:
+            if isinstance(part, str):  # most of a long list: first
+                continue
+            if isinstance(part, dict):
+                inner.extend(part.values())
+            elif isinstance(part, list):
+                inner.extend(part)
+            else:
+                _check_number(part, where=where)
+        if not inner:
             return
-    raise RecursionError
+        level = inner
+    raise StoreCorruptError(f"{where} is too deeply nested: {_MAX_DEPTH} levels are allowed")
+
+
+def _check_number(value: Any, *, where: str) -> None:
+    if value is None or isinstance(value, float):
+        return
+    if not isinstance(value, int):
+        raise StoreCorruptError(f"{where} holds a {type(value).__name__}, which none of ours has")
+    if abs(value) > _MAX_INTEGER:
+        raise StoreCorruptError(f"{where} holds an integer of more than 64 bits")
 
 
 def read_json(path: Path, *, limit: int = MAX_BYTES) -> Any:
@@ -110,17 +139,29 @@ def read_toml(path: Path) -> dict[str, Any]:
         OSError: It may not be read.
     """
     try:
-        table = tomllib.loads(read_text(path))
-        _check_depth(table)
+        table = _parse_toml(read_text(path, limit=MAX_TOML_BYTES))
+        _check_extent(table, where=str(path))
     except FileNotFoundError as error:
         raise SpecError(f"no such TOML file: {path}") from error
     except StoreCorruptError as error:
         raise SpecError(f"{error}") from error
     except RecursionError as error:
-        raise SpecError(f"{path} is not valid TOML: too deeply nested") from error
+        raise SpecError(f"{path} is too deeply nested") from error
     except ValueError as error:  # a number that is too long is one, too
         raise SpecError(f"{path} is not valid TOML: {error}") from error
     return table
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """Return the table of a TOML text.
+
+    Raises:
+        ValueError: It is not TOML.
+        RecursionError: It is too deeply nested.
+    """
+    if any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
+        raise RecursionError
+    return tomllib.loads(text)
 
 
 def check(value: Any, schema: Any, *, where: object) -> Any:
@@ -138,7 +179,7 @@ def check(value: Any, schema: Any, *, where: object) -> Any:
 
     try:
         msgspec.convert(value, schema)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, LightalignError) as error:  # the latter of a dataclass
         raise StoreCorruptError(f"{where} is not as lightalign writes it: {error}") from error
     except RecursionError as error:
         raise StoreCorruptError(f"{where} is too deeply nested") from error
@@ -147,4 +188,5 @@ def check(value: Any, schema: Any, *, where: object) -> Any:
 
 def is_inside(name: str) -> bool:
     """Return whether a path in a document stays below the folder that it is relative to."""
-    return bool(name) and not name.startswith("/") and ".." not in Path(name).parts
+    parts = name.split("/")
+    return "\0" not in name and not {"", ".", ".."} & set(parts)

@@ -159,8 +159,10 @@ def read_json_lines(path: Path) -> list[Any]:
         StoreCorruptError: A line is not JSON.
     """
     lines = documents.read_text(path).split("\n")[:-1]
-    where = f"{path}: a line"
-    return [documents.parse_json(line, where=where) for line in lines]
+    return [
+        documents.parse_json(line, where=f"line {number} of {path}")
+        for number, line in enumerate(lines, start=1)
+    ]
 
 
 def write_sealed(path: Path, table: Mapping[str, Any]) -> None:

@@ -3,25 +3,30 @@
 Both hold the same bytes: a checksum protects the content, and the copy is written second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
 
 from . import files
 from .description import FORMAT_VERSION, StoreDescription
 from .documents import check, is_inside, read_json
-from .errors import SpecError, StoreCorruptError, StoreNotFoundError
+from .errors import StoreCorruptError, StoreNotFoundError
 
 MANIFEST = "manifest.json"
+COPY = "manifest.copy.json"
+
+Count = Annotated[int, Meta(ge=0, lt=2**53)]  # of rows, tokens or bytes
+Checksum = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class ShardFile(TypedDict):
     """One file of a shard."""
 
-    bytes: int
-    sha256: str
+    bytes: Count
+    sha256: Checksum
 
 
 class SkippedItem(TypedDict):
@@ -29,30 +34,35 @@ class SkippedItem(TypedDict):
 
     id: str
     reason: str
+    stage: NotRequired[str]
 
 
 class Receipt(TypedDict):
     """Record of one finished shard: its rows, tokens, files, and the items without a row."""
 
-    rows: int
-    tokens: int
+    rows: Count
+    tokens: Count
     files: dict[str, ShardFile]
     skipped: list[SkippedItem]
+
+
+class Settings(TypedDict):
+    """What else was asked for at the first extraction, as far as a later one repeats it."""
+
+    batch_size: NotRequired[Annotated[int, Meta(ge=1, lt=2**31)]]
+    source: NotRequired[dict[str, Any]]
 
 
 class Manifest(TypedDict):
     """Content of `manifest.json`, but for its checksum."""
 
-    key: str
+    key: Checksum
     keyed: dict[str, Any]
     description: StoreDescription
     versions: dict[str, str]
-    settings: dict[str, Any]
+    settings: Settings
     complete: bool
     shards: NotRequired[list[Receipt]]
-
-
-COPY = "manifest.copy.json"
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -84,38 +94,52 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
     check(manifest, Manifest, where=path)
     try:
         description = StoreDescription(**manifest["description"])
-    except (LookupError, TypeError, SpecError) as error:
+    except TypeError as error:  # a field that this version does not know
         raise StoreCorruptError(f"{path} is not a manifest of ours: {error}") from error
     if description.key != manifest["key"]:
         raise StoreCorruptError(f"{path}: the key does not belong to the description")
-    num_shards = len(manifest.get("shards", ()))
-    if manifest["complete"] and num_shards != description.num_shards:
-        raise StoreCorruptError(
-            f"{path} lists {num_shards} shards, not the {description.num_shards} of a whole store"
-        )
-    for receipt in manifest.get("shards", ()):
-        _check_names(receipt, where=path)
+    if manifest["complete"]:
+        _check_shards(manifest.get("shards", ()), description, where=path)
     return files.read_sealed(path)
 
 
-def read_receipt(path: Path) -> dict[str, Any]:
+def _check_shards(
+    receipts: Sequence[Receipt], description: StoreDescription, *, where: Path
+) -> None:
+    """Refuse a table of shards that is not that of a whole store."""
+    if len(receipts) != description.num_shards:
+        raise StoreCorruptError(
+            f"{where} lists {len(receipts)} shards, not the {description.num_shards} of a whole "
+            "store"
+        )
+    for index, receipt in enumerate(receipts):
+        _check_receipt(receipt, description.shard_items(index), where=where)
+
+
+def read_receipt(path: Path, items: range) -> dict[str, Any]:
     """Return the receipt of a finished shard.
+
+    Args:
+        path: The receipt.
+        items: Positions of the items that the shard covers.
 
     Raises:
         FileNotFoundError: There is none.
-        StoreCorruptError: It is damaged, or names a file outside the store.
+        StoreCorruptError: It is damaged, is of other items, or names a file outside the store.
     """
     receipt = files.read_sealed(path)
-    check(receipt, Receipt, where=path)
-    _check_names(receipt, where=path)
+    _check_receipt(check(receipt, Receipt, where=path), items, where=path)
     return receipt
 
 
-def _check_names(receipt: Mapping[str, Any], *, where: Path) -> None:
-    """Refuse a receipt by which a file outside of the store would be read, or removed."""
+def _check_receipt(receipt: Receipt, items: range, *, where: Path) -> None:
+    """Refuse a receipt of other items, or by which a file outside of the store would be removed."""
     outside = [name for name in receipt["files"] if not is_inside(name)]
     if outside:
         raise StoreCorruptError(f"{where} names a file outside of the store: {outside[0]!r}")
+    num_items = receipt["rows"] + len(receipt["skipped"])
+    if num_items != len(items):
+        raise StoreCorruptError(f"{where} has {num_items} items in a shard of {len(items)}")
 
 
 def has_manifest(folder: Path) -> bool:

@@ -160,9 +160,7 @@ class FeatureStore:
 
     def shard_items(self, index: int) -> range:
         """Return the positions of the items that shard `index` covers."""
-        first = index * self.description.rows_per_shard
-        last = min(first + self.description.rows_per_shard, self.description.num_items)
-        return range(first, last)
+        return self.description.shard_items(index)
 
     def shard_path(self, index: int) -> Path:
         """Return the file or folder of shard `index`."""
@@ -190,7 +188,7 @@ class FeatureStore:
         if self.complete:
             return True
         with suppress(FileNotFoundError, StoreCorruptError):
-            read_receipt(self._receipt(index))
+            read_receipt(self._receipt(index), self.shard_items(index))
             return True
         return False
 
@@ -253,7 +251,12 @@ class FeatureStore:
 
     def skipped(self) -> list[Skipped]:
         """List the items without a row, in order."""
-        return [Skipped(**item) for receipt in self.receipts() for item in receipt["skipped"]]
+        names = ("id", "reason", "stage")  # later versions may add fields
+        return [
+            Skipped(**{name: item[name] for name in names if name in item})
+            for receipt in self.receipts()
+            for item in receipt["skipped"]
+        ]
 
     @cached_property
     def num_rows(self) -> int:
@@ -349,7 +352,7 @@ class FeatureStore:
         found = {}
         for index in range(self.num_shards):
             with suppress(FileNotFoundError, StoreCorruptError):
-                found[index] = read_receipt(self._receipt(index))
+                found[index] = read_receipt(self._receipt(index), self.shard_items(index))
         return found
 
     def _clear_leftovers(self, locks: ShardLocks) -> None:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from typing_extensions import TypedDict
+
 from ..featcache import files
 from ..featcache.catalog import find_store, manifest_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
-from ..featcache.documents import read_json
+from ..featcache.documents import check, read_json
 from ..featcache.errors import (
     DatasetChangedError,
-    LightalignError,
     SpecError,
     StoreCorruptError,
     StoreInUseError,
@@ -27,6 +28,16 @@ from . import runs
 
 Recompute: TypeAlias = Callable[[FeatureStore, list[int]], None]
 _ABSENT = "absent"
+
+
+class _AnyManifest(TypedDict):
+    """Manifest of whatever format version, as far as keys are explained by it."""
+
+    key: str
+    keyed: dict[str, Any]
+    description: dict[str, Any]
+
+
 _NAMES = ("dataset", "encoder")  # of the folders: they change the place of a store, not its key
 
 
@@ -147,10 +158,15 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
     writing = [str(who) for _, who in holders(folder)]
     if writing:
         raise StoreInUseError(f"{folder} is being written by {sorted(set(writing))}: stop it first")
-    referring = _runs_of(home, _key_of(folder))
+    referring, unknown = _runs_of(home, _key_of(folder))
     if referring and not force:
         raise StoreInUseError(
             f"{folder} was used by the runs {referring}: add --force to remove it"
+        )
+    if unknown and not force:
+        raise StoreInUseError(
+            f"{folder} may have been used by a run that cannot be read, {unknown[0]}: add --force "
+            "to remove it all the same"
         )
     num_bytes = sum(file.stat().st_size for file in files.files_below(folder))
     pairs = _pairs_of_it_alone(folder)
@@ -279,7 +295,9 @@ def _fields(folder: Path) -> dict[str, Any]:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    manifest: dict[str, Any] = read_json(path if path.is_file() else folder / COPY)
+    path = path if path.is_file() else folder / COPY
+    manifest: dict[str, Any] = read_json(path)
+    check(manifest, _AnyManifest, where=path)
     return manifest
 
 
@@ -307,22 +325,37 @@ def _key_of(folder: Path) -> str:
         return folder.name.rpartition("--")[2]
 
 
-def _runs_of(home: Path, key: str) -> list[str]:
-    """List the runs whose tables name the store, finished or not, and those nobody can ask."""
-    names = []
-    for path in sorted(runs.runs_folder(home).glob(f"*/{runs.SPEC}")):
-        run = path.parent
-        try:
-            if _names_key(_tables_of(run), key):
-                names.append(run.name)
-        except (LightalignError, OSError):
-            names.append(f"{run.name} (damaged: it may need the store)")
-    return names
+def _runs_of(home: Path, key: str) -> tuple[list[str], list[str]]:
+    """Return the runs whose tables name the store, finished or not, and why others cannot say."""
+    referring, unknown = [], []
+    for folder in sorted(runs.run_folders(home)):
+        tables, faults = _tables_of(folder)
+        if _names_key(tables, key):
+            referring.append(folder.name)
+        else:
+            unknown.extend(faults)
+    return referring, unknown
 
 
-def _tables_of(run: Path) -> list[Any]:
-    reports = sorted(run.glob("*.json"))
-    return [runs.read_spec(run), *(files.read_report(path) for path in reports)]
+def _tables_of(run: Path) -> tuple[list[Any], list[str]]:
+    """Return all tables of a run, and what is wrong with those that cannot be read."""
+    tables: list[Any] = []
+    faults: list[str] = []
+    spec = run / runs.SPEC
+    for path in [*([spec] if spec.is_file() else []), *sorted(run.glob("*.json"))]:
+        table, fault = _table_of(path)
+        tables.append(table)
+        faults.extend(filter(None, [fault]))
+    return tables, faults
+
+
+def _table_of(path: Path) -> tuple[Any, str]:
+    """Return the content of a TOML or JSON file, and why it cannot be read, if it cannot."""
+    try:
+        is_spec = path.suffix == ".toml"
+        return (runs.read_table(path.parent) if is_spec else files.read_report(path)), ""
+    except (SpecError, StoreCorruptError, OSError) as error:
+        return None, str(error)
 
 
 def _names_key(value: Any, key: str) -> bool:

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float32, Int64
 
 from ..featcache import catalog
-from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.catalog import StoreEntry
 from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
 from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
 from .progress import SILENT, Progress
-from .stores import SideQuery, StoreQuery, WantedData, note_versions
+from .stores import SideQuery, StoreQuery, WantedData, note_versions, readable_stores
 from .summaries import mean_vectors
 
 
@@ -40,7 +40,7 @@ def require_images(
         source=wanted.fingerprint(split),
         by_side={Modality.IMAGE: query},
     )
-    found = asked.matching(list_stores(home), Modality.IMAGE)
+    found = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
     if not found:
         encoder = query.encoder or "ENCODER"
         raise StoreNotFoundError(

@@ -12,7 +12,6 @@ from ..featcache import files
 from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
-from ..featcache.documents import check
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.spec import fingerprint
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
@@ -65,7 +64,6 @@ class EvaluatedRun:
         self.folder = folder
         self.trained = trained
         self._device = device
-        check(self.trained["spec"], runs.RunSpec, where=f"{folder / runs.REPORT} [spec]")
         try:
             self.stores: Mapping[str, Any] = self.trained["spec"]["stores"]
             self.dataset: str = self.stores["train"]["dataset"]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ..featcache import files
-from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import parse_data
 from ..featcache.errors import (
     DatasetChangedError,
@@ -26,7 +26,7 @@ from .evaluated import EvaluatedRun, Found
 from .indexed_items import content_of, open_as_extracted
 from .progress import SILENT, Progress
 from .sizes import parse_bytes
-from .stores import StoreQuery, WantedData, note_versions
+from .stores import StoreQuery, WantedData, note_versions, readable_stores
 
 if TYPE_CHECKING:
     from .embed import Embeddings
@@ -319,7 +319,7 @@ def _stores(
         source=wanted.fingerprint(spec.split),
         by_side=evaluated.queries,
     )
-    entries = list_stores(spec.home)
+    entries = readable_stores(spec.home, query, progress)
     found = {side: query.matching(entries, side) for side in evaluated.sides}
     for side in sides:
         if not found[side]:

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import check
+from ..featcache.documents import check, read_text
 from ..featcache.errors import MissingExtraError, StoreCorruptError
 from . import runs
+from .schemas import EpochRecord
 
 EVENTS = "tensorboard.summary.writer.event_file_writer"  # what torch writes events with
 
@@ -126,8 +127,9 @@ def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "log_sha256" in report:
             raise StoreCorruptError(f"{log} is not there")
         return []
-    lines = files.read_json_lines(log)  # which opens none but a regular file
-    records = check(lines, list[dict[str, Any]], where=log)
+    records = files.read_json_lines(log)  # which opens none but a regular file
+    for number, record in enumerate(records, start=1):
+        check(record, EpochRecord, where=f"line {number} of {log}")
     if report.get("log_sha256", checksum := files.sha256_file(log)) != checksum:
         raise StoreCorruptError(f"{log}: checksum differs")
     return records
@@ -135,8 +137,8 @@ def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def keep_lines(path: Path, count: int) -> None:
     """Cut a log to its first lines: a stop may have come after a line and before the state."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    files.write_bytes(path, "".join(lines[:count]).encode())
+    lines = read_text(path).split("\n")[:-1]  # what comes after the last was not written whole
+    files.write_bytes(path, "".join(f"{line}\n" for line in lines[:count]).encode())
 
 
 def append_json(path: Path, record: dict[str, Any]) -> None:

@@ -114,6 +114,8 @@ def each_apart(
             reports.append(act(store))
         except LightalignError as error:  # noqa: PERF203
             failed[store] = str(error)
+        except OSError as error:
+            failed[store] = f"{error.filename or store} cannot be read or written: {error.strerror}"
     return reports, failed
 
 

@@ -9,21 +9,10 @@ from typing import Any
 
 from ..featcache import files
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
-from . import logs, runs
+from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
-
-_PARTS = {"kind": str, "dataset": str, "split": str, "metrics": Mapping}
-_MORE_PARTS = {
-    "source": str,
-    "split_hash": str,
-    "variant": str,
-    "options": Mapping,
-    "training": Mapping,
-    "definitions": Mapping,
-    "curves": list,
-    "failures": list,
-    "warnings": list,
-}
+from .logs import read_log
+from .schemas import check_evaluation
 
 
 @dataclass(frozen=True)
@@ -233,9 +222,9 @@ def _name(place: Path) -> str:
 
 def _read_evaluation(path: Path) -> RunPart:
     report = files.read_report(path)
-    fault = _fault(report) if isinstance(report, Mapping) else "is no evaluation of lightalign"
-    if fault:
-        raise SpecError(f"{path} {fault}")
+    if not isinstance(report, Mapping):
+        raise SpecError(f"{path} is no evaluation of lightalign")
+    _check(report, path)
     return RunPart(_name(path), path.with_suffix(".html"), {}, [], [report])
 
 
@@ -246,33 +235,27 @@ def _read_run(folder: Path) -> RunPart:
             continue
         try:
             report = files.read_report(path)
-        except StoreCorruptError as error:
+            if isinstance(report, Mapping) and "kind" in report:
+                _check(report, path)
+                evaluations.append(report)
+        except (StoreCorruptError, SpecError, OSError) as error:
             unread.append(f"{folder.name}/{path.name} is left out: {error}")
-            continue
-        if not isinstance(report, Mapping) or "kind" not in report:
-            continue
-        fault = _fault(report)
-        if fault:
-            unread.append(f"{folder.name}/{path.name} {fault}")
-        else:
-            evaluations.append(report)
     report = runs.read_report(folder)
     try:
-        epochs = logs.read_log(folder, report)
-    except StoreCorruptError as error:
-        unread.append(f"{folder.name}/{runs.LOG} is left out: {error}")
+        epochs = read_log(folder, report)
+    except (StoreCorruptError, OSError) as error:
         epochs = []
+        unread.append(f"{folder.name}/{runs.LOG} is left out: {error}")
     return RunPart(folder.name, folder / "report.html", report, epochs, evaluations, unread)
 
 
-def _fault(report: Mapping[str, Any]) -> str:
-    """Return why a page cannot show a report, or nothing."""
+def _check(report: Mapping[str, Any], path: Path) -> None:
+    """Refuse a report that a page cannot show.
+
+    Raises:
+        SpecError: It is of another version.
+        StoreCorruptError: It is no evaluation.
+    """
     if report.get("schema") != SCHEMA:
-        return "is of another version of lightalign: evaluate again"
-    wrong = [name for name, kind in _PARTS.items() if not isinstance(report.get(name), kind)]
-    wrong += [
-        name
-        for name, kind in _MORE_PARTS.items()
-        if name in report and not isinstance(report[name], kind)
-    ]
-    return f"is no evaluation of lightalign, by its {', '.join(wrong)}" if wrong else ""
+        raise SpecError(f"{path} is of another version of lightalign: evaluate again")
+    check_evaluation(report, where=path)

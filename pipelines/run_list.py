@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import check
 from ..featcache.errors import LightalignError
 from ..featcache.spec import Table
 from . import runs
 from .runs import RunState
+from .schemas import check_evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,6 @@ def _entry(folder: Path) -> RunEntry:
         finished = state is RunState.FINISHED
         report = runs.read_report(folder) if finished else {}
         spec = report["spec"] if finished else runs.read_spec(folder)
-        check(spec, runs.RunSpec, where=folder / (runs.REPORT if finished else runs.SPEC))
         return RunEntry(
             **common,
             state=state.value,
@@ -143,7 +142,7 @@ def _headlines(folder: Path, report: Mapping[str, Any]) -> dict[str, float]:
         folder.glob("retrieval-*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
     )
     if retrievals:
-        evaluation = files.read_report(retrievals[-1])
+        evaluation = check_evaluation(files.read_report(retrievals[-1]), where=retrievals[-1])
         split = evaluation["split"]
         return {
             f"{split} {direction.replace('_', ' ')} R@1": table["recall"]["1"]["value"]

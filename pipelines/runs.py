@@ -23,13 +23,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import NotRequired, TypedDict
-
 from ..featcache import files
 from ..featcache.documents import check, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
 from ..featcache.spec import Table, fingerprint, to_toml, tomllib
+from .schemas import RunReport, RunSpec
 
 REPORT = "report.json"
 SPEC = "run.toml"
@@ -41,48 +40,6 @@ HEAD = "head.safetensors"
 STATE = "state.safetensors"
 LOCK = "run.lock"
 INDEXES = "index"  # folder of saved indexes
-
-
-class RunReport(TypedDict):
-    """Content of `report.json`, as far as every reader needs it."""
-
-    spec: dict[str, Any]
-
-
-class StoreRecord(TypedDict):
-    """Store that a run was trained on, as `record.describe_pair` writes it."""
-
-    encoder: str
-    encoder_key: str
-    key: str
-    kind: str
-    layer: int
-    dtype: str
-
-
-class SplitRecord(TypedDict):
-    """Both stores of a split that a run was trained on, by side, and the split."""
-
-    dataset: str
-    split: str
-    source: str
-    image: NotRequired[StoreRecord]
-    text: NotRequired[StoreRecord]
-    first_text: NotRequired[StoreRecord]
-    second_text: NotRequired[StoreRecord]
-
-
-class StoresRecord(TypedDict):
-    """Stores that a run was trained on, and validated on where these are others."""
-
-    train: SplitRecord
-    validation: NotRequired[SplitRecord]
-
-
-class RunSpec(TypedDict):
-    """Content of `run.toml`, as far as every reader needs it."""
-
-    stores: StoresRecord
 
 
 def runs_folder(home: Path) -> Path:
@@ -316,8 +273,7 @@ def find_run(home: Path, run: str | None) -> Path:
             raise RunNotFoundError(
                 f"no finished run in {runs_folder(home)}: run `lightalign train-adapter` first"
             )
-        trained = (one for one in reversed(finished) if read_report(one).get("kind") != "fine-tune")
-        return next(trained, finished[-1])
+        return _newest(finished)
     for folder in (runs_folder(home) / run, Path(run).expanduser().resolve()):
         if (folder / REPORT).is_file():
             return folder
@@ -325,6 +281,25 @@ def find_run(home: Path, run: str | None) -> Path:
             raise RunNotFoundError(f"the run in {folder} has not finished: it has no {REPORT}")
     names = [folder.name for folder in finished]
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; finished: {names or 'none'}")
+
+
+def _newest(finished: list[Path]) -> Path:
+    """Return the last of some finished runs that is of a training, or else the last.
+
+    Raises:
+        StoreCorruptError: A newer one is damaged: an older one would answer in its place.
+    """
+    for folder in reversed(finished):
+        try:
+            report = read_report(folder)
+        except StoreCorruptError as error:
+            raise StoreCorruptError(
+                f"the newest run cannot be told: {error}; name a run, or remove this one by "
+                f"`lightalign runs rm {folder.name}`"
+            ) from error
+        if report.get("kind") != "fine-tune":
+            return folder
+    return finished[-1]
 
 
 def find_unfinished(home: Path, run: str) -> Path:
@@ -354,10 +329,22 @@ def write_spec(folder: Path, spec: Table) -> None:
 
 
 def read_spec(folder: Path) -> Table:
-    """Return the spec of a run without its checksum; earlier versions wrote none.
+    """Return the spec of a run, finished or not.
 
     Raises:
-        SpecError: It is no TOML.
+        SpecError: It is not there, or is no TOML.
+        StoreCorruptError: It is no spec of a run, or another now than when the run began.
+    """
+    table = read_table(folder)
+    check(table, RunSpec, where=folder / SPEC)
+    return table
+
+
+def read_table(folder: Path) -> Table:
+    """Return what stands in the spec of a run, without its checksum; earlier versions wrote none.
+
+    Raises:
+        SpecError: It is not there, or is no TOML.
         StoreCorruptError: It is another now than when the run began.
     """
     table = read_toml(folder / SPEC)

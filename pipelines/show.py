@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..featcache.card import list_encoders
-from ..featcache.catalog import list_stores
+from ..featcache.catalog import StoreEntry, Unread, read_catalog
+from ..featcache.errors import LightalignError
 from ..featcache.manifest import read_manifest
 from ..featcache.store import FeatureStore
 from .cache import Explanation, RepairReport
@@ -48,20 +49,37 @@ def encoder_rows() -> list[dict[str, Any]]:
 
 def store_rows(home: Path) -> list[dict[str, Any]]:
     """Return one row for each feature store below `home`, newest first."""
-    rows = []
-    for entry in list_stores(home):
+    catalog = read_catalog(home)
+    return [
+        *(_store_row(entry, home) for entry in catalog.entries),
+        *(_unread_row(unread, home) for unread in catalog.unread),
+    ]
+
+
+def _store_row(entry: StoreEntry, home: Path) -> dict[str, Any]:
+    try:
         store = FeatureStore(entry.folder, read_manifest(entry.folder))
-        rows.append(
-            {
-                "store": str(entry.folder.relative_to(home / "features")),
-                "modality": entry.description.modality,
-                "rows": store.num_rows,
-                "items": entry.description.num_items,
-                "megabytes": round(store.num_bytes / 1e6, 1),
-                "state": "complete" if entry.complete else "incomplete",
-            }
-        )
-    return rows
+    except LightalignError as error:  # removed meanwhile, or of a format that there is not
+        return _unread_row(Unread(entry.folder, str(error)), home)
+    return {
+        "store": str(entry.folder.relative_to(home / "features")),
+        "modality": entry.description.modality,
+        "rows": store.num_rows,
+        "items": entry.description.num_items,
+        "megabytes": round(store.num_bytes / 1e6, 1),
+        "state": "complete" if entry.complete else "incomplete",
+    }
+
+
+def _unread_row(unread: Unread, home: Path) -> dict[str, Any]:
+    return {
+        "store": str(unread.folder.relative_to(home / "features")),
+        "modality": "",
+        "rows": 0,
+        "items": 0,
+        "megabytes": 0.0,
+        "state": f"damaged: {unread}",
+    }
 
 
 def repair_lines(reports: Sequence[RepairReport], failed: Mapping[str, str]) -> list[str]:

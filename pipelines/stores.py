@@ -11,6 +11,7 @@ from ..featcache.catalog import (
     StoreEntry,
     list_stores,
     pairs_path,
+    read_catalog,
     read_pairs,
     stores_by_key,
 )
@@ -245,7 +246,7 @@ def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> S
 
     Where stores of differing items match, as after a dataset has changed, a note says so.
     """
-    entries = list_stores(home)
+    entries = readable_stores(home, query, progress)
     first, second = (query.matching(entries, side) for side in query.by_side)
     pairs = [
         StorePair(one, other)
@@ -297,6 +298,19 @@ def _extract_again(recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str
             f"--layers={store.get('layer')}",
         ]
     )
+
+
+def readable_stores(
+    home: Path, query: StoreQuery, progress: Progress = SILENT
+) -> Sequence[StoreEntry]:
+    """Return the stores where those asked for lie, newest first; a note names what is damaged."""
+    catalog = read_catalog(home, f"{query.dataset or '*'}/{query.split}")
+    if catalog.unread:
+        more = f", as are {len(catalog.unread) - 1} more" if len(catalog.unread) > 1 else ""
+        progress.note(
+            f"a store is passed over{more}: {catalog.unread[0]}; see `lightalign cache verify`"
+        )
+    return catalog.entries
 
 
 def note_versions(entries: Iterable[StoreEntry], progress: Progress) -> None:

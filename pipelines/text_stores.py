@@ -9,7 +9,7 @@ from ..featcache.catalog import StoreEntry, list_stores
 from ..featcache.errors import StoreNotFoundError
 from ..featcache.types import Modality
 from .progress import SILENT, Progress
-from .stores import SideQuery, StoreQuery, WantedData, note_versions
+from .stores import SideQuery, StoreQuery, WantedData, note_versions, readable_stores
 
 _KINDS = ("tokens", "mean", "cls")
 
@@ -51,7 +51,7 @@ class TextStores:
             source=wanted.fingerprint(split),
             by_side={Modality.TEXT: SideQuery()},
         )
-        found = query.matching(list_stores(home), Modality.TEXT)
+        found = query.matching(readable_stores(home, query, progress), Modality.TEXT)
         sources = list(dict.fromkeys(entry.description.source for entry in found))
         note_versions(found, progress)
         self.entries = [entry for entry in found if entry.description.source == sources[0]]

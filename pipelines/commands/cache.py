@@ -55,14 +55,16 @@ def cache_verify(
     quiet: Quiet = False,
 ) -> None:
     """Read every byte and compare it with the manifest; exits 1 when something is damaged."""
-    from ...featcache.catalog import find_store, manifest_folders
+    from ...featcache.catalog import find_store, manifest_folders, unreadable_folders
     from ...featcache.damage import verify_folder
 
     output = Output(as_json=as_json, quiet=quiet)
     folders = [find_store(home, store)] if store else manifest_folders(home)
     damage: dict[str, list[str]] = {}
+    unread = [] if store else unreadable_folders(home)
     for folder in output.progress.track(folders, "verify", len(folders), unit="stores"):
         damage[str(folder)] = verify_folder(folder)
+    damage |= {str(one.folder): [one.reason] for one in unread}
     lines = [line for found in damage.values() for line in found]
     output.result(damage, *lines, f"{len(folders)} stores read, {len(lines)} damaged files")
     if lines:
@@ -133,7 +135,7 @@ def cache_repair(
     quiet: Quiet = False,
 ) -> None:
     """Restore what `verify` finds; only damaged shards are computed again."""
-    from ...featcache.catalog import manifest_folders
+    from ...featcache.catalog import manifest_folders, unreadable_folders
     from ..redo import each_apart, repair
     from ..show import repair_lines
 
@@ -146,6 +148,7 @@ def cache_repair(
         reports = [again(store)]
     else:
         reports, failed = each_apart(again, [str(folder) for folder in manifest_folders(home)])
+        failed |= {str(one.folder): one.reason for one in unreadable_folders(home)}
     output.result({"stores": reports, "failed": failed}, *repair_lines(reports, failed))
     if failed or any(report.left for report in reports):
         raise typer.Exit(1)
