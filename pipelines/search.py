@@ -172,6 +172,8 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))
     clock.ends("search")
     found = rows[0][rows[0] >= 0].tolist()  # an approximate index may find fewer
+    if found and max(found) >= len(saved.ids):
+        raise StoreCorruptError(f"{folder} answers with rows that it does not have: index again")
     sheet = spec.sheet or (evaluated.folder / "search.html" if spec.default_sheet else None)
     items, warning = find_items(
         saved, found, home=spec.home, data=spec.data, pictures=sheet is not None
