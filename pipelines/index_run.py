@@ -202,19 +202,20 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
             source=split.stores[side].description.source,
         )
         folders[side.value] = folder
-        built = split.build(side, spec.index, budget)
+        built, contents = split.build(side, spec.index, budget), split.contents(side)
         report = _report(spec, split, side, built)
-        # before the index: stopped between the two, no report of another one lies beside it
-        report.path(evaluated, home=spec.home).unlink(missing_ok=True)
-        manifests[side.value] = write_index(
-            folder,
-            built,
-            ids=split.embeddings[side].ids,
-            contents=split.contents(side),
-            described=split.described(side),
-        )
-        if report.metrics[side.value]:  # of an exact index there is nothing to say
-            paths[side.value] = report.write(evaluated, home=spec.home)[0]
+        with runs.owning(evaluated.folder, wait=True):
+            # before the index: stopped between the two, no report of another one lies beside it
+            report.path(evaluated, home=spec.home).unlink(missing_ok=True)
+            manifests[side.value] = write_index(
+                folder,
+                built,
+                ids=split.embeddings[side].ids,
+                contents=contents,
+                described=split.described(side),
+            )
+            if report.metrics[side.value]:  # of an exact index there is nothing to say
+                paths[side.value] = report.write(evaluated, home=spec.home, owned=True)[0]
     warnings = tuple(
         f"{name}: {warning}" for name, made in manifests.items() for warning in made["warnings"]
     )

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import faiss
-import msgspec
 
 from ..featcache import files
 from ..featcache.catalog import list_stores
+from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.regular_files import check_regular
 from ..featcache.types import Side
@@ -275,7 +275,6 @@ def _flags(manifest: Mapping[str, Any]) -> int:
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        check_regular(path)
         manifest = files.read_sealed(path)
     except OSError as error:
         raise StoreCorruptError(f"cannot read {path}: {error}") from error
@@ -284,10 +283,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"{folder} has version {manifest.get('version')} of the layout, not {_VERSION}: index "
             "again"
         )
-    try:
-        msgspec.convert(manifest, _Checked)
-    except msgspec.ValidationError as error:
-        raise StoreCorruptError(f"{path} is no manifest of an index: {error}") from error
+    check(manifest, _Checked, where=path)
     return manifest
 
 
