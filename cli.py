@@ -19,6 +19,7 @@ from .pipelines.commands import evaluation, extraction, quickstart, reports, sea
 from .pipelines.commands.cache import cache_app
 from .pipelines.commands.lists import list_app, presets_app
 from .pipelines.commands.runs import runs_app
+from .pipelines.printable import printable
 
 app = typer.Typer(
     name="lightalign",
@@ -96,6 +97,11 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     raise _StoppedError(number)
 
 
+def _complain(message: str) -> None:
+    """Write one line on standard error, in which nothing acts on a terminal."""
+    typer.echo(f"lightalign: {printable(message)}", err=True)
+
+
 def main() -> None:
     """Run the command line: known errors are one line and exit code 2, Ctrl-C is 130."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -107,16 +113,16 @@ def main() -> None:
     try:
         app()
     except LightalignError as error:
-        typer.echo(f"lightalign: {' '.join(str(error).split())}", err=True)
+        _complain(" ".join(str(error).split()))
         sys.exit(2)
     except OSError as error:
         if error.errno not in _USERS_OWN:
             raise
-        typer.echo(f"lightalign: {error.strerror}: {error.filename or 'while writing'}", err=True)
+        _complain(f"{error.strerror}: {error.filename or 'while writing'}")
         sys.exit(2)
     except _StoppedError as stopped:
         kept = next((_KEPT[name] for name in sys.argv[1:2] if name in _KEPT), "nothing is kept")
-        typer.echo(f"lightalign: stopped; {kept}", err=True)
+        _complain(f"stopped; {kept}")
         sys.exit(128 + stopped.args[0])  # what shells report for a program ended by a signal
 
 

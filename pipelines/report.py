@@ -17,6 +17,7 @@ from . import runs
 from .confusion_plot import draw_confusion
 from .evaluation import shown
 from .plots import line_plot
+from .printable import for_page
 from .progress import SILENT, Progress
 from .report_content import Compared, RunPart, compare, read_runs, training_curves
 from .report_pictures import Pictures
@@ -103,7 +104,7 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     )
     path = spec.out or _default_path(spec.home, parts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = text.encode()
+    content = for_page(text).encode()
     with runs.owning_place(path):
         files.write_bytes(path, content)
     return ReportReport(

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from ..featcache.card import list_encoders
 from ..featcache.catalog import list_stores
@@ -16,19 +15,8 @@ from .export_run import ExportedRun
 from .extract import Estimate, ExtractReport
 from .plan import Peak, Planned
 from .rehearsal import TrainEstimate
+from .tables import rows_table
 from .train import TrainReport
-
-
-def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table with one line a row; the first row names the columns."""
-    table = Table(box=None, header_style="bold")
-    for column in rows[0]:
-        numeric = isinstance(rows[0][column], int | float)
-        last = column == list(rows[0])[-1]  # the free text, which may fold; names must not
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=not last)
-    for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
-    return table
 
 
 def encoder_rows() -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` print
 @cache_app.command("ls")
 def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List all feature stores, newest first."""
-    from ..show import rows_table, store_rows
+    from ..show import store_rows
+    from ..tables import rows_table
 
     rows = store_rows(home)
     empty = f"no feature stores in {home / 'features'}"

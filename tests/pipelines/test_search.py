@@ -481,3 +481,34 @@ def test_strings_are_read_as_they_were_written(tmp_path, strings):
     Strings.of(strings).write(tmp_path, "names")
     read = Strings.read(tmp_path, "names")
     assert [read.at(row) for row in range(len(read))] == strings
+
+
+def test_captions_that_are_escape_sequences_do_nothing_to_a_terminal(tmp_path):
+    """An index of texts that set the clipboard, or turn the line around, shows them as escapes."""
+    home = tmp_path
+    data = write_photos(home / "photos")
+    captions = [f"\x1b]52;c;{number}\x07 \u202e [red]" for number in range(COUNT)]
+    rows = [
+        json.dumps({"image": f"{number}.png", "captions": [caption], "split": "train"})
+        for number, caption in enumerate(captions)
+    ]
+    (data / "captions.jsonl").write_text("\n".join(rows))
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder, data=f"{TABLE}={data}", source={})
+    sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
+    train.run(
+        train.TrainSpec(
+            home=home,
+            preset="linear",
+            data=f"{TABLE}={data}",
+            overrides=sets,
+            device="cpu",
+            name="mine",
+        )
+    )
+    indexed = ("index", "mine", "--split", "train", "--side", "text")
+    assert command(*indexed, home=home).returncode == 0
+    shown = command("search", "mine", "a picture", "--side", "text", "--k", "3", home=home)
+    assert shown.stdout.count(r"\x1b]52;c;") == 3
+    assert shown.stdout.count(r"\x07 \u202e [red]") == 3
+    assert all(one == "\n" or one.isprintable() for one in shown.stdout + shown.stderr)
