@@ -14,6 +14,7 @@ from ..featcache import files
 from ..featcache.errors import UnreadableItemError
 from ..featcache.images import decode_image, jpeg_address
 from ..featcache.types import Item
+from .destinations import GENERATOR
 from .printable import for_page, printable
 
 _SIDE = 240  # pixels of the longer side of a picture
@@ -118,7 +119,7 @@ def _picture(query: Cell, cells: Sequence[Cell]) -> bytes:
         _draw(sheet, cell, _GAP + column * width, _GAP + head + row * height, letters=_LETTERS)
     buffer = io.BytesIO()
     origin = PngImagePlugin.PngInfo()
-    origin.add_text("Software", "lightalign")
+    origin.add_text("Software", GENERATOR)
     sheet.save(buffer, "PNG", pnginfo=origin)
     return buffer.getvalue()
 
