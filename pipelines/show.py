@@ -1,14 +1,16 @@
 """Turn reports into tables and lines for people; prints nothing itself."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from ..featcache.card import list_encoders
-from ..featcache.catalog import list_stores
-from ..featcache.manifest import read_manifest
+from ..featcache.catalog import manifest_folders
+from ..featcache.errors import LightalignError
+from ..featcache.manifest import COPY, MANIFEST, read_manifest
 from ..featcache.store import FeatureStore
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun
@@ -17,6 +19,8 @@ from .plan import Peak, Planned
 from .rehearsal import TrainEstimate
 from .tables import rows_table
 from .train import TrainReport
+
+_KEY_DIGITS = 12  # as in the name of its folder
 
 
 def encoder_rows() -> list[dict[str, Any]]:
@@ -35,21 +39,72 @@ def encoder_rows() -> list[dict[str, Any]]:
 
 
 def store_rows(home: Path) -> list[dict[str, Any]]:
-    """Return one row for each feature store below `home`, newest first."""
-    rows = []
-    for entry in list_stores(home):
-        store = FeatureStore(entry.folder, read_manifest(entry.folder))
-        rows.append(
+    """Return one row for each feature store below `home`, newest first.
+
+    One that cannot be read is there with the reason as its `problem`.
+    """
+    dated = []
+    for folder in manifest_folders(home):
+        name = str(folder.relative_to(home / "features"))
+        try:
+            row = _store_row(folder)
+        except (LightalignError, OSError) as error:
+            row = {"state": "unreadable", "problem": " ".join(str(error).split())}
+        dated.append((-_changed(folder), name, {"store": name, **row}))
+    return [row for _, _, row in sorted(dated, key=lambda entry: entry[:2])]
+
+
+def _changed(folder: Path) -> float:
+    """Return when a store was last changed, in seconds since the epoch; 0 if it is gone."""
+    times = [0.0]
+    for name in (MANIFEST, COPY):
+        with suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times)
+
+
+def _store_row(folder: Path) -> dict[str, Any]:
+    store = FeatureStore(folder, read_manifest(folder))
+    description = store.description
+    finished = store.num_shards - len(store.missing_shards())
+    return {
+        "key": description.key,
+        "modality": description.modality,
+        "encoder": description.encoder,
+        "kind": description.kind,
+        "layer": description.layer,
+        "type": description.dtype,
+        "container": description.container,
+        "rows": store.num_rows,
+        "items": description.num_items,
+        "bytes": store.num_bytes,
+        "shards": store.num_shards,
+        "finished_shards": finished,
+        "state": "complete" if store.complete else "incomplete",
+    }
+
+
+def store_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of `store_rows`; key and name of a store are what `cache` takes as STORE."""
+    shown = []
+    for row in rows:
+        state = row["state"]
+        if state == "incomplete":
+            state = f"{row['finished_shards']} of {row['shards']}"
+        problem = f" ({row['problem']})" if "problem" in row else ""
+        shown.append(
             {
-                "store": str(entry.folder.relative_to(home / "features")),
-                "modality": entry.description.modality,
-                "rows": store.num_rows,
-                "items": entry.description.num_items,
-                "megabytes": round(store.num_bytes / 1e6, 1),
-                "state": "complete" if entry.complete else "incomplete",
+                "key": row.get("key", "-")[:_KEY_DIGITS],
+                "kind": row.get("kind", ""),
+                "layer": row.get("layer", ""),
+                "type": row.get("type", ""),
+                "rows": row.get("rows", ""),
+                "MB": round(row["bytes"] / 1e6, 1) if "bytes" in row else "",
+                "shards": state,
+                "store": f"{row['store']}{problem}",
             }
         )
-    return rows
+    return rows_table(shown, below=("store",))
 
 
 def repair_lines(reports: Sequence[RepairReport], failed: Mapping[str, str]) -> list[str]:
@@ -212,4 +267,5 @@ def exported_lines(exported: ExportedRun) -> list[str]:
             lines.append(
                 f"{modality}: padding takes part in this preset; give rows of one length together"
             )
+    lines += [] if exported.remedy is None else [exported.remedy]
     return [*lines, f"{exported.bytes / 1e6:.1f} MB: {exported.path}"]
