@@ -120,6 +120,6 @@ def rows_table(rows: Sequence[Mapping[str, Any]], *, below: Sequence[str] = ()) 
     return _RowsTable(
         columns,
         [[str(row[column]) for column in columns] for row in rows],
-        numeric=[isinstance(rows[0][column], int | float) for column in columns],
+        numeric=[any(isinstance(row[column], int | float) for row in rows) for column in columns],
         below=[columns.index(column) for column in below],
     )

@@ -22,7 +22,7 @@ def runs_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
     empty = f"no runs in {runs_folder(home)}"
     Output(as_json=as_json, quiet=quiet).result(
         {"runs": [vars(run) for run in listed]},
-        rows_table(run_rows(listed)) if listed else empty,
+        rows_table(run_rows(listed), below=("what",)) if listed else empty,
     )
 
 
