@@ -12,7 +12,9 @@ from ..featcache import files
 from ..featcache.errors import SpecError
 from ..featcache.probe import probe_items
 from ..featcache.types import Modality
+from . import runs
 from .bundle import Bundle
+from .exact import inexact_sides, why_inexact
 from .onnx_files import OnnxTower, write_onnx
 from .progress import Progress
 from .towers import (
@@ -23,7 +25,6 @@ from .towers import (
     encoder_table,
     open_reading,
     padding_takes_part,
-    portable_of,
     require_faithful,
 )
 
@@ -93,11 +94,13 @@ def _write_whole(
     bundle: Bundle, tower: AdapterTower, place: Path, progress: Progress
 ) -> dict[str, Any]:
     """Write encoder and adapter in one file, or return why the encoder cannot be written."""
+    inexact = inexact_sides(runs.read_spec(bundle.folder), [tower.modality.value])
+    if inexact:
+        return {"left_out": why_inexact(inexact[tower.modality.value])}
     reading = open_reading(bundle, tower.modality)
     try:
-        portable = portable_of(reading)
+        portable = reading.encoder.portable(reading.layer)
     except SpecError as error:
-        progress.note(f"no {tower.modality.value}.onnx: {error}")
         return {"left_out": str(error)}
     name = tower.modality.value
     progress.note(f"writing {name}.onnx")
