@@ -69,16 +69,27 @@ class CommandRecord(TypedDict):
     source: NotRequired[dict[str, Any] | None]
 
 
-class RunSpec(TypedDict):
-    """Content of `run.toml`, and of `spec` in `report.json`."""
+class _SpecParts(TypedDict):
+    """Parts of a run's spec that not every run has."""
 
-    stores: StoresRecord
     preset: NotRequired[str]
     command: NotRequired[CommandRecord]
     encoders: NotRequired[dict[str, EncoderRecord]]
     towers: NotRequired[dict[str, dict[str, Any]]]
     objective: NotRequired[dict[str, Any]]
     began_with: NotRequired[BeganRecord]
+
+
+class RunSpec(_SpecParts):
+    """Content of `run.toml`."""
+
+    stores: StoresRecord
+
+
+class _ReportedSpec(_SpecParts):
+    """Spec of a run in its `report.json`."""
+
+    stores: NotRequired[StoresRecord]
 
 
 class BestRecord(TypedDict):
@@ -90,7 +101,7 @@ class BestRecord(TypedDict):
 class RunReport(TypedDict):
     """Content of `report.json`."""
 
-    spec: RunSpec
+    spec: _ReportedSpec
     kind: NotRequired[str]
     best: NotRequired[BestRecord]
     selected_by: NotRequired[str]
@@ -203,7 +214,7 @@ def check_evaluation(report: Any, *, where: Path) -> Evaluation:
     Raises:
         StoreCorruptError: It is no report of an evaluation.
     """
-    checked = check(report, Evaluation, where=where)
+    checked: Evaluation = check(report, Evaluation, where=where)
     _check_metrics(checked["metrics"], "metrics", where=where)
     for failure in checked.get("failures", ()):
         if not isinstance(failure["query"], str) and "texts" in failure:

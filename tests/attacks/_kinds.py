@@ -25,7 +25,6 @@ class Verb:
         lists: It lists many things, of which the damaged one may be passed over by name.
         verifies: It says whether bytes are as they were.
         shows: What it prints is compared.
-        may_fail: It ends with an error when nothing is disturbed, too.
     """
 
     arguments: Sequence[str]
@@ -33,7 +32,6 @@ class Verb:
     lists: bool = False
     verifies: bool = False
     shows: bool = True
-    may_fail: bool = False
 
 
 def _extract(encoder: str, data: str, *more: str) -> Verb:

@@ -246,8 +246,8 @@ def test_reports_of_another_version_are_named_and_left_out(tmp_path):
     ("content", "reason"),
     [
         ('{"schema": 1, "kind": "mi', "not valid JSON"),
-        ('{"schema": 1, "kind": "mine"}', "by its dataset, split, metrics"),
-        (json.dumps(evaluation(failures={})), "by its failures"),
+        ('{"schema": 1, "kind": "mine"}', "missing required field `dataset`"),
+        (json.dumps(evaluation(failures={})), "at `$.failures`"),
     ],
 )
 def test_a_file_that_is_no_evaluation_is_named_and_the_others_shown(tmp_path, content, reason):
