@@ -32,11 +32,6 @@ def token_bytes(dtype: str, width: int) -> int:
     return width * storage(dtype).itemsize + (4 if dtype == "int8" else 0)
 
 
-def companion_type(name: str) -> tuple[str, tuple[int, ...]] | None:
-    """Return type and further axes of a companion of our encoders, or None for another one."""
-    return _COMPANIONS.get(name)
-
-
 def empty_companion(name: str) -> Shaped[np.ndarray, "lines ..."]:
     """Return what an encoder's companion is of no item at all, in its type and shape."""
     dtype, shape = _COMPANIONS[name]

@@ -1,6 +1,5 @@
 """The contract of a container: named arrays in, bytes at a known place out."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,13 +7,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-
-from .errors import StoreCorruptError
-from .regular_files import open_regular, size_of
-
-# All types that a shard may hold, by the names that NumPy and Zarr share. Nothing of another type
-# is ever mapped: the bytes of a file would become pointers.
-STORED_TYPES = ("uint8", "int8", "uint16", "float16", "float32", "int32", "int64")
 
 
 @dataclass(frozen=True)
@@ -39,45 +31,13 @@ class ArrayLocation:
         """Return the array: memory-mapped read-only if raw, in memory if it was compressed.
 
         Raises:
-            StoreCorruptError: The compressed bytes cannot be read, or the file has changed.
+            StoreCorruptError: The compressed bytes cannot be read.
         """
-        assert self.dtype.name in STORED_TYPES, "compared when it was located"
         if 0 in self.shape:
             return np.empty(self.shape, dtype=self.dtype)
         if self.decompress is not None:
             return self.decompress()
-        try:
-            with open_regular(self.file) as file:
-                return np.memmap(file, self.dtype, mode="r", offset=self.offset, shape=self.shape)
-        except (OSError, ValueError) as error:
-            raise StoreCorruptError(f"{self.file} cannot be mapped: {error}") from error
-
-    @property
-    def num_bytes(self) -> int:
-        """Return the bytes of the array, decompressed."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def check_span(location: ArrayLocation, *, whole: bool) -> None:
-    """Pass if the bytes of an array lie within their file, which alone may be mapped.
-
-    Args:
-        location: Where they lie.
-        whole: Whether they are all that the file holds.
-
-    Raises:
-        StoreCorruptError: The file is too short, or longer than it may be.
-    """
-    size = size_of(location.file)
-    end = location.offset + location.num_bytes
-    if location.num_bytes and (size < end or (whole and size != end)):
-        found = "is not there" if size < 0 else f"has {size} bytes"
-        raise StoreCorruptError(f"{location.file} {found}, expected {end} for {describe(location)}")
-
-
-def describe(location: ArrayLocation) -> str:
-    """Return type and shape of an array in words."""
-    return f"{location.dtype.name} of shape {list(location.shape)}"
+        return np.memmap(self.file, self.dtype, mode="r", offset=self.offset, shape=self.shape)
 
 
 class Format(ABC):
@@ -108,11 +68,8 @@ class Format(ABC):
     def locate(self, path: Path) -> dict[str, ArrayLocation]:
         """Return where each array of the shard at `path` lies.
 
-        Each is of one of `STORED_TYPES` and lies within its file; whether types and shapes are
-        those of the store, the store knows.
-
         Raises:
-            StoreCorruptError: The file is not a shard of this format as we write it.
+            StoreCorruptError: The file is not a shard of this format.
         """
 
 

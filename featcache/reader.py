@@ -10,7 +10,6 @@ from jaxtyping import Int64, Shaped
 
 from .device_rows import DeviceRows
 from .errors import StoreCorruptError
-from .format import ArrayLocation
 from .item_ids import decode_ids
 from .layout import Layout
 from .residency import choose_residency, free_memory
@@ -98,16 +97,12 @@ class FeatureReader:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Return the item ids of all rows, in order."""
-        return tuple(item for ids in self._ids for item in _read_ids(ids))
+        return tuple(item for ids in self._ids for item in decode_ids(ids.read()))
 
     @cached_property
     def row_of(self) -> dict[str, int]:
         """Return the row number of each item id."""
-        rows = {item: row for row, item in enumerate(self.ids)}
-        if len(rows) != len(self.ids):
-            item = next(item for row, item in enumerate(self.ids) if rows[item] != row)
-            raise StoreCorruptError(f"{self.store.folder} holds the item {item!r} twice")
-        return rows
+        return {item: row for row, item in enumerate(self.ids)}
 
     @property
     def lengths(self) -> Int64[np.ndarray, " n"]:
@@ -233,10 +228,3 @@ class FeatureReader:
             return pad_groups(self.gather(rows, companions=False), num_groups)
         groups = split_by_length(self.lengths[self._layout.check(rows)], num_groups)
         return [self.padded(rows[group]) for group in groups], np.concatenate(groups)
-
-
-def _read_ids(location: ArrayLocation) -> tuple[str, ...]:
-    try:
-        return decode_ids(location.read())
-    except StoreCorruptError as error:
-        raise StoreCorruptError(f"{location.file}: {error}") from error

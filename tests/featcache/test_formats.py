@@ -1,9 +1,6 @@
 """Any tool of a format reads what we wrote; damage is an error, never another number."""
 
-import errno
 import json
-import os
-import resource
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from hypothesis import strategies as st
 
 from lightalign.featcache.description import COMPRESSIONS
 from lightalign.featcache.errors import StoreCorruptError
-from lightalign.featcache.formats.hdf5 import _filter
 from lightalign.featcache.store import FORMATS
 
 from ..helpers import tree_bytes
@@ -231,7 +227,7 @@ def test_what_is_no_shard_is_refused(container, tmp_path):
 def test_broken_metadata_of_an_array_are_refused(content, tmp_path):
     path = write("zarr", tmp_path, arrays_of())
     (path / "values" / "zarr.json").write_bytes(content)
-    with pytest.raises(StoreCorruptError, match=r"zarr.json is not (a Zarr v3 array|valid JSON)"):
+    with pytest.raises(StoreCorruptError, match="is not a Zarr v3 array"):
         read("zarr", path)
 
 
@@ -239,40 +235,6 @@ def test_a_codec_that_we_do_not_write_is_refused(tmp_path):
     """Zarr's gzip: another program may have rewritten the array."""
     path = write("zarr", tmp_path, {})
     group = zarr.open_group(path, mode="r+")
-    group.create_array(
-        "values", data=np.ones((2, 3), np.float32), compressors=zarr.codecs.GzipCodec()
-    )
+    group.create_array("values", data=np.ones((2, 3)), compressors=zarr.codecs.GzipCodec())
     with pytest.raises(StoreCorruptError, match="gzip"):
         read("zarr", path)
-
-
-@pytest.mark.parametrize("rows", [0, 1, 6, 500])
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_hdf5_built_in_memory_has_the_bytes_of_one_written_by_the_library(
-    rows, compression, tmp_path
-):
-    """Stores of earlier versions were written so: their shards keep their checksums."""
-    arrays = arrays_of(rows)
-    with h5py.File(tmp_path / "plain.h5", "w") as file:
-        for name, array in arrays.items():
-            options = _filter(compression, array) if name == "values" and array.size else {}
-            file.create_dataset(name, data=array, track_times=False, **options)
-    path = write("hdf5", tmp_path, arrays, compression)
-    assert path.read_bytes() == (tmp_path / "plain.h5").read_bytes()
-
-
-@pytest.mark.parametrize("container", NAMES)
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_a_disk_that_fills_up_is_an_error_of_the_system(container, compression, tmp_path):
-    """In a child that may write no file beyond 4 KiB: the HDF5 library would end the process."""
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-        try:
-            noise = np.random.default_rng(0).integers(0, 2**16, (64, 4, 32), dtype=np.uint16)
-            write(container, tmp_path, {**arrays_of(64), "values": noise}, compression)
-        except OSError as error:
-            os._exit(error.errno or 1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == errno.EFBIG
