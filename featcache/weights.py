@@ -15,9 +15,12 @@ from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .card import EncoderCard, Package
-from .errors import WeightsMismatchError, WeightsNotFoundError
+from .documents import check, read_json
+from .errors import StoreCorruptError, WeightsMismatchError, WeightsNotFoundError
+from .regular_files import check_regular
 from .types import Modality
 
 HUB_PATIENCE = 1.5  # seconds until the hub counts as not reachable; its client would retry for 23
@@ -87,16 +90,34 @@ def find_weights(
     return found
 
 
+def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file of a hub directory.
+
+    Raises:
+        WeightsMismatchError: It holds no table.
+        FileNotFoundError: It is not there.
+    """
+    try:
+        config: dict[str, Any] = check(read_json(path), dict[str, Any], where=path)
+    except StoreCorruptError as error:
+        raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
+    return config
+
+
 def _given(path: Path) -> Weights:
     path = path.expanduser()
-    if not path.exists():
-        raise WeightsNotFoundError(f"--weights {path}: no such file or directory")
-    if path.is_dir() and not (path / "config.json").is_file():
+    try:
+        is_folder = path.is_dir()
+        if not is_folder:
+            check_regular(path)
+    except OSError as error:
+        raise WeightsNotFoundError(f"--weights {path}: {error.strerror}") from error
+    if is_folder and not (path / "config.json").is_file():
         raise WeightsNotFoundError(
             f"--weights {path}: the directory has no config.json; give a hub directory "
             f"(config.json beside model.safetensors) or one file ({', '.join(FILE_SUFFIXES)})"
         )
-    if path.is_file() and path.suffix not in FILE_SUFFIXES:
+    if not is_folder and path.suffix not in FILE_SUFFIXES:
         raise WeightsNotFoundError(
             f"--weights {path}: cannot read {path.suffix or 'a file without suffix'}; give a "
             f"{', '.join(FILE_SUFFIXES)} file or a hub directory"
