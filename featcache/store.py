@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from . import files
+from . import files, verified
 from .description import FORMAT_VERSION, Skipped, StoreDescription
 from .dtypes import SCALES, companion_type, finite_tokens, storage
 from .errors import (
@@ -65,6 +65,7 @@ class FeatureStore:
         self.manifest = manifest
         self.description = StoreDescription(**manifest["description"])
         self.format = FORMATS.load(self.description.container)()
+        self._written: dict[int, str] = {}  # state of the shards whose checksums we know
 
     @classmethod
     def create(
@@ -224,6 +225,7 @@ class FeatureStore:
             },
             "skipped": [asdict(item) for item in skipped],
         }
+        self._written[index] = verified.state_of_shard(self.folder, receipt)
         files.write_sealed(self._receipt(index), receipt)
 
     def finish(self) -> None:
@@ -236,6 +238,7 @@ class FeatureStore:
         for index in range(self.num_shards):
             self._receipt(index).unlink(missing_ok=True)
         files.sync_folder(self.folder)
+        verified.remember(self.folder, self.description, self._written)
 
     def touch(self) -> None:
         """Make this the newest store, which verbs take when they are not told which."""
