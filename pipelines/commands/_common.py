@@ -42,7 +42,7 @@ EncoderWeights = Annotated[
 ]
 
 
-def _trust_stores(context: typer.Context, given: bool) -> bool:
+def _trust_stores(context: Any, given: bool) -> bool:  # Any: typer's class is not what it gives
     if given:
         context.with_resource(trust.trusting())  # until the command ends
     return given
