@@ -101,7 +101,7 @@ def test_a_stored_feature_that_is_not_finite_names_store_and_item(split, command
     folder = next(parent for parent in path.parents if parent.name.startswith("toy-image--"))
     forge(folder)
     if command == ["cache", "export"]:
-        command = [*command, str(folder), "--output", str(home / "exported")]
+        command = [*command, str(folder), str(home / "exported")]
     done = lightalign(*command, "--quiet", home=home)
     assert done.returncode == 2, done.stdout
     (line,) = done.stderr.splitlines()
