@@ -20,7 +20,7 @@ from typing import Any
 from .card import EncoderCard, Package
 from .documents import check, read_json
 from .errors import StoreCorruptError, WeightsMismatchError, WeightsNotFoundError
-from .regular_files import check_regular
+from .regular_files import is_regular
 from .types import Modality
 
 HUB_PATIENCE = 1.5  # seconds until the hub counts as not reachable; its client would retry for 23
@@ -106,23 +106,33 @@ def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
 
 def _given(path: Path) -> Weights:
     path = path.expanduser()
-    try:
-        is_folder = path.is_dir()
-        if not is_folder:
-            check_regular(path)
-    except OSError as error:
-        raise WeightsNotFoundError(f"--weights {path}: {error.strerror}") from error
-    if is_folder and not (path / "config.json").is_file():
+    if not path.exists():
+        raise WeightsNotFoundError(f"--weights {path}: No such file or directory")
+    odd = next((one for one in _members(path) if _is_odd(one)), None)
+    if odd is not None:
+        raise WeightsNotFoundError(
+            f"--weights {path}: {odd.name} is a pipe, a socket or a device, not a regular file"
+        )
+    if path.is_dir() and not (path / "config.json").is_file():
         raise WeightsNotFoundError(
             f"--weights {path}: the directory has no config.json; give a hub directory "
             f"(config.json beside model.safetensors) or one file ({', '.join(FILE_SUFFIXES)})"
         )
-    if not is_folder and path.suffix not in FILE_SUFFIXES:
+    if path.is_file() and path.suffix not in FILE_SUFFIXES:
         raise WeightsNotFoundError(
             f"--weights {path}: cannot read {path.suffix or 'a file without suffix'}; give a "
             f"{', '.join(FILE_SUFFIXES)} file or a hub directory"
         )
     return Weights(files=path.resolve(), origin="--weights")
+
+
+def _members(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def _is_odd(path: Path) -> bool:
+    """Say whether reading `path` could wait for ever, or have no end."""
+    return path.exists() and not path.is_dir() and not is_regular(path)
 
 
 def _in_package(package: Package) -> Weights | None:

@@ -94,7 +94,8 @@ class HuggingfaceEncoder(Encoder[Prepared]):
         """Preprocess one decoded image (a tensor) or tokenise one text (token ids).
 
         Raises:
-            UnreadableItemError: The text gives no tokens or is not valid Unicode.
+            UnreadableItemError: The text gives no tokens or is not valid Unicode, or the image
+                would be too large when resized.
         """
         prepared: Prepared = self._half.preprocess(content, item_id)
         return prepared
@@ -185,7 +186,7 @@ class _Vision(Half):
 
     def preprocess(self, content: Content, item_id: str) -> Float[Tensor, "channels height width"]:
         assert isinstance(content, Image.Image)
-        return self._preprocessing(content)
+        return self._preprocessing.of_item(content, item_id=item_id)
 
     def companions(self, content: Content) -> dict[str, np.ndarray]:
         assert isinstance(content, Image.Image)

@@ -108,9 +108,13 @@ class TimmEncoder(Encoder[Tensor]):
     def preprocess(
         self, content: Content, *, item_id: str
     ) -> Float[Tensor, "channels height width"]:
-        """Resize, crop and normalise one decoded image."""
+        """Resize, crop and normalise one decoded image.
+
+        Raises:
+            UnreadableItemError: Resized it would be too large.
+        """
         assert isinstance(content, Image.Image)
-        return self._preprocessing(content)
+        return self._preprocessing.of_item(content, item_id=item_id)
 
     def encode(self, batch: Sequence[Float[Tensor, "channels height width"]]) -> Tokens:
         """Return all tokens of `batch`, float32 on the CPU."""
