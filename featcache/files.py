@@ -20,6 +20,7 @@ from typing import Any
 from . import documents, file_locks
 from .errors import DurabilityError, StoreCorruptError
 from .file_locks import FileLock
+from .regular_files import open_regular
 from .spec import fingerprint
 
 _TEMPORARY = ".tmp-"  # followed by something random
@@ -280,7 +281,7 @@ def _sync(path: Path) -> None:
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -1,5 +1,7 @@
 """Compare files of a store with what is recorded of them."""
 
+import os
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +41,9 @@ def shard_flaws(
         receipt: What is recorded of it.
         content: Read every byte; else only sizes are compared.
     """
+    real_folder = folder.resolve()
     for name, entry in receipt["files"].items():
-        problem = _file_problem(folder / name, entry, content=content)
+        problem = _file_problem(real_folder, name, entry, content=content)
         if problem:
             yield Flaw(path=folder / name, problem=problem, shard=index)
 
@@ -68,12 +71,21 @@ def other_flaws(folder: Path, known: Collection[str]) -> Iterator[Flaw]:
             yield Flaw(path=file, problem=problem)
 
 
-def _file_problem(path: Path, entry: Mapping[str, Any], *, content: bool) -> str | None:
-    if not path.is_file():
-        return "missing"
-    size = path.stat().st_size
-    if size != entry["bytes"]:
-        return f"{size} bytes, expected {entry['bytes']}"
+def _file_problem(
+    folder: Path, name: str, entry: Mapping[str, Any], *, content: bool
+) -> str | None:
+    path = folder / name
+    try:
+        state = path.stat()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        return "missing" if missing else f"cannot be read: {error.strerror}"
+    if not stat.S_ISREG(state.st_mode):
+        return "is no regular file"
+    if not Path(os.path.realpath(path)).is_relative_to(folder):
+        return "is reached by a link out of the store"
+    if state.st_size != entry["bytes"]:
+        return f"{state.st_size} bytes, expected {entry['bytes']}"
     if content and files.sha256_file(path) != entry["sha256"]:
         return "checksum differs"
     return None

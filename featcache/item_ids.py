@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from jaxtyping import UInt8
 
-from .errors import SpecError
+from .errors import SpecError, StoreCorruptError
 
 # The longest path that Linux takes. Ids of a shard are padded to the longest: one of 10 MB would
 # take as much in each of its rows.
@@ -52,8 +52,18 @@ def encode_ids(ids: tuple[str, ...]) -> UInt8[np.ndarray, "rows longest"]:
 
 
 def decode_ids(array: UInt8[np.ndarray, "rows longest"]) -> tuple[str, ...]:
-    """Return the ids that `encode_ids` made `array` from."""
+    """Return the ids that `encode_ids` made `array` from.
+
+    Raises:
+        StoreCorruptError: One is empty or is not UTF-8.
+    """
     if not len(array):
         return ()
     rows = np.ascontiguousarray(array).view(f"S{array.shape[1]}")[:, 0]
-    return tuple(item.decode() for item in rows.tolist())
+    encoded = rows.tolist()
+    if not all(encoded):
+        raise StoreCorruptError("an item id is empty")
+    try:
+        return tuple(map(bytes.decode, encoded))
+    except UnicodeDecodeError as error:
+        raise StoreCorruptError(f"an item id is not UTF-8: {error.object!r}") from error

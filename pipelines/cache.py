@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from typing_extensions import TypedDict
 
-from ..featcache import files
+from ..featcache import files, verified
 from ..featcache.catalog import find_store, manifest_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
@@ -173,6 +174,8 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
     files.clear_abandoned(folder.parent)  # of an earlier removal that was killed
     if pairs is not None:
         pairs.unlink()  # first: pairs without a store would be found by nobody
+    with suppress(StoreCorruptError, StoreNotFoundError):  # of a damaged one nothing is recorded
+        verified.forget(folder, FeatureStore(folder, read_whole_manifest(folder)).description)
     files.remove_whole(folder)
     return RemoveReport(store=folder, bytes=num_bytes, runs=tuple(referring), pairs=pairs)
 

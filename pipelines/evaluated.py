@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache import files
+from ..featcache import files, trust
 from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
@@ -155,7 +155,7 @@ class Found:
             "definitions": dict(self.definitions),
             "curves": [dict(curve) for curve in self.curves],
             "failures": [dict(failure) for failure in self.failures],
-            "warnings": list(self.warnings),
+            "warnings": [*self.warnings, *trust.warnings()],
             "seconds": self.seconds,
             "versions": library_versions(),
             **self.beside,

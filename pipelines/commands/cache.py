@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ...featcache.errors import SpecError
-from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet
+from ._common import DEFAULT_HOME, AsJson, Device, Home, NoVerify, Output, Overrides, Quiet
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature stores.")
 StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")]
@@ -160,6 +160,7 @@ def cache_export(
     path: Annotated[Path, typer.Argument(help="What to write: a folder for npy, else a file.")],
     format: Annotated[str, typer.Option(help="parquet, npy or safetensors.")] = "parquet",
     force: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     quiet: Quiet = False,
