@@ -21,6 +21,7 @@ from .pipelines.commands import evaluation, extraction, quickstart, reports, sea
 from .pipelines.commands.cache import cache_app
 from .pipelines.commands.lists import list_app, presets_app
 from .pipelines.commands.runs import runs_app
+from .pipelines.printable import printable
 
 app = typer.Typer(
     name="lightalign",
@@ -121,6 +122,11 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     raise _StoppedError(number)
 
 
+def _complain(message: str) -> None:
+    """Write one line on standard error, in which nothing acts on a terminal."""
+    typer.echo(f"lightalign: {printable(message)}", err=True)
+
+
 def _end(number: int) -> NoReturn:
     """End the process although one of its threads does not, such as one that reads a dead disk.
 
@@ -158,12 +164,12 @@ def main() -> None:
     try:
         app()
     except LightalignError as error:
-        typer.echo(f"lightalign: {' '.join(str(error).split())}", err=True)
+        _complain(" ".join(str(error).split()))
         sys.exit(2)
     except OSError as error:
         if error.errno not in _USERS_OWN:
             raise
-        typer.echo(f"lightalign: {error.strerror}: {error.filename or 'while writing'}", err=True)
+        _complain(f"{error.strerror}: {error.filename or 'while writing'}")
         sys.exit(2)
     except _StoppedError as stopped:
         _finish(stopped.args[0], earlier)

@@ -179,6 +179,34 @@ def read_sealed(path: Path, *, limit: int = documents.MAX_BYTES) -> dict[str, An
     table = documents.read_json(path, limit=limit)
     if not isinstance(table, dict) or "checksum" not in table:
         raise StoreCorruptError(f"{path}: holds no checksum")
+    return _unsealed(path, table)
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a report with a checksum of itself, atomically and durably."""
+    # by the keys that a reader will see: JSON makes texts of numbers, which sort otherwise
+    write_sealed(path, json.loads(json.dumps(report)))
+
+
+def read_report(path: Path) -> Any:
+    """Read what `write_report` wrote, without the checksum; earlier versions wrote none.
+
+    Raises:
+        StoreCorruptError: It is no JSON file, or damaged.
+        OSError: It is not there, or may not be read.
+    """
+    report = documents.read_json(path)
+    if not isinstance(report, dict) or "checksum" not in report:
+        return report
+    return _unsealed(path, report)
+
+
+def _unsealed(path: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of a file without its checksum.
+
+    Raises:
+        StoreCorruptError: A byte of the file differs from what was written.
+    """
     rest = {key: value for key, value in table.items() if key != "checksum"}
     if table["checksum"] != fingerprint(rest) or not _is_written_as(path, table):
         raise StoreCorruptError(f"{path}: checksum differs")

@@ -70,6 +70,20 @@ def open_regular(path: Path) -> IO[bytes]:
         raise
 
 
+def holds(path: Path, content: bytes) -> bool:
+    """Return whether a regular file holds this content and nothing else.
+
+    Raises:
+        PermissionError: It may not be read.
+    """
+    try:
+        return read_regular(path, limit=len(content)) == content
+    except PermissionError:
+        raise
+    except OSError:  # it is not there, is no regular file, or is larger
+        return False
+
+
 def check_regular(path: Path) -> None:
     """Pass if `path` is a regular file that can be opened; for libraries that open it themselves.
 

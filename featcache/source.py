@@ -17,7 +17,7 @@ from .types import Item, Modality, Pairs
 class Source(ABC):
     """Read one dataset family from its official layout on disk.
 
-    A subclass takes `root` first and its own options keyword-only; it checks in its constructor
+    A subclass takes its place first and its own options keyword-only; it checks in its constructor
     that its files are there and raises `DatasetNotFoundError` with what it looked for.
 
     Attributes:

@@ -49,6 +49,7 @@ from .manifest import (
     write_manifest,
 )
 from .registry import Registry
+from .regular_files import holds
 from .types import Features
 
 FORMATS = Registry("format", f"{__package__}.formats", Path(__file__).parent / "formats", Format)
@@ -335,12 +336,11 @@ class FeatureStore:
         return known
 
     def _differing_store_files(self) -> list[tuple[str, bytes]]:
-        def found(name: str) -> bytes | None:
-            path = self.folder / name
-            return path.read_bytes() if path.is_file() else None
-
-        wanted = self.format.store_files
-        return [(name, content) for name, content in wanted.items() if found(name) != content]
+        return [
+            (name, content)
+            for name, content in self.format.store_files.items()
+            if not holds(self.folder / name, content)
+        ]
 
     def _receipt(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.json"

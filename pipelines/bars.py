@@ -15,6 +15,7 @@ from rich.progress import (
 from rich.progress import Progress as RichBars
 from rich.text import Text
 
+from .printable import printable
 from .progress import Progress
 
 _PLAIN_SECONDS = 5.0  # between progress lines when not on a terminal
@@ -40,23 +41,25 @@ class BarProgress(Progress):
 
     def note(self, message: str) -> None:
         """Print one line above the bars."""
-        self.console.print(message, markup=False, highlight=False)
+        self.console.print(printable(message), markup=False, emoji=False, highlight=False)
 
     def start(self, label: str, total: int, *, unit: str, done: int = 0) -> None:
         """Show a bar."""
         self.bars = RichBars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(unit),
+            TextColumn("{task.fields[unit]}", markup=False),
             RateColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=self.console,
             transient=True,
         )
-        self.bars.add_task(label, total=total, completed=done, detail="")
+        self.bars.add_task(
+            printable(label), total=total, completed=done, unit=printable(unit), detail=""
+        )
         self.bars.start()
 
     def advance(self, count: int) -> None:
@@ -67,7 +70,7 @@ class BarProgress(Progress):
     def detail(self, message: str) -> None:
         """Show what limits the work behind the bar."""
         assert self.bars is not None
-        self.bars.update(self.bars.task_ids[0], detail=message)
+        self.bars.update(self.bars.task_ids[0], detail=printable(message))
 
     def finish(self) -> None:
         """Take the bar away."""
@@ -83,7 +86,9 @@ class LineProgress(Progress):
 
     def note(self, message: str) -> None:
         """Write one line."""
-        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(
+            printable(message), markup=False, emoji=False, highlight=False, soft_wrap=True
+        )
 
     def start(self, label: str, total: int, *, unit: str, done: int = 0) -> None:
         """Begin to count; nothing is written before some seconds have passed."""

@@ -13,7 +13,7 @@ from ..featcache import files
 from ..featcache.catalog import find_store, manifest_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
-from ..featcache.documents import check, read_json, read_toml
+from ..featcache.documents import check, read_json
 from ..featcache.errors import (
     DatasetChangedError,
     SpecError,
@@ -352,7 +352,8 @@ def _tables_of(run: Path) -> tuple[list[Any], list[str]]:
 def _table_of(path: Path) -> tuple[Any, str]:
     """Return the content of a TOML or JSON file, and why it cannot be read, if it cannot."""
     try:
-        return (read_toml(path) if path.suffix == ".toml" else read_json(path)), ""
+        is_spec = path.suffix == ".toml"
+        return (runs.read_table(path.parent) if is_spec else files.read_report(path)), ""
     except (SpecError, StoreCorruptError, OSError) as error:
         return None, str(error)
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from string import Template
 from textwrap import wrap
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from ..featcache import files
 from ..featcache.errors import UnreadableItemError
 from ..featcache.images import decode_image, jpeg_address
 from ..featcache.types import Item
+from .destinations import GENERATOR
+from .printable import for_page, printable
 
 _SIDE = 240  # pixels of the longer side of a picture
 _COLUMNS = 5  # of a PNG
@@ -26,6 +28,9 @@ _PAGE = Template("""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="lightalign">
+<meta http-equiv="Content-Security-Policy"
+      content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>$title</title>
 <style>
 body { font: 15px/1.4 system-ui, sans-serif; margin: 16px; color: #222; background: #fff; }
@@ -85,11 +90,12 @@ def write_sheet(path: Path, query: Cell, cells: Sequence[Cell]) -> None:
 
 
 def _page(query: Cell, cells: Sequence[Cell]) -> str:
-    return _PAGE.substitute(
+    page = _PAGE.substitute(
         title=html.escape(query.text or query.title),
         query=_figure(query),
         cells="\n".join(map(_figure, cells)),
     )
+    return for_page(page)
 
 
 def _figure(cell: Cell) -> str:
@@ -112,7 +118,9 @@ def _picture(query: Cell, cells: Sequence[Cell]) -> bytes:
         row, column = divmod(position, _COLUMNS)
         _draw(sheet, cell, _GAP + column * width, _GAP + head + row * height, letters=_LETTERS)
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
+    origin = PngImagePlugin.PngInfo()
+    origin.add_text("Software", GENERATOR)
+    sheet.save(buffer, "PNG", pnginfo=origin)
     return buffer.getvalue()
 
 
@@ -121,7 +129,7 @@ def _caption(cell: Cell, letters: int) -> list[str]:
 
     Ids of one image's texts differ in the last letter.
     """
-    caption = " ".join(part for part in (cell.title, cell.name) if part)
+    caption = " ".join(printable(part) for part in (cell.title, cell.name) if part)
     most = 2 * letters
     if len(caption) > most:
         kept_last = most // 2
@@ -134,7 +142,7 @@ def _draw(sheet: Image.Image, cell: Cell, left: int, top: int, *, letters: int) 
         sheet.paste(cell.picture, (left, top))
         top += _SIDE
     font = ImageFont.load_default(12)
-    lines = [*_caption(cell, letters), *wrap(cell.text, letters)]
+    lines = [*_caption(cell, letters), *wrap(printable(" ".join(cell.text.split())), letters)]
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines[: _SIDE // _LINE if cell.picture is None else _LINES]):
         draw.text((left, top + number * _LINE), line[:letters], fill="black", font=font)

@@ -12,7 +12,6 @@ from ..featcache import files
 from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
-from ..featcache.documents import read_json
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.spec import fingerprint
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
@@ -232,7 +231,7 @@ class Found:
         report = self.report(run)
         with nullcontext() if owned else _folder_of_reports(run, home=home):
             path = self.path(run, home=home)
-            files.write_json(path, report)
+            files.write_report(path, report)
         return path, report
 
 
@@ -263,7 +262,7 @@ def _plain(variant: str) -> str:
 def _report_at(path: Path) -> Mapping[str, Any] | None:
     """Return the report in a file, or None if none can be read there: nothing is lost with it."""
     try:
-        there = read_json(path)
+        there = files.read_report(path)
     except (FileNotFoundError, StoreCorruptError):
         return None
     return there if isinstance(there, Mapping) else None

@@ -23,11 +23,11 @@ import numpy as np
 
 from ..featcache import files
 from ..featcache.catalog import find_store
-from ..featcache.errors import SpecError
 from ..featcache.item_ids import encode_ids
 from ..featcache.reader import FeatureReader
 from ..featcache.registry import unknown_name
 from ..featcache.types import PER_ROW, PER_TOKEN, Features
+from .destinations import check_file, check_folder, never_own
 
 _BLOCK_BYTES = 64 * 2**20  # large enough to write at disk speed, small beside any memory
 _NPY_FILES = {"ids.json"} | {f"{name}.npy" for name in ("values", "offsets", *PER_TOKEN, *PER_ROW)}
@@ -160,15 +160,14 @@ class _Source:
 
 
 def _check_free(path: Path, format: str, *, force: bool) -> None:
-    if not path.exists():
-        return
-    if not force:
-        raise SpecError(f"{path} is there already: choose another path or add --force")
-    replaceable = path.is_file()
     if format == "npy":
-        replaceable = path.is_dir() and {file.name for file in path.iterdir()} <= _NPY_FILES
-    if not replaceable:
-        raise SpecError(f"{path} is no {format} export, so --force does not replace it")
+        check_folder(path, option="PATH", force=force, is_own=_is_npy, what="npy export")
+    else:
+        check_file(path, option="PATH", force=force, is_own=never_own)
+
+
+def _is_npy(folder: Path) -> bool:
+    return {file.name for file in folder.iterdir()} <= _NPY_FILES
 
 
 def _write_npy(source: _Source, path: Path) -> None:

@@ -21,16 +21,19 @@ from typing import Any
 
 from .. import __version__
 from ..featcache import files
-from ..featcache.errors import ExportError, MissingExtraError, SpecError
+from ..featcache.documents import read_json
+from ..featcache.errors import ExportError, MissingExtraError, SpecError, StoreCorruptError
 from ..featcache.registry import unknown_name
 from ..featcache.types import TEXT_TEXT, Modality, sides_of
 from . import runs
+from .destinations import check_folder
 from .environment import library_versions
 from .exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
 from .progress import SILENT, Progress
 
 ABOUT = "lightalign.json"
 VERSION = 1  # of the table in it
+_FORMAT = "lightalign towers for"
 TARGETS: Mapping[str, tuple[str, ...]] = {  # and the packages that they need
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "sentence-transformers": ("sentence-transformers",),
@@ -45,11 +48,12 @@ class ExportSpec:
         home: Folder of everything lightalign keeps.
         run: Name or folder of the run, or None for the newest.
         to: `onnx` or `sentence-transformers`.
-        output: Folder to write; it must not be there, or be empty.
+        output: Folder to write; it must not be there, or be empty, or be replaced by `force`.
         towers: Modalities; none for all of `onnx`, and for the text of `sentence-transformers`,
             which takes one.
         whole: Whether the frozen encoders are exported, too; `onnx` only.
         weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+        force: Replace an earlier export at `output`.
     """
 
     home: Path
@@ -59,6 +63,7 @@ class ExportSpec:
     towers: tuple[str, ...] = ()
     whole: bool = True
     weights: Mapping[str, Path] = field(default_factory=dict)
+    force: bool = False
 
     def __post_init__(self) -> None:
         if self.to not in TARGETS:
@@ -108,22 +113,22 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
     _require_images_and_texts(folder, table)
     if spec.to == "sentence-transformers":
         _require_exact(table, spec)
-    path = spec.output.expanduser().resolve()
-    _check_free(path)
+    path = spec.output.expanduser().absolute()
+    _check_free(path, force=spec.force)
     _require_packages(spec.to)
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as temporary:
         temporary.mkdir()
         towers = _write(spec, folder, temporary, progress)
         about = {
-            "format": f"lightalign towers for {spec.to}",
+            "format": f"{_FORMAT} {spec.to}",
             "version": VERSION,
             "run": folder.name,
             "versions": _versions(spec.to),
             "towers": towers,
         }
         files.write_json(temporary / ABOUT, about)
-        _check_free(path)  # it may have come meanwhile
+        _check_free(path, force=spec.force)  # it may have come meanwhile
     size = sum(file.stat().st_size for file in files.files_below(path))
     inexact = inexact_sides(table, towers) if spec.whole else {}
     remedy = f"for whole towers {_remedy(table, inexact, spec)}" if inexact else None
@@ -171,11 +176,19 @@ def _require_images_and_texts(folder: Path, table: Mapping[str, Any]) -> None:
         )
 
 
-def _check_free(path: Path) -> None:
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists():
-        raise SpecError(f"{path} is there already: choose another --output, or an empty folder")
+def _check_free(path: Path, *, force: bool) -> None:
+    check_folder(path, option="--output", force=force, is_own=_is_export, what="export of a run")
+
+
+def _is_export(folder: Path) -> bool:
+    """Return whether a folder holds an exported run."""
+    if not (folder / ABOUT).is_file():
+        return False
+    try:
+        about = read_json(folder / ABOUT)
+    except StoreCorruptError:
+        return False
+    return isinstance(about, dict) and str(about.get("format", "")).startswith(_FORMAT)
 
 
 def _require_packages(target: str) -> None:

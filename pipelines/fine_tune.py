@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache import files
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, build, to_table
@@ -187,5 +186,5 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         )
         tuned = EvaluatedRun.unfinished(spec.home, folder, report, device=spec.device)
         path, evaluation = found.write(tuned, home=spec.home, owned=True)
-        files.write_json(folder / runs.REPORT, report)  # last: with it the run is finished
+        runs.write_report(folder, report)  # last: with it the run is finished
     return FineTuneReport(folder=folder, trained=report, path=path, report=evaluation)

@@ -22,6 +22,7 @@ from .environment import library_versions
 from .evaluated import EvaluatedRun
 from .fine_tune import FineTuneSpec
 from .progress import Progress
+from .record import command_of
 from .sgd_head import score_rows
 
 
@@ -99,7 +100,7 @@ def resolved(spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> Table
         "seed": spec.seed,
         "processes": 1,
         "protocol": spec.protocol,
-        "command": runs.command_of(spec),
+        "command": command_of(spec),
         "train": to_table(options),
         "classes": list(train.names),
         "stores": {"train": {**stores, **sides, "image": image}},

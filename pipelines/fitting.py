@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..featcache import files
 from ..featcache.errors import SpecError
 from ..featcache.spec import Table, fingerprint
 from . import runs
@@ -68,7 +67,7 @@ def fit(
                 "spec": resolved,
                 "versions": library_versions(),  # when it ended; those of its start are in the spec
             }
-            files.write_json(folder / runs.REPORT, report)
+            runs.write_report(folder, report)
             (folder / runs.STATE).unlink(missing_ok=True)
             return report
 

@@ -22,7 +22,7 @@ from ..featcache.registry import unknown_name
 from ..featcache.source import Source
 from ..featcache.types import Side
 from . import runs
-from .evaluated import EvaluatedRun, Found
+from .evaluated import EvaluatedRun, Found, written
 from .indexed_items import content_of, open_as_extracted
 from .progress import SILENT, Progress
 from .sizes import parse_bytes
@@ -203,7 +203,10 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
         )
         folders[side.value] = folder
         built, contents = split.build(side, spec.index, budget), split.contents(side)
+        report = _report(spec, split, side, built)
         with runs.owning(evaluated.folder, wait=True):
+            # before the index: stopped between the two, no report of another one lies beside it
+            report.path(evaluated, home=spec.home).unlink(missing_ok=True)
             manifests[side.value] = write_index(
                 folder,
                 built,
@@ -211,9 +214,8 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
                 contents=contents,
                 described=split.described(side),
             )
-        path = _report(spec, split, side, manifests[side.value])
-        if path is not None:
-            paths[side.value] = path
+            if report.metrics[side.value]:  # of an exact index there is nothing to say
+                paths[side.value] = report.write(evaluated, home=spec.home, owned=True)[0]
     warnings = tuple(
         f"{name}: {warning}" for name, made in manifests.items() for warning in made["warnings"]
     )
@@ -227,27 +229,23 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
     )
 
 
-def _report(spec: IndexSpec, split: _Split, side: Side, manifest: Mapping[str, Any]) -> Path | None:
-    """Write what the index of one side finds; of an exact one there is nothing to say."""
+def _report(spec: IndexSpec, split: _Split, side: Side, built: BuiltIndex) -> Found:
+    """Return the report of what the index of one side finds."""
     from .index_quality import DEFINITIONS
 
-    found = Found(
+    return Found(
         kind="index",
         dataset=split.dataset,
         split=spec.split,
         ids=split.embeddings[side].ids,
         stores={side.value: split.stores[side]},
         options={"index": spec.index, "memory": spec.memory, "side": side.value},
-        metrics={side.value: manifest["metrics"]},
+        metrics={side.value: written(built.metrics)},
         definitions=DEFINITIONS,
         variant=side.value,
-        warnings=manifest["warnings"],
-        seconds=manifest["seconds"],
+        warnings=list(built.warnings),
+        seconds=built.seconds,
     )
-    if manifest["metrics"]:
-        return found.write(split.evaluated, home=spec.home)[0]
-    found.path(split.evaluated, home=spec.home).unlink(missing_ok=True)  # of an earlier index
-    return None
 
 
 def side_named(evaluated: EvaluatedRun, name: str | None) -> Side:

@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..featcache.datasets import open_source, parse_data
-from ..featcache.errors import DatasetChangedError, DatasetFormatError, DatasetNotFoundError
+from ..featcache.errors import (
+    DatasetChangedError,
+    DatasetFormatError,
+    DatasetNotFoundError,
+    SpecError,
+)
 from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
 
@@ -92,7 +97,7 @@ def find_items(
             split=manifest["split"],
             fingerprint=manifest["source"],
         )
-    except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError) as error:
+    except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError, SpecError) as error:
         contained = "texts" if _side(manifest).modality is Modality.TEXT else "files"
         warning = f"{len(missing)} of {len(wanted)} {contained} are not found, only their ids"
         place = f"--data {manifest['dataset']}=PATH"

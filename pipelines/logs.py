@@ -2,13 +2,14 @@
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ..featcache import files
 from ..featcache.documents import check, read_text
-from ..featcache.errors import MissingExtraError
+from ..featcache.errors import MissingExtraError, StoreCorruptError
 from . import runs
 from .schemas import EpochRecord
 
@@ -111,23 +112,33 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the records of the log of a finished run.
+
+    Args:
+        folder: The run folder.
+        report: Its report; of an earlier version without a checksum of the log.
+
+    Raises:
+        StoreCorruptError: The log is not as the training has written it.
+    """
+    log = folder / runs.LOG
+    if not log.is_file():
+        if "log_sha256" in report:
+            raise StoreCorruptError(f"{log} is not there")
+        return []
+    records = files.read_json_lines(log)  # which opens none but a regular file
+    for number, record in enumerate(records, start=1):
+        check(record, EpochRecord, where=f"line {number} of {log}")
+    if report.get("log_sha256", checksum := files.sha256_file(log)) != checksum:
+        raise StoreCorruptError(f"{log}: checksum differs")
+    return records
+
+
 def keep_lines(path: Path, count: int) -> None:
     """Cut a log to its first lines: a stop may have come after a line and before the state."""
     lines = read_text(path).split("\n")[:-1]  # what comes after the last was not written whole
     files.write_bytes(path, "".join(f"{line}\n" for line in lines[:count]).encode())
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a run by epoch; none where there is no log.
-
-    Raises:
-        StoreCorruptError: A line but for the last is damaged.
-    """
-    path = folder / runs.LOG
-    records = files.read_json_lines(path) if path.is_file() else []
-    for number, record in enumerate(records, start=1):
-        check(record, EpochRecord, where=f"line {number} of {path}")
-    return records
 
 
 def append_json(path: Path, record: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
-"""What a run records of the stores that it was trained on, and of the encoders behind them."""
+"""What a run records: its command, its stores, and the encoders behind them."""
 
 from typing import Any
 
 from ..featcache.card import card_names, read_card
+from ..featcache.datasets import absolute_data
 from ..featcache.spec import Table, to_table
 from .stores import StorePair
 
@@ -42,3 +43,18 @@ def describe_encoders(pair: StorePair) -> Table:
             described["card"] = {key: card[key] for key in card if key != "name"}
         found[side.value] = described
     return found
+
+
+def command_of(spec: Any) -> Table:
+    """Return what a training was asked for, so that it can be asked for again in any folder.
+
+    Where files lie on this machine, and what computes, is left out; but not where the dataset is.
+
+    Args:
+        spec: A dataclass with the fields `home`, `device` and `name`.
+    """
+    left_out = {"home", "device", "name"}
+    command = {key: value for key, value in to_table(spec).items() if value is not None}
+    if "data" in command:
+        command["data"] = absolute_data(command["data"])
+    return {key: value for key, value in command.items() if key not in left_out}

@@ -15,8 +15,10 @@ from ..featcache.errors import SpecError
 from ..featcache.spec import fingerprint
 from . import runs
 from .confusion_plot import draw_confusion
+from .destinations import check_file
 from .evaluation import shown
 from .plots import line_plot
+from .printable import for_page
 from .progress import SILENT, Progress
 from .report_content import Compared, RunPart, compare, read_runs, training_curves
 from .report_pictures import Pictures
@@ -39,6 +41,7 @@ class ReportSpec:
             only evaluation, or `report-NAMES.html` in `home/evaluations` of several.
         data: `NAME=PATH` of each dataset whose pictures and texts have moved.
         failures: Worst answers of each evaluation that are shown, at most.
+        force: Replace a file at `out` that is no page of ours.
     """
 
     home: Path
@@ -46,12 +49,13 @@ class ReportSpec:
     out: Path | None = None
     data: tuple[str, ...] = ()
     failures: int = 24
+    force: bool = False
 
     def __post_init__(self) -> None:
         if self.failures < 0:
             raise SpecError(f"--failures must be at least 0, found {self.failures}")
-        if self.out is not None and self.out.is_dir():
-            raise SpecError(f"--out is a file, and {self.out} is a folder")
+        if self.out is not None:
+            check_file(self.out, option="--out", force=self.force)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,9 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
         StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
     parts = read_runs(spec.home, spec.runs)
+    path = spec.out or _default_path(spec.home, parts)
+    if spec.out is None:  # beside what it is about; the name is ours, whatever is there
+        check_file(path, option="the page", force=True)
     notes = [line for part in parts for line in part.unread]
     compared = compare(parts)
     pictures = Pictures(spec.home, spec.data)
@@ -101,9 +108,8 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
         training=[_plot(curve) for curve in training_curves(parts)],
         notes=notes,
     )
-    path = spec.out or _default_path(spec.home, parts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = text.encode("utf-8", "backslashreplace")  # captions may hold half of a pair
+    content = for_page(text).encode()
     with runs.owning_place(path):
         files.write_bytes(path, content)
     return ReportReport(

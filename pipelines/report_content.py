@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..featcache.documents import read_json
+from ..featcache import files
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
@@ -221,7 +221,7 @@ def _name(place: Path) -> str:
 
 
 def _read_evaluation(path: Path) -> RunPart:
-    report = read_json(path)
+    report = files.read_report(path)
     if not isinstance(report, Mapping):
         raise SpecError(f"{path} is no evaluation of lightalign")
     _check(report, path)
@@ -234,7 +234,7 @@ def _read_run(folder: Path) -> RunPart:
         if path.name == runs.REPORT:
             continue
         try:
-            report = read_json(path)
+            report = files.read_report(path)
             if isinstance(report, Mapping) and "kind" in report:
                 _check(report, path)
                 evaluations.append(report)
@@ -242,7 +242,7 @@ def _read_run(folder: Path) -> RunPart:
             unread.append(f"{folder.name}/{path.name} is left out: {error}")
     report = runs.read_report(folder)
     try:
-        epochs = read_log(folder)
+        epochs = read_log(folder, report)
     except (StoreCorruptError, OSError) as error:
         epochs = []
         unread.append(f"{folder.name}/{runs.LOG} is left out: {error}")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import read_json
 from ..featcache.errors import LightalignError
 from ..featcache.spec import Table
 from . import runs
@@ -143,7 +142,7 @@ def _headlines(folder: Path, report: Mapping[str, Any]) -> dict[str, float]:
         folder.glob("retrieval-*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
     )
     if retrievals:
-        evaluation = check_evaluation(read_json(retrievals[-1]), where=retrievals[-1])
+        evaluation = check_evaluation(files.read_report(retrievals[-1]), where=retrievals[-1])
         split = evaluation["split"]
         return {
             f"{split} {direction.replace('_', ' ')} R@1": table["recall"]["1"]["value"]

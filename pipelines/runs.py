@@ -17,18 +17,17 @@
 import errno
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.datasets import absolute_data
-from ..featcache.documents import check, read_json, read_toml
+from ..featcache.documents import check, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
-from ..featcache.spec import Table, to_table, to_toml
+from ..featcache.spec import Table, fingerprint, to_toml, tomllib
 from .schemas import RunReport, RunSpec
 
 REPORT = "report.json"
@@ -104,7 +103,7 @@ def new_run(
     with files.workspace(runs_folder(home)) as space:
         prepared = space / "run"
         prepared.mkdir()
-        files.write_bytes(prepared / SPEC, to_toml(spec).encode())
+        write_spec(prepared, spec)
         lock = FileLock(prepared / LOCK)
         lock.wait()
         try:
@@ -200,7 +199,7 @@ def state_of(folder: Path) -> RunState:
         return RunState.RUNNING
     if (folder / REPORT).is_file():  # its last moment has passed meanwhile
         return RunState.FINISHED
-    stopped = read_toml(folder / SPEC)
+    stopped = read_spec(folder)
     return RunState.FINE_TUNE_STOPPED if "protocol" in stopped else RunState.STOPPED
 
 
@@ -322,15 +321,11 @@ def find_unfinished(home: Path, run: str) -> Path:
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; stopped: {stopped or 'none'}")
 
 
-def read_report(folder: Path) -> dict[str, Any]:
-    """Return the report of a finished run.
-
-    Raises:
-        StoreCorruptError: It is no report.
-    """
-    report: dict[str, Any] = read_json(folder / REPORT)
-    check(report, RunReport, where=folder / REPORT)
-    return report
+def write_spec(folder: Path, spec: Table) -> None:
+    """Write the spec of a run with a checksum of itself."""
+    table = tomllib.loads(to_toml(spec))  # as a reader will see it: lists, not tuples
+    content = to_toml({**table, "checksum": fingerprint(table)})
+    files.write_bytes(folder / SPEC, content.encode())
 
 
 def read_spec(folder: Path) -> Table:
@@ -338,23 +333,42 @@ def read_spec(folder: Path) -> Table:
 
     Raises:
         SpecError: It is not there, or is no TOML.
-        StoreCorruptError: It is no spec of a run.
+        StoreCorruptError: It is no spec of a run, or another now than when the run began.
     """
-    table = read_toml(folder / SPEC)
+    table = read_table(folder)
     check(table, RunSpec, where=folder / SPEC)
     return table
 
 
-def command_of(spec: Any) -> Table:
-    """Return what a training was asked for, so that it can be asked for again in any folder.
+def read_table(folder: Path) -> Table:
+    """Return what stands in the spec of a run, without its checksum; earlier versions wrote none.
 
-    Where files lie on this machine, and what computes, is left out; but not where the dataset is.
-
-    Args:
-        spec: A dataclass with the fields `home`, `device` and `name`.
+    Raises:
+        SpecError: It is not there, or is no TOML.
+        StoreCorruptError: It is another now than when the run began.
     """
-    left_out = {"home", "device", "name"}
-    command = {key: value for key, value in to_table(spec).items() if value is not None}
-    if "data" in command:
-        command["data"] = absolute_data(command["data"])
-    return {key: value for key, value in command.items() if key not in left_out}
+    table = read_toml(folder / SPEC)
+    checksum = table.pop("checksum", None)
+    if checksum is not None and checksum != fingerprint(table):
+        raise StoreCorruptError(
+            f"{folder / SPEC}: checksum differs: it is not as it was when the run began"
+        )
+    return table
+
+
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write the report of a run with the checksum of its log: with it the run is finished."""
+    log = folder / LOG
+    logged = {"log_sha256": files.sha256_file(log)} if log.is_file() else {}
+    files.write_report(folder / REPORT, {**report, **logged})
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Return the report of a finished run.
+
+    Raises:
+        StoreCorruptError: It is no report.
+    """
+    report: dict[str, Any] = files.read_report(folder / REPORT)
+    check(report, RunReport, where=folder / REPORT)
+    return report

@@ -6,30 +6,73 @@
     contents.npy, contents-ends.npy
                             path of each image, or each text; empty where the dataset was not to be
                             found, or keeps no files
-    index.json              sealed: run, adapter, stores, kind and parameters
+    index.json              sealed: run, adapter, stores, kind and parameters; size and checksum of
+                            each of the files above
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import faiss
 
 from ..featcache import files
 from ..featcache.catalog import list_stores
+from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
+from ..featcache.regular_files import check_regular
 from ..featcache.types import Side
+from ..featcache.verified_files import FileChecks, promise_of
 from . import runs
 from .evaluated import written
 from .index import AnyIndex, BuiltIndex, as_faiss
-from .strings import Strings
+from .strings import Strings, files_of
 
 FOLDER = "index"
 MANIFEST = "index.json"
 _FAISS = "index.faiss"
 _VERSION = 1
 _MAPPED = 2**28  # bytes; less is read in a tenth of a second
+_FILES = (_FAISS, *files_of("ids"), *files_of("contents"))
+_CHECKS = Path("verified", "indexes.json")  # in the home: which large files were read and whole
+
+
+class _Promise(TypedDict):
+    """Size and checksum of one file."""
+
+    bytes: int
+    sha256: str
+
+
+class _Described(TypedDict):
+    """Types of what is read from a manifest."""
+
+    run: str
+    adapter_sha256: str
+    dataset: str
+    split: str
+    side: str
+    source: str
+    store: str
+    encoder_key: str
+    data: str
+    source_options: dict[str, Any]
+    knows_dataset: bool
+    num: int
+    width: int
+    kind: str
+    factory: str
+    parameters: dict[str, Any]
+    metrics: dict[str, Any]
+    warnings: list[str]
+    bytes: int
+
+
+class _Checked(_Described, total=False):
+    """What a manifest may lack, as earlier versions have not written it."""
+
+    files: dict[str, _Promise]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +141,7 @@ def write_index(
             "metrics": written(built.metrics),
             "warnings": list(built.warnings),
             "bytes": (temporary / _FAISS).stat().st_size,
+            "files": {name: promise_of(temporary / name) for name in _FILES},
             "faiss": faiss.__version__,
             "seconds": built.seconds,
         }
@@ -162,17 +206,8 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
     """
     manifest = _manifest(folder)
     warnings = _check_fresh(manifest, folder=folder, run=run, home=home)
-    path = folder / _FAISS
-    try:
-        size = path.stat().st_size
-        if size != manifest["bytes"]:
-            raise StoreCorruptError(
-                f"{path} has {size} bytes, not {manifest['bytes']}: index again"
-            )
-        index = faiss.read_index(str(path), _flags(manifest) if size >= _MAPPED else 0)
-    except (OSError, RuntimeError) as error:
-        reason = str(error).rsplit("Error: ", 1)[-1].strip()
-        raise StoreCorruptError(f"cannot read the index in {folder}: {reason:.200}") from error
+    warnings += _check_bytes(manifest, folder=folder, run=run, home=home)
+    index = _read_faiss(folder, manifest)
     ids, contents = (Strings.read(folder, name) for name in ("ids", "contents"))
     if not index.ntotal == len(ids) == len(contents) == manifest["num"]:
         raise StoreCorruptError(
@@ -188,6 +223,49 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
     )
 
 
+def _check_bytes(
+    manifest: Mapping[str, Any], *, folder: Path, run: Path, home: Path
+) -> tuple[str, ...]:
+    """Compare the files with their checksums, and return what to know where there are none."""
+    again = f"`lightalign index {run.name} --side {manifest['side']} --split {manifest['split']}`"
+    if "files" not in manifest:
+        warning = f"{folder} was written without checksums: nobody can tell whether it is whole"
+        return (f"{warning}; {again} writes it with them",)
+    if set(manifest["files"]) != set(_FILES):
+        raise StoreCorruptError(f"{folder / MANIFEST} names other files than an index has: {again}")
+    try:
+        FileChecks(home / _CHECKS).require(folder, manifest["files"])
+    except StoreCorruptError as error:
+        raise StoreCorruptError(f"{error}: run {again}") from error
+    return ()
+
+
+def _read_faiss(folder: Path, manifest: Mapping[str, Any]) -> faiss.Index:
+    """Read what FAISS wrote, or map it where it is large.
+
+    Raises:
+        StoreCorruptError: The file is missing or damaged, or holds another index than described.
+    """
+    path = folder / _FAISS
+    try:
+        check_regular(path)
+        size = path.stat().st_size
+        if size != manifest["bytes"]:
+            raise StoreCorruptError(
+                f"{path} has {size} bytes, not {manifest['bytes']}: index again"
+            )
+        index = faiss.read_index(str(path), _flags(manifest) if size >= _MAPPED else 0)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).rsplit("Error: ", 1)[-1].strip()
+        raise StoreCorruptError(f"cannot read the index in {folder}: {reason:.200}") from error
+    if (index.d, index.metric_type) != (manifest["width"], faiss.METRIC_INNER_PRODUCT):
+        raise StoreCorruptError(
+            f"{path} is of width {index.d} and metric {index.metric_type}, not of width "
+            f"{manifest['width']} and inner products: index again"
+        )
+    return index
+
+
 def _flags(manifest: Mapping[str, Any]) -> int:
     """Return how FAISS maps a file: lists of vectors in one way, everything else in another."""
     listed = "IVF" in manifest["factory"]
@@ -195,14 +273,17 @@ def _flags(manifest: Mapping[str, Any]) -> int:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
     try:
-        manifest = files.read_sealed(folder / MANIFEST)
+        manifest = files.read_sealed(path)
     except OSError as error:
-        raise StoreCorruptError(f"cannot read {folder / MANIFEST}: {error}") from error
-    if manifest["version"] != _VERSION:
+        raise StoreCorruptError(f"cannot read {path}: {error}") from error
+    if manifest.get("version") != _VERSION:
         raise StoreCorruptError(
-            f"{folder} has version {manifest['version']} of the layout, not {_VERSION}: index again"
+            f"{folder} has version {manifest.get('version')} of the layout, not {_VERSION}: index "
+            "again"
         )
+    check(manifest, _Checked, where=path)
     return manifest
 
 

@@ -13,6 +13,7 @@ from ..featcache.datasets import parse_data
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
 from . import runs
+from .destinations import check_file
 from .evaluated import EvaluatedRun
 from .index_run import side_named
 from .indexed_items import find_items
@@ -38,6 +39,7 @@ class SearchSpec:
         k: How many to find, at most.
         sheet: Where to write a contact sheet, by the end of its name HTML or PNG; or None.
         default_sheet: Write one as `search.html` into the run, if `sheet` is None.
+        force: Replace a file at `sheet` that is no contact sheet.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -51,6 +53,7 @@ class SearchSpec:
     k: int = 20
     sheet: Path | None = None
     default_sheet: bool = False
+    force: bool = False
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -62,9 +65,8 @@ class SearchSpec:
             raise SpecError(f"a query is text or image, not {self.query_is!r}")
         if self.sheet is not None and self.sheet.suffix.lower() not in SHEETS:
             raise SpecError(f"a contact sheet is one of {SHEETS}, found {str(self.sheet)!r}")
-
-        if self.sheet is not None and self.sheet.is_dir():
-            raise SpecError(f"a contact sheet is a file, and {self.sheet} is a folder")
+        if self.sheet is not None:
+            check_file(self.sheet, option="--sheet", force=self.force)
 
     @property
     def dataset(self) -> str | None:
@@ -150,6 +152,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
     searched = side_named(evaluated, spec.side)
     query = _query_of(spec, evaluated)
+    sheet = _sheet_of(spec, evaluated)
     asking = _asking_side(evaluated, query, searched)
     load_backend(_backend(evaluated, asking))
     from .bundle import load
@@ -172,7 +175,8 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))
     clock.ends("search")
     found = rows[0][rows[0] >= 0].tolist()  # an approximate index may find fewer
-    sheet = spec.sheet or (evaluated.folder / "search.html" if spec.default_sheet else None)
+    if found and max(found) >= len(saved.ids):
+        raise StoreCorruptError(f"{folder} answers with rows that it does not have: index again")
     items, warning = find_items(
         saved, found, home=spec.home, data=spec.data, pictures=sheet is not None
     )
@@ -226,6 +230,15 @@ def _query_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Item:
     if evaluated.sides != IMAGE_TEXT:
         raise SpecError(f"run {evaluated.folder.name} aligns two text encoders: it reads no images")
     return Item(id=spec.query, path=path)
+
+
+def _sheet_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Path | None:
+    """Return where a contact sheet is written; the place in a run is ours, whatever is there."""
+    if spec.sheet is not None or not spec.default_sheet:
+        return spec.sheet
+    sheet = evaluated.folder / "search.html"
+    check_file(sheet, option="the contact sheet of --open", force=True)
+    return sheet
 
 
 def _asking_side(evaluated: EvaluatedRun, query: Item, searched: Side) -> Side:

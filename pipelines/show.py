@@ -1,35 +1,26 @@
 """Turn reports into tables and lines for people; prints nothing itself."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from ..featcache.card import list_encoders
-from ..featcache.catalog import StoreEntry, Unread, read_catalog
+from ..featcache.catalog import read_catalog
 from ..featcache.errors import LightalignError
-from ..featcache.manifest import read_manifest
+from ..featcache.manifest import COPY, MANIFEST, read_manifest
 from ..featcache.store import FeatureStore
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun
 from .extract import Estimate, ExtractReport
 from .plan import Peak, Planned
 from .rehearsal import TrainEstimate
+from .tables import rows_table
 from .train import TrainReport
 
-
-def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table with one line a row; the first row names the columns."""
-    table = Table(box=None, header_style="bold")
-    for column in rows[0]:
-        numeric = isinstance(rows[0][column], int | float)
-        last = column == list(rows[0])[-1]  # the free text, which may fold; names must not
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=not last)
-    for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
-    return table
+_KEY_DIGITS = 12  # as in the name of its folder
 
 
 def encoder_rows() -> list[dict[str, Any]]:
@@ -48,38 +39,82 @@ def encoder_rows() -> list[dict[str, Any]]:
 
 
 def store_rows(home: Path) -> list[dict[str, Any]]:
-    """Return one row for each feature store below `home`, newest first."""
+    """Return one row for each feature store below `home`, newest first.
+
+    One that cannot be read is there with the reason as its `problem`.
+    """
     catalog = read_catalog(home)
-    return [
-        *(_store_row(entry, home) for entry in catalog.entries),
-        *(_unread_row(unread, home) for unread in catalog.unread),
-    ]
+    problems = {unread.folder: str(unread) for unread in catalog.unread}
+    dated = []
+    for folder in [*(entry.folder for entry in catalog.entries), *problems]:
+        name = str(folder.relative_to(home / "features"))
+        row = _unreadable(problems[folder]) if folder in problems else _row_or_problem(folder)
+        dated.append((-_changed(folder), name, {"store": name, **row}))
+    return [row for _, _, row in sorted(dated, key=lambda entry: entry[:2])]
 
 
-def _store_row(entry: StoreEntry, home: Path) -> dict[str, Any]:
+def _row_or_problem(folder: Path) -> dict[str, Any]:
     try:
-        store = FeatureStore(entry.folder, read_manifest(entry.folder))
-    except LightalignError as error:  # removed meanwhile, or of a format that there is not
-        return _unread_row(Unread(entry.folder, str(error)), home)
+        return _store_row(folder)
+    except (LightalignError, OSError) as error:  # removed meanwhile, or with a damaged receipt
+        return _unreadable(str(error))
+
+
+def _unreadable(problem: str) -> dict[str, Any]:
+    return {"state": "unreadable", "problem": " ".join(problem.split())}
+
+
+def _changed(folder: Path) -> float:
+    """Return when a store was last changed, in seconds since the epoch; 0 if it is gone."""
+    times = [0.0]
+    for name in (MANIFEST, COPY):
+        with suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times)
+
+
+def _store_row(folder: Path) -> dict[str, Any]:
+    store = FeatureStore(folder, read_manifest(folder))
+    description = store.description
+    finished = store.num_shards - len(store.missing_shards())
     return {
-        "store": str(entry.folder.relative_to(home / "features")),
-        "modality": entry.description.modality,
+        "key": description.key,
+        "modality": description.modality,
+        "encoder": description.encoder,
+        "kind": description.kind,
+        "layer": description.layer,
+        "type": description.dtype,
+        "container": description.container,
         "rows": store.num_rows,
-        "items": entry.description.num_items,
-        "megabytes": round(store.num_bytes / 1e6, 1),
-        "state": "complete" if entry.complete else "incomplete",
+        "items": description.num_items,
+        "bytes": store.num_bytes,
+        "shards": store.num_shards,
+        "finished_shards": finished,
+        "state": "complete" if store.complete else "incomplete",
     }
 
 
-def _unread_row(unread: Unread, home: Path) -> dict[str, Any]:
-    return {
-        "store": str(unread.folder.relative_to(home / "features")),
-        "modality": "",
-        "rows": 0,
-        "items": 0,
-        "megabytes": 0.0,
-        "state": f"damaged: {unread}",
-    }
+def store_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of `store_rows`; key and name of a store are what `cache` takes as STORE."""
+    shown = []
+    for row in rows:
+        state = row["state"]
+        if state == "incomplete":
+            state = f"{row['finished_shards']} of {row['shards']}"
+        problem = f" ({row['problem']})" if "problem" in row else ""
+        shown.append(
+            {
+                "key": row.get("key", "-")[:_KEY_DIGITS],
+                "kind": row.get("kind", ""),
+                "layer": row.get("layer", ""),
+                "type": row.get("type", ""),
+                "rows": row.get("rows", ""),
+                "MB": round(row["bytes"] / 1e6, 1) if "bytes" in row else "",
+                "shards": state,
+                "store": f"{row['store']}{problem}",
+            }
+        )
+    return rows_table(shown, below=("store",))
 
 
 def repair_lines(reports: Sequence[RepairReport], failed: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ from .evaluation import shown
 from .index_kinds import scores_exactly
 from .index_run import IndexReport
 from .search import SearchReport
-from .show import rows_table
+from .tables import rows_table
 
 
 def quality_line(metrics: Mapping[str, Any]) -> str:

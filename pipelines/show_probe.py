@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from .evaluation import is_number, shown
+from .tables import ResultTable
 
 _COLUMNS = ("top_1", "top_5", "mean_per_class", "deviation_of_top_1")
 
@@ -15,14 +16,11 @@ def accuracy_parts(report: Mapping[str, Any]) -> list[Table | str]:
 
     One line for each kind of features in each setting, such as the epochs of a published table.
     """
-    table = Table(
+    table = ResultTable(
         title=(
             f"{report['kind']} on {report['dataset']}/{report['split']}, percent with 95 % "
             "intervals (chance in brackets)"
-        ),
-        title_justify="left",
-        box=None,
-        header_style="bold",
+        )
     )
     rows = [
         (features, setting, found)

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from .evaluation import shown
 from .show_index import quality_line
+from .tables import ResultTable
 
 _ROWS = {
     "mean_average_precision": "mAP",
@@ -37,12 +38,7 @@ def retrieval_parts(report: Mapping[str, Any]) -> list[Table | str]:
 
 def _table(metrics: Mapping[str, Any], title: str) -> Table:
     """Return one line a number: each direction with its interval and chance level."""
-    table = Table(
-        title=f"{title}: value [95 % interval] (chance)",
-        title_justify="left",
-        box=None,
-        header_style="bold",
-    )
+    table = ResultTable(title=f"{title}: value [95 % interval] (chance)")
     table.add_column("")
     directions = {name: found for name, found in metrics.items() if "recall" in found}
     for name, found in directions.items():

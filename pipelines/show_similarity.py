@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .evaluation import shown
+from .tables import ResultTable
 
 _THRESHOLDS = ("fixed", "fitted")
 _PER_CLASS = ("precision", "recall", "f1")
@@ -94,7 +95,7 @@ def _cell(found: Mapping[str, Any], key: str) -> str:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table = ResultTable(title)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .evaluation import shown
+from .tables import ResultTable
 from .zero_shot import ZeroShotReport
 
 _ALL_CLASSES = 20  # so many are all shown, else as many of the worst and the best together
@@ -27,7 +28,7 @@ def zero_shot_parts(done: ZeroShotReport) -> list[Table | str]:
 def _overall(report: Mapping[str, Any]) -> Table:
     metrics = report["metrics"]
     title = f"zero-shot on {report['dataset']}/{report['split']}, percent [95 % interval] (chance)"
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table = ResultTable(title)
     first = next(iter(metrics.values()))
     columns = [name for name in first if name != "classes"]
     table.add_column("prompts")
@@ -53,7 +54,7 @@ def _classes(report: Mapping[str, Any]) -> list[Table | str]:
         half = _ALL_CLASSES // 2
         order = [*order[:half], *order[-half:]]
     title = f"by class, worst first, prompts {name}"
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table = ResultTable(title)
     tops = list(next(iter(classes.values())))
     columns = list(dict.fromkeys((tops[0], tops[-1])))  # one where there is but one
     table.add_column("class")

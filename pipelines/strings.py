@@ -4,9 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 
 from ..featcache.errors import StoreCorruptError
+from ..featcache.regular_files import check_regular
+
+# Of a file name that is not UTF-8, and of JSON's lone surrogates, Python makes strings that have no
+# encoding otherwise; they come back as they were.
+_ERRORS = "surrogatepass"
 
 
 class Strings:
@@ -26,7 +31,7 @@ class Strings:
     @classmethod
     def of(cls, strings: Iterable[str]) -> "Strings":
         """Return these strings."""
-        encoded = [string.encode() for string in strings]
+        encoded = [string.encode(errors=_ERRORS) for string in strings]
         ends = np.cumsum([len(one) for one in encoded], dtype=np.int64)
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
 
@@ -37,26 +42,52 @@ class Strings:
         Raises:
             StoreCorruptError: A file is missing or damaged.
         """
-        try:
-            content, ends = (
-                np.load(folder / f"{name}{part}.npy", mmap_mode="r", allow_pickle=False)
-                for part in ("", "-ends")
+        content, ends = (_read(folder / file) for file in files_of(name))
+        if content.dtype != np.uint8 or ends.dtype != np.int64 or content.ndim + ends.ndim != 2:
+            raise StoreCorruptError(
+                f"{folder}: the {name} are {content.dtype}{list(content.shape)} with ends in "
+                f"{ends.dtype}{list(ends.shape)}, not one line of bytes and one of int64"
             )
-        except (OSError, ValueError, EOFError) as error:
-            raise StoreCorruptError(f"cannot read the {name} in {folder}: {error}") from error
         if len(content) != (int(ends[-1]) if len(ends) else 0):
             raise StoreCorruptError(f"{folder}: the {name} and their ends contradict one another")
         return cls(content, ends)
 
     def write(self, folder: Path, name: str) -> None:
         """Write `name.npy` and `name-ends.npy`."""
-        np.save(folder / f"{name}.npy", self._content, allow_pickle=False)
-        np.save(folder / f"{name}-ends.npy", self._ends, allow_pickle=False)
+        for file, array in zip(files_of(name), (self._content, self._ends), strict=True):
+            np.save(folder / file, array, allow_pickle=False)
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def at(self, row: int) -> str:
-        """Return the string of a row, counted from 0."""
-        start = int(self._ends[row - 1]) if row else 0
-        return self._content[start : int(self._ends[row])].tobytes().decode()
+        """Return the string of a row, counted from 0.
+
+        Raises:
+            StoreCorruptError: The ends contradict one another there, or the bytes are no UTF-8.
+        """
+        start, end = int(self._ends[row - 1]) if row else 0, int(self._ends[row])
+        if not 0 <= start <= end <= len(self._content):
+            raise StoreCorruptError(f"row {row} of saved strings is from byte {start} to {end}")
+        try:
+            return self._content[start:end].tobytes().decode(errors=_ERRORS)
+        except UnicodeDecodeError as error:
+            raise StoreCorruptError(f"row {row} of saved strings is not UTF-8: {error}") from error
+
+
+def files_of(name: str) -> tuple[str, str]:
+    """Return the names of the files of some strings: of their bytes, and of their ends."""
+    return f"{name}.npy", f"{name}-ends.npy"
+
+
+def _read(path: Path) -> Shaped[np.ndarray, "..."]:
+    """Map an array.
+
+    Raises:
+        StoreCorruptError: The file is missing or damaged.
+    """
+    try:
+        check_regular(path)  # mapping a pipe would wait for its writer
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError, OverflowError, RecursionError, MemoryError) as error:
+        raise StoreCorruptError(f"cannot read {path}: {error}") from error

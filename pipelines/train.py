@@ -17,7 +17,7 @@ from .launch import Launch
 from .logs import require_tensorboard
 from .mixup import MixupOptions
 from .progress import SILENT, Progress
-from .record import describe_encoders, describe_pair
+from .record import command_of, describe_encoders, describe_pair
 from .stores import (
     SideQuery,
     StorePair,
@@ -320,7 +320,7 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
         "preset": preset_of(spec.preset, spec.fusion),
         "seed": spec.seed,
         "processes": Launch.of_environment().count,
-        "command": runs.command_of(spec),
+        "command": command_of(spec),
         "train": to_table(plan.options),
         "stores": _describe_stores(plan),
         "encoders": describe_encoders(plan.stores),

@@ -14,6 +14,7 @@ from ..featcache.types import Modality
 from .confusion_plot import draw_confusion
 from .evaluated import EvaluatedRun, Found
 from .evaluation import Number
+from .printable import for_page
 from .progress import SILENT, Progress
 from .prompts import Prompts, read_prompts, spoken_names
 from .stores import WantedData, usual_split
@@ -142,7 +143,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     )
     path, report = kept.write(evaluated, home=spec.home)
     plot = path.with_suffix(".svg")
-    files.write_bytes(plot, draw_confusion(report["curves"][-1]).encode())
+    files.write_bytes(plot, for_page(draw_confusion(report["curves"][-1])).encode())
     return ZeroShotReport(path=path, report=report, plot=plot)
 
 

@@ -4,12 +4,15 @@ import io
 import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lightalign.cli import main
+from lightalign.featcache import files
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
@@ -19,6 +22,14 @@ def tree_bytes(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+@contextmanager
+def changed_report(run: Path) -> Iterator[dict[str, Any]]:
+    """Give the report of a run to be changed, and write it again."""
+    report = files.read_report(run / "report.json")
+    yield report
+    files.write_report(run / "report.json", report)
 
 
 def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,7 @@
 """The rules about the code itself, checked by reading it."""
 
 import ast
+import re
 import runpy
 import subprocess
 import sys
@@ -133,3 +134,16 @@ def test_nothing_is_unpickled():
             for keyword in getattr(node, "keywords", []):
                 if keyword.arg == "trust_remote_code":
                     assert ast.unparse(keyword.value) == "False", path
+
+
+def test_tables_and_consoles_are_made_where_text_is_made_printable():
+    """Rich reads markup in strings, and passes control characters on to the terminal."""
+    makers = {"pipelines/tables.py", "pipelines/commands/_common.py", "pipelines/bars.py"}
+    risky = re.compile(r"(?<!\w)(Table|Console)\(|console\.print\(|sys\.std\w+\.write\(")
+    names = {str(path.relative_to(PACKAGE)): path for path in modules()}
+    risked = [
+        name
+        for name, path in names.items()
+        if name.startswith(("pipelines", "cli")) and risky.search(path.read_text())
+    ]
+    assert set(risked) <= makers

@@ -57,6 +57,7 @@ class Text(Half):
         self._folder = folder
         self._device = device
         self._model = model.to(device)
+        self._num_words = int(model.get_input_embeddings().weight.shape[0])
         self.last = LayerLayout(width=card.width)
         (probe,) = self.encode([self._tokenizer.encode("a").ids], [LAST], "float32")
         check_layout(card, tokens=probe.values.shape[1], width=probe.width)
@@ -130,6 +131,11 @@ class Text(Half):
         for row, tokens in enumerate(batch):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = True
+        if ids.numel() and int(ids.max()) >= self._num_words:
+            raise WeightsMismatchError(
+                f"the tokenizer in {self._folder} gives token {int(ids.max())}, its model has "
+                f"embeddings for {self._num_words}: the files are not of one model"
+            )
         return ids, mask
 
     @torch.inference_mode()

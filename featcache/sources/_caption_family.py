@@ -17,6 +17,7 @@ from ._caption_source import (
     with_hashed_splits,
     with_listed_splits,
 )
+from ._picture_places import PicturePlaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,21 +43,34 @@ class Family:
     get_it: str
 
 
-def read_family(root: Path, family: Family) -> tuple[CaptionedImages, dict[str, Path]]:
+def read_family(
+    root: Path, family: Family, *, allowed: str | None = None
+) -> tuple[CaptionedImages, dict[str, Path]]:
     """Return the images of a family with captions and splits, and the file of each image.
 
     Splits come from the caption file itself, else from split lists, else from Karpathy's JSON
     file, else from the hash of the image names.
 
+    Args:
+        root: Folder of the dataset.
+        family: What its files are called.
+        allowed: Absolute path of a folder below which images may lie, too.
+
     Raises:
         DatasetNotFoundError: No caption file or no image file is there.
-        DatasetFormatError: A text file cannot be understood.
+        DatasetFormatError: A text file cannot be understood, or names an image elsewhere.
+        SpecError: `allowed` is no absolute path of a folder.
     """
-    images, named_paths = _read_captions(root, family)
+    images, named_paths = _read_captions(root, family, allowed)
     images = _with_splits(_without_copies(images), root, family)
     bare_names = [name for name in images.captions if name not in named_paths]
     folder = _image_folder(root, family, images.file, bare_names) if bare_names else root
-    return images, {name: named_paths.get(name, folder / name) for name in images.captions}
+    places = PicturePlaces(images.file, folder, allowed)
+    paths = dict(named_paths)
+    for name in bare_names:
+        paths[name] = places.path_of(name, "")
+    places.check()
+    return images, {name: paths[name] for name in images.captions}
 
 
 def _find(root: Path, family: Family, name: str) -> Path | None:
@@ -64,26 +78,30 @@ def _find(root: Path, family: Family, name: str) -> Path | None:
     return next((place for place in places if is_regular(place)), None)
 
 
-def _read_captions(root: Path, family: Family) -> tuple[CaptionedImages, dict[str, Path]]:
+def _read_captions(
+    root: Path, family: Family, allowed: str | None
+) -> tuple[CaptionedImages, dict[str, Path]]:
     readers = {**family.caption_files, family.karpathy: read_karpathy_json}
     for name, read in readers.items():
         file = _find(root, family, name)
         if file is not None:
             named_paths: dict[str, Path] = {}
-            rows = _with_file_names(read(file), root, file, named_paths)
-            return group_rows(rows, file=file), named_paths
+            places = PicturePlaces(file, root, allowed)
+            images = group_rows(_with_file_names(read(file), places, file, named_paths), file=file)
+            places.check()
+            return images, named_paths
     raise missing_dataset(family.name, root, list(readers), family.get_it)
 
 
 def _with_file_names(
-    rows: Iterable[Row], root: Path, file: Path, named_paths: dict[str, Path]
+    rows: Iterable[Row], places: PicturePlaces, file: Path, named_paths: dict[str, Path]
 ) -> Iterator[Row]:
     """Replace an image path by its file name, so that ids are the same in every layout."""
     for row in rows:
         if "/" not in row.image:
             yield row
             continue
-        path = root / row.image
+        path = places.path_of(row.image, row.place)
         if named_paths.setdefault(path.name, path) != path:
             raise format_error(file, row.place, f"a second image is called {path.name!r}")
         yield row._replace(image=path.name)

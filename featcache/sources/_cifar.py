@@ -101,7 +101,13 @@ class PictureArrays(Pictures):
 
 
 def read_cifar(
-    root: Path, name: str, packings: Sequence[Packing], *, num_classes: int, get_it: str
+    root: Path,
+    name: str,
+    packings: Sequence[Packing],
+    *,
+    num_classes: int,
+    get_it: str,
+    allowed: str | None = None,
 ) -> tuple[ClassedImages, Pictures]:
     """Return the images of a dataset with classes and splits, whichever way they are packed.
 
@@ -115,6 +121,7 @@ def read_cifar(
         packings: How it is published, the preferred first.
         num_classes: Number of classes.
         get_it: Where a user can get the files.
+        allowed: Absolute path of a folder below which images of an index may lie, too.
 
     Raises:
         DatasetNotFoundError: Nothing of it is there, or some of the files are not.
@@ -128,7 +135,7 @@ def read_cifar(
         archive = root if is_regular(root) else root / packing.archive
         if archive.name == packing.archive and is_regular(archive):
             return _read_packed(packing, archive, _read_archive(packing, archive), num_classes)
-    found = read_class_folders(root)
+    found = read_class_folders(root, allowed=allowed)
     if found is not None:
         images, paths = found
         if len(images.names) != num_classes:

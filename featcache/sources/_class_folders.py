@@ -8,6 +8,7 @@ from ..regular_files import is_regular
 from ._caption_files import format_error
 from ._caption_source import counted, split_name, storable_ids, storable_note
 from ._class_source import SPLITS, ClassedImages, with_hashed_class_splits
+from ._picture_places import PicturePlaces
 from ._tables import Cells, open_table
 
 INDEX = "index.csv"
@@ -19,7 +20,9 @@ _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of t
 _REMEDY = f"to choose, put class folders into train, val and test, or add a split column to {INDEX}"
 
 
-def read_class_folders(root: Path) -> tuple[ClassedImages, dict[str, Path]] | None:
+def read_class_folders(
+    root: Path, *, allowed: str | None = None
+) -> tuple[ClassedImages, dict[str, Path]] | None:
     """Return the images below `root` with classes and splits, and their files; None without any.
 
     An `index.csv` with the columns `image` (path below `root`) and `class`, and perhaps `label`
@@ -28,12 +31,17 @@ def read_class_folders(root: Path) -> tuple[ClassedImages, dict[str, Path]] | No
     are paths below `root`; classes are in the order of their labels, else of their names. Splits
     that are not given, or a lone `train`, are made by `with_hashed_class_splits`.
 
+    Args:
+        root: Folder of the dataset.
+        allowed: Absolute path of a folder below which images of the index may lie, too.
+
     Raises:
-        DatasetFormatError: The index is broken, folders of splits stand beside others, or two
-            images would get the same id.
+        DatasetFormatError: The index is broken or names an image elsewhere, folders of splits stand
+            beside others, or two images would get the same id.
+        SpecError: `allowed` is no absolute path of a folder.
     """
     if is_regular(root / INDEX):
-        images, paths = _read_index(root / INDEX)
+        images, paths = _read_index(root / INDEX, allowed)
     else:
         found = _read_folders(root)
         if found is None:
@@ -44,7 +52,7 @@ def read_class_folders(root: Path) -> tuple[ClassedImages, dict[str, Path]] | No
     return images, paths
 
 
-def _read_index(file: Path) -> tuple[ClassedImages, dict[str, Path]]:
+def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[str, Path]]:
     table = open_table(file)
     lacking = [name for name in ("image", "class") if name not in table.columns]
     if lacking:
@@ -54,20 +62,21 @@ def _read_index(file: Path) -> tuple[ClassedImages, dict[str, Path]]:
     class_of: dict[str, str] = {}
     split_of: dict[str, str] = {}
     labels: dict[str, int] = {}
+    paths: dict[str, Path] = {}
+    places = PicturePlaces(file, file.parent, allowed)
     for place, cells in table.read(["image", "class", *optional]):
         image, name = _cell(file, place, cells, "image"), _cell(file, place, cells, "class")
-        if class_of.setdefault(image, name) != name:
-            problem = f"{image!r} is of class {name!r}, but was of {class_of[image]!r}"
-            raise format_error(file, place, problem)
+        _set(class_of, image, name, "class", file, place)
+        if image not in paths:
+            paths[image] = places.path_of(image, place)
         if "split" in optional:
             split = split_name(_cell(file, place, cells, "split"))
-            if split_of.setdefault(image, split) != split:
-                problem = f"{image!r} is of split {split!r}, but was of {split_of[image]!r}"
-                raise format_error(file, place, problem)
+            _set(split_of, image, split, "split", file, place)
         if "label" in optional:
             _add_label(labels, name, _cell(file, place, cells, "label"), file, place)
     if not class_of:
         raise format_error(file, "", "names no images")
+    places.check()
     names = sorted(set(class_of.values()), key=lambda name: (labels.get(name, 0), name))
     index_of = {name: index for index, name in enumerate(names)}
     ids = storable_ids(class_of, file)
@@ -78,7 +87,13 @@ def _read_index(file: Path) -> tuple[ClassedImages, dict[str, Path]]:
         {ids.get(image, image): split for image, split in split_of.items()},
         storable_note(ids),
     )
-    return images, {ids.get(image, image): file.parent / image for image in class_of}
+    return images, {ids.get(image, image): path for image, path in paths.items()}
+
+
+def _set(table: dict[str, str], image: str, value: str, what: str, file: Path, place: str) -> None:
+    if table.setdefault(image, value) != value:
+        problem = f"{image!r} is of {what} {value!r}, but was of {table[image]!r}"
+        raise format_error(file, place, problem)
 
 
 def _cell(file: Path, place: str, cells: Cells, column: str) -> str:

@@ -33,16 +33,24 @@ class Cifar10Source(ClassSource):
     Pickles are read without running anything of them.
 
     Args:
-        root: Folder of the dataset, or the archive as downloaded.
+        place: Folder of the dataset, or the archive as downloaded.
+        root: Absolute path of a folder below which images of an `index.csv` may lie, too.
 
     Raises:
         DatasetNotFoundError: The files are not there.
-        DatasetFormatError: A file cannot be understood.
+        DatasetFormatError: A file cannot be understood, or names an image elsewhere.
+        SpecError: `root` is no absolute path of a folder.
     """
 
     title = "CIFAR-10: 60,000 pictures of 32 x 32 pixels, ten classes"
 
-    def __init__(self, root: Path) -> None:
-        get_it = "Get it from https://www.cs.toronto.edu/~kriz/cifar.html."
-        images, pictures = read_cifar(root, "cifar10", _PACKINGS, num_classes=10, get_it=get_it)
-        super().__init__(root, images, pictures)
+    def __init__(self, place: Path, /, *, root: str | None = None) -> None:
+        images, pictures = read_cifar(
+            place,
+            "cifar10",
+            _PACKINGS,
+            num_classes=10,
+            get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
+            allowed=root,
+        )
+        super().__init__(place, images, pictures)

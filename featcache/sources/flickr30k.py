@@ -38,14 +38,16 @@ class Flickr30kSource(CaptionSource):
     image names. Captions come from the caption file where there is one, else from the JSON file.
 
     Args:
-        root: Folder of the dataset.
+        place: Folder of the dataset.
+        root: Absolute path of a folder below which images may lie, too.
 
     Raises:
         DatasetNotFoundError: No caption file or no image file is there.
-        DatasetFormatError: A text file cannot be understood.
+        DatasetFormatError: A text file cannot be understood, or names an image elsewhere.
+        SpecError: `root` is no absolute path of a folder.
     """
 
     title = "Flickr30k: 31,000 photos, five captions each"
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, *read_family(root, _FAMILY))
+    def __init__(self, place: Path, /, *, root: str | None = None) -> None:
+        super().__init__(place, *read_family(place, _FAMILY, allowed=root))

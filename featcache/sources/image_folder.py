@@ -11,19 +11,22 @@ class ImageFolderSource(ClassSource):
     """Read images in class folders, with or without folders of splits, or listed in `index.csv`.
 
     Args:
-        root: Folder of the dataset.
+        place: Folder of the dataset.
+        root: Absolute path of a folder below which images of `index.csv` may lie, too.
 
     Raises:
         DatasetNotFoundError: There is no class folder with images.
-        DatasetFormatError: The layout is ambiguous, or the index cannot be understood.
+        DatasetFormatError: The layout is ambiguous, or the index cannot be understood or names
+            an image elsewhere.
+        SpecError: `root` is no absolute path of a folder.
     """
 
     title = "Your own images in a folder for each class, or listed in index.csv"
 
-    def __init__(self, root: Path) -> None:
-        found = read_class_folders(root)
+    def __init__(self, place: Path, /, *, root: str | None = None) -> None:
+        found = read_class_folders(place, allowed=root)
         if found is None:
             get_it = "It is your own folder of images."
-            raise missing_dataset("image-folder", root, LAYOUTS, get_it)
+            raise missing_dataset("image-folder", place, LAYOUTS, get_it)
         images, paths = found
-        super().__init__(root, images, PictureFiles(paths))
+        super().__init__(place, images, PictureFiles(paths))

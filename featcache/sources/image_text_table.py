@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import DatasetFormatError, SpecError
 from ._caption_files import Row, captions_of, format_error
 from ._caption_source import CaptionSource, group_rows, with_hashed_splits
+from ._picture_places import PicturePlaces
 from ._tables import Cells, Table, find_table, open_table, require_column, split_column_of
 
 # Usual names, the preferred first; compared in lower case.
@@ -33,29 +34,34 @@ class ImageTextTableSource(CaptionSource):
     column, splits come from a hash of the image ids.
 
     Args:
-        root: The table, or a folder that holds exactly one.
+        place: The table, or a folder that holds exactly one.
         image_column: Column of image paths; None recognises it by the usual names.
         caption_columns: Columns of captions; None recognises them by the usual names.
         split_column: Column of split names; the table may lack it only under its default name.
+        root: Absolute path of a folder below which images may lie, too, such as `/`; without it
+            those outside of the table's folder are refused.
 
     Raises:
         DatasetNotFoundError: There is no table, or none of its images.
-        DatasetFormatError: The table is broken, lacks a column, or is one of several.
-        SpecError: `caption_columns` is empty.
+        DatasetFormatError: The table is broken, lacks a column, is one of several, or names an
+            image outside of its folder and of `root`.
+        SpecError: `caption_columns` is empty, or `root` is no absolute path of a folder.
     """
 
     title = "Your own csv, tsv, jsonl or parquet table of image paths and captions"
 
     def __init__(
         self,
-        root: Path,
+        place: Path,
+        /,
         *,
         image_column: str | None = None,
         caption_columns: Sequence[str] | None = None,
         split_column: str = "split",
+        root: str | None = None,
     ) -> None:
         what = "image paths and captions"
-        table = open_table(find_table(root, name="image-text-table", what=what))
+        table = open_table(find_table(place, name="image-text-table", what=what))
         columns = _Columns(
             image=_image_column(table, image_column),
             captions=_caption_columns(table, caption_columns),
@@ -63,6 +69,7 @@ class ImageTextTableSource(CaptionSource):
             id="id" if "id" in table.columns else None,
         )
         rows, ids = _read_rows(table, columns)
+        rows_as_written = rows
         if ids is None:
             ids = {row.image: row.image for row in rows}
             columns = replace(columns, id=None)
@@ -72,8 +79,19 @@ class ImageTextTableSource(CaptionSource):
         images = replace(images, notes=(_column_note(columns), *images.notes))
         if columns.split is None:
             images = with_hashed_splits(images, remedy=f"add a column {split_column!r} to choose")
-        folder = table.file.parent
-        super().__init__(root, images, {ids[path]: folder / path for path in ids})
+        paths = _paths(table.file, rows_as_written, root)
+        super().__init__(place, images, {ids[name]: path for name, path in paths.items()})
+
+
+def _paths(file: Path, rows: Sequence[Row], root: str | None) -> dict[str, Path]:
+    """Return the file of each image, as the rows call it."""
+    places = PicturePlaces(file, file.parent, root)
+    paths: dict[str, Path] = {}
+    for row in rows:
+        if row.image not in paths:
+            paths[row.image] = places.path_of(row.image, row.place)
+    places.check()
+    return paths
 
 
 def _image_column(table: Table, asked: str | None) -> str:

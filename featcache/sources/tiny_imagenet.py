@@ -90,7 +90,7 @@ def _val(place: Path, known: dict[str, int]) -> list[tuple[Path, str]]:
     for at, line in read_lines(file) if is_regular(file) else ():
         name, tab, rest = line.partition("\t")
         wnid = rest.partition("\t")[0].strip()
-        if not tab or wnid not in known:
+        if not tab or wnid not in known or "/" in name or name in ("", "..", "."):
             problem = f"expected name.JPEG<TAB>class of {_LISTED}, found {line!r:.60}"
             raise format_error(file, at, problem)
         rows.append((place / "val" / "images" / name, wnid))

@@ -12,6 +12,7 @@ from rich.table import Table
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, default_home
 from ..bars import BarProgress, LineProgress
+from ..printable import printable_lines
 from ..progress import Progress
 
 Home = Annotated[
@@ -57,8 +58,10 @@ class Output:
         self.silent = silent
         quiet = quiet or silent
         # a pipe has no width to fit: 80 columns would fold names that scripts read
-        self.console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-        messages = Console(stderr=True)
+        width = None if sys.stdout.isatty() else _PIPE_WIDTH
+        # what looks like markup or an emoji is part of a name
+        self.console = Console(width=width, markup=False, emoji=False, highlight=False)
+        messages = Console(stderr=True, markup=False, emoji=False, highlight=False)
         self.progress = Progress()
         if not quiet and messages.is_terminal:
             self.progress = BarProgress(messages)
@@ -70,13 +73,14 @@ class Output:
         if self.silent:
             return
         if self.as_json:
-            sys.stdout.write(json.dumps(value, default=_plain) + "\n")
+            text = json.dumps(value, default=_plain)  # escapes all but DEL
+            sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
             return
         for part in shown:
             if isinstance(part, str):
-                self.console.print(part, markup=False, highlight=False, soft_wrap=True)
+                self.console.print(printable_lines(part), soft_wrap=True)
             else:
-                self.console.print(part)
+                self.console.print(part, crop=False)
 
 
 def _plain(value: Any) -> Any:

@@ -17,12 +17,12 @@ StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` print
 @cache_app.command("ls")
 def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List all feature stores, newest first."""
-    from ..show import rows_table, store_rows
+    from ..show import store_rows, store_table
 
     rows = store_rows(home)
     empty = f"no feature stores in {home / 'features'}"
     Output(as_json=as_json, quiet=quiet).result(
-        {"stores": rows}, rows_table(rows) if rows else empty
+        {"stores": rows}, store_table(rows) if rows else empty
     )
 
 

@@ -13,7 +13,8 @@ presets_app = typer.Typer(no_args_is_help=True, help="Show and check the presets
 @list_app.command("encoders")
 def list_encoders(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the encoder cards."""
-    from ..show import encoder_rows, rows_table
+    from ..show import encoder_rows
+    from ..tables import rows_table
 
     rows = encoder_rows()
     Output(as_json=as_json, quiet=quiet).result({"encoders": rows}, rows_table(rows))
@@ -23,7 +24,7 @@ def list_encoders(as_json: AsJson = False, quiet: Quiet = False) -> None:
 def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the dataset families."""
     from ...featcache.datasets import list_datasets as read_datasets
-    from ..show import rows_table
+    from ..tables import rows_table
 
     rows = [
         {"name": name, "files": "needed" if needs_files else "drawn", "title": title}
@@ -36,7 +37,7 @@ def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
 def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the fusions."""
     from ...adapters.preset import list_fusions as read_fusions
-    from ..show import rows_table
+    from ..tables import rows_table
 
     rows = [{"name": name, "what it does": title} for name, title in read_fusions()]
     Output(as_json=as_json, quiet=quiet).result({"fusions": rows}, rows_table(rows))
@@ -46,7 +47,7 @@ def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
 def list_prompts(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the prompts."""
     from ..prompts import prompt_names, read_prompts
-    from ..show import rows_table
+    from ..tables import rows_table
 
     rows = [{"name": name, "title": read_prompts(name).title} for name in prompt_names()]
     Output(as_json=as_json, quiet=quiet).result({"prompts": rows}, rows_table(rows))
@@ -57,7 +58,7 @@ def list_presets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the presets."""
     from ...adapters.preset import list_presets as list_names
     from ...adapters.preset import read_preset
-    from ..show import rows_table
+    from ..tables import rows_table
 
     rows = [{"name": name, "title": read_preset(name)["title"]} for name in list_names()]
     Output(as_json=as_json, quiet=quiet).result({"presets": rows}, rows_table(rows))
@@ -92,7 +93,7 @@ def presets_check(
     """Build presets and compare their parameters with their sources'; exits 1 where they differ."""
     from ...adapters.check import check_preset
     from ...adapters.preset import list_presets as list_names
-    from ..show import rows_table
+    from ..tables import rows_table
 
     output = Output(as_json=as_json, quiet=quiet)
     names = [name] if name else list_names()

@@ -33,6 +33,9 @@ def report(
     failures: Annotated[
         int, typer.Option(help="Worst answers that are shown of each evaluation.")
     ] = 24,
+    force: Annotated[
+        bool, typer.Option(help="Replace a file at --out that is no page of ours.")
+    ] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -43,7 +46,12 @@ def report(
 
     output = Output(as_json=as_json, quiet=quiet)
     spec = ReportSpec(
-        home=home, runs=tuple(run or ()), out=out, data=tuple(data or ()), failures=failures
+        home=home,
+        runs=tuple(run or ()),
+        out=out,
+        data=tuple(data or ()),
+        failures=failures,
+        force=force,
     )
     written = run_report(spec, output.progress)
     shown = f"{written.evaluations} evaluations of {', '.join(written.runs)}: {written.path}"
@@ -63,6 +71,7 @@ def export_run(
         bool, typer.Option("--adapter-only", help="Leave the frozen encoders out; onnx only.")
     ] = False,
     weights: EncoderWeights = None,
+    force: Annotated[bool, typer.Option(help="Replace an earlier export at --output.")] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -81,6 +90,7 @@ def export_run(
         towers=tuple(dict.fromkeys(tower or ())),
         whole=not adapter_only,
         weights=places_of_weights(weights),
+        force=force,
     )
     exported = run_export(spec, output_of.progress)
     output_of.result(exported, *exported_lines(exported))

@@ -16,13 +16,13 @@ def runs_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
     """List all runs, newest first: what they are, what they measured, what they take."""
     from ..run_list import list_runs, run_rows
     from ..runs import runs_folder
-    from ..show import rows_table
+    from ..tables import rows_table
 
     listed = list_runs(home)
     empty = f"no runs in {runs_folder(home)}"
     Output(as_json=as_json, quiet=quiet).result(
         {"runs": [vars(run) for run in listed]},
-        rows_table(run_rows(listed)) if listed else empty,
+        rows_table(run_rows(listed), below=("what",)) if listed else empty,
     )
 
 

@@ -64,6 +64,9 @@ def search(
     show: Annotated[
         bool, typer.Option("--open", help="Write RUN/search.html or --sheet, and open it.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option(help="Replace a file at --sheet that is no contact sheet of ours.")
+    ] = False,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -86,6 +89,7 @@ def search(
         k=k,
         sheet=sheet,
         default_sheet=show,
+        force=force,
         device=device,
     )
     found = run_search(spec, output.progress)

@@ -5,7 +5,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import RunNotFoundError, SpecError
 from lightalign.featcache.spec import canonical_json, fingerprint, to_table
 from lightalign.pipelines import extract, retrieve, runs, train
@@ -62,7 +61,7 @@ def trained(
         return train.run(spec).folder
     table, options = train.resolve_preset(fields.get("preset"), fields.get("fusion"), sets)
     now = {**table, "train": to_table(options)}
-    then = read_toml(folder / runs.SPEC)
+    then = runs.read_spec(folder)
     for key in ("towers", "objective", "start", "fit", "train"):
         if canonical_json(now.get(key)) != canonical_json(then.get(key)):
             raise SpecError(f"[{key}] of {folder} is another now: remove that run")

@@ -164,7 +164,7 @@ LAYOUTS = {
 SHAPES = {"train": 4, "val": 3, "test": 2, "size": 32}
 
 
-def opened(name, root, **options):
+def opened(name, root, /, **options):
     options = {**SHAPES, **options} if name == "shapes" else options
     data = f"{name}={root}" if SOURCES.load(name).needs_files else name
     return open_source(data, home=Path("unused"), options=options)

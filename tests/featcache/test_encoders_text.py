@@ -111,6 +111,16 @@ def test_a_directory_without_tokenizer_is_refused(tiny, tmp_path):
         build_encoder(card, weights=folder)
 
 
+def test_a_tokenizer_of_more_words_than_its_model_is_refused(tiny, tmp_path):
+    card, folder = tiny.copied("transformers bert", tmp_path)
+    table = json.loads((folder / "tokenizer.json").read_text())
+    table["model"]["vocab"]["dog"] = 15  # the model has embeddings for the 15 words it came with
+    (folder / "tokenizer.json").write_text(json.dumps(table))
+    encoder = build_encoder(card, weights=folder)
+    with pytest.raises(WeightsMismatchError, match=r"gives token 15.* embeddings for 15"):
+        encoder.encode([prepare(encoder, "a dog")])
+
+
 @pytest.mark.parametrize(("name", "positions"), [("bert", 16), ("roberta", 12)])
 def test_a_model_with_too_few_positions_states_both(name, positions, tiny):
     card, folder = tiny.built(f"transformers {name}")

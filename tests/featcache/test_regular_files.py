@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.regular_files import check_regular, read_regular, size_of
+from lightalign.featcache.regular_files import check_regular, holds, read_regular, size_of
 
 
 def _refusal(path: Path, limit: int = 100) -> OSError:
@@ -96,3 +96,14 @@ def test_what_would_have_to_be_waited_for_is_an_error(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "read", not_yet)
     assert _refusal(Path("/proc/self/status")).errno == errno.EAGAIN
+
+
+def test_a_file_holds_a_content_or_another_or_is_none(tmp_path):
+    (tmp_path / "file").write_bytes(b"ab")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 2**40)
+    os.mkfifo(tmp_path / "pipe")
+    assert holds(tmp_path / "file", b"ab")
+    others = ("file", "folder", "huge", "pipe", "nothing")
+    assert not any(holds(tmp_path / name, b"abc") for name in others)

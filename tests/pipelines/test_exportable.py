@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.documents import read_toml
-from lightalign.featcache.spec import write_toml
 from lightalign.pipelines import exact, extract, runs, train
 from lightalign.pipelines.extract import ExtractReport, ExtractSpec
 from lightalign.pipelines.extract_command import command_of
@@ -164,7 +162,7 @@ def test_what_an_export_leaves_out_is_said_once_with_one_command_for_all(tmp_pat
 
 
 def commands(folder: Path, home: Path, **weights: Path) -> list[str]:
-    table = read_toml(folder / runs.SPEC)
+    table = runs.read_spec(folder)
     given = {name.replace("_", "-"): path for name, path in weights.items()}
     found = exact.exact_commands(table, ["image", "text"], home=home, weights=given)
     return found.split(" && ")
@@ -197,10 +195,10 @@ def test_without_its_stores_the_run_says_how_they_were_extracted(tmp_path, inexa
 def test_the_place_of_the_dataset_is_named_as_far_as_it_is_known(
     tmp_path, inexact_run, asked, there, named
 ):
-    table = read_toml(inexact_run / runs.SPEC)
+    table = runs.read_spec(inexact_run)
     table["stores"]["train"]["dataset"] = "flickr8k"
     table["command"] = {**table["command"], **({} if asked is None else {"data": asked})}
-    write_toml(inexact_run / runs.SPEC, table)
+    runs.write_spec(inexact_run, table)
     home = tmp_path / "elsewhere"
     if there:
         (home / "datasets" / "flickr8k").mkdir(parents=True)

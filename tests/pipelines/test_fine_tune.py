@@ -14,7 +14,6 @@ from lightalign.adapters.class_head import load_head
 from lightalign.adapters.preset import NO_FUSION, SUFFIX, list_fusions
 from lightalign.adapters.reach import require_gradients, shared_steps, side_parameters
 from lightalign.featcache import catalog
-from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import DivergedError, GradientError, LeakageError, SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
@@ -25,7 +24,7 @@ from lightalign.pipelines.probe import ProbeOptions, ProbeSpec
 from lightalign.pipelines.probe import run as run_probe
 from lightalign.pipelines.sgd_options import SgdOptions
 
-from ..helpers import lightalign
+from ..helpers import changed_report, lightalign
 from .class_homes import LINEAR, write_run, write_split
 
 QUICK = FineTuneOptions(epochs=6, batch_size=16, learning_rate=0.05, adapter_rate=0.05)
@@ -97,7 +96,7 @@ def test_the_run_folder_says_what_was_trained_and_from_where(home):
     report = json.loads((tuned.folder / runs.REPORT).read_text())
     assert report["kind"] == "fine-tune"
     spec = report["spec"]
-    assert spec == json.loads(json.dumps(read_toml(tuned.folder / runs.SPEC)))
+    assert spec == json.loads(json.dumps(runs.read_spec(tuned.folder)))
     assert spec["began_with"]["run"] == "start"
     assert spec["began_with"]["stores"]["train"]["dataset"] == "captions"
     assert spec["stores"]["train"]["dataset"] == "trees"
@@ -156,10 +155,9 @@ def test_the_evaluated_split_chooses_nothing(home):
 
 def test_what_the_start_was_trained_on_is_not_evaluated_two_runs_later(home):
     folder = home / "runs" / "start"
-    report = json.loads((folder / runs.REPORT).read_text())
-    train = report["spec"]["stores"]["train"]
-    train["source"] = "source-of-trees-test"
-    (folder / runs.REPORT).write_text(json.dumps(report))
+    with changed_report(folder) as report:
+        train = report["spec"]["stores"]["train"]
+        train["source"] = "source-of-trees-test"
     with pytest.raises(LeakageError, match="60 evaluated images were trained on: test/0000"):
         tune(home)
     write_split(home, "other", *blind_features(30, seed=2))

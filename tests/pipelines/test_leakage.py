@@ -15,6 +15,7 @@ from lightalign.pipelines.fine_tune import FineTuneSpec
 from lightalign.pipelines.sgd_options import SgdOptions
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 
+from ..helpers import changed_report
 from .conftest import extract_toy
 
 QUICK = ("train.epochs=1", "train.batch_size=8", "train.precision=float32")
@@ -206,10 +207,9 @@ def test_ids_that_only_count_are_no_overlap(tmp_path):
 def test_what_cannot_be_compared_is_said(home):
     """Without the stores that were trained on there is nothing to compare with."""
     folder = trained(home, "train.validation=none").folder
-    report = json.loads((folder / runs.REPORT).read_text())
-    for side in ("image", "text"):
-        report["spec"]["stores"]["train"][side]["key"] = "0" * 64
-    (folder / runs.REPORT).write_text(json.dumps(report))
+    with changed_report(folder) as report:
+        for side in ("image", "text"):
+            report["spec"]["stores"]["train"][side]["key"] = "0" * 64
     warnings = evaluate(home)["warnings"]
     assert sum("leakage not checked: the train store of" in line for line in warnings) == 2
 

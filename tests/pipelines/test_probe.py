@@ -19,7 +19,7 @@ from lightalign.pipelines.evaluation import numbers_of, split_hash
 from lightalign.pipelines.probe import ProbeOptions, ProbeSpec, run
 from lightalign.pipelines.sgd_options import SgdOptions
 
-from ..helpers import lightalign
+from ..helpers import changed_report, lightalign
 from .class_homes import NAMES, blobs, write_run, write_split
 
 QUICK = ProbeOptions(
@@ -182,10 +182,9 @@ def test_an_adapter_that_was_trained_on_or_chosen_by_the_evaluated_split_is_refu
     entry = write_split(tmp_path, "train", *blobs(30, seed=0))
     test = write_split(tmp_path, "test", *blobs(15, seed=1))
     folder = write_run(tmp_path, entry)
-    report = json.loads((folder / "report.json").read_text())
-    stores = report["spec"]["stores"]
-    stores[part] = {**stores["train"], "source": test.description.source}
-    (folder / "report.json").write_text(json.dumps(report))
+    with changed_report(folder) as report:
+        stores = report["spec"]["stores"]
+        stores[part] = {**stores["train"], "source": test.description.source}
     with pytest.raises(LeakageError, match=said):
         probe(tmp_path)
 

@@ -299,7 +299,7 @@ def test_torchrun_ends_with_the_weights_of_one_process(home, chunk_size, record_
     assert json.loads(out)["processes"] == 2  # one object: only the first process has spoken
     assert err.count("epoch 4/4") == 1
     folder = runs.runs_folder(home) / "two"
-    assert read_toml(folder / runs.SPEC)["processes"] == 2
+    assert runs.read_spec(folder)["processes"] == 2
     assert len((folder / runs.LOG).read_text().splitlines()) == 4
     first, second = (load_file(one / runs.WEIGHTS) for one in (alone.folder, folder))
     assert set(first) == set(second)

@@ -1,20 +1,19 @@
 """A bank of training items is found before anything is embedded, or it is an error."""
 
-import json
-
 import pytest
 
 from lightalign.featcache.errors import StoreNotFoundError
-from lightalign.pipelines import embed, retrieve, runs, train
+from lightalign.pipelines import embed, retrieve, train
+
+from ..helpers import changed_report
 
 
 def test_a_missing_bank_is_an_error_before_anything_is_embedded(home, monkeypatch):
     sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
     spec = train.TrainSpec(preset="linear", home=home, overrides=sets, device="cpu")
     folder = train.run(spec).folder
-    report = json.loads((folder / runs.REPORT).read_text())
-    report["spec"]["stores"]["train"]["text"]["key"] = "0" * 64
-    (folder / runs.REPORT).write_text(json.dumps(report))
+    with changed_report(folder) as report:
+        report["spec"]["stores"]["train"]["text"]["key"] = "0" * 64
     monkeypatch.setattr(embed, "embed_pairs", lambda *_, **__: pytest.fail("embedded"))
     with pytest.raises(StoreNotFoundError, match=r"qb-norm needs the texts that .* was trained on"):
         retrieve.run(retrieve.RetrieveSpec(home=home, scoring="qb-norm", device="cpu"))

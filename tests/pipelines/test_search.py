@@ -1,11 +1,14 @@
 import json
+import os
 import shutil
 
+import faiss
 import numpy as np
 import pytest
 from PIL import Image
 
 import lightalign
+from lightalign.featcache import files
 from lightalign.featcache.catalog import list_stores
 from lightalign.featcache.documents import read_json
 from lightalign.featcache.errors import (
@@ -232,6 +235,162 @@ def test_a_truncated_file_is_refused(home, name):
         ask(home, "a picture")
 
 
+def index_of(home, side="image"):
+    (folder,) = (home / "runs" / "mine" / saved_index.FOLDER).glob(f"{TABLE}-train-{side}--*")
+    return folder
+
+
+def rewrite(folder, **changed):
+    """Seal a manifest anew; what is changed to None is taken out."""
+    table = {**files.read_sealed(folder / saved_index.MANIFEST), **changed}
+    table = {name: value for name, value in table.items() if value is not None}
+    files.write_sealed(folder / saved_index.MANIFEST, table)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name", ["index.faiss", "ids.npy", "ids-ends.npy", "contents.npy", "contents-ends.npy"]
+)
+def test_one_other_bit_of_an_index_is_one_line_with_the_command_that_mends_it(home, name):
+    flip(index_of(home) / name)
+    result = command("search", "mine", "a picture", home=home)
+    assert (result.returncode, result.stdout) == (2, "")
+    again = "lightalign index mine --side image --split train"
+    assert f"{name} has other bytes than it was written with: run `{again}`" in result.stderr
+    assert command(*again.split()[1:], home=home).returncode == 0
+    assert command("search", "mine", "a picture", home=home).returncode == 0
+
+
+def test_vectors_in_another_order_are_refused(home):
+    """The same vectors, so the same scores: ids would be those of others."""
+    path = str(index_of(home) / "index.faiss")
+    index = faiss.read_index(path)
+    vectors = index.reconstruct_n(0, index.ntotal)
+    index.reset()
+    index.add(np.ascontiguousarray(vectors[::-1]))
+    faiss.write_index(index, path)
+    with pytest.raises(StoreCorruptError, match=r"index\.faiss has other bytes"):
+        ask(home, "a picture")
+
+
+def test_an_index_without_checksums_answers_alike_and_says_how_to_get_them(home):
+    checked = ask(home, "a picture")
+    rewrite(index_of(home), files=None)  # as earlier versions have written it
+    unchecked = ask(home, "a picture")
+    assert unchecked.hits == checked.hits
+    (warning,) = unchecked.warnings
+    assert "without checksums" in warning
+    assert "`lightalign index mine --side image --split train` writes it with them" in warning
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(COUNT, np.int32),
+        np.zeros((COUNT, 1), np.int64),
+        np.zeros((1, COUNT), np.uint8),
+        np.zeros(COUNT, np.float64),
+        np.array([None] * COUNT),
+        np.array(3, np.int64),
+        np.full(COUNT, 10**15),
+    ],
+)
+@pytest.mark.parametrize("name", ["ids.npy", "ids-ends.npy"])
+def test_arrays_of_another_kind_are_refused_where_no_checksum_is_there(home, name, array):
+    rewrite(index_of(home), files=None)
+    np.save(index_of(home) / name, array)
+    with pytest.raises(StoreCorruptError):
+        ask(home, "a picture")
+
+
+def test_an_array_that_promises_more_than_there_is_is_refused(home):
+    rewrite(index_of(home), files=None)
+    path = index_of(home) / "ids-ends.npy"
+    path.write_bytes(path.read_bytes().replace(b"(12,)", b"(12345678901234,)"))
+    with pytest.raises(StoreCorruptError, match="cannot read"):
+        ask(home, "a picture")
+
+
+@pytest.mark.parametrize("ends", [[5, 3, 8], [-4, 4, 8], [9, 4, 8]])
+def test_ends_that_are_no_ends_are_refused_where_they_are_read(ends):
+    strings = Strings(np.zeros(8, np.uint8), np.array(ends))
+    with pytest.raises(StoreCorruptError, match="saved strings"):
+        [strings.at(row) for row in range(3)]
+
+
+def test_bytes_that_are_no_text_are_refused():
+    with pytest.raises(StoreCorruptError, match="row 0 of saved strings is not UTF-8"):
+        Strings(np.array([255], np.uint8), np.array([1])).at(0)
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "ids.npy", "ids-ends.npy", "index.json"])
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_pipe_in_place_of_a_file_is_refused_without_waiting(home, name, checked):
+    if not checked:
+        rewrite(index_of(home), files=None)
+    (index_of(home) / name).unlink()
+    os.mkfifo(index_of(home) / name)
+    with pytest.raises(StoreCorruptError, match="named pipe"):
+        ask(home, "a picture")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num": "12"},
+        {"width": None},
+        {"warnings": "none"},
+        {"parameters": []},
+        {"files": {"index.faiss": 3}},
+        {"files": {}},
+        {"files": {"../../run.toml": {"bytes": 1, "sha256": ""}}},
+        {"side": "audio"},
+        {"version": [1]},
+        {"bytes": 3},
+        {"num": 5},
+        {"width": 5},
+    ],
+)
+def test_a_manifest_that_says_something_else_is_refused(home, changed):
+    rewrite(index_of(home), **changed)
+    result = command("search", "mine", "a picture", home=home)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_index_of_another_width_is_refused_where_no_checksum_is_there(home):
+    path = index_of(home) / "index.faiss"
+    faiss.write_index(faiss.index_factory(4, "Flat", faiss.METRIC_L2), str(path))
+    rewrite(index_of(home), files=None, bytes=path.stat().st_size)
+    with pytest.raises(StoreCorruptError, match="is of width 4 and metric 1"):
+        ask(home, "a picture")
+
+
+def test_an_index_that_is_stopped_before_its_report_has_none_of_an_earlier_one(home, monkeypatch):
+    monkeypatch.setattr(index_quality, "_SECONDS", 0)
+    spec = IndexSpec(home=home, run="mine", split="train", index="IVF2,Flat", device="cpu")
+    (path,) = index_run.run(spec).paths.values()
+
+    class Killed(BaseException):
+        """Stand for a signal."""
+
+    def kill(*_, **__):
+        raise Killed
+
+    other = IndexSpec(home=home, run="mine", split="train", index="SQ8", device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(index_run.Found, "write", kill)
+        with pytest.raises(Killed):
+            index_run.run(other)
+    assert not path.exists()
+    assert index_run.run(spec).paths == {"image": path}
+
+
 def test_photos_that_have_moved_are_found_where_the_dataset_is_said_to_be(indexed, home, tmp_path):
     shutil.copytree(indexed / "photos", tmp_path / "photos")
     spec = IndexSpec(
@@ -254,7 +413,7 @@ def test_a_sheet_is_one_page_with_all_pictures_inside(indexed, tmp_path):
     found = ask(indexed, "a <b>picture</b>", sheet=tmp_path / "sheets" / "page.html", k=4)
     page = found.sheet.read_text()
     assert page.count("data:image/jpeg;base64,") == 4
-    assert "http" not in page
+    assert "http" not in page.replace("http-equiv", "")
     assert "<b>" not in page
     assert "a &lt;b&gt;picture&lt;/b&gt;" in page
 
@@ -315,8 +474,41 @@ def test_drawn_pictures_are_shown_on_a_sheet_though_they_have_no_files(toy_home,
     assert found.warnings == ()
 
 
-@pytest.mark.parametrize("strings", [["a", "", "\u00e4\u6f22"], []])
+@pytest.mark.parametrize(
+    "strings", [["a", "", "\u00e4\u6f22"], [], ["\ud800 alone", "caf\udce9.jpg", "\0"]]
+)
 def test_strings_are_read_as_they_were_written(tmp_path, strings):
     Strings.of(strings).write(tmp_path, "names")
     read = Strings.read(tmp_path, "names")
     assert [read.at(row) for row in range(len(read))] == strings
+
+
+def test_captions_that_are_escape_sequences_do_nothing_to_a_terminal(tmp_path):
+    """An index of texts that set the clipboard, or turn the line around, shows them as escapes."""
+    home = tmp_path
+    data = write_photos(home / "photos")
+    captions = [f"\x1b]52;c;{number}\x07 \u202e [red]" for number in range(COUNT)]
+    rows = [
+        json.dumps({"image": f"{number}.png", "captions": [caption], "split": "train"})
+        for number, caption in enumerate(captions)
+    ]
+    (data / "captions.jsonl").write_text("\n".join(rows))
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder, data=f"{TABLE}={data}", source={})
+    sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
+    train.run(
+        train.TrainSpec(
+            home=home,
+            preset="linear",
+            data=f"{TABLE}={data}",
+            overrides=sets,
+            device="cpu",
+            name="mine",
+        )
+    )
+    indexed = ("index", "mine", "--split", "train", "--side", "text")
+    assert command(*indexed, home=home).returncode == 0
+    shown = command("search", "mine", "a picture", "--side", "text", "--k", "3", home=home)
+    assert shown.stdout.count(r"\x1b]52;c;") == 3
+    assert shown.stdout.count(r"\x07 \u202e [red]") == 3
+    assert all(one == "\n" or one.isprintable() for one in shown.stdout + shown.stderr)

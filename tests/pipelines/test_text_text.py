@@ -11,7 +11,6 @@ from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.objective import PairBatch
 from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.datasets import open_source
-from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide
 from lightalign.pipelines import export_run, index_run, retrieve, runs, search, train
@@ -121,7 +120,7 @@ def test_training_lowers_the_loss_and_says_what_both_sides_are(learnt):
         *("loss", "recall_sum", "first_text_to_second_text", "second_text_to_first_text")
     }
     assert "first_text_to_second_text" in records[0]["parts"]
-    spec = read_toml(learnt.folder / runs.SPEC)
+    spec = runs.read_spec(learnt.folder)
     stores = spec["stores"]["train"]
     assert (stores["first_text"]["kind"], stores["second_text"]["kind"]) == ("tokens", "mean")
     assert set(spec["encoders"]) == {"first_text", "second_text"}

@@ -6,7 +6,6 @@ import torch
 
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.objectives.clip import Clip
-from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import (
     DivergedError,
     RunNotFoundError,
@@ -26,6 +25,7 @@ from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve
 from lightalign.pipelines.validation import mean_loss
 
+from ..helpers import changed_report
 from .conftest import SCENES, extract_toy
 
 QUICK = (
@@ -57,7 +57,7 @@ def test_training_lowers_the_loss_and_writes_a_whole_run(home):
     assert trained.report["best"]["validation"]["recall_sum"] == max(
         record["validation"]["recall_sum"] for record in records
     )
-    spec = read_toml(trained.folder / runs.SPEC)
+    spec = runs.read_spec(trained.folder)
     assert spec["towers"]["both"]["fuse"] == {"part": "cross-attn-fusion"}
     assert spec["train"]["epochs"] == 10
     assert spec["stores"]["train"]["image"]["encoder"] == "toy-image"
@@ -274,9 +274,8 @@ def test_an_unfinished_run_is_not_taken(home):
 def test_stores_of_other_weights_do_not_answer_for_a_run(home):
     """A run names its encoders by identity: a store of the same card with other weights misses."""
     trained = quick_train(home)
-    report = json.loads((trained.folder / runs.REPORT).read_text())
-    report["spec"]["stores"]["train"]["image"]["encoder_key"] = "0" * 64
-    (trained.folder / runs.REPORT).write_text(json.dumps(report))
+    with changed_report(trained.folder) as report:
+        report["spec"]["stores"]["train"]["image"]["encoder_key"] = "0" * 64
     with pytest.raises(StoreNotFoundError, match="images by toy-image"):
         retrieve.run(retrieve.RetrieveSpec(home=home, device="cpu"))
 

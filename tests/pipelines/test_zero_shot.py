@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightalign.featcache import files
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
 from lightalign.pipelines.confusion_plot import draw_confusion
 from lightalign.pipelines.evaluation import numbers_of
@@ -23,7 +24,7 @@ from lightalign.pipelines.train import run as run_train
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 from lightalign.pipelines.zero_shot import run as run_zero_shot
 
-from ..helpers import lightalign
+from ..helpers import changed_report, lightalign
 from .conftest import extract_toy
 
 NAMES = ("red", "green", "blue")
@@ -140,7 +141,7 @@ def test_the_command_writes_numbers_plot_and_failures(colours_home):
     report = json.loads(done.stdout)
     folder = colours_home / "runs" / "small"
     path = folder / "zero-shot-image-folder-test-bare-single-ensemble.json"
-    assert report == json.loads(path.read_text())
+    assert report == files.read_report(path)
     assert (report["kind"], report["split"]) == ("zero-shot", "test")
     assert list(report["metrics"]) == ["bare", "single", "ensemble"]
     numbers = dict(numbers_of(report["metrics"]))
@@ -185,9 +186,8 @@ def test_the_table_shows_intervals_chance_and_where_the_report_lies(colours_home
 def test_a_run_that_was_trained_on_the_dataset_says_that_it_is_not_zero_shot(colours_home):
     folder = colours_home / "runs" / "seen"
     shutil.copytree(colours_home / "runs" / "small", folder)
-    report = json.loads((folder / "report.json").read_text())
-    report["spec"]["stores"]["train"]["dataset"] = "image-folder"
-    (folder / "report.json").write_text(json.dumps(report))
+    with changed_report(folder) as report:
+        report["spec"]["stores"]["train"]["dataset"] = "image-folder"
     spec = ZeroShotSpec(home=colours_home, run="seen", data="image-folder", prompts=("bare",))
     assert run_zero_shot(spec).report["warnings"] == [
         "the adapter was trained on images of image-folder: this is not zero-shot"

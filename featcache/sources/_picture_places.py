@@ -1,0 +1,112 @@
+"""Keep the pictures that a table names below the folder of the dataset, or where a user allows."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import DatasetFormatError, SpecError
+from ._caption_files import format_error
+
+
+class PicturePlaces:
+    """Find the files of pictures that a table names, and refuse those that lie elsewhere.
+
+    A table of somebody else's could name any file of this machine: a path with `..`, an absolute
+    one, or one through a link out of the dataset. The dataset's folder itself may be a link.
+
+    Args:
+        file: The table, for messages.
+        folder: Folder that its paths start from.
+        root: Absolute path of a further folder below which pictures may lie, or None.
+
+    Raises:
+        SpecError: `root` is no absolute path of a folder.
+    """
+
+    def __init__(self, file: Path, folder: Path, root: str | None) -> None:
+        self._file = file
+        self._folder = folder
+        folders = [str(folder), *([] if root is None else [_checked_root(root)])]
+        self._written = [os.path.abspath(one) for one in folders]  # noqa: PTH100  # keeps links
+        self._real = [os.path.realpath(one) for one in folders]
+        self._inside: dict[str, bool] = {}  # by parent folder: most pictures share one
+        self._outside: list[tuple[str, str, str]] = []
+
+    def path_of(self, name: str, place: str) -> Path:
+        """Return the file of a picture.
+
+        Args:
+            name: Its path as the table writes it.
+            place: Where in the table, such as `line 7`.
+        """
+        path = self._folder / name
+        if not self._holds(path):
+            self._outside.append((name, place, _real(str(path))))
+        return path
+
+    def check(self) -> None:
+        """Pass if no path was outside of what is allowed.
+
+        Raises:
+            DatasetFormatError: One was; the message names it and the option that allows it.
+        """
+        if self._outside:
+            raise self._refused()
+
+    def _refused(self) -> DatasetFormatError:
+        name, place, _ = self._outside[0]
+        count = len(self._outside)
+        others = f" (and {count - 1:,} more)" if count > 1 else ""
+        parents = {os.path.dirname(real) for *_, real in self._outside}  # noqa: PTH120  # texts
+        common = os.path.commonpath(parents)
+        while not os.path.isdir(common):  # noqa: PTH112  # a name that no file can have is none
+            common = os.path.dirname(common)  # noqa: PTH120
+        option = shlex.quote(f"source.root={common}")
+        return format_error(
+            self._file,
+            place,
+            f"image {name!r:.200}{others} lies outside of {self._folder}; where that is meant, add "
+            f"--set {option}",
+        )
+
+    def _holds(self, path: Path) -> bool:
+        """Say whether a file is below an allowed folder, as it is written and as it is found.
+
+        A link whose target is not there leads nowhere: its row is listed as missing.
+        """
+        parent = str(path.parent)
+        if parent not in self._inside:
+            real = _real(parent)
+            written = os.path.abspath(parent)  # noqa: PTH100  # keeps links
+            self._inside[parent] = _is_below(real, self._real) or (
+                _is_below(written, self._written) and not _exists(real)
+            )
+        if path.name == ".." or not self._inside[parent]:
+            return False
+        if not os.path.islink(path):  # noqa: PTH114  # a name that no file can have is none
+            return True
+        real = _real(str(path))
+        return _is_below(real, self._real) or not _exists(real)
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(path == one or path.startswith(one.rstrip("/") + "/") for one in folders)
+
+
+def _checked_root(root: str) -> str:
+    if not os.path.isabs(root) or not os.path.isdir(root):  # noqa: PTH112, PTH117  # as above
+        raise SpecError(f"source.root must be the absolute path of a folder, found {root!r:.200}")
+    return root
+
+
+def _real(path: str) -> str:
+    """Return `path` with its links followed, as far as they lead."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a NUL in it, or half of a surrogate pair
+        return os.path.abspath(path)  # noqa: PTH100
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  # a name that no file can have does not
