@@ -103,7 +103,7 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     )
     path = spec.out or _default_path(spec.home, parts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = text.encode()
+    content = text.encode("utf-8", "backslashreplace")  # a stored caption may have no UTF-8
     with runs.owning_place(path):
         files.write_bytes(path, content)
     return ReportReport(

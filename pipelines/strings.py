@@ -8,6 +8,10 @@ from jaxtyping import Int64, UInt8
 
 from ..featcache.errors import StoreCorruptError
 
+# A path may hold bytes that are no UTF-8, and a caption that an older release stored may be half of
+# a surrogate pair: both come back as they went in.
+_ERRORS = "surrogatepass"
+
 
 class Strings:
     """Hold strings by row.
@@ -26,7 +30,7 @@ class Strings:
     @classmethod
     def of(cls, strings: Iterable[str]) -> "Strings":
         """Return these strings."""
-        encoded = [string.encode() for string in strings]
+        encoded = [string.encode("utf-8", _ERRORS) for string in strings]
         ends = np.cumsum([len(one) for one in encoded], dtype=np.int64)
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
 
@@ -59,4 +63,4 @@ class Strings:
     def at(self, row: int) -> str:
         """Return the string of a row, counted from 0."""
         start = int(self._ends[row - 1]) if row else 0
-        return self._content[start : int(self._ends[row])].tobytes().decode()
+        return self._content[start : int(self._ends[row])].tobytes().decode("utf-8", _ERRORS)
