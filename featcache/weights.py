@@ -15,9 +15,11 @@ from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .card import EncoderCard, Package
-from .errors import WeightsMismatchError, WeightsNotFoundError
+from .documents import check, read_json
+from .errors import StoreCorruptError, WeightsMismatchError, WeightsNotFoundError
 from .regular_files import is_regular
 from .types import Modality
 
@@ -88,10 +90,24 @@ def find_weights(
     return found
 
 
+def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file of a hub directory.
+
+    Raises:
+        WeightsMismatchError: It holds no table.
+        FileNotFoundError: It is not there.
+    """
+    try:
+        config: dict[str, Any] = check(read_json(path), dict[str, Any], where=path)
+    except StoreCorruptError as error:
+        raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
+    return config
+
+
 def _given(path: Path) -> Weights:
     path = path.expanduser()
     if not path.exists():
-        raise WeightsNotFoundError(f"--weights {path}: no such file or directory")
+        raise WeightsNotFoundError(f"--weights {path}: No such file or directory")
     odd = next((one for one in _members(path) if _is_odd(one)), None)
     if odd is not None:
         raise WeightsNotFoundError(

@@ -11,8 +11,10 @@ from ..featcache import files
 from ..featcache.catalog import find_store, manifest_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
+from ..featcache.documents import read_json, read_toml
 from ..featcache.errors import (
     DatasetChangedError,
+    LightalignError,
     SpecError,
     StoreCorruptError,
     StoreInUseError,
@@ -20,7 +22,6 @@ from ..featcache.errors import (
 )
 from ..featcache.locks import holders
 from ..featcache.manifest import COPY, MANIFEST, read_manifest, read_whole_manifest
-from ..featcache.spec import read_toml
 from ..featcache.store import FeatureStore
 from . import runs
 
@@ -278,7 +279,7 @@ def _fields(folder: Path) -> dict[str, Any]:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    manifest: dict[str, Any] = files.read_json(path if path.is_file() else folder / COPY)
+    manifest: dict[str, Any] = read_json(path if path.is_file() else folder / COPY)
     return manifest
 
 
@@ -307,14 +308,21 @@ def _key_of(folder: Path) -> str:
 
 
 def _runs_of(home: Path, key: str) -> list[str]:
-    """List the runs whose tables name the store, finished or not."""
-    paths = sorted(runs.runs_folder(home).glob(f"*/{runs.SPEC}"))
-    return [path.parent.name for path in paths if _names_key(_tables_of(path.parent), key)]
+    """List the runs whose tables name the store, finished or not, and those nobody can ask."""
+    names = []
+    for path in sorted(runs.runs_folder(home).glob(f"*/{runs.SPEC}")):
+        run = path.parent
+        try:
+            if _names_key(_tables_of(run), key):
+                names.append(run.name)
+        except (LightalignError, OSError):
+            names.append(f"{run.name} (damaged: it may need the store)")
+    return names
 
 
 def _tables_of(run: Path) -> list[Any]:
     reports = sorted(run.glob("*.json"))
-    return [read_toml(run / runs.SPEC), *(files.read_json(path) for path in reports)]
+    return [read_toml(run / runs.SPEC), *(read_json(path) for path in reports)]
 
 
 def _names_key(value: Any, key: str) -> bool:

@@ -12,6 +12,7 @@ from ..featcache import files
 from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
+from ..featcache.documents import check, read_json
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.spec import fingerprint
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
@@ -64,6 +65,7 @@ class EvaluatedRun:
         self.folder = folder
         self.trained = trained
         self._device = device
+        check(self.trained["spec"], runs.RunSpec, where=f"{folder / runs.REPORT} [spec]")
         try:
             self.stores: Mapping[str, Any] = self.trained["spec"]["stores"]
             self.dataset: str = self.stores["train"]["dataset"]
@@ -262,7 +264,7 @@ def _plain(variant: str) -> str:
 def _report_at(path: Path) -> Mapping[str, Any] | None:
     """Return the report in a file, or None if none can be read there: nothing is lost with it."""
     try:
-        there = files.read_json(path)
+        there = read_json(path)
     except (FileNotFoundError, StoreCorruptError):
         return None
     return there if isinstance(there, Mapping) else None

@@ -159,7 +159,7 @@ class _Vision(Half):
         model = load_model(getattr(transformers, tower), card, weights, with_pooler=pooler_counts)
         check_input(card, model, "pixel_values")
         self._hash = hash_state(state_that_counts(model, with_pooler=pooler_counts))
-        self._config_hash = hash_config(folder)
+        self._config_hash = hash_config(card, folder)
         self._model_name = type(model).__name__
         self._layer, norm = _norm_of_tokens(model, in_pooler=pooler_counts)
         self._preprocessing = _find_preprocessing(card, folder)
