@@ -27,7 +27,7 @@ from ..featcache import files
 from ..featcache.documents import check, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
-from ..featcache.spec import Table, fingerprint, to_toml, tomllib
+from ..featcache.spec import Table, fingerprint, to_toml
 from .schemas import RunReport, RunSpec
 
 REPORT = "report.json"
