@@ -18,6 +18,7 @@ from .featcache.errors import LightalignError
 from .pipelines.commands import evaluation, extraction, quickstart, reports, searching, training
 from .pipelines.commands.cache import cache_app
 from .pipelines.commands.lists import list_app, presets_app
+from .pipelines.commands.runs import runs_app
 
 app = typer.Typer(
     name="lightalign",
@@ -48,6 +49,7 @@ for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(list_app, name="list")
 app.add_typer(cache_app, name="cache")
+app.add_typer(runs_app, name="runs")
 app.add_typer(presets_app, name="presets")
 
 _KEPT = {  # of what a command has done before it was stopped; of all others nothing

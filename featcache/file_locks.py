@@ -119,6 +119,10 @@ class FileLock:
         finally:
             os.close(descriptor)
 
+    def follow(self, path: Path) -> None:
+        """Take note that the folder of the lock file was moved, so that it lies at `path` now."""
+        self.path = path
+
     def forget(self) -> None:
         """Close the file without releasing the lock of the process that was forked."""
         if self._descriptor is not None:

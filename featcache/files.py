@@ -1,8 +1,8 @@
 """Write files so that a crash at any moment leaves either the old or the new content.
 
 What is written is prepared in a temporary folder beside its place, `.tmp-<random>/<name>`, whose
-file `.owner` the writer holds locked. A temporary folder that nobody holds was left by a process that
-was killed, on whatever machine, and `clear_abandoned` removes it.
+file `.owner` the writer holds locked. A temporary folder that nobody holds was left by a process
+that was killed, on whatever machine, and `clear_abandoned` removes it.
 """
 
 import errno

@@ -1,7 +1,8 @@
 """Open the run that is evaluated, and write what was found."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,9 +40,29 @@ class EvaluatedRun:
     """
 
     def __init__(self, home: Path, run: str | None, *, device: str = "auto") -> None:
+        folder = runs.find_run(home, run)
+        self._settle(home, folder, runs.read_report(folder), device)
+
+    @classmethod
+    def unfinished(
+        cls, home: Path, folder: Path, trained: Mapping[str, Any], *, device: str
+    ) -> "EvaluatedRun":
+        """Return a run that is measured before its report is written.
+
+        Args:
+            home: Folder of everything lightalign keeps.
+            folder: The run folder.
+            trained: What its report will be.
+            device: `auto`, `cpu` or `cuda`.
+        """
+        run = cls.__new__(cls)
+        run._settle(home, folder, trained, device)
+        return run
+
+    def _settle(self, home: Path, folder: Path, trained: Mapping[str, Any], device: str) -> None:
         self.home = home
-        self.folder = runs.find_run(home, run)
-        self.trained = runs.read_report(self.folder)
+        self.folder = folder
+        self.trained = trained
         self._device = device
         try:
             self.stores: Mapping[str, Any] = self.trained["spec"]["stores"]
@@ -194,12 +215,37 @@ class Found:
         own = {"split_hash": self._ids_hash, "source": self.source}
         return all(there.get(key, value) == value for key, value in own.items())
 
-    def write(self, run: EvaluatedRun | None, *, home: Path) -> tuple[Path, dict[str, Any]]:
-        """Write the report into the run, or below `home/evaluations`; return path and content."""
-        report, path = self.report(run), self.path(run, home=home)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, report)
+    def write(
+        self, run: EvaluatedRun | None, *, home: Path, owned: bool = False
+    ) -> tuple[Path, dict[str, Any]]:
+        """Write the report into the run, or below `home/evaluations`; return path and content.
+
+        Args:
+            run: The run, or None where no adapter took part.
+            home: Folder of everything lightalign keeps.
+            owned: Whether the caller holds the lock of the run.
+
+        Raises:
+            RunNotFoundError: The run was removed meanwhile.
+        """
+        report = self.report(run)
+        with nullcontext() if owned else _folder_of_reports(run, home=home):
+            path = self.path(run, home=home)
+            files.write_json(path, report)
         return path, report
+
+
+@contextmanager
+def _folder_of_reports(run: EvaluatedRun | None, *, home: Path) -> Iterator[None]:
+    """Hold the lock of the folder that reports of evaluations go to."""
+    if run is not None:
+        with runs.owning(run.folder, wait=True):
+            yield
+        return
+    folder = home / "evaluations"
+    folder.mkdir(parents=True, exist_ok=True)
+    files.clear_abandoned(folder)
+    yield
 
 
 def _plain(variant: str) -> str:

@@ -1,6 +1,5 @@
 """Train the adapter of a run on together with a head of classes, on cached tokens."""
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from typing import Any
 from ..featcache import files
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, build, to_table, write_toml
+from ..featcache.spec import Table, build, to_table
 from ..featcache.types import Modality
 from . import runs
 from .evaluated import EvaluatedRun, Found
@@ -166,30 +165,27 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     progress.note(f"run {start.folder.name} is the start, {len(train)} images to train on")
     kind = FullProtocol if spec.protocol == "full" else LightCrlProtocol
     protocol = kind(spec, start, train)
-    folder = runs.new_run(spec.home, spec.name, "fine-tune")
-    progress.note(f"run {folder.name}")
-    try:
+    table = resolved(spec, start, train)
+    with runs.new_run(spec.home, spec.name, "fine-tune", spec=table, can_go_on=False) as folder:
+        progress.note(f"run {folder.name}")
         trained = protocol.fit(folder, progress)
         metrics = protocol.metrics(folder, test)
-    except BaseException:
-        shutil.rmtree(folder)  # nothing can go on from it
-        raise
-    table = resolved(spec, start, train)
-    write_toml(folder / runs.SPEC, table)
-    report = {"kind": "fine-tune", "protocol": spec.protocol, **trained, "spec": table}
-    files.write_json(folder / runs.REPORT, report)
-    path, evaluation = Found(
-        kind="fine-tune",
-        dataset=test.entry.description.dataset,
-        split=split,
-        ids=test.reader.ids,
-        stores={"image": test.entry, "train_image": train.entry},
-        options={"protocol": spec.protocol, "train_split": spec.train_split, **table["train"]},
-        metrics=metrics,
-        definitions={**ACCURACY, spec.protocol: protocol.definition, **protocol.names},
-        curves=protocol.curves,
-        warnings=[*leakage.warnings, *protocol.warnings],
-        seconds=time.perf_counter() - began,
-        beside={"leakage": leakage.table()},
-    ).write(EvaluatedRun(spec.home, str(folder), device=spec.device), home=spec.home)
+        report = {"kind": "fine-tune", "protocol": spec.protocol, **trained, "spec": table}
+        found = Found(
+            kind="fine-tune",
+            dataset=test.entry.description.dataset,
+            split=split,
+            ids=test.reader.ids,
+            stores={"image": test.entry, "train_image": train.entry},
+            options={"protocol": spec.protocol, "train_split": spec.train_split, **table["train"]},
+            metrics=metrics,
+            definitions={**ACCURACY, spec.protocol: protocol.definition, **protocol.names},
+            curves=protocol.curves,
+            warnings=[*leakage.warnings, *protocol.warnings],
+            seconds=time.perf_counter() - began,
+            beside={"leakage": leakage.table()},
+        )
+        tuned = EvaluatedRun.unfinished(spec.home, folder, report, device=spec.device)
+        path, evaluation = found.write(tuned, home=spec.home, owned=True)
+        files.write_json(folder / runs.REPORT, report)  # last: with it the run is finished
     return FineTuneReport(folder=folder, trained=report, path=path, report=evaluation)

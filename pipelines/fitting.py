@@ -1,14 +1,16 @@
 """Carry out a training that is resolved: in one process, or in all that torchrun started."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 from ..featcache import files
 from ..featcache.errors import SpecError
-from ..featcache.spec import Table, fingerprint, write_toml
+from ..featcache.spec import Table, fingerprint
 from . import runs
 from .closed_form import ClosedForm
+from .environment import library_versions
 from .loop import Trainer
 from .processes import joined
 from .progress import SILENT, Progress
@@ -18,7 +20,7 @@ from .train import TrainPlan, TrainReport, TrainSpec
 def fit(
     spec: TrainSpec,
     plan: TrainPlan,
-    make_folder: Callable[[], Path],
+    open_folder: Callable[[], AbstractContextManager[Path]],
     resolved: Table,
     progress: Progress,
 ) -> TrainReport:
@@ -27,7 +29,8 @@ def fit(
     Args:
         spec: What was asked for.
         plan: What that means here and now.
-        make_folder: Returns the run folder, once nothing is known to stand against the training.
+        open_folder: Returns a block that holds the run folder, which is opened once nothing is
+            known to stand against the training.
         resolved: What the folder records of it.
         progress: Receives notes and the progress; that of the first process only.
 
@@ -37,7 +40,7 @@ def fit(
     """
     if "fit" in plan.table and resolved["processes"] > 1:
         raise SpecError("a training-free method is solved in one process: run it without torchrun")
-    with joined(spec.device) as (processes, device):
+    with ExitStack() as held, joined(spec.device) as (processes, device):
         alike = {key: value for key, value in resolved.items() if key != "versions"}
         processes.check_alike(fingerprint(alike))
         trainer: ClosedForm | Trainer
@@ -50,9 +53,8 @@ def fit(
         processes.wait_for_all()  # one that cannot train ends before anything is written
 
         def begin() -> str:
-            folder = make_folder()
+            folder = held.enter_context(open_folder())
             progress.note(f"run {folder.name}")
-            write_toml(folder / runs.SPEC, resolved)
             return str(folder)
 
         folder = Path(processes.from_first(begin))
@@ -60,7 +62,12 @@ def fit(
         found = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
 
         def end() -> dict[str, Any]:
-            report = {"kind": "train", **found, "spec": resolved}
+            report = {
+                "kind": "train",
+                **found,
+                "spec": resolved,
+                "versions": library_versions(),  # when it ended; those of its start are in the spec
+            }
             files.write_json(folder / runs.REPORT, report)
             (folder / runs.STATE).unlink(missing_ok=True)
             return report

@@ -202,13 +202,15 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
             source=split.stores[side].description.source,
         )
         folders[side.value] = folder
-        manifests[side.value] = write_index(
-            folder,
-            split.build(side, spec.index, budget),
-            ids=split.embeddings[side].ids,
-            contents=split.contents(side),
-            described=split.described(side),
-        )
+        built, contents = split.build(side, spec.index, budget), split.contents(side)
+        with runs.owning(evaluated.folder, wait=True):
+            manifests[side.value] = write_index(
+                folder,
+                built,
+                ids=split.embeddings[side].ids,
+                contents=contents,
+                described=split.described(side),
+            )
         path = _report(spec, split, side, manifests[side.value])
         if path is not None:
             paths[side.value] = path

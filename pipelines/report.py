@@ -13,6 +13,7 @@ from .. import __version__
 from ..featcache import files
 from ..featcache.errors import SpecError
 from ..featcache.spec import fingerprint
+from . import runs
 from .confusion_plot import draw_confusion
 from .evaluation import shown
 from .plots import line_plot
@@ -103,7 +104,8 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     path = spec.out or _default_path(spec.home, parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = text.encode()
-    files.write_bytes(path, content)
+    with runs.owning_place(path):
+        files.write_bytes(path, content)
     return ReportReport(
         path=path,
         bytes=len(content),

@@ -1,7 +1,8 @@
 """Run folders: one a training, with everything that rebuilds and explains it.
 
 <home>/runs/<name>/
-    run.toml                resolved spec: towers, objective, training, stores, versions
+    run.toml                resolved spec: towers, objective, training, stores, versions; written
+                            once, with the folder itself
     adapter.toml            towers, objective and widths: what rebuilds the adapter
     adapter.safetensors     the best weights so far
     head.safetensors        of a fine-tuned run: what turns embeddings into scores of classes
@@ -9,18 +10,24 @@
     log.jsonl               one line an epoch
     tensorboard/            the same numbers, if asked
     report.json             written last; a run without it has not finished
+    index/                  saved indexes
+    run.lock                held by the process that writes into the folder
 """
 
+import errno
 import re
-import shutil
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from ..featcache import files
 from ..featcache.datasets import absolute_data
-from ..featcache.errors import RunNotFoundError, SpecError
-from ..featcache.spec import Table, to_table
+from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError
+from ..featcache.file_locks import FileLock, holder
+from ..featcache.spec import Table, read_toml, to_table, to_toml
 
 REPORT = "report.json"
 SPEC = "run.toml"
@@ -30,6 +37,8 @@ WEIGHTS = "adapter.safetensors"
 TABLE = "adapter.toml"
 HEAD = "head.safetensors"
 STATE = "state.safetensors"
+LOCK = "run.lock"
+INDEXES = "index"  # folder of saved indexes
 
 
 def runs_folder(home: Path) -> Path:
@@ -37,28 +46,96 @@ def runs_folder(home: Path) -> Path:
     return home / "runs"
 
 
-def new_run(home: Path, name: str | None, label: str) -> Path:
-    """Make and return a fresh run folder.
+@contextmanager
+def owning(folder: Path, *, wait: bool = False) -> Iterator[Path]:
+    """Hold the lock of a run: whatever writes into its folder does so within this block.
+
+    Args:
+        folder: The run folder.
+        wait: Wait for another holder; for what is written in a moment.
+
+    Raises:
+        RunInUseError: Another process holds it.
+        RunNotFoundError: The run is no longer there.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        if wait:
+            lock.wait()
+        elif not lock.claim():
+            raise RunInUseError(f"run {folder.name} is in use by {holder(lock.path)}")
+    except FileNotFoundError as error:
+        raise RunNotFoundError(f"run {folder.name} is no longer in {folder.parent}") from error
+    with lock:
+        for place in (folder, folder / INDEXES):
+            files.clear_abandoned(place)
+        yield folder
+
+
+def owning_place(path: Path) -> AbstractContextManager[Any]:
+    """Return a block within which `path` may be written: in a run folder, under its lock."""
+    return owning(path.parent, wait=True) if (path.parent / SPEC).is_file() else nullcontext()
+
+
+@contextmanager
+def new_run(
+    home: Path, name: str | None, label: str, *, spec: Table, can_go_on: bool = True
+) -> Iterator[Path]:
+    """Make a run folder that holds its spec and is locked from its first moment on.
+
+    A failure removes it again if nothing is in it that a later call could go on from.
 
     Args:
         home: Folder of everything lightalign keeps.
         name: Name of the run, or None for the time and `label`.
         label: What the run is, for the automatic name.
+        spec: Content of `run.toml`, which is never written again.
+        can_go_on: Whether a training that people stop can go on later.
 
     Raises:
         SpecError: The name is not a plain folder name, or is that of a finished run.
+        RunInUseError: A run of that name is being trained, or was stopped.
     """
     check_name(home, name)
+    runs_folder(home).mkdir(parents=True, exist_ok=True)
+    files.clear_abandoned(runs_folder(home))
+    with files.workspace(runs_folder(home)) as space:
+        prepared = space / "run"
+        prepared.mkdir()
+        files.write_bytes(prepared / SPEC, to_toml(spec).encode())
+        lock = FileLock(prepared / LOCK)
+        lock.wait()
+        try:
+            folder = _give_name(prepared, home, name, label)
+        except BaseException:
+            lock.release()
+            raise
+        lock.follow(folder / LOCK)
+    with lock:
+        try:
+            yield folder
+        except BaseException as error:
+            stopped = not isinstance(error, Exception)
+            if not (folder / STATE).is_file() and not (stopped and can_go_on):
+                files.remove_whole(folder)  # made by this process, and of no use to any other
+            raise
+
+
+def _give_name(prepared: Path, home: Path, name: str | None, label: str) -> Path:
+    """Move a run folder to its name; where a folder of that name is, nothing is moved."""
     stem = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
     for attempt in range(1000):
         folder = runs_folder(home) / (stem if attempt == 0 else f"{stem}-{attempt + 1}")
         try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
+            prepared.rename(folder)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                raise
+            check_name(home, name)  # another process may have made it meanwhile
             if name is None:
                 continue
-            check_name(home, name)  # another process may have finished it meanwhile
-            _clear(folder)  # of a training that was stopped, which begins anew
+            raise SpecError(f"{folder} is there and holds no run: take another name") from error
+        files.sync_folder(folder.parent)
         return folder
     raise SpecError(f"{runs_folder(home)} holds a thousand runs named {stem!r}")
 
@@ -68,20 +145,114 @@ def check_name(home: Path, name: str | None) -> None:
 
     Raises:
         SpecError: The name is not a plain folder name, or is that of a finished run.
+        RunInUseError: A run of that name is being trained, or was stopped.
     """
     if name is None:
         return
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise SpecError(f"run name {name!r} may hold letters, digits, '.', '_' and '-' only")
-    if (runs_folder(home) / name / REPORT).is_file():
-        raise SpecError(f"a run named {name!r} exists in {runs_folder(home)}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}", name):
+        raise SpecError(
+            f"run name {name!r} may hold letters, digits, '.', '_' and '-' only, 201 at most"
+        )
+    folder = runs_folder(home) / name
+    state = state_of(folder)
+    if state is RunState.FINISHED:
+        raise SpecError(
+            f"a run named {name!r} exists in {runs_folder(home)}: take another name, or remove it "
+            f"by `lightalign runs rm {name}`"
+        )
+    if state is RunState.RUNNING:
+        raise RunInUseError(f"run {name!r} is in use by {holder(folder / LOCK)}: take another name")
+    if state is RunState.STOPPED:
+        raise RunInUseError(
+            f"run {name!r} was stopped and is not finished: go on with it by `lightalign "
+            f"train-adapter --resume {name}`, or remove it by `lightalign runs rm {name}`"
+        )
+    if state is RunState.FINE_TUNE_STOPPED:
+        raise RunInUseError(
+            f"run {name!r} is a fine-tuning that was stopped, which cannot go on: remove it by "
+            f"`lightalign runs rm {name}`"
+        )
 
 
-def _clear(folder: Path) -> None:
-    for name in (SPEC, LOG, WEIGHTS, TABLE, HEAD, STATE):
-        (folder / name).unlink(missing_ok=True)
-    if (folder / TENSORBOARD).is_dir():
-        shutil.rmtree(folder / TENSORBOARD)
+class RunState(Enum):
+    """State of what lies in a run folder."""
+
+    NOTHING = "nothing"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FINE_TUNE_STOPPED = "stopped fine-tuning"
+    FINISHED = "finished"
+
+
+def state_of(folder: Path) -> RunState:
+    """Return the state of a run; `NOTHING` where there is none, or no run.
+
+    Raises:
+        SpecError: It was stopped, and its spec is damaged.
+    """
+    if (folder / REPORT).is_file():
+        return RunState.FINISHED
+    if not (folder / SPEC).is_file():
+        return RunState.NOTHING
+    if holder(folder / LOCK) is not None:
+        return RunState.RUNNING
+    if (folder / REPORT).is_file():  # its last moment has passed meanwhile
+        return RunState.FINISHED
+    stopped = read_toml(folder / SPEC)
+    return RunState.FINE_TUNE_STOPPED if "protocol" in stopped else RunState.STOPPED
+
+
+def remove_run(home: Path, run: str) -> Path:
+    """Remove a run with its indexes and evaluations, and return its folder.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        run: Name of the run, or its folder.
+
+    Raises:
+        RunNotFoundError: There is no such folder among the runs.
+        RunInUseError: A living process writes it.
+    """
+    folder = find_folder(home, run)
+    if folder.parent != runs_folder(home).resolve():
+        raise RunNotFoundError(f"{folder} is not in {runs_folder(home)}: name its home with --home")
+    with owning(folder):
+        files.clear_abandoned(folder.parent)
+        files.remove_whole(folder)
+    return folder
+
+
+def find_folder(home: Path, run: str) -> Path:
+    """Return the folder of a run in whatever state: by name or by path.
+
+    Raises:
+        RunNotFoundError: There is no such folder.
+    """
+    place = runs_folder(home).resolve()
+    named = [place / run] if run not in {"", ".", ".."} and "/" not in run else []
+    for folder in (*named, Path(run).expanduser().resolve()):
+        inside = folder.parent == place and not files.is_temporary(folder)
+        if folder.is_dir() and (inside or (folder / SPEC).is_file()):
+            return folder
+    names = sorted(path.name for path in run_folders(home))
+    raise RunNotFoundError(f"no run {run!r} in {place}; there are: {names or 'none'}")
+
+
+def run_folders(home: Path) -> list[Path]:
+    """Return all folders of runs, finished or not, whatever is in them, newest first."""
+    place = runs_folder(home)
+    if not place.is_dir():
+        return []
+    folders = [path for path in place.iterdir() if path.is_dir() and not files.is_temporary(path)]
+    return sorted(folders, key=lambda path: (-changed(path), path.name))
+
+
+def changed(folder: Path) -> int:
+    """Return when a run was finished or, until then, begun, in nanoseconds since the epoch."""
+    for name in (REPORT, SPEC):
+        if (folder / name).is_file():
+            return (folder / name).stat().st_mtime_ns
+    return 0
 
 
 def find_run(home: Path, run: str | None) -> Path:

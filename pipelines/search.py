@@ -260,4 +260,5 @@ def _write_sheet(sheet: Path, query: Item, hits: Sequence[Hit], items: Mapping[s
 
     cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
     name = "" if query.path is None else query.path.name
-    write_sheet(sheet, Cell.of(query, "query", name), cells)
+    with runs.owning_place(sheet):
+        write_sheet(sheet, Cell.of(query, "query", name), cells)

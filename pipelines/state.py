@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..adapters.checkpoint import tensor_hash
 from ..featcache.errors import StoreCorruptError
 from ..featcache.files import replacing
+from ..featcache.spec import fingerprint
 from . import runs
 
 T = TypeVar("T")
@@ -90,7 +92,9 @@ def save_state(
         for name, value in table.items():
             tensors[f"other.{owner}.{name}"] = torch.as_tensor(value)
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {_COUNTS: json.dumps(vars(counts), sort_keys=True)}
+    written = vars(counts)
+    checksum = _checksum(written, whole)
+    metadata = {_COUNTS: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
     # straight into a file: as bytes the tensors would be in memory once more
     with replacing(folder / runs.STATE) as temporary:
         safetensors.torch.save_file(whole, temporary, metadata)
@@ -111,13 +115,16 @@ def load_state(
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            counts = Counts(**json.loads(file.metadata()[_COUNTS]))
+            counts = _checked(json.loads(file.metadata()[_COUNTS]), tensors)
         for owner, module in modules.items():
             prefix = f"module.{owner}."
             module.load_state_dict(_below(tensors, prefix))
     except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise StoreCorruptError(f"{path} cannot be gone on from: {reason}; train anew") from error
+        raise StoreCorruptError(
+            f"{path} cannot be gone on from: {reason}; remove the run by `lightalign runs rm "
+            f"{folder.name}` and train anew"
+        ) from error
     for number, parameter in enumerate(_parameters(optimiser)):
         found = _below(tensors, f"optimiser.{number}.")
         if found:
@@ -135,6 +142,24 @@ def load_state(
         owner, _, rest = name.partition(".")
         others.setdefault(owner, {})[rest] = value
     return counts, others
+
+
+def _checked(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Counts:
+    """Return the counts of a state whose content is as it was written.
+
+    Raises:
+        ValueError: Its checksum differs.
+    """
+    if "checksum" not in written:  # of an earlier version
+        return Counts(**written)
+    if written["checksum"] != _checksum(written["counts"], tensors):
+        raise ValueError("its checksum differs")
+    return Counts(**written["counts"])
+
+
+def _checksum(counts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return the hash of all that a state holds, in hexadecimal."""
+    return fingerprint([dict(counts), tensor_hash(tensors)])
 
 
 def _parameters(optimiser: Optimizer) -> list[nn.Parameter]:

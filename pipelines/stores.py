@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.card import card_names, read_card
-from ..featcache.catalog import StoreEntry, list_stores, pairs_path, read_pairs
+from ..featcache.catalog import (
+    StoreEntry,
+    list_stores,
+    pairs_path,
+    read_pairs,
+    stores_by_key,
+)
 from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import SpecError, StoreNotFoundError
 from ..featcache.registry import unknown_name
@@ -251,6 +257,46 @@ def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> S
     if query.dataset is not None:
         note_versions((pair.first for pair in pairs), progress)
     return max(pairs, default=None, key=lambda pair: pair.changed)
+
+
+def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> StorePair:
+    """Return the stores that a run records, whatever newer ones there are.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        recorded: What `record.describe_pair` wrote.
+        run: Name of the run, for the message.
+
+    Raises:
+        SpecError: The record is not one of ours.
+        StoreNotFoundError: One of them is not there, or not complete.
+    """
+    complete = stores_by_key(home)
+    sides = TEXT_TEXT if TextSide.FIRST.value in recorded else IMAGE_TEXT
+    entries = []
+    for side in sides:
+        store = recorded.get(side.value)
+        if not isinstance(store, Mapping) or not isinstance(store.get("key"), str):
+            raise SpecError(f"the spec of run {run} does not name its {side.label} store")
+        if store["key"] not in complete:
+            raise StoreNotFoundError(
+                f"run {run} is trained on store {store['key'][:12]}, which is not complete in "
+                f"{home}: extract it again by `{_extract_again(recorded, store)}`"
+            )
+        entries.append(complete[store["key"]])
+    return StorePair(*entries)
+
+
+def _extract_again(recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str:
+    """Return the command that extracts a recorded store from a dataset in its default place."""
+    return shlex.join(
+        [
+            *("lightalign", "extract", "--encoder", str(store.get("encoder"))),
+            *("--data", str(recorded.get("dataset")), "--split", str(recorded.get("split"))),
+            *("--features", str(store.get("kind")), "--dtype", str(store.get("dtype"))),
+            f"--layers={store.get('layer')}",
+        ]
+    )
 
 
 def note_versions(entries: Iterable[StoreEntry], progress: Progress) -> None:

@@ -1,6 +1,7 @@
 """Train a light adapter on the features of two stores."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, apply_overrides, build, canonical_json, read_toml, to_table
+from ..featcache.spec import Table, apply_overrides, build, read_toml, to_table
 from ..featcache.types import Modality
 from . import runs
 from .environment import library_versions
@@ -25,6 +26,7 @@ from .stores import (
     choose_sides,
     evaluation_query,
     newest_pair,
+    recorded_pair,
     require_pair,
 )
 
@@ -48,6 +50,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "early_stopping": (lambda value: value >= 0, "at least 0"),
     "queue": (lambda value: value >= 0, "at least 0"),
 }
+_HOLDOUT = 0.1  # share of the training images that validate where there is no split for it
 _CHOICES = {
     "captions": ("all", "one"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
@@ -226,15 +229,18 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
     Raises:
         LightalignError: The preset, the stores or the loss are not usable.
     """
+    if Launch.of_environment().is_first:
+        runs.check_name(spec.home, spec.name)
     plan = resolve(spec, progress)
     label = spec.fusion or preset_of(spec.preset, spec.fusion).replace("/", "-")
+    resolved = _resolved(spec, plan)
     from .fitting import fit  # imports torch; a mistake is reported without it
 
     return fit(
         spec,
         plan,
-        lambda: runs.new_run(spec.home, spec.name, label),
-        _resolved(spec, plan),
+        lambda: runs.new_run(spec.home, spec.name, label, spec=resolved),
+        resolved,
         progress,
     )
 
@@ -252,31 +258,59 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
 
     Raises:
         RunNotFoundError: There is no such run, or it has finished.
-        SpecError: The command would now train something else, such as newer stores, or by another
-            number of processes.
+        RunInUseError: Another process trains it.
+        StoreNotFoundError: A store that it is trained on is no longer there.
+        SpecError: It cannot go on, or not in this number of processes.
     """
     folder = runs.find_unfinished(home, run)
-    table = read_toml(folder / runs.SPEC)
-    command = {**table["command"], "home": str(home), "device": device}
-    spec = build(TrainSpec, command, where=str(folder / runs.SPEC))
-    plan = resolve(spec, progress)
-    resolved = _resolved(spec, plan)
-    count = table.setdefault("processes", 1)
-    if count != resolved["processes"]:
-        raise SpecError(
-            f"{folder} was begun by {count} processes, these are {resolved['processes']}: go on "
-            f"with torchrun and {count} processes, or in one process if that is 1"
-        )
-    # `stores` holds what decides the encoders' numbers; their cards may say more than before
-    for key in sorted({*resolved, *table} - {"command", "versions", "encoders"}):
-        if canonical_json(resolved.get(key)) != canonical_json(table.get(key)):
+    launch = Launch.of_environment()
+    with runs.owning(folder) if launch.is_first else nullcontext(folder):
+        runs.find_unfinished(home, str(folder))  # it may have finished before it was locked
+        table = read_toml(folder / runs.SPEC)
+        count = table.get("processes", 1)
+        if count != launch.count:
             raise SpecError(
-                f"{folder} cannot be gone on with: its [{key}] is another now, such as newer "
-                "stores or a changed preset; train anew"
+                f"{folder} was begun by {count} processes, these are {launch.count}: go on with "
+                f"torchrun and {count} processes, or in one process if that is 1"
             )
-    from .fitting import fit
+        spec, plan = _as_begun(table, folder, home=home, device=device, progress=progress)
+        from .fitting import fit
 
-    return fit(spec, plan, lambda: folder, resolved, progress)
+        return fit(spec, plan, lambda: nullcontext(folder), table, progress)
+
+
+def _as_begun(
+    table: Table, folder: Path, *, home: Path, device: str, progress: Progress
+) -> tuple[TrainSpec, TrainPlan]:
+    """Return what a run was asked for and what that meant then, as its `run.toml` says.
+
+    Raises:
+        SpecError: The table is not that of a training.
+        StoreNotFoundError: A store that it is trained on is not there.
+    """
+    where = str(folder / runs.SPEC)
+    missing = {"command", "towers", "objective", "train", "stores"} - set(table)
+    if missing or "protocol" in table:
+        reason = "it is a fine-tuning" if not missing else f"{where} lacks {sorted(missing)}"
+        raise SpecError(
+            f"run {folder.name} cannot go on, {reason}: remove it by `lightalign runs rm "
+            f"{folder.name}`"
+        )
+    command = {**table["command"], "home": str(home), "device": device}
+    spec = build(TrainSpec, command, where=f"{where} [command]")
+    options = build(TrainOptions, table["train"], where=f"{where} [train]")
+    stores = recorded_pair(home, table["stores"]["train"], run=folder.name)
+    validation, holdout = None, 0.0
+    if "validation" in table["stores"]:
+        validation = recorded_pair(home, table["stores"]["validation"], run=folder.name)
+    elif options.validation != "none":
+        holdout = _HOLDOUT if isinstance(options.validation, str) else options.validation
+    parts = {key: value for key, value in table.items() if key in PRESET_KEYS}
+    progress.note(f"training on {stores.dataset}/{stores.split}, as it was begun")
+    plan = TrainPlan(
+        table=parts, options=options, stores=stores, validation=validation, holdout=holdout
+    )
+    return spec, plan
 
 
 def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
@@ -376,7 +410,7 @@ def _choose_validation(
         pair = newest_pair(home, evaluation_query(stores, "val", wanted), progress)
     if pair is None:
         progress.note("validation: no stores of a split 'val', so 10 % of the training images")
-        return None, 0.1
+        return None, _HOLDOUT
     return pair, 0.0
 
 

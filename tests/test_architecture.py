@@ -64,18 +64,6 @@ def test_a_contract_never_imports_its_implementations(path):
     assert not any(folder in [place, *place.parents] for place in imported_places(path))
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_have_at_most_400_lines_and_functions_60(path):
-    source = path.read_text()
-    assert source.count("\n") <= 400
-    long = [
-        node.name
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60
-    ]
-    assert long == []
-
-
 def test_every_package_folder_is_listed_for_the_wheel():
     project = read_toml(CHECKOUT / "pyproject.toml")
     listed = set(project["tool"]["setuptools"]["packages"])

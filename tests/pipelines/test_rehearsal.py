@@ -134,7 +134,8 @@ def test_rows_are_as_long_as_in_the_batches(toy_home):
 )
 def test_what_the_command_refuses_is_refused_with_the_same_words(home, changes):
     if changes.get("name") == "taken":
-        (runs.new_run(home, "taken", "x") / runs.REPORT).write_text("{}")
+        with runs.new_run(home, "taken", "x", spec={}) as folder:
+            (folder / runs.REPORT).write_text("{}")
     with pytest.raises(LightalignError) as real:
         train.run(spec_of(home, **changes))
     with pytest.raises(LightalignError) as rehearsed:

@@ -58,7 +58,8 @@ def evaluation(**changes):
 
 
 def make_run(home, name, *evaluations, epochs=2):
-    folder = runs.new_run(home, name, "")
+    with runs.new_run(home, name, "", spec={}) as folder:
+        pass
     files.write_json(folder / runs.REPORT, {"spec": {}, "num_parameters": 12345, "seconds": 60.0})
     lines = [
         {"epoch": epoch, "loss": 1 / epoch, "validation": {"recall_sum": 100.0 * epoch}}

@@ -1,6 +1,7 @@
 """A stopped training goes on to the bytes that it would have had; options of the engine."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,12 @@ import time
 import pytest
 import torch
 
-from lightalign.featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
+from lightalign.featcache.errors import (
+    RunNotFoundError,
+    SpecError,
+    StoreCorruptError,
+    StoreNotFoundError,
+)
 from lightalign.pipelines import runs, train
 from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.loop import Trainer
@@ -131,15 +137,49 @@ def test_what_cannot_be_gone_on_with_is_said(home, monkeypatch):
     assert (result.returncode, "give it alone" in result.stderr) == (2, True)
 
 
-def test_a_run_is_not_gone_on_with_on_newer_stores(tmp_path, monkeypatch):
+def test_a_training_goes_on_with_its_own_stores_whatever_newer_ones_there_are(
+    tmp_path, monkeypatch
+):
     for encoder in ("toy-image", "toy-text"):
         extract_toy(tmp_path, encoder)
+    whole = quick_train(tmp_path, name="whole")
     stop_in_epoch(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         quick_train(tmp_path, name="cut")
+    spec = (runs.runs_folder(tmp_path) / "cut" / runs.SPEC).read_bytes()
     extract_toy(tmp_path, "toy-image", dtype="float32")
-    with pytest.raises(SpecError, match=r"its \[stores\] is another now"):
+    extract_toy(tmp_path, "toy-image", features=("mean",))
+    resumed = train.resume(tmp_path, "cut", device="cpu")
+    for name in (runs.WEIGHTS, runs.TABLE):
+        assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert (resumed.folder / runs.SPEC).read_bytes() == spec
+    assert resumed.report["spec"]["stores"] == whole.report["spec"]["stores"]
+
+
+def test_a_store_that_is_gone_is_named_with_the_command_that_makes_it_again(tmp_path, monkeypatch):
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(tmp_path, encoder, split="train")
+    stop_in_epoch(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(tmp_path, name="cut")
+    (store,) = (tmp_path / "features" / "shapes" / "train").glob("toy-image--*")
+    shutil.rmtree(store)
+    again = "lightalign extract --encoder toy-image --data shapes --split train --features tokens"
+    with pytest.raises(StoreNotFoundError, match=again):
         train.resume(tmp_path, "cut", device="cpu")
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_any_changed_byte_of_a_state_is_refused(home, monkeypatch, place):
+    stop_in_epoch(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(home, name="cut")
+    state = runs.runs_folder(home) / "cut" / runs.STATE
+    content = bytearray(state.read_bytes())
+    content[int(len(content) * place)] ^= 4
+    state.write_bytes(bytes(content))
+    with pytest.raises(StoreCorruptError, match="runs rm cut"):
+        train.resume(home, "cut", device="cpu")
 
 
 def trainer_of(home, *overrides, **changes) -> Trainer:

@@ -89,14 +89,6 @@ def test_a_training_that_goes_on_has_each_step_once(home, monkeypatch):
     assert [step for step, _ in found["train/loss"]] == [3, 6, 9, 12]
 
 
-def test_a_training_that_begins_anew_forgets_the_curves(home):
-    folder = runs.new_run(home, "mine", "x")
-    (folder / runs.TENSORBOARD).mkdir()
-    (folder / runs.TENSORBOARD / "events.out.tfevents.0").write_text("old")
-    assert runs.new_run(home, "mine", "x") == folder
-    assert not (folder / runs.TENSORBOARD).exists()
-
-
 def test_a_closed_form_has_one_point(home):
     folder = quick_train(home, preset="procrustes", overrides=SMALL, tensorboard=True).folder
     record = json.loads((folder / runs.LOG).read_text())

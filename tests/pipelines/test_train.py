@@ -252,14 +252,6 @@ def test_a_run_is_found_from_its_own_folder(home, monkeypatch):
     assert runs.find_run(home, ".").name == "mine"
 
 
-def test_a_stopped_training_of_the_same_name_begins_anew(home):
-    folder = runs.new_run(home, "mine", "x")
-    (folder / runs.LOG).write_text('{"epoch": 1}\n')
-    trained = quick_train(home, name="mine")
-    assert trained.folder == folder
-    assert len((folder / runs.LOG).read_text().splitlines()) == 2  # of two epochs
-
-
 def test_weights_that_break_in_the_last_step_are_not_kept(home, tmp_path):
     """One epoch of one step: no later loss would show what it did."""
     overrides = ("train.epochs=1", "train.batch_size=24", "train.validation=none")
@@ -273,8 +265,8 @@ def test_weights_that_break_in_the_last_step_are_not_kept(home, tmp_path):
 
 
 def test_an_unfinished_run_is_not_taken(home):
-    folder = runs.new_run(home, "half", "x")
-    (folder / runs.SPEC).write_text("")
+    with runs.new_run(home, "half", "x", spec={"seed": 1}):
+        pass
     with pytest.raises(RunNotFoundError, match="has not finished"):
         runs.find_run(home, "half")
 

@@ -1,0 +1,92 @@
+"""Read files that others made: regular ones only, within a bound, without ever waiting.
+
+A path may name a pipe that nobody writes to, a device without an end, or a file of any size.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import IO
+
+# The largest photo that decoding admits is 64 million pixels: 256 MiB hold it with four bytes for
+# each, without any compression.
+MAX_PICTURE_BYTES = 256 * 2**20
+
+_READ_AT_ONCE = 2**20  # bytes; a file that grows while it is read is seen at its limit
+_WITHOUT_WAITING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def read_regular(path: Path, *, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: There is no such file, it cannot be read, it is no regular file, or it is larger.
+            A name that no file can have (with a NUL, or without an encoding) is one, too.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"{size:,} bytes are more than the {limit:,} allowed")
+        content = file.read(size)  # nearly always all of it
+        blocks = [content]
+        while block := file.read(_READ_AT_ONCE):
+            blocks.append(block)
+            size = sum(map(len, blocks))
+            if size > limit:
+                raise OSError(errno.EFBIG, f"more than the {limit:,} bytes allowed")
+        return content if len(blocks) == 1 else b"".join(blocks)
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading, without buffering and without waiting.
+
+    Raises:
+        OSError: There is no such file, it cannot be read, or it is no regular file. A name that no
+            file can have is one, too.
+    """
+    try:
+        descriptor = os.open(path, _WITHOUT_WAITING)
+    except ValueError as error:  # a NUL in the name, or half of a surrogate pair
+        raise OSError(errno.EINVAL, "no file can have this name") from error
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # what opening a socket says: "No such device or address"
+            raise OSError(errno.EINVAL, "is a socket or a device, not a regular file") from error
+        raise
+    try:
+        _check_mode(os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_regular(path: Path) -> None:
+    """Pass if `path` is a regular file that can be opened; for libraries that open it themselves.
+
+    Raises:
+        OSError: It is none; see `open_regular`.
+    """
+    open_regular(path).close()
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes, or -1 where none can be told; nothing is opened."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # ValueError: a NUL in the name, or half of a surrogate pair
+        return -1
+
+
+def _check_mode(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
+        raise OSError(errno.EINVAL, f"is {kind}, not a regular file")

@@ -1,0 +1,49 @@
+"""The commands that look after the runs."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ._common import DEFAULT_HOME, AsJson, Home, Output, Quiet
+
+runs_app = typer.Typer(no_args_is_help=True, help="Look after the trained and stopped runs.")
+Run = Annotated[str, typer.Argument(help="Name of a run, as `runs list` prints it, or its folder.")]
+
+
+@runs_app.command("list")
+def runs_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List all runs, newest first: what they are, what they measured, what they take."""
+    from ..run_list import list_runs, run_rows
+    from ..runs import runs_folder
+    from ..show import rows_table
+
+    listed = list_runs(home)
+    empty = f"no runs in {runs_folder(home)}"
+    Output(as_json=as_json, quiet=quiet).result(
+        {"runs": [vars(run) for run in listed]},
+        rows_table(run_rows(listed)) if listed else empty,
+    )
+
+
+@runs_app.command("show")
+def runs_show(
+    run: Run, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
+    """Show one run: its state, what it was trained on and by, and all its evaluations."""
+    from ..run_list import describe_run
+
+    described = describe_run(home, run)
+    shown = json.dumps(described, indent=2, default=str)
+    Output(as_json=as_json, quiet=quiet).result(described, shown)
+
+
+@runs_app.command("rm")
+def runs_rm(
+    run: Run, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
+    """Remove one run with its indexes and evaluations; one that is in use is refused."""
+    from ..runs import remove_run
+
+    removed = remove_run(home, run)
+    Output(as_json=as_json, quiet=quiet).result({"run": str(removed)}, f"removed {removed}")

@@ -1,0 +1,159 @@
+"""What the runs below a home folder are, whatever state each one is in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..featcache import files
+from ..featcache.errors import LightalignError
+from ..featcache.spec import Table, read_toml
+from . import runs
+from .runs import RunState
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry:
+    """One run as `runs list` shows it.
+
+    Attributes:
+        name: Name of its folder.
+        state: `finished`, `stopped`, `running`, `stopped fine-tuning`, or `damaged`.
+        changed: When it was finished or, until then, begun; ISO 8601, in UTC.
+        preset: Preset it was trained by, or the protocol of a fine-tuning.
+        data: `DATASET/SPLIT` that it was trained on.
+        encoders: By side: name of the encoder, kind and layer of its features, and stored type.
+        numbers: Headline numbers in percent, by name.
+        bytes: Size of all its files.
+        problem: Reason why it cannot be read, or nothing.
+    """
+
+    name: str
+    state: str
+    changed: str
+    preset: str = ""
+    data: str = ""
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    bytes: int = 0
+    problem: str = ""
+
+
+def list_runs(home: Path) -> list[RunEntry]:
+    """Return all runs below `home`, newest first; one that cannot be read has a `problem`."""
+    return [_entry(folder) for folder in runs.run_folders(home)]
+
+
+def describe_run(home: Path, run: str) -> dict[str, Any]:
+    """Return what is known of one run: state, spec, report, evaluations, and bytes of each file.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        LightalignError: A file of it is damaged.
+    """
+    folder = runs.find_folder(home, run)
+    entry = _entry(folder)
+    evaluations = sorted(path.name for path in folder.glob("*.json") if path.name != runs.REPORT)
+    described: dict[str, Any] = {
+        **vars(entry),
+        "folder": str(folder),
+        "evaluations": evaluations,
+        "indexes": sorted(path.parent.name for path in folder.glob(f"{runs.INDEXES}/*/index.json")),
+        "files": {
+            str(file.relative_to(folder)): file.stat().st_size for file in files.files_below(folder)
+        },
+    }
+    if (folder / runs.SPEC).is_file():
+        described["spec"] = read_toml(folder / runs.SPEC)
+    if (folder / runs.REPORT).is_file():
+        report = runs.read_report(folder)
+        described["report"] = {key: value for key, value in report.items() if key != "spec"}
+    return described
+
+
+def run_rows(entries: list[RunEntry]) -> list[dict[str, Any]]:
+    """Return one row for each run, for a table."""
+    return [
+        {
+            "run": entry.name,
+            "state": entry.state,
+            "preset": entry.preset,
+            "MB": round(entry.bytes / 1e6, 1),
+            "what": entry.problem or _what(entry),
+        }
+        for entry in entries
+    ]
+
+
+def _what(entry: RunEntry) -> str:
+    """Return data, encoders and headline numbers of a run in one line that may fold."""
+    encoders = " with ".join(entry.encoders.values())
+    numbers = ", ".join(f"{name} {value:.1f} %" for name, value in entry.numbers.items())
+    return "; ".join(filter(None, (entry.data, encoders, numbers)))
+
+
+def _entry(folder: Path) -> RunEntry:
+    size = sum(file.stat().st_size for file in files.files_below(folder))
+    begun = datetime.fromtimestamp(runs.changed(folder) / 1e9, tz=timezone.utc)
+    common: dict[str, Any] = {
+        "name": folder.name,
+        "changed": begun.isoformat(timespec="seconds"),
+        "bytes": size,
+    }
+    try:
+        state = runs.state_of(folder)
+        if state is RunState.NOTHING:
+            return RunEntry(**common, state="damaged", problem=f"{runs.SPEC} is missing")
+        finished = state is RunState.FINISHED
+        report = runs.read_report(folder) if finished else {}
+        spec = report["spec"] if finished else read_toml(folder / runs.SPEC)
+        return RunEntry(
+            **common,
+            state=state.value,
+            **_described(spec),
+            numbers=_headlines(folder, report),
+        )
+    except LightalignError as error:
+        return RunEntry(**common, state="damaged", problem=str(error))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = f"its report or spec lacks what a run has: {error}"
+        return RunEntry(**common, state="damaged", problem=problem)
+
+
+def _described(spec: Table) -> dict[str, Any]:
+    """Return preset, data and encoders of a run's spec."""
+    train = spec["stores"]["train"]
+    sides = {side: store for side, store in train.items() if isinstance(store, Mapping)}
+    return {
+        "preset": str(spec.get("preset") or f"fine-tune {spec.get('protocol', '')}".strip()),
+        "data": f"{train['dataset']}/{train['split']}",
+        "encoders": {
+            side: f"{store['encoder']} {store['kind']}@{store['layer']} {store['dtype']}"
+            for side, store in sides.items()
+        },
+    }
+
+
+def _headlines(folder: Path, report: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers that tell runs apart: of the last retrieval, or else of the validation."""
+    retrievals = sorted(
+        folder.glob("retrieval-*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
+    )
+    if retrievals:
+        evaluation = files.read_json(retrievals[-1])
+        split = evaluation["split"]
+        return {
+            f"{split} {direction.replace('_', ' ')} R@1": table["recall"]["1"]["value"]
+            for direction, table in evaluation["metrics"].items()
+            if isinstance(table, Mapping) and "1" in table.get("recall", {})
+        }
+    validation = report.get("best", {}).get("validation", {})
+    recalls = {
+        f"validation {direction.replace('_', ' ')} R@1": table["1"]
+        for direction, table in validation.items()
+        if isinstance(table, Mapping)
+    }
+    if "top_1" in validation:
+        recalls["held-out top-1"] = validation["top_1"]
+    return recalls

@@ -1,0 +1,263 @@
+"""A run folder has one owner: whoever comes second changes nothing and is told so."""
+
+import json
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
+from lightalign.featcache.locks import ShardLocks
+from lightalign.pipelines import run_list, runs, train
+
+from ..helpers import lightalign, tree_bytes
+from .test_resume import stop_in_epoch
+from .test_train import QUICK, quick_train
+
+SPEC = {"seed": 3}
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks
+
+
+def stopped_run(home, monkeypatch, name="mine"):
+    stop_in_epoch(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(home, name=name)
+    return runs.runs_folder(home) / name
+
+
+def test_a_run_that_is_being_written_is_refused_to_others_by_name_of_its_holder(home):
+    with (
+        runs.new_run(home, "mine", "x", spec=SPEC) as folder,
+        pytest.raises(RunInUseError, match=f"in use by process {os.getpid()} on .* since"),
+    ):
+        quick_train(home, name="mine")
+    assert sorted(path.name for path in folder.iterdir()) == [runs.SPEC]
+
+
+def test_a_stopped_run_is_refused_with_the_two_ways_out_and_stays_as_it_was(home, monkeypatch):
+    folder = stopped_run(home, monkeypatch)
+    before = tree_bytes(folder)
+    for _ in range(2):
+        with pytest.raises(RunInUseError, match=r"--resume mine`.*`lightalign runs rm mine`"):
+            quick_train(home, name="mine", seed=5)
+        assert tree_bytes(folder) == before
+    assert train.resume(home, "mine", device="cpu").report["epochs"] == 2
+
+
+def test_a_fine_tuning_does_not_touch_a_stopped_training(home, monkeypatch):
+    start = quick_train(home, name="start").folder
+    folder = stopped_run(home, monkeypatch)
+    before = tree_bytes(folder)
+    done = lightalign("fine-tune", start.name, "--data", "cifar10", "--name", "mine", home=home)
+    assert done.returncode == 2
+    assert "lightalign runs rm mine" in done.stderr
+    assert tree_bytes(folder) == before
+
+
+def test_a_resume_of_a_run_that_is_being_trained_is_refused(home, monkeypatch):
+    folder = stopped_run(home, monkeypatch)
+    before = tree_bytes(folder)
+    with runs.owning(folder), pytest.raises(RunInUseError, match="in use by process"):
+        train.resume(home, "mine", device="cpu")
+    assert tree_bytes(folder) == before
+
+
+def test_a_failure_before_the_first_epoch_leaves_no_run(home):
+    with pytest.raises(ZeroDivisionError), runs.new_run(home, "mine", "x", spec=SPEC):
+        raise ZeroDivisionError
+    assert runs.run_folders(home) == []
+
+
+def test_a_failure_removes_nothing_that_could_go_on(home):
+    def fail() -> None:
+        with runs.new_run(home, "mine", "x", spec=SPEC) as folder:
+            (folder / runs.STATE).write_bytes(b"an epoch")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (runs.runs_folder(home) / "mine" / runs.STATE).is_file()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(home):
+    place = runs.runs_folder(home) / "mine"
+    place.mkdir(parents=True)
+    (place / "notes.txt").write_text("mine")
+    with pytest.raises(SpecError, match="holds no run"):
+        quick_train(home, name="mine")
+    assert [path.name for path in place.iterdir()] == ["notes.txt"]
+
+
+def test_runs_without_a_name_get_folders_of_their_own(home):
+    with (
+        runs.new_run(home, None, "x", spec=SPEC) as first,
+        runs.new_run(home, None, "x", spec=SPEC) as second,
+    ):
+        assert first != second
+    assert len(runs.run_folders(home)) == 2
+
+
+def race(commands, home) -> list[int]:
+    """Run commands at the same moment, each in a fork of this process; return their exit codes."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(len(commands))
+
+    def work(arguments) -> None:
+        barrier.wait()
+        os._exit(lightalign(*arguments, home=home).returncode)
+
+    children = [context.Process(target=work, args=(arguments,)) for arguments in commands]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    return [child.exitcode for child in children]
+
+
+def train_command(*more):
+    sets = [part for override in QUICK for part in ("--set", override)]
+    return ("train-adapter", "--preset", "lightalign/fusion", "--device", "cpu", *sets, *more)
+
+
+# a stride in the default suite; all twenty rounds with `-m slow`
+ROUNDS = [2, pytest.param(20, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_of_two_trainings_of_one_name_exactly_one_proceeds(home, rounds):
+    for number in range(rounds):
+        name = f"race-{number}"
+        codes = race([train_command("--name", name, "--seed", seed) for seed in "12"], home)
+        assert sorted(codes) == [0, 2]
+        seed = "12"[codes.index(0)]
+        folder = runs.runs_folder(home) / name
+        assert runs.read_report(folder)["spec"]["seed"] == int(seed)
+        epochs = [
+            json.loads(line)["epoch"] for line in (folder / runs.LOG).read_text().split("\n")[:-1]
+        ]
+        assert epochs == [1, 2]
+        assert not (folder / runs.LOCK).exists()
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_of_two_resumes_exactly_one_proceeds(home, monkeypatch, rounds):
+    whole = quick_train(home, name="whole").folder
+    for number in range(rounds):
+        name = f"race-{number}"
+        folder = stopped_run(home, monkeypatch, name)
+        codes = race([("train-adapter", "--resume", name, "--device", "cpu")] * 2, home)
+        assert sorted(codes) == [0, 2]
+        assert (folder / runs.WEIGHTS).read_bytes() == (whole / runs.WEIGHTS).read_bytes()
+        assert len((folder / runs.LOG).read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_a_training_beside_a_resume_of_its_name_is_refused(home, monkeypatch, rounds):
+    for number in range(rounds):
+        name = f"race-{number}"
+        folder = stopped_run(home, monkeypatch, name)
+        resume = ("train-adapter", "--resume", name, "--device", "cpu")
+        codes = race([train_command("--name", name, "--seed", "7"), resume], home)
+        assert codes == [2, 0]
+        assert runs.read_report(folder)["spec"]["seed"] == 0
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_a_removal_beside_a_resume_leaves_all_or_nothing(home, monkeypatch, rounds):
+    for number in range(rounds):
+        name = f"race-{number}"
+        folder = stopped_run(home, monkeypatch, name)
+        resume = ("train-adapter", "--resume", name, "--device", "cpu")
+        codes = race([("runs", "rm", name), resume], home)
+        if folder.exists():
+            assert codes == [2, 0]
+            assert (folder / runs.REPORT).is_file()
+        else:
+            assert codes[0] == 0  # at once, or after the resume had finished
+
+
+def test_a_killed_holder_frees_its_run(home, monkeypatch):
+    folder = stopped_run(home, monkeypatch)
+    child = os.fork()
+    if child == 0:
+        with runs.owning(folder):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert (folder / runs.LOCK).is_file()
+    assert runs.state_of(folder) is runs.RunState.STOPPED
+    train.resume(home, "mine", device="cpu")
+    assert not (folder / runs.LOCK).exists()
+
+
+def test_a_run_that_is_in_use_is_not_removed_and_one_that_is_not_goes_whole(home):
+    folder = quick_train(home, name="mine").folder
+    with runs.owning(folder):
+        refused = lightalign("runs", "rm", "mine", home=home)
+    assert (refused.returncode, "in use by process" in refused.stderr) == (2, True)
+    assert (folder / runs.REPORT).is_file()
+    assert lightalign("runs", "rm", "mine", home=home).returncode == 0
+    assert list(runs.runs_folder(home).iterdir()) == []
+    with pytest.raises(RunNotFoundError, match=r"no run 'mine' in .*; there are: none"):
+        runs.remove_run(home, "mine")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../features", "a/b"])
+def test_what_is_no_name_of_a_run_removes_nothing(home, name):
+    quick_train(home, name="mine")
+    with pytest.raises(RunNotFoundError):
+        runs.remove_run(home, name)
+    assert (home / "features").is_dir()
+    assert (runs.runs_folder(home) / "mine").is_dir()
+
+
+def test_the_list_says_of_each_run_what_it_is_newest_first(home, monkeypatch):
+    trained = quick_train(home, name="first")
+    stopped_run(home, monkeypatch, "second")
+    (runs.runs_folder(home) / "third").mkdir()
+    (runs.runs_folder(home) / "first.txt").write_text("no run")
+    listed = json.loads(lightalign("runs", "list", "--json", home=home).stdout)["runs"]
+    assert [(run["name"], run["state"]) for run in listed] == [
+        ("second", "stopped"),
+        ("first", "finished"),
+        ("third", "damaged"),
+    ]
+    first = listed[1]
+    assert first["preset"] == "lightalign/fusion"
+    assert first["data"] == "shapes/train"
+    assert first["encoders"] == {
+        "image": "toy-image tokens@-1 float16",
+        "text": "toy-text tokens@-1 float16",
+    }
+    recalls = trained.report["best"]["validation"]
+    assert first["numbers"]["validation text to image R@1"] == recalls["text_to_image"]["1"]
+    size = sum(len(content) for content in tree_bytes(trained.folder).values())
+    assert first["bytes"] == size
+
+
+def test_a_retrieval_is_the_headline_where_there_is_one(home):
+    quick_train(home, name="mine")
+    report = json.loads(lightalign("retrieve", "mine", "--json", "--k", "5", home=home).stdout)
+    (entry,) = run_list.list_runs(home)
+    expected = report["metrics"]["text_to_image"]["recall"]["1"]["value"]
+    assert entry.numbers["test text to image R@1"] == expected
+    shown = json.loads(lightalign("runs", "show", "mine", "--json", home=home).stdout)
+    assert shown["evaluations"] == ["retrieval-shapes-test.json"]
+    assert shown["spec"]["seed"] == 0
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"spec": 3}', '{"spec": {"stores": []}}'])
+def test_a_damaged_run_is_named_and_the_others_are_listed(home, content):
+    folder = quick_train(home, name="mine").folder
+    quick_train(home, name="other")
+    (folder / runs.REPORT).write_text(content)
+    listed = {entry.name: entry for entry in run_list.list_runs(home)}
+    assert listed["mine"].state == "damaged"
+    assert listed["mine"].problem
+    assert listed["other"].state == "finished"
+    assert lightalign("runs", "list", home=home).returncode == 0
+
+
+def test_locks_of_shards_and_of_runs_do_not_meet(home):
+    with runs.new_run(home, "mine", "x", spec=SPEC) as folder, ShardLocks(folder) as shards:
+        assert shards.claim(0)
