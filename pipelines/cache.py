@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..featcache import files
-from ..featcache.catalog import find_store, manifest_folders
+from ..featcache.catalog import find_store, manifest_folders, split_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
 from ..featcache.errors import (
@@ -18,8 +18,14 @@ from ..featcache.errors import (
     StoreInUseError,
     StoreNotFoundError,
 )
-from ..featcache.locks import holders
-from ..featcache.manifest import COPY, MANIFEST, read_manifest, read_whole_manifest
+from ..featcache.locks import holders, owning_split
+from ..featcache.manifest import (
+    COPY,
+    MANIFEST,
+    has_manifest,
+    read_manifest,
+    read_whole_manifest,
+)
 from ..featcache.spec import read_toml
 from ..featcache.store import FeatureStore
 from . import runs
@@ -140,9 +146,19 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
         SpecError: It lies outside `home`, whose runs alone are asked.
         StoreInUseError: A run refers to it, or a living process writes it.
     """
+    for split in split_folders(home):
+        files.clear_abandoned(split)  # of an earlier removal that was killed
     folder = find_store(home, store).resolve()
     if not folder.is_relative_to((home / "features").resolve()):
         raise SpecError(f"{folder} is not in {home / 'features'}: name its home with --home")
+    with owning_split(folder.parent):
+        if not has_manifest(folder):
+            raise StoreNotFoundError(f"{folder} was removed by another process just now")
+        return _remove(home, folder, force=force)
+
+
+def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
+    """Remove a store of a split whose lock is held."""
     writing = [str(who) for _, who in holders(folder)]
     if writing:
         raise StoreInUseError(f"{folder} is being written by {sorted(set(writing))}: stop it first")
@@ -153,7 +169,6 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
         )
     num_bytes = sum(file.stat().st_size for file in files.files_below(folder))
     pairs = _pairs_of_it_alone(folder)
-    files.clear_abandoned(folder.parent)  # of an earlier removal that was killed
     if pairs is not None:
         pairs.unlink()  # first: pairs without a store would be found by nobody
     files.remove_whole(folder)
@@ -178,13 +193,15 @@ def repair(home: Path, store: str, recompute: Recompute) -> RepairReport:
     manifest = folder / MANIFEST
     times = (manifest if manifest.is_file() else folder / COPY).stat()
     damage = find_damage(folder)
+    if not damage:
+        return RepairReport(store=folder, damaged=(), recomputed=(), differing=(), left=())
     before = FeatureStore(folder, read_whole_manifest(folder)).receipt_of_each_shard()
     clear_damage(folder, damage)
     opened = FeatureStore(folder, read_manifest(folder))
     differing: list[int] = []
     if damage.shards or damage.pairs:
         recompute(opened, list(damage.shards))
-        if not opened.missing_shards():
+        if not opened.complete and not opened.missing_shards():
             opened.finish()
         differing = _compare_receipts(opened, before)
     # verbs take the newest store when they are not told which: a repair makes none newer

@@ -229,9 +229,15 @@ class Found:
             RunNotFoundError: The run was removed meanwhile.
         """
         report = self.report(run)
-        with nullcontext() if owned else _folder_of_reports(run, home=home):
+        try:
+            with nullcontext() if owned else _folder_of_reports(run, home=home):
+                path = self.path(run, home=home)
+                files.write_json(path, report)
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
             path = self.path(run, home=home)
-            files.write_json(path, report)
+            report["warnings"].append(_not_written(path, error))
         return path, report
 
 

@@ -22,7 +22,9 @@ from file_operations import FileOperations
 TIMES = frozenset(
     {"seconds", "seconds_waiting", "images_per_second", "build_seconds", "started", "finished"}
 )
-_PAGE_TIMES = re.compile(r"\d+(?:\.\d+)? ?(?:ms|s|min|h)\b|\d{4}-\d\d-\d\d(?: \d\d:\d\d(?::\d\d)?)?")
+_PAGE_TIMES = re.compile(
+    r"\d+(?:\.\d+)? ?(?:ms|s|min|h)\b|\d{4}-\d\d-\d\d(?: \d\d:\d\d(?::\d\d)?)?"
+)
 OPEN_LIMIT = 200  # characters of a line in the table
 
 
@@ -41,9 +43,7 @@ class Ended:
     operations: tuple[str, ...] = ()
 
 
-def run(
-    arguments: Sequence[str], folder: Path, *, watched: FileOperations | None = None
-) -> Ended:
+def run(arguments: Sequence[str], folder: Path, *, watched: FileOperations | None = None) -> Ended:
     """Run `lightalign` with these arguments in a child, its output in files of `folder`.
 
     Args:
