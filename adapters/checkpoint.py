@@ -16,9 +16,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..featcache.documents import read_toml
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.files import replacing, write_bytes
-from ..featcache.spec import Table, canonical_json, fingerprint, read_toml, write_toml
+from ..featcache.spec import Table, canonical_json, fingerprint, write_toml
 from ..featcache.types import sides_of
 from .adapter import Adapter, build_adapter
 from .objective import Objective, build_objective

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import spec
+from .documents import read_toml
 from .errors import SpecError
 from .registry import unknown_name
 from .types import Modality
@@ -136,7 +137,7 @@ def read_card(name: str) -> EncoderCard:
     """
     if name not in card_names():
         raise unknown_name("encoder", name, card_names())
-    return parse_card(name, spec.read_toml(CARDS / f"{name}.toml"))
+    return parse_card(name, read_toml(CARDS / f"{name}.toml"))
 
 
 def parse_card(name: str, table: spec.Table) -> EncoderCard:

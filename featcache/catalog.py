@@ -1,17 +1,41 @@
 """Find the stores and pair lists below a home folder."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from . import files
 from .description import StoreDescription
+from .documents import check
 from .errors import StoreCorruptError, StoreNotFoundError
 from .manifest import COPY, MANIFEST, read_manifest
 from .types import Classes, Grades, Pairs
 
 _KEY_DIGITS = 8
+_LARGEST_PAIRS = 2**32  # bytes: those of 50 million captions
+
+
+class _ClassesTable(TypedDict):
+    names: list[str]
+    of_image: dict[str, int]
+
+
+class _GradesTable(TypedDict):
+    links: list[tuple[str, str, float]]
+    lowest: float
+    highest: float
+    binary: bool
+
+
+class _PairsFile(TypedDict):
+    image_ids: list[str]
+    text_ids: list[str]
+    links: list[tuple[str, str]]
+    classes: NotRequired[_ClassesTable]
+    grades: NotRequired[_GradesTable]
 
 
 @dataclass(frozen=True)
@@ -139,21 +163,36 @@ def read_pairs(path: Path) -> Pairs:
         StoreCorruptError: The file is missing or holds no pairs.
     """
     try:
-        table = files.read_sealed(path)
-        links = tuple((str(image), str(text)) for image, text in table["links"])
+        table = check(files.read_sealed(path, limit=_LARGEST_PAIRS), _PairsFile, where=path)
         classes, grades = table.get("classes"), table.get("grades")
         return Pairs(
             tuple(table["image_ids"]),
             tuple(table["text_ids"]),
-            links,
-            classes=classes and Classes(tuple(classes["names"]), classes["of_image"]),
-            grades=grades and Grades(**{**grades, "links": _graded(grades["links"])}),
+            tuple((image, text) for image, text in table["links"]),
+            classes=_classes(classes) if classes else None,
+            grades=_grades(grades) if grades else None,
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise StoreCorruptError(
             f"cannot read the pairs in {path}: {error}; delete it and extract again"
         ) from error
 
 
-def _graded(links: Iterable[Sequence[Any]]) -> tuple[tuple[str, str, float], ...]:
-    return tuple((str(first), str(second), float(grade)) for first, second, grade in links)
+def _classes(table: _ClassesTable) -> Classes:
+    outside = [
+        image
+        for image, number in table["of_image"].items()
+        if number not in range(len(table["names"]))
+    ]
+    if outside:
+        raise ValueError(f"image {outside[0]!r} is of a class that has no name")
+    return Classes(tuple(table["names"]), table["of_image"])
+
+
+def _grades(table: _GradesTable) -> Grades:
+    return Grades(
+        links=tuple((first, second, float(grade)) for first, second, grade in table["links"]),
+        lowest=table["lowest"],
+        highest=table["highest"],
+        binary=table["binary"],
+    )

@@ -27,6 +27,7 @@ class Damage:
 
     Attributes:
         shards: Numbers of the shards that must be computed, again or for the first time.
+        is_unfinished: Whether the store is not complete and nobody is writing it.
         store_files: Names of the files between the shards that differ.
         manifests: Which of the manifest and its copy is damaged.
         locks: Names of the lock files that are damaged or of dead processes.
@@ -38,6 +39,7 @@ class Damage:
     """
 
     shards: tuple[int, ...] = ()
+    is_unfinished: bool = False
     store_files: tuple[str, ...] = ()
     manifests: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
@@ -79,14 +81,17 @@ def find_damage(folder: Path) -> Damage:
         if _shard_of(store, flaw) is None:
             kind, name = _kind_of(store, flaw)
             sorted_flaws.setdefault(kind, []).append(name)
-    missing = store.missing_shards()
+    # a living process that writes into the store is about to write what is missing
+    is_unfinished = not store.complete and not any(True for _ in holders(folder))
+    missing = store.missing_shards() if is_unfinished else []
     lines = [str(flaw) for flaw in flaws]
-    if missing:
-        lines.append(_missing_line(store, missing))
+    if is_unfinished:
+        lines.append(_unfinished_line(store, missing))
     if pairs is not None:
         lines.append(str(pairs))
     return Damage(
         shards=tuple(sorted({index for index in shards if index is not None} | set(missing))),
+        is_unfinished=is_unfinished,
         pairs=() if pairs is None else (pairs.path.name,),
         lines=tuple(lines),
         **{kind: tuple(dict.fromkeys(names)) for kind, names in sorted_flaws.items()},
@@ -138,9 +143,13 @@ def _clear(folder: Path, damage: Damage, claimed: ShardLocks) -> None:
     rest = {index for index in damage.shards if index not in receipts and claimed.claim(index)}
     if damaged or rest:
         store.drop_shards(damaged | rest)
+    if not store.complete and not store.missing_shards():
+        store.finish()
 
 
-def _missing_line(store: FeatureStore, missing: Sequence[int]) -> str:
+def _unfinished_line(store: FeatureStore, missing: Sequence[int]) -> str:
+    if not missing:
+        return f"{store.folder}: incomplete, though all of its {store.num_shards} shards are there"
     named = ", ".join(str(index) for index in missing[:_NAMED])
     more = ", ..." if len(missing) > _NAMED else ""
     return (

@@ -77,12 +77,22 @@ class StoreDescription:
         for name, known in (("dtype", DTYPES), ("compression", COMPRESSIONS)):
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
-        for name in (self.dataset, self.split):
+        for name, least in (("width", 1), ("num_items", 0), ("rows_per_shard", 1)):
+            if getattr(self, name) < least:
+                raise SpecError(f"{name} is at least {least}, found {getattr(self, name)}")
+        if self.tokens_per_item is not None and self.tokens_per_item < 1:
+            raise SpecError(f"tokens_per_item is at least 1, found {self.tokens_per_item}")
+        for name in (self.dataset, self.split, self.encoder):
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise SpecError(
-                    f"{name!r} cannot name a folder: datasets and splits may hold letters, "
-                    "digits, '.', '_' and '-' only"
+                    f"{name!r} cannot name a folder: datasets, splits and encoders may hold "
+                    "letters, digits, '.', '_' and '-' only"
                 )
+
+    @property
+    def num_shards(self) -> int:
+        """Return how many shards cover all items."""
+        return -(-self.num_items // self.rows_per_shard)
 
     def keyed(self) -> dict[str, Any]:
         """Return everything that changes a number or a byte of the shards."""

@@ -236,7 +236,11 @@ def _take(descriptor: int, path: Path) -> bool | None:
         path.unlink()  # of the dead: begun anew, so that no reader sees a mixture of two contents
         return None
     ours = LockHolder(host=socket.gethostname(), pid=os.getpid(), since=float(int(time.time())))
-    os.write(descriptor, _content(ours))
+    try:
+        os.write(descriptor, _content(ours))
+    except OSError:
+        path.unlink()  # a full disk: a lock that was never ours is not left behind
+        raise
     return True
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import file_locks
+from . import documents, file_locks
 from .errors import DurabilityError, StoreCorruptError
 from .file_locks import FileLock
 from .spec import fingerprint
@@ -152,29 +152,15 @@ def remove_whole(path: Path) -> None:
         sync_folder(path.parent)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file that we wrote.
-
-    Raises:
-        StoreCorruptError: The file is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StoreCorruptError(f"{path} is not valid JSON: {error}") from error
-
-
 def read_json_lines(path: Path) -> list[Any]:
     """Read a file of one JSON value a line, but for a last line that was not written to its end.
 
     Raises:
         StoreCorruptError: A line is not JSON.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise StoreCorruptError(f"{path}: a line is not valid JSON: {error}") from error
+    lines = documents.read_text(path).split("\n")[:-1]
+    where = f"{path}: a line"
+    return [documents.parse_json(line, where=where) for line in lines]
 
 
 def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
@@ -182,13 +168,13 @@ def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
     write_json(path, {**table, "checksum": fingerprint(table)})
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path, *, limit: int = documents.MAX_BYTES) -> dict[str, Any]:
     """Read what `write_sealed` wrote, without the checksum; not one byte may differ.
 
     Raises:
         StoreCorruptError: The file is damaged.
     """
-    table = read_json(path)
+    table = documents.read_json(path, limit=limit)
     if not isinstance(table, dict) or "checksum" not in table:
         raise StoreCorruptError(f"{path}: holds no checksum")
     rest = {key: value for key, value in table.items() if key != "checksum"}

@@ -8,7 +8,7 @@ writes or removes the pairs that they share. See `file_locks`.
 import errno
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -82,20 +82,19 @@ def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Ite
     """
     lock = FileLock(folder / SPLIT_LOCK)
     while not lock.held:
-        try:
+        with suppress(FileNotFoundError):  # another process removes the folder while it is empty
             folder.mkdir(parents=True, exist_ok=True)
             lock.wait(tell)
-        except FileNotFoundError:
-            continue  # another process has removed the empty folder meanwhile
     try:
         with lock:
             yield
     finally:
         for empty in (folder, folder.parent):
-            _remove_empty(empty)
+            remove_empty(empty)
 
 
-def _remove_empty(folder: Path) -> None:
+def remove_empty(folder: Path) -> None:
+    """Remove a folder if nothing is in it; nothing there is well, too."""
     try:
         folder.rmdir()
     except OSError as error:

@@ -7,11 +7,51 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from . import files
 from .description import FORMAT_VERSION, StoreDescription
+from .documents import check, is_inside, read_json
 from .errors import SpecError, StoreCorruptError, StoreNotFoundError
 
 MANIFEST = "manifest.json"
+
+
+class ShardFile(TypedDict):
+    """One file of a shard."""
+
+    bytes: int
+    sha256: str
+
+
+class SkippedItem(TypedDict):
+    """One item without a row."""
+
+    id: str
+    reason: str
+
+
+class Receipt(TypedDict):
+    """Record of one finished shard: its rows, tokens, files, and the items without a row."""
+
+    rows: int
+    tokens: int
+    files: dict[str, ShardFile]
+    skipped: list[SkippedItem]
+
+
+class Manifest(TypedDict):
+    """Content of `manifest.json`, but for its checksum."""
+
+    key: str
+    keyed: dict[str, Any]
+    description: StoreDescription
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    complete: bool
+    shards: NotRequired[list[Receipt]]
+
+
 COPY = "manifest.copy.json"
 
 
@@ -35,20 +75,47 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
         raise StoreNotFoundError(f"no feature store in {folder}: {name} is missing")
-    manifest = files.read_json(path)
+    manifest = read_json(path)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise StoreCorruptError(
-            f"{path} has format version {version}, this lightalign reads {FORMAT_VERSION}"
+            f"{path} has format version {version!r:.40}, this lightalign reads {FORMAT_VERSION}"
         )
+    check(manifest, Manifest, where=path)
     try:
         description = StoreDescription(**manifest["description"])
-        consistent = description.key == manifest["key"]
     except (LookupError, TypeError, SpecError) as error:
         raise StoreCorruptError(f"{path} is not a manifest of ours: {error}") from error
-    if not consistent:
+    if description.key != manifest["key"]:
         raise StoreCorruptError(f"{path}: the key does not belong to the description")
+    num_shards = len(manifest.get("shards", ()))
+    if manifest["complete"] and num_shards != description.num_shards:
+        raise StoreCorruptError(
+            f"{path} lists {num_shards} shards, not the {description.num_shards} of a whole store"
+        )
+    for receipt in manifest.get("shards", ()):
+        _check_names(receipt, where=path)
     return files.read_sealed(path)
+
+
+def read_receipt(path: Path) -> dict[str, Any]:
+    """Return the receipt of a finished shard.
+
+    Raises:
+        FileNotFoundError: There is none.
+        StoreCorruptError: It is damaged, or names a file outside the store.
+    """
+    receipt = files.read_sealed(path)
+    check(receipt, Receipt, where=path)
+    _check_names(receipt, where=path)
+    return receipt
+
+
+def _check_names(receipt: Mapping[str, Any], *, where: Path) -> None:
+    """Refuse a receipt by which a file outside of the store would be read, or removed."""
+    outside = [name for name in receipt["files"] if not is_inside(name)]
+    if outside:
+        raise StoreCorruptError(f"{where} names a file outside of the store: {outside[0]!r}")
 
 
 def has_manifest(folder: Path) -> bool:

@@ -24,20 +24,6 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 T = TypeVar("T")
 
 
-def read_toml(path: Path) -> Table:
-    """Read one TOML file.
-
-    Raises:
-        SpecError: The file is missing or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SpecError(f"no such TOML file: {path}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} is not valid TOML: {error}") from error
-
-
 def write_toml(path: Path, table: Mapping[str, Any]) -> None:
     """Write `table` to `path`; keys whose value is None are left out, as TOML has no null."""
     path.write_text(to_toml(table), encoding="utf-8")

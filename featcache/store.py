@@ -44,6 +44,7 @@ from .manifest import (
     has_manifest,
     manifest_damage,
     read_manifest,
+    read_receipt,
     restore_manifest,
     write_manifest,
 )
@@ -184,7 +185,7 @@ class FeatureStore:
     @property
     def num_shards(self) -> int:
         """Return how many shards cover all items."""
-        return -(-self.description.num_items // self.description.rows_per_shard)
+        return self.description.num_shards
 
     def shard_items(self, index: int) -> range:
         """Return the positions of the items that shard `index` covers."""
@@ -218,7 +219,7 @@ class FeatureStore:
         if self.complete:
             return True
         with suppress(FileNotFoundError, StoreCorruptError):
-            files.read_sealed(self._receipt(index))
+            read_receipt(self._receipt(index))
             return True
         return False
 
@@ -388,7 +389,7 @@ class FeatureStore:
         found = {}
         for index in range(self.num_shards):
             with suppress(FileNotFoundError, StoreCorruptError):
-                found[index] = files.read_sealed(self._receipt(index))
+                found[index] = read_receipt(self._receipt(index))
         return found
 
     def _clear_leftovers(self, locks: ShardLocks) -> None:

@@ -15,6 +15,7 @@ from ..adapters.checkpoint import load_adapter
 from ..featcache.backends import build_encoder, resolve_device
 from ..featcache.card import parse_card
 from ..featcache.description import encoder_key
+from ..featcache.documents import read_toml
 from ..featcache.dtypes import finite_tokens, narrow, widen
 from ..featcache.encoder import Encoder
 from ..featcache.errors import (
@@ -27,7 +28,7 @@ from ..featcache.errors import (
 from ..featcache.images import upright_rgb
 from ..featcache.kinds import Kind, LayerLayout
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, canonical_json, read_toml
+from ..featcache.spec import Table, canonical_json
 from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality, Side, TextSide, sides_of
 from . import retrieve, runs

@@ -11,6 +11,7 @@ from ..featcache import files
 from ..featcache.catalog import find_store, manifest_folders, split_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
+from ..featcache.documents import read_json, read_toml
 from ..featcache.errors import (
     DatasetChangedError,
     SpecError,
@@ -26,7 +27,6 @@ from ..featcache.manifest import (
     read_manifest,
     read_whole_manifest,
 )
-from ..featcache.spec import read_toml
 from ..featcache.store import FeatureStore
 from . import runs
 
@@ -295,7 +295,7 @@ def _fields(folder: Path) -> dict[str, Any]:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    manifest: dict[str, Any] = files.read_json(path if path.is_file() else folder / COPY)
+    manifest: dict[str, Any] = read_json(path if path.is_file() else folder / COPY)
     return manifest
 
 
@@ -331,7 +331,7 @@ def _runs_of(home: Path, key: str) -> list[str]:
 
 def _tables_of(run: Path) -> list[Any]:
     reports = sorted(run.glob("*.json"))
-    return [read_toml(run / runs.SPEC), *(files.read_json(path) for path in reports)]
+    return [read_toml(run / runs.SPEC), *(read_json(path) for path in reports)]
 
 
 def _names_key(value: Any, key: str) -> bool:
@@ -345,12 +345,23 @@ def _names_key(value: Any, key: str) -> bool:
 def _pairs_of_it_alone(folder: Path) -> Path | None:
     """Return the pairs of the store's source if all stores beside it are of another source."""
     source = _source_of(folder)
-    beside = {path.parent for name in (MANIFEST, COPY) for path in folder.parent.glob(f"*/{name}")}
-    others = [_source_of(other) for other in beside if not other.samefile(folder)]
+    others = [_source_of(other) for other in stores_in(folder.parent) if not other.samefile(folder)]
     if source is None or source in others or None in others:  # an unreadable one may need them
         return None
     path = folder.parent / f"pairs--{source[:12]}.json"
     return path if path.is_file() else None
+
+
+def stores_in(split: Path) -> list[Path]:
+    """List the stores of a split, whatever state each one is in."""
+    return sorted({path.parent for name in (MANIFEST, COPY) for path in split.glob(f"*/{name}")})
+
+
+def needs_pairs(split: Path, path: Path) -> bool:
+    """Return whether a store of the split needs these pairs; an unreadable one may need any."""
+    sources = [_source_of(folder) for folder in stores_in(split)]
+    mark = path.stem.removeprefix("pairs--")
+    return any(source is None or source.startswith(mark) for source in sources)
 
 
 def _source_of(folder: Path) -> str | None:

@@ -1,5 +1,6 @@
 """Open the run that is evaluated, and write what was found."""
 
+import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,6 +13,7 @@ from ..featcache import files
 from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
+from ..featcache.documents import check, read_json
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.spec import fingerprint
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
@@ -19,6 +21,9 @@ from . import runs
 from .environment import library_versions
 from .evaluation import SCHEMA, Number, split_hash
 from .stores import SideQuery
+
+# of folders of another user, or on a read-only file system
+READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +69,7 @@ class EvaluatedRun:
         self.folder = folder
         self.trained = trained
         self._device = device
+        check(self.trained["spec"], runs.RunSpec, where=f"{folder / runs.REPORT} [spec]")
         try:
             self.stores: Mapping[str, Any] = self.trained["spec"]["stores"]
             self.dataset: str = self.stores["train"]["dataset"]
@@ -217,8 +223,11 @@ class Found:
 
     def write(
         self, run: EvaluatedRun | None, *, home: Path, owned: bool = False
-    ) -> tuple[Path, dict[str, Any]]:
+    ) -> tuple[Path | None, dict[str, Any]]:
         """Write the report into the run, or below `home/evaluations`; return path and content.
+
+        Where the folder may not be written, the path is None and a warning says so: the numbers
+        were asked for, and are printed.
 
         Args:
             run: The run, or None where no adapter took part.
@@ -234,11 +243,16 @@ class Found:
                 path = self.path(run, home=home)
                 files.write_json(path, report)
         except OSError as error:
-            if error.errno not in READ_ONLY:
+            if owned or error.errno not in READ_ONLY:
                 raise
-            path = self.path(run, home=home)
-            report["warnings"].append(_not_written(path, error))
+            place = self.path(run, home=home)
+            report["warnings"].append(_not_written(place, error))
+            return None, report
         return path, report
+
+
+def _not_written(path: Path, error: OSError) -> str:
+    return f"the report could not be written to {path}: {error.strerror}"
 
 
 @contextmanager
@@ -268,7 +282,7 @@ def _plain(variant: str) -> str:
 def _report_at(path: Path) -> Mapping[str, Any] | None:
     """Return the report in a file, or None if none can be read there: nothing is lost with it."""
     try:
-        there = files.read_json(path)
+        there = read_json(path)
     except (FileNotFoundError, StoreCorruptError):
         return None
     return there if isinstance(there, Mapping) else None

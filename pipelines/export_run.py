@@ -21,9 +21,9 @@ from typing import Any
 
 from .. import __version__
 from ..featcache import files
+from ..featcache.documents import read_toml
 from ..featcache.errors import ExportError, MissingExtraError, SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import read_toml
 from ..featcache.types import TEXT_TEXT, Modality, sides_of
 from . import runs
 from .environment import library_versions

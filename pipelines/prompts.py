@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import build, read_toml
+from ..featcache.spec import build
 
 PROMPTS = Path(__file__).parent.parent / "data" / "prompts"
 _NAMES = PROMPTS / "names"

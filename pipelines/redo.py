@@ -102,7 +102,7 @@ def repair(
 
 
 def _allows_more(spec: extract.ExtractSpec, store: FeatureStore) -> bool:
-    """Return whether an unfinished store has more bad items than usual: whoever began it said so."""
+    """Return whether an unfinished store has more bad items than usual, as was allowed then."""
     return len(store.skipped()) > spec.allowed_bad(store.description.num_items)
 
 

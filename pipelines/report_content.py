@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
+from ..featcache.documents import read_json
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
@@ -232,7 +233,7 @@ def _name(place: Path) -> str:
 
 
 def _read_evaluation(path: Path) -> RunPart:
-    report = files.read_json(path)
+    report = read_json(path)
     fault = _fault(report) if isinstance(report, Mapping) else "is no evaluation of lightalign"
     if fault:
         raise SpecError(f"{path} {fault}")
@@ -245,7 +246,7 @@ def _read_run(folder: Path) -> RunPart:
         if path.name == runs.REPORT:
             continue
         try:
-            report = files.read_json(path)
+            report = read_json(path)
         except StoreCorruptError as error:
             unread.append(f"{folder.name}/{path.name} is left out: {error}")
             continue

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
+from ..featcache.documents import check, read_json, read_toml
 from ..featcache.errors import LightalignError
-from ..featcache.spec import Table, read_toml
+from ..featcache.spec import Table
 from . import runs
 from .runs import RunState
 
@@ -108,6 +109,7 @@ def _entry(folder: Path) -> RunEntry:
         finished = state is RunState.FINISHED
         report = runs.read_report(folder) if finished else {}
         spec = report["spec"] if finished else read_toml(folder / runs.SPEC)
+        check(spec, runs.RunSpec, where=folder / (runs.REPORT if finished else runs.SPEC))
         return RunEntry(
             **common,
             state=state.value,
@@ -141,7 +143,7 @@ def _headlines(folder: Path, report: Mapping[str, Any]) -> dict[str, float]:
         folder.glob("retrieval-*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
     )
     if retrievals:
-        evaluation = files.read_json(retrievals[-1])
+        evaluation = read_json(retrievals[-1])
         split = evaluation["split"]
         return {
             f"{split} {direction.replace('_', ' ')} R@1": table["recall"]["1"]["value"]

@@ -23,11 +23,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from ..featcache import files
 from ..featcache.datasets import absolute_data
+from ..featcache.documents import check, read_json, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from ..featcache.file_locks import FileLock, holder
-from ..featcache.spec import Table, read_toml, to_table, to_toml
+from ..featcache.spec import Table, to_table, to_toml
 
 REPORT = "report.json"
 SPEC = "run.toml"
@@ -39,6 +42,48 @@ HEAD = "head.safetensors"
 STATE = "state.safetensors"
 LOCK = "run.lock"
 INDEXES = "index"  # folder of saved indexes
+
+
+class RunReport(TypedDict):
+    """Content of `report.json`, as far as every reader needs it."""
+
+    spec: dict[str, Any]
+
+
+class StoreRecord(TypedDict):
+    """Store that a run was trained on, as `record.describe_pair` writes it."""
+
+    encoder: str
+    encoder_key: str
+    key: str
+    kind: str
+    layer: int
+    dtype: str
+
+
+class SplitRecord(TypedDict):
+    """Both stores of a split that a run was trained on, by side, and the split."""
+
+    dataset: str
+    split: str
+    source: str
+    image: NotRequired[StoreRecord]
+    text: NotRequired[StoreRecord]
+    first_text: NotRequired[StoreRecord]
+    second_text: NotRequired[StoreRecord]
+
+
+class StoresRecord(TypedDict):
+    """Stores that a run was trained on, and validated on where these are others."""
+
+    train: SplitRecord
+    validation: NotRequired[SplitRecord]
+
+
+class RunSpec(TypedDict):
+    """Content of `run.toml`, as far as every reader needs it."""
+
+    stores: StoresRecord
 
 
 def runs_folder(home: Path) -> Path:
@@ -303,8 +348,13 @@ def find_unfinished(home: Path, run: str) -> Path:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """Return the report of a finished run."""
-    report: dict[str, Any] = files.read_json(folder / REPORT)
+    """Return the report of a finished run.
+
+    Raises:
+        StoreCorruptError: It is no report.
+    """
+    report: dict[str, Any] = read_json(folder / REPORT)
+    check(report, RunReport, where=folder / REPORT)
     return report
 
 

@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..adapters.adapter import Adapter
+from ..featcache.documents import read_toml
 from ..featcache.encoder import read_item
 from ..featcache.errors import ExportError, SpecError, WeightsNotFoundError
 from ..featcache.portable import ATTENTION_MASK, Portable
 from ..featcache.probe import probe_items
-from ..featcache.spec import read_toml
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
+from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, apply_overrides, build, read_toml, to_table
+from ..featcache.spec import Table, apply_overrides, build, to_table
 from ..featcache.types import Modality
 from . import runs
 from .environment import library_versions
@@ -267,7 +268,7 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
     with runs.owning(folder) if launch.is_first else nullcontext(folder):
         runs.find_unfinished(home, str(folder))  # it may have finished before it was locked
         table = read_toml(folder / runs.SPEC)
-        count = table.get("processes", 1)
+        count = table.setdefault("processes", 1)  # earlier versions had one and did not say so
         if count != launch.count:
             raise SpecError(
                 f"{folder} was begun by {count} processes, these are {launch.count}: go on with "

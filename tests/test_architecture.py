@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import lightalign
-from lightalign.featcache.spec import read_toml
+from lightalign.featcache.documents import read_toml
 
 PACKAGE = Path(lightalign.__file__).parent
 FLOORS = {"data": 0, "featcache": 1, "adapters": 2, "pipelines": 3, "cli": 4}

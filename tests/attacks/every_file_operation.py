@@ -132,6 +132,73 @@ class _Places(dict[str, str]):
         return str(self.attack.store(name))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One command that is disturbed once.
+
+    Attributes:
+        command: Its arguments, with the folders of the trial.
+        goes_on: See `Verb.goes_on`.
+        number: Which of its file operations.
+        operation: Name of that.
+        fault: What happens to it.
+        before: All files before the command.
+        after: All files after it undisturbed.
+        is_whole_before: Whether the cache was whole before it.
+    """
+
+    command: Sequence[str]
+    goes_on: Sequence[str]
+    number: int
+    operation: str
+    fault: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+    is_whole_before: bool
+
+    def problems(self, attack: Attack) -> Iterator[str]:
+        """Disturb the command, and yield what is not as it should be, then and in the end."""
+        ended = attack.run(self.command, number=self.number, fault=self.fault)
+        there = attack.content()
+        yield from self._of_the_fault(ended, there)
+        verified = attack.run(("cache", "verify"))
+        clean = is_clean(there, self.before if self.is_whole_before else {}, self.after)
+        if verified.code != (0 if clean else 1):
+            said = (attack.root / "out").read_text().splitlines()
+            yield f"verify ends with {verified.code}, though the cache is {clean=}: {said[-3:]}"
+        yield from self._in_the_end(attack)
+
+    def _of_the_fault(self, ended: Ended, there: dict[str, Any]) -> Iterator[str]:
+        """Yield what is wrong with the end of the disturbed command, and with what it left."""
+        if self.fault == KILL:
+            if ended.code != -9:
+                yield f"ended with {ended.code}, not by SIGKILL"
+        elif ended.code == 0:
+            if trials.differences(there, self.after):
+                yield "exit 0, but not all was written"
+        else:
+            yield from _not_one_line(ended)
+            if self.operation not in ("unlink", "rmdir"):  # what failed to be removed is there
+                extra = (name for name in there if name not in self.before)
+                yield from (f"left {name}" for name in extra if _is_leftover(name))
+
+    def _in_the_end(self, attack: Attack) -> Iterator[str]:
+        """Give the command again, and yield what is not as after an undisturbed one."""
+        again = attack.run(self.command)
+        if again.code and self.goes_on and trials.differences(attack.content(), self.after):
+            again = attack.run(self.goes_on)
+            if not again.code and self.goes_on[:2] == ("runs", "rm"):
+                again = attack.run(self.command)
+        if trials.differences(attack.content(), self.after):
+            attack.run(("cache", "repair"))  # removes leftovers of what had been done
+        found = trials.differences(attack.content(), self.after)
+        yield from found
+        if again.code and found:
+            yield f"again ends with {again.code}: {again.lines[-1:]}"
+        if (last := attack.run(("cache", "verify"))).code:
+            yield f"verify ends with {last.code} after all"
+
+
 def attack_verb(
     attack: Attack, verb: Verb, *, faults: Sequence[str], most: int | None = None
 ) -> Row:
@@ -148,6 +215,7 @@ def attack_verb(
     trials.copy_of(start, attack.place)
     command = attack.arguments(verb.command)  # stores are named while they are there
     before = attack.content()
+    is_whole = attack.run(("cache", "verify")).code == 0
     whole = attack.run(command, count=True)
     assert whole.code == 0, (verb.name, whole.lines)
     after = attack.content()
@@ -155,8 +223,18 @@ def attack_verb(
     for fault in faults:
         for number in _points(len(whole.operations), most):
             trials.copy_of(start, attack.place)
-            told = f"{verb.name}, {fault} at {number} ({whole.operations[number - 1]})"
-            problems = list(_problems(attack, verb, command, number, fault, before, after))
+            trial = Trial(
+                command=command,
+                goes_on=verb.goes_on,
+                number=number,
+                operation=whole.operations[number - 1],
+                fault=fault,
+                before=before,
+                after=after,
+                is_whole_before=is_whole,
+            )
+            problems = list(trial.problems(attack))
+            told = f"{verb.name}, {fault} at {number} ({trial.operation})"
             row.points += 1
             row.survived += not problems
             row.leftovers += sum(problem.startswith("extra ") for problem in problems)
@@ -169,49 +247,6 @@ def _points(count: int, most: int | None) -> list[int]:
     if most is None or most >= count:
         return list(range(1, count + 1))
     return sorted({1 + (2 * step + 1) * count // (2 * most) for step in range(most)})
-
-
-def _problems(
-    attack: Attack,
-    verb: Verb,
-    command: Sequence[str],
-    number: int,
-    fault: str,
-    before: dict[str, Any],
-    after: dict[str, Any],
-) -> Iterator[str]:
-    """Disturb a command once, and yield what is not as it should be, then and in the end."""
-    ended = attack.run(command, number=number, fault=fault)
-    there = attack.content()
-    if fault == KILL:
-        if ended.code != -9:
-            yield f"ended with {ended.code}, not by SIGKILL"
-    elif ended.code == 0:
-        if trials.differences(there, after):
-            yield "exit 0, but not all was written"
-    else:
-        yield from _not_one_line(ended)
-        yield from (f"left {name}" for name in there if name not in before and _is_leftover(name))
-    verified = attack.run(("cache", "verify"))
-    clean = is_clean(there, before, after)
-    if verified.code != (0 if clean else 1):
-        said = (attack.root / "out").read_text().splitlines()
-        yield f"verify ends with {verified.code}, though the cache is {clean=}: {said[-3:]}"
-    again = attack.run(command)
-    done = not trials.differences(attack.content(), after)
-    if again.code and not done and verb.goes_on:
-        again = attack.run(verb.goes_on)
-        if not again.code and verb.goes_on[:2] == ("runs", "rm"):
-            again = attack.run(command)
-        done = not trials.differences(attack.content(), after)
-    if not done and "--output" not in command:
-        attack.run(("cache", "repair"))  # what removes the leftovers of what is done
-    found = trials.differences(attack.content(), after)
-    yield from found
-    if again.code and found:
-        yield f"again ends with {again.code}: {again.lines[-1:]}"
-    if (last := attack.run(("cache", "verify"))).code:
-        yield f"verify ends with {last.code} after all"
 
 
 def _not_one_line(ended: Ended) -> Iterator[str]:

@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import RunNotFoundError, SpecError
-from lightalign.featcache.spec import canonical_json, fingerprint, read_toml, to_table
+from lightalign.featcache.spec import canonical_json, fingerprint, to_table
 from lightalign.pipelines import extract, retrieve, runs, train
 from lightalign.pipelines.stores import WantedData
 

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from lightalign.featcache import files
+from lightalign.featcache.documents import read_json
 from lightalign.featcache.errors import DurabilityError, LockError
 
 from ..helpers import temporary_of
@@ -20,7 +21,7 @@ def test_a_file_is_replaced_whole_and_nothing_else_lies_beside_it(tmp_path):
     path = tmp_path / "a.json"
     for value in ({"first": 1}, [2]):
         files.write_json(path, value)
-        assert files.read_json(path) == value
+        assert read_json(path) == value
         assert names(tmp_path) == ["a.json"]
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.registry import unknown_name
 from lightalign.featcache.spec import (
@@ -13,7 +14,6 @@ from lightalign.featcache.spec import (
     canonical_json,
     fingerprint,
     merge,
-    read_toml,
     resolve,
     to_table,
     write_toml,
@@ -116,7 +116,7 @@ def test_a_spec_survives_toml(tmp_path):
 def test_a_broken_toml_file_is_named(tmp_path, content):
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
-    with pytest.raises(SpecError, match=r"broken\.toml is not valid TOML"):
+    with pytest.raises(SpecError, match=r"broken\.toml is not (valid TOML|UTF-8)"):
         read_toml(path)
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 import lightalign
 from lightalign.featcache import spec as specs
 from lightalign.featcache.datasets import open_source
+from lightalign.featcache.documents import read_toml
 from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.featcache.errors import (
     FeatureRangeError,
@@ -178,7 +179,7 @@ def test_weights_are_named_for_an_encoder_of_the_run_only(run, tmp_path):
 
 def test_a_run_without_its_encoders_says_so(run, tmp_path):
     old = shutil.copytree(run, tmp_path / "old")
-    table = specs.read_toml(old / runs.SPEC)
+    table = read_toml(old / runs.SPEC)
     del table["encoders"]
     specs.write_toml(old / runs.SPEC, table)
     with pytest.raises(SpecError, match="does not say what its encoders were"):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache import files
 from lightalign.featcache.catalog import StoreEntry
 from lightalign.featcache.description import StoreDescription
+from lightalign.featcache.documents import read_json
 from lightalign.pipelines.evaluated import Found
 from lightalign.pipelines.evaluation import split_hash
 from lightalign.pipelines.probe import ProbeOptions, ProbeSpec
@@ -50,7 +50,7 @@ def names(home):
 def test_another_dataset_with_the_same_ids_lies_beside(tmp_path):
     for source in ("a" * 64, "b" * 64, "a" * 64, "b" * 64):
         path, report = found(source=source).write(None, home=tmp_path)
-        assert files.read_json(path)["source"] == report["source"] == source
+        assert read_json(path)["source"] == report["source"] == source
     assert names(tmp_path) == ["similarity-pairs-val--bbbbbbbb.json", "similarity-pairs-val.json"]
 
 
@@ -81,7 +81,7 @@ def test_a_file_that_is_no_report_makes_room(tmp_path, content):
     path, _ = found().write(None, home=tmp_path)
     path.write_text(content)
     assert found().write(None, home=tmp_path)[0] == path
-    assert files.read_json(path)["kind"] == "similarity"
+    assert read_json(path)["kind"] == "similarity"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from lightalign.adapters.class_head import load_head
 from lightalign.adapters.preset import NO_FUSION, SUFFIX, list_fusions
 from lightalign.adapters.reach import require_gradients, shared_steps, side_parameters
 from lightalign.featcache import catalog
+from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import DivergedError, GradientError, LeakageError, SpecError
-from lightalign.featcache.spec import read_toml
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs

@@ -3,8 +3,8 @@
 import pytest
 
 from lightalign.featcache.datasets import SOURCES
+from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import SpecError, UnknownNameError
-from lightalign.featcache.spec import read_toml
 from lightalign.pipelines.prompts import (
     PROMPTS,
     Prompts,

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 import lightalign
-from lightalign.featcache import files
 from lightalign.featcache.catalog import list_stores
+from lightalign.featcache.documents import read_json
 from lightalign.featcache.errors import (
     IndexNotFoundError,
     SpecError,
@@ -131,7 +131,7 @@ def test_an_approximate_index_says_what_it_finds(home, monkeypatch):
     spec = IndexSpec(home=home, run="mine", split="train", index="IVF2,Flat", device="cpu")
     monkeypatch.setattr(index_quality, "_SECONDS", 0)
     made = index_run.run(spec)
-    recall = files.read_json(made.paths["image"])["metrics"]["image"]["recall_at_10"]
+    recall = read_json(made.paths["image"])["metrics"]["image"]["recall_at_10"]
     assert recall["num"] == COUNT  # half of the texts
     assert recall["chance"] == pytest.approx(100 * 10 / COUNT)
     result = command("search", "mine", "a picture", home=home)

@@ -6,8 +6,8 @@ import torch
 
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.solver import Moments, build_solver
+from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import SpecError
-from lightalign.featcache.spec import read_toml
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import retrieve, runs

@@ -6,6 +6,7 @@ import torch
 
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.objectives.clip import Clip
+from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import (
     DivergedError,
     RunNotFoundError,
@@ -14,7 +15,6 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
-from lightalign.featcache.spec import read_toml
 from lightalign.pipelines import retrieve, runs, train
 from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.loop import Trainer
