@@ -5,9 +5,11 @@ What each command does is in `pipelines/commands`, a family a file.
 
 import errno
 import io
+import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -57,6 +59,9 @@ _KEPT = {  # of what a command has done before it was stopped; of all others not
     "train-adapter": "finished epochs are kept: `train-adapter --resume RUN` goes on",
     "quickstart": "finished shards are kept: run the same command to go on",
 }
+_PATIENCE = 5.0  # seconds that a stopped command has to end its threads and the shard it writes
+_STANDARD_ERROR = 2  # its descriptor
+_ENDINGS: list[threading.Timer] = []  # that end it when these are over
 _USERS_OWN = {  # system errors that are not ours to mend
     errno.EACCES,
     errno.EPERM,
@@ -65,10 +70,27 @@ _USERS_OWN = {  # system errors that are not ours to mend
     errno.EDQUOT,
     errno.EFBIG,
     errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
     errno.EIO,
     errno.ENOMEM,
     errno.ESTALE,
     errno.EMFILE,
+    errno.ENFILE,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EISDIR,
+    errno.ENOTEMPTY,
+    errno.EXDEV,
+    errno.ENOENT,  # what went away while it was being used
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.ENOLCK,
+    errno.EINVAL,
+    errno.ENXIO,
+    errno.ETXTBSY,
+    errno.EBUSY,
 }
 
 
@@ -93,11 +115,43 @@ class _StoppedError(BaseException):
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    for one in (signal.SIGINT, signal.SIGTERM):  # asked again, nothing is waited for
+        signal.signal(one, lambda again, _: _end(again))
+    ending = threading.Timer(_PATIENCE, _end, [number])
+    ending.daemon = True  # nobody waits for it
+    _ENDINGS.append(ending)
+    ending.start()
     raise _StoppedError(number)
+
+
+def _end(number: int) -> NoReturn:
+    """End the process although one of its threads does not, such as one that reads a dead disk.
+
+    What it was writing is left as a kill would leave it: not there, or whole.
+    """
+    os.write(_STANDARD_ERROR, f"{_stopped_line()}\n".encode())
+    os._exit(128 + number)
+
+
+def _finish(number: int, earlier: Collection[threading.Thread]) -> NoReturn:
+    """Wait for the threads that the command has begun, as long as `_end` lets it, and exit."""
+    for thread in threading.enumerate():
+        if thread not in earlier and not thread.daemon:
+            thread.join()
+    typer.echo(_stopped_line(), err=True)
+    while _ENDINGS:
+        _ENDINGS.pop().cancel()
+    sys.exit(128 + number)  # what shells report for a program ended by a signal
+
+
+def _stopped_line() -> str:
+    kept = next((_KEPT[name] for name in sys.argv[1:2] if name in _KEPT), "nothing is kept")
+    return f"lightalign: stopped; {kept}"
 
 
 def main() -> None:
     """Run the command line: known errors are one line and exit code 2, Ctrl-C is 130."""
+    earlier = threading.enumerate()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     for stream in (sys.stdout, sys.stderr):
@@ -115,9 +169,7 @@ def main() -> None:
         typer.echo(f"lightalign: {error.strerror}: {error.filename or 'while writing'}", err=True)
         sys.exit(2)
     except _StoppedError as stopped:
-        kept = next((_KEPT[name] for name in sys.argv[1:2] if name in _KEPT), "nothing is kept")
-        typer.echo(f"lightalign: stopped; {kept}", err=True)
-        sys.exit(128 + stopped.args[0])  # what shells report for a program ended by a signal
+        _finish(stopped.args[0], earlier)
 
 
 if __name__ == "__main__":

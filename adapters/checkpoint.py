@@ -6,7 +6,6 @@ or, where the table has changed too, a mismatch that loading reports.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..featcache.documents import read_toml
+from ..featcache.documents import check, parse_json, read_toml
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.files import replacing, write_bytes
+from ..featcache.regular_files import check_regular
 from ..featcache.spec import Table, canonical_json, fingerprint, write_toml
 from ..featcache.types import sides_of
 from .adapter import Adapter, build_adapter
@@ -107,10 +107,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         StoreCorruptError: It is no whole safetensors file.
     """
     try:
+        check_regular(path)
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads((file.metadata() or {}).get(HASHES, "{}"))
-    except safetensors.SafetensorError as error:
+            entry = parse_json((file.metadata() or {}).get(HASHES, "{}"), where=f"{path}: metadata")
+        return tensors, check(entry, dict[str, Any], where=f"{path}: metadata")
+    except (safetensors.SafetensorError, OSError) as error:
         raise StoreCorruptError(
             f"{path} is not a whole safetensors file ({error}); train again or restore the file"
         ) from error

@@ -8,11 +8,20 @@ import safetensors.torch
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
+from ..featcache.documents import check
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.files import write_bytes
 from ..featcache.spec import canonical_json
 from .checkpoint import HASHES, read_tensors, tensor_hash
+
+
+class _Entry(TypedDict):
+    """Our entry of the metadata of a saved head."""
+
+    classes: list[str]
+    tensors: str
 
 
 class ClassHead(nn.Module):
@@ -80,7 +89,7 @@ def load_head(path: Path) -> tuple[ClassHead, tuple[str, ...]]:
     tensors, entry = read_tensors(path)
     if entry.get("tensors") != tensor_hash(tensors):
         raise StoreCorruptError(f"{path} is damaged: its tensors do not match their checksum")
-    names = tuple(entry["classes"])
+    names = tuple(check(entry, _Entry, where=f"{path}: metadata")["classes"])
     two = "layers.1.weight" in tensors
     hidden = tensors["layers.0.weight"].shape[0] if two else 0
     head = ClassHead(len(tensors["mean"]), len(names), hidden=hidden)

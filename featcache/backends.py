@@ -1,12 +1,11 @@
 """Open an encoder by the name of its card, or from a card of one's own."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .card import EncoderCard, read_card
-from .errors import DeviceError, WeightsMismatchError
-from .weights import Weights, find_weights
+from .errors import DeviceError, LightalignError, WeightsMismatchError
+from .weights import Weights, find_weights, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +76,19 @@ def load_encoder(card: EncoderCard, found: Weights, *, device: str = "cpu") -> A
         DeviceError: This machine has no such device.
     """
     backend = load_backend(backend_for(card, found))
-    encoder: AnyEncoder = backend(card, found, device=resolve_device(device))
+    place = resolve_device(device)
+    try:
+        encoder: AnyEncoder = backend(card, found, device=place)
+    except LightalignError:
+        raise
+    except Exception as error:  # whatever the libraries stumble over in files that are not ours
+        if found.files is None:
+            raise
+        reason = " ".join(str(error).split())
+        raise WeightsMismatchError(
+            f"encoder {card.name!r} cannot be built from {found.files}: {type(error).__name__}: "
+            f"{reason:.300}"
+        ) from error
     return encoder
 
 
@@ -109,10 +120,7 @@ def backend_for(card: EncoderCard, weights: Weights) -> str:
     path = weights.files / "config.json"
     if not path.is_file():
         return card.backend  # timm's own hub cache holds nothing but the weights
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsMismatchError(f"encoder {card.name!r}: {path} is not JSON: {error}") from error
+    config = read_config(card, path)
     if "model_type" in config:
         return "huggingface"
     return "timm" if "architecture" in config else card.backend

@@ -128,6 +128,14 @@ def _clear(folder: Path, damage: Damage, claimed: ShardLocks) -> None:
         files.clear(folder / name)
     if store.complete:
         store.finish()
+    _drop_damaged(store, damage, claimed)
+    if not store.complete and not store.missing_shards():
+        store.finish()
+
+
+def _drop_damaged(store: FeatureStore, damage: Damage, claimed: ShardLocks) -> None:
+    """Remove the shards that are still damaged, now that nobody else can mend them."""
+    folder = store.folder
     receipts = store.receipt_of_each_shard()
     written = [index for index in damage.shards if index in receipts]
     busy = [index for index in written if not claimed.claim(index)]
@@ -143,8 +151,6 @@ def _clear(folder: Path, damage: Damage, claimed: ShardLocks) -> None:
     rest = {index for index in damage.shards if index not in receipts and claimed.claim(index)}
     if damaged or rest:
         store.drop_shards(damaged | rest)
-    if not store.complete and not store.missing_shards():
-        store.finish()
 
 
 def _unfinished_line(store: FeatureStore, missing: Sequence[int]) -> str:

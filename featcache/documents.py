@@ -8,7 +8,7 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from .errors import SpecError, StoreCorruptError
 from .regular_files import read_regular
@@ -19,7 +19,8 @@ else:
     import tomli as tomllib
 
 MAX_BYTES = 2**28  # a manifest of a million shards has 250 MB; everything else is far smaller
-T = TypeVar("T")
+_MOST_NESTED = 100  # levels; what lightalign writes has ten
+_LARGEST_NESTED = 2**24  # characters; what is longer is compared with a type all through
 # what a path can be besides a regular file; what is missing or forbidden keeps its own error
 _NO_DOCUMENT = {
     errno.EINVAL,
@@ -61,11 +62,34 @@ def parse_json(text: str, *, where: str) -> Any:
         StoreCorruptError: It is not JSON, too deeply nested, or has a number that is too long.
     """
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise StoreCorruptError(f"{where} is not valid JSON: {error}") from error
+        value = json.loads(text)
+        if len(text) <= _LARGEST_NESTED:
+            _check_depth(value)
     except RecursionError as error:
         raise StoreCorruptError(f"{where} is not valid JSON: too deeply nested") from error
+    except ValueError as error:
+        raise StoreCorruptError(f"{where} is not valid JSON: {error}") from error
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what functions that call themselves could not follow to its end.
+
+    Raises:
+        RecursionError: It is nested more deeply than that.
+    """
+    level = [value]
+    for _ in range(_MOST_NESTED):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return
+    raise RecursionError
 
 
 def read_json(path: Path, *, limit: int = MAX_BYTES) -> Any:
@@ -86,7 +110,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         OSError: It may not be read.
     """
     try:
-        return tomllib.loads(read_text(path))
+        table = tomllib.loads(read_text(path))
+        _check_depth(table)
     except FileNotFoundError as error:
         raise SpecError(f"no such TOML file: {path}") from error
     except StoreCorruptError as error:
@@ -95,9 +120,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path} is not valid TOML: too deeply nested") from error
     except ValueError as error:  # a number that is too long is one, too
         raise SpecError(f"{path} is not valid TOML: {error}") from error
+    return table
 
 
-def check(value: Any, schema: type[T], *, where: object) -> T:
+def check(value: Any, schema: Any, *, where: object) -> Any:
     """Return `value` as it is, after it was compared with a type.
 
     Args:
@@ -116,7 +142,7 @@ def check(value: Any, schema: type[T], *, where: object) -> T:
         raise StoreCorruptError(f"{where} is not as lightalign writes it: {error}") from error
     except RecursionError as error:
         raise StoreCorruptError(f"{where} is too deeply nested") from error
-    return cast("T", value)
+    return value
 
 
 def is_inside(name: str) -> bool:

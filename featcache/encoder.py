@@ -122,10 +122,28 @@ def read_item(item: Item, modality: Modality) -> Content:
     """Return the decoded image or the text of `item`.
 
     Raises:
-        UnreadableItemError: The image cannot be read or decoded, or the item holds no text.
+        UnreadableItemError: The image cannot be read or decoded, or the item holds no text, or one
+            that is not valid Unicode.
     """
     if modality is Modality.IMAGE:
         return decode_image(item.read_bytes(), item_id=item.id)
     if item.text is None:
         raise UnreadableItemError(f"{item.id}: holds no text")
+    if not item.text.isascii():
+        _check_unicode(item.text, item.id)
     return item.text
+
+
+def _check_unicode(text: str, item_id: str) -> None:
+    """Pass if a text has a UTF-8; JSON can write half of a surrogate pair, which has none.
+
+    Raises:
+        UnreadableItemError: It has none.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnreadableItemError(
+            f"{item_id}: the text is not valid Unicode: half of a surrogate pair, "
+            f"{text[error.start]!r}, at letter {error.start + 1}"
+        ) from error

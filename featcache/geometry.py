@@ -149,6 +149,15 @@ def processor_resamplings(settings: Mapping[str, Any]) -> list[Resampling]:
     ]
 
 
+def proportional(settings: Mapping[str, Any]) -> Resizing:
+    """Return the largest resizing to expect of an image processor that is not understood.
+
+    That is keeping the proportions, with the largest edge of its settings as the shorter one.
+    """
+    edges = _edges(settings.get("size")) if settings.get("do_resize") else {}
+    return _shortest(max(edges.values())) if edges else _unchanged
+
+
 def _processor_resize(size: Mapping[str, int]) -> Resizing | None:
     known: dict[frozenset[str], Callable[..., Resizing]] = {
         frozenset({"shortest_edge", "longest_edge"}): _between_edges,

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .errors import UnreadableItemError
+from .geometry import Size
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB: the largest phone photos pass, 20,000 x 20,000 does not
 
@@ -27,9 +28,12 @@ _DECODE_ERRORS = (
     IndexError,
     KeyError,
     TypeError,
-    OverflowError,
     RuntimeError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
     EOFError,
+    MemoryError,  # of sizes that a header makes up: those that are decoded are within bounds
     Warning,
     struct.error,
     zlib.error,
@@ -67,15 +71,49 @@ def decode_image(data: bytes, *, item_id: str) -> Image.Image:
     if not data:
         raise UnreadableItemError(f"{item_id}: the image file is empty")
     with _refusing(item_id):
-        return upright_rgb(_open(data, item_id), item_id=item_id)
+        return upright_rgb(_open(data), item_id=item_id)
+
+
+def check_resized(original: Size, resized: Size, *, item_id: str) -> None:
+    """Pass if a picture can be resized within `MAX_PIXELS`.
+
+    Where proportions are kept, one row of 60,000 pixels becomes 256 rows of 15 million. Resampling
+    goes along one edge first, so that what is in between counts, too.
+
+    Args:
+        original: Height and width before.
+        resized: Height and width after.
+        item_id: Id of the item, for messages.
+
+    Raises:
+        UnreadableItemError: It would become larger, or an edge of it nothing.
+    """
+    between = (original[0] * resized[1], resized[0] * original[1])
+    if min(resized) >= 1 and max(resized[0] * resized[1], *between) <= MAX_PIXELS:
+        return
+    before, after = (f"{height} x {width}" for height, width in (original, resized))
+    limit = f"more than the {MAX_PIXELS:,} pixels allowed"
+    if resized[0] * resized[1] <= MAX_PIXELS:
+        limit = f"{limit} in between" if min(resized) >= 1 else "which is no picture"
+    raise UnreadableItemError(
+        f"{item_id}: resized from {before} (height x width) it would become {after}, {limit}"
+    )
 
 
 def upright_rgb(image: Image.Image, *, item_id: str) -> Image.Image:
     """Return an opened picture as `decode_image` would return it.
 
     Raises:
-        UnreadableItemError: It cannot be decoded, or has pixel values without an agreed white.
+        UnreadableItemError: It cannot be decoded, has no pixels or more than `MAX_PIXELS`, or
+            values without an agreed white.
     """
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise UnreadableItemError(f"{item_id}: {width} x {height} pixels are no picture")
+    if width * height > MAX_PIXELS:
+        raise UnreadableItemError(
+            f"{item_id}: {width} x {height} pixels are more than the {MAX_PIXELS:,} allowed"
+        )
     with _refusing(item_id):
         image.load()  # which turns a TIFF upright: its orientation is read afterwards
         return _to_rgb(_upright(image))
@@ -99,16 +137,10 @@ def _refusing(item_id: str) -> Iterator[None]:
         raise UnreadableItemError(f"{item_id}: cannot be decoded: {reason}") from error
 
 
-def _open(data: bytes, item_id: str) -> Image.Image:
+def _open(data: bytes) -> Image.Image:
     Image.init()  # registers all formats once; without it a format that Pillow lacks is a KeyError
     known = [name for name in FORMATS if name in Image.OPEN]
-    image = Image.open(io.BytesIO(data), formats=known)  # reads the header only
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise UnreadableItemError(
-            f"{item_id}: {width} x {height} pixels are more than the {MAX_PIXELS:,} allowed"
-        )
-    return image
+    return Image.open(io.BytesIO(data), formats=known)  # reads the header only
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -1,9 +1,39 @@
 """Item ids as an array of bytes that any Zarr or HDF5 tool can read."""
 
+import hashlib
+
 import numpy as np
 from jaxtyping import UInt8
 
 from .errors import SpecError
+
+# The longest path that Linux takes. Ids of a shard are padded to the longest: one of 10 MB would
+# take as much in each of its rows.
+_LONGEST = 4096
+_KEPT = 200  # letters of a longer one that stay before its hash
+
+
+def storable_id(name: str) -> str:
+    r"""Return the id of an item that its dataset calls `name`; nearly always `name` itself.
+
+    Zeros, and what has no UTF-8 (bytes of a file name in another encoding, half of a surrogate
+    pair), are written as Python escapes, such as `caf\udce9.jpg`. What is longer than a path can
+    be is its beginning and its SHA-256.
+    """
+    if "\0" in name or not _has_encoding(name):
+        name = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    if len(name) > _LONGEST or len(name.encode()) > _LONGEST:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        return f"{name[:_KEPT]}...{digest}"
+    return name
+
+
+def _has_encoding(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def encode_ids(ids: tuple[str, ...]) -> UInt8[np.ndarray, "rows longest"]:

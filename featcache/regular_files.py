@@ -12,6 +12,8 @@ from typing import IO
 # The largest photo that decoding admits is 64 million pixels: 256 MiB hold it with four bytes for
 # each, without any compression.
 MAX_PICTURE_BYTES = 256 * 2**20
+MAX_TEXT_BYTES = 4 * 2**30  # of a table or file of captions: those of 12 million images are 2.5 GB
+MAX_SETTINGS_BYTES = 16 * 2**20  # of a file that a person or a hub writes; most are 1 kB
 
 _READ_AT_ONCE = 2**20  # bytes; a file that grows while it is read is seen at its limit
 _WITHOUT_WAITING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -31,17 +33,18 @@ def read_regular(path: Path, *, limit: int) -> bytes:
             A name that no file can have (with a NUL, or without an encoding) is one, too.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        descriptor = file.fileno()  # read as such: a file object gives None where it would wait
+        size = os.fstat(descriptor).st_size
         if size > limit:
             raise OSError(errno.EFBIG, f"{size:,} bytes are more than the {limit:,} allowed")
-        content = file.read(size)  # nearly always all of it
-        blocks = [content]
-        while block := file.read(_READ_AT_ONCE):
+        blocks = [os.read(descriptor, size)]  # nearly always all of it
+        num_bytes = len(blocks[0])
+        while block := os.read(descriptor, _READ_AT_ONCE):
             blocks.append(block)
-            size = sum(map(len, blocks))
-            if size > limit:
+            num_bytes += len(block)
+            if num_bytes > limit:
                 raise OSError(errno.EFBIG, f"more than the {limit:,} bytes allowed")
-        return content if len(blocks) == 1 else b"".join(blocks)
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 def open_regular(path: Path) -> IO[bytes]:
@@ -76,12 +79,18 @@ def check_regular(path: Path) -> None:
     open_regular(path).close()
 
 
+def is_regular(path: Path) -> bool:
+    """Say whether `path` is a regular file, whatever its name; nothing is opened."""
+    return size_of(path) >= 0
+
+
 def size_of(path: Path) -> int:
-    """Return the size of a file in bytes, or -1 where none can be told; nothing is opened."""
+    """Return the size of a regular file in bytes, or -1 where there is none; nothing is opened."""
     try:
-        return path.stat().st_size
+        status = path.stat()
     except (OSError, ValueError):  # ValueError: a NUL in the name, or half of a surrogate pair
         return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 def _check_mode(mode: int) -> None:

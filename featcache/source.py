@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .errors import DatasetNotFoundError
+from .regular_files import size_of
 from .spec import canonical_json
 from .types import Item, Modality, Pairs
 
@@ -94,11 +95,8 @@ def readable_size(item: Item) -> int:
     """Return the bytes of the file of `item`, or -1 if it is missing, not readable, or none."""
     if item.path is None:
         return -1
-    try:
-        readable = item.path.is_file() and os.access(item.path, os.R_OK)
-        return item.path.stat().st_size if readable else -1
-    except OSError:  # gone in between
-        return -1
+    size = size_of(item.path)
+    return size if size >= 0 and os.access(item.path, os.R_OK) else -1
 
 
 def missing_dataset(

@@ -16,6 +16,7 @@ the versions of the libraries, which all choose how a matrix product is rounded.
 
 import errno
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -272,8 +273,14 @@ class FeatureStore:
         Returns:
             Whether that was allowed: a store may be another user's, or on a read-only file system.
         """
+        manifest = self.folder / MANIFEST
+        now = time.time_ns()
         try:
-            (self.folder / MANIFEST).touch()
+            try:
+                # the kernel's clock of files moves by milliseconds: two stores would be of one age
+                os.utime(manifest, ns=(now, now))
+            except PermissionError:
+                os.utime(manifest)  # a time may be named by the owner only, "now" by all who write
         except OSError as error:
             if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
                 raise

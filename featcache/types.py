@@ -3,6 +3,7 @@
 Axis names: `n` rows (items), `total` tokens of all rows together, `width` features of one token.
 """
 
+import errno
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,6 +14,20 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from .errors import MissingFileError, SpecError, UnreadableItemError
+from .item_ids import storable_id
+from .regular_files import MAX_PICTURE_BYTES, read_regular
+
+_NO_FILE = (  # what opening says where a path leads to no file that we may read
+    errno.ENOENT,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,  # no regular file, or a name that no file can have
+)
+_NO_PICTURE = (errno.EFBIG, errno.EAGAIN)  # too large, or never at its end
 
 
 class Side(str, Enum):
@@ -88,20 +103,25 @@ class Item:
         """Return the encoded image.
 
         Raises:
-            MissingFileError: The file is missing or not readable.
-            UnreadableItemError: The item holds no image.
+            MissingFileError: The file is missing, not readable, or no regular file.
+            UnreadableItemError: The item holds no image, or more than `MAX_PICTURE_BYTES`.
         """
         if self.data is not None:
             return self.data
         if self.path is None:
             raise UnreadableItemError(f"{self.id}: holds no image")
         try:
-            return self.path.read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-            # other errors of the system, such as too many open files, say nothing of this item;
+            return read_regular(self.path, limit=MAX_PICTURE_BYTES)
+        except OSError as error:
+            # other errors of the system, such as too many open files, say nothing of this item
+            if error.errno not in (*_NO_FILE, *_NO_PICTURE):
+                raise
             # no folder in the message: manifests are the same wherever the dataset stands
-            reason = error.strerror or type(error).__name__
-            raise MissingFileError(f"{self.id}: cannot read {self.path.name}: {reason}") from error
+            name, reason = storable_id(self.path.name), error.strerror or type(error).__name__
+            problem = f"{self.id}: cannot read {name:.80}: {reason}"
+            if error.errno in _NO_PICTURE:
+                raise UnreadableItemError(problem) from error
+            raise MissingFileError(problem) from error
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,12 @@ from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .card import EncoderCard, Package
-from .errors import WeightsMismatchError, WeightsNotFoundError
+from .documents import check, read_json
+from .errors import StoreCorruptError, WeightsMismatchError, WeightsNotFoundError
+from .regular_files import is_regular
 from .types import Modality
 
 HUB_PATIENCE = 1.5  # seconds until the hub counts as not reachable; its client would retry for 23
@@ -87,10 +90,29 @@ def find_weights(
     return found
 
 
+def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file of a hub directory.
+
+    Raises:
+        WeightsMismatchError: It holds no table.
+        FileNotFoundError: It is not there.
+    """
+    try:
+        config: dict[str, Any] = check(read_json(path), dict[str, Any], where=path)
+    except StoreCorruptError as error:
+        raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
+    return config
+
+
 def _given(path: Path) -> Weights:
     path = path.expanduser()
     if not path.exists():
-        raise WeightsNotFoundError(f"--weights {path}: no such file or directory")
+        raise WeightsNotFoundError(f"--weights {path}: No such file or directory")
+    odd = next((one for one in _members(path) if _is_odd(one)), None)
+    if odd is not None:
+        raise WeightsNotFoundError(
+            f"--weights {path}: {odd.name} is a pipe, a socket or a device, not a regular file"
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise WeightsNotFoundError(
             f"--weights {path}: the directory has no config.json; give a hub directory "
@@ -102,6 +124,15 @@ def _given(path: Path) -> Weights:
             f"{', '.join(FILE_SUFFIXES)} file or a hub directory"
         )
     return Weights(files=path.resolve(), origin="--weights")
+
+
+def _members(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def _is_odd(path: Path) -> bool:
+    """Say whether reading `path` could wait for ever, or have no end."""
+    return path.exists() and not path.is_dir() and not is_regular(path)
 
 
 def _in_package(package: Package) -> Weights | None:

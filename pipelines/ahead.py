@@ -33,14 +33,14 @@ def map_ahead(
         yield from map(function, inputs)
         return
     waiting: deque[Future[Out]] = deque()
-    with ThreadPoolExecutor(workers, initializer=initializer) as pool:
-        try:
-            for value in inputs:
-                waiting.append(pool.submit(function, value))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(workers, initializer=initializer)
+    try:
+        for value in inputs:
+            waiting.append(pool.submit(function, value))
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # waits for no thread: one may hang on a disk that does not answer
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -14,6 +14,7 @@ from ..featcache.description import StoreDescription
 from ..featcache.documents import read_json, read_toml
 from ..featcache.errors import (
     DatasetChangedError,
+    LightalignError,
     SpecError,
     StoreCorruptError,
     StoreInUseError,
@@ -324,9 +325,16 @@ def _key_of(folder: Path) -> str:
 
 
 def _runs_of(home: Path, key: str) -> list[str]:
-    """List the runs whose tables name the store, finished or not."""
-    paths = sorted(runs.runs_folder(home).glob(f"*/{runs.SPEC}"))
-    return [path.parent.name for path in paths if _names_key(_tables_of(path.parent), key)]
+    """List the runs whose tables name the store, finished or not, and those nobody can ask."""
+    names = []
+    for path in sorted(runs.runs_folder(home).glob(f"*/{runs.SPEC}")):
+        run = path.parent
+        try:
+            if _names_key(_tables_of(run), key):
+                names.append(run.name)
+        except (LightalignError, OSError):
+            names.append(f"{run.name} (damaged: it may need the store)")
+    return names
 
 
 def _tables_of(run: Path) -> list[Any]:

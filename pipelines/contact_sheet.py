@@ -81,6 +81,7 @@ def write_sheet(path: Path, query: Cell, cells: Sequence[Cell]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     as_png = path.suffix.lower() == ".png"
     content = _picture(query, cells) if as_png else _page(query, cells).encode()
+    files.clear_abandoned_beside(path)
     files.write_bytes(path, content)
 
 

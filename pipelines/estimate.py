@@ -19,6 +19,7 @@ from ..featcache.store import FeatureStore
 from ..featcache.types import PER_ROW, Item, Modality
 from .encode import Extraction, Job
 from .environment import library_versions
+from .exportable import note_exports
 from .extract import (
     Estimate,
     ExtractSpec,
@@ -51,6 +52,7 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
     """
     opened = open_all(spec, progress)
     loaded = load_all(spec, opened, progress)
+    note_exports(spec, [one.encoder for one in loaded], progress)
     estimates: list[StoreEstimate] = []
     seconds = 0.0
     buffers = 0

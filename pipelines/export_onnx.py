@@ -9,10 +9,13 @@ import torch
 
 from ..adapters.checkpoint import load_adapter
 from ..featcache import files
+from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.probe import probe_items
 from ..featcache.types import Modality
+from . import runs
 from .bundle import Bundle
+from .exact import inexact_sides, why_inexact
 from .onnx_files import OnnxTower, write_onnx
 from .progress import Progress
 from .towers import (
@@ -23,7 +26,6 @@ from .towers import (
     encoder_table,
     open_reading,
     padding_takes_part,
-    portable_of,
     require_faithful,
 )
 
@@ -93,11 +95,13 @@ def _write_whole(
     bundle: Bundle, tower: AdapterTower, place: Path, progress: Progress
 ) -> dict[str, Any]:
     """Write encoder and adapter in one file, or return why the encoder cannot be written."""
+    inexact = inexact_sides(read_toml(bundle.folder / runs.SPEC), [tower.modality.value])
+    if inexact:
+        return {"left_out": why_inexact(inexact[tower.modality.value])}
     reading = open_reading(bundle, tower.modality)
     try:
-        portable = portable_of(reading)
+        portable = reading.encoder.portable(reading.layer)
     except SpecError as error:
-        progress.note(f"no {tower.modality.value}.onnx: {error}")
         return {"left_out": str(error)}
     name = tower.modality.value
     progress.note(f"writing {name}.onnx")

@@ -13,7 +13,7 @@ Beside them lies lightalign.json: the encoders with their preprocessing and the 
 weights, inputs and outputs of each file, versions, and how far cosines are from the run's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
@@ -27,6 +27,7 @@ from ..featcache.registry import unknown_name
 from ..featcache.types import TEXT_TEXT, Modality, sides_of
 from . import runs
 from .environment import library_versions
+from .exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
 from .progress import SILENT, Progress
 
 ABOUT = "lightalign.json"
@@ -81,6 +82,7 @@ class ExportedRun:
         path: Folder that was written.
         to: For which library.
         towers: What `lightalign.json` says of each tower.
+        remedy: What to do for towers with encoders that were left out, or None.
         bytes: Size of all files.
     """
 
@@ -88,6 +90,7 @@ class ExportedRun:
     path: Path
     to: str
     towers: Mapping[str, Any]
+    remedy: str | None
     bytes: int
 
 
@@ -102,8 +105,12 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
         LightalignError: The encoders cannot be opened; see `Bundle`.
     """
     folder = runs.find_run(spec.home, spec.run)
-    _require_images_and_texts(folder)
+    table = read_toml(folder / runs.SPEC)
+    _require_images_and_texts(folder, table)
+    if spec.to == "sentence-transformers":
+        _require_exact(table, spec)
     path = spec.output.expanduser().resolve()
+    files.clear_abandoned_beside(path)
     _check_free(path)
     _require_packages(spec.to)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,11 +127,45 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
         files.write_json(temporary / ABOUT, about)
         _check_free(path)  # it may have come meanwhile
     size = sum(file.stat().st_size for file in files.files_below(path))
-    return ExportedRun(run=folder, path=path, to=spec.to, towers=towers, bytes=size)
+    inexact = inexact_sides(table, towers) if spec.whole else {}
+    remedy = f"for whole towers {_remedy(table, inexact, spec)}" if inexact else None
+    return ExportedRun(run=folder, path=path, to=spec.to, towers=towers, remedy=remedy, bytes=size)
 
 
-def _require_images_and_texts(folder: Path) -> None:
-    encoders = read_toml(folder / runs.SPEC).get("encoders", {})
+def _require_exact(table: Mapping[str, Any], spec: ExportSpec) -> None:
+    """Refuse a tower whose encoder computed otherwise than exports do, before it is opened."""
+    for side, encoder in inexact_sides(table, [_tower_for_stock(spec).value]).items():
+        raise ExportError(
+            f"{why_inexact(encoder)}: {_remedy(table, [side], spec)}, or take --to onnx "
+            "--adapter-only, which leaves the encoder out"
+        )
+
+
+def _remedy(table: Mapping[str, Any], sides: Iterable[str], spec: ExportSpec) -> str:
+    commands = exact_commands(table, sides, home=spec.home, weights=spec.weights)
+    return f"run `{commands}` and train again"
+
+
+def _remedy_for_rounding(table: Mapping[str, Any], side: str, spec: ExportSpec) -> str:
+    """Return what to do where stored features were rounded, which no stock module does."""
+    dtype = table["stores"]["train"][side]["dtype"]
+    if dtype not in ROUNDED:
+        return ""
+    commands = exact_commands(
+        table, [side], home=spec.home, weights=spec.weights, dtype=USUAL_DTYPE
+    )
+    return (
+        f"the features were stored in {dtype}, to which no stock module rounds them; run "
+        f"`{commands}` and train again, or take --to onnx, which rounds them"
+    )
+
+
+def _tower_for_stock(spec: ExportSpec) -> Modality:
+    return Modality(spec.towers[0]) if spec.towers else Modality.TEXT
+
+
+def _require_images_and_texts(folder: Path, table: Mapping[str, Any]) -> None:
+    encoders = table.get("encoders", {})
     if encoders and sides_of(encoders) == TEXT_TEXT:
         raise ExportError(
             f"{folder.name} aligns two text encoders, and only adapters between images and texts "
@@ -166,5 +207,12 @@ def _write(spec: ExportSpec, folder: Path, place: Path, progress: Progress) -> d
             weights=spec.weights,
             progress=progress,
         )
-    modality = Modality(spec.towers[0]) if spec.towers else Modality.TEXT
-    return write_tower(folder, place, modality=modality, weights=spec.weights, progress=progress)
+    modality = _tower_for_stock(spec)
+    return write_tower(
+        folder,
+        place,
+        modality=modality,
+        weights=spec.weights,
+        remedy=_remedy_for_rounding(read_toml(folder / runs.SPEC), modality.value, spec),
+        progress=progress,
+    )

@@ -18,7 +18,6 @@ from .towers import (
     embed_probe,
     encoder_table,
     open_reading,
-    portable_of,
     probe_contents,
     require_faithful,
 )
@@ -30,6 +29,7 @@ def write_tower(
     *,
     modality: Modality,
     weights: Mapping[str, Path],
+    remedy: str,
     progress: Progress,
 ) -> dict[str, Any]:
     """Write one tower of the run in `folder` into `place`, and say what it is.
@@ -39,6 +39,7 @@ def write_tower(
         place: Folder to write into.
         modality: Which tower.
         weights: Weights by encoder name, where they are not found otherwise.
+        remedy: What to do if its cosines are not those of the run, or nothing.
         progress: Receives notes.
 
     Raises:
@@ -47,7 +48,7 @@ def write_tower(
     """
     bundle = Bundle(folder, device="cpu", weights=weights)
     reading = open_reading(bundle, modality)
-    portable = portable_of(reading)
+    portable = reading.encoder.portable(reading.layer)
     require_transformers(portable, reading.encoder.name)
     stock = express(bundle.adapter, modality, reading)
     progress.note(f"writing the {modality.value} tower for sentence-transformers")
@@ -61,7 +62,7 @@ def write_tower(
     name = f"the {modality.value} tower"
     difference = cosine_difference(found, embed_probe(bundle, modality))
     described["modules"] = [type(module).__name__ for module in model]
-    described["largest_cosine_difference"] = require_faithful({name: difference})
+    described["largest_cosine_difference"] = require_faithful({name: difference}, remedy=remedy)
     return {modality.value: described}
 
 

@@ -247,9 +247,11 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
         LightalignError: The dataset, the weights or too many items are not usable.
     """
     opened = open_all(spec, progress)
-    from .fill import fill  # imports torch; what is missing is reported without it
+    from .exportable import note_exports  # imports torch; what is missing is reported without it
+    from .fill import fill
 
     loaded = load_all(spec, opened, progress)
+    note_exports(spec, [one.encoder for one in loaded], progress)
     stores = fill(spec, opened, loaded, splits_with_items(opened, loaded, progress), progress)
     return ExtractReport(
         dataset=opened.dataset,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import read_json
+from ..featcache.documents import check, read_json
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
@@ -258,7 +258,12 @@ def _read_run(folder: Path) -> RunPart:
         else:
             evaluations.append(report)
     log = folder / runs.LOG
-    epochs = files.read_json_lines(log) if log.is_file() else []
+    epochs = []
+    try:
+        lines = files.read_json_lines(log) if log.is_file() else []
+        epochs = check(lines, list[dict[str, Any]], where=log)
+    except StoreCorruptError as error:
+        unread.append(f"{folder.name}/{runs.LOG} is left out: {error}")
     report = runs.read_report(folder)
     return RunPart(folder.name, folder / "report.html", report, epochs, evaluations, unread)
 

@@ -224,4 +224,5 @@ def exported_lines(exported: ExportedRun) -> list[str]:
             lines.append(
                 f"{modality}: padding takes part in this preset; give rows of one length together"
             )
+    lines += [] if exported.remedy is None else [exported.remedy]
     return [*lines, f"{exported.bytes / 1e6:.1f} MB: {exported.path}"]

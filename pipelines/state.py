@@ -14,12 +14,23 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..adapters.checkpoint import tensor_hash
+from ..featcache.documents import parse_json
 from ..featcache.errors import StoreCorruptError
 from ..featcache.files import replacing
+from ..featcache.regular_files import check_regular
 from ..featcache.spec import fingerprint
 from . import runs
 
 T = TypeVar("T")
+_UNREADABLE = (
+    safetensors.SafetensorError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+)
 
 _COUNTS = "lightalign"  # name of our entry in the metadata
 
@@ -113,13 +124,15 @@ def load_state(
     """
     path = folder / runs.STATE
     try:
+        check_regular(path)
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            counts = _checked(json.loads(file.metadata()[_COUNTS]), tensors)
+            written = parse_json(file.metadata()[_COUNTS], where=f"{path}: metadata")
+        counts = _checked(written, tensors)
         for owner, module in modules.items():
             prefix = f"module.{owner}."
             module.load_state_dict(_below(tensors, prefix))
-    except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0]
         raise StoreCorruptError(
             f"{path} cannot be gone on from: {reason}; remove the run by `lightalign runs rm "

@@ -24,11 +24,11 @@ from ..adapters.steps.mean_pool import MeanPool
 from ..adapters.steps.mlp import Mlp
 from ..adapters.steps.mul_fusion import MulFusion
 from ..adapters.steps.norm import Norm
-from ..featcache.encoder import LAST
 from ..featcache.errors import ExportError
 from ..featcache.portable import Portable
 from ..featcache.types import Modality
 from .bundle import Reading
+from .exportable import inexpressible_features
 
 _REASONS = {  # by part, what of it no stock module does
     "additive-attn-fusion": "it adds an attention over the tokens to each of them",
@@ -165,14 +165,11 @@ def require_transformers(portable: Portable, name: str) -> Path:
 def _begin(tower: StockTower, modality: Modality, reading: Reading) -> None:
     """Begin with the pool that the stored features have already gone through, if any."""
     where = f"the {modality.value} features {reading.kind.name!r} of layer {reading.layer}"
-    if reading.layer != LAST:
-        raise _inexpressible(where, "the stock encoder gives its last layer only")
-    if reading.kind.name == "mean" and reading.layout.prefix_tokens:
-        raise _inexpressible(where, "stock pooling takes the tokens before the patches in")
+    reason = inexpressible_features(reading.layer, reading.kind, reading.layout)
+    if reason is not None:
+        raise _inexpressible(where, reason)
     if reading.kind.name in ("mean", "cls"):
         tower.pool = (reading.kind.name,)
-    elif not reading.kind.keeps_tokens:
-        raise _inexpressible(where, "stock pooling knows no grid")
 
 
 def _add_pool(tower: StockTower, step: MeanPool | ClsPool | ConcatPool, where: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..adapters.adapter import Adapter
 from ..featcache.documents import read_toml
 from ..featcache.encoder import read_item
-from ..featcache.errors import ExportError, SpecError, WeightsNotFoundError
+from ..featcache.errors import ExportError, WeightsNotFoundError
 from ..featcache.portable import ATTENTION_MASK, Portable
 from ..featcache.probe import probe_items
 from ..featcache.tokens import Tokens
@@ -124,8 +124,12 @@ def cosine_difference(
     return worst if np.isfinite(worst) else float("inf")
 
 
-def require_faithful(differences: Mapping[str, float]) -> float:
+def require_faithful(differences: Mapping[str, float], *, remedy: str = "") -> float:
     """Return the largest of some cosine differences, each under what was compared.
+
+    Args:
+        differences: By what was compared, how far cosines are from the run's.
+        remedy: What to do about a difference, if anything is known to help.
 
     Raises:
         ExportError: It is larger than `TOLERANCE`.
@@ -134,7 +138,7 @@ def require_faithful(differences: Mapping[str, float]) -> float:
     if worst > TOLERANCE:
         raise ExportError(
             f"{name}: the export gives other cosines than the run: they differ by up to "
-            f"{worst:.1e}, more than {TOLERANCE:.0e}; nothing was written"
+            f"{worst:.1e}, more than {TOLERANCE:.0e}; nothing was written{remedy and f': {remedy}'}"
         )
     return worst
 
@@ -145,20 +149,6 @@ def encoder_table(folder: Path, modality: Modality) -> dict[str, Any]:
     stored = table["stores"]["train"][modality.value]
     features = {key: stored[key] for key in ("layer", "kind", "dtype", "width")}
     return {"encoder": table.get("encoders", {}).get(modality.value), "features": features}
-
-
-def portable_of(reading: Reading) -> Portable:
-    """Return the encoder of a tower, to run it elsewhere.
-
-    Raises:
-        SpecError: It has no model that could be exported, or one that computes in bfloat16.
-    """
-    if reading.encoder.precision != "float32":
-        raise SpecError(
-            f"encoder {reading.encoder.name!r} computed in {reading.encoder.precision} when its "
-            "features were extracted; an export computes in float32 and would give other cosines"
-        )
-    return reading.encoder.portable(reading.layer)
 
 
 def open_reading(bundle: Bundle, modality: Modality) -> Reading:

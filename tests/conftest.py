@@ -11,8 +11,10 @@ import hypothesis
 import pytest
 
 from . import typing_hook
+from .torch_plugin import forced_bfloat16
 
 typing_hook.install()
+forced_bfloat16.reach_processes()
 
 hypothesis.settings.register_profile("suite", max_examples=40, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))

@@ -257,49 +257,53 @@ def test_an_unknown_option_is_a_usage_error(tmp_path):
     assert "--encodr" in result.stderr
 
 
-SLOW = """
+STOPPED = ["extract", "--encoder", "toy-image", "--data", "shapes", "--split", "train"]
+STOPPED += [*SETS, "--batch-size", "2", "--set", "rows_per_shard=4"]
+
+
+PAUSING = """
 import sys, time
+from pathlib import Path
 from lightalign.featcache.encoders.toy import ToyEncoder
-encode = ToyEncoder.encode
-def slow(self, batch):
-    print("encoding", file=sys.stderr, flush=True)
-    time.sleep(0.05)
+
+home, encode, batches = Path(sys.argv[-1]), ToyEncoder.encode, []
+def pausing(self, batch):
+    if any(home.rglob("manifest.json")):  # what is encoded before belongs to no shard
+        batches.append(len(batch))
+    if len(batches) == 4:
+        print("in the fourth batch", file=sys.stderr, flush=True)
+        time.sleep(60)  # until the signal
     return encode(self, batch)
-ToyEncoder.encode = slow
+ToyEncoder.encode = pausing
 sys.argv = ["lightalign", *sys.argv[1:]]
 from lightalign.cli import main
 main()
 """
 
 
-STOPPED = ["extract", "--encoder", "toy-image", "--data", "shapes", "--split", "train"]
-STOPPED += [*SETS, "--batch-size", "2", "--set", "rows_per_shard=4"]
-
-
 def test_a_stopped_extraction_says_so_and_goes_on(tmp_path):
+    """The signal comes in the fourth batch, past the first shard of two."""
     command = [*STOPPED, "--home", str(tmp_path)]
-    running = subprocess.Popen(
-        [sys.executable, "-c", SLOW, *command], stderr=subprocess.PIPE, text=True, cwd="/"
-    )
-    assert running.stderr is not None
-    for _ in range(4):  # past the first shard of two batches
-        while running.stderr.readline().strip() != "encoding":
-            pass
-    running.send_signal(signal.SIGINT)
-    _, rest = running.communicate(timeout=60)
+    with subprocess.Popen(
+        [sys.executable, "-c", PAUSING, *command], stderr=subprocess.PIPE, text=True, cwd="/"
+    ) as running:
+        assert running.stderr is not None
+        assert any(line == "in the fourth batch\n" for line in running.stderr)
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
     assert running.returncode == 130
     assert "run the same command to go on" in rest
     it_goes_on(tmp_path)
 
 
 def test_a_terminated_extraction_says_so_and_goes_on(tmp_path, monkeypatch):
-    """The signal comes in the fourth batch, past the first shard of two."""
     from lightalign.featcache.encoders.toy import ToyEncoder
 
     encode, batches = ToyEncoder.encode, []
 
     def interrupted(self, batch):
-        batches.append(len(batch))
+        if any(tmp_path.rglob("manifest.json")):  # what is encoded before belongs to no shard
+            batches.append(len(batch))
         if len(batches) == 4:
             signal.raise_signal(signal.SIGTERM)
         return encode(self, batch)

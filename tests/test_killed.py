@@ -42,11 +42,12 @@ def entries(folder: Path) -> set[str]:
     }
 
 
-def kill_at_random(home: Path, encoder: str, batch_sizes: list[int], container: str) -> int:
-    """Start the extraction once per batch size and kill it while it writes shards."""
+def kill_at_random(home: Path, encoder: str, batch_sizes: list[int], container: str) -> None:
+    """Start the extraction with each batch size and kill it while it writes shards."""
     random = np.random.default_rng(0)
-    kills = 0
-    for batch_size in batch_sizes:
+    to_do = batch_sizes[::-1]
+    while to_do:
+        batch_size = to_do[-1]
         running = subprocess.Popen(
             extract_command(home, encoder, batch_size, container),
             stdout=subprocess.DEVNULL,
@@ -58,8 +59,10 @@ def kill_at_random(home: Path, encoder: str, batch_sizes: list[int], container: 
             time.sleep(0.01)  # until it has begun to write
         time.sleep(random.uniform(0, 0.5))
         os.kill(running.pid, signal.SIGKILL)
-        kills += running.wait() == -signal.SIGKILL
-    return kills
+        if running.wait() == -signal.SIGKILL:
+            to_do.pop()
+        else:  # it was quicker: the next one begins anew
+            shutil.rmtree(home)
 
 
 @pytest.mark.slow
@@ -70,10 +73,9 @@ def kill_at_random(home: Path, encoder: str, batch_sizes: list[int], container: 
 )
 def test_killed_ten_times_it_ends_with_the_same_bytes(tmp_path, encoder, container):
     run(tmp_path / "whole", encoder, container=container)
-    kills = kill_at_random(tmp_path / "cut", encoder, [8] * 10, container)
+    kill_at_random(tmp_path / "cut", encoder, [8] * 10, container)
     run(tmp_path / "cut", encoder, container=container)
     assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
-    assert kills >= 5  # the last starts may find everything done
 
 
 @pytest.mark.slow
@@ -81,7 +83,7 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(tmp_path, encoder, contain
 @pytest.mark.parametrize("encoder", ["efficientnet-lite0", "minilm"])
 def test_resumed_with_other_batch_sizes_rows_are_the_same(tmp_path, encoder, record_property):
     run(tmp_path / "whole", encoder)
-    assert kill_at_random(tmp_path / "cut", encoder, [1, 7, 64], "zarr")
+    kill_at_random(tmp_path / "cut", encoder, [1, 7, 64], "zarr")
     run(tmp_path / "cut", encoder, batch_size=13)
     (whole,), (cut,) = (list_stores(tmp_path / name) for name in ("whole", "cut"))
     ours, theirs = FeatureReader(whole.folder), FeatureReader(cut.folder)

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import SpecError
-from ..geometry import Resampling, processor_resamplings, timm_resampling
+from ..errors import SpecError, UnreadableItemError
+from ..geometry import Resampling, Size, processor_resamplings, proportional, timm_resampling
+from ..images import check_resized
 from ..kinds import LayerLayout
 from ..tokens import Tokens
 from ._resampling import agreeing
@@ -52,8 +53,35 @@ class Preprocessing(ABC):
         """Return `image` resized, cropped and normalised, float32."""
 
     @abstractmethod
+    def resized(self, size: Size) -> Size:
+        """Return height and width to which a photo of some height and width is resized.
+
+        Where that is not known it is what keeping the proportions would make of it.
+        """
+
+    @abstractmethod
     def identity(self) -> dict[str, object]:
         """Return all that decides the tensor, as JSON values."""
+
+    def of_item(
+        self, image: Image.Image, *, item_id: str
+    ) -> Float[Tensor, "channels height width"]:
+        """Return the tensor of the photo of one item.
+
+        Raises:
+            UnreadableItemError: Resized it would be larger than `check_resized` allows, or the
+                library cannot resize it, such as to an edge of less than a pixel.
+        """
+        size = (image.height, image.width)
+        check_resized(size, self.resized(size), item_id=item_id)
+        try:
+            return self(image)
+        except (MemoryError, ValueError, ArithmeticError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise UnreadableItemError(
+                f"{item_id}: {size[0]} x {size[1]} pixels (height x width) cannot be resized: "
+                f"{reason}"
+            ) from error
 
 
 class TimmPreprocessing(Preprocessing):
@@ -76,7 +104,9 @@ class TimmPreprocessing(Preprocessing):
             args={"img_size": image_size}, pretrained_cfg=dict(pretrained)
         )
         self._transform: Any = create_transform(**self._config, is_training=False)
-        self.resampling = agreeing([timm_resampling(self._config)], self)
+        resampling = timm_resampling(self._config)
+        self._resize = resampling.resize
+        self.resampling = agreeing([resampling], self)
 
     @classmethod
     def of_architecture(cls, name: str) -> "TimmPreprocessing":
@@ -90,6 +120,10 @@ class TimmPreprocessing(Preprocessing):
         """Return `image` resized, cropped and normalised, float32."""
         tensor: Tensor = self._transform(image)
         return tensor
+
+    def resized(self, size: Size) -> Size:
+        """Return height and width to which a photo of some height and width is resized."""
+        return self._resize(size)
 
     def identity(self) -> dict[str, object]:
         """Return all that decides the tensor, as JSON values."""
@@ -110,12 +144,18 @@ class ProcessorPreprocessing(Preprocessing):
         self._processor: Any = processors.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        self.resampling = agreeing(processor_resamplings(self._processor.to_dict()), self)
+        settings = self._processor.to_dict()
+        self.resampling = agreeing(processor_resamplings(settings), self)
+        self._resize = proportional(settings) if self.resampling is None else self.resampling.resize
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
         """Return `image` resized, cropped and normalised, float32."""
         tensor: Tensor = self._processor(images=image, return_tensors="pt")["pixel_values"][0]
         return tensor.to(torch.float32)
+
+    def resized(self, size: Size) -> Size:
+        """Return height and width to which a photo of some height and width is resized."""
+        return self._resize(size)
 
     def identity(self) -> dict[str, object]:
         """Return all that decides the tensor, as JSON values; the class names the resampler."""

@@ -1,6 +1,5 @@
 """Load a transformers model from a directory: quietly, completely, and never with remote code."""
 
-import json
 import logging
 import pickle
 import re
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from .. import spec
+from .. import weights as weight_files
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError
 from ..weights import Weights
@@ -109,12 +109,12 @@ def state_that_counts(model: nn.Module, *, with_pooler: bool = False) -> dict[st
     return {name: state[name] for name in state if with_pooler or not _POOLER.search(name)}
 
 
-def hash_config(folder: Path) -> str:
+def hash_config(card: EncoderCard, folder: Path) -> str:
     """Return the SHA-256 of config.json, without entries that change no number.
 
     The number of heads or an epsilon changes features and is in no tensor.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = weight_files.read_config(card, folder / "config.json")
     return spec.fingerprint({key: config[key] for key in config if key not in _CONFIG_NOISE})
 
 

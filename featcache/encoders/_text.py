@@ -52,7 +52,7 @@ class Text(Half):
         self._tokenizer_hash = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
         self._tokenizer.enable_truncation(self._max_tokens)
         self._hash = hash_state(state_that_counts(model))
-        self._config_hash = hash_config(folder)
+        self._config_hash = hash_config(card, folder)
         self._model_name = type(model).__name__
         self._folder = folder
         self._device = device

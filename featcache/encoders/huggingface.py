@@ -94,7 +94,8 @@ class HuggingfaceEncoder(Encoder[Prepared]):
         """Preprocess one decoded image (a tensor) or tokenise one text (token ids).
 
         Raises:
-            UnreadableItemError: The text gives no tokens or is not valid Unicode.
+            UnreadableItemError: The text gives no tokens or is not valid Unicode, or the image
+                would be too large when resized.
         """
         prepared: Prepared = self._half.preprocess(content, item_id)
         return prepared
@@ -158,7 +159,7 @@ class _Vision(Half):
         model = load_model(getattr(transformers, tower), card, weights, with_pooler=pooler_counts)
         check_input(card, model, "pixel_values")
         self._hash = hash_state(state_that_counts(model, with_pooler=pooler_counts))
-        self._config_hash = hash_config(folder)
+        self._config_hash = hash_config(card, folder)
         self._model_name = type(model).__name__
         self._layer, norm = _norm_of_tokens(model, in_pooler=pooler_counts)
         self._preprocessing = _find_preprocessing(card, folder)
@@ -185,7 +186,7 @@ class _Vision(Half):
 
     def preprocess(self, content: Content, item_id: str) -> Float[Tensor, "channels height width"]:
         assert isinstance(content, Image.Image)
-        return self._preprocessing(content)
+        return self._preprocessing.of_item(content, item_id=item_id)
 
     def companions(self, content: Content) -> dict[str, np.ndarray]:
         assert isinstance(content, Image.Image)

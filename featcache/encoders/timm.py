@@ -1,7 +1,6 @@
 """Vision models of timm, from its hub directories or from bare weights files."""
 
 import inspect
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..kinds import LayerLayout
 from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
-from ..weights import Weights
+from ..weights import Weights, read_config
 from ._checks import check_keys, check_layout, hash_state
 from ._images import (
     TimmPreprocessing,
@@ -109,9 +108,13 @@ class TimmEncoder(Encoder[Tensor]):
     def preprocess(
         self, content: Content, *, item_id: str
     ) -> Float[Tensor, "channels height width"]:
-        """Resize, crop and normalise one decoded image."""
+        """Resize, crop and normalise one decoded image.
+
+        Raises:
+            UnreadableItemError: Resized it would be too large.
+        """
         assert isinstance(content, Image.Image)
-        return self._preprocessing(content)
+        return self._preprocessing.of_item(content, item_id=item_id)
 
     def encode(self, batch: Sequence[Float[Tensor, "channels height width"]]) -> Tokens:
         """Return all tokens of `batch`, float32 on the CPU."""
@@ -224,8 +227,8 @@ def _describe(card: EncoderCard, files: Path) -> tuple[str, dict[str, Any]]:
     """Return the architecture and the further options of `timm.create_model`."""
     architecture, options = card.model, {}
     if (files / "config.json").is_file():
-        config = json.loads((files / "config.json").read_text(encoding="utf-8"))
-        architecture = config.get("architecture", card.model)
+        config = read_config(card, files / "config.json")
+        architecture = str(config.get("architecture", card.model))
         options = dict(config.get("model_args", {}))
         if "pretrained_cfg" in config:
             options["pretrained_cfg"] = config["pretrained_cfg"]

@@ -12,6 +12,7 @@ from ..card import EncoderCard
 from ..encoder import LAST, Content, Encoder
 from ..errors import SpecError
 from ..geometry import whole_image
+from ..images import check_resized
 from ..kinds import LayerLayout
 from ..tokens import Tokens
 from ..types import Modality
@@ -69,8 +70,16 @@ class ToyEncoder(Encoder[Raw]):
         }
 
     def preprocess(self, content: Content, *, item_id: str) -> Raw:
-        """Return what is measured of one item, before the projection."""
+        """Return what is measured of one item, before the projection.
+
+        Raises:
+            UnreadableItemError: The image is too long for its width to be resized.
+        """
         if isinstance(content, Image.Image):
+            assert self._layout.grid is not None
+            rows, columns = self._layout.grid
+            size = (content.height, content.width)
+            check_resized(size, (rows, columns), item_id=item_id)
             return self._cell_colours(content)
         return self._word_rows(content)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DatasetNotFoundError
+from ..regular_files import is_regular
 from ..source import missing_dataset
 from ._caption_files import Row, format_error, read_karpathy_json, read_lines
 from ._caption_source import (
@@ -60,7 +61,7 @@ def read_family(root: Path, family: Family) -> tuple[CaptionedImages, dict[str, 
 
 def _find(root: Path, family: Family, name: str) -> Path | None:
     places = [root / folder / name for folder in family.text_folders]
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if is_regular(place)), None)
 
 
 def _read_captions(root: Path, family: Family) -> tuple[CaptionedImages, dict[str, Path]]:
@@ -135,7 +136,7 @@ def _read_split_lists(root: Path, family: Family) -> dict[str, str]:
 def _image_folder(root: Path, family: Family, file: Path, names: Sequence[str]) -> Path:
     for place in family.image_folders:
         folder = root / place
-        if folder.is_dir() and any((folder / name).is_file() for name in names):
+        if folder.is_dir() and any(is_regular(folder / name) for name in names):
             return folder
     looked_in = ", ".join(str(root / place) for place in family.image_folders)
     raise DatasetNotFoundError(

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DatasetFormatError
+from ..regular_files import MAX_TEXT_BYTES, read_regular
+
+_LONGEST_PROBLEM = 400  # letters of a message; it is one line
 
 
 class Row(NamedTuple):
@@ -27,8 +30,14 @@ class Row(NamedTuple):
 
 
 def format_error(path: Path, place: str, problem: str) -> DatasetFormatError:
-    """Build the error for `problem` at one place of a file; `place` may be empty."""
+    """Build the error for `problem` at one place of a file; `place` may be empty.
+
+    A problem that quotes a long cell is shortened in the middle.
+    """
     where = f"{path}, {place}" if place else f"{path}"
+    if len(problem) > _LONGEST_PROBLEM:
+        half = _LONGEST_PROBLEM // 2
+        problem = f"{problem[:half]} ... {problem[-half:]}"
     return DatasetFormatError(f"{where}: {problem}")
 
 
@@ -36,14 +45,16 @@ def read_text(path: Path) -> str:
     """Return a UTF-8 file, with or without a byte order mark; line ends stay as they are.
 
     Raises:
-        DatasetFormatError: The file is not UTF-8 or cannot be read.
+        DatasetFormatError: The file is not UTF-8, cannot be read, or is larger than
+            `MAX_TEXT_BYTES`.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, limit=MAX_TEXT_BYTES)
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise format_error(path, "", f"cannot be read: {error.strerror}") from error
-    try:
-        return data.decode("utf-8-sig")
+    except MemoryError as error:
+        raise format_error(path, "", "is larger than the memory there is") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise format_error(path, f"line {line}", "is not UTF-8; save it as UTF-8") from error
@@ -102,13 +113,24 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         DatasetFormatError: A line is not a JSON object.
     """
     for place, line in read_lines(path):
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise format_error(path, place, f"is not JSON: {error.msg}") from error
+        value = _parse_json(line, path, place)
         if not isinstance(value, dict):
             raise format_error(path, place, "is not a JSON object such as {...}")
         yield place, value
+
+
+def _parse_json(text: str, path: Path, place: str = "") -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = place or f"line {error.lineno}"
+        raise format_error(path, place, f"is not JSON: {error.msg}") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise format_error(path, place, f"is not JSON: {error}") from error
+    except RecursionError as error:
+        raise format_error(path, place, "is nested too deeply for JSON of captions") from error
+    except MemoryError as error:
+        raise format_error(path, place, "takes more memory than there is") from error
 
 
 def captions_of(cell: object, path: Path, place: str) -> tuple[str, ...]:
@@ -200,10 +222,7 @@ def read_karpathy_json(path: Path) -> Iterator[Row]:
         DatasetFormatError: The file is not such a JSON file.
     """
     expected = 'expected {"images": [{"filename", "split", "sentences": [{"raw"}]}]}'
-    try:
-        value = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise format_error(path, f"line {error.lineno}", f"is not JSON: {error.msg}") from error
+    value = _parse_json(read_text(path), path)
     images = value.get("images") if isinstance(value, dict) else None
     if not isinstance(images, list):
         raise format_error(path, "", expected)

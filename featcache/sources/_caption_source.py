@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DatasetNotFoundError
+from ..item_ids import storable_id
 from ..registry import unknown_name
+from ..regular_files import is_regular
 from ..source import Source, fingerprint_items
 from ..types import Item, Modality, Pairs
 from ._caption_files import Row, format_error
@@ -141,12 +143,45 @@ def hashed_splits(names: Iterable[str]) -> tuple[dict[str, str], int]:
     Names are ordered by their SHA-256; the first 10 %, at least 1 and at most 1,000, are `test`,
     the next as many `val`, the rest `train`. Fewer than three names are all `train`.
     """
-    ordered = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
+    ordered = sorted(set(names), key=sha256_of)
     held_out = 0 if len(ordered) < len(SPLIT_ORDER) else max(1, min(1000, len(ordered) // 10))
     split_of = dict.fromkeys(ordered, "train")
     split_of |= dict.fromkeys(ordered[:held_out], "test")
     split_of |= dict.fromkeys(ordered[held_out : 2 * held_out], "val")
     return split_of, held_out
+
+
+def sha256_of(name: str) -> bytes:
+    """Return the SHA-256 of a name; half of a surrogate pair, which has no UTF-8, counts, too."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+
+
+def storable_ids(names: Iterable[str], file: Path) -> dict[str, str]:
+    """Return the ids of those names that are no ids themselves; see `storable_id`.
+
+    Args:
+        names: What the dataset calls its items, each once.
+        file: Where it does, for messages.
+
+    Raises:
+        DatasetFormatError: Another item is called like one of the ids.
+    """
+    names = list(names)
+    ids = {name: one for name in names if (one := storable_id(name)) != name}
+    clashing = set(ids.values()) & set(names) if ids else set()
+    if clashing or len(set(ids.values())) < len(ids):
+        problem = f"two items would have the id {next(iter(clashing or ids.values()))!r}"
+        raise format_error(file, "", f"{problem}; rename one of them")
+    return ids
+
+
+def storable_note(ids: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a note of what `storable_ids` found, if it found anything."""
+    if not ids:
+        return ()
+    example = next(iter(ids.values()))
+    names = f"{counted(len(ids), 'name')} without UTF-8, with a zero or too long"
+    return (f"{names}: escaped or shortened as ids, such as {example:.80}",)
 
 
 class _Split:
@@ -184,7 +219,8 @@ class _Split:
 class CaptionSource(Source):
     """Serve images with captions; the subclasses say where they come from.
 
-    Image ids are the keys of `images.captions`; caption n of an image is `<image id>#<n>`.
+    Image ids are the keys of `images.captions`, but for those that `storable_ids` writes otherwise;
+    caption n of an image is `<image id>#<n>`.
 
     Args:
         root: Place of the dataset.
@@ -193,11 +229,12 @@ class CaptionSource(Source):
 
     Raises:
         DatasetNotFoundError: None of the image files is there.
+        DatasetFormatError: Two images would get the same id.
     """
 
     def __init__(self, root: Path, images: CaptionedImages, paths: Mapping[str, Path]) -> None:
         super().__init__(root)
-        if not any(path.is_file() for path in paths.values()):
+        if not any(map(is_regular, paths.values())):
             first = next(iter(paths.values()))
             raise DatasetNotFoundError(
                 f"none of the {counted(len(paths), 'image')} that {images.file} names is there, "
@@ -205,12 +242,13 @@ class CaptionSource(Source):
             )
         self._splits: dict[str, _Split] = {}
         num_bare = 0
-        for image_id, captions in images.captions.items():
-            split = self._splits.setdefault(images.split_of[image_id], _Split())
-            split.add(image_id, paths[image_id], captions)
+        ids = storable_ids(images.captions, images.file)
+        for name, captions in images.captions.items():
+            split = self._splits.setdefault(images.split_of[name], _Split())
+            split.add(ids.get(name, name), paths[name], captions)
             num_bare += not captions
         bare = f"{counted(num_bare, 'image')} without any caption kept, in no pair"
-        self._notes = (*images.notes, bare) if num_bare else images.notes
+        self._notes = images.notes + ((bare,) if num_bare else ()) + storable_note(ids)
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits that hold images: train, val, test, then others."""

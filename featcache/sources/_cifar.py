@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ..errors import DatasetNotFoundError
+from ..regular_files import is_regular, read_regular
 from ..source import missing_dataset
 from ..types import Item
 from ._caption_files import format_error
@@ -121,11 +122,11 @@ def read_cifar(
     """
     for packing in packings:
         for place in (root, root / packing.folder):
-            if any((place / file).is_file() for file in packing.files):
+            if any(is_regular(place / file) for file in packing.files):
                 return _read_packed(packing, place, _read_folder(packing, place), num_classes)
     for packing in packings:
-        archive = root if root.is_file() else root / packing.archive
-        if archive.name == packing.archive and archive.is_file():
+        archive = root if is_regular(root) else root / packing.archive
+        if archive.name == packing.archive and is_regular(archive):
             return _read_packed(packing, archive, _read_archive(packing, archive), num_classes)
     found = read_class_folders(root)
     if found is not None:
@@ -142,7 +143,15 @@ def read_cifar(
 
 
 def _read_folder(packing: Packing, place: Path) -> dict[str, bytes]:
-    return {file: (place / file).read_bytes() for file in packing.files if (place / file).is_file()}
+    contents = {}
+    for file in packing.files:
+        if not is_regular(place / file):
+            continue
+        try:
+            contents[file] = read_regular(place / file, limit=_MOST_BYTES)
+        except OSError as error:
+            raise format_error(place / file, "", f"cannot be read: {error.strerror}") from error
+    return contents
 
 
 def _read_archive(packing: Packing, archive: Path) -> dict[str, bytes]:

@@ -1,11 +1,12 @@
 """Read images that stand in a folder for each class, or are listed in an `index.csv`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from ..item_ids import storable_id
+from ..regular_files import is_regular
 from ._caption_files import format_error
-from ._caption_source import counted, split_name
+from ._caption_source import counted, split_name, storable_ids, storable_note
 from ._class_source import SPLITS, ClassedImages, with_hashed_class_splits
 from ._tables import Cells, open_table
 
@@ -14,6 +15,7 @@ LAYOUTS = (INDEX, "SPLIT/CLASS/image.jpg", "CLASS/image.jpg")
 _SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
 )
+_MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
 _REMEDY = f"to choose, put class folders into train, val and test, or add a split column to {INDEX}"
 
 
@@ -27,11 +29,11 @@ def read_class_folders(root: Path) -> tuple[ClassedImages, dict[str, Path]] | No
     that are not given, or a lone `train`, are made by `with_hashed_class_splits`.
 
     Raises:
-        DatasetFormatError: The index is broken, or folders of splits stand beside others.
+        DatasetFormatError: The index is broken, folders of splits stand beside others, or two
+            images would get the same id.
     """
-    if (root / INDEX).is_file():
-        images = _read_index(root / INDEX)
-        paths = {image_id: root / image_id for image_id in images.class_of}
+    if is_regular(root / INDEX):
+        images, paths = _read_index(root / INDEX)
     else:
         found = _read_folders(root)
         if found is None:
@@ -42,7 +44,7 @@ def read_class_folders(root: Path) -> tuple[ClassedImages, dict[str, Path]] | No
     return images, paths
 
 
-def _read_index(file: Path) -> ClassedImages:
+def _read_index(file: Path) -> tuple[ClassedImages, dict[str, Path]]:
     table = open_table(file)
     lacking = [name for name in ("image", "class") if name not in table.columns]
     if lacking:
@@ -68,9 +70,15 @@ def _read_index(file: Path) -> ClassedImages:
         raise format_error(file, "", "names no images")
     names = sorted(set(class_of.values()), key=lambda name: (labels.get(name, 0), name))
     index_of = {name: index for index, name in enumerate(names)}
-    return ClassedImages(
-        file, tuple(names), {image: index_of[name] for image, name in class_of.items()}, split_of
+    ids = storable_ids(class_of, file)
+    images = ClassedImages(
+        file,
+        tuple(map(storable_id, names)),
+        {ids.get(image, image): index_of[name] for image, name in class_of.items()},
+        {ids.get(image, image): split for image, split in split_of.items()},
+        storable_note(ids),
     )
+    return images, {ids.get(image, image): file.parent / image for image in class_of}
 
 
 def _cell(file: Path, place: str, cells: Cells, column: str) -> str:
@@ -81,7 +89,7 @@ def _cell(file: Path, place: str, cells: Cells, column: str) -> str:
 
 
 def _add_label(labels: dict[str, int], name: str, label: str, file: Path, place: str) -> None:
-    if not label.isdecimal():
+    if not label.isdecimal() or len(label) > _MOST_DIGITS:
         raise format_error(file, place, f"label {label!r} is no number from 0 up")
     known = labels.setdefault(name, int(label))
     if known != int(label):
@@ -116,25 +124,28 @@ def _collect(
         for split, folders in by_split.items()
         for name, folder in sorted(folders.items())
     }
-    names = tuple(sorted({name for (_, name), paths in found.items() if paths}))
+    names = sorted({name for (_, name), paths in found.items() if paths})
     if not names:
         return None
     index_of = {name: index for index, name in enumerate(names)}
+    paths = {path.relative_to(root).as_posix(): path for files in found.values() for path in files}
+    ids = storable_ids(paths, root)
     class_of: dict[str, int] = {}
     split_of: dict[str, str] = {}
-    paths: dict[str, Path] = {}
     for (split, name), files in found.items():
         for path in files:
-            image_id = path.relative_to(root).as_posix()
-            class_of[image_id], paths[image_id] = index_of[name], path
+            image = path.relative_to(root).as_posix()
+            image_id = ids.get(image, image)
+            class_of[image_id] = index_of[name]
             if split:
                 split_of[image_id] = split
-    images = ClassedImages(root, names, class_of, split_of)
+    notes = storable_note(ids)
     empty = sorted({name for _, name in found} - set(names))
     if empty:
-        note = f"{counted(len(empty), 'folder')} without any image left out, such as {empty[0]!r}"
-        images = replace(images, notes=(note,))
-    return images, paths
+        left_out = counted(len(empty), "folder")
+        notes = (f"{left_out} without any image left out, such as {empty[0]!r}", *notes)
+    images = ClassedImages(root, tuple(map(storable_id, names)), class_of, split_of, notes)
+    return images, {ids.get(image, image): path for image, path in paths.items()}
 
 
 def _folders(root: Path) -> Sequence[Path]:
@@ -144,8 +155,16 @@ def _folders(root: Path) -> Sequence[Path]:
 
 
 def _image_files(folder: Path) -> Iterator[Path]:
-    """Yield the images of a class in a stable order, in folders below it, too; none is hidden."""
-    for path in sorted(folder.rglob("*")):
+    """Yield the images of a class in a stable order, in folders below it, too; none is hidden.
+
+    Raises:
+        DatasetFormatError: There are hundreds of folders in one another.
+    """
+    try:
+        below = sorted(folder.rglob("*"))
+    except RecursionError as error:
+        raise format_error(folder, "", "holds too many folders in one another") from error
+    for path in below:
         hidden = any(part[:1] == "." for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in _SUFFIXES and not hidden and path.is_file():
+        if path.suffix.lower() in _SUFFIXES and not hidden and is_regular(path):
             yield path

@@ -1,6 +1,5 @@
 """Give every image of a dataset of classes a split, and serve it as a `Source`."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,10 +8,11 @@ from pathlib import Path
 
 from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..registry import unknown_name
+from ..regular_files import is_regular
 from ..source import Source, fingerprint_items
 from ..spec import fingerprint
 from ..types import Classes, Item, Modality, Pairs
-from ._caption_source import counted
+from ._caption_source import counted, sha256_of
 from ._lazy import LazyItems
 
 SPLITS = ("train", "val", "test")
@@ -57,7 +57,7 @@ def with_hashed_class_splits(images: ClassedImages, *, remedy: str) -> ClassedIm
     for members in of_class.values():
         if len(members) < _LEAST:
             continue
-        members.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        members.sort(key=sha256_of)
         num_test = max(1, len(members) // _TEST_SHARE)
         num_val = max(1, len(members) // _VAL_SHARE)
         split_of |= dict.fromkeys(members[:num_test], "test")
@@ -93,7 +93,7 @@ class PictureFiles(Pictures):
     """
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
-        if not any(path.is_file() for path in paths.values()):
+        if not any(map(is_regular, paths.values())):
             first = next(iter(paths.values()))
             raise DatasetNotFoundError(
                 f"none of the {counted(len(paths), 'image')} is there, such as {first}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DatasetFormatError
+from ..regular_files import is_regular
 from ..source import missing_dataset
 from ._caption_files import format_error, read_lines
 from ._caption_source import counted, split_name
@@ -97,7 +98,7 @@ def read_graded(
 
 
 def _find(root: Path, family: GradedFamily) -> dict[str, Path]:
-    if root.is_file():
+    if is_regular(root):
         of_split = (
             split
             for layout in family.layouts
@@ -108,7 +109,7 @@ def _find(root: Path, family: GradedFamily) -> dict[str, Path]:
     for layout in family.layouts:
         found = {}
         for split, pattern in layout.items():
-            files = sorted(file for file in root.glob(pattern) if file.is_file())
+            files = sorted(file for file in root.glob(pattern) if is_regular(file))
             if len(files) > 1:
                 names = [file.name for file in files]
                 raise DatasetFormatError(
@@ -234,7 +235,7 @@ def read_grade(cell: object, scale: Scale | None, file: Path, place: str) -> flo
     expected = "a number" if scale is None else scale.describe()
     try:
         grade = float(cell)  # type: ignore[arg-type]  # what is neither raises TypeError
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise format_error(file, place, f"grade {cell!r:.40} is not {expected}") from error
     if not math.isfinite(grade) or (scale is not None and not scale.holds(grade)):
         raise format_error(file, place, f"grade {grade:g} is not {expected}")

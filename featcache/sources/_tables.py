@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetFormatError
+from ..regular_files import check_regular, is_regular
 from ..source import missing_dataset
 from ._caption_files import format_error, read_csv, read_json_lines
 
@@ -44,7 +45,7 @@ def find_table(root: Path, *, name: str, what: str) -> Path:
         DatasetNotFoundError: There is no table.
         DatasetFormatError: There are several.
     """
-    if root.is_file():
+    if is_regular(root):
         return root
     tables = []
     if root.is_dir():
@@ -126,9 +127,13 @@ def _open_parquet(file: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
+        check_regular(file)
         parquet = pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
+        columns = parquet.schema_arrow.names
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _broken_parquet(file, error) from error
+    if len(set(columns)) < len(columns):
+        raise format_error(file, "", f"names a column twice: {columns}")
 
     def read(wanted: Sequence[str]) -> Iterator[tuple[str, Cells]]:
         number = 0
@@ -138,10 +143,11 @@ def _open_parquet(file: Path) -> Table:
                 for cells in batch.to_pylist():
                     number += 1
                     yield f"row {number}", cells
-        except (pa.ArrowException, OSError) as error:
+        # a text that is no UTF-8 is a ValueError, a date out of range an OverflowError
+        except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
             raise _broken_parquet(file, error) from error
 
-    return Table(file, parquet.schema_arrow.names, read)
+    return Table(file, columns, read)
 
 
 def _broken_parquet(file: Path, error: Exception) -> DatasetFormatError:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..item_ids import storable_id
+from ..regular_files import is_regular
 from ..source import missing_dataset
 from ._caption_files import format_error, read_lines
 from ._class_source import ClassedImages, ClassSource, PictureFiles
@@ -34,7 +36,7 @@ class TinyImagenetSource(ClassSource):
     title = "Tiny ImageNet: 110,000 pictures of 64 x 64 pixels, 200 classes"
 
     def __init__(self, root: Path) -> None:
-        place = next((one for one in (root, root / _FOLDER) if (one / _LISTED).is_file()), None)
+        place = next((one for one in (root, root / _FOLDER) if is_regular(one / _LISTED)), None)
         if place is None:
             raise missing_dataset(
                 "tiny-imagenet",
@@ -59,7 +61,7 @@ def _read(place: Path) -> tuple[ClassedImages, dict[str, Path]]:
     paths: dict[str, Path] = {}
     for split, rows in (("train", _train(place, wnids)), ("val", _val(place, index_of))):
         for path, wnid in rows:
-            image_id = path.relative_to(place).as_posix()
+            image_id = storable_id(path.relative_to(place).as_posix())
             class_of[image_id], split_of[image_id] = index_of[wnid], split
             paths[image_id] = path
     if not paths:
@@ -85,7 +87,7 @@ def _train(place: Path, wnids: Sequence[str]) -> list[tuple[Path, str]]:
 def _val(place: Path, known: dict[str, int]) -> list[tuple[Path, str]]:
     file = place / "val" / _ANNOTATIONS
     rows = []
-    for at, line in read_lines(file) if file.is_file() else ():
+    for at, line in read_lines(file) if is_regular(file) else ():
         name, tab, rest = line.partition("\t")
         wnid = rest.partition("\t")[0].strip()
         if not tab or wnid not in known:
@@ -98,7 +100,7 @@ def _val(place: Path, known: dict[str, int]) -> list[tuple[Path, str]]:
 def _names(place: Path, wnids: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the classes, and what to know about them."""
     file = place / "words.txt"
-    if not file.is_file():
+    if not is_regular(file):
         return tuple(wnids), (f"{file.name} is missing: classes go by their WordNet ids",)
     words: dict[str, str] = {}
     for at, line in read_lines(file):

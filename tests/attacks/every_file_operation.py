@@ -351,6 +351,7 @@ def main() -> None:
     parser.add_argument("verbs", nargs="*", help="all if none are given")
     parser.add_argument("--points", type=int, help="of each verb and fault; all if not given")
     parser.add_argument("--faults", default=",".join(FAULTS))
+    parser.add_argument("--rotate", action="store_true", help="one fault a verb, in turn")
     parser.add_argument("--fast", action="store_true", help="what the default suite tries")
     asked = parser.parse_args()
     chosen = [verb for verb in VERBS if verb.name in asked.verbs or not asked.verbs]
@@ -359,11 +360,11 @@ def main() -> None:
     print(f"{'verb':22} {'operations':>10} {'points':>7} {'survived':>9} {'leftovers':>9} {'s':>6}")
     with tempfile.TemporaryDirectory(prefix="attack-") as folder:
         attack = Attack(Path(folder).resolve())
-        for verb in chosen:
-            if asked.fast and not verb.is_fast:
-                continue
-            most = asked.points
-            row = attack_verb(attack, verb, faults=asked.faults.split(","), most=most)
+        for number, verb in enumerate(verb for verb in chosen if verb.is_fast or not asked.fast):
+            faults = asked.faults.split(",")
+            if asked.rotate:
+                faults = [faults[number % len(faults)]]
+            row = attack_verb(attack, verb, faults=faults, most=asked.points)
             print(
                 f"{row.name:22} {row.operations:10} {row.points:7} {row.survived:9} "
                 f"{row.leftovers:9} {row.seconds:6.1f}",

@@ -63,10 +63,18 @@ STAGES = {
     "both": Stage(start="empty", commands=(_IMAGES, _TEXTS)),
     "stopped": Stage(start="both", commands=((*_TRAIN, "--name", "a"),), stopped=0.6),
     "trained": Stage(start="both", commands=((*_TRAIN, "--name", "a"),)),
-    "indexed": Stage(start="trained", commands=(("index", "a"), ("retrieve", "a"))),
+    "indexed": Stage(
+        start="trained", commands=(("index", "a", "--memory", "1GB"), ("retrieve", "a"))
+    ),
     "classes": Stage(start="trained", commands=(_CLASSES,)),
     "pairs": Stage(start="trained", commands=(_PAIRS,)),
 }
+_INDEX = (
+    "index",
+    "a",
+    "--memory",
+    "1GB",
+)  # of half of the free there would be another share each time
 _RESUME = ("train-adapter", "--resume", "a")
 _FINE_TUNE = ("fine-tune", "a", *_FOLDER, "--set", "epochs=2", "--name", "b")
 VERBS = (
@@ -88,8 +96,8 @@ VERBS = (
         command=_FINE_TUNE,
         goes_on=("runs", "rm", "b"),
     ),
-    Verb(name="index", stage="trained", command=("index", "a", "--side", "both")),
-    Verb(name="index again", stage="indexed", command=("index", "a")),
+    Verb(name="index", stage="trained", command=(*_INDEX, "--side", "both")),
+    Verb(name="index again", stage="indexed", command=_INDEX),
     Verb(name="retrieve", stage="trained", command=("retrieve", "a")),
     Verb(name="probe", stage="classes", command=("probe", "a", *_FOLDER)),
     Verb(name="zero-shot", stage="classes", command=("zero-shot", "a", *_FOLDER)),
@@ -105,11 +113,13 @@ VERBS = (
         name="cache export npy",
         stage="images",
         command=("cache", "export", "{train/toy-image}", "{out}/npy", "--format", "npy"),
+        goes_on=("cache", "export", "{train/toy-image}", "{out}/npy", "--format", "npy", "--force"),
     ),
     Verb(
         name="cache export parquet",
         stage="images",
         command=("cache", "export", "{train/toy-image}", "{out}/rows.parquet"),
+        goes_on=("cache", "export", "{train/toy-image}", "{out}/rows.parquet", "--force"),
     ),
     Verb(
         name="export onnx",

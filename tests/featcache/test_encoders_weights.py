@@ -129,7 +129,7 @@ def test_code_from_the_hub_is_never_run(tiny, tmp_path):
 def test_a_config_that_is_not_json_is_named(tiny, tmp_path):
     card, folder = tiny.copied("timm vit", tmp_path)
     (folder / "config.json").write_text("{")
-    with pytest.raises(WeightsMismatchError, match=r"config\.json is not JSON"):
+    with pytest.raises(WeightsMismatchError, match=r"config\.json is not valid JSON"):
         build_encoder(card, weights=folder)
 
 

@@ -1,5 +1,10 @@
 """bfloat16 is taken where it is fast and measured safe, and always shows in the key of a store."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,6 +17,8 @@ from lightalign.featcache.kinds import LayerLayout
 from lightalign.featcache.precision import SAFE_COSINE, choose_precision, has_fast_bfloat16
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
+
+from ..torch_plugin import forced_bfloat16
 
 CPU = torch.device("cpu")
 LOADED = [
@@ -183,3 +190,20 @@ def test_a_gpu_is_asked_whether_it_is_fast(monkeypatch):
     for answer in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda answer=answer: answer)
         assert has_fast_bfloat16(torch.device("cuda")) is answer
+
+
+@pytest.mark.parametrize(("forced", "answer"), [("1", "True"), ("0", "False")])
+def test_the_suite_can_answer_for_the_processor_in_every_process_it_starts(forced, answer):
+    code = "import torch; from lightalign.featcache.precision import has_fast_bfloat16 as fast; "
+    code += "print(fast(torch.device('cpu')))"
+    path = os.pathsep.join(
+        [str(Path(forced_bfloat16.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path, forced_bfloat16.VARIABLE: forced},
+    )
+    assert done.stdout.strip() == answer

@@ -86,3 +86,13 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     _refusal(tmp_path)
     check_regular(tmp_path / "file")
     assert _num_descriptors() == before
+
+
+def test_what_would_have_to_be_waited_for_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of /sys that has nothing to say yet answers EAGAIN to a read without waiting."""
+
+    def not_yet(_descriptor: int, _count: int) -> bytes:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "read", not_yet)
+    assert _refusal(Path("/proc/self/status")).errno == errno.EAGAIN

@@ -81,7 +81,7 @@ def test_given_weights_go_before_the_package(tmp_path: Path):
 
 
 def test_given_weights_that_do_not_exist_are_their_own_error(tmp_path: Path):
-    with pytest.raises(WeightsNotFoundError, match=r"--weights .*none\.pth: no such file"):
+    with pytest.raises(WeightsNotFoundError, match=r"--weights .*none\.pth: No such file"):
         find_weights(DINO, override=tmp_path / "none.pth")
 
 

@@ -17,6 +17,7 @@ def extract_toy(home: Path, encoder: str, **changes) -> extract.ExtractReport:
         "source": SCENES,
         "device": "cpu",
         "rows_per_shard": 10,
+        "precision": "float32",  # else the kind of the processor decides on keys and on numbers
     }
     return extract.run(extract.ExtractSpec(**{**fields, **changes}))
 

@@ -275,3 +275,18 @@ def test_a_linear_image_tower_of_a_transformers_directory_is_exported_both_ways(
     np.savez(tmp_path / "in.npz", pixel_values=pixels)
     whole = reload(WHOLE, tmp_path / "onnx", tmp_path / "in.npz", out=tmp_path / "b.npz")["image"]
     assert np.abs(whole @ images.T - images @ images.T).max() < 1e-4
+
+
+def test_what_the_rounding_of_a_store_changes_is_said_with_the_command_that_helps(tmp_path):
+    folder = real_run(tmp_path, "linear", text={"features": ("mean",), "dtype": "int8"})
+    place = str(tmp_path / "out")
+    options = ("--to", "sentence-transformers", "--output", place)
+    done = lightalign("export", str(folder), *options, home=tmp_path)
+    assert done.returncode == 2
+    (line,) = [one for one in done.stderr.splitlines() if one.startswith("lightalign: ")]
+    assert "gives other cosines than the run" in line
+    assert "the features were stored in int8, to which no stock module rounds them" in line
+    command = line.rpartition("`")[0].rpartition("`")[2]
+    assert command.startswith("lightalign extract --encoder minilm --data shapes --features mean")
+    assert "--dtype" not in command  # float16 is the default
+    assert not Path(place).exists()

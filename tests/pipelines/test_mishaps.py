@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
@@ -223,17 +222,21 @@ def test_a_store_that_is_removed_meanwhile_is_a_clear_error(tmp_path, monkeypatc
 def test_waiting_for_another_process_says_for_whom(tmp_path, monkeypatch):
     (report,) = extract_toy(tmp_path, "toy-image", split="train").stores
     FeatureStore.open(report.folder).drop_shards([1])
-    notes = Notes()
     with ShardLocks(report.folder) as locks:
         assert locks.claim(1)
-        release = threading.Timer(0.7, lambda: locks.release(1))
-        release.start()
+
+        class Releasing(Notes):
+            def note(self, text: str) -> None:
+                super().note(text)
+                if text.startswith("waiting: "):
+                    locks.release(1)
+
+        notes = Releasing()
         spec = extract.ExtractSpec(
             encoders=("toy-image",), data="shapes", home=tmp_path, split="train", source=SCENES,
-            device="cpu", rows_per_shard=10,
+            device="cpu", rows_per_shard=10, precision="float32",
         )  # fmt: skip
         extract.run(spec, notes)
-        release.join()
     waiting = [line for line in notes.lines if line.startswith("waiting: ")]
     assert len(waiting) == 1
     assert "shard-00001 is being written by process" in waiting[0]

@@ -135,7 +135,7 @@ def test_each_keyed_field_alone_changes_the_key_and_explain_names_it(tmp_path, f
 
 def test_a_miss_is_explained_with_both_values(tmp_path, store):
     table = {"encoders": ["toy-image"], "data": "shapes", "home": str(tmp_path), "device": "cpu"}
-    table["source"] = SCENES
+    table |= {"source": SCENES, "precision": "float32"}
     (explained,) = explain_request(table, ["dtype=int8", "split=train"])
     assert explained.second == store
     (difference,) = explained.differences

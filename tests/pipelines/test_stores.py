@@ -101,6 +101,14 @@ def test_several_versions_of_a_dataset_are_noted(tmp_path):
     assert "several versions of image-text-table/train" in notes.lines[0]
 
 
+@pytest.mark.parametrize("features", [("tokens", "mean"), ("mean", "tokens")])
+def test_of_the_kinds_of_one_extraction_the_first_named_is_taken(tmp_path, features):
+    """Its stores are finished within less than a step of the clock of files."""
+    extract_both(tmp_path, split="train", features=features)
+    pair = newest_pair(tmp_path, StoreQuery(split="train"))
+    assert {entry.description.kind for entry in pair.entries.values()} == {features[0]}
+
+
 def test_a_hit_in_the_cache_makes_a_store_the_newest(tmp_path):
     old, new = write_table(tmp_path / "old", 1), write_table(tmp_path / "new", 2)
     for seconds, place in ((1000, old), (2000, new)):

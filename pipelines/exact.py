@@ -1,0 +1,115 @@
+"""Runs on features of bfloat16, which are not exported with their encoders, and the way out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..featcache.catalog import find_store
+from ..featcache.datasets import SOURCES, parse_data
+from ..featcache.errors import StoreCorruptError, StoreNotFoundError
+from ..featcache.manifest import read_whole_manifest
+from ..featcache.spec import Table
+from . import redo
+from .extract import ExtractSpec
+from .extract_command import command_of
+
+EXACT = "float32"  # the precision that exports compute in
+USUAL_DTYPE = "float16"  # of stores; its rounding moves no cosine by as much as exports may
+ROUNDED = ("bfloat16", "int8")  # stored types whose rounding does
+
+
+def inexact_sides(table: Mapping[str, Any], sides: Iterable[str]) -> dict[str, str]:
+    """Return by side the encoders of a run's `table` that computed otherwise than exports do.
+
+    Args:
+        table: What `run.toml` holds.
+        sides: The sides that are asked about.
+    """
+    described = table.get("encoders", {})
+    return {
+        side: described[side]["name"]
+        for side in sides
+        if side in described and described[side]["identity"].get("precision", EXACT) != EXACT
+    }
+
+
+def why_inexact(encoder: str) -> str:
+    """Return why a tower is not exported with an encoder that computed in bfloat16."""
+    return (
+        f"encoder {encoder!r} computed in bfloat16 when its features were extracted, and an "
+        f"export computes in {EXACT}"
+    )
+
+
+def exact_commands(
+    table: Mapping[str, Any],
+    sides: Iterable[str],
+    *,
+    home: Path,
+    weights: Mapping[str, Path],
+    dtype: str | None = None,
+) -> str:
+    """Return the command that extracts sides of a run again, as they were but in float32.
+
+    Args:
+        table: What `run.toml` holds.
+        sides: Sides of the run.
+        home: Folder of everything lightalign keeps.
+        weights: Weights by encoder name, where they are not found otherwise.
+        dtype: Another stored type, or None for that of before.
+    """
+    specs: list[ExtractSpec] = []
+    for side in sides:
+        spec = _exact_spec(table, side, home)
+        spec = replace(spec, dtype=dtype or spec.dtype)
+        given = weights.get(spec.encoders[0])
+        if given is not None:
+            specs.append(replace(spec, weights=given.absolute()))
+            continue
+        alike = [other for other in specs if replace(other, encoders=spec.encoders) == spec]
+        for other in alike:
+            specs.remove(other)
+            spec = replace(spec, encoders=(*other.encoders, *spec.encoders))
+        specs.append(spec)
+    return " && ".join(map(command_of, specs))
+
+
+def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
+    """Return what extracts all splits of what a side was trained on, in the exports' precision."""
+    trained: Table = table["stores"]["train"]
+    stored: Table = trained[side]
+    asked: Table = table.get("command", {})
+    data = _place(trained["dataset"], asked.get("data"), home)
+    try:
+        manifest = read_whole_manifest(find_store(home, stored["key"]))
+    except (StoreNotFoundError, StoreCorruptError):  # the run says the most of it
+        return ExtractSpec(
+            encoders=(stored["encoder"],),
+            data=data,
+            home=home,
+            source=asked.get("source", {}),
+            features=(stored["kind"],),
+            layers=(stored["layer"],),
+            dtype=stored["dtype"],
+            precision=EXACT,
+        )
+    return replace(
+        redo.spec_of(manifest, home, data=data),
+        precision=EXACT,
+        split=None,
+        compile=False,
+        batch_size=None,
+        rows_per_shard=None,
+        on_error=None,
+    )
+
+
+def _place(dataset: str, asked: str | None, home: Path) -> str:
+    """Return what `--data` has to name; a place that nobody wrote down is left to be filled in."""
+    if asked is not None:
+        name, path = parse_data(asked)
+        if name == dataset and path is not None:
+            return asked
+    drawn = dataset in SOURCES.names() and not SOURCES.load(dataset).needs_files
+    return dataset if drawn or (home / "datasets" / dataset).exists() else f"{dataset}=/PATH"

@@ -1,0 +1,80 @@
+"""What cannot be exported of some features, as far as their extraction knows, and what to do."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..featcache.encoder import LAST, Encoder
+from ..featcache.errors import SpecError
+from ..featcache.kinds import Kind, LayerLayout
+from ..featcache.portable import Portable
+from .exact import EXACT
+from .extract import ExtractSpec
+from .extract_command import command_of
+from .progress import Progress
+
+_ROUNDED = {"int8": "dtype int8", "bfloat16": "dtype bfloat16 where its rounding shows"}
+
+
+def note_exports(spec: ExtractSpec, encoders: Sequence[Encoder[Any]], progress: Progress) -> None:
+    """Note once what `export` will refuse of the features that `spec` asks for.
+
+    Args:
+        spec: The extraction.
+        encoders: Its encoders, their precision set.
+        progress: Receives the note, if there is anything to say.
+    """
+    portables = {encoder.name: _portable(encoder) for encoder in encoders}
+    without = [name for name, portable in portables.items() if portable is None]
+    inexact = [one.name for one in encoders if one.precision != EXACT and one.name not in without]
+    reasons = []
+    if inexact:
+        exact = replace(spec, encoders=tuple(inexact), precision=EXACT)
+        reasons.append(
+            f"will leave {_listed(inexact)} out, computing in bfloat16 where an export computes "
+            f"in {EXACT}; with whole towers in mind, run `{command_of(exact)}`"
+        )
+    if without:
+        reasons.append(f"will leave {_listed(without)} out, without a model that could be exported")
+    for encoder in encoders:
+        portable = portables[encoder.name]
+        refused = _refused_by_stock(spec, encoder.layout())
+        if refused and portable is not None and portable.transformers_folder is not None:
+            reasons.append(f"will refuse {_listed(refused)} for --to sentence-transformers")
+            break
+    if reasons:
+        progress.note(f"`lightalign export` {'; '.join(reasons)}")
+
+
+def inexpressible_features(layer: int, kind: Kind, layout: LayerLayout) -> str | None:
+    """Return why stock modules of sentence-transformers cannot give some features, or None."""
+    if layer != LAST:
+        return "the stock encoder gives its last layer only"
+    if kind.name == "mean" and layout.prefix_tokens:
+        return "stock pooling takes the tokens before the patches in"
+    if kind.name not in ("mean", "cls") and not kind.keeps_tokens:
+        return "stock pooling knows no grid"
+    return None
+
+
+def _portable(encoder: Encoder[Any]) -> Portable | None:
+    try:
+        return encoder.portable()
+    except SpecError:
+        return None
+
+
+def _refused_by_stock(spec: ExtractSpec, last: LayerLayout) -> list[str]:
+    """Return what of the options no stock modules of sentence-transformers can give."""
+    refused = [f"layer {layer}" for layer in spec.layers if layer != LAST]
+    refused += [
+        f"features {name}"
+        for name in spec.features
+        if inexpressible_features(LAST, Kind(name), last) is not None
+    ]
+    rounded = _ROUNDED.get(spec.dtype)  # as no stock module rounds
+    return refused if rounded is None else [*refused, rounded]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

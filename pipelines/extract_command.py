@@ -1,0 +1,59 @@
+"""The command line that asks for an extraction, to be copied from a message."""
+
+import dataclasses
+import json
+import os
+import shlex
+from pathlib import Path
+
+from ..featcache.datasets import absolute_data
+from ..featcache.home import VARIABLE, default_home
+from .extract import ExtractSpec
+
+_OPTIONS = {  # by field; what has its default is not named
+    "split": "split",
+    "weights": "weights",
+    "features": "features",
+    "layers": "layers",
+    "format": "format",
+    "dtype": "dtype",
+    "compression": "compression",
+    "precision": "precision",
+    "batch_size": "batch-size",
+    "workers": "workers",
+    "max_bad": "max-bad",
+    "on_error": "on-error",
+    "device": "device",
+}
+
+
+def command_of(spec: ExtractSpec) -> str:
+    """Return the command that runs `spec`, in any folder."""
+    words = ["lightalign", "extract"]
+    for encoder in spec.encoders:
+        words += ["--encoder", encoder]
+    words += ["--data", absolute_data(spec.data)]
+    defaults = {field.name: field.default for field in dataclasses.fields(spec)}
+    for name, option in _OPTIONS.items():
+        value = getattr(spec, name)
+        value = value.absolute() if isinstance(value, Path) else value
+        if value == defaults[name]:
+            continue
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        # a layer begins with a dash, as options do
+        words += [f"--{option}={shown}"] if shown.startswith("-") else [f"--{option}", shown]
+    if spec.compile:
+        words.append("--compile")
+    changes = {f"source.{name}": value for name, value in spec.source.items()}
+    if spec.rows_per_shard is not None:
+        changes["rows_per_shard"] = spec.rows_per_shard
+    for name, value in changes.items():
+        words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
+    if spec.home != _usual_home():
+        words += ["--home", str(spec.home.absolute())]
+    return shlex.join(words)
+
+
+def _usual_home() -> Path:
+    """Return the home of a command that names none."""
+    return Path(os.environ.get(VARIABLE) or default_home()).expanduser()
