@@ -64,6 +64,24 @@ def clear_abandoned(folder: Path) -> list[str]:
     return [path.name for path in temporaries if clear(path)]
 
 
+def clear_abandoned_beside(path: Path) -> None:
+    """Remove what writing `path` left when it was killed, in a folder that is not ours.
+
+    Other programs may have temporaries there: only those go that hold our owner file, or are empty.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    if not path.parent.is_dir():
+        return
+    for place in sorted(path.parent.iterdir()):
+        if not (place.name.startswith(_TEMPORARY) and place.is_dir() and not place.is_symlink()):
+            continue
+        names = {inside.name for inside in place.iterdir()}
+        if not names or (_OWNER in names and file_locks.lock_damage(place / _OWNER) is None):
+            clear(place)
+
+
 def clear(path: Path) -> bool:
     """Remove one temporary unless a living process writes it, and return whether it is gone."""
     if _UNOWNED.fullmatch(path.name):

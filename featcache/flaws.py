@@ -56,15 +56,16 @@ def other_flaws(folder: Path, known: Collection[str]) -> Iterator[Flaw]:
         known: Paths below it of the files that belong there.
     """
     locks = set(lock_files(folder))
+    for path in sorted(folder.iterdir()):
+        if is_abandoned(path):
+            yield Flaw(path=path, problem="left by a process that is dead")
     for file in files.files_below(folder):
         name = file.relative_to(folder)
         top = folder / name.parts[0]
         if file in locks:
             problem = lock_damage(file) or (None if holder(file) else "its process is dead")
-        elif str(name) in known or shard_is_written(top):
-            problem = None
-        elif files.is_temporary(top) and not is_abandoned(top):
-            problem = None  # of a living process, which is writing just now
+        elif str(name) in known or shard_is_written(top) or files.is_temporary(top):
+            problem = None  # temporaries that are not named above are being written
         else:
             problem = "not in the manifest"
         if problem:

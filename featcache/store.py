@@ -14,9 +14,10 @@ the same bytes. Values may differ in their last bit with the batch size, the num
 the versions of the libraries, which all choose how a matrix product is rounded.
 """
 
+import errno
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -76,6 +77,7 @@ class FeatureStore:
         *,
         versions: Mapping[str, str],
         settings: Mapping[str, Any] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> "FeatureStore":
         """Open `folder` for writing, making it if it is not there, and clear what a crash left.
 
@@ -84,6 +86,7 @@ class FeatureStore:
             description: What the store shall hold.
             versions: Library versions, recorded when the store is made.
             settings: What else of that moment is worth knowing, such as the batch size.
+            tell: Receives for whom this waits, if it does; see `FileLock.wait`.
 
         Raises:
             SpecError: The folder was begun with another number of rows per shard.
@@ -94,7 +97,7 @@ class FeatureStore:
         folder.mkdir(parents=True, exist_ok=True)
         with ShardLocks(folder) as locks:
             # meanwhile no other process begins, mends or completes the store
-            locks.wait_for(MANIFEST_LOCK)
+            locks.wait_for(MANIFEST_LOCK, tell)
             return cls._create(folder, description, versions, settings or {}, locks)
 
     @classmethod
@@ -129,6 +132,33 @@ class FeatureStore:
             )
         store._clear_leftovers(locks)
         return store
+
+    @classmethod
+    def cached(cls, folder: Path, description: StoreDescription) -> "FeatureStore | None":
+        """Open a complete store in which nothing is to be done, or return None; writes nothing.
+
+        What a dead process has left counts only where it could be removed.
+
+        Raises:
+            StoreCorruptError: A manifest that is whole describes no store of ours.
+        """
+        if not has_manifest(folder) or manifest_damage(folder):
+            return None
+        store = cls(folder, read_manifest(folder))
+        if store.manifest["key"] != description.key or not store.complete:
+            return None
+        if any(True for _ in store.flaws(content=False)):
+            return None
+        return None if os.access(folder, os.W_OK) and store._leftovers() else store
+
+    def _leftovers(self) -> list[Path]:
+        """List what lies beside the shards of a complete store and is of an unfinished one."""
+        receipts = set(self.needless_receipts())
+        return [
+            path
+            for path in self.folder.iterdir()
+            if path.name in receipts or path.suffix == ".lock" or files.is_temporary(path)
+        ]
 
     @classmethod
     def open(cls, folder: Path) -> "FeatureStore":
@@ -239,15 +269,25 @@ class FeatureStore:
         files.sync_folder(self.folder)
         verified.remember(self.folder, self.description, self._written)
 
-    def touch(self) -> None:
-        """Make this the newest store, which verbs take when they are not told which."""
+    def touch(self) -> bool:
+        """Make this the newest store, which verbs take when they are not told which.
+
+        Returns:
+            Whether that was allowed: a store may be another user's, or on a read-only file system.
+        """
         manifest = self.folder / MANIFEST
         now = time.time_ns()
         try:
-            # the kernel's clock of files moves by milliseconds: two stores would be of one age
-            os.utime(manifest, ns=(now, now))
-        except PermissionError:
-            manifest.touch()  # a time may be named by the owner only, "now" by all who may write
+            try:
+                # the kernel's clock of files moves by milliseconds: two stores would be of one age
+                os.utime(manifest, ns=(now, now))
+            except PermissionError:
+                os.utime(manifest)  # a time may be named by the owner only, "now" by all who write
+        except OSError as error:
+            if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                raise
+            return False
+        return True
 
     def receipts(self) -> Iterator[dict[str, Any]]:
         """Iterate over what is recorded of each finished shard, in order."""
@@ -325,6 +365,13 @@ class FeatureStore:
         for index in indices:
             self._receipt(index).unlink(missing_ok=True)
             files.remove(self.shard_path(index))
+
+    def needless_receipts(self) -> list[str]:
+        """List the receipts that lie in a complete store, whose manifest has taken them over."""
+        if not self.complete:
+            return []
+        paths = [self._receipt(index) for index in range(self.num_shards)]
+        return [path.name for path in paths if path.is_file()]
 
     def _known_files(self) -> set[str]:
         known = {MANIFEST, COPY, *self.format.store_files}

@@ -90,6 +90,7 @@ def write_sheet(path: Path, query: Cell, cells: Sequence[Cell]) -> None:
         if as_png
         else _page(query, cells).encode("utf-8", "backslashreplace")
     )
+    files.clear_abandoned_beside(path)
     files.write_bytes(path, content)
 
 

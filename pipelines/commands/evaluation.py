@@ -55,6 +55,7 @@ def retrieve(
     quiet: Quiet = False,
 ) -> None:
     """Measure retrieval across the two sides of a run."""
+    from ..evaluation import report_line
     from ..retrieve import BANK, RetrieveSpec
     from ..retrieve import run as run_retrieve
     from ..show_retrieval import retrieval_parts
@@ -74,7 +75,11 @@ def retrieve(
         memory=memory,
     )
     retrieved = run_retrieve(spec, output.progress)
-    output.result(retrieved.report, *retrieval_parts(retrieved.report), f"report: {retrieved.path}")
+    output.result(
+        retrieved.report,
+        *retrieval_parts(retrieved.report),
+        report_line(retrieved.path, retrieved.report),
+    )
 
 
 def zero_shot(
@@ -138,6 +143,7 @@ def probe(
 ) -> None:
     """Measure how well simple classifiers read classes from frozen features."""
     from ...featcache.spec import apply_overrides, build
+    from ..evaluation import report_line
     from ..probe import ProbeOptions, ProbeSpec
     from ..probe import run as run_probe
     from ..show_probe import accuracy_parts
@@ -158,7 +164,9 @@ def probe(
         device=device,
     )
     probed = run_probe(spec, output.progress)
-    output.result(probed.report, *accuracy_parts(probed.report), f"report: {probed.path}")
+    output.result(
+        probed.report, *accuracy_parts(probed.report), report_line(probed.path, probed.report)
+    )
 
 
 def _numbers(flag: str, text: str) -> tuple[int, ...]:
@@ -190,6 +198,7 @@ def similarity(
     quiet: Quiet = False,
 ) -> None:
     """Compare cosines of pairs of texts with people's judgement of them."""
+    from ..evaluation import report_line
     from ..show_similarity import similarity_parts
     from ..similarity import SimilaritySpec
     from ..similarity import run as run_similarity
@@ -205,7 +214,11 @@ def similarity(
         device=device,
     )
     measured = run_similarity(spec, output.progress)
-    output.result(measured.report, *similarity_parts(measured.report), f"report: {measured.path}")
+    output.result(
+        measured.report,
+        *similarity_parts(measured.report),
+        report_line(measured.path, measured.report),
+    )
 
 
 def rank_encoders(
@@ -220,6 +233,7 @@ def rank_encoders(
     quiet: Quiet = False,
 ) -> None:
     """Say which image and text stores fit one another, before anything is trained."""
+    from ..evaluation import report_line
     from ..rank_encoders import RankSpec
     from ..rank_encoders import run as run_ranking
     from ..show_similarity import ranking_parts
@@ -229,4 +243,6 @@ def rank_encoders(
         home=home, data=data, split=split, items=items, neighbours=neighbours, seed=seed
     )
     ranked = run_ranking(spec, output.progress)
-    output.result(ranked.report, *ranking_parts(ranked.report), f"report: {ranked.path}")
+    output.result(
+        ranked.report, *ranking_parts(ranked.report), report_line(ranked.path, ranked.report)
+    )
