@@ -129,10 +129,11 @@ def test_a_damaged_store_is_named_and_the_others_are_listed(copied):
     num_stores = len(list_stores(copied))
     name = damage(copied)
     listed = lightalign("cache", "ls", "--json", home=copied)
-    rows = {row["store"]: row["state"] for row in json.loads(listed.stdout)["stores"]}
+    rows = {row["store"]: row for row in json.loads(listed.stdout)["stores"]}
     assert listed.returncode == 0
     assert len(rows) == num_stores
-    assert rows[name].startswith("damaged: ")
+    assert rows[name]["state"] == "unreadable"
+    assert "manifest.json" in rows[name]["problem"]
     assert lightalign("cache", "verify", home=copied).returncode == 1
     asked = lightalign("cache", "info", name, home=copied)
     assert asked.returncode == 2
