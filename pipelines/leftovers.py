@@ -4,7 +4,7 @@ Whatever belongs to one store or one run goes when that is written or removed ag
 clears what nothing would come to, and does both without disturbing a living process.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +39,13 @@ class Leftover:
         problem: What it is.
         is_ours: Whether lightalign has written it, so that `clear_leftovers` removes it; what else
             lies there is its owner's.
+        is_unread: Whether it is a folder that may not be read, and may hold anything.
     """
 
     path: Path
     problem: str
     is_ours: bool = True
+    is_unread: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
@@ -52,13 +54,13 @@ class Leftover:
 def find_leftovers(home: Path) -> list[Leftover]:
     """Return what lies below `features`, `runs` and `evaluations` of a home and belongs to nothing.
 
-    What a living process is writing is not among it.
+    What a living process is writing is not among it; a folder that may not be read is.
 
     Raises:
-        PermissionError: A folder may not be read.
         LockError: The file system has no locks.
     """
-    return [*_of_features(home), *_of_runs(home), *_of_evaluations(home)]
+    parts = (_of_features(home), _of_runs(home), _of_evaluations(home))
+    return [leftover for part in parts for leftover in _or_unread(part, home)]
 
 
 def clear_leftovers(home: Path) -> list[Leftover]:
@@ -81,19 +83,36 @@ def clear_leftovers(home: Path) -> list[Leftover]:
     return [leftover for leftover in ours if not leftover.path.exists()]
 
 
+def _or_unread(leftovers: Iterable[Leftover], folder: Path) -> Iterator[Leftover]:
+    """Yield some leftovers and, where one of their folders may not be read, that folder instead."""
+    try:
+        yield from leftovers
+    except PermissionError as error:
+        yield Leftover(
+            path=Path(error.filename or folder),
+            problem=f"cannot be read: {error.strerror}",
+            is_ours=False,
+            is_unread=True,
+        )
+
+
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _of_features(home: Path) -> Iterator[Leftover]:
     for dataset in _entries(home / "features"):
-        splits = _entries(dataset)
-        if dataset.is_dir() and not splits:
-            yield Leftover(path=dataset, problem="an empty folder")
-        elif not dataset.is_dir():
-            yield _foreign(dataset)
-        for split in splits:
-            yield from _of_split(split) if split.is_dir() else [_foreign(split)]
+        yield from _or_unread(_of_dataset(dataset), dataset)
+
+
+def _of_dataset(dataset: Path) -> Iterator[Leftover]:
+    splits = _entries(dataset)
+    if dataset.is_dir() and not splits:
+        yield Leftover(path=dataset, problem="an empty folder")
+    elif not dataset.is_dir():
+        yield _foreign(dataset)
+    for split in splits:
+        yield from _or_unread(_of_split(split), split) if split.is_dir() else [_foreign(split)]
 
 
 def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
@@ -146,7 +165,7 @@ def _of_runs(home: Path) -> Iterator[Leftover]:
         elif not folder.is_dir():
             yield _foreign(folder)
         elif holder(folder / runs.LOCK) is None:
-            yield from _of_run(folder)
+            yield from _or_unread(_of_run(folder), folder)
 
 
 def _of_run(folder: Path) -> Iterator[Leftover]:
