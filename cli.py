@@ -78,13 +78,10 @@ _USERS_OWN = {  # system errors that are not ours to mend
     errno.ESTALE,
     errno.EMFILE,
     errno.ENFILE,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
     errno.EISDIR,
     errno.ENOTEMPTY,
     errno.EXDEV,
     errno.ENOENT,  # what went away while it was being used
-    errno.ESTALE,
     errno.ETIMEDOUT,
     errno.EHOSTDOWN,
     errno.ENOLCK,

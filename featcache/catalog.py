@@ -167,6 +167,11 @@ def _children(folder: Path, unread: list[Unread]) -> list[Path]:
         return []
 
 
+def split_folders(home: Path) -> list[Path]:
+    """List the folders `DATASET/SPLIT` below `features`, by name."""
+    return sorted(path for path in (home / "features").glob("*/*") if path.is_dir())
+
+
 def find_store(home: Path, name: str) -> Path:
     """Return a store's folder by its path, its name below `features`, or the start of its key.
 
@@ -225,7 +230,6 @@ def pairs_path(home: Path, dataset: str, split: str, source: str) -> Path:
 def write_pairs(path: Path, pairs: Pairs) -> None:
     """Write `pairs` beside the stores, so that training and evaluation need the stores alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.clear_abandoned(path.parent)  # pairs, and stores of which a removal was killed
     table: dict[str, Any] = {
         "image_ids": pairs.image_ids,
         "text_ids": pairs.text_ids,

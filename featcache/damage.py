@@ -1,13 +1,14 @@
 """Sort what is damaged in a store, and take just that away."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import files
 from .catalog import pairs_path, read_pairs
 from .errors import StoreCorruptError, StoreInUseError, StoreNotFoundError, UnknownNameError
-from .flaws import Flaw
-from .locks import ShardLocks, holders, is_abandoned, lock_files, remove_unheld
+from .flaws import Flaw, shard_flaws
+from .locks import MANIFEST_LOCK, ShardLocks, holders, is_abandoned, lock_files, remove_unheld
 from .manifest import (
     COPY,
     MANIFEST,
@@ -17,27 +18,33 @@ from .manifest import (
 )
 from .store import FeatureStore
 
+_NAMED = 8  # missing shards that are listed by their numbers
+
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
     """Name everything in a store that is not as its manifest says.
 
     Attributes:
-        shards: Numbers of the shards that must be computed again.
+        shards: Numbers of the shards that must be computed, again or for the first time.
+        is_unfinished: Whether the store is not complete and nobody is writing it.
         store_files: Names of the files between the shards that differ.
         manifests: Which of the manifest and its copy is damaged.
         locks: Names of the lock files that are damaged or of dead processes.
         temporaries: Names of what dead processes have left.
+        receipts: Names of receipts of shards that the manifest already has.
         pairs: The list of pairs of the store's source, if it is damaged.
         foreign: Files that lightalign has not written; only their owner may remove them.
         lines: One line for each damaged file, for people.
     """
 
     shards: tuple[int, ...] = ()
+    is_unfinished: bool = False
     store_files: tuple[str, ...] = ()
     manifests: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
     temporaries: tuple[str, ...] = ()
+    receipts: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     lines: tuple[str, ...] = field(default=(), compare=False)
@@ -76,10 +83,19 @@ def find_damage(folder: Path) -> Damage:
         if _shard_of(store, flaw) is None:
             kind, name = _kind_of(store, flaw)
             sorted_flaws.setdefault(kind, []).append(name)
+    # a living process that writes into the store is about to write what is missing
+    is_unfinished = not store.complete and not any(True for _ in holders(folder))
+    missing = store.missing_shards() if is_unfinished else []
+    lines = [str(flaw) for flaw in flaws]
+    if is_unfinished:
+        lines.append(_unfinished_line(store, missing))
+    if pairs is not None:
+        lines.append(str(pairs))
     return Damage(
-        shards=tuple(sorted(index for index in shards if index is not None)),
+        shards=tuple(sorted({index for index in shards if index is not None} | set(missing))),
+        is_unfinished=is_unfinished,
         pairs=() if pairs is None else (pairs.path.name,),
-        lines=tuple(str(flaw) for flaw in [*flaws, *([pairs] if pairs else [])]),
+        lines=tuple(lines),
         **{kind: tuple(dict.fromkeys(names)) for kind, names in sorted_flaws.items()},
     )
 
@@ -87,12 +103,22 @@ def find_damage(folder: Path) -> Damage:
 def clear_damage(folder: Path, damage: Damage) -> None:
     """Restore what can be restored, and remove damaged shards so that just these are missing.
 
-    Files that lightalign has not written stay.
+    Files that lightalign has not written stay, and so does what another process has mended since.
 
     Raises:
         StoreCorruptError: The manifest and its copy are both damaged.
         StoreInUseError: A living process works on one of the damaged shards.
+        StoreNotFoundError: The store was removed meanwhile.
     """
+    with ShardLocks(folder) as claimed:
+        try:
+            claimed.wait_for(MANIFEST_LOCK)  # nobody else begins, mends or completes it now
+        except FileNotFoundError as error:
+            raise StoreNotFoundError(f"{folder} was removed meanwhile") from error
+        _clear(folder, damage, claimed)
+
+
+def _clear(folder: Path, damage: Damage, claimed: ShardLocks) -> None:
     if damage.manifests:
         restore_manifest(folder)
     store = FeatureStore(folder, read_manifest(folder))
@@ -102,14 +128,42 @@ def clear_damage(folder: Path, damage: Damage) -> None:
         remove_unheld(folder)
     for name in damage.temporaries:
         files.clear(folder / name)
-    if not damage.shards:
-        return
-    with ShardLocks(folder) as claimed:
-        busy = [index for index in damage.shards if not claimed.claim(index)]
-        if busy:
-            held = "; ".join(f"{path.name}: {who}" for path, who in holders(folder))
-            raise StoreInUseError(f"shards {busy} of {folder} are being written: {held}")
-        store.drop_shards(damage.shards)
+    if store.complete:
+        store.finish()
+    _drop_damaged(store, damage, claimed)
+    if not store.complete and not store.missing_shards():
+        store.finish()
+
+
+def _drop_damaged(store: FeatureStore, damage: Damage, claimed: ShardLocks) -> None:
+    """Remove the shards that are still damaged, now that nobody else can mend them."""
+    folder = store.folder
+    receipts = store.receipt_of_each_shard()
+    written = [index for index in damage.shards if index in receipts]
+    busy = [index for index in written if not claimed.claim(index)]
+    if busy:
+        held = "; ".join(f"{path.name}: {who}" for path, who in holders(folder))
+        raise StoreInUseError(f"shards {busy} of {folder} are being written: {held}")
+    damaged = {
+        index
+        for index in written
+        if any(True for _ in shard_flaws(folder, index, receipts[index], content=True))
+    }
+    # of those without a receipt what lies there is worth nothing, unless it is being written
+    rest = {index for index in damage.shards if index not in receipts and claimed.claim(index)}
+    if damaged or rest:
+        store.drop_shards(damaged | rest)
+
+
+def _unfinished_line(store: FeatureStore, missing: Sequence[int]) -> str:
+    if not missing:
+        return f"{store.folder}: incomplete, though all of its {store.num_shards} shards are there"
+    named = ", ".join(str(index) for index in missing[:_NAMED])
+    more = ", ..." if len(missing) > _NAMED else ""
+    return (
+        f"{store.folder}: incomplete, {len(missing)} of {store.num_shards} shards are missing: "
+        f"{named}{more}"
+    )
 
 
 def _pairs_flaw(store: FeatureStore) -> Flaw | None:
@@ -144,5 +198,7 @@ def _kind_of(store: FeatureStore, flaw: Flaw) -> tuple[str, str]:
         return "store_files", name
     if flaw.path in lock_files(store.folder):
         return "locks", name
+    if name in store.needless_receipts():
+        return "receipts", name
     top = store.folder / Path(name).parts[0]
     return ("temporaries", top.name) if is_abandoned(top) else ("foreign", name)

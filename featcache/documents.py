@@ -139,7 +139,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         OSError: It may not be read.
     """
     try:
-        table = _parse_toml(read_text(path, limit=MAX_TOML_BYTES))
+        table = parse_toml(read_text(path, limit=MAX_TOML_BYTES))
         _check_extent(table, where=str(path))
     except FileNotFoundError as error:
         raise SpecError(f"no such TOML file: {path}") from error
@@ -152,7 +152,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     return table
 
 
-def _parse_toml(text: str) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, Any]:
     """Return the table of a TOML text.
 
     Raises:

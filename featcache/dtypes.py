@@ -8,6 +8,8 @@ number between -127 and 127 times one float32 scale a token, the largest absolut
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
+from .errors import StoreCorruptError
+
 SCALES = "scales"  # name of the array that `int8` needs beside the values
 _STORAGE = {"float16": "float16", "bfloat16": "uint16", "float32": "float32", "int8": "int8"}
 # Types and further axes of the companions of encoders: a shard without any row has them as well.
@@ -32,14 +34,21 @@ def token_bytes(dtype: str, width: int) -> int:
     return width * storage(dtype).itemsize + (4 if dtype == "int8" else 0)
 
 
-def companion_type(name: str) -> tuple[str, tuple[int, ...]] | None:
-    """Return type and further axes of a companion of our encoders, or None for another one."""
-    return _COMPANIONS.get(name)
+def companion_type(name: str) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    """Return the type of an encoder's companion, and its axes after the first.
+
+    Raises:
+        StoreCorruptError: No encoder has such a companion.
+    """
+    if name not in _COMPANIONS:
+        raise StoreCorruptError(f"no array {name!r} is stored beside features")
+    dtype, shape = _COMPANIONS[name]
+    return np.dtype(dtype), shape
 
 
 def empty_companion(name: str) -> Shaped[np.ndarray, "lines ..."]:
     """Return what an encoder's companion is of no item at all, in its type and shape."""
-    dtype, shape = _COMPANIONS[name]
+    dtype, shape = companion_type(name)
     return np.empty((0, *shape), dtype)
 
 

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from .spec import fingerprint
 # what file systems without flock answer; EINVAL and ENOLCK come from some that are on a network
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
 _WAIT = 0.05  # seconds between two attempts
+PATIENCE = 10.0  # seconds of waiting after which it is said for whom
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +101,23 @@ class FileLock:
                 return False
         return True
 
-    def wait(self) -> None:
+    def wait(self, tell: Callable[[str], None] | None = None) -> None:
         """Take the lock as soon as its holder gives it back.
+
+        Args:
+            tell: Receives, once and after some seconds, who holds the lock, where, and since when.
 
         Raises:
             LockError: The file system has no locks.
             FileNotFoundError: The folder of the lock is not there.
         """
+        late = time.monotonic() + PATIENCE
         while not self.claim():
+            if tell is not None and time.monotonic() > late:
+                who = holder(self.path)
+                if who is not None:
+                    tell(f"waiting: {self.path} is held by {who}")
+                    tell = None
             time.sleep(_WAIT)
 
     def release(self) -> None:
@@ -225,7 +236,11 @@ def _take(descriptor: int, path: Path) -> bool | None:
         path.unlink()  # of the dead: begun anew, so that no reader sees a mixture of two contents
         return None
     ours = LockHolder(host=socket.gethostname(), pid=os.getpid(), since=float(int(time.time())))
-    os.write(descriptor, _content(ours))
+    try:
+        os.write(descriptor, _content(ours))
+    except OSError:
+        path.unlink()  # a full disk: a lock that was never ours is not left behind
+        raise
     return True
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from . import documents, file_locks
 from .errors import DurabilityError, StoreCorruptError
 from .file_locks import FileLock
+from .regular_files import open_regular
 from .spec import fingerprint
 
 _TEMPORARY = ".tmp-"  # followed by something random
@@ -61,6 +62,24 @@ def clear_abandoned(folder: Path) -> list[str]:
         return []
     temporaries = sorted(path for path in folder.iterdir() if is_temporary(path))
     return [path.name for path in temporaries if clear(path)]
+
+
+def clear_abandoned_beside(path: Path) -> None:
+    """Remove what writing `path` left when it was killed, in a folder that is not ours.
+
+    Other programs may have temporaries there: only those go that hold our owner file, or are empty.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    if not path.parent.is_dir():
+        return
+    for place in sorted(path.parent.iterdir()):
+        if not (place.name.startswith(_TEMPORARY) and place.is_dir() and not place.is_symlink()):
+            continue
+        names = {inside.name for inside in place.iterdir()}
+        if not names or (_OWNER in names and file_locks.lock_damage(place / _OWNER) is None):
+            clear(place)
 
 
 def clear(path: Path) -> bool:
@@ -280,7 +299,7 @@ def _sync(path: Path) -> None:
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

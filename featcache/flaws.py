@@ -1,5 +1,7 @@
 """Compare files of a store with what is recorded of them."""
 
+import os
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +41,9 @@ def shard_flaws(
         receipt: What is recorded of it.
         content: Read every byte; else only sizes are compared.
     """
+    real_folder = folder.resolve()
     for name, entry in receipt["files"].items():
-        problem = _file_problem(folder / name, entry, content=content)
+        problem = _file_problem(real_folder, name, entry, content=content)
         if problem:
             yield Flaw(path=folder / name, problem=problem, shard=index)
 
@@ -53,27 +56,37 @@ def other_flaws(folder: Path, known: Collection[str]) -> Iterator[Flaw]:
         known: Paths below it of the files that belong there.
     """
     locks = set(lock_files(folder))
+    for path in sorted(folder.iterdir()):
+        if is_abandoned(path):
+            yield Flaw(path=path, problem="left by a process that is dead")
     for file in files.files_below(folder):
         name = file.relative_to(folder)
         top = folder / name.parts[0]
         if file in locks:
             problem = lock_damage(file) or (None if holder(file) else "its process is dead")
-        elif str(name) in known or shard_is_written(top):
-            problem = None
-        elif files.is_temporary(top) and not is_abandoned(top):
-            problem = None  # of a living process, which is writing just now
+        elif str(name) in known or shard_is_written(top) or files.is_temporary(top):
+            problem = None  # temporaries that are not named above are being written
         else:
             problem = "not in the manifest"
         if problem:
             yield Flaw(path=file, problem=problem)
 
 
-def _file_problem(path: Path, entry: Mapping[str, Any], *, content: bool) -> str | None:
-    if not path.is_file():
-        return "missing"
-    size = path.stat().st_size
-    if size != entry["bytes"]:
-        return f"{size} bytes, expected {entry['bytes']}"
+def _file_problem(
+    folder: Path, name: str, entry: Mapping[str, Any], *, content: bool
+) -> str | None:
+    path = folder / name
+    try:
+        state = path.stat()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        return "missing" if missing else f"cannot be read: {error.strerror}"
+    if not stat.S_ISREG(state.st_mode):
+        return "is no regular file"
+    if not Path(os.path.realpath(path)).is_relative_to(folder):
+        return "is reached by a link out of the store"
+    if state.st_size != entry["bytes"]:
+        return f"{state.st_size} bytes, expected {entry['bytes']}"
     if content and files.sha256_file(path) != entry["sha256"]:
         return "checksum differs"
     return None

@@ -1,20 +1,61 @@
-"""The contract of a container: named arrays in, bytes at a known place out."""
+"""The contract of a container: named arrays in, bytes at a known place out.
+
+Nothing of a file decides how much memory is taken or what a pointer is made of: whoever reads a
+shard says the type and the shape of every array beforehand, and another one is refused.
+"""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from .errors import StoreCorruptError
-from .regular_files import open_regular, size_of
 
-# All types that a shard may hold, by the names that NumPy and Zarr share. Nothing of another type
-# is ever mapped: the bytes of a file would become pointers.
-STORED_TYPES = ("uint8", "int8", "uint16", "float16", "float32", "int32", "int64")
+_SHOWN = 120  # characters of what a damaged file says instead
+
+
+@dataclass(frozen=True)
+class ArrayType:
+    """Type and shape that an array of a shard must have.
+
+    Attributes:
+        dtype: Type of one element.
+        shape: Length of each axis; None where any length from 1 will do.
+        compression: One of `COMPRESSIONS`.
+    """
+
+    dtype: np.dtype[np.generic]
+    shape: tuple[int | None, ...]
+    compression: str = "none"
+
+    def with_shape_of(self, found: object) -> "ArrayType":
+        """Return the type with each open axis as long as in `found`, which may be anything."""
+        axes = found if isinstance(found, list | tuple) and len(found) == len(self.shape) else ()
+        lengths = [length if type(length) is int and length > 0 else None for length in axes]
+        shape = tuple(
+            next(iter(lengths[axis : axis + 1]), None) if length is None else length
+            for axis, length in enumerate(self.shape)
+        )
+        return replace(self, shape=shape)
+
+    @property
+    def whole_shape(self) -> tuple[int, ...]:
+        """Return the shape with 1 for each axis that is still open."""
+        return tuple(1 if length is None else length for length in self.shape)
+
+    @property
+    def num_bytes(self) -> int:
+        """Return the bytes of the array."""
+        return math.prod(self.whole_shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return (
+            f"{self.dtype.name} [{', '.join('any' if n is None else str(n) for n in self.shape)}]"
+        )
 
 
 @dataclass(frozen=True)
@@ -39,45 +80,13 @@ class ArrayLocation:
         """Return the array: memory-mapped read-only if raw, in memory if it was compressed.
 
         Raises:
-            StoreCorruptError: The compressed bytes cannot be read, or the file has changed.
+            StoreCorruptError: The compressed bytes cannot be read.
         """
-        assert self.dtype.name in STORED_TYPES, "compared when it was located"
         if 0 in self.shape:
             return np.empty(self.shape, dtype=self.dtype)
         if self.decompress is not None:
             return self.decompress()
-        try:
-            with open_regular(self.file) as file:
-                return np.memmap(file, self.dtype, mode="r", offset=self.offset, shape=self.shape)
-        except (OSError, ValueError) as error:
-            raise StoreCorruptError(f"{self.file} cannot be mapped: {error}") from error
-
-    @property
-    def num_bytes(self) -> int:
-        """Return the bytes of the array, decompressed."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def check_span(location: ArrayLocation, *, whole: bool) -> None:
-    """Pass if the bytes of an array lie within their file, which alone may be mapped.
-
-    Args:
-        location: Where they lie.
-        whole: Whether they are all that the file holds.
-
-    Raises:
-        StoreCorruptError: The file is too short, or longer than it may be.
-    """
-    size = size_of(location.file)
-    end = location.offset + location.num_bytes
-    if location.num_bytes and (size < end or (whole and size != end)):
-        found = "is not there" if size < 0 else f"has {size} bytes"
-        raise StoreCorruptError(f"{location.file} {found}, expected {end} for {describe(location)}")
-
-
-def describe(location: ArrayLocation) -> str:
-    """Return type and shape of an array in words."""
-    return f"{location.dtype.name} of shape {list(location.shape)}"
+        return np.memmap(self.file, self.dtype, mode="r", offset=self.offset, shape=self.shape)
 
 
 class Format(ABC):
@@ -105,15 +114,34 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def locate(self, path: Path) -> dict[str, ArrayLocation]:
+    def locate(self, path: Path, expected: Mapping[str, ArrayType]) -> dict[str, ArrayLocation]:
         """Return where each array of the shard at `path` lies.
 
-        Each is of one of `STORED_TYPES` and lies within its file; whether types and shapes are
-        those of the store, the store knows.
+        Args:
+            path: File or folder of the shard.
+            expected: Every array that it must hold, and none else.
 
         Raises:
-            StoreCorruptError: The file is not a shard of this format as we write it.
+            StoreCorruptError: The file is not a shard of this format, or holds something else.
         """
 
 
 COMPRESSED = "values"  # the array that `compression` is about
+
+
+def refusal(path: Path, *, expected: object, found: object) -> StoreCorruptError:
+    """Return the error of a file that holds something else than it must, in one short line."""
+    text = " ".join(str(found).split())
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return StoreCorruptError(f"{path}: expected {expected}, found {shown}")
+
+
+def check_names(path: Path, expected: Iterable[str], found: Iterable[str]) -> None:
+    """Compare the names of the arrays of a shard.
+
+    Raises:
+        StoreCorruptError: They differ.
+    """
+    names, found_names = sorted(expected), sorted(found)
+    if names != found_names:
+        raise refusal(path, expected=f"the arrays {names}", found=found_names)

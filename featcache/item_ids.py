@@ -55,15 +55,15 @@ def decode_ids(array: UInt8[np.ndarray, "rows longest"]) -> tuple[str, ...]:
     """Return the ids that `encode_ids` made `array` from.
 
     Raises:
-        StoreCorruptError: An id is empty or is not UTF-8.
+        StoreCorruptError: One is empty or is not UTF-8.
     """
     if not len(array):
         return ()
     rows = np.ascontiguousarray(array).view(f"S{array.shape[1]}")[:, 0]
+    encoded = rows.tolist()
+    if not all(encoded):
+        raise StoreCorruptError("an item id is empty")
     try:
-        ids = tuple(item.decode() for item in rows.tolist())
+        return tuple(map(bytes.decode, encoded))
     except UnicodeDecodeError as error:
         raise StoreCorruptError(f"an item id is not UTF-8: {error.object!r}") from error
-    if not array[:, 0].all():
-        raise StoreCorruptError("an item id is empty")
-    return ids

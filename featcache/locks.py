@@ -1,16 +1,21 @@
-"""Locks by which processes that extract into one store share its shards.
+"""Locks by which processes that extract into one store share its shards, and a split its stores.
 
-A lock is a file `shard-00003.lock` in the store's folder, see `file_locks`.
+The lock of a shard is a file `shard-00003.lock` in the store's folder, that of a split is
+`split.lock` beside its stores: whoever begins or removes one of them holds it, and so does whoever
+writes or removes the pairs that they share. See `file_locks`.
 """
 
+import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from . import file_locks, files
 from .file_locks import FileLock, LockHolder, holder
 
+SPLIT_LOCK = "split.lock"
 MANIFEST_LOCK = 999_999_999  # stands for the manifest; no store has as many shards
 _NAME = re.compile(r"shard-\d{5,}\.lock")
 _SHARD = re.compile(r"(?:^|-)shard-(\d{5,})(?:\.h5|\.json)?$")
@@ -45,13 +50,14 @@ class ShardLocks:
         """Take the lock of shard `index` without waiting; see `FileLock.claim`."""
         return self._lock(index).claim()
 
-    def wait_for(self, index: int) -> None:
-        """Take the lock of shard `index` as soon as its holder gives it back.
+    def wait_for(self, index: int, tell: Callable[[str], None] | None = None) -> None:
+        """Take the lock of shard `index` as soon as its holder gives it back; see `FileLock.wait`.
 
         Raises:
             LockError: The file system has no locks.
+            FileNotFoundError: The store is no longer there.
         """
-        self._lock(index).wait()
+        self._lock(index).wait(tell)
 
     def release(self, index: int) -> None:
         """Give the lock of shard `index` back; does nothing if this object does not hold it."""
@@ -61,6 +67,39 @@ class ShardLocks:
 
     def _lock(self, index: int) -> FileLock:
         return self._locks.setdefault(index, FileLock(lock_path(self.folder, index)))
+
+
+@contextmanager
+def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock of a split's folder, which is made before and goes afterwards if it is empty.
+
+    Args:
+        folder: The folder of the split's stores and pairs.
+        tell: See `FileLock.wait`.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    lock = FileLock(folder / SPLIT_LOCK)
+    while not lock.held:
+        with suppress(FileNotFoundError):  # another process removes the folder while it is empty
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.wait(tell)
+    try:
+        with lock:
+            yield
+    finally:
+        for empty in (folder, folder.parent):
+            remove_empty(empty)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder if nothing is in it; nothing there is well, too."""
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
+            raise
 
 
 def lock_path(folder: Path, index: int) -> Path:

@@ -1,5 +1,6 @@
 """Read rows of a complete store by number or id: from memory maps, from memory or on a device."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Int64, Shaped
 
+from .checked import open_shards
 from .device_rows import DeviceRows
 from .errors import StoreCorruptError
-from .format import ArrayLocation
 from .item_ids import decode_ids
 from .layout import Layout
 from .residency import choose_residency, free_memory
@@ -46,7 +47,9 @@ class FeatureReader:
     Raises:
         StoreNotFoundError: The folder holds no store.
         StoreIncompleteError: Its extraction has not finished.
-        StoreCorruptError: Its files contradict its manifest.
+        StoreCorruptError: Its files contradict its manifest, of which the checksums are compared
+            at the first use; `trust.trusting` leaves that out.
+        FeatureRangeError: A stored feature is not finite.
         UnknownNameError: There is no such residency.
         DeviceError: The residency is `device` and no device is given.
     """
@@ -61,7 +64,7 @@ class FeatureReader:
     ) -> None:
         self.store = FeatureStore.open(folder)
         self.description = self.store.description
-        shards = [self.store.locate(index) for index in range(self.store.num_shards)]
+        shards = open_shards(self.store)
         try:
             self._layout = Layout.read(
                 shards, list(self.store.receipts()), self.description.tokens_per_item
@@ -98,16 +101,20 @@ class FeatureReader:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Return the item ids of all rows, in order."""
-        return tuple(item for ids in self._ids for item in _read_ids(ids))
+        return tuple(self.row_of)
 
     @cached_property
     def row_of(self) -> dict[str, int]:
         """Return the row number of each item id."""
-        rows = {item: row for row, item in enumerate(self.ids)}
-        if len(rows) != len(self.ids):
-            item = next(item for row, item in enumerate(self.ids) if rows[item] != row)
-            raise StoreCorruptError(f"{self.store.folder} holds the item {item!r} twice")
-        return rows
+        try:
+            every_id = [item for ids in self._ids for item in decode_ids(ids.read())]
+        except StoreCorruptError as error:
+            raise StoreCorruptError(f"{self.store.folder}: {error}") from error
+        row_of = {item: row for row, item in enumerate(every_id)}
+        if len(row_of) != len(every_id):
+            (repeated, _), *_ = Counter(every_id).most_common(1)
+            raise StoreCorruptError(f"{self.store.folder}: the item id {repeated!r} is there twice")
+        return row_of
 
     @property
     def lengths(self) -> Int64[np.ndarray, " n"]:
@@ -233,10 +240,3 @@ class FeatureReader:
             return pad_groups(self.gather(rows, companions=False), num_groups)
         groups = split_by_length(self.lengths[self._layout.check(rows)], num_groups)
         return [self.padded(rows[group]) for group in groups], np.concatenate(groups)
-
-
-def _read_ids(location: ArrayLocation) -> tuple[str, ...]:
-    try:
-        return decode_ids(location.read())
-    except StoreCorruptError as error:
-        raise StoreCorruptError(f"{location.file}: {error}") from error

@@ -14,10 +14,11 @@ the same bytes. Values may differ in their last bit with the batch size, the num
 the versions of the libraries, which all choose how a matrix product is rounded.
 """
 
+import errno
 import os
 import shlex
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -26,18 +27,17 @@ from typing import Any
 
 import numpy as np
 
-from . import files
+from . import files, verified
 from .description import FORMAT_VERSION, Skipped, StoreDescription
-from .dtypes import SCALES, finite_tokens
+from .dtypes import SCALES, companion_type, finite_tokens, storage
 from .errors import (
     FeatureRangeError,
     SpecError,
     StoreCorruptError,
     StoreIncompleteError,
 )
-from .expected import ExpectedArray, expected_arrays
 from .flaws import Flaw, other_flaws, shard_flaws
-from .format import ArrayLocation, Format, describe
+from .format import ArrayLocation, ArrayType, Format
 from .item_ids import encode_ids
 from .locks import MANIFEST_LOCK, ShardLocks, is_abandoned, remove_unheld
 from .manifest import (
@@ -52,7 +52,7 @@ from .manifest import (
 )
 from .registry import Registry
 from .regular_files import holds
-from .types import Features
+from .types import PER_TOKEN, Features
 
 FORMATS = Registry("format", f"{__package__}.formats", Path(__file__).parent / "formats", Format)
 
@@ -68,6 +68,7 @@ class FeatureStore:
         self.manifest = manifest
         self.description = StoreDescription(**manifest["description"])
         self.format = FORMATS.load(self.description.container)()
+        self._written: dict[int, str] = {}  # state of the shards whose checksums we know
 
     @classmethod
     def create(
@@ -77,6 +78,7 @@ class FeatureStore:
         *,
         versions: Mapping[str, str],
         settings: Mapping[str, Any] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> "FeatureStore":
         """Open `folder` for writing, making it if it is not there, and clear what a crash left.
 
@@ -85,6 +87,7 @@ class FeatureStore:
             description: What the store shall hold.
             versions: Library versions, recorded when the store is made.
             settings: What else of that moment is worth knowing, such as the batch size.
+            tell: Receives for whom this waits, if it does; see `FileLock.wait`.
 
         Raises:
             SpecError: The folder was begun with another number of rows per shard.
@@ -95,7 +98,7 @@ class FeatureStore:
         folder.mkdir(parents=True, exist_ok=True)
         with ShardLocks(folder) as locks:
             # meanwhile no other process begins, mends or completes the store
-            locks.wait_for(MANIFEST_LOCK)
+            locks.wait_for(MANIFEST_LOCK, tell)
             return cls._create(folder, description, versions, settings or {}, locks)
 
     @classmethod
@@ -130,6 +133,33 @@ class FeatureStore:
             )
         store._clear_leftovers(locks)
         return store
+
+    @classmethod
+    def cached(cls, folder: Path, description: StoreDescription) -> "FeatureStore | None":
+        """Open a complete store in which nothing is to be done, or return None; writes nothing.
+
+        What a dead process has left counts only where it could be removed.
+
+        Raises:
+            StoreCorruptError: A manifest that is whole describes no store of ours.
+        """
+        if not has_manifest(folder) or manifest_damage(folder):
+            return None
+        store = cls(folder, read_manifest(folder))
+        if store.manifest["key"] != description.key or not store.complete:
+            return None
+        if any(True for _ in store.flaws(content=False)):
+            return None
+        return None if os.access(folder, os.W_OK) and store._leftovers() else store
+
+    def _leftovers(self) -> list[Path]:
+        """List what lies beside the shards of a complete store and is of an unfinished one."""
+        receipts = set(self.needless_receipts())
+        return [
+            path
+            for path in self.folder.iterdir()
+            if path.name in receipts or path.suffix == ".lock" or files.is_temporary(path)
+        ]
 
     @classmethod
     def open(cls, folder: Path) -> "FeatureStore":
@@ -229,6 +259,7 @@ class FeatureStore:
             },
             "skipped": [asdict(item) for item in skipped],
         }
+        self._written[index] = verified.state_of_shard(self.folder, receipt)
         files.write_sealed(self._receipt(index), receipt)
 
     def finish(self) -> None:
@@ -241,16 +272,27 @@ class FeatureStore:
         for index in range(self.num_shards):
             self._receipt(index).unlink(missing_ok=True)
         files.sync_folder(self.folder)
+        verified.remember(self.folder, self.description, self._written)
 
-    def touch(self) -> None:
-        """Make this the newest store, which verbs take when they are not told which."""
+    def touch(self) -> bool:
+        """Make this the newest store, which verbs take when they are not told which.
+
+        Returns:
+            Whether that was allowed: a store may be another user's, or on a read-only file system.
+        """
         manifest = self.folder / MANIFEST
         now = time.time_ns()
         try:
-            # the kernel's clock of files moves by milliseconds: two stores would be of one age
-            os.utime(manifest, ns=(now, now))
-        except PermissionError:
-            manifest.touch()  # a time may be named by the owner only, "now" by all who may write
+            try:
+                # the kernel's clock of files moves by milliseconds: two stores would be of one age
+                os.utime(manifest, ns=(now, now))
+            except PermissionError:
+                os.utime(manifest)  # a time may be named by the owner only, "now" by all who write
+        except OSError as error:
+            if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                raise
+            return False
+        return True
 
     def receipts(self) -> Iterator[dict[str, Any]]:
         """Iterate over what is recorded of each finished shard, in order."""
@@ -288,26 +330,9 @@ class FeatureStore:
         Raises:
             StoreCorruptError: The shard cannot be read.
         """
-        path = self.shard_path(index)
-        try:
-            locations = self.format.locate(path)
-        except OSError as error:
-            raise StoreCorruptError(f"{path} cannot be read: {error.strerror}") from error
-        expected = self._expected_arrays(index)
-        if set(locations) != set(expected):
-            raise StoreCorruptError(
-                f"{path} holds {sorted(locations)}, expected {sorted(expected)}"
-            )
-        for name, array in expected.items():
-            if not array.fits(locations[name]):
-                raise StoreCorruptError(
-                    f"{path}: {name} is {describe(locations[name])}, expected {array}"
-                )
-        return locations
-
-    def _expected_arrays(self, index: int) -> dict[str, ExpectedArray]:
-        receipt = self.receipt_of_each_shard()[index]
-        return expected_arrays(self.description, rows=receipt["rows"], tokens=receipt["tokens"])
+        receipts = self.manifest["shards"] if self.complete else self.receipt_of_each_shard()
+        receipt = receipts[index]
+        return self.format.locate(self.shard_path(index), self._array_types(receipt))
 
     def verify(self) -> list[str]:
         """Read every byte; return one line for each damaged, missing or foreign file."""
@@ -345,6 +370,13 @@ class FeatureStore:
         for index in indices:
             self._receipt(index).unlink(missing_ok=True)
             files.remove(self.shard_path(index))
+
+    def needless_receipts(self) -> list[str]:
+        """List the receipts that lie in a complete store, whose manifest has taken them over."""
+        if not self.complete:
+            return []
+        paths = [self._receipt(index) for index in range(self.num_shards)]
+        return [path.name for path in paths if path.is_file()]
 
     def _known_files(self) -> set[str]:
         known = {MANIFEST, COPY, *self.format.store_files}
@@ -390,6 +422,25 @@ class FeatureStore:
             locks.release(index)
         if self.complete:
             self.finish()
+
+    def _array_types(self, receipt: Mapping[str, Any]) -> dict[str, ArrayType]:
+        """Return what the arrays of a shard must be, of which only the receipt is known."""
+        rows, tokens = receipt["rows"], receipt["tokens"]
+        described = self.description
+        per_row = described.tokens_per_item
+        values: tuple[int, ...] = (tokens, described.width)
+        types = {"ids": ArrayType(np.dtype("uint8"), (rows, None))}
+        if per_row is None:
+            types["offsets"] = ArrayType(np.dtype("int64"), (rows + 1,))
+        else:
+            values = (rows, per_row, described.width)
+        types["values"] = ArrayType(storage(described.dtype), values, described.compression)
+        if described.dtype == "int8":
+            types[SCALES] = ArrayType(np.dtype("float32"), (tokens,))
+        for name in described.companions:
+            dtype, axes = companion_type(name)
+            types[name] = ArrayType(dtype, (tokens if name in PER_TOKEN else rows, *axes))
+        return types
 
     def _companions(self) -> tuple[str, ...]:
         scales = (SCALES,) if self.description.dtype == "int8" else ()

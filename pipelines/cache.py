@@ -3,14 +3,15 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from typing_extensions import TypedDict
 
-from ..featcache import files
-from ..featcache.catalog import find_store, manifest_folders
+from ..featcache import files, verified
+from ..featcache.catalog import find_store, manifest_folders, split_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
 from ..featcache.documents import check, read_json
@@ -21,8 +22,14 @@ from ..featcache.errors import (
     StoreInUseError,
     StoreNotFoundError,
 )
-from ..featcache.locks import holders
-from ..featcache.manifest import COPY, MANIFEST, read_manifest, read_whole_manifest
+from ..featcache.locks import holders, owning_split
+from ..featcache.manifest import (
+    COPY,
+    MANIFEST,
+    has_manifest,
+    read_manifest,
+    read_whole_manifest,
+)
 from ..featcache.store import FeatureStore
 from . import runs
 
@@ -152,9 +159,19 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
         SpecError: It lies outside `home`, whose runs alone are asked.
         StoreInUseError: A run refers to it, or a living process writes it.
     """
+    for split in split_folders(home):
+        files.clear_abandoned(split)  # of an earlier removal that was killed
     folder = find_store(home, store).resolve()
     if not folder.is_relative_to((home / "features").resolve()):
         raise SpecError(f"{folder} is not in {home / 'features'}: name its home with --home")
+    with owning_split(folder.parent):
+        if not has_manifest(folder):
+            raise StoreNotFoundError(f"{folder} was removed by another process just now")
+        return _remove(home, folder, force=force)
+
+
+def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
+    """Remove a store of a split whose lock is held."""
     writing = [str(who) for _, who in holders(folder)]
     if writing:
         raise StoreInUseError(f"{folder} is being written by {sorted(set(writing))}: stop it first")
@@ -170,9 +187,10 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
         )
     num_bytes = sum(file.stat().st_size for file in files.files_below(folder))
     pairs = _pairs_of_it_alone(folder)
-    files.clear_abandoned(folder.parent)  # of an earlier removal that was killed
     if pairs is not None:
         pairs.unlink()  # first: pairs without a store would be found by nobody
+    with suppress(StoreCorruptError, StoreNotFoundError):  # of a damaged one nothing is recorded
+        verified.forget(folder, FeatureStore(folder, read_whole_manifest(folder)).description)
     files.remove_whole(folder)
     return RemoveReport(store=folder, bytes=num_bytes, runs=tuple(referring), pairs=pairs)
 
@@ -195,13 +213,15 @@ def repair(home: Path, store: str, recompute: Recompute) -> RepairReport:
     manifest = folder / MANIFEST
     times = (manifest if manifest.is_file() else folder / COPY).stat()
     damage = find_damage(folder)
+    if not damage:
+        return RepairReport(store=folder, damaged=(), recomputed=(), differing=(), left=())
     before = FeatureStore(folder, read_whole_manifest(folder)).receipt_of_each_shard()
     clear_damage(folder, damage)
     opened = FeatureStore(folder, read_manifest(folder))
     differing: list[int] = []
     if damage.shards or damage.pairs:
         recompute(opened, list(damage.shards))
-        if not opened.missing_shards():
+        if not opened.complete and not opened.missing_shards():
             opened.finish()
         differing = _compare_receipts(opened, before)
     # verbs take the newest store when they are not told which: a repair makes none newer
@@ -369,12 +389,23 @@ def _names_key(value: Any, key: str) -> bool:
 def _pairs_of_it_alone(folder: Path) -> Path | None:
     """Return the pairs of the store's source if all stores beside it are of another source."""
     source = _source_of(folder)
-    beside = {path.parent for name in (MANIFEST, COPY) for path in folder.parent.glob(f"*/{name}")}
-    others = [_source_of(other) for other in beside if not other.samefile(folder)]
+    others = [_source_of(other) for other in stores_in(folder.parent) if not other.samefile(folder)]
     if source is None or source in others or None in others:  # an unreadable one may need them
         return None
     path = folder.parent / f"pairs--{source[:12]}.json"
     return path if path.is_file() else None
+
+
+def stores_in(split: Path) -> list[Path]:
+    """List the stores of a split, whatever state each one is in."""
+    return sorted({path.parent for name in (MANIFEST, COPY) for path in split.glob(f"*/{name}")})
+
+
+def needs_pairs(split: Path, path: Path) -> bool:
+    """Return whether a store of the split needs these pairs; an unreadable one may need any."""
+    sources = [_source_of(folder) for folder in stores_in(split)]
+    mark = path.stem.removeprefix("pairs--")
+    return any(source is None or source.startswith(mark) for source in sources)
 
 
 def _source_of(folder: Path) -> str | None:

@@ -85,7 +85,12 @@ def write_sheet(path: Path, query: Cell, cells: Sequence[Cell]) -> None:
     """Write a sheet, as a PNG if its name ends so, else as HTML; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     as_png = path.suffix.lower() == ".png"
-    content = _picture(query, cells) if as_png else _page(query, cells).encode()
+    content = (
+        _picture(query, cells)
+        if as_png
+        else _page(query, cells).encode("utf-8", "backslashreplace")
+    )
+    files.clear_abandoned_beside(path)
     files.write_bytes(path, content)
 
 
@@ -145,4 +150,5 @@ def _draw(sheet: Image.Image, cell: Cell, left: int, top: int, *, letters: int) 
     lines = [*_caption(cell, letters), *wrap(printable(" ".join(cell.text.split())), letters)]
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines[: _SIDE // _LINE if cell.picture is None else _LINES]):
-        draw.text((left, top + number * _LINE), line[:letters], fill="black", font=font)
+        shown = line[:letters].encode("utf-8", "backslashreplace").decode()  # fonts want UTF-8
+        draw.text((left, top + number * _LINE), shown, fill="black", font=font)

@@ -64,6 +64,24 @@ class Shares:
         return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in named)
 
 
+@contextmanager
+def removals_told(stores: Sequence[Path]) -> Iterator[None]:
+    """Within the block, a store that another process has removed is an error that names it.
+
+    Raises:
+        StoreNotFoundError: It was removed.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        for folder in stores:
+            if not folder.is_dir():
+                raise StoreNotFoundError(
+                    f"{folder} was removed while it was being written: run the same command again"
+                ) from error
+        raise
+
+
 class Extraction:
     """Fill the missing shards of several stores that read the same items.
 
@@ -126,23 +144,14 @@ class Extraction:
             OutOfMemoryError: One item alone needs more memory than there is.
             StoreNotFoundError: A store was removed while it was being written.
         """
-        try:
-            with ExitStack() as stack:
-                for job in self.jobs:
-                    locks = stack.enter_context(ShardLocks(job.store.folder))
-                    self._locks[job.store.folder] = locks
-                writer = ThreadPoolExecutor(1, initializer=None if self.overlap else give_way)
-                self._fill(stack.enter_context(writer))
-                for job in self.jobs:
-                    self._finish(job)
-        except FileNotFoundError as error:
+        with removals_told([job.store.folder for job in self.jobs]), ExitStack() as stack:
             for job in self.jobs:
-                if not job.store.folder.is_dir():
-                    raise StoreNotFoundError(
-                        f"{job.store.folder} was removed while it was being written: "
-                        "run the same command again"
-                    ) from error
-            raise
+                locks = stack.enter_context(ShardLocks(job.store.folder))
+                self._locks[job.store.folder] = locks
+            writer = ThreadPoolExecutor(1, initializer=None if self.overlap else give_way)
+            self._fill(stack.enter_context(writer))
+            for job in self.jobs:
+                self._finish(job)
 
     def _fill(self, writer: ThreadPoolExecutor) -> None:
         while self._missing():
@@ -156,7 +165,7 @@ class Extraction:
         """Wait a little, and say for whom when that has changed."""
         time.sleep(_WAIT)
         living = {
-            f"{path.stem} is being written by {who}"
+            f"{path.stem} is being written by {who}, in {path.parent}"
             for job in self.jobs
             for path, who in holders(job.store.folder)
         }
@@ -343,7 +352,7 @@ class Extraction:
 
     def _finish(self, job: Job) -> None:
         locks = self._locks[job.store.folder]
-        locks.wait_for(MANIFEST_LOCK)
+        locks.wait_for(MANIFEST_LOCK, self.progress.note)
         job.store.refresh()
         if not job.store.complete:
             job.store.finish()

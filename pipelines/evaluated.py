@@ -1,5 +1,6 @@
 """Open the run that is evaluated, and write what was found."""
 
+import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -8,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache import files
+from ..featcache import files, trust
 from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
@@ -19,6 +20,9 @@ from . import runs
 from .environment import library_versions
 from .evaluation import SCHEMA, Number, split_hash
 from .stores import SideQuery
+
+# of folders of another user, or on a read-only file system
+READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +159,7 @@ class Found:
             "definitions": dict(self.definitions),
             "curves": [dict(curve) for curve in self.curves],
             "failures": [dict(failure) for failure in self.failures],
-            "warnings": list(self.warnings),
+            "warnings": [*self.warnings, *trust.warnings()],
             "seconds": self.seconds,
             "versions": library_versions(),
             **self.beside,
@@ -217,8 +221,11 @@ class Found:
 
     def write(
         self, run: EvaluatedRun | None, *, home: Path, owned: bool = False
-    ) -> tuple[Path, dict[str, Any]]:
+    ) -> tuple[Path | None, dict[str, Any]]:
         """Write the report into the run, or below `home/evaluations`; return path and content.
+
+        Where the folder may not be written, the path is None and a warning says so: the numbers
+        were asked for, and are printed.
 
         Args:
             run: The run, or None where no adapter took part.
@@ -229,10 +236,21 @@ class Found:
             RunNotFoundError: The run was removed meanwhile.
         """
         report = self.report(run)
-        with nullcontext() if owned else _folder_of_reports(run, home=home):
-            path = self.path(run, home=home)
-            files.write_report(path, report)
+        try:
+            with nullcontext() if owned else _folder_of_reports(run, home=home):
+                path = self.path(run, home=home)
+                files.write_report(path, report)
+        except OSError as error:
+            if owned or error.errno not in READ_ONLY:
+                raise
+            place = self.path(run, home=home)
+            report["warnings"].append(_not_written(place, error))
+            return None, report
         return path, report
+
+
+def _not_written(path: Path, error: OSError) -> str:
+    return f"the report could not be written to {path}: {error.strerror}"
 
 
 @contextmanager

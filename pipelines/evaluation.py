@@ -27,6 +27,7 @@ another dataset or of other items ends in `--` and the first letters of their ha
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..featcache.spec import fingerprint
@@ -113,3 +114,8 @@ def shown(number: Mapping[str, Any], digits: int = 1) -> str:
 def split_hash(ids: Sequence[str]) -> str:
     """Return the hash that pins a split: of its ids, in any order."""
     return fingerprint(sorted(ids))
+
+
+def report_line(path: Path | None, report: Mapping[str, Any]) -> str:
+    """Return where a report is, or why it is nowhere."""
+    return f"report: {path}" if path is not None else f"report: none; {report['warnings'][-1]}"

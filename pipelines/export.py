@@ -92,6 +92,7 @@ def export(
     """
     if format not in _WRITERS:
         raise unknown_name("export format", format, _WRITERS)
+    files.clear_abandoned_beside(path)  # before: the path may be written, and its remains be there
     _check_free(path, format, force=force)
     source = _Source(FeatureReader(find_store(home, store)), block_bytes)
     path.parent.mkdir(parents=True, exist_ok=True)

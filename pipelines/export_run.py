@@ -114,6 +114,7 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
     if spec.to == "sentence-transformers":
         _require_exact(table, spec)
     path = spec.output.expanduser().absolute()
+    files.clear_abandoned_beside(path)
     _check_free(path, force=spec.force)
     _require_packages(spec.to)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 
-from ..featcache import catalog
+from ..featcache import catalog, files
 from ..featcache.backends import resolve_device
 from ..featcache.description import StoreDescription
 from ..featcache.errors import StoreCorruptError
+from ..featcache.locks import owning_split
 from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.residency import free_memory
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
 from ..featcache.types import Modality
-from .encode import Extraction, Job, Shares
+from .encode import Extraction, Job, Shares, removals_told
 from .environment import library_versions
 from .estimate import check_disk
 from .extract import ExtractSpec, Opened, StoreReport
@@ -64,8 +65,42 @@ def fill_split(
         TooManyBadItemsError: More items are unreadable than `spec` allows.
         FeatureRangeError: A feature is not finite in the stored type.
     """
-    _ensure_pairs(spec.home, source, outputs[0].description)
     batch_size = _batch_size(spec, outputs, progress)
+    jobs = _cached_jobs(spec, outputs)
+    if jobs is None:
+        split = outputs[0].description.folder(spec.home).parent
+        with owning_split(split, progress.note):
+            files.clear_abandoned(split)
+            _ensure_pairs(spec.home, source, outputs[0].description)
+            jobs = _begin(spec, outputs, batch_size, progress)
+    reports: list[StoreReport] = []
+    for (modality, _), group in groupby(jobs, key=_pass_of):
+        reports += _fill_pass(spec, source, list(group), modality, batch_size, progress)
+    return reports
+
+
+def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[Job] | None:
+    """Return the stores of a split if nothing of it is to be written, else None.
+
+    They may be another user's, or on a read-only file system.
+    """
+    jobs = []
+    try:
+        catalog.read_pairs(_pairs_path(spec.home, outputs[0].description))
+    except StoreCorruptError:
+        return None
+    for output in outputs:
+        store = FeatureStore.cached(output.description.folder(spec.home), output.description)
+        if store is None:
+            return None
+        jobs.append(Job(output=output, store=store))
+    return jobs
+
+
+def _begin(
+    spec: ExtractSpec, outputs: Sequence[Output], batch_size: int, progress: Progress
+) -> list[Job]:
+    """Open the stores of a split for writing; its lock is held."""
     jobs = []
     for output in outputs:
         settings = {
@@ -79,22 +114,23 @@ def fill_split(
             description,
             versions=library_versions(),
             settings=settings,
+            tell=progress.note,
         )
         jobs.append(Job(output=output, store=store))
-    reports: list[StoreReport] = []
-    for (modality, _), group in groupby(jobs, key=_pass_of):
-        reports += _fill_pass(spec, source, list(group), modality, batch_size, progress)
-    return reports
+    return jobs
 
 
 def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> None:
     """Write the pairs of a split where they are missing or damaged."""
-    split = description.split
-    path = catalog.pairs_path(home, description.dataset, split, description.source)
+    path = _pairs_path(home, description)
     try:
         catalog.read_pairs(path)
     except StoreCorruptError:
-        catalog.write_pairs(path, source.pairs(split))
+        catalog.write_pairs(path, source.pairs(description.split))
+
+
+def _pairs_path(home: Path, description: StoreDescription) -> Path:
+    return catalog.pairs_path(home, description.dataset, description.split, description.source)
 
 
 def _as_begun(description: StoreDescription, spec: ExtractSpec) -> StoreDescription:
@@ -198,7 +234,13 @@ def _fill_pass(
         progress.note(f"{label}: time went to {shares.describe()}")
     for job in reversed(jobs):  # so that what was named first is the newest
         check_bad(job.store.skipped(), len(items), max_bad)
-        job.store.touch()
+        with removals_told([job.store.folder]):
+            newest = job.store.touch()
+        if not newest:
+            progress.note(
+                f"{job.store.folder} cannot be written and so not be made the newest: name its "
+                "encoder and features where more than one fit"
+            )
     seconds = time.perf_counter() - began
     return [_report(job.store, written.get(job.store.folder, 0), seconds, shares) for job in jobs]
 

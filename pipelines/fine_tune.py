@@ -186,5 +186,6 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         )
         tuned = EvaluatedRun.unfinished(spec.home, folder, report, device=spec.device)
         path, evaluation = found.write(tuned, home=spec.home, owned=True)
+        assert path is not None, "a run that was just made can be written"
         runs.write_report(folder, report)  # last: with it the run is finished
     return FineTuneReport(folder=folder, trained=report, path=path, report=evaluation)

@@ -215,7 +215,9 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
                 described=split.described(side),
             )
             if report.metrics[side.value]:  # of an exact index there is nothing to say
-                paths[side.value] = report.write(evaluated, home=spec.home, owned=True)[0]
+                path, _ = report.write(evaluated, home=spec.home, owned=True)
+                assert path is not None, "the lock of the run is held, so that it can be written"
+                paths[side.value] = path
     warnings = tuple(
         f"{name}: {warning}" for name, made in manifests.items() for warning in made["warnings"]
     )

@@ -86,11 +86,11 @@ class RankReport:
     """Say what was measured.
 
     Attributes:
-        path: The report file.
+        path: The report file, or None where it may not be written.
         report: Its content; `metrics` has the most promising pair of encoders first.
     """
 
-    path: Path
+    path: Path | None
     report: Mapping[str, Any]
 
 

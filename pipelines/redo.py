@@ -1,6 +1,7 @@
 """Repair a store by extracting its damaged shards again, exactly as it was extracted."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def spec_of(
         compile="compiled_cosine" in settings,
         batch_size=settings.get("batch_size"),
         rows_per_shard=found["rows_per_shard"],
-        on_error="skip",  # what could not be read then is no reason to repair nothing now
+        # what could not be read then is no reason to repair nothing now; but what was never
+        # finished is held to the usual share of bad items
+        on_error="skip" if manifest["complete"] else None,
         device=device,
     )
 
@@ -84,6 +87,8 @@ def repair(
             f"{folder} is not where {home} has this store: repair it with --home, or move it to "
             f"{place}"
         )
+    if not manifest["complete"] and _allows_more(spec, FeatureStore(folder, manifest)):
+        spec = replace(spec, on_error="skip")
     damage = find_damage(folder)
     if damage.shards or damage.pairs:
         _check_key(spec, manifest, progress)
@@ -94,6 +99,11 @@ def repair(
         opened.refresh()
 
     return cache.repair(home, str(folder), recompute)
+
+
+def _allows_more(spec: extract.ExtractSpec, store: FeatureStore) -> bool:
+    """Return whether an unfinished store has more bad items than usual, as was allowed then."""
+    return len(store.skipped()) > spec.allowed_bad(store.description.num_items)
 
 
 def each_apart(

@@ -111,6 +111,7 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = for_page(text).encode()
     with runs.owning_place(path):
+        files.clear_abandoned_beside(path)
         files.write_bytes(path, content)
     return ReportReport(
         path=path,

@@ -119,12 +119,12 @@ class RetrieveReport:
 
     Attributes:
         folder: The run folder.
-        path: The report file.
+        path: The report file, or None where it may not be written.
         report: Its content.
     """
 
     folder: Path
-    path: Path
+    path: Path | None
     report: Mapping[str, Any]
 
 

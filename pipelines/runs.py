@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import check, read_toml
+from ..featcache.documents import check, parse_toml, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
-from ..featcache.spec import Table, fingerprint, to_toml, tomllib
+from ..featcache.spec import Table, fingerprint, to_toml
 from .schemas import RunReport, RunSpec
 
 REPORT = "report.json"
@@ -323,7 +323,7 @@ def find_unfinished(home: Path, run: str) -> Path:
 
 def write_spec(folder: Path, spec: Table) -> None:
     """Write the spec of a run with a checksum of itself."""
-    table = tomllib.loads(to_toml(spec))  # as a reader will see it: lists, not tuples
+    table = parse_toml(to_toml(spec))  # as a reader will see it: lists, not tuples
     content = to_toml({**table, "checksum": fingerprint(table)})
     files.write_bytes(folder / SPEC, content.encode())
 

@@ -194,8 +194,8 @@ class Evaluation(TypedDict):
 
     schema: int
     kind: str
-    dataset: str
-    split: str
+    dataset: _FolderName
+    split: _FolderName
     metrics: dict[str, Any]
     source: NotRequired[str]
     split_hash: NotRequired[str]

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .evaluation import shown
+from .evaluation import report_line, shown
 from .tables import ResultTable
 from .zero_shot import ZeroShotReport
 
@@ -20,8 +20,8 @@ def zero_shot_parts(done: ZeroShotReport) -> list[Table | str]:
         _overall(report),
         *_classes(report),
         *(f"warning: {warning}" for warning in report["warnings"]),
-        f"report: {done.path}",
-        f"confusion: {done.plot}",
+        report_line(done.path, done.report),
+        *([f"confusion: {done.plot}"] if done.plot is not None else []),
     ]
 
 

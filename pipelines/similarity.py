@@ -54,11 +54,11 @@ class SimilarityReport:
     """Say what was measured.
 
     Attributes:
-        path: The report file.
+        path: The report file, or None where it may not be written.
         report: Its content.
     """
 
-    path: Path
+    path: Path | None
     report: Mapping[str, Any]
 
 

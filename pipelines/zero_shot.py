@@ -11,6 +11,7 @@ from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError
 from ..featcache.spec import fingerprint, to_table
 from ..featcache.types import Modality
+from . import runs
 from .confusion_plot import draw_confusion
 from .evaluated import EvaluatedRun, Found
 from .evaluation import Number
@@ -75,14 +76,14 @@ class ZeroShotReport:
     """Say what was measured.
 
     Attributes:
-        path: The report file.
+        path: The report file, or None where it may not be written.
         report: Its content.
-        plot: The confusion plot, an SVG file beside it.
+        plot: The confusion plot, an SVG file beside it, or None.
     """
 
-    path: Path
+    path: Path | None
     report: Mapping[str, Any]
-    plot: Path
+    plot: Path | None
 
 
 def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
@@ -142,8 +143,11 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         beside={"leakage": leakage.table()},
     )
     path, report = kept.write(evaluated, home=spec.home)
-    plot = path.with_suffix(".svg")
-    files.write_bytes(plot, for_page(draw_confusion(report["curves"][-1])).encode())
+    plot = None
+    if path is not None:
+        plot = path.with_suffix(".svg")
+        with runs.owning_place(plot):
+            files.write_bytes(plot, for_page(draw_confusion(report["curves"][-1])).encode())
     return ZeroShotReport(path=path, report=report, plot=plot)
 
 

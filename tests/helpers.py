@@ -16,11 +16,14 @@ from lightalign.featcache import files
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
-    """Return the content of every file below `folder` by its path."""
+    """Return the content of every file below `folder` by its path.
+
+    But for what a home remembers of the times and places of files, which are never the same twice.
+    """
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.parent != folder / "verified"
     }
 
 

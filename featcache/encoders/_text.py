@@ -57,7 +57,8 @@ class Text(Half):
         self._folder = folder
         self._device = device
         self._model = model.to(device)
-        self._num_words = int(model.get_input_embeddings().weight.shape[0])
+        words: Any = model.get_input_embeddings  # torch's types take it for a tensor
+        self._num_words = int(words().weight.shape[0])
         self.last = LayerLayout(width=card.width)
         (probe,) = self.encode([self._tokenizer.encode("a").ids], [LAST], "float32")
         check_layout(card, tokens=probe.values.shape[1], width=probe.width)

@@ -7,17 +7,20 @@ from typing import Any, ClassVar
 import h5py
 import hdf5plugin  # registers the filters with the HDF5 library, for reading too
 import numpy as np
+from h5py import h5d, h5o, h5t, h5z
 
+from ..compressed import check_header
 from ..errors import StoreCorruptError
-from ..format import COMPRESSED, STORED_TYPES, ArrayLocation, Format, check_span
-from ..regular_files import check_regular, open_regular, size_of
-from ._headers import check_blosc, check_zstd
+from ..format import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, refusal
+from ..regular_files import check_regular, open_regular
 
 # what h5py raises for damaged files, depending on which of their structures is hit
-_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError)
-_FLETCHER, _BLOSC, _ZSTD = h5py.h5z.FILTER_FLETCHER32, 32001, 32015
-_HEADER_BYTES = 18  # the longest header of a Zstandard frame; Blosc has 16
-_BLOCK_BYTES = 2**20  # room for the structures between the arrays
+_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
+_FILTERS = {"zstd": hdf5plugin.Zstd.filter_id, "blosc-lz4": hdf5plugin.Blosc.filter_id}
+_HEADER_BYTES = 32  # enough for that of each compression
+_CHECKSUM_BYTES = 4
+_NOT_COMPRESSED = 0b01  # in the mask of a chunk that compression would not have made smaller
+_BLOCK_BYTES = 2**22  # by which a file in memory grows
 
 
 class Hdf5Format(Format):
@@ -30,123 +33,107 @@ class Hdf5Format(Format):
     ) -> None:
         """Write one file; without time stamps, so that equal arrays give equal bytes.
 
-        It is built in memory: where the disk is full the library ends the process.
+        The library makes it in memory, as it ends the process where a disk fills under it.
         """
-        block = sum(array.nbytes for array in arrays.values()) + _BLOCK_BYTES
-        with h5py.File(
-            path.name, "w", driver="core", backing_store=False, block_size=block
-        ) as file:
-            for name, array in arrays.items():
-                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-                options = _filter(compression, array) if name == COMPRESSED and array.size else {}
-                file.create_dataset(name, data=little, track_times=False, **options)
-            file.flush()
-            content = file.id.get_file_image()
-        path.write_bytes(content)
+        path.write_bytes(_file_image(arrays, compression))
 
-    def locate(self, path: Path) -> dict[str, ArrayLocation]:
+    def locate(self, path: Path, expected: Mapping[str, ArrayType]) -> dict[str, ArrayLocation]:
         """Read the offset of each dataset of the file."""
         try:
             check_regular(path)
+            num_bytes = path.stat().st_size
             with h5py.File(path, "r") as file:
-                if file.userblock_size:
-                    raise StoreCorruptError(f"{path} begins with {file.userblock_size} other bytes")
-                return {name: _locate_dataset(path, file, name) for name in _names(file)}
+                check_names(path, expected, file)
+                return {
+                    name: _locate_dataset(path, _dataset(path, file, name), array, num_bytes)
+                    for name, array in expected.items()
+                }
+        except StoreCorruptError:
+            raise
         except _DAMAGE as error:
-            if isinstance(error, StoreCorruptError):
-                raise
             raise StoreCorruptError(f"{path} is not an HDF5 file of ours: {error}") from error
 
 
-def _names(file: h5py.File) -> list[str]:
-    """Return the names in the file; none is followed, so that no link leads anywhere."""
-    return [name.decode("utf-8") for name in file.id]
+def _file_image(arrays: Mapping[str, np.ndarray], compression: str) -> bytes:
+    in_memory: dict[str, Any] = {"driver": "core", "backing_store": False}
+    with h5py.File("shard", "w", block_size=_BLOCK_BYTES, **in_memory) as file:
+        for name, array in arrays.items():
+            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            options = _filter(compression, array) if name == COMPRESSED and array.size else {}
+            file.create_dataset(name, data=little, track_times=False, **options)
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
 
 
-def _locate_dataset(path: Path, file: h5py.File, name: str) -> ArrayLocation:
-    """Return where a dataset lies that is as we write it.
-
-    Raises:
-        StoreCorruptError: It is not a plain dataset of one of our types within this file.
-    """
-    where = f"{path}: {name}"
-    raw_name = name.encode()
-    if file.id.links.get_info(raw_name).type != h5py.h5l.TYPE_HARD:
-        raise StoreCorruptError(f"{where} is a link to elsewhere, expected a dataset")
-    if h5py.h5o.get_info(file.id, raw_name).type != h5py.h5o.TYPE_DATASET:
-        raise StoreCorruptError(f"{where} is a group or a type, expected a dataset")
-    dataset = h5py.h5d.open(file.id, raw_name)
-    dtype = _stored_type(where, dataset)
-    if dataset.get_space().get_simple_extent_type() != h5py.h5s.SIMPLE:
-        raise StoreCorruptError(f"{where} has no shape")
-    shape = tuple(int(size) for size in dataset.shape)
-    created = dataset.get_create_plist()
-    layout = created.get_layout()
-    if layout == h5py.h5d.CONTIGUOUS and not created.get_external_count():
-        location = ArrayLocation(path, dataset.get_offset() or 0, shape, dtype)
-        if location.num_bytes and dataset.get_offset() is None:
-            raise StoreCorruptError(f"{where} has no bytes in the file")
-        check_span(location, whole=False)
-        return location
-    if layout != h5py.h5d.CHUNKED:
-        raise StoreCorruptError(f"{where} is not contiguous in this file")
-    location = ArrayLocation(path, 0, shape, dtype, lambda: _decompress(path, name, shape, dtype))
-    _check_chunk(where, dataset, location)
-    return location
+def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset that lies in this very file: no link elsewhere, no group, no type."""
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise refusal(path, expected=f"a dataset {name}", found=f"a {type(link).__name__}")
+    found = h5o.open(file.id, name.encode())
+    if not isinstance(found, h5d.DatasetID):
+        kind = type(found).__name__.removesuffix("ID")
+        raise refusal(path, expected=f"a dataset {name}", found=f"a {kind}")
+    return h5py.Dataset(found)
 
 
-def _stored_type(where: str, dataset: h5py.h5d.DatasetID) -> np.dtype[np.generic]:
-    """Return the type of a dataset; enumerations and what holds pointers are none of ours."""
-    stored = dataset.get_type()
-    for name in STORED_TYPES:
-        little = np.dtype(name).newbyteorder("<")
-        if stored.equal(h5py.h5t.py_create(little)):
-            return little
-    raise StoreCorruptError(
-        f"{where} is of type {_in_words(stored)}, expected one of {', '.join(STORED_TYPES)}"
+def _locate_dataset(
+    path: Path, dataset: h5py.Dataset, expected: ArrayType, file_bytes: int
+) -> ArrayLocation:
+    name = dataset.name.removeprefix("/")
+    array = expected.with_shape_of(dataset.shape)
+    if dataset.shape != array.shape or not _is_of_type(dataset, array.dtype):
+        found = f"{dataset.dtype} {dataset.shape}"
+        raise refusal(path, expected=f"{name} to be {expected}", found=found)
+    if not dataset.size:
+        return ArrayLocation(path, 0, dataset.shape, array.dtype)
+    properties = dataset.id.get_create_plist()
+    if array.compression != "none":
+        _check_filters(path, name, properties, array)
+        chunk = _chunk(path, dataset)
+        first, length = chunk.byte_offset, chunk.size
+    else:
+        contiguous = properties.get_layout() == h5d.CONTIGUOUS
+        if not contiguous or properties.get_external_count():
+            raise refusal(path, expected=f"{name} to be contiguous", found="another layout")
+        first, length = dataset.id.get_offset(), dataset.id.get_storage_size()
+        if first is None or length != array.num_bytes:
+            raise refusal(path, expected=f"{array.num_bytes} bytes of {name}", found=length)
+    if first + length > file_bytes:
+        reach = f"{name} in bytes {first} to {first + length}"
+        raise refusal(path, expected=reach, found=f"a file of {file_bytes}")
+    if array.compression == "none":
+        return ArrayLocation(path, first, dataset.shape, array.dtype)
+    return ArrayLocation(
+        path, 0, dataset.shape, array.dtype, lambda: _decompress(path, name, array)
     )
 
 
-def _in_words(stored: h5py.h5t.TypeID) -> str:
-    try:
-        return str(stored.dtype)
-    except (TypeError, ValueError, RuntimeError):  # NumPy has no such type
-        return f"class {stored.get_class()}"
+def _is_of_type(dataset: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
+    """Compare types as the file has them: enumerations look like whole numbers in NumPy."""
+    return bool(dataset.id.get_type().equal(h5t.py_create(dtype.newbyteorder("<"))))
 
 
-def _check_chunk(where: str, dataset: h5py.h5d.DatasetID, location: ArrayLocation) -> None:
-    """Pass if a compressed dataset is one chunk of ours that becomes as many bytes as it should.
-
-    Raises:
-        StoreCorruptError: It is not.
-    """
-    created = dataset.get_create_plist()
-    filters = [created.get_filter(number)[0] for number in range(created.get_nfilters())]
-    if set(filters) not in ({_ZSTD, _FLETCHER}, {_BLOSC, _FLETCHER}, {_ZSTD}, {_BLOSC}):
-        raise StoreCorruptError(f"{where} has filters {filters}, expected Zstandard or Blosc")
-    if created.get_chunk() != location.shape or dataset.get_num_chunks() != 1:
-        raise StoreCorruptError(
-            f"{where} has {dataset.get_num_chunks()} chunks of {list(created.get_chunk())}, "
-            f"expected one of {list(location.shape)}"
+def _check_filters(path: Path, name: str, properties: Any, array: ArrayType) -> None:
+    filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    if filters != [_FILTERS[array.compression], h5z.FILTER_FLETCHER32]:
+        found = f"the filters {filters}"
+        raise refusal(
+            path, expected=f"{name} to be {array.compression} with a checksum", found=found
         )
-    chunk = dataset.get_chunk_info(0)
-    size = size_of(location.file)
-    if chunk.byte_offset is None or chunk.byte_offset + chunk.size > size:
-        raise StoreCorruptError(f"{where}: its chunk is not within the {size} bytes of the file")
-    num_encoded = chunk.size - (4 if _FLETCHER in filters else 0)
-    skipped = 1 << next(place for place, one in enumerate(filters) if one != _FLETCHER)
-    if chunk.filter_mask:  # Blosc leaves as it is what would not become smaller
-        if (chunk.filter_mask, num_encoded) != (skipped, location.num_bytes):
-            raise StoreCorruptError(f"{where} leaves out filters, and has {num_encoded} bytes")
-        return
-    with open_regular(location.file) as file:
-        file.seek(chunk.byte_offset)
-        header = file.read(_HEADER_BYTES)
-    check = check_blosc if _BLOSC in filters else check_zstd
-    try:
-        check(header, location.num_bytes, num_encoded=num_encoded)
-    except ValueError as error:
-        raise StoreCorruptError(f"{where} cannot be decompressed: {error}") from error
+    if properties.get_layout() != h5d.CHUNKED or properties.get_chunk() != array.shape:
+        raise refusal(path, expected=f"{name} to be one chunk", found="another layout")
+
+
+def _chunk(path: Path, dataset: h5py.Dataset) -> Any:
+    """Return where the only chunk lies, and which filters it leaves out."""
+    if dataset.id.get_num_chunks() != 1:
+        raise refusal(path, expected="one chunk", found=dataset.id.get_num_chunks())
+    chunk = dataset.id.get_chunk_info(0)
+    if chunk.filter_mask not in {0, _NOT_COMPRESSED}:
+        raise refusal(path, expected="a checksum of the chunk", found="none")
+    return chunk
 
 
 def _filter(compression: str, array: np.ndarray) -> dict[str, Any]:
@@ -161,14 +148,29 @@ def _filter(compression: str, array: np.ndarray) -> dict[str, Any]:
     return {"chunks": array.shape, "fletcher32": True, **filters[compression]}
 
 
-def _decompress(
-    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]
-) -> np.ndarray:
+def _decompress(path: Path, name: str, expected: ArrayType) -> np.ndarray:
     try:
-        check_regular(path)
         with h5py.File(path, "r") as file:
-            array: np.ndarray = np.empty(shape, dtype)
-            h5py.h5d.open(file.id, name.encode()).read(h5py.h5s.ALL, h5py.h5s.ALL, array)
-    except (*_DAMAGE, MemoryError) as error:
+            dataset = _dataset(path, file, name)
+            _check_chunk(path, _chunk(path, dataset), expected)
+            array: np.ndarray = dataset[()]
+    except _DAMAGE as error:
         raise StoreCorruptError(f"{path}: {name} cannot be decompressed: {error}") from error
     return array
+
+
+def _check_chunk(path: Path, chunk: Any, expected: ArrayType) -> None:
+    """Hold the size of the only chunk, and its header, against what it must become.
+
+    Raises:
+        ValueError: A size differs.
+    """
+    length = chunk.size - _CHECKSUM_BYTES
+    if chunk.filter_mask & _NOT_COMPRESSED:
+        if length != expected.num_bytes:
+            raise ValueError(f"found {length} raw bytes, expected {expected.num_bytes}")
+        return
+    with open_regular(path) as file:
+        file.seek(chunk.byte_offset)
+        header = file.read(max(0, min(_HEADER_BYTES, length)))
+    check_header(expected.compression, header, length, expected.num_bytes)

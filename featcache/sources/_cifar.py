@@ -4,9 +4,7 @@ Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """
 
 import hashlib
-import tarfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ..errors import DatasetNotFoundError
+from ..item_ids import storable_id
 from ..regular_files import is_regular, read_regular
 from ..source import missing_dataset
 from ..types import Item
@@ -22,10 +21,11 @@ from ._caption_files import format_error
 from ._class_folders import LAYOUTS, read_class_folders
 from ._class_source import ClassedImages, PictureFiles, Pictures
 from ._plain_pickle import read_plain_pickle
+from ._tar_files import read_tar_files
 
 _SIZE = 32  # pixels of a side
 _NUM_BYTES = 3 * _SIZE * _SIZE
-_MOST_BYTES = 2**30  # of an archive's files together: six times what is published
+_MOST_BYTES = 2**30  # of a file, or an archive unpacked: six times what is published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,27 +163,9 @@ def _read_folder(packing: Packing, place: Path) -> dict[str, bytes]:
 
 def _read_archive(packing: Packing, archive: Path) -> dict[str, bytes]:
     """Return the content of the files of an archive by name; nothing is written anywhere."""
-    wanted = {f"{packing.folder}/{file}": file for file in packing.files}
-    contents: dict[str, bytes] = {}
-    try:
-        with tarfile.open(archive, mode="r:*") as packed:
-            for member in _regular_files(packed):
-                file = wanted.get(member.name.removeprefix("./"))
-                if file is None:
-                    continue
-                if member.size + sum(map(len, contents.values())) > _MOST_BYTES:
-                    raise format_error(archive, member.name, "is larger than any published file")
-                stream = packed.extractfile(member)
-                assert stream is not None, "regular files have content"
-                contents[file] = stream.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise format_error(archive, "", f"cannot be read: {reason}; get it again") from error
-    return contents
-
-
-def _regular_files(packed: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    return (member for member in packed if member.isreg())
+    names = {f"{packing.folder}/{file}": file for file in packing.files}
+    contents = read_tar_files(archive, names, limit=_MOST_BYTES)
+    return {names[name]: content for name, content in contents.items()}
 
 
 def _read_packed(
@@ -226,7 +208,8 @@ def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]
     names = _value(read_plain_pickle(content, file=file), packing.names_key, file)
     if not isinstance(names, list) or not all(isinstance(one, str | bytes) for one in names):
         raise format_error(file, "", f"{packing.names_key!r} is no list of texts")
-    return tuple(one.decode("latin-1") if isinstance(one, bytes) else one for one in names)
+    texts = (one.decode("latin-1") if isinstance(one, bytes) else one for one in names)
+    return tuple(map(storable_id, texts))
 
 
 def _read_batch(packing: Packing, content: bytes, file: Path) -> _Batch:

@@ -37,6 +37,11 @@ _PUSHED = frozenset(
     )
 )
 _MOST_TUPLES = 20  # in one another; an array has two
+_MOST_COPIES = 2  # times the bytes of the file; of an encoded array one is made
+_BROKEN = (  # what a pickle that is damaged, or made to be, ends in
+    *(ValueError, IndexError, KeyError, TypeError, AttributeError),
+    *(ArithmeticError, MemoryError, RecursionError),
+)
 _CONSTANTS: dict[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
@@ -74,19 +79,19 @@ def read_plain_pickle(data: bytes, *, file: Path) -> dict[str, Any]:
     Raises:
         DatasetFormatError: It holds anything but plain data, is broken, or is no dict.
     """
-    machine = _Machine(file)
+    machine = _Machine(file, most_bytes=_MOST_COPIES * len(data))
     try:
         for opcode, argument, position in pickletools.genops(data):
             machine.take(opcode.name, argument, position or 0)
         found = machine.result()
+        if not isinstance(found, dict):
+            raise format_error(file, "", f"holds a {type(found).__name__}, expected a dict")
+        return {_text(key): _settled(value) for key, value in found.items()}
     except DatasetFormatError:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except _BROKEN as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise format_error(file, "", f"is no whole pickle: {reason}") from error
-    if not isinstance(found, dict):
-        raise format_error(file, "", f"holds a {type(found).__name__}, expected a dict")
-    return {_text(key): _settled(value) for key, value in found.items()}
 
 
 def _text(key: object) -> str:
@@ -100,8 +105,9 @@ def _settled(value: object) -> object:
 class _Machine:
     """Hold the stack and the memo of the opcodes that were taken."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, most_bytes: int) -> None:
         self.file = file
+        self.left = most_bytes  # that may still be made of texts: one can be named many times
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.tuples: dict[int, tuple[Any, int]] = {}  # by id, with their depth; held, ids stay
@@ -216,9 +222,15 @@ class _Machine:
         elif called.meaning == _DTYPE and _NUMBERS.fullmatch(arguments[0]):
             self.stack.append(_NumberType(arguments[0]))
         elif called.meaning == _ENCODE and arguments[1] == "latin1":
-            self.stack.append(arguments[0].encode("latin-1"))
+            self.stack.append(self._encoded(arguments[0]))
         else:
             raise self._refused(f"a call of {called.meaning} with {reprlib.repr(arguments):.60}")
+
+    def _encoded(self, text: str) -> bytes:
+        self.left -= len(text)
+        if self.left < 0:
+            raise self._refused("more bytes in its arrays than in all of it")
+        return text.encode("latin-1")
 
     def _build(self) -> None:
         (state,) = self._pop(1)
@@ -226,7 +238,9 @@ class _Machine:
         if isinstance(target, _NumberType):
             target.order = state[1]
         elif isinstance(target, _Array):
-            target.values = _array(state)
+            *others, content = state
+            data = self._encoded(content) if isinstance(content, str) else content
+            target.values = _array((*others, data))
         else:
             raise self._refused("a state for what is no array")
 
@@ -236,6 +250,5 @@ def _array(state: tuple[Any, ...]) -> np.ndarray:
     if not isinstance(number_type, _NumberType) or number_type.order not in ("|", "<", ">", "="):
         raise TypeError("an array of what are no numbers")
     order = "=" if number_type.order == "|" else number_type.order
-    data = content.encode("latin-1") if isinstance(content, str) else content
-    values = np.frombuffer(data, dtype=np.dtype(order + number_type.code))
+    values = np.frombuffer(content, dtype=np.dtype(order + number_type.code))
     return values.reshape(shape, order="F" if by_columns else "C")

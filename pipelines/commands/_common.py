@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ...featcache import trust
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, default_home
 from ..bars import BarProgress, LineProgress
@@ -40,6 +41,22 @@ Seed = Annotated[int, typer.Option(help="Seed of initialisation, order and dropo
 EncoderWeights = Annotated[
     list[str] | None, typer.Option(metavar="ENCODER=PATH", help="Weights to use; repeatable.")
 ]
+
+
+def _trust_stores(context: Any, given: bool) -> bool:  # Any: typer's class is not what it gives
+    if given:
+        context.with_resource(trust.trusting())  # until the command ends
+    return given
+
+
+NoVerify = Annotated[
+    bool,
+    typer.Option(
+        "--no-verify",
+        callback=_trust_stores,
+        help="Read stores without comparing them with their checksums first.",
+    ),
+]
 DEFAULT_HOME = default_home()
 _PIPE_WIDTH = 240  # columns
 
@@ -67,6 +84,8 @@ class Output:
             self.progress = BarProgress(messages)
         elif not quiet:
             self.progress = LineProgress(messages)
+        for warning in trust.warnings():
+            self.progress.note(f"warning: {warning}")
 
     def result(self, value: Any, *shown: Table | str) -> None:
         """Print `value` as JSON, or else what is shown to people."""

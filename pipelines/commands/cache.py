@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ...featcache.errors import SpecError
-from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet
+from ._common import DEFAULT_HOME, AsJson, Device, Home, NoVerify, Output, Overrides, Quiet
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature stores.")
 StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")]
@@ -54,9 +54,14 @@ def cache_verify(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read every byte and compare it with the manifest; exits 1 when something is damaged."""
+    """Read every byte and compare it with the manifest; exits 1 when something is damaged.
+
+    A store that was not finished is damaged, too. Of the whole home, what dead processes have left
+    counts as well, and files that lightalign has not written are named.
+    """
     from ...featcache.catalog import find_store, manifest_folders, unreadable_folders
     from ...featcache.damage import verify_folder
+    from ..leftovers import find_leftovers
 
     output = Output(as_json=as_json, quiet=quiet)
     folders = [find_store(home, store)] if store else manifest_folders(home)
@@ -65,9 +70,14 @@ def cache_verify(
     for folder in output.progress.track(folders, "verify", len(folders), unit="stores"):
         damage[str(folder)] = verify_folder(folder)
     damage |= {str(one.folder): [one.reason] for one in unread}
+    leftovers = [] if store else find_leftovers(home)
+    for leftover in leftovers:
+        damage.setdefault(str(leftover.path), []).append(str(leftover))
     lines = [line for found in damage.values() for line in found]
-    output.result(damage, *lines, f"{len(folders)} stores read, {len(lines)} damaged files")
-    if lines:
+    foreign = sum(not leftover.is_ours for leftover in leftovers)
+    count = len(lines) - foreign
+    output.result(damage, *lines, f"{len(folders)} stores read, {count} damaged files")
+    if count:
         raise typer.Exit(1)
 
 
@@ -134,8 +144,12 @@ def cache_repair(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Restore what `verify` finds; only damaged shards are computed again."""
+    """Restore what `verify` finds; only damaged and missing shards are computed.
+
+    Without a store, what dead processes have left in the home is removed, too.
+    """
     from ...featcache.catalog import manifest_folders, unreadable_folders
+    from ..leftovers import clear_leftovers
     from ..redo import each_apart, repair
     from ..show import repair_lines
 
@@ -144,12 +158,18 @@ def cache_repair(
         repair, home, data=data, weights=weights, device=device, progress=output.progress
     )
     failed: dict[str, str] = {}
+    removed: list[str] = []
     if store:
         reports = [again(store)]
     else:
+        removed = [str(leftover) for leftover in clear_leftovers(home)]
         reports, failed = each_apart(again, [str(folder) for folder in manifest_folders(home)])
         failed |= {str(one.folder): one.reason for one in unreadable_folders(home)}
-    output.result({"stores": reports, "failed": failed}, *repair_lines(reports, failed))
+    output.result(
+        {"stores": reports, "failed": failed, "removed": removed},
+        *(f"removed {line}" for line in removed),
+        *repair_lines(reports, failed),
+    )
     if failed or any(report.left for report in reports):
         raise typer.Exit(1)
 
@@ -160,6 +180,7 @@ def cache_export(
     path: Annotated[Path, typer.Argument(help="What to write: a folder for npy, else a file.")],
     format: Annotated[str, typer.Option(help="parquet, npy or safetensors.")] = "parquet",
     force: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     quiet: Quiet = False,

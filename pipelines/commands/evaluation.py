@@ -12,6 +12,7 @@ from ._common import (
     Device,
     EncoderWeights,
     Home,
+    NoVerify,
     OtherData,
     Output,
     Overrides,
@@ -47,12 +48,14 @@ def retrieve(
         bool,
         typer.Option("--allow-leakage", help="Measure what took part in the training, too."),
     ] = False,
+    no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure retrieval across the two sides of a run."""
+    from ..evaluation import report_line
     from ..retrieve import BANK, RetrieveSpec
     from ..retrieve import run as run_retrieve
     from ..show_retrieval import retrieval_parts
@@ -72,7 +75,11 @@ def retrieve(
         memory=memory,
     )
     retrieved = run_retrieve(spec, output.progress)
-    output.result(retrieved.report, *retrieval_parts(retrieved.report), f"report: {retrieved.path}")
+    output.result(
+        retrieved.report,
+        *retrieval_parts(retrieved.report),
+        report_line(retrieved.path, retrieved.report),
+    )
 
 
 def zero_shot(
@@ -85,6 +92,7 @@ def zero_shot(
         typer.Option(help="bare, single, ensemble or a TOML file; repeatable or with commas."),
     ] = None,
     weights: EncoderWeights = None,
+    no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -127,6 +135,7 @@ def probe(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of held-out images, shots and starts.")] = 0,
     overrides: Overrides = None,
+    no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -134,6 +143,7 @@ def probe(
 ) -> None:
     """Measure how well simple classifiers read classes from frozen features."""
     from ...featcache.spec import apply_overrides, build
+    from ..evaluation import report_line
     from ..probe import ProbeOptions, ProbeSpec
     from ..probe import run as run_probe
     from ..show_probe import accuracy_parts
@@ -154,7 +164,9 @@ def probe(
         device=device,
     )
     probed = run_probe(spec, output.progress)
-    output.result(probed.report, *accuracy_parts(probed.report), f"report: {probed.path}")
+    output.result(
+        probed.report, *accuracy_parts(probed.report), report_line(probed.path, probed.report)
+    )
 
 
 def _numbers(flag: str, text: str) -> tuple[int, ...]:
@@ -179,12 +191,14 @@ def similarity(
     threshold: Annotated[
         float, typer.Option(help="Cosine from which a pair is alike, beside a fitted one.")
     ] = 0.9,
+    no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare cosines of pairs of texts with people's judgement of them."""
+    from ..evaluation import report_line
     from ..show_similarity import similarity_parts
     from ..similarity import SimilaritySpec
     from ..similarity import run as run_similarity
@@ -200,7 +214,11 @@ def similarity(
         device=device,
     )
     measured = run_similarity(spec, output.progress)
-    output.result(measured.report, *similarity_parts(measured.report), f"report: {measured.path}")
+    output.result(
+        measured.report,
+        *similarity_parts(measured.report),
+        report_line(measured.path, measured.report),
+    )
 
 
 def rank_encoders(
@@ -209,11 +227,13 @@ def rank_encoders(
     items: Annotated[int, typer.Option(help="Most images that are drawn.")] = 2000,
     neighbours: Annotated[int, typer.Option(help="Neighbours that two encoders may share.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Say which image and text stores fit one another, before anything is trained."""
+    from ..evaluation import report_line
     from ..rank_encoders import RankSpec
     from ..rank_encoders import run as run_ranking
     from ..show_similarity import ranking_parts
@@ -223,4 +243,6 @@ def rank_encoders(
         home=home, data=data, split=split, items=items, neighbours=neighbours, seed=seed
     )
     ranked = run_ranking(spec, output.progress)
-    output.result(ranked.report, *ranking_parts(ranked.report), f"report: {ranked.path}")
+    output.result(
+        ranked.report, *ranking_parts(ranked.report), report_line(ranked.path, ranked.report)
+    )

@@ -16,6 +16,7 @@ def quickstart(
 ) -> None:
     """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
     from ...featcache.spec import apply_overrides
+    from ..evaluation import report_line
     from ..quickstart import run
     from ..show import extract_lines, train_lines
     from ..show_retrieval import retrieval_parts
@@ -32,7 +33,7 @@ def quickstart(
         *extract_lines(done.extracted),
         *train_lines(done.trained),
         *retrieval_parts(done.retrieved.report),
-        f"report: {done.retrieved.path}",
+        report_line(done.retrieved.path, done.retrieved.report),
         f"cache:  {home / 'features'} (a second run finds everything there)",
         f"next:   lightalign train-adapter --fusion none{place}",
         f"        lightalign retrieve --k 100{place}",

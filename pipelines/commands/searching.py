@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ._common import DEFAULT_HOME, AsJson, Device, Home, OtherData, Output, Quiet, RunName
+from ._common import DEFAULT_HOME, AsJson, Device, Home, NoVerify, OtherData, Output, Quiet, RunName
 
 
 def index(
@@ -21,6 +21,7 @@ def index(
     ] = None,
     split: Annotated[str, typer.Option(help="Split to index.")] = "test",
     data: OtherData = None,
+    no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,

@@ -7,7 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightalign.featcache.errors import DatasetFormatError
-from lightalign.featcache.sources._caption_files import read_kaggle_csv
+from lightalign.featcache.sources._caption_files import (
+    read_caption_json_lines,
+    read_kaggle_csv,
+    read_karpathy_json,
+)
 
 from .sources_helpers import kaggle_8k, official_8k, opened, write_csv, write_images
 
@@ -90,3 +94,33 @@ def test_any_caption_survives_a_csv_file(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("csv") / "captions.txt"
     write_csv(file, ["image", "caption"], rows)
     assert [(row.image, *row.captions) for row in read_kaggle_csv(file)] == rows
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("[" * 100_000, "is nested too deeply"),
+        ('{"image": ' * 100_000, "is nested too deeply"),
+        ('{"image": ' + "9" * 5000 + "}", "is not JSON: Exceeds the limit"),
+        ('{"image": ["' + "x" * 10**6 + '"], "split": 1, "captions": 2}', "expected the keys"),
+        ('{"image": "a.jpg", "split": "train", "captions": {"a": "' + "x" * 10**6 + '"}}', "text"),
+    ],
+)
+def test_a_hostile_line_of_json_is_one_short_line(tmp_path, line, problem):
+    (tmp_path / "captions.jsonl").write_text(line)
+    with pytest.raises(DatasetFormatError, match=problem) as refused:
+        list(read_caption_json_lines(tmp_path / "captions.jsonl"))
+    assert len(str(refused.value)) < 1000
+    assert "\n" not in str(refused.value)
+
+
+def test_karpathys_file_nested_too_deeply_is_one_line(tmp_path):
+    (tmp_path / "dataset.json").write_text("[" * 100_000)
+    with pytest.raises(DatasetFormatError, match="is nested too deeply"):
+        list(read_karpathy_json(tmp_path / "dataset.json"))
+
+
+def test_a_cell_of_more_letters_than_a_caption_has_is_one_line(tmp_path):
+    (tmp_path / "captions.txt").write_text("image,caption\na.jpg," + "x" * 200_000)
+    with pytest.raises(DatasetFormatError, match="field larger than field limit"):
+        list(read_kaggle_csv(tmp_path / "captions.txt"))

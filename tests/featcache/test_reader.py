@@ -49,7 +49,7 @@ def describe(**changes) -> StoreDescription:
 def companion_lines(name: str, row: int, num_tokens: int) -> np.ndarray:
     """Return the lines of one row, of numbers that say where they belong."""
     if name == "geometry":
-        return np.arange(8, dtype=np.int32)[None] + row
+        return np.arange(row, row + 8, dtype=np.int32)[None]
     numbers = ((row * 7 + np.arange(num_tokens)) % 250).astype(COMPANIONS[name])
     return np.stack([numbers, numbers + 1], axis=1) if name == "character_spans" else numbers
 

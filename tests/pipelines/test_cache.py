@@ -126,7 +126,7 @@ def test_a_store_that_no_run_needs_is_removed_whole(tmp_path):
     removed = remove(tmp_path, str(folder))
     assert removed.bytes == num_bytes
     assert removed.runs == ()
-    assert list(folder.parent.iterdir()) == []
+    assert not folder.parent.exists()
     assert verify_folder(kept) == []
 
 
@@ -263,15 +263,17 @@ def test_one_flipped_byte_is_named_and_repaired_to_the_same_bytes(tmp_path, brea
         assert (folder / "manifest.json").stat().st_mtime_ns == changed
 
 
-def test_an_unfinished_store_is_repaired_and_stays_unfinished(tmp_path):
+def test_an_unfinished_store_is_repaired_and_finished(tmp_path):
+    whole = tree_bytes(put(tmp_path / "whole"))
     folder = describe().folder(tmp_path)
-    store = FeatureStore.create(folder, describe(), versions={})
+    put_pairs(tmp_path)
+    store = FeatureStore.create(folder, describe(), versions={"x": "1"})
     recompute(store, [0, 1])
-    expected = tree_bytes(folder)
     flip(shard_files(folder, 1)[0])
-    assert repair(tmp_path, str(folder), recompute).recomputed == (1,)
-    assert tree_bytes(folder) == expected
-    assert not FeatureStore.create(folder, describe(), versions={}).complete
+    assert verify_folder(folder)[-1] == f"{folder}: incomplete, 1 of 3 shards are missing: 2"
+    assert repair(tmp_path, str(folder), recompute).recomputed == (1, 2)
+    assert tree_bytes(folder) == whole
+    assert verify_folder(folder) == []
 
 
 def test_what_is_not_ours_stays_and_is_said_to_stay(tmp_path):

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lightalign.featcache.reader import FeatureReader
 from lightalign.pipelines.extract import StoreReport
@@ -140,3 +141,61 @@ def test_a_picture_that_becomes_a_pipe_ends_extraction_with_one_line(tmp_path: P
     assert done.returncode == 2
     assert "b.jpg: cannot read b.jpg: is a named pipe" in done.stderr
     assert "run the same command again" in done.stderr
+
+
+def test_half_of_a_surrogate_pair_is_one_line_of_the_ledger_and_no_more(tmp_path: Path) -> None:
+    """JSON can write what has no UTF-8; all that comes after extraction runs without it."""
+    (tmp_path / "data").mkdir()
+    rows = []
+    for number in range(8):
+        colour = Image.new("RGB", (8, 8), (number * 30, 9 * number, 255 - number))
+        colour.save(tmp_path / "data" / f"{number}.jpg")
+        caption = "half \ud83d of it" if number == 3 else f"caption {number}"
+        rows.append({"image": f"{number}.jpg", "caption": caption, "split": "train"})
+    (tmp_path / "data" / "table.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = {"data": f"image-text-table={tmp_path / 'data'}", "source": {}, "on_error": "skip"}
+    home = tmp_path / "home"
+    extract_toy(home, "toy-image", **options)
+    texts = extract_toy(home, "toy-text", **options).stores[0]
+    (skipped,) = texts.skipped
+    assert skipped.id == "3.jpg#0"
+    assert skipped.reason == (
+        "3.jpg#0: the text is not valid Unicode: half of a surrogate pair, '\\ud83d', at letter 6"
+    )
+    for command in (
+        ["train-adapter", "--name", "r", "--set", "train.epochs=1", "--device", "cpu"],
+        ["index", "r", "--split", "train", "--side", "text"],
+        ["search", "r", "caption 1", "--device", "cpu", "--sheet", str(tmp_path / "s.png")],
+        ["report", "r", "--out", str(tmp_path / "r.html")],
+        ["cache", "info", texts.key[:12]],
+    ):
+        done = lightalign(*command, home=home)
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_strings_of_an_index_come_back_whatever_they_hold(tmp_path: Path) -> None:
+    from lightalign.pipelines.strings import Strings
+
+    strings = ["", "a", "half \ud83d", "caf\udce9.jpg", "\0", "é"]
+    Strings.of(strings).write(tmp_path, "contents")
+    read = Strings.read(tmp_path, "contents")
+    assert [read.at(row) for row in range(len(strings))] == strings
+
+
+def test_names_in_another_encoding_are_read_and_escaped(tmp_path: Path) -> None:
+    for name in (b"a", b"caf\xe9"):
+        folder = tmp_path / "data" / os.fsdecode(name)
+        folder.mkdir(parents=True)
+        for number in range(4):
+            (folder / os.fsdecode(b"\xe9%d.jpg" % number)).write_bytes(RED)
+    done = lightalign(
+        *("extract", "--encoder", "toy-image", "--device", "cpu", "--split", "train"),
+        *("--data", f"image-folder={tmp_path / 'data'}"),
+        home=tmp_path / "home",
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"escaped or shortened as ids, such as a/\udce90.jpg" in done.stderr
+    store = next((tmp_path / "home" / "features" / "image-folder" / "train").glob("toy-image*"))
+    ids = FeatureReader(store).ids
+    assert len(ids) == 4
+    assert all("\\udce9" in one for one in ids)

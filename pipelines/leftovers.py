@@ -1,0 +1,199 @@
+"""What processes that were killed have left in a home folder, and what no command has written.
+
+Whatever belongs to one store or one run goes when that is written or removed again. This finds and
+clears what nothing would come to, and does both without disturbing a living process.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..featcache import files
+from ..featcache.errors import RunInUseError, RunNotFoundError
+from ..featcache.file_locks import holder
+from ..featcache.locks import SPLIT_LOCK, lock_files, owning_split, remove_empty
+from ..featcache.manifest import has_manifest
+from . import runs
+from .cache import needs_pairs
+
+_DEPTH = 4  # of a store: features, dataset, split, store
+_DEAD = "left by a process that is dead"
+_OF_RUNS = {
+    *(runs.SPEC, runs.TABLE, runs.WEIGHTS, runs.HEAD, runs.STATE, runs.LOG, runs.REPORT),
+    *(runs.TENSORBOARD, runs.INDEXES, runs.LOCK),
+}
+_REPORTS = {
+    ".json",
+    ".svg",
+    ".html",
+    ".png",
+}  # evaluations, plots and pages have names of all kinds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """File or folder that belongs to no store, no run and no evaluation.
+
+    Attributes:
+        path: Where it is.
+        problem: What it is.
+        is_ours: Whether lightalign has written it, so that `clear_leftovers` removes it; what else
+            lies there is its owner's.
+    """
+
+    path: Path
+    problem: str
+    is_ours: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+def find_leftovers(home: Path) -> list[Leftover]:
+    """Return what lies below `features`, `runs` and `evaluations` of a home and belongs to nothing.
+
+    What a living process is writing is not among it.
+
+    Raises:
+        PermissionError: A folder may not be read.
+        LockError: The file system has no locks.
+    """
+    return [*_of_features(home), *_of_runs(home), *_of_evaluations(home)]
+
+
+def clear_leftovers(home: Path) -> list[Leftover]:
+    """Remove what lightalign has left in a home and return it; all else stays.
+
+    Raises:
+        LockError: The file system has no locks.
+    """
+    ours = [leftover for leftover in find_leftovers(home) if leftover.is_ours]
+    for leftover in ours:
+        inside = leftover.path.relative_to(home).parts
+        if inside[0] == "features" and len(inside) == _DEPTH - 2:
+            remove_empty(leftover.path)
+        elif inside[0] == "features":
+            _clear_split(home.joinpath(*inside[: _DEPTH - 1]))
+        elif inside[0] == "runs":
+            _clear_run(leftover.path, home)
+        else:
+            files.clear(leftover.path)
+    return [leftover for leftover in ours if not leftover.path.exists()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _of_features(home: Path) -> Iterator[Leftover]:
+    for dataset in _entries(home / "features"):
+        splits = _entries(dataset)
+        if dataset.is_dir() and not splits:
+            yield Leftover(path=dataset, problem="an empty folder")
+        elif not dataset.is_dir():
+            yield _foreign(dataset)
+        for split in splits:
+            yield from _of_split(split) if split.is_dir() else [_foreign(split)]
+
+
+def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
+    """Yield what belongs to no store of a split; of one that another process holds nothing of ours.
+
+    Args:
+        split: Its folder.
+        is_owned: Whether the caller holds its lock.
+    """
+    entries = _entries(split)
+    is_held = holder(split / SPLIT_LOCK) is not None and not is_owned
+    if not entries:
+        yield Leftover(path=split, problem="an empty folder")
+    for path in entries:
+        leftover = _in_split(path)
+        if leftover is not None and not (leftover.is_ours and is_held):
+            yield leftover
+
+
+def _in_split(path: Path) -> Leftover | None:
+    if files.is_temporary(path):
+        return Leftover(path=path, problem=_DEAD) if files.is_abandoned(path) else None
+    if path.name == SPLIT_LOCK:
+        return None if holder(path) is not None else Leftover(path=path, problem=_DEAD)
+    if path.is_dir():
+        return None if has_manifest(path) else _without_manifest(path)
+    if not (path.name.startswith("pairs--") and path.suffix == ".json"):
+        return _foreign(path)
+    if needs_pairs(path.parent, path):
+        return None
+    return Leftover(path=path, problem="pairs of a dataset of which no store is left")
+
+
+def _without_manifest(folder: Path) -> Leftover | None:
+    """Return a folder of features without a manifest; None where a living process begins it."""
+    locks = set(lock_files(folder))
+    if any(holder(path) is not None for path in locks):
+        return None
+    rest = [path for path in folder.iterdir() if path not in locks]
+    if all(files.is_temporary(path) for path in rest):
+        return Leftover(path=folder, problem="a store that was not begun")
+    return Leftover(path=folder, problem="holds no manifest", is_ours=False)
+
+
+def _of_runs(home: Path) -> Iterator[Leftover]:
+    for folder in _entries(runs.runs_folder(home)):
+        if files.is_temporary(folder):
+            if files.is_abandoned(folder):
+                yield Leftover(path=folder, problem=_DEAD)
+        elif not folder.is_dir():
+            yield _foreign(folder)
+        elif holder(folder / runs.LOCK) is None:
+            yield from _of_run(folder)
+
+
+def _of_run(folder: Path) -> Iterator[Leftover]:
+    for path in [*_entries(folder), *_entries(folder / runs.INDEXES)]:
+        is_index = path.parent != folder
+        is_needless = path.name == runs.STATE and (folder / runs.REPORT).is_file()
+        if files.is_temporary(path) or path.name == runs.LOCK:
+            yield Leftover(path=path, problem=_DEAD)
+        elif is_needless:
+            yield Leftover(path=path, problem="the state of a training that is finished")
+        elif not (is_index or path.name in _OF_RUNS or path.suffix in _REPORTS):
+            yield _foreign(path)
+
+
+def _of_evaluations(home: Path) -> Iterator[Leftover]:
+    for path in _entries(home / "evaluations"):
+        if files.is_temporary(path):
+            if files.is_abandoned(path):
+                yield Leftover(path=path, problem=_DEAD)
+        elif path.suffix not in _REPORTS:
+            yield _foreign(path)
+
+
+def _foreign(path: Path) -> Leftover:
+    return Leftover(path=path, problem="not written by lightalign", is_ours=False)
+
+
+def _clear_split(split: Path) -> None:
+    with owning_split(split):
+        for leftover in list(_of_split(split, is_owned=True)):
+            if leftover.path == split / SPLIT_LOCK or not leftover.is_ours:
+                continue
+            if files.is_temporary(leftover.path):
+                files.clear(leftover.path)
+            else:
+                files.remove(leftover.path)
+
+
+def _clear_run(path: Path, home: Path) -> None:
+    """Remove one leftover of the runs: what lies in one goes with the next that takes its lock."""
+    if path.parent == runs.runs_folder(home):
+        files.clear(path)
+        return
+    folder = path.parent if path.parent.name != runs.INDEXES else path.parent.parent
+    try:
+        with runs.owning(folder):
+            if path.name == runs.STATE and (folder / runs.REPORT).is_file():
+                path.unlink(missing_ok=True)
+    except (RunInUseError, RunNotFoundError):
+        return  # a living process is at it, and clears it itself

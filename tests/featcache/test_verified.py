@@ -1,0 +1,233 @@
+"""Bytes are compared with their checksums at their first use, once, and numbers must be finite."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightalign.featcache import checked, files, verified
+from lightalign.featcache.dtypes import SCALES, narrow
+from lightalign.featcache.errors import FeatureRangeError, StoreCorruptError
+from lightalign.featcache.item_ids import decode_ids, encode_ids
+from lightalign.featcache.manifest import read_manifest, write_manifest
+from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.trust import trusting
+from lightalign.featcache.types import Features
+
+from .test_store import FORMAT_NAMES, describe, write
+
+
+def store_in(home: Path, **changes) -> Path:
+    description = describe(**changes)
+    lengths = None if description.tokens_per_item else [1, 3, 2, 1, 4]
+    return write(description.folder(home), description, lengths).folder
+
+
+def memo(home: Path) -> Path:
+    (path,) = (home / verified.FOLDER).iterdir()
+    return path
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def hashed(monkeypatch) -> list[str]:
+    """Return the names of the shards' files that are read whole."""
+    names: list[str] = []
+    whole = files.sha256_file
+
+    def counting(path: Path) -> str:
+        names.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(files, "sha256_file", counting)
+    return names
+
+
+def test_a_store_is_read_whole_once(tmp_path, hashed):
+    folder = store_in(tmp_path, container="hdf5")
+    shutil.rmtree(tmp_path / verified.FOLDER)
+    hashed.clear()
+    FeatureReader(folder)
+    assert sorted(hashed) == ["shard-00000.h5", "shard-00001.h5", "shard-00002.h5"]
+    hashed.clear()
+    FeatureReader(folder)
+    assert hashed == []
+
+
+def test_a_fresh_store_is_not_read_again(tmp_path, hashed):
+    folder = store_in(tmp_path)
+    hashed.clear()
+    FeatureReader(folder)
+    assert hashed == []
+
+
+def test_only_a_shard_that_was_touched_is_read_again(tmp_path, hashed):
+    folder = store_in(tmp_path, container="hdf5")
+    os.utime(folder / "shard-00001.h5")
+    hashed.clear()
+    FeatureReader(folder)
+    assert hashed == ["shard-00001.h5"]
+    hashed.clear()
+    FeatureReader(folder)
+    assert hashed == []
+
+
+def test_times_that_were_set_back_do_not_hide_a_change(tmp_path):
+    """The time of the inode's own change cannot be set."""
+    folder = store_in(tmp_path, container="hdf5")
+    path = folder / "shard-00001.h5"
+    before = path.stat()
+    flip(path, -1)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(StoreCorruptError, match="checksum differs"):
+        FeatureReader(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"shards": 3}', b"\xff", b"[" * 10**5])
+def test_a_damaged_memo_is_made_anew(content, tmp_path, hashed):
+    folder = store_in(tmp_path)
+    whole = memo(tmp_path).read_bytes()
+    memo(tmp_path).write_bytes(content)
+    hashed.clear()
+    FeatureReader(folder)
+    assert hashed
+    assert memo(tmp_path).read_bytes() == whole
+
+
+def test_a_home_that_cannot_be_written_is_verified_and_not_remembered(tmp_path, hashed):
+    """A file in place of the folder, as the user of the tests may be allowed everything."""
+    folder = store_in(tmp_path)
+    shutil.rmtree(tmp_path / verified.FOLDER)
+    (tmp_path / verified.FOLDER).write_text("")
+    for _ in range(2):
+        hashed.clear()
+        FeatureReader(folder)
+        assert hashed
+
+
+def test_a_store_outside_a_home_is_verified_and_leaves_nothing(tmp_path, hashed):
+    write(tmp_path / "store", describe())
+    hashed.clear()
+    FeatureReader(tmp_path / "store")
+    assert hashed
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def zeroed(folder: Path) -> None:
+    chunk = folder / "shard-00001" / "values" / "c" / "0" / "0" / "0"
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+
+
+def reversed_ids(folder: Path) -> None:
+    chunk = folder / "shard-00001" / "ids" / "c" / "0" / "0"
+    rows = np.fromfile(chunk, np.uint8).reshape(2, -1)
+    rows[::-1].tofile(chunk)
+
+
+def flipped_id(folder: Path) -> None:
+    flip(folder / "shard-00001" / "ids" / "c" / "0" / "0", 5)
+
+
+CHANGES = [zeroed, reversed_ids, flipped_id]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_bytes_are_named_with_the_command_that_mends_them(change, tmp_path):
+    folder = store_in(tmp_path)
+    change(folder)
+    with pytest.raises(StoreCorruptError) as caught:
+        FeatureReader(folder)
+    assert str(folder / "shard-00001") in str(caught.value)
+    assert f"lightalign cache repair {folder} --home {tmp_path}" in str(caught.value)
+    with trusting():
+        assert len(FeatureReader(folder)) == 5
+    with pytest.raises(StoreCorruptError):  # what was trusted is not remembered
+        FeatureReader(folder)
+
+
+def forge(folder: Path) -> None:
+    """Write the checksums of the files as they are into the manifest."""
+    manifest = read_manifest(folder)
+    for receipt in manifest["shards"]:
+        for name, entry in receipt["files"].items():
+            entry["sha256"] = files.sha256_file(folder / name)
+    write_manifest(folder, manifest)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("tokens", [2, None])
+def test_a_stored_feature_that_is_not_finite_is_named(value, tokens, tmp_path):
+    """Shard 1 has items 2 and 3: two tokens each, or two and one."""
+    description = describe(dtype="float32", tokens_per_item=tokens)
+    folder = write(description.folder(tmp_path), description, [1, 3, 2, 1, 4]).folder
+    values = folder / "shard-00001" / "values" / "c" / "0" / "0"
+    values = values / "0" if tokens else values
+    array = np.fromfile(values, np.float32)
+    array[2 * 3 + 1] = value  # the third token
+    array.tofile(values)
+    forge(folder)
+    with pytest.raises(FeatureRangeError, match="item-3") as caught:
+        FeatureReader(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("container", FORMAT_NAMES)
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "int8"])
+def test_every_stored_type_is_examined(dtype, container, compression, tmp_path, monkeypatch):
+    description = describe(dtype=dtype, container=container, compression=compression)
+    store = FeatureStore.create(description.folder(tmp_path), description, versions={})
+    monkeypatch.setattr(FeatureStore, "_check_range", lambda self, features: None)
+    for index in range(store.num_shards):
+        items = store.shard_items(index)
+        rows = np.ones((2 * len(items), 3), np.float32)
+        if index == 1:
+            rows[2, 1] = np.inf
+        stored, scales = narrow(rows, dtype)
+        beside = {} if scales is None else {SCALES: scales}
+        offsets = np.arange(0, 2 * len(items) + 1, 2)
+        ids = tuple(f"item-{item}" for item in items)
+        store.write_shard(index, Features(stored, offsets, ids, beside), [])
+    store.finish()
+    shutil.rmtree(tmp_path / verified.FOLDER)
+    with pytest.raises(FeatureRangeError, match="item-3"):
+        FeatureReader(store.folder)
+
+
+def test_a_shard_is_examined_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(checked, "_BLOCK_BYTES", 6)  # one token
+    test_a_stored_feature_that_is_not_finite_is_named(np.nan, None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [([b"ab", b"a\xff"], "UTF-8"), ([b"ab", b"\0\0"], "empty")],
+)
+def test_ids_that_are_no_ids_are_refused(rows, problem):
+    array = np.array([list(row) for row in rows], np.uint8)
+    with pytest.raises(StoreCorruptError, match=problem):
+        decode_ids(array)
+
+
+def test_an_id_that_is_there_twice_is_refused(tmp_path):
+    folder = store_in(tmp_path)
+    encode_ids(("item-0", "item-3")).tofile(folder / "shard-00001" / "ids" / "c" / "0" / "0")
+    forge(folder)
+    with pytest.raises(StoreCorruptError, match="'item-0' is there twice"):
+        FeatureReader(folder).gather([0])
+
+
+def test_what_is_remembered_is_sealed_and_small(tmp_path):
+    store_in(tmp_path)
+    table = json.loads(memo(tmp_path).read_text())
+    assert sorted(table) == ["checksum", "shards"]
+    assert sorted(table["shards"]) == ["0", "1", "2"]
