@@ -208,7 +208,8 @@ def _read_manifest(folder: Path, name: str) -> StoreEntry | str:
     """Return the store that a manifest or its copy describes, or what is wrong with it."""
     try:
         manifest = read_manifest(folder, name)
-        changed = (folder / name).stat().st_mtime
+        times = folder / (MANIFEST if (folder / MANIFEST).is_file() else name)
+        changed = times.stat().st_mtime
     except LightalignError as error:
         return str(error)
     except OSError as error:

@@ -4,11 +4,13 @@ Whatever belongs to one store or one run goes when that is written or removed ag
 clears what nothing would come to, and does both without disturbing a living process.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..featcache import files
+from ..featcache.catalog import unreadable_folders
 from ..featcache.errors import RunInUseError, RunNotFoundError
 from ..featcache.file_locks import holder
 from ..featcache.locks import SPLIT_LOCK, lock_files, owning_split, remove_empty
@@ -55,7 +57,7 @@ def find_leftovers(home: Path) -> list[Leftover]:
     What a living process is writing is not among it.
 
     Raises:
-        PermissionError: A folder may not be read.
+        PermissionError: A folder of runs or evaluations may not be read.
         LockError: The file system has no locks.
     """
     return [*_of_features(home), *_of_runs(home), *_of_evaluations(home)]
@@ -85,10 +87,19 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
+def _readable_entries(folder: Path) -> list[Path]:
+    """Return what a folder of features holds; `unreadable_folders` names those that it cannot."""
+    try:
+        return _entries(folder)
+    except PermissionError:
+        return []
+
+
 def _of_features(home: Path) -> Iterator[Leftover]:
-    for dataset in _entries(home / "features"):
-        splits = _entries(dataset)
-        if dataset.is_dir() and not splits:
+    unread = {one.folder for one in unreadable_folders(home)}
+    for dataset in _readable_entries(home / "features"):
+        splits = _readable_entries(dataset)
+        if dataset.is_dir() and not splits and dataset not in unread:
             yield Leftover(path=dataset, problem="an empty folder")
         elif not dataset.is_dir():
             yield _foreign(dataset)
@@ -103,9 +114,9 @@ def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
         split: Its folder.
         is_owned: Whether the caller holds its lock.
     """
-    entries = _entries(split)
+    entries = _readable_entries(split)
     is_held = holder(split / SPLIT_LOCK) is not None and not is_owned
-    if not entries:
+    if not entries and os.access(split, os.R_OK):
         yield Leftover(path=split, problem="an empty folder")
     for path in entries:
         leftover = _in_split(path)

@@ -64,14 +64,14 @@ class Undisturbed:
         code: Exit code.
         numbers: All that is compared, by name: what two times gave alike.
         volatile: Names of what two times gave differently.
-        err: What it printed on standard error.
+        out: What it printed on standard output.
         seconds: How long it took.
     """
 
     code: int
     numbers: Mapping[str, Any]
     volatile: frozenset[str]
-    err: str
+    out: str
     seconds: float
 
     @classmethod
@@ -81,7 +81,7 @@ class Undisturbed:
         """Keep what is the same both times."""
         differing = {name for name in first | second if first.get(name) != second.get(name)}
         kept = {name: value for name, value in first.items() if name not in differing}
-        return cls(outcome.code, kept, frozenset(differing), outcome.err, outcome.seconds)
+        return cls(outcome.code, kept, frozenset(differing), outcome.out, outcome.seconds)
 
     def without(self, beginning: str) -> "Undisturbed":
         """Leave out what begins so."""
@@ -160,9 +160,10 @@ def judge(
         return _refusal(outcome, undisturbed)
     if outcome.code == 2:
         return _refusal(outcome, undisturbed)
-    seen = "home/features/" if "{store}" not in verb.arguments else "home/features/*/*/*/*"
-    if verb.verifies and outcome.code == 0 and not is_resealed and fnmatch(path, f"{seen}*"):
-        return Verdict("unseen", "exit 0")
+    if verb.verifies and not is_resealed and outcome.code == undisturbed.code:
+        seen = "home/features/" if "{store}" not in verb.arguments else "home/features/*/*/*/*"
+        if fnmatch(path, f"{seen}*") and outcome.out == undisturbed.out:
+            return Verdict("unseen", f"exit {outcome.code}, and the same lines")
     found = numbers(outcome, verb, place)
     if is_resealed or not repairs:  # which mends what was changed
         folder = "/".join(path.split("/")[:5]) if is_resealed else path

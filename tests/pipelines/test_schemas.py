@@ -119,9 +119,10 @@ def copied(toy_home, tmp_path):
 
 
 def damage(home: Path) -> str:
-    """Make the manifest of one store a list, and return the name of the store."""
+    """Make the manifest of one store and its copy lists, and return the name of the store."""
     entry = list_stores(home)[0]
-    (entry.folder / "manifest.json").write_text("[]")
+    for name in ("manifest.json", "manifest.copy.json"):
+        (entry.folder / name).write_text("[]")
     return str(entry.folder.relative_to(home / "features"))
 
 
@@ -132,7 +133,7 @@ def test_a_damaged_store_is_named_and_the_others_are_listed(copied):
     rows = {row["store"]: row["state"] for row in json.loads(listed.stdout)["stores"]}
     assert listed.returncode == 0
     assert len(rows) == num_stores
-    assert rows[name].startswith("damaged: ")
+    assert rows[name] == "unreadable"
     assert lightalign("cache", "verify", home=copied).returncode == 1
     asked = lightalign("cache", "info", name, home=copied)
     assert asked.returncode == 2
