@@ -154,16 +154,12 @@ def judge(
     if crash is not None:
         return crash
     repairs = verb.arguments[:2] == ("cache", "repair")
-    if outcome.code not in (0, undisturbed.code):
+    if outcome.code == 2 or outcome.code not in (0, undisturbed.code):
         if outcome.code == 1 and (verb.verifies or repairs):
             return Verdict(REFUSED, "exit 1")
-        return _refusal(outcome, undisturbed)
-    if outcome.code == 2:
-        return _refusal(outcome, undisturbed)
-    if verb.verifies and not is_resealed and outcome.code == undisturbed.code:
-        seen = "home/features/" if "{store}" not in verb.arguments else "home/features/*/*/*/*"
-        if fnmatch(path, f"{seen}*") and outcome.out == undisturbed.out:
-            return Verdict("unseen", f"exit {outcome.code}, and the same lines")
+        return _refusal(outcome)
+    if outcome.out == undisturbed.out and not is_resealed and _ought_to_see(verb, path):
+        return Verdict("unseen", f"exit {outcome.code}, and the same lines")
     found = numbers(outcome, verb, place)
     if is_resealed or not repairs:  # which mends what was changed
         folder = "/".join(path.split("/")[:5]) if is_resealed else path
@@ -174,6 +170,12 @@ def judge(
     if outcome.code == 0 and "output" in found:
         return Verdict("not JSON", found["output"][:200])
     return _compare(found, outcome, verb, undisturbed, may_differ=may_differ)
+
+
+def _ought_to_see(verb: Verb, path: str) -> bool:
+    """Return whether a command looks for damage where it was done."""
+    seen = "home/features/" if "{store}" not in verb.arguments else "home/features/*/*/*/*"
+    return verb.verifies and fnmatch(path, f"{seen}*")
 
 
 def _crash(outcome: Outcome) -> Verdict | None:
@@ -190,7 +192,7 @@ def _crash(outcome: Outcome) -> Verdict | None:
     return None
 
 
-def _refusal(outcome: Outcome, undisturbed: Undisturbed) -> Verdict:
+def _refusal(outcome: Outcome) -> Verdict:
     lines = [line for line in outcome.err.splitlines() if line.strip()]
     if outcome.code != 2:
         return Verdict("exit code", f"{outcome.code}: {' / '.join(lines)[:200]}")
