@@ -227,7 +227,7 @@ def _compare(
     shown = (
         f"{names[0]}: {found.get(names[0])!r:.60}, not {undisturbed.numbers.get(names[0])!r:.60}"
     )
-    if may_differ:
+    if may_differ or verb.verifies:
         return Verdict(OTHER, shown)
     new = "\n".join(str(found[name]) for name in names if isinstance(found.get(name), str))
     if verb.lists and (_NAMED.search(outcome.err) or _NAMED.search(new)):
