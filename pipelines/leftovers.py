@@ -4,13 +4,11 @@ Whatever belongs to one store or one run goes when that is written or removed ag
 clears what nothing would come to, and does both without disturbing a living process.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..featcache import files
-from ..featcache.catalog import unreadable_folders
 from ..featcache.errors import RunInUseError, RunNotFoundError
 from ..featcache.file_locks import holder
 from ..featcache.locks import SPLIT_LOCK, lock_files, owning_split, remove_empty
@@ -41,11 +39,13 @@ class Leftover:
         problem: What it is.
         is_ours: Whether lightalign has written it, so that `clear_leftovers` removes it; what else
             lies there is its owner's.
+        is_unread: Whether it is a folder that may not be read, and may hold anything.
     """
 
     path: Path
     problem: str
     is_ours: bool = True
+    is_unread: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
@@ -54,13 +54,13 @@ class Leftover:
 def find_leftovers(home: Path) -> list[Leftover]:
     """Return what lies below `features`, `runs` and `evaluations` of a home and belongs to nothing.
 
-    What a living process is writing is not among it.
+    What a living process is writing is not among it; a folder that may not be read is.
 
     Raises:
-        PermissionError: A folder of runs or evaluations may not be read.
         LockError: The file system has no locks.
     """
-    return [*_of_features(home), *_of_runs(home), *_of_evaluations(home)]
+    parts = (_of_features(home), _of_runs(home), _of_evaluations(home))
+    return [leftover for part in parts for leftover in _or_unread(part, home)]
 
 
 def clear_leftovers(home: Path) -> list[Leftover]:
@@ -83,28 +83,36 @@ def clear_leftovers(home: Path) -> list[Leftover]:
     return [leftover for leftover in ours if not leftover.path.exists()]
 
 
+def _or_unread(leftovers: Iterable[Leftover], folder: Path) -> Iterator[Leftover]:
+    """Yield some leftovers and, where one of their folders may not be read, that folder instead."""
+    try:
+        yield from leftovers
+    except PermissionError as error:
+        yield Leftover(
+            path=Path(error.filename or folder),
+            problem=f"cannot be read: {error.strerror}",
+            is_ours=False,
+            is_unread=True,
+        )
+
+
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _readable_entries(folder: Path) -> list[Path]:
-    """Return what a folder of features holds; `unreadable_folders` names those that it cannot."""
-    try:
-        return _entries(folder)
-    except PermissionError:
-        return []
-
-
 def _of_features(home: Path) -> Iterator[Leftover]:
-    unread = {one.folder for one in unreadable_folders(home)}
-    for dataset in _readable_entries(home / "features"):
-        splits = _readable_entries(dataset)
-        if dataset.is_dir() and not splits and dataset not in unread:
-            yield Leftover(path=dataset, problem="an empty folder")
-        elif not dataset.is_dir():
-            yield _foreign(dataset)
-        for split in splits:
-            yield from _of_split(split) if split.is_dir() else [_foreign(split)]
+    for dataset in _entries(home / "features"):
+        yield from _or_unread(_of_dataset(dataset), dataset)
+
+
+def _of_dataset(dataset: Path) -> Iterator[Leftover]:
+    splits = _entries(dataset)
+    if dataset.is_dir() and not splits:
+        yield Leftover(path=dataset, problem="an empty folder")
+    elif not dataset.is_dir():
+        yield _foreign(dataset)
+    for split in splits:
+        yield from _or_unread(_of_split(split), split) if split.is_dir() else [_foreign(split)]
 
 
 def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
@@ -114,9 +122,9 @@ def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
         split: Its folder.
         is_owned: Whether the caller holds its lock.
     """
-    entries = _readable_entries(split)
+    entries = _entries(split)
     is_held = holder(split / SPLIT_LOCK) is not None and not is_owned
-    if not entries and os.access(split, os.R_OK):
+    if not entries:
         yield Leftover(path=split, problem="an empty folder")
     for path in entries:
         leftover = _in_split(path)
@@ -157,7 +165,7 @@ def _of_runs(home: Path) -> Iterator[Leftover]:
         elif not folder.is_dir():
             yield _foreign(folder)
         elif holder(folder / runs.LOCK) is None:
-            yield from _of_run(folder)
+            yield from _or_unread(_of_run(folder), folder)
 
 
 def _of_run(folder: Path) -> Iterator[Leftover]:

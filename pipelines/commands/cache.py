@@ -72,9 +72,11 @@ def cache_verify(
     damage |= {str(one.folder): [one.reason] for one in unread}
     leftovers = [] if store else find_leftovers(home)
     for leftover in leftovers:
+        if leftover.is_unread and str(leftover.path) in damage:
+            continue  # a folder of stores, which is named already
         damage.setdefault(str(leftover.path), []).append(str(leftover))
     lines = [line for found in damage.values() for line in found]
-    foreign = sum(not leftover.is_ours for leftover in leftovers)
+    foreign = sum(not (one.is_ours or one.is_unread) for one in leftovers)
     count = len(lines) - foreign
     output.result(damage, *lines, f"{len(folders)} stores read, {count} damaged files")
     if count:

@@ -81,7 +81,8 @@ UNKNOWN = {
 }
 
 
-@pytest.mark.parametrize("name", [*PROCESSORS, *UNKNOWN])
+# without a crop all of a large picture would be normalised, which takes seconds and no more
+@pytest.mark.parametrize("name", [one for one in [*PROCESSORS, *UNKNOWN] if "no crop" not in one])
 def test_no_processor_explodes(name, tmp_path) -> None:
     settings = {**PROCESSORS, **UNKNOWN}[name]
     preprocessing = processor_preprocessing(tmp_path, **settings)

@@ -165,7 +165,7 @@ def test_half_of_a_surrogate_pair_is_one_line_of_the_ledger_and_no_more(tmp_path
     for command in (
         ["train-adapter", "--name", "r", "--set", "train.epochs=1", "--device", "cpu"],
         ["index", "r", "--split", "train", "--side", "text"],
-        ["search", "r", "caption 1", "--device", "cpu", "--sheet", str(tmp_path / "s.png")],
+        ["search", "r", "caption 1", "--side", "text", "--sheet", str(tmp_path / "s.png")],
         ["report", "r", "--out", str(tmp_path / "r.html")],
         ["cache", "info", texts.key[:12]],
     ):

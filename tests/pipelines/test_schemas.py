@@ -130,10 +130,11 @@ def test_a_damaged_store_is_named_and_the_others_are_listed(copied):
     num_stores = len(list_stores(copied))
     name = damage(copied)
     listed = lightalign("cache", "ls", "--json", home=copied)
-    rows = {row["store"]: row["state"] for row in json.loads(listed.stdout)["stores"]}
+    rows = {row["store"]: row for row in json.loads(listed.stdout)["stores"]}
     assert listed.returncode == 0
     assert len(rows) == num_stores
-    assert rows[name] == "unreadable"
+    assert rows[name]["state"] == "unreadable"
+    assert "manifest.json" in rows[name]["problem"]
     assert lightalign("cache", "verify", home=copied).returncode == 1
     asked = lightalign("cache", "info", name, home=copied)
     assert asked.returncode == 2
@@ -161,8 +162,25 @@ def test_folders_that_may_not_be_read_are_damage(copied, monkeypatch):
     assert [one.folder for one in read_catalog(copied).unread] == [folder]
     verified = lightalign("cache", "verify", home=copied)
     assert verified.returncode == 1
-    assert f"{folder} cannot be read: Permission denied" in verified.stdout.replace("\n", "")
+    lines = verified.stdout.replace("\n", "")
+    assert lines.count(f"{folder} cannot be read: Permission denied") == 1
     assert lightalign("cache", "repair", home=copied).returncode == 1
+
+
+def test_a_folder_of_runs_that_may_not_be_read_is_damage(copied, monkeypatch):
+    folder = copied / "runs"
+    folder.mkdir()
+    iterdir = Path.iterdir
+
+    def denied(self: Path):
+        if self == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    verified = lightalign("cache", "verify", home=copied)
+    assert verified.returncode == 1
+    assert f"{folder}: cannot be read: Permission denied" in verified.stdout.replace("\n", "")
 
 
 @pytest.mark.parametrize("name", ["run.toml", "report.json", "retrieval-shapes-test.json"])
