@@ -6,14 +6,15 @@ numbers that are not finite then. What was compared is remembered in `verified.p
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float32, Int64, Shaped
 
-from . import verified
+from . import trust, verified
 from .dtypes import SCALES, finite_tokens
 from .errors import FeatureRangeError, StoreCorruptError
 from .flaws import shard_flaws
@@ -24,6 +25,7 @@ from .trust import is_trusting
 
 T = TypeVar("T")
 _MOST_THREADS = 8
+_ANNOUNCED_BYTES = 2**30  # what is less is read within seconds
 _BLOCK_BYTES = 2**21  # of values that are examined at once, which stay in the processor's cache
 
 
@@ -36,6 +38,7 @@ def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
     """
     receipts = list(store.receipts())
     unread = {} if is_trusting() else _states_of_unread(store, receipts)
+    _announce(store, [receipts[index] for index in unread])
 
     def check_files(index: int) -> None:
         for flaw in shard_flaws(store.folder, index, receipts[index], content=True):
@@ -54,6 +57,18 @@ def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
     }
     verified.remember(store.folder, store.description, whole)
     return shards
+
+
+def _announce(store: FeatureStore, receipts: Sequence[Mapping[str, Any]]) -> None:
+    """Say why nothing else happens, where reading takes long."""
+    files_of_shards = (entry for receipt in receipts for entry in receipt["files"].values())
+    num_bytes = sum(entry["bytes"] for entry in files_of_shards)
+    if num_bytes > _ANNOUNCED_BYTES:
+        what = store.description
+        trust.note(
+            f"comparing {num_bytes / 1e9:.1f} GB of {what.dataset}/{what.split}/{what.encoder} "
+            "with their checksums, once: --no-verify leaves that out"
+        )
 
 
 def repair_command(folder: Path, home: Path) -> str:
@@ -95,28 +110,36 @@ def _check_values(store: FeatureStore, arrays: dict[str, ArrayLocation]) -> None
     described = store.description
     values = np.asarray(arrays["values"].read()).reshape(-1, described.width)
     scales = np.asarray(arrays[SCALES].read()) if SCALES in arrays else None
+    token = first_not_finite(values, scales, described.dtype)
+    if token is not None:
+        tokens = described.tokens_per_item
+        row = token // tokens if tokens is not None else _row_of(arrays["offsets"].read(), token)
+        raise not_finite(store, decode_ids(arrays["ids"].read())[row])
+
+
+def first_not_finite(
+    values: Shaped[np.ndarray, "total width"],
+    scales: Float32[np.ndarray, " total"] | None,
+    dtype: str,
+) -> int | None:
+    """Return the first token with a feature that is not finite in the stored type, or None."""
     lines = max(1, _BLOCK_BYTES // max(1, values.strides[0]))
     for first in range(0, len(values), lines):
         block = slice(first, first + lines)
-        finite = finite_tokens(
-            values[block], None if scales is None else scales[block], described.dtype
-        )
+        finite = finite_tokens(values[block], None if scales is None else scales[block], dtype)
         if not finite.all():
-            raise _not_finite(store, arrays, first + int(np.argmin(finite)))
+            return first + int(np.argmin(finite))
+    return None
 
 
-def _not_finite(
-    store: FeatureStore, arrays: dict[str, ArrayLocation], token: int
-) -> FeatureRangeError:
-    """Return the error of a token that is not finite, which names its item."""
-    tokens = store.description.tokens_per_item
-    if tokens is None:
-        row = int(np.searchsorted(arrays["offsets"].read(), token, side="right")) - 1
-    else:
-        row = token // tokens
-    item = decode_ids(arrays["ids"].read())[row]
+def _row_of(offsets: Int64[np.ndarray, " rows_plus_1"], token: int) -> int:
+    return int(np.searchsorted(offsets, token, side="right")) - 1
+
+
+def not_finite(store: FeatureStore, item: str) -> FeatureRangeError:
+    """Return the error of an item with a stored feature that is not finite."""
     return FeatureRangeError(
-        f"{store.folder}: the stored features of item {item!r} are not all finite, and their "
-        "checksum is right: remove the store with `cache rm` and extract it again, with "
+        f"{store.folder}: the stored features of item {item!r} are not all finite, and no "
+        "extraction writes such: remove the store with `cache rm` and extract it again, with "
         "--dtype float32 if it was a narrower one"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float, Int64, Shaped
 
-from .checked import open_shards
+from .checked import first_not_finite, not_finite, open_shards
 from .device_rows import DeviceRows
 from .errors import StoreCorruptError
 from .item_ids import decode_ids
@@ -18,6 +18,7 @@ from .residency import choose_residency, free_memory
 from .shards import StoredArrays
 from .store import FeatureStore
 from .tokens import Tokens, pad, pad_groups, split_by_length
+from .trust import is_trusting
 from .types import Features
 
 _BUFFER_BYTES = 2**28  # of decompressed shards kept at once: four of the default size
@@ -49,7 +50,8 @@ class FeatureReader:
         StoreIncompleteError: Its extraction has not finished.
         StoreCorruptError: Its files contradict its manifest, of which the checksums are compared
             at the first use; `trust.trusting` leaves that out.
-        FeatureRangeError: A stored feature is not finite.
+        FeatureRangeError: A stored feature is not finite; while trusting, the methods that read
+            values raise it instead.
         UnknownNameError: There is no such residency.
         DeviceError: The residency is `device` and no device is given.
     """
@@ -64,6 +66,7 @@ class FeatureReader:
     ) -> None:
         self.store = FeatureStore.open(folder)
         self.description = self.store.description
+        self._unexamined = is_trusting()  # then rows are examined as they are read
         shards = open_shards(self.store)
         try:
             self._layout = Layout.read(
@@ -89,7 +92,7 @@ class FeatureReader:
         if self.residency.name == "device":
             assert device is not None, "choose_residency refuses this"
             self._on_device = DeviceRows(
-                (self._arrays.widened_shard(index) for index in range(len(shards))),
+                (self._examined_shard(index) for index in range(len(shards))),
                 shape=(self._layout.num_tokens, self.description.width),
                 dtype=torch.float16 if self.dtype == np.float16 else torch.float32,
                 device=device,
@@ -154,6 +157,7 @@ class FeatureReader:
         offsets = self._layout.offsets_of(wanted)
         values = np.empty((int(offsets[-1]), self.description.width), self.dtype)
         self._arrays.copy_values(spans, values)
+        self._examine(values, wanted)
         names = self.description.companions if companions else ()
         beside = {name: self.companion(name, wanted) for name in names}
         ids = tuple(map(self.ids.__getitem__, wanted.tolist()))
@@ -206,7 +210,9 @@ class FeatureReader:
         if array.shape != expected or not array.flags.c_contiguous:
             raise ValueError(f"out must be C-ordered of shape {expected}, not {array.shape}")
         spans = self._layout.token_spans(wanted)
-        self._arrays.copy_values(spans, array.reshape(-1, self.description.width))
+        lines = array.reshape(-1, self.description.width)
+        self._arrays.copy_values(spans, lines)
+        self._examine(lines, wanted)
 
     def padded(self, rows: Int64[np.ndarray, " n"]) -> Tokens:
         """Return the given rows as one padded batch, on the device if they are there, else the CPU.
@@ -240,3 +246,20 @@ class FeatureReader:
             return pad_groups(self.gather(rows, companions=False), num_groups)
         groups = split_by_length(self.lengths[self._layout.check(rows)], num_groups)
         return [self.padded(rows[group]) for group in groups], np.concatenate(groups)
+
+    def _examined_shard(self, index: int) -> Float[np.ndarray, "tokens width"]:
+        values = self._arrays.widened_shard(index)
+        first, end = self.first_rows[index : index + 2].tolist()
+        self._examine(values, np.arange(first, end))
+        return values
+
+    def _examine(
+        self, values: Float[np.ndarray, "total width"], rows: Int64[np.ndarray, " n"]
+    ) -> None:
+        """Pass if the values of these rows are finite; of what was verified that is known."""
+        if not self._unexamined:
+            return
+        token = first_not_finite(values, None, values.dtype.name)
+        if token is not None:
+            place = np.searchsorted(self._layout.offsets_of(rows), token, side="right") - 1
+            raise not_finite(self.store, self.ids[rows[place]])

@@ -84,6 +84,7 @@ class Output:
             self.progress = BarProgress(messages)
         elif not quiet:
             self.progress = LineProgress(messages)
+        trust.tell(self.progress.note)
         for warning in trust.warnings():
             self.progress.note(f"warning: {warning}")
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from lightalign.featcache import checked, files, verified
+from lightalign.featcache import checked, files, trust, verified
 from lightalign.featcache.dtypes import SCALES, narrow
 from lightalign.featcache.errors import FeatureRangeError, StoreCorruptError
 from lightalign.featcache.item_ids import decode_ids, encode_ids
@@ -231,3 +232,57 @@ def test_what_is_remembered_is_sealed_and_small(tmp_path):
     table = json.loads(memo(tmp_path).read_text())
     assert sorted(table) == ["checksum", "shards"]
     assert sorted(table["shards"]) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("residency", ["disk", "host", "device"])
+@pytest.mark.parametrize("tokens", [2, None])
+def test_without_verifying_a_row_that_is_not_finite_is_named_when_it_is_read(
+    residency, tokens, tmp_path
+):
+    """Else an infinity switches off the check for leakage, and trainings diverge."""
+    folder = store_in(tmp_path, tokens_per_item=tokens)
+    values = FeatureStore(folder, read_manifest(folder)).locate(1)["values"]
+    with values.file.open("r+b") as file:
+        file.write(np.array([np.inf], np.float16).tobytes())  # the first feature of row 2
+    message = "features of item 'item-2' are not all finite"
+    with trusting():
+        if residency == "device":
+            with pytest.raises(FeatureRangeError, match=message):
+                FeatureReader(folder, residency=residency, device=torch.device("cpu"))
+            return
+        reader = FeatureReader(folder, residency=residency)
+    assert reader.gather([0, 1, 3]).ids == ("item-0", "item-1", "item-3")
+    for read in (reader.gather, reader.padded):
+        with pytest.raises(FeatureRangeError, match=message):
+            read(np.array([4, 2, 0]))
+
+
+def test_comparing_that_takes_long_is_announced_once(tmp_path, monkeypatch):
+    folder = store_in(tmp_path)
+    shutil.rmtree(tmp_path / verified.FOLDER)
+    monkeypatch.setattr(checked, "_ANNOUNCED_BYTES", 1)
+    monkeypatch.setattr(trust, "_listeners", [])
+    lines: list[str] = []
+    trust.tell(lines.append)
+    FeatureReader(folder)
+    FeatureReader(folder)
+    (line,) = lines
+    assert "of d/train/toy with their checksums, once" in line
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        [0, 2**63 - 1, -2, 4],  # differences that are all positive modulo 2^64
+        [0, 2, 2, 4],  # a row without a token, which no extraction writes
+        [0, 3, 1, 4],
+    ],
+)
+def test_offsets_that_do_not_rise_are_refused(offsets, tmp_path):
+    description = describe(tokens_per_item=None, num_items=3, rows_per_shard=3)
+    folder = description.folder(tmp_path)
+    write(folder, description, [1, 2, 1])
+    np.array(offsets, np.int64).tofile(folder / "shard-00000" / "offsets" / "c" / "0")
+    forge(folder)
+    with pytest.raises(StoreCorruptError, match="offsets"):
+        FeatureReader(folder)

@@ -81,6 +81,7 @@ def test_no_verify_reads_all_the_same_and_says_so(home):
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize("how", [[], ["--no-verify"]])
 @pytest.mark.parametrize(
     ("split", "command"),
     [
@@ -93,16 +94,18 @@ def test_no_verify_reads_all_the_same_and_says_so(home):
         ("train", ["rank-encoders"]),
     ],
 )
-def test_a_stored_feature_that_is_not_finite_names_store_and_item(split, command, home):
+def test_a_stored_feature_that_is_not_finite_names_store_and_item(split, command, how, home):
+    if how and command == ["rank-encoders"]:
+        return  # it refuses so few items before it reads their features
     path = chunk(home, split, "values")
     array = np.fromfile(path, np.float16)
-    array[3] = np.nan
+    array[3] = np.inf if how else np.nan
     array.tofile(path)
     folder = next(parent for parent in path.parents if parent.name.startswith("toy-image--"))
     forge(folder)
     if command == ["cache", "export"]:
         command = [*command, str(folder), str(home / "exported")]
-    done = lightalign(*command, "--quiet", home=home)
+    done = lightalign(*command, *how, "--quiet", home=home)
     assert done.returncode == 2, done.stdout
     (line,) = done.stderr.splitlines()
     assert folder.name in line
