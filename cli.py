@@ -57,7 +57,7 @@ app.add_typer(presets_app, name="presets")
 
 _KEPT = {  # of what a command has done before it was stopped; of all others nothing
     "extract": "finished shards are kept: run the same command to go on",
-    "train-adapter": "finished epochs are kept: `lightalign runs list` has the name to --resume",
+    "train-adapter": "finished epochs are kept: `train-adapter --resume RUN` goes on",
     "quickstart": "finished shards are kept: run the same command to go on",
 }
 _PATIENCE = 5.0  # seconds that a stopped command has to end its threads and the shard it writes

@@ -1,6 +1,5 @@
 """Carry out a training that is resolved: in one process, or in all that torchrun started."""
 
-import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -59,13 +58,7 @@ def fit(
 
         folder = Path(processes.from_first(begin))
         shown = progress if processes.is_first else SILENT
-        try:
-            found = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
-        except BaseException:
-            if processes.is_first and (folder / runs.STATE).is_file():
-                again = shlex.join(["lightalign", "train-adapter", "--resume", folder.name])
-                shown.note(f"the finished epochs are kept: go on by `{again}`")
-            raise
+        found = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
 
         def end() -> dict[str, Any]:
             report = {
