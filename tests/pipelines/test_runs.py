@@ -10,6 +10,7 @@ import pytest
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from lightalign.featcache.locks import ShardLocks
 from lightalign.pipelines import run_list, runs, train
+from lightalign.pipelines.progress import Progress
 
 from ..helpers import lightalign, tree_bytes
 from .test_resume import stop_in_epoch
