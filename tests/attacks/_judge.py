@@ -161,7 +161,8 @@ def judge(
     if outcome.out == undisturbed.out and not is_resealed and _ought_to_see(verb, path):
         return Verdict("unseen", f"exit {outcome.code}, and the same lines")
     found = numbers(outcome, verb, place)
-    if is_resealed or not repairs:  # which mends what was changed
+    resumes = "--resume" in verb.arguments
+    if is_resealed or not (repairs or resumes):  # which mend or take over what was changed
         folder = "/".join(path.split("/")[:5]) if is_resealed else path
         undisturbed = undisturbed.without(f"file {folder}")
         found = {
