@@ -216,13 +216,12 @@ def _compare(
     *,
     may_differ: bool,
 ) -> Verdict:
-    names = sorted(
+    differing = sorted(
         name
         for name in {**found, **undisturbed.numbers}
-        if name not in undisturbed.volatile
-        and found.get(name) != undisturbed.numbers.get(name)
-        and not _BESIDE.search(name)
+        if name not in undisturbed.volatile and found.get(name) != undisturbed.numbers.get(name)
     )
+    names = [name for name in differing if not _BESIDE.search(name)]
     if not names:
         return Verdict(EQUAL)
     shown = (
@@ -230,7 +229,7 @@ def _compare(
     )
     if may_differ or verb.verifies:
         return Verdict(OTHER, shown)
-    new = "\n".join(str(found[name]) for name in names if isinstance(found.get(name), str))
+    new = "\n".join(str(found[name]) for name in differing if isinstance(found.get(name), str))
     if verb.lists and (_NAMED.search(outcome.err) or _NAMED.search(new)):
         return Verdict(OTHER, shown)
     return Verdict("changed number", f"{len(names)} differ: {shown}")
