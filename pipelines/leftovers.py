@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache import files
+from ..featcache import files, verified
 from ..featcache.errors import RunInUseError, RunNotFoundError
 from ..featcache.file_locks import holder
 from ..featcache.locks import SPLIT_LOCK, lock_files, owning_split, remove_empty
@@ -52,14 +52,15 @@ class Leftover:
 
 
 def find_leftovers(home: Path) -> list[Leftover]:
-    """Return what lies below `features`, `runs` and `evaluations` of a home and belongs to nothing.
+    """Return what lies below the folders of a home and belongs to nothing there.
 
     What a living process is writing is not among it; a folder that may not be read is.
 
     Raises:
         LockError: The file system has no locks.
     """
-    parts = (_of_features(home), _of_runs(home), _of_evaluations(home))
+    flat = (_of_files(home / name) for name in ("evaluations", verified.FOLDER))
+    parts = (_of_features(home), _of_runs(home), *flat)
     return [leftover for part in parts for leftover in _or_unread(part, home)]
 
 
@@ -180,8 +181,9 @@ def _of_run(folder: Path) -> Iterator[Leftover]:
             yield _foreign(path)
 
 
-def _of_evaluations(home: Path) -> Iterator[Leftover]:
-    for path in _entries(home / "evaluations"):
+def _of_files(folder: Path) -> Iterator[Leftover]:
+    """Yield what is neither a report nor a record in a folder of such files."""
+    for path in _entries(folder):
         if files.is_temporary(path):
             if files.is_abandoned(path):
                 yield Leftover(path=path, problem=_DEAD)

@@ -43,7 +43,7 @@ def test_what_the_dead_left_anywhere_is_named_and_cleared(tmp_path):
     for name in ("run.toml", "report.json"):
         (run / name).write_text("")
     whole = tree_bytes(tmp_path)
-    for folder in ("features/d/train", "runs", "runs/a", "runs/a/index", "evaluations"):
+    for folder in ("features/d/train", "runs", "runs/a", "runs/a/index", "evaluations", "verified"):
         killed_temporary(tmp_path / folder)
     (run / "state.safetensors").write_bytes(b"of a training that is finished")
     (run / ".tmpAb3dE6").write_text("what safetensors leaves")
@@ -63,9 +63,10 @@ def test_what_the_dead_left_anywhere_is_named_and_cleared(tmp_path):
         "runs/a/index/.tmp-abcdefgh",
         "runs/a/state.safetensors",
         "evaluations/.tmp-abcdefgh",
+        "verified/.tmp-abcdefgh",
     }
     assert lightalign("cache", "verify", home=tmp_path).returncode == 1
-    assert len(clear_leftovers(tmp_path)) == 11
+    assert len(clear_leftovers(tmp_path)) == 12
     assert find_leftovers(tmp_path) == []
     assert tree_bytes(tmp_path) == whole
     assert not (tmp_path / "features" / "d" / "val").exists()
