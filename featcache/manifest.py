@@ -3,6 +3,7 @@
 Both hold the same bytes: a checksum protects the content, and the copy is written second.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,8 @@ from . import files
 from .description import FORMAT_VERSION, StoreDescription
 from .documents import check, is_inside, read_json
 from .errors import StoreCorruptError, StoreNotFoundError
+
+_NAMED_BY_KEY = re.compile(r"--([0-9a-f]{12})\Z")  # folders elsewhere may have other names
 
 MANIFEST = "manifest.json"
 COPY = "manifest.copy.json"
@@ -98,6 +101,9 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
         raise StoreCorruptError(f"{path} is not a manifest of ours: {error}") from error
     if description.key != manifest["key"]:
         raise StoreCorruptError(f"{path}: the key does not belong to the description")
+    named = _NAMED_BY_KEY.search(folder.name)
+    if named and not description.key.startswith(named[1]):
+        raise StoreCorruptError(f"{path} is that of another store, {description.key[:12]}")
     if manifest["complete"]:
         _check_shards(manifest.get("shards", ()), description, where=path)
     return files.read_sealed(path)

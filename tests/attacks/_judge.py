@@ -32,7 +32,7 @@ FAILURES = (
 OF_ANY_FILE = frozenset(ANY)
 # of a right type and with a right checksum: other numbers are what their maker says
 MAY_DIFFER = frozenset({"json_value_resealed", "hdf5_rows_resealed", "rows_of_ids_resealed"})
-MAY_DIFFER |= {"npy_header_resealed"}
+MAY_DIFFER |= {"npy_header_resealed", "faiss_header_resealed"}
 _NAMED = re.compile(
     r"stopped|damag|differ|missing|cannot|corrupt|not valid|unreadable|skipp|passed over|left out"
 )
