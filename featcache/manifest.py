@@ -3,6 +3,7 @@
 Both hold the same bytes: a checksum protects the content, and the copy is written second.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,8 @@ from . import files
 from .description import FORMAT_VERSION, StoreDescription
 from .documents import check, is_inside, read_json
 from .errors import StoreCorruptError, StoreNotFoundError
+
+_NAMED_BY_KEY = re.compile(r"--([0-9a-f]{12})\Z")  # folders elsewhere may have other names
 
 MANIFEST = "manifest.json"
 COPY = "manifest.copy.json"
@@ -98,6 +101,9 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
         raise StoreCorruptError(f"{path} is not a manifest of ours: {error}") from error
     if description.key != manifest["key"]:
         raise StoreCorruptError(f"{path}: the key does not belong to the description")
+    named = _NAMED_BY_KEY.search(folder.name)
+    if named and not description.key.startswith(named[1]):
+        raise StoreCorruptError(f"{path} is that of another store, {description.key[:12]}")
     if manifest["complete"]:
         _check_shards(manifest.get("shards", ()), description, where=path)
     return files.read_sealed(path)
@@ -113,30 +119,34 @@ def _check_shards(
             "store"
         )
     for index, receipt in enumerate(receipts):
-        _check_receipt(receipt, description.shard_items(index), where=where)
+        items = description.shard_items(index)
+        _check_receipt(receipt, items, name=f"shard-{index:05d}", where=where)
 
 
 def read_receipt(path: Path, items: range) -> dict[str, Any]:
     """Return the receipt of a finished shard.
 
     Args:
-        path: The receipt.
+        path: The receipt; its name is that of the shard.
         items: Positions of the items that the shard covers.
 
     Raises:
         FileNotFoundError: There is none.
-        StoreCorruptError: It is damaged, is of other items, or names a file outside the store.
+        StoreCorruptError: It is damaged, or is that of another shard.
     """
     receipt = files.read_sealed(path)
-    _check_receipt(check(receipt, Receipt, where=path), items, where=path)
+    _check_receipt(check(receipt, Receipt, where=path), items, name=path.stem, where=path)
     return receipt
 
 
-def _check_receipt(receipt: Receipt, items: range, *, where: Path) -> None:
-    """Refuse a receipt of other items, or by which a file outside of the store would be removed."""
+def _check_receipt(receipt: Receipt, items: range, *, name: str, where: Path) -> None:
+    """Refuse the receipt of another shard, or by which a file outside would be removed."""
     outside = [name for name in receipt["files"] if not is_inside(name)]
     if outside:
         raise StoreCorruptError(f"{where} names a file outside of the store: {outside[0]!r}")
+    others = [file for file in receipt["files"] if file.partition("/")[0].partition(".")[0] != name]
+    if others:
+        raise StoreCorruptError(f"{where} names a file of another shard than {name}: {others[0]!r}")
     num_items = receipt["rows"] + len(receipt["skipped"])
     if num_items != len(items):
         raise StoreCorruptError(f"{where} has {num_items} items in a shard of {len(items)}")

@@ -133,6 +133,7 @@ class Trainer:
                 self.processes.copy_first(self.adapter.state_dict().values())
             while not self._is_over():
                 self._train_epoch(folder, log, progress)
+        self.processes.from_first(partial(self.counts.require_best, folder))
         return {
             "best": self.counts.best,
             "epochs": self.counts.epoch,
@@ -390,6 +391,7 @@ class Trainer:
             "objective": self.plan.table["objective"],
         }
         save_adapter(folder, self.adapter, self.objective, table=table)
+        self.counts.promise_best(folder)
 
     def _selection(self) -> str:
         if self.validation is None:

@@ -19,6 +19,7 @@ from ..featcache.errors import StoreCorruptError
 from ..featcache.files import replacing
 from ..featcache.regular_files import check_regular
 from ..featcache.spec import fingerprint
+from ..featcache.verified_files import FileChecks, promise_of
 from . import runs
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class Counts:
         epoch: Epochs that are done.
         step: Steps that are done.
         best: Record of the best epoch, or nothing yet.
+        best_files: Size and checksum of each file of its weights, by name.
         best_score: Its score, the higher the better.
         bad_epochs: Epochs since then.
         lowest_loss: Lowest validation loss, for the plateau schedule.
@@ -56,6 +58,7 @@ class Counts:
     epoch: int = 0
     step: int = 0
     best: dict[str, Any] = field(default_factory=dict)
+    best_files: dict[str, Any] = field(default_factory=dict)
     best_score: float = -float("inf")
     bad_epochs: int = 0
     lowest_loss: float = float("inf")
@@ -63,6 +66,24 @@ class Counts:
     factor: float = 1.0
     seconds: float = 0.0
     seconds_waiting: float = 0.0
+
+    def promise_best(self, folder: Path) -> None:
+        """Remember what the files of the best weights are, once they are written."""
+        self.best_files = {name: promise_of(folder / name) for name in (runs.TABLE, runs.WEIGHTS)}
+
+    def require_best(self, folder: Path) -> None:
+        """Pass if the best weights are those that were written, maybe before the training stopped.
+
+        Raises:
+            StoreCorruptError: They are others.
+        """
+        try:
+            FileChecks(None).require(folder, self.best_files)
+        except StoreCorruptError as error:
+            raise StoreCorruptError(
+                f"{error}: the best weights of the run are lost; remove it by `lightalign runs rm "
+                f"{folder.name}` and train anew"
+            ) from error
 
     def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
         """Yield the same and count the seconds in which the next one was not ready."""

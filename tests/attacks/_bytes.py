@@ -94,9 +94,10 @@ def swap_with_a_sibling(path: Path, chance: random.Random) -> str | None:
     if not others:
         return None
     other = chance.choice(others)
-    first, second = path.read_bytes(), other.read_bytes()
+    first, second, times = path.read_bytes(), other.read_bytes(), other.stat()
     path.write_bytes(second)
     other.write_bytes(first)
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
     return f"swapped with {other.relative_to(root)}"
 
 

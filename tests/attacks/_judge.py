@@ -32,7 +32,7 @@ FAILURES = (
 OF_ANY_FILE = frozenset(ANY)
 # of a right type and with a right checksum: other numbers are what their maker says
 MAY_DIFFER = frozenset({"json_value_resealed", "hdf5_rows_resealed", "rows_of_ids_resealed"})
-MAY_DIFFER |= {"npy_header_resealed"}
+MAY_DIFFER |= {"npy_header_resealed", "faiss_header_resealed"}
 _NAMED = re.compile(
     r"stopped|damag|differ|missing|cannot|corrupt|not valid|unreadable|skipp|passed over|left out"
 )
@@ -161,7 +161,8 @@ def judge(
     if outcome.out == undisturbed.out and not is_resealed and _ought_to_see(verb, path):
         return Verdict("unseen", f"exit {outcome.code}, and the same lines")
     found = numbers(outcome, verb, place)
-    if is_resealed or not repairs:  # which mends what was changed
+    resumes = "--resume" in verb.arguments
+    if is_resealed or not (repairs or resumes):  # which mend or take over what was changed
         folder = "/".join(path.split("/")[:5]) if is_resealed else path
         undisturbed = undisturbed.without(f"file {folder}")
         found = {
@@ -215,13 +216,12 @@ def _compare(
     *,
     may_differ: bool,
 ) -> Verdict:
-    names = sorted(
+    differing = sorted(
         name
         for name in {**found, **undisturbed.numbers}
-        if name not in undisturbed.volatile
-        and found.get(name) != undisturbed.numbers.get(name)
-        and not _BESIDE.search(name)
+        if name not in undisturbed.volatile and found.get(name) != undisturbed.numbers.get(name)
     )
+    names = [name for name in differing if not _BESIDE.search(name)]
     if not names:
         return Verdict(EQUAL)
     shown = (
@@ -229,7 +229,7 @@ def _compare(
     )
     if may_differ or verb.verifies:
         return Verdict(OTHER, shown)
-    new = "\n".join(str(found[name]) for name in names if isinstance(found.get(name), str))
+    new = "\n".join(str(found[name]) for name in differing if isinstance(found.get(name), str))
     if verb.lists and (_NAMED.search(outcome.err) or _NAMED.search(new)):
         return Verdict(OTHER, shown)
     return Verdict("changed number", f"{len(names)} differ: {shown}")

@@ -82,7 +82,7 @@ VERBS: Mapping[str, Verb] = {
     ),
     "resume": Verb(
         ("train-adapter", "--resume", "stopped"),
-        written=("home/runs/stopped/adapter.safetensors",),
+        written=("home/runs/stopped/adapter.safetensors", "home/runs/stopped/adapter.toml"),
     ),
     "index": Verb(
         ("index", "main", "--split", "test", "--index", "flat", "--memory", "1GB"),
@@ -233,11 +233,13 @@ class Kind:
         mutations: What is done to it, by name.
         is_source: People write it or it names what is made anew: other content may give other
             numbers.
+        may_differ: Mutations after which other numbers are right.
     """
 
     pattern: str
     mutations: Mapping[str, Mutation]
     is_source: bool = False
+    may_differ: Sequence[str] = ()
 
     def files(self, place: Path) -> list[Path]:
         """List the files of this kind."""
@@ -276,7 +278,11 @@ KINDS: Mapping[str, Kind] = {
     "state": Kind(_RUN + r"state\.safetensors", {**ANY, **_containers.SAFETENSORS}),
     "log.jsonl": Kind(_RUN + r"log\.jsonl", {**ANY, **_texts.JSON_LINES}),
     "report.json": Kind(_RUN + r"report\.json", {**ANY, **_texts.JSON}),
-    "evaluation": Kind(_RUN + r"(retrieval|zero|simil|fine|index).*\.json", {**ANY, **_texts.JSON}),
+    "evaluation": Kind(
+        _RUN + r"(retrieval|zero|simil|fine|index).*\.json",
+        {**ANY, **_texts.JSON},
+        may_differ=["remove"],
+    ),
     "index.json": Kind(_RUN + r"index/.*/index\.json", {**ANY, **_texts.SEALED}),
     "index.faiss": Kind(_RUN + r"index/.*/index\.faiss", {**ANY, **_containers.FAISS}),
     "index strings": Kind(_RUN + r"index/.*\.npy", {**ANY, **_containers.NPY}),

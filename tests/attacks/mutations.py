@@ -169,7 +169,7 @@ class Attack:
             undisturbed,
             place=self.place,
             path=str(path),
-            may_differ=kind.is_source or mutation in _judge.MAY_DIFFER,
+            may_differ=kind.is_source or mutation in {*_judge.MAY_DIFFER, *kind.may_differ},
             is_resealed=mutation.endswith("_resealed"),
         )
 

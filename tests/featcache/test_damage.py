@@ -198,3 +198,17 @@ def test_extracting_again_removes_the_locks_of_the_dead(tmp_path):
     lock_path(tmp_path, 0).write_bytes(b"")
     FeatureStore.create(tmp_path, describe(), versions={})
     assert tree_bytes(tmp_path) == whole
+
+
+def test_the_receipt_of_another_shard_is_damage(tmp_path):
+    """Two receipts change places: each is whole, of as many rows, and right in its checksums."""
+    store = FeatureStore.create(tmp_path, describe(), versions={"x": "1"})
+    for index in range(2):
+        items = store.shard_items(index)
+        store.write_shard(index, features_of([2] * len(items), first=items.start), [])
+    first, second = (tmp_path / f"shard-{index:05d}.json" for index in range(2))
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
+    assert find_damage(tmp_path).shards[:2] == (0, 1)
+    assert missing_shards(tmp_path)[:2] == [0, 1]

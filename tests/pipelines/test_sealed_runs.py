@@ -5,9 +5,11 @@ import shutil
 import pytest
 
 from lightalign.featcache.errors import SpecError, StoreCorruptError
-from lightalign.pipelines import runs
+from lightalign.pipelines import runs, train
+from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.report_content import read_runs
 
+from .test_resume import stop_in_epoch
 from .test_train import QUICK, quick_train
 
 
@@ -23,6 +25,23 @@ def test_a_file_of_another_run_is_refused_and_named(home, name):
     (folder / name).write_bytes(content)
     with pytest.raises(StoreCorruptError, match=f"{name} has .*runs rm one"):
         runs.find_run(home, "one")
+
+
+@pytest.mark.parametrize("name", [runs.TABLE, runs.WEIGHTS])
+def test_best_weights_of_before_a_stop_that_are_others_now_are_refused(home, monkeypatch, name):
+    """No later epoch is better than the first, so that what is there is what the run ends with."""
+    monkeypatch.setattr(Trainer, "_score", lambda _, record: -float(record["epoch"]))
+    options = ("train.epochs=3", *QUICK[1:])
+    stop_in_epoch(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(home, name="one", overrides=options)
+    other = quick_train(home, name="other", seed=4, overrides=options).folder
+    content = (other / name).read_bytes()
+    folder = runs.runs_folder(home) / "one"
+    same = content == (folder / name).read_bytes()
+    (folder / name).write_bytes(content + b"\n" * same)
+    with pytest.raises(StoreCorruptError, match=r"best weights of the run are lost.*runs rm one"):
+        train.resume(home, "one", device="cpu")
 
 
 def test_a_log_of_another_run_is_left_out_of_a_page(home):

@@ -141,6 +141,18 @@ def test_no_other_takes_the_place_of_a_store_with_a_damaged_manifest(tmp_path):
         FeatureStore.open(newest.folder)
 
 
+def test_the_manifest_of_another_store_is_damage(tmp_path):
+    """Both are whole, with right checksums of their own."""
+    extract_both(tmp_path, split="train")
+    newest = newest_pair(tmp_path, StoreQuery(split="train"))
+    first, second = (entry.folder / "manifest.json" for entry in newest.entries.values())
+    first.write_bytes(second.read_bytes())
+    there = newest_pair(tmp_path, StoreQuery(split="train"))
+    assert there.first.key == newest.first.key
+    with pytest.raises(StoreCorruptError, match="is that of another store"):
+        FeatureStore.open(newest.first.folder)
+
+
 def test_a_split_that_the_dataset_has_not_is_named(tmp_path):
     wanted = WantedData.of("shapes", home=tmp_path, options=SCENES)
     with pytest.raises(UnknownNameError, match="no split named 'tset'; close: \\['test'\\]"):
