@@ -88,7 +88,8 @@ class Catalog:
     """What lies where stores do.
 
     Attributes:
-        entries: All stores whose manifest can be read, newest first.
+        entries: All stores whose manifest can be read, or else the copy of it, newest first: one
+            with a damaged manifest is refused when it is opened, and no other takes its place.
         unread: Each other store, and each folder that may not be read.
     """
 
@@ -195,14 +196,24 @@ def find_store(home: Path, name: str) -> Path:
 
 
 def _read_entry(folder: Path) -> StoreEntry | Unread:
-    """Return the store in a folder, or what is wrong with it."""
+    """Return the store in a folder, by the copy if its manifest is damaged, or what is wrong."""
+    entry = _read_manifest(folder, MANIFEST)
+    if isinstance(entry, StoreEntry):
+        return entry
+    copied = _read_manifest(folder, COPY)
+    return copied if isinstance(copied, StoreEntry) else Unread(folder, entry)
+
+
+def _read_manifest(folder: Path, name: str) -> StoreEntry | str:
+    """Return the store that a manifest or its copy describes, or what is wrong with it."""
     try:
-        manifest = read_manifest(folder)
-        changed = (folder / MANIFEST).stat().st_mtime
+        manifest = read_manifest(folder, name)
+        times = folder / (MANIFEST if (folder / MANIFEST).is_file() else name)
+        changed = times.stat().st_mtime
     except LightalignError as error:
-        return Unread(folder, str(error))
+        return str(error)
     except OSError as error:
-        return Unread(folder, f"{folder} cannot be read: {error.strerror}")
+        return f"{folder} cannot be read: {error.strerror}"
     return StoreEntry(
         folder=folder,
         description=StoreDescription(**manifest["description"]),

@@ -183,6 +183,8 @@ def check(value: Any, schema: Any, *, where: object) -> Any:
         raise StoreCorruptError(f"{where} is not as lightalign writes it: {error}") from error
     except RecursionError as error:
         raise StoreCorruptError(f"{where} is too deeply nested") from error
+    except UnicodeEncodeError as error:  # half of a surrogate pair, in the name of a field
+        raise StoreCorruptError(f"{where} names a field that has no UTF-8: {error}") from error
     return value
 
 

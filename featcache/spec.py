@@ -31,7 +31,7 @@ def write_toml(path: Path, table: Mapping[str, Any]) -> None:
 
 def to_toml(table: Mapping[str, Any]) -> str:
     """Return `table` as TOML; keys whose value is None are left out, as TOML has no null."""
-    return tomli_w.dumps(_without_none(table))
+    return tomli_w.dumps(without_none(table))
 
 
 def resolve(name: str, read: Callable[[str], Table]) -> Table:
@@ -149,9 +149,10 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _without_none(table: Mapping[str, Any]) -> Table:
+def without_none(table: Mapping[str, Any]) -> Table:
+    """Return a table without keys whose value is None, as it is after it was TOML."""
     return {
-        key: _without_none(value) if isinstance(value, Mapping) else value
+        key: without_none(value) if isinstance(value, Mapping) else value
         for key, value in table.items()
         if value is not None
     }

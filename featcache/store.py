@@ -16,6 +16,7 @@ the versions of the libraries, which all choose how a matrix product is rounded.
 
 import errno
 import os
+import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -169,7 +170,11 @@ class FeatureStore:
             StoreIncompleteError: Its extraction has not finished.
             StoreCorruptError: A file is missing or has another size than the manifest says.
         """
-        store = cls(folder, read_manifest(folder))
+        try:
+            store = cls(folder, read_manifest(folder))
+        except StoreCorruptError as error:
+            mended = f"`lightalign cache repair {shlex.quote(str(folder))}`"
+            raise StoreCorruptError(f"{error}; {mended} restores it") from error
         if not store.complete:
             missing = len(store.missing_shards())
             raise StoreIncompleteError(

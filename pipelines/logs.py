@@ -9,7 +9,8 @@ from typing import Any
 
 from ..featcache import files
 from ..featcache.documents import check, read_text
-from ..featcache.errors import MissingExtraError, StoreCorruptError
+from ..featcache.errors import MissingExtraError
+from ..featcache.verified_files import FileChecks
 from . import runs
 from .schemas import EpochRecord
 
@@ -123,15 +124,14 @@ def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
         StoreCorruptError: The log is not as the training has written it.
     """
     log = folder / runs.LOG
-    if not log.is_file():
-        if "log_sha256" in report:
-            raise StoreCorruptError(f"{log} is not there")
+    promises = report.get("files", {})
+    if runs.LOG in promises:
+        FileChecks(None).require(folder, {runs.LOG: promises[runs.LOG]})
+    elif not log.is_file():
         return []
     records = files.read_json_lines(log)  # which opens none but a regular file
     for number, record in enumerate(records, start=1):
         check(record, EpochRecord, where=f"line {number} of {log}")
-    if report.get("log_sha256", checksum := files.sha256_file(log)) != checksum:
-        raise StoreCorruptError(f"{log}: checksum differs")
     return records
 
 

@@ -67,6 +67,8 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
     }
     if (folder / runs.SPEC).is_file():
         described["spec"] = runs.read_spec(folder)
+    elif not entry.problem:
+        described["problem"] = f"{runs.SPEC} is missing"
     if (folder / runs.REPORT).is_file():
         report = runs.read_report(folder)
         described["report"] = {key: value for key, value in report.items() if key != "spec"}

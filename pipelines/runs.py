@@ -28,6 +28,7 @@ from ..featcache.documents import check, parse_toml, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
 from ..featcache.spec import Table, fingerprint, to_toml
+from ..featcache.verified_files import FileChecks, promise_of
 from .schemas import RunReport, RunSpec
 
 REPORT = "report.json"
@@ -38,6 +39,7 @@ WEIGHTS = "adapter.safetensors"
 TABLE = "adapter.toml"
 HEAD = "head.safetensors"
 STATE = "state.safetensors"
+_RESULT = (SPEC, TABLE, WEIGHTS, HEAD)  # what evaluations read beside the report
 LOCK = "run.lock"
 INDEXES = "index"  # folder of saved indexes
 
@@ -263,6 +265,7 @@ def find_run(home: Path, run: str | None) -> Path:
 
     Raises:
         RunNotFoundError: There is no such finished run.
+        StoreCorruptError: A file of it is another now than when the run finished.
     """
     finished = sorted(
         (path.parent for path in runs_folder(home).glob(f"*/{REPORT}")),
@@ -273,10 +276,10 @@ def find_run(home: Path, run: str | None) -> Path:
             raise RunNotFoundError(
                 f"no finished run in {runs_folder(home)}: run `lightalign train-adapter` first"
             )
-        return _newest(finished)
+        return check_result(_newest(finished))
     for folder in (runs_folder(home) / run, Path(run).expanduser().resolve()):
         if (folder / REPORT).is_file():
-            return folder
+            return check_result(folder)
         if (folder / SPEC).is_file():
             raise RunNotFoundError(f"the run in {folder} has not finished: it has no {REPORT}")
     names = [folder.name for folder in finished]
@@ -357,10 +360,31 @@ def read_table(folder: Path) -> Table:
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
-    """Write the report of a run with the checksum of its log: with it the run is finished."""
-    log = folder / LOG
-    logged = {"log_sha256": files.sha256_file(log)} if log.is_file() else {}
-    files.write_report(folder / REPORT, {**report, **logged})
+    """Write the report of a run with the checksums of its files: with it the run is finished."""
+    there = [name for name in (*_RESULT, LOG) if (folder / name).is_file()]
+    promises = {name: promise_of(folder / name) for name in there}
+    files.write_report(folder / REPORT, {**report, "files": promises})
+
+
+def check_result(folder: Path) -> Path:
+    """Return the folder of a finished run whose files are those that its training has written.
+
+    Reports of earlier versions hold no checksums.
+
+    Raises:
+        StoreCorruptError: One is missing or is another now.
+    """
+    promises = read_report(folder).get("files", {})
+    try:
+        FileChecks(None).require(
+            folder, {name: promises[name] for name in _RESULT if name in promises}
+        )
+    except StoreCorruptError as error:
+        raise StoreCorruptError(
+            f"{error}: restore it, or remove the run by `lightalign runs rm {folder.name}` and "
+            "train again"
+        ) from error
+    return folder
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ _UNREADABLE = (
     TypeError,
     KeyError,
     AttributeError,
+    MemoryError,
 )
 
 _COUNTS = "lightalign"  # name of our entry in the metadata

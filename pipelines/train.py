@@ -9,7 +9,7 @@ from typing import Any
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, apply_overrides, build, to_table
+from ..featcache.spec import Table, apply_overrides, build, to_table, without_none
 from ..featcache.types import Modality
 from . import runs
 from .environment import library_versions
@@ -314,8 +314,11 @@ def _as_begun(
 
 
 def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
-    """Return the run's spec, in which nothing is a default any more."""
-    return {
+    """Return the run's spec, in which nothing is a default any more, as `run.toml` gives it back.
+
+    So the report of a training that was stopped is the same as that of one that was not.
+    """
+    table = {
         **{key: value for key, value in plan.table.items() if key != "train"},
         "preset": preset_of(spec.preset, spec.fusion),
         "seed": spec.seed,
@@ -326,6 +329,7 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
         "encoders": describe_encoders(plan.stores),
         "versions": library_versions(),
     }
+    return without_none(table)
 
 
 def resolve_preset(

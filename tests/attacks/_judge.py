@@ -64,14 +64,14 @@ class Undisturbed:
         code: Exit code.
         numbers: All that is compared, by name: what two times gave alike.
         volatile: Names of what two times gave differently.
-        err: What it printed on standard error.
+        out: What it printed on standard output.
         seconds: How long it took.
     """
 
     code: int
     numbers: Mapping[str, Any]
     volatile: frozenset[str]
-    err: str
+    out: str
     seconds: float
 
     @classmethod
@@ -81,7 +81,7 @@ class Undisturbed:
         """Keep what is the same both times."""
         differing = {name for name in first | second if first.get(name) != second.get(name)}
         kept = {name: value for name, value in first.items() if name not in differing}
-        return cls(outcome.code, kept, frozenset(differing), outcome.err, outcome.seconds)
+        return cls(outcome.code, kept, frozenset(differing), outcome.out, outcome.seconds)
 
     def without(self, beginning: str) -> "Undisturbed":
         """Leave out what begins so."""
@@ -154,15 +154,12 @@ def judge(
     if crash is not None:
         return crash
     repairs = verb.arguments[:2] == ("cache", "repair")
-    if outcome.code not in (0, undisturbed.code):
+    if outcome.code == 2 or outcome.code not in (0, undisturbed.code):
         if outcome.code == 1 and (verb.verifies or repairs):
             return Verdict(REFUSED, "exit 1")
-        return _refusal(outcome, undisturbed)
-    if outcome.code == 2:
-        return _refusal(outcome, undisturbed)
-    seen = "home/features/" if "{store}" not in verb.arguments else "home/features/*/*/*/*"
-    if verb.verifies and outcome.code == 0 and not is_resealed and fnmatch(path, f"{seen}*"):
-        return Verdict("unseen", "exit 0")
+        return _refusal(outcome)
+    if outcome.out == undisturbed.out and not is_resealed and _ought_to_see(verb, path):
+        return Verdict("unseen", f"exit {outcome.code}, and the same lines")
     found = numbers(outcome, verb, place)
     if is_resealed or not repairs:  # which mends what was changed
         folder = "/".join(path.split("/")[:5]) if is_resealed else path
@@ -173,6 +170,12 @@ def judge(
     if outcome.code == 0 and "output" in found:
         return Verdict("not JSON", found["output"][:200])
     return _compare(found, outcome, verb, undisturbed, may_differ=may_differ)
+
+
+def _ought_to_see(verb: Verb, path: str) -> bool:
+    """Return whether a command looks for damage where it was done."""
+    seen = "home/features/" if "{store}" not in verb.arguments else "home/features/*/*/*/*"
+    return verb.verifies and fnmatch(path, f"{seen}*")
 
 
 def _crash(outcome: Outcome) -> Verdict | None:
@@ -189,7 +192,7 @@ def _crash(outcome: Outcome) -> Verdict | None:
     return None
 
 
-def _refusal(outcome: Outcome, undisturbed: Undisturbed) -> Verdict:
+def _refusal(outcome: Outcome) -> Verdict:
     lines = [line for line in outcome.err.splitlines() if line.strip()]
     if outcome.code != 2:
         return Verdict("exit code", f"{outcome.code}: {' / '.join(lines)[:200]}")
@@ -224,7 +227,7 @@ def _compare(
     shown = (
         f"{names[0]}: {found.get(names[0])!r:.60}, not {undisturbed.numbers.get(names[0])!r:.60}"
     )
-    if may_differ:
+    if may_differ or verb.verifies:
         return Verdict(OTHER, shown)
     new = "\n".join(str(found[name]) for name in names if isinstance(found.get(name), str))
     if verb.lists and (_NAMED.search(outcome.err) or _NAMED.search(new)):

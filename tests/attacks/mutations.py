@@ -150,7 +150,7 @@ class Attack:
                 self._restore(attacked)
                 outcome = self._run(verb, store, limit=120)
                 shown.append(_judge.numbers(outcome, VERBS[verb], self.place))
-            if outcome.code != 0 and not store:  # an incomplete store may be refused
+            if outcome.code != 0 and not store and not VERBS[verb].verifies:  # one is incomplete
                 raise RuntimeError(f"{verb} ends with {outcome.code}: {outcome.err}")
             self._undisturbed[verb, store] = _judge.Undisturbed.of(outcome, *shown)
         return self._undisturbed[verb, store]

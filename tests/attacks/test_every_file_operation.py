@@ -27,3 +27,11 @@ def test_commands_that_are_killed_or_cannot_write_at_some_of_their_file_operatio
 def test_commands_that_are_killed_or_cannot_write_at_any_of_their_file_operations(fault):
     done = attack("--faults", fault)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_trainings_that_are_killed_at_random_times_end_as_if_undisturbed():
+    command = [sys.executable, str(SCRIPT.with_name("random_kills.py")), "--kills", "100"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stdout + done.stderr

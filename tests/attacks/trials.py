@@ -9,7 +9,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,13 +42,20 @@ class Ended:
     operations: tuple[str, ...] = ()
 
 
-def run(arguments: Sequence[str], folder: Path, *, watched: FileOperations | None = None) -> Ended:
+def run(
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    watched: FileOperations | None = None,
+    kill_after: float | None = None,
+) -> Ended:
     """Run `lightalign` with these arguments in a child, its output in files of `folder`.
 
     Args:
         arguments: What follows the command's name.
         folder: Where `out` and `err` are written.
         watched: Counter to install in the child.
+        kill_after: Seconds after which it is killed, wherever it is; or None.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -54,10 +63,14 @@ def run(arguments: Sequence[str], folder: Path, *, watched: FileOperations | Non
         os.close(reading)
         _be_the_command(arguments, folder, watched, writing)
     os.close(writing)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)  # not yet waited for: the number is still its own
     with os.fdopen(reading) as pipe:
         names = pipe.read()
     _, status = os.waitpid(child, 0)
-    lines = (folder / "err").read_text(errors="replace").splitlines()
+    err = folder / "err"
+    lines = err.read_text(errors="replace").splitlines() if err.is_file() else []
     return Ended(
         code=os.waitstatus_to_exitcode(status),
         lines=tuple(lines),

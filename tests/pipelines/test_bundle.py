@@ -21,6 +21,7 @@ from lightalign.pipelines.embed import embed_rows
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.train import TrainSpec
 
+from ..helpers import write_spec
 from .conftest import SCENES, extract_toy
 
 FAST = ("train.epochs=1", "train.batch_size=8", "towers.both.project.out=16")
@@ -179,6 +180,6 @@ def test_a_run_without_its_encoders_says_so(run, tmp_path):
     old = shutil.copytree(run, tmp_path / "old")
     table = runs.read_spec(old)
     del table["encoders"]
-    runs.write_spec(old, table)
+    write_spec(old, table)
     with pytest.raises(SpecError, match="does not say what its encoders were"):
         lightalign.load(old)

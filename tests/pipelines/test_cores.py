@@ -1,6 +1,7 @@
 """Threads beside an encoder take little of its cores."""
 
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,12 +53,17 @@ def test_items_are_prepared_while_an_encoder_runs_only_if_they_may(tmp_path, mon
     meanwhile: list[int] = []
     preprocess, encode = ToyEncoder.preprocess, ToyEncoder.encode
 
+    encoding = threading.Event()
+
     def prepare(self, content, *, item_id):
         begun.append(item_id)
+        if len(begun) > 8:  # of the next batch: the two threads come no further before the first
+            encoding.wait(30)
         return preprocess(self, content, item_id=item_id)
 
     def slow(self, batch):
         before = len(begun)
+        encoding.set()
         patience = time.monotonic() + (30 if overlap else 0.1) * (not meanwhile)
         while len(begun) - before <= 2 and time.monotonic() < patience:
             time.sleep(0.01)

@@ -12,7 +12,7 @@ from lightalign.pipelines.extract import ExtractReport, ExtractSpec
 from lightalign.pipelines.extract_command import command_of
 from lightalign.pipelines.train import TrainSpec
 
-from ..helpers import lightalign
+from ..helpers import lightalign, write_spec
 from .conftest import SCENES, extract_toy
 
 FEW = [f"--set=source.{key}={value}" for key, value in {"train": 2, "val": 1, "test": 1}.items()]
@@ -198,7 +198,7 @@ def test_the_place_of_the_dataset_is_named_as_far_as_it_is_known(
     table = runs.read_spec(inexact_run)
     table["stores"]["train"]["dataset"] = "flickr8k"
     table["command"] = {**table["command"], **({} if asked is None else {"data": asked})}
-    runs.write_spec(inexact_run, table)
+    write_spec(inexact_run, table)
     home = tmp_path / "elsewhere"
     if there:
         (home / "datasets" / "flickr8k").mkdir(parents=True)

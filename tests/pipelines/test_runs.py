@@ -10,6 +10,7 @@ import pytest
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from lightalign.featcache.locks import ShardLocks
 from lightalign.pipelines import run_list, runs, train
+from lightalign.pipelines.progress import Progress
 
 from ..helpers import lightalign, tree_bytes
 from .test_resume import stop_in_epoch
@@ -78,6 +79,28 @@ def test_a_failure_removes_nothing_that_could_go_on(home):
     with pytest.raises(ZeroDivisionError):
         fail()
     assert (runs.runs_folder(home) / "mine" / runs.STATE).is_file()
+
+
+def test_a_failure_after_the_report_removes_no_finished_run(home):
+    def fail() -> None:
+        with runs.new_run(home, "mine", "x", spec=SPEC) as folder:
+            (folder / runs.REPORT).write_text("{}")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (runs.runs_folder(home) / "mine" / runs.REPORT).is_file()
+
+
+def test_a_stopped_training_says_how_to_go_on_by_its_own_name(home, monkeypatch):
+    notes = []
+    monkeypatch.setattr(Progress, "note", lambda _, text: notes.append(text))
+    stop_in_epoch(monkeypatch, 2)
+    spec = train.TrainSpec(home=home, preset="lightalign/fusion", overrides=QUICK, device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train.run(spec, Progress())
+    (folder,) = runs.run_folders(home)
+    assert f"go on by `lightalign train-adapter --resume {folder.name}`" in notes[-1]
 
 
 def test_a_folder_of_somebody_else_is_left_alone(home):

@@ -119,9 +119,10 @@ def copied(toy_home, tmp_path):
 
 
 def damage(home: Path) -> str:
-    """Make the manifest of one store a list, and return the name of the store."""
+    """Make the manifest of one store and its copy lists, and return the name of the store."""
     entry = list_stores(home)[0]
-    (entry.folder / "manifest.json").write_text("[]")
+    for name in ("manifest.json", "manifest.copy.json"):
+        (entry.folder / name).write_text("[]")
     return str(entry.folder.relative_to(home / "features"))
 
 

@@ -12,6 +12,7 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
+from lightalign.featcache.store import FeatureStore
 from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.progress import Progress
@@ -124,10 +125,20 @@ def test_a_hit_in_the_cache_makes_a_store_the_newest(tmp_path):
 
 def test_a_store_of_another_format_version_is_passed_over(tmp_path):
     extract_both(tmp_path, split="train")
-    (manifest,) = tmp_path.glob("features/shapes/train/toy-image--*/manifest.json")
-    table = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**table, "format_version": 999}))
+    for manifest in tmp_path.glob("features/shapes/train/toy-image--*/manifest*.json"):
+        table = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**table, "format_version": 999}))
     assert newest_pair(tmp_path, StoreQuery(split="train")) is None
+
+
+def test_no_other_takes_the_place_of_a_store_with_a_damaged_manifest(tmp_path):
+    extract_both(tmp_path, split="train", features=("tokens", "mean"))
+    query = StoreQuery(split="train")
+    newest = newest_pair(tmp_path, query).first
+    (newest.folder / "manifest.json").write_bytes(b"{")
+    assert newest_pair(tmp_path, query).first.key == newest.key
+    with pytest.raises(StoreCorruptError, match=r"cache repair .* restores it"):
+        FeatureStore.open(newest.folder)
 
 
 def test_a_split_that_the_dataset_has_not_is_named(tmp_path):
