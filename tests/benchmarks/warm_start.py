@@ -3,15 +3,19 @@
 Writes a store of `--gigabytes` of random float16 vectors below `--folder`, and removes it. A start
 is what `retrieve` does before its first batch: its modules, the store, its ids and the first rows.
 It is timed in new processes (`start`), and without the imports in this one (`opening`), with what
-is remembered of the last verification and with `--no-verify`, in turns; `cold` is the first opening
-after the memory of it is gone, with the files in the page cache.
+is remembered of the last verification and with `--no-verify`, in rounds of random order; `cold` is
+the first opening after the memory of it is gone, with the files in the page cache. Each round has a
+second turn with `--no-verify`, the control: its ratio to the first is what the machine's other work
+makes of two equal things.
 
-Prints medians of wall and CPU seconds, and as its last line one JSON object.
+Prints medians of wall and CPU seconds and of the differences within a round, and as its last line
+one JSON object.
 """
 
 import argparse
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -20,7 +24,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
@@ -31,6 +34,7 @@ from lightalign.featcache.store import FeatureStore
 from lightalign.featcache.trust import trusting
 from lightalign.featcache.types import Features
 
+TURNS = ("verifying", "trusting", "control")
 WIDTH, TOKENS, ROWS_PER_SHARD = 768, 49, 850  # shards of 64 MB, as extraction writes them
 START = """
 import sys
@@ -40,7 +44,7 @@ import lightalign.cli
 from lightalign.pipelines import pairs, retrieve
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.trust import trusting
-with trusting() if sys.argv[2] == "trusting" else nullcontext():
+with nullcontext() if sys.argv[2] == "verifying" else trusting():
     reader = FeatureReader(Path(sys.argv[1]), residency="disk")
     reader.gather(range(64))
 """
@@ -85,8 +89,26 @@ def start(folder: Path, how: str) -> None:
 
 
 def opening(folder: Path, how: str) -> None:
-    with trusting() if how == "trusting" else nullcontext():
+    with nullcontext() if how == "verifying" else trusting():
         FeatureReader(folder, residency="disk").gather(range(64))
+
+
+def compared(name: str, times: dict[str, list[tuple[float, float]]]) -> dict[str, object]:
+    """Print and return medians, and ratios and differences to the turns that verify nothing."""
+    result: dict[str, object] = {}
+    base = np.array(times["trusting"])
+    for how in TURNS:
+        seconds = np.array(times[how])
+        middle = np.median(seconds, axis=0)
+        ratio = middle / np.median(base, axis=0)
+        difference = np.median(seconds - base, axis=0)
+        print(
+            f"{name}, {how}: {middle[0]:.4f} s wall, {middle[1]:.4f} s CPU; "
+            f"ratio {ratio[0]:.3f} wall, {ratio[1]:.3f} CPU; "
+            f"within a round {difference[0]:+.4f} s wall, {difference[1]:+.4f} s CPU"
+        )
+        result[how] = [middle.tolist(), ratio.tolist(), difference.tolist()]
+    return result
 
 
 def main() -> None:
@@ -104,16 +126,11 @@ def main() -> None:
         result: dict[str, object] = {"cold": timed(lambda: opening(folder, "verifying"))}
         print(f"cold opening: {result['cold'][0]:.2f} s wall, {result['cold'][1]:.2f} s CPU")
         for act, rounds in ((opening, 10 * options.rounds), (start, options.rounds)):
-            times: dict[str, list[tuple[float, float]]] = {"verifying": [], "trusting": []}
-            for turn in range(rounds):
-                for how in list(times)[:: 1 if turn % 2 else -1]:
+            times: dict[str, list[tuple[float, float]]] = {how: [] for how in TURNS}
+            for _ in range(rounds):
+                for how in random.sample(TURNS, len(TURNS)):
                     times[how].append(timed(lambda act=act, how=how: act(folder, how)))
-            medians = {how: [median(one) for one in zip(*times[how], strict=True)] for how in times}
-            wall, cpu = (medians["verifying"][i] / medians["trusting"][i] for i in (0, 1))
-            for how, (seconds, busy) in medians.items():
-                print(f"{act.__name__}, {how}: {seconds:.4f} s wall, {busy:.4f} s CPU")
-            print(f"{act.__name__}: ratio {wall:.3f} wall, {cpu:.3f} CPU")
-            result[act.__name__] = {**medians, "ratio": [wall, cpu]}
+            result[act.__name__] = compared(act.__name__, times)
     finally:
         shutil.rmtree(home)
     print(json.dumps(result))
