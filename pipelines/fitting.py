@@ -1,5 +1,6 @@
 """Carry out a training that is resolved: in one process, or in all that torchrun started."""
 
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -58,7 +59,13 @@ def fit(
 
         folder = Path(processes.from_first(begin))
         shown = progress if processes.is_first else SILENT
-        found = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
+        try:
+            found = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
+        except BaseException:
+            if processes.is_first and (folder / runs.STATE).is_file():
+                again = shlex.join(["lightalign", "train-adapter", "--resume", folder.name])
+                shown.note(f"the finished epochs are kept: go on by `{again}`")
+            raise
 
         def end() -> dict[str, Any]:
             report = {

@@ -119,7 +119,8 @@ def new_run(
             yield folder
         except BaseException as error:
             stopped = not isinstance(error, Exception)
-            if not (folder / STATE).is_file() and not (stopped and can_go_on):
+            usable = any((folder / name).is_file() for name in (STATE, REPORT))
+            if not usable and not (stopped and can_go_on):
                 files.remove_whole(folder)  # made by this process, and of no use to any other
             raise
 

@@ -456,7 +456,7 @@ def test_a_stale_index_is_one_line_and_exit_code_2(home):
     (home / "runs" / "mine" / runs.WEIGHTS).write_bytes(b"other")
     result = command("search", "mine", "a picture", home=home)
     assert result.returncode == 2
-    assert "is of another adapter" in result.stderr
+    assert "adapter.safetensors has" in result.stderr
 
 
 def test_drawn_pictures_are_shown_on_a_sheet_though_they_have_no_files(toy_home, tmp_path):
