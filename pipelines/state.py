@@ -45,7 +45,7 @@ class Counts:
         epoch: Epochs that are done.
         step: Steps that are done.
         best: Record of the best epoch, or nothing yet.
-        best_files: Size and checksum of each file of its weights, by name.
+        best_files: Size and checksum of each file of its weights, and of the spec, by name.
         best_score: Its score, the higher the better.
         bad_epochs: Epochs since then.
         lowest_loss: Lowest validation loss, for the plateau schedule.
@@ -69,7 +69,23 @@ class Counts:
 
     def promise_best(self, folder: Path) -> None:
         """Remember what the files of the best weights are, once they are written."""
-        self.best_files = {name: promise_of(folder / name) for name in (runs.TABLE, runs.WEIGHTS)}
+        names = (runs.SPEC, runs.TABLE, runs.WEIGHTS)
+        self.best_files = {name: promise_of(folder / name) for name in names}
+
+    def require_spec(self, folder: Path) -> None:
+        """Pass if the spec is that which the training began with.
+
+        Raises:
+            StoreCorruptError: It is another.
+        """
+        spec = {name: self.best_files[name] for name in (runs.SPEC,) if name in self.best_files}
+        try:
+            FileChecks(None).require(folder, spec)
+        except StoreCorruptError as error:
+            raise StoreCorruptError(
+                f"{error}: its training began with another spec; restore it, or remove the run by "
+                f"`lightalign runs rm {folder.name}`"
+            ) from error
 
     def require_best(self, folder: Path) -> None:
         """Pass if the best weights are those that were written, maybe before the training stopped.
@@ -160,6 +176,7 @@ def load_state(
             f"{path} cannot be gone on from: {reason}; remove the run by `lightalign runs rm "
             f"{folder.name}` and train anew"
         ) from error
+    counts.require_spec(folder)
     for number, parameter in enumerate(_parameters(optimiser)):
         found = _below(tensors, f"optimiser.{number}.")
         if found:

@@ -44,6 +44,18 @@ def test_best_weights_of_before_a_stop_that_are_others_now_are_refused(home, mon
         train.resume(home, "one", device="cpu")
 
 
+def test_a_stopped_training_does_not_go_on_with_the_spec_of_another(home, monkeypatch):
+    options = ("train.epochs=3", *QUICK[1:])
+    stop_in_epoch(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(home, name="one", overrides=options)
+    folder = runs.runs_folder(home) / "one"
+    other = quick_train(home, name="other", overrides=("train.epochs=2", *QUICK[1:])).folder
+    shutil.copyfile(other / runs.SPEC, folder / runs.SPEC)
+    with pytest.raises(StoreCorruptError, match=r"began with another spec.*runs rm one"):
+        train.resume(home, "one", device="cpu")
+
+
 def test_a_log_of_another_run_is_left_out_of_a_page(home):
     for run, seed in (("one", 1), ("other", 2)):
         quick_train(home, name=run, seed=seed, overrides=("train.epochs=1", *QUICK[1:]))
