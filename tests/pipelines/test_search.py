@@ -151,8 +151,8 @@ def test_scores_by_codes_are_not_called_cosines(home, monkeypatch):
 
 
 def test_an_index_of_another_adapter_is_refused(home):
-    weights = home / "runs" / "mine" / runs.WEIGHTS
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    for path in (home / "runs" / "mine" / "index").glob("*/index.json"):
+        files.write_sealed(path, {**files.read_sealed(path), "adapter_sha256": "0" * 64})
     with pytest.raises(StaleIndexError, match="of another adapter"):
         ask(home, "a picture")
 
