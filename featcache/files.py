@@ -195,10 +195,21 @@ def read_sealed(path: Path, *, limit: int = documents.MAX_BYTES) -> dict[str, An
     Raises:
         StoreCorruptError: The file is damaged.
     """
-    table = documents.read_json(path, limit=limit)
+    return unsealed(path, documents.read_json(path, limit=limit))
+
+
+def unsealed(path: Path, table: Any) -> dict[str, Any]:
+    """Return what was read from a file of `write_sealed`, without its checksum.
+
+    Raises:
+        StoreCorruptError: A byte of the file differs from what was written.
+    """
     if not isinstance(table, dict) or "checksum" not in table:
         raise StoreCorruptError(f"{path}: holds no checksum")
-    return _unsealed(path, table)
+    rest = {key: value for key, value in table.items() if key != "checksum"}
+    if table["checksum"] != fingerprint(rest) or not _is_written_as(path, table):
+        raise StoreCorruptError(f"{path}: checksum differs")
+    return rest
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
@@ -217,19 +228,7 @@ def read_report(path: Path) -> Any:
     report = documents.read_json(path)
     if not isinstance(report, dict) or "checksum" not in report:
         return report
-    return _unsealed(path, report)
-
-
-def _unsealed(path: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table of a file without its checksum.
-
-    Raises:
-        StoreCorruptError: A byte of the file differs from what was written.
-    """
-    rest = {key: value for key, value in table.items() if key != "checksum"}
-    if table["checksum"] != fingerprint(rest) or not _is_written_as(path, table):
-        raise StoreCorruptError(f"{path}: checksum differs")
-    return rest
+    return unsealed(path, report)
 
 
 def _is_written_as(path: Path, value: Any) -> bool:

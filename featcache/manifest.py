@@ -106,7 +106,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
         raise StoreCorruptError(f"{path} is that of another store, {description.key[:12]}")
     if manifest["complete"]:
         _check_shards(manifest.get("shards", ()), description, where=path)
-    return files.read_sealed(path)
+    return files.unsealed(path, manifest)
 
 
 def _check_shards(

@@ -13,7 +13,6 @@ from typing import IO
 # each, without any compression.
 MAX_PICTURE_BYTES = 256 * 2**20
 MAX_TEXT_BYTES = 4 * 2**30  # of a table or file of captions: those of 12 million images are 2.5 GB
-MAX_SETTINGS_BYTES = 16 * 2**20  # of a file that a person or a hub writes; most are 1 kB
 
 _READ_AT_ONCE = 2**20  # bytes; a file that grows while it is read is seen at its limit
 _WITHOUT_WAITING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY

@@ -4,7 +4,6 @@ Reading gigabytes takes seconds. What was read and found whole is remembered by 
 and the two times (of content and of inode) of a file, which every write changes.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from .regular_files import open_regular
 LARGE = 2**26  # bytes; of less the checksum takes less than a tenth of a second each time
 
 _SETTLED = 2 * 10**9  # ns; a write within a tick of the clock after our read could keep the times
-_BLOCK = 2**20
 _VERSION = 1
 
 
@@ -114,12 +112,9 @@ def _compare(path: Path, sha256: str) -> None:
     Raises:
         StoreCorruptError: It has another, or cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with open_regular(path) as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        checksum = files.sha256_file(path)
     except OSError as error:
         raise StoreCorruptError(f"cannot read {path}: {error.strerror}") from error
-    if digest.hexdigest() != sha256:
+    if checksum != sha256:
         raise StoreCorruptError(f"{path} has other bytes than it was written with")

@@ -278,13 +278,18 @@ def find_run(home: Path, run: str | None) -> Path:
                 f"no finished run in {runs_folder(home)}: run `lightalign train-adapter` first"
             )
         return check_result(_newest(finished))
-    for folder in (runs_folder(home) / run, Path(run).expanduser().resolve()):
+    for folder in _places(home, run):
         if (folder / REPORT).is_file():
             return check_result(folder)
         if (folder / SPEC).is_file():
             raise RunNotFoundError(f"the run in {folder} has not finished: it has no {REPORT}")
     names = [folder.name for folder in finished]
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; finished: {names or 'none'}")
+
+
+def _places(home: Path, run: str) -> tuple[Path, Path]:
+    """Return where a run may lie that is called so: below the home, or at that path."""
+    return runs_folder(home) / run, Path(run).expanduser().resolve()
 
 
 def _newest(finished: list[Path]) -> Path:
@@ -312,7 +317,7 @@ def find_unfinished(home: Path, run: str) -> Path:
     Raises:
         RunNotFoundError: There is no such run, or it has finished.
     """
-    for folder in (runs_folder(home) / run, Path(run).expanduser().resolve()):
+    for folder in _places(home, run):
         if (folder / REPORT).is_file():
             raise RunNotFoundError(f"the run in {folder} has finished: there is nothing to go on")
         if (folder / SPEC).is_file():
@@ -376,16 +381,29 @@ def check_result(folder: Path) -> Path:
         StoreCorruptError: One is missing or is another now.
     """
     promises = read_report(folder).get("files", {})
-    try:
-        FileChecks(None).require(
-            folder, {name: promises[name] for name in _RESULT if name in promises}
-        )
-    except StoreCorruptError as error:
-        raise StoreCorruptError(
-            f"{error}: restore it, or remove the run by `lightalign runs rm {folder.name}` and "
-            "train again"
-        ) from error
+    require_files(
+        folder,
+        {name: promises[name] for name in _RESULT if name in promises},
+        f"restore it, or remove the run by `lightalign runs rm {folder.name}` and train again",
+    )
     return folder
+
+
+def require_files(folder: Path, promises: Mapping[str, Any], advice: str) -> None:
+    """Pass if files of a run are what they were promised to be.
+
+    Args:
+        folder: The run folder.
+        promises: `promise_of` each file, by name.
+        advice: What to do where one is not.
+
+    Raises:
+        StoreCorruptError: One is missing or is another now.
+    """
+    try:
+        FileChecks(None).require(folder, promises)
+    except StoreCorruptError as error:
+        raise StoreCorruptError(f"{error}: {advice}") from error
 
 
 def read_report(folder: Path) -> dict[str, Any]:

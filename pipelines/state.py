@@ -19,7 +19,7 @@ from ..featcache.errors import StoreCorruptError
 from ..featcache.files import replacing
 from ..featcache.regular_files import check_regular
 from ..featcache.spec import fingerprint
-from ..featcache.verified_files import FileChecks, promise_of
+from ..featcache.verified_files import promise_of
 from . import runs
 
 T = TypeVar("T")
@@ -79,13 +79,12 @@ class Counts:
             StoreCorruptError: It is another.
         """
         spec = {name: self.best_files[name] for name in (runs.SPEC,) if name in self.best_files}
-        try:
-            FileChecks(None).require(folder, spec)
-        except StoreCorruptError as error:
-            raise StoreCorruptError(
-                f"{error}: its training began with another spec; restore it, or remove the run by "
-                f"`lightalign runs rm {folder.name}`"
-            ) from error
+        runs.require_files(
+            folder,
+            spec,
+            "its training began with another spec; restore it, or remove the run by `lightalign "
+            f"runs rm {folder.name}`",
+        )
 
     def require_best(self, folder: Path) -> None:
         """Pass if the best weights are those that were written, maybe before the training stopped.
@@ -93,13 +92,12 @@ class Counts:
         Raises:
             StoreCorruptError: They are others.
         """
-        try:
-            FileChecks(None).require(folder, self.best_files)
-        except StoreCorruptError as error:
-            raise StoreCorruptError(
-                f"{error}: the best weights of the run are lost; remove it by `lightalign runs rm "
-                f"{folder.name}` and train anew"
-            ) from error
+        runs.require_files(
+            folder,
+            self.best_files,
+            "the best weights of the run are lost; remove it by `lightalign runs rm "
+            f"{folder.name}` and train anew",
+        )
 
     def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
         """Yield the same and count the seconds in which the next one was not ready."""
