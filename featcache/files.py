@@ -1,8 +1,9 @@
 """Write files so that a crash at any moment leaves either the old or the new content.
 
-What is written is prepared in a temporary folder beside its place, `.tmp-<random>/<name>`, whose
-file `.owner` the writer holds locked. A temporary folder that nobody holds was left by a process
-that was killed, on whatever machine, and `clear_abandoned` removes it.
+What is written is prepared in a temporary folder beside its place,
+`.tmp-lightalign-<random>/<name>`, whose file `.owner` the writer holds locked. A temporary folder
+that nobody holds was left by a process that was killed, on whatever machine, and `clear_abandoned`
+removes it.
 """
 
 import errno
@@ -12,21 +13,26 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from . import documents, file_locks
+from . import documents, file_locks, writing
 from .errors import DurabilityError, StoreCorruptError
 from .file_locks import FileLock
 from .regular_files import open_regular
 from .spec import fingerprint
 
-_TEMPORARY = ".tmp-"  # followed by something random
+_TEMPORARY = ".tmp-"  # begins the names of all versions
+_OURS = ".tmp-lightalign-"  # of this version, which no other program takes; then something random
 _OWNER = ".owner"
 # what earlier versions named after host and process, and what safetensors leaves when it is killed
 _UNOWNED = re.compile(r"\.tmp-[0-9a-f]{8}-\d+-.+|\.tmp[A-Za-z0-9]{6}")
+_YOUNG = 2.0  # seconds of age of what may yet have no owner
+_MOMENT = 0.2  # seconds in which it has one
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # what file systems without a durable fsync answer, some that are on a network among them
 _NOT_DURABLE = {errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
 
@@ -47,7 +53,32 @@ def is_abandoned(path: Path) -> bool:
     """
     if not is_temporary(path):
         return False
-    return _UNOWNED.fullmatch(path.name) is not None or file_locks.holder(path / _OWNER) is None
+    if _UNOWNED.fullmatch(path.name):
+        return True
+    if _is_held(path):
+        return False
+    settle(path)  # it may have been made, and its owner not yet be there
+    return path.exists() and not _is_held(path)
+
+
+def settle(path: Path) -> None:
+    """Wait a moment where something came into being just now: its owner's lock comes second."""
+    if _is_young(path):
+        time.sleep(_MOMENT)
+
+
+def _is_held(workspace: Path) -> bool:
+    try:
+        return file_locks.holder(workspace / _OWNER) is not None
+    except NotADirectoryError:  # a file of such a name is nobody's
+        return False
+
+
+def _is_young(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.stat().st_mtime) < _YOUNG
+    except FileNotFoundError:
+        return True
 
 
 def clear_abandoned(folder: Path) -> list[str]:
@@ -58,33 +89,65 @@ def clear_abandoned(folder: Path) -> list[str]:
     Raises:
         LockError: The file system has no locks.
     """
-    if not folder.is_dir():
-        return []
-    temporaries = sorted(path for path in folder.iterdir() if is_temporary(path))
+    temporaries = (path for path in entries(folder) if is_temporary(path))
     return [path.name for path in temporaries if clear(path)]
 
 
 def clear_abandoned_beside(path: Path) -> None:
     """Remove what writing `path` left when it was killed, in a folder that is not ours.
 
-    Other programs may have temporaries there: only those go that hold our owner file, or are empty.
+    Other programs may have temporaries there: only those go that hold our owner file, or have our
+    name and nothing in them. What may not be read or removed stays.
 
     Raises:
         LockError: The file system has no locks.
     """
-    if not path.parent.is_dir():
+    try:
+        folders = [place for place in entries(path.parent) if _is_our_workspace(place)]
+    except PermissionError:
         return
-    for place in sorted(path.parent.iterdir()):
-        if not (place.name.startswith(_TEMPORARY) and place.is_dir() and not place.is_symlink()):
-            continue
-        names = {inside.name for inside in place.iterdir()}
-        if not names or (_OWNER in names and file_locks.lock_damage(place / _OWNER) is None):
-            clear(place)
+    for place in folders:
+        clear(place)
+
+
+def _is_our_workspace(place: Path) -> bool:
+    """Return whether a folder is a workspace of ours, wherever it lies."""
+    if not place.name.startswith(_TEMPORARY) or place.is_symlink() or not place.is_dir():
+        return False
+    owner = place / _OWNER
+    try:
+        names = {inside.name for inside in entries(place)}
+        if names - {_OWNER} or (names and owner.stat().st_size):
+            return _OWNER in names and file_locks.lock_damage(owner) is None
+    except (PermissionError, FileNotFoundError, IsADirectoryError):
+        return False
+    # killed before it had written who it is
+    return place.name.startswith(_OURS)
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder, sorted; nothing where it is none, or has just vanished."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def clear(path: Path) -> bool:
-    """Remove one temporary unless a living process writes it, and return whether it is gone."""
-    if _UNOWNED.fullmatch(path.name):
+    """Remove one temporary unless a living process writes it, and return whether it is gone.
+
+    That of another user, who alone may remove it, stays.
+    """
+    try:
+        return _clear(path)
+    except OSError as error:
+        if error.errno not in _NOT_ALLOWED:
+            raise
+        return False
+
+
+def _clear(path: Path) -> bool:
+    if _UNOWNED.fullmatch(path.name) or not path.is_dir() or path.is_symlink():
         remove(path)
         return True
     lock = FileLock(path / _OWNER)
@@ -109,7 +172,7 @@ def workspace(parent: Path) -> Iterator[Path]:
 
 def _make_workspace(parent: Path) -> tuple[Path, FileLock]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=_OURS, dir=parent))
         lock = FileLock(folder / _OWNER)
         try:
             lock.wait()
@@ -124,24 +187,24 @@ def _make_workspace(parent: Path) -> tuple[Path, FileLock]:
 def _remove_workspace(folder: Path, lock: FileLock) -> None:
     """Remove a temporary folder; its lock goes last, so that no kill leaves it without an owner."""
     try:
-        for path in list(folder.iterdir()):
+        for path in entries(folder):
             if path.name != _OWNER:
                 remove(path)
     finally:
         lock.release()
-    folder.rmdir()
+    remove_empty(folder)  # unless another process has begun to clear it as well
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically and durably."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(_json_pieces(value))
+    with replacing(path) as temporary, writing.open_new(temporary) as file:
+        file.writelines(piece.encode() for piece in _json_pieces(value))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, atomically and durably."""
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        writing.write_bytes(temporary, content)
 
 
 @contextmanager
@@ -153,15 +216,41 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         DurabilityError: The file system cannot make files durable.
         LockError: The file system has no locks.
+        OSError: The disk is full or broken; the error names what lies, or was to lie, at `path`.
     """
     with workspace(path.parent) as folder:
         temporary = folder / path.name
-        yield temporary
-        sync_tree(temporary)
+        try:
+            yield temporary
+            sync_tree(temporary)
+        except OSError as error:
+            raise _as_of(path, temporary, error) from error
         if temporary.is_dir() and (path.exists() or path.is_symlink()):
             path.rename(folder / f"{_OWNER}-replaced")  # removed with the workspace
         temporary.replace(path)
         sync_folder(path.parent)
+
+
+def _as_of(path: Path, temporary: Path, error: OSError) -> OSError:
+    """Return an error of a file of a workspace as one of the place that it was written for."""
+    name = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    if error.errno is None or name is None or not name.is_relative_to(temporary):
+        return error
+    return OSError(error.errno, error.strerror, str(path / name.relative_to(temporary)))
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; after a failure those that were made and are empty go."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):  # what went wrong before is what is to be told
+                remove_empty(place)
+        raise
 
 
 def remove_whole(path: Path) -> None:
@@ -257,6 +346,15 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder if nothing is in it; nothing there is well, too."""
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
+            raise
 
 
 def sync_tree(path: Path) -> None:

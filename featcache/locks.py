@@ -5,7 +5,6 @@ The lock of a shard is a file `shard-00003.lock` in the store's folder, that of 
 writes or removes the pairs that they share. See `file_locks`.
 """
 
-import errno
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,16 +89,7 @@ def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Ite
             yield
     finally:
         for empty in (folder, folder.parent):
-            remove_empty(empty)
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove a folder if nothing is in it; nothing there is well, too."""
-    try:
-        folder.rmdir()
-    except OSError as error:
-        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
-            raise
+            files.remove_empty(empty)
 
 
 def lock_path(folder: Path, index: int) -> Path:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import tomli_w
 
 from .errors import SpecError
+from .writing import write_bytes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 def write_toml(path: Path, table: Mapping[str, Any]) -> None:
     """Write `table` to `path`; keys whose value is None are left out, as TOML has no null."""
-    path.write_text(to_toml(table), encoding="utf-8")
+    write_bytes(path, to_toml(table).encode())
 
 
 def to_toml(table: Mapping[str, Any]) -> str:

@@ -83,15 +83,15 @@ class Cell:
 
 def write_sheet(path: Path, query: Cell, cells: Sequence[Cell]) -> None:
     """Write a sheet, as a PNG if its name ends so, else as HTML; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     as_png = path.suffix.lower() == ".png"
     content = (
         _picture(query, cells)
         if as_png
         else _page(query, cells).encode("utf-8", "backslashreplace")
     )
-    files.clear_abandoned_beside(path)
-    files.write_bytes(path, content)
+    with files.making(path.parent):
+        files.clear_abandoned_beside(path)
+        files.write_bytes(path, content)
 
 
 def _page(query: Cell, cells: Sequence[Cell]) -> str:

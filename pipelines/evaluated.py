@@ -261,9 +261,9 @@ def _folder_of_reports(run: EvaluatedRun | None, *, home: Path) -> Iterator[None
             yield
         return
     folder = home / "evaluations"
-    folder.mkdir(parents=True, exist_ok=True)
-    files.clear_abandoned(folder)
-    yield
+    with files.making(folder):
+        files.clear_abandoned(folder)
+        yield
 
 
 def _plain(variant: str) -> str:

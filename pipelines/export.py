@@ -14,8 +14,8 @@ with them under its own name: one line a token or a row; in parquet, a flat list
 many, else [all tokens, width], and row i is `values[offsets[i]:offsets[i + 1]]`.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,14 @@ from ..featcache.item_ids import encode_ids
 from ..featcache.reader import FeatureReader
 from ..featcache.registry import unknown_name
 from ..featcache.types import PER_ROW, PER_TOKEN, Features
+from ..featcache.writing import (
+    bytes_of,
+    naming,
+    open_new,
+    safetensors_header,
+    write_npy,
+    write_npy_header,
+)
 from .destinations import check_file, check_folder, never_own
 
 _BLOCK_BYTES = 64 * 2**20  # large enough to write at disk speed, small beside any memory
@@ -95,8 +103,7 @@ def export(
     files.clear_abandoned_beside(path)  # before: the path may be written, and its remains be there
     _check_free(path, format, force=force)
     source = _Source(FeatureReader(find_store(home, store)), block_bytes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as temporary:
+    with files.making(path.parent), files.replacing(path) as temporary:
         _WRITERS[format](source, temporary)
         _check_free(path, format, force=force)  # it may have come meanwhile
     return ExportReport(
@@ -174,20 +181,17 @@ def _is_npy(folder: Path) -> bool:
 def _write_npy(source: _Source, path: Path) -> None:
     path.mkdir()
     kinds = {"values": (source.dtype, source.shape), **source.companions}
-    arrays = {
-        name: np.lib.format.open_memmap(path / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-        for name, (dtype, shape) in kinds.items()
-    }
-    lines = {**arrays, "values": arrays["values"].reshape(-1, source.width)}
-    written = dict.fromkeys(lines, 0)
-    for block in source.blocks():
-        for name, found in {"values": block.values, **block.companions}.items():
-            lines[name][written[name] : written[name] + len(found)] = found
-            written[name] += len(found)
-    for array in arrays.values():
-        array.flush()
+    with ExitStack() as opened:
+        # piece by piece: a disk that fills under an array that is mapped ends the process
+        arrays = {name: opened.enter_context(open_new(path / f"{name}.npy")) for name in kinds}
+        for name, (dtype, shape) in kinds.items():
+            write_npy_header(arrays[name], dtype, shape)
+        for block in source.blocks():
+            for name, lines in {"values": block.values, **block.companions}.items():
+                with naming(path / f"{name}.npy"):
+                    arrays[name].write(bytes_of(lines.astype(kinds[name][0], copy=False)))
     if source.tokens is None:
-        np.save(path / "offsets.npy", source.offsets, allow_pickle=False)
+        write_npy(path / "offsets.npy", source.offsets)
     files.write_json(path / "ids.json", list(source.reader.ids))
 
 
@@ -201,35 +205,21 @@ def _write_safetensors(source: _Source, path: Path) -> None:
     }
     # larger elements first: then each array begins at a multiple of its element's size
     kinds = dict(sorted(kinds.items(), key=lambda kind: -kind[1][0].itemsize))
-    with path.open("wb") as file:
-        file.write(_safetensors_header(kinds))
+    described = {
+        name: (_SAFETENSORS_TYPES[str(dtype)], shape, dtype.itemsize * int(np.prod(shape)))
+        for name, (dtype, shape) in kinds.items()
+    }
+    with open_new(path) as file:
+        file.write(safetensors_header(described, {}))
         for name in kinds:
             if name in whole:
-                file.write(whole[name].tobytes())
+                file.write(bytes_of(whole[name]))
             elif name == "values":
                 for block in source.blocks(companions=False):
-                    file.write(block.values.tobytes())
+                    file.write(bytes_of(block.values))
             else:
                 for rows in source.ranges():
-                    file.write(source.reader.companion(name, rows).tobytes())
-
-
-def _safetensors_header(
-    kinds: Mapping[str, tuple[np.dtype[np.generic], tuple[int, ...]]],
-) -> bytes:
-    """Return the head of a safetensors file: its length, then places and shapes as JSON.
-
-    Source: the format's description in the README of huggingface/safetensors.
-    """
-    table = {}
-    end = 0
-    for name, (dtype, shape) in kinds.items():
-        start, end = end, end + dtype.itemsize * int(np.prod(shape))
-        kind = _SAFETENSORS_TYPES[str(dtype)]
-        table[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(table).encode()
-    text += b" " * (-len(text) % 8)  # the data shall begin at a multiple of eight bytes
-    return len(text).to_bytes(8, "little") + text
+                    file.write(bytes_of(source.reader.companion(name, rows)))
 
 
 def _write_parquet(source: _Source, path: Path) -> None:
@@ -253,7 +243,7 @@ def _write_parquet(source: _Source, path: Path) -> None:
         length = -1 if lines is None else lines * int(np.prod(shape[1:]))
         fields[name] = pa.list_(pa.from_numpy_dtype(dtype), length)
     schema = pa.schema(fields.items())
-    with pq.ParquetWriter(path, schema) as writer:
+    with open_new(path) as file, pq.ParquetWriter(file, schema) as writer:
         for block in source.blocks():
             lists = [column(block, name) for name in kinds]
             columns = [pa.array(block.ids, pa.string()), pa.array(block.lengths, pa.int32())]

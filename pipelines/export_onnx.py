@@ -12,6 +12,7 @@ from ..featcache import files
 from ..featcache.errors import SpecError
 from ..featcache.probe import probe_items
 from ..featcache.types import Modality
+from ..featcache.writing import write_bytes
 from . import runs
 from .bundle import Bundle
 from .exact import inexact_sides, why_inexact
@@ -116,7 +117,7 @@ def _write_whole(
             written(*batch), whole(*batch).numpy()
         )
     for file, text in portable.files.items():
-        (place / file).write_text(text, encoding="utf-8")
+        write_bytes(place / file, text.encode())
     described = _describe_file(place, name, written, require_faithful(differences))
     return {**described, "needs": sorted(portable.files)}
 

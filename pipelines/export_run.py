@@ -117,8 +117,7 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
     files.clear_abandoned_beside(path)
     _check_free(path, force=spec.force)
     _require_packages(spec.to)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as temporary:
+    with files.making(path.parent), files.replacing(path) as temporary:
         temporary.mkdir()
         towers = _write(spec, folder, temporary, progress)
         about = {

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from ..featcache.encoders._pretrained import quiet
 from ..featcache.errors import ExportError
 from ..featcache.types import Modality
+from ..featcache.writing import by_library
 from .bundle import Bundle
 from .progress import Progress
 from .stock_modules import build_model, express, require_transformers
@@ -57,7 +58,8 @@ def write_tower(
     max_tokens = card.get("layout", {}).get("max_tokens")
     with quiet():
         model = build_model(stock, portable, max_tokens=max_tokens)
-        model.save(str(place), create_model_card=False)
+        with by_library(place):
+            model.save(str(place), create_model_card=False)
         found = _encode_saved(place, probe_contents(modality))
     name = f"the {modality.value} tower"
     difference = cosine_difference(found, embed_probe(bundle, modality))

@@ -4,16 +4,18 @@ Whatever belongs to one store or one run goes when that is written or removed ag
 clears what nothing would come to, and does both without disturbing a living process.
 """
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..featcache import files, verified
 from ..featcache.errors import RunInUseError, RunNotFoundError
 from ..featcache.file_locks import holder
-from ..featcache.locks import SPLIT_LOCK, lock_files, owning_split, remove_empty
+from ..featcache.locks import SPLIT_LOCK, lock_files, owning_split
 from ..featcache.manifest import has_manifest
-from . import runs
+from . import index_files, runs
 from .cache import needs_pairs
 
 _DEPTH = 4  # of a store: features, dataset, split, store
@@ -22,6 +24,7 @@ _OF_RUNS = {
     *(runs.SPEC, runs.TABLE, runs.WEIGHTS, runs.HEAD, runs.STATE, runs.LOG, runs.REPORT),
     *(runs.TENSORBOARD, runs.INDEXES, runs.LOCK),
 }
+_OF_INDEXES = {index_files.MANIFEST, *index_files.CONTENT}
 _REPORTS = {
     ".json",
     ".svg",
@@ -74,7 +77,7 @@ def clear_leftovers(home: Path) -> list[Leftover]:
     for leftover in ours:
         inside = leftover.path.relative_to(home).parts
         if inside[0] == "features" and len(inside) == _DEPTH - 2:
-            remove_empty(leftover.path)
+            files.remove_empty(leftover.path)
         elif inside[0] == "features":
             _clear_split(home.joinpath(*inside[: _DEPTH - 1]))
         elif inside[0] == "runs":
@@ -97,23 +100,46 @@ def _or_unread(leftovers: Iterable[Leftover], folder: Path) -> Iterator[Leftover
         )
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+def _each(paths: Iterable[Path], look: Callable[[Path], Leftover | None]) -> Iterator[Leftover]:
+    """Yield what `look` makes of each path, but for those that vanish meanwhile."""
+    for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            leftover = look(path)
+            if leftover is not None and os.path.lexists(path):
+                yield leftover
+
+
+def _is_dead_lock(path: Path) -> bool:
+    """Return whether a lock file is of nobody; the process that has just made it locks it next."""
+    if holder(path) is not None:
+        return False
+    files.settle(path)
+    return holder(path) is None
+
+
+def _is_empty(folder: Path) -> bool:
+    """Return whether nothing is in a folder; the process that has just made it writes next."""
+    if files.entries(folder):
+        return False
+    files.settle(folder)
+    return folder.is_dir() and not files.entries(folder)
 
 
 def _of_features(home: Path) -> Iterator[Leftover]:
-    for dataset in _entries(home / "features"):
+    for dataset in files.entries(home / "features"):
         yield from _or_unread(_of_dataset(dataset), dataset)
 
 
 def _of_dataset(dataset: Path) -> Iterator[Leftover]:
-    splits = _entries(dataset)
-    if dataset.is_dir() and not splits:
+    if not dataset.is_dir():
+        yield from _each([dataset], _foreign)
+    elif _is_empty(dataset):
         yield Leftover(path=dataset, problem="an empty folder")
-    elif not dataset.is_dir():
-        yield _foreign(dataset)
-    for split in splits:
-        yield from _or_unread(_of_split(split), split) if split.is_dir() else [_foreign(split)]
+    for split in files.entries(dataset):
+        if split.is_dir():
+            yield from _or_unread(_of_split(split), split)
+        else:
+            yield from _each([split], _foreign)
 
 
 def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
@@ -123,21 +149,19 @@ def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
         split: Its folder.
         is_owned: Whether the caller holds its lock.
     """
-    entries = _entries(split)
-    is_held = holder(split / SPLIT_LOCK) is not None and not is_owned
-    if not entries:
+    if _is_empty(split):
         yield Leftover(path=split, problem="an empty folder")
-    for path in entries:
-        leftover = _in_split(path)
-        if leftover is not None and not (leftover.is_ours and is_held):
-            yield leftover
+    leftovers = list(_each(files.entries(split), _in_split))
+    # asked last: whoever has it now may have begun what was found
+    is_held = holder(split / SPLIT_LOCK) is not None and not is_owned
+    yield from (leftover for leftover in leftovers if not (leftover.is_ours and is_held))
 
 
 def _in_split(path: Path) -> Leftover | None:
     if files.is_temporary(path):
-        return Leftover(path=path, problem=_DEAD) if files.is_abandoned(path) else None
+        return _temporary(path)
     if path.name == SPLIT_LOCK:
-        return None if holder(path) is not None else Leftover(path=path, problem=_DEAD)
+        return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
     if path.is_dir():
         return None if has_manifest(path) else _without_manifest(path)
     if not (path.name.startswith("pairs--") and path.suffix == ".json"):
@@ -145,6 +169,10 @@ def _in_split(path: Path) -> Leftover | None:
     if needs_pairs(path.parent, path):
         return None
     return Leftover(path=path, problem="pairs of a dataset of which no store is left")
+
+
+def _temporary(path: Path) -> Leftover | None:
+    return Leftover(path=path, problem=_DEAD) if files.is_abandoned(path) else None
 
 
 def _without_manifest(folder: Path) -> Leftover | None:
@@ -159,36 +187,57 @@ def _without_manifest(folder: Path) -> Leftover | None:
 
 
 def _of_runs(home: Path) -> Iterator[Leftover]:
-    for folder in _entries(runs.runs_folder(home)):
+    for folder in files.entries(runs.runs_folder(home)):
         if files.is_temporary(folder):
-            if files.is_abandoned(folder):
-                yield Leftover(path=folder, problem=_DEAD)
+            yield from _each([folder], _temporary)
         elif not folder.is_dir():
-            yield _foreign(folder)
-        elif holder(folder / runs.LOCK) is None:
+            yield from _each([folder], _foreign)
+        else:
             yield from _or_unread(_of_run(folder), folder)
 
 
 def _of_run(folder: Path) -> Iterator[Leftover]:
-    for path in [*_entries(folder), *_entries(folder / runs.INDEXES)]:
-        is_index = path.parent != folder
-        is_needless = path.name == runs.STATE and (folder / runs.REPORT).is_file()
-        if files.is_temporary(path) or path.name == runs.LOCK:
-            yield Leftover(path=path, problem=_DEAD)
-        elif is_needless:
-            yield Leftover(path=path, problem="the state of a training that is finished")
-        elif not (is_index or path.name in _OF_RUNS or path.suffix in _REPORTS):
-            yield _foreign(path)
+    """Yield what belongs to no run or index in a folder of a run that nobody writes."""
+    indexes = files.entries(folder / runs.INDEXES)
+    leftovers = [
+        *_each(files.entries(folder), _in_run),
+        *_each(indexes, _in_indexes),
+        *(one for index in indexes for one in _each(files.entries(index), _in_index)),
+    ]
+    if holder(folder / runs.LOCK) is None:  # asked last, as of a split
+        yield from leftovers
+
+
+def _in_run(path: Path) -> Leftover | None:
+    if files.is_temporary(path):
+        return _temporary(path)
+    if path.name == runs.LOCK:
+        return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
+    if path.name == runs.STATE and (path.parent / runs.REPORT).is_file():
+        return Leftover(path=path, problem="the state of a training that is finished")
+    return None if path.name in _OF_RUNS or path.suffix in _REPORTS else _foreign(path)
+
+
+def _in_indexes(path: Path) -> Leftover | None:
+    if files.is_temporary(path):
+        return _temporary(path)
+    return None if (path / index_files.MANIFEST).is_file() else _foreign(path)
+
+
+def _in_index(path: Path) -> Leftover | None:
+    is_index = (path.parent / index_files.MANIFEST).is_file()  # else all of it is named already
+    return _foreign(path) if is_index and path.name not in _OF_INDEXES else None
 
 
 def _of_files(folder: Path) -> Iterator[Leftover]:
     """Yield what is neither a report nor a record in a folder of such files."""
-    for path in _entries(folder):
-        if files.is_temporary(path):
-            if files.is_abandoned(path):
-                yield Leftover(path=path, problem=_DEAD)
-        elif path.suffix not in _REPORTS:
-            yield _foreign(path)
+    yield from _each(files.entries(folder), _in_files)
+
+
+def _in_files(path: Path) -> Leftover | None:
+    if files.is_temporary(path):
+        return _temporary(path)
+    return None if path.suffix in _REPORTS else _foreign(path)
 
 
 def _foreign(path: Path) -> Leftover:

@@ -11,6 +11,7 @@ from ..featcache import files
 from ..featcache.documents import check, read_text
 from ..featcache.errors import MissingExtraError
 from ..featcache.verified_files import FileChecks
+from ..featcache.writing import naming
 from . import runs
 from .schemas import EpochRecord
 
@@ -143,7 +144,7 @@ def keep_lines(path: Path, count: int) -> None:
 
 def append_json(path: Path, record: dict[str, Any]) -> None:
     """Append one line to a log."""
-    with path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 

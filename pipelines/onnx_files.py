@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..featcache.errors import ExportError
+from ..featcache.writing import by_library
 
 OUTPUT = "embedding"
 
@@ -57,7 +58,8 @@ def write_onnx(
         assert program is not None, "an export without a file returns a program"
         _require_any_length(program, path, axes)
         _rename_inner(program, [*axes, OUTPUT])
-        program.save(path)
+        with by_library(path):
+            program.save(path)
 
 
 class OnnxTower:

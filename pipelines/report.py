@@ -108,9 +108,8 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
         training=[_plot(curve) for curve in training_curves(parts)],
         notes=notes,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = for_page(text).encode()
-    with runs.owning_place(path):
+    with files.making(path.parent), runs.owning_place(path):
         files.clear_abandoned_beside(path)
         files.write_bytes(path, content)
     return ReportReport(

@@ -18,7 +18,7 @@ import errno
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,13 @@ HEAD = "head.safetensors"
 STATE = "state.safetensors"
 _RESULT = (SPEC, TABLE, WEIGHTS, HEAD)  # what evaluations read beside the report
 LOCK = "run.lock"
+_RUNS = "runs"  # folder of all runs of a home
 INDEXES = "index"  # folder of saved indexes
 
 
 def runs_folder(home: Path) -> Path:
     """Return where runs lie below `home`."""
-    return home / "runs"
+    return home / _RUNS
 
 
 @contextmanager
@@ -61,6 +62,9 @@ def owning(folder: Path, *, wait: bool = False) -> Iterator[Path]:
         RunInUseError: Another process holds it.
         RunNotFoundError: The run is no longer there.
     """
+    if wait and _is_ours(folder):
+        yield folder  # a lock that its holder waits for is never given back
+        return
     lock = FileLock(folder / LOCK)
     try:
         if wait:
@@ -69,15 +73,39 @@ def owning(folder: Path, *, wait: bool = False) -> Iterator[Path]:
             raise RunInUseError(f"run {folder.name} is in use by {holder(lock.path)}")
     except FileNotFoundError as error:
         raise RunNotFoundError(f"run {folder.name} is no longer in {folder.parent}") from error
-    with lock:
+    with _held(lock):
         for place in (folder, folder / INDEXES):
             files.clear_abandoned(place)
         yield folder
 
 
+_HELD: dict[Path, FileLock] = {}  # locks of runs that this process holds, by the run's folder
+
+
+def _is_ours(folder: Path) -> bool:
+    lock = _HELD.get(folder.resolve())
+    return lock is not None and lock.held  # which one in a forked child is not
+
+
+@contextmanager
+def _held(lock: FileLock) -> Iterator[None]:
+    """Release the lock of a run in the end, and know until then that it is ours."""
+    folder = lock.path.parent.resolve()
+    _HELD[folder] = lock
+    try:
+        with lock:
+            yield
+    finally:
+        _HELD.pop(folder)
+
+
 def owning_place(path: Path) -> AbstractContextManager[Any]:
-    """Return a block within which `path` may be written: in a run folder, under its lock."""
-    return owning(path.parent, wait=True) if (path.parent / SPEC).is_file() else nullcontext()
+    """Return a block within which `path` may be written: anywhere in a run, under its lock."""
+    for folder in path.resolve().parents:
+        # another program may have a file of that name higher up
+        if folder.parent.name == _RUNS and (folder / SPEC).is_file():
+            return owning(folder, wait=True)
+    return nullcontext()
 
 
 @contextmanager
@@ -100,29 +128,51 @@ def new_run(
         RunInUseError: A run of that name is being trained, or was stopped.
     """
     check_name(home, name)
-    runs_folder(home).mkdir(parents=True, exist_ok=True)
-    files.clear_abandoned(runs_folder(home))
-    with files.workspace(runs_folder(home)) as space:
-        prepared = space / "run"
-        prepared.mkdir()
-        write_spec(prepared, spec)
-        lock = FileLock(prepared / LOCK)
-        lock.wait()
-        try:
-            folder = _give_name(prepared, home, name, label)
-        except BaseException:
-            lock.release()
-            raise
-        lock.follow(folder / LOCK)
-    with lock:
+    folder, lock = _begin(home, name, label, spec)
+    with _held(lock):
         try:
             yield folder
         except BaseException as error:
             stopped = not isinstance(error, Exception)
             usable = any((folder / name).is_file() for name in (STATE, REPORT))
             if not usable and not (stopped and can_go_on):
-                files.remove_whole(folder)  # made by this process, and of no use to any other
+                _discard(folder)
             raise
+
+
+def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path, FileLock]:
+    """Make a run folder with its spec and its lock, or leave nothing."""
+    place = runs_folder(home)
+    with files.making(place):
+        files.clear_abandoned(place)
+        lock = None
+        try:
+            with files.workspace(place) as space:
+                prepared = space / "run"
+                prepared.mkdir()
+                write_spec(prepared, spec)
+                lock = FileLock(prepared / LOCK)
+                lock.wait()
+                lock.follow(_give_name(prepared, home, name, label) / LOCK)
+            files.sync_folder(place)
+        except BaseException:
+            if lock is not None:
+                _discard(lock.path.parent)
+                lock.release()
+            raise
+    return lock.path.parent, lock
+
+
+def _discard(folder: Path) -> None:
+    """Remove a run that this process has made and that is of no use, even where the disk is full.
+
+    What goes wrong with that is not raised: why the run ended is to be told.
+    """
+    try:
+        files.remove_whole(folder)
+    except OSError:  # a full disk has no room for a temporary
+        with suppress(OSError):
+            files.remove(folder)
 
 
 def _give_name(prepared: Path, home: Path, name: str | None, label: str) -> Path:
@@ -139,7 +189,6 @@ def _give_name(prepared: Path, home: Path, name: str | None, label: str) -> Path
             if name is None:
                 continue
             raise SpecError(f"{folder} is there and holds no run: take another name") from error
-        files.sync_folder(folder.parent)
         return folder
     raise SpecError(f"{runs_folder(home)} holds a thousand runs named {stem!r}")
 

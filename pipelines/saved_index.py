@@ -24,17 +24,17 @@ from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorrupt
 from ..featcache.regular_files import check_regular
 from ..featcache.types import Side
 from ..featcache.verified_files import FileChecks, promise_of
+from ..featcache.writing import open_new
 from . import runs
 from .evaluated import written
 from .index import AnyIndex, BuiltIndex, as_faiss
-from .strings import Strings, files_of
+from .index_files import CONTENT, FAISS, MANIFEST
+from .strings import Strings
 
 FOLDER = "index"
-MANIFEST = "index.json"
-_FAISS = "index.faiss"
 _VERSION = 1
+_PIECE = 2**20  # bytes at a time that FAISS is asked to write
 _MAPPED = 2**28  # bytes; less is read in a tenth of a second
-_FILES = (_FAISS, *files_of("ids"), *files_of("contents"))
 _CHECKS = Path("verified", "indexes.json")  # in the home: which large files were read and whole
 
 
@@ -121,10 +121,9 @@ def write_index(
             the contents are known.
     """
     assert len(ids) == len(contents) == built.index.ntotal
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(folder) as temporary:
+    with files.making(folder.parent), files.replacing(folder) as temporary:
         temporary.mkdir()
-        faiss.write_index(as_faiss(built.index), str(temporary / _FAISS))
+        _write_faiss(temporary / FAISS, built)
         Strings.of(ids).write(temporary, "ids")
         Strings.of(contents).write(temporary, "contents")
         manifest = {
@@ -140,13 +139,34 @@ def write_index(
             "parameters": dict(built.parameters),
             "metrics": written(built.metrics),
             "warnings": list(built.warnings),
-            "bytes": (temporary / _FAISS).stat().st_size,
-            "files": {name: promise_of(temporary / name) for name in _FILES},
+            "bytes": (temporary / FAISS).stat().st_size,
+            "files": {name: promise_of(temporary / name) for name in CONTENT},
             "faiss": faiss.__version__,
             "seconds": built.seconds,
         }
         files.write_sealed(temporary / MANIFEST, manifest)
     return manifest
+
+
+def _write_faiss(path: Path, built: BuiltIndex) -> None:
+    """Write what FAISS makes of an index, piece by piece.
+
+    By itself the library prints a line of its own where a disk is full, and names no file.
+    """
+    failures: list[OSError] = []
+    with open_new(path) as file:
+
+        def write(piece: bytes) -> None:
+            if failures:
+                return  # the library takes no error from here: it goes on to its end
+            try:
+                file.write(piece)
+            except OSError as error:
+                failures.append(error)
+
+        faiss.write_index(as_faiss(built.index), faiss.PyCallbackIOWriter(write, _PIECE))
+        if failures:
+            raise failures[0]
 
 
 def find_index(
@@ -231,7 +251,7 @@ def _check_bytes(
     if "files" not in manifest:
         warning = f"{folder} was written without checksums: nobody can tell whether it is whole"
         return (f"{warning}; {again} writes it with them",)
-    if set(manifest["files"]) != set(_FILES):
+    if set(manifest["files"]) != set(CONTENT):
         raise StoreCorruptError(f"{folder / MANIFEST} names other files than an index has: {again}")
     try:
         FileChecks(home / _CHECKS).require(folder, manifest["files"])
@@ -246,7 +266,7 @@ def _read_faiss(folder: Path, manifest: Mapping[str, Any]) -> faiss.Index:
     Raises:
         StoreCorruptError: The file is missing or damaged, or holds another index than described.
     """
-    path = folder / _FAISS
+    path = folder / FAISS
     try:
         check_regular(path)
         size = path.stat().st_size

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,6 +19,7 @@ from ..featcache.files import replacing
 from ..featcache.regular_files import check_regular
 from ..featcache.spec import fingerprint
 from ..featcache.verified_files import promise_of
+from ..featcache.writing import open_new, safetensors_header
 from . import runs
 
 T = TypeVar("T")
@@ -34,6 +34,18 @@ _UNREADABLE = (
     MemoryError,
 )
 
+_SAFETENSORS_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 _COUNTS = "lightalign"  # name of our entry in the metadata
 
 
@@ -142,9 +154,22 @@ def save_state(
     written = vars(counts)
     checksum = _checksum(written, whole)
     metadata = {_COUNTS: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
-    # straight into a file: as bytes the tensors would be in memory once more
     with replacing(folder / runs.STATE) as temporary:
-        safetensors.torch.save_file(whole, temporary, metadata)
+        _write_tensors(temporary, whole, metadata)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors one after the other: all of them as bytes would be in memory once more."""
+    # larger elements first: then each begins at a multiple of its element's size
+    ordered = dict(sorted(tensors.items(), key=lambda named: (-named[1].itemsize, named[0])))
+    described = {
+        name: (_SAFETENSORS_TYPES[tensor.dtype], tuple(tensor.shape), tensor.nbytes)
+        for name, tensor in ordered.items()
+    }
+    with open_new(path) as file:
+        file.write(safetensors_header(described, metadata))
+        for tensor in ordered.values():
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def load_state(

@@ -8,6 +8,7 @@ from jaxtyping import Int64, Shaped, UInt8
 
 from ..featcache.errors import StoreCorruptError
 from ..featcache.regular_files import check_regular
+from ..featcache.writing import write_npy
 
 # Of a file name that is not UTF-8, and of JSON's lone surrogates, Python makes strings that have no
 # encoding otherwise; they come back as they were.
@@ -55,7 +56,7 @@ class Strings:
     def write(self, folder: Path, name: str) -> None:
         """Write `name.npy` and `name-ends.npy`."""
         for file, array in zip(files_of(name), (self._content, self._ends), strict=True):
-            np.save(folder / file, array, allow_pickle=False)
+            write_npy(folder / file, array)
 
     def __len__(self) -> int:
         return len(self._ends)

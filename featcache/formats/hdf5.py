@@ -13,6 +13,7 @@ from ..compressed import check_header
 from ..errors import StoreCorruptError
 from ..format import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, refusal
 from ..regular_files import check_regular, open_regular
+from ..writing import write_bytes
 
 # what h5py raises for damaged files, depending on which of their structures is hit
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
@@ -35,7 +36,7 @@ class Hdf5Format(Format):
 
         The library makes it in memory, as it ends the process where a disk fills under it.
         """
-        path.write_bytes(_file_image(arrays, compression))
+        write_bytes(path, _file_image(arrays, compression))
 
     def locate(self, path: Path, expected: Mapping[str, ArrayType]) -> dict[str, ArrayLocation]:
         """Read the offset of each dataset of the file."""

@@ -20,6 +20,7 @@ from ..compressed import check_header, most_compressed_bytes
 from ..errors import StoreCorruptError
 from ..format import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, refusal
 from ..regular_files import open_regular, read_regular
+from ..writing import open_new, write_bytes
 
 _MAX_METADATA_BYTES = 2**16
 
@@ -43,18 +44,18 @@ class ZarrFormat(Format):
     ) -> None:
         """Write a group folder with one array folder per name."""
         path.mkdir()
-        (path / "zarr.json").write_bytes(_GROUP)
+        write_bytes(path / "zarr.json", _GROUP)
         for name, array in arrays.items():
             folder = path / name
             folder.mkdir()
             codec = _codec(compression if name == COMPRESSED else "none", array.dtype)
             metadata = _array_metadata(array.shape, array.dtype, codec)
-            (folder / "zarr.json").write_bytes(_json_bytes(metadata))
+            write_bytes(folder / "zarr.json", _json_bytes(metadata))
             if array.size:
                 chunk = _chunk_file(folder, array.ndim)
                 chunk.parent.mkdir(parents=True)
                 raw = np.ascontiguousarray(_little_endian(array))
-                with chunk.open("wb") as file:
+                with open_new(chunk) as file:
                     file.write(raw.data if codec is None else _build(codec).encode(raw))
 
     def locate(self, path: Path, expected: Mapping[str, ArrayType]) -> dict[str, ArrayLocation]:

@@ -138,3 +138,65 @@ def test_a_file_system_without_locks_is_one_error(tmp_path, monkeypatch, number)
     with pytest.raises(LockError, match="its file system has no locks"):
         files.write_bytes(tmp_path / "a", b"content")
     assert names(tmp_path) == []
+
+
+def test_two_processes_may_clear_one_leftover(tmp_path, monkeypatch):
+    """The second takes the lock, and so makes its file, between the release and the rmdir."""
+    place = tmp_path / ".tmp-lightalign-left"
+    place.mkdir()
+    (place / "half").write_text("half")
+    release, second = files.FileLock.release, files.FileLock(place / ".owner")
+
+    def overtaken(lock):
+        release(lock)
+        if lock is not second:
+            assert second.claim()
+
+    monkeypatch.setattr(files.FileLock, "release", overtaken)
+    assert files.clear(place)
+    assert names(place) == [".owner"]
+    monkeypatch.undo()
+    second.release()
+    assert files.clear(place)
+    assert names(tmp_path) == []
+
+
+def test_a_temporary_of_another_user_stays(tmp_path, monkeypatch):
+    place = tmp_path / ".tmp-lightalign-left"
+    place.mkdir()
+
+    def refuse(lock):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(lock.path))
+
+    monkeypatch.setattr(files.FileLock, "claim", refuse)
+    assert files.clear_abandoned(tmp_path) == []
+    assert names(tmp_path) == [place.name]
+
+
+def test_folders_that_were_made_for_nothing_go_again(tmp_path):
+    (tmp_path / "there").mkdir()
+
+    def fail(folder, *, beside=False) -> None:
+        with files.making(folder):
+            if beside:
+                (folder.parent / "beside").mkdir()
+            raise ZeroDivisionError
+
+    for folder, left in (("there", ["there"]), ("a/b", ["there"]), ("there/c", ["there"])):
+        with pytest.raises(ZeroDivisionError):
+            fail(tmp_path / folder)
+        assert names(tmp_path) == left
+        assert names(tmp_path / "there") == []
+    with pytest.raises(ZeroDivisionError):
+        fail(tmp_path / "a" / "b", beside=True)
+    assert names(tmp_path / "a") == ["beside"]
+
+
+def test_an_error_of_what_is_written_names_its_place_and_no_temporary(tmp_path):
+    place = tmp_path / "folder"
+    with (
+        pytest.raises(OSError, match="No space") as caught,
+        files.replacing(place) as temporary,
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device", str(temporary / "part"))
+    assert caught.value.filename == str(place / "part")

@@ -5,12 +5,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from lightalign.featcache import files
+from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.locks import ShardLocks, owning_split
+from lightalign.pipelines import leftovers
 from lightalign.pipelines.leftovers import clear_leftovers, find_leftovers
 
 from ..helpers import lightalign, tree_bytes
@@ -97,14 +100,90 @@ def test_what_is_not_ours_is_named_and_stays_and_is_no_damage(tmp_path):
 
 
 def test_in_a_folder_of_the_user_only_our_own_temporaries_are_cleared(tmp_path):
-    ours, foreign, empty = tmp_path / ".tmp-ours", tmp_path / ".tmp-other", tmp_path / ".tmp-empty"
-    for place in (ours, foreign, empty):
-        place.mkdir()
-    (ours / ".owner").write_bytes(b"")
-    (foreign / "data").write_text("of another program")
+    for name in (".tmp-lightalign-empty", ".tmp-lightalign-begun", ".tmp-ours", ".tmp-other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".tmp-empty").mkdir()  # may be one that another program has just made
+    (tmp_path / ".tmp-owned").mkdir()
+    (tmp_path / ".tmp-owned" / ".owner").write_text("another program")
+    (tmp_path / ".tmp-lightalign-begun" / ".owner").write_bytes(b"")
+    (tmp_path / ".tmp-ours" / ".owner").write_bytes(b"")
+    (tmp_path / ".tmp-ours" / "page.html").write_text("half")
+    (tmp_path / ".tmp-other" / "data").write_text("of another program")
     (tmp_path / ".tmpAb3dE6").write_text("of another program")
     files.clear_abandoned_beside(tmp_path / "page.html")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-other", ".tmpAb3dE6"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(".tmp-empty", ".tmp-other", ".tmp-owned", ".tmpAb3dE6")
+    ]
+
+
+def test_folders_that_may_not_be_read_or_have_vanished_are_passed_over(tmp_path, monkeypatch):
+    """As root reads everything, reading is refused here by what the system would raise."""
+    names = ("unreadable", "vanished")
+    for name in names:
+        (tmp_path / f".tmp-lightalign-{name}").mkdir()
+    entries = files.entries
+
+    def refuse(folder):
+        if folder.name.endswith("unreadable"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        listed = entries(folder)
+        (tmp_path / ".tmp-lightalign-vanished").rmdir() if folder == tmp_path else None
+        return listed
+
+    monkeypatch.setattr(files, "entries", refuse)
+    files.clear_abandoned_beside(tmp_path / "page.html")
+    assert [path.name for path in tmp_path.iterdir()] == [".tmp-lightalign-unreadable"]
+
+
+@pytest.mark.parametrize("place", ["features/d/train", "runs", "runs/a", "runs/a/index"])
+def test_a_temporary_that_has_just_been_begun_is_no_leftover(tmp_path, place):
+    """The folder of a temporary comes first, and its owner's lock in the next moment."""
+    put(tmp_path)
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    begun = tmp_path / place / ".tmp-lightalign-begun"
+    begun.mkdir()
+    lock = FileLock(begun / ".owner")
+    later = threading.Timer(0.05, lock.wait)
+    later.start()
+    assert [one for one in find_leftovers(tmp_path) if one.path == begun] == []
+    later.join()
+    lock.release()
+    assert names(tmp_path) == {str(begun.relative_to(tmp_path))}
+
+
+def test_what_vanishes_while_it_is_looked_at_is_no_leftover(tmp_path, monkeypatch):
+    put(tmp_path)
+    unbegun = tmp_path / "features" / "d" / "train" / "e--unbegun"
+    unbegun.mkdir()
+    needs_pairs, lock_files = leftovers.needs_pairs, leftovers.lock_files
+
+    def vanish(folder):
+        unbegun.rmdir()
+        return lock_files(folder)
+
+    def replaced(split, path):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(leftovers, "lock_files", vanish)
+    assert find_leftovers(tmp_path) == []
+    monkeypatch.setattr(leftovers, "needs_pairs", replaced)
+    assert find_leftovers(tmp_path) == []
+    monkeypatch.setattr(leftovers, "needs_pairs", needs_pairs)
+    assert find_leftovers(tmp_path) == []
+
+
+def test_what_is_not_ours_is_named_inside_of_indexes_too(tmp_path):
+    index = tmp_path / "runs" / "a" / "index"
+    (index / "d").mkdir(parents=True)
+    (index / "mine").mkdir()
+    for name in ("run.toml", "index/notes.txt", "index/d/notes.txt", "index/mine/deep.txt"):
+        (index.parent / name).write_text("mine")
+    for name in ("index.json", "index.faiss", "ids.npy", "ids-ends.npy", "contents.npy"):
+        (index / "d" / name).write_text("ours")
+    assert names(tmp_path) == {
+        *("runs/a/index/notes.txt", "runs/a/index/d/notes.txt", "runs/a/index/mine")
+    }
+    assert clear_leftovers(tmp_path) == []
 
 
 AS_ANOTHER_USER = """

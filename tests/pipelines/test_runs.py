@@ -1,13 +1,17 @@
 """A run folder has one owner: whoever comes second changes nothing and is told so."""
 
+import errno
 import json
 import multiprocessing
 import os
 import signal
+import tempfile
 
 import pytest
 
+from lightalign.featcache import files
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
+from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.locks import ShardLocks
 from lightalign.pipelines import run_list, runs, train
 from lightalign.pipelines.progress import Progress
@@ -68,6 +72,61 @@ def test_a_failure_before_the_first_epoch_leaves_no_run(home):
     with pytest.raises(ZeroDivisionError), runs.new_run(home, "mine", "x", spec=SPEC):
         raise ZeroDivisionError
     assert runs.run_folders(home) == []
+
+
+@pytest.mark.parametrize("broken", [None, "mkdtemp", "fsync"])
+def test_a_failure_on_a_full_disk_leaves_no_run_and_is_what_is_told(home, monkeypatch, broken):
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "elsewhere")
+
+    def fail() -> None:
+        with runs.new_run(home, "mine", "x", spec=SPEC):
+            if broken is not None:
+                monkeypatch.setattr(tempfile if broken == "mkdtemp" else os, broken, full)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(runs.runs_folder(home).iterdir()) == []
+
+
+def test_a_run_whose_name_cannot_be_made_durable_is_not_left_behind(home, monkeypatch):
+    sync_folder = files.sync_folder
+
+    def fail(folder):
+        if folder == runs.runs_folder(home) and (folder / "mine").is_dir():
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+        sync_folder(folder)
+
+    monkeypatch.setattr(files, "sync_folder", fail)
+    with (
+        pytest.raises(OSError, match="Input/output error"),
+        runs.new_run(home, "mine", "x", spec=SPEC),
+    ):
+        pytest.fail("the run must not begin")
+    assert not runs.runs_folder(home).exists()
+
+
+def test_a_file_anywhere_in_a_run_is_written_under_its_lock_and_waits_for_no_lock_of_ours(home):
+    with runs.new_run(home, "mine", "x", spec=SPEC) as folder:
+        for place in (folder / "page.html", folder / "index" / "d" / "page.html"):
+            with runs.owning_place(place):
+                assert FileLock(folder / runs.LOCK).claim() is False
+        assert FileLock(folder / runs.LOCK).claim() is False
+    for place in (folder / "page.html", folder / "index" / "d" / "page.html"):
+        with runs.owning_place(place):
+            assert FileLock(folder / runs.LOCK).claim() is False
+    with runs.owning_place(home / "page.html"):
+        assert FileLock(folder / runs.LOCK).claim()
+
+
+def test_a_file_of_the_name_of_a_spec_makes_no_run_of_a_folder_of_the_user(tmp_path):
+    (tmp_path / runs.SPEC).write_text("of another program")
+    (tmp_path / ".tmpAb3dE6").write_text("of another program")
+    (tmp_path / "pages").mkdir()
+    with runs.owning_place(tmp_path / "pages" / "page.html"):
+        pass
+    assert (tmp_path / ".tmpAb3dE6").is_file()
 
 
 def test_a_failure_removes_nothing_that_could_go_on(home):
