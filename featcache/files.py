@@ -195,16 +195,30 @@ def _remove_workspace(folder: Path, lock: FileLock) -> None:
     remove_empty(folder)  # unless another process has begun to clear it as well
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, atomically and durably."""
-    with replacing(path) as temporary, writing.open_new(temporary) as file:
-        file.writelines(piece.encode() for piece in _json_pieces(value))
+def write_json(path: Path, value: Any, *, times: os.stat_result | None = None) -> None:
+    """Write `value` as JSON, atomically and durably.
+
+    Args:
+        path: The file.
+        value: Its content.
+        times: State of a file that it shall be as old as, or None to be of now.
+    """
+    with replacing(path) as temporary:
+        with writing.open_new(temporary) as file:
+            file.writelines(piece.encode() for piece in _json_pieces(value))
+        _set_times(temporary, times)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, atomically and durably."""
+def write_bytes(path: Path, content: bytes, *, times: os.stat_result | None = None) -> None:
+    """Write `content` to `path`, atomically and durably; for `times` see `write_json`."""
     with replacing(path) as temporary:
         writing.write_bytes(temporary, content)
+        _set_times(temporary, times)
+
+
+def _set_times(path: Path, times: os.stat_result | None) -> None:
+    if times is not None:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 @contextmanager
@@ -273,9 +287,11 @@ def read_json_lines(path: Path) -> list[Any]:
     ]
 
 
-def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
-    """Write `table` as JSON with a checksum of itself, atomically and durably."""
-    write_json(path, {**table, "checksum": fingerprint(table)})
+def write_sealed(
+    path: Path, table: Mapping[str, Any], *, times: os.stat_result | None = None
+) -> None:
+    """Write `table` as `write_json` does, with a checksum of itself."""
+    write_json(path, {**table, "checksum": fingerprint(table)}, times=times)
 
 
 def read_sealed(path: Path, *, limit: int = documents.MAX_BYTES) -> dict[str, Any]:

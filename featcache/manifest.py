@@ -3,6 +3,7 @@
 Both hold the same bytes: a checksum protects the content, and the copy is written second.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,9 +70,22 @@ class Manifest(TypedDict):
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest of the store in `folder`, then its copy."""
+    """Write the manifest of the store in `folder`, then its copy; the store's age stays.
+
+    Verbs take the newest store when they are not told which, and only an extraction makes one the
+    newest, by `FeatureStore.touch`.
+    """
+    times = _times(folder)
     for name in (MANIFEST, COPY):
-        files.write_sealed(folder / name, manifest)
+        files.write_sealed(folder / name, manifest, times=times)
+
+
+def _times(folder: Path) -> os.stat_result | None:
+    """Return the state of the file that says how old a store is; None if it is not begun."""
+    for name in (MANIFEST, COPY):
+        if (folder / name).is_file():
+            return (folder / name).stat()
+    return None
 
 
 def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
@@ -191,9 +205,10 @@ def restore_manifest(folder: Path) -> None:
         raise StoreCorruptError(
             f"{folder / MANIFEST} and {COPY} are both damaged: remove the store and extract again"
         )
+    times = _times(folder)
     for name in damaged:
         whole = COPY if name == MANIFEST else MANIFEST
-        files.write_bytes(folder / name, (folder / whole).read_bytes())
+        files.write_bytes(folder / name, (folder / whole).read_bytes(), times=times)
 
 
 def _problem(folder: Path, name: str) -> str | None:

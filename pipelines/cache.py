@@ -1,7 +1,6 @@
 """Explain, remove and repair feature stores."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -198,6 +197,8 @@ def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
 def repair(home: Path, store: str, recompute: Recompute) -> RepairReport:
     """Restore what is damaged in a store, computing only its damaged shards again.
 
+    It is as old as before at each moment: verbs take the newest when they are not told which.
+
     Args:
         home: Folder of everything lightalign keeps.
         store: Folder, name or key of the store.
@@ -210,8 +211,6 @@ def repair(home: Path, store: str, recompute: Recompute) -> RepairReport:
         DatasetChangedError: An item can no longer be read; its shard stays missing.
     """
     folder = find_store(home, store)
-    manifest = folder / MANIFEST
-    times = (manifest if manifest.is_file() else folder / COPY).stat()
     damage = find_damage(folder)
     if not damage:
         return RepairReport(store=folder, damaged=(), recomputed=(), differing=(), left=())
@@ -224,8 +223,6 @@ def repair(home: Path, store: str, recompute: Recompute) -> RepairReport:
         if not opened.complete and not opened.missing_shards():
             opened.finish()
         differing = _compare_receipts(opened, before)
-    # verbs take the newest store when they are not told which: a repair makes none newer
-    os.utime(manifest, ns=(times.st_atime_ns, times.st_mtime_ns))
     return RepairReport(
         store=folder,
         damaged=damage.lines,

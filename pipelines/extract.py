@@ -240,8 +240,15 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     return Opened(dataset=dataset, source=source, splits=splits, cards=found)
 
 
-def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
+def run(
+    spec: ExtractSpec, progress: Progress = SILENT, *, makes_newest: bool = True
+) -> ExtractReport:
     """Extract every split that `spec` asks for, going on where an earlier call stopped.
+
+    Args:
+        spec: What to extract.
+        progress: Receives notes and the progress.
+        makes_newest: Whether verbs take these stores when they are not told which.
 
     Raises:
         LightalignError: The dataset, the weights or too many items are not usable.
@@ -252,7 +259,8 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> ExtractReport:
 
     loaded = load_all(spec, opened, progress)
     note_exports(spec, [one.encoder for one in loaded], progress)
-    stores = fill(spec, opened, loaded, splits_with_items(opened, loaded, progress), progress)
+    splits = splits_with_items(opened, loaded, progress)
+    stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
     return ExtractReport(
         dataset=opened.dataset,
         weights={one.encoder.name: one.origin for one in loaded},

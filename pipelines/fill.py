@@ -38,6 +38,8 @@ def fill(
     loaded: Sequence[LoadedEncoder],
     splits: Sequence[str],
     progress: Progress,
+    *,
+    makes_newest: bool = True,
 ) -> list[StoreReport]:
     """Make the stores of some splits complete and say what that took.
 
@@ -51,14 +53,23 @@ def fill(
     }
     check_disk([output for found in outputs.values() for output in found], source, spec.home)
     return [
-        report for found in outputs.values() for report in fill_split(spec, source, found, progress)
+        report
+        for described in outputs.values()
+        for report in fill_split(spec, source, described, progress, makes_newest=makes_newest)
     ]
 
 
 def fill_split(
-    spec: ExtractSpec, source: Source, outputs: Sequence[Output], progress: Progress
+    spec: ExtractSpec,
+    source: Source,
+    outputs: Sequence[Output],
+    progress: Progress,
+    *,
+    makes_newest: bool = True,
 ) -> list[StoreReport]:
     """Make the stores of one split complete and say what that took.
+
+    Verbs take the newest stores when they are not told which; a repair makes none newer.
 
     Raises:
         DatasetChangedError: A file that was there can no longer be read.
@@ -75,8 +86,22 @@ def fill_split(
             jobs = _begin(spec, outputs, batch_size, progress)
     reports: list[StoreReport] = []
     for (modality, _), group in groupby(jobs, key=_pass_of):
-        reports += _fill_pass(spec, source, list(group), modality, batch_size, progress)
+        filled = list(group)
+        reports += _fill_pass(spec, source, filled, modality, batch_size, progress)
+        if makes_newest:
+            for job in reversed(filled):  # so that what was named first is the newest
+                _make_newest(job.store, progress)
     return reports
+
+
+def _make_newest(store: FeatureStore, progress: Progress) -> None:
+    with removals_told([store.folder]):
+        newest = store.touch()
+    if not newest:
+        progress.note(
+            f"{store.folder} cannot be written and so not be made the newest: name its encoder "
+            "and features where more than one fit"
+        )
 
 
 def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[Job] | None:
@@ -232,15 +257,8 @@ def _fill_pass(
         shares = extraction.shares
         written = extraction.num_written
         progress.note(f"{label}: time went to {shares.describe()}")
-    for job in reversed(jobs):  # so that what was named first is the newest
+    for job in jobs:
         check_bad(job.store.skipped(), len(items), max_bad)
-        with removals_told([job.store.folder]):
-            newest = job.store.touch()
-        if not newest:
-            progress.note(
-                f"{job.store.folder} cannot be written and so not be made the newest: name its "
-                "encoder and features where more than one fit"
-            )
     seconds = time.perf_counter() - began
     return [_report(job.store, written.get(job.store.folder, 0), seconds, shares) for job in jobs]
 

@@ -95,7 +95,7 @@ def repair(
 
     def recompute(opened: FeatureStore, shards: list[int]) -> None:
         progress.note(f"extracting shards {shards} of {opened.folder.name} again")
-        extract.run(spec, progress)
+        extract.run(spec, progress, makes_newest=False)
         opened.refresh()
 
     return cache.repair(home, str(folder), recompute)
@@ -108,7 +108,7 @@ def _allows_more(spec: extract.ExtractSpec, store: FeatureStore) -> bool:
 
 def each_apart(
     act: Callable[[str], cache.RepairReport], stores: Sequence[str]
-) -> tuple[list[cache.RepairReport], dict[str, str]]:
+) -> tuple[list[cache.RepairReport], dict[str, LightalignError | OSError]]:
     """Repair several stores; one that cannot be repaired stops none of the others.
 
     Args:
@@ -122,11 +122,16 @@ def each_apart(
     for store in stores:
         try:
             reports.append(act(store))
-        except LightalignError as error:  # noqa: PERF203
-            failed[store] = str(error)
-        except OSError as error:
-            failed[store] = f"{error.filename or store} cannot be read or written: {error.strerror}"
+        except (LightalignError, OSError) as error:  # noqa: PERF203
+            failed[store] = error
     return reports, failed
+
+
+def reason_of(error: LightalignError | OSError) -> str:
+    """Return why a store was not repaired, in one line."""
+    if isinstance(error, LightalignError):
+        return str(error)
+    return f"{error.filename or 'it'} cannot be read or written: {error.strerror}"
 
 
 def explain_request(

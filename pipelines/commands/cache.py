@@ -148,11 +148,12 @@ def cache_repair(
 ) -> None:
     """Restore what `verify` finds; only damaged and missing shards are computed.
 
-    Without a store, what dead processes have left in the home is removed, too.
+    Without a store, what dead processes have left in the home is removed, too. Exits 1 when damage
+    is left.
     """
     from ...featcache.catalog import manifest_folders, unreadable_folders
     from ..leftovers import clear_leftovers
-    from ..redo import each_apart, repair
+    from ..redo import each_apart, reason_of, repair
     from ..show import repair_lines
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -160,18 +161,23 @@ def cache_repair(
         repair, home, data=data, weights=weights, device=device, progress=output.progress
     )
     failed: dict[str, str] = {}
+    broken: OSError | None = None
     removed: list[str] = []
     if store:
         reports = [again(store)]
     else:
         removed = [str(leftover) for leftover in clear_leftovers(home)]
-        reports, failed = each_apart(again, [str(folder) for folder in manifest_folders(home)])
+        reports, errors = each_apart(again, [str(folder) for folder in manifest_folders(home)])
+        broken = next((error for error in errors.values() if isinstance(error, OSError)), None)
+        failed = {store: reason_of(error) for store, error in errors.items()}
         failed |= {str(one.folder): one.reason for one in unreadable_folders(home)}
     output.result(
         {"stores": reports, "failed": failed, "removed": removed},
         *(f"removed {line}" for line in removed),
         *repair_lines(reports, failed),
     )
+    if broken is not None:
+        raise broken  # a disk that is full or broken ends the command as it does for one store
     if failed or any(report.left for report in reports):
         raise typer.Exit(1)
 

@@ -1,9 +1,13 @@
 """One flipped byte in each kind of file is named, and repaired to the same bytes."""
 
 import dataclasses
+import errno
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from lightalign.featcache.damage import verify_folder
 from lightalign.featcache.description import StoreDescription
@@ -11,7 +15,8 @@ from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.locks import lock_path
 from lightalign.featcache.store import FeatureStore
-from lightalign.pipelines import cache
+from lightalign.pipelines import cache, redo
+from lightalign.pipelines.commands.cache import cache_app
 from lightalign.pipelines.redo import explain_request, repair
 
 from ..helpers import tree_bytes
@@ -65,6 +70,55 @@ def test_a_flipped_byte_is_named_and_repaired_to_the_same_bytes(
     assert report.left == ()
     assert verify_folder(store) == []
     assert tree_bytes(tmp_path) == before
+
+
+@pytest.mark.parametrize("damaged", ["values/c/0/0/0", "manifest.json", "manifest.copy.json"])
+@pytest.mark.parametrize("step", ["drop_shards", "write_shard", "finish", "flaws"])
+def test_a_repair_makes_a_store_no_newer_wherever_it_is_stopped(
+    tmp_path, store, monkeypatch, damaged, step
+):
+    """Verbs take the newest store when they are not told which."""
+    flip(shard_file(store, damaged) if "/" in damaged else store / damaged)
+    for name in ("manifest.json", "manifest.copy.json"):
+        os.utime(store / name, (1000, 1000))
+    whole = getattr(FeatureStore, step)
+
+    def stop(self, *arguments, **options):
+        whole(self, *arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(FeatureStore, step, stop)
+        repair(tmp_path, str(store), device="cpu")
+    assert (store / "manifest.json").stat().st_mtime == 1000
+    repair(tmp_path, str(store), device="cpu")
+    assert verify_folder(store) == []
+    assert (store / "manifest.json").stat().st_mtime == 1000
+    extract_toy(tmp_path, "toy-image", split="train")
+    assert (store / "manifest.json").stat().st_mtime > 1000
+
+
+def test_a_disk_that_is_broken_under_one_store_ends_the_repair_of_all_after_the_others(
+    tmp_path, store, monkeypatch
+):
+    (other,) = extract_toy(tmp_path, "toy-image", split="val").stores
+    whole = tree_bytes(tmp_path)
+    for shard in (store / "shard-00001", other.folder / "shard-00000"):
+        flip(shard / "values/c/0/0/0")
+
+    def broken(home, name, **options):
+        if name == str(store):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(store / "shard-00001"))
+        return repair(home, name, **options)
+
+    monkeypatch.setattr(redo, "repair", broken)
+    done = CliRunner().invoke(cache_app, ["repair", "--home", str(tmp_path), "--device", "cpu"])
+    assert isinstance(done.exception, OSError)  # which the command line makes one line and 2 of
+    assert done.exception.filename == str(store / "shard-00001")
+    assert f"not repaired: {store}" in done.stdout
+    monkeypatch.undo()
+    repair(tmp_path, str(store), device="cpu")
+    assert tree_bytes(tmp_path) == whole
 
 
 def test_a_damaged_lock_of_nobody_is_named_and_removed(tmp_path, store):
