@@ -2,7 +2,11 @@
 
 import importlib
 import json
+import os
+import socket
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +19,7 @@ from ..featcache.writing import naming
 from . import runs
 from .schemas import EpochRecord
 
-EVENTS = "tensorboard.summary.writer.event_file_writer"  # what torch writes events with
+EVENTS = "tensorboard.summary.writer.record_writer"  # what frames events
 
 
 def require_tensorboard() -> None:
@@ -50,7 +54,7 @@ class RunLog:
         self._place = folder / runs.TENSORBOARD
         self._tensorboard = tensorboard
         self._writes = writes
-        self._writer: Any = None  # torch's writer is not typed
+        self._events: _Events | None = None
 
     def __enter__(self) -> "RunLog":
         return self
@@ -61,8 +65,8 @@ class RunLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._events is not None:
+            self._events.close()
 
     def go_on(self, *, epochs: int, next_step: int) -> None:
         """Forget what was logged after so many epochs: a stop may have come before the state.
@@ -76,20 +80,68 @@ class RunLog:
         if self._lines.is_file():
             keep_lines(self._lines, epochs)
         if self._tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            writer: Any = SummaryWriter
-            self._writer = writer(str(self._place), purge_step=next_step)
+            self._events = _Events(self._place, next_step=next_step)
 
     def append(self, record: dict[str, Any]) -> None:
         """Write the record of an epoch; `go_on` comes first."""
         if not self._writes:
             return
         append_json(self._lines, record)
-        if self._writer is not None:
-            for name, value in scalars(record).items():
-                self._writer.add_scalar(name, value, record.get("step", 0))
-            self._writer.flush()
+        if self._events is not None:
+            self._events.append(scalars(record), step=record.get("step", 0))
+
+
+class _Events:
+    """File of events for TensorBoard, in which each record is written before the training goes on.
+
+    The writers of TensorBoard and of torch write from a thread, whose traceback is printed where
+    the disk is full.
+
+    Args:
+        folder: Where to; it is made.
+        next_step: First step that is written; what earlier files have from it on is void.
+    """
+
+    def __init__(self, folder: Path, *, next_step: int) -> None:
+        self._event = importlib.import_module("tensorboard.compat.proto.event_pb2")
+        self._summary = importlib.import_module("tensorboard.compat.proto.summary_pb2")
+        folder.mkdir(exist_ok=True)
+        # the names sort by time: TensorBoard reads them in that order
+        name = f"events.out.tfevents.{time.time_ns():020d}.{socket.gethostname()}.{os.getpid()}"
+        self._path = folder / name
+        with naming(self._path):
+            self._file = self._path.open("xb")
+        self._records: Any = importlib.import_module(EVENTS).RecordWriter(self._file)  # not typed
+        try:
+            self._begin(next_step)
+        except BaseException:
+            with suppress(OSError):  # the same once more
+                self._file.close()
+            raise
+
+    def _begin(self, next_step: int) -> None:
+        start = self._event.SessionLog(status=self._event.SessionLog.START)
+        with naming(self._path):
+            self._write(file_version="brain.Event:2")
+            self._write(step=next_step, session_log=start)
+            self._file.flush()
+
+    def append(self, values: Mapping[str, float], *, step: int) -> None:
+        """Write some numbers of a step by name."""
+        with naming(self._path):
+            for name, value in values.items():
+                one = self._summary.Summary.Value(tag=name, simple_value=value)
+                self._write(step=step, summary=self._summary.Summary(value=[one]))
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        with naming(self._path):
+            self._file.close()
+
+    def _write(self, **fields: Any) -> None:
+        event = self._event.Event(wall_time=time.time(), **fields)
+        self._records.write(event.SerializeToString())
 
 
 def scalars(record: dict[str, Any]) -> dict[str, float]:

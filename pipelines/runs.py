@@ -266,11 +266,11 @@ def remove_run(home: Path, run: str) -> Path:
         RunNotFoundError: There is no such folder among the runs.
         RunInUseError: A living process writes it.
     """
+    files.clear_abandoned(runs_folder(home))  # of an earlier removal that was killed
     folder = find_folder(home, run)
     if folder.parent != runs_folder(home).resolve():
         raise RunNotFoundError(f"{folder} is not in {runs_folder(home)}: name its home with --home")
     with owning(folder):
-        files.clear_abandoned(folder.parent)
         files.remove_whole(folder)
     return folder
 

@@ -29,6 +29,7 @@ from trials import Ended
 from verbs import STAGES, VERBS, Verb
 
 _LEFTOVER = (".tmp", ".lock")
+_SECONDS = 400.0  # of commands that are disturbed, for each verb and fault
 _HEAVY = (".tests", "__main__", "tensorboard", "setup")
 
 
@@ -41,6 +42,7 @@ class Row:
         operations: File operations of one undisturbed command.
         points: Trials.
         survived: Those of them after which all was as if undisturbed.
+        cleared: Trials after which what was left took a `cache repair` to go.
         leftovers: Files and folders that were extra in the end, of all trials.
         failures: One line for each trial that failed.
         seconds: Time it took.
@@ -50,6 +52,7 @@ class Row:
     operations: int = 0
     points: int = 0
     survived: int = 0
+    cleared: int = 0
     leftovers: int = 0
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -67,6 +70,7 @@ class Attack:
         self.data = root / "data"
         self.place = root / "trial"
         self.home, self.out = self.place / "home", self.place / "out"
+        self.num_cleared = 0  # trials after which `cache repair` was needed
         _draw_pictures(self.data / "pictures")
         _write_pairs(self.data / "pairs.csv")
 
@@ -194,6 +198,7 @@ class Trial:
             if not again.code and self.goes_on[:2] == ("runs", "rm"):
                 again = attack.run(self.command)
         if trials.differences(attack.content(), self.after):
+            attack.num_cleared += 1
             attack.run(("cache", "repair"))  # removes leftovers of what had been done
         found = trials.differences(attack.content(), self.after)
         yield from found
@@ -224,8 +229,10 @@ def attack_verb(
     assert whole.code == 0, (verb.name, whole.lines)
     after = attack.content()
     row = Row(name=verb.name, operations=len(whole.operations))
+    cleared_before = attack.num_cleared
+    dear = int(_SECONDS / verb.seconds)
     for fault in faults:
-        for number in _points(len(whole.operations), most):
+        for number in _points(len(whole.operations), min(dear, most or dear)):
             trials.copy_of(start, attack.place)
             trial = Trial(
                 command=command,
@@ -243,6 +250,7 @@ def attack_verb(
             row.survived += not problems
             row.leftovers += sum(problem.startswith("extra ") for problem in problems)
             row.failures += [f"{told}: {problem[:300]}" for problem in problems]
+    row.cleared = attack.num_cleared - cleared_before
     row.seconds = time.perf_counter() - began
     return row
 
@@ -334,8 +342,12 @@ def _write_pairs(path: Path) -> None:
                 )
 
 
-def import_everything() -> None:
-    """Import what commands need, so that no child does."""
+def import_everything(*, exports: bool = False) -> None:
+    """Import what commands need, so that no child does.
+
+    Args:
+        exports: Import what exports of pretrained encoders need, too, which takes longer.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -344,7 +356,10 @@ def import_everything() -> None:
     for module in pkgutil.walk_packages(lightalign.__path__, "lightalign."):
         if not any(part in module.name for part in _HEAVY):
             importlib.import_module(module.name)
-    for name in ("pyarrow.parquet", "sklearn.linear_model", "safetensors.torch", "faiss", "h5py"):
+    names = ["pyarrow.parquet", "sklearn.linear_model", "safetensors.torch", "faiss", "h5py"]
+    if exports:
+        names += ["sentence_transformers", "onnxscript", "torch.onnx"]
+    for name in names:
         importlib.import_module(name)
     sys.argv = ["lightalign", "cache", "ls", "--help"]
     gc.freeze()  # else each child would copy all pages at its first collection
@@ -359,22 +374,29 @@ def main() -> None:
     parser.add_argument("--rotate", action="store_true", help="one fault a verb, in turn")
     parser.add_argument("--fast", action="store_true", help="what the default suite tries")
     asked = parser.parse_args()
-    chosen = [verb for verb in VERBS if verb.name in asked.verbs or not asked.verbs]
-    import_everything()
+    chosen = [
+        verb
+        for verb in VERBS
+        if (verb.name in asked.verbs or not asked.verbs) and (verb.is_fast or not asked.fast)
+    ]
+    import_everything(exports=any(verb.stage == "pretrained" for verb in chosen))
     failed = False
-    print(f"{'verb':22} {'operations':>10} {'points':>7} {'survived':>9} {'leftovers':>9} {'s':>6}")
+    print(
+        f"{'verb':24} {'operations':>10} {'points':>7} {'survived':>9} "
+        f"{'cleared by repair':>18} {'leftovers':>9} {'s':>6}"
+    )
     memory = Path("/dev/shm")  # a disk would be waited for most of the time
     place = memory if memory.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="attack-", dir=place) as folder:
         attack = Attack(Path(folder).resolve())
-        for number, verb in enumerate(verb for verb in chosen if verb.is_fast or not asked.fast):
+        for number, verb in enumerate(chosen):
             faults = asked.faults.split(",")
             if asked.rotate:
                 faults = [faults[number % len(faults)]]
             row = attack_verb(attack, verb, faults=faults, most=asked.points)
             print(
-                f"{row.name:22} {row.operations:10} {row.points:7} {row.survived:9} "
-                f"{row.leftovers:9} {row.seconds:6.1f}",
+                f"{row.name:24} {row.operations:10} {row.points:7} {row.survived:9} "
+                f"{row.cleared:18} {row.leftovers:9} {row.seconds:6.1f}",
                 *row.failures,
                 sep="\n    ",
                 flush=True,

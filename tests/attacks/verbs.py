@@ -9,6 +9,8 @@ _SCENES = (
 )
 _IMAGES = ("extract", *_SCENES, "--set", "source.train=16", "--encoder", "toy-image")
 _TEXTS = ("extract", *_SCENES, "--set", "source.train=16", "--encoder", "toy-text")
+_PRETRAINED = ("extract", *_SCENES, "--set", "source.train=16", "--encoder", "minilm")
+_MANY = ("extract", *_SCENES, "--set", "source.train=96", "--split", "train")  # to rank by
 _FOLDER = ("--data", "image-folder={data}/pictures")
 _CLASSES = ("extract", *_FOLDER, "--encoder", "toy-image", "--precision", "float32")
 _TABLE = ("--data", "text-pair-table={data}/pairs.csv")
@@ -66,6 +68,11 @@ STAGES = {
     "indexed": Stage(
         start="trained", commands=(("index", "a", "--memory", "1GB"), ("retrieve", "a"))
     ),
+    "many": Stage(
+        start="empty",
+        commands=((*_MANY, "--encoder", "toy-image"), (*_MANY, "--encoder", "toy-text")),
+    ),
+    "pretrained": Stage(start="empty", commands=(_IMAGES, _PRETRAINED, (*_TRAIN, "--name", "a"))),
     "classes": Stage(start="trained", commands=(_CLASSES,)),
     "pairs": Stage(start="trained", commands=(_PAIRS,)),
 }
@@ -134,9 +141,44 @@ VERBS = (
         goes_on=("cache", "export", "{train/toy-image}", "{out}/rows.parquet", "--force"),
     ),
     Verb(
+        name="cache export safetensors",
+        stage="images",
+        command=(
+            *("cache", "export", "{train/toy-image}", "{out}/deep/rows.safetensors"),
+            *("--format", "safetensors"),
+        ),
+        goes_on=(
+            *("cache", "export", "{train/toy-image}", "{out}/deep/rows.safetensors"),
+            *("--format", "safetensors", "--force"),
+        ),
+        is_fast=False,
+    ),
+    Verb(name="runs rm", stage="indexed", command=("runs", "rm", "a")),
+    Verb(
+        name="rank-encoders",
+        stage="many",
+        command=("rank-encoders", "--data", "shapes"),
+        seconds=1,
+        is_fast=False,
+    ),
+    Verb(
         name="export onnx",
         stage="trained",
         command=("export", "a", "--to", "onnx", "--adapter-only", "--output", "{out}/onnx"),
+        seconds=8,
+        is_fast=False,
+    ),
+    Verb(
+        name="export onnx, whole",
+        stage="pretrained",
+        command=("export", "a", "--to", "onnx", "--tower", "text", "--output", "{out}/deep/onnx"),
+        seconds=30,
+        is_fast=False,
+    ),
+    Verb(
+        name="export stock",
+        stage="pretrained",
+        command=("export", "a", "--to", "sentence-transformers", "--output", "{out}/deep/stock"),
         seconds=8,
         is_fast=False,
     ),

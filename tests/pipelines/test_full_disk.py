@@ -16,6 +16,7 @@ from torch import nn
 from lightalign.pipelines import runs
 from lightalign.pipelines.export import FORMATS, export
 from lightalign.pipelines.index import build
+from lightalign.pipelines.logs import RunLog
 from lightalign.pipelines.saved_index import write_index
 from lightalign.pipelines.state import Counts, load_state, save_state
 
@@ -111,3 +112,19 @@ def test_an_export_of_a_store_leaves_no_folder(format, tmp_path):
         export(tmp_path / "home", store, place, format=format)
     assert caught.value.filename.startswith(str(place))
     assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize("size", [10, 200])
+def test_events_for_tensorboard_print_no_traceback_of_a_thread(size, tmp_path, capfd):
+    def log() -> None:
+        with RunLog(tmp_path, tensorboard=True) as opened:
+            opened.go_on(epochs=0, next_step=0)
+            opened.append({"step": 1, "validation": {"recall_sum": 1.0}})
+            opened.append({"step": 2, "validation": {"recall_sum": 2.0}})
+            opened.append({"step": 3, "validation": {"recall_sum": 3.0}})
+
+    with full_disk(size) as caught:
+        log()
+    (events,) = (tmp_path / runs.TENSORBOARD).iterdir()
+    assert caught.value.filename == str(events)
+    assert capfd.readouterr() == ("", "")
