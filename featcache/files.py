@@ -96,8 +96,8 @@ def clear_abandoned(folder: Path) -> list[str]:
 def clear_abandoned_beside(path: Path) -> None:
     """Remove what writing `path` left when it was killed, in a folder that is not ours.
 
-    Other programs may have temporaries there: only those go that hold our owner file, or have our
-    name and nothing in them. What may not be read or removed stays.
+    Other programs may have temporaries there: only those go that have our name, or hold our owner
+    file. What may not be read or removed stays.
 
     Raises:
         LockError: The file system has no locks.
@@ -111,18 +111,19 @@ def clear_abandoned_beside(path: Path) -> None:
 
 
 def _is_our_workspace(place: Path) -> bool:
-    """Return whether a folder is a workspace of ours, wherever it lies."""
+    """Return whether a folder is a workspace of ours, wherever it lies.
+
+    Those of earlier versions have a name that others may have, and are told by their owner file.
+    """
     if not place.name.startswith(_TEMPORARY) or place.is_symlink() or not place.is_dir():
         return False
+    if place.name.startswith(_OURS):
+        return True
     owner = place / _OWNER
     try:
-        names = {inside.name for inside in entries(place)}
-        if names - {_OWNER} or (names and owner.stat().st_size):
-            return _OWNER in names and file_locks.lock_damage(owner) is None
-    except (PermissionError, FileNotFoundError, IsADirectoryError):
+        return owner.is_file() and file_locks.lock_damage(owner) is None
+    except (PermissionError, FileNotFoundError):
         return False
-    # killed before it had written who it is
-    return place.name.startswith(_OURS)
 
 
 def entries(folder: Path) -> list[Path]:

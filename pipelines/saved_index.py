@@ -164,7 +164,8 @@ def _write_faiss(path: Path, built: BuiltIndex) -> None:
             except OSError as error:
                 failures.append(error)
 
-        faiss.write_index(as_faiss(built.index), faiss.PyCallbackIOWriter(write, _PIECE))
+        writer = faiss.PyCallbackIOWriter(write, _PIECE)  # type: ignore[attr-defined]
+        faiss.write_index(as_faiss(built.index), writer)
         if failures:
             raise failures[0]
 

@@ -100,8 +100,11 @@ def test_what_is_not_ours_is_named_and_stays_and_is_no_damage(tmp_path):
 
 
 def test_in_a_folder_of_the_user_only_our_own_temporaries_are_cleared(tmp_path):
-    for name in (".tmp-lightalign-empty", ".tmp-lightalign-begun", ".tmp-ours", ".tmp-other"):
-        (tmp_path / name).mkdir()
+    for name in ("empty", "begun", "half"):  # killed when it had written no owner, or half of it
+        (tmp_path / f".tmp-lightalign-{name}").mkdir()
+    (tmp_path / ".tmp-lightalign-half" / ".owner").write_text('{"checksum": "ab')
+    (tmp_path / ".tmp-ours").mkdir()
+    (tmp_path / ".tmp-other").mkdir()
     (tmp_path / ".tmp-empty").mkdir()  # may be one that another program has just made
     (tmp_path / ".tmp-owned").mkdir()
     (tmp_path / ".tmp-owned" / ".owner").write_text("another program")
