@@ -287,10 +287,14 @@ def is_clean(there: dict[str, Any], before: dict[str, Any], after: dict[str, Any
             return False
         split = store.rpartition("/")[0]
         pairs = {name for one in (before, after) for name in one if _is_pairs_of(name, split)}
-        if not any(name in there and there[name] == after.get(name) for name in pairs):
+        if not any(_is_as_in((before, after), there, name) for name in pairs):
             return False
         belongs |= set(inside) | pairs | {split, split.rpartition("/")[0]}
     return all(name in belongs for name in there if name.startswith("home/features"))
+
+
+def _is_as_in(whole: Sequence[dict[str, Any]], there: dict[str, Any], name: str) -> bool:
+    return any(name in there and name in one and there[name] == one[name] for one in whole)
 
 
 def _is_store(name: str) -> bool:
