@@ -23,7 +23,7 @@ from .ahead import map_ahead
 from .arithmetic import resolve_precision, seeded
 from .batches import Batch, Batches, load_ahead
 from .joined import JoinedStores
-from .logs import RunLog, summary
+from .logs import RunLog, require_log, summary
 from .pairs import join_stores
 from .processes import ALONE, Processes
 from .progress import Progress
@@ -178,7 +178,10 @@ class Trainer:
         """Go on where an earlier call was stopped, at the end of its last whole epoch."""
         if not (folder / runs.STATE).is_file():
             return
-        self.counts, others = load_state(folder, self.trainable.modules, self.optimiser)
+        self.counts, others = load_state(
+            folder, self.trainable.modules, self.optimiser, progress.note
+        )
+        require_log(folder, self.counts.log)
         if self.average is not None:
             self.average.load(others["average"])
         if self.queue is not None:
@@ -214,6 +217,7 @@ class Trainer:
             "random": self.processes.random_states(self.device),
         }
         if self.processes.is_first:
+            counts.log = log.promise()
             save_state(folder, counts, self.trainable.modules, self.optimiser, others)
 
     def _score(self, record: dict[str, Any]) -> float:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from ..featcache.regular_files import check_regular
 from ..featcache.spec import fingerprint
 from ..featcache.verified_files import promise_of
 from . import runs
+from .state_record import ENTRY, LogPromise
 
 T = TypeVar("T")
 _UNREADABLE = (
@@ -33,8 +34,6 @@ _UNREADABLE = (
     AttributeError,
     MemoryError,
 )
-
-_COUNTS = "lightalign"  # name of our entry in the metadata
 
 
 @dataclass
@@ -53,6 +52,7 @@ class Counts:
         factor: Factor of the plateau schedule on the learning rate.
         seconds: Wall-clock time so far.
         seconds_waiting: Time of it in which the next batch was not ready.
+        log: Lines, bytes and checksum of the log; None in states of earlier versions.
     """
 
     epoch: int = 0
@@ -66,6 +66,7 @@ class Counts:
     factor: float = 1.0
     seconds: float = 0.0
     seconds_waiting: float = 0.0
+    log: LogPromise | None = None
 
     def promise_best(self, folder: Path) -> None:
         """Remember what the files of the best weights are, once they are written."""
@@ -82,8 +83,8 @@ class Counts:
         runs.require_files(
             folder,
             spec,
-            "its training began with another spec; restore it, or remove the run by `lightalign "
-            f"runs rm {folder.name}`",
+            "its training began with another spec; restore it, or remove the run by "
+            f"`{runs.removal(folder)}`",
         )
 
     def require_best(self, folder: Path) -> None:
@@ -95,8 +96,8 @@ class Counts:
         runs.require_files(
             folder,
             self.best_files,
-            "the best weights of the run are lost; remove it by `lightalign runs rm "
-            f"{folder.name}` and train anew",
+            "the best weights of the run are lost; remove it by "
+            f"`{runs.removal(folder)}` and train anew",
         )
 
     def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
@@ -141,16 +142,25 @@ def save_state(
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     written = vars(counts)
     checksum = _checksum(written, whole)
-    metadata = {_COUNTS: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
+    metadata = {ENTRY: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
     # straight into a file: as bytes the tensors would be in memory once more
     with replacing(folder / runs.STATE) as temporary:
         safetensors.torch.save_file(whole, temporary, metadata)
 
 
 def load_state(
-    folder: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    optimiser: Optimizer,
+    tell: Callable[[str], None],
 ) -> tuple[Counts, dict[str, dict[str, Tensor]]]:
     """Put the saved state into modules, optimiser and random generators.
+
+    Args:
+        folder: The run folder.
+        modules: What is trained, by name.
+        optimiser: The optimiser.
+        tell: Receives a line where nobody can tell whether the state is as it was written.
 
     Returns:
         What is not a tensor, and the further tensors, by name and name.
@@ -163,7 +173,7 @@ def load_state(
         check_regular(path)
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            written = parse_json(file.metadata()[_COUNTS], where=f"{path}: metadata")
+            written = parse_json(file.metadata()[ENTRY], where=f"{path}: metadata")
         counts = _checked(written, tensors)
         for owner, module in modules.items():
             prefix = f"module.{owner}."
@@ -171,9 +181,11 @@ def load_state(
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0]
         raise StoreCorruptError(
-            f"{path} cannot be gone on from: {reason}; remove the run by `lightalign runs rm "
-            f"{folder.name}` and train anew"
+            f"{path} cannot be gone on from: {reason}; remove the run by "
+            f"`{runs.removal(folder)}` and train anew"
         ) from error
+    if "checksum" not in written:
+        tell(f"{path} was written without a checksum: nobody can tell whether it is whole")
     counts.require_spec(folder)
     for number, parameter in enumerate(_parameters(optimiser)):
         found = _below(tensors, f"optimiser.{number}.")

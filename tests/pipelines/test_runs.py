@@ -40,7 +40,7 @@ def test_a_stopped_run_is_refused_with_the_two_ways_out_and_stays_as_it_was(home
     folder = stopped_run(home, monkeypatch)
     before = tree_bytes(folder)
     for _ in range(2):
-        with pytest.raises(RunInUseError, match=r"--resume mine`.*`lightalign runs rm mine`"):
+        with pytest.raises(RunInUseError, match=r"--resume mine .*runs rm mine "):
             quick_train(home, name="mine", seed=5)
         assert tree_bytes(folder) == before
     assert train.resume(home, "mine", device="cpu").report["epochs"] == 2
@@ -100,7 +100,8 @@ def test_a_stopped_training_says_how_to_go_on_by_its_own_name(home, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train.run(spec, Progress())
     (folder,) = runs.run_folders(home)
-    assert f"go on by `lightalign train-adapter --resume {folder.name}`" in notes[-1]
+    again = f"lightalign train-adapter --resume {folder.name} --home {home}"
+    assert f"go on by `{again}`" in notes[-1]
 
 
 def test_a_folder_of_somebody_else_is_left_alone(home):
