@@ -31,7 +31,7 @@ from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_with_warmup
 from .starting import Start
 from .state import Counts, load_state, save_state
-from .stores import StorePair
+from .stores import StorePair, require_there
 from .train import TrainPlan
 from .trainable import build_trainable
 from .validation import Validation, split_rows
@@ -156,9 +156,15 @@ class Trainer:
         return seeded(seed, device=self.device, deterministic=self.options.deterministic)
 
     def loaded(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch from the stores, counting the seconds of waiting."""
+        """Yield the batches of an epoch from the stores, counting the seconds of waiting.
+
+        Raises:
+            StoreNotFoundError: A store was removed meanwhile.
+        """
         batches = map_ahead(self.batches.load, self.batches.order(epoch), ahead=2)
-        return self.counts.waiting_for(batches)
+        for batch in self.counts.waiting_for(batches):
+            require_there((self.plan.stores, self.plan.validation))
+            yield batch
 
     def steps(self, batches: Iterable[Batch]) -> Iterator[dict[str, float]]:
         """Train on the batches of an epoch, and yield the loss of each with its parts.

@@ -28,7 +28,7 @@ from typing import Any
 from ..featcache import files
 from ..featcache.documents import check, parse_toml, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
-from ..featcache.file_locks import FileLock, LockHolder, holder
+from ..featcache.file_locks import FileLock, holder
 from ..featcache.home import command_line, expanded
 from ..featcache.regular_files import size_of
 from ..featcache.spec import Table, fingerprint, to_toml
@@ -209,7 +209,10 @@ def check_name(home: Path, name: str | None) -> None:
             f"by `{removal(folder)}`"
         )
     if state is RunState.RUNNING:
-        raise RunInUseError(f"run {name!r} is in use by {_user(folder)}: take another name")
+        who = holder(folder / LOCK)
+        if who is None:  # it has ended meanwhile, and what it left is looked at once more
+            return check_name(home, name)
+        raise RunInUseError(f"run {name!r} is in use by {who}: take another name")
     if state is RunState.STOPPED:
         raise RunInUseError(
             f"run {name!r} was stopped and is not finished: go on with it by "
@@ -220,11 +223,6 @@ def check_name(home: Path, name: str | None) -> None:
             f"run {name!r} is a fine-tuning that was stopped, which cannot go on: remove it by "
             f"`{removal(folder)}`"
         )
-
-
-def _user(folder: Path) -> LockHolder | str:
-    """Return who holds the lock of a run, for a message."""
-    return holder(folder / LOCK) or "a process that has ended just now"
 
 
 class RunState(Enum):

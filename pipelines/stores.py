@@ -17,6 +17,7 @@ from ..featcache.catalog import (
 from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import SpecError, StoreNotFoundError
 from ..featcache.home import command_line
+from ..featcache.manifest import has_manifest
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
@@ -286,6 +287,20 @@ def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> Store
             )
         entries.append(complete[store["key"]])
     return StorePair(*entries)
+
+
+def require_there(pairs: Iterable[StorePair | None]) -> None:
+    """Pass if stores that are being read are still there; what is mapped would not show it.
+
+    Raises:
+        StoreNotFoundError: One was removed meanwhile.
+    """
+    entries = (entry for pair in pairs if pair for entry in pair.entries.values())
+    for entry in entries:
+        if not has_manifest(entry.folder):
+            raise StoreNotFoundError(
+                f"store {entry.folder} was removed while it was being read: extract it again"
+            )
 
 
 def _extract_again(home: Path, recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str:

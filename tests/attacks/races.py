@@ -57,7 +57,7 @@ class Race:
 
 
 def _under(first: Sequence[str], second: Sequence[str], run: str) -> Race:
-    return Race(first, second, after=f"runs/{run}/run.lock", winner=0, says="in use by process")
+    return Race(first, second, after=f"runs/{run}/run.lock", winner=0, says=run)
 
 
 _SHORT = [*_TRAIN, *_home.sets("train.epochs=3"), "--name", "new"]
@@ -165,7 +165,7 @@ class Races:
             from lightalign.cli import main
 
             sys.argv = ["lightalign", *arguments]
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115, PTH123
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
             try:
                 main()
                 code = 0
