@@ -210,9 +210,10 @@ def check_name(home: Path, name: str | None) -> None:
         )
     if state is RunState.RUNNING:
         who = holder(folder / LOCK)
-        if who is None:  # it has ended meanwhile, and what it left is looked at once more
-            return check_name(home, name)
-        raise RunInUseError(f"run {name!r} is in use by {who}: take another name")
+        if who is not None:
+            raise RunInUseError(f"run {name!r} is in use by {who}: take another name")
+        check_name(home, name)  # it has ended meanwhile: what it left is looked at once more
+        return
     if state is RunState.STOPPED:
         raise RunInUseError(
             f"run {name!r} was stopped and is not finished: go on with it by "

@@ -30,7 +30,7 @@ _DISK = _home.sets("train.residency=disk")  # else it holds all that it reads
 _RESUME = ["train-adapter", "--resume", "stopped", "--device", "cpu"]
 _FINE_TUNE = ["fine-tune", "main", "--data", "image-folder", "--device", "cpu"]
 _TUNE_NEW = [*_FINE_TUNE, *_home.sets("epochs=20", "batch_size=4"), "--name", "new"]
-_INDEX = ["index", "main", "--split", "train", "--side", "both", "--index", "flat"]
+_INDEX = ["index", "main", "--split", "train", "--side", "both", "--index", "IVF2,Flat"]
 _REPAIR = ["cache", "repair", "{store}", "--device", "cpu"]
 _EXTRACT = ["extract", "--encoder", "toy-image", *_home.FROM_SHAPES, "--split", "val"]
 
@@ -113,13 +113,9 @@ class Races:
         if race.first is _REPAIR:
             shard = next(self._store("train").glob("*-0*"))
             shutil.rmtree(shard) if shard.is_dir() else shard.unlink()
-        children = [self._begin(0, race.first)]
-        late = time.monotonic() + _LIMIT
-        while race.after and not os.path.lexists(self.place / "home" / race.after):
-            if time.monotonic() > late:
-                break
-            time.sleep(0.0005)
-        children.append(self._begin(1, race.second))
+        after = self.place / "home" / race.after if race.after else None
+        children = [self._begin(1, race.second, after=after), self._begin(0, race.first)]
+        children.reverse()
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         said = [(self.scratch / f"err-{number}").read_text() for number in range(2)]
         return self._wrong(race, codes, said)
@@ -141,7 +137,8 @@ class Races:
     def _store(self, split: str) -> Path:
         return next((self.place / "home/features/shapes" / split).glob("toy-image--*"))
 
-    def _begin(self, number: int, command: Sequence[str]) -> int:
+    def _begin(self, number: int, command: Sequence[str], *, after: Path | None = None) -> int:
+        """Fork a command, which begins once the file `after` is there; return its process id."""
         arguments = [
             part.replace("{store}", str(self._store("train"))) if part == "{store}" else part
             for part in command
@@ -150,6 +147,9 @@ class Races:
         arguments += ["--home", str(self.place / "home"), "--quiet"]
         child = os.fork()
         if child == 0:
+            late = time.monotonic() + _LIMIT
+            while after and not os.path.lexists(after) and time.monotonic() < late:
+                time.sleep(0.0005)
             self._be(number, arguments)
         return child
 
