@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,14 +115,22 @@ def test_relative_places_are_named_so_that_the_command_runs_in_any_folder(tmp_pa
     assert f"--home {tmp_path}/home" in command
 
 
-@pytest.fixture
-def inexact_run(tmp_path) -> Path:
-    """Return a run on two toy encoders that computed in bfloat16."""
+@pytest.fixture(scope="module")
+def inexact_home(tmp_path_factory) -> Path:
+    """Return a home with a run on two toy encoders that computed in bfloat16; read only."""
+    home = tmp_path_factory.mktemp("inexact")
     for encoder in ("toy-image", "toy-text"):
-        extract_toy(tmp_path, encoder, precision="bfloat16", features=("mean",), dtype="float32")
+        extract_toy(home, encoder, precision="bfloat16", features=("mean",), dtype="float32")
     sets = ("train.epochs=1", "train.batch_size=8", "towers.both.project.out=16")
-    spec = TrainSpec(home=tmp_path, preset="linear", overrides=sets, device="cpu", name="inexact")
-    return train.run(spec).folder
+    train.run(TrainSpec(home=home, preset="linear", overrides=sets, device="cpu", name="inexact"))
+    return home
+
+
+@pytest.fixture
+def inexact_run(inexact_home, tmp_path) -> Path:
+    """Return that run in a home of the test's own."""
+    shutil.copytree(inexact_home, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "runs" / "inexact"
 
 
 def test_a_refused_export_names_the_command_that_helps(tmp_path, inexact_run):
