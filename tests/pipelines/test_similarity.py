@@ -317,7 +317,7 @@ def test_texts_that_were_not_extracted_are_named_with_the_command(graded_home):
     for changes in ({"run": "images"}, {"encoders": ("toy-text",)}):
         with pytest.raises(StoreNotFoundError, match=command):
             measured(graded_home, data="sick", **changes)
-    command = "run `lightalign extract --encoder minilm --data qqp`"
+    command = f"run `lightalign extract --encoder minilm --data qqp --home {graded_home}`"
     with pytest.raises(StoreNotFoundError, match=command):
         measured(graded_home, encoders=("minilm",))
     with pytest.raises(StoreNotFoundError, match=r"have: \['train/toy-text mean', 'train/toy-text"):
