@@ -1,6 +1,5 @@
 """Align frozen encoders: cache features once, train a light adapter, evaluate from the cache."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +30,8 @@ def load(
         RunNotFoundError: There is no such finished run.
         LightalignError: See `Bundle`.
     """
-    from .featcache.home import VARIABLE, default_home
+    from .featcache.home import expanded, usual_home
     from .pipelines import bundle  # imports torch
 
-    place = home or os.environ.get(VARIABLE) or default_home()
-    return bundle.load(run, home=Path(place).expanduser(), device=device, weights=weights)
+    place = expanded(Path(home)) if home else usual_home()
+    return bundle.load(run, home=place, device=device, weights=weights)

@@ -5,7 +5,6 @@ numbers that are not finite then. What was compared is remembered in `verified.p
 """
 
 import os
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from .dtypes import SCALES, finite_tokens
 from .errors import FeatureRangeError, StoreCorruptError
 from .flaws import shard_flaws
 from .format import ArrayLocation
+from .home import command_line
 from .item_ids import decode_ids
 from .store import FeatureStore
 from .trust import is_trusting
@@ -73,7 +73,7 @@ def _announce(store: FeatureStore, receipts: Sequence[Mapping[str, Any]]) -> Non
 
 def repair_command(folder: Path, home: Path) -> str:
     """Return the command that computes what is damaged in a store again."""
-    return f"lightalign cache repair {shlex.quote(str(folder))} --home {shlex.quote(str(home))}"
+    return command_line("cache", "repair", folder, home=home)
 
 
 def _states_of_unread(store: FeatureStore, receipts: Sequence[dict[str, Any]]) -> dict[int, str]:
@@ -138,8 +138,12 @@ def _row_of(offsets: Int64[np.ndarray, " rows_plus_1"], token: int) -> int:
 
 def not_finite(store: FeatureStore, item: str) -> FeatureRangeError:
     """Return the error of an item with a stored feature that is not finite."""
+    home = verified.home_of(store.folder, store.description)
+    remedy = "replace the store by a whole copy, or extract it again"
+    if home is not None:
+        removal = command_line("cache", "rm", store.folder.absolute(), "--force", home=home)
+        remedy = f"remove the store by `{removal}` and extract it again"
     return FeatureRangeError(
         f"{store.folder}: the stored features of item {item!r} are not all finite, and no "
-        "extraction writes such: remove the store with `cache rm` and extract it again, with "
-        "--dtype float32 if it was a narrower one"
+        f"extraction writes such: {remedy}, with --dtype float32 if it was a narrower one"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import spec
 from .errors import SpecError
+from .home import expanded
 from .registry import Registry
 from .source import Source
 
@@ -35,7 +36,7 @@ def parse_data(data: str) -> tuple[str, Path | None]:
     name = name.strip().replace("_", "-")
     if not name or (equals and not path.strip()):
         raise SpecError(f"--data {data!r} is not of the form NAME or NAME=PATH")
-    return name, Path(path.strip()).expanduser() if equals else None
+    return name, expanded(Path(path.strip())) if equals else None
 
 
 def absolute_data(data: str) -> str:

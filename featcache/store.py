@@ -16,7 +16,6 @@ the versions of the libraries, which all choose how a matrix product is rounded.
 
 import errno
 import os
-import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -38,6 +37,7 @@ from .errors import (
 )
 from .flaws import Flaw, other_flaws, shard_flaws
 from .format import ArrayLocation, ArrayType, Format
+from .home import command_line
 from .item_ids import encode_ids
 from .locks import MANIFEST_LOCK, ShardLocks, is_abandoned, remove_unheld
 from .manifest import (
@@ -173,8 +173,9 @@ class FeatureStore:
         try:
             store = cls(folder, read_manifest(folder))
         except StoreCorruptError as error:
-            mended = f"`lightalign cache repair {shlex.quote(str(folder))}`"
-            raise StoreCorruptError(f"{error}; {mended} restores it") from error
+            home = folder.absolute().parents[3]  # of home/features/dataset/split/store
+            mended = command_line("cache", "repair", folder.absolute(), home=home)
+            raise StoreCorruptError(f"{error}; `{mended}` restores it") from error
         if not store.complete:
             missing = len(store.missing_shards())
             raise StoreIncompleteError(

@@ -24,6 +24,7 @@ from ..featcache.errors import (
     WeightsMismatchError,
     WeightsNotFoundError,
 )
+from ..featcache.home import expanded
 from ..featcache.images import upright_rgb
 from ..featcache.kinds import Kind, LayerLayout
 from ..featcache.registry import unknown_name
@@ -158,7 +159,7 @@ class Bundle:
                 return encoder.preprocess(upright_rgb(image, item_id=name), item_id=name)
             if isinstance(image, bytes):
                 return encoder.prepare(Item(id=name, data=image))
-            return encoder.prepare(Item(id=name, path=Path(image).expanduser()))
+            return encoder.prepare(Item(id=name, path=expanded(Path(image))))
 
         return self._embed(Modality.IMAGE, images, prepare, batch_size)
 
@@ -317,7 +318,7 @@ def load(
         RunNotFoundError: There is no such finished run.
         LightalignError: See `Bundle`.
     """
-    places = {name: Path(path).expanduser() for name, path in (weights or {}).items()}
+    places = {name: expanded(Path(path)) for name, path in (weights or {}).items()}
     folder = runs.find_run(home, None if run is None else str(run))
     return Bundle(folder, device=device, weights=places, home=home)
 

@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int64
 from ..featcache import catalog
 from ..featcache.catalog import StoreEntry
 from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
+from ..featcache.home import command_line
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
@@ -43,10 +44,10 @@ def require_images(
     found = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
     if not found:
         encoder = query.encoder or "ENCODER"
+        command = command_line("extract", "--encoder", encoder, "--data", wanted.named, home=home)
         raise StoreNotFoundError(
             f"no store for {asked.describe()} in {home}, of the layer, tokens and type that the "
-            f"run reads; run `lightalign extract --encoder {encoder} --data {wanted.named}`, with "
-            "the --features, --layers and --dtype of the run"
+            f"run reads; run `{command}`, with the --features, --layers and --dtype of the run"
         )
     note_versions(found, progress)
     return found[0]

@@ -23,6 +23,7 @@ from .. import __version__
 from ..featcache import files
 from ..featcache.documents import read_json
 from ..featcache.errors import ExportError, MissingExtraError, SpecError, StoreCorruptError
+from ..featcache.home import expanded
 from ..featcache.registry import unknown_name
 from ..featcache.types import TEXT_TEXT, Modality, sides_of
 from . import runs
@@ -113,7 +114,7 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
     _require_images_and_texts(folder, table)
     if spec.to == "sentence-transformers":
         _require_exact(table, spec)
-    path = spec.output.expanduser().absolute()
+    path = expanded(spec.output).absolute()
     files.clear_abandoned_beside(path)
     _check_free(path, force=spec.force)
     _require_packages(spec.to)

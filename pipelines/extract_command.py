@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-import os
-import shlex
 from pathlib import Path
 
 from ..featcache.datasets import absolute_data
-from ..featcache.home import VARIABLE, default_home
+from ..featcache.home import command_line
 from .extract import ExtractSpec
 
 _OPTIONS = {  # by field; what has its default is not named
@@ -29,7 +27,7 @@ _OPTIONS = {  # by field; what has its default is not named
 
 def command_of(spec: ExtractSpec) -> str:
     """Return the command that runs `spec`, in any folder."""
-    words = ["lightalign", "extract"]
+    words = ["extract"]
     for encoder in spec.encoders:
         words += ["--encoder", encoder]
     words += ["--data", absolute_data(spec.data)]
@@ -49,11 +47,4 @@ def command_of(spec: ExtractSpec) -> str:
         changes["rows_per_shard"] = spec.rows_per_shard
     for name, value in changes.items():
         words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
-    if spec.home != _usual_home():
-        words += ["--home", str(spec.home.absolute())]
-    return shlex.join(words)
-
-
-def _usual_home() -> Path:
-    """Return the home of a command that names none."""
-    return Path(os.environ.get(VARIABLE) or default_home()).expanduser()
+    return command_line(*words, home=spec.home)

@@ -1,6 +1,5 @@
 """Carry out a training that is resolved: in one process, or in all that torchrun started."""
 
-import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -63,7 +62,7 @@ def fit(
             found = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
         except BaseException:
             if processes.is_first and (folder / runs.STATE).is_file():
-                again = shlex.join(["lightalign", "train-adapter", "--resume", folder.name])
+                again = runs.resumption(folder, spec.home)
                 shown.note(f"the finished epochs are kept: go on by `{again}`")
             raise
 

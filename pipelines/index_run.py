@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..featcache.errors import (
     DatasetNotFoundError,
     StoreNotFoundError,
 )
+from ..featcache.home import command_line
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
 from ..featcache.types import Side
@@ -180,11 +181,19 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
 
     Raises:
         RunNotFoundError: There is no such finished run.
+        LockError: The file system of the run has no locks.
         StoreNotFoundError: The split has not been extracted with the run's encoders.
         StoreCorruptError: The run's or the store's files contradict one another.
         UnknownNameError: The run has no such side, or the dataset no such split.
         SpecError: There is no such index, or it does not fit the memory.
     """
+    folder = runs.find_run(spec.home, spec.run)
+    with runs.owning(folder, wait=True, tell=progress.note):  # nobody removes it meanwhile
+        return _run(replace(spec, run=str(folder)), progress)
+
+
+def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
+    """Index what is asked for of a run whose lock is held."""
     began = time.perf_counter()
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
     sides = _sides(evaluated, spec.side)
@@ -204,20 +213,19 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
         folders[side.value] = folder
         built, contents = split.build(side, spec.index, budget), split.contents(side)
         report = _report(spec, split, side, built)
-        with runs.owning(evaluated.folder, wait=True):
-            # before the index: stopped between the two, no report of another one lies beside it
-            report.path(evaluated, home=spec.home).unlink(missing_ok=True)
-            manifests[side.value] = write_index(
-                folder,
-                built,
-                ids=split.embeddings[side].ids,
-                contents=contents,
-                described=split.described(side),
-            )
-            if report.metrics[side.value]:  # of an exact index there is nothing to say
-                path, _ = report.write(evaluated, home=spec.home, owned=True)
-                assert path is not None, "the lock of the run is held, so that it can be written"
-                paths[side.value] = path
+        # before the index: stopped between the two, no report of another one lies beside it
+        report.path(evaluated, home=spec.home).unlink(missing_ok=True)
+        manifests[side.value] = write_index(
+            folder,
+            built,
+            ids=split.embeddings[side].ids,
+            contents=contents,
+            described=split.described(side),
+        )
+        if report.metrics[side.value]:  # of an exact index there is nothing to say
+            path, _ = report.write(evaluated, home=spec.home, owned=True)
+            assert path is not None, "the lock of the run is held, so that it can be written"
+            paths[side.value] = path
     warnings = tuple(
         f"{name}: {warning}" for name, made in manifests.items() for warning in made["warnings"]
     )
@@ -323,10 +331,10 @@ def _stores(
     found = {side: query.matching(entries, side) for side in evaluated.sides}
     for side in sides:
         if not found[side]:
-            name = evaluated.queries[side].encoder
+            words = ("--encoder", str(evaluated.queries[side].encoder), "--data", wanted.named)
+            command = command_line("extract", *words, "--split", spec.split, home=spec.home)
             raise StoreNotFoundError(
-                f"no {side.label} store for {query.describe()} in {spec.home}: run `lightalign "
-                f"extract --encoder {name} --data {wanted.named} --split {spec.split}`"
+                f"no {side.label} store for {query.describe()} in {spec.home}: run `{command}`"
             )
     first = found[sides[0]][0]
     note_versions((entry for some in found.values() for entry in some), progress)

@@ -94,7 +94,7 @@ class JoinedStores(ABC):
             self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
         self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
         pairs = catalog.read_pairs(self.path)
-        refuse_graded(pairs, pair.dataset)
+        refuse_graded(pairs, pair.dataset, home=home)
         self._join(pairs)
 
     @abstractmethod

@@ -1,5 +1,6 @@
 """The log of a training: one record an epoch, for programs, for TensorBoard and for people."""
 
+import hashlib
 import importlib
 import json
 import os
@@ -12,12 +13,14 @@ from types import TracebackType
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import check, read_text
-from ..featcache.errors import MissingExtraError
+from ..featcache.documents import MAX_BYTES, check, read_text
+from ..featcache.errors import MissingExtraError, StoreCorruptError
+from ..featcache.regular_files import read_regular
 from ..featcache.verified_files import FileChecks
 from ..featcache.writing import naming
 from . import runs
 from .schemas import EpochRecord
+from .state_record import LogPromise
 
 EVENTS = "tensorboard.summary.writer.record_writer"  # what frames events
 
@@ -81,6 +84,18 @@ class RunLog:
             keep_lines(self._lines, epochs)
         if self._tensorboard:
             self._events = _Events(self._place, next_step=next_step)
+
+    def promise(self) -> LogPromise | None:
+        """Return what a state records of the log, which is durable before the state is."""
+        if not self._writes:
+            return None
+        files.sync_tree(self._lines)
+        content = read_regular(self._lines, limit=MAX_BYTES)
+        return LogPromise(
+            lines=content.count(b"\n"),
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
 
     def append(self, record: dict[str, Any]) -> None:
         """Write the record of an epoch; `go_on` comes first."""
@@ -186,6 +201,33 @@ def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     for number, record in enumerate(records, start=1):
         check(record, EpochRecord, where=f"line {number} of {log}")
     return records
+
+
+def require_log(folder: Path, promise: LogPromise | None) -> None:
+    """Pass if the log of a stopped training begins with what its state has seen of it.
+
+    It may be ahead by an epoch: a stop may have come after a line and before the state.
+
+    Args:
+        folder: The run folder.
+        promise: What the state records; None in those of earlier versions.
+
+    Raises:
+        StoreCorruptError: It begins otherwise.
+    """
+    if promise is None:
+        return
+    path = folder / runs.LOG
+    ways = f"restore it, or remove the run by `{runs.removal(folder)}` and train anew"
+    try:
+        content = read_regular(path, limit=MAX_BYTES)[: promise["bytes"]]
+    except OSError as error:
+        raise StoreCorruptError(f"cannot read {path}: {error.strerror}; {ways}") from error
+    if hashlib.sha256(content).hexdigest() != promise["sha256"]:
+        raise StoreCorruptError(
+            f"{path} is not as it was after epoch {promise['lines']}, when the training stopped: "
+            f"{ways}"
+        )
 
 
 def keep_lines(path: Path, count: int) -> None:

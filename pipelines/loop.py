@@ -23,7 +23,7 @@ from .ahead import map_ahead
 from .arithmetic import resolve_precision, seeded
 from .batches import Batch, Batches, load_ahead
 from .joined import JoinedStores
-from .logs import RunLog, summary
+from .logs import RunLog, require_log, summary
 from .pairs import join_stores
 from .processes import ALONE, Processes
 from .progress import Progress
@@ -31,7 +31,7 @@ from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_with_warmup
 from .starting import Start
 from .state import Counts, load_state, save_state
-from .stores import StorePair
+from .stores import StorePair, require_there
 from .train import TrainPlan
 from .trainable import build_trainable
 from .validation import Validation, split_rows
@@ -156,9 +156,15 @@ class Trainer:
         return seeded(seed, device=self.device, deterministic=self.options.deterministic)
 
     def loaded(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch from the stores, counting the seconds of waiting."""
+        """Yield the batches of an epoch from the stores, counting the seconds of waiting.
+
+        Raises:
+            StoreNotFoundError: A store was removed meanwhile.
+        """
         batches = map_ahead(self.batches.load, self.batches.order(epoch), ahead=2)
-        return self.counts.waiting_for(batches)
+        for batch in self.counts.waiting_for(batches):
+            require_there((self.plan.stores, self.plan.validation))
+            yield batch
 
     def steps(self, batches: Iterable[Batch]) -> Iterator[dict[str, float]]:
         """Train on the batches of an epoch, and yield the loss of each with its parts.
@@ -178,7 +184,10 @@ class Trainer:
         """Go on where an earlier call was stopped, at the end of its last whole epoch."""
         if not (folder / runs.STATE).is_file():
             return
-        self.counts, others = load_state(folder, self.trainable.modules, self.optimiser)
+        self.counts, others = load_state(
+            folder, self.trainable.modules, self.optimiser, progress.note
+        )
+        require_log(folder, self.counts.log)
         if self.average is not None:
             self.average.load(others["average"])
         if self.queue is not None:
@@ -214,6 +223,7 @@ class Trainer:
             "random": self.processes.random_states(self.device),
         }
         if self.processes.is_first:
+            counts.log = log.promise()
             save_state(folder, counts, self.trainable.modules, self.optimiser, others)
 
     def _score(self, record: dict[str, Any]) -> float:

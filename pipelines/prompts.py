@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
+from ..featcache.home import expanded
 from ..featcache.registry import unknown_name
 from ..featcache.spec import build
 
@@ -67,7 +68,7 @@ def read_prompts(name: str) -> Prompts:
         SpecError: The file is not there or no TOML, or a template is wrong.
     """
     if name.endswith(".toml"):
-        path = Path(name).expanduser()
+        path = expanded(Path(name))
         if not path.is_file():
             raise SpecError(f"--prompts {name}: there is no such file")
         return _read(path)

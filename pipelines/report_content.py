@@ -9,6 +9,7 @@ from typing import Any
 
 from ..featcache import files
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
+from ..featcache.home import expanded
 from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
 from .logs import read_log
@@ -203,7 +204,7 @@ def _place(home: Path, name: str) -> Path:
     Raises:
         RunNotFoundError: There is neither.
     """
-    given = Path(name).expanduser()
+    given = expanded(Path(name))
     folders = (given, runs.runs_folder(home) / name)
     if given.suffix != ".json" or any(folder.is_dir() for folder in folders):
         return runs.find_run(home, name)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.errors import LightalignError
+from ..featcache.errors import LightalignError, StoreCorruptError
 from ..featcache.spec import Table
 from . import runs
+from .logs import require_log
 from .runs import RunState
 from .schemas import check_evaluation
 
@@ -55,6 +56,8 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
     """
     folder = runs.find_folder(home, run)
     entry = _entry(folder)
+    if entry.problem:
+        raise StoreCorruptError(f"run {folder.name} is damaged: {entry.problem}")
     evaluations = sorted(path.name for path in folder.glob("*.json") if path.name != runs.REPORT)
     described: dict[str, Any] = {
         **vars(entry),
@@ -65,11 +68,13 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
             str(file.relative_to(folder)): file.stat().st_size for file in files.files_below(folder)
         },
     }
-    if (folder / runs.SPEC).is_file():
+    if entry.state in {state.value for state in (RunState.FINISHED, RunState.STOPPED)}:
+        runs.check_files(folder, content=True)
+    if entry.state == RunState.STOPPED.value:
+        require_log(folder, runs.recorded_by_state(folder).get("log"))
+    if runs.is_there(folder / runs.SPEC):
         described["spec"] = runs.read_spec(folder)
-    elif not entry.problem:
-        described["problem"] = f"{runs.SPEC} is missing"
-    if (folder / runs.REPORT).is_file():
+    if runs.is_there(folder / runs.REPORT):
         report = runs.read_report(folder)
         described["report"] = {key: value for key, value in report.items() if key != "spec"}
     return described
@@ -107,10 +112,12 @@ def _entry(folder: Path) -> RunEntry:
     try:
         state = runs.state_of(folder)
         if state is RunState.NOTHING:
-            return RunEntry(**common, state="damaged", problem=f"{runs.SPEC} is missing")
+            return RunEntry(**common, state="damaged", problem=f"{folder / runs.SPEC} is missing")
         finished = state is RunState.FINISHED
         report = runs.read_report(folder) if finished else {}
         spec = report["spec"] if finished else runs.read_spec(folder)
+        if state is not RunState.RUNNING:  # whose files are being written
+            runs.check_files(folder, content=False)
         return RunEntry(
             **common,
             state=state.value,
@@ -119,6 +126,9 @@ def _entry(folder: Path) -> RunEntry:
         )
     except LightalignError as error:
         return RunEntry(**common, state="damaged", problem=str(error))
+    except OSError as error:
+        problem = f"{error.filename} cannot be read: {error.strerror}"
+        return RunEntry(**common, state="damaged", problem=problem)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"its report or spec lacks what a run has: {error}"
         return RunEntry(**common, state="damaged", problem=problem)

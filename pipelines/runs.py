@@ -15,9 +15,11 @@
 """
 
 import errno
+import os
 import re
+import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from enum import Enum
 from pathlib import Path
@@ -27,9 +29,12 @@ from ..featcache import files
 from ..featcache.documents import check, parse_toml, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
+from ..featcache.home import command_line, expanded
+from ..featcache.regular_files import size_of
 from ..featcache.spec import Table, fingerprint, to_toml
 from ..featcache.verified_files import FileChecks, promise_of
 from .schemas import RunReport, RunSpec
+from .state_record import OtherFiles, other_files
 
 REPORT = "report.json"
 SPEC = "run.toml"
@@ -50,13 +55,40 @@ def runs_folder(home: Path) -> Path:
     return home / _RUNS
 
 
+def removal(folder: Path) -> str:
+    """Return the command that removes a run, as it can be run anywhere."""
+    home = folder.parent.parent
+    if folder.parent.name != runs_folder(home).name:  # a copy, which stands in no home
+        return shlex.join(["rm", "-r", str(folder)])
+    return command_line("runs", "rm", folder.name, home=home)
+
+
+def resumption(folder: Path, home: Path) -> str:
+    """Return the command that goes on with a stopped run, as it can be run anywhere."""
+    return command_line("train-adapter", "--resume", named(folder, home), home=home)
+
+
+def named(folder: Path, home: Path) -> str:
+    """Return what a command has to call a run: its name, or the folder of one that is elsewhere."""
+    inside = os.path.realpath(folder.parent) == os.path.realpath(runs_folder(home))
+    return folder.name if inside else str(folder.absolute())
+
+
+def is_there(path: Path) -> bool:
+    """Return whether anything has this name; a pipe in the place of a file has it, too."""
+    return os.path.lexists(path)
+
+
 @contextmanager
-def owning(folder: Path, *, wait: bool = False) -> Iterator[Path]:
+def owning(
+    folder: Path, *, wait: bool = False, tell: Callable[[str], None] | None = None
+) -> Iterator[Path]:
     """Hold the lock of a run: whatever writes into its folder does so within this block.
 
     Args:
         folder: The run folder.
         wait: Wait for another holder; for what is written in a moment.
+        tell: Receives, once and after some seconds of waiting, who holds it.
 
     Raises:
         RunInUseError: Another process holds it.
@@ -68,9 +100,9 @@ def owning(folder: Path, *, wait: bool = False) -> Iterator[Path]:
     lock = FileLock(folder / LOCK)
     try:
         if wait:
-            lock.wait()
-        elif not lock.claim():
-            raise RunInUseError(f"run {folder.name} is in use by {holder(lock.path)}")
+            lock.wait(tell)
+        else:
+            _claim(lock, folder)
     except FileNotFoundError as error:
         raise RunNotFoundError(f"run {folder.name} is no longer in {folder.parent}") from error
     with _held(lock):
@@ -97,6 +129,18 @@ def _held(lock: FileLock) -> Iterator[None]:
             yield
     finally:
         _HELD.pop(folder)
+
+
+def _claim(lock: FileLock, folder: Path) -> None:
+    """Take the lock of a run unless a living process has it.
+
+    Raises:
+        RunInUseError: One has it.
+    """
+    while not lock.claim():
+        who = holder(lock.path)
+        if who is not None:  # else its holder has ended, or somebody only looked at the lock
+            raise RunInUseError(f"run {folder.name} is in use by {who}")
 
 
 def owning_place(path: Path) -> AbstractContextManager[Any]:
@@ -211,19 +255,23 @@ def check_name(home: Path, name: str | None) -> None:
     if state is RunState.FINISHED:
         raise SpecError(
             f"a run named {name!r} exists in {runs_folder(home)}: take another name, or remove it "
-            f"by `lightalign runs rm {name}`"
+            f"by `{removal(folder)}`"
         )
     if state is RunState.RUNNING:
-        raise RunInUseError(f"run {name!r} is in use by {holder(folder / LOCK)}: take another name")
+        who = holder(folder / LOCK)
+        if who is not None:
+            raise RunInUseError(f"run {name!r} is in use by {who}: take another name")
+        check_name(home, name)  # it has ended meanwhile: what it left is looked at once more
+        return
     if state is RunState.STOPPED:
         raise RunInUseError(
-            f"run {name!r} was stopped and is not finished: go on with it by `lightalign "
-            f"train-adapter --resume {name}`, or remove it by `lightalign runs rm {name}`"
+            f"run {name!r} was stopped and is not finished: go on with it by "
+            f"`{resumption(folder, home)}`, or remove it by `{removal(folder)}`"
         )
     if state is RunState.FINE_TUNE_STOPPED:
         raise RunInUseError(
             f"run {name!r} is a fine-tuning that was stopped, which cannot go on: remove it by "
-            f"`lightalign runs rm {name}`"
+            f"`{removal(folder)}`"
         )
 
 
@@ -243,13 +291,13 @@ def state_of(folder: Path) -> RunState:
     Raises:
         SpecError: It was stopped, and its spec is damaged.
     """
-    if (folder / REPORT).is_file():
+    if is_there(folder / REPORT):
         return RunState.FINISHED
-    if not (folder / SPEC).is_file():
+    if not is_there(folder / SPEC):
         return RunState.NOTHING
     if holder(folder / LOCK) is not None:
         return RunState.RUNNING
-    if (folder / REPORT).is_file():  # its last moment has passed meanwhile
+    if is_there(folder / REPORT):  # its last moment has passed meanwhile
         return RunState.FINISHED
     stopped = read_spec(folder)
     return RunState.FINE_TUNE_STOPPED if "protocol" in stopped else RunState.STOPPED
@@ -270,6 +318,10 @@ def remove_run(home: Path, run: str) -> Path:
     folder = find_folder(home, run)
     if folder.parent != runs_folder(home).resolve():
         raise RunNotFoundError(f"{folder} is not in {runs_folder(home)}: name its home with --home")
+    if folder.is_symlink():  # of a run elsewhere, which stays and must not be in use
+        with owning(folder.resolve()):
+            folder.unlink()
+        return folder
     with owning(folder):
         files.remove_whole(folder)
     return folder
@@ -282,10 +334,10 @@ def find_folder(home: Path, run: str) -> Path:
         RunNotFoundError: There is no such folder.
     """
     place = runs_folder(home).resolve()
-    named = [place / run] if run not in {"", ".", ".."} and "/" not in run else []
-    for folder in (*named, Path(run).expanduser().resolve()):
+    below = [place / run] if run not in {"", ".", ".."} and "/" not in run else []
+    for folder in (*below, _resolved(run)):
         inside = folder.parent == place and not files.is_temporary(folder)
-        if folder.is_dir() and (inside or (folder / SPEC).is_file()):
+        if folder.is_dir() and (inside or is_there(folder / SPEC)):
             return folder
     names = sorted(path.name for path in run_folders(home))
     raise RunNotFoundError(f"no run {run!r} in {place}; there are: {names or 'none'}")
@@ -303,8 +355,8 @@ def run_folders(home: Path) -> list[Path]:
 def changed(folder: Path) -> int:
     """Return when a run was finished or, until then, begun, in nanoseconds since the epoch."""
     for name in (REPORT, SPEC):
-        if (folder / name).is_file():
-            return (folder / name).stat().st_mtime_ns
+        if is_there(folder / name):
+            return (folder / name).lstat().st_mtime_ns
     return 0
 
 
@@ -315,30 +367,58 @@ def find_run(home: Path, run: str | None) -> Path:
 
     Raises:
         RunNotFoundError: There is no such finished run.
+        RunInUseError: It is still being trained.
         StoreCorruptError: A file of it is another now than when the run finished.
     """
     finished = sorted(
-        (path.parent for path in runs_folder(home).glob(f"*/{REPORT}")),
-        key=lambda folder: ((folder / REPORT).stat().st_mtime_ns, folder.name),
+        (folder for folder in run_folders(home) if is_there(folder / REPORT)),
+        key=lambda folder: (changed(folder), folder.name),
     )
     if run is None:
         if not finished:
             raise RunNotFoundError(
-                f"no finished run in {runs_folder(home)}: run `lightalign train-adapter` first"
+                f"no finished run in {runs_folder(home)}: run "
+                f"`{command_line('train-adapter', home=home)}` first"
             )
         return check_result(_newest(finished))
     for folder in _places(home, run):
-        if (folder / REPORT).is_file():
+        if is_there(folder / REPORT):
             return check_result(folder)
-        if (folder / SPEC).is_file():
-            raise RunNotFoundError(f"the run in {folder} has not finished: it has no {REPORT}")
+        if is_there(folder / SPEC):
+            _refuse_unfinished(folder, home)
+            return check_result(folder)  # it has finished meanwhile
     names = [folder.name for folder in finished]
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; finished: {names or 'none'}")
 
 
 def _places(home: Path, run: str) -> tuple[Path, Path]:
     """Return where a run may lie that is called so: below the home, or at that path."""
-    return runs_folder(home) / run, Path(run).expanduser().resolve()
+    return runs_folder(home) / run, _resolved(run)
+
+
+def _resolved(run: str) -> Path:
+    """Return the path that a run may be called by; of a loop of links, the loop."""
+    place = expanded(Path(run))
+    return place if "\0" in run else Path(os.path.realpath(place))
+
+
+def _refuse_unfinished(folder: Path, home: Path) -> None:
+    """Refuse a run that has not finished, and say what can be done about it; pass if it has now.
+
+    Raises:
+        RunInUseError: It is being trained.
+        RunNotFoundError: It was stopped.
+    """
+    who = holder(folder / LOCK)
+    if who is not None:
+        raise RunInUseError(f"run {folder.name} is being trained by {who}: wait until it is done")
+    state = state_of(folder)
+    if state is RunState.FINISHED:
+        return
+    way = f"remove it by `{removal(folder)}`"
+    if state is RunState.STOPPED:
+        way = f"go on with it by `{resumption(folder, home)}`, or {way}"
+    raise RunNotFoundError(f"the run in {folder} has not finished: it has no {REPORT}; {way}")
 
 
 def _newest(finished: list[Path]) -> Path:
@@ -352,8 +432,7 @@ def _newest(finished: list[Path]) -> Path:
             report = read_report(folder)
         except StoreCorruptError as error:
             raise StoreCorruptError(
-                f"the newest run cannot be told: {error}; name a run, or remove this one by "
-                f"`lightalign runs rm {folder.name}`"
+                f"the newest run cannot be told, name a run: {error}"
             ) from error
         if report.get("kind") != "fine-tune":
             return folder
@@ -367,14 +446,14 @@ def find_unfinished(home: Path, run: str) -> Path:
         RunNotFoundError: There is no such run, or it has finished.
     """
     for folder in _places(home, run):
-        if (folder / REPORT).is_file():
+        if is_there(folder / REPORT):
             raise RunNotFoundError(f"the run in {folder} has finished: there is nothing to go on")
-        if (folder / SPEC).is_file():
+        if is_there(folder / SPEC):
             return folder
     stopped = sorted(
-        path.parent.name
-        for path in runs_folder(home).glob(f"*/{SPEC}")
-        if not (path.parent / REPORT).is_file()
+        folder.name
+        for folder in run_folders(home)
+        if is_there(folder / SPEC) and not is_there(folder / REPORT)
     )
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; stopped: {stopped or 'none'}")
 
@@ -433,9 +512,39 @@ def check_result(folder: Path) -> Path:
     require_files(
         folder,
         {name: promises[name] for name in _RESULT if name in promises},
-        f"restore it, or remove the run by `lightalign runs rm {folder.name}` and train again",
+        _ways_out(folder),
     )
     return folder
+
+
+def _ways_out(folder: Path) -> str:
+    """Return what to do where a file of a finished run is damaged."""
+    return f"restore it, or remove the run by `{removal(folder)}` and train again"
+
+
+def check_files(folder: Path, *, content: bool) -> None:
+    """Pass if all files of a run are what they were when they were written, as far as is recorded.
+
+    Args:
+        folder: The run folder.
+        content: Compare the checksums of all; otherwise that of the spec, and sizes.
+
+    Raises:
+        StoreCorruptError: One is missing or is another now.
+    """
+    if is_there(folder / REPORT):
+        promises = read_report(folder).get("files", {})
+    else:
+        # of the spec alone: a stop may have come after better weights and before the state
+        seen = recorded_by_state(folder).get("best_files", {})
+        promises = {SPEC: seen[SPEC]} if SPEC in seen else {}
+    compared = set(promises) if content else {SPEC} & set(promises)
+    for name in sorted(set(promises) - compared):
+        size = size_of(folder / name)
+        if size != promises[name]["bytes"]:
+            problem = "is not there" if size < 0 else f"has {size} bytes"
+            raise StoreCorruptError(f"{folder / name} {problem}: {_ways_out(folder)}")
+    require_files(folder, {name: promises[name] for name in compared}, _ways_out(folder))
 
 
 def require_files(folder: Path, promises: Mapping[str, Any], advice: str) -> None:
@@ -455,12 +564,28 @@ def require_files(folder: Path, promises: Mapping[str, Any], advice: str) -> Non
         raise StoreCorruptError(f"{error}: {advice}") from error
 
 
+def recorded_by_state(folder: Path) -> OtherFiles:
+    """Return what the state of a stopped run records of the other files; nothing without one.
+
+    Raises:
+        StoreCorruptError: It is no state.
+    """
+    if not is_there(folder / STATE):
+        return OtherFiles()
+    return other_files(folder / STATE, advice=_ways_out(folder))
+
+
 def read_report(folder: Path) -> dict[str, Any]:
     """Return the report of a finished run.
 
     Raises:
         StoreCorruptError: It is no report.
     """
-    report: dict[str, Any] = files.read_report(folder / REPORT)
-    check(report, RunReport, where=folder / REPORT)
+    try:
+        report: dict[str, Any] = files.read_report(folder / REPORT)
+        check(report, RunReport, where=folder / REPORT)
+    except FileNotFoundError as error:
+        raise StoreCorruptError(f"{folder / REPORT} is missing: {_ways_out(folder)}") from error
+    except StoreCorruptError as error:
+        raise StoreCorruptError(f"{error}: {_ways_out(folder)}") from error
     return report

@@ -21,6 +21,7 @@ from ..featcache import files
 from ..featcache.catalog import list_stores
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
+from ..featcache.home import command_line
 from ..featcache.regular_files import check_regular
 from ..featcache.types import Side
 from ..featcache.verified_files import FileChecks, promise_of
@@ -29,6 +30,7 @@ from . import runs
 from .evaluated import written
 from .index import AnyIndex, BuiltIndex, as_faiss
 from .index_files import CONTENT, FAISS, MANIFEST
+from .runs import named
 from .strings import Strings
 
 FOLDER = "index"
@@ -171,12 +173,13 @@ def _write_faiss(path: Path, built: BuiltIndex) -> None:
 
 
 def find_index(
-    run: Path, *, side: Side, dataset: str | None = None, split: str | None = None
+    run: Path, *, home: Path, side: Side, dataset: str | None = None, split: str | None = None
 ) -> Path:
     """Return the folder of the newest index of one side of a run.
 
     Args:
         run: The run folder.
+        home: Folder of everything lightalign keeps.
         side: What is searched.
         dataset: Name of the dataset, or None for any.
         split: Name of the split, or None for any.
@@ -207,7 +210,7 @@ def find_index(
         wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
         raise IndexNotFoundError(
             f"run {run.name} has no index of {wanted}; has: {known or 'none'}; run "
-            f"`lightalign index {run.name} --side {side.value}`"
+            f"`{command_line('index', named(run, home), '--side', side.value, home=home)}`"
         )
     return max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
 
@@ -244,16 +247,24 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
     )
 
 
+def _again(manifest: Mapping[str, Any], *, run: Path, home: Path) -> str:
+    """Return the command that writes an index anew, in backquotes."""
+    words = ["--side", manifest["side"], "--split", manifest["split"]]
+    return f"`{command_line('index', named(run, home), *words, home=home)}`"
+
+
 def _check_bytes(
     manifest: Mapping[str, Any], *, folder: Path, run: Path, home: Path
 ) -> tuple[str, ...]:
     """Compare the files with their checksums, and return what to know where there are none."""
-    again = f"`lightalign index {run.name} --side {manifest['side']} --split {manifest['split']}`"
+    again = _again(manifest, run=run, home=home)
     if "files" not in manifest:
         warning = f"{folder} was written without checksums: nobody can tell whether it is whole"
         return (f"{warning}; {again} writes it with them",)
     if set(manifest["files"]) != set(CONTENT):
-        raise StoreCorruptError(f"{folder / MANIFEST} names other files than an index has: {again}")
+        raise StoreCorruptError(
+            f"{folder / MANIFEST} names other files than an index has: run {again}"
+        )
     try:
         FileChecks(home / _CHECKS).require(folder, manifest["files"])
     except StoreCorruptError as error:
@@ -312,7 +323,7 @@ def _check_fresh(
     manifest: Mapping[str, Any], *, folder: Path, run: Path, home: Path
 ) -> tuple[str, ...]:
     """Return what to know of an index of features that are not the newest."""
-    again = f"run `lightalign index {run.name}` again"
+    again = f"run {_again(manifest, run=run, home=home)} again"
     if manifest["adapter_sha256"] != files.sha256_file(run / runs.WEIGHTS):
         raise StaleIndexError(f"{folder} is of another adapter than {run} has now: {again}")
     place = f"{manifest['dataset']}/{manifest['split']}"

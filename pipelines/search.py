@@ -160,7 +160,9 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     from .saved_index import find_index, open_index
 
     clock.ends("import")
-    folder = find_index(evaluated.folder, side=searched, dataset=spec.dataset, split=spec.split)
+    folder = find_index(
+        evaluated.folder, home=spec.home, side=searched, dataset=spec.dataset, split=spec.split
+    )
     saved = open_index(folder, run=evaluated.folder, home=spec.home)
     clock.ends("open_index")
     bundle = load(evaluated.folder, home=spec.home, device=spec.device)

@@ -185,7 +185,10 @@ def _fitting_stores(
         other = fitting.find(query)
         if other is None:
             command = extract_command(
-                entry.description.encoder, wanted.named, vars(entry.description)
+                entry.description.encoder,
+                wanted.named,
+                vars(entry.description),
+                home=spec.home,
             )
             line = f"no threshold is fitted: no texts of split {_FITTED_ON!r}; run `{command}`"
             return {}, [line]

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from ..featcache.spec import fingerprint
 from ..featcache.verified_files import promise_of
 from ..featcache.writing import open_new, safetensors_header
 from . import runs
+from .state_record import ENTRY, LogPromise
 
 T = TypeVar("T")
 _UNREADABLE = (
@@ -46,7 +47,6 @@ _SAFETENSORS_TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_COUNTS = "lightalign"  # name of our entry in the metadata
 
 
 @dataclass
@@ -65,6 +65,7 @@ class Counts:
         factor: Factor of the plateau schedule on the learning rate.
         seconds: Wall-clock time so far.
         seconds_waiting: Time of it in which the next batch was not ready.
+        log: Lines, bytes and checksum of the log; None in states of earlier versions.
     """
 
     epoch: int = 0
@@ -78,6 +79,7 @@ class Counts:
     factor: float = 1.0
     seconds: float = 0.0
     seconds_waiting: float = 0.0
+    log: LogPromise | None = None
 
     def promise_best(self, folder: Path) -> None:
         """Remember what the files of the best weights are, once they are written."""
@@ -94,8 +96,8 @@ class Counts:
         runs.require_files(
             folder,
             spec,
-            "its training began with another spec; restore it, or remove the run by `lightalign "
-            f"runs rm {folder.name}`",
+            "its training began with another spec; restore it, or remove the run by "
+            f"`{runs.removal(folder)}`",
         )
 
     def require_best(self, folder: Path) -> None:
@@ -107,8 +109,8 @@ class Counts:
         runs.require_files(
             folder,
             self.best_files,
-            "the best weights of the run are lost; remove it by `lightalign runs rm "
-            f"{folder.name}` and train anew",
+            "the best weights of the run are lost; remove it by "
+            f"`{runs.removal(folder)}` and train anew",
         )
 
     def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
@@ -153,7 +155,7 @@ def save_state(
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     written = vars(counts)
     checksum = _checksum(written, whole)
-    metadata = {_COUNTS: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
+    metadata = {ENTRY: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
     with replacing(folder / runs.STATE) as temporary:
         _write_tensors(temporary, whole, metadata)
 
@@ -173,9 +175,18 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
 
 
 def load_state(
-    folder: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    optimiser: Optimizer,
+    tell: Callable[[str], None],
 ) -> tuple[Counts, dict[str, dict[str, Tensor]]]:
     """Put the saved state into modules, optimiser and random generators.
+
+    Args:
+        folder: The run folder.
+        modules: What is trained, by name.
+        optimiser: The optimiser.
+        tell: Receives a line where nobody can tell whether the state is as it was written.
 
     Returns:
         What is not a tensor, and the further tensors, by name and name.
@@ -188,7 +199,7 @@ def load_state(
         check_regular(path)
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            written = parse_json(file.metadata()[_COUNTS], where=f"{path}: metadata")
+            written = parse_json(file.metadata()[ENTRY], where=f"{path}: metadata")
         counts = _checked(written, tensors)
         for owner, module in modules.items():
             prefix = f"module.{owner}."
@@ -196,9 +207,11 @@ def load_state(
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0]
         raise StoreCorruptError(
-            f"{path} cannot be gone on from: {reason}; remove the run by `lightalign runs rm "
-            f"{folder.name}` and train anew"
+            f"{path} cannot be gone on from: {reason}; remove the run by "
+            f"`{runs.removal(folder)}` and train anew"
         ) from error
+    if "checksum" not in written:
+        tell(f"{path} was written without a checksum: nobody can tell whether it is whole")
     counts.require_spec(folder)
     for number, parameter in enumerate(_parameters(optimiser)):
         found = _below(tensors, f"optimiser.{number}.")

@@ -1,6 +1,5 @@
 """Choose the feature stores that a verb works on."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,8 @@ from ..featcache.catalog import (
 )
 from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import SpecError, StoreNotFoundError
+from ..featcache.home import command_line
+from ..featcache.manifest import has_manifest
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
@@ -173,7 +174,7 @@ class WantedData:
         """Return what `--data` has to name in a command that people can copy."""
         if self.opened is None or not self.opened.needs_files:
             return str(self.name)
-        return shlex.quote(f"{self.name}={self.opened.root}")
+        return f"{self.name}={self.opened.root}"
 
     def fingerprint(self, split: str) -> str | None:
         """Return the fingerprint that a store of `split` must have, or None for any.
@@ -282,21 +283,34 @@ def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> Store
         if store["key"] not in complete:
             raise StoreNotFoundError(
                 f"run {run} is trained on store {store['key'][:12]}, which is not complete in "
-                f"{home}: extract it again by `{_extract_again(recorded, store)}`"
+                f"{home}: extract it again by `{_extract_again(home, recorded, store)}`"
             )
         entries.append(complete[store["key"]])
     return StorePair(*entries)
 
 
-def _extract_again(recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str:
+def require_there(pairs: Iterable[StorePair | None]) -> None:
+    """Pass if stores that are being read are still there; what is mapped would not show it.
+
+    Raises:
+        StoreNotFoundError: One was removed meanwhile.
+    """
+    entries = (entry for pair in pairs if pair for entry in pair.entries.values())
+    for entry in entries:
+        if not has_manifest(entry.folder):
+            raise StoreNotFoundError(
+                f"store {entry.folder} was removed while it was being read: extract it again"
+            )
+
+
+def _extract_again(home: Path, recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str:
     """Return the command that extracts a recorded store from a dataset in its default place."""
-    return shlex.join(
-        [
-            *("lightalign", "extract", "--encoder", str(store.get("encoder"))),
-            *("--data", str(recorded.get("dataset")), "--split", str(recorded.get("split"))),
-            *("--features", str(store.get("kind")), "--dtype", str(store.get("dtype"))),
-            f"--layers={store.get('layer')}",
-        ]
+    return command_line(
+        *("extract", "--encoder", str(store.get("encoder"))),
+        *("--data", str(recorded.get("dataset")), "--split", str(recorded.get("split"))),
+        *("--features", str(store.get("kind")), "--dtype", str(store.get("dtype"))),
+        f"--layers={store.get('layer')}",
+        home=home,
     )
 
 
@@ -308,7 +322,8 @@ def readable_stores(
     if catalog.unread:
         more = f", as are {len(catalog.unread) - 1} more" if len(catalog.unread) > 1 else ""
         progress.note(
-            f"a store is passed over{more}: {catalog.unread[0]}; see `lightalign cache verify`"
+            f"a store is passed over{more}: {catalog.unread[0]}; see "
+            f"`{command_line('cache', 'verify', home=home)}`"
         )
     return catalog.entries
 
@@ -341,13 +356,14 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
         for found in (entry.description for entry in near):
             path = pairs_path(home, found.dataset, found.split, found.source)
             if path.is_file():
-                refuse_graded(read_pairs(path), found.dataset)
+                refuse_graded(read_pairs(path), found.dataset, home=home)
     have = sorted({_label(entry) for entry in near or entries})
     data = query.dataset or "flickr30k"
     usual = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
+    encoders = [asked.encoder or usual[side.modality] for side, asked in query.by_side.items()]
     commands = [
-        f"`lightalign extract --encoder {asked.encoder or usual[side.modality]} --data {data}`"
-        for side, asked in query.by_side.items()
+        f"`{command_line('extract', '--encoder', encoder, '--data', data, home=home)}`"
+        for encoder in encoders
     ]
     names = " and ".join(f"{side.label} store" for side in query.by_side)
     raise StoreNotFoundError(
@@ -370,7 +386,7 @@ def _require_texts(home: Path, query: StoreQuery, entries: Iterable[StoreEntry])
             )
 
 
-def refuse_graded(pairs: Pairs, dataset: str) -> None:
+def refuse_graded(pairs: Pairs, dataset: str, *, home: Path) -> None:
     """Refuse what aligns two sides on a dataset of which nothing belongs together.
 
     Raises:
@@ -378,8 +394,9 @@ def refuse_graded(pairs: Pairs, dataset: str) -> None:
     """
     if pairs.grades is not None:
         raise SpecError(
-            f"dataset {dataset!r} holds graded pairs of texts, to measure by: `lightalign "
-            f"similarity --data {dataset}`; name one of images with texts by --data"
+            f"dataset {dataset!r} holds graded pairs of texts, to measure by: "
+            f"`{command_line('similarity', '--data', dataset, home=home)}`; name one of images "
+            "with texts by --data"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..featcache.catalog import StoreEntry, list_stores
 from ..featcache.errors import StoreNotFoundError
+from ..featcache.home import command_line
 from ..featcache.types import Modality
 from .progress import SILENT, Progress
 from .stores import SideQuery, StoreQuery, WantedData, note_versions, readable_stores
@@ -82,7 +83,7 @@ class TextStores:
             raise StoreNotFoundError(
                 f"no store of the texts of {self.wanted.name}/{self.split} by {encoder} in "
                 f"{self.home}; have: {have or 'none'}; take another --split, or run "
-                f"`{extract_command(encoder, self.wanted.named, like)}`"
+                f"`{extract_command(encoder, self.wanted.named, like, home=self.home)}`"
             )
         return entry
 
@@ -110,17 +111,18 @@ class TextStores:
         return [found[layer] for layer in sorted(found, reverse=True)]
 
 
-def extract_command(encoder: str, dataset: str, like: Mapping[str, Any] | None = None) -> str:
+def extract_command(
+    encoder: str, dataset: str, like: Mapping[str, Any] | None = None, *, home: Path
+) -> str:
     """Return the command that fills a store, like another one where that is not the default."""
-    command = f"lightalign extract --encoder {encoder} --data {dataset}"
-    if like is None:
-        return command
+    words = ["extract", "--encoder", encoder, "--data", dataset]
     defaults = {"kind": "tokens", "layer": -1, "dtype": "float16"}
     options = {"kind": "features", "layer": "layers", "dtype": "dtype"}
     for name, default in defaults.items():
-        if like[name] != default:
-            command += f" --{options[name]} {like[name]}"
-    return command
+        value = default if like is None else like[name]
+        if value != default:  # a layer begins with a dash, as options do
+            words.append(f"--{options[name]}={value}")
+    return command_line(*words, home=home)
 
 
 def queries_of(raws: Sequence[RawEncoder]) -> list[SideQuery]:

@@ -293,8 +293,7 @@ def _as_begun(
     if missing or "protocol" in table:
         reason = "it is a fine-tuning" if not missing else f"{where} lacks {sorted(missing)}"
         raise SpecError(
-            f"run {folder.name} cannot go on, {reason}: remove it by `lightalign runs rm "
-            f"{folder.name}`"
+            f"run {folder.name} cannot go on, {reason}: remove it by `{runs.removal(folder)}`"
         )
     command = {**table["command"], "home": str(home), "device": device}
     spec = build(TrainSpec, command, where=f"{where} [command]")

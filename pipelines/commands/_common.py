@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ...featcache import trust
 from ...featcache.errors import SpecError
-from ...featcache.home import VARIABLE, default_home
+from ...featcache.home import VARIABLE, default_home, expanded
 from ..bars import BarProgress, LineProgress
 from ..printable import printable_lines
 from ..progress import Progress
@@ -20,7 +20,7 @@ Home = Annotated[
     Path,
     typer.Option(
         envvar=VARIABLE,
-        callback=lambda home: home.expanduser(),
+        callback=expanded,
         help="Folder of datasets, features and runs.",
     ),
 ]
@@ -123,4 +123,4 @@ def _place_of_weights(given: str) -> tuple[str, Path]:
     name, sign, path = given.partition("=")
     if not (name and sign and path):
         raise SpecError(f"--weights {given!r} is not of the form ENCODER=PATH")
-    return name, Path(path).expanduser()
+    return name, expanded(Path(path))

@@ -1,8 +1,7 @@
 """The command that does all three steps at once."""
 
-import shlex
-
 from ...featcache.errors import SpecError
+from ...featcache.home import command_line
 from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet, Seed
 
 
@@ -27,7 +26,6 @@ def quickstart(
     if unknown or not isinstance(changed["source"], dict):
         raise SpecError(f"quickstart knows --set source.NAME=VALUE only, found {overrides}")
     done = run(home, source=changed["source"], device=device, seed=seed, progress=output.progress)
-    place = "" if home == DEFAULT_HOME.expanduser() else f" --home {shlex.quote(str(home))}"
     output.result(
         {"extract": done.extracted, "train": done.trained.report, **done.retrieved.report},
         *extract_lines(done.extracted),
@@ -35,6 +33,6 @@ def quickstart(
         *retrieval_parts(done.retrieved.report),
         report_line(done.retrieved.path, done.retrieved.report),
         f"cache:  {home / 'features'} (a second run finds everything there)",
-        f"next:   lightalign train-adapter --fusion none{place}",
-        f"        lightalign retrieve --k 100{place}",
+        f"next:   {command_line('train-adapter', '--fusion', 'none', home=home)}",
+        f"        {command_line('retrieve', '--k', '100', home=home)}",
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightalign.pipelines.loop import Trainer
+
 from ..featcache.test_verified import forge
 from ..helpers import lightalign
 from .conftest import extract_toy
@@ -110,3 +112,24 @@ def test_a_stored_feature_that_is_not_finite_names_store_and_item(split, command
     (line,) = done.stderr.splitlines()
     assert folder.name in line
     assert "not all finite" in line
+
+
+@pytest.mark.parametrize("residency", ["host", "disk"])
+def test_a_store_that_is_removed_ends_the_training_on_it_with_one_line(
+    home, monkeypatch, residency
+):
+    (store,) = (home / "features" / "shapes" / "train").glob("toy-text--*")
+    epoch = Trainer._train_epoch
+
+    def remove_before_the_second(self, *arguments):
+        if self.counts.epoch == 1:
+            removed = lightalign("cache", "rm", str(store), "--force", home=home)
+            assert removed.returncode == 0, removed.stderr
+        epoch(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", remove_before_the_second)
+    sets = ["--set", "train.epochs=2", "--set", f"train.residency={residency}"]
+    command = ["train-adapter", "--preset", "linear", *sets, "--name", "second", "--quiet"]
+    done = lightalign(*command, home=home)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"store {store} was removed" in done.stderr

@@ -13,7 +13,7 @@ from lightalign.featcache import files
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.locks import ShardLocks
-from lightalign.pipelines import run_list, runs, train
+from lightalign.pipelines import index_run, run_list, runs, train
 from lightalign.pipelines.progress import Progress
 
 from ..helpers import lightalign, tree_bytes
@@ -44,7 +44,7 @@ def test_a_stopped_run_is_refused_with_the_two_ways_out_and_stays_as_it_was(home
     folder = stopped_run(home, monkeypatch)
     before = tree_bytes(folder)
     for _ in range(2):
-        with pytest.raises(RunInUseError, match=r"--resume mine`.*`lightalign runs rm mine`"):
+        with pytest.raises(RunInUseError, match=r"--resume mine .*runs rm mine "):
             quick_train(home, name="mine", seed=5)
         assert tree_bytes(folder) == before
     assert train.resume(home, "mine", device="cpu").report["epochs"] == 2
@@ -159,7 +159,8 @@ def test_a_stopped_training_says_how_to_go_on_by_its_own_name(home, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train.run(spec, Progress())
     (folder,) = runs.run_folders(home)
-    assert f"go on by `lightalign train-adapter --resume {folder.name}`" in notes[-1]
+    again = f"lightalign train-adapter --resume {folder.name} --home {home}"
+    assert f"go on by `{again}`" in notes[-1]
 
 
 def test_a_folder_of_somebody_else_is_left_alone(home):
@@ -203,60 +204,105 @@ def train_command(*more):
 
 
 # a stride in the default suite; all twenty rounds with `-m slow`
-ROUNDS = [2, pytest.param(20, marks=pytest.mark.slow)]
+ROUNDS = pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+RESUME = ("train-adapter", "--device", "cpu", "--resume")
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
-def test_of_two_trainings_of_one_name_exactly_one_proceeds(home, rounds):
+def races(home, rounds, *commands, stopped_by=None):
+    """Yield the folder and the exit codes of each race of commands that end with a run's name."""
     for number in range(rounds):
         name = f"race-{number}"
-        codes = race([train_command("--name", name, "--seed", seed) for seed in "12"], home)
+        if stopped_by is not None:
+            stopped_run(home, stopped_by, name)
+        codes = race([(*command, name) for command in commands], home)
+        yield runs.runs_folder(home) / name, codes
+
+
+def epochs_of(folder) -> list[int]:
+    return [json.loads(line)["epoch"] for line in (folder / runs.LOG).read_text().splitlines()]
+
+
+@ROUNDS
+def test_of_two_trainings_of_one_name_exactly_one_proceeds(home, rounds):
+    commands = [train_command("--seed", seed, "--name") for seed in "12"]
+    for folder, codes in races(home, rounds, *commands):
         assert sorted(codes) == [0, 2]
-        seed = "12"[codes.index(0)]
-        folder = runs.runs_folder(home) / name
-        assert runs.read_report(folder)["spec"]["seed"] == int(seed)
-        epochs = [
-            json.loads(line)["epoch"] for line in (folder / runs.LOG).read_text().split("\n")[:-1]
-        ]
-        assert epochs == [1, 2]
+        assert runs.read_report(folder)["spec"]["seed"] == codes.index(0) + 1
+        assert epochs_of(folder) == [1, 2]
         assert not (folder / runs.LOCK).exists()
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
+@ROUNDS
 def test_of_two_resumes_exactly_one_proceeds(home, monkeypatch, rounds):
     whole = quick_train(home, name="whole").folder
-    for number in range(rounds):
-        name = f"race-{number}"
-        folder = stopped_run(home, monkeypatch, name)
-        codes = race([("train-adapter", "--resume", name, "--device", "cpu")] * 2, home)
+    for folder, codes in races(home, rounds, RESUME, RESUME, stopped_by=monkeypatch):
         assert sorted(codes) == [0, 2]
         assert (folder / runs.WEIGHTS).read_bytes() == (whole / runs.WEIGHTS).read_bytes()
-        assert len((folder / runs.LOG).read_text().splitlines()) == 2
+        assert epochs_of(folder) == [1, 2]
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
+@ROUNDS
 def test_a_training_beside_a_resume_of_its_name_is_refused(home, monkeypatch, rounds):
-    for number in range(rounds):
-        name = f"race-{number}"
-        folder = stopped_run(home, monkeypatch, name)
-        resume = ("train-adapter", "--resume", name, "--device", "cpu")
-        codes = race([train_command("--name", name, "--seed", "7"), resume], home)
+    training = train_command("--seed", "7", "--name")
+    for folder, codes in races(home, rounds, training, RESUME, stopped_by=monkeypatch):
         assert codes == [2, 0]
         assert runs.read_report(folder)["spec"]["seed"] == 0
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
+@ROUNDS
 def test_a_removal_beside_a_resume_leaves_all_or_nothing(home, monkeypatch, rounds):
-    for number in range(rounds):
-        name = f"race-{number}"
-        folder = stopped_run(home, monkeypatch, name)
-        resume = ("train-adapter", "--resume", name, "--device", "cpu")
-        codes = race([("runs", "rm", name), resume], home)
+    for folder, codes in races(home, rounds, ("runs", "rm"), RESUME, stopped_by=monkeypatch):
         if folder.exists():
             assert codes == [2, 0]
             assert (folder / runs.REPORT).is_file()
         else:
             assert codes[0] == 0  # at once, or after the resume had finished
+
+
+def test_a_run_that_is_still_being_trained_is_read_by_nobody_and_that_is_said(home):
+    with (
+        runs.new_run(home, "mine", "x", spec=SPEC),
+        pytest.raises(RunInUseError, match=f"is being trained by process {os.getpid()} .* since"),
+    ):
+        runs.find_run(home, "mine")
+
+
+def test_who_only_looks_at_a_lock_refuses_nobody(home, monkeypatch):
+    """A look is a shared lock of a moment, in which a claim fails and nobody holds it."""
+    folder = stopped_run(home, monkeypatch)
+    claims = iter([False, False, True])
+    claim = FileLock.claim
+    monkeypatch.setattr(FileLock, "claim", lambda self: next(claims) and claim(self))
+    with runs.owning(folder):
+        assert next(claims, None) is None
+
+
+def test_a_link_to_a_run_is_removed_and_the_run_stays_as_it_was(home, tmp_path):
+    target = quick_train(home, name="mine").folder.rename(tmp_path / "target")
+    link = runs.runs_folder(home) / "mine"
+    link.symlink_to(target)
+    before = tree_bytes(target)
+    with runs.owning(target):
+        assert lightalign("runs", "rm", "mine", home=home).returncode == 2
+    assert link.is_symlink()
+    assert lightalign("runs", "rm", "mine", home=home).returncode == 0
+    assert not link.is_symlink()
+    assert tree_bytes(target) == before
+
+
+def test_an_index_holds_its_run(home, monkeypatch):
+    folder = quick_train(home, name="mine").folder
+    codes = []
+    build = index_run._Split.build
+
+    def remove_first(*arguments):
+        codes.append(lightalign("runs", "rm", "mine", home=home).returncode)
+        return build(*arguments)
+
+    monkeypatch.setattr(index_run._Split, "build", remove_first)
+    index_run.run(index_run.IndexSpec(home=home, run="mine", split="test", device="cpu"))
+    assert codes == [2]
+    assert (folder / runs.INDEXES).is_dir()
 
 
 def test_a_killed_holder_frees_its_run(home, monkeypatch):

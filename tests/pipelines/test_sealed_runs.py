@@ -1,14 +1,21 @@
 """A finished run answers with what its training wrote, or not at all."""
 
+import contextlib
+import json
+import os
 import shutil
+import socket
 
 import pytest
+import safetensors.torch
 
 from lightalign.featcache.errors import SpecError, StoreCorruptError
-from lightalign.pipelines import runs, train
+from lightalign.pipelines import run_list, runs, train
 from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.report_content import read_runs
 
+from ..helpers import lightalign, tree_bytes
 from .test_resume import stop_in_epoch
 from .test_train import QUICK, quick_train
 
@@ -73,3 +80,129 @@ def test_a_changed_number_of_a_report_or_a_spec_is_refused(home, name):
     (folder / name).write_text(text.replace("1", "2", 1))
     with pytest.raises((StoreCorruptError, SpecError)):
         runs.find_run(home, "one")
+
+
+def stopped_before_third_epoch(home, monkeypatch, name="one"):
+    stop_in_epoch(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(home, name=name, overrides=("train.epochs=3", *QUICK[1:]))
+    return runs.runs_folder(home) / name
+
+
+@pytest.mark.parametrize("change", ["a number", "first line", "last line", "all", "the file"])
+def test_a_log_that_is_another_than_when_the_training_stopped_is_refused(home, monkeypatch, change):
+    folder = stopped_before_third_epoch(home, monkeypatch)
+    log = folder / runs.LOG
+    first, last = log.read_text().splitlines(keepends=True)
+    changed = {
+        "a number": first.replace('"step": ', '"step": 1', 1) + last,
+        "first line": last,
+        "last line": first,
+        "all": "",
+    }
+    if change == "the file":
+        log.unlink()
+    else:
+        log.write_text(changed[change])
+    before = tree_bytes(folder)
+    with pytest.raises(StoreCorruptError, match=r"log\.jsonl.* restore it, or .*runs rm one"):
+        train.resume(home, "one", device="cpu")
+    assert tree_bytes(folder) == before
+    shown = lightalign("runs", "show", "one", home=home)
+    assert (shown.returncode, "log.jsonl" in shown.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("more", ['{"epoch": 3}\n', '{"epoch": 3, "lo', "\n\n"])
+def test_a_log_that_is_ahead_of_its_state_is_cut_to_it(home, monkeypatch, more):
+    folder = stopped_before_third_epoch(home, monkeypatch)
+    log = folder / runs.LOG
+    seen = log.read_text()
+    log.write_text(seen + more)
+    train.resume(home, "one", device="cpu")
+    assert log.read_text().startswith(seen)
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
+
+
+def test_a_state_of_an_earlier_version_goes_on_and_that_it_is_unsealed_is_said(home, monkeypatch):
+    """It has neither a checksum nor the log's."""
+    folder = stopped_before_third_epoch(home, monkeypatch)
+    state = folder / runs.STATE
+    with safetensors.safe_open(state, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        counts = json.loads(file.metadata()["lightalign"])["counts"]
+    del counts["log"], counts["best_files"]
+    safetensors.torch.save_file(tensors, state, {"lightalign": json.dumps(counts)})
+    notes = []
+    monkeypatch.setattr(Progress, "note", lambda _, text: notes.append(text))
+    assert [entry.state for entry in run_list.list_runs(home)] == ["stopped"]
+    resumed = train.resume(home, "one", device="cpu", progress=Progress())
+    assert resumed.report["epochs"] == 3
+    assert len([note for note in notes if "without a checksum" in note]) == 1
+
+
+def test_a_stopped_run_with_the_spec_of_another_is_listed_as_damaged(home, monkeypatch):
+    folder = stopped_before_third_epoch(home, monkeypatch)
+    other = quick_train(home, name="other").folder
+    shutil.copyfile(other / runs.SPEC, folder / runs.SPEC)
+    states = {entry.name: entry.state for entry in run_list.list_runs(home)}
+    assert states == {"one": "damaged", "other": "finished"}
+    shown = lightalign("runs", "show", "one", home=home)
+    assert (shown.returncode, shown.stderr.count("\n")) == (2, 1)
+    assert "run.toml" in shown.stderr
+
+
+@pytest.mark.parametrize("name", [runs.SPEC, runs.WEIGHTS, runs.TABLE, runs.LOG])
+def test_a_finished_run_with_a_damaged_file_is_listed_as_damaged(home, name):
+    folder = quick_train(home, name="one").folder
+    with (folder / name).open("a") as file:
+        file.write("\n")
+    (entry,) = run_list.list_runs(home)
+    assert (entry.state, name in entry.problem) == ("damaged", True)
+    assert lightalign("runs", "show", "one", home=home).returncode == 2
+
+
+@pytest.mark.parametrize("name", [runs.WEIGHTS, runs.LOG])
+def test_bytes_of_a_finished_run_that_keep_their_number_are_seen_by_show(home, name):
+    folder = quick_train(home, name="one").folder
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1
+    (folder / name).write_bytes(bytes(content))
+    shown = lightalign("runs", "show", "one", home=home)
+    assert (shown.returncode, name in shown.stderr) == (2, True)
+
+
+def put(kind, path):
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to nothing":
+        path.symlink_to("nowhere")
+    else:
+        with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)  # whose whole path may be too long
+
+
+@pytest.mark.parametrize("name", [runs.REPORT, runs.SPEC])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "link to nothing"])
+def test_what_is_no_file_in_the_place_of_one_is_damage_and_can_be_removed(home, kind, name):
+    folder = quick_train(home, name="one").folder
+    put(kind, folder / name)
+    (entry,) = run_list.list_runs(home)
+    assert entry.state == "damaged"
+    for command in (("retrieve", "one"), ("runs", "show", "one"), ("train-adapter", "--name=one")):
+        done = lightalign(*command, home=home)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), command
+    assert lightalign("runs", "rm", "one", home=home).returncode == 0
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket"])
+def test_a_spec_of_a_stopped_run_that_is_no_file_is_damage(home, monkeypatch, kind):
+    folder = stopped_before_third_epoch(home, monkeypatch)
+    put(kind, folder / runs.SPEC)
+    (entry,) = run_list.list_runs(home)
+    assert (entry.state, "missing" in entry.problem) == ("damaged", False)
+    done = lightalign("train-adapter", "--resume", "one", home=home)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

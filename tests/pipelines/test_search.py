@@ -285,7 +285,8 @@ def test_an_index_without_checksums_answers_alike_and_says_how_to_get_them(home)
     assert unchecked.hits == checked.hits
     (warning,) = unchecked.warnings
     assert "without checksums" in warning
-    assert "`lightalign index mine --side image --split train` writes it with them" in warning
+    again = f"lightalign index mine --side image --split train --home {home}"
+    assert f"`{again}` writes it with them" in warning
 
 
 @pytest.mark.parametrize(
