@@ -191,7 +191,7 @@ def outline_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int]) ->
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return _assemble(towers, widths)
-    except (RuntimeError, OverflowError, MemoryError) as error:  # sizes alone can be wrong there
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # of sizes alone
         reason = str(error).splitlines()[0]
         raise SpecError(f"[towers] cannot be built, a size is too large: {reason:.200}") from error
 
