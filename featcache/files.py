@@ -8,6 +8,7 @@ removes it.
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -339,7 +340,7 @@ def read_report(path: Path) -> Any:
 
 def _is_written_as(path: Path, value: Any) -> bool:
     """Say whether the file holds exactly what `write_json` writes for `value`."""
-    with path.open("rb") as file:
+    with open_regular(path) as raw, io.BufferedReader(raw) as file:
         pieces = (piece.encode() for piece in _json_pieces(value))
         return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
 
