@@ -472,8 +472,11 @@ def read_spec(folder: Path) -> Table:
         SpecError: It is not there, or is no TOML.
         StoreCorruptError: It is no spec of a run, or another now than when the run began.
     """
-    table = read_table(folder)
-    check(table, RunSpec, where=folder / SPEC)
+    try:
+        table = read_table(folder)
+        check(table, RunSpec, where=folder / SPEC)
+    except (SpecError, StoreCorruptError) as error:
+        raise type(error)(f"{error}: {_ways_out(folder)}") from error
     return table
 
 
