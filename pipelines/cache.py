@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -188,8 +187,7 @@ def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
     pairs = _pairs_of_it_alone(folder)
     if pairs is not None:
         pairs.unlink()  # first: pairs without a store would be found by nobody
-    with suppress(StoreCorruptError, StoreNotFoundError):  # of a damaged one nothing is recorded
-        verified.forget(folder, FeatureStore(folder, read_whole_manifest(folder)).description)
+    verified.memory_of_store(folder, home).forget()
     files.remove_whole(folder)
     return RemoveReport(store=folder, bytes=num_bytes, runs=tuple(referring), pairs=pairs)
 

@@ -32,7 +32,7 @@ from ..featcache.file_locks import FileLock, holder
 from ..featcache.home import command_line, expanded
 from ..featcache.regular_files import size_of
 from ..featcache.spec import Table, fingerprint, to_toml
-from ..featcache.verified_files import FileChecks, promise_of
+from ..featcache.verified import promise_of, require
 from .schemas import RunReport, RunSpec
 from .state_record import OtherFiles, other_files
 
@@ -562,7 +562,7 @@ def require_files(folder: Path, promises: Mapping[str, Any], advice: str) -> Non
         StoreCorruptError: One is missing or is another now.
     """
     try:
-        FileChecks(None).require(folder, promises)
+        require(folder, promises)
     except StoreCorruptError as error:
         raise StoreCorruptError(f"{error}: {advice}") from error
 

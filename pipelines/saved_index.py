@@ -17,14 +17,14 @@ from typing import Any, TypedDict
 
 import faiss
 
-from ..featcache import files
+from ..featcache import files, trust
 from ..featcache.catalog import list_stores
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.home import command_line
 from ..featcache.regular_files import check_regular
 from ..featcache.types import Side
-from ..featcache.verified_files import FileChecks, promise_of
+from ..featcache.verified import memory_of_indexes, promise_of, require
 from ..featcache.writing import open_new
 from . import runs
 from .evaluated import written
@@ -37,7 +37,6 @@ FOLDER = "index"
 _VERSION = 1
 _PIECE = 2**20  # bytes at a time that FAISS is asked to write
 _MAPPED = 2**28  # bytes; less is read in a tenth of a second
-_CHECKS = Path("verified", "indexes.json")  # in the home: which large files were read and whole
 
 
 class _Promise(TypedDict):
@@ -140,7 +139,7 @@ def write_index(
             "memory_budget": built.plan.memory_budget,
             "parameters": dict(built.parameters),
             "metrics": written(built.metrics),
-            "warnings": list(built.warnings),
+            "warnings": [*built.warnings, *trust.warnings()],
             "bytes": (temporary / FAISS).stat().st_size,
             "files": {name: promise_of(temporary / name) for name in CONTENT},
             "faiss": faiss.__version__,
@@ -266,7 +265,7 @@ def _check_bytes(
             f"{folder / MANIFEST} names other files than an index has: run {again}"
         )
     try:
-        FileChecks(home / _CHECKS).require(folder, manifest["files"])
+        require(folder, manifest["files"], memory_of_indexes(home))
     except StoreCorruptError as error:
         raise StoreCorruptError(f"{error}: run {again}") from error
     return ()
