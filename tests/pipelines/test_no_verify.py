@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lightalign.featcache import files
 from lightalign.featcache.trust import WARNING
@@ -13,6 +14,7 @@ from ..helpers import lightalign
 from .conftest import extract_toy
 
 ONE_EPOCH = ["--preset", "linear", "--set", "train.epochs=1"]
+SHAPES = {"train": 96, "val": 8, "test": 8, "size": 32}
 GRADED = "captions\tMSRvid\t2012\t{n:04}\t{grade}\ta {n} dog runs\tthe man number {n}"
 
 
@@ -21,13 +23,20 @@ def whole_home(tmp_path_factory) -> Path:
     """Return a home with a run, and with stores for every verb that reads stores."""
     home = tmp_path_factory.mktemp("whole")
     for encoder in ("toy-image", "toy-text"):
-        extract_toy(home, encoder)
+        extract_toy(home, encoder, source=SHAPES)
     graded = home / "datasets" / "stsb"
     graded.mkdir(parents=True)
     for split in ("train", "dev", "test"):
         rows = [GRADED.format(n=n, grade=n % 5 + 0.25) for n in range(12)]
         (graded / f"sts-{split}.csv").write_text("\n".join(rows) + "\n")
     extract_toy(home, "toy-text", data="stsb", source={})
+    for split, count in (("train", 6), ("test", 3)):
+        for name in ("red", "blue"):
+            folder = home / "datasets" / "image-folder" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (32, 32 + number), name).save(folder / f"{number}.png")
+    extract_toy(home, "toy-image", data="image-folder", source={})
     done = lightalign("train-adapter", *ONE_EPOCH, "--name", "first", home=home)
     assert done.returncode == 0, done.stderr
     return home
@@ -38,13 +47,14 @@ def store(home: Path) -> str:
     return str(folder)
 
 
+CLASSES = ["--data", "image-folder"]
 VERBS = {
     "train-adapter": ["train-adapter", *ONE_EPOCH, "--name", "new"],
-    "fine-tune": ["fine-tune", "first", "--data", "shapes", "--name", "new", "--set", "epochs=1"],
+    "fine-tune": ["fine-tune", "first", *CLASSES, "--name", "new", "--set", "epochs=1"],
     "index": ["index", "first"],
     "retrieve": ["retrieve", "first"],
-    "zero-shot": ["zero-shot", "first", "--data", "shapes"],
-    "probe": ["probe", "first", "--data", "shapes"],
+    "zero-shot": ["zero-shot", "first", *CLASSES],
+    "probe": ["probe", "first", *CLASSES],
     "similarity": ["similarity", "first", "--data", "stsb"],
     "rank-encoders": ["rank-encoders", "--data", "shapes", "--neighbours", "3"],
     "cache export": ["cache", "export", "STORE", "EXPORT"],
