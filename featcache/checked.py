@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from . import trust, verified
+from . import notes, verified
 from .dtypes import SCALES, finite_tokens
 from .errors import FeatureRangeError, StoreCorruptError
 from .flaws import shard_flaws
@@ -63,7 +63,7 @@ def _announce(store: FeatureStore, receipts: Sequence[Mapping[str, Any]]) -> Non
     num_bytes = sum(entry["bytes"] for entry in files_of_shards)
     if num_bytes > _ANNOUNCED_BYTES:
         what = store.description
-        trust.note(
+        notes.note(
             f"comparing {num_bytes / 1e9:.1f} GB of {what.dataset}/{what.split}/{what.encoder} "
             "with their checksums, once: --no-verify leaves that out"
         )

@@ -17,8 +17,8 @@ from typing import Any, TypedDict
 
 import faiss
 
-from ..featcache import files, trust
-from ..featcache.catalog import list_stores
+from ..featcache import files, notes, trust
+from ..featcache.catalog import read_catalog
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.home import command_line
@@ -205,6 +205,8 @@ def find_index(
             found.append(path)
     if not found and broken:
         raise StoreCorruptError(broken[0])
+    for reason in broken:
+        notes.note(f"an index is passed over: {reason}")
     if not found:
         wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
         raise IndexNotFoundError(
@@ -326,18 +328,21 @@ def _check_fresh(
     if manifest["adapter_sha256"] != files.sha256_file(run / runs.WEIGHTS):
         raise StaleIndexError(f"{folder} is of another adapter than {run} has now: {again}")
     place = f"{manifest['dataset']}/{manifest['split']}"
+    stored = read_catalog(home, place)
     sources = [
         entry.description.source
-        for entry in list_stores(home, place)
+        for entry in stored.entries
         if entry.complete and entry.encoder_key == manifest["encoder_key"]
     ]
     # without stores the index is all there is, and answers; one of the same items holds the same
     # features, whatever its container
     if not sources or sources[0] == manifest["source"]:
-        return ()
+        if not stored.unread:
+            return ()
+        return (f"there may be newer features of {place}{stored.unread_line()}",)
     if manifest["source"] not in sources:
         raise StaleIndexError(
             f"{folder} is of store {manifest['store'][:12]}, which is gone, and the stores of "
-            f"{place} that are there are of other items: {again}"
+            f"{place} that are there are of other items: {again}{stored.unread_line()}"
         )
     return (f"there are newer features of other items of {place}: {again} to search in these",)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightalign.featcache import checked, files, trust, verified
+from lightalign.featcache import checked, files, notes, verified
 from lightalign.featcache.dtypes import SCALES, narrow
 from lightalign.featcache.errors import FeatureRangeError, StoreCorruptError
 from lightalign.featcache.item_ids import decode_ids, encode_ids
@@ -275,9 +275,9 @@ def test_without_verifying_a_row_that_is_not_finite_is_named_when_it_is_read(
 def test_comparing_that_takes_long_is_announced_once(tmp_path, monkeypatch):
     folder = store_in(tmp_path)
     monkeypatch.setattr(checked, "_ANNOUNCED_BYTES", 1)
-    monkeypatch.setattr(trust, "_listeners", [])
+    monkeypatch.setattr(notes, "_listeners", [])
     lines: list[str] = []
-    trust.tell(lines.append)
+    notes.tell(lines.append)
     FeatureReader(folder)
     FeatureReader(folder)
     (line,) = lines
