@@ -200,7 +200,9 @@ def _look_for_stores(home: Path, place: str) -> tuple[list[Path], list[Unread]]:
             child
             for folder in folders
             for child in _children(folder, unread)
-            if name in {"*", child.name} and child.is_dir() and not files.is_temporary(child)
+            if name in {"*", child.name}
+            and not files.is_temporary(child)
+            and _is_folder(child, unread)
         ]
     names = {MANIFEST, COPY}
     stores = [one for one in folders if any(path.name in names for path in _children(one, unread))]
@@ -216,6 +218,17 @@ def _children(folder: Path, unread: list[Unread]) -> list[Path]:
     except OSError as error:
         unread.append(Unread(folder, f"{folder} cannot be read: {error.strerror}"))
         return []
+
+
+def _is_folder(path: Path, unread: list[Unread]) -> bool:
+    """Return whether a path is a folder; where that may not be asked, `unread` names where once."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        closed = Unread(path.parent, f"{path.parent} cannot be read: {error.strerror}")
+        if closed not in unread:
+            unread.append(closed)
+        return False
 
 
 def split_folders(home: Path) -> list[Path]:

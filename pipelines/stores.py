@@ -205,7 +205,10 @@ def usual_split(
     chosen = next((name for name in names if name in there), names[0])
     before = names[: names.index(chosen)]
     for unread in catalog.unread:
-        if any(name in unread.folder.parts[-2:] for name in before):
+        _, *below = unread.folder.relative_to(
+            home
+        ).parts  # dataset, split and store, as far as it is
+        if below[1:2] and below[1] in before:
             raise StoreCorruptError(
                 f"{unread}; split {chosen} is not taken in its place: name one by --split"
             )

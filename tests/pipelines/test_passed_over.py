@@ -1,5 +1,6 @@
 """What is damaged is named: passed over where many are listed, refused where it was asked for."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightalign.featcache import notes
-from lightalign.featcache.catalog import StoresByKey, list_stores
+from lightalign.featcache.catalog import StoresByKey, list_stores, read_catalog
 from lightalign.featcache.manifest import COPY, MANIFEST
 
 from ..helpers import lightalign
@@ -94,7 +95,8 @@ def test_what_was_not_compared_with_a_damaged_store_of_the_training_is_said(home
         return json.loads(done.stdout)
 
     def recalls(report: dict) -> dict:
-        return {side: numbers["recall"] for side, numbers in report["metrics"].items()}
+        metrics = report["metrics"]
+        return {side: metrics[side]["recall"] for side in ("image_to_text", "text_to_image")}
 
     before = retrieved()
     assert before["leakage"]["not_checked"] == []
@@ -140,6 +142,21 @@ def test_where_many_are_listed_the_damaged_one_is_named(command, home):
     done = lightalign(*command, home=home)
     assert done.returncode == 0, done.stderr
     assert "".join(f"{done.stdout}{done.stderr}".split()).count(str(folder / MANIFEST)) == 1
+
+
+def test_a_folder_that_may_be_listed_and_not_entered_is_passed_over(home, monkeypatch):
+    closed = home / "features" / "shapes" / "train"
+    is_dir = Path.is_dir
+
+    def denied(self: Path, **options) -> bool:
+        if self.parent == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return is_dir(self, **options)
+
+    monkeypatch.setattr(Path, "is_dir", denied)
+    catalog = read_catalog(home)
+    assert {entry.description.dataset for entry in catalog.entries} == {"shapes", "stsb"}
+    assert list(map(str, catalog.unread)) == [f"{closed} cannot be read: Permission denied"]
 
 
 @pytest.mark.parametrize("state", ["damaged", "incomplete", "gone"])
