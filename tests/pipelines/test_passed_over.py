@@ -134,6 +134,17 @@ def test_a_search_says_where_newer_features_may_be(home):
     assert any(str(folder / MANIFEST) in line for line in json.loads(done.stdout)["warnings"])
 
 
+def test_pairs_that_are_written_again_are_named(home):
+    (path,) = (home / "features" / "stsb" / "val").glob("pairs--*.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    command = ["extract", "--encoder", "toy-text", "--data", "stsb", "--split", "val"]
+    done = lightalign(*command, "--precision", "float32", "--device", "cpu", home=home)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"the pairs in {path} are damaged") == 1
+    assert path.read_bytes() == whole
+
+
 @pytest.mark.parametrize("command", [["cache", "ls"], ["cache", "explain", "KEY"]])
 def test_where_many_are_listed_the_damaged_one_is_named(command, home):
     (entry,) = list_stores(home, "stsb/val")
