@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
+from ..featcache.residency import free_memory
 from ..featcache.spec import Table
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side, sides_of
@@ -27,6 +28,7 @@ from .step import Step
 
 STEPS = Registry("step", f"{__package__}.steps", Path(__file__).parent / "steps", Step)
 SHARED = "both"  # name of the tower that both sides share
+_MOST_FEATURES = 2**24  # of one token; the widest encoders have some ten thousand
 
 
 class Adapter(nn.Module):
@@ -158,27 +160,65 @@ def build_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int], seed
 
     Raises:
         SpecError: A table is malformed, an option unknown, missing or wrong, a shared slot meets
-            different widths, a tower does not end in one token a row, or the towers end in
-            different widths.
+            different widths, a tower does not end in one token a row, the towers end in different
+            widths, or they do not fit into memory.
+        UnknownNameError: No step has the name of a part.
+    """
+    _check_memory(outline_adapter(towers, widths=widths))
+    with torch.random.fork_rng(devices=[]):
+        # the CPU's generator only: torch.manual_seed would reseed those of all devices
+        torch.default_generator.manual_seed(seed)
+        adapter = _assemble(towers, widths)
+        _check_one_token(adapter)
+    return adapter
+
+
+def outline_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int]) -> Adapter:
+    """Build the adapter that `build_adapter` builds, on the meta device: names and shapes alone.
+
+    Nothing is allocated, however large the numbers of the table are.
+
+    Raises:
+        SpecError: See `build_adapter`, or a number is larger than any tensor's axis.
         UnknownNameError: No step has the name of a part.
     """
     _check_towers(towers, widths)
+    for side, width in widths.items():
+        if type(width) is not int or not 1 <= width <= _MOST_FEATURES:
+            raise SpecError(
+                f"[widths].{side.value} must be from 1 to {_MOST_FEATURES:,}, found {width!r:.80}"
+            )
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return _assemble(towers, widths)
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # of sizes alone
+        reason = str(error).splitlines()[0]
+        raise SpecError(f"[towers] cannot be built, a size is too large: {reason:.200}") from error
+
+
+def _assemble(towers: Mapping[str, Any], widths: Mapping[Side, int]) -> Adapter:
     # in the order of the enumeration, so that equal seeds give equal weights
     sides = sides_of([side.value for side in widths])
     steps: dict[str, Step] = {}
     paths: dict[Side, list[str]] = {}
-    with torch.random.fork_rng(devices=[]):
-        # the CPU's generator only: torch.manual_seed would reseed those of all devices
-        torch.default_generator.manual_seed(seed)
-        for owner, tower in towers.items():
-            own = {side: widths[side] for side in sides if owner in (SHARED, side.value)}
-            tower_steps, tower_paths = _build_tower(tower, owner=owner, widths=own)
-            steps |= tower_steps
-            paths |= tower_paths
-        for step in steps.values():
-            name_vectors(step, sides)
-        _check_one_token(steps, paths, widths)
+    for owner, tower in towers.items():
+        own = {side: widths[side] for side in sides if owner in (SHARED, side.value)}
+        tower_steps, tower_paths = _build_tower(tower, owner=owner, widths=own)
+        steps |= tower_steps
+        paths |= tower_paths
+    for step in steps.values():
+        name_vectors(step, sides)
     return Adapter(steps, paths=paths, widths=widths)
+
+
+def _check_memory(outline: nn.Module) -> None:
+    num_bytes = sum(tensor.nbytes for tensor in outline.state_dict().values())
+    free = free_memory()
+    if num_bytes > free:
+        raise SpecError(
+            f"[towers] describes an adapter of {num_bytes / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB "
+            "of memory are free: give its parts smaller sizes"
+        )
 
 
 def _check_towers(towers: Mapping[str, Any], widths: Mapping[Side, int]) -> None:
@@ -245,17 +285,13 @@ def _build_step(part: str, width: int, options: Table, *, where: str) -> Step:
         raise SpecError(f"{where} ({part}): {error}") from error
 
 
-def _check_one_token(
-    steps: Mapping[str, Step],
-    paths: Mapping[Side, Sequence[str]],
-    widths: Mapping[Side, int],
-) -> None:
+def _check_one_token(adapter: Adapter) -> None:
     """Run two made-up rows of three and two tokens through each tower, in evaluation mode."""
     mask = torch.tensor([[True, True, True], [True, True, False]])
-    for side, names in paths.items():
-        tokens = Tokens(torch.randn(2, 3, widths[side]), mask)
+    for side, names in adapter.paths.items():
+        tokens = Tokens(torch.randn(2, 3, adapter.widths[side]), mask)
         for name in names:
-            step = steps[name].eval()
+            step = adapter.steps[name].eval()
             with torch.no_grad():
                 tokens = step(tokens, side)
             step.train()

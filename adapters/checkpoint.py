@@ -8,7 +8,7 @@ or, where the table has changed too, a mismatch that loading reports.
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import safetensors
 import safetensors.torch
@@ -21,13 +21,21 @@ from ..featcache.files import replacing, write_bytes
 from ..featcache.regular_files import check_regular
 from ..featcache.spec import Table, canonical_json, fingerprint, write_toml
 from ..featcache.types import sides_of
-from .adapter import Adapter, build_adapter
+from .adapter import Adapter, build_adapter, outline_adapter
 from .objective import Objective, build_objective
 
 TABLE_FILE = "adapter.toml"
 TENSOR_FILE = "adapter.safetensors"
 HASHES = "lightalign"  # name of our entry in the metadata of the tensor file
 STRUCTURE = ("towers", "objective", "widths")  # the keys of the table that decide the modules
+
+
+class _Structure(TypedDict):
+    """Keys of the table that decide the modules."""
+
+    towers: dict[str, dict[str, Any]]
+    objective: dict[str, Any]
+    widths: dict[str, int]
 
 
 def save_adapter(
@@ -77,21 +85,26 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
         if not (folder / name).is_file():
             raise RunNotFoundError(f"no trained adapter in {folder}: {name} is not there")
     table = read_toml(folder / TABLE_FILE)
-    tensors, metadata = read_tensors(folder / TENSOR_FILE)
+    weights = folder / TENSOR_FILE
+    tensors, metadata = read_tensors(weights)
     if metadata.get("tensors") != tensor_hash(tensors):
         raise StoreCorruptError(
-            f"{folder / TENSOR_FILE} is damaged: its tensors do not match their checksum; train "
-            "again or restore the file"
+            f"{weights} is damaged: its tensors do not match their checksum; train again or "
+            "restore the file"
         )
     if metadata.get("table") != _table_hash(table):
         raise StoreCorruptError(
-            f"{folder / TENSOR_FILE} was saved with another {TABLE_FILE}: towers, objective or "
-            "widths have changed since; restore the file or train again"
+            f"{weights} was saved with another {TABLE_FILE}: towers, objective or widths have "
+            "changed since; restore the file or train again"
         )
+    check(table, _Structure, where=folder / TABLE_FILE)
     widths = {side: table["widths"][side.value] for side in sides_of(table["widths"])}
-    adapter = build_adapter(table["towers"], widths=widths, seed=0)
     objective = build_objective(table["objective"])
-    _fill(adapter, objective, tensors, where=folder / TENSOR_FILE)
+    # before anything is allocated: the numbers of the table may be of any size
+    outline = outline_adapter(table["towers"], widths=widths)
+    check_shapes(dict(_state(outline, objective)), tensors, where=weights)
+    adapter = build_adapter(table["towers"], widths=widths, seed=0)
+    nn.ModuleDict({"adapter": adapter, "objective": objective}).load_state_dict(tensors)
     return adapter.eval(), objective.eval(), table
 
 
@@ -118,20 +131,29 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
 
 
-def _fill(
-    adapter: Adapter, objective: Objective, tensors: Mapping[str, Tensor], *, where: Path
+def check_shapes(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, where: Path
 ) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in _state(adapter, objective)}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    differing = sorted(name for name, _ in expected.items() ^ found.items())
+    """Pass if the tensors of a file are those of a module, by name and shape.
+
+    Args:
+        expected: State of the module, on the meta device where nothing is to be allocated.
+        found: Tensors of the file.
+        where: The file, for the message.
+
+    Raises:
+        StoreCorruptError: One is missing, too many, or of another shape.
+    """
+    shapes = [
+        {name: tuple(value.shape) for name, value in one.items()} for one in (expected, found)
+    ]
+    differing = sorted(name for name, _ in shapes[0].items() ^ shapes[1].items())
     if differing:
         raise StoreCorruptError(
             f"{where} does not fit its table: {differing[0]!r} should have shape "
-            f"{expected.get(differing[0])}, found {found.get(differing[0])}; it was saved by "
+            f"{shapes[0].get(differing[0])}, found {shapes[1].get(differing[0])}; it was saved by "
             "another version"
         )
-    both = nn.ModuleDict({"adapter": adapter, "objective": objective})
-    both.load_state_dict(dict(tensors))
 
 
 def _table_hash(table: Table) -> str:

@@ -14,7 +14,7 @@ from ..featcache.documents import check
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.files import write_bytes
 from ..featcache.spec import canonical_json
-from .checkpoint import HASHES, read_tensors, tensor_hash
+from .checkpoint import HASHES, check_shapes, read_tensors, tensor_hash
 
 
 class _Entry(TypedDict):
@@ -90,8 +90,13 @@ def load_head(path: Path) -> tuple[ClassHead, tuple[str, ...]]:
     if entry.get("tensors") != tensor_hash(tensors):
         raise StoreCorruptError(f"{path} is damaged: its tensors do not match their checksum")
     names = tuple(check(entry, _Entry, where=f"{path}: metadata")["classes"])
-    two = "layers.1.weight" in tensors
-    hidden = tensors["layers.0.weight"].shape[0] if two else 0
-    head = ClassHead(len(tensors["mean"]), len(names), hidden=hidden)
+    first, mean = tensors.get("layers.0.weight"), tensors.get("mean")
+    if first is None or mean is None or 0 in (first.numel(), mean.numel()):
+        raise StoreCorruptError(f"{path} holds no head of classes")
+    hidden = first.shape[0] if "layers.1.weight" in tensors else 0
+    with torch.device("meta"):
+        outline = ClassHead(mean.numel(), len(names), hidden=hidden)
+    check_shapes(outline.state_dict(), tensors, where=path)
+    head = ClassHead(mean.numel(), len(names), hidden=hidden)
     head.load_state_dict(tensors)
     return head.eval(), names

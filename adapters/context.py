@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..featcache.errors import SpecError
 from ..featcache.types import IMAGE_TEXT, Side
+from .step import check_repeats
 
 SIGMA_LOW, SIGMA_HIGH = 0.1, 0.6  # as published; no reason is given there
 
@@ -56,6 +57,7 @@ class Context(nn.Module):
 
     def __init__(self, size: int, *, hidden: tuple[int, ...], width: int) -> None:
         super().__init__()
+        check_repeats("the number of hidden layers", len(hidden))
         sizes = (size, *hidden, width)
         if min(sizes) < 1:
             raise SpecError(f"the sizes of a context must be positive, found {list(sizes)}")

@@ -6,8 +6,23 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..featcache.errors import SpecError
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side
+
+_MOST_MODULES = (
+    1000  # of one kind in one part, each several objects; the deepest nets have hundreds
+)
+
+
+def check_repeats(name: str, count: int) -> None:
+    """Pass if a part may have `count` modules of a kind one after the other or side by side.
+
+    Raises:
+        SpecError: They are so many that building them would not come to an end.
+    """
+    if count > _MOST_MODULES:
+        raise SpecError(f"{name} must be at most {_MOST_MODULES:,}, found {count}")
 
 
 class Step(nn.Module, ABC):

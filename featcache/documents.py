@@ -70,7 +70,7 @@ def parse_json(text: str, *, where: str) -> Any:
         raise StoreCorruptError(f"{where} is not valid JSON: {error}") from error
     except RecursionError as error:
         raise StoreCorruptError(f"{where} is too deeply nested") from error
-    _check_extent(value, where=where)
+    check_extent(value, where=where)
     return value
 
 
@@ -88,7 +88,7 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _check_extent(value: Any, *, where: str) -> None:
+def check_extent(value: Any, *, where: str) -> None:
     """Refuse what any code that goes on with the values could stumble over, level by level.
 
     Raises:
@@ -140,7 +140,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         table = parse_toml(read_text(path, limit=MAX_TOML_BYTES))
-        _check_extent(table, where=str(path))
+        check_extent(table, where=str(path))
     except FileNotFoundError as error:
         raise SpecError(f"no such TOML file: {path}") from error
     except StoreCorruptError as error:

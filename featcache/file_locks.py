@@ -19,10 +19,12 @@ from types import TracebackType
 from typing import Any
 
 from .errors import LockError
+from .regular_files import read_regular
 from .spec import fingerprint
 
 # what file systems without flock answer; EINVAL and ENOLCK come from some that are on a network
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
+_MOST_BYTES = 1 << 16  # of a lock file; ours have a hundred
 _WAIT = 0.05  # seconds between two attempts
 PATIENCE = 10.0  # seconds of waiting after which it is said for whom
 
@@ -166,7 +168,7 @@ def holder(path: Path) -> LockHolder | None:
     try:
         if try_lock(descriptor, fcntl.LOCK_SH, path):
             return None
-        return _read_holder(os.pread(descriptor, 1 << 16, 0))
+        return _read_holder(os.pread(descriptor, _MOST_BYTES, 0))
     finally:
         os.close(descriptor)
 
@@ -177,9 +179,11 @@ def lock_damage(path: Path) -> str | None:
     An empty one is whole: its holder has yet to write its name, or died before.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path, limit=_MOST_BYTES)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     if not content or content == _content(_read_holder(content)):
         return None
     return "checksum differs"

@@ -14,8 +14,9 @@ from typing_extensions import NotRequired, TypedDict
 
 from . import files
 from .description import FORMAT_VERSION, StoreDescription
-from .documents import check, is_inside, read_json
+from .documents import MAX_BYTES, check, is_inside, read_json
 from .errors import StoreCorruptError, StoreNotFoundError
+from .regular_files import read_regular
 
 _NAMED_BY_KEY = re.compile(r"--([0-9a-f]{12})\Z")  # folders elsewhere may have other names
 
@@ -189,7 +190,7 @@ def manifest_damage(folder: Path) -> dict[str, str]:
     """
     problems = {name: _problem(folder, name) for name in (MANIFEST, COPY)}
     found = {name: problem for name, problem in problems.items() if problem}
-    if not found and (folder / MANIFEST).read_bytes() != (folder / COPY).read_bytes():
+    if not found and _content(folder / MANIFEST) != _content(folder / COPY):
         found[COPY] = f"differs from {MANIFEST}"
     return found
 
@@ -208,7 +209,11 @@ def restore_manifest(folder: Path) -> None:
     times = _times(folder)
     for name in damaged:
         whole = COPY if name == MANIFEST else MANIFEST
-        files.write_bytes(folder / name, (folder / whole).read_bytes(), times=times)
+        files.write_bytes(folder / name, _content(folder / whole), times=times)
+
+
+def _content(path: Path) -> bytes:
+    return read_regular(path, limit=MAX_BYTES)
 
 
 def _problem(folder: Path, name: str) -> str | None:

@@ -14,6 +14,7 @@ from .copying import Spans, copy_rows
 from .description import StoreDescription
 from .dtypes import SCALES, storage, widen
 from .format import ArrayLocation
+from .regular_files import is_regular, open_regular
 from .residency import free_address_space, reserve_files
 from .types import PER_TOKEN
 
@@ -196,6 +197,6 @@ class StoredArrays:
 
 def _read_ahead(location: ArrayLocation) -> None:
     """Ask the system to read the file into memory; it goes on without waiting where it can."""
-    if location.decompress is None and location.file.is_file() and hasattr(os, "posix_fadvise"):
-        with location.file.open("rb") as file:
+    if location.decompress is None and is_regular(location.file) and hasattr(os, "posix_fadvise"):
+        with open_regular(location.file) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)

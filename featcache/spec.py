@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import tomli_w
 
-from .errors import SpecError
+from .documents import check_extent, parse_toml
+from .errors import SpecError, StoreCorruptError
 from .writing import write_bytes
 
 if sys.version_info >= (3, 11):
@@ -23,6 +24,7 @@ else:
 Table = dict[str, Any]
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 _PART = 1000  # elements of a list that are encoded at a time
+_MOST_KEYS = 64  # of a dotted key; those of ours have five
 T = TypeVar("T")
 
 
@@ -80,20 +82,21 @@ def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> Table
     """Return `table` with each `a.b=c` set; `c` is read as a TOML value, else as a string.
 
     Raises:
-        SpecError: An override has no `=`, an empty key, or a path through a value.
+        SpecError: An override has no `=`, an empty key, or a path through a value; or its value is
+            nested too deeply, has a number of more than 64 bits, or is a date.
     """
     changed: Table = json.loads(json.dumps(table))
     for override in overrides:
         dotted, equals, text = override.partition("=")
         keys = dotted.strip().split(".")
-        if not equals or not all(keys):
-            raise SpecError(f"--set {override!r} is not of the form a.b=value")
+        if not equals or not all(keys) or len(keys) > _MOST_KEYS:
+            raise SpecError(f"--set {override!r:.200} is not of the form a.b=value")
         place = changed
         for key in keys[:-1]:
             place = place.setdefault(key, {})
             if not isinstance(place, dict):
-                raise SpecError(f"--set {override!r}: {key!r} is a value, not a table")
-        place[keys[-1]] = _parse_value(text.strip())
+                raise SpecError(f"--set {override!r:.200}: {key!r} is a value, not a table")
+        place[keys[-1]] = _parse_value(text.strip(), option=f"--set {dotted.strip()}")
     return changed
 
 
@@ -168,11 +171,20 @@ def _is_long(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) > _PART
 
 
-def _parse_value(text: str) -> Any:
+def _parse_value(text: str, *, option: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = parse_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except ValueError as error:  # digits that Python makes no number of
+        raise SpecError(f"{option}: {error}") from error
+    except RecursionError as error:
+        raise SpecError(f"{option}: the value is too deeply nested") from error
+    try:
+        check_extent(value, where=f"{option}: the value")
+    except StoreCorruptError as error:
+        raise SpecError(str(error)) from error
+    return value
 
 
 def without_none(table: Mapping[str, Any]) -> Table:

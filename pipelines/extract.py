@@ -17,6 +17,7 @@ from ..featcache.store import FORMATS
 from ..featcache.weights import Weights, find_weights
 from .progress import SILENT, Progress
 
+_MOST = 2**31 - 1  # of any count that is an option
 _ON_ERROR = re.compile(r"skip|fail|max=(\d+)")
 
 
@@ -88,8 +89,8 @@ class ExtractSpec:
     def _check_numbers(self) -> None:
         for name, least in (("batch_size", 1), ("rows_per_shard", 1), ("workers", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise SpecError(f"{name} must be at least {least}, found {value}")
+            if value is not None and not least <= value <= _MOST:
+                raise SpecError(f"{name} must be from {least} to {_MOST:,}, found {value}")
         if not 0 <= self.max_bad <= 1:
             raise SpecError(f"max_bad is a share in [0, 1], found {self.max_bad}")
         if self.on_error is not None and not _ON_ERROR.fullmatch(self.on_error):

@@ -15,7 +15,7 @@ from typing import Any
 from ..featcache import files
 from ..featcache.documents import MAX_BYTES, check, read_text
 from ..featcache.errors import MissingExtraError, StoreCorruptError
-from ..featcache.regular_files import read_regular
+from ..featcache.regular_files import check_regular, read_regular
 from ..featcache.verified import require
 from ..featcache.writing import naming
 from . import runs
@@ -238,6 +238,9 @@ def keep_lines(path: Path, count: int) -> None:
 
 def append_json(path: Path, record: dict[str, Any]) -> None:
     """Append one line to a log."""
+    with naming(path):
+        if path.exists():
+            check_regular(path)  # a pipe would wait for its reader
     with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 

@@ -22,6 +22,7 @@ def spec_of(
     *,
     data: str | None = None,
     weights: Path | None = None,
+    source: Mapping[str, Any] | None = None,
     device: str = "auto",
 ) -> extract.ExtractSpec:
     """Return the spec that extracts what a manifest describes.
@@ -31,6 +32,7 @@ def spec_of(
         home: Folder of everything lightalign keeps.
         data: `NAME=PATH` where the dataset is not in its default place.
         weights: File or local hub folder where the encoder's weights came from `--weights`.
+        source: Options of the dataset in place of those that the manifest records.
         device: `auto`, `cpu` or `cuda`.
     """
     found = manifest["description"]
@@ -41,7 +43,7 @@ def spec_of(
         home=home,
         split=found["split"],
         weights=weights,
-        source=settings.get("source", {}),
+        source={**settings.get("source", {}), **(source or {})},
         features=(found["kind"],),
         layers=(found["layer"],),
         format=found["container"],
@@ -64,13 +66,15 @@ def repair(
     *,
     data: str | None = None,
     weights: Path | None = None,
+    source: Mapping[str, Any] | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> cache.RepairReport:
     """Restore what is damaged in a store; only damaged shards are computed again.
 
     Before anything is removed, the dataset and the encoder are opened and must give the store's
-    own key: another photo collection or other weights cannot repair it.
+    own key: another photo collection or other weights cannot repair it. The dataset is opened with
+    the options that the store was extracted with, but for those in `source`.
 
     Raises:
         StoreNotFoundError: There is no such store.
@@ -80,7 +84,7 @@ def repair(
     """
     folder = find_store(home, store)
     manifest = read_whole_manifest(folder)
-    spec = spec_of(manifest, home, data=data, weights=weights, device=device)
+    spec = spec_of(manifest, home, data=data, weights=weights, source=source, device=device)
     place = StoreDescription(**manifest["description"]).folder(home)
     if not (place.exists() and place.samefile(folder)):
         raise SpecError(

@@ -9,7 +9,7 @@ from torch.nn import functional
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
-from ..step import Step
+from ..step import Step, check_repeats
 
 
 class Heads(Step):
@@ -51,6 +51,7 @@ class Heads(Step):
         solved: float = 0.0,
     ) -> None:
         super().__init__()
+        check_repeats("heads", heads)
         if min(out, heads) < 1 or hidden < 0:
             raise SpecError(
                 f"out and heads must be positive and hidden at least 0, found {out}, {heads}, "

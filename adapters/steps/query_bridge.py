@@ -7,7 +7,7 @@ from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
 from ..masking import without_padding
-from ..step import Step
+from ..step import Step, check_repeats
 
 
 class QueryBridge(Step):
@@ -55,6 +55,7 @@ class QueryBridge(Step):
         positions: int = 0,
     ) -> None:
         super().__init__()
+        check_repeats("layers", layers)
         if min(out, queries, layers, heads, feedforward) < 1 or positions < 0:
             raise SpecError("out, queries, layers, heads and feedforward must be positive")
         if out % heads:

@@ -5,7 +5,7 @@ from torch import nn
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
-from ..step import Step
+from ..step import Step, check_repeats
 
 
 class ResidualMlp(Step):
@@ -39,6 +39,7 @@ class ResidualMlp(Step):
         drop_twice: bool = True,
     ) -> None:
         super().__init__()
+        check_repeats("blocks", blocks)
         if min(blocks, expansion) < 1:
             raise SpecError(f"blocks and expansion must be positive, found {blocks}, {expansion}")
         if not 0.0 <= dropout < 1.0:

@@ -7,7 +7,7 @@ from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
 from ..masking import without_padding
-from ..step import Step
+from ..step import Step, check_repeats
 
 ACTIVATIONS = ("gelu", "relu")
 
@@ -50,6 +50,7 @@ class Transformer(Step):
         masked: bool = True,
     ) -> None:
         super().__init__()
+        check_repeats("layers", layers)
         if min(layers, heads, feedforward) < 1:
             raise SpecError("layers, heads and feedforward must be positive")
         if width % heads:

@@ -124,3 +124,18 @@ def _place_of_weights(given: str) -> tuple[str, Path]:
     if not (name and sign and path):
         raise SpecError(f"--weights {given!r} is not of the form ENCODER=PATH")
     return name, expanded(Path(path))
+
+
+def source_options(overrides: list[str], *, verb: str) -> dict[str, Any]:
+    """Return the options of a dataset that `--set source.NAME=VALUE` gives, by name.
+
+    Raises:
+        SpecError: One is not of that form.
+    """
+    from ...featcache.spec import apply_overrides
+
+    changed = apply_overrides({"source": {}}, overrides)
+    options = changed.pop("source")
+    if changed or not isinstance(options, dict):
+        raise SpecError(f"{verb} knows --set source.NAME=VALUE only, found {overrides}")
+    return options

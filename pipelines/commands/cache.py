@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from ...featcache.errors import SpecError
-from ._common import DEFAULT_HOME, AsJson, Device, Home, NoVerify, Output, Overrides, Quiet
+from ._common import (
+    DEFAULT_HOME,
+    AsJson,
+    Device,
+    Home,
+    NoVerify,
+    Output,
+    Overrides,
+    Quiet,
+    source_options,
+)
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature stores.")
 StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")]
@@ -141,12 +151,16 @@ def cache_repair(
     weights: Annotated[
         Path | None, typer.Option(help="Weights, if the store was extracted with --weights.")
     ] = None,
+    overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Restore what `verify` finds; only damaged and missing shards are computed.
+
+    The dataset is opened as the store was extracted, --set source.NAME=VALUE and all; what the
+    manifest does not say, or what has moved since, takes such an option here.
 
     Without a store, what dead processes have left in the home is removed, too. Exits 1 when damage
     is left.
@@ -158,7 +172,13 @@ def cache_repair(
 
     output = Output(as_json=as_json, quiet=quiet)
     again = partial(
-        repair, home, data=data, weights=weights, device=device, progress=output.progress
+        repair,
+        home,
+        data=data,
+        weights=weights,
+        source=source_options(overrides or [], verb="cache repair"),
+        device=device,
+        progress=output.progress,
     )
     failed: dict[str, str] = {}
     broken: OSError | None = None

@@ -1,8 +1,17 @@
 """The command that does all three steps at once."""
 
-from ...featcache.errors import SpecError
 from ...featcache.home import command_line
-from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet, Seed
+from ._common import (
+    DEFAULT_HOME,
+    AsJson,
+    Device,
+    Home,
+    Output,
+    Overrides,
+    Quiet,
+    Seed,
+    source_options,
+)
 
 
 def quickstart(
@@ -14,18 +23,14 @@ def quickstart(
     quiet: Quiet = False,
 ) -> None:
     """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
-    from ...featcache.spec import apply_overrides
     from ..evaluation import report_line
     from ..quickstart import run
     from ..show import extract_lines, train_lines
     from ..show_retrieval import retrieval_parts
 
     output = Output(as_json=as_json, quiet=quiet)
-    changed = apply_overrides({"source": {}}, overrides or [])
-    unknown = sorted(set(changed) - {"source"})
-    if unknown or not isinstance(changed["source"], dict):
-        raise SpecError(f"quickstart knows --set source.NAME=VALUE only, found {overrides}")
-    done = run(home, source=changed["source"], device=device, seed=seed, progress=output.progress)
+    source = source_options(overrides or [], verb="quickstart")
+    done = run(home, source=source, device=device, seed=seed, progress=output.progress)
     output.result(
         {"extract": done.extracted, "train": done.trained.report, **done.retrieved.report},
         *extract_lines(done.extracted),

@@ -6,9 +6,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightalign.adapters.adapter import build_adapter
+from lightalign.adapters import checkpoint
+from lightalign.adapters.adapter import build_adapter, outline_adapter
 from lightalign.adapters.checkpoint import load_adapter, save_adapter
 from lightalign.adapters.objective import build_objective
+from lightalign.adapters.preset import list_presets, read_preset
+from lightalign.featcache import spec
 from lightalign.featcache.errors import (
     LightalignError,
     RunNotFoundError,
@@ -146,3 +149,74 @@ def test_table_without_structure_is_not_saved(tmp_path, key):
     adapter = build_adapter(TABLE["towers"], widths=WIDTHS, seed=0)
     with pytest.raises(SpecError, match=rf"no \[{key}\]"):
         save_adapter(tmp_path, adapter, build_objective({"part": "clip"}), table=table)
+
+
+def reseal(folder, change):
+    """Change the table of a checkpoint, and make its checksum right, as an attacker would."""
+    table = spec.tomllib.loads((folder / "adapter.toml").read_text())
+    change(table)
+    spec.write_toml(folder / "adapter.toml", table)
+    tensors = safetensors.torch.load_file(folder / "adapter.safetensors")
+    hashes = {
+        "table": checkpoint._table_hash(table),
+        "tensors": checkpoint.tensor_hash(tensors),
+    }
+    metadata = {checkpoint.HASHES: spec.canonical_json(hashes)}
+    safetensors.torch.save_file(tensors, folder / "adapter.safetensors", metadata)
+
+
+@pytest.mark.parametrize("number", [10**9, 2**24, 2**40, 2**62, 0, -1])
+@pytest.mark.parametrize(
+    "place", [("widths", "image"), ("towers", "both", "project", "out"), ("hidden",)]
+)
+def test_a_table_of_huge_numbers_is_refused_before_anything_is_allocated(
+    tmp_path, place, number, monkeypatch
+):
+    save(tmp_path)
+
+    def change(table):
+        if place == ("hidden",):
+            table["towers"]["both"]["fuse"]["hidden"] = [number]
+            return
+        *outer, last = place
+        for key in outer:
+            table = table[key]
+        table[last] = number
+
+    reseal(tmp_path, change)
+    monkeypatch.setattr(checkpoint, "build_adapter", None)  # it is not to come to that
+    with pytest.raises(LightalignError) as caught:
+        load_adapter(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("part", "count"),
+    [("heads", "heads"), ("residual-mlp", "blocks"), ("transformer", "layers")],
+)
+def test_a_part_of_a_thousand_million_modules_is_not_begun(part, count):
+    towers = {"both": {"map": {"part": part, count: 10**9}}}
+    with pytest.raises(SpecError, match=rf"{count} must be at most 1,000, found 1000000000"):
+        build_adapter(towers, widths={Modality.IMAGE: 8, Modality.TEXT: 8}, seed=0)
+
+
+def test_an_adapter_that_memory_cannot_hold_is_refused():
+    towers = {"both": {"pool": {"part": "mean-pool"}, "project": {"part": "linear", "out": 2**40}}}
+    with pytest.raises(SpecError, match=r"\[towers\] describes an adapter of 39,582.4 GB"):
+        # 9 numbers of 4 bytes for each of 2 ** 40 features
+        build_adapter(towers, widths={Modality.IMAGE: 8, Modality.TEXT: 8}, seed=0)
+
+
+@pytest.mark.parametrize("name", [name for name in list_presets() if "towers" in read_preset(name)])
+def test_an_outline_has_the_names_and_shapes_of_the_adapter(name):
+    widths = {Modality.IMAGE: 64, Modality.TEXT: 64}
+    towers = read_preset(name)["towers"]
+    shapes = [
+        {key: value.shape for key, value in adapter.state_dict().items()}
+        for adapter in (
+            build_adapter(towers, widths=widths, seed=0),
+            outline_adapter(towers, widths=widths),
+        )
+    ]
+    assert shapes[0] == shapes[1]

@@ -200,3 +200,14 @@ def test_an_error_of_what_is_written_names_its_place_and_no_temporary(tmp_path):
     ):
         raise OSError(errno.ENOSPC, "No space left on device", str(temporary / "part"))
     assert caught.value.filename == str(place / "part")
+
+
+def test_a_pipe_in_the_place_of_what_was_read_is_no_wait(tmp_path):
+    """Between reading and comparing, somebody may put a pipe there that nobody writes to."""
+    path = tmp_path / "sealed.json"
+    files.write_sealed(path, {"a": 1})
+    table = read_json(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="is a named pipe"):
+        files.unsealed(path, table)

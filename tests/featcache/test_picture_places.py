@@ -7,7 +7,10 @@ import shlex
 import pytest
 
 from lightalign.featcache.errors import DatasetFormatError, SpecError
+from lightalign.featcache.manifest import read_manifest, write_manifest
 from lightalign.featcache.types import Modality
+from lightalign.pipelines.extract import ExtractSpec, run
+from lightalign.pipelines.redo import repair
 
 from ..helpers import lightalign
 from ..pipelines.test_broken_pictures import RED
@@ -149,3 +152,38 @@ def test_the_advice_runs_as_printed_and_the_manifest_says_it(dataset, tmp_path):
     key = json.loads(done.stdout)["stores"][0]["key"]
     manifest = json.loads(lightalign("cache", "info", key[:12], home=tmp_path / "home").stdout)
     assert manifest["settings"]["source"] == {"root": str(tmp_path / "else where")}
+
+
+def test_a_store_of_pictures_elsewhere_is_repaired_with_the_options_it_was_extracted_with(
+    dataset, monkeypatch, capsys
+):
+    """Whoever extracted it has named columns and a folder; the manifest says which."""
+    rows = [{"bild": str(dataset.parent / "elsewhere" / "out.jpg"), "wort": "red", "split": "test"}]
+    (dataset / "table.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    home = dataset.parent / "home"
+    data = f"image-text-table={dataset}"
+    options = {
+        "image_column": "bild",
+        "caption_columns": ["wort"],
+        "root": str(dataset.parent / "elsewhere"),
+    }
+    spec = ExtractSpec(encoders=("toy-image",), data=data, home=home, source=options)
+    (store,) = (one.folder for one in run(spec).stores)
+    values = next(path for path in (store / "shard-00000/values/c").rglob("*") if path.is_file())
+    whole = values.read_bytes()
+
+    values.unlink()
+    assert repair(home, str(store), data=data, device="cpu").left == ()
+    assert values.read_bytes() == whole
+
+    # as earlier versions wrote it, which read pictures from anywhere
+    manifest = read_manifest(store)
+    del manifest["settings"]["source"]["root"]
+    write_manifest(store, manifest)
+    values.unlink()
+    with pytest.raises(DatasetFormatError) as refused:
+        repair(home, str(store), data=data, device="cpu")
+    option = str(refused.value).rpartition(", add ")[2]
+    done = lightalign("cache", "repair", "--data", data, *shlex.split(option), home=home)
+    assert done.returncode == 0, done.stderr
+    assert values.read_bytes() == whole

@@ -90,6 +90,29 @@ def test_a_malformed_override_is_refused(override):
         apply_overrides({"kept": 1}, [override])
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("9" * 5000, r"--set a\.b: Exceeds the limit"),
+        ("[" * 5000 + "]" * 5000, r"--set a\.b: the value is too deeply nested"),
+        ("[" * 100 + "]" * 100, r"--set a\.b: the value is too deeply nested"),
+        ("{a=" * 5000, r"--set a\.b: the value is too deeply nested"),
+        (str(10**30), r"--set a\.b: the value holds an integer of more than 64 bits"),
+        ("1979-05-27", r"--set a\.b: the value holds a date"),
+    ],
+)
+def test_a_value_that_nothing_could_be_done_with_is_refused_by_the_name_of_its_option(
+    value, message
+):
+    with pytest.raises(SpecError, match=message):
+        apply_overrides({}, [f"a.b={value}"])
+
+
+def test_a_key_of_a_thousand_parts_is_none():
+    with pytest.raises(SpecError, match=r"is not of the form a\.b=value"):
+        apply_overrides({}, ["a." * 1000 + "b=1"])
+
+
 def test_a_table_with_a_part_replaces_the_inherited_one_whole():
     base = {"fuse": {"part": "add-fusion", "context": 3}, "train": {"a": 1, "b": 2}}
     over = {"fuse": {"part": "mul-fusion"}, "train": {"b": 3}}
