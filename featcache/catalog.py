@@ -4,12 +4,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from . import files
+from . import files, notes
 from .description import StoreDescription
 from .documents import check
 from .errors import LightalignError, StoreCorruptError, StoreNotFoundError
@@ -17,6 +18,7 @@ from .manifest import COPY, MANIFEST, has_manifest, read_manifest
 from .types import Classes, Grades, Pairs
 
 _KEY_DIGITS = 8
+_NAME_DIGITS = 12  # of the key, in the name of a store's folder
 _LARGEST_PAIRS = 2**32  # bytes: those of 50 million captions
 
 
@@ -96,6 +98,22 @@ class Catalog:
     entries: Sequence[StoreEntry]
     unread: Sequence[Unread]
 
+    def unread_line(self) -> str:
+        """Return what a message that a store was not found ends with; nothing if all is read."""
+        if not self.unread:
+            return ""
+        more = f", and {len(self.unread) - 1} more" if len(self.unread) > 1 else ""
+        return f"; not readable: {self.unread[0]}{more}"
+
+    def why_missing(self, key: str, home: Path) -> str:
+        """Return why there is no complete store of a key, as the end of a sentence on it."""
+        if any(entry.key == key for entry in self.entries):
+            return f"is not complete in {home}"
+        for unread in self.unread:
+            if unread.folder.name.endswith(f"--{key[:_NAME_DIGITS]}"):
+                return f"cannot be read: {unread}"
+        return f"is not in {home}{self.unread_line()}"
+
 
 def read_catalog(home: Path, place: str = "*/*") -> Catalog:
     """Read all stores below `home`, or those of one `DATASET/SPLIT`."""
@@ -114,15 +132,48 @@ def read_catalog(home: Path, place: str = "*/*") -> Catalog:
 def list_stores(home: Path, place: str = "*/*") -> list[StoreEntry]:
     """List all stores below `home`, or those of one `DATASET/SPLIT`, newest first.
 
-    What cannot be read, such as a store of another format version, is passed over: it answers no
-    request. `read_catalog` says what that is.
+    What cannot be read, such as a store of another format version, is passed over, and a note
+    names it: it answers no request.
     """
-    return list(read_catalog(home, place).entries)
+    catalog = read_catalog(home, place)
+    for unread in catalog.unread:
+        note_unread(unread)
+    return list(catalog.entries)
 
 
-def stores_by_key(home: Path) -> dict[str, StoreEntry]:
-    """Return all complete stores below `home` by their keys."""
-    return {entry.key: entry for entry in list_stores(home) if entry.complete}
+def note_unread(unread: Unread) -> None:
+    """Name a store that is passed over, once a command."""
+    notes.note(f"a store is passed over: {unread}")
+
+
+@dataclass(frozen=True)
+class StoresByKey:
+    """All complete stores below a home by their keys, and why others are not among them.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        catalog: All stores that are there.
+    """
+
+    home: Path
+    catalog: Catalog
+
+    @classmethod
+    def of(cls, home: Path) -> "StoresByKey":
+        """Return those of a home as they are now."""
+        return cls(home, read_catalog(home))
+
+    @cached_property
+    def _complete(self) -> dict[str, StoreEntry]:
+        return {entry.key: entry for entry in self.catalog.entries if entry.complete}
+
+    def get(self, key: str) -> StoreEntry | None:
+        """Return the complete store of a key, or None."""
+        return self._complete.get(key)
+
+    def why_missing(self, key: str) -> str:
+        """Return why `get` finds none, as the end of a sentence on it."""
+        return self.catalog.why_missing(key, self.home)
 
 
 def manifest_folders(home: Path, place: str = "*/*") -> list[Path]:
@@ -149,7 +200,9 @@ def _look_for_stores(home: Path, place: str) -> tuple[list[Path], list[Unread]]:
             child
             for folder in folders
             for child in _children(folder, unread)
-            if name in {"*", child.name} and child.is_dir() and not files.is_temporary(child)
+            if name in {"*", child.name}
+            and not files.is_temporary(child)
+            and _is_folder(child, unread)
         ]
     names = {MANIFEST, COPY}
     stores = [one for one in folders if any(path.name in names for path in _children(one, unread))]
@@ -165,6 +218,17 @@ def _children(folder: Path, unread: list[Unread]) -> list[Path]:
     except OSError as error:
         unread.append(Unread(folder, f"{folder} cannot be read: {error.strerror}"))
         return []
+
+
+def _is_folder(path: Path, unread: list[Unread]) -> bool:
+    """Return whether a path is a folder; where that may not be asked, `unread` names where once."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        closed = Unread(path.parent, f"{path.parent} cannot be read: {error.strerror}")
+        if closed not in unread:
+            unread.append(closed)
+        return False
 
 
 def split_folders(home: Path) -> list[Path]:
@@ -190,8 +254,9 @@ def find_store(home: Path, name: str) -> Path:
     if len(found) != 1:
         known = [str(entry.folder.relative_to(home / "features")) for entry in entries]
         what = f"{len(found)} stores have the key" if found else "no store is called"
-        unread = f"; not readable: {'; '.join(map(str, catalog.unread))}" if catalog.unread else ""
-        raise StoreNotFoundError(f"{what} {name!r} in {home}; known: {known or 'none'}{unread}")
+        raise StoreNotFoundError(
+            f"{what} {name!r} in {home}; known: {known or 'none'}{catalog.unread_line()}"
+        )
     return found[0]
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from . import trust, verified
+from . import notes, verified
 from .dtypes import SCALES, finite_tokens
 from .errors import FeatureRangeError, StoreCorruptError
 from .flaws import shard_flaws
@@ -37,7 +37,10 @@ def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
         FeatureRangeError: A stored feature is not finite.
     """
     receipts = list(store.receipts())
-    unread = {} if is_trusting() else _states_of_unread(store, receipts)
+    home = verified.home_of(store.folder, store.description)
+    memory = verified.memory_of_store(store.folder, home)
+    names = [memory.name_of(store.shard_path(index).absolute()) for index in range(len(receipts))]
+    unread = {} if is_trusting() else _states_of_unread(store, receipts, memory.read(), names)
     _announce(store, [receipts[index] for index in unread])
 
     def check_files(index: int) -> None:
@@ -49,13 +52,8 @@ def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
     shards = [store.locate(index) for index in range(store.num_shards)]
     for _ in _in_threads(lambda index: _check_values(store, shards[index]), list(unread)):
         pass
-    # as the files are now: one that was touched meanwhile is read again the next time
-    whole = {
-        index: state
-        for index, state in unread.items()
-        if verified.state_of_shard(store.folder, receipts[index]) == state
-    }
-    verified.remember(store.folder, store.description, whole)
+    # as the files were before: one that was touched meanwhile is read again the next time
+    memory.remember({names[index]: state for index, state in unread.items()})
     return shards
 
 
@@ -65,7 +63,7 @@ def _announce(store: FeatureStore, receipts: Sequence[Mapping[str, Any]]) -> Non
     num_bytes = sum(entry["bytes"] for entry in files_of_shards)
     if num_bytes > _ANNOUNCED_BYTES:
         what = store.description
-        trust.note(
+        notes.note(
             f"comparing {num_bytes / 1e9:.1f} GB of {what.dataset}/{what.split}/{what.encoder} "
             "with their checksums, once: --no-verify leaves that out"
         )
@@ -76,14 +74,20 @@ def repair_command(folder: Path, home: Path) -> str:
     return command_line("cache", "repair", folder, home=home)
 
 
-def _states_of_unread(store: FeatureStore, receipts: Sequence[dict[str, Any]]) -> dict[int, str]:
-    remembered = verified.read(store.folder, store.description)
+def _states_of_unread(
+    store: FeatureStore,
+    receipts: Sequence[Mapping[str, Any]],
+    remembered: Mapping[str, str],
+    names: Sequence[str],
+) -> dict[int, verified.State]:
     try:
-        states = [verified.state_of_shard(store.folder, receipt) for receipt in receipts]
+        states = [verified.state_of(store.folder, receipt["files"]) for receipt in receipts]
     except OSError as error:
         raise StoreCorruptError(f"{error.filename} cannot be read: {error.strerror}") from error
     return {
-        index: state for index, state in enumerate(states) if remembered.get(str(index)) != state
+        index: state
+        for index, state in enumerate(states)
+        if remembered.get(names[index]) != state.mark
     }
 
 

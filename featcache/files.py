@@ -8,7 +8,6 @@ removes it.
 
 import errno
 import hashlib
-import io
 import json
 import os
 import re
@@ -340,7 +339,7 @@ def read_report(path: Path) -> Any:
 
 def _is_written_as(path: Path, value: Any) -> bool:
     """Say whether the file holds exactly what `write_json` writes for `value`."""
-    with open_regular(path) as raw, io.BufferedReader(raw) as file:
+    with open_regular(path) as raw, os.fdopen(raw.fileno(), "rb", closefd=False) as file:
         pieces = (piece.encode() for piece in _json_pieces(value))
         return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
 

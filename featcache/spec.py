@@ -6,7 +6,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ else:
 
 Table = dict[str, Any]
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+_PART = 1000  # elements of a list that are encoded at a time
 _MOST_KEYS = 64  # of a dotted key; those of ours have five
 T = TypeVar("T")
 
@@ -141,9 +142,33 @@ def canonical_json(value: Any) -> str:
 def fingerprint(value: Any) -> str:
     """Return the SHA-256 of the canonical JSON of `value`, in hexadecimal."""
     digest = hashlib.sha256()
-    for piece in _CANONICAL.iterencode(value):  # the pairs of a large split are many megabytes
+    for piece in _canonical_pieces(value):
         digest.update(piece.encode())
     return digest.hexdigest()
+
+
+def _canonical_pieces(value: Any) -> Iterator[str]:
+    """Yield canonical JSON, a long list in parts: the pairs of a large split are many megabytes.
+
+    The encoder's own pieces are words, each by Python: thirty times slower.
+    """
+    if isinstance(value, dict):
+        yield "{"
+        for number, (key, inner) in enumerate(sorted(value.items())):
+            yield "," * (number > 0) + _CANONICAL.encode({key: 0})[1:-2]  # the key and a colon
+            yield from _canonical_pieces(inner) if _is_long(inner) else [_CANONICAL.encode(inner)]
+        yield "}"
+    elif _is_long(value):
+        yield "["
+        for first in range(0, len(value), _PART):
+            yield "," * (first > 0) + _CANONICAL.encode(value[first : first + _PART])[1:-1]
+        yield "]"
+    else:
+        yield _CANONICAL.encode(value)
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > _PART
 
 
 def _parse_value(text: str, *, option: str) -> Any:

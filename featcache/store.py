@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from . import files, verified
+from . import files
 from .description import FORMAT_VERSION, Skipped, StoreDescription
 from .dtypes import SCALES, companion_type, finite_tokens, storage
 from .errors import (
@@ -68,7 +68,6 @@ class FeatureStore:
         self.manifest = manifest
         self.description = StoreDescription(**manifest["description"])
         self.format = FORMATS.load(self.description.container)()
-        self._written: dict[int, str] = {}  # state of the shards whose checksums we know
 
     @classmethod
     def create(
@@ -260,7 +259,6 @@ class FeatureStore:
             },
             "skipped": [asdict(item) for item in skipped],
         }
-        self._written[index] = verified.state_of_shard(self.folder, receipt)
         files.write_sealed(self._receipt(index), receipt)
 
     def finish(self) -> None:
@@ -273,7 +271,6 @@ class FeatureStore:
         for index in range(self.num_shards):
             self._receipt(index).unlink(missing_ok=True)
         files.sync_folder(self.folder)
-        verified.remember(self.folder, self.description, self._written)
 
     def touch(self) -> bool:
         """Make this the newest store, which verbs take when they are not told which.

@@ -6,12 +6,10 @@ That is one decision of a whole command, which no function on the way to a store
         retrieve.run(spec)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 _depth = [0]  # of the blocks that are open; for all threads, which read for one another
-
-_listeners: list[Callable[[str], None]] = []  # the one that was named last, if any
 
 WARNING = "stores were read without comparing them with their checksums (--no-verify)"
 
@@ -34,14 +32,3 @@ def is_trusting() -> bool:
 def warnings() -> list[str]:
     """Return what a report says of it."""
     return [WARNING] if is_trusting() else []
-
-
-def tell(listener: Callable[[str], None]) -> None:
-    """Name who receives one line where comparing takes long; before, nobody does."""
-    _listeners[:] = [listener]
-
-
-def note(message: str) -> None:
-    """Give one line to whom `tell` has named."""
-    for listener in _listeners:
-        listener(message)

@@ -1,24 +1,131 @@
-"""Which shards were whole when they were last read, so that they are not read whole again.
+"""Compare files with the checksums that they are promised to have, large ones once.
 
-    <home>/verified/<dataset>--<split>--<name of the store>.json
+Reading gigabytes takes seconds. What was read and found whole is remembered until somebody touches
+it, in a file of the home:
 
-holds one hash for each shard: of the checksums that its manifest records, and of the size, time of
-change, inode and time of its inode's change of each of its files. Whatever touches a file changes
-one of these, and the shard is read again. Nothing depends on the file: one that is damaged or
-cannot be written costs time alone.
+    <home>/verified/<dataset>--<split>--<name of the store>.json    the shards of a store
+    <home>/verified/indexes.json                                    the large files of all indexes
+
+Each holds one hash by path below the home: of the promised sizes and checksums, and of the size,
+time of change, inode and time of its inode's change of each file, one of which every write changes.
+Nothing depends on such a memory: where it is damaged or cannot be written, files are read again.
 """
 
+import os
+import time
 from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import files
 from .description import StoreDescription
-from .errors import StoreCorruptError
+from .errors import LightalignError, StoreCorruptError
+from .regular_files import open_regular
 from .spec import fingerprint
 
 FOLDER = "verified"
+LARGE = 2**26  # bytes; of less the checksum takes less than a tenth of a second each time
+
+_VERSION = 2  # earlier ones had another format for stores than for indexes
+_MAX_BYTES = 2**26  # of a memory: the shards of 20 TB
+_SETTLED = 2 * 10**9  # ns; a write in the same tick of the clock as the last one keeps the times
+
+
+@dataclass(frozen=True)
+class State:
+    """State of files before they are read.
+
+    Attributes:
+        mark: Hash that differs once a file was touched, or another content is promised.
+        is_settled: Whether whatever comes will change it.
+    """
+
+    mark: str
+    is_settled: bool
+
+
+def state_of(folder: Path, promises: Mapping[str, Mapping[str, Any]]) -> State:
+    """Return the state of files below a folder.
+
+    Args:
+        folder: Where they lie.
+        promises: What each of them is promised to be, by name.
+
+    Raises:
+        OSError: One is not there, or may not be asked for.
+    """
+    return _state(promises, {name: (folder / name).stat() for name in promises})
+
+
+def _state(promises: Mapping[str, Any], stats: Mapping[str, os.stat_result]) -> State:
+    times = [max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats.values()]
+    marks = [
+        [name, stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns]
+        for name, stat in stats.items()
+    ]
+    is_settled = max(times, default=0) < time.time_ns() - _SETTLED
+    return State(fingerprint([promises, marks]), is_settled)
+
+
+class Memory:
+    """Memory of what was read and found whole.
+
+    Args:
+        home: Home that the files lie in, or None to remember nothing.
+        name: Name of the memory among those of the home.
+    """
+
+    def __init__(self, home: Path | None, name: str) -> None:
+        self._home = home
+        self._path = None if home is None else home / FOLDER / f"{name}.json"
+
+    def read(self) -> dict[str, str]:
+        """Return the marks of what was whole, by its path below the home."""
+        if self._path is None:
+            return {}
+        try:
+            table = files.read_sealed(self._path, limit=_MAX_BYTES)
+        except (OSError, LightalignError, RecursionError, UnicodeError):
+            return {}  # then everything is read again
+        marks = table.get("whole") if table.get("version") == _VERSION else None
+        if not isinstance(marks, dict):
+            return {}
+        return {name: mark for name, mark in marks.items() if isinstance(mark, str)}
+
+    def name_of(self, path: Path) -> str:
+        """Return the name that the memory has for a file or folder of its home."""
+        return os.path.relpath(path, self._home or path.anchor)
+
+    def remember(self, states: Mapping[str, State]) -> None:
+        """Record what is whole; where nothing can be written, nothing is remembered.
+
+        Args:
+            states: States from before the files were read, by `name_of` each.
+        """
+        settled = {name: state.mark for name, state in states.items() if state.is_settled}
+        if self._path is None or self._home is None or not settled:
+            return
+        before = self.read()
+        whole = {**before, **settled}
+        if whole == before:
+            return
+        there = {name: mark for name, mark in whole.items() if os.path.lexists(self._home / name)}
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            files.clear_abandoned(self._path.parent)
+            files.write_sealed(self._path, {"version": _VERSION, "whole": there})
+        except (OSError, LightalignError, UnicodeError):
+            return  # such as a home on a full or read-only disk, or of another user
+
+    def forget(self) -> None:
+        """Remove what is recorded; where that cannot be, nothing will equal it."""
+        if self._path is None:
+            return
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError:
+            return
 
 
 def home_of(folder: Path, description: StoreDescription) -> Path | None:
@@ -31,51 +138,84 @@ def home_of(folder: Path, description: StoreDescription) -> Path | None:
     return homes[0] if homes and description.folder(homes[0]) == absolute else None
 
 
-def state_of_shard(folder: Path, receipt: Mapping[str, Any]) -> str:
-    """Return a hash that differs once a file of a shard was touched.
+def memory_of_store(folder: Path, home: Path | None) -> Memory:
+    """Return the memory of a store's shards.
+
+    Args:
+        folder: The store's folder, in a folder of its split in one of its dataset.
+        home: Its home, or None for a store that stands elsewhere.
+    """
+    dataset, split, name = folder.absolute().parts[-3:] if home is not None else ("", "", "")
+    return Memory(home, f"{dataset}--{split}--{name}")
+
+
+def memory_of_indexes(home: Path) -> Memory:
+    """Return the memory of the large files of all saved indexes of a home."""
+    return Memory(home.absolute(), "indexes")
+
+
+def promise_of(path: Path) -> dict[str, Any]:
+    """Return size and checksum of a file, for a sealed table, as `require` takes it."""
+    return {"bytes": path.stat().st_size, "sha256": files.sha256_file(path)}
+
+
+def require(
+    folder: Path,
+    promises: Mapping[str, Mapping[str, Any]],
+    memory: Memory | None = None,
+    *,
+    least: int = LARGE,
+) -> None:
+    """Pass if each file of a folder has the size and the checksum that it is promised to have.
+
+    Args:
+        folder: Where the files lie.
+        promises: `promise_of` each file, by name.
+        memory: What remembers those that are whole, or None to read all of them.
+        least: Size in bytes from which on files are remembered.
 
     Raises:
-        OSError: A file is not there.
+        StoreCorruptError: A file is missing, is no regular file, or has other bytes.
     """
-    states = []
-    for name in receipt["files"]:
-        state = (folder / name).stat()
-        states.append([state.st_size, state.st_mtime_ns, state.st_ino, state.st_ctime_ns])
-    return fingerprint([receipt["rows"], receipt["tokens"], receipt["files"], states])
+    memory = memory or Memory(None, "")
+    remembered = memory.read()
+    whole = {}
+    for file_name, promise in promises.items():
+        path = folder / file_name
+        state = _state_of_regular(path, promise)
+        name = memory.name_of(path.absolute())
+        if remembered.get(name) != state.mark:
+            _compare(path, promise["sha256"])
+            if promise["bytes"] >= least:
+                whole[name] = state
+    memory.remember(whole)
 
 
-def read(folder: Path, description: StoreDescription) -> dict[str, Any]:
-    """Return the hash of each shard of a store that was whole, by its number."""
-    path = _path(folder, description)
-    if path is None:
-        return {}
-    with suppress(OSError, StoreCorruptError, RecursionError):
-        shards = files.read_sealed(path).get("shards")
-        return shards if isinstance(shards, dict) else {}
-    return {}
+def _state_of_regular(path: Path, promise: Mapping[str, Any]) -> State:
+    """Return the state of a file, if it has the promised size.
+
+    Raises:
+        StoreCorruptError: There is no such regular file, or it has another size.
+    """
+    try:
+        with open_regular(path) as file:
+            stat = os.fstat(file.fileno())
+    except OSError as error:
+        raise StoreCorruptError(f"cannot read {path}: {error.strerror}") from error
+    if stat.st_size != promise["bytes"]:
+        raise StoreCorruptError(f"{path} has {stat.st_size} bytes, not {promise['bytes']}")
+    return _state({path.name: promise}, {path.name: stat})
 
 
-def remember(folder: Path, description: StoreDescription, states: Mapping[int, str]) -> None:
-    """Record shards that are whole; where nothing can be written, nothing is remembered."""
-    path = _path(folder, description)
-    if path is None or not states:
-        return
-    shards = {**read(folder, description), **{str(index): state for index, state in states.items()}}
-    with suppress(OSError):  # such as a home on a read-only disk, or of another user
-        path.parent.mkdir(exist_ok=True)
-        files.clear_abandoned(path.parent)
-        files.write_sealed(path, {"shards": shards})
+def _compare(path: Path, sha256: str) -> None:
+    """Pass if a file has a checksum.
 
-
-def forget(folder: Path, description: StoreDescription) -> None:
-    """Remove what is recorded of a store."""
-    path = _path(folder, description)
-    if path is not None:
-        path.unlink(missing_ok=True)
-
-
-def _path(folder: Path, description: StoreDescription) -> Path | None:
-    home = home_of(folder, description)
-    if home is None:
-        return None
-    return home / FOLDER / f"{description.dataset}--{description.split}--{folder.name}.json"
+    Raises:
+        StoreCorruptError: It has another, or cannot be read.
+    """
+    try:
+        checksum = files.sha256_file(path)
+    except OSError as error:
+        raise StoreCorruptError(f"cannot read {path}: {error.strerror}") from error
+    if checksum != sha256:
+        raise StoreCorruptError(f"{path} has other bytes than it was written with")

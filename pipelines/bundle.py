@@ -34,6 +34,8 @@ from ..featcache.types import Item, Modality, Side, TextSide, sides_of
 from . import retrieve, runs
 from .retrieve import RetrieveSpec
 
+_OF_FEATURES = ("layer", "kind", "dtype", "encoder_key")  # what finds the features of a run again
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -278,7 +280,13 @@ class Bundle:
 
     def _open(self, side: Side) -> Reading:
         described: Table = self._table["encoders"][side.value]
-        stored: Table = self._table["stores"]["train"][side.value]
+        stored: Table = self._table["stores"]["train"].get(side.value, {})
+        missing = [name for name in _OF_FEATURES if name not in stored]
+        if missing:
+            raise SpecError(
+                f"{self.folder / runs.SPEC} does not say {missing[0]} of the {side.label} features "
+                "that the run was trained on, as an earlier lightalign wrote it: train anew"
+            )
         name, identity = described["name"], described["identity"]
         if "card" not in described:
             raise SpecError(

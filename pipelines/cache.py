@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,7 +9,7 @@ from typing import Any, TypeAlias
 from typing_extensions import TypedDict
 
 from ..featcache import files, verified
-from ..featcache.catalog import find_store, manifest_folders, split_folders
+from ..featcache.catalog import Unread, find_store, manifest_folders, note_unread, split_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
 from ..featcache.documents import check, read_json
@@ -188,8 +187,7 @@ def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
     pairs = _pairs_of_it_alone(folder)
     if pairs is not None:
         pairs.unlink()  # first: pairs without a store would be found by nobody
-    with suppress(StoreCorruptError, StoreNotFoundError):  # of a damaged one nothing is recorded
-        verified.forget(folder, FeatureStore(folder, read_whole_manifest(folder)).description)
+    verified.memory_of_store(folder, home).forget()
     files.remove_whole(folder)
     return RemoveReport(store=folder, bytes=num_bytes, runs=tuple(referring), pairs=pairs)
 
@@ -260,8 +258,11 @@ def _nearest(wanted: Mapping[str, Any], name: str, folders: Sequence[Path]) -> E
     for folder in folders:
         try:
             found = _fields(folder)
-        except (StoreCorruptError, StoreNotFoundError):
-            continue  # `verify` names it
+        except StoreNotFoundError:
+            continue  # removed meanwhile
+        except StoreCorruptError as error:
+            note_unread(Unread(folder, str(error)))
+            continue
         near = _compare(wanted, found, name, folder)
         same_names = sum(wanted[key] == found.get(key) for key in _NAMES)
         candidates.append((same_names, near.num_equal, _changed(folder), near))

@@ -78,21 +78,25 @@ def exact_commands(
 def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
     """Return what extracts all splits of what a side was trained on, in the exports' precision."""
     trained: Table = table["stores"]["train"]
-    stored: Table = trained[side]
+    stored: Table = trained.get(side, {})  # earlier versions wrote less
     asked: Table = table.get("command", {})
     data = _place(trained["dataset"], asked.get("data"), home)
     try:
-        manifest = read_whole_manifest(find_store(home, stored["key"]))
+        manifest = read_whole_manifest(find_store(home, stored.get("key", "")))
     except (StoreNotFoundError, StoreCorruptError):  # the run says the most of it
+        known: Table = {
+            option: (stored[name],)
+            for option, name in (("features", "kind"), ("layers", "layer"))
+            if name in stored
+        }
         return ExtractSpec(
-            encoders=(stored["encoder"],),
+            encoders=(table["encoders"][side]["name"],),
             data=data,
             home=home,
-            source=asked.get("source", {}),
-            features=(stored["kind"],),
-            layers=(stored["layer"],),
-            dtype=stored["dtype"],
+            source=asked.get("source") or {},
+            dtype=stored.get("dtype", USUAL_DTYPE),
             precision=EXACT,
+            **known,
         )
     return replace(
         redo.spec_of(manifest, home, data=data),

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache import files
+from ..featcache import files, trust
 from ..featcache.catalog import find_store
 from ..featcache.item_ids import encode_ids
 from ..featcache.reader import FeatureReader
@@ -61,6 +61,7 @@ class ExportReport:
         tokens: Tokens of all rows together.
         dtype: Type of the values.
         bytes: Size of all its files.
+        warnings: What to know before it is used.
     """
 
     store: Path
@@ -70,6 +71,7 @@ class ExportReport:
     tokens: int
     dtype: str
     bytes: int
+    warnings: tuple[str, ...] = ()
 
 
 def export(
@@ -114,6 +116,7 @@ def export(
         tokens=int(source.offsets[-1]),
         dtype=str(source.dtype),
         bytes=sum(file.stat().st_size for file in files.files_below(path)),
+        warnings=tuple(trust.warnings()),
     )
 
 

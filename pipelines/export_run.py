@@ -152,7 +152,7 @@ def _remedy(table: Mapping[str, Any], sides: Iterable[str], spec: ExportSpec) ->
 
 def _remedy_for_rounding(table: Mapping[str, Any], side: str, spec: ExportSpec) -> str:
     """Return what to do where stored features were rounded, which no stock module does."""
-    dtype = table["stores"]["train"][side]["dtype"]
+    dtype = table["stores"]["train"].get(side, {}).get("dtype")
     if dtype not in ROUNDED:
         return ""
     commands = exact_commands(

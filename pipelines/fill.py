@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..featcache import catalog, files
+from ..featcache import catalog, files, notes
 from ..featcache.backends import resolve_device
 from ..featcache.description import StoreDescription
 from ..featcache.errors import StoreCorruptError
@@ -151,6 +151,8 @@ def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> 
     try:
         catalog.read_pairs(path)
     except StoreCorruptError:
+        if path.exists():
+            notes.note(f"the pairs in {path} are damaged: they are written again")
         catalog.write_pairs(path, source.pairs(description.split))
 
 

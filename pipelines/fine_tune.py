@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..featcache import trust
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, build, to_table
@@ -169,7 +170,13 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         progress.note(f"run {folder.name}")
         trained = protocol.fit(folder, progress)
         metrics = protocol.metrics(folder, test)
-        report = {"kind": "fine-tune", "protocol": spec.protocol, **trained, "spec": table}
+        report = {
+            "kind": "fine-tune",
+            "protocol": spec.protocol,
+            **trained,
+            "spec": table,
+            "warnings": trust.warnings(),
+        }
         found = Found(
             kind="fine-tune",
             dataset=test.entry.description.dataset,

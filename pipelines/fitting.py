@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from ..featcache import trust
 from ..featcache.errors import SpecError
 from ..featcache.spec import Table, fingerprint
 from . import runs
@@ -71,6 +72,7 @@ def fit(
                 "kind": "train",
                 **found,
                 "spec": resolved,
+                "warnings": trust.warnings(),
                 "versions": library_versions(),  # when it ended; those of its start are in the spec
             }
             runs.write_report(folder, report)

@@ -31,7 +31,7 @@ _GAIN = 0.002  # a doubled effort that brings less is not worth it
 _ENOUGH = 8  # lists or candidates before that is believed
 _SAMPLE = 500  # queries; the exact search takes 4 ms for each in a million vectors of 512 floats
 _CANDIDATES = 128  # for each answer, of a refinement: fewer are tried
-_SECONDS = 0.5  # least time of a measurement
+LEAST_SECONDS = 0.5  # least time of a measurement
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _timed(
 ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
     """Return what a call returns and its seconds: the median of several calls where it is short."""
     seconds: list[float] = []
-    while not seconds or sum(seconds) < _SECONDS:
+    while not seconds or sum(seconds) < LEAST_SECONDS:
         began = time.perf_counter()
         result = call()
         seconds.append(time.perf_counter() - began)

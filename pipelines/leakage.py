@@ -8,13 +8,12 @@ Axis names: `n` evaluated rows, `m` trained rows, `width` features of a token.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from ..featcache.catalog import StoreEntry, stores_by_key
+from ..featcache.catalog import StoreEntry, StoresByKey
 from ..featcache.errors import LeakageError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality, Side
@@ -163,7 +162,7 @@ def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SIL
         examined: What is evaluated.
         progress: Receives the progress.
     """
-    compared = _Compared(run.home, stores_by_key(run.home))
+    compared = _Compared(StoresByKey.of(run.home))
     seen_by = lineage(run)
     for seen in reversed(seen_by):  # what was there first has the name
         for part in ("train", "validation") if seen.chose else ("train",):
@@ -233,8 +232,7 @@ def lineage(run: EvaluatedRun) -> list[Seen]:
 
 @dataclass
 class _Compared:
-    home: Path
-    known: Mapping[str, StoreEntry]
+    known: StoresByKey
     shared: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     near: list[tuple[str, str, float]] = field(default_factory=list)
     num_near: int = 0
@@ -264,11 +262,11 @@ def _compare(
             ids = [reader.ids[row] for row in rows.tolist()]
             compared.shared.setdefault((part, side.value), set()).update(ids)
             continue
-        trained = compared.known.get(described[side.value]["key"])
+        key = described[side.value]["key"]
+        trained = compared.known.get(key)
         if trained is None:
-            compared.unchecked.append(
-                f"the {part} store of {side.label}s is not in {compared.home}"
-            )
+            why = compared.known.why_missing(key)
+            compared.unchecked.append(f"the {part} store of {side.label}s {why}")
             continue
         same, other = _same_items(reader, rows, FeatureReader(trained.folder, residency="disk"))
         compared.counters += other

@@ -16,7 +16,7 @@ from ..featcache import files
 from ..featcache.documents import MAX_BYTES, check, read_text
 from ..featcache.errors import MissingExtraError, StoreCorruptError
 from ..featcache.regular_files import check_regular, read_regular
-from ..featcache.verified_files import FileChecks
+from ..featcache.verified import require
 from ..featcache.writing import naming
 from . import runs
 from .schemas import EpochRecord
@@ -194,7 +194,7 @@ def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     log = folder / runs.LOG
     promises = report.get("files", {})
     if runs.LOG in promises:
-        FileChecks(None).require(folder, {runs.LOG: promises[runs.LOG]})
+        require(folder, {runs.LOG: promises[runs.LOG]})
     elif not log.is_file():
         return []
     records = files.read_json_lines(log)  # which opens none but a regular file

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.catalog import stores_by_key
+from ..featcache.catalog import StoresByKey
 from ..featcache.errors import SpecError, StoreNotFoundError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Side
@@ -46,17 +46,16 @@ def find_bank(
         StoreNotFoundError: The stores that were trained on are not there.
         SpecError: Every training item is evaluated, too.
     """
-    stored = stores_by_key(home)
-    entries = {
-        side: stored.get(evaluated.stores["train"][side.value]["key"]) for side in evaluated.sides
-    }
+    stored = StoresByKey.of(home)
+    keys = {side: evaluated.stores["train"][side.value]["key"] for side in evaluated.sides}
+    entries = {side: stored.get(key) for side, key in keys.items()}
     readers = ((paired.first, tested.image), (paired.second, tested.text))
     bank = {}
     for (side, entry), (reader, rows) in zip(entries.items(), readers, strict=True):
         if entry is None:
             raise StoreNotFoundError(
                 f"qb-norm needs the {side.label}s that {evaluated.folder.name} was trained on, and "
-                f"their store is not in {home}: extract split 'train' again"
+                f"their store {stored.why_missing(keys[side])}: extract split 'train' again"
             )
         left_out = {reader.ids[row] for row in rows.tolist()}
         trained = FeatureReader(entry.folder, residency="disk")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..featcache import catalog
-from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError
 from ..featcache.types import IMAGE_TEXT
 from .evaluated import Found
@@ -107,8 +107,8 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     query = StoreQuery(split=spec.split, dataset=wanted.name, source=wanted.fingerprint(spec.split))
     newest = require_pair(spec.home, query, progress)
     both = StoreQuery(split=spec.split, dataset=newest.dataset, source=newest.source)
-    entries = list_stores(spec.home)
-    images, texts = (_by_label(both.matching(entries, side)) for side in IMAGE_TEXT)
+    stored = catalog.read_catalog(spec.home, f"{newest.dataset}/{spec.split}")
+    images, texts = (_by_label(both.matching(stored.entries, side)) for side in IMAGE_TEXT)
     progress.note(
         f"{len(images)} image stores by {len(texts)} text stores of {newest.dataset}/{spec.split}"
     )
@@ -146,6 +146,7 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
         },
         metrics=ranked,
         definitions=DEFINITIONS,
+        warnings=[f"a store takes no part: {unread}" for unread in stored.unread],
         seconds=time.perf_counter() - began,
     )
     where, written = report.write(None, home=spec.home)

@@ -8,7 +8,7 @@ from typing import Any
 from ..featcache.catalog import find_store
 from ..featcache.damage import find_damage
 from ..featcache.description import StoreDescription
-from ..featcache.errors import LightalignError, SpecError
+from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.spec import apply_overrides, build
 from ..featcache.store import FeatureStore
@@ -171,6 +171,7 @@ def _check_key(spec: extract.ExtractSpec, manifest: Mapping[str, Any], progress:
     assert spec.split is not None
     (output,) = describe_outputs(spec, opened.source, loaded, opened.dataset, spec.split)
     if output.description.key == manifest["key"]:
+        _check_shape(output.description, StoreDescription(**manifest["description"]))
         return
     explained = cache.explain(spec.home, output.description)
     fields = [difference.field for difference in explained.differences]
@@ -178,3 +179,17 @@ def _check_key(spec: extract.ExtractSpec, manifest: Mapping[str, Any], progress:
         f"this dataset and these weights are not those of the store, {fields} differ: name them "
         "with --data NAME=PATH and --weights PATH"
     )
+
+
+def _check_shape(found: StoreDescription, recorded: StoreDescription) -> None:
+    """Refuse a manifest whose numbers, which no key covers, are not those of its encoder and data.
+
+    Arrays of that shape would be allocated for what is computed.
+    """
+    for name in ("width", "tokens_per_item", "num_items"):
+        values = getattr(found, name), getattr(recorded, name)
+        if values[0] != values[1]:
+            raise StoreCorruptError(
+                f"the manifest says {name} = {values[1]}, and these data and this encoder have "
+                f"{values[0]}: remove the store and extract it anew"
+            )

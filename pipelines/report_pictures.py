@@ -108,8 +108,11 @@ class Pictures:
         of another picture.
         """
         try:
-            then = read_pairs(pairs_path(self._home, dataset, split, fingerprint))
-        except StoreCorruptError:  # the stores are gone, and so is what the ids were
+            path = pairs_path(self._home, dataset, split, fingerprint)
+            then = read_pairs(path)
+        except StoreCorruptError as error:  # what the ids were is gone with the stores
+            if path.is_file():
+                self.notes.append(str(error))
             return None
         if split not in source.splits():
             return None

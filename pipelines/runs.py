@@ -32,7 +32,7 @@ from ..featcache.file_locks import FileLock, holder
 from ..featcache.home import command_line, expanded
 from ..featcache.regular_files import size_of
 from ..featcache.spec import Table, fingerprint, to_toml
-from ..featcache.verified_files import FileChecks, promise_of
+from ..featcache.verified import promise_of, require
 from .schemas import RunReport, RunSpec
 from .state_record import OtherFiles, other_files
 
@@ -472,8 +472,11 @@ def read_spec(folder: Path) -> Table:
         SpecError: It is not there, or is no TOML.
         StoreCorruptError: It is no spec of a run, or another now than when the run began.
     """
-    table = read_table(folder)
-    check(table, RunSpec, where=folder / SPEC)
+    try:
+        table = read_table(folder)
+        check(table, RunSpec, where=folder / SPEC)
+    except (SpecError, StoreCorruptError) as error:
+        raise type(error)(f"{error}: {_ways_out(folder)}") from error
     return table
 
 
@@ -559,7 +562,7 @@ def require_files(folder: Path, promises: Mapping[str, Any], advice: str) -> Non
         StoreCorruptError: One is missing or is another now.
     """
     try:
-        FileChecks(None).require(folder, promises)
+        require(folder, promises)
     except StoreCorruptError as error:
         raise StoreCorruptError(f"{error}: {advice}") from error
 

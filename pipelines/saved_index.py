@@ -17,14 +17,14 @@ from typing import Any, TypedDict
 
 import faiss
 
-from ..featcache import files
-from ..featcache.catalog import list_stores
+from ..featcache import files, notes, trust
+from ..featcache.catalog import read_catalog
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.home import command_line
 from ..featcache.regular_files import check_regular
 from ..featcache.types import Side
-from ..featcache.verified_files import FileChecks, promise_of
+from ..featcache.verified import memory_of_indexes, promise_of, require
 from ..featcache.writing import open_new
 from . import runs
 from .evaluated import written
@@ -37,7 +37,6 @@ FOLDER = "index"
 _VERSION = 1
 _PIECE = 2**20  # bytes at a time that FAISS is asked to write
 _MAPPED = 2**28  # bytes; less is read in a tenth of a second
-_CHECKS = Path("verified", "indexes.json")  # in the home: which large files were read and whole
 
 
 class _Promise(TypedDict):
@@ -140,7 +139,7 @@ def write_index(
             "memory_budget": built.plan.memory_budget,
             "parameters": dict(built.parameters),
             "metrics": written(built.metrics),
-            "warnings": list(built.warnings),
+            "warnings": [*built.warnings, *trust.warnings()],
             "bytes": (temporary / FAISS).stat().st_size,
             "files": {name: promise_of(temporary / name) for name in CONTENT},
             "faiss": faiss.__version__,
@@ -206,6 +205,8 @@ def find_index(
             found.append(path)
     if not found and broken:
         raise StoreCorruptError(broken[0])
+    for reason in broken:
+        notes.note(f"an index is passed over: {reason}")
     if not found:
         wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
         raise IndexNotFoundError(
@@ -266,7 +267,7 @@ def _check_bytes(
             f"{folder / MANIFEST} names other files than an index has: run {again}"
         )
     try:
-        FileChecks(home / _CHECKS).require(folder, manifest["files"])
+        require(folder, manifest["files"], memory_of_indexes(home))
     except StoreCorruptError as error:
         raise StoreCorruptError(f"{error}: run {again}") from error
     return ()
@@ -327,18 +328,21 @@ def _check_fresh(
     if manifest["adapter_sha256"] != files.sha256_file(run / runs.WEIGHTS):
         raise StaleIndexError(f"{folder} is of another adapter than {run} has now: {again}")
     place = f"{manifest['dataset']}/{manifest['split']}"
+    stored = read_catalog(home, place)
     sources = [
         entry.description.source
-        for entry in list_stores(home, place)
+        for entry in stored.entries
         if entry.complete and entry.encoder_key == manifest["encoder_key"]
     ]
     # without stores the index is all there is, and answers; one of the same items holds the same
     # features, whatever its container
     if not sources or sources[0] == manifest["source"]:
-        return ()
+        if not stored.unread:
+            return ()
+        return (f"there may be newer features of {place}{stored.unread_line()}",)
     if manifest["source"] not in sources:
         raise StaleIndexError(
             f"{folder} is of store {manifest['store'][:12]}, which is gone, and the stores of "
-            f"{place} that are there are of other items: {again}"
+            f"{place} that are there are of other items: {again}{stored.unread_line()}"
         )
     return (f"there are newer features of other items of {place}: {again} to search in these",)

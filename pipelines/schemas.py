@@ -109,6 +109,7 @@ class RunReport(TypedDict):
     num_parameters: NotRequired[Count]
     epochs: NotRequired[Count]
     seconds: NotRequired[float]
+    warnings: NotRequired[list[str]]
     files: NotRequired[dict[str, ShardFile]]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..featcache.catalog import stores_by_key
+from ..featcache.catalog import StoresByKey
 from ..featcache.datasets import open_source
 from ..featcache.errors import LightalignError
 from ..featcache.reader import FeatureReader
@@ -117,7 +117,7 @@ def find_trained_texts(
         run: The run whose adapter takes part.
         progress: Receives the progress.
     """
-    known = stores_by_key(run.home)
+    known = StoresByKey.of(run.home)
     wanted = sorted({name for pair in pairs.ids for name in pair})
     seen: set[str] = set()
     warnings: list[str] = []
@@ -133,9 +133,11 @@ def find_trained_texts(
             entry = known.get(key)
             trained = None if entry is None else FeatureReader(entry.folder, residency="disk")
             if trained is None or len(rows) * len(trained) > _MOST_COSINES:
-                why = "gone" if trained is None else "too many to compare"
+                why = "are too many to compare"
+                if trained is None:
+                    why = f"had a store that {known.why_missing(key)}"
                 what = f"the {side.label}s that {past.name} was trained on"
-                warnings.append(f"leakage not checked: {what} are {why}")
+                warnings.append(f"leakage not checked: {what} {why}")
                 continue
             for places, _, _ in close_rows(reader, rows, trained, _SAME, progress):
                 seen.update(wanted[place] for place in places.tolist())

@@ -18,7 +18,7 @@ from ..featcache.errors import StoreCorruptError
 from ..featcache.files import replacing
 from ..featcache.regular_files import check_regular
 from ..featcache.spec import fingerprint
-from ..featcache.verified_files import promise_of
+from ..featcache.verified import promise_of
 from ..featcache.writing import open_new, safetensors_header
 from . import runs
 from .state_record import ENTRY, LogPromise

@@ -1,7 +1,6 @@
 """What the state of a stopped training says of the files beside it, read without its tensors."""
 
 import errno
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,5 +64,5 @@ def _entry(path: Path) -> Any:
         length = int.from_bytes(os.read(file.fileno(), _LENGTH), "little")
         if length > min(_MOST, os.fstat(file.fileno()).st_size):
             raise OSError(errno.EINVAL, "its header is longer than the file")
-        header = json.loads(os.read(file.fileno(), length))
+        header = parse_json(os.read(file.fileno(), length).decode(), where=f"{path}: header")
     return parse_json(header["__metadata__"][ENTRY], where=f"{path}: metadata")

@@ -8,14 +8,13 @@ from typing import Any
 from ..featcache.card import card_names, read_card
 from ..featcache.catalog import (
     StoreEntry,
-    list_stores,
+    StoresByKey,
     pairs_path,
     read_catalog,
     read_pairs,
-    stores_by_key,
 )
 from ..featcache.datasets import open_source, parse_data
-from ..featcache.errors import SpecError, StoreNotFoundError
+from ..featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
 from ..featcache.manifest import has_manifest
 from ..featcache.registry import unknown_name
@@ -192,13 +191,28 @@ class WantedData:
 def usual_split(
     home: Path, wanted: WantedData, query: SideQuery, names: Sequence[str] = ("test", "val")
 ) -> str:
-    """Return the split to evaluate where none is named: the first of `names` that has a store."""
+    """Return the split to evaluate where none is named: the first of `names` that has a store.
+
+    Raises:
+        StoreCorruptError: An earlier one may have such a store, as one in it cannot be read.
+    """
+    catalog = read_catalog(home, f"{wanted.name or '*'}/*")
     there = {
         entry.description.split
-        for entry in list_stores(home)
+        for entry in catalog.entries
         if entry.complete and entry.description.dataset == wanted.name and query.matches(entry)
     }
-    return next((name for name in names if name in there), names[0])
+    chosen = next((name for name in names if name in there), names[0])
+    before = names[: names.index(chosen)]
+    for unread in catalog.unread:
+        _, *below = unread.folder.relative_to(
+            home
+        ).parts  # dataset, split and store, as far as it is
+        if below[1:2] and below[1] in before:
+            raise StoreCorruptError(
+                f"{unread}; split {chosen} is not taken in its place: name one by --split"
+            )
+    return chosen
 
 
 def choose_sides(
@@ -273,19 +287,21 @@ def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> Store
         SpecError: The record is not one of ours.
         StoreNotFoundError: One of them is not there, or not complete.
     """
-    complete = stores_by_key(home)
+    stored = StoresByKey.of(home)
     sides = TEXT_TEXT if TextSide.FIRST.value in recorded else IMAGE_TEXT
     entries = []
     for side in sides:
         store = recorded.get(side.value)
         if not isinstance(store, Mapping) or not isinstance(store.get("key"), str):
             raise SpecError(f"the spec of run {run} does not name its {side.label} store")
-        if store["key"] not in complete:
+        entry = stored.get(store["key"])
+        if entry is None:
             raise StoreNotFoundError(
-                f"run {run} is trained on store {store['key'][:12]}, which is not complete in "
-                f"{home}: extract it again by `{_extract_again(home, recorded, store)}`"
+                f"run {run} is trained on store {store['key'][:12]}, which "
+                f"{stored.why_missing(store['key'])}: extract it again by "
+                f"`{_extract_again(home, recorded, store)}`"
             )
-        entries.append(complete[store["key"]])
+        entries.append(entry)
     return StorePair(*entries)
 
 
@@ -349,7 +365,8 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
     pair = newest_pair(home, query, progress)
     if pair is not None:
         return pair
-    entries = list_stores(home)
+    catalog = read_catalog(home)
+    entries = catalog.entries
     _require_texts(home, query, entries)
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
     if query.dataset is not None:
@@ -367,7 +384,8 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
     ]
     names = " and ".join(f"{side.label} store" for side in query.by_side)
     raise StoreNotFoundError(
-        f"no {names} for {query.describe()} in {home}; have: {have or 'none'}; "
+        f"no {names} for {query.describe()} in {home}; have: {have or 'none'}"
+        f"{catalog.unread_line()}; "
         f"run {' and '.join(dict.fromkeys(commands))}"
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..featcache.catalog import StoreEntry, list_stores
+from ..featcache.catalog import StoreEntry, read_catalog
 from ..featcache.errors import StoreNotFoundError
 from ..featcache.home import command_line
 from ..featcache.types import Modality
@@ -76,13 +76,15 @@ class TextStores:
         """
         entry = self.find(query)
         if entry is None:
-            found = [one.description for one in list_stores(self.home) if one.complete]
+            stored = read_catalog(self.home)
+            found = [one.description for one in stored.entries if one.complete]
             texts = [one for one in found if one.modality == Modality.TEXT.value]
             here = [one for one in texts if one.dataset == self.wanted.name]
             have = sorted({f"{one.split}/{one.encoder} {one.kind}" for one in here})
             raise StoreNotFoundError(
                 f"no store of the texts of {self.wanted.name}/{self.split} by {encoder} in "
-                f"{self.home}; have: {have or 'none'}; take another --split, or run "
+                f"{self.home}; have: {have or 'none'}{stored.unread_line()}; "
+                f"take another --split, or run "
                 f"`{extract_command(encoder, self.wanted.named, like, home=self.home)}`"
             )
         return entry

@@ -145,8 +145,8 @@ def require_faithful(differences: Mapping[str, float], *, remedy: str = "") -> f
 def encoder_table(folder: Path, modality: Modality) -> dict[str, Any]:
     """Return what finds the encoder of a tower again, as far as the run recorded it."""
     table = runs.read_spec(folder)
-    stored = table["stores"]["train"][modality.value]
-    features = {key: stored[key] for key in ("layer", "kind", "dtype", "width")}
+    stored = table["stores"]["train"].get(modality.value, {})  # earlier versions wrote less
+    features = {key: stored[key] for key in ("layer", "kind", "dtype", "width") if key in stored}
     return {"encoder": table.get("encoders", {}).get(modality.value), "features": features}
 
 

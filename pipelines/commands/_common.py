@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ...featcache import trust
+from ...featcache import notes, trust
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, default_home, expanded
 from ..bars import BarProgress, LineProgress
@@ -84,7 +84,7 @@ class Output:
             self.progress = BarProgress(messages)
         elif not quiet:
             self.progress = LineProgress(messages)
-        trust.tell(self.progress.note)
+        notes.tell(self.progress.note)
         for warning in trust.warnings():
             self.progress.note(f"warning: {warning}")
 

@@ -171,6 +171,17 @@ _CACHE = ("ls", "info", "verify", "verify one", "repair", "explain", "rm", "cach
 _ALL_OF_MAIN = ("retrieve", "zero-shot", "probe", "fine-tune", "similarity", "index", "report")
 # commands that read a file, by the beginning of its path; what follows may read it
 _READERS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = (
+    ("verified/indexes", ("search", "search ivf"), ("verify",)),
+    (
+        "verified/shapes--train",
+        ("train", "train ours", "train means", "resume", "rank-encoders", "cache export"),
+        ("verify", "rm"),
+    ),
+    ("verified/shapes--val", ("train", "resume"), ("verify", "extract val means")),
+    ("verified/shapes--test", ("retrieve", "retrieve flat", "index"), ("verify", "rm")),
+    ("verified/image-text-table", ("train table", "index table"), ("verify",)),
+    ("verified/image-folder", ("probe", "zero-shot", "fine-tune"), ("verify",)),
+    ("verified/stsb", ("similarity", "similarity --encoder"), ("verify",)),
     ("features/shapes/train/pairs", ("train", "resume", "rank-encoders"), ("train means",)),
     ("features/shapes/train/.*h5", ("train means", "cache export", "rank-encoders"), _CACHE),
     ("features/shapes/train/toy-image", ("train", "resume", "train ours"), _CACHE),
@@ -262,6 +273,11 @@ KINDS: Mapping[str, Kind] = {
         _STORE + r"shard-\d+\.json",
         {**ANY, **_texts.SEALED},
         is_source=True,
+    ),
+    "verified memory": Kind(
+        # resealed by somebody, it says what it likes: who can do that can reseal a manifest, too
+        r"home/verified/.*\.json",
+        {**ANY, **_texts.JSON},
     ),
     "pairs": Kind(r"home/features/[^/]+/[^/]+/pairs--.*\.json", {**ANY, **_texts.SEALED}),
     "zarr.json": Kind(

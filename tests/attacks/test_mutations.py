@@ -24,7 +24,10 @@ def attack(*options: str) -> None:
 
 def test_mutated_files_crash_hang_and_change_nothing():
     """Two mutations of each of the kinds that are read most."""
-    kinds = ("manifest", "zarr.json", "hdf5 shard", "run.toml", "report.json", "pairs")
+    kinds = (
+        *("manifest", "zarr.json", "hdf5 shard", "run.toml", "report.json", "pairs"),
+        "verified memory",
+    )
     chosen = [part for kind in kinds for part in ("--only", kind)]
     attack("--count", str(2 * len(kinds)), "--verbs", "1", *chosen)
 

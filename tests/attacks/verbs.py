@@ -113,7 +113,7 @@ VERBS = (
     Verb(name="index again", stage="indexed", command=_INDEX, is_fast=False),
     Verb(name="retrieve", stage="trained", command=("retrieve", "a")),
     Verb(name="probe", stage="classes", command=("probe", "a", *_FOLDER), is_fast=False),
-    Verb(name="zero-shot", stage="classes", command=("zero-shot", "a", *_FOLDER)),
+    Verb(name="zero-shot", stage="classes", command=("zero-shot", "a", *_FOLDER), is_fast=False),
     Verb(name="similarity", stage="pairs", command=("similarity", "a", *_TABLE), is_fast=False),
     Verb(name="report", stage="indexed", command=("report", "a")),
     Verb(
@@ -126,6 +126,7 @@ VERBS = (
         name="search --sheet",
         stage="indexed",
         command=("search", "a", "a red circle", "--sheet", "{out}/s.html"),
+        is_fast=False,
     ),
     Verb(
         name="cache export npy",

@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,6 +149,28 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_keys(table):
     backwards = dict(reversed(table.items()))
     assert fingerprint(table) == fingerprint(backwards)
     assert canonical_json(table).isascii()
+
+
+@given(
+    st.recursive(
+        st.integers() | st.text() | st.booleans() | st.none() | st.floats(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_the_fingerprint_is_the_sha256_of_canonical_json(table):
+    assert fingerprint(table) == hashlib.sha256(canonical_json(table).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("count", [999, 1000, 1001, 2000, 2001])
+@pytest.mark.parametrize("as_value", [list, tuple, lambda rows: {"é": list(rows), "b": 1, "a": {}}])
+def test_the_fingerprint_of_a_long_list_is_that_of_its_whole_json(count, as_value):
+    value = as_value([f"ü{row}", {"z": row, "a": None}] for row in range(count))
+    assert fingerprint(value) == hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("value", [{}, [], {1: 2, 10: 3, 9: 4}, {None: 1}, {True: 0.5}, "", 1.0])
+def test_the_fingerprint_of_any_json_value_is_that_of_its_whole_json(value):
+    assert fingerprint(value) == hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def test_an_unknown_name_lists_the_close_and_the_known():

@@ -2,14 +2,13 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lightalign.featcache import checked, files, trust, verified
+from lightalign.featcache import checked, files, notes, verified
 from lightalign.featcache.dtypes import SCALES, narrow
 from lightalign.featcache.errors import FeatureRangeError, StoreCorruptError
 from lightalign.featcache.item_ids import decode_ids, encode_ids
@@ -26,6 +25,18 @@ def store_in(home: Path, **changes) -> Path:
     description = describe(**changes)
     lengths = None if description.tokens_per_item else [1, 3, 2, 1, 4]
     return write(description.folder(home), description, lengths).folder
+
+
+@pytest.fixture(autouse=True)
+def settled(request, monkeypatch):
+    """Have all files count as written long ago, unless a test is marked as of just now."""
+    if "just_now" not in request.fixturenames:
+        monkeypatch.setattr(verified, "_SETTLED", -(10**12))
+
+
+@pytest.fixture
+def just_now():
+    """Leave the age of files as it is."""
 
 
 def memo(home: Path) -> Path:
@@ -55,7 +66,6 @@ def hashed(monkeypatch) -> list[str]:
 
 def test_a_store_is_read_whole_once(tmp_path, hashed):
     folder = store_in(tmp_path, container="hdf5")
-    shutil.rmtree(tmp_path / verified.FOLDER)
     hashed.clear()
     FeatureReader(folder)
     assert sorted(hashed) == ["shard-00000.h5", "shard-00001.h5", "shard-00002.h5"]
@@ -64,15 +74,19 @@ def test_a_store_is_read_whole_once(tmp_path, hashed):
     assert hashed == []
 
 
-def test_a_fresh_store_is_not_read_again(tmp_path, hashed):
+def test_shards_of_just_now_are_not_remembered(tmp_path, hashed, just_now):
+    """A change in the same tick of the clock would not be seen."""
     folder = store_in(tmp_path)
-    hashed.clear()
-    FeatureReader(folder)
-    assert hashed == []
+    for _ in range(2):
+        hashed.clear()
+        FeatureReader(folder)
+        assert hashed
+    assert not (tmp_path / verified.FOLDER).exists()
 
 
 def test_only_a_shard_that_was_touched_is_read_again(tmp_path, hashed):
     folder = store_in(tmp_path, container="hdf5")
+    FeatureReader(folder)
     os.utime(folder / "shard-00001.h5")
     hashed.clear()
     FeatureReader(folder)
@@ -85,6 +99,7 @@ def test_only_a_shard_that_was_touched_is_read_again(tmp_path, hashed):
 def test_times_that_were_set_back_do_not_hide_a_change(tmp_path):
     """The time of the inode's own change cannot be set."""
     folder = store_in(tmp_path, container="hdf5")
+    FeatureReader(folder)
     path = folder / "shard-00001.h5"
     before = path.stat()
     flip(path, -1)
@@ -96,6 +111,7 @@ def test_times_that_were_set_back_do_not_hide_a_change(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"shards": 3}', b"\xff", b"[" * 10**5])
 def test_a_damaged_memo_is_made_anew(content, tmp_path, hashed):
     folder = store_in(tmp_path)
+    FeatureReader(folder)
     whole = memo(tmp_path).read_bytes()
     memo(tmp_path).write_bytes(content)
     hashed.clear()
@@ -107,7 +123,6 @@ def test_a_damaged_memo_is_made_anew(content, tmp_path, hashed):
 def test_a_home_that_cannot_be_written_is_verified_and_not_remembered(tmp_path, hashed):
     """A file in place of the folder, as the user of the tests may be allowed everything."""
     folder = store_in(tmp_path)
-    shutil.rmtree(tmp_path / verified.FOLDER)
     (tmp_path / verified.FOLDER).write_text("")
     for _ in range(2):
         hashed.clear()
@@ -199,7 +214,6 @@ def test_every_stored_type_is_examined(dtype, container, compression, tmp_path, 
         ids = tuple(f"item-{item}" for item in items)
         store.write_shard(index, Features(stored, offsets, ids, beside), [])
     store.finish()
-    shutil.rmtree(tmp_path / verified.FOLDER)
     with pytest.raises(FeatureRangeError, match="item-3"):
         FeatureReader(store.folder)
 
@@ -228,10 +242,11 @@ def test_an_id_that_is_there_twice_is_refused(tmp_path):
 
 
 def test_what_is_remembered_is_sealed_and_small(tmp_path):
-    store_in(tmp_path)
+    FeatureReader(store_in(tmp_path))
     table = json.loads(memo(tmp_path).read_text())
-    assert sorted(table) == ["checksum", "shards"]
-    assert sorted(table["shards"]) == ["0", "1", "2"]
+    assert sorted(table) == ["checksum", "version", "whole"]
+    names = [Path(name).name for name in sorted(table["whole"])]
+    assert names == ["shard-00000", "shard-00001", "shard-00002"]
 
 
 @pytest.mark.parametrize("residency", ["disk", "host", "device"])
@@ -259,11 +274,10 @@ def test_without_verifying_a_row_that_is_not_finite_is_named_when_it_is_read(
 
 def test_comparing_that_takes_long_is_announced_once(tmp_path, monkeypatch):
     folder = store_in(tmp_path)
-    shutil.rmtree(tmp_path / verified.FOLDER)
     monkeypatch.setattr(checked, "_ANNOUNCED_BYTES", 1)
-    monkeypatch.setattr(trust, "_listeners", [])
+    monkeypatch.setattr(notes, "_listeners", [])
     lines: list[str] = []
-    trust.tell(lines.append)
+    notes.tell(lines.append)
     FeatureReader(folder)
     FeatureReader(folder)
     (line,) = lines

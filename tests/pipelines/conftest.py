@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.pipelines import extract
+from lightalign.pipelines import extract, index_quality
 
 SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
 
@@ -20,6 +20,14 @@ def extract_toy(home: Path, encoder: str, **changes) -> extract.ExtractReport:
         "precision": "float32",  # else the kind of the processor decides on keys and on numbers
     }
     return extract.run(extract.ExtractSpec(**{**fields, **changes}))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements():
+    """Measure once how fast an index is; no test looks at how fast."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_quality, "LEAST_SECONDS", 0.0)
+        yield
 
 
 @pytest.fixture(scope="session")

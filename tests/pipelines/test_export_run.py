@@ -1,6 +1,7 @@
 """Exports of a run: what is refused, what is written, and that it needs no lightalign."""
 
 import json
+import shutil
 from importlib import util
 from pathlib import Path
 
@@ -11,18 +12,23 @@ import torch
 from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.preset import read_preset
 from lightalign.featcache.backends import open_encoder
+from lightalign.featcache.documents import read_toml
 from lightalign.featcache.dtypes import narrow, widen
 from lightalign.featcache.errors import ExportError
 from lightalign.featcache.kinds import Kind, LayerLayout
+from lightalign.featcache.spec import write_toml
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import train
 from lightalign.pipelines.bundle import Reading
+from lightalign.pipelines.exact import exact_commands
+from lightalign.pipelines.runs import read_spec
 from lightalign.pipelines.stock_modules import Dense, StockTower, express
 from lightalign.pipelines.towers import (
     AdapterTower,
     as_stored,
     cosine_difference,
+    encoder_table,
     padding_takes_part,
 )
 from lightalign.pipelines.train import TrainSpec
@@ -245,3 +251,43 @@ def test_a_pool_that_averages_padding_is_no_stock_pool():
     adapter = adapter_of(pool={"part": "mean-pool", "masked": False})
     with pytest.raises(ExportError, match="averages padding"):
         express(adapter, Modality.TEXT, reading_of())
+
+
+def _without(run: Path, place: Path, key: str | None) -> Path:
+    """Copy a run as an earlier version would have left it: without checksums, and without a key."""
+    copy = shutil.copytree(run, place)
+    table = read_toml(copy / "run.toml")
+    del table["checksum"]
+    if key is None:
+        del table["stores"]["train"]["text"]
+    else:
+        del table["stores"]["train"]["text"][key]
+    write_toml(copy / "run.toml", table)
+    report = json.loads((copy / "report.json").read_text())
+    (copy / "report.json").write_text(
+        json.dumps({name: report[name] for name in report if name not in ("files", "checksum")})
+    )
+    return copy
+
+
+@pytest.mark.parametrize("key", ["layer", "dtype", "width", "encoder_key", "key", None])
+def test_a_run_of_an_earlier_version_is_exported_or_refused_in_one_line(
+    toy_home, run, tmp_path, key
+):
+    copy = _without(run, tmp_path / "earlier", key)
+    described = encoder_table(copy, Modality.TEXT)
+    assert described["encoder"]["name"] == "toy-text"
+    assert set(described["features"]) <= {"layer", "kind", "dtype", "width"} - {key}
+    table = read_spec(copy)
+    command = exact_commands(table, ["text"], home=toy_home, weights={})
+    assert command.startswith("lightalign extract --encoder toy-text --data shapes")
+    line = refused(
+        *(str(copy), "--to", "sentence-transformers", "--output", str(tmp_path / "out")),
+        home=toy_home,
+    )
+    if key in ("width", "key"):  # nothing that the text encoder is opened by
+        assert line.endswith("'toy-text' has no model that could be exported")
+    else:
+        name = key or "layer"
+        assert f"run.toml does not say {name} of the text features" in line
+    assert not (tmp_path / "out").exists()

@@ -3,16 +3,10 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import index_quality
 from lightalign.pipelines.index import build, build_index, search
 from lightalign.pipelines.index_kinds import num_lists, plan_index, scores_exactly
 from lightalign.pipelines.index_parts import parts, prepare_training
 from lightalign.pipelines.index_quality import compare_with_flat, tune
-
-
-@pytest.fixture(autouse=True)
-def _measured_once(monkeypatch):
-    monkeypatch.setattr(index_quality, "_SECONDS", 0)
 
 
 def unit(vectors):

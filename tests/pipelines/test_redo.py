@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from lightalign.featcache.damage import verify_folder
 from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.encoders.toy import ToyEncoder
-from lightalign.featcache.errors import SpecError
+from lightalign.featcache.errors import SpecError, StoreCorruptError
 from lightalign.featcache.locks import lock_path
+from lightalign.featcache.manifest import read_manifest, write_manifest
 from lightalign.featcache.store import FeatureStore
 from lightalign.pipelines import cache, redo
 from lightalign.pipelines.commands.cache import cache_app
@@ -200,3 +201,14 @@ def test_a_miss_is_explained_with_both_values(tmp_path, store):
     )
     (hit,) = explain_request(table, ["split=train"])
     assert hit.differences == ()
+
+
+@pytest.mark.parametrize("name", ["width", "tokens_per_item"])
+def test_a_repair_allocates_nothing_of_the_size_that_a_manifest_claims(tmp_path, store, name):
+    """No key covers them, and the checksum of a manifest is made right by whoever changes it."""
+    manifest = read_manifest(store)
+    manifest["description"][name] = 2**50
+    write_manifest(store, manifest)
+    flip(store / "shard-00001/values/c/0/0/0")
+    with pytest.raises(StoreCorruptError, match=rf"the manifest says {name} = {2**50}, and these"):
+        repair(tmp_path, str(store), device="cpu")

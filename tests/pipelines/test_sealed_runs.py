@@ -140,6 +140,20 @@ def test_a_state_of_an_earlier_version_goes_on_and_that_it_is_unsealed_is_said(h
     assert len([note for note in notes if "without a checksum" in note]) == 1
 
 
+@pytest.mark.parametrize(
+    "header", [b"[" * 200_000, b"{}", b"[]", b"\xff", b'{"__metadata__": {"lightalign": "["}}']
+)
+def test_a_state_whose_header_is_none_is_listed_as_damaged(home, monkeypatch, header):
+    """The header of safetensors is JSON, and its length stands before it in eight bytes."""
+    folder = stopped_before_third_epoch(home, monkeypatch)
+    (folder / runs.STATE).write_bytes(len(header).to_bytes(8, "little") + header)
+    (entry,) = run_list.list_runs(home)
+    assert entry.state == "damaged"
+    done = lightalign("runs", "show", "one", home=home)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "lightalign runs rm one" in done.stderr
+
+
 def test_a_stopped_run_with_the_spec_of_another_is_listed_as_damaged(home, monkeypatch):
     folder = stopped_before_third_epoch(home, monkeypatch)
     other = quick_train(home, name="other").folder

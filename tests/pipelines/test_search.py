@@ -19,7 +19,7 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
-from lightalign.pipelines import index_quality, index_run, runs, saved_index, train
+from lightalign.pipelines import index_run, runs, saved_index, train
 from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.search import run as search
@@ -123,16 +123,14 @@ def test_a_text_that_is_called_like_a_photo_is_asked_for_as_text(indexed):
 
 @pytest.mark.parametrize("kind", ["flat", "IVF2,Flat", "hnsw", "PQ4x2np", "IVF2,PQ4x2np,RFlat"])
 def test_an_index_that_is_mapped_into_memory_answers_alike(home, monkeypatch, kind):
-    monkeypatch.setattr(index_quality, "_SECONDS", 0)
     index_run.run(IndexSpec(home=home, run="mine", split="train", index=kind, device="cpu"))
     read = ask(home, "a picture number 3")
     monkeypatch.setattr(saved_index, "_MAPPED", 0)
     assert ask(home, "a picture number 3").hits == read.hits
 
 
-def test_an_approximate_index_says_what_it_finds(home, monkeypatch):
+def test_an_approximate_index_says_what_it_finds(home):
     spec = IndexSpec(home=home, run="mine", split="train", index="IVF2,Flat", device="cpu")
-    monkeypatch.setattr(index_quality, "_SECONDS", 0)
     made = index_run.run(spec)
     recall = read_json(made.paths["image"])["metrics"]["image"]["recall_at_10"]
     assert recall["num"] == COUNT  # half of the texts
@@ -142,8 +140,7 @@ def test_an_approximate_index_says_what_it_finds(home, monkeypatch):
     assert "cosine" in result.stdout
 
 
-def test_scores_by_codes_are_not_called_cosines(home, monkeypatch):
-    monkeypatch.setattr(index_quality, "_SECONDS", 0)
+def test_scores_by_codes_are_not_called_cosines(home):
     index_run.run(IndexSpec(home=home, run="mine", split="train", index="SQ4", device="cpu"))
     shown = command("search", "mine", "a picture", home=home).stdout
     assert "score (approximate)" in shown
@@ -373,7 +370,6 @@ def test_an_index_of_another_width_is_refused_where_no_checksum_is_there(home):
 
 
 def test_an_index_that_is_stopped_before_its_report_has_none_of_an_earlier_one(home, monkeypatch):
-    monkeypatch.setattr(index_quality, "_SECONDS", 0)
     spec = IndexSpec(home=home, run="mine", split="train", index="IVF2,Flat", device="cpu")
     (path,) = index_run.run(spec).paths.values()
 

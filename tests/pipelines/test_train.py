@@ -265,7 +265,8 @@ def test_weights_that_break_in_the_last_step_are_not_kept(home, tmp_path):
 
 
 def test_an_unfinished_run_is_not_taken(home):
-    with runs.new_run(home, "half", "x", spec={"seed": 1}):
+    split = {"dataset": "shapes", "split": "train", "source": "0"}
+    with runs.new_run(home, "half", "x", spec={"stores": {"train": split}}):
         pass
     with pytest.raises(RunNotFoundError, match="has not finished"):
         runs.find_run(home, "half")
