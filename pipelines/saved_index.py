@@ -10,6 +10,7 @@
                             each of the files above
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..featcache.catalog import read_catalog
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.home import command_line
-from ..featcache.regular_files import check_regular
+from ..featcache.regular_files import check_regular, open_regular
 from ..featcache.types import Side
 from ..featcache.verified import memory_of_indexes, promise_of, require
 from ..featcache.writing import open_new
@@ -36,6 +37,7 @@ from .strings import Strings
 FOLDER = "index"
 _VERSION = 1
 _PIECE = 2**20  # bytes at a time that FAISS is asked to write
+_HEAD = struct.Struct("<4siq")  # kind, width and rows of whatever FAISS writes
 _MAPPED = 2**28  # bytes; less is read in a tenth of a second
 
 
@@ -232,12 +234,11 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
     manifest = _manifest(folder)
     warnings = _check_fresh(manifest, folder=folder, run=run, home=home)
     warnings += _check_bytes(manifest, folder=folder, run=run, home=home)
-    index = _read_faiss(folder, manifest)
+    again = f"write it anew by {_again(manifest, run=run, home=home)}"
+    index = _read_faiss(folder, manifest, again=again)
     ids, contents = (Strings.read(folder, name) for name in ("ids", "contents"))
     if not index.ntotal == len(ids) == len(contents) == manifest["num"]:
-        raise StoreCorruptError(
-            f"{folder}: the index and its ids have not as many rows: index again"
-        )
+        raise StoreCorruptError(f"{folder}: the index and its ids have not as many rows: {again}")
     return SavedIndex(
         folder=folder,
         manifest=manifest,
@@ -273,7 +274,7 @@ def _check_bytes(
     return ()
 
 
-def _read_faiss(folder: Path, manifest: Mapping[str, Any]) -> faiss.Index:
+def _read_faiss(folder: Path, manifest: Mapping[str, Any], *, again: str) -> faiss.Index:
     """Read what FAISS wrote, or map it where it is large.
 
     Raises:
@@ -284,19 +285,32 @@ def _read_faiss(folder: Path, manifest: Mapping[str, Any]) -> faiss.Index:
         check_regular(path)
         size = path.stat().st_size
         if size != manifest["bytes"]:
-            raise StoreCorruptError(
-                f"{path} has {size} bytes, not {manifest['bytes']}: index again"
-            )
+            raise StoreCorruptError(f"{path} has {size} bytes, not {manifest['bytes']}: {again}")
+        _check_head(path, manifest, again=again)
         index = faiss.read_index(str(path), _flags(manifest) if size >= _MAPPED else 0)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         reason = str(error).rsplit("Error: ", 1)[-1].strip()
-        raise StoreCorruptError(f"cannot read the index in {folder}: {reason:.200}") from error
+        raise StoreCorruptError(
+            f"cannot read the index in {folder}: {reason:.200}; {again}"
+        ) from error
     if (index.d, index.metric_type) != (manifest["width"], faiss.METRIC_INNER_PRODUCT):
         raise StoreCorruptError(
             f"{path} is of width {index.d} and metric {index.metric_type}, not of width "
-            f"{manifest['width']} and inner products: index again"
+            f"{manifest['width']} and inner products: {again}"
         )
     return index
+
+
+def _check_head(path: Path, manifest: Mapping[str, Any], *, again: str) -> None:
+    """Compare what FAISS would allocate by with the manifest: four letters, width and rows."""
+    with open_regular(path) as file:
+        head = file.read(_HEAD.size)
+    found = _HEAD.unpack(head)[1:] if len(head) == _HEAD.size else None
+    if found != (manifest["width"], manifest["num"]):
+        raise StoreCorruptError(
+            f"{path} does not begin as an index of {manifest['num']} rows of width "
+            f"{manifest['width']}: {again}"
+        )
 
 
 def _flags(manifest: Mapping[str, Any]) -> int:

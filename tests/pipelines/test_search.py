@@ -365,8 +365,23 @@ def test_an_index_of_another_width_is_refused_where_no_checksum_is_there(home):
     path = index_of(home) / "index.faiss"
     faiss.write_index(faiss.index_factory(4, "Flat", faiss.METRIC_L2), str(path))
     rewrite(index_of(home), files=None, bytes=path.stat().st_size)
-    with pytest.raises(StoreCorruptError, match="is of width 4 and metric 1"):
+    with pytest.raises(
+        StoreCorruptError, match="does not begin as an index of 12 rows of width 256"
+    ):
         ask(home, "a picture")
+
+
+@pytest.mark.parametrize(("place", "size"), [(4, 4), (8, 8)])
+def test_an_index_file_that_claims_to_be_huge_is_refused_before_it_is_read(home, place, size):
+    """Bytes 4 to 7 of what FAISS writes are the width, and 8 to 15 the number of rows."""
+    path = index_of(home) / "index.faiss"
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = (10**9).to_bytes(size, "little")
+    path.write_bytes(content)
+    rewrite(index_of(home), files=None)
+    with pytest.raises(StoreCorruptError, match="does not begin as an index of 12 rows") as caught:
+        ask(home, "a")
+    assert "write it anew by `lightalign index " in str(caught.value)
 
 
 def test_an_index_that_is_stopped_before_its_report_has_none_of_an_earlier_one(home, monkeypatch):
