@@ -30,7 +30,7 @@ from .progress import Progress
 from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_with_warmup
 from .starting import Start
-from .state import Counts, load_state, save_state
+from .state import Counts, load_state, restoring, save_state
 from .stores import StorePair, require_there
 from .train import TrainPlan
 from .trainable import build_trainable
@@ -188,13 +188,14 @@ class Trainer:
             folder, self.trainable.modules, self.optimiser, progress.note
         )
         require_log(folder, self.counts.log)
-        if self.average is not None:
-            self.average.load(others["average"])
-        if self.queue is not None:
-            self.queue.load(others["queue"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
-        self.processes.set_random_state(others.get("random", {}), self.device)
+        with restoring(folder):
+            if self.average is not None:
+                self.average.load(others["average"])
+            if self.queue is not None:
+                self.queue.load(others["queue"])
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
+            self.processes.set_random_state(others.get("random", {}), self.device)
         progress.note(f"going on after epoch {self.counts.epoch}")
 
     def _train_epoch(self, folder: Path, log: RunLog, progress: Progress) -> None:

@@ -83,7 +83,14 @@ class NegativeQueue:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned.
+
+        Raises:
+            ValueError: It is of embeddings of another width, or its parts do not belong together.
+        """
+        for side, own in (("image", self._image), ("text", self._text)):
+            if state[side].shape != (len(state[f"{side}_rows"]), own.shape[1]):
+                raise ValueError(f"{side}s of the queue have shape {list(state[side].shape)}")
         self._image = state["image"].to(self._image.device)
         self._text = state["text"].to(self._text.device)
         self._rows = Rows(state["image_rows"].numpy(), state["text_rows"].numpy())

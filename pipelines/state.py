@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..adapters.checkpoint import tensor_hash
-from ..featcache.documents import parse_json
+from ..featcache.documents import check, parse_json
 from ..featcache.errors import StoreCorruptError
 from ..featcache.files import replacing
 from ..featcache.regular_files import check_regular
@@ -195,7 +196,7 @@ def load_state(
         StoreCorruptError: The file is damaged, or of another training.
     """
     path = folder / runs.STATE
-    try:
+    with restoring(folder):
         check_regular(path)
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -204,32 +205,56 @@ def load_state(
         for owner, module in modules.items():
             prefix = f"module.{owner}."
             module.load_state_dict(_below(tensors, prefix))
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0]
-        raise StoreCorruptError(
-            f"{path} cannot be gone on from: {reason}; remove the run by "
-            f"`{runs.removal(folder)}` and train anew"
-        ) from error
     if "checksum" not in written:
         tell(f"{path} was written without a checksum: nobody can tell whether it is whole")
     counts.require_spec(folder)
+    with restoring(folder):
+        _restore_optimiser(optimiser, tensors)
+        torch.set_rng_state(tensors["random"])
+        cuda = _below(tensors, "random.cuda.")
+        if cuda and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([cuda[str(number)] for number in range(len(cuda))])
+    others: dict[str, dict[str, Tensor]] = {}
+    for name, value in _below(tensors, "other.").items():
+        owner, _, rest = name.partition(".")
+        others.setdefault(owner, {})[rest] = value
+    return counts, others
+
+
+@contextmanager
+def restoring(folder: Path) -> Iterator[None]:
+    """Name the state of a run where what is read of it does not fit the training.
+
+    Raises:
+        StoreCorruptError: It does not.
+    """
+    try:
+        yield
+    except _UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise StoreCorruptError(
+            f"{folder / runs.STATE} cannot be gone on from: {reason}; remove the run by "
+            f"`{runs.removal(folder)}` and train anew"
+        ) from error
+
+
+def _restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put what an optimiser knew of each parameter back.
+
+    Raises:
+        ValueError: It is of parameters of another shape.
+    """
     for number, parameter in enumerate(_parameters(optimiser)):
         found = _below(tensors, f"optimiser.{number}.")
+        for name, value in found.items():
+            if value.ndim > 0 and value.shape != parameter.shape:
+                raise ValueError(f"{name} of parameter {number} has shape {list(value.shape)}")
         if found:
             # counts of steps stay on the CPU, as the optimisers have them
             optimiser.state[parameter] = {
                 name: value if value.ndim == 0 else value.to(parameter.device)
                 for name, value in found.items()
             }
-    torch.set_rng_state(tensors["random"])
-    cuda = _below(tensors, "random.cuda.")
-    if cuda and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([cuda[str(number)] for number in range(len(cuda))])
-    others: dict[str, dict[str, Tensor]] = {}
-    for name, value in _below(tensors, "other.").items():
-        owner, _, rest = name.partition(".")
-        others.setdefault(owner, {})[rest] = value
-    return counts, others
 
 
 def _checked(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Counts:
@@ -238,6 +263,7 @@ def _checked(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Count
     Raises:
         ValueError: Its checksum differs.
     """
+    check(written.get("counts", written), Counts, where="its metadata")
     if "checksum" not in written:  # of an earlier version
         return Counts(**written)
     if written["checksum"] != _checksum(written["counts"], tensors):

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 import safetensors.torch
+import torch
 
 from lightalign.featcache.errors import SpecError, StoreCorruptError
 from lightalign.pipelines import run_list, runs, train
@@ -123,15 +124,43 @@ def test_a_log_that_is_ahead_of_its_state_is_cut_to_it(home, monkeypatch, more):
     assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
 
 
-def test_a_state_of_an_earlier_version_goes_on_and_that_it_is_unsealed_is_said(home, monkeypatch):
-    """It has neither a checksum nor the log's."""
-    folder = stopped_before_third_epoch(home, monkeypatch)
-    state = folder / runs.STATE
+def unsealed(state, change):
+    """Write a state as earlier versions did, without checksums, after some change."""
     with safetensors.safe_open(state, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         counts = json.loads(file.metadata()["lightalign"])["counts"]
     del counts["log"], counts["best_files"]
+    change(tensors, counts)
     safetensors.torch.save_file(tensors, state, {"lightalign": json.dumps(counts)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, _: tensors.pop("random"),
+        lambda tensors, _: tensors.update(random=torch.zeros(3, dtype=torch.uint8)),
+        lambda tensors, _: tensors.update(random=torch.zeros(2, 2)),
+        lambda tensors, _: tensors.update({"optimiser.0.exp_avg": torch.zeros(7, 7, 7)}),
+        lambda _, counts: counts.update(epoch="two"),
+        lambda _, counts: counts.update(best=[]),
+        lambda _, counts: counts.update(unknown=1),
+    ],
+    ids=["no random", "short random", "random of floats", "shape", "text", "list", "unknown"],
+)
+def test_an_unsealed_state_that_does_not_fit_is_one_line(home, monkeypatch, change):
+    folder = stopped_before_third_epoch(home, monkeypatch)
+    unsealed(folder / runs.STATE, change)
+    done = lightalign("train-adapter", "--resume", "one", "--device", "cpu", home=home)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("lightalign: ")]
+    assert "state.safetensors cannot be gone on from" in line
+    assert "lightalign runs rm one" in line
+
+
+def test_a_state_of_an_earlier_version_goes_on_and_that_it_is_unsealed_is_said(home, monkeypatch):
+    """It has neither a checksum nor the log's."""
+    folder = stopped_before_third_epoch(home, monkeypatch)
+    unsealed(folder / runs.STATE, lambda _tensors, _counts: None)
     notes = []
     monkeypatch.setattr(Progress, "note", lambda _, text: notes.append(text))
     assert [entry.state for entry in run_list.list_runs(home)] == ["stopped"]
