@@ -17,6 +17,7 @@ import typer
 
 from . import __version__
 from .featcache.errors import LightalignError
+from .pipelines import stopping
 from .pipelines.commands import evaluation, extraction, quickstart, reports, searching, training
 from .pipelines.commands.cache import cache_app
 from .pipelines.commands.lists import list_app, presets_app
@@ -55,9 +56,8 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(runs_app, name="runs")
 app.add_typer(presets_app, name="presets")
 
-_KEPT = {  # of what a command has done before it was stopped; of all others nothing
+_KEPT = {  # when it is stopped, by the command; others say in `stopping` what they keep
     "extract": "finished shards are kept: run the same command to go on",
-    "train-adapter": "finished epochs are kept: `train-adapter --resume RUN` goes on",
     "quickstart": "finished shards are kept: run the same command to go on",
 }
 _PATIENCE = 5.0  # seconds that a stopped command has to end its threads and the shard it writes
@@ -148,13 +148,14 @@ def _finish(number: int, earlier: Collection[threading.Thread]) -> NoReturn:
 
 
 def _stopped_line() -> str:
-    kept = next((_KEPT[name] for name in sys.argv[1:2] if name in _KEPT), "nothing is kept")
-    return f"lightalign: stopped; {kept}"
+    kept = next((_KEPT[name] for name in sys.argv[1:2] if name in _KEPT), stopping.kept())
+    return f"lightalign: stopped; {printable(kept)}"
 
 
 def main() -> None:
     """Run the command line: known errors are one line and exit code 2, Ctrl-C is 130."""
     earlier = threading.enumerate()
+    stopping.begin()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     for stream in (sys.stdout, sys.stderr):

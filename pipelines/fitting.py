@@ -8,7 +8,7 @@ from typing import Any
 from ..featcache import trust
 from ..featcache.errors import SpecError
 from ..featcache.spec import Table, fingerprint
-from . import runs
+from . import runs, stopping
 from .closed_form import ClosedForm
 from .environment import library_versions
 from .loop import Trainer
@@ -61,10 +61,12 @@ def fit(
         shown = progress if processes.is_first else SILENT
         try:
             found = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
-        except BaseException:
+        except BaseException as error:
             if processes.is_first and (folder / runs.STATE).is_file():
                 again = runs.resumption(folder, spec.home)
-                shown.note(f"the finished epochs are kept: go on by `{again}`")
+                stopping.keep(f"finished epochs are kept: `{again}` goes on")
+                if isinstance(error, Exception):  # else the line that says it was stopped has it
+                    shown.note(stopping.kept())
             raise
 
         def end() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A stopped training goes on to the bytes that it would have had; options of the engine."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -290,3 +291,26 @@ def test_determinism_is_asked_for_while_training_only(home, monkeypatch):
 def test_what_needs_a_validation_says_so(home, option):
     with pytest.raises(SpecError, match="need a validation"):
         quick_train(home, overrides=(f"train.{option}", "train.validation=none"))
+
+
+@pytest.mark.parametrize(("epoch", "kept"), [(1, "nothing is kept"), (2, "`lightalign train-")])
+def test_a_stopped_training_prints_the_command_that_goes_on(home, monkeypatch, epoch, kept):
+    order = Batches.order
+
+    def stopped(self, number):
+        if number == epoch:
+            signal.raise_signal(signal.SIGTERM)
+        return order(self, number)
+
+    asked = ("train-adapter", "--preset", "linear", "--data", "shapes", "--name", "mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "order", stopped)
+        done = lightalign(*asked, "--set", "train.epochs=2", "--device", "cpu", home=home)
+    assert done.returncode == 143
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("lightalign: stopped; ")
+    assert kept in line
+    if epoch == 2:
+        program, *arguments = shlex.split(line.split("`")[1])
+        assert program == "lightalign"
+        assert lightalign(*arguments, home=home).returncode == 0
