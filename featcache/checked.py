@@ -71,7 +71,12 @@ def _announce(store: FeatureStore, receipts: Sequence[Mapping[str, Any]]) -> Non
 
 def repair_command(folder: Path, home: Path) -> str:
     """Return the command that computes what is damaged in a store again."""
-    return command_line("cache", "repair", folder, home=home)
+    return command_line("cache", "repair", folder.absolute(), home=home)
+
+
+def listing_command(folder: Path, home: Path) -> str:
+    """Return the command that lists what of a dataset could not be read into a store."""
+    return command_line("cache", "info", folder.absolute(), home=home)
 
 
 def _states_of_unread(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
 from ..featcache.residency import free_memory
 from ..featcache.types import Modality
@@ -142,7 +143,8 @@ class Probing:
             if rows.num_skipped:
                 self.found.warnings.append(
                     f"{rows.num_skipped} images of split {rows.entry.description.split!r} are left "
-                    "out: they could not be read (`lightalign cache info` lists them)"
+                    "out: they could not be read "
+                    f"(`{listing_command(rows.entry.folder, self.spec.home)}` lists them)"
                 )
 
     def _features(

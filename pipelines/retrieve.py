@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
 from .evaluated import EvaluatedRun, Found
 from .index_kinds import EXACT
@@ -263,9 +264,15 @@ def _warnings(spec: RetrieveSpec, paired: "JoinedStores", metrics: Mapping[str, 
 
     warnings = []
     if paired.num_links_lost:
+        readers = {reader.store.folder: reader for reader in (paired.first, paired.second)}
+        commands = " and ".join(
+            f"`{listing_command(folder, spec.home)}`"
+            for folder, reader in readers.items()
+            if len(reader) < reader.description.num_items
+        )
         warnings.append(
             f"{paired.num_links_lost} image-caption pairs are left out: an item of theirs could "
-            "not be read (`lightalign cache info` lists them)"
+            f"not be read ({commands} lists them)"
         )
     for name, found in metrics.items():
         of_index = found.get("index", {}).get("warnings", ())

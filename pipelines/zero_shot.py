@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..featcache import files
 from ..featcache.catalog import StoreEntry
+from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
 from ..featcache.spec import fingerprint, to_table
 from ..featcache.types import Modality
@@ -227,8 +228,8 @@ def _warnings(images: "ClassRows", evaluated: EvaluatedRun) -> list[str]:
         warnings.append(f"the adapter was trained on images of {dataset}: this is not zero-shot")
     if images.num_skipped:
         warnings.append(
-            f"{images.num_skipped} images are left out: they could not be read (`lightalign cache "
-            "info` lists them)"
+            f"{images.num_skipped} images are left out: they could not be read "
+            f"(`{listing_command(images.entry.folder, evaluated.home)}` lists them)"
         )
     absent = len(images.names) - len(set(images.labels.tolist()))
     if absent:

@@ -13,8 +13,9 @@ from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as retrieve
 
 from ..helpers import lightalign
+from .conftest import extract_toy
 from .test_runs import stopped_run
-from .test_train import quick_train
+from .test_train import QUICK, quick_train
 
 
 def commands_in(message: str) -> list[list[str]]:
@@ -114,3 +115,29 @@ def test_a_run_of_another_home_goes_on_by_its_folder(home, monkeypatch, tmp_path
     assert command[:4] == ["lightalign", "train-adapter", "--resume", str(moved)]
     assert train.resume(home, str(moved), device="cpu").report["epochs"] == 2
     assert os.path.lexists(moved / runs.REPORT)
+
+
+def test_what_is_left_out_of_a_retrieval_is_listed_by_a_command_that_runs(tmp_path, monkeypatch):
+    """Image 3 of the test split cannot be read; the texts have all their rows."""
+    from PIL import Image
+
+    data, home = tmp_path / "data", tmp_path / "h"
+    data.mkdir()
+    lines = ["image,caption,split"]
+    for number in range(12):
+        Image.new("RGB", (4, 4), (number * 20, 0, 0)).save(data / f"{number}.png")
+        lines.append(f"{number}.png,caption {number},{'test' if number < 6 else 'train'}")
+    (data / "3.png").write_bytes(b"gone")
+    (data / "t.csv").write_text("\n".join(lines))
+    for encoder in ("toy-image", "toy-text"):
+        table = f"image-text-table={data}"
+        extract_toy(home, encoder, data=table, source={}, max_bad=0.5)
+    quick_train(home, data="image-text-table", overrides=("train.validation=none", *QUICK))
+    monkeypatch.chdir(tmp_path)  # a place that is named must not depend on the folder
+    report = retrieve(RetrieveSpec(home=Path("h"), device="cpu")).report
+    (warning,) = [line for line in report["warnings"] if "1 image-caption pairs" in line]
+    monkeypatch.chdir("/")
+    (command,) = commands_in(warning)
+    listed = lightalign(*command, home=tmp_path / "another home")
+    assert listed.returncode == 0
+    assert "3.png" in listed.stdout
