@@ -136,7 +136,9 @@ def cache_rm(
 ) -> None:
     """Remove one store, and its pairs with the last store of its split."""
     from ..cache import remove
+    from ..leftovers import clear_leftovers
 
+    clear_leftovers(home)  # of an earlier removal that was killed: given again, it finds no store
     removed = remove(home, store, force=force)
     line = f"removed {removed.store}, {removed.bytes / 1e6:.1f} MB"
     Output(as_json=as_json, quiet=quiet).result(removed, line)
