@@ -10,6 +10,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -124,7 +126,8 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
 
 def _complain(message: str) -> None:
     """Write one line on standard error, in which nothing acts on a terminal."""
-    typer.echo(f"lightalign: {printable(message)}", err=True)
+    with suppress(OSError):  # on a full disk nobody can be told; the exit code says it all the same
+        typer.echo(f"lightalign: {printable(message)}", err=True)
 
 
 def _end(number: int) -> NoReturn:
@@ -152,12 +155,26 @@ def _stopped_line() -> str:
     return f"lightalign: stopped; {printable(kept)}"
 
 
+def _open_closed_streams() -> None:
+    """Open what a service has closed: what is said there is for nobody, and goes into no file.
+
+    Without this the next file that is opened, such as a shard, would be what libraries print into.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+
+
 def main() -> None:
     """Run the command line: known errors are one line and exit code 2, Ctrl-C is 130."""
     earlier = threading.enumerate()
     stopping.begin()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # a terminal that cannot show a character must not lose the result
         if isinstance(stream, io.TextIOWrapper):

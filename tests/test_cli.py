@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -360,3 +361,23 @@ def test_a_write_that_the_system_refuses_is_one_line_and_the_store_goes_on(
     assert not list((tmp_path / "cut").rglob(".tmp-*"))
     assert lightalign(*command, home=tmp_path / "cut").returncode == 0
     assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_for_nobody(tmp_path, closed):
+    """The shards are whole: nothing was printed into a file that took a stream's number."""
+    command = [sys.executable, "-m", "lightalign", *STOPPED, "--home", str(tmp_path)]
+    done = subprocess.run(f"{shlex.join(command)} {closed}", shell=True, check=False, cwd="/")
+    assert done.returncode == 0
+    assert lightalign("cache", "verify", home=tmp_path).returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+@pytest.mark.parametrize(("stream", "what"), [(">", "encoders"), ("2>", "nothing")])
+def test_a_stream_on_a_full_disk_is_exit_code_2(stream, what):
+    command = shlex.join([sys.executable, "-m", "lightalign", "list", what])
+    done = subprocess.run(
+        f"{command} {stream} /dev/full", shell=True, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
