@@ -187,6 +187,16 @@ def _parse_value(text: str, *, option: str) -> Any:
     return value
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that a random generator does not take.
+
+    Raises:
+        SpecError: It is negative, or has more than 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise SpecError(f"a seed is at least 0 and has at most 63 bits, found {seed}")
+
+
 def without_none(table: Mapping[str, Any]) -> Table:
     """Return a table without keys whose value is None, as it is after it was TOML."""
     return {

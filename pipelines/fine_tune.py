@@ -9,7 +9,7 @@ from typing import Any
 from ..featcache import trust
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, build, to_table
+from ..featcache.spec import Table, build, check_seed, to_table
 from ..featcache.types import Modality
 from . import runs
 from .evaluated import EvaluatedRun, Found
@@ -100,8 +100,7 @@ class FineTuneSpec:
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
-        if self.seed < 0:
-            raise SpecError(f"a seed is at least 0, found {self.seed}")
+        check_seed(self.seed)
 
 
 def options_of(protocol: str, table: Table) -> dict[str, Any]:

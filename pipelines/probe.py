@@ -8,7 +8,7 @@ from typing import Any
 
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import fingerprint, to_table
+from ..featcache.spec import check_seed, fingerprint, to_table
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress
@@ -95,10 +95,9 @@ class ProbeSpec:
                 raise unknown_name("kind of features", name, FEATURES)
         if not self.features or len(set(self.features)) < len(self.features):
             raise SpecError(f"features must be some of {FEATURES}, found {self.features}")
-        if self.seed < 0 or self.seeds < 1:
-            raise SpecError(
-                f"a seed is at least 0 and seeds at least 1, found {self.seed} and {self.seeds}"
-            )
+        check_seed(self.seed)
+        if self.seeds < 1:
+            raise SpecError(f"seeds must be at least 1, found {self.seeds}")
         self._check_shots()
 
     def _check_shots(self) -> None:

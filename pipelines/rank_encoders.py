@@ -11,6 +11,7 @@ import numpy as np
 from ..featcache import catalog
 from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError
+from ..featcache.spec import check_seed
 from ..featcache.types import IMAGE_TEXT
 from .evaluated import Found
 from .progress import SILENT, Progress
@@ -74,11 +75,9 @@ class RankSpec:
                 f"items must be at least {_FEWEST}, found {self.items}: a fifth is held out, and "
                 "R@10 of few is high by chance"
             )
-        if self.neighbours < 1 or self.seed < 0:
-            raise SpecError(
-                "neighbours must be at least 1 and the seed at least 0, found "
-                f"{self.neighbours} and {self.seed}"
-            )
+        if self.neighbours < 1:
+            raise SpecError(f"neighbours must be at least 1, found {self.neighbours}")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, apply_overrides, build, to_table, without_none
+from ..featcache.spec import Table, apply_overrides, build, check_seed, to_table, without_none
 from ..featcache.types import Modality
 from . import runs
 from .environment import library_versions
@@ -187,8 +187,7 @@ class TrainSpec:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise SpecError(f"a seed is at least 0, found {self.seed}")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
