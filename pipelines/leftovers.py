@@ -261,9 +261,9 @@ def _clear_run(path: Path, home: Path) -> None:
         files.clear(path)
         return
     folder = path.parent if path.parent.name != runs.INDEXES else path.parent.parent
-    try:
-        with runs.owning(folder):
-            if path.name == runs.STATE and (folder / runs.REPORT).is_file():
-                path.unlink(missing_ok=True)
-    except (RunInUseError, RunNotFoundError):
-        return  # a living process is at it, and clears it itself
+    with suppress(RunInUseError, RunNotFoundError):  # a living process is at it, and clears it
+        if path.name == runs.STATE:
+            runs.tidy(folder)
+        else:
+            with runs.owning(folder):
+                pass  # which has cleared it

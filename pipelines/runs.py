@@ -447,6 +447,8 @@ def find_unfinished(home: Path, run: str) -> Path:
     """
     for folder in _places(home, run):
         if is_there(folder / REPORT):
+            with suppress(OSError):  # of a run that may only be read
+                tidy(folder)
             raise RunNotFoundError(f"the run in {folder} has finished: there is nothing to go on")
         if is_there(folder / SPEC):
             return folder
@@ -456,6 +458,20 @@ def find_unfinished(home: Path, run: str) -> Path:
         if is_there(folder / SPEC) and not is_there(folder / REPORT)
     )
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; stopped: {stopped or 'none'}")
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a finished run needs no longer, and what those left who were killed at it.
+
+    Raises:
+        LockError: The file system has no locks.
+        RunNotFoundError: The run was removed meanwhile.
+    """
+    if not any((folder / name).exists() for name in (LOCK, STATE)):
+        return
+    with suppress(RunInUseError), owning(folder):  # else whoever has it does so
+        if (folder / REPORT).is_file():
+            (folder / STATE).unlink(missing_ok=True)
 
 
 def write_spec(folder: Path, spec: Table) -> None:

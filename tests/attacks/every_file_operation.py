@@ -280,6 +280,9 @@ def is_clean(there: dict[str, Any], before: dict[str, Any], after: dict[str, Any
     """
     if any(_is_leftover(name) for name in there if name.startswith("home/")):
         return False
+    runs = {name.rpartition("/")[0] for name in there if name.endswith("/report.json")}
+    if any(f"{run}/state.safetensors" in there for run in runs):  # of a training that is finished
+        return False
     belongs: set[str] = {"home/features"} & set(there)
     for store in {name for name in there if _is_store(name)}:
         inside = _below(there, store)

@@ -152,15 +152,13 @@ def test_a_failure_after_the_report_removes_no_finished_run(home):
 
 
 def test_a_stopped_training_says_how_to_go_on_by_its_own_name(home, monkeypatch):
-    notes = []
-    monkeypatch.setattr(Progress, "note", lambda _, text: notes.append(text))
     stop_in_epoch(monkeypatch, 2)
     spec = train.TrainSpec(home=home, preset="lightalign/fusion", overrides=QUICK, device="cpu")
     with pytest.raises(KeyboardInterrupt):
         train.run(spec, Progress())
     (folder,) = runs.run_folders(home)
     again = f"lightalign train-adapter --resume {folder.name} --home {home}"
-    assert f"go on by `{again}`" in notes[-1]
+    assert stopping.kept() == f"finished epochs are kept: `{again}` goes on"
 
 
 def test_a_folder_of_somebody_else_is_left_alone(home):
