@@ -13,7 +13,7 @@ from lightalign.featcache import files
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.locks import ShardLocks
-from lightalign.pipelines import run_list, runs, stopping, train
+from lightalign.pipelines import index_run, run_list, runs, stopping, train
 from lightalign.pipelines.progress import Progress
 
 from ..helpers import lightalign, tree_bytes
