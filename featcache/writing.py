@@ -18,6 +18,18 @@ from .errors import DiskSpaceError
 
 # of the system's errors inside of libraries: by Rust's standard library, and by ours and C++'s
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]")
+_SAFETENSORS_TYPES = {  # by what NumPy and torch call them
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # by NumPy, which does not say why
 
 
@@ -106,15 +118,17 @@ def safetensors_header(
     """Return the head of a safetensors file: its length, then places and shapes as JSON.
 
     Args:
-        arrays: Type by its name there, shape and bytes of each array, in the order of the file.
+        arrays: Type, as NumPy or torch names it, shape and bytes of each array, in the order of the
+            file.
         metadata: Texts by name, or nothing.
 
     Source: the format's description in the README of huggingface/safetensors.
     """
     table: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
-    for name, (kind, shape, num_bytes) in arrays.items():
+    for name, (dtype, shape, num_bytes) in arrays.items():
         start, end = end, end + num_bytes
+        kind = _SAFETENSORS_TYPES[dtype]
         table[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(table).encode()
     text += b" " * (-len(text) % 8)  # the data shall begin at a multiple of eight bytes

@@ -39,14 +39,6 @@ from .destinations import check_file, check_folder, never_own
 
 _BLOCK_BYTES = 64 * 2**20  # large enough to write at disk speed, small beside any memory
 _NPY_FILES = {"ids.json"} | {f"{name}.npy" for name in ("values", "offsets", *PER_TOKEN, *PER_ROW)}
-_SAFETENSORS_TYPES = {
-    "float16": "F16",
-    "float32": "F32",
-    "int32": "I32",
-    "int64": "I64",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +201,7 @@ def _write_safetensors(source: _Source, path: Path) -> None:
     # larger elements first: then each array begins at a multiple of its element's size
     kinds = dict(sorted(kinds.items(), key=lambda kind: -kind[1][0].itemsize))
     described = {
-        name: (_SAFETENSORS_TYPES[str(dtype)], shape, dtype.itemsize * int(np.prod(shape)))
+        name: (str(dtype), shape, dtype.itemsize * int(np.prod(shape)))
         for name, (dtype, shape) in kinds.items()
     }
     with open_new(path) as file:

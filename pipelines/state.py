@@ -36,19 +36,6 @@ _UNREADABLE = (
     MemoryError,
 )
 
-_SAFETENSORS_TYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-
 
 @dataclass
 class Counts:
@@ -166,7 +153,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
     # larger elements first: then each begins at a multiple of its element's size
     ordered = dict(sorted(tensors.items(), key=lambda named: (-named[1].itemsize, named[0])))
     described = {
-        name: (_SAFETENSORS_TYPES[tensor.dtype], tuple(tensor.shape), tensor.nbytes)
+        name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.nbytes)
         for name, tensor in ordered.items()
     }
     with open_new(path) as file:

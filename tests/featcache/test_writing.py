@@ -35,7 +35,7 @@ def test_arrays_have_the_bytes_that_numpy_writes(array, tmp_path):
 
 def test_the_official_reader_takes_our_safetensors(tmp_path):
     arrays = {"a": np.arange(3, dtype=np.float32), "b": np.array(7, dtype=np.int64)}
-    described = {"a": ("F32", (3,), 12), "b": ("I64", (), 8)}
+    described = {"a": ("float32", (3,), 12), "b": ("int64", (), 8)}
     with writing.open_new(tmp_path / "a") as file:
         file.write(writing.safetensors_header(described, {"of": "us"}))
         for array in arrays.values():
