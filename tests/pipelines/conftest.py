@@ -7,6 +7,9 @@ import pytest
 from lightalign.pipelines import extract, index_quality
 
 SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
+# enough training images to rank encoders by
+MANY_SCENES = {"train": 96, "val": 8, "test": 8, "size": 32}
+GRADED = "captions\tMSRvid\t2012\t{n:04}\t{grade}\ta {n} dog runs\tthe man number {n}"
 
 
 def extract_toy(home: Path, encoder: str, **changes) -> extract.ExtractReport:
@@ -20,6 +23,16 @@ def extract_toy(home: Path, encoder: str, **changes) -> extract.ExtractReport:
         "precision": "float32",  # else the kind of the processor decides on keys and on numbers
     }
     return extract.run(extract.ExtractSpec(**{**fields, **changes}))
+
+
+def extract_graded(home: Path) -> None:
+    """Extract the texts of a small `stsb`: twelve graded pairs a split."""
+    folder = home / "datasets" / "stsb"
+    folder.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        rows = [GRADED.format(n=n, grade=n % 5 + 0.25) for n in range(12)]
+        (folder / f"sts-{split}.csv").write_text("\n".join(rows) + "\n")
+    extract_toy(home, "toy-text", data="stsb", source={})
 
 
 @pytest.fixture(scope="session", autouse=True)

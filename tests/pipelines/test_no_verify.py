@@ -11,11 +11,9 @@ from lightalign.featcache import files
 from lightalign.featcache.trust import WARNING
 
 from ..helpers import lightalign
-from .conftest import extract_toy
+from .conftest import MANY_SCENES, extract_graded, extract_toy
 
 ONE_EPOCH = ["--preset", "linear", "--set", "train.epochs=1"]
-SHAPES = {"train": 96, "val": 8, "test": 8, "size": 32}
-GRADED = "captions\tMSRvid\t2012\t{n:04}\t{grade}\ta {n} dog runs\tthe man number {n}"
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +21,8 @@ def whole_home(tmp_path_factory) -> Path:
     """Return a home with a run, and with stores for every verb that reads stores."""
     home = tmp_path_factory.mktemp("whole")
     for encoder in ("toy-image", "toy-text"):
-        extract_toy(home, encoder, source=SHAPES)
-    graded = home / "datasets" / "stsb"
-    graded.mkdir(parents=True)
-    for split in ("train", "dev", "test"):
-        rows = [GRADED.format(n=n, grade=n % 5 + 0.25) for n in range(12)]
-        (graded / f"sts-{split}.csv").write_text("\n".join(rows) + "\n")
-    extract_toy(home, "toy-text", data="stsb", source={})
+        extract_toy(home, encoder, source=MANY_SCENES)
+    extract_graded(home)
     for split, count in (("train", 6), ("test", 3)):
         for name in ("red", "blue"):
             folder = home / "datasets" / "image-folder" / split / name

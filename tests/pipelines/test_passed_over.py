@@ -12,27 +12,20 @@ from lightalign.featcache.catalog import StoresByKey, list_stores, read_catalog
 from lightalign.featcache.manifest import COPY, MANIFEST
 
 from ..helpers import lightalign
-from .conftest import extract_toy
+from .conftest import MANY_SCENES, extract_graded, extract_toy
 
 ONE_EPOCH = ["--preset", "linear", "--set", "train.epochs=1"]
 KEPT = ["--image-features", "tokens", "--text-features", "tokens"]
-SHAPES = {"train": 96, "val": 8, "test": 8, "size": 32}
-GRADED = "captions\tMSRvid\t2012\t{n:04}\t{grade}\ta {n} dog runs\tthe man number {n}"
 
 
 @pytest.fixture(scope="module")
 def whole_home(tmp_path_factory) -> Path:
     """Return a home with a run, two indexes, and image features of two kinds."""
     home = tmp_path_factory.mktemp("whole")
-    extract_toy(home, "toy-image", source=SHAPES, features=("mean",))
+    extract_toy(home, "toy-image", source=MANY_SCENES, features=("mean",))
     for encoder in ("toy-image", "toy-text"):
-        extract_toy(home, encoder, source=SHAPES)
-    graded = home / "datasets" / "stsb"
-    graded.mkdir(parents=True)
-    for split in ("train", "dev", "test"):
-        rows = [GRADED.format(n=n, grade=n % 5 + 0.25) for n in range(12)]
-        (graded / f"sts-{split}.csv").write_text("\n".join(rows) + "\n")
-    extract_toy(home, "toy-text", data="stsb", source={})
+        extract_toy(home, encoder, source=MANY_SCENES)
+    extract_graded(home)
     for command in (
         ["train-adapter", *ONE_EPOCH, *KEPT, "--name", "first"],
         ["index", "first", "--split", "val"],
