@@ -10,9 +10,8 @@ from ..featcache.errors import SpecError
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side
 
-_MOST_MODULES = (
-    1000  # of one kind in one part, each several objects; the deepest nets have hundreds
-)
+# of one kind in one part, each several objects; the deepest nets have hundreds
+_MOST_MODULES = 1000
 
 
 def check_repeats(name: str, count: int) -> None:

@@ -27,6 +27,9 @@ T = TypeVar("T")
 _MOST_THREADS = 8
 _ANNOUNCED_BYTES = 2**30  # what is less is read within seconds
 _BLOCK_BYTES = 2**21  # of values that are examined at once, which stay in the processor's cache
+_WITHOUT_HOME = (
+    "replace the store by a whole copy, or extract it again"  # no command knows such a store
+)
 
 
 def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
@@ -99,7 +102,7 @@ def _states_of_unread(
 def _remedy(store: FeatureStore) -> str:
     home = verified.home_of(store.folder, store.description)
     if home is None:
-        return "replace the store by a whole copy, or extract it again"
+        return _WITHOUT_HOME
     return f"to mend it: {repair_command(store.folder.absolute(), home)}"
 
 
@@ -148,7 +151,7 @@ def _row_of(offsets: Int64[np.ndarray, " rows_plus_1"], token: int) -> int:
 def not_finite(store: FeatureStore, item: str) -> FeatureRangeError:
     """Return the error of an item with a stored feature that is not finite."""
     home = verified.home_of(store.folder, store.description)
-    remedy = "replace the store by a whole copy, or extract it again"
+    remedy = _WITHOUT_HOME
     if home is not None:
         removal = command_line("cache", "rm", store.folder.absolute(), "--force", home=home)
         remedy = f"remove the store by `{removal}` and extract it again"

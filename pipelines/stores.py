@@ -205,9 +205,8 @@ def usual_split(
     chosen = next((name for name in names if name in there), names[0])
     before = names[: names.index(chosen)]
     for unread in catalog.unread:
-        _, *below = unread.folder.relative_to(
-            home
-        ).parts  # dataset, split and store, as far as it is
+        # dataset, split and store, as far as it is
+        _, *below = unread.folder.relative_to(home).parts
         if below[1:2] and below[1] in before:
             raise StoreCorruptError(
                 f"{unread}; split {chosen} is not taken in its place: name one by --split"
