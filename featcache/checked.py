@@ -27,9 +27,8 @@ T = TypeVar("T")
 _MOST_THREADS = 8
 _ANNOUNCED_BYTES = 2**30  # what is less is read within seconds
 _BLOCK_BYTES = 2**21  # of values that are examined at once, which stay in the processor's cache
-_WITHOUT_HOME = (
-    "replace the store by a whole copy, or extract it again"  # no command knows such a store
-)
+# no command knows such a store
+_WITHOUT_HOME = "replace the store by a whole copy, or extract it again"
 
 
 def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
