@@ -125,6 +125,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             entry = parse_json((file.metadata() or {}).get(HASHES, "{}"), where=f"{path}: metadata")
         return tensors, check(entry, dict[str, Any], where=f"{path}: metadata")
+    except PermissionError:
+        raise
     except (safetensors.SafetensorError, OSError, MemoryError) as error:
         raise StoreCorruptError(
             f"{path} is not a whole safetensors file ({error}); train again or restore the file"

@@ -313,6 +313,7 @@ def read_pairs(path: Path) -> Pairs:
 
     Raises:
         StoreCorruptError: The file is missing or holds no pairs.
+        PermissionError: It may not be read.
     """
     try:
         table = check(files.read_sealed(path, limit=_LARGEST_PAIRS), _PairsFile, where=path)
@@ -325,6 +326,8 @@ def read_pairs(path: Path) -> Pairs:
             classes=_classes(classes, table["image_ids"]) if classes else None,
             grades=_grades(grades) if grades else None,
         )
+    except PermissionError:
+        raise  # they may be whole
     except (OSError, ValueError) as error:
         raise StoreCorruptError(
             f"cannot read the pairs in {path}: {error}; delete it and extract again"

@@ -89,6 +89,8 @@ def _states_of_unread(
 ) -> dict[int, verified.State]:
     try:
         states = [verified.state_of(store.folder, receipt["files"]) for receipt in receipts]
+    except PermissionError:
+        raise
     except OSError as error:
         raise StoreCorruptError(f"{error.filename} cannot be read: {error.strerror}") from error
     return {

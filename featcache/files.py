@@ -7,6 +7,7 @@ removes it.
 """
 
 import errno
+import fnmatch
 import hashlib
 import json
 import os
@@ -351,10 +352,30 @@ def _json_pieces(value: Any) -> Iterator[str]:
 
 
 def files_below(path: Path) -> list[Path]:
-    """Return `path` itself if it is a file, else all files below it, sorted."""
+    """Return `path` itself if it is a file, else all files below it, sorted.
+
+    Raises:
+        OSError: A folder may not be read; one that has just vanished holds nothing.
+    """
     if path.is_file():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.is_file())
+    tree = os.walk(path, onerror=_unless_gone)
+    files = (Path(folder, name) for folder, _, names in tree for name in names)
+    return sorted(file for file in files if file.is_file())
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return what lies in a folder under a name such as `*.json`, sorted, as `entries` does.
+
+    Raises:
+        OSError: The folder may not be read, which `Path.glob` does not say.
+    """
+    return [path for path in entries(folder) if fnmatch.fnmatchcase(path.name, pattern)]
 
 
 def remove(path: Path) -> None:

@@ -40,6 +40,9 @@ def shard_flaws(
         index: Number of the shard.
         receipt: What is recorded of it.
         content: Read every byte; else only sizes are compared.
+
+    Raises:
+        PermissionError: One may not be looked at.
     """
     real_folder = folder.resolve()
     for name, entry in receipt["files"].items():
@@ -78,6 +81,8 @@ def _file_problem(
     path = folder / name
     try:
         state = path.stat()
+    except PermissionError:
+        raise  # nobody can tell whether anything is wrong with it
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         return "missing" if missing else f"cannot be read: {error.strerror}"

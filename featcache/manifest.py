@@ -16,7 +16,7 @@ from . import files
 from .description import FORMAT_VERSION, StoreDescription
 from .documents import MAX_BYTES, check, is_inside, read_json
 from .errors import StoreCorruptError, StoreNotFoundError
-from .regular_files import read_regular
+from .regular_files import is_file, read_regular
 
 _NAMED_BY_KEY = re.compile(r"--([0-9a-f]{12})\Z")  # folders elsewhere may have other names
 
@@ -84,7 +84,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 def _times(folder: Path) -> os.stat_result | None:
     """Return the state of the file that says how old a store is; None if it is not begun."""
     for name in (MANIFEST, COPY):
-        if (folder / name).is_file():
+        if is_file(folder / name):
             return (folder / name).stat()
     return None
 
@@ -101,7 +101,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
         StoreCorruptError: The manifest is damaged or is not one of ours.
     """
     path = folder / name
-    if not path.is_file():
+    if not is_file(path):
         raise StoreNotFoundError(f"no feature store in {folder}: {name} is missing")
     manifest = read_json(path)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
@@ -168,8 +168,12 @@ def _check_receipt(receipt: Receipt, items: range, *, name: str, where: Path) ->
 
 
 def has_manifest(folder: Path) -> bool:
-    """Say whether a store was begun in `folder`."""
-    return any((folder / name).is_file() for name in (MANIFEST, COPY))
+    """Say whether a store was begun in `folder`.
+
+    Raises:
+        PermissionError: The folder may not be searched.
+    """
+    return any(is_file(folder / name) for name in (MANIFEST, COPY))
 
 
 def read_whole_manifest(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ MAX_TEXT_BYTES = 4 * 2**30  # of a table or file of captions: those of 12 millio
 
 _READ_AT_ONCE = 2**20  # bytes; a file that grows while it is read is seen at its limit
 _WITHOUT_WAITING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+# what is answered where no file can be, for certain
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -90,6 +92,37 @@ def check_regular(path: Path) -> None:
         OSError: It is none; see `open_regular`.
     """
     open_regular(path).close()
+
+
+def is_there(path: Path) -> bool:
+    """Return whether anything has this name; a pipe in the place of a file has it, too.
+
+    Raises:
+        OSError: Nobody can tell, as where a folder above may not be searched.
+    """
+    return _mode(path, follow_links=False) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a regular file has this name.
+
+    Raises:
+        OSError: Nobody can tell, as where a folder above may not be searched.
+    """
+    mode = _mode(path, follow_links=True)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def _mode(path: Path, *, follow_links: bool) -> int | None:
+    """Return the mode of what has a name; None where nothing has it, for certain."""
+    try:
+        return path.stat(follow_symlinks=follow_links).st_mode
+    except ValueError:  # a NUL in the name, or half of a surrogate pair
+        return None
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        return None
 
 
 def is_regular(path: Path) -> bool:

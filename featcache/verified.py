@@ -200,6 +200,8 @@ def _state_of_regular(path: Path, promise: Mapping[str, Any]) -> State:
     try:
         with open_regular(path) as file:
             stat = os.fstat(file.fileno())
+    except PermissionError:
+        raise  # it may be whole: nothing is to be done to it
     except OSError as error:
         raise StoreCorruptError(f"cannot read {path}: {error.strerror}") from error
     if stat.st_size != promise["bytes"]:
@@ -215,6 +217,8 @@ def _compare(path: Path, sha256: str) -> None:
     """
     try:
         checksum = files.sha256_file(path)
+    except PermissionError:
+        raise  # it may be whole: nothing is to be done to it
     except OSError as error:
         raise StoreCorruptError(f"cannot read {path}: {error.strerror}") from error
     if checksum != sha256:

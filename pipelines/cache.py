@@ -28,6 +28,7 @@ from ..featcache.manifest import (
     read_manifest,
     read_whole_manifest,
 )
+from ..featcache.regular_files import is_there
 from ..featcache.store import FeatureStore
 from . import runs
 
@@ -263,6 +264,9 @@ def _nearest(wanted: Mapping[str, Any], name: str, folders: Sequence[Path]) -> E
         except StoreCorruptError as error:
             note_unread(Unread(folder, str(error)))
             continue
+        except OSError as error:
+            note_unread(Unread(folder, f"{error.filename} cannot be read: {error.strerror}"))
+            continue
         near = _compare(wanted, found, name, folder)
         same_names = sum(wanted[key] == found.get(key) for key in _NAMES)
         candidates.append((same_names, near.num_equal, _changed(folder), near))
@@ -305,6 +309,8 @@ def _fields(folder: Path) -> dict[str, Any]:
         manifest = _manifest(folder)
         names = {name: manifest["description"][name] for name in _NAMES}
         return _flatten({**names, **manifest["keyed"]})
+    except PermissionError:
+        raise
     except (KeyError, TypeError, OSError) as error:
         raise StoreCorruptError(
             f"{folder / MANIFEST} is not a manifest of ours: {error}"
@@ -359,8 +365,12 @@ def _tables_of(run: Path) -> tuple[list[Any], list[str]]:
     """Return all tables of a run, and what is wrong with those that cannot be read."""
     tables: list[Any] = []
     faults: list[str] = []
-    spec = run / runs.SPEC
-    for path in [*([spec] if spec.is_file() else []), *sorted(run.glob("*.json"))]:
+    try:
+        spec = [run / runs.SPEC] if is_there(run / runs.SPEC) else []
+        paths = [*spec, *files.matching(run, "*.json")]
+    except OSError as error:
+        return [], [f"{error.filename} cannot be read: {error.strerror}"]
+    for path in paths:
         table, fault = _table_of(path)
         tables.append(table)
         faults.extend(filter(None, [fault]))
@@ -372,8 +382,10 @@ def _table_of(path: Path) -> tuple[Any, str]:
     try:
         is_spec = path.suffix == ".toml"
         return (runs.read_table(path.parent) if is_spec else files.read_report(path)), ""
-    except (SpecError, StoreCorruptError, OSError) as error:
+    except (SpecError, StoreCorruptError) as error:
         return None, str(error)
+    except OSError as error:
+        return None, f"{path} cannot be read: {error.strerror}"
 
 
 def _names_key(value: Any, key: str) -> bool:
@@ -395,8 +407,15 @@ def _pairs_of_it_alone(folder: Path) -> Path | None:
 
 
 def stores_in(split: Path) -> list[Path]:
-    """List the stores of a split, whatever state each one is in."""
-    return sorted({path.parent for name in (MANIFEST, COPY) for path in split.glob(f"*/{name}")})
+    """List the stores of a split, whatever state each one is in; what is closed may be one."""
+    return [folder for folder in files.entries(split) if _may_be_store(folder)]
+
+
+def _may_be_store(folder: Path) -> bool:
+    try:
+        return has_manifest(folder)
+    except PermissionError:
+        return True
 
 
 def needs_pairs(split: Path, path: Path) -> bool:
@@ -409,5 +428,5 @@ def needs_pairs(split: Path, path: Path) -> bool:
 def _source_of(folder: Path) -> str | None:
     try:
         return str(_manifest(folder)["description"]["source"])
-    except (StoreCorruptError, KeyError, TypeError):
+    except (StoreCorruptError, KeyError, TypeError, OSError):
         return None

@@ -4,6 +4,7 @@ Whatever belongs to one store or one run goes when that is written or removed ag
 clears what nothing would come to, and does both without disturbing a living process.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -42,7 +43,7 @@ class Leftover:
         problem: What it is.
         is_ours: Whether lightalign has written it, so that `clear_leftovers` removes it; what else
             lies there is its owner's.
-        is_unread: Whether it is a folder that may not be read, and may hold anything.
+        is_unread: Whether it may not be read: a folder, which may hold anything, or a file of ours.
     """
 
     path: Path
@@ -57,7 +58,7 @@ class Leftover:
 def find_leftovers(home: Path) -> list[Leftover]:
     """Return what lies below the folders of a home and belongs to nothing there.
 
-    What a living process is writing is not among it; a folder that may not be read is.
+    What a living process is writing is not among it; what may not be read is.
 
     Raises:
         LockError: The file system has no locks.
@@ -215,7 +216,7 @@ def _in_run(path: Path) -> Leftover | None:
         return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
     if path.name == runs.STATE and (path.parent / runs.REPORT).is_file():
         return Leftover(path=path, problem="the state of a training that is finished")
-    return None if path.name in _OF_RUNS or path.suffix in _REPORTS else _foreign(path)
+    return _closed(path) if path.name in _OF_RUNS or path.suffix in _REPORTS else _foreign(path)
 
 
 def _in_indexes(path: Path) -> Leftover | None:
@@ -225,8 +226,10 @@ def _in_indexes(path: Path) -> Leftover | None:
 
 
 def _in_index(path: Path) -> Leftover | None:
+    if path.name in _OF_INDEXES:
+        return _closed(path)
     is_index = (path.parent / index_files.MANIFEST).is_file()  # else all of it is named already
-    return _foreign(path) if is_index and path.name not in _OF_INDEXES else None
+    return _foreign(path) if is_index else None
 
 
 def _of_files(folder: Path) -> Iterator[Leftover]:
@@ -237,7 +240,15 @@ def _of_files(folder: Path) -> Iterator[Leftover]:
 def _in_files(path: Path) -> Leftover | None:
     if files.is_temporary(path):
         return _temporary(path)
-    return None if path.suffix in _REPORTS else _foreign(path)
+    return _closed(path) if path.suffix in _REPORTS else _foreign(path)
+
+
+def _closed(path: Path) -> Leftover | None:
+    """Return a file of ours that may not be read; None for any other, or a folder."""
+    if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        return None
+    reason = os.strerror(errno.EACCES)
+    return Leftover(path=path, problem=f"cannot be read: {reason}", is_ours=False, is_unread=True)
 
 
 def _foreign(path: Path) -> Leftover:

@@ -221,6 +221,8 @@ def require_log(folder: Path, promise: LogPromise | None) -> None:
     ways = f"restore it, or remove the run by `{runs.removal(folder)}` and train anew"
     try:
         content = read_regular(path, limit=MAX_BYTES)[: promise["bytes"]]
+    except PermissionError:
+        raise
     except OSError as error:
         raise StoreCorruptError(f"cannot read {path}: {error.strerror}; {ways}") from error
     if hashlib.sha256(content).hexdigest() != promise["sha256"]:

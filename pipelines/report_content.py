@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import files
-from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
+from ..featcache.errors import (
+    LightalignError,
+    RunNotFoundError,
+    SpecError,
+    StoreCorruptError,
+)
 from ..featcache.home import expanded
 from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
@@ -231,7 +236,7 @@ def _read_evaluation(path: Path) -> RunPart:
 
 def _read_run(folder: Path) -> RunPart:
     evaluations, unread = [], []
-    for path in sorted(folder.glob("*.json")):
+    for path in files.matching(folder, "*.json"):
         if path.name == runs.REPORT:
             continue
         try:
@@ -240,14 +245,20 @@ def _read_run(folder: Path) -> RunPart:
                 _check(report, path)
                 evaluations.append(report)
         except (StoreCorruptError, SpecError, OSError) as error:
-            unread.append(f"{folder.name}/{path.name} is left out: {error}")
+            unread.append(f"{folder.name}/{path.name} is left out: {_reason(error)}")
     report = runs.read_report(folder)
     try:
         epochs = read_log(folder, report)
     except (StoreCorruptError, OSError) as error:
         epochs = []
-        unread.append(f"{folder.name}/{runs.LOG} is left out: {error}")
+        unread.append(f"{folder.name}/{runs.LOG} is left out: {_reason(error)}")
     return RunPart(folder.name, folder / "report.html", report, epochs, evaluations, unread)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file is left out; the system's own words name its path a second time."""
+    is_ours = isinstance(error, LightalignError)
+    return str(error) if is_ours else str(getattr(error, "strerror", None) or error)
 
 
 def _check(report: Mapping[str, Any], path: Path) -> None:

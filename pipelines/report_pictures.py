@@ -110,6 +110,9 @@ class Pictures:
         try:
             path = pairs_path(self._home, dataset, split, fingerprint)
             then = read_pairs(path)
+        except PermissionError as error:
+            self.notes.append(f"{path} cannot be read: {error.strerror}")
+            return None
         except StoreCorruptError as error:  # what the ids were is gone with the stores
             if path.is_file():
                 self.notes.append(str(error))

@@ -8,8 +8,9 @@ from typing import Any
 
 from ..featcache import files
 from ..featcache.errors import LightalignError, StoreCorruptError
+from ..featcache.regular_files import is_file, is_there
 from ..featcache.spec import Table
-from . import runs
+from . import index_files, runs
 from .logs import require_log
 from .runs import RunState
 from .schemas import check_evaluation
@@ -21,7 +22,8 @@ class RunEntry:
 
     Attributes:
         name: Name of its folder.
-        state: `finished`, `stopped`, `running`, `stopped fine-tuning`, or `damaged`.
+        state: `finished`, `stopped`, `running`, `stopped fine-tuning`, `damaged`, or `unreadable`
+            where a file or folder of it may not be read, and may be whole.
         changed: When it was finished or, until then, begun; ISO 8601, in UTC.
         preset: Preset it was trained by, or the protocol of a fine-tuning.
         data: `DATASET/SPLIT` that it was trained on.
@@ -57,13 +59,14 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
     folder = runs.find_folder(home, run)
     entry = _entry(folder)
     if entry.problem:
-        raise StoreCorruptError(f"run {folder.name} is damaged: {entry.problem}")
-    evaluations = sorted(path.name for path in folder.glob("*.json") if path.name != runs.REPORT)
+        raise StoreCorruptError(f"run {folder.name} is {entry.state}: {entry.problem}")
+    evaluations = [path.name for path in files.matching(folder, "*.json")]
+    indexes = files.entries(folder / runs.INDEXES)
     described: dict[str, Any] = {
         **vars(entry),
         "folder": str(folder),
-        "evaluations": evaluations,
-        "indexes": sorted(path.parent.name for path in folder.glob(f"{runs.INDEXES}/*/index.json")),
+        "evaluations": [name for name in evaluations if name != runs.REPORT],
+        "indexes": [path.name for path in indexes if is_file(path / index_files.MANIFEST)],
         "files": {
             str(file.relative_to(folder)): file.stat().st_size for file in files.files_below(folder)
         },
@@ -72,9 +75,9 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
         runs.check_files(folder, content=True)
     if entry.state == RunState.STOPPED.value:
         require_log(folder, runs.recorded_by_state(folder).get("log"))
-    if runs.is_there(folder / runs.SPEC):
+    if is_there(folder / runs.SPEC):
         described["spec"] = runs.read_spec(folder)
-    if runs.is_there(folder / runs.REPORT):
+    if is_there(folder / runs.REPORT):
         report = runs.read_report(folder)
         described["report"] = {key: value for key, value in report.items() if key != "spec"}
     return described
@@ -102,14 +105,13 @@ def _what(entry: RunEntry) -> str:
 
 
 def _entry(folder: Path) -> RunEntry:
-    size = sum(file.stat().st_size for file in files.files_below(folder))
     begun = datetime.fromtimestamp(runs.changed(folder) / 1e9, tz=timezone.utc)
     common: dict[str, Any] = {
         "name": folder.name,
         "changed": begun.isoformat(timespec="seconds"),
-        "bytes": size,
     }
     try:
+        common["bytes"] = sum(file.stat().st_size for file in files.files_below(folder))
         state = runs.state_of(folder)
         if state is RunState.NOTHING:
             return RunEntry(**common, state="damaged", problem=f"{folder / runs.SPEC} is missing")
@@ -127,8 +129,9 @@ def _entry(folder: Path) -> RunEntry:
     except LightalignError as error:
         return RunEntry(**common, state="damaged", problem=str(error))
     except OSError as error:
+        state_then = "unreadable" if isinstance(error, PermissionError) else "damaged"
         problem = f"{error.filename} cannot be read: {error.strerror}"
-        return RunEntry(**common, state="damaged", problem=problem)
+        return RunEntry(**common, state=state_then, problem=problem)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"its report or spec lacks what a run has: {error}"
         return RunEntry(**common, state="damaged", problem=problem)
@@ -151,7 +154,8 @@ def _described(spec: Table) -> dict[str, Any]:
 def _headlines(folder: Path, report: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers that tell runs apart: of the last retrieval, or else of the validation."""
     retrievals = sorted(
-        folder.glob("retrieval-*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
+        files.matching(folder, "retrieval-*.json"),
+        key=lambda path: (path.stat().st_mtime_ns, path.name),
     )
     if retrievals:
         evaluation = check_evaluation(files.read_report(retrievals[-1]), where=retrievals[-1])

@@ -30,7 +30,7 @@ from ..featcache.documents import check, parse_toml, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
 from ..featcache.home import command_line, expanded
-from ..featcache.regular_files import size_of
+from ..featcache.regular_files import is_there, size_of
 from ..featcache.spec import Table, fingerprint, to_toml
 from ..featcache.verified import promise_of, require
 from .schemas import RunReport, RunSpec
@@ -72,11 +72,6 @@ def named(folder: Path, home: Path) -> str:
     """Return what a command has to call a run: its name, or the folder of one that is elsewhere."""
     inside = os.path.realpath(folder.parent) == os.path.realpath(runs_folder(home))
     return folder.name if inside else str(folder.absolute())
-
-
-def is_there(path: Path) -> bool:
-    """Return whether anything has this name; a pipe in the place of a file has it, too."""
-    return os.path.lexists(path)
 
 
 @contextmanager
@@ -346,18 +341,45 @@ def find_folder(home: Path, run: str) -> Path:
 def run_folders(home: Path) -> list[Path]:
     """Return all folders of runs, finished or not, whatever is in them, newest first."""
     place = runs_folder(home)
-    if not place.is_dir():
-        return []
-    folders = [path for path in place.iterdir() if path.is_dir() and not files.is_temporary(path)]
+    if is_there(place) and not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    folders = [
+        path for path in files.entries(place) if _is_folder(path) and not files.is_temporary(path)
+    ]
     return sorted(folders, key=lambda path: (-changed(path), path.name))
 
 
+def _is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; a link to where nobody may look may be to one."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return True
+
+
 def changed(folder: Path) -> int:
-    """Return when a run was finished or, until then, begun, in nanoseconds since the epoch."""
-    for name in (REPORT, SPEC):
-        if is_there(folder / name):
-            return (folder / name).lstat().st_mtime_ns
+    """Return when a run was finished or, until then, begun, in nanoseconds since the epoch.
+
+    One that may not be looked into is taken to be as young as its folder: it is not older.
+    """
+    try:
+        for name in (REPORT, SPEC):
+            if is_there(folder / name):
+                return (folder / name).lstat().st_mtime_ns
+    except PermissionError:
+        return folder.lstat().st_mtime_ns
     return 0
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a run has finished; one that may not be looked into may have.
+
+    The same is to be said of each where many are looked through: what was asked for is refused.
+    """
+    try:
+        return is_there(folder / REPORT)
+    except PermissionError:
+        return True
 
 
 def find_run(home: Path, run: str | None) -> Path:
@@ -371,7 +393,7 @@ def find_run(home: Path, run: str | None) -> Path:
         StoreCorruptError: A file of it is another now than when the run finished.
     """
     finished = sorted(
-        (folder for folder in run_folders(home) if is_there(folder / REPORT)),
+        (folder for folder in run_folders(home) if is_finished(folder)),
         key=lambda folder: (changed(folder), folder.name),
     )
     if run is None:
@@ -434,6 +456,11 @@ def _newest(finished: list[Path]) -> Path:
             raise StoreCorruptError(
                 f"the newest run cannot be told, name a run: {error}"
             ) from error
+        except PermissionError as error:
+            raise StoreCorruptError(
+                f"the newest run cannot be told, name a run: {error.filename} cannot be read: "
+                f"{error.strerror}"
+            ) from error
         if report.get("kind") != "fine-tune":
             return folder
     return finished[-1]
@@ -455,7 +482,7 @@ def find_unfinished(home: Path, run: str) -> Path:
     stopped = sorted(
         folder.name
         for folder in run_folders(home)
-        if is_there(folder / SPEC) and not is_there(folder / REPORT)
+        if not is_finished(folder) and is_there(folder / SPEC)
     )
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; stopped: {stopped or 'none'}")
 

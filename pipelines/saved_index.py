@@ -23,7 +23,7 @@ from ..featcache.catalog import read_catalog
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.home import command_line
-from ..featcache.regular_files import check_regular, open_regular
+from ..featcache.regular_files import check_regular, is_there, open_regular
 from ..featcache.types import Side
 from ..featcache.verified import memory_of_indexes, promise_of, require
 from ..featcache.writing import open_new
@@ -187,24 +187,17 @@ def find_index(
 
     Raises:
         IndexNotFoundError: There is none.
-        StoreCorruptError: There is none but one whose manifest is damaged.
+        StoreCorruptError: There is none but one whose manifest is damaged, or may not be read.
     """
-    found, known, broken = [], [], []
-    for path in sorted((run / FOLDER).glob(f"*/{MANIFEST}")):
-        if files.is_temporary(path.parent):
-            continue
-        try:
-            manifest = _manifest(path.parent)
-        except StoreCorruptError as error:
-            broken.append(str(error))  # another may be what is asked for
-            continue
-        known.append(f"{manifest['side']}s of {manifest['dataset']}/{manifest['split']}")
-        if (
-            manifest["side"] == side.value
-            and dataset in {None, manifest["dataset"]}
-            and split in {None, manifest["split"]}
-        ):
-            found.append(path)
+    manifests, broken = _manifests(run)
+    known = [f"{one['side']}s of {one['dataset']}/{one['split']}" for one in manifests.values()]
+    found = [
+        path
+        for path, manifest in manifests.items()
+        if manifest["side"] == side.value
+        and dataset in {None, manifest["dataset"]}
+        and split in {None, manifest["split"]}
+    ]
     if not found and broken:
         raise StoreCorruptError(broken[0])
     for reason in broken:
@@ -216,6 +209,25 @@ def find_index(
             f"`{command_line('index', named(run, home), '--side', side.value, home=home)}`"
         )
     return max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
+
+
+def _manifests(run: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """Return the manifests of all indexes of a run by their paths, and why others are not read.
+
+    Raises:
+        PermissionError: The folder of the indexes may not be read.
+    """
+    manifests, broken = {}, []
+    for folder in files.entries(run / FOLDER):
+        path = folder / MANIFEST
+        try:
+            if is_there(path) and not files.is_temporary(folder):
+                manifests[path] = _manifest(folder)
+        except PermissionError as error:
+            broken.append(f"{path} cannot be read: {error.strerror}")
+        except StoreCorruptError as error:
+            broken.append(str(error))  # another may be what is asked for
+    return manifests, broken
 
 
 def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
@@ -288,6 +300,8 @@ def _read_faiss(folder: Path, manifest: Mapping[str, Any], *, again: str) -> fai
             raise StoreCorruptError(f"{path} has {size} bytes, not {manifest['bytes']}: {again}")
         _check_head(path, manifest, again=again)
         index = faiss.read_index(str(path), _flags(manifest) if size >= _MAPPED else 0)
+    except PermissionError:
+        raise
     except (OSError, RuntimeError, MemoryError) as error:
         reason = str(error).rsplit("Error: ", 1)[-1].strip()
         raise StoreCorruptError(
@@ -323,8 +337,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = files.read_sealed(path)
+    except PermissionError:
+        raise
     except OSError as error:
-        raise StoreCorruptError(f"cannot read {path}: {error}") from error
+        raise StoreCorruptError(f"cannot read {path}: {error.strerror}") from error
     if manifest.get("version") != _VERSION:
         raise StoreCorruptError(
             f"{folder} has version {manifest.get('version')} of the layout, not {_VERSION}: index "

@@ -217,6 +217,8 @@ def restoring(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except PermissionError:
+        raise
     except _UNREADABLE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StoreCorruptError(

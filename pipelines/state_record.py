@@ -52,6 +52,8 @@ def other_files(path: Path, *, advice: str) -> OtherFiles:
     try:
         entry = _entry(path)
         check(entry, _Sealed, where=f"{path}: metadata")
+    except PermissionError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StoreCorruptError(f"{path} cannot be gone on from: {reason}; {advice}") from error

@@ -382,6 +382,12 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
         for encoder in encoders
     ]
     names = " and ".join(f"{side.label} store" for side in query.by_side)
+    unread = read_catalog(home, f"{query.dataset or '*'}/{query.split}").unread
+    if unread:  # it may be what is asked for: to extract it again is no way out
+        raise StoreNotFoundError(
+            f"{unread[0]}; no other {names} for {query.describe()} in {home}; have: "
+            f"{have or 'none'}; see `{command_line('cache', 'verify', home=home)}`"
+        )
     raise StoreNotFoundError(
         f"no {names} for {query.describe()} in {home}; have: {have or 'none'}"
         f"{catalog.unread_line()}; "

@@ -90,5 +90,7 @@ def _read(path: Path) -> Shaped[np.ndarray, "..."]:
     try:
         check_regular(path)  # mapping a pipe would wait for its writer
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except PermissionError:
+        raise
     except (OSError, ValueError, EOFError, OverflowError, RecursionError, MemoryError) as error:
         raise StoreCorruptError(f"cannot read {path}: {error}") from error

@@ -49,7 +49,7 @@ class Hdf5Format(Format):
                     name: _locate_dataset(path, _dataset(path, file, name), array, num_bytes)
                     for name, array in expected.items()
                 }
-        except StoreCorruptError:
+        except (StoreCorruptError, PermissionError):
             raise
         except _DAMAGE as error:
             raise StoreCorruptError(f"{path} is not an HDF5 file of ours: {error}") from error

@@ -126,6 +126,8 @@ def _locate_array(folder: Path, expected: ArrayType) -> ArrayLocation:
     path = folder / "zarr.json"
     try:
         metadata = json.loads(read_regular(path, limit=_MAX_METADATA_BYTES))
+    except PermissionError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise StoreCorruptError(f"{path} is not that of a Zarr v3 array: {error}") from error
     if not isinstance(metadata, dict):
@@ -161,6 +163,8 @@ def _check_size(chunk: Path, num_bytes: int) -> None:
     try:
         with open_regular(chunk) as file:
             size = os.fstat(file.fileno()).st_size
+    except PermissionError:
+        raise
     except OSError as error:
         raise StoreCorruptError(f"{chunk} cannot be read: {error.strerror}") from error
     if size != num_bytes:
@@ -175,5 +179,7 @@ def _decompress(chunk: Path, codec: Mapping[str, Any], expected: ArrayType) -> n
         # not into an array of ours, which the decoder may leave in part as it was
         decoded: bytes = _build(codec).decode(compressed)
         return np.frombuffer(decoded, expected.dtype).reshape(expected.whole_shape)
+    except PermissionError:
+        raise
     except (OSError, RuntimeError, ValueError, MemoryError) as error:
         raise StoreCorruptError(f"{chunk} cannot be decompressed: {error}") from error
