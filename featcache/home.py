@@ -4,6 +4,8 @@ import os
 import shlex
 from pathlib import Path
 
+from .errors import SpecError
+
 VARIABLE = "LIGHTALIGN_HOME"
 
 
@@ -23,6 +25,57 @@ def expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:  # `~name` of a user that is not there is as good a name of a file
         return path
+
+
+def checked_home(path: Path) -> Path:
+    """Return the folder that a home is named by, which need not be there yet.
+
+    Raises:
+        SpecError: It is no folder, may not be read, or has a name that is not UTF-8.
+    """
+    path = expanded(path)
+    require_utf8(path, what="--home")
+    try:
+        if not _is_there(path):
+            return path
+        if not path.exists():
+            raise SpecError(f"--home {path} is a link to nothing: name a folder")
+        if not path.is_dir():
+            raise SpecError(f"--home {path} is not a folder")
+        os.scandir(path).close()
+        _is_there(path / "features")  # which nobody can tell where it may not be searched
+    except OSError as error:
+        raise SpecError(f"--home {path} cannot be read: {error.strerror}") from error
+    return path
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether anything has this name; what cannot be asked, such as below a file, raises."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def require_utf8(path: Path, *, what: str) -> None:
+    """Refuse a place whose path is not UTF-8: libraries that read weights cannot open files there.
+
+    Args:
+        path: The place.
+        what: What named it, for the message.
+
+    Raises:
+        SpecError: It is at such a path, by its name or where its links lead.
+    """
+    names = (str(path.absolute()), os.path.realpath(path))
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise SpecError(
+            f"{what} {path} is at a path that is not UTF-8, where weights cannot be read: name "
+            "another folder"
+        ) from error
 
 
 def command_line(*words: str | Path, home: Path) -> str:

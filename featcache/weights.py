@@ -20,7 +20,7 @@ from typing import Any
 from .card import EncoderCard, Package
 from .documents import check, read_json
 from .errors import StoreCorruptError, WeightsMismatchError, WeightsNotFoundError
-from .home import expanded
+from .home import expanded, require_utf8
 from .regular_files import is_regular
 from .types import Modality
 
@@ -107,6 +107,7 @@ def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
 
 def _given(path: Path) -> Weights:
     path = expanded(path)
+    require_utf8(path, what="--weights")
     if not path.exists():
         raise WeightsNotFoundError(f"--weights {path}: No such file or directory")
     odd = next((one for one in _members(path) if _is_odd(one)), None)

@@ -29,7 +29,7 @@ from ..featcache import files
 from ..featcache.documents import check, parse_toml, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
-from ..featcache.home import command_line, expanded
+from ..featcache.home import command_line, expanded, require_utf8
 from ..featcache.regular_files import is_there, size_of
 from ..featcache.spec import Table, fingerprint, to_toml
 from ..featcache.verified import promise_of, require
@@ -405,6 +405,7 @@ def find_run(home: Path, run: str | None) -> Path:
         return check_result(_newest(finished))
     for folder in _places(home, run):
         if is_there(folder / REPORT):
+            require_utf8(folder, what="run")
             return check_result(folder)
         if is_there(folder / SPEC):
             _refuse_unfinished(folder, home)
@@ -478,6 +479,7 @@ def find_unfinished(home: Path, run: str) -> Path:
                 tidy(folder)
             raise RunNotFoundError(f"the run in {folder} has finished: there is nothing to go on")
         if is_there(folder / SPEC):
+            require_utf8(folder, what="run")
             return folder
     stopped = sorted(
         folder.name

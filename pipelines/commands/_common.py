@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ...featcache import notes, trust
 from ...featcache.errors import SpecError
-from ...featcache.home import VARIABLE, default_home, expanded
+from ...featcache.home import VARIABLE, checked_home, default_home, expanded
 from ..bars import BarProgress, LineProgress
 from ..printable import printable_lines
 from ..progress import Progress
@@ -20,7 +20,8 @@ Home = Annotated[
     Path,
     typer.Option(
         envvar=VARIABLE,
-        callback=expanded,
+        readable=False,  # which the callback says in one line
+        callback=checked_home,
         help="Folder of datasets, features and runs.",
     ),
 ]
