@@ -14,7 +14,7 @@ from . import files, notes
 from .description import StoreDescription
 from .documents import check
 from .errors import LightalignError, StoreCorruptError, StoreNotFoundError
-from .manifest import COPY, MANIFEST, has_manifest, read_manifest
+from .manifest import COPY, MANIFEST, has_manifest, named_key, read_manifest, read_whole_manifest
 from .types import Classes, Grades, Pairs
 
 _KEY_DIGITS = 8
@@ -251,6 +251,9 @@ def find_store(home: Path, name: str) -> Path:
     entries = catalog.entries
     is_key = len(name) >= _KEY_DIGITS  # fewer may be a slip, and `cache rm` removes what is found
     found = [entry.folder for entry in entries if is_key and entry.key.startswith(name)]
+    if is_key and not found:  # one that cannot be read goes by what its folder says
+        marks = {unread.folder: named_key(unread.folder) for unread in catalog.unread}
+        found = [folder for folder, mark in marks.items() if mark and _begins(mark, name)]
     if len(found) != 1:
         known = [str(entry.folder.relative_to(home / "features")) for entry in entries]
         what = f"{len(found)} stores have the key" if found else "no store is called"
@@ -260,13 +263,26 @@ def find_store(home: Path, name: str) -> Path:
     return found[0]
 
 
+def _begins(mark: str, name: str) -> bool:
+    """Return whether two starts of a key, of whatever lengths, are of one key."""
+    return mark.startswith(name) or name.startswith(mark)
+
+
 def _read_entry(folder: Path) -> StoreEntry | Unread:
     """Return the store in a folder, by the copy if its manifest is damaged, or what is wrong."""
     entry = _read_manifest(folder, MANIFEST)
     if isinstance(entry, StoreEntry):
         return entry
     copied = _read_manifest(folder, COPY)
-    return copied if isinstance(copied, StoreEntry) else Unread(folder, entry)
+    if isinstance(copied, StoreEntry):
+        return copied
+    try:
+        read_whole_manifest(folder)
+    except StoreCorruptError as error:  # which says how it is removed
+        return Unread(folder, str(error))
+    except (LightalignError, OSError):
+        pass
+    return Unread(folder, entry)
 
 
 def _read_manifest(folder: Path, name: str) -> StoreEntry | str:

@@ -58,6 +58,11 @@ def _is_there(path: Path) -> bool:
     return True
 
 
+def is_in_home(path: Path, home: Path) -> bool:
+    """Return whether a path lies in a home itself, and not where a link in it leads."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(home))
+
+
 def require_utf8(path: Path, *, what: str) -> None:
     """Refuse a place whose path is not UTF-8: libraries that read weights cannot open files there.
 

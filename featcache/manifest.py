@@ -5,6 +5,7 @@ Both hold the same bytes: a checksum protects the content, and the copy is writt
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from . import files
 from .description import FORMAT_VERSION, StoreDescription
 from .documents import MAX_BYTES, check, is_inside, read_json
 from .errors import StoreCorruptError, StoreNotFoundError
+from .home import command_line
 from .regular_files import is_file, read_regular
 
 _NAMED_BY_KEY = re.compile(r"--([0-9a-f]{12})\Z")  # folders elsewhere may have other names
@@ -70,6 +72,21 @@ class Manifest(TypedDict):
     shards: NotRequired[list[Receipt]]
 
 
+def named_key(folder: Path) -> str | None:
+    """Return the start of the key that the name of a store's folder gives, or None without one."""
+    named = _NAMED_BY_KEY.search(folder.name)
+    return named[1] if named else None
+
+
+def removal(folder: Path) -> str:
+    """Return the command that removes a store, as it can be run anywhere."""
+    place = folder.absolute()
+    homes = place.parents[3:4]
+    if not homes or homes[0] / "features" != place.parents[2]:
+        return shlex.join(["rm", "-r", str(place)])  # a copy, which stands in no home
+    return command_line("cache", "rm", place.relative_to(homes[0] / "features"), home=homes[0])
+
+
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest of the store in `folder`, then its copy; the store's age stays.
 
@@ -116,8 +133,8 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
         raise StoreCorruptError(f"{path} is not a manifest of ours: {error}") from error
     if description.key != manifest["key"]:
         raise StoreCorruptError(f"{path}: the key does not belong to the description")
-    named = _NAMED_BY_KEY.search(folder.name)
-    if named and not description.key.startswith(named[1]):
+    named = named_key(folder)
+    if named and not description.key.startswith(named):
         raise StoreCorruptError(f"{path} is that of another store, {description.key[:12]}")
     if manifest["complete"]:
         _check_shards(manifest.get("shards", ()), description, where=path)
@@ -184,6 +201,8 @@ def read_whole_manifest(folder: Path) -> dict[str, Any]:
         StoreCorruptError: Both are damaged.
     """
     damaged = manifest_damage(folder)
+    if {MANIFEST, COPY} <= set(damaged) and has_manifest(folder):
+        raise StoreCorruptError(_both_damaged(folder, damaged))
     return read_manifest(folder, COPY if MANIFEST in damaged and COPY not in damaged else MANIFEST)
 
 
@@ -207,13 +226,18 @@ def restore_manifest(folder: Path) -> None:
     """
     damaged = manifest_damage(folder)
     if len(damaged) == 2:
-        raise StoreCorruptError(
-            f"{folder / MANIFEST} and {COPY} are both damaged: remove the store and extract again"
-        )
+        raise StoreCorruptError(_both_damaged(folder, damaged))
     times = _times(folder)
     for name in damaged:
         whole = COPY if name == MANIFEST else MANIFEST
         files.write_bytes(folder / name, _content(folder / whole), times=times)
+
+
+def _both_damaged(folder: Path, damaged: Mapping[str, str]) -> str:
+    return (
+        f"{folder / MANIFEST} and {COPY} are both damaged: remove the store by "
+        f"`{removal(folder)}` and extract again ({damaged[MANIFEST]})"
+    )
 
 
 def _content(path: Path) -> bytes:

@@ -9,7 +9,14 @@ from typing import Any, TypeAlias
 from typing_extensions import TypedDict
 
 from ..featcache import files, verified
-from ..featcache.catalog import Unread, find_store, manifest_folders, note_unread, split_folders
+from ..featcache.catalog import (
+    Unread,
+    find_store,
+    manifest_folders,
+    note_unread,
+    read_catalog,
+    split_folders,
+)
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
 from ..featcache.documents import check, read_json
@@ -20,13 +27,16 @@ from ..featcache.errors import (
     StoreInUseError,
     StoreNotFoundError,
 )
+from ..featcache.home import is_in_home
 from ..featcache.locks import holders, owning_split
 from ..featcache.manifest import (
     COPY,
     MANIFEST,
     has_manifest,
+    named_key,
     read_manifest,
     read_whole_manifest,
+    removal,
 )
 from ..featcache.regular_files import is_there
 from ..featcache.store import FeatureStore
@@ -155,26 +165,38 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
 
     Raises:
         StoreNotFoundError: There is no such store.
-        SpecError: It lies outside `home`, whose runs alone are asked.
+        SpecError: It lies outside `home`, by a link in its path, too: its runs alone are asked.
         StoreInUseError: A run refers to it, or a living process writes it.
     """
     for split in split_folders(home):
-        files.clear_abandoned(split)  # of an earlier removal that was killed
-    folder = find_store(home, store).resolve()
-    if not folder.is_relative_to((home / "features").resolve()):
-        raise SpecError(f"{folder} is not in {home / 'features'}: name its home with --home")
+        if is_in_home(split, home):
+            files.clear_abandoned(split)  # of an earlier removal that was killed
+    named = find_store(home, store)
+    folder = named.parent.resolve() / named.name  # of a link to a store, the link
+    if not is_in_home(folder.parent, home):
+        raise SpecError(_elsewhere(named, home))
     with owning_split(folder.parent):
         if not has_manifest(folder):
             raise StoreNotFoundError(f"{folder} was removed by another process just now")
         return _remove(home, folder, force=force)
 
 
+def _elsewhere(folder: Path, home: Path) -> str:
+    """Return why a store that lies in another home is not removed, and the command that does."""
+    real = folder.resolve()
+    ours = home / "features"
+    if not folder.absolute().is_relative_to(ours.absolute()):
+        return f"{real} is not in {ours}: name its home with --home"
+    return f"{folder} lies elsewhere, in {real.parent}: remove it there by `{removal(real)}`"
+
+
 def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
-    """Remove a store of a split whose lock is held."""
-    writing = [str(who) for _, who in holders(folder)]
+    """Remove a store of a split whose lock is held; of a link to one elsewhere the link alone."""
+    is_link = folder.is_symlink()
+    writing = [] if is_link else [str(who) for _, who in holders(folder)]
     if writing:
         raise StoreInUseError(f"{folder} is being written by {sorted(set(writing))}: stop it first")
-    referring, unknown = _runs_of(home, _key_of(folder))
+    referring, unknown = _runs_of(home, _keys_of(home, folder))
     if referring and not force:
         raise StoreInUseError(
             f"{folder} was used by the runs {referring}: add --force to remove it"
@@ -184,12 +206,16 @@ def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
             f"{folder} may have been used by a run that cannot be read, {unknown[0]}: add --force "
             "to remove it all the same"
         )
-    num_bytes = sum(file.stat().st_size for file in files.files_below(folder))
+    below = [] if is_link else files.files_below(folder)
+    num_bytes = sum(file.stat().st_size for file in below)
     pairs = _pairs_of_it_alone(folder)
     if pairs is not None:
         pairs.unlink()  # first: pairs without a store would be found by nobody
     verified.memory_of_store(folder, home).forget()
-    files.remove_whole(folder)
+    if is_link:
+        folder.unlink()
+    else:
+        files.remove_whole(folder)
     return RemoveReport(store=folder, bytes=num_bytes, runs=tuple(referring), pairs=pairs)
 
 
@@ -341,20 +367,28 @@ def _flatten(value: Any, name: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _key_of(folder: Path) -> str:
-    """Return the key of a store, or its start where the manifest cannot be read."""
+def _keys_of(home: Path, folder: Path) -> list[str]:
+    """Return the keys, or starts of them, by which runs may know a store.
+
+    Where its manifest is that of another store these are two, but for one of a store that is whole.
+    """
+    named = named_key(folder)
     try:
-        return str(_manifest(folder)["key"])
+        key = str(_manifest(folder)["key"])
     except (StoreCorruptError, KeyError, TypeError):
-        return folder.name.rpartition("--")[2]
+        return [named or folder.name.rpartition("--")[2]]
+    if named is None or key.startswith(named):
+        return [key]
+    others = [entry.key for entry in read_catalog(home).entries]
+    return [one for one in (named, key) if not any(other.startswith(one) for other in others)]
 
 
-def _runs_of(home: Path, key: str) -> tuple[list[str], list[str]]:
+def _runs_of(home: Path, keys: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the runs whose tables name the store, finished or not, and why others cannot say."""
     referring, unknown = [], []
     for folder in sorted(runs.run_folders(home)):
         tables, faults = _tables_of(folder)
-        if _names_key(tables, key):
+        if any(_names_key(tables, key) for key in keys):
             referring.append(folder.name)
         else:
             unknown.extend(faults)

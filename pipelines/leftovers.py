@@ -14,6 +14,7 @@ from pathlib import Path
 from ..featcache import files, verified
 from ..featcache.errors import RunInUseError, RunNotFoundError
 from ..featcache.file_locks import holder
+from ..featcache.home import is_in_home
 from ..featcache.locks import SPLIT_LOCK, lock_files, owning_split
 from ..featcache.manifest import has_manifest
 from . import index_files, runs
@@ -71,10 +72,16 @@ def find_leftovers(home: Path) -> list[Leftover]:
 def clear_leftovers(home: Path) -> list[Leftover]:
     """Remove what lightalign has left in a home and return it; all else stays.
 
+    So does what lies in another home, to which a link leads: whoever has that one clears it.
+
     Raises:
         LockError: The file system has no locks.
     """
-    ours = [leftover for leftover in find_leftovers(home) if leftover.is_ours]
+    ours = [
+        leftover
+        for leftover in find_leftovers(home)
+        if leftover.is_ours and is_in_home(leftover.path.parent, home)
+    ]
     for leftover in ours:
         inside = leftover.path.relative_to(home).parts
         if inside[0] == "features" and len(inside) == _DEPTH - 2:

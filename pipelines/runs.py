@@ -29,7 +29,7 @@ from ..featcache import files
 from ..featcache.documents import check, parse_toml, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
-from ..featcache.home import command_line, expanded, require_utf8
+from ..featcache.home import command_line, expanded, is_in_home, require_utf8
 from ..featcache.regular_files import is_there, size_of
 from ..featcache.spec import Table, fingerprint, to_toml
 from ..featcache.verified import promise_of, require
@@ -309,8 +309,14 @@ def remove_run(home: Path, run: str) -> Path:
         RunNotFoundError: There is no such folder among the runs.
         RunInUseError: A living process writes it.
     """
-    files.clear_abandoned(runs_folder(home))  # of an earlier removal that was killed
+    if is_in_home(runs_folder(home), home):
+        files.clear_abandoned(runs_folder(home))  # of an earlier removal that was killed
     folder = find_folder(home, run)
+    if not is_in_home(folder.parent, home) and folder.parent == runs_folder(home).resolve():
+        raise RunNotFoundError(
+            f"{folder} lies elsewhere, where a link of {home} leads: remove it by "
+            f"`{removal(folder)}`"
+        )
     if folder.parent != runs_folder(home).resolve():
         raise RunNotFoundError(f"{folder} is not in {runs_folder(home)}: name its home with --home")
     if folder.is_symlink():  # of a run elsewhere, which stays and must not be in use

@@ -10,7 +10,7 @@ from rich.table import Table
 from ..featcache.card import list_encoders
 from ..featcache.catalog import read_catalog
 from ..featcache.errors import LightalignError
-from ..featcache.manifest import COPY, MANIFEST, read_manifest
+from ..featcache.manifest import COPY, MANIFEST, named_key, read_manifest
 from ..featcache.store import FeatureStore
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun
@@ -104,7 +104,7 @@ def store_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         problem = f" ({row['problem']})" if "problem" in row else ""
         shown.append(
             {
-                "key": row.get("key", "-")[:_KEY_DIGITS],
+                "key": (row.get("key") or named_key(Path(row["store"])) or "-")[:_KEY_DIGITS],
                 "kind": row.get("kind", ""),
                 "layer": row.get("layer", ""),
                 "type": row.get("type", ""),
