@@ -68,6 +68,14 @@ def resumption(folder: Path, home: Path) -> str:
     return command_line("train-adapter", "--resume", named(folder, home), home=home)
 
 
+def kept_of(folder: Path, home: Path) -> str:
+    """Return what is kept of a training that is stopped now, and the command that goes on."""
+    again = resumption(folder, home)
+    if is_there(folder / STATE):
+        return f"finished epochs are kept: `{again}` goes on"
+    return f"no epoch has finished: `{again}` begins it again"
+
+
 def named(folder: Path, home: Path) -> str:
     """Return what a command has to call a run: its name, or the folder of one that is elsewhere."""
     inside = os.path.realpath(folder.parent) == os.path.realpath(runs_folder(home))
