@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from typing_extensions import TypedDict
 
 from ..featcache import files, verified
-from ..featcache.catalog import Unread, find_store, manifest_folders, note_unread, split_folders
+from ..featcache.catalog import Unread, find_store, manifest_folders, note_unread
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
 from ..featcache.documents import check, read_json
@@ -157,8 +157,6 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
         SpecError: It lies outside `home`, whose runs alone are asked.
         StoreInUseError: A run refers to it, or a living process writes it.
     """
-    for split in split_folders(home):
-        files.clear_abandoned(split)  # of an earlier removal that was killed
     folder = find_store(home, store).resolve()
     if not folder.is_relative_to((home / "features").resolve()):
         raise SpecError(f"{folder} is not in {home / 'features'}: name its home with --home")
