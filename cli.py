@@ -15,11 +15,13 @@ from types import FrameType
 from typing import NoReturn
 
 from .featcache.errors import LightalignError
+from .featcache.memory_errors import lack_of_memory
 from .pipelines import stopping, streams
 from .pipelines.printable import printable
 
 _PATIENCE = 5.0  # seconds that a stopped command has to end its threads and the shard it writes
 _STANDARD_ERROR = 2  # its descriptor
+_NO_MEMORY = b"lightalign: not enough memory\n"
 _ENDINGS: list[threading.Timer] = []  # that end it when these are over
 _LINES: list[str] = []  # the line of a stopped command, once it was said
 _USERS_OWN = {  # system errors that are not ours to mend
@@ -33,7 +35,6 @@ _USERS_OWN = {  # system errors that are not ours to mend
     errno.ENAMETOOLONG,
     errno.ELOOP,
     errno.EIO,
-    errno.ENOMEM,
     errno.ESTALE,
     errno.EMFILE,
     errno.ENFILE,
@@ -88,6 +89,17 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def _fail_without_memory(error: Exception) -> None:
+    """Pass if it was not memory that was lacking; else there is nothing wrong with the command."""
+    try:
+        lacking = lack_of_memory(error)
+        if lacking is not None:
+            _fail(f"not enough memory, also of what `ulimit -v` allows: {lacking}")
+    except MemoryError:  # for so little, too: the interpreter could not even end itself
+        os.write(_STANDARD_ERROR, _NO_MEMORY)
+        os._exit(2)
+
+
 def _end(number: int) -> NoReturn:
     """End the process although one of its threads does not, such as one that reads a dead disk.
 
@@ -131,8 +143,12 @@ def main() -> None:
         sys.exit(1)  # as the parser ends where the reader of the result has seen enough
     except OSError as error:
         if error.errno not in _USERS_OWN:
+            _fail_without_memory(error)
             raise
         _fail(f"{error.strerror}: {error.filename or 'while writing'}")
+    except Exception as error:
+        _fail_without_memory(error)
+        raise
     except _StoppedError as stopped:
         _finish(stopped.args[0], earlier)
 
