@@ -231,11 +231,6 @@ def _is_folder(path: Path, unread: list[Unread]) -> bool:
         return False
 
 
-def split_folders(home: Path) -> list[Path]:
-    """List the folders `DATASET/SPLIT` below `features`, by name."""
-    return sorted(path for path in (home / "features").glob("*/*") if path.is_dir())
-
-
 def find_store(home: Path, name: str) -> Path:
     """Return a store's folder by its path, its name below `features`, or the start of its key.
 

@@ -24,6 +24,7 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── DiskSpaceError (OSError)                the disk cannot hold what is to be written
     ├── LockError (OSError)                     the file system has no locks
     ├── DurabilityError (OSError)               the file system cannot make files durable
+    ├── ResultLostError (OSError)               standard output does not take the result
     ├── RunInUseError (RuntimeError)            a living process writes the run, or it can go on
     ├── RunNotFoundError (FileNotFoundError)    no finished run answers the request
     ├── LeakageError (ValueError)               what is evaluated took part in the training
@@ -120,6 +121,10 @@ class LockError(LightalignError, OSError):
 
 class DurabilityError(LightalignError, OSError):
     """Report a file system on which nothing survives a loss of power for certain."""
+
+
+class ResultLostError(LightalignError, OSError):
+    """Report a result that nobody can read, as standard output does not take it."""
 
 
 class RunInUseError(LightalignError, RuntimeError):

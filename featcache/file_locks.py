@@ -242,9 +242,9 @@ def _take(descriptor: int, path: Path) -> bool | None:
     ours = LockHolder(host=socket.gethostname(), pid=os.getpid(), since=float(int(time.time())))
     try:
         os.write(descriptor, _content(ours))
-    except OSError:
+    except OSError as error:
         path.unlink()  # a full disk: a lock that was never ours is not left behind
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return True
 
 

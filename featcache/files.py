@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from . import documents, file_locks, writing
-from .errors import DurabilityError, StoreCorruptError
+from .errors import DurabilityError, LightalignError, StoreCorruptError
 from .file_locks import FileLock
 from .regular_files import open_regular
 from .spec import fingerprint
@@ -163,13 +163,34 @@ def _clear(path: Path) -> bool:
 
 
 @contextmanager
-def workspace(parent: Path) -> Iterator[Path]:
-    """Make a temporary folder in `parent`, which is removed with all that is in it at the end."""
-    folder, lock = _make_workspace(parent)
+def workspace(path: Path) -> Iterator[Path]:
+    """Make a temporary folder beside `path`, which is removed with all that is in it at the end.
+
+    Errors name what lies, or was to lie, at `path`: nobody else has heard of the temporary.
+    """
     try:
-        yield folder
-    finally:
-        _remove_workspace(folder, lock)
+        folder, lock = _make_workspace(path.parent)
+        try:
+            yield folder
+        finally:
+            _remove_workspace(folder, lock)
+    except LightalignError as error:
+        raise type(error)(_as_of(path, str(error))) from error
+    except OSError as error:
+        if error.errno is None or not isinstance(error.filename, str | bytes):
+            raise
+        name = _as_of(path, os.fsdecode(error.filename))
+        raise OSError(error.errno, error.strerror, name) from error
+
+
+def _as_of(path: Path, text: str) -> str:
+    """Return a text in which a workspace, or what is prepared in it for `path`, is called `path`.
+
+    That of `path` alone may be prepared under its name; the workspace may not have been made.
+    """
+    place = re.escape(f"{path.parent / _OURS}") + r"[a-z0-9_]+"  # of `mkdtemp`
+    inside = f"(/({re.escape(path.name)}|{re.escape(_OWNER)}))?(?![^/: ])"
+    return re.sub(place + inside, lambda _: str(path), text)
 
 
 def _make_workspace(parent: Path) -> tuple[Path, FileLock]:
@@ -234,25 +255,14 @@ def replacing(path: Path) -> Iterator[Path]:
         LockError: The file system has no locks.
         OSError: The disk is full or broken; the error names what lies, or was to lie, at `path`.
     """
-    with workspace(path.parent) as folder:
+    with workspace(path) as folder:
         temporary = folder / path.name
-        try:
-            yield temporary
-            sync_tree(temporary)
-        except OSError as error:
-            raise _as_of(path, temporary, error) from error
+        yield temporary
+        sync_tree(temporary)
         if temporary.is_dir() and (path.exists() or path.is_symlink()):
             path.rename(folder / f"{_OWNER}-replaced")  # removed with the workspace
         temporary.replace(path)
         sync_folder(path.parent)
-
-
-def _as_of(path: Path, temporary: Path, error: OSError) -> OSError:
-    """Return an error of a file of a workspace as one of the place that it was written for."""
-    name = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
-    if error.errno is None or name is None or not name.is_relative_to(temporary):
-        return error
-    return OSError(error.errno, error.strerror, str(path / name.relative_to(temporary)))
 
 
 @contextmanager
@@ -271,7 +281,7 @@ def making(folder: Path) -> Iterator[None]:
 
 def remove_whole(path: Path) -> None:
     """Remove a folder in one step: a kill leaves all of it, or what `clear_abandoned` removes."""
-    with workspace(path.parent) as folder:
+    with workspace(path) as folder:
         path.rename(folder / path.name)
         sync_folder(path.parent)
 

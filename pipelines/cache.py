@@ -15,7 +15,6 @@ from ..featcache.catalog import (
     manifest_folders,
     note_unread,
     read_catalog,
-    split_folders,
 )
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
@@ -168,9 +167,6 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
         SpecError: It lies outside `home`, by a link in its path, too: its runs alone are asked.
         StoreInUseError: A run refers to it, or a living process writes it.
     """
-    for split in split_folders(home):
-        if is_in_home(split, home):
-            files.clear_abandoned(split)  # of an earlier removal that was killed
     named = find_store(home, store)
     folder = named.parent.resolve() / named.name  # of a link to a store, the link
     if not is_in_home(folder.parent, home):

@@ -15,6 +15,7 @@ from ..featcache.registry import unknown_name
 from ..featcache.source import Source
 from ..featcache.store import FORMATS
 from ..featcache.weights import Weights, find_weights
+from . import stopping
 from .progress import SILENT, Progress
 
 _MOST = 2**31 - 1  # of any count that is an option
@@ -254,6 +255,7 @@ def run(
     Raises:
         LightalignError: The dataset, the weights or too many items are not usable.
     """
+    stopping.keep(stopping.SHARDS)
     opened = open_all(spec, progress)
     from .exportable import note_exports  # imports torch; what is missing is reported without it
     from .fill import fill

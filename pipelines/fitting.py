@@ -1,7 +1,7 @@
 """Carry out a training that is resolved: in one process, or in all that torchrun started."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,9 @@ def fit(
 
         folder = Path(processes.from_first(begin))
         shown = progress if processes.is_first else SILENT
-        try:
-            found = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
-        except BaseException as error:
-            if processes.is_first and (folder / runs.STATE).is_file():
-                again = runs.resumption(folder, spec.home)
-                stopping.keep(f"finished epochs are kept: `{again}` goes on")
-                if isinstance(error, Exception):  # else the line that says it was stopped has it
-                    shown.note(stopping.kept())
-            raise
+        kept = stopping.keeping(runs.kept_of(folder, spec.home))
+        with kept if processes.is_first else nullcontext():
+            found = _fit(trainer, folder, spec, shown)
 
         def end() -> dict[str, Any]:
             report = {
@@ -82,3 +76,15 @@ def fit(
             return report
 
         return TrainReport(folder=folder, report=processes.from_first(end))
+
+
+def _fit(
+    trainer: ClosedForm | Trainer, folder: Path, spec: TrainSpec, progress: Progress
+) -> dict[str, Any]:
+    """Train, and after a failure tell the command that goes on where there is one."""
+    try:
+        return trainer.fit(folder, progress, tensorboard=spec.tensorboard)
+    except Exception:
+        if runs.is_there(folder / runs.STATE):
+            progress.note(runs.kept_of(folder, spec.home))
+        raise

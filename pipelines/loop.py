@@ -18,7 +18,7 @@ from ..adapters.objective import PairBatch, Teacher
 from ..featcache.errors import DivergedError, SpecError
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side
-from . import runs
+from . import runs, stopping
 from .ahead import map_ahead
 from .arithmetic import resolve_precision, seeded
 from .batches import Batch, Batches, load_ahead
@@ -61,6 +61,7 @@ class Trainer:
         processes: Processes = ALONE,
     ) -> None:
         self.plan = plan
+        self.home = home
         self.processes = processes
         self.options = plan.options
         self.seed = seed
@@ -226,6 +227,7 @@ class Trainer:
         if self.processes.is_first:
             counts.log = log.promise()
             save_state(folder, counts, self.trainable.modules, self.optimiser, others)
+            stopping.keep(runs.kept_of(folder, self.home))
 
     def _score(self, record: dict[str, Any]) -> float:
         """Return what the best epoch has most of; without validation the last epoch wins."""

@@ -7,6 +7,7 @@ import torch
 
 from ..featcache.encoder import Encoder
 from ..featcache.errors import OutOfMemoryError
+from ..featcache.memory_errors import lack_of_memory
 from ..featcache.tokens import Tokens
 
 
@@ -35,7 +36,7 @@ def encode_within_memory(
     try:
         return encoder.encode_layers(prepared, layers)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on a CPU
-        if not _is_out_of_memory(error):
+        if lack_of_memory(error) is None:
             raise
         if len(prepared) == 1:
             raise OutOfMemoryError(
@@ -46,11 +47,6 @@ def encode_within_memory(
         torch.cuda.empty_cache()
     fitting[encoder.name] = len(prepared) // 2
     return encode_within_memory(encoder, prepared, layers, fitting)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    known = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error)
 
 
 def _joined(parts: Sequence[Tokens]) -> Tokens:

@@ -68,6 +68,14 @@ def resumption(folder: Path, home: Path) -> str:
     return command_line("train-adapter", "--resume", named(folder, home), home=home)
 
 
+def kept_of(folder: Path, home: Path) -> str:
+    """Return what is kept of a training that is stopped now, and the command that goes on."""
+    again = resumption(folder, home)
+    if is_there(folder / STATE):
+        return f"finished epochs are kept: `{again}` goes on"
+    return f"no epoch has finished: `{again}` begins it again"
+
+
 def named(folder: Path, home: Path) -> str:
     """Return what a command has to call a run: its name, or the folder of one that is elsewhere."""
     inside = os.path.realpath(folder.parent) == os.path.realpath(runs_folder(home))
@@ -182,17 +190,18 @@ def new_run(
 def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path, FileLock]:
     """Make a run folder with its spec and its lock, or leave nothing."""
     place = runs_folder(home)
+    stem = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
     with files.making(place):
         files.clear_abandoned(place)
         lock = None
         try:
-            with files.workspace(place) as space:
-                prepared = space / "run"
+            with files.workspace(place / stem) as space:
+                prepared = space / stem
                 prepared.mkdir()
                 write_spec(prepared, spec)
                 lock = FileLock(prepared / LOCK)
                 lock.wait()
-                lock.follow(_give_name(prepared, home, name, label) / LOCK)
+                lock.follow(_give_name(prepared, home, name) / LOCK)
             files.sync_folder(place)
         except BaseException:
             if lock is not None:
@@ -214,9 +223,9 @@ def _discard(folder: Path) -> None:
             files.remove(folder)
 
 
-def _give_name(prepared: Path, home: Path, name: str | None, label: str) -> Path:
+def _give_name(prepared: Path, home: Path, name: str | None) -> Path:
     """Move a run folder to its name; where a folder of that name is, nothing is moved."""
-    stem = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
+    stem = prepared.name
     for attempt in range(1000):
         folder = runs_folder(home) / (stem if attempt == 0 else f"{stem}-{attempt + 1}")
         try:

@@ -1,6 +1,10 @@
-"""What is said of its work by a command that is stopped."""
+"""What a command that is stopped says of its work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _NOTHING = "nothing is kept"
+SHARDS = "finished shards are kept: run the same command to go on"
 _kept = [_NOTHING]
 
 
@@ -10,8 +14,17 @@ def begin() -> None:
 
 
 def keep(text: str) -> None:
-    """Say what is kept from now on, and how to go on with it."""
+    """Note what is kept from now on, and how to go on with it."""
     _kept[0] = text
+
+
+@contextmanager
+def keeping(text: str) -> Iterator[None]:
+    """Note what is kept within the block; after an error or a stop it stays what was kept there."""
+    before = kept()
+    keep(text)
+    yield
+    keep(before)
 
 
 def kept() -> str:

@@ -15,6 +15,8 @@ from lightalign.cli import main
 from lightalign.featcache import files
 from lightalign.pipelines import runs
 
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)  # that `main` takes
+
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
     """Return the content of every file below `folder` by its path.
@@ -47,7 +49,7 @@ def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     """Run the command in this process, which has torch already; return output and exit code."""
     command = ["lightalign", *arguments]
     out, err = io.StringIO(), io.StringIO()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     code = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", command)

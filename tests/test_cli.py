@@ -374,14 +374,3 @@ def test_closed_streams_are_for_nobody(tmp_path, closed):
     done = subprocess.run(f"{shlex.join(command)} {closed}", shell=True, check=False, cwd="/")
     assert done.returncode == 0
     assert lightalign("cache", "verify", home=tmp_path).returncode == 0
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
-@pytest.mark.parametrize(("stream", "what"), [(">", "encoders"), ("2>", "nothing")])
-def test_a_stream_on_a_full_disk_is_exit_code_2(stream, what):
-    command = shlex.join([sys.executable, "-m", "lightalign", "list", what])
-    done = subprocess.run(
-        f"{command} {stream} /dev/full", shell=True, check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr

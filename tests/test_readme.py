@@ -128,7 +128,7 @@ def python(code: str) -> str:
 
 
 def test_every_command_is_in_the_table():
-    from lightalign.cli import app, cache_app, list_app, presets_app
+    from lightalign.pipelines.commands.application import app, cache_app, list_app, presets_app
 
     names = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
     table = "\n".join(line for line in README.splitlines() if line.startswith("| `lightalign"))

@@ -12,6 +12,7 @@ from rich.table import Table
 from ...featcache import notes, trust
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, checked_home, default_home, expanded
+from .. import streams
 from ..bars import BarProgress, LineProgress
 from ..printable import printable_lines
 from ..progress import Progress
@@ -89,11 +90,22 @@ class Output:
         for warning in trust.warnings():
             self.progress.note(f"warning: {warning}")
 
+    def answer(self, value: Any, *shown: Table | str) -> None:
+        """Print a result that is kept nowhere; where nobody can read it, nothing was done.
+
+        Raises:
+            ResultLostError: Standard output was closed before the command began.
+        """
+        if not self.silent:
+            streams.require_output()
+        self.result(value, *shown)
+
     def result(self, value: Any, *shown: Table | str) -> None:
         """Print `value` as JSON, or else what is shown to people."""
         if self.silent:
             return
         if self.as_json:
+            streams.require_output()
             text = json.dumps(value, default=_plain)  # escapes all but DEL
             sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
             return

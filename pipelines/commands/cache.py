@@ -31,7 +31,7 @@ def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = 
 
     rows = store_rows(home)
     empty = f"no feature stores in {home / 'features'}"
-    Output(as_json=as_json, quiet=quiet).result(
+    Output(as_json=as_json, quiet=quiet).answer(
         {"stores": rows}, store_table(rows) if rows else empty
     )
 
@@ -54,7 +54,7 @@ def cache_info(
     manifest["num_shards"] = opened.num_shards
     manifest["missing_shards"] = opened.missing_shards()
     manifest["skipped"] = [vars(item) for item in opened.skipped()]
-    Output(as_json=as_json, quiet=quiet).result(manifest, json.dumps(manifest, indent=2))
+    Output(as_json=as_json, quiet=quiet).answer(manifest, json.dumps(manifest, indent=2))
 
 
 @cache_app.command("verify")
@@ -118,10 +118,10 @@ def cache_explain(
         table = {"encoders": [encoder], "data": data, "home": str(home)}
         explained = explain_request(table, overrides or [], output.progress)
         parts = [part for one in explained for part in explanation_parts(one)]
-        output.result({"explanations": explained}, *parts)
+        output.answer({"explanations": explained}, *parts)
     elif store is not None and encoder is None and data is None:
         one = explain_stores(home, store, other)
-        output.result(one, *explanation_parts(one))
+        output.answer(one, *explanation_parts(one))
     else:
         raise SpecError("give one or two stores, or --encoder with --data")
 

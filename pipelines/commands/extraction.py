@@ -88,7 +88,7 @@ def extract(
         from .. import estimate
 
         estimated = estimate.run(spec, output.progress)
-        output.result(estimated, *estimate_parts(estimated))
+        output.answer(estimated, *estimate_parts(estimated))
         return
     report = run(spec, output.progress)
     output.result(report, *extract_lines(report))

@@ -17,7 +17,7 @@ def list_encoders(as_json: AsJson = False, quiet: Quiet = False) -> None:
     from ..tables import rows_table
 
     rows = encoder_rows()
-    Output(as_json=as_json, quiet=quiet).result({"encoders": rows}, rows_table(rows))
+    Output(as_json=as_json, quiet=quiet).answer({"encoders": rows}, rows_table(rows))
 
 
 @list_app.command("datasets")
@@ -30,7 +30,7 @@ def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
         {"name": name, "files": "needed" if needs_files else "drawn", "title": title}
         for name, title, needs_files in read_datasets()
     ]
-    Output(as_json=as_json, quiet=quiet).result({"datasets": rows}, rows_table(rows))
+    Output(as_json=as_json, quiet=quiet).answer({"datasets": rows}, rows_table(rows))
 
 
 @list_app.command("fusions")
@@ -40,7 +40,7 @@ def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
     from ..tables import rows_table
 
     rows = [{"name": name, "what it does": title} for name, title in read_fusions()]
-    Output(as_json=as_json, quiet=quiet).result({"fusions": rows}, rows_table(rows))
+    Output(as_json=as_json, quiet=quiet).answer({"fusions": rows}, rows_table(rows))
 
 
 @list_app.command("prompts")
@@ -50,7 +50,7 @@ def list_prompts(as_json: AsJson = False, quiet: Quiet = False) -> None:
     from ..tables import rows_table
 
     rows = [{"name": name, "title": read_prompts(name).title} for name in prompt_names()]
-    Output(as_json=as_json, quiet=quiet).result({"prompts": rows}, rows_table(rows))
+    Output(as_json=as_json, quiet=quiet).answer({"prompts": rows}, rows_table(rows))
 
 
 @list_app.command("presets")
@@ -61,7 +61,7 @@ def list_presets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     from ..tables import rows_table
 
     rows = [{"name": name, "title": read_preset(name)["title"]} for name in list_names()]
-    Output(as_json=as_json, quiet=quiet).result({"presets": rows}, rows_table(rows))
+    Output(as_json=as_json, quiet=quiet).answer({"presets": rows}, rows_table(rows))
 
 
 @presets_app.command("list")
@@ -81,7 +81,7 @@ def presets_show(
     from ...featcache.spec import to_toml
 
     preset = read_preset(name)
-    Output(as_json=as_json, quiet=quiet).result(preset, to_toml(preset).rstrip())
+    Output(as_json=as_json, quiet=quiet).answer(preset, to_toml(preset).rstrip())
 
 
 @presets_app.command("check")

@@ -20,7 +20,7 @@ def runs_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
 
     listed = list_runs(home)
     empty = f"no runs in {runs_folder(home)}"
-    Output(as_json=as_json, quiet=quiet).result(
+    Output(as_json=as_json, quiet=quiet).answer(
         {"runs": [vars(run) for run in listed]},
         rows_table(run_rows(listed), below=("what",)) if listed else empty,
     )
@@ -35,7 +35,7 @@ def runs_show(
 
     described = describe_run(home, run)
     shown = json.dumps(described, indent=2, default=str)
-    Output(as_json=as_json, quiet=quiet).result(described, shown)
+    Output(as_json=as_json, quiet=quiet).answer(described, shown)
 
 
 @runs_app.command("rm")

@@ -94,6 +94,6 @@ def search(
         device=device,
     )
     found = run_search(spec, output.progress)
-    output.result(found, *search_parts(found))
+    output.answer(found, *search_parts(found))
     if show and found.sheet is not None:
         open_in_browser(found.sheet, output.progress)

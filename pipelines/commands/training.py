@@ -116,7 +116,7 @@ def train_adapter(
         spec = train.TrainSpec(home=home, device=device, **given)
         if dry_run:
             estimated = rehearsal.run(spec, output.progress)
-            output.result(estimated, *train_estimate_parts(estimated))
+            output.answer(estimated, *train_estimate_parts(estimated))
             return
         trained = train.run(spec, output.progress)
     elif dry_run or any(given.values()):
@@ -178,7 +178,7 @@ def plan(
     )
     output = Output(as_json=as_json, quiet=quiet)
     planned = run_plan(spec)
-    output.result(vars(planned), *plan_parts(planned))
+    output.answer(vars(planned), *plan_parts(planned))
 
 
 def fine_tune(

@@ -62,6 +62,7 @@ def import_everything(*, thorough: bool) -> None:
         thorough: Import what pretrained encoders and exports need, too, which takes longer.
     """
     import lightalign.cli
+    from lightalign.pipelines.commands.application import app
 
     root = Path(lightalign.__file__).parent
     ours = [
@@ -74,7 +75,7 @@ def import_everything(*, thorough: bool) -> None:
         importlib.import_module(name.removesuffix(".__init__"))
     sys.modules["torch"].set_num_threads(1)
     with redirect_stdout(io.StringIO()):  # what the parser imports when it first runs
-        lightalign.cli.app(["cache", "ls", "--home", "/nowhere"], standalone_mode=False)
+        app(["cache", "ls", "--home", "/nowhere"], standalone_mode=False)
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page it looks at
 

@@ -186,6 +186,8 @@ def _crash(outcome: Outcome) -> Verdict | None:
         ours = [line for line in places if "/lightalign/" in line and "/tests/" not in line]
         where = re.sub(r'File ".*/lightalign/', '"', (ours or places or [""])[-1])
         return Verdict("traceback", f"{lines[-1][:160]} at {where[:120]}")
+    if "lightalign: not enough memory" in outcome.err:  # as a file has made it allocate
+        return Verdict("traceback", outcome.err.strip().splitlines()[-1][:300])
     if outcome.hung:
         return Verdict("hang", "also after SIGTERM" if outcome.deaf else "until SIGTERM")
     if outcome.code < 0:

@@ -14,7 +14,7 @@ from lightalign.pipelines.cache import Difference, explain, explain_stores, remo
 
 from ..featcache.test_damage import DEAD, flip
 from ..featcache.test_store import describe, features_of, shard_files, write
-from ..helpers import temporary_of, tree_bytes
+from ..helpers import lightalign, temporary_of, tree_bytes
 
 
 def put(home: Path, **changes) -> Path:
@@ -204,7 +204,7 @@ def test_a_removal_that_crashed_is_no_store_and_is_finished_by_the_next(tmp_path
     folder.rename(crashed)
     assert [entry.folder for entry in catalog.list_stores(tmp_path)] == [second]
     assert catalog.manifest_folders(tmp_path) == [second]
-    remove(tmp_path, str(second))
+    assert lightalign("cache", "rm", str(second), home=tmp_path).returncode == 0
     assert not crashed.exists()
 
 

@@ -24,7 +24,7 @@ from lightalign.pipelines.probe import ProbeOptions, ProbeSpec
 from lightalign.pipelines.probe import run as run_probe
 from lightalign.pipelines.sgd_options import SgdOptions
 
-from ..helpers import changed_report, lightalign
+from ..helpers import SIGNALS, changed_report, lightalign
 from .class_homes import LINEAR, write_run, write_split
 
 QUICK = FineTuneOptions(epochs=6, batch_size=16, learning_rate=0.05, adapter_rate=0.05)
@@ -312,10 +312,10 @@ def test_a_fine_tuning_that_was_stopped_leaves_no_folder_and_says_so(home, monke
     monkeypatch.setattr(FullProtocol, "fit", stopped)
     command = ["lightalign", "fine-tune", "start", "--data", "trees", "--name", "cut"]
     monkeypatch.setattr("sys.argv", [*command, "--home", str(home), "--device", "cpu"])
-    kept = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    kept = [signal.getsignal(one) for one in SIGNALS]
     with pytest.raises(SystemExit) as caught:
         main()
-    for one, handler in zip((signal.SIGINT, signal.SIGTERM), kept, strict=True):
+    for one, handler in zip(SIGNALS, kept, strict=True):
         signal.signal(one, handler)
     assert caught.value.code == 128 + signal.SIGTERM
     assert "stopped; nothing is kept" in capsys.readouterr().err

@@ -4,8 +4,11 @@ A limit on the size of files fails as a full disk does, with EFBIG for ENOSPC.
 """
 
 import errno
+import fcntl
+import os
 import resource
 from contextlib import contextmanager
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -13,6 +16,8 @@ import pytest
 import torch
 from torch import nn
 
+from lightalign.featcache import files
+from lightalign.featcache.errors import DurabilityError, LockError
 from lightalign.pipelines import runs
 from lightalign.pipelines.export import FORMATS, export
 from lightalign.pipelines.index import build
@@ -128,3 +133,86 @@ def test_events_for_tensorboard_print_no_traceback_of_a_thread(size, tmp_path, c
     (events,) = (tmp_path / runs.TENSORBOARD).iterdir()
     assert caught.value.filename == str(events)
     assert capfd.readouterr() == ("", "")
+
+
+def refuses_everything(monkeypatch, number):
+    """Let no file and no folder be made that has no name yet, as a full disk does."""
+    mkdir = os.mkdir
+
+    def refused(path, *arguments, **options):
+        if ".tmp-lightalign-" in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", refused)
+
+
+def refuses_owners(monkeypatch, number):
+    """Let temporary folders be made, but nothing be written into them."""
+    write = os.write
+
+    def refused(descriptor, content):
+        if ".tmp-lightalign-" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(number, os.strerror(number))
+        return write(descriptor, content)
+
+    monkeypatch.setattr(os, "write", refused)
+
+
+def new_run(home):
+    with runs.new_run(home, "mine", "x", spec={}):
+        pytest.fail("it has begun")
+
+
+PLACES = {
+    "runs/mine": new_run,
+    "index": lambda home: written(home / "index", np.eye(4, dtype=np.float32)),
+    "r.json": lambda home: files.write_report(home / "r.json", {}),
+    "a folder/s": lambda home: enter(files.replacing(home / "a folder" / "s")),
+    "page.html": lambda home: files.write_bytes(home / "page.html", b""),
+    "a folder": lambda home: files.remove_whole(home / "a folder"),
+}
+
+
+def enter(block):
+    with block:
+        pytest.fail("it has begun")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks /proc for names")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("refuse", [refuses_everything, refuses_owners])
+@pytest.mark.parametrize("place", PLACES)
+def test_what_has_not_begun_is_named_by_where_it_was_to_be(
+    place, refuse, number, tmp_path, monkeypatch
+):
+    (tmp_path / "a folder").mkdir()
+    with monkeypatch.context() as patch:
+        refuse(patch, number)
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            PLACES[place](tmp_path)
+    assert caught.value.errno == number
+    assert caught.value.filename == str(tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["a folder"]
+
+
+def test_what_was_prepared_for_a_run_is_named_by_its_folder(tmp_path):
+    """The spec is what is written first."""
+    with full_disk(200) as caught, runs.new_run(tmp_path, "mine", "x", spec={"a": "b" * 500}):
+        pytest.fail("it has begun")
+    assert caught.value.filename == str(tmp_path / "runs" / "mine" / runs.SPEC)
+
+
+def test_a_file_system_without_locks_or_fsync_is_told_of_the_place(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refused)
+        with pytest.raises(DurabilityError) as caught:
+            files.write_bytes(tmp_path / "a", b"")
+    assert f"cannot make {tmp_path / 'a'} durable" in str(caught.value)
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(LockError) as caught:
+        files.write_bytes(tmp_path / "a", b"")
+    assert f"cannot lock {tmp_path / 'a'}: " in str(caught.value)

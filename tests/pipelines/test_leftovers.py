@@ -82,7 +82,7 @@ def test_what_a_living_process_is_about_is_no_leftover(tmp_path):
         put_pairs(tmp_path, source="begun just now")
         begun = folder.parent / "e--begun"
         begun.mkdir()
-        with ShardLocks(begun) as locks, files.workspace(folder.parent):
+        with ShardLocks(begun) as locks, files.workspace(folder):
             assert locks.claim(0)
             assert find_leftovers(tmp_path) == []
 

@@ -23,7 +23,7 @@ from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train import TrainSpec, resolve
 
-from ..helpers import lightalign
+from ..helpers import SIGNALS, lightalign
 from .conftest import extract_toy
 from .test_starting import BASE
 from .test_train import CPU, QUICK, quick_train
@@ -293,24 +293,26 @@ def test_what_needs_a_validation_says_so(home, option):
         quick_train(home, overrides=(f"train.{option}", "train.validation=none"))
 
 
-@pytest.mark.parametrize(("epoch", "kept"), [(1, "nothing is kept"), (2, "`lightalign train-")])
-def test_a_stopped_training_prints_the_command_that_goes_on(home, monkeypatch, epoch, kept):
+@pytest.mark.parametrize("signalled", SIGNALS)
+@pytest.mark.parametrize(("epoch", "kept"), [(1, "no epoch has finished"), (2, "epochs are kept")])
+def test_a_stopped_training_prints_the_command_that_goes_on(
+    home, monkeypatch, epoch, kept, signalled
+):
     order = Batches.order
 
     def stopped(self, number):
         if number == epoch:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signalled)
         return order(self, number)
 
     asked = ("train-adapter", "--preset", "linear", "--data", "shapes", "--name", "mine")
     with monkeypatch.context() as patch:
         patch.setattr(Batches, "order", stopped)
         done = lightalign(*asked, "--set", "train.epochs=2", "--device", "cpu", home=home)
-    assert done.returncode == 143
+    assert done.returncode == 128 + signalled
     line = done.stderr.splitlines()[-1]
     assert line.startswith("lightalign: stopped; ")
     assert kept in line
-    if epoch == 2:
-        program, *arguments = shlex.split(line.split("`")[1])
-        assert program == "lightalign"
-        assert lightalign(*arguments, home=home).returncode == 0
+    program, *arguments = shlex.split(line.split("`")[1])
+    assert program == "lightalign"
+    assert lightalign(*arguments, home=home).returncode == 0
