@@ -8,7 +8,7 @@ from ..featcache.card import EncoderCard, read_card
 from ..featcache.description import DTYPES
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, to_table
+from ..featcache.spec import Table, check_counts, to_table
 from ..featcache.types import Modality, Side, Sides, sides_of
 from .sizes import parse_bytes
 from .train import TrainOptions, resolve_preset
@@ -52,10 +52,7 @@ class PlanSpec:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("image_tokens", "text_tokens", "captions"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SpecError(f"{name} must be at least 1, found {value}")
+        check_counts(self, {"image_tokens": 1, "text_tokens": 1, "captions": 1})
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..featcache.backends import load_backend
 from ..featcache.datasets import parse_data
 from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.spec import check_counts
 from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
 from . import runs
 from .destinations import check_file
@@ -57,8 +58,7 @@ class SearchSpec:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise SpecError(f"--k must be at least 1, found {self.k}")
+        check_counts(self, {"k": 1}, where="--")
         if not self.query.strip():
             raise SpecError("the query is empty")
         if self.query_is not in {None, "text", "image"}:
