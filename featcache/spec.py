@@ -292,4 +292,4 @@ def _check_magnitude(value: Any, *, where: str) -> None:
         raise SpecError(f"{where} must be a finite number, found {value}")
     most = MOST_SEED if where.endswith("seed") else MOST
     if isinstance(value, int) and abs(value) > most:
-        raise SpecError(f"{where} must be from {-most:,} to {most:,}, found {value}")
+        raise SpecError(f"{where} is larger than any that fits, {most:,}: found {value}")

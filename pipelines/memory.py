@@ -35,7 +35,7 @@ def encode_within_memory(
     try:
         return encoder.encode_layers(prepared, layers)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on a CPU
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         if len(prepared) == 1:
             raise OutOfMemoryError(
@@ -48,7 +48,8 @@ def encode_within_memory(
     return encode_within_memory(encoder, prepared, layers, fitting)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether torch or NumPy raised an error because there is too little memory."""
     known = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
     return known or "can't allocate memory" in str(error)
 

@@ -19,7 +19,7 @@ from ..printable import printable_lines
 from ..progress import Progress
 
 
-def within(least: float, most: float = MOST) -> Callable[[Any, Any, Any], Any]:
+def within(least: int | float, most: int | float = MOST) -> Callable[[Any, Any, Any], Any]:
     """Return what refuses a number of an option that is out of range, in one line that names it.
 
     Every option of a number has one, so that none reaches an array, a thread or a file that cannot
