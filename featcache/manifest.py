@@ -17,6 +17,7 @@ from .description import FORMAT_VERSION, StoreDescription
 from .documents import MAX_BYTES, check, is_inside, read_json
 from .errors import StoreCorruptError, StoreNotFoundError
 from .regular_files import read_regular
+from .remedies import extraction_into, removal_of_store
 
 _NAMED_BY_KEY = re.compile(r"--([0-9a-f]{12})\Z")  # folders elsewhere may have other names
 
@@ -204,12 +205,24 @@ def restore_manifest(folder: Path) -> None:
     damaged = manifest_damage(folder)
     if len(damaged) == 2:
         raise StoreCorruptError(
-            f"{folder / MANIFEST} and {COPY} are both damaged: remove the store and extract again"
+            f"{folder / MANIFEST} and {COPY} are both damaged: {_ways_out(folder)}"
         )
     times = _times(folder)
     for name in damaged:
         whole = COPY if name == MANIFEST else MANIFEST
         files.write_bytes(folder / name, _content(folder / whole), times=times)
+
+
+def _ways_out(folder: Path) -> str:
+    """Return what to do with a store of which nothing can be read."""
+    known = extraction_into(folder)
+    if known is None:
+        return "replace the store by a whole copy"
+    home, command = known
+    return (
+        f"remove the store by `{removal_of_store(folder, home)}` and extract it again by "
+        f"`{command}`, with the options that it had"
+    )
 
 
 def _content(path: Path) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from typing_extensions import TypedDict
 
-from ..featcache import files, verified
+from ..featcache import files, remedies, verified
 from ..featcache.catalog import Unread, find_store, manifest_folders, note_unread, split_folders
 from ..featcache.damage import clear_damage, find_damage
 from ..featcache.description import StoreDescription
@@ -248,7 +248,8 @@ def _compare_receipts(store: FeatureStore, before: Mapping[int, Mapping[str, Any
         reasons = [item["reason"] for index in changed for item in lost[index]]
         raise DatasetChangedError(
             f"shards {changed} of {store.folder} would lose rows and stay missing: "
-            f"{'; '.join(reasons[:3])}; restore these and extract again"
+            f"{'; '.join(reasons[:3])}; restore these and run "
+            f"`{remedies.repair(store.folder, store.folder.absolute().parents[3])}`"
         )
     return [index for index in both if before[index]["files"] != after[index]["files"]]
 
