@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import tomli_w
 
+from .bounds import MOST, MOST_SEED
 from .documents import check_extent, parse_toml
 from .errors import SpecError, StoreCorruptError
 from .writing import write_bytes
@@ -26,9 +27,6 @@ Table = dict[str, Any]
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 _PART = 1000  # elements of a list that are encoded at a time
 _MOST_KEYS = 64  # of a dotted key; those of ours have five
-MOST = 2**31 - 1  # of any count that is an option: beyond it are mistakes, and overflows in C
-MOST_THREADS = 1024  # that a command may be told to begin
-MOST_SEED = 2**63 - 1  # that random generators and TOML take
 T = TypeVar("T")
 
 

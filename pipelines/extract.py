@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.backends import load_encoder, resolve_device
+from ..featcache.bounds import MOST_THREADS
 from ..featcache.card import EncoderCard, read_card
 from ..featcache.datasets import open_source, parse_data
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
-from ..featcache.spec import MOST_THREADS, check_counts
+from ..featcache.spec import check_counts
 from ..featcache.store import FORMATS
 from ..featcache.weights import Weights, find_weights
 from .progress import SILENT, Progress

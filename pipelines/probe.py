@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..featcache.bounds import MOST
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import MOST, check_counts, check_seed, fingerprint, to_table
+from ..featcache.spec import check_counts, check_seed, fingerprint, to_table
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress

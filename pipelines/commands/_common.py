@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ...featcache import notes, trust
+from ...featcache.bounds import MOST, MOST_SEED
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, default_home, expanded
-from ...featcache.spec import MOST, MOST_SEED
 from ..bars import BarProgress, LineProgress
 from ..printable import printable_lines
 from ..progress import Progress

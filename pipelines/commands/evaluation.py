@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from ...featcache.bounds import MOST_SEED
 from ...featcache.errors import SpecError
-from ...featcache.spec import MOST_SEED
 from ._common import (
     DEFAULT_HOME,
     AsJson,

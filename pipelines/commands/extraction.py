@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ...featcache.bounds import MOST_THREADS
 from ...featcache.errors import SpecError
-from ...featcache.spec import MOST_THREADS
 from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet, within
 
 Encoders = Annotated[
