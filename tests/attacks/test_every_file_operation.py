@@ -7,11 +7,6 @@ from .running import run_script
 SCRIPT = "every_file_operation.py"
 
 
-def test_commands_that_are_killed_or_cannot_write_at_some_of_their_file_operations():
-    done = run_script(SCRIPT, "--fast", "--points", "1", "--rotate")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("fault", ["kill", "EIO", "ENOSPC"])

@@ -5,17 +5,6 @@ import pytest
 from .running import run_script
 
 
-def test_mutated_files_crash_hang_and_change_nothing():
-    """Two mutations of each of the kinds that are read most."""
-    kinds = (
-        *("manifest", "zarr.json", "hdf5 shard", "run.toml", "report.json", "pairs"),
-        "verified memory",
-    )
-    chosen = [part for kind in kinds for part in ("--only", kind)]
-    done = run_script("mutations.py", "--count", str(2 * len(kinds)), "--verbs", "1", *chosen)
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [0, 1])

@@ -127,13 +127,12 @@ def inexact_home(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def inexact_run(inexact_home, tmp_path) -> Path:
-    """Return that run in a home of the test's own."""
-    shutil.copytree(inexact_home, tmp_path, dirs_exist_ok=True)
-    return tmp_path / "runs" / "inexact"
+def own_home(inexact_home, tmp_path) -> Path:
+    """Return that home as the test's own."""
+    return shutil.copytree(inexact_home, tmp_path, dirs_exist_ok=True)
 
 
-def test_a_refused_export_names_the_command_that_helps(tmp_path, inexact_run):
+def test_a_refused_export_names_the_command_that_helps(own_home, tmp_path):
     pytest.importorskip("sentence_transformers")
     done = lightalign(
         *("export", "inexact", "--to", "sentence-transformers", "--output", str(tmp_path / "out")),
@@ -155,7 +154,7 @@ def test_a_refused_export_names_the_command_that_helps(tmp_path, inexact_run):
 
 
 @pytest.mark.timeout(300)
-def test_what_an_export_leaves_out_is_said_once_with_one_command_for_all(tmp_path, inexact_run):
+def test_what_an_export_leaves_out_is_said_once_with_one_command_for_all(own_home, tmp_path):
     pytest.importorskip("onnxscript")
     asked = ("export", "inexact", "--to", "onnx", "--output")
     done = lightalign(*asked, str(tmp_path / "out"), home=tmp_path)
@@ -177,15 +176,15 @@ def commands(folder: Path, home: Path, **weights: Path) -> list[str]:
     return found.split(" && ")
 
 
-def test_encoders_whose_weights_were_named_have_a_command_each(tmp_path, inexact_run):
-    first, second = commands(inexact_run, tmp_path, toy_text=Path("/w"))
+def test_encoders_whose_weights_were_named_have_a_command_each(inexact_home):
+    first, second = commands(inexact_home / "runs" / "inexact", inexact_home, toy_text=Path("/w"))
     assert re.search(r"--encoder toy-image --data shapes", first)
     assert re.search(r"--encoder toy-text --data shapes --weights /w", second)
 
 
-def test_without_its_stores_the_run_says_how_they_were_extracted(tmp_path, inexact_run):
+def test_without_its_stores_the_run_says_how_they_were_extracted(inexact_home, tmp_path):
     elsewhere = tmp_path / "elsewhere"
-    (line,) = commands(inexact_run, elsewhere)
+    (line,) = commands(inexact_home / "runs" / "inexact", elsewhere)
     expected = "--encoder toy-image --encoder toy-text --data shapes --features mean"
     assert f"{expected} --dtype float32 --precision float32" in line
     assert line.endswith(f"--home {elsewhere}")
@@ -202,20 +201,21 @@ def test_without_its_stores_the_run_says_how_they_were_extracted(tmp_path, inexa
     ],
 )
 def test_the_place_of_the_dataset_is_named_as_far_as_it_is_known(
-    tmp_path, inexact_run, asked, there, named
+    tmp_path, inexact_home, asked, there, named
 ):
-    table = runs.read_spec(inexact_run)
+    run = shutil.copytree(inexact_home / "runs" / "inexact", tmp_path / "runs" / "inexact")
+    table = runs.read_spec(run)
     table["stores"]["train"]["dataset"] = "flickr8k"
     table["command"] = {**table["command"], **({} if asked is None else {"data": asked})}
-    write_spec(inexact_run, table)
+    write_spec(run, table)
     home = tmp_path / "elsewhere"
     if there:
         (home / "datasets" / "flickr8k").mkdir(parents=True)
-    (line,) = commands(inexact_run, home)
+    (line,) = commands(run, home)
     assert named in line
 
 
-def test_scenes_are_extracted_again_in_their_own_number(tmp_path, inexact_run):
-    (line,) = commands(inexact_run, tmp_path)
+def test_scenes_are_extracted_again_in_their_own_number(inexact_home):
+    (line,) = commands(inexact_home / "runs" / "inexact", inexact_home)
     for key, value in SCENES.items():
         assert f"--set source.{key}={value}" in line

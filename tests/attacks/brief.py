@@ -1,0 +1,57 @@
+"""Run a little of each attack after one import of everything: `python tests/attacks/brief.py`.
+
+Prints what each of them prints, and exits 1 if any has failed.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import every_file_operation  # first: it sets how many threads libraries begin with
+import mutations
+import races
+from _children import import_everything
+
+KINDS = (
+    *("manifest", "zarr.json", "hdf5 shard", "run.toml", "report.json", "pairs"),
+    "verified memory",
+)
+RACES = ("training + fine-tuning", "cache rm --force under a training")
+
+
+def only(names: Sequence[str]) -> list[str]:
+    """Return the options that choose these."""
+    return [part for name in names for part in ("--only", name)]
+
+
+ATTACKS: dict[str, tuple[Callable[[], None], Sequence[str]]] = {
+    "one file operation of each command": (
+        every_file_operation.main,
+        ("--fast", "--points", "1", "--rotate"),
+    ),
+    "two mutations of each kind that is read most": (
+        mutations.main,
+        ("--count", str(2 * len(KINDS)), "--verbs", "1", *only(KINDS)),
+    ),
+    "two races": (races.main, ("--rounds", "1", *only(RACES))),
+}
+
+
+def main() -> None:
+    """Run each attack in a child of its own, and exit 1 if one has failed."""
+    import_everything(thorough=False)
+    codes = []
+    for name, (attack, options) in ATTACKS.items():
+        print(f"\n{name}", flush=True)
+        child = os.fork()
+        if child == 0:
+            sys.argv = [f"{attack.__module__}.py", *options]
+            attack()  # ends the process
+            os._exit(70)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(f"\nexit codes: {codes}")
+    sys.exit(int(any(codes)))
+
+
+if __name__ == "__main__":
+    main()
