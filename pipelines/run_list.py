@@ -168,9 +168,13 @@ def read_evaluations(folder: Path) -> tuple[dict[str, Evaluation], list[str]]:
             evaluations[path.name] = check_evaluation(files.read_report(path), where=path)
         except (LightalignError, OSError) as error:
             reason = error if isinstance(error, LightalignError) else error.strerror
-            removal = shlex.join(["rm", "-r", str(path.absolute())])
-            unread.append(f"{path.name} is passed over: {reason}; `{removal}` removes it")
+            unread.append(f"{path.name} is passed over: {reason}; {way_out(path)}")
     return evaluations, unread
+
+
+def way_out(path: Path) -> str:
+    """Return how to be rid of what is no evaluation and lies among them."""
+    return f"`{shlex.join(['rm', '-r', str(path.absolute())])}` removes it"
 
 
 def _first_recall(table: Mapping[str, Any]) -> Mapping[str, Any]:
