@@ -19,6 +19,7 @@ from ..featcache.documents import check, parse_json, read_toml
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.files import replacing, write_bytes
 from ..featcache.regular_files import check_regular
+from ..featcache.remedies import removal_of_run
 from ..featcache.spec import Table, canonical_json, fingerprint, write_toml
 from ..featcache.types import sides_of
 from .adapter import Adapter, build_adapter, outline_adapter
@@ -89,13 +90,12 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
     tensors, metadata = read_tensors(weights)
     if metadata.get("tensors") != tensor_hash(tensors):
         raise StoreCorruptError(
-            f"{weights} is damaged: its tensors do not match their checksum; train again or "
-            "restore the file"
+            f"{weights} is damaged: its tensors do not match their checksum; {_ways_out(weights)}"
         )
     if metadata.get("table") != _table_hash(table):
         raise StoreCorruptError(
             f"{weights} was saved with another {TABLE_FILE}: towers, objective or widths have "
-            "changed since; restore the file or train again"
+            f"changed since; {_ways_out(weights)}"
         )
     check(table, _Structure, where=folder / TABLE_FILE)
     widths = {side: table["widths"][side.value] for side in sides_of(table["widths"])}
@@ -129,8 +129,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise
     except (safetensors.SafetensorError, OSError, MemoryError) as error:
         raise StoreCorruptError(
-            f"{path} is not a whole safetensors file ({error}); train again or restore the file"
+            f"{path} is not a whole safetensors file ({error}); {_ways_out(path)}"
         ) from error
+
+
+def _ways_out(path: Path) -> str:
+    """Return what to do where a file of a run is damaged."""
+    removal = removal_of_run(path.parent.absolute())
+    return f"restore the file, or remove the run by `{removal}` and train it again"
 
 
 def check_shapes(

@@ -14,6 +14,7 @@ from . import files, notes
 from .description import StoreDescription
 from .documents import check
 from .errors import LightalignError, StoreCorruptError, StoreNotFoundError
+from .home import command_line
 from .manifest import COPY, MANIFEST, has_manifest, named_key, read_manifest, read_whole_manifest
 from .types import Classes, Grades, Pairs
 
@@ -341,8 +342,17 @@ def read_pairs(path: Path) -> Pairs:
         raise  # they may be whole
     except (OSError, ValueError) as error:
         raise StoreCorruptError(
-            f"cannot read the pairs in {path}: {error}; delete it and extract again"
+            f"cannot read the pairs in {path}: {error}; {_remedy(path)}"
         ) from error
+
+
+def _remedy(path: Path) -> str:
+    """Return what to do with pairs that cannot be read: any store of their split mends them."""
+    absolute = path.absolute()
+    if len(absolute.parts) < 5 or absolute.parents[2].name != "features":
+        return "replace it by a whole copy"
+    home = absolute.parents[3]
+    return f"`{command_line('cache', 'repair', home=home)}` restores it"
 
 
 def _check_links(table: _PairsFile) -> None:

@@ -20,6 +20,7 @@ from .flaws import shard_flaws
 from .format import ArrayLocation
 from .home import command_line
 from .item_ids import decode_ids
+from .remedies import extraction, removal_of_store, repair
 from .store import FeatureStore
 from .trust import is_trusting
 
@@ -73,7 +74,7 @@ def _announce(store: FeatureStore, receipts: Sequence[Mapping[str, Any]]) -> Non
 
 def repair_command(folder: Path, home: Path) -> str:
     """Return the command that computes what is damaged in a store again."""
-    return command_line("cache", "repair", folder.absolute(), home=home)
+    return repair(folder, home)
 
 
 def listing_command(folder: Path, home: Path) -> str:
@@ -154,8 +155,9 @@ def not_finite(store: FeatureStore, item: str) -> FeatureRangeError:
     home = verified.home_of(store.folder, store.description)
     remedy = _WITHOUT_HOME
     if home is not None:
-        removal = command_line("cache", "rm", store.folder.absolute(), "--force", home=home)
-        remedy = f"remove the store by `{removal}` and extract it again"
+        removal = removal_of_store(store.folder, home)
+        command = extraction(store.description, store.manifest.get("settings"), home=home)
+        remedy = f"remove the store by `{removal}` and extract it again by `{command}`"
     return FeatureRangeError(
         f"{store.folder}: the stored features of item {item!r} are not all finite, and no "
         f"extraction writes such: {remedy}, with --dtype float32 if it was a narrower one"

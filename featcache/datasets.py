@@ -45,6 +45,11 @@ def absolute_data(data: str) -> str:
     return name if path is None else f"{name}={path.absolute()}"
 
 
+def is_drawn(name: str) -> bool:
+    """Return whether a dataset is made by its family itself: it has no files, and no place."""
+    return name in SOURCES.names() and not SOURCES.load(name).needs_files
+
+
 def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
     """Open the dataset that `NAME` or `NAME=PATH` asks for.
 

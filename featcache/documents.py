@@ -102,7 +102,7 @@ def check_extent(value: Any, *, where: str) -> None:
                 continue
             if isinstance(part, dict):
                 inner.extend(part.values())
-            elif isinstance(part, list):
+            elif isinstance(part, list | tuple):
                 inner.extend(part)
             else:
                 _check_number(part, where=where)

@@ -24,7 +24,7 @@ from . import documents, file_locks, writing
 from .errors import DurabilityError, LightalignError, StoreCorruptError
 from .file_locks import FileLock
 from .regular_files import open_regular
-from .spec import fingerprint
+from .spec import check_written, fingerprint
 
 _TEMPORARY = ".tmp-"  # begins the names of all versions
 _OURS = ".tmp-lightalign-"  # of this version, which no other program takes; then something random
@@ -225,7 +225,11 @@ def write_json(path: Path, value: Any, *, times: os.stat_result | None = None) -
         path: The file.
         value: Its content.
         times: State of a file that it shall be as old as, or None to be of now.
+
+    Raises:
+        SpecError: Something in it would not be read again.
     """
+    check_written(value, where=str(path))
     with replacing(path) as temporary:
         with writing.open_new(temporary) as file:
             file.writelines(piece.encode() for piece in _json_pieces(value))

@@ -11,7 +11,7 @@ from .errors import SpecError
 from .tokens import Tokens
 from .types import Modality
 
-_GRID = re.compile(r"grid:([1-9]\d*)x([1-9]\d*)")
+_GRID = re.compile(r"grid:([1-9]\d{0,8})x([1-9]\d{0,8})")
 
 
 @dataclass(frozen=True, kw_only=True)

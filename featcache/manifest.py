@@ -5,7 +5,6 @@ Both hold the same bytes: a checksum protects the content, and the copy is writt
 
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,8 +16,8 @@ from . import files
 from .description import FORMAT_VERSION, StoreDescription
 from .documents import MAX_BYTES, check, is_inside, read_json
 from .errors import StoreCorruptError, StoreNotFoundError
-from .home import command_line
 from .regular_files import is_file, read_regular
+from .remedies import extraction_into, removal_of_store
 
 _NAMED_BY_KEY = re.compile(r"--([0-9a-f]{12})\Z")  # folders elsewhere may have other names
 
@@ -76,15 +75,6 @@ def named_key(folder: Path) -> str | None:
     """Return the start of the key that the name of a store's folder gives, or None without one."""
     named = _NAMED_BY_KEY.search(folder.name)
     return named[1] if named else None
-
-
-def removal(folder: Path) -> str:
-    """Return the command that removes a store, as it can be run anywhere."""
-    place = folder.absolute()
-    homes = place.parents[3:4]
-    if not homes or homes[0] / "features" != place.parents[2]:
-        return shlex.join(["rm", "-r", str(place)])  # a copy, which stands in no home
-    return command_line("cache", "rm", place.relative_to(homes[0] / "features"), home=homes[0])
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -235,8 +225,20 @@ def restore_manifest(folder: Path) -> None:
 
 def _both_damaged(folder: Path, damaged: Mapping[str, str]) -> str:
     return (
-        f"{folder / MANIFEST} and {COPY} are both damaged: remove the store by "
-        f"`{removal(folder)}` and extract again ({damaged[MANIFEST]})"
+        f"{folder / MANIFEST} and {COPY} are both damaged: {_ways_out(folder)} "
+        f"({damaged[MANIFEST]})"
+    )
+
+
+def _ways_out(folder: Path) -> str:
+    """Return what to do with a store of which nothing can be read."""
+    known = extraction_into(folder)
+    if known is None:
+        return "replace the store by a whole copy"
+    home, command = known
+    return (
+        f"remove the store by `{removal_of_store(folder, home)}` and extract it again by "
+        f"`{command}`, with the options that it had"
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import sys
 import types
 import typing
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import tomli_w
 
+from .bounds import MOST, MOST_SEED
 from .documents import check_extent, parse_toml
 from .errors import SpecError, StoreCorruptError
 from .writing import write_bytes
@@ -29,13 +31,43 @@ T = TypeVar("T")
 
 
 def write_toml(path: Path, table: Mapping[str, Any]) -> None:
-    """Write `table` to `path`; keys whose value is None are left out, as TOML has no null."""
-    write_bytes(path, to_toml(table).encode())
+    """Write `table` to `path`; keys whose value is None are left out, as TOML has no null.
+
+    Raises:
+        SpecError: Something in it would not be read again.
+    """
+    write_bytes(path, to_toml(table, where=str(path)).encode())
 
 
-def to_toml(table: Mapping[str, Any]) -> str:
-    """Return `table` as TOML; keys whose value is None are left out, as TOML has no null."""
-    return tomli_w.dumps(without_none(table))
+def to_toml(table: Mapping[str, Any], *, where: str = "the table") -> str:
+    """Return `table` as TOML; keys whose value is None are left out, as TOML has no null.
+
+    Args:
+        table: Values by name.
+        where: What it is written to, for messages.
+
+    Raises:
+        SpecError: Something in it would not be read again.
+    """
+    rest = without_none(table)
+    check_written(rest, where=where)
+    return tomli_w.dumps(rest)
+
+
+def check_written(value: Any, *, where: str) -> None:
+    """Refuse to write what `documents` would not read again.
+
+    Args:
+        value: JSON or TOML values.
+        where: What it is written to, for the message.
+
+    Raises:
+        SpecError: It nests too deeply, or has an integer of more than 64 bits.
+    """
+    try:
+        check_extent(value, where=where)
+    except StoreCorruptError as error:
+        raise SpecError(f"not written, as it could not be read again: {error}") from error
 
 
 def resolve(name: str, read: Callable[[str], Table]) -> Table:
@@ -193,8 +225,26 @@ def check_seed(seed: int) -> None:
     Raises:
         SpecError: It is negative, or has more than 63 bits.
     """
-    if not 0 <= seed < 2**63:
+    if not 0 <= seed <= MOST_SEED:
         raise SpecError(f"a seed is at least 0 and has at most 63 bits, found {seed}")
+
+
+def check_counts(spec: Any, least: Mapping[str, int], *, most: int = MOST, where: str = "") -> None:
+    """Refuse counts that are out of range.
+
+    Args:
+        spec: What has the counts as attributes, each of them an integer or None.
+        least: The least that is allowed, by attribute.
+        most: The most that is allowed.
+        where: What the options are of, for the message, such as `[train] `.
+
+    Raises:
+        SpecError: A count is out of range.
+    """
+    for name, fewest in least.items():
+        value = getattr(spec, name)
+        if value is not None and not fewest <= value <= most:
+            raise SpecError(f"{where}{name} must be from {fewest} to {most:,}, found {value}")
 
 
 def without_none(table: Mapping[str, Any]) -> Table:
@@ -213,7 +263,7 @@ def _coerce(hint: Any, value: Any, *, where: str) -> Any:
         if is_table and isinstance(value, Mapping):
             return build(choice, value, where=where)
     accepted = tuple(typing.get_origin(choice) or choice for choice in choices)
-    if float in accepted and type(value) is int:
+    if float in accepted and type(value) is int and abs(value) <= MOST_SEED:
         return float(value)
     if Path in accepted and isinstance(value, str):
         return Path(value)
@@ -226,4 +276,18 @@ def _coerce(hint: Any, value: Any, *, where: str) -> Any:
     if not matches:
         names = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
         raise SpecError(f"{where} must be {names}, found {value!r}")
+    _check_magnitude(value, where=where)
     return value
+
+
+def _check_magnitude(value: Any, *, where: str) -> None:
+    """Refuse a number that no option has a use for.
+
+    Raises:
+        SpecError: It is a float that is not finite, or an integer that no array can count.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{where} must be a finite number, found {value}")
+    most = MOST_SEED if where.endswith("seed") else MOST
+    if isinstance(value, int) and abs(value) > most:
+        raise SpecError(f"{where} is larger than any that fits, {most:,}: found {value}")

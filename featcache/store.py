@@ -37,7 +37,6 @@ from .errors import (
 )
 from .flaws import Flaw, other_flaws, shard_flaws
 from .format import ArrayLocation, ArrayType, Format
-from .home import command_line
 from .item_ids import encode_ids
 from .locks import MANIFEST_LOCK, ShardLocks, is_abandoned, remove_unheld
 from .manifest import (
@@ -52,6 +51,7 @@ from .manifest import (
 )
 from .registry import Registry
 from .regular_files import holds
+from .remedies import extraction_into, repair
 from .types import PER_TOKEN, Features
 
 FORMATS = Registry("format", f"{__package__}.formats", Path(__file__).parent / "formats", Format)
@@ -172,17 +172,15 @@ class FeatureStore:
         try:
             store = cls(folder, read_manifest(folder))
         except StoreCorruptError as error:
-            home = folder.absolute().parents[3]  # of home/features/dataset/split/store
-            mended = command_line("cache", "repair", folder.absolute(), home=home)
-            raise StoreCorruptError(f"{error}; `{mended}` restores it") from error
+            raise StoreCorruptError(f"{error}; {_remedy(folder)}") from error
         if not store.complete:
             missing = len(store.missing_shards())
             raise StoreIncompleteError(
                 f"{folder} is not complete: {missing} of {store.num_shards} shards are missing; "
-                "run the same extract command again"
+                f"{_remedy(folder)}"
             )
         for flaw in store.flaws(content=False):
-            raise StoreCorruptError(f"{flaw}; run the extract command again to write it anew")
+            raise StoreCorruptError(f"{flaw}; {_remedy(folder)}")
         return store
 
     @property
@@ -466,3 +464,11 @@ class FeatureStore:
         raise FeatureRangeError(
             f"item {features.ids[row]!r} has a feature that is not finite in {dtype}: {hint}"
         )
+
+
+def _remedy(folder: Path) -> str:
+    """Return what to do with a store that is damaged or was not finished."""
+    known = extraction_into(folder)
+    if known is None:
+        return "replace the store by a whole copy"
+    return f"`{repair(folder, known[0])}` restores it"

@@ -112,7 +112,9 @@ class Bundle:
         self.adapter = adapter.to(self.device)
         self._table = runs.read_spec(folder)
         if "encoders" not in self._table:
-            raise SpecError(f"{folder} does not say what its encoders were: train again")
+            raise SpecError(
+                f"{folder} does not say what its encoders were: {runs.ways_out(folder)}"
+            )
         self._sides = sides_of(self._table["encoders"])
         self._weights = dict(weights or {})
         unknown = sorted(set(self._weights) - set(self.encoders.values()))
@@ -251,7 +253,10 @@ class Bundle:
         finite = np.isfinite(found).all(axis=1)
         if not finite.all():
             name = names[int(np.argmin(finite))]
-            raise DivergedError(f"the embedding of {name} is not finite: train again")
+            raise DivergedError(
+                f"the embedding of {name} is not finite, as an adapter gives whose training "
+                f"diverged: {runs.ways_out(self.folder)} with a lower train.learning_rate"
+            )
         return found
 
     def _adapt(self, tokens: Tokens, side: Side) -> Float32[np.ndarray, "n embed"]:

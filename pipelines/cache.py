@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from typing_extensions import TypedDict
 
-from ..featcache import files, verified
+from ..featcache import files, remedies, verified
 from ..featcache.catalog import (
     Unread,
     find_store,
@@ -35,7 +35,6 @@ from ..featcache.manifest import (
     named_key,
     read_manifest,
     read_whole_manifest,
-    removal,
 )
 from ..featcache.regular_files import is_there
 from ..featcache.store import FeatureStore
@@ -183,7 +182,7 @@ def _elsewhere(folder: Path, home: Path) -> str:
     ours = home / "features"
     if not folder.absolute().is_relative_to(ours.absolute()):
         return f"{real} is not in {ours}: name its home with --home"
-    return f"{folder} lies elsewhere, in {real.parent}: remove it there by `{removal(real)}`"
+    return f"{folder} lies elsewhere, in {real.parent}: remove it there by `{remedies.removal_of_entry(real)}`"
 
 
 def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
@@ -271,7 +270,8 @@ def _compare_receipts(store: FeatureStore, before: Mapping[int, Mapping[str, Any
         reasons = [item["reason"] for index in changed for item in lost[index]]
         raise DatasetChangedError(
             f"shards {changed} of {store.folder} would lose rows and stay missing: "
-            f"{'; '.join(reasons[:3])}; restore these and extract again"
+            f"{'; '.join(reasons[:3])}; restore these and run "
+            f"`{remedies.repair(store.folder, store.folder.absolute().parents[3])}`"
         )
     return [index for index in both if before[index]["files"] != after[index]["files"]]
 

@@ -11,6 +11,7 @@ from ..featcache.catalog import StoreEntry
 from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
 from ..featcache.reader import FeatureReader
+from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
 from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
@@ -93,7 +94,11 @@ class ClassRows:
             )
         lacking = next((item for item in self.reader.ids if item not in classes.of_image), None)
         if lacking is not None:
-            raise StoreCorruptError(f"{path} has no class of image {lacking!r}; extract again")
+            removal = removal_of_store(entry.folder, home)
+            raise StoreCorruptError(
+                f"{path} has no class of image {lacking!r}: remove the store by `{removal}` and "
+                f"extract it again by `{extraction(found, home=home)}`"
+            )
         self.names = classes.names
         labels = [classes.of_image[item] for item in self.reader.ids]
         self.labels: Int64[np.ndarray, " n"] = np.array(labels, dtype=np.int64)

@@ -198,9 +198,10 @@ class Extraction:
 
         Texts are sorted by length within a shard, so that all of the next shard are.
         """
+        rows = self.jobs[0].store.description.rows_per_shard
         if self.jobs[0].output.encoder.modality is Modality.TEXT:
-            return self.jobs[0].store.description.rows_per_shard + self.workers
-        return self.batch_size + self.workers
+            return rows + self.workers
+        return min(self.batch_size, rows) + self.workers  # no batch crosses the end of a shard
 
     def _claimed_positions(self, claimed: deque[tuple[int, list[Job]]]) -> Iterator[int]:
         """Yield the items of each missing shard that no other process is writing."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.catalog import find_store
-from ..featcache.datasets import SOURCES, parse_data
+from ..featcache.datasets import is_drawn, parse_data
 from ..featcache.errors import StoreCorruptError, StoreNotFoundError
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.spec import Table
@@ -115,5 +115,5 @@ def _place(dataset: str, asked: str | None, home: Path) -> str:
         name, path = parse_data(asked)
         if name == dataset and path is not None:
             return asked
-    drawn = dataset in SOURCES.names() and not SOURCES.load(dataset).needs_files
+    drawn = is_drawn(dataset)
     return dataset if drawn or (home / "datasets" / dataset).exists() else f"{dataset}=/PATH"

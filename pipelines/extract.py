@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.backends import load_encoder, resolve_device
+from ..featcache.bounds import MOST_THREADS
 from ..featcache.card import EncoderCard, read_card
 from ..featcache.datasets import open_source, parse_data
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
+from ..featcache.spec import check_counts
 from ..featcache.store import FORMATS
 from ..featcache.weights import Weights, find_weights
 from . import stopping
 from .progress import SILENT, Progress
 
-_MOST = 2**31 - 1  # of any count that is an option
-_ON_ERROR = re.compile(r"skip|fail|max=(\d+)")
+_ON_ERROR = re.compile(r"skip|fail|max=(\d{1,18})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +89,12 @@ class ExtractSpec:
             raise SpecError("weights can be given for one encoder at a time")
 
     def _check_numbers(self) -> None:
-        for name, least in (("batch_size", 1), ("rows_per_shard", 1), ("workers", 0)):
-            value = getattr(self, name)
-            if value is not None and not least <= value <= _MOST:
-                raise SpecError(f"{name} must be from {least} to {_MOST:,}, found {value}")
+        check_counts(self, {"batch_size": 1, "rows_per_shard": 1})
+        check_counts(self, {"workers": 0}, most=MOST_THREADS)
         if not 0 <= self.max_bad <= 1:
             raise SpecError(f"max_bad is a share in [0, 1], found {self.max_bad}")
         if self.on_error is not None and not _ON_ERROR.fullmatch(self.on_error):
-            raise SpecError(f"on_error is skip, fail or max=N, found {self.on_error!r}")
+            raise SpecError(f"on_error is skip, fail or max=N, found {self.on_error!r:.200}")
 
     def allowed_bad(self, num_items: int) -> int:
         """Return how many of a split's items may be unreadable."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..featcache import trust
 from ..featcache.errors import SpecError
+from ..featcache.regular_files import is_there
 from ..featcache.spec import Table, fingerprint
 from . import runs, stopping
 from .closed_form import ClosedForm
@@ -85,6 +86,6 @@ def _fit(
     try:
         return trainer.fit(folder, progress, tensorboard=spec.tensorboard)
     except Exception:
-        if runs.is_there(folder / runs.STATE):
+        if is_there(folder / runs.STATE):
             progress.note(runs.kept_of(folder, spec.home))
         raise

@@ -19,6 +19,7 @@ from ..featcache.errors import (
     StoreNotFoundError,
 )
 from ..featcache.home import command_line
+from ..featcache.manifest import read_whole_manifest
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
 from ..featcache.types import Side
@@ -27,7 +28,7 @@ from .evaluated import EvaluatedRun, Found, written
 from .indexed_items import content_of, open_as_extracted
 from .progress import SILENT, Progress
 from .sizes import parse_bytes
-from .stores import StoreQuery, WantedData, note_versions, readable_stores
+from .stores import StoreQuery, WantedData, extract_again, note_versions, readable_stores
 
 if TYPE_CHECKING:
     from .embed import Embeddings
@@ -289,7 +290,7 @@ def _opened(
     stores = _stores(evaluated, spec, sides, progress)
     description = stores[sides[0]].description
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {description.dataset}")
-    data, options = _place(evaluated, spec, description.dataset)
+    data, options = _place(evaluated, spec, stores[sides[0]])
     opened = _dataset(data, options, spec, description.source, progress)
     return _Split(
         evaluated=evaluated,
@@ -343,26 +344,41 @@ def _stores(
         side: [entry for entry in some if entry.description.source == source]
         for side, some in found.items()
     }
-    missing = [side.label for side in sides if not same[side]]
+    missing = [side for side in sides if not same[side]]
     if missing:
+        place = {"dataset": first.description.dataset, "split": spec.split}
+        trained = evaluated.stores["train"][missing[0].value]
         raise StoreNotFoundError(
             f"the newest {sides[0].label} store of {first.description.dataset}/{spec.split} has no "
-            f"{missing[0]} store of the same items: extract that again"
+            f"{missing[0].label} store of the same items: extract that again by "
+            f"`{extract_again(spec.home, place, trained)}`"
         )
     return {side: some[0] for side, some in same.items() if some}
 
 
-def _place(evaluated: EvaluatedRun, spec: IndexSpec, dataset: str) -> tuple[str, Mapping[str, Any]]:
-    """Return the dataset as `NAME` or `NAME=PATH`, and its options: as given, or as trained on."""
+def _place(
+    evaluated: EvaluatedRun, spec: IndexSpec, store: StoreEntry
+) -> tuple[str, Mapping[str, Any]]:
+    """Return the dataset as `NAME` or `NAME=PATH`, and its options.
+
+    The place is as given, or as trained on; the options, too, or else as extracted with.
+    """
+    dataset = store.description.dataset
     command = evaluated.trained["spec"].get("command", {})
     trained = command.get("data") or dataset
     same = parse_data(trained)[0] == dataset
     options = spec.source
     if options is None:
-        options = (command.get("source") or {}) if same else {}
+        options = (command.get("source") if same else None) or _options_of(store)
     given = spec.data if spec.data and parse_data(spec.data)[1] is not None else None
     name, path = parse_data(given or (trained if same else dataset))
     return (name if path is None else f"{name}={path.absolute()}"), options
+
+
+def _options_of(store: StoreEntry) -> Mapping[str, Any]:
+    """Return the options of its dataset that a store was extracted with; early ones have none."""
+    options = read_whole_manifest(store.folder)["settings"].get("source", {})
+    return options if isinstance(options, Mapping) else {}
 
 
 def _dataset(

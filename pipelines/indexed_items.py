@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache.datasets import open_source, parse_data
+from ..featcache.datasets import is_drawn, open_source, parse_data
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
@@ -67,6 +67,7 @@ def find_items(
     home: Path,
     data: str | None = None,
     pictures: bool = False,
+    again: str,
 ) -> tuple[dict[str, Item], str | None]:
     """Return the items of some rows by id, and a warning where some were not found.
 
@@ -78,6 +79,7 @@ def find_items(
         home: Folder of everything lightalign keeps.
         data: `NAME=PATH` of a dataset that has moved; a name alone says nothing new.
         pictures: Whether pictures are wanted of datasets that keep no files, too.
+        again: Command that writes the index anew, in backquotes.
     """
     manifest = saved.manifest
     moved = data is not None and parse_data(data)[1] is not None
@@ -103,6 +105,8 @@ def find_items(
         place = f"--data {manifest['dataset']}=PATH"
         named = place in str(error)  # a dataset that is not there at all names the option itself
         advice = "" if named else f"; name the dataset's place: {place}"
+        if is_drawn(manifest["dataset"]):  # it has none: an index knows how it was drawn
+            advice = f"; write the index anew by {again}"
         return known, f"{warning}: {error}{advice}"
     asked = set(missing)
     items = source.items(manifest["split"], _side(manifest).modality)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from ..featcache.backends import resolve_device
 from ..featcache.card import EncoderCard, read_card
 from ..featcache.description import DTYPES
-from ..featcache.errors import SpecError
+from ..featcache.errors import OutOfMemoryError, SpecError
+from ..featcache.memory_errors import lack_of_memory
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, to_table
+from ..featcache.spec import Table, check_counts, to_table
 from ..featcache.types import Modality, Side, Sides, sides_of
 from .sizes import parse_bytes
 from .train import TrainOptions, resolve_preset
@@ -52,10 +53,7 @@ class PlanSpec:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("image_tokens", "text_tokens", "captions"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SpecError(f"{name} must be at least 1, found {value}")
+        check_counts(self, {"image_tokens": 1, "text_tokens": 1, "captions": 1})
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
 
@@ -151,7 +149,7 @@ def run(spec: PlanSpec) -> Planned:
         SpecError: The preset cannot be trained in steps, an option is wrong, or this system does
             not say how much memory a process takes.
         UnknownNameError: There is no such preset, fusion, part or encoder.
-        OutOfMemoryError: The measured steps do not fit.
+        OutOfMemoryError: The measured steps do not fit, or what is planned is too large to measure.
     """
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides)
     if "fit" in table:
@@ -161,14 +159,23 @@ def run(spec: PlanSpec) -> Planned:
         Modality.IMAGE: _card(spec.image_encoder, Modality.IMAGE),
         Modality.TEXT: _card(spec.text_encoder, Modality.TEXT),
     }
-    from . import planned_step  # imports torch; a mistake is reported without it
+    from . import planned_step  # imports torch, as below; a mistake is reported without it
 
     device = resolve_device(spec.device)
     shape = _shape(spec, options, cards, on_cpu=device.type == "cpu")
     step = planned_step.PlannedStep(table=table, options=options, shape=shape, device=str(device))
     model, parameters = step.model()
     images = options.mixup.mixtures(options.batch_size)
-    peak = model.peak(images, options.chunk_size)
+    try:
+        peak = model.peak(images, options.chunk_size)
+        largest = None if budget is None else model.largest_chunk(images, budget)
+    except (MemoryError, RuntimeError) as error:
+        if lack_of_memory(error) is None:
+            raise
+        raise OutOfMemoryError(
+            "what is planned is measured at a small size, and that does not fit this machine: "
+            f"{str(error).splitlines()[0]:.200}; lower the tokens, the captions or train.queue"
+        ) from error
     measured = step.measure() if spec.measure else None
     return Planned(
         spec={
@@ -183,7 +190,7 @@ def run(spec: PlanSpec) -> Planned:
         parameters=parameters,
         predicted=peak,
         fits=None if budget is None else peak.total <= budget,
-        largest_chunk=None if budget is None else model.largest_chunk(images, budget),
+        largest_chunk=largest,
         measured=measured,
         memory="process" if device.type == "cpu" else "GPU",
     )

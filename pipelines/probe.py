@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..featcache.bounds import MOST
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import check_seed, fingerprint, to_table
+from ..featcache.spec import check_counts, check_seed, fingerprint, to_table
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress
@@ -96,14 +97,15 @@ class ProbeSpec:
         if not self.features or len(set(self.features)) < len(self.features):
             raise SpecError(f"features must be some of {FEATURES}, found {self.features}")
         check_seed(self.seed)
-        if self.seeds < 1:
-            raise SpecError(f"seeds must be at least 1, found {self.seeds}")
+        check_counts(self, {"seeds": 1})
         self._check_shots()
 
     def _check_shots(self) -> None:
         shots = list(self.shots)
-        if any(number < 1 for number in shots) or shots != sorted(set(shots)):
-            raise SpecError(f"shots must be positive numbers that rise, found {shots}")
+        if any(not 1 <= number <= MOST for number in shots) or shots != sorted(set(shots)):
+            raise SpecError(
+                f"shots must be numbers from 1 to {MOST:,} that rise, found {shots!s:.200}"
+            )
         if shots and self.protocol == "sgd":
             raise SpecError(
                 "protocol sgd is a published table of all images: few-shot goes with lbfgs or knn"

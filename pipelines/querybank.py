@@ -15,6 +15,7 @@ from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .joined import JoinedStores, Rows
 from .progress import Progress
+from .stores import extract_again
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def find_bank(
         SpecError: Every training item is evaluated, too.
     """
     stored = StoresByKey.of(home)
-    keys = {side: evaluated.stores["train"][side.value]["key"] for side in evaluated.sides}
+    recorded = evaluated.stores["train"]
+    keys = {side: recorded[side.value]["key"] for side in evaluated.sides}
     entries = {side: stored.get(key) for side, key in keys.items()}
     readers = ((paired.first, tested.image), (paired.second, tested.text))
     bank = {}
@@ -55,7 +57,8 @@ def find_bank(
         if entry is None:
             raise StoreNotFoundError(
                 f"qb-norm needs the {side.label}s that {evaluated.folder.name} was trained on, and "
-                f"their store {stored.why_missing(keys[side])}: extract split 'train' again"
+                f"their store {stored.why_missing(keys[side])}: extract it again by "
+                f"`{extract_again(home, recorded, recorded[side.value])}`"
             )
         left_out = {reader.ids[row] for row in rows.tolist()}
         trained = FeatureReader(entry.folder, residency="disk")

@@ -11,7 +11,7 @@ import numpy as np
 from ..featcache import catalog
 from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError
-from ..featcache.spec import check_seed
+from ..featcache.spec import check_counts, check_seed
 from ..featcache.types import IMAGE_TEXT
 from .evaluated import Found
 from .progress import SILENT, Progress
@@ -75,8 +75,7 @@ class RankSpec:
                 f"items must be at least {_FEWEST}, found {self.items}: a fifth is held out, and "
                 "R@10 of few is high by chance"
             )
-        if self.neighbours < 1:
-            raise SpecError(f"neighbours must be at least 1, found {self.neighbours}")
+        check_counts(self, {"items": _FEWEST, "neighbours": 1})
         check_seed(self.seed)
 
 

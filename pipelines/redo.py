@@ -7,9 +7,11 @@ from typing import Any
 
 from ..featcache.catalog import find_store
 from ..featcache.damage import find_damage
+from ..featcache.datasets import is_drawn
 from ..featcache.description import StoreDescription
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
 from ..featcache.manifest import read_whole_manifest
+from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.spec import apply_overrides, build
 from ..featcache.store import FeatureStore
 from . import cache, extract
@@ -171,25 +173,38 @@ def _check_key(spec: extract.ExtractSpec, manifest: Mapping[str, Any], progress:
     assert spec.split is not None
     (output,) = describe_outputs(spec, opened.source, loaded, opened.dataset, spec.split)
     if output.description.key == manifest["key"]:
-        _check_shape(output.description, StoreDescription(**manifest["description"]))
+        recorded = StoreDescription(**manifest["description"])
+        _check_shape(output.description, recorded, settings=manifest["settings"], home=spec.home)
         return
     explained = cache.explain(spec.home, output.description)
+    dataset = manifest["description"]["dataset"]
+    place = f"with --data {dataset}=PATH"
+    if is_drawn(dataset):
+        place = "with --set source.NAME=VALUE, as it was drawn,"
     fields = [difference.field for difference in explained.differences]
     raise SpecError(
         f"this dataset and these weights are not those of the store, {fields} differ: name them "
-        "with --data NAME=PATH and --weights PATH"
+        f"{place} and --weights PATH"
     )
 
 
-def _check_shape(found: StoreDescription, recorded: StoreDescription) -> None:
+def _check_shape(
+    found: StoreDescription,
+    recorded: StoreDescription,
+    *,
+    settings: Mapping[str, Any],
+    home: Path,
+) -> None:
     """Refuse a manifest whose numbers, which no key covers, are not those of its encoder and data.
 
     Arrays of that shape would be allocated for what is computed.
     """
+    removal = removal_of_store(recorded.folder(home), home)
     for name in ("width", "tokens_per_item", "num_items"):
         values = getattr(found, name), getattr(recorded, name)
         if values[0] != values[1]:
             raise StoreCorruptError(
                 f"the manifest says {name} = {values[1]}, and these data and this encoder have "
-                f"{values[0]}: remove the store and extract it anew"
+                f"{values[0]}: remove the store by `{removal}` "
+                f"and extract it again by `{extraction(recorded, settings, home=home)}`"
             )

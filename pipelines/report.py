@@ -11,8 +11,7 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..featcache import files
-from ..featcache.errors import SpecError
-from ..featcache.spec import fingerprint
+from ..featcache.spec import check_counts, fingerprint
 from . import runs
 from .confusion_plot import draw_confusion
 from .destinations import check_file
@@ -52,8 +51,7 @@ class ReportSpec:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if self.failures < 0:
-            raise SpecError(f"--failures must be at least 0, found {self.failures}")
+        check_counts(self, {"failures": 0}, where="--")
         if self.out is not None:
             check_file(self.out, option="--out", force=self.force)
 

@@ -18,6 +18,7 @@ from ..featcache.home import expanded
 from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
 from .logs import read_log
+from .run_list import way_out
 from .schemas import check_evaluation
 
 
@@ -241,11 +242,12 @@ def _read_run(folder: Path) -> RunPart:
             continue
         try:
             report = files.read_report(path)
-            if isinstance(report, Mapping) and "kind" in report:
-                _check(report, path)
-                evaluations.append(report)
+            _check(report, path)
+            evaluations.append(report)
         except (StoreCorruptError, SpecError, OSError) as error:
-            unread.append(f"{folder.name}/{path.name} is left out: {_reason(error)}")
+            unread.append(
+                f"{folder.name}/{path.name} is left out: {_reason(error)}{way_out(path, error)}"
+            )
     report = runs.read_report(folder)
     try:
         epochs = read_log(folder, report)
@@ -261,13 +263,13 @@ def _reason(error: Exception) -> str:
     return str(error) if is_ours else str(getattr(error, "strerror", None) or error)
 
 
-def _check(report: Mapping[str, Any], path: Path) -> None:
+def _check(report: Any, path: Path) -> None:
     """Refuse a report that a page cannot show.
 
     Raises:
         SpecError: It is of another version.
         StoreCorruptError: It is no evaluation.
     """
-    if report.get("schema") != SCHEMA:
+    if isinstance(report, Mapping) and report.get("schema", SCHEMA) != SCHEMA:
         raise SpecError(f"{path} is of another version of lightalign: evaluate again")
     check_evaluation(report, where=path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
+from ..featcache.spec import check_counts
 from .evaluated import EvaluatedRun, Found
 from .index_kinds import EXACT
 from .progress import SILENT, Progress
@@ -80,6 +81,7 @@ class RetrieveSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SpecError(f"{name} must be a whole number, at least 1, found {value!r}")
+        check_counts(self, {"k": 1, "bank": 1})
         if self.scoring != "cosine" and self.index.lower() != EXACT:
             raise SpecError(
                 f"--index {self.index} finds what is near by the cosine: leave out --scoring, or it"

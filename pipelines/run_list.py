@@ -1,5 +1,6 @@
 """What the runs below a home folder are, whatever state each one is in."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -13,7 +14,7 @@ from ..featcache.spec import Table
 from . import index_files, runs
 from .logs import require_log
 from .runs import RunState
-from .schemas import check_evaluation
+from .schemas import Evaluation, check_evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class RunEntry:
         numbers: Headline numbers in percent, by name.
         bytes: Size of all its files.
         problem: Reason why it cannot be read, or nothing.
+        unread: Evaluations that are passed over: why each cannot be read, and what to do.
     """
 
     name: str
@@ -42,6 +44,7 @@ class RunEntry:
     numbers: Mapping[str, float] = field(default_factory=dict)
     bytes: int = 0
     problem: str = ""
+    unread: tuple[str, ...] = ()
 
 
 def list_runs(home: Path) -> list[RunEntry]:
@@ -60,12 +63,13 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
     entry = _entry(folder)
     if entry.problem:
         raise StoreCorruptError(f"run {folder.name} is {entry.state}: {entry.problem}")
-    evaluations = [path.name for path in files.matching(folder, "*.json")]
+    evaluations, unread = read_evaluations(folder)
     indexes = files.entries(folder / runs.INDEXES)
     described: dict[str, Any] = {
         **vars(entry),
         "folder": str(folder),
-        "evaluations": [name for name in evaluations if name != runs.REPORT],
+        "evaluations": sorted(evaluations),
+        "unread": unread,
         "indexes": [path.name for path in indexes if is_file(path / index_files.MANIFEST)],
         "files": {
             str(file.relative_to(folder)): file.stat().st_size for file in files.files_below(folder)
@@ -120,11 +124,13 @@ def _entry(folder: Path) -> RunEntry:
         spec = report["spec"] if finished else runs.read_spec(folder)
         if state is not RunState.RUNNING:  # whose files are being written
             runs.check_files(folder, content=False)
+        evaluations, unread = read_evaluations(folder)
         return RunEntry(
             **common,
             state=state.value,
             **_described(spec),
-            numbers=_headlines(folder, report),
+            numbers=_headlines(folder, evaluations, report),
+            unread=tuple(unread),
         )
     except LightalignError as error:
         return RunEntry(**common, state="damaged", problem=str(error))
@@ -151,19 +157,53 @@ def _described(spec: Table) -> dict[str, Any]:
     }
 
 
-def _headlines(folder: Path, report: Mapping[str, Any]) -> dict[str, float]:
+def read_evaluations(folder: Path) -> tuple[dict[str, Evaluation], list[str]]:
+    """Return the evaluations of a run by file name, and why which others are passed over.
+
+    They are no part of the run: it is whole without them, and each can be measured again.
+    """
+    evaluations: dict[str, Evaluation] = {}
+    unread = []
+    for path in files.matching(folder, "*.json"):
+        if path.name == runs.REPORT:
+            continue
+        try:
+            evaluations[path.name] = check_evaluation(files.read_report(path), where=path)
+        except (LightalignError, OSError) as error:
+            reason = error if isinstance(error, LightalignError) else error.strerror
+            unread.append(f"{path.name} is passed over: {reason}{way_out(path, error)}")
+    return evaluations, unread
+
+
+def way_out(path: Path, error: Exception) -> str:
+    """Return how to be rid of what is no evaluation; what may not be read may be one."""
+    if isinstance(error, PermissionError):
+        return ""
+    return f"; `{shlex.join(['rm', '-r', str(path.absolute())])}` removes it"
+
+
+def _first_recall(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the R@1 of one direction, or nothing where it was not measured."""
+    recall = table.get("recall")
+    first = recall.get("1") if isinstance(recall, Mapping) else None
+    return first if isinstance(first, Mapping) and "value" in first else {}
+
+
+def _headlines(
+    folder: Path, evaluations: Mapping[str, Evaluation], report: Mapping[str, Any]
+) -> dict[str, float]:
     """Return the numbers that tell runs apart: of the last retrieval, or else of the validation."""
     retrievals = sorted(
-        files.matching(folder, "retrieval-*.json"),
-        key=lambda path: (path.stat().st_mtime_ns, path.name),
+        (name for name in evaluations if name.startswith("retrieval-")),
+        key=lambda name: ((folder / name).stat().st_mtime_ns, name),
     )
     if retrievals:
-        evaluation = check_evaluation(files.read_report(retrievals[-1]), where=retrievals[-1])
+        evaluation = evaluations[retrievals[-1]]
         split = evaluation["split"]
         return {
-            f"{split} {direction.replace('_', ' ')} R@1": table["recall"]["1"]["value"]
+            f"{split} {direction.replace('_', ' ')} R@1": _first_recall(table)["value"]
             for direction, table in evaluation["metrics"].items()
-            if isinstance(table, Mapping) and "1" in table.get("recall", {})
+            if isinstance(table, Mapping) and _first_recall(table)
         }
     validation = report.get("best", {}).get("validation", {})
     recalls = {

@@ -17,7 +17,6 @@
 import errno
 import os
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -31,6 +30,7 @@ from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, Store
 from ..featcache.file_locks import FileLock, holder
 from ..featcache.home import command_line, expanded, is_in_home, require_utf8
 from ..featcache.regular_files import is_there, size_of
+from ..featcache.remedies import removal_of_run
 from ..featcache.spec import Table, fingerprint, to_toml
 from ..featcache.verified import promise_of, require
 from .schemas import RunReport, RunSpec
@@ -57,10 +57,7 @@ def runs_folder(home: Path) -> Path:
 
 def removal(folder: Path) -> str:
     """Return the command that removes a run, as it can be run anywhere."""
-    home = folder.parent.parent
-    if folder.parent.name != runs_folder(home).name:  # a copy, which stands in no home
-        return shlex.join(["rm", "-r", str(folder)])
-    return command_line("runs", "rm", folder.name, home=home)
+    return removal_of_run(folder)
 
 
 def resumption(folder: Path, home: Path) -> str:
@@ -536,7 +533,7 @@ def read_spec(folder: Path) -> Table:
         table = read_table(folder)
         check(table, RunSpec, where=folder / SPEC)
     except (SpecError, StoreCorruptError) as error:
-        raise type(error)(f"{error}: {_ways_out(folder)}") from error
+        raise type(error)(f"{error}: {ways_out(folder)}") from error
     return table
 
 
@@ -575,12 +572,12 @@ def check_result(folder: Path) -> Path:
     require_files(
         folder,
         {name: promises[name] for name in _RESULT if name in promises},
-        _ways_out(folder),
+        ways_out(folder),
     )
     return folder
 
 
-def _ways_out(folder: Path) -> str:
+def ways_out(folder: Path) -> str:
     """Return what to do where a file of a finished run is damaged."""
     return f"restore it, or remove the run by `{removal(folder)}` and train again"
 
@@ -606,8 +603,8 @@ def check_files(folder: Path, *, content: bool) -> None:
         size = size_of(folder / name)
         if size != promises[name]["bytes"]:
             problem = "is not there" if size < 0 else f"has {size} bytes"
-            raise StoreCorruptError(f"{folder / name} {problem}: {_ways_out(folder)}")
-    require_files(folder, {name: promises[name] for name in compared}, _ways_out(folder))
+            raise StoreCorruptError(f"{folder / name} {problem}: {ways_out(folder)}")
+    require_files(folder, {name: promises[name] for name in compared}, ways_out(folder))
 
 
 def require_files(folder: Path, promises: Mapping[str, Any], advice: str) -> None:
@@ -635,7 +632,7 @@ def recorded_by_state(folder: Path) -> OtherFiles:
     """
     if not is_there(folder / STATE):
         return OtherFiles()
-    return other_files(folder / STATE, advice=_ways_out(folder))
+    return other_files(folder / STATE, advice=ways_out(folder))
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -648,7 +645,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         report: dict[str, Any] = files.read_report(folder / REPORT)
         check(report, RunReport, where=folder / REPORT)
     except FileNotFoundError as error:
-        raise StoreCorruptError(f"{folder / REPORT} is missing: {_ways_out(folder)}") from error
+        raise StoreCorruptError(f"{folder / REPORT} is missing: {ways_out(folder)}") from error
     except StoreCorruptError as error:
-        raise StoreCorruptError(f"{error}: {_ways_out(folder)}") from error
+        raise StoreCorruptError(f"{error}: {ways_out(folder)}") from error
     return report

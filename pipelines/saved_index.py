@@ -246,7 +246,7 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
     manifest = _manifest(folder)
     warnings = _check_fresh(manifest, folder=folder, run=run, home=home)
     warnings += _check_bytes(manifest, folder=folder, run=run, home=home)
-    again = f"write it anew by {_again(manifest, run=run, home=home)}"
+    again = f"write it anew by {again_command(manifest, run=run, home=home)}"
     index = _read_faiss(folder, manifest, again=again)
     ids, contents = (Strings.read(folder, name) for name in ("ids", "contents"))
     if not index.ntotal == len(ids) == len(contents) == manifest["num"]:
@@ -261,7 +261,7 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
     )
 
 
-def _again(manifest: Mapping[str, Any], *, run: Path, home: Path) -> str:
+def again_command(manifest: Mapping[str, Any], *, run: Path, home: Path) -> str:
     """Return the command that writes an index anew, in backquotes."""
     words = ["--side", manifest["side"], "--split", manifest["split"]]
     return f"`{command_line('index', named(run, home), *words, home=home)}`"
@@ -271,7 +271,7 @@ def _check_bytes(
     manifest: Mapping[str, Any], *, folder: Path, run: Path, home: Path
 ) -> tuple[str, ...]:
     """Compare the files with their checksums, and return what to know where there are none."""
-    again = _again(manifest, run=run, home=home)
+    again = again_command(manifest, run=run, home=home)
     if "files" not in manifest:
         warning = f"{folder} was written without checksums: nobody can tell whether it is whole"
         return (f"{warning}; {again} writes it with them",)
@@ -354,7 +354,7 @@ def _check_fresh(
     manifest: Mapping[str, Any], *, folder: Path, run: Path, home: Path
 ) -> tuple[str, ...]:
     """Return what to know of an index of features that are not the newest."""
-    again = f"run {_again(manifest, run=run, home=home)} again"
+    again = f"run {again_command(manifest, run=run, home=home)} again"
     if manifest["adapter_sha256"] != files.sha256_file(run / runs.WEIGHTS):
         raise StaleIndexError(f"{folder} is of another adapter than {run} has now: {again}")
     place = f"{manifest['dataset']}/{manifest['split']}"

@@ -11,6 +11,7 @@ from typing import Any
 from ..featcache.backends import load_backend
 from ..featcache.datasets import parse_data
 from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.spec import check_counts
 from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
 from . import runs
 from .destinations import check_file
@@ -57,8 +58,7 @@ class SearchSpec:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise SpecError(f"--k must be at least 1, found {self.k}")
+        check_counts(self, {"k": 1}, where="--")
         if not self.query.strip():
             raise SpecError("the query is empty")
         if self.query_is not in {None, "text", "image"}:
@@ -157,7 +157,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     load_backend(_backend(evaluated, asking))
     from .bundle import load
     from .index import search
-    from .saved_index import find_index, open_index
+    from .saved_index import again_command, find_index, open_index
 
     clock.ends("import")
     folder = find_index(
@@ -177,10 +177,13 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))
     clock.ends("search")
     found = rows[0][rows[0] >= 0].tolist()  # an approximate index may find fewer
+    again = again_command(saved.manifest, run=evaluated.folder, home=spec.home)
     if found and max(found) >= len(saved.ids):
-        raise StoreCorruptError(f"{folder} answers with rows that it does not have: index again")
+        raise StoreCorruptError(
+            f"{folder} answers with rows that it does not have: write it anew by {again}"
+        )
     items, warning = find_items(
-        saved, found, home=spec.home, data=spec.data, pictures=sheet is not None
+        saved, found, home=spec.home, data=spec.data, pictures=sheet is not None, again=again
     )
     answers = zip(map(saved.ids.at, found), scores[0].tolist(), strict=False)
     hits = [_hit(rank, *answer, items) for rank, answer in enumerate(answers, 1)]
@@ -260,7 +263,8 @@ def _backend(evaluated: EvaluatedRun, side: Side) -> str:
         return str(evaluated.trained["spec"]["encoders"][side.value]["card"]["backend"])
     except (KeyError, TypeError) as error:
         raise StoreCorruptError(
-            f"{evaluated.folder / runs.REPORT} does not say what its encoders were: train again"
+            f"{evaluated.folder / runs.REPORT} does not say what its encoders were: "
+            f"{runs.ways_out(evaluated.folder)}"
         ) from error
 
 

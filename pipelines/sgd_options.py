@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..featcache.errors import SpecError
+from ..featcache.spec import check_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,7 @@ class SgdOptions:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "every": 1, "hidden": 0, "batch_size": 1}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                raise SpecError(f"{name} must be at least {number}, found {getattr(self, name)}")
+        check_counts(self, {"epochs": 1, "every": 1, "hidden": 0, "batch_size": 1})
         if not self.learning_rate > 0 or not 0 <= self.momentum < 1:
             raise SpecError(
                 "learning_rate must be above 0 and momentum in [0, 1), found "

@@ -4,6 +4,7 @@ import re
 
 from ..featcache.errors import SpecError
 
+_MOST = 2**63  # bytes, which no machine has
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
 
 
@@ -11,11 +12,14 @@ def parse_bytes(text: str) -> int:
     """Return the bytes of a size such as `6GB` or `512 MiB`.
 
     Raises:
-        SpecError: The text is no size.
+        SpecError: The text is no size, or one that no machine has.
     """
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise SpecError(f"{text!r} is no size: write one such as 6GB or 512MiB")
+        raise SpecError(f"{text!r:.200} is no size: write one such as 6GB or 512MiB")
     number, prefix, binary = found.groups()
     power = " KMGT".index(prefix.upper() or " ")
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    size = float(number) * (1024 if binary else 1000) ** power
+    if not size < _MOST:
+        raise SpecError(f"{text!r:.200} is more than any machine has: write a size such as 6GB")
+    return int(size)

@@ -13,11 +13,12 @@ from ..featcache.catalog import (
     read_catalog,
     read_pairs,
 )
-from ..featcache.datasets import open_source, parse_data
+from ..featcache.datasets import is_drawn, open_source, parse_data
 from ..featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
 from ..featcache.manifest import has_manifest
 from ..featcache.registry import unknown_name
+from ..featcache.remedies import extraction
 from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
 from .progress import SILENT, Progress
@@ -298,7 +299,7 @@ def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> Store
             raise StoreNotFoundError(
                 f"run {run} is trained on store {store['key'][:12]}, which "
                 f"{stored.why_missing(store['key'])}: extract it again by "
-                f"`{_extract_again(home, recorded, store)}`"
+                f"`{extract_again(home, recorded, store)}`"
             )
         entries.append(entry)
     return StorePair(*entries)
@@ -314,11 +315,17 @@ def require_there(pairs: Iterable[StorePair | None]) -> None:
     for entry in entries:
         if not has_manifest(entry.folder):
             raise StoreNotFoundError(
-                f"store {entry.folder} was removed while it was being read: extract it again"
+                f"store {entry.folder} was removed while it was being read: extract it again by "
+                f"`{_extract_anew(entry)}`"
             )
 
 
-def _extract_again(home: Path, recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str:
+def _extract_anew(entry: StoreEntry) -> str:
+    """Return the command that extracts a store that is gone, of a dataset in its usual place."""
+    return extraction(entry.description, home=entry.folder.absolute().parents[3])
+
+
+def extract_again(home: Path, recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str:
     """Return the command that extracts a recorded store from a dataset in its default place."""
     return command_line(
         *("extract", "--encoder", str(store.get("encoder"))),
@@ -350,8 +357,15 @@ def note_versions(entries: Iterable[StoreEntry], progress: Progress) -> None:
         found = next(iter(places.values()))
         progress.note(
             f"several versions of {found.dataset}/{found.split} are in the cache; the one that was "
-            "extracted last is taken: name another with --data NAME=PATH"
+            f"extracted last is taken: {_way_to_another(found.dataset, list(places))}"
         )
+
+
+def _way_to_another(dataset: str, sources: Sequence[str]) -> str:
+    """Return how to take another version of a dataset than the newest."""
+    if not is_drawn(dataset):
+        return f"name another with --data {dataset}=PATH"
+    return f"remove the stores of the others, {len(sources) - 1} of {len(sources)}, to take one"
 
 
 def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,35 @@ from rich.console import Console
 from rich.table import Table
 
 from ...featcache import notes, trust
+from ...featcache.bounds import MOST, MOST_SEED
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, checked_home, default_home, expanded
 from .. import streams
 from ..bars import BarProgress, LineProgress
 from ..printable import printable_lines
 from ..progress import Progress
+
+
+def within(least: int | float, most: int | float = MOST) -> Callable[[Any, Any, Any], Any]:
+    """Return what refuses a number of an option that is out of range, in one line that names it.
+
+    Every option of a number has one, so that none reaches an array, a thread or a file that cannot
+    hold it. What no range contains, such as `nan`, is refused, too.
+
+    Args:
+        least: The least that is allowed.
+        most: The most that is allowed.
+    """
+
+    def check(_context: Any, parameter: Any, value: Any) -> Any:  # Any: as for `_trust_stores`
+        if value is not None and not least <= value <= most:
+            raise SpecError(
+                f"{parameter.opts[0]} must be from {least:,} to {most:,}, found {value}"
+            )
+        return value
+
+    return check
+
 
 Home = Annotated[
     Path,
@@ -39,7 +63,10 @@ RunName = Annotated[str | None, typer.Argument(help="Run; the newest if none.")]
 OtherData = Annotated[str | None, typer.Option(help="Dataset; the run's own if none.")]
 ClassData = Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")]
 TrainSplit = Annotated[str, typer.Option(help="Split to train on.")]
-Seed = Annotated[int, typer.Option(help="Seed of initialisation, order and dropout.")]
+Seed = Annotated[
+    int,
+    typer.Option(callback=within(0, MOST_SEED), help="Seed of initialisation, order and dropout."),
+]
 EncoderWeights = Annotated[
     list[str] | None, typer.Option(metavar="ENCODER=PATH", help="Weights to use; repeatable.")
 ]

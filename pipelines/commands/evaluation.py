@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ...featcache.bounds import MOST_SEED
 from ...featcache.errors import SpecError
 from ._common import (
     DEFAULT_HOME,
@@ -20,12 +21,15 @@ from ._common import (
     RunName,
     TrainSplit,
     places_of_weights,
+    within,
 )
 
 
 def retrieve(
     run: RunName = None,
-    k: Annotated[int, typer.Option("--k", help="Largest rank of the recall curve.")] = 100,
+    k: Annotated[
+        int, typer.Option("--k", callback=within(1), help="Largest rank of the recall curve.")
+    ] = 100,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
     data: OtherData = None,
     scoring: Annotated[
@@ -33,7 +37,9 @@ def retrieve(
     ] = "cosine",
     bank: Annotated[
         int | None,
-        typer.Option(help="Training items of a side that qb-norm takes; 10,000 if none."),
+        typer.Option(
+            callback=within(1), help="Training items of a side that qb-norm takes; 10,000 if none."
+        ),
     ] = None,
     index: Annotated[
         str,
@@ -128,12 +134,17 @@ def probe(
     shots: Annotated[
         str | None, typer.Option(help="Training images a class, such as 1,2,4,8,16; all if none.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How often shots are drawn.")] = 5,
+    seeds: Annotated[int, typer.Option(callback=within(1), help="How often shots are drawn.")] = 5,
     train_split: TrainSplit = "train",
     split: Annotated[
         str | None, typer.Option(help="Split to measure on; test, or else val, if none.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of held-out images, shots and starts.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            callback=within(0, MOST_SEED), help="Seed of held-out images, shots and starts."
+        ),
+    ] = 0,
     overrides: Overrides = None,
     no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
@@ -189,7 +200,10 @@ def similarity(
         str | None, typer.Option(help="Split to evaluate on; val, or else test, if none.")
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="Cosine from which a pair is alike, beside a fitted one.")
+        float,
+        typer.Option(
+            callback=within(-1, 1), help="Cosine from which a pair is alike, beside a fitted one."
+        ),
     ] = 0.9,
     no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
@@ -224,9 +238,13 @@ def similarity(
 def rank_encoders(
     data: Annotated[str | None, typer.Option(help="Dataset; the newest stores if none.")] = None,
     split: Annotated[str, typer.Option(help="Split whose features are compared.")] = "train",
-    items: Annotated[int, typer.Option(help="Most images that are drawn.")] = 2000,
-    neighbours: Annotated[int, typer.Option(help="Neighbours that two encoders may share.")] = 10,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    items: Annotated[
+        int, typer.Option(callback=within(1), help="Most images that are drawn.")
+    ] = 2000,
+    neighbours: Annotated[
+        int, typer.Option(callback=within(1), help="Neighbours that two encoders may share.")
+    ] = 10,
+    seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="Seed of the draw.")] = 0,
     no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ...featcache.bounds import MOST_THREADS
 from ...featcache.errors import SpecError
-from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet
+from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet, within
 
 Encoders = Annotated[
     list[str], typer.Option(help="Encoder card; see `lightalign list encoders`; repeatable.")
@@ -25,7 +26,8 @@ Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the encoders: minutes first, then faster.")
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(help="Items per forward pass; chosen by memory if none.")
+    int | None,
+    typer.Option(callback=within(1), help="Items per forward pass; chosen by memory if none."),
 ]
 OnError = Annotated[
     str | None, typer.Option(help="Instead of --max-bad: skip, fail or max=N items.")
@@ -48,8 +50,13 @@ def extract(
     precision: Precision = "auto",
     compile: Compile = False,
     batch_size: BatchSize = None,
-    workers: Annotated[int, typer.Option(help="Threads that decode and tokenise.")] = 2,
-    max_bad: Annotated[float, typer.Option(help="Share of items that may be unreadable.")] = 0.01,
+    workers: Annotated[
+        int,
+        typer.Option(callback=within(0, MOST_THREADS), help="Threads that decode and tokenise."),
+    ] = 2,
+    max_bad: Annotated[
+        float, typer.Option(callback=within(0, 1), help="Share of items that may be unreadable.")
+    ] = 0.01,
     on_error: OnError = None,
     dry_run: DryRun = False,
     overrides: Overrides = None,

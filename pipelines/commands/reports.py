@@ -14,6 +14,7 @@ from ._common import (
     Quiet,
     RunName,
     places_of_weights,
+    within,
 )
 
 
@@ -31,7 +32,8 @@ def report(
         typer.Option(help="NAME=PATH of a dataset that has moved, for its pictures; repeatable."),
     ] = None,
     failures: Annotated[
-        int, typer.Option(help="Worst answers that are shown of each evaluation.")
+        int,
+        typer.Option(callback=within(0), help="Worst answers that are shown of each evaluation."),
     ] = 24,
     force: Annotated[
         bool, typer.Option(help="Replace a file at --out that is no page of ours.")

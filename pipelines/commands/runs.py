@@ -20,7 +20,11 @@ def runs_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
 
     listed = list_runs(home)
     empty = f"no runs in {runs_folder(home)}"
-    Output(as_json=as_json, quiet=quiet).answer(
+    output = Output(as_json=as_json, quiet=quiet)
+    for run in listed:
+        for line in run.unread:
+            output.progress.note(f"run {run.name}: {line}")
+    output.answer(
         {"runs": [vars(run) for run in listed]},
         rows_table(run_rows(listed), below=("what",)) if listed else empty,
     )

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from ._common import DEFAULT_HOME, AsJson, Device, Home, NoVerify, OtherData, Output, Quiet, RunName
+from ._common import (
+    DEFAULT_HOME,
+    AsJson,
+    Device,
+    Home,
+    NoVerify,
+    OtherData,
+    Output,
+    Quiet,
+    RunName,
+    within,
+)
 
 
 def index(
@@ -50,7 +61,7 @@ def index(
 def search(
     run: Annotated[str, typer.Argument(help="Run.")],
     query: Annotated[str, typer.Argument(help="A text, or the path of an image.")],
-    k: Annotated[int, typer.Option("--k", help="Answers at most.")] = 20,
+    k: Annotated[int, typer.Option("--k", callback=within(1), help="Answers at most.")] = 20,
     side: Annotated[str | None, typer.Option(help="What to find: image (if none) or text.")] = None,
     split: Annotated[str | None, typer.Option(help="Split; the newest index if none.")] = None,
     data: Annotated[

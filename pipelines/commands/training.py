@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...featcache.bounds import MOST_SEED
 from ...featcache.errors import SpecError
 from ._common import (
     DEFAULT_HOME,
@@ -17,6 +18,7 @@ from ._common import (
     Quiet,
     Seed,
     TrainSplit,
+    within,
 )
 
 Fusion = Annotated[str | None, typer.Option(help="Fusion; see `lightalign list fusions`.")]
@@ -50,18 +52,26 @@ Tensorboard = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say parameters, memory and minutes; write nothing.")
 ]
-BatchSize = Annotated[int | None, typer.Option(help="Images of a batch; the preset's if none.")]
+BatchSize = Annotated[
+    int | None, typer.Option(callback=within(2), help="Images of a batch; the preset's if none.")
+]
 ChunkSize = Annotated[
-    int | None, typer.Option(help="Rows in memory with a graph; 0: all of the batch.")
+    int | None,
+    typer.Option(callback=within(0), help="Rows in memory with a graph; 0: all of the batch."),
 ]
 ImageTokens = Annotated[
-    int | None, typer.Option(help="Tokens of an image; all of its encoder if none.")
+    int | None,
+    typer.Option(callback=within(1), help="Tokens of an image; all of its encoder if none."),
 ]
 TextTokens = Annotated[
-    int | None, typer.Option(help="Tokens of a batch's longest text; 32 if none.")
+    int | None,
+    typer.Option(callback=within(1), help="Tokens of a batch's longest text; 32 if none."),
 ]
 Captions = Annotated[
-    int | None, typer.Option(help="Texts of an image, if a batch has all of them; 5 if none.")
+    int | None,
+    typer.Option(
+        callback=within(1), help="Texts of an image, if a batch has all of them; 5 if none."
+    ),
 ]
 
 
@@ -195,7 +205,12 @@ def fine_tune(
     split: Annotated[
         str | None, typer.Option(help="Split to measure at the end; test, or else val, if none.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of start, order, dropout, held-out images.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            callback=within(0, MOST_SEED), help="Seed of start, order, dropout, held-out images."
+        ),
+    ] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
     overrides: Overrides = None,
     no_verify: NoVerify = False,

@@ -88,7 +88,7 @@ def test_a_manifest_and_a_copy_both_damaged_cannot_be_restored(tmp_path):
     for name in (MANIFEST, COPY):
         flip(tmp_path / name)
     assert MANIFEST in verify_folder(tmp_path)[0]
-    with pytest.raises(StoreCorruptError, match="both damaged: remove the store"):
+    with pytest.raises(StoreCorruptError, match="both damaged: replace the store by a whole copy"):
         clear_damage(tmp_path, Damage(manifests=(MANIFEST, COPY)))
 
 

@@ -2,15 +2,28 @@
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.errors import RunNotFoundError, StoreCorruptError
+from lightalign.adapters.checkpoint import load_adapter
+from lightalign.featcache.catalog import list_stores, read_pairs
+from lightalign.featcache.checked import not_finite
+from lightalign.featcache.errors import (
+    RunNotFoundError,
+    StoreCorruptError,
+    StoreIncompleteError,
+    StoreNotFoundError,
+)
 from lightalign.featcache.home import VARIABLE, command_line, expanded, usual_home
+from lightalign.featcache.manifest import COPY, MANIFEST, read_manifest, restore_manifest
+from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs, train
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as retrieve
+from lightalign.pipelines.stores import StoreQuery, require_pair, require_there
 
 from ..helpers import lightalign
 from .conftest import extract_toy
@@ -141,3 +154,106 @@ def test_what_is_left_out_of_a_retrieval_is_listed_by_a_command_that_runs(tmp_pa
     listed = lightalign(*command, home=tmp_path / "another home")
     assert listed.returncode == 0
     assert "3.png" in listed.stdout
+
+
+def run_all(message: str, other: Path) -> None:
+    """Run every command of a message as printed, in another home; each has to succeed."""
+    commands = commands_in(message)
+    assert commands
+    for command in commands:
+        done = lightalign(*command, home=other)
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def store_of(home: Path, encoder: str, split: str = "test") -> Path:
+    """Return the folder of a store of `home`, whose features are its own and no link."""
+    (entry,) = [
+        entry
+        for entry in list_stores(home, f"shapes/{split}")
+        if entry.description.encoder == encoder
+    ]
+    return entry.folder
+
+
+def test_a_drawn_dataset_is_found_by_the_options_that_its_store_was_extracted_with(tmp_path):
+    """The index is told no options, and `search` has none: the store's manifest knows them."""
+    home = tmp_path / "h"
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder)
+    quick_train(home, name="mine", source=None, data=None)
+    assert lightalign("index", "mine", "--split", "test", home=home).returncode == 0
+    sheet = tmp_path / "sheet.html"
+    done = lightalign("search", "mine", "a red circle", "--sheet", str(sheet), home=home)
+    assert done.returncode == 0, done.stderr
+    assert "not found" not in done.stdout + done.stderr
+    assert "shapes=PATH" not in done.stdout + done.stderr
+
+
+def test_both_manifests_damaged_are_removed_and_extracted_by_what_is_printed(tmp_path):
+    home = tmp_path / "h"
+    extract_toy(home, "toy-image")
+    folder = store_of(home, "toy-image")
+    for name in (MANIFEST, COPY):
+        (folder / name).write_text("{")
+    with pytest.raises(StoreCorruptError, match="both damaged") as refused:
+        restore_manifest(folder)
+    removal, extraction = commands_in(str(refused.value))
+    assert lightalign(*removal, home=tmp_path / "other").returncode == 0
+    assert not folder.exists()
+    assert extraction[:7] == [
+        *("extract", "--encoder", "toy-image", "--data", "shapes", "--split", "test")
+    ]
+
+
+def test_a_store_that_was_removed_meanwhile_is_extracted_by_what_is_printed(tmp_path):
+    home = tmp_path / "h"
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder)
+    query = StoreQuery(split="test", dataset="shapes")
+    pair = require_pair(home, query)
+    shutil.rmtree(pair.entries[Modality.TEXT].folder)
+    with pytest.raises(StoreNotFoundError) as refused:
+        require_there([pair])
+    run_all(str(refused.value), tmp_path / "other")
+
+
+@pytest.mark.parametrize("content", [b"", b"not tensors"])
+def test_a_damaged_adapter_names_the_command_that_removes_its_run(home, tmp_path, content):
+    folder = quick_train(home, name="mine").folder
+    (folder / runs.WEIGHTS).write_bytes(content)
+    with pytest.raises(StoreCorruptError) as refused:
+        load_adapter(folder)
+    run_all(str(refused.value), tmp_path / "other")
+    assert not folder.exists()
+
+
+def test_an_incomplete_store_is_completed_by_what_is_printed(tmp_path):
+    home = tmp_path / "h"
+    extract_toy(home, "toy-image")
+    folder = store_of(home, "toy-image", "train")
+    FeatureStore(folder, read_manifest(folder)).drop_shards([1])
+    with pytest.raises((StoreIncompleteError, StoreCorruptError)) as refused:
+        FeatureStore.open(folder)
+    run_all(str(refused.value), tmp_path / "other")
+    assert FeatureStore.open(folder).missing_shards() == []
+
+
+def test_damaged_pairs_are_restored_by_what_is_printed(tmp_path):
+    home = tmp_path / "h"
+    extract_toy(home, "toy-image")
+    (path,) = (home / "features" / "shapes" / "test").glob("pairs--*.json")
+    path.write_text("{")
+    with pytest.raises(StoreCorruptError) as refused:
+        read_pairs(path)
+    run_all(str(refused.value), tmp_path / "other")
+    assert read_pairs(path).image_ids
+
+
+def test_a_store_with_features_that_are_not_finite_is_made_anew_by_what_is_printed(tmp_path):
+    home = tmp_path / "h"
+    extract_toy(home, "toy-image", dtype="float32", layers=(-1,))
+    folder = store_of(home, "toy-image")
+    store = FeatureStore.open(folder)
+    key = store.description.key
+    run_all(str(not_finite(store, "an item")), tmp_path / "other")
+    assert FeatureStore.open(store_of(home, "toy-image")).description.key == key

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -203,3 +204,26 @@ def test_a_store_goes_though_what_is_remembered_of_it_cannot(home):
     done = lightalign("cache", "rm", str(entry.folder), "--quiet", home=home)
     assert (done.returncode, done.stderr) == (0, "")
     assert not entry.folder.exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 1}', "\xff"])
+def test_a_bad_evaluation_damages_no_run_and_is_named_with_what_removes_it(home, content):
+    done = lightalign("retrieve", "first", "--quiet", home=home)
+    assert done.returncode == 0, done.stderr
+    run = home / "runs" / "first"
+    whole = json.loads(lightalign("runs", "show", "first", "--json", home=home).stdout)
+    bad = run / "retrieval-shapes-zz.json"  # the newest, of which the numbers would be
+    bad.write_bytes(content.encode("latin-1"))
+    shown = json.loads(lightalign("runs", "show", "first", "--json", home=home).stdout)
+    assert shown["state"] == "finished"
+    assert shown["numbers"] == whole["numbers"]
+    (line,) = shown["unread"]
+    assert line.startswith(f"{bad.name} is passed over: ")
+    assert shlex.split(line.split("`")[-2]) == ["rm", "-r", str(bad)]
+    listed = lightalign("runs", "list", home=home)
+    assert listed.returncode == 0
+    assert "damaged" not in listed.stdout
+    assert f"run first: {bad.name} is passed over" in listed.stderr
+    reported = lightalign("report", "first", home=home)
+    assert reported.returncode == 0, reported.stderr
+    assert bad.name in reported.stderr + reported.stdout

@@ -152,7 +152,7 @@ def test_what_is_no_size_is_refused(text):
         ({"preset": "cca"}, SpecError, "closed form"),
         ({"image_encoder": "minilm"}, SpecError, "reads texts, not images"),
         ({"text_encoder": "nothing"}, UnknownNameError, "no encoder"),
-        ({"text_tokens": 0}, SpecError, "text_tokens must be at least 1"),
+        ({"text_tokens": 0}, SpecError, "text_tokens must be from 1"),
         ({"budget": "much"}, SpecError, "is no size"),
         ({"dtype": "flot16"}, UnknownNameError, "no dtype named 'flot16'"),
         ({"overrides": ("trian.epochs=1",)}, SpecError, "a preset has no 'trian'"),

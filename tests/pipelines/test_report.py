@@ -292,7 +292,7 @@ def test_mistakes_are_said_clearly(tmp_path):
     folder = make_run(tmp_path, "one", evaluation())
     with pytest.raises(RunNotFoundError, match="no run 'two'"):
         written(tmp_path, "two")
-    with pytest.raises(SpecError, match="at least 0, found -3"):
+    with pytest.raises(SpecError, match="must be from 0 to 2,147,483,647, found -3"):
         written(tmp_path, "one", failures=-3)
     with pytest.raises(SpecError, match="is a folder"):
         written(tmp_path, "one", out=tmp_path)
