@@ -182,7 +182,8 @@ def _elsewhere(folder: Path, home: Path) -> str:
     ours = home / "features"
     if not folder.absolute().is_relative_to(ours.absolute()):
         return f"{real} is not in {ours}: name its home with --home"
-    return f"{folder} lies elsewhere, in {real.parent}: remove it there by `{remedies.removal_of_entry(real)}`"
+    command = remedies.removal_of_entry(real)
+    return f"{folder} lies elsewhere, in {real.parent}: remove it there by `{command}`"
 
 
 def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:

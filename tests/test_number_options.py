@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import typer.main
 
-from lightalign.cli import app
 from lightalign.featcache import documents, files
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.spec import apply_overrides, build, to_toml
+from lightalign.pipelines.commands.application import app
 from lightalign.pipelines.extract import ExtractSpec
 from lightalign.pipelines.sizes import parse_bytes
 from lightalign.pipelines.train import TrainOptions
