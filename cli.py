@@ -32,6 +32,8 @@ _USERS_OWN = {  # system errors that are not ours to mend
     errno.EDQUOT,
     errno.EFBIG,
     errno.ENOTDIR,
+    errno.EEXIST,  # a link to nothing where a folder is to be made
+    errno.EBUSY,
     errno.ENAMETOOLONG,
     errno.ELOOP,
     errno.EIO,

@@ -100,3 +100,14 @@ def test_a_file_in_the_place_of_the_runs_is_not_called_no_runs(make, tmp_path):
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2
     assert line == f"lightalign: Not a directory: {tmp_path / 'runs'}"
+
+
+@pytest.mark.parametrize("name", ["features", "features/shapes", "features/shapes/val"])
+def test_a_link_to_nothing_on_the_way_to_a_store_is_one_line_that_names_it(name, tmp_path):
+    link = tmp_path / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("/nowhere/at/all")
+    asked = ["extract", "--encoder=toy-text", "--data=shapes", "--split=val", "--set=source.val=2"]
+    done = lightalign(*asked, home=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"lightalign: File exists: {link}"
