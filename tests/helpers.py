@@ -1,9 +1,11 @@
 """What tests of several packages share."""
 
+import ctypes
 import io
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -67,3 +69,31 @@ def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
 def temporary_of(path: Path, process: int) -> Path:
     """Return the name under which process `process` of some machine prepared `path` once."""
     return path.with_name(f".tmp-0f1e2d3c-{process}-{path.name}")
+
+
+def give_up_root_rights() -> None:
+    """Let this process read and write only what the modes of the files allow, also as root.
+
+    Root keeps being the owner, so that a private folder above is no hindrance, but loses
+    CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER (capabilities(7)), for good.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    version_3, this_process = 0x20080522, 0
+    head = (ctypes.c_uint32 * 2)(version_3, this_process)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 bits
+    if library.capget(head, sets):
+        raise OSError(ctypes.get_errno(), "capget")
+    for index in range(3):
+        sets[index] &= ~0b1110
+    if library.capset(head, sets):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def folder_for_everyone(prefix: str) -> Path:
+    """Make a folder into which every user may look; pytest's own are private."""
+    for place in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp")):
+        if all(path.stat().st_mode & 0o001 for path in (place, *place.parents)):
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            folder.chmod(0o755)
+            return folder
+    pytest.skip("no folder for temporary files is open to every user")

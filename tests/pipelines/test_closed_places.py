@@ -4,24 +4,23 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from ..helpers import lightalign, tree_bytes
+from ..helpers import give_up_root_rights, lightalign, tree_bytes
 from .conftest import SCENES, extract_toy
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gives up root's rights")
 
-NOBODY = 65534
 EXTRACT = (
     "extract --encoder toy-image --data shapes --split test --precision float32 --device cpu "
     "--set source.train=24 --set source.val=8 --set source.test=8 --set source.size=64"
 )
-COMMANDS = (  # each one is run once before it is run by another user, who may import nothing
+COMMANDS = (  # each one is run once before it is run where rights are missing: all is imported
     "cache ls",
     "cache verify",
     "cache explain IMAGES",
@@ -53,43 +52,37 @@ STORES: list[Path] = []  # of the split `test`, below the home
 
 
 @pytest.fixture(scope="module")
-def whole_home() -> Iterator[Path]:
-    """Return a home with a run, an evaluation and an index, where another user may look."""
-    place = Path(tempfile.mkdtemp(prefix="closed-places-"))  # pytest's folders are private
-    place.chmod(0o755)
-    home = place / "whole"
+def whole_home(tmp_path_factory) -> Path:
+    """Return a home with a run, an evaluation and an index."""
+    home = tmp_path_factory.mktemp("closed-places") / "whole"
     for encoder in ("toy-image", "toy-text"):
         extract_toy(home, encoder, source=SCENES)
     STORES[:] = sorted((home / "features/shapes/test").glob("toy-*"))
     for command in (TRAIN, "index a --split test --quiet", *COMMANDS[:-1]):
         run(command, home)
-    warm = Path(shutil.copytree(home, place / "warm"))
-    run(COMMANDS[-1], warm)
-    yield home
-    shutil.rmtree(place)
+    run(COMMANDS[-1], Path(shutil.copytree(home, home.parent / "warm")))
+    return home
 
 
 @pytest.fixture
 def home(whole_home) -> Iterator[Path]:
-    """Return a copy of the home that belongs to another user."""
+    """Return a copy of the home."""
     home = Path(shutil.copytree(whole_home, whole_home.parent / "home"))
-    for path in (home, *home.rglob("*")):
-        os.chown(path, NOBODY, NOBODY)
     yield home
     shutil.rmtree(home)
 
 
+RIGHTS: dict[Path, int] = {}  # what was taken away and is given back after the next command
+
+
 def by_its_owner(command: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a child process that is the owner of the home, who is not root."""
+    """Run a command without root's rights in a child process, and open again what was closed."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)  # threads do not live on in a child
-        os.chdir("/")
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
         try:
+            give_up_root_rights()
             done = run(command, home)
             answer = [done.returncode, done.stdout, done.stderr]
         except BaseException as error:
@@ -100,6 +93,9 @@ def by_its_owner(command: str, home: Path) -> subprocess.CompletedProcess[str]:
     with os.fdopen(reading, "rb") as file:
         code, out, err = json.loads(file.read())
     os.waitpid(child, 0)
+    while RIGHTS:
+        path, rights = RIGHTS.popitem()
+        path.chmod(rights)
     return subprocess.CompletedProcess(command, code, out, err)
 
 
@@ -107,6 +103,7 @@ def close(home: Path, place: str) -> Path:
     """Take all rights away from what lies at a place, and return its path."""
     images = next(path.name for path in STORES if path.name.startswith("toy-image"))
     (path,) = home.glob(place.replace("IMAGES", f"features/shapes/test/{images}"))
+    RIGHTS[path] = path.stat().st_mode & 0o777
     path.chmod(0)
     return path
 
@@ -184,8 +181,8 @@ def test_verify_names_what_may_not_be_read_and_fails(place, home):
 @pytest.mark.parametrize("command", ["cache repair", EXTRACT])
 def test_nothing_is_taken_away_from_a_store_that_may_not_be_read(place, command, home):
     """Of the file that is closed alone nothing shows: an extraction may say that it is cached."""
-    path = close(home, place)
     before = tree_bytes(home / "features")
+    path = close(home, place)
     done = by_its_owner(command, home)
     assert done.returncode in {0, 2}
     if done.returncode:

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from lightalign.featcache.locks import ShardLocks, owning_split
 from lightalign.pipelines import leftovers
 from lightalign.pipelines.leftovers import clear_leftovers, find_leftovers
 
-from ..helpers import lightalign, tree_bytes
+from ..helpers import folder_for_everyone, lightalign, tree_bytes
 from .test_cache import put, put_pairs
 
 
@@ -215,9 +214,8 @@ for command in commands:
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_complete_stores_of_another_user_are_cached_and_evaluated():
     """Of a user who may only read the extraction is cached, and the numbers are printed."""
-    place = Path(tempfile.mkdtemp(prefix="another-user-"))  # pytest's folders are private
+    place = folder_for_everyone("another-user-")
     try:
-        place.chmod(0o755)
         home = place / "home"
         extract = (
             "extract --encoder toy-image --encoder toy-text --data shapes --set source.train=24 "
