@@ -3,6 +3,8 @@
 import gc
 import itertools
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 # Two workers with as many threads each as there are cores would wait for one another.
@@ -48,6 +50,22 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("LIGHTALIGN_TEST_DATA does not name a folder of real data")
     return Path(folder)
+
+
+@pytest.fixture
+def heard_signals() -> Iterator[None]:
+    """Have the signals that end a command do so, also under nohup or in a script's background."""
+    defaults = {
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    ignored = [number for number in defaults if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, defaults[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 _HOMES = itertools.count()

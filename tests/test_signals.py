@@ -10,7 +10,10 @@ import pytest
 from .ends import forked
 from .helpers import SIGNALS, lightalign, tree_bytes
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),  # forks
+    pytest.mark.usefixtures("heard_signals"),
+]
 EXTRACT = ["extract", "--encoder", "toy-image", "--data", "shapes", "--split", "train"]
 EXTRACT += ["--set", "source.train=24", "--set", "source.size=32", "--device", "cpu"]
 EXTRACT += ["--batch-size", "2", "--set", "rows_per_shard=4"]

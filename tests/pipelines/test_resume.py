@@ -293,6 +293,7 @@ def test_what_needs_a_validation_says_so(home, option):
         quick_train(home, overrides=(f"train.{option}", "train.validation=none"))
 
 
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize("signalled", SIGNALS)
 @pytest.mark.parametrize(("epoch", "kept"), [(1, "no epoch has finished"), (2, "epochs are kept")])
 def test_a_stopped_training_prints_the_command_that_goes_on(
