@@ -1,20 +1,32 @@
 """Read images that stand in a folder for each class, or are listed in an `index.csv`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..item_ids import storable_id
-from ..regular_files import is_regular
-from ._caption_files import format_error
+from ..regular_files import is_regular, open_regular
 from ._caption_source import counted, split_name, storable_ids, storable_note
 from ._class_source import SPLITS, ClassedImages, with_hashed_class_splits
+from ._decoding import format_error
 from ._picture_places import PicturePlaces
-from ._tables import Cells, open_table
+from ._tables import Cells, TableFiles, open_table
 
 INDEX = "index.csv"
 LAYOUTS = (INDEX, "SPLIT/CLASS/image.jpg", "CLASS/image.jpg")
 _SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".gif"),
+        *(".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
+        *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
+    )
+)
+_SEEN = 32  # bytes by which a file without a suffix is told to be a picture
+_BEGINNING = re.compile(  # of the formats that are decoded
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|BM.{4}\0{4}|II\*\0|MM\0\*|RIFF.{4}WEBP|.{4}ftypavif"
+    rb"|\0\0\0\x0cjP {2}|\xff\x4f\xff\x51|P[1-6]\s",
+    re.DOTALL,
 )
 _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
 _REMEDY = f"to choose, put class folders into train, val and test, or add a split column to {INDEX}"
@@ -53,7 +65,7 @@ def read_class_folders(
 
 
 def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[str, Path]]:
-    table = open_table(file)
+    table = open_table(TableFiles.of(file))
     lacking = [name for name in ("image", "class") if name not in table.columns]
     if lacking:
         problem = f"has no column {lacking[0]!r}; columns: {list(table.columns)}"
@@ -64,11 +76,15 @@ def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[st
     labels: dict[str, int] = {}
     paths: dict[str, Path] = {}
     places = PicturePlaces(file, file.parent, allowed)
-    for place, cells in table.read(["image", "class", *optional]):
-        image, name = _cell(file, place, cells, "image"), _cell(file, place, cells, "class")
+    rows = list(table.read(["image", "class", *optional]))
+    table.ledger.check(len(rows))
+    written = [_cell(file, place, cells, "image") for place, cells in rows]
+    id_of = places.ids_of(dict.fromkeys(written))
+    for (place, cells), image_as_written in zip(rows, written, strict=True):
+        image, name = id_of[image_as_written], _cell(file, place, cells, "class")
         _set(class_of, image, name, "class", file, place)
-        if image not in paths:
-            paths[image] = places.path_of(image, place)
+        path = places.path_of(image_as_written, place)
+        paths.setdefault(image, path)
         if "split" in optional:
             split = split_name(_cell(file, place, cells, "split"))
             _set(split_of, image, split, "split", file, place)
@@ -85,7 +101,8 @@ def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[st
         tuple(map(storable_id, names)),
         {ids.get(image, image): index_of[name] for image, name in class_of.items()},
         {ids.get(image, image): split for image, split in split_of.items()},
-        storable_note(ids),
+        (*table.notes, *table.ledger.notes(), *storable_note(ids)),
+        tuple(table.ledger.rows),
     )
     return images, {ids.get(image, image): path for image, path in paths.items()}
 
@@ -121,21 +138,30 @@ def _read_folders(root: Path) -> tuple[ClassedImages, dict[str, Path]] | None:
         problem = f"holds folders of splits beside others: {others[:5]}; move these elsewhere"
         raise format_error(root, "", problem)
     if not is_split:
-        return _collect(root, {"": {folder.name: folder for folder in folders}})
+        return _collect(root, {"": {folder.name: folder for folder in folders}}, (root,))
     by_split: dict[str, dict[str, Path]] = {}
     for folder in sorted(is_split, key=lambda one: (SPLITS.index(splits[one]), one.name)):
         if splits[folder] in by_split:
             raise format_error(root, "", f"holds two folders of split {splits[folder]!r}")
         by_split[splits[folder]] = {one.name: one for one in _folders(folder)}
-    return _collect(root, by_split)
+    return _collect(root, by_split, (root, *is_split))
 
 
 def _collect(
-    root: Path, by_split: Mapping[str, Mapping[str, Path]]
+    root: Path, by_split: Mapping[str, Mapping[str, Path]], above: Sequence[Path]
 ) -> tuple[ClassedImages, dict[str, Path]] | None:
-    """Return the images of class folders by split; a split called "" is not given."""
+    """Return the images of class folders by split; a split called "" is not given.
+
+    Args:
+        root: Folder of the dataset.
+        by_split: Class folders by split and name.
+        above: The folders in which they stand; images beside them have no class.
+    """
+    left_out = _LeftOut(root)
+    for folder in sorted(above):
+        _note_strays(folder, left_out)
     found = {
-        (split, name): list(_image_files(folder))
+        (split, name): _image_files(folder, left_out)
         for split, folders in by_split.items()
         for name, folder in sorted(folders.items())
     }
@@ -156,9 +182,10 @@ def _collect(
                 split_of[image_id] = split
     notes = storable_note(ids)
     empty = sorted({name for _, name in found} - set(names))
+    notes = (*left_out.notes(), *notes)
     if empty:
-        left_out = counted(len(empty), "folder")
-        notes = (f"{left_out} without any image left out, such as {empty[0]!r}", *notes)
+        folders = counted(len(empty), "folder")
+        notes = (f"{folders} without any image left out, such as {empty[0]!r}", *notes)
     images = ClassedImages(root, tuple(map(storable_id, names)), class_of, split_of, notes)
     return images, {ids.get(image, image): path for image, path in paths.items()}
 
@@ -169,17 +196,97 @@ def _folders(root: Path) -> Sequence[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and path.name[:1] != ".")
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
-    """Yield the images of a class in a stable order, in folders below it, too; none is hidden.
+class _LeftOut:
+    """Collect what stands in class folders and is not read, by the reason."""
 
-    Raises:
-        DatasetFormatError: There are hundreds of folders in one another.
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._paths: dict[tuple[str, str], list[Path]] = {}
+
+    def add(self, noun: str, reason: str, path: Path) -> None:
+        """Add a file or folder.
+
+        Args:
+            noun: What it is.
+            reason: What is behind the noun in the note.
+            path: Its path.
+        """
+        self._paths.setdefault((noun, reason), []).append(path)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a note for each reason."""
+        notes = []
+        for (noun, reason), paths in self._paths.items():
+            example = storable_id(min(paths).relative_to(self._root).as_posix())
+            entries = f"{counted(len(paths), noun)} {reason}".rstrip()
+            notes.append(f"{entries} left out, such as {example!r:.200}")
+        return tuple(notes)
+
+
+def _note_strays(folder: Path, left_out: _LeftOut) -> None:
+    """Note the images that stand beside class folders, and links in the place of these."""
+    for entry in _entries(folder, left_out):
+        path = Path(entry.path)
+        if entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110  # never raises
+            left_out.add("link", "to nothing", path)
+        elif path.suffix.lower() in _SUFFIXES and is_regular(path):
+            left_out.add("image", "outside of class folders", path)
+
+
+def _image_files(folder: Path, left_out: _LeftOut) -> list[Path]:
+    """Return the images of a class in a stable order, in folders below it, too.
+
+    The class folder may be a link; links to folders below it are not followed, as they could lead
+    to any folder, and back.
     """
+    images: list[Path] = []
+    folders = [folder]
+    while folders:
+        for entry in _entries(folders.pop(), left_out):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif _is_image(path, left_out):
+                images.append(path)
+    return sorted(images)
+
+
+def _entries(folder: Path, left_out: _LeftOut) -> list[os.DirEntry[str]]:
+    """Return what stands in a folder and is not hidden; hidden images are noted."""
     try:
-        below = sorted(folder.rglob("*"))
-    except RecursionError as error:
-        raise format_error(folder, "", "holds too many folders in one another") from error
-    for path in below:
-        hidden = any(part[:1] == "." for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in _SUFFIXES and not hidden and is_regular(path):
-            yield path
+        with os.scandir(folder) as scanned:
+            everything = list(scanned)
+    except OSError:
+        left_out.add("folder", "that cannot be read", folder)
+        return []
+    for entry in everything:
+        if entry.name[:1] == "." and Path(entry.name).suffix.lower() in _SUFFIXES:
+            left_out.add("hidden file", "", Path(entry.path))
+    return [entry for entry in everything if entry.name[:1] != "."]
+
+
+def _is_image(path: Path, left_out: _LeftOut) -> bool:
+    """Return whether a file is an image by its suffix, or by its content where it has none."""
+    suffix = path.suffix.lower()
+    if suffix in _SUFFIXES and is_regular(path):
+        return True
+    if os.path.isdir(path):  # noqa: PTH112  # of what may not be looked at, too
+        left_out.add("linked folder", "within a class", path)
+    elif not is_regular(path):
+        is_link = os.path.islink(path)  # noqa: PTH114  # as above
+        left_out.add(*(("link", "to nothing") if is_link else ("entry", "that is no file")), path)
+    elif suffix:
+        left_out.add("file", "without the suffix of an image", path)
+    elif _begins_like_image(path):
+        return True
+    else:
+        left_out.add("file", "without a suffix and of unknown content", path)
+    return False
+
+
+def _begins_like_image(path: Path) -> bool:
+    try:
+        with open_regular(path) as file:
+            return _BEGINNING.match(file.read(_SEEN)) is not None
+    except OSError:  # it may not be read: nobody can tell
+        return False
