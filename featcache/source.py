@@ -5,8 +5,9 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from .errors import DatasetNotFoundError
 from .regular_files import size_of
@@ -14,7 +15,8 @@ from .spec import canonical_json
 from .types import Item, Modality, Pairs
 
 
-class SkippedRow(NamedTuple):
+@dataclass(frozen=True)
+class SkippedRow:
     """Row of a table that cannot be read.
 
     Attributes:

@@ -80,7 +80,7 @@ class PicturePlaces:
         names_of: dict[str, list[str]] = {}
         for name in names:
             names_of.setdefault(self.key_of(name), []).append(name)
-        ids = {}
+        ids: dict[str, str] = {}
         picture_of: dict[str, str] = {}
         for key, written in names_of.items():
             image_id = self._id_of(key, written)

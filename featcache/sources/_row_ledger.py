@@ -37,10 +37,10 @@ class RowLedger:
         """
         if len(self.rows) <= num_read:
             return
-        place, reason = self.rows[0]
+        first = self.rows[0]
         total = len(self.rows) + num_read
         others = f" ({len(self.rows):,} of {total:,} rows cannot be read)" if total > 1 else ""
-        raise format_error(self._file, place, f"{reason}{others}")
+        raise format_error(self._file, first.place, f"{first.reason}{others}")
 
     def notes(self) -> tuple[str, ...]:
         """Return a note that names the lines and the reason of the first, if there are any."""

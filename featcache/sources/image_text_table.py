@@ -173,7 +173,7 @@ def _are_keys(ids: Sequence[str], names: Sequence[str | bytes]) -> bool:
 
 
 def _stored_ids(
-    read: _Read, columns: _Columns, taken: Collection[str], pictures: StoredPictures
+    read: _Read, columns: _Columns, taken: set[str], pictures: StoredPictures
 ) -> tuple[Mapping[str, str], str]:
     """Return the id of each image that stands in the table, and what the ids are.
 
