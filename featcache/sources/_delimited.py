@@ -186,10 +186,28 @@ class DelimitedRows:
     def _row_of_line(self, index: int) -> list[str] | None:
         """Return the cells of one line by itself, or None where they are no row."""
         line = self._lines[index]
-        cells = self._fitted(_cells_of_line(line, self._delimiter))
+        cells = self._escaped(line) if '\\"' in line else None
+        if cells is None:
+            cells = self._fitted(_cells_of_line(line, self._delimiter))
         if cells is None:  # no quote is one of the rules
             cells = self._fitted(line.rstrip("\r\n").split(self._delimiter))
         return cells
+
+    def _escaped(self, line: str) -> list[str] | None:
+        """Return the cells of a line with backslashes before quotes, as databases write them."""
+        try:
+            cells = next(
+                csv.reader(
+                    [line],
+                    delimiter=self._delimiter,
+                    doublequote=False,
+                    escapechar="\\",
+                    strict=True,
+                )
+            )
+        except csv.Error:
+            return None
+        return self._fitted(cells)
 
     def _are_rows(self, first: int, end: int) -> bool:
         """Return whether lines that a quoted cell takes in are rows themselves.

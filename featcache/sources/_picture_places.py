@@ -44,7 +44,7 @@ class PicturePlaces:
             name: Its path as the table writes it.
             place: Where in the table, such as `line 7`.
         """
-        path = self._folder / name
+        path = self._folder / self._with_slashes(name)
         if not self._holds(path):
             self._outside.append((name, place, _real(str(path))))
         return path
@@ -55,6 +55,7 @@ class PicturePlaces:
         It is relative to the folder, without `.` and `..`, for a picture below it, else absolute.
         Links are what they are called, but for those that `..` climbs out of.
         """
+        name = self._with_slashes(name)
         if _ODD_PATH.search(name) is None:
             return name
         full = os.path.join(self._written[0], name)  # noqa: PTH118  # names that no file can have
@@ -66,6 +67,13 @@ class PicturePlaces:
             real = os.path.join(_real_parent(key), os.path.basename(key))  # noqa: PTH118, PTH119
             relative = _relative(real, (self._real[0],))
         return key if relative is None else relative
+
+    def _with_slashes(self, name: str) -> str:
+        r"""Return a path of Windows, such as `photos\0.jpg`, as it is here; others as they are."""
+        if "\\" not in name or _exists(os.path.join(self._written[0], name)):  # noqa: PTH118
+            return name
+        other = name.replace("\\", "/")
+        return other if _exists(os.path.join(self._written[0], other)) else name  # noqa: PTH118
 
     def ids_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return the id of the picture that each name is of; names of one picture have one id.
@@ -96,7 +104,7 @@ class PicturePlaces:
     def _id_of(self, key: str, written: Sequence[str]) -> str:
         relative = [name for name in written if name[:1] != "/"]
         if len(written) == len(relative) == 1:
-            return written[0]
+            return self._with_slashes(written[0])
         if key[:1] != "/":
             return key
         if relative:

@@ -28,6 +28,7 @@ _SPLITS = {  # by a word in the name of a file
 _SHARD = re.compile(r"(.*[-_.])?\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?")
 _PLACES = ("data", "annotations")  # folders in a dataset in which hubs and COCO keep tables
 
+_COCO_PART = re.compile(r"(train|val|test)\d{4}")  # a split and its year
 _PROBED = 100  # pictures by which their folder is found
 
 Cells = dict[str, Any]
@@ -128,7 +129,7 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
         return TableFiles.of(tables[0])
     splits = tuple(split for file in tables if (split := _split_of_name(file)))
     kinds = {_suffix_of(file) for file in tables}
-    is_sharded = kinds == {".parquet"} or all(_SHARD.fullmatch(_stem(file)) for file in tables)
+    is_sharded = kinds == {".parquet"} or _are_shards(tables)
     if len(kinds) == 1 and len(splits) in {0, len(tables)} and (splits or is_sharded):
         return TableFiles(tuple(tables), splits, tables[0].parent)
     names = [path.name for path in tables]
@@ -157,6 +158,12 @@ def _suffix_of(file: Path) -> str:
 
 def _stem(file: Path) -> str:
     return file.name.lower().removesuffix(".gz").removesuffix(_suffix_of(file))
+
+
+def _are_shards(files: Sequence[Path]) -> bool:
+    """Return whether files have the same name but for a number at its end."""
+    names = [_SHARD.fullmatch(_stem(file)) for file in files]
+    return all(names) and len({name[1] for name in names if name}) == 1
 
 
 def _split_of_name(file: Path) -> str | None:
@@ -346,10 +353,11 @@ def _with_folder_of_pictures(found: JsonRows, file: Path, folder: Path) -> list[
     for prefix in ("", f"{part}/", "images/", f"images/{part}/"):
         if any(is_regular(folder / f"{prefix}{name}") for name in names):
             break
-    else:
-        return found.rows
+    else:  # none is there: it is said of the folder in which COCO has them
+        prefix = f"{part}/" if _COCO_PART.fullmatch(part) else ""
     for _, cells in found.rows:
-        cells["image"] = f"{prefix}{cells['image']}"
+        if isinstance(cells["image"], str):  # else the row is listed as one that cannot be read
+            cells["image"] = prefix + cells["image"]
     return found.rows
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DatasetFormatError, SpecError
-from ._caption_files import Row, captions_of
+from ._caption_files import Row, captions_of, text_of
 from ._caption_source import CaptionSource, group_rows, with_hashed_splits
 from ._decoding import format_error
 from ._parquet_tables import StoredPicture, StoredPictures
@@ -249,7 +249,7 @@ def _read_rows(table: Table, columns: _Columns) -> _Read:
         if isinstance(image, StoredPicture):
             name = f"{image.file}\0{image.row}"  # which no path can be
             read.stored[name] = image
-        elif isinstance(image, str) and (name := image.strip()):
+        elif isinstance(image, str) and (name := text_of(image).strip()):
             pass
         else:
             problem = (
@@ -260,7 +260,7 @@ def _read_rows(table: Table, columns: _Columns) -> _Read:
         captions = _captions(columns, place, cells, skip)
         if captions is None:
             continue
-        split = None if columns.split is None else str(cells.get(columns.split) or "")
+        split = None if columns.split is None else text_of(str(cells.get(columns.split) or ""))
         read.rows.append(Row(name, captions, split, place))
         item_id = None if columns.id is None else cells.get(columns.id)
         read.ids.append("" if item_id is None else str(item_id).strip())

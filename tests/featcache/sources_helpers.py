@@ -206,12 +206,11 @@ LAYOUTS = {
         tsv_table,
         json_lines_table,
         parquet_table,
-        excel_table,
         json_table,
-        parquet_shards_with_pictures,
-        coco_folders,
     ],
 }
+# without a file for each image, splits or names that all others have
+OTHER_TABLES = [excel_table, parquet_shards_with_pictures, coco_folders]
 SHAPES = {"train": 4, "val": 3, "test": 2, "size": 32}
 
 

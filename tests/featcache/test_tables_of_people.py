@@ -228,6 +228,24 @@ def test_quoted_cells_of_several_lines_are_one_caption(folder):
     ]
 
 
+def test_backslashes_before_quotes_are_not_of_the_caption(folder):
+    """MySQL and Spark write quotes within cells so."""
+    content = r"""image,caption
+0.jpg,"He said \"go, now\""
+1.jpg,"plain, too"
+2.jpg,"\"Run\", it says"
+3.jpg,"ends with \""
+4.jpg,C:\x
+"""
+    assert captions(read(folder, content)) == [
+        ("0.jpg", 'He said "go, now"'),
+        ("1.jpg", "plain, too"),
+        ("2.jpg", '"Run", it says'),
+        ("3.jpg", 'ends with "'),
+        ("4.jpg", r"C:\x"),
+    ]
+
+
 def test_quotes_are_letters_where_that_is_asked_for(folder):
     source = read(folder, 'image\tcaption\n0.jpg\t"x"\n1.jpg\t"y\n', "table.tsv", quoted=False)
     assert captions(source) == [("0.jpg", '"x"'), ("1.jpg", '"y')]
@@ -436,6 +454,19 @@ def test_ids_of_absolute_paths_elsewhere_are_below_the_root(tmp_path):
         assert ids(source, "train", Modality.IMAGE) == [f"photos/{name}" for name in NAMES]
 
 
+def test_paths_of_windows_are_found(folder):
+    write_images(folder, ["photos/0.jpg", "odd\\1.jpg"])
+    source = read(
+        folder, "image,caption\nphotos\\0.jpg,x\nphotos/0.jpg,y\nodd\\1.jpg,z\na\\b.jpg,w\n"
+    )
+    assert captions(source) == [
+        ("a\\b.jpg", "w"),
+        ("odd\\1.jpg", "z"),
+        ("photos/0.jpg", "x"),
+        ("photos/0.jpg", "y"),
+    ]
+
+
 def test_two_images_that_would_share_an_id_are_refused(tmp_path):
     write_images(tmp_path / "a", ["0.jpg"])
     write_images(tmp_path / "b", ["0.jpg"])
@@ -602,6 +633,26 @@ def test_files_of_splits_are_one_table(folder):
     (folder / "train.csv").write_text("image,caption\n0.jpg,x\n1.jpg,a,b\n")
     source = opened("image-text-table", folder)
     assert lines_left_out(source) == ["train.csv, line 3"]
+
+
+def test_numbered_files_of_one_name_are_one_table_and_others_are_not(folder):
+    for number in range(3):
+        (folder / f"part-{number}.jsonl").write_text(
+            json.dumps({"image": f"{number}.jpg", "text": "x"})
+        )
+    source = opened("image-text-table", folder)
+    assert captions(source) == [(f"{number}.jpg", "x") for number in range(3)]
+    (folder / "part-2.jsonl").rename(folder / "other-2.jsonl")
+    with pytest.raises(DatasetFormatError, match="3 tables: .*name one"):
+        opened("image-text-table", folder)
+
+
+def test_missing_cells_of_images_are_listed_and_of_splits_refused(folder):
+    source = read(folder, "image,caption,split\n0.jpg,x,train\nNaN,y,train\n1.jpg,z,train\n")
+    assert captions(source) == [("0.jpg", "x"), ("1.jpg", "z")]
+    assert lines_left_out(source) == ["line 3"]
+    with pytest.raises(DatasetFormatError, match="line 3: gives no split for image '1.jpg'"):
+        read(folder, "image,caption,split\n0.jpg,x,train\n1.jpg,y,nan\n")
 
 
 def test_files_without_splits_among_files_with_them_are_refused(folder):
