@@ -119,12 +119,15 @@ class DelimitedRows:
             number = 0  # of lines that are read
             try:
                 for cells in reader:
-                    if reader.line_num > number + 1 or len(cells) != width:
-                        if any(cells):
+                    end = reader.line_num
+                    if any(cells):
+                        if len(cells) != width or (
+                            end > number + 1 and self._is_doubtful(start + number, start + end)
+                        ):
                             break
-                    elif any(cells) and (not self._is_broken or self._is_whole(start + number)):
-                        yield f"line {start + number + 1}", cells
-                    number = reader.line_num
+                        if not self._is_broken or self._is_whole(start + number):
+                            yield f"line {start + end}", cells
+                    number = end
                 else:
                     return
             except csv.Error:  # broken quoting, or a cell of more letters than its limit
@@ -139,6 +142,10 @@ class DelimitedRows:
         if self._quoted:
             return _record(self._lines, index, self._delimiter)
         return _Record(self._lines[index].rstrip("\r\n").split(self._delimiter), 1)
+
+    def _is_doubtful(self, first: int, end: int) -> bool:
+        """Return whether a row of several lines may be several rows, or not all of it letters."""
+        return self._is_broken or self._are_rows(first + 1, end)
 
     def _is_whole(self, index: int) -> bool:
         """Return whether a line has no bytes that are no letters, or skip it."""

@@ -643,7 +643,7 @@ def test_numbered_files_of_one_name_are_one_table_and_others_are_not(folder):
     source = opened("image-text-table", folder)
     assert captions(source) == [(f"{number}.jpg", "x") for number in range(3)]
     (folder / "part-2.jsonl").rename(folder / "other-2.jsonl")
-    with pytest.raises(DatasetFormatError, match="3 tables: .*name one"):
+    with pytest.raises(DatasetFormatError, match=r"3 tables: .*name one"):
         opened("image-text-table", folder)
 
 
@@ -651,7 +651,7 @@ def test_missing_cells_of_images_are_listed_and_of_splits_refused(folder):
     source = read(folder, "image,caption,split\n0.jpg,x,train\nNaN,y,train\n1.jpg,z,train\n")
     assert captions(source) == [("0.jpg", "x"), ("1.jpg", "z")]
     assert lines_left_out(source) == ["line 3"]
-    with pytest.raises(DatasetFormatError, match="line 3: gives no split for image '1.jpg'"):
+    with pytest.raises(DatasetFormatError, match=r"line 3: gives no split for image"):
         read(folder, "image,caption,split\n0.jpg,x,train\n1.jpg,y,nan\n")
 
 
