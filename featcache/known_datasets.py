@@ -102,15 +102,17 @@ def read_versions(home: Path, name: str) -> tuple[DatasetVersion, ...]:
     try:
         table = read_toml(path)
         check(table, _Table, where=path)
-        _check_seal(table, path)
+        _check_seal(table, name, path)
     except (SpecError, StoreCorruptError) as error:
         forget = command_line("data", "rm", name, home=home)
-        raise StoreCorruptError(f"{error}; forget the dataset by `{forget}`") from error
+        raise StoreCorruptError(
+            f"what is remembered of dataset {name!r} is damaged: {error}; forget it by `{forget}`"
+        ) from error
     return tuple(_version(name, one) for one in table["versions"])
 
 
-def _check_seal(table: Mapping[str, Any], path: Path) -> None:
-    if table["checksum"] != fingerprint(_sealed(table["versions"])):
+def _check_seal(table: Mapping[str, Any], name: str, path: Path) -> None:
+    if table["checksum"] != fingerprint(_sealed(name, table["versions"])):
         raise StoreCorruptError(f"{path}: checksum differs")
 
 
@@ -145,16 +147,17 @@ def known_names(home: Path) -> list[str]:
     return [path.stem for path in files.matching(home / FOLDER, "*.toml")]
 
 
-def read_all(home: Path) -> tuple[list[tuple[DatasetVersion, ...]], list[str]]:
-    """Return the versions of every dataset, and a line for each that cannot be read."""
-    readable, unread = [], []
+def read_all(home: Path) -> tuple[dict[str, DatasetVersion], dict[str, str]]:
+    """Return what every name stands for, and why it is not known of others."""
+    readable, unread = {}, {}
     for name in known_names(home):
         try:
-            versions = read_versions(home, name)
+            version = newest(home, name)
         except (LightalignError, OSError) as error:  # noqa: PERF203  # one does not stop the others
-            unread.append(str(error))
+            unread[name] = str(error)
         else:
-            readable += [versions] if versions else []
+            if version is not None:
+                readable[name] = version
     return readable, unread
 
 
@@ -246,7 +249,6 @@ def forget(home: Path, name: str) -> Path:
         raise unknown_dataset(home, name)
     with _owning(home, name):
         files.remove(path)
-    files.remove_empty(home / FOLDER)
     return path
 
 
@@ -279,7 +281,7 @@ def _write(home: Path, name: str, versions: Sequence[DatasetVersion]) -> None:
     content = _content(versions)
     table = {
         "schema": _SCHEMA,
-        "checksum": fingerprint(_sealed(content)),
+        "checksum": fingerprint(_sealed(name, content)),
         "versions": content,
     }
     files.write_bytes(_path(home, name), to_toml(table).encode())
@@ -297,8 +299,8 @@ def _content(versions: Sequence[DatasetVersion]) -> list[dict[str, Any]]:
     ]
 
 
-def _sealed(versions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {"schema": _SCHEMA, "versions": list(versions)}
+def _sealed(name: str, versions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"schema": _SCHEMA, "name": name, "versions": list(versions)}
 
 
 def _version(name: str, table: _VersionTable) -> DatasetVersion:

@@ -13,7 +13,7 @@ import numpy as np
 from ..featcache.catalog import StoresByKey
 from ..featcache.datasets import open_source, open_version
 from ..featcache.description import StoreDescription
-from ..featcache.errors import LightalignError
+from ..featcache.errors import LightalignError, StoreCorruptError
 from ..featcache.known_datasets import version_of
 from ..featcache.reader import FeatureReader
 from ..featcache.source import Source
@@ -94,6 +94,8 @@ def find_shared_pairs(
         found = [
             (ids, known[both]) for ids, both in _pairs(measured, texts).items() if both in known
         ]
+    except StoreCorruptError:  # of what the home remembers: it says what to do
+        raise
     except LightalignError as error:
         reason = f"the texts of both splits are not found, name --data NAME=PATH: {error}"
         return {"not_checked": [reason]}, [f"leakage not checked: {reason}"]

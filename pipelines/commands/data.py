@@ -53,9 +53,7 @@ def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
 
     output = Output(as_json=as_json, quiet=quiet)
     known, unread = read_all(home)
-    for line in unread:
-        output.progress.note(line)
-    tables = [_table(versions[-1]) for versions in known]
+    tables = [_table(version) for version in known.values()]
     rows = [
         {
             "name": table["name"],
@@ -65,8 +63,13 @@ def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
         }
         for table in tables
     ]
+    rows += [
+        {"name": name, "kind": "unreadable", "splits": "", "place": problem}
+        for name, problem in unread.items()
+    ]
     empty = f"no datasets in {home / FOLDER}"
-    output.answer({"datasets": tables}, rows_table(rows, below=("place",)) if rows else empty)
+    value = {"datasets": tables, "unreadable": unread}
+    output.answer(value, rows_table(rows, below=("place",)) if rows else empty)
 
 
 @data_app.command("show")

@@ -1,0 +1,56 @@
+"""The family of a place is found by what lies there."""
+
+import pytest
+
+from lightalign.featcache.datasets import define, open_version
+from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError
+from lightalign.featcache.types import Modality
+
+from .class_helpers import CLASS_LAYOUTS
+from .graded_helpers import GRADED_LAYOUTS
+from .sources_helpers import LAYOUTS
+
+CASES = [
+    pytest.param(name, write, id=f"{name}-{write.__name__}")
+    for name, writers in {**LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}.items()
+    for write in writers
+    if name != "shapes"
+]
+
+
+def kind_of(place, **options):
+    return define(f"mine={place}", home=place / "home", options=options).kind
+
+
+@pytest.mark.parametrize(("name", "write"), CASES)
+def test_every_layout_is_known_again_under_a_name_of_ones_own(name, write, tmp_path):
+    place = tmp_path / "data"
+    place.mkdir()
+    write(place)
+    found = define(f"mine={place}", home=tmp_path)
+    assert found.kind == name
+    assert (found.name, found.place) == ("mine", place)
+
+
+def test_columns_that_are_named_help(tmp_path):
+    (tmp_path / "x.csv").write_text("Pfad,Wort\na.jpg,ein Hund\n")
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    with pytest.raises(DatasetFormatError, match=r"no column of image paths.*--kind"):
+        kind_of(tmp_path / "x.csv")
+    options = {"image_column": "Pfad", "caption_columns": ["Wort"]}
+    version = define(f"mine={tmp_path / 'x.csv'}", home=tmp_path, options=options)
+    assert version.kind == "image-text-table"
+    (item,) = open_version(version, home=tmp_path).items("train", Modality.TEXT)
+    assert item.text == "ein Hund"
+
+
+def test_nothing_and_nothing_that_can_be_read_are_told_apart(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="neither a folder nor a file"):
+        kind_of(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("no dataset")
+    with pytest.raises(DatasetFormatError, match="--kind"):
+        kind_of(tmp_path)
+
+
+def test_a_name_of_a_family_is_read_by_that_family_whatever_lies_there(tmp_path):
+    assert define(f"flickr8k={tmp_path}", home=tmp_path).kind == "flickr8k"
