@@ -113,7 +113,7 @@ def test_a_changed_memory_is_refused_with_the_way_out_and_stops_no_other(change,
     path = tmp_path / FOLDER / "mine.toml"
     path.write_text(change(path.read_text()))
     with pytest.raises(
-        StoreCorruptError, match="is damaged: .*; forget it by `lightalign data rm mine"
+        StoreCorruptError, match=r"is damaged: .*; forget it by `lightalign data rm mine"
     ):
         newest(tmp_path, "mine")
     readable, unread = read_all(tmp_path)
