@@ -78,9 +78,15 @@ def define(
         StoreCorruptError: What the home remembers of the name cannot be read.
     """
     name, path = parse_data(data)
+    if path is None and not known_datasets.is_name(name) and expanded(Path(data)).exists():
+        raise SpecError(
+            f"--data {data!r} is a path: give what lies there a name, --data NAME={data}"
+        )
     known_datasets.checked_name(name)
     known = known_datasets.newest(home, name)
-    family = kind or (name if name in SOURCES.names() else None) or (known.kind if known else None)
+    family = kind or (name if name in SOURCES.names() else None)
+    if family is None and path is None and known is not None:
+        family = known.kind
     if family is None and path is None:
         names = {*SOURCES.names(), *known_datasets.known_names(home)}
         error = unknown_name("dataset", name, names)
@@ -89,7 +95,8 @@ def define(
         from .inference import infer_kind
 
         assert path is not None
-        family = infer_kind(path.absolute(), options or {}, open_family)
+        likely = None if known is None else (known.kind, {**known.options, **(options or {})})
+        family = infer_kind(path.absolute(), options or {}, open_family, likely=likely)
     drawn = is_drawn(family)
     if path is not None and drawn:
         raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")

@@ -18,6 +18,8 @@ def infer_kind(
     place: Path,
     options: Mapping[str, object],
     open_family: Callable[[str, Path, Mapping[str, object]], Source],
+    *,
+    likely: tuple[str, Mapping[str, object]] | None = None,
 ) -> str:
     """Return the name of the first family that can read a place.
 
@@ -25,6 +27,7 @@ def infer_kind(
         place: A folder or a file.
         options: Options that the family has to know.
         open_family: Opens a place by a family.
+        likely: Family that is tried first, with options of its own.
 
     Raises:
         DatasetNotFoundError: Nothing lies there.
@@ -32,6 +35,8 @@ def infer_kind(
     """
     if not place.exists():
         raise DatasetNotFoundError(f"there is neither a folder nor a file at {place}")
+    if likely is not None and _refusal(likely[0], place, likely[1], open_family) is None:
+        return likely[0]
     kinds = (*OFFICIAL, *OFFICIAL_TEXTS, *TABLES, *FOLDERS) if place.is_dir() else TABLES
     refusals: dict[str, LightalignError] = {}
     for kind in kinds:

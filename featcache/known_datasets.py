@@ -75,13 +75,18 @@ class DatasetVersion:
         return words
 
 
+def is_name(name: str) -> bool:
+    """Return whether a dataset can have this name."""
+    return bool(_NAME.fullmatch(name)) and len(name.encode("utf-8", "replace")) <= _MOST_NAME
+
+
 def checked_name(name: str) -> str:
     """Return a name that a dataset can have.
 
     Raises:
         SpecError: It could not be the name of a folder.
     """
-    if not _NAME.fullmatch(name) or len(name.encode("utf-8", "replace")) > _MOST_NAME:
+    if not is_name(name):
         raise SpecError(
             f"{name!r:.200} cannot name a dataset: it may hold letters, digits, '.', '_' and '-', "
             f"and begins with a letter or digit; at most {_MOST_NAME} bytes"
@@ -97,7 +102,7 @@ def read_versions(home: Path, name: str) -> tuple[DatasetVersion, ...]:
         OSError: It may not be read.
     """
     path = _path(home, name)
-    if not _NAME.fullmatch(name) or not _is_there(path):
+    if not is_name(name) or not _is_there(path):
         return ()
     try:
         table = read_toml(path)
@@ -140,6 +145,12 @@ def version_of(home: Path, name: str, split: str, source: str) -> DatasetVersion
         if version.splits.get(split) == source:
             return version
     return None
+
+
+def kind_of(home: Path, name: str, split: str, source: str) -> str:
+    """Return the family of a dataset: that of the version it was extracted from, or its name."""
+    version = version_of(home, name, split, source)
+    return name if version is None else version.kind
 
 
 def known_names(home: Path) -> list[str]:

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import known_datasets
-from ..featcache.datasets import SOURCES, define, identified, open_version, split_fingerprints
+from ..featcache.datasets import (
+    SOURCES,
+    define,
+    identified,
+    is_drawn,
+    open_version,
+    parse_data,
+    split_fingerprints,
+)
 from ..featcache.errors import DatasetNotFoundError, SpecError
 from ..featcache.known_datasets import DatasetVersion
 from ..featcache.source import Source, readable_size
@@ -81,6 +89,8 @@ def add(
     """
     if kind is not None:
         SOURCES.load(kind)
+    if is_drawn(name) and kind in {None, name}:
+        raise SpecError(f"{name!r} is what a family is called that is drawn: name it otherwise")
     data = name if place is None else f"{name}={place}"
     version = define(data, home=home, options=options, kind=kind)
     source = open_version(version, home=home)
@@ -96,7 +106,12 @@ def move(home: Path, name: str, place: Path) -> DatasetVersion:
     def read(version: DatasetVersion) -> Mapping[str, str]:
         return split_fingerprints(open_version(version, home=home))
 
-    return known_datasets.move(home, name, place.absolute(), read)
+    return known_datasets.move(home, parse_data(name)[0], place.absolute(), read)
+
+
+def forget(home: Path, name: str) -> Path:
+    """Forget a name; see `known_datasets.forget`."""
+    return known_datasets.forget(home, parse_data(name)[0])
 
 
 def require(home: Path, name: str) -> DatasetVersion:
@@ -106,6 +121,7 @@ def require(home: Path, name: str) -> DatasetVersion:
         DatasetNotFoundError: The home does not remember it, nor is it a family in its usual place.
         StoreCorruptError: What is remembered cannot be read.
     """
+    name, _ = parse_data(name)
     known = known_datasets.newest(home, name)
     if known is not None:
         return known

@@ -81,7 +81,7 @@ def data_show(
     from ..datasets import require
 
     current = require(home, name)
-    earlier = read_versions(home, name)[:-1]
+    earlier = read_versions(home, current.name)[:-1]
     lines = _lines(current)
     for version in earlier:
         lines += ["before:", *(f"  {line}" for line in _lines(version))]
@@ -144,7 +144,7 @@ def data_rm(
     name: Name, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
     """Forget a name; the dataset's own files, and features that were extracted, stay."""
-    from ...featcache.known_datasets import forget
+    from ..datasets import forget
 
     removed = forget(home, name)
     Output(as_json=as_json, quiet=quiet).result({"forgotten": name}, f"forgotten: {removed}")

@@ -2,8 +2,9 @@
 
 import pytest
 
-from lightalign.featcache.datasets import define, open_version
-from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError
+from lightalign.featcache.datasets import define, identified, open_version
+from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
+from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.types import Modality
 
 from .class_helpers import CLASS_LAYOUTS
@@ -50,6 +51,26 @@ def test_nothing_and_nothing_that_can_be_read_are_told_apart(tmp_path):
     (tmp_path / "notes.txt").write_text("no dataset")
     with pytest.raises(DatasetFormatError, match="--kind"):
         kind_of(tmp_path)
+
+
+def test_what_a_name_stands_for_may_become_of_another_family(tmp_path):
+    for folder in ("table", "photos"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").write_bytes(b"x")
+    (tmp_path / "table" / "x.csv").write_text("Pfad,text\na.jpg,ein Hund\n")
+    options = {"image_column": "Pfad"}
+    first = define(f"mine={tmp_path / 'table'}", home=tmp_path, options=options)
+    remember(tmp_path, identified(first, open_version(first, home=tmp_path)))
+    again = define(f"mine={tmp_path / 'table'}", home=tmp_path)
+    assert (again.kind, again.options) == ("image-text-table", options)
+    other = define(f"mine={tmp_path / 'photos'}", home=tmp_path)
+    assert (other.kind, other.options) == ("images", {})
+
+
+def test_a_path_without_a_name_is_answered_by_how_to_name_it(tmp_path):
+    (tmp_path / "a b.csv").write_text("x")
+    with pytest.raises(SpecError, match=r"is a path: .* --data NAME=.*a b.csv"):
+        define(str(tmp_path / "a b.csv"), home=tmp_path)
 
 
 def test_a_name_of_a_family_is_read_by_that_family_whatever_lies_there(tmp_path):
