@@ -265,9 +265,9 @@ def run(
     loaded = load_all(spec, opened, progress)
     note_exports(spec, [one.encoder for one in loaded], progress)
     splits = splits_with_items(opened, loaded, progress)
+    stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
     if makes_newest:
         remember(spec.home, identified(opened.version, opened.source), tell=progress.note)
-    stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
     return ExtractReport(
         dataset=opened.dataset,
         weights={one.encoder.name: one.origin for one in loaded},

@@ -366,7 +366,7 @@ def _check_fresh(
         if entry.complete and entry.encoder_key == manifest["encoder_key"]
     ]
     if manifest["source"] in sources and _is_of_the_run(manifest, run=run, home=home):
-        return ()  # whatever else has the same name now
+        sources = [manifest["source"]]  # whatever else has the same name now
     # without stores the index is all there is, and answers; one of the same items holds the same
     # features, whatever its container
     if not sources or sources[0] == manifest["source"]:

@@ -174,9 +174,8 @@ LAYOUTS = {
     ],
     "flickr30k": [kaggle_30k, kaggle_30k_with_karpathy, official_30k, karpathy_30k],
     "image-text-table": [csv_table, tsv_table, json_lines_table, parquet_table],
-    "image-text-files": [texts_beside],
-    "images": [images_alone],
 }
+FOLDER_LAYOUTS = {"image-text-files": [texts_beside], "images": [images_alone]}
 SHAPES = {"train": 4, "val": 3, "test": 2, "size": 32}
 
 

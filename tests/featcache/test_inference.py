@@ -9,11 +9,11 @@ from lightalign.featcache.types import Modality
 
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
-from .sources_helpers import LAYOUTS
+from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS
 
 CASES = [
     pytest.param(name, write, id=f"{name}-{write.__name__}")
-    for name, writers in {**LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}.items()
+    for name, writers in {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}.items()
     for write in writers
     if name != "shapes"
 ]
