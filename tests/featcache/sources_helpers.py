@@ -190,6 +190,20 @@ def coco_folders(root):
         (root / "annotations" / f"captions_{split}2017.json").write_text(json.dumps(value))
 
 
+def images_alone(root):
+    write_images(root)
+
+
+def texts_beside(root):
+    for folder in ("train", "val", "test"):
+        (root / folder).mkdir()
+    write_images(root)
+    for name in NAMES:
+        place = root / SPLITS[name]
+        (root / name).rename(place / name)
+        (place / name).with_suffix(".txt").write_text("\n".join(CAPTIONS[name]))
+
+
 LAYOUTS = {
     "shapes": [lambda root: None],
     "flickr8k": [
@@ -211,6 +225,7 @@ LAYOUTS = {
 }
 # without a file for each image, splits or names that all others have
 OTHER_TABLES = [excel_table, parquet_shards_with_pictures, coco_folders]
+FOLDER_LAYOUTS = {"image-text-files": [texts_beside], "images": [images_alone]}
 SHAPES = {"train": 4, "val": 3, "test": 2, "size": 32}
 
 
