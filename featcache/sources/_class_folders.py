@@ -1,33 +1,19 @@
 """Read images that stand in a folder for each class, or are listed in an `index.csv`."""
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..item_ids import storable_id
-from ..regular_files import is_regular, open_regular
+from ..regular_files import is_regular
 from ._caption_source import counted, split_name, storable_ids, storable_note
 from ._class_source import SPLITS, ClassedImages, with_hashed_class_splits
 from ._decoding import format_error
+from ._image_files import LeftOut, image_files, note_strays
 from ._picture_places import PicturePlaces
 from ._tables import Cells, TableFiles, open_table
 
 INDEX = "index.csv"
 LAYOUTS = (INDEX, "SPLIT/CLASS/image.jpg", "CLASS/image.jpg")
-_SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".gif"),
-        *(".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
-        *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
-    )
-)
-_SEEN = 32  # bytes by which a file without a suffix is told to be a picture
-_BEGINNING = re.compile(  # of the formats that are decoded
-    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|BM.{4}\0{4}|II\*\0|MM\0\*|RIFF.{4}WEBP|.{4}ftypavif"
-    rb"|\0\0\0\x0cjP {2}|\xff\x4f\xff\x51|P[1-6]\s",
-    re.DOTALL,
-)
 _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
 _REMEDY = f"to choose, put class folders into train, val and test, or add a split column to {INDEX}"
 
@@ -157,11 +143,11 @@ def _collect(
         by_split: Class folders by split and name.
         above: The folders in which they stand; images beside them have no class.
     """
-    left_out = _LeftOut(root)
+    left_out = LeftOut(root)
     for folder in sorted(above):
-        _note_strays(folder, left_out)
+        note_strays(folder, left_out)
     found = {
-        (split, name): _image_files(folder, left_out)
+        (split, name): image_files(folder, left_out)
         for split, folders in by_split.items()
         for name, folder in sorted(folders.items())
     }
@@ -194,99 +180,3 @@ def _folders(root: Path) -> Sequence[Path]:
     if not root.is_dir():
         return ()
     return sorted(path for path in root.iterdir() if path.is_dir() and path.name[:1] != ".")
-
-
-class _LeftOut:
-    """Collect what stands in class folders and is not read, by the reason."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._paths: dict[tuple[str, str], list[Path]] = {}
-
-    def add(self, noun: str, reason: str, path: Path) -> None:
-        """Add a file or folder.
-
-        Args:
-            noun: What it is.
-            reason: What is behind the noun in the note.
-            path: Its path.
-        """
-        self._paths.setdefault((noun, reason), []).append(path)
-
-    def notes(self) -> tuple[str, ...]:
-        """Return a note for each reason."""
-        notes = []
-        for (noun, reason), paths in self._paths.items():
-            example = storable_id(min(paths).relative_to(self._root).as_posix())
-            entries = f"{counted(len(paths), noun)} {reason}".rstrip()
-            notes.append(f"{entries} left out, such as {example!r:.200}")
-        return tuple(notes)
-
-
-def _note_strays(folder: Path, left_out: _LeftOut) -> None:
-    """Note the images that stand beside class folders, and links in the place of these."""
-    for entry in _entries(folder, left_out):
-        path = Path(entry.path)
-        if entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110  # never raises
-            left_out.add("link", "to nothing", path)
-        elif path.suffix.lower() in _SUFFIXES and is_regular(path):
-            left_out.add("image", "outside of class folders", path)
-
-
-def _image_files(folder: Path, left_out: _LeftOut) -> list[Path]:
-    """Return the images of a class in a stable order, in folders below it, too.
-
-    The class folder may be a link; links to folders below it are not followed, as they could lead
-    to any folder, and back.
-    """
-    images: list[Path] = []
-    folders = [folder]
-    while folders:
-        for entry in _entries(folders.pop(), left_out):
-            path = Path(entry.path)
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-            elif _is_image(path, left_out):
-                images.append(path)
-    return sorted(images)
-
-
-def _entries(folder: Path, left_out: _LeftOut) -> list[os.DirEntry[str]]:
-    """Return what stands in a folder and is not hidden; hidden images are noted."""
-    try:
-        with os.scandir(folder) as scanned:
-            everything = list(scanned)
-    except OSError:
-        left_out.add("folder", "that cannot be read", folder)
-        return []
-    for entry in everything:
-        if entry.name[:1] == "." and Path(entry.name).suffix.lower() in _SUFFIXES:
-            left_out.add("hidden file", "", Path(entry.path))
-    return [entry for entry in everything if entry.name[:1] != "."]
-
-
-def _is_image(path: Path, left_out: _LeftOut) -> bool:
-    """Return whether a file is an image by its suffix, or by its content where it has none."""
-    suffix = path.suffix.lower()
-    if suffix in _SUFFIXES and is_regular(path):
-        return True
-    if os.path.isdir(path):  # noqa: PTH112  # of what may not be looked at, too
-        left_out.add("linked folder", "within a class", path)
-    elif not is_regular(path):
-        is_link = os.path.islink(path)  # noqa: PTH114  # as above
-        left_out.add(*(("link", "to nothing") if is_link else ("entry", "that is no file")), path)
-    elif suffix:
-        left_out.add("file", "without the suffix of an image", path)
-    elif _begins_like_image(path):
-        return True
-    else:
-        left_out.add("file", "without a suffix and of unknown content", path)
-    return False
-
-
-def _begins_like_image(path: Path) -> bool:
-    try:
-        with open_regular(path) as file:
-            return _BEGINNING.match(file.read(_SEEN)) is not None
-    except OSError:  # it may not be read: nobody can tell
-        return False

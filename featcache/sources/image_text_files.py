@@ -15,7 +15,7 @@ from ._caption_source import (
     split_name,
     with_hashed_splits,
 )
-from ._image_files import image_files
+from ._image_files import LeftOut, image_files
 
 
 class ImageTextFilesSource(CaptionSource):
@@ -35,13 +35,16 @@ class ImageTextFilesSource(CaptionSource):
     title = "Your own images, each with its captions in a .txt file beside it"
 
     def __init__(self, place: Path, /) -> None:
-        paths = {path.relative_to(place).as_posix(): path for path in image_files(place)}
+        left_out = LeftOut(place, expected=".txt")
+        files = image_files(place, left_out) if place.is_dir() else []
+        paths = {path.relative_to(place).as_posix(): path for path in files}
         captions = {name: _captions(path) for name, path in paths.items()}
         if not any(captions.values()):
             get_it = "It is your own folder of images."
             raise missing_dataset("image-text-files", place, ("image.jpg with image.txt",), get_it)
         without = sum(texts is None for texts in captions.values())
         notes = (f"{counted(without, 'image')} without a .txt file",) if without else ()
+        notes = (*notes, *left_out.notes())
         images = CaptionedImages(place, {one: texts or () for one, texts in captions.items()}, {})
         super().__init__(place, _with_splits(replace(images, notes=notes)), paths)
 

@@ -28,7 +28,8 @@ _CAPTION_NAMES = (
     *("description", "descriptions"),
 )
 _NUMBERED_CAPTION = re.compile(r"(caption|text|sentence|description)_?\d+")
-_NO_COLUMN = re.compile(r"(unnamed: ?\d+|index)?", re.IGNORECASE)  # the row numbers of pandas
+# the row numbers of pandas, and what is of `image-folder`
+_NO_CAPTIONS = re.compile(r"(unnamed: ?\d+|index|class|label)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _caption_columns(
         return tuple(numbered)
     by_lower = {column.lower(): column for column in reversed(table.columns)}
     known = [by_lower[name] for name in _CAPTION_NAMES if name in by_lower]
-    left = [one for one in table.columns if one not in others and not _NO_COLUMN.fullmatch(one)]
+    left = [one for one in table.columns if one not in others and not _NO_CAPTIONS.fullmatch(one)]
     if not known and len(left) != 1:
         raise _unrecognised(table, "captions", _CAPTION_NAMES, "caption_columns")
     return (known[0],) if known else (left[0],)

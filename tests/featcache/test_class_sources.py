@@ -231,7 +231,7 @@ def test_all_that_is_not_read_is_in_the_notes(tmp_path):
         "2 hidden files left out, such as 'cat/._00.png'",
         "2 links to nothing left out, such as 'bird'",
         "1 image outside of class folders left out, such as 'stray.jpg'",
-        "1 linked folder within a class left out, such as 'cat/loop'",
+        "1 linked folder among the images left out, such as 'cat/loop'",
     }
 
 
