@@ -34,6 +34,7 @@ class LeftOut:
     def __init__(self, root: Path, *, expected: str | None = None) -> None:
         self._root = root
         self._expected = expected
+        self.beside: list[Path] = []  # files of that suffix
         self._paths: dict[tuple[str, str], list[Path]] = {}
 
     def add(self, noun: str, reason: str, path: Path) -> None:
@@ -44,7 +45,9 @@ class LeftOut:
             reason: What is behind the noun in the note.
             path: Its path.
         """
-        if self._expected is None or path.suffix.lower() != self._expected:
+        if self._expected is not None and path.suffix.lower() == self._expected:
+            self.beside.append(path)
+        else:
             self._paths.setdefault((noun, reason), []).append(path)
 
     def notes(self) -> tuple[str, ...]:

@@ -251,3 +251,24 @@ def test_an_index_is_read_as_other_tables_are(tmp_path):
     (tmp_path / "index.csv").write_text("image,class\ncat/00.png,a\n./cat/00.png,b\n")
     with pytest.raises(DatasetFormatError, match=r"'cat/00\.png' is of class 'b', but was of"):
         opened("image-folder", tmp_path)
+
+
+def test_folders_of_images_with_and_without_texts_say_what_they_leave_out(tmp_path):
+    write_image(tmp_path / "a.jfif", 3)
+    write_image(tmp_path / "b.jpg", 3)
+    (tmp_path / "a.txt").write_bytes("ein Hund\r\nmüde".encode("cp1252"))
+    (tmp_path / "c.txt").write_text("alone")
+    (tmp_path / "d.csv").write_text("x")
+    source = opened("image-text-files", tmp_path)
+    texts = [one.text for split in source.splits() for one in source.items(split, Modality.TEXT)]
+    assert sorted(texts) == ["ein Hund", "müde"]
+    assert source.notes()[:3] == (
+        "1 image without a .txt file",
+        "1 .txt file without an image, such as c.txt",
+        "encoding of 1 .txt file is cp1252 (Windows, Western European)",
+    )
+    csv_note = "1 file without the suffix of an image left out, such as 'd.csv'"
+    assert csv_note in source.notes()
+    alone = opened("images", tmp_path)
+    assert ids(alone, "test", Modality.IMAGE) == ["a.jfif", "b.jpg"]
+    assert notes_of(alone) == ["3 files without the suffix of an image left out, such as 'a.txt'"]
