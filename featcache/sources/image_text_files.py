@@ -80,9 +80,8 @@ def _notes(texts: Mapping[str, _Captions | None], left_out: LeftOut) -> tuple[st
     read = {found.file for found in texts.values() if found}
     alone = [file for file in left_out.beside if file not in read]
     if alone:
-        notes.append(
-            f"{counted(len(alone), '.txt file')} without an image, such as {alone[0].name}"
-        )
+        example = storable_id(min(alone).name)
+        notes.append(f"{counted(len(alone), '.txt file')} without an image, such as {example:.80}")
     encodings = Counter(found.encoding for found in texts.values() if found)
     notes += [
         f"encoding of {counted(count, '.txt file')} is {encoding}"
