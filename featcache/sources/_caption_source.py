@@ -314,12 +314,15 @@ class CaptionSource(Source):
     def fingerprint(self, split: str) -> str:
         """Return a hash of ids, captions, image sizes in bytes and pairs of one split.
 
-        Of images that stand in the table the hash is of its files.
+        Of images that stand in the table the hash is of the files that they stand in.
         """
         items = fingerprint_items(self, split)
         if self._pictures is None:
             return items
-        return fingerprint({"items": items, "content": self._pictures.fingerprint()})
+        places = self._split(split).places
+        files = {place.file for place in places if isinstance(place, StoredPicture)}
+        content = self._pictures.fingerprint(sorted(files))
+        return fingerprint({"items": items, "content": content}) if files else items
 
     def _split(self, split: str) -> _Split:
         if split not in self._splits:

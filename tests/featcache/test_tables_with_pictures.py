@@ -195,3 +195,13 @@ def test_a_table_that_breaks_meanwhile_is_an_item_that_cannot_be_read(tmp_path):
     file.write_bytes(data[:200] + bytes(200) + data[400:])
     with pytest.raises(UnreadableItemError, match=r"0\.png: .*cannot be read as parquet"):
         [item.read_bytes() for item in items]
+
+
+def test_pictures_of_another_split_change_no_fingerprint(tmp_path):
+    write(tmp_path / "train-0.parquet", rows_of([1, 2, 3]))
+    write(tmp_path / "test-0.parquet", rows_of([4, 5]))
+    before = opened("image-text-table", tmp_path)
+    write(tmp_path / "test-0.parquet", rows_of([4, 6]))
+    after = opened("image-text-table", tmp_path)
+    assert before.fingerprint("train") == after.fingerprint("train")
+    assert before.items("test", Modality.TEXT)[1] != after.items("test", Modality.TEXT)[1]
