@@ -139,7 +139,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         OSError: It may not be read.
     """
     try:
-        table = parse_toml(read_text(path, limit=MAX_TOML_BYTES))
+        # editors of Windows put a byte order mark first
+        table = parse_toml(read_text(path, limit=MAX_TOML_BYTES).removeprefix("\ufeff"))
         check_extent(table, where=str(path))
     except FileNotFoundError as error:
         raise SpecError(f"no such TOML file: {path}") from error

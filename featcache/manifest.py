@@ -52,11 +52,20 @@ class Receipt(TypedDict):
     skipped: list[SkippedItem]
 
 
+class UnreadRow(TypedDict):
+    """One row of a table that could not be read, and so is no item."""
+
+    place: str
+    reason: str
+
+
 class Settings(TypedDict):
-    """What else was asked for at the first extraction, as far as a later one repeats it."""
+    """What else was asked for or seen at the first extraction."""
 
     batch_size: NotRequired[Annotated[int, Meta(ge=1, lt=2**31)]]
     source: NotRequired[dict[str, Any]]
+    skipped_rows: NotRequired[list[UnreadRow]]
+    num_skipped_rows: NotRequired[Count]
 
 
 class Manifest(TypedDict):

@@ -11,10 +11,10 @@ from ..featcache.bounds import MOST_THREADS
 from ..featcache.card import EncoderCard, read_card
 from ..featcache.datasets import define, identified, open_version
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
-from ..featcache.errors import SpecError
+from ..featcache.errors import SpecError, TooManyBadItemsError
 from ..featcache.known_datasets import DatasetVersion, remember
 from ..featcache.registry import unknown_name
-from ..featcache.source import Source
+from ..featcache.source import SkippedRow, Source
 from ..featcache.spec import check_counts
 from ..featcache.store import FORMATS
 from ..featcache.weights import Weights, find_weights
@@ -153,11 +153,13 @@ class ExtractReport:
         dataset: Name of the dataset.
         weights: Where the weights of each encoder came from.
         stores: One report a store.
+        skipped_rows: Rows of the dataset's table that cannot be read, and so are no items.
     """
 
     dataset: str
     weights: Mapping[str, str]
     stores: tuple[StoreReport, ...]
+    skipped_rows: tuple[SkippedRow, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +243,23 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     )
     for note in source.notes():
         progress.note(f"{version.name}: {note}")
+    _check_rows(spec, source)
     return Opened(dataset=version.name, version=version, source=source, splits=splits, cards=found)
+
+
+def _check_rows(spec: ExtractSpec, source: Source) -> None:
+    """Pass if no more rows of a table cannot be read than `on_error` allows, where it says so.
+
+    Raises:
+        TooManyBadItemsError: There are more; the first few are named.
+    """
+    rows = source.skipped_rows()
+    allowed = len(rows) if spec.on_error is None else spec.allowed_bad(len(rows))
+    if len(rows) > allowed:
+        examples = "; ".join(f"{row.place}: {row.reason}" for row in rows[:3])
+        raise TooManyBadItemsError(
+            f"{len(rows)} rows cannot be read, {allowed} are allowed (--on-error): {examples}"
+        )
 
 
 def run(
@@ -272,6 +290,7 @@ def run(
         dataset=opened.dataset,
         weights={one.encoder.name: one.origin for one in loaded},
         stores=tuple(stores),
+        skipped_rows=opened.source.skipped_rows(),
     )
 
 

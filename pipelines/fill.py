@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from .ready import check_bad
 
 _BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
 _CORES_A_WORKER = 4  # from here on the cores that decoding takes are few among many
+_MOST_ROWS_LISTED = 1000  # of those that cannot be read: a manifest is no copy of a broken table
 _MEMORY_SHARE = 0.5  # of what is free: operations need memory that no probe sees
 
 
@@ -83,7 +84,7 @@ def fill_split(
         with owning_split(split, progress.note):
             files.clear_abandoned(split)
             _ensure_pairs(spec.home, source, outputs[0].description)
-            jobs = _begin(spec, outputs, batch_size, progress)
+            jobs = _begin(spec, source, outputs, batch_size, progress)
     reports: list[StoreReport] = []
     for (modality, _), group in groupby(jobs, key=_pass_of):
         filled = list(group)
@@ -123,15 +124,21 @@ def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[Job] | No
 
 
 def _begin(
-    spec: ExtractSpec, outputs: Sequence[Output], batch_size: int, progress: Progress
+    spec: ExtractSpec,
+    source: Source,
+    outputs: Sequence[Output],
+    batch_size: int,
+    progress: Progress,
 ) -> list[Job]:
     """Open the stores of a split for writing; its lock is held."""
     jobs = []
+    skipped_rows = _ledger_of_rows(source)
     for output in outputs:
         settings = {
             **output.loaded.settings,
             "batch_size": batch_size,
             "source": dict(spec.source),
+            **skipped_rows,
         }
         description = _as_begun(output.description, spec)
         store = FeatureStore.create(
@@ -143,6 +150,15 @@ def _begin(
         )
         jobs.append(Job(output=output, store=store))
     return jobs
+
+
+def _ledger_of_rows(source: Source) -> dict[str, Any]:
+    """Return what a manifest says of the rows of a table that cannot be read, if there are any."""
+    rows = source.skipped_rows()
+    if not rows:
+        return {}
+    listed = [asdict(row) for row in rows[:_MOST_ROWS_LISTED]]
+    return {"skipped_rows": listed, "num_skipped_rows": len(rows)}
 
 
 def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> None:

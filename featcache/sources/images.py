@@ -1,10 +1,11 @@
 """Any folder of images alone, to search in."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..source import missing_dataset
 from ._caption_source import CaptionedImages, CaptionSource
-from ._image_files import image_files
+from ._image_files import LeftOut, image_files
 
 
 class ImagesSource(CaptionSource):
@@ -23,9 +24,12 @@ class ImagesSource(CaptionSource):
     title = "Your own images alone, in any folders: to search in"
 
     def __init__(self, place: Path, /) -> None:
-        paths = {path.relative_to(place).as_posix(): path for path in image_files(place)}
+        left_out = LeftOut(place)
+        files = image_files(place, left_out) if place.is_dir() else []
+        paths = {path.relative_to(place).as_posix(): path for path in files}
         if not paths:
             get_it = "It is your own folder of images."
             raise missing_dataset("images", place, ("image.jpg in any folder",), get_it)
         images = CaptionedImages(place, dict.fromkeys(paths, ()), dict.fromkeys(paths, "test"))
+        images = replace(images, notes=left_out.notes())
         super().__init__(place, images, paths)
