@@ -17,6 +17,7 @@ from lightalign.pipelines.tasks.zero_shot import (
     class_embeddings,
     confusion,
     per_class_numbers,
+    score_classes,
     worst_images,
 )
 from lightalign.pipelines.train import TrainSpec
@@ -47,6 +48,14 @@ def test_templates_are_averaged_at_length_1_and_the_mean_is_made_of_length_1():
     texts = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.6, -0.8]], dtype=np.float32)
     half = np.sqrt(0.5)
     np.testing.assert_allclose(class_embeddings(texts, 2), [[half, half], [1, 0]], atol=1e-6)
+
+
+def test_classes_of_one_embedding_are_named_and_near_ones_are_not():
+    """The third class is the first but for rounding; the second is 0.001 away from it."""
+    angle = 1e-3
+    texts = np.array([[1, 0], [np.cos(angle), np.sin(angle)], [1, 1e-7]], dtype=np.float32)
+    scored = score_classes(np.eye(2, dtype=np.float32), np.array([0, 1]), texts, 1)
+    assert scored.tied == [(0, 2)]
 
 
 def test_each_class_with_an_image_has_its_own_numbers():
@@ -192,6 +201,35 @@ def test_a_run_that_was_trained_on_the_dataset_says_that_it_is_not_zero_shot(col
     assert run_zero_shot(spec).report["warnings"] == [
         "the adapter was trained on images of image-folder: this is not zero-shot"
     ]
+
+
+def rename_classes(home, tmp_path, names):
+    """Return a home whose pictures have classes of these names in place of their colours."""
+    other = tmp_path / "home"
+    shutil.copytree(home, other)
+    shutil.rmtree(other / "features" / "image-folder")
+    root = other / "datasets" / "image-folder"
+    for split in ("train", "test"):
+        for old, new in zip(NAMES, names, strict=True):
+            (root / split / old).rename(root / split / new)
+    extract_toy(other, "toy-image", data="image-folder", source={})
+    return other
+
+
+def test_classes_whose_texts_are_one_to_the_encoder_are_named(colours_home, tmp_path):
+    """The toy encoder reads lower case: of Dog and dog neither can win, and 0 % says so."""
+    home = rename_classes(colours_home, tmp_path, ("Dog", "dog", "cat"))
+    done = lightalign(
+        "zero-shot", "small", "--data", "image-folder", "--prompts", "bare", home=home
+    )
+    assert done.returncode == 0, done.stderr
+    assert "have the embedding of another" in " ".join(done.stdout.split())
+    report = files.read_report(home / "runs" / "small" / "zero-shot-image-folder-test-bare.json")
+    assert report["tied_classes"] == {"bare": [["Dog", "dog"]]}
+    (warning,) = [line for line in report["warnings"] if "tell them apart" in line]
+    assert "'Dog' and 'dog'" in warning
+    classes = report["metrics"]["bare"]["classes"]
+    assert [classes[name]["top_1"]["value"] for name in ("Dog", "dog")] == [0.0, 0.0]
 
 
 def test_prompts_of_two_files_of_one_name_have_a_report_each(colours_home, tmp_path):
