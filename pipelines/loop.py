@@ -259,7 +259,13 @@ class Trainer:
 
     def _open(self, pair: StorePair, home: Path) -> JoinedStores:
         residency = self.options.residency
-        return join_stores(pair, home=home, residency=residency, device=self.device)
+        return join_stores(
+            pair,
+            home=home,
+            residency=residency,
+            device=self.device,
+            same_text=self.options.same_text,
+        )
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()

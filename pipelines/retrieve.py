@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
+from ..featcache.remedies import extraction
 from ..featcache.spec import check_counts
+from ..featcache.types import Modality
 from .evaluated import EvaluatedRun, Found
 from .index_kinds import EXACT
 from .progress import SILENT, Progress
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ..featcache.types import Side
     from .joined import JoinedStores, Rows
     from .querybank import BankRows
+    from .stores import StorePair
     from .task import PairedEmbeddings
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
@@ -34,6 +37,7 @@ _KINDS: Mapping[str, tuple[Any, str]] = {
     "scoring": _TEXT,
     "index": _TEXT,
     "memory": _TEXT_OR_NONE,
+    "same_text": _TEXT,
     "allow_leakage": (bool, "True or False"),
     "device": _TEXT,
 }
@@ -55,6 +59,9 @@ class RetrieveSpec:
         bank: Training items of each side that `qb-norm` is normalised by, at most.
         index: `flat`, which is exact; another of `index_kinds.KINDS`, or a FAISS factory string.
         memory: Size that an index may have, such as `2GB`, or None for half of the free memory.
+        same_text: What becomes of texts that say the same under several ids: `negative`, each is
+            right for its own images alone; `positive`, right for those of all; or `drop`, all but
+            the first are left out.
         allow_leakage: Whether to measure what is found to have taken part in the training, too.
         device: `auto`, `cpu` or `cuda`.
     """
@@ -69,6 +76,7 @@ class RetrieveSpec:
     bank: int = BANK
     index: str = EXACT
     memory: str | None = None
+    same_text: str = "negative"
     allow_leakage: bool = False
     device: str = "auto"
 
@@ -91,6 +99,7 @@ class RetrieveSpec:
     def variant(self) -> str:
         """Return what is measured in another way than usual, or nothing."""
         unusual = [self.scoring] if self.scoring != "cosine" else []
+        unusual += [f"same-text-{self.same_text}"] if self.same_text != "negative" else []
         if self.scoring == "qb-norm" and self.bank != BANK:
             unusual.append(f"bank-{self.bank}")
         if self.index.lower() != EXACT:
@@ -111,6 +120,7 @@ class RetrieveSpec:
             "bank": self.bank,
             "index": self.index,
             "memory": self.memory,
+            "same_text": self.same_text,
             "allow_leakage": self.allow_leakage,
             "device": self.device,
         }
@@ -143,20 +153,23 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         SpecError: There is no such index, or it is larger than the memory it may take.
         LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
+    from .same_text import check_same_text
     from .scoring import COSINE, check_scoring
 
     check_scoring(spec.scoring)
+    check_same_text(spec.same_text)
     budget = None if spec.memory is None else parse_bytes(spec.memory)
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
     stores = require_pair(spec.home, _query(evaluated, spec), progress)
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
     from .embed import embed_pairs  # imports torch, as all below do
     from .leakage import Examined, find_leakage
-    from .pairs import join_stores
+    from .ranking import both_directions
     from .tasks.retrieval import Retrieval
+    from .ties import find_ties
 
     began = time.perf_counter()
-    paired = join_stores(stores, home=spec.home)
+    paired = _joined(spec, stores)
     rows = paired.relations(paired.images).rows
     bank = _bank(spec, evaluated, paired, rows)  # before anything is embedded: it may be missing
     leakage = find_leakage(evaluated, Examined.of(paired, rows), progress)
@@ -169,7 +182,12 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         other = _scored(spec, evaluated, embeddings, bank, progress)
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
-    warnings = [*leakage.warnings, *_warnings(spec, paired, metrics)]
+    ties = [find_ties(direction) for direction in both_directions(embeddings)]
+    warnings = [
+        *leakage.warnings,
+        *filter(None, (found.warning for found in ties)),
+        *_warnings(spec, paired, metrics),
+    ]
     for warning in warnings:
         progress.note(warning)
     found = Found(
@@ -186,10 +204,26 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         warnings=warnings,
         variant=spec.variant,
         seconds=time.perf_counter() - began,
-        beside={"leakage": leakage.table(), "num_links_lost": paired.num_links_lost},
+        beside={
+            "leakage": leakage.table(),
+            "num_links_lost": paired.num_links_lost,
+            "ties": {one.name: one.table() for one in ties},
+        },
     )
     path, report = found.write(evaluated, home=spec.home)
     return RetrieveReport(folder=evaluated.folder, path=path, report=report)
+
+
+def _joined(spec: RetrieveSpec, stores: "StorePair") -> "JoinedStores":
+    """Return the stores, joined; refuse a rule for same texts that these stores cannot tell."""
+    from .pairs import join_stores
+    from .same_text import NEGATIVE, require_marks
+
+    paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
+    if spec.same_text != NEGATIVE:
+        text = next(e for s, e in stores.entries.items() if s.modality is Modality.TEXT)
+        require_marks(paired.pairs, extraction(text.description, home=spec.home))
+    return paired
 
 
 def _bank(
@@ -231,10 +265,13 @@ def _scored(
 
 def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return what each name in the report means."""
-    from . import index_quality, scoring
+    from . import index_quality, same_text, scoring, ties
     from .tasks.retrieval import Retrieval
 
     found = {**Retrieval.definitions, scoring.COSINE: scoring.DEFINITIONS[scoring.COSINE]}
+    found["ties"] = ties.DEFINITION
+    if spec.same_text != same_text.NEGATIVE:
+        found["same_text"] = same_text.DEFINITIONS[spec.same_text]
     if any("index" in table for table in metrics.values()):
         found.update(index_quality.DEFINITIONS)
     if spec.scoring != scoring.COSINE:

@@ -50,6 +50,13 @@ def retrieve(
     memory: Annotated[
         str | None, typer.Option(help="What an index may take; half of the free if none.")
     ] = None,
+    same_text: Annotated[
+        str,
+        typer.Option(
+            help="Texts that say the same: negative, positive (right for the images of all) or "
+            "drop."
+        ),
+    ] = "negative",
     allow_leakage: Annotated[
         bool,
         typer.Option("--allow-leakage", help="Measure what took part in the training, too."),
@@ -74,6 +81,7 @@ def retrieve(
         split=split,
         k=k,
         scoring=scoring,
+        same_text=same_text,
         allow_leakage=allow_leakage,
         device=device,
         bank=BANK if bank is None else bank,

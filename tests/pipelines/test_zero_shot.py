@@ -224,7 +224,8 @@ def test_classes_whose_texts_are_one_to_the_encoder_are_named(colours_home, tmp_
     )
     assert done.returncode == 0, done.stderr
     assert "have the embedding of another" in " ".join(done.stdout.split())
-    report = files.read_report(home / "runs" / "small" / "zero-shot-image-folder-test-bare.json")
+    spec = ZeroShotSpec(home=home, run="small", data="image-folder", prompts=("bare",))
+    report = run_zero_shot(spec).report
     assert report["tied_classes"] == {"bare": [["Dog", "dog"]]}
     (warning,) = [line for line in report["warnings"] if "tell them apart" in line]
     assert "'Dog' and 'dog'" in warning
