@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .evaluation import shown
+from .evaluation import shown, shown_chance
 from .show_index import quality_line
 from .tables import ResultTable
 
@@ -71,4 +71,4 @@ def _last_point(found: Mapping[str, Any], k: int) -> Mapping[str, Any] | None:
 
 
 def _cell(number: Mapping[str, Any] | None) -> Text:
-    return Text("-" if number is None else f"{shown(number)} ({number['chance']:.3g})")
+    return Text("-" if number is None else f"{shown(number)} ({shown_chance(number['chance'])})")

@@ -75,7 +75,7 @@ def test_equal_rows_that_are_right_for_the_same_query_are_no_tie():
 
 
 def test_between_texts_the_query_itself_is_no_tie():
-    """Text 0 finds text 1, which equals it; where all four are equal, two more do, and are wrong."""
+    """Text 0 finds text 1, which equals it; where all four are equal, two more do, wrongly."""
     right = [[1], [0], [3], [2]]
     pairs = paired(*[[[1, 0], [1, 0], [0, 1], [0, 1]]] * 2, right, right, sides=TEXT_TEXT)
     assert find_ties(both_directions(pairs)[0]).num_rows == 0
