@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
 from ..featcache.residency import free_memory
 from ..featcache.types import Modality
@@ -109,7 +108,6 @@ class Probing:
         Raises:
             LightalignError: See `probe.run`.
         """
-        self._check_classes()
         for name in self.spec.features:
             train, test = (self._features(name, rows, progress) for rows in (self.train, self.test))
             examples = Examples(train, self.train.labels, self.num_classes)
@@ -126,26 +124,6 @@ class Probing:
             }
         self._describe()
         return self.found
-
-    def _check_classes(self) -> None:
-        present = np.unique(self.train.labels)
-        if len(present) < 2:
-            raise SpecError(
-                f"{len(present)} class has training images: a classifier needs two or more"
-            )
-        absent = sorted(set(self.test.labels.tolist()) - set(present.tolist()))
-        if absent:
-            self.found.warnings.append(
-                f"{len(absent)} classes have no training image, such as "
-                f"{self.train.names[absent[0]]!r}: their images are all wrong"
-            )
-        for rows in (self.train, self.test):
-            if rows.num_skipped:
-                self.found.warnings.append(
-                    f"{rows.num_skipped} images of split {rows.entry.description.split!r} are left "
-                    "out: they could not be read "
-                    f"(`{listing_command(rows.entry.folder, self.spec.home)}` lists them)"
-                )
 
     def _features(
         self, name: str, rows: ClassRows, progress: Progress
