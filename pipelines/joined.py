@@ -137,6 +137,11 @@ class JoinedStores(ABC):
     @property
     def notes(self) -> list[str]:
         """Return what people should know of these pairs."""
+        return self.warnings
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what a training on these pairs reports, too."""
         if self.same_text == NEGATIVE or self.pairs.text_marks is not None:
             return []
         line = (

@@ -135,6 +135,9 @@ class Trainer:
             while not self._is_over():
                 self._train_epoch(folder, log, progress)
         self.processes.from_first(partial(self.counts.require_best, folder))
+        warnings = self._warnings()
+        for warning in warnings:
+            progress.note(f"warning: {warning}")
         return {
             "best": self.counts.best,
             "epochs": self.counts.epoch,
@@ -147,9 +150,28 @@ class Trainer:
             "device": str(self.device),
             "processes": self.processes.count,
             "residency": self.stores.residency,
+            "warnings": warnings,
             "seconds": self.counts.seconds,
             "seconds_waiting": self.counts.seconds_waiting,
         }
+
+    def _warnings(self) -> list[str]:
+        """Return what to know before this training is compared with others."""
+        warnings = self.stores.warnings
+        bound = self.objective.at_bound()
+        if bound is not None:
+            warnings.append(
+                f"the scale of the loss ended at {bound}: the bound has taken the place of what "
+                "would have been learnt; change the bound or train.learning_rate"
+            )
+        if self.num_steps == self.options.epochs:
+            batch = self.options.batch_size * self.options.accumulate
+            warnings.append(
+                f"an epoch was one step: {len(self.train_rows)} images are one batch of {batch}, "
+                f"and {self.options.epochs} epochs {self.options.epochs} steps; lower "
+                "train.batch_size or raise train.epochs"
+            )
+        return warnings
 
     def seeded(self) -> AbstractContextManager[None]:
         """Return a block within which what is random is that of the training's seed."""

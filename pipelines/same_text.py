@@ -3,11 +3,14 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..featcache.errors import SpecError
-from ..featcache.reader import FeatureReader
 from ..featcache.registry import unknown_name
 from ..featcache.types import Pairs
+
+if TYPE_CHECKING:
+    from ..featcache.reader import FeatureReader  # imports torch
 
 NEGATIVE, POSITIVE, DROP = "negative", "positive", "drop"
 SAME_TEXT = (NEGATIVE, POSITIVE, DROP)
@@ -61,7 +64,7 @@ def without_same_texts(pairs: Pairs) -> Pairs:
     return replace(pairs, links=tuple(link for link in pairs.links if link[1] in kept))
 
 
-def same_rows(pairs: Pairs, reader: FeatureReader) -> Mapping[int, tuple[int, ...]]:
+def same_rows(pairs: Pairs, reader: "FeatureReader") -> Mapping[int, tuple[int, ...]]:
     """Return for each row of a text that is not the only one of its kind all rows of this kind."""
     if pairs.text_marks is None:
         return {}
