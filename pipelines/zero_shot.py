@@ -129,7 +129,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         for prompts, names in zip(all_prompts, spoken, strict=True)
     ]
     tied = [_tied_warning(*one, images.names) for one in zip(all_prompts, scored, strict=True)]
-    for warning in filter(None, tied):
+    for warning in (*_text_warnings(bundle, all_prompts, spoken), *filter(None, tied)):
         warnings.append(warning)
         progress.note(warning)
     measured = [_numbers(one, images.names) for one in scored]
@@ -180,6 +180,25 @@ def _scores(
 
     texts = bundle.embed_texts([text for name in spoken for text in prompts.texts(name)])
     return score_classes(images, labels, texts, len(prompts.templates))
+
+
+def _text_warnings(
+    bundle: "Bundle", all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
+) -> list[str]:
+    """Return what the text encoder cannot read of the texts of the classes."""
+    from .text_notes import class_warnings
+
+    encoder = bundle.reading(Modality.TEXT).encoder
+    return [
+        warning
+        for prompts, names in zip(all_prompts, spoken, strict=True)
+        for warning in class_warnings(
+            encoder,
+            names,
+            [text for name in names for text in prompts.texts(name)],
+            label=f"prompts {prompts.name}",
+        )
+    ]
 
 
 def _tied_warning(prompts: Prompts, scored: "ClassScores", names: Sequence[str]) -> str | None:

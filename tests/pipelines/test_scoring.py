@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from scipy.special import logsumexp
 
 from lightalign.featcache.errors import SpecError, UnknownNameError
@@ -84,7 +83,7 @@ def test_rules_are_two_and_belong_to_one_scoring(tmp_path):
     with pytest.raises(UnknownNameError, match="dynamic"):
         Normalisation(rule="dynamik")
     with pytest.raises(SpecError, match="--scoring qb-norm: name it"):
-        RetrieveSpec(home=tmp_path, qb_sharpness=3)
+        RetrieveSpec(home=tmp_path, qb_sharpness=3.0)
 
 
 def test_dual_softmax_orders_as_the_product_of_both():
