@@ -208,6 +208,7 @@ def rename_classes(home, tmp_path, names):
     other = tmp_path / "home"
     shutil.copytree(home, other)
     shutil.rmtree(other / "features" / "image-folder")
+    shutil.rmtree(other / "known-datasets")  # which say where the pictures were
     root = other / "datasets" / "image-folder"
     for split in ("train", "test"):
         for old, new in zip(NAMES, names, strict=True):
