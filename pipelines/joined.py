@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64
 
 from ..featcache import catalog
 from ..featcache.reader import FeatureReader
+from ..featcache.remedies import extraction
 from ..featcache.shuffle import block_shuffle
 from .metrics import Relevance
 from .mixup import Mix
@@ -65,6 +66,7 @@ class JoinedStores(ABC):
 
     Attributes:
         pair: As given.
+        home: As given.
         pairs: What belongs together, by id, as the stores' pairs say it.
         first: Reader of the first side.
         second: Reader of the second side.
@@ -92,6 +94,7 @@ class JoinedStores(ABC):
         same_text: str = NEGATIVE,
     ) -> None:
         self.pair = pair
+        self.home = home
         self.first = FeatureReader(pair.first.folder, residency=residency, device=device)
         self.second = self.first
         if pair.second.folder != pair.first.folder:
@@ -144,9 +147,10 @@ class JoinedStores(ABC):
         """Return what a training on these pairs reports, too."""
         if self.same_text == NEGATIVE or self.pairs.text_marks is not None:
             return []
+        command = extraction(self._texts.description, home=self.home)
         line = (
             f"same_text = {self.same_text!r} has no effect: an earlier version extracted these "
-            "texts and did not keep which say the same; extract them once more, which encodes "
+            f"texts and did not keep which say the same; `{command}` looks them up and encodes "
             "nothing that is there"
         )
         return [line]

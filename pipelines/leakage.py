@@ -17,6 +17,7 @@ from jaxtyping import Float32, Int64, Shaped
 from ..featcache.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
 from ..featcache.errors import LeakageError
 from ..featcache.reader import FeatureReader
+from ..featcache.remedies import extraction
 from ..featcache.types import Modality, Side
 from .evaluated import EvaluatedRun
 from .joined import JoinedStores, Rows
@@ -317,28 +318,29 @@ def _compare(
 
 def _compare_texts(train: Mapping[str, Any], examined: Examined, compared: _Compared) -> None:
     """Find the evaluated texts that say the same as one of a training split, by their marks."""
-    texts = [found for side, found in examined.sides.items() if side.modality is Modality.TEXT]
+    texts = {
+        side: found for side, found in examined.sides.items() if side.modality is Modality.TEXT
+    }
     if not texts or not compared.is_new("texts", train["source"]):
         return
-    marks = [
-        _marks(compared.known.home, *place)
-        for place in (
-            (examined.dataset, examined.split, examined.source),
-            (train["dataset"], train["split"], train["source"]),
-        )
-    ]
-    ours, theirs = marks
+    home = compared.known.home
+    ours = _marks(home, examined.dataset, examined.split, examined.source)
+    theirs = _marks(home, train["dataset"], train["split"], train["source"])
     if ours is None or theirs is None:
+        side, (reader, _) = next(iter(texts.items()))
+        entry = compared.known.get(train[side.value]["key"])
+        described = reader.description if ours is None or entry is None else entry.description
         compared.unchecked.append(
             "which evaluated texts say the same as trained ones: an earlier version extracted them "
-            "and did not keep that; extract them once more, which encodes nothing that is there"
+            f"and did not keep that; `{extraction(described, home=home)}` looks it up and encodes "
+            "nothing that is there"
         )
         return
     trained: dict[str, str] = {}
     for name, mark in theirs.items():
         trained.setdefault(mark, name)
     known = {one for (part, _), ids in compared.shared.items() if part == "train" for one in ids}
-    for reader, rows in texts:
+    for reader, rows in texts.values():
         names = (reader.ids[row] for row in rows.tolist())
         compared.same_texts.update(
             (name, trained[ours[name]])

@@ -22,6 +22,7 @@ from . import runs, stopping
 from .ahead import map_ahead
 from .arithmetic import resolve_precision, seeded
 from .batches import Batch, Batches, load_ahead
+from .few_steps import single_step_warning
 from .joined import JoinedStores
 from .logs import RunLog, require_log, summary
 from .pairs import join_stores
@@ -157,20 +158,18 @@ class Trainer:
 
     def _warnings(self) -> list[str]:
         """Return what to know before this training is compared with others."""
-        warnings = self.stores.warnings
+        warnings = list(self.stores.warnings)
         bound = self.objective.at_bound()
         if bound is not None:
             warnings.append(
                 f"the scale of the loss ended at {bound}: the bound has taken the place of what "
                 "would have been learnt; change the bound or train.learning_rate"
             )
-        if self.num_steps == self.options.epochs:
-            batch = self.options.batch_size * self.options.accumulate
-            warnings.append(
-                f"an epoch was one step: {len(self.train_rows)} images are one batch of {batch}, "
-                f"and {self.options.epochs} epochs {self.options.epochs} steps; lower "
-                "train.batch_size or raise train.epochs"
-            )
+        warnings += single_step_warning(
+            num_images=len(self.train_rows),
+            batch_size=self.options.batch_size * self.options.accumulate,
+            epochs=self.options.epochs,
+        )
         return warnings
 
     def seeded(self) -> AbstractContextManager[None]:

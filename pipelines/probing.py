@@ -30,6 +30,7 @@ from .classifiers import (
 )
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
+from .few_steps import single_step_warning
 from .probe import ProbeSpec
 from .progress import Progress
 from .sgd_head import score_rows, sgd_heads
@@ -169,6 +170,7 @@ class Probing:
         """Yield the scores of the evaluated images in each setting that is reported."""
         spec, options = self.spec, self.spec.options
         if spec.protocol == "sgd":
+            self._warn_of_single_steps(len(train))
             line = self.lines[name] = {"x": [], "y": []}
             device = self.run_of.device
             heads = sgd_heads(train, options.sgd, seed=spec.seed, device=device, progress=progress)
@@ -196,6 +198,13 @@ class Probing:
             at = ", ".join(f"{value:g}" for value in sorted(set(noted)))
             self.found.warnings.append(f"{name}, {classifier.option} = {at}: {note}")
         yield "all_images", scores
+
+    def _warn_of_single_steps(self, num_images: int) -> None:
+        sgd = self.spec.options.sgd
+        found = single_step_warning(
+            num_images=num_images, batch_size=sgd.batch_size, epochs=sgd.epochs
+        )
+        self.found.warnings += [line for line in found if line not in self.found.warnings]
 
     def _few_shots(
         self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress

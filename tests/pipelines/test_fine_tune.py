@@ -350,3 +350,18 @@ def test_measured_images_of_one_class_are_told(tmp_path):
     write_run(tmp_path, entry)
     spec = FineTuneSpec(home=tmp_path, data="trees", options=QUICK, device="cpu")
     assert any("always answers with it has 100 %" in line for line in run(spec).report["warnings"])
+
+
+@pytest.mark.parametrize("protocol", ["full", "lightcrl"])
+def test_one_step_an_epoch_is_told(tmp_path, protocol):
+    entry = write_split(tmp_path, "train", *blind_features(30, 0))
+    write_split(tmp_path, "test", *blind_features(12, 1))
+    write_run(tmp_path, entry)
+    options = FineTuneOptions(epochs=2, batch_size=64)
+    sgd = SgdOptions(epochs=2, every=1, batch_size=64)
+    spec = FineTuneSpec(
+        home=tmp_path, data="trees", protocol=protocol, options=options, sgd=sgd, device="cpu"
+    )
+    num = 27 if protocol == "full" else 30  # a tenth is held out to choose the epoch
+    expected = f"{num} images are one batch of 64, and 2 epochs 2 steps"
+    assert any(expected in line for line in run(spec).report["warnings"])

