@@ -1,5 +1,6 @@
 """Make every store of one split complete: create, extract what is missing, report."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.residency import free_memory
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
+from ..featcache.text_marks import marked_pairs
 from ..featcache.types import Modality
 from .encode import Extraction, Job, Shares, removals_told
 from .environment import library_versions
@@ -111,10 +113,13 @@ def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[Job] | No
     They may be another user's, or on a read-only file system.
     """
     jobs = []
+    path = _pairs_path(spec.home, outputs[0].description)
     try:
-        catalog.read_pairs(_pairs_path(spec.home, outputs[0].description))
+        pairs = catalog.read_pairs(path)
     except StoreCorruptError:
         return None
+    if pairs.text_marks is None and pairs.text_ids and os.access(path.parent, os.W_OK):
+        return None  # an earlier version did not say which texts are the same
     for output in outputs:
         store = FeatureStore.cached(output.description.folder(spec.home), output.description)
         if store is None:
@@ -162,14 +167,16 @@ def _ledger_of_rows(source: Source) -> dict[str, Any]:
 
 
 def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> None:
-    """Write the pairs of a split where they are missing or damaged."""
+    """Write the pairs of a split where they are missing, damaged, or of an earlier version."""
     path = _pairs_path(home, description)
     try:
-        catalog.read_pairs(path)
+        pairs = catalog.read_pairs(path)
+        if pairs.text_marks is not None or not pairs.text_ids:
+            return
     except StoreCorruptError:
         if path.exists():
             notes.note(f"the pairs in {path} are damaged: they are written again")
-        catalog.write_pairs(path, source.pairs(description.split))
+    catalog.write_pairs(path, marked_pairs(source, description.split))
 
 
 def _pairs_path(home: Path, description: StoreDescription) -> Path:

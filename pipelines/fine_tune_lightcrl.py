@@ -11,6 +11,7 @@ from ..adapters.class_head import ClassHead
 from .class_rows import ClassRows
 from .classifiers import Examples
 from .evaluated import EvaluatedRun
+from .few_steps import single_step_warning
 from .fine_tune import FineTuneSpec
 from .fine_tune_protocol import Protocol
 from .logs import RunLog
@@ -46,6 +47,9 @@ class LightCrlProtocol(Protocol):
         self.warnings.append(
             "protocol lightcrl trains the head alone: the adapter is still that of "
             f"{start.folder.name}"
+        )
+        self.warnings += single_step_warning(
+            num_images=len(train), batch_size=spec.sgd.batch_size, epochs=spec.sgd.epochs
         )
 
     def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from jaxtyping import Bool, Int64
 
 from ..featcache import catalog
 from ..featcache.reader import FeatureReader
+from ..featcache.remedies import extraction
 from ..featcache.shuffle import block_shuffle
 from .metrics import Relevance
 from .mixup import Mix
+from .same_text import DROP, NEGATIVE, POSITIVE, same_rows, without_same_texts
 from .stores import StorePair, refuse_graded
 
 
@@ -60,9 +62,12 @@ class JoinedStores(ABC):
         home: Folder of everything lightalign keeps.
         residency: Where to hold the features, as `FeatureReader` says.
         device: Where they will be used, or None for the CPU.
+        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
 
     Attributes:
         pair: As given.
+        home: As given.
+        pairs: What belongs together, by id, as the stores' pairs say it.
         first: Reader of the first side.
         second: Reader of the second side.
         seconds_of: Rows of the second side that make a pair with each of the first, in order.
@@ -86,16 +91,21 @@ class JoinedStores(ABC):
         home: Path,
         residency: str = "auto",
         device: torch.device | None = None,
+        same_text: str = NEGATIVE,
     ) -> None:
         self.pair = pair
+        self.home = home
         self.first = FeatureReader(pair.first.folder, residency=residency, device=device)
         self.second = self.first
         if pair.second.folder != pair.first.folder:
             self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
         self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
-        pairs = catalog.read_pairs(self.path)
-        refuse_graded(pairs, pair.dataset, home=home)
-        self._join(pairs)
+        self.pairs = catalog.read_pairs(self.path)
+        refuse_graded(self.pairs, pair.dataset, home=home)
+        self.same_text = same_text
+        self._join(without_same_texts(self.pairs) if same_text == DROP else self.pairs)
+        if same_text == POSITIVE:
+            self._unite(same_rows(self.pairs, self._texts))
 
     @abstractmethod
     def _join(self, pairs: catalog.Pairs) -> None:
@@ -103,6 +113,19 @@ class JoinedStores(ABC):
 
         Raises:
             StoreCorruptError: Nothing with a row belongs together.
+        """
+
+    @property
+    @abstractmethod
+    def _texts(self) -> FeatureReader:
+        """Return the reader by whose rows `_unite` calls texts."""
+
+    @abstractmethod
+    def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
+        """Let what belongs to a text belong to all that say the same.
+
+        Args:
+            same: Rows that say the same as each row that is not alone with what it says.
         """
 
     @property
@@ -117,7 +140,20 @@ class JoinedStores(ABC):
     @property
     def notes(self) -> list[str]:
         """Return what people should know of these pairs."""
-        return []
+        return self.warnings
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what a training on these pairs reports, too."""
+        if self.same_text == NEGATIVE or self.pairs.text_marks is not None:
+            return []
+        command = extraction(self._texts.description, home=self.home)
+        line = (
+            f"same_text = {self.same_text!r} has no effect: an earlier version extracted these "
+            f"texts and did not keep which say the same; `{command}` looks them up and encodes "
+            "nothing that is there"
+        )
+        return [line]
 
     @property
     @abstractmethod

@@ -22,6 +22,7 @@ from . import runs, stopping
 from .ahead import map_ahead
 from .arithmetic import resolve_precision, seeded
 from .batches import Batch, Batches, load_ahead
+from .few_steps import single_step_warning
 from .joined import JoinedStores
 from .logs import RunLog, require_log, summary
 from .pairs import join_stores
@@ -135,6 +136,9 @@ class Trainer:
             while not self._is_over():
                 self._train_epoch(folder, log, progress)
         self.processes.from_first(partial(self.counts.require_best, folder))
+        warnings = self._warnings()
+        for warning in warnings:
+            progress.note(f"warning: {warning}")
         return {
             "best": self.counts.best,
             "epochs": self.counts.epoch,
@@ -147,9 +151,26 @@ class Trainer:
             "device": str(self.device),
             "processes": self.processes.count,
             "residency": self.stores.residency,
+            "warnings": warnings,
             "seconds": self.counts.seconds,
             "seconds_waiting": self.counts.seconds_waiting,
         }
+
+    def _warnings(self) -> list[str]:
+        """Return what to know before this training is compared with others."""
+        warnings = list(self.stores.warnings)
+        bound = self.objective.at_bound()
+        if bound is not None:
+            warnings.append(
+                f"the scale of the loss ended at {bound}: the bound has taken the place of what "
+                "would have been learnt; change the bound or train.learning_rate"
+            )
+        warnings += single_step_warning(
+            num_images=len(self.train_rows),
+            batch_size=self.options.batch_size * self.options.accumulate,
+            epochs=self.options.epochs,
+        )
+        return warnings
 
     def seeded(self) -> AbstractContextManager[None]:
         """Return a block within which what is random is that of the training's seed."""
@@ -259,7 +280,13 @@ class Trainer:
 
     def _open(self, pair: StorePair, home: Path) -> JoinedStores:
         residency = self.options.residency
-        return join_stores(pair, home=home, residency=residency, device=self.device)
+        return join_stores(
+            pair,
+            home=home,
+            residency=residency,
+            device=self.device,
+            same_text=self.options.same_text,
+        )
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()

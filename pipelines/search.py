@@ -158,6 +158,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     from .bundle import load
     from .index import search
     from .saved_index import again_command, find_index, open_index
+    from .text_notes import TextReader
 
     clock.ends("import")
     folder = find_index(
@@ -172,6 +173,11 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         bundle.embed_images([query.path])
         if query.path is not None
         else bundle.embed_texts([spec.query], side=asking.value)
+    )
+    notes = (
+        []
+        if query.path is not None
+        else TextReader(bundle.reading(asking).encoder).warnings(spec.query)
     )
     clock.ends("embed")
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))
@@ -198,7 +204,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         manifest=saved.manifest,
         hits=hits,
         sheet=sheet,
-        warnings=(*saved.warnings, *saved.manifest["warnings"], *filter(None, [warning])),
+        warnings=(*notes, *saved.warnings, *saved.manifest["warnings"], *filter(None, [warning])),
         seconds=clock.seconds,
     )
 

@@ -18,6 +18,7 @@ from .logs import require_tensorboard
 from .mixup import MixupOptions
 from .progress import SILENT, Progress
 from .record import command_of, describe_encoders, describe_pair
+from .same_text import NEGATIVE, SAME_TEXT
 from .stores import (
     SideQuery,
     StorePair,
@@ -57,6 +58,7 @@ _CHOICES = {
     "optimiser": ("adamw", "adam", "lion"),
     "schedule": ("cosine", "constant", "plateau"),
     "select_by": ("recall", "loss"),
+    "same_text": SAME_TEXT,
 }
 
 
@@ -96,6 +98,9 @@ class TrainOptions:
         residency: Where the features are meanwhile: `device`, `host`, `disk`, or `auto` by size.
         queue: Images, and as many texts, of earlier batches that are further negatives, or 0.
         mixup: Whether and how items of a batch are mixed before they are embedded.
+        same_text: Whether texts that say the same under several ids are `negative` for one
+            another's images, as published systems have them, or `positive`, or all but the first
+            are `drop`ped.
     """
 
     batch_size: int = 256
@@ -121,6 +126,7 @@ class TrainOptions:
     residency: str = "auto"
     queue: int = 0
     mixup: MixupOptions = field(default_factory=MixupOptions)
+    same_text: str = NEGATIVE
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():

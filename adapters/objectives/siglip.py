@@ -60,6 +60,13 @@ class Siglip(Objective):
             else:
                 self.register_buffer(name, torch.tensor(value))
 
+    def at_bound(self) -> str | None:
+        """Return the bound that the scale has run into, in words, or None."""
+        value = float(self.log_scale.detach())
+        if not isinstance(self.log_scale, nn.Parameter) or value < self.log_scale_max * (1 - 1e-6):
+            return None
+        return f"its largest value, {math.exp(self.log_scale_max):.4g}"
+
     def forward(self, batch: PairBatch) -> Loss:
         """Return the loss; its parts are `positives`, `negatives`, `scale` and `bias`."""
         with torch.no_grad():

@@ -18,10 +18,19 @@ from ..intervals import drawn_share_interval
 from ..metrics import recall_curve
 from ..ranking import Direction, Ranking, both_directions, rank, ranks_by, ranks_only
 from ..rerank import Reranker
-from ..scoring import COSINE, DUAL_SOFTMAX, QUERYBANK, check_scoring, dual_softmax, querybank
+from ..scoring import (
+    COSINE,
+    DUAL_SOFTMAX,
+    PUBLISHED,
+    QUERYBANK,
+    Normalisation,
+    check_scoring,
+    dual_softmax,
+    querybank,
+)
 from ..task import PairedEmbeddings, Task
 
-_HEADLINE = (1, 5, 10)
+HEADLINE = (1, 5, 10)
 _BLOCK_SCORES = 2**24  # scores of the worst queries held at once: 64 MiB
 _EVERY_RANK = 100  # up to here the curve has a point for each k, beyond for each hundredth
 
@@ -36,6 +45,7 @@ class Retrieval(Task):
         scoring: One of `scoring.SCORINGS`.
         bank: Embeddings of training items, by the kind of query: `image` and `text`, or the two
             sides of texts; `qb-norm` needs them.
+        normalisation: How `qb-norm` normalises by them.
         index: One of `index_kinds.KINDS`, or a FAISS factory string. By an approximate one there
             are recalls alone: precision and ranks need the whole gallery.
         memory_budget: Bytes that an index may take, or None for half of what is free.
@@ -94,6 +104,7 @@ class Retrieval(Task):
         k: int = 100,
         scoring: str = COSINE,
         bank: Mapping[str, Float32[np.ndarray, "_ embed"]] | None = None,
+        normalisation: Normalisation = PUBLISHED,
         index: str = EXACT,
         memory_budget: int | None = None,
         rerankers: Mapping[str, Reranker] | None = None,
@@ -106,6 +117,7 @@ class Retrieval(Task):
         self.k = k
         self.scoring = scoring
         self.bank = bank
+        self.normalisation = normalisation
         self.index = index
         self.memory_budget = memory_budget
         self.rerankers = rerankers or {}
@@ -158,7 +170,7 @@ class Retrieval(Task):
             worst = worst_queries(direction, ranks)
         else:
             index = build_index(direction.gallery) if built is None else built.index
-            ranks = ranks_by(index, direction, max(self.k, *_HEADLINE), reranker)
+            ranks = ranks_by(index, direction, max(self.k, *HEADLINE), reranker)
             if built is not None:
                 beside = {"index": _described(built)}
         table, of_recalls = self._recalls(direction, ranks, draws)
@@ -170,7 +182,8 @@ class Retrieval(Task):
             return dual_softmax(direction)
         if self.bank is None:
             return direction
-        return querybank(direction, self.bank[direction.name.partition("_to_")[0]])
+        bank = self.bank[direction.name.partition("_to_")[0]]
+        return querybank(direction, bank, self.normalisation)
 
     def _built(self, direction: Direction) -> BuiltIndex | None:
         """Return an approximate index of the gallery, or None where the exact search is wanted."""
@@ -194,7 +207,7 @@ class Retrieval(Task):
         groups, num = direction.groups, len(direction.queries)
         num_gallery, counts = direction.num_gallery, direction.relevance.counts
         points = curve_points(min(self.k, num_gallery))
-        headline = [k for k in _HEADLINE if k <= num_gallery]
+        headline = [k for k in HEADLINE if k <= num_gallery]
         looked_at = np.union1d(points, headline)
         chance = chance_curve(counts, num_gallery=num_gallery, k=int(looked_at[-1]))
         curve = recall_curve(ranks, int(looked_at[-1]))
@@ -290,7 +303,7 @@ def headline_recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for direction in both_directions(embeddings):
-        headline = [k for k in _HEADLINE if k <= direction.num_gallery]
+        headline = [k for k in HEADLINE if k <= direction.num_gallery]
         ranks = ranks_only(direction, headline[-1])
         curve = recall_curve(ranks, headline[-1])
         found[direction.name] = {str(k): float(curve[k - 1]) for k in headline}
