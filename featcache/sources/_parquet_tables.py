@@ -4,7 +4,7 @@ import bisect
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -17,8 +17,9 @@ from ..types import Item
 from ._decoding import format_error
 
 _ROWS_AT_ONCE = 16  # of pictures: some are of 10 MB
-_BLOCKS = 16  # of a column of pictures that its fingerprint looks at
+_BLOCKS = 64  # of a file of pictures that its fingerprint looks at
 _BLOCK_BYTES = 4096
+_LONGEST_FOOTER = 2**24
 
 
 class StoredPicture(NamedTuple):
@@ -139,12 +140,32 @@ def _rows_with_pictures(
     columns = [*others, pictures.path] if pictures.path else others
     num_rows = parquet.metadata.num_rows
     rows = _rows(parquet, columns) if columns else ({} for _ in range(num_rows))
-    stored = _is_stored(parquet, pictures)
+    # nulls take no room: where the first picture is one it costs little to look for others
+    stored = None if _begins_with_bytes(parquet, pictures) else _are_stored(parquet, pictures)
     for row, cells in enumerate(rows):
         struct = cells.get(pictures.name)
         path = struct.get("path") if struct else None
-        cells[pictures.name] = StoredPicture(path, number, row) if stored[row] else path
+        is_stored = stored[row] if stored else struct is not None or not pictures.path
+        cells[pictures.name] = StoredPicture(path, number, row) if is_stored else path
         yield cells
+
+
+def _begins_with_bytes(parquet: Any, pictures: PictureColumn) -> bool:
+    """Return whether the first row has the bytes of a picture.
+
+    The metadata have the number of nulls, but pyarrow ends the process where these are damaged.
+    """
+    batches = parquet.iter_batches(batch_size=1, columns=[pictures.leaf])
+    first = next(batches, None)
+    return first is not None and first.num_rows > 0 and _bytes_of(first, pictures)[0].is_valid
+
+
+def _are_stored(parquet: Any, pictures: PictureColumn) -> list[bool]:
+    """Return for every row whether the bytes of its picture are there."""
+    stored: list[bool] = []
+    for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[pictures.leaf]):
+        stored += _bytes_of(batch, pictures).is_valid().to_pylist()
+    return stored
 
 
 class StoredPictures:
@@ -158,12 +179,17 @@ class StoredPictures:
     def __init__(self, files: Sequence[Path], column: PictureColumn) -> None:
         self._files = files
         self._column = column
+        self._path_of: Callable[[str], Path | None] = lambda _: None
         self._lock = threading.Lock()
         self._position: tuple[int, int] | None = None  # file and row group that are being read
         self._batches: Iterator[Any] = iter(())
         self._first, self._batch = 0, None  # first row of the batch that was read last
         self._parquet: Any = None
         self._ends: list[int] = []  # row behind each group of the file
+
+    def read_files_by(self, path_of: Callable[[str], Path | None]) -> None:
+        """Set what gives the file of a path in the table, or None where it may not be read."""
+        self._path_of = path_of
 
     def __repr__(self) -> str:
         return f"StoredPictures({self._files[0]}, {self._column.name!r})"
@@ -186,10 +212,19 @@ class StoredPictures:
             content = self._read(picture)
         except DatasetFormatError as error:
             raise UnreadableItemError(f"{item_id}: {error}") from error
+        if content is None:
+            return self._file_of(picture, item_id=item_id).read_bytes()
         if len(content) > MAX_PICTURE_BYTES:
             problem = f"{len(content):,} bytes are more than the {MAX_PICTURE_BYTES:,} allowed"
             raise UnreadableItemError(f"{item_id}: {problem}")
         return content
+
+    def _file_of(self, picture: StoredPicture, *, item_id: str) -> Item:
+        """Return a picture that has no bytes in the table, but perhaps a path."""
+        path = None if picture.name is None else self._path_of(picture.name)
+        if path is None:
+            raise UnreadableItemError(f"{item_id}: its row has neither bytes nor a path to read")
+        return Item(id=item_id, path=path)
 
     def digest(self, picture: StoredPicture) -> bytes:
         """Return a hash of the encoded image at a place.
@@ -197,33 +232,37 @@ class StoredPictures:
         Raises:
             DatasetFormatError: The file is broken.
         """
-        return hashlib.blake2b(self._read(picture), digest_size=16).digest()
+        content = self._read(picture)
+        if content is None:
+            content = f"{picture.name}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(content, digest_size=16).digest()
 
     def fingerprint(self, numbers: Sequence[int]) -> str:
         """Return a hash that changes with the pictures of some files, without reading them all.
 
-        It is of the sizes of each group of pictures, and of some blocks of each.
+        It is of the size of each file, of its end, which has the sizes of all columns, and of some
+        blocks of it.
 
         Args:
             numbers: Numbers of the files.
 
         Raises:
-            DatasetFormatError: A file is broken.
+            DatasetFormatError: A file cannot be read.
         """
         digest = hashlib.sha256()
         for file in map(self._files.__getitem__, numbers):
             with _refusing(file), open_regular(file) as stream:
-                for chunk in _chunks(_opened(file), self._column):
-                    size = chunk.total_compressed_size
-                    sizes = f"{chunk.num_values} {size} {chunk.total_uncompressed_size};"
-                    digest.update(sizes.encode())
-                    start = chunk.dictionary_page_offset or chunk.data_page_offset
-                    for number in range(_BLOCKS):
-                        offset = start + number * max(0, size - _BLOCK_BYTES) // (_BLOCKS - 1)
-                        digest.update(os.pread(stream.fileno(), min(size, _BLOCK_BYTES), offset))
+                size = os.fstat(stream.fileno()).st_size
+                digest.update(f"{size};".encode())
+                for number in range(_BLOCKS + 1):
+                    offset = number * max(0, size - _BLOCK_BYTES) // _BLOCKS
+                    digest.update(os.pread(stream.fileno(), _BLOCK_BYTES, offset))
+                tail = os.pread(stream.fileno(), 8, max(0, size - 8))
+                length = min(int.from_bytes(tail[:4], "little"), _LONGEST_FOOTER, size)
+                digest.update(os.pread(stream.fileno(), length, max(0, size - 8 - length)))
         return digest.hexdigest()
 
-    def _read(self, picture: StoredPicture) -> bytes:
+    def _read(self, picture: StoredPicture) -> bytes | None:
         # threads that prepare items share the place where reading stands
         with self._lock, _refusing(self._files[picture.file]):
             if self._position is None or self._position[0] != picture.file:
@@ -244,8 +283,10 @@ class StoredPictures:
                 self._batch = next(self._batches, None)
                 if self._batch is None:
                     raise ValueError(f"has no row {picture.row + 1}")
-            content = _bytes_of(self._batch, self._column)[picture.row - self._first].as_py()
-            return b"" if content is None else bytes(content)
+            content: bytes | None = _bytes_of(self._batch, self._column)[
+                picture.row - self._first
+            ].as_py()
+            return content
 
 
 def _picture_column(schema: Any, name: str) -> PictureColumn | None:
@@ -276,33 +317,6 @@ def _is_binary(kind: Any) -> bool:
         check(kind)
         for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     )
-
-
-def _chunks(parquet: Any, pictures: PictureColumn) -> list[Any]:
-    """Return the metadata of a column in each row group."""
-    metadata = parquet.metadata
-    chunks = []
-    for group in range(metadata.num_row_groups):
-        columns = metadata.row_group(group)
-        numbers = range(columns.num_columns)
-        chunks += [
-            chunk for chunk in map(columns.column, numbers) if chunk.path_in_schema == pictures.leaf
-        ]
-    return chunks
-
-
-def _is_stored(parquet: Any, pictures: PictureColumn) -> Sequence[bool]:
-    """Return for every row whether the bytes of its picture are there."""
-    num_rows = parquet.metadata.num_rows
-    statistics = [chunk.statistics for chunk in _chunks(parquet, pictures)]
-    if all(one is not None and one.has_null_count for one in statistics):
-        num_nulls = sum(one.null_count for one in statistics)
-        if num_nulls in {0, num_rows}:
-            return [not num_nulls] * num_rows
-    stored: list[bool] = []
-    for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[pictures.leaf]):
-        stored += _bytes_of(batch, pictures).is_valid().to_pylist()
-    return stored
 
 
 def _bytes_of(batch: Any, pictures: PictureColumn) -> Any:

@@ -49,6 +49,11 @@ class PicturePlaces:
             self._outside.append((name, place, _real(str(path))))
         return path
 
+    def allowed_path(self, name: str) -> Path | None:
+        """Return the file of a picture, or None where it lies elsewhere."""
+        path = self._folder / self._with_slashes(name)
+        return path if self._holds(path) else None
+
     def key_of(self, name: str) -> str:
         """Return one name for all ways to write the path of a picture.
 

@@ -77,7 +77,7 @@ class TableFormat:
 
 @dataclass(frozen=True)
 class Table:
-    """Hold a table that was opened.
+    """Table that was opened.
 
     Attributes:
         file: The table file, or the folder of its files; for messages.

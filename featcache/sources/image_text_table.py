@@ -113,7 +113,10 @@ class ImageTextTableSource(CaptionSource):
         pictures = table.pictures(image)
         read = _read_rows(table, columns)
         table.ledger.check(len(read.rows))
-        paths = _paths(table, read, root)
+        picture_places = PicturePlaces(table.file, table.folder, root)
+        if pictures is not None:
+            pictures.read_files_by(picture_places.allowed_path)
+        paths = _paths(picture_places, read)
         ids, named_by = _image_ids(read, columns, paths.ids, pictures)
         rows = [row._replace(image=ids[row.image]) for row in read.rows]
         images = group_rows(rows, file=table.file)
@@ -139,8 +142,7 @@ class _Paths:
     ids: Mapping[str, str]
 
 
-def _paths(table: Table, read: _Read, root: str | None) -> _Paths:
-    places = PicturePlaces(table.file, table.folder, root)
+def _paths(places: PicturePlaces, read: _Read) -> _Paths:
     files: dict[str, Path] = {}
     for row in read.rows:
         if row.image not in files and row.image not in read.stored:

@@ -75,3 +75,13 @@ def test_a_path_without_a_name_is_answered_by_how_to_name_it(tmp_path):
 
 def test_a_name_of_a_family_is_read_by_that_family_whatever_lies_there(tmp_path):
     assert define(f"flickr8k={tmp_path}", home=tmp_path).kind == "flickr8k"
+
+
+def test_an_index_of_images_and_classes_is_no_table_of_captions(tmp_path):
+    """A column that is the only one left holds the captions, unless it is called class."""
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "index.csv").write_text("image;class\na.jpg;cat\nb.jpg;dog\n")
+    assert kind_of(tmp_path) == "image-folder"
+    (tmp_path / "index.csv").write_text("image;Beschreibung\na.jpg;eine Katze\nb.jpg;ein Hund\n")
+    assert kind_of(tmp_path) == "image-text-table"
