@@ -138,6 +138,12 @@ class JoinedStores(ABC):
         }
 
     @property
+    def extraction(self) -> str:
+        """Return the command that extracts the texts as they were."""
+        store = self._texts.store
+        return extraction(store.description, store.manifest.get("settings"), home=self.home)
+
+    @property
     def notes(self) -> list[str]:
         """Return what people should know of these pairs."""
         return self.warnings
@@ -147,11 +153,10 @@ class JoinedStores(ABC):
         """Return what a training on these pairs reports, too."""
         if self.same_text == NEGATIVE or self.pairs.text_marks is not None:
             return []
-        command = extraction(self._texts.description, home=self.home)
         line = (
             f"same_text = {self.same_text!r} has no effect: an earlier version extracted these "
-            f"texts and did not keep which say the same; `{command}` looks them up and encodes "
-            "nothing that is there"
+            f"texts and did not keep which say the same; `{self.extraction}` looks them up and "
+            "encodes nothing that is there"
         )
         return [line]
 

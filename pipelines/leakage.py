@@ -329,11 +329,13 @@ def _compare_texts(train: Mapping[str, Any], examined: Examined, compared: _Comp
     if ours is None or theirs is None:
         side, (reader, _) = next(iter(texts.items()))
         entry = compared.known.get(train[side.value]["key"])
-        described = reader.description if ours is None or entry is None else entry.description
+        if ours is not None and entry is not None:
+            reader = FeatureReader(entry.folder, residency="disk")
+        store = reader.store
+        command = extraction(store.description, store.manifest.get("settings"), home=home)
         compared.unchecked.append(
             "which evaluated texts say the same as trained ones: an earlier version extracted them "
-            f"and did not keep that; `{extraction(described, home=home)}` looks it up and encodes "
-            "nothing that is there"
+            f"and did not keep that; `{command}` looks it up and encodes nothing that is there"
         )
         return
     trained: dict[str, str] = {}

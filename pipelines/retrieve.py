@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
-from ..featcache.remedies import extraction
 from ..featcache.spec import check_counts
-from ..featcache.types import Modality
 from .evaluated import EvaluatedRun, Found
 from .index_kinds import EXACT
 from .progress import SILENT, Progress
@@ -267,8 +265,7 @@ def _joined(spec: RetrieveSpec, stores: "StorePair") -> "JoinedStores":
 
     paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
     if spec.same_text != NEGATIVE:
-        text = next(e for s, e in stores.entries.items() if s.modality is Modality.TEXT)
-        require_marks(paired.pairs, extraction(text.description, home=spec.home))
+        require_marks(paired.pairs, paired.extraction)
     return paired
 
 
