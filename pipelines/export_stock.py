@@ -49,7 +49,7 @@ def write_tower(
     """
     bundle = Bundle(folder, device="cpu", weights=weights)
     reading = open_reading(bundle, modality)
-    portable = reading.encoder.portable(reading.layer)
+    portable = reading.encoder.portable(reading.kind.layer_read(reading.layer))
     require_transformers(portable, reading.encoder.name)
     stock = express(bundle.adapter, modality, reading)
     progress.note(f"writing the {modality.value} tower for sentence-transformers")

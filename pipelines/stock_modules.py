@@ -30,6 +30,7 @@ from ..featcache.types import Modality
 from .bundle import Reading
 from .exportable import inexpressible_features
 
+_STOCK_POOLS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # by kind of features
 _REASONS = {  # by part, what of it no stock module does
     "additive-attn-fusion": "it adds an attention over the tokens to each of them",
     "attention-pool": "it weighs the tokens by learned queries",
@@ -80,8 +81,8 @@ class StockTower:
 
     Attributes:
         before: What each token goes through.
-        pool: How tokens become one vector: `mean`, `max` and `cls`, joined in this order; none as
-            long as there is no pool.
+        pool: How tokens become one vector: `mean`, `max`, `cls` and `lasttoken`, joined in this
+            order; none as long as there is no pool.
         after: What the vector goes through before it is normalised.
     """
 
@@ -168,8 +169,8 @@ def _begin(tower: StockTower, modality: Modality, reading: Reading) -> None:
     reason = inexpressible_features(reading.layer, reading.kind, reading.layout)
     if reason is not None:
         raise _inexpressible(where, reason)
-    if reading.kind.name in ("mean", "cls"):
-        tower.pool = (reading.kind.name,)
+    if reading.kind.name in _STOCK_POOLS:
+        tower.pool = (_STOCK_POOLS[reading.kind.name],)
 
 
 def _add_pool(tower: StockTower, step: MeanPool | ClsPool | ConcatPool, where: str) -> None:
