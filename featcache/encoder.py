@@ -129,6 +129,11 @@ class Encoder(ABC, Generic[Prepared]):
         return 1
 
 
+def without_pooled(name: str) -> SpecError:
+    """Build the error for an encoder whose model pools nothing itself."""
+    return SpecError(f"encoder {name!r} has no pooled output of its own; take 'mean' or 'tokens'")
+
+
 def read_item(item: Item, modality: Modality) -> Content:
     """Return the decoded image or the text of `item`.
 

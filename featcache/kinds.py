@@ -12,7 +12,7 @@ from .tokens import Tokens
 from .types import Modality
 
 LAST = -1  # the layer after the encoder's final norm
-POOLED = 0  # in place of a layer: what the model itself pools, which follows its last one
+POOLED = 1  # in place of a layer: what the model itself pools, which follows its last one
 _NAMES = ("tokens", "cls", "mean", "last", "pooled")
 _GRID = re.compile(r"grid:([1-9]\d{0,8})x([1-9]\d{0,8})")
 

@@ -41,6 +41,7 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either describes images
 _TRUE = ("1", "ON", "YES", "TRUE")
 _PICKLED = "pytorch_model.bin"  # fetched only where a repository has no safetensors
 
@@ -99,7 +100,8 @@ def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
         FileNotFoundError: It is not there.
     """
     try:
-        config: dict[str, Any] = check(read_json(path), dict[str, Any], where=path)
+        table = read_json(path, large_as_float=True)
+        config: dict[str, Any] = check(table, dict[str, Any], where=path)
     except StoreCorruptError as error:
         raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
     return config

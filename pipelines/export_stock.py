@@ -54,10 +54,8 @@ def write_tower(
     stock = express(bundle.adapter, modality, reading)
     progress.note(f"writing the {modality.value} tower for sentence-transformers")
     described = encoder_table(folder, modality)
-    card = (described["encoder"] or {}).get("card", {})
-    max_tokens = card.get("layout", {}).get("max_tokens")
     with quiet():
-        model = build_model(stock, portable, max_tokens=max_tokens)
+        model = build_model(stock, portable)
         with by_library(place):
             model.save(str(place), create_model_card=False)
         found = _encode_saved(place, probe_contents(modality))

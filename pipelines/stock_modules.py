@@ -119,13 +119,12 @@ def express(adapter: Adapter, modality: Modality, reading: Reading) -> StockTowe
     return tower
 
 
-def build_model(tower: StockTower, portable: Portable, *, max_tokens: int | None) -> Any:
+def build_model(tower: StockTower, portable: Portable) -> Any:
     """Return the SentenceTransformer of a tower, on the CPU.
 
     Args:
         tower: The tower behind the encoder.
         portable: The encoder, with a `transformers_folder`.
-        max_tokens: Tokens that a text is cut to; None for images.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
@@ -134,7 +133,7 @@ def build_model(tower: StockTower, portable: Portable, *, max_tokens: int | None
     assert folder is not None, "`require_transformers` has been asked"
     encoder = modules.Transformer(
         str(folder),
-        max_seq_length=max_tokens,
+        max_seq_length=portable.max_tokens,
         model_kwargs={"dtype": torch.float32},  # as features were extracted, whatever the file has
     )
     chain: list[Any] = [encoder]
