@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._halves import last_state
+
 _CLOSE = 1e-5  # difference to a selection of the tokens, relative to their largest value
 
 
@@ -32,7 +34,7 @@ def norm_of_pooled(model: Any, images: Tensor, *, prefix: int, **inputs: Any) ->
         inputs: What else it reads.
     """
     with _normed(model) as calls:
-        last = model(pixel_values=images, **inputs).last_hidden_state
+        last = last_state(model(pixel_values=images, **inputs), type(model).__name__)
     if any(_equal(call.after, last) for call in calls):
         return None
     summaries = _summaries(last, prefix)

@@ -60,6 +60,18 @@ def asks_earlier(layers: Sequence[int]) -> bool:
     return any(layer not in (LAST, POOLED) for layer in layers)
 
 
+def last_state(output: Any, model: str) -> Tensor:
+    """Return the tokens of the last layer.
+
+    Raises:
+        SpecError: The model gives none.
+    """
+    tokens = getattr(output, "last_hidden_state", None)
+    if not isinstance(tokens, Tensor):
+        raise SpecError(f"{model} gives no last hidden state, so that it has no tokens to store")
+    return tokens
+
+
 def hidden_state(output: Any, layer: int, model: str) -> Tensor:
     """Return the output of a block; hidden states begin with the embeddings.
 

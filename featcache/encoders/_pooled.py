@@ -14,7 +14,7 @@ from ..errors import SpecError
 from ..types import Modality
 from ..weights import Weights
 from ._checks import hash_state
-from ._pretrained import LoadedModel, load_model
+from ._pretrained import LoadedModel, leave_out, load_model
 from ._towers import Tower, is_pair
 
 _VERBS = {Modality.IMAGE: "get_image_features", Modality.TEXT: "get_text_features"}
@@ -55,7 +55,7 @@ class Pooling:
         if vectors[0].numel() != vectors.shape[1]:
             raise SpecError(
                 f"features 'pooled' are one vector an item, but the {self.vector} of {model} has "
-                f"shape {tuple(vectors.shape)}; take 'cls' or 'mean'"
+                f"shape {tuple(vectors.shape)}; take 'mean' or 'tokens'"
             )
         return vectors.reshape(len(vectors), 1, -1)
 
@@ -77,7 +77,7 @@ def find_pooling(
         WeightsMismatchError: The files lack some of what pools.
     """
     if is_pair(config):
-        return _of_pair(card, weights, device)
+        return _of_pair(card, weights, loaded, device)
     class_name = next(iter(getattr(config, "architectures", None) or ()), "")
     if class_name.endswith(_PROJECTING) and hasattr(transformers, class_name):
         tower = Tower(model_class=getattr(transformers, class_name))
@@ -85,23 +85,23 @@ def find_pooling(
         return _described(model, model, _PROJECTED[card.modality])
     model = loaded.model
     if not loaded.has_pooler:
-        raise SpecError(
-            f"features 'pooled': the files of {type(model).__name__} hold no weights of its pooler,"
-            " so that it was never trained; take 'cls' or 'mean'"
-        )
+        raise _untrained(type(model).__name__)
     return _described(model, model, "pooler_output")
 
 
-def _of_pair(card: EncoderCard, weights: Weights, device: torch.device) -> Pooling:
-    pair = load_model(
-        Tower(model_class=transformers.AutoModel), card, weights, with_pooler=True
-    ).model
+def _of_pair(
+    card: EncoderCard, weights: Weights, loaded: LoadedModel, device: torch.device
+) -> Pooling:
+    pair = loaded.pair
+    if pair is None:
+        tower = Tower(model_class=transformers.AutoModel)
+        pair = load_model(tower, card, weights, with_pooler=True).model
+        leave_out(pair, _OTHERS[card.modality])
+    elif not loaded.has_pooler:
+        raise _untrained(type(pair).__name__)
     run = getattr(pair, _VERBS[card.modality], None)
     if run is None:
         raise _without_pooled(type(pair).__name__)
-    for name in _OTHERS[card.modality]:
-        if hasattr(pair, name):
-            setattr(pair, name, None)  # half of the memory
     return _described(pair.to(device), run, "pooler_output")
 
 
@@ -118,5 +118,12 @@ def _hash(model: nn.Module) -> str:
     return hash_state(model.state_dict())
 
 
+def _untrained(model: str) -> SpecError:
+    return SpecError(
+        f"features 'pooled': the files of {model} hold no weights of its pooler, so that it was "
+        "never trained; take 'mean' or 'tokens'"
+    )
+
+
 def _without_pooled(model: str) -> SpecError:
-    return SpecError(f"{model} has no pooled output of its own; take 'last', 'cls' or 'mean'")
+    return SpecError(f"{model} has no pooled output of its own; take 'mean' or 'tokens'")

@@ -3,7 +3,7 @@
 import logging
 import pickle
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..errors import WeightsMismatchError
 from ..types import Modality
 from ..weights import Weights
 from ._checks import check_keys
-from ._towers import Tower
+from ._towers import Tower, not_plain
 
 _library_logging: Any = transformers.utils.logging  # Any: these functions carry no types
 
@@ -96,11 +96,13 @@ class LoadedModel:
 
     Attributes:
         model: The model, in float32 and evaluation mode.
+        pair: The model of two towers of which it is one, the other left out, or None.
         has_pooler: Whether its files hold every weight of its pooler, or it has none.
     """
 
     model: Any
     has_pooler: bool
+    pair: Any = None
 
 
 def load_model(
@@ -149,10 +151,22 @@ def load_model(
     )
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # keys and values that only generation would read
-    return LoadedModel(
-        model=model.eval().requires_grad_(False),
-        has_pooler=not any(_POOLER.search(key) for key in missing),
-    )
+    model = model.eval().requires_grad_(False)
+    has_pooler = not any(_POOLER.search(key) for key in missing)
+    if not tower.halves:
+        return LoadedModel(model=model, has_pooler=has_pooler)
+    leave_out(model, tower.others)
+    half = next((getattr(model, name) for name in tower.halves if hasattr(model, name)), None)
+    if half is None:
+        raise not_plain(card, type(model).__name__)
+    return LoadedModel(model=half, has_pooler=has_pooler, pair=model)
+
+
+def leave_out(pair: nn.Module, names: Sequence[str]) -> None:
+    """Take parts out of a model of two towers, for half of the memory."""
+    for name in names:
+        if hasattr(pair, name):
+            setattr(pair, name, None)
 
 
 def state_that_counts(model: nn.Module, *, with_pooler: bool = False) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from ..portable import ATTENTION_MASK, ModelCall, Portable
 from ..tokens import Tokens
 from ..weights import Weights
 from ._checks import check_layout, hash_state
-from ._halves import Half, asks_earlier, hidden_state
+from ._halves import Half, asks_earlier, hidden_state, last_state
 from ._images import compute_precision
 from ._pooled import Pooling, find_pooling
 from ._pretrained import hash_config, load_model, model_folder, read_config, state_that_counts
@@ -47,7 +47,7 @@ class Text(Half):
         self._pooling: Pooling | None = None
         self._sentence_pooling: SentencePooling | None = None
         model = self._loaded.model.get_encoder() if tower.in_decoder else self._loaded.model
-        check_input(card, model)
+        check_input(card, model, of_pair=self._loaded.pair is not None)
         self._full_length = _check_positions(card, model, self._max_tokens)
         self._tokenizer = read_tokenizer(card, folder)
         if self._sentence.lower_case:
@@ -68,9 +68,10 @@ class Text(Half):
         self._padding = self._choose_padding(config)
         self.last = LayerLayout(width=card.width)
         self._mixes_padding = False
+        self._pooled_mixes: bool | None = None
         probe = self._probe()
         self.last = replace(self.last, constant_first=self._first_is_constant(probe, LAST))
-        self._mixes_padding = self._padding_changes(probe)
+        self._mixes_padding = self._padding_changes(probe, LAST)
         (tokens,) = self.encode(probe[:1], [LAST], "float32")
         check_layout(card, tokens=tokens.values.shape[1], width=tokens.width)
 
@@ -90,9 +91,19 @@ class Text(Half):
         }
 
     def pooled_identity(self) -> dict[str, object]:
+        alone = {"padding": "none"} if self._pooled_alone() else {}
         if self._sentence.modules:
-            return self._pool_sentence().identity
-        return self._pool().identity
+            return {**self._pool_sentence().identity, **alone}
+        return {**self._pool().identity, **alone}
+
+    def _pooled_alone(self) -> bool:
+        """Return whether padding reaches the pooled vector, as where the largest id is looked for.
+
+        Then texts of one length only are encoded together.
+        """
+        if self._pooled_mixes is None:
+            self._pooled_mixes = self._padding_changes(self._probe(), POOLED)
+        return self._pooled_mixes
 
     @property
     def _reads_padding(self) -> bool:
@@ -150,13 +161,13 @@ class Text(Half):
         first, second = tokens.values[:, 0]
         return len(probe[0]) > 2 and bool((first - second).norm() <= _SAME * first.norm())
 
-    def _padding_changes(self, probe: list[list[int]]) -> bool:
-        """Return whether the tokens of a text depend on how far it is padded."""
+    def _padding_changes(self, probe: list[list[int]], layer: int) -> bool:
+        """Return whether the features of a text depend on how far it is padded."""
         short = probe[0][:2]
         if len(short) == len(probe[0]):
             return False
-        (alone,) = self.encode([short], [LAST], "float32")
-        (beside,) = self.encode([short, probe[1]], [LAST], "float32")
+        (alone,) = self._encode_padded([short], [layer], "float32")
+        (beside,) = self._encode_padded([short, probe[1]], [layer], "float32")
         difference = beside.values[:1, : alone.values.shape[1]] - alone.values
         return bool(difference.norm() > _SAME * alone.values.norm())
 
@@ -190,7 +201,8 @@ class Text(Half):
         self, batch: Sequence[list[int]], layers: Sequence[int], precision: str
     ) -> list[Tokens]:
         lengths = np.array([len(ids) for ids in batch])
-        if not self._mixes_padding or len(set(lengths.tolist())) == 1:
+        alone = self._mixes_padding or (POOLED in layers and self._pooled_alone())
+        if not alone or len(set(lengths.tolist())) == 1:
             return self._encode_padded(batch, layers, precision)
         found: list[list[Tokens]] = []
         order: list[int] = []
@@ -253,7 +265,7 @@ class Text(Half):
         """
         if self._sentence.prompt:
             raise SpecError("an export cannot put the prompt of the encoder before each text")
-        if self._mixes_padding or self._reads_padding:
+        if self._mixes_padding or self._pooled_mixes or self._reads_padding:
             raise SpecError(f"in {self._model_name} padding takes part, which no export can mask")
 
     def _padded(
@@ -297,7 +309,7 @@ class Text(Half):
         pools = POOLED in layers and not self._sentence.modules
         run = self._pool().run if pools else self._model
         output = run(**inputs, output_hidden_states=asks_earlier(layers))
-        found: dict[int, Tensor] = {LAST: output.last_hidden_state}
+        found: dict[int, Tensor] = {LAST: last_state(output, self._model_name)}
         if POOLED in layers:
             found[POOLED] = self._pooled(output, attention_mask > 0)
         for layer in set(layers) - set(found):

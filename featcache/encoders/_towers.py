@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import transformers
+from transformers.models.auto import modeling_auto
 
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError
@@ -14,7 +15,15 @@ _PARTS = {  # of the configuration of a model of two towers
     Modality.IMAGE: ("vision_config", "image_config"),
     Modality.TEXT: ("text_config",),
 }
+# Their towers have classes of their own, which read a whole directory.
+_WITH_TOWER_CLASSES = ("clip", "siglip")
+_HALVES = {Modality.IMAGE: ("vision_model", "image_model"), Modality.TEXT: ("text_model",)}
+_VERBS = ("get_image_features", "get_text_features")
 _INPUTS = {Modality.IMAGE: "pixel_values", Modality.TEXT: "input_ids"}
+_NOT_OF_ONE_IMAGE = {  # by an entry of the configuration
+    "num_frames": "reads videos, not single images",
+    "num_detection_tokens": "ends in the queries of a detector, which are no patches of an image",
+}
 # Built without the pooler that holds their final norm, unless asked for.
 _WITHOUT_POOLER = ("data2vec-vision",)
 
@@ -26,12 +35,16 @@ class Tower:
     Attributes:
         model_class: Class of transformers with a `from_pretrained`.
         in_pair: Whether the directory holds a tower of the other modality, too.
+        halves: Names of which one is the tower within the class, or none if the class is the tower.
+        others: Names of the tower of the other modality within the class.
         in_decoder: Whether the class also has a decoder, of which nothing is read.
         options: Further arguments of `from_pretrained`.
     """
 
     model_class: Any
     in_pair: bool = False
+    halves: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     in_decoder: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -43,13 +56,8 @@ def find_tower(card: EncoderCard, config: Any) -> Tower:
         WeightsMismatchError: The directory is that of a pair whose tower transformers has no class
             for.
     """
-    part = next((name for name in _PARTS[card.modality] if name in vars(config)), None)
-    if part is not None and is_pair(config):
-        name = type(getattr(config, part)).__name__.removesuffix("Config") + "Model"
-        model_class = getattr(transformers, name, None)
-        if model_class is None:
-            raise not_plain(card, type(config).__name__.removesuffix("Config"))
-        return Tower(model_class=model_class, in_pair=True)
+    if is_pair(config):
+        return _tower_of_pair(card, config)
     if card.modality is Modality.TEXT and config.model_type in _encoders_of_decoders():
         return Tower(model_class=getattr(transformers, _encoders_of_decoders()[config.model_type]))
     options = {"add_pooling_layer": True} if config.model_type in _WITHOUT_POOLER else {}
@@ -60,22 +68,48 @@ def find_tower(card: EncoderCard, config: Any) -> Tower:
     )
 
 
+def _tower_of_pair(card: EncoderCard, config: Any) -> Tower:
+    part = next(name for name in _PARTS[card.modality] if name in vars(config))
+    if config.model_type in _WITH_TOWER_CLASSES:
+        name = type(getattr(config, part)).__name__.removesuffix("Config") + "Model"
+        return Tower(model_class=getattr(transformers, name), in_pair=True)
+    model_class = modeling_auto.MODEL_MAPPING.get(type(config), None)
+    if not all(hasattr(model_class, verb) for verb in _VERBS):  # such as one that talks of images
+        raise not_plain(card, type(config).__name__.removesuffix("Config"))
+    other = Modality.TEXT if card.modality is Modality.IMAGE else Modality.IMAGE
+    return Tower(
+        model_class=transformers.AutoModel,
+        in_pair=True,
+        halves=_HALVES[card.modality],
+        others=_HALVES[other],
+    )
+
+
 def is_pair(config: Any) -> bool:
     """Return whether a configuration is that of an image and a text tower."""
     return all(any(name in vars(config) for name in names) for names in _PARTS.values())
 
 
-def check_input(card: EncoderCard, model: Any) -> None:
+def check_input(card: EncoderCard, model: Any, *, of_pair: bool = False) -> None:
     """Refuse a model that is no plain encoder of the card's modality.
 
+    Args:
+        card: Card of the encoder.
+        model: The model.
+        of_pair: Whether it is one half of a pair, whose place tells what it reads.
+
     Raises:
-        WeightsMismatchError: It reads something else, is a pair, has a decoder, or needs more than
-            that one input.
+        WeightsMismatchError: It reads something else, is a pair, has a decoder, needs more than
+            that one input, or its tokens are not those of the item alone.
     """
     expected = _INPUTS[card.modality]
     parts = any(name in vars(model.config) for names in _PARTS.values() for name in names)
-    if str(model.main_input_name) != expected or parts or has_decoder(model):
+    reads = expected if of_pair else str(model.main_input_name)
+    if reads != expected or parts or has_decoder(model):
         raise not_plain(card, type(model).__name__)
+    for name, reason in _NOT_OF_ONE_IMAGE.items():
+        if card.modality is Modality.IMAGE and hasattr(model.config, name):
+            raise WeightsMismatchError(f"encoder {card.name!r}: {type(model).__name__} {reason}")
     needed = [
         name
         for name, parameter in inspect.signature(model.forward).parameters.items()
@@ -105,7 +139,5 @@ def not_plain(card: EncoderCard, name: str) -> WeightsMismatchError:
 
 def _encoders_of_decoders() -> dict[str, str]:
     """Return the classes that are the encoder alone of an encoder and a decoder, such as T5."""
-    from transformers.models.auto import modeling_auto
-
     names = modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
     return {key: name for key, name in names.items() if name.endswith("EncoderModel")}

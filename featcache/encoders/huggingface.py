@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +21,7 @@ from ..types import Modality
 from ..weights import PROCESSOR_FILES, Weights
 from ._checks import check_layout, hash_state
 from ._final_norm import norm_of_pooled
-from ._halves import Half, asks_earlier, hidden_state
+from ._halves import Half, asks_earlier, hidden_state, last_state
 from ._images import (
     Preprocessing,
     ProcessorPreprocessing,
@@ -52,6 +51,7 @@ from ._towers import check_input, find_tower
 
 Prepared: TypeAlias = Tensor | list[int]
 
+_MASKING = ("vit_mae",)
 _NORM_NAMES = {"post_layernorm": "post-layernorm"}  # as keys of stores have them
 
 
@@ -172,7 +172,7 @@ class _Vision(Half):
         self._places = card, weights, config
         self._pooling: Pooling | None = None
         model = self._loaded.model
-        check_input(card, model)
+        check_input(card, model, of_pair=self._loaded.pair is not None)
         self._hash = hash_state(state_that_counts(model, with_pooler=pooler_counts))
         self._config_hash = hash_config(card, folder)
         self._model_name = type(model).__name__
@@ -279,7 +279,7 @@ class _Vision(Half):
         inputs = {name: value.expand(len(images), -1) for name, value in self._unmasked.items()}
         run = self._pool().run if POOLED in layers else self._model
         output = run(pixel_values=images, output_hidden_states=asks_earlier(layers), **inputs)
-        last = final_tokens(output.last_hidden_state, self._norm)
+        last = final_tokens(last_state(output, self._model_name), self._norm)
         found = {LAST: last}
         if POOLED in layers:
             found[POOLED] = self._pool().of(output)
@@ -315,7 +315,7 @@ def _masking_nothing(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     It orders patches by `noise` and keeps the first: of all, in their own order.
     """
     config: Any = model.config
-    if not hasattr(config, "mask_ratio") or "noise" not in signature(model.forward).parameters:
+    if config.model_type not in _MASKING:
         return {}
     config.mask_ratio = 0.0
     patches = (images.shape[2] // config.patch_size) * (images.shape[3] // config.patch_size)
