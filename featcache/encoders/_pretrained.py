@@ -135,7 +135,7 @@ def load_model(
             )
         except _LOADING_ERRORS as error:
             raise unreadable(card, f"the model in {folder}", error) from error
-    unused = _DECODER if tower.in_decoder else _NOTHING
+    unused = _DECODER if tower.in_decoder or tower.beside_decoder else _NOTHING
     _refuse_other_shapes(card, report["mismatched_keys"])
     missing = [key for key in report["missing_keys"] if not unused.search(key)]
     children = {name for name, _ in model.named_children()}
@@ -146,11 +146,11 @@ def load_model(
         unexpected=[
             key
             for key in report["unexpected_keys"]
-            if not _is_extra(key) and not _is_of_other(key, children, card.modality)
+            if not _is_extra(key)
+            and not _is_of_other(key, children, card.modality)
+            and not unused.search(key)
         ],
     )
-    if getattr(model.config, "use_cache", False):
-        model.config.use_cache = False  # keys and values that only generation would read
     model = model.eval().requires_grad_(False)
     has_pooler = not any(_POOLER.search(key) for key in missing)
     if not tower.halves:

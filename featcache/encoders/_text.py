@@ -24,7 +24,7 @@ from ._pooled import Pooling, find_pooling
 from ._pretrained import hash_config, load_model, model_folder, read_config, state_that_counts
 from ._sentence import SentencePooling, SentenceSettings, read_settings
 from ._tokenizers import read_tokenizer
-from ._towers import check_input, find_tower
+from ._towers import check_input, encoder_of, find_tower
 
 # Trained on texts that are padded to one length, the padding not masked.
 _READ_PADDING = ("SiglipTextModel", "Siglip2TextModel")
@@ -46,8 +46,10 @@ class Text(Half):
         self._places = card, weights, config
         self._pooling: Pooling | None = None
         self._sentence_pooling: SentencePooling | None = None
-        model = self._loaded.model.get_encoder() if tower.in_decoder else self._loaded.model
-        check_input(card, model, of_pair=self._loaded.pair is not None)
+        if tower.in_decoder:
+            self._loaded = replace(self._loaded, model=encoder_of(card, self._loaded.model))
+        model = self._loaded.model
+        check_input(card, model, of_pair=self._loaded.pair is not None or tower.in_decoder)
         self._full_length = _check_positions(card, model, self._max_tokens)
         self._tokenizer = read_tokenizer(card, folder)
         if self._sentence.lower_case:
@@ -368,7 +370,7 @@ def _num_words(model: Any) -> int:
     try:
         return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):  # of letters or bytes
-        return int(getattr(model.config, "vocab_size", _MOST_TOKENS))
+        return int(getattr(model.config, "vocab_size", None) or _MOST_TOKENS)
 
 
 def _joined(parts: Sequence[Tokens], places: Int64[Tensor, " n"]) -> Tokens:

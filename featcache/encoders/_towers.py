@@ -38,6 +38,7 @@ class Tower:
         halves: Names of which one is the tower within the class, or none if the class is the tower.
         others: Names of the tower of the other modality within the class.
         in_decoder: Whether the class also has a decoder, of which nothing is read.
+        beside_decoder: Whether the directory may hold one that the class has not.
         options: Further arguments of `from_pretrained`.
     """
 
@@ -46,6 +47,7 @@ class Tower:
     halves: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     in_decoder: bool = False
+    beside_decoder: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -59,7 +61,8 @@ def find_tower(card: EncoderCard, config: Any) -> Tower:
     if is_pair(config):
         return _tower_of_pair(card, config)
     if card.modality is Modality.TEXT and config.model_type in _encoders_of_decoders():
-        return Tower(model_class=getattr(transformers, _encoders_of_decoders()[config.model_type]))
+        name = _encoders_of_decoders()[config.model_type]
+        return Tower(model_class=getattr(transformers, name), beside_decoder=True)
     options = {"add_pooling_layer": True} if config.model_type in _WITHOUT_POOLER else {}
     return Tower(
         model_class=transformers.AutoModel,
@@ -122,6 +125,20 @@ def check_input(card: EncoderCard, model: Any, *, of_pair: bool = False) -> None
             f"encoder {card.name!r}: {type(model).__name__} needs {' and '.join(needed)} beside "
             f"{expected}, as images of several sizes in one batch do; it cannot be read here"
         )
+
+
+def encoder_of(card: EncoderCard, model: Any) -> Any:
+    """Return the encoder of a model that also has a decoder.
+
+    Raises:
+        WeightsMismatchError: It reads no texts.
+    """
+    if str(model.main_input_name) != _INPUTS[card.modality]:
+        raise not_plain(card, type(model).__name__)
+    encoder = model.get_encoder()
+    if not hasattr(encoder, "config"):
+        encoder.config = model.config
+    return encoder
 
 
 def has_decoder(model: Any) -> bool:

@@ -8,6 +8,7 @@ the library itself cannot make or run a model so small.
 import json
 import logging
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,8 @@ from lightalign.tests.featcache.conftest import (
 TEXTS = ["a dog runs", "the man with the red hat runs a green dog", "", "zebra the"]
 TOLERANCE = 2e-5  # relative to the largest feature: rounding of a batch of another shape
 MOST_TOKENS = 24
+MOST_PARAMETERS = 70_000_000
+MOST_SECONDS = 60
 
 SMALL = {
     "hidden_size": 32, "d_model": 32, "n_embd": 32, "dim": 32, "embed_dim": 32, "emb_dim": 32,
@@ -63,7 +66,8 @@ SMALL = {
     "moe_num_experts": 4, "moe_k": 2, "moe_topk": 2, "first_k_dense_replace": 1, "n_group": 1,
     "topk_group": 1, "sliding_window": 16, "attention_window": 8,
     "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
-    "v_head_dim": 8, "qk_head_dim": 16, "state_size": 8, "mamba_d_state": 8, "mamba_n_heads": 4,
+    "v_head_dim": 8, "rotary_dim": 4, "entity_vocab_size": 16, "entity_emb_size": 16,
+    "qk_head_dim": 16, "state_size": 8, "mamba_d_state": 8, "mamba_n_heads": 4,
     "mamba_d_head": 16, "mamba_expand": 2, "lru_width": 32,
 }  # fmt: skip
 _SWIN = {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [1, 1, 1],
@@ -99,6 +103,63 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "num_attention_heads": [1, 2, 3],
         "depths": [1, 1, 1],
         "key_dim": [8, 8, 8],
+    },
+    "mamba2": {
+        "hidden_size": 32,
+        "num_heads": 8,
+        "head_dim": 8,
+        "num_hidden_layers": 2,
+        "state_size": 8,
+        "n_groups": 1,
+        "vocab_size": 16,
+        "pad_token_id": 13,
+    },
+    "gpt_neo": {
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "vocab_size": 16,
+        "attention_types": [[["global", "local"], 1]],
+        "max_position_embeddings": 40,
+        "bos_token_id": 11,
+        "eos_token_id": 12,
+    },
+    "funnel": {
+        "d_model": 32,
+        "n_head": 4,
+        "d_head": 8,
+        "d_inner": 64,
+        "block_sizes": [1, 1],
+        "vocab_size": 16,
+    },
+    "reformer": {
+        "hidden_size": 32,
+        "axial_pos_embds_dim": [16, 16],
+        "axial_pos_shape": [4, 8],
+        "num_attention_heads": 4,
+        "attention_head_size": 8,
+        "vocab_size": 16,
+        "attn_layers": ["local", "lsh"],
+        "feed_forward_size": 64,
+        "max_position_embeddings": 32,
+        "pad_token_id": 13,
+        "eos_token_id": 12,
+    },
+    "xmod": {
+        **{
+            name: SMALL[name]
+            for name in (
+                "hidden_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "intermediate_size",
+                "vocab_size",
+            )
+        },
+        "languages": ["en_XX"],
+        "default_language": "en_XX",
+        "max_position_embeddings": 40,
+        "pad_token_id": 13,
     },
     "timesformer": {
         "image_size": 32,
@@ -162,12 +223,17 @@ def text_families() -> list[str]:
         *modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
         *modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
         *modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        *modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        *SEQUENCE_TO_SEQUENCE,
         *PAIRS,
     }
     return sorted(found)
 
 
+SEQUENCE_TO_SEQUENCE = [
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "fsmt", "led", "longt5",
+    "m2m_100", "marian", "mbart", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart",
+    "prophetnet", "switch_transformers", "t5", "t5gemma", "umt5",
+]  # fmt: skip
 PAIRS = [
     "aimv2", "align", "altclip", "blip", "chinese_clip", "clip", "clipseg", "flava", "groupvit",
     "metaclip_2", "owlv2", "owlvit", "siglip", "siglip2", "tipsv2", "vision-text-dual-encoder",
@@ -192,8 +258,11 @@ def _options(config_class: Any, family: str) -> dict[str, Any]:
         part = getattr(default, name, None)
         if part is not None and not isinstance(part, dict):
             options[name] = _options(type(part), type(part).model_type or name)
+    if "kv_lora_rank" in options and "num_key_value_heads" in options:
+        options["num_key_value_heads"] = options["num_attention_heads"]
     layers = options.get("num_hidden_layers")
-    fixed = isinstance(getattr(config_class, "layer_types", None), property)
+    names = ("layer_types", "layers_block_type")
+    fixed = any(isinstance(getattr(config_class, name, None), property) for name in names)
     if layers and getattr(default, "layer_types", None) and not fixed:
         kinds = list(dict.fromkeys(default.layer_types))
         options["layer_types"] = (kinds * layers)[:layers]
@@ -215,6 +284,9 @@ def save(family: str, folder: Path, modality: Modality) -> Any:
     """Write a tiny model of the family with what reads its items; return the model."""
     torch.manual_seed(0)
     config = small_config(family)
+    with torch.device("meta"):
+        size = transformers.AutoModel.from_config(config).num_parameters()
+    assert size < MOST_PARAMETERS, f"{size:,} parameters are not tiny"
     model = transformers.AutoModel.from_config(config).eval()
     jitter(model)
     model.save_pretrained(folder)
@@ -264,6 +336,7 @@ def check_family(family: str, modality: Modality, root: Path) -> Outcome:
     """Compare all kinds of one family."""
     folder = root / f"{family}-{modality.value}"
     name = f"{family} ({modality.value})"
+    signal.alarm(MOST_SECONDS)
     try:
         model = save(family, folder, modality)
         reference = _reference(model, modality, folder)
@@ -279,6 +352,7 @@ def check_family(family: str, modality: Modality, root: Path) -> Outcome:
     except Exception:
         return Outcome(name, "traceback", traceback.format_exc()[-700:])
     finally:
+        signal.alarm(0)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -291,7 +365,8 @@ def _unreadable(name: str, folder: Path, modality: Modality, error: Exception) -
     try:
         build_encoder(card, weights=folder)
     except LightalignError as refusal:
-        return Outcome(name, "refused", str(refusal))
+        ours = "cannot be built" not in str(refusal)
+        return Outcome(name, "refused" if ours else "not built", str(refusal) if ours else reason)
     except Exception:
         return Outcome(name, "traceback", traceback.format_exc()[-700:])
     return Outcome(name, "wrong", f"read, though the library says {reason}")
@@ -299,6 +374,7 @@ def _unreadable(name: str, folder: Path, modality: Modality, error: Exception) -
 
 def _reference(model: Any, modality: Modality, folder: Path) -> tuple[Any, ...]:
     if modality is Modality.TEXT:
+        plain(model, modality, {"input_ids": torch.tensor([[11, 0, 1, 12]])})
         return (model,)
     config = json.loads((folder / "preprocessor_config.json").read_text())
     edge = config["size"]["height"]
@@ -344,10 +420,8 @@ def _compare_images(name: str, folder: Path, model: Any, tower: Any, shape: torc
 def _compare_texts(name: str, folder: Path, model: Any) -> Outcome:
     words = _tower(model)
     config = words.config
-    width = next(
-        getattr(config, key) for key in ("hidden_size", "d_model", "dim", "n_embd", "embed_dim")
-        if getattr(config, key, None)
-    )  # fmt: skip
+    tower, output = plain(model, Modality.TEXT, {"input_ids": torch.tensor([[11, 0, 1, 12]])})
+    width = output.last_hidden_state.shape[2]
     card = replace(TEXT_CARD, width=width, layout=Layout(ragged=True, max_tokens=MOST_TOKENS))
     encoder = build_encoder(card, weights=folder)
     prepared = [encoder.prepare(Item(id=f"t{i}", text=text)) for i, text in enumerate(TEXTS)]
@@ -428,6 +502,10 @@ def sweep(names: list[str]) -> Iterator[Outcome]:
     shutil.rmtree(root, ignore_errors=True)
 
 
+def _too_long(_number: int, _frame: Any) -> None:
+    raise TimeoutError(f"took more than {MOST_SECONDS} s")
+
+
 def main() -> None:
     """Print every outcome, then the counts."""
     warnings.simplefilter("ignore")
@@ -435,6 +513,7 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     counts: Counter[str] = Counter()
+    signal.signal(signal.SIGALRM, _too_long)
     began = time.perf_counter()
     for outcome in sweep(sys.argv[1:]):
         took, began = time.perf_counter() - began, time.perf_counter()
@@ -442,6 +521,7 @@ def main() -> None:
         lines = [f"{outcome.verdict:10} {outcome.family} ({took:.1f} s): {outcome.detail}"]
         lines += [f"{'':10}   {kind}: {reason}" for kind, reason in outcome.kinds.items()]
         sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
     sys.stdout.write(f"{dict(counts)}\n")
 
 
