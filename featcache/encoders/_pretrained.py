@@ -3,7 +3,7 @@
 import logging
 import pickle
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ from .. import spec
 from .. import weights as weight_files
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError
-from ..types import Modality
 from ..weights import Weights
 from ._checks import check_keys
 from ._towers import Tower, not_plain
@@ -31,12 +30,6 @@ _HEADS = re.compile(
     r"|head|fc|classifier|pre_classifier|cls_classifier|distillation_classifier|sop_classifier"
     r"|qa_outputs|vocab_\w+|visual_projection|text_projection|logit_scale|logit_bias)\b"
 )
-_TOWERS = {Modality.IMAGE: ("vision_model", "image_model"), Modality.TEXT: ("text_model",)}
-_JOINED = ("multimodal_model", "image_projection", "image_to_mm_projection")
-_BESIDE = {
-    Modality.IMAGE: (*_TOWERS[Modality.TEXT], *_JOINED),
-    Modality.TEXT: (*_TOWERS[Modality.IMAGE], *_JOINED),
-}
 _DECODER = re.compile(r"^decoder\.")
 _NOTHING = re.compile(r"(?!)")
 _LOADING_ERRORS = (
@@ -138,7 +131,8 @@ def load_model(
     unused = _DECODER if tower.in_decoder or tower.beside_decoder else _NOTHING
     _refuse_other_shapes(card, report["mismatched_keys"])
     missing = [key for key in report["missing_keys"] if not unused.search(key)]
-    children = {name for name, _ in model.named_children()}
+    # what stands beside the model's own parts is a head of some task, or the other tower
+    within = {name.partition(".")[0] for name in model.state_dict()} | {model.base_model_prefix}
     check_keys(
         card,
         weights.origin,
@@ -146,9 +140,7 @@ def load_model(
         unexpected=[
             key
             for key in report["unexpected_keys"]
-            if not _is_extra(key)
-            and not _is_of_other(key, children, card.modality)
-            and not unused.search(key)
+            if not _is_extra(key) and not unused.search(key) and key.partition(".")[0] in within
         ],
     )
     model = model.eval().requires_grad_(False)
@@ -209,12 +201,6 @@ def quiet() -> Iterator[None]:
 
 def _is_extra(key: str) -> bool:
     return bool(_HEADS.search(key) or _BUFFERS.search(key) or _POOLER.search(key))
-
-
-def _is_of_other(key: str, children: Collection[str], modality: Modality) -> bool:
-    """Return whether a key belongs to the tower of the other modality, or to what joins both."""
-    first = key.partition(".")[0]
-    return first not in children and first in _BESIDE[modality]
 
 
 def _refuse_other_shapes(card: EncoderCard, mismatched: Any) -> None:

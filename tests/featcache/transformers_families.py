@@ -336,7 +336,6 @@ def check_family(family: str, modality: Modality, root: Path) -> Outcome:
     """Compare all kinds of one family."""
     folder = root / f"{family}-{modality.value}"
     name = f"{family} ({modality.value})"
-    signal.alarm(MOST_SECONDS)
     try:
         model = save(family, folder, modality)
         reference = _reference(model, modality, folder)
@@ -352,7 +351,6 @@ def check_family(family: str, modality: Modality, root: Path) -> Outcome:
     except Exception:
         return Outcome(name, "traceback", traceback.format_exc()[-700:])
     finally:
-        signal.alarm(0)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -489,8 +487,13 @@ def _compare(
     return replace(outcome, detail=" ".join(equal))
 
 
-def sweep(names: list[str]) -> Iterator[Outcome]:
-    """Yield the outcome of each family, or of the named ones."""
+def sweep(names: list[str], *, seconds: int = 0) -> Iterator[Outcome]:
+    """Yield the outcome of each family, or of the named ones.
+
+    Args:
+        names: Families, modalities, or `family:modality`; all if there are none.
+        seconds: After how many SIGALRM interrupts a family, 0 for never.
+    """
     root = Path(tempfile.mkdtemp())
     for modality, families in (
         (Modality.IMAGE, vision_families()),
@@ -498,6 +501,7 @@ def sweep(names: list[str]) -> Iterator[Outcome]:
     ):
         for family in families:
             if not names or {family, modality.value, f"{family}:{modality.value}"} & set(names):
+                signal.alarm(seconds)
                 yield check_family(family, modality, root)
     shutil.rmtree(root, ignore_errors=True)
 
@@ -515,13 +519,14 @@ def main() -> None:
     counts: Counter[str] = Counter()
     signal.signal(signal.SIGALRM, _too_long)
     began = time.perf_counter()
-    for outcome in sweep(sys.argv[1:]):
+    for outcome in sweep(sys.argv[1:], seconds=MOST_SECONDS):
         took, began = time.perf_counter() - began, time.perf_counter()
         counts[outcome.verdict] += 1
         lines = [f"{outcome.verdict:10} {outcome.family} ({took:.1f} s): {outcome.detail}"]
         lines += [f"{'':10}   {kind}: {reason}" for kind, reason in outcome.kinds.items()]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
+    signal.alarm(0)
     sys.stdout.write(f"{dict(counts)}\n")
 
 
