@@ -62,7 +62,8 @@ class Text(Half):
         self._config_hash = hash_config(card, folder)
         self._model_name = type(model).__name__
         self._folder = folder
-        self._in_pair = tower.in_pair or tower.in_decoder
+        part = tower.in_pair or tower.in_decoder or tower.beside_decoder
+        self._is_plain = not part and not self._sentence.lower_case
         self._device = device
         self._model = model.to(device)
         self._takes_mask = _takes_mask(model) and self._model_name not in _READ_PADDING
@@ -255,7 +256,7 @@ class Text(Half):
             axes={"input_ids": any_length, ATTENTION_MASK: any_length},
             collate=collate,
             files=self._tokenizer.files(self._padding),
-            transformers_folder=None if self._in_pair or layer != LAST else self._folder,
+            transformers_folder=self._folder if self._is_plain and layer == LAST else None,
             max_tokens=self._max_tokens,
         )
 

@@ -13,6 +13,7 @@ from lightalign.featcache.errors import SpecError
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import extract, retrieve, train
+from lightalign.pipelines.bundle import load
 from lightalign.pipelines.extract import ExtractSpec
 from lightalign.pipelines.retrieve import RetrieveSpec
 
@@ -107,6 +108,19 @@ def test_the_baseline_of_the_pair_is_a_run_like_any_other(home):
     for k in (1, 5):
         recall = report["metrics"]["image_to_text"]["recall"][str(k)]
         assert recall["value"] == pytest.approx(100 * (ahead < k).mean())
+
+
+def test_the_run_embeds_new_items_as_the_pair_does(home):
+    home, folder, _ = home
+    run = sorted((home / "runs").iterdir())[-1].name
+    bundle = load(run, home=home, weights=dict.fromkeys(CARDS.values(), folder), device="cpu")
+    source = open_source("shapes", home=home, options=SCENES)
+    for modality, embed in zip(CARDS, (bundle.embed_images, bundle.embed_texts), strict=True):
+        items = source.items("test", modality)
+        contents = [item.text or item.read_bytes() for item in items]
+        values = stored(home, modality).values
+        expected = values / np.linalg.norm(values, axis=1, keepdims=True)
+        np.testing.assert_allclose(embed(contents), expected, atol=1e-5)
 
 
 def test_as_is_refuses_sides_of_other_widths(home):
