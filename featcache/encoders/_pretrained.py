@@ -18,6 +18,7 @@ from .. import spec
 from .. import weights as weight_files
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError
+from ..types import Modality
 from ..weights import Weights
 from ._checks import check_keys
 from ._towers import Tower, not_plain
@@ -30,6 +31,11 @@ _HEADS = re.compile(
     r"|head|fc|classifier|pre_classifier|cls_classifier|distillation_classifier|sop_classifier"
     r"|qa_outputs|vocab_\w+|visual_projection|text_projection|logit_scale|logit_bias)\b"
 )
+_BESIDE = {  # the tower of the other modality
+    Modality.IMAGE: re.compile(r"text_model\."),
+    Modality.TEXT: re.compile(r"(vision_model|image_model)\."),
+}
+_BUILDING_ERRORS = (ValueError, TypeError, AttributeError, RuntimeError, ImportError)
 _DECODER = re.compile(r"^decoder\.")
 _NOTHING = re.compile(r"(?!)")
 _LOADING_ERRORS = (
@@ -131,17 +137,19 @@ def load_model(
     unused = _DECODER if tower.in_decoder or tower.beside_decoder else _NOTHING
     _refuse_other_shapes(card, report["mismatched_keys"])
     missing = [key for key in report["missing_keys"] if not unused.search(key)]
-    # what stands beside the model's own parts is a head of some task, or the other tower
-    within = {name.partition(".")[0] for name in model.state_dict()} | {model.base_model_prefix}
+    unexpected = [
+        key
+        for key in report["unexpected_keys"]
+        if not _is_extra(key) and not unused.search(key) and not _BESIDE[card.modality].match(key)
+    ]
+    if unexpected:
+        written = _keys_of_writer(read_config(card, folder))
+        unexpected = [key for key in unexpected if key not in written]
     check_keys(
         card,
         weights.origin,
         missing=[key for key in missing if with_pooler or not _POOLER.search(key)],
-        unexpected=[
-            key
-            for key in report["unexpected_keys"]
-            if not _is_extra(key) and not unused.search(key) and key.partition(".")[0] in within
-        ],
+        unexpected=unexpected,
     )
     model = model.eval().requires_grad_(False)
     has_pooler = not any(_POOLER.search(key) for key in missing)
@@ -197,6 +205,19 @@ def quiet() -> Iterator[None]:
         _library_logging.set_verbosity(verbosity)
         if bars:
             _library_logging.enable_progress_bar()
+
+
+def _keys_of_writer(config: Any) -> set[str]:
+    """Return the keys of the class that wrote the files, such as one with a head for a task."""
+    class_name = next(iter(getattr(config, "architectures", None) or ()), "")
+    model_class: Any = getattr(transformers, str(class_name), None)
+    if model_class is None:
+        return set()
+    try:
+        with torch.device("meta"), quiet():  # without memory for the weights
+            return set(model_class(config).state_dict())
+    except _BUILDING_ERRORS:  # then nothing excuses what is left over
+        return set()
 
 
 def _is_extra(key: str) -> bool:
