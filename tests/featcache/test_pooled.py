@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import timm
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -200,3 +201,34 @@ def test_cls_of_the_embeddings_is_refused_as_no_attention_precedes_them(tiny):
         assert not encoder.layout(-2).constant_first
         with pytest.raises(SpecError, match="'cls' would be one vector for all"):
             Kind("cls").tokens_per_item(encoder.layout(-3), encoder.modality)
+
+
+@pytest.mark.parametrize("name", ["vit", "convolutional"])
+def test_pooled_features_of_timm_are_what_its_head_pools(name, tiny):
+    """Without a classifier that is the whole model's output."""
+    encoder = tiny.opened(f"timm {name}")
+    options = {"img_size": 64} if name == "vit" else {}
+    architecture = "test_vit" if name == "vit" else "test_efficientnet"
+    model = timm.create_model(architecture, num_classes=0, **options).eval()
+    state = load_file(tiny.built(f"timm {name}")[1] / "model.safetensors")
+    model.load_state_dict({key: state[key] for key in model.state_dict()})
+    items = [Item(id=f"i{seed}", data=tiny.photo(seed)) for seed in (0, 1)]
+    with torch.no_grad():
+        expected = model(torch.stack([encoder.prepare(item) for item in items]))
+    torch.testing.assert_close(pooled(encoder, items), expected, rtol=1e-4, atol=1e-5)
+    assert encoder.identity_at(POOLED) == encoder.identity()
+
+
+def test_siglip_of_timm_pools_by_its_attention(tiny, tmp_path):
+    options = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    architecture = "vit_base_patch16_siglip_224"
+    folder = tiny.save_timm(tmp_path / "siglip", architecture, **options)
+    card = tiny.image_card("timm", width=32, grid=(2, 2), prefix=0)
+    encoder = build_encoder(card, weights=folder)
+    model = timm.create_model(architecture, num_classes=0, **options).eval()
+    state = load_file(folder / "model.safetensors")
+    model.load_state_dict({key: state[key] for key in model.state_dict()})
+    item = Item(id="i", data=tiny.photo(0))
+    with torch.no_grad():
+        expected = model(encoder.prepare(item)[None])
+    torch.testing.assert_close(pooled(encoder, [item]), expected, rtol=0, atol=1e-5)
