@@ -116,7 +116,7 @@ class Kind:
         if self.name == "last":
             places = torch.arange(tokens.mask.shape[1], device=tokens.mask.device)
             ends = torch.where(tokens.mask, places, 0).amax(dim=1)  # whichever side is padded
-            return _real(tokens.values[torch.arange(len(tokens), device=ends.device), ends, None])
+            return _real(_rows_at(tokens.values, ends))
         if layout.grid is None:
             weight = tokens.mask.unsqueeze(2)
             total = torch.where(weight, tokens.values, 0).sum(dim=1, keepdim=True)
@@ -132,6 +132,12 @@ class Kind:
         found = _GRID.fullmatch(self.name)
         assert found is not None, "checked when it was built"
         return int(found[1]), int(found[2])
+
+
+def _rows_at(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return one token of each row; as tensors alone, for rows that an export does not count."""
+    index = places[:, None, None].expand(-1, 1, values.shape[2])
+    return values.gather(1, index)
 
 
 def _check_cls(layout: LayerLayout, modality: Modality) -> None:

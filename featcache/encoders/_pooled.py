@@ -57,7 +57,7 @@ class Pooling:
                 f"features 'pooled' are one vector an item, but the {self.vector} of {model} has "
                 f"shape {tuple(vectors.shape)}; take 'mean' or 'tokens'"
             )
-        return vectors.reshape(len(vectors), 1, -1)
+        return vectors.flatten(1).unsqueeze(1)
 
 
 def find_pooling(

@@ -156,7 +156,7 @@ def _pool(
     places = torch.arange(tokens.shape[1], device=tokens.device)
     if mode in ("cls", "lasttoken"):
         ends = mask.int().argmax(dim=1) if mode == "cls" else (mask * places).amax(dim=1)
-        return tokens[torch.arange(len(tokens), device=ends.device), ends]
+        return tokens[torch.arange(tokens.shape[0], device=ends.device), ends]
     if mode == "max":
         return tokens.masked_fill(~real, float("-inf")).amax(dim=1)
     if mode == "weightedmean":

@@ -276,7 +276,7 @@ class _Vision(Half):
     def _features(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
     ) -> list[Float[Tensor, "batch _ _"]]:
-        inputs = {name: value.expand(len(images), -1) for name, value in self._unmasked.items()}
+        inputs = {name: value.expand(images.shape[0], -1) for name, value in self._unmasked.items()}
         run = self._pool().run if POOLED in layers else self._model
         output = run(pixel_values=images, output_hidden_states=asks_earlier(layers), **inputs)
         last = final_tokens(last_state(output, self._model_name), self._norm)

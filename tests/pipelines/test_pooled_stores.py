@@ -12,8 +12,9 @@ from lightalign.featcache.datasets import open_source
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import extract, retrieve, train
+from lightalign.pipelines import export_run, extract, retrieve, train
 from lightalign.pipelines.bundle import load
+from lightalign.pipelines.export_run import ExportSpec
 from lightalign.pipelines.extract import ExtractSpec
 from lightalign.pipelines.retrieve import RetrieveSpec
 
@@ -121,6 +122,17 @@ def test_the_run_embeds_new_items_as_the_pair_does(home):
         values = stored(home, modality).values
         expected = values / np.linalg.norm(values, axis=1, keepdims=True)
         np.testing.assert_allclose(embed(contents), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_run_is_exported_with_its_encoders(home, tmp_path):
+    """The export is compared with the run before it is written."""
+    home, folder, _ = home
+    weights = dict.fromkeys(CARDS.values(), folder)
+    spec = ExportSpec(home=home, run=None, to="onnx", output=tmp_path / "onnx", weights=weights)
+    export_run.run(spec)
+    written = {path.name for path in (tmp_path / "onnx").iterdir()}
+    assert {"image.onnx", "text.onnx", "tokenizer.json"} <= written
 
 
 def test_as_is_refuses_sides_of_other_widths(home):
