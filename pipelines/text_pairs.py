@@ -1,7 +1,7 @@
 """Join two stores of the same texts, by two encoders, through the images that they describe."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int64
@@ -70,11 +70,14 @@ class PairedTexts(JoinedStores):
         return self.first
 
     def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
+        before = self._related
+
+        def saying(texts: Iterable[int]) -> set[int]:
+            return {row for text in texts for row in same.get(text, (text,)) if row in before}
+
         self._related = {
-            text: sorted(
-                {row for one in related for row in same.get(one, (one,)) if row in self._related}
-            )
-            for text, related in self._related.items()
+            text: sorted(saying(other for one in saying([text]) for other in before[one]))
+            for text in before
         }
         self.belonging = {text: self._seconds(some) for text, some in self._related.items()}
 
