@@ -11,6 +11,7 @@ from .errors import SpecError
 from .tokens import Tokens
 from .types import Modality
 
+_OF_TOKENS = ("cls", "mean", "last")  # beside grids: what stored tokens decide
 _GRID = re.compile(r"grid:([1-9]\d{0,8})x([1-9]\d{0,8})")
 
 
@@ -55,6 +56,11 @@ class Kind:
     def keeps_tokens(self) -> bool:
         """Say whether every token of the encoder is a token of the result."""
         return self.name == "tokens"
+
+    @property
+    def is_derivable(self) -> bool:
+        """Say whether `reduce` makes it of the tokens that a store of the same layer holds."""
+        return self.name in _OF_TOKENS or _GRID.fullmatch(self.name) is not None
 
     def tokens_per_item(self, layout: LayerLayout, modality: Modality) -> int | None:
         """Return the number of tokens that each row keeps, or None where rows differ.

@@ -17,7 +17,7 @@ from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
 from ..featcache.types import PER_ROW, Item, Modality
-from .encode import Extraction, Job
+from .encode import Extraction
 from .environment import library_versions
 from .exportable import note_exports
 from .extract import (
@@ -28,6 +28,7 @@ from .extract import (
     open_all,
     splits_with_items,
 )
+from .filling import Job
 from .outputs import Output, describe_outputs
 from .progress import SILENT, Progress
 
