@@ -15,7 +15,7 @@ from .item_ids import decode_ids
 from .store import FeatureStore, skipped_of
 from .types import Features
 
-_BLOCK_ELEMENTS = 2**24  # features of a block: 64 MiB in float32
+BLOCK_ELEMENTS = 2**24  # features of a block: 64 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ItemRows:
 
     def _end_of_block(self, shard: _OpenShard, first: int, end: int) -> int:
         """Return where the block ends that begins with row `first`; it has one row at least."""
-        most = shard.offsets[first] + _BLOCK_ELEMENTS // self.store.description.width
+        most = shard.offsets[first] + BLOCK_ELEMENTS // self.store.description.width
         return min(end, max(first + 1, int(np.searchsorted(shard.offsets, most, "right")) - 1))
 
     def _block(self, shard: _OpenShard, first: int, end: int) -> ItemBlock:

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..featcache.errors import StoreNotFoundError
+from ..featcache.errors import StoreCorruptError, StoreNotFoundError
 from ..featcache.item_rows import ItemBlock, ItemRows
 from ..featcache.store import FeatureStore
 from ..featcache.tokens import Tokens, pad_groups
 from .filling import Filling, Job, Shard, Shards
 from .progress import Progress
 
+BLOCKS_HELD = 3  # of float32 at once: as read, padded, and what reducing it takes
 _GROUPS = 8  # of similar length in a block; more saves little padding
 
 
@@ -116,7 +117,7 @@ class Derivation(Filling):
         """
         try:
             yield
-        except FileNotFoundError as error:
+        except (FileNotFoundError, StoreCorruptError) as error:
             if self.origin.is_dir():
                 raise
             raise StoreNotFoundError(
