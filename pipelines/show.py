@@ -243,9 +243,11 @@ def train_estimate_parts(estimate: TrainEstimate) -> list[Table | str]:
         f"features: {held}"
     )
     validating = f" and {found.validation_seconds:.1f} s of validation"
+    pooling = f", {found.pooling_seconds:.1f} s to pool their tokens once"
     time = (
         f"about {found.minutes:.1f} minutes: {found.epochs} epochs of {found.epoch_seconds:.1f} s"
         f"{validating if found.validation_seconds else ''}"
+        f"{pooling if found.pooling_seconds else ''}"
     )
     probe = (
         f"timed {found.probe_steps} of {found.steps} steps in {found.probe_seconds:.1f} s, warm-up "
