@@ -11,7 +11,6 @@ from .errors import SpecError
 from .tokens import Tokens
 from .types import Modality
 
-_OF_TOKENS = ("cls", "mean", "last")  # beside grids: what stored tokens decide
 _GRID = re.compile(r"grid:([1-9]\d{0,8})x([1-9]\d{0,8})")
 
 
@@ -57,11 +56,6 @@ class Kind:
         """Say whether every token of the encoder is a token of the result."""
         return self.name == "tokens"
 
-    @property
-    def is_derivable(self) -> bool:
-        """Say whether `reduce` makes it of the tokens that a store of the same layer holds."""
-        return self.name in _OF_TOKENS or _GRID.fullmatch(self.name) is not None
-
     def tokens_per_item(self, layout: LayerLayout, modality: Modality) -> int | None:
         """Return the number of tokens that each row keeps, or None where rows differ.
 
@@ -103,6 +97,11 @@ class Kind:
         cells = patches.transpose(1, 2).reshape(patches.shape[0], layout.width, *layout.grid)
         pooled = adaptive_avg_pool2d(cells, self._grid())
         return _real(pooled.flatten(2).transpose(1, 2))
+
+    @property
+    def is_derivable(self) -> bool:
+        """Say whether `reduce` makes it of the tokens that a store of the same layer holds."""
+        return self.name in ("cls", "mean", "last") or _GRID.fullmatch(self.name) is not None
 
     def _grid(self) -> tuple[int, int]:
         found = _GRID.fullmatch(self.name)

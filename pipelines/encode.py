@@ -198,7 +198,7 @@ class Extraction(Filling):
         for job in jobs:
             output = job.output
             reduced = output.kind.reduce(found[output.layer], output.layout)
-            shard.of(job).rows.add(reduced, sources=sources, targets=targets)
+            shard.rows(job).add(reduced, sources=sources, targets=targets)
 
 
 def _note(shard: Shards, jobs: Sequence[Job], position: int, found: Ready, name: str) -> None:

@@ -98,6 +98,10 @@ class Shards:
             for job in jobs
         }
 
+    def rows(self, job: Job) -> ShardRows:
+        """Return where the rows of one store are collected."""
+        return self.of(job).rows
+
     def of(self, job: Job) -> Shard:
         """Return that of one store."""
         return self.by_store[job.store.folder]
