@@ -35,9 +35,12 @@ class Step(nn.Module, ABC):
         out_width: Features of one output token.
         exact: Whether a tower with it takes features as they are under autocast, where they would
             be rounded at its entry: differences of features lose more by that than products.
+        fixed: Whether a row's result is the same at every step of a training: nothing is trained,
+            fitted or drawn in it, and it depends on neither other rows nor padding.
     """
 
     exact: ClassVar[bool] = False
+    fixed: bool = False
     out_width: int
 
     @abstractmethod

@@ -128,6 +128,11 @@ class Kind:
         pooled = adaptive_avg_pool2d(cells, self._grid())
         return _real(pooled.flatten(2).transpose(1, 2))
 
+    @property
+    def is_derivable(self) -> bool:
+        """Say whether `reduce` makes it of the tokens that a store of the same layer holds."""
+        return self.name in ("cls", "mean", "last") or _GRID.fullmatch(self.name) is not None
+
     def _grid(self) -> tuple[int, int]:
         found = _GRID.fullmatch(self.name)
         assert found is not None, "checked when it was built"

@@ -44,12 +44,23 @@ class SkippedItem(TypedDict):
 
 
 class Receipt(TypedDict):
-    """Record of one finished shard: its rows, tokens, files, and the items without a row."""
+    """Record of one finished shard: its rows, tokens, files, and the items without a row.
+
+    `derived` is there, and true, where the rows were made of another store's and not encoded.
+    """
 
     rows: Count
     tokens: Count
     files: dict[str, ShardFile]
     skipped: list[SkippedItem]
+    derived: NotRequired[bool]
+
+
+class Origin(TypedDict):
+    """Store of tokens that another one was begun from."""
+
+    key: Checksum
+    store: str
 
 
 class UnreadRow(TypedDict):
@@ -66,6 +77,7 @@ class Settings(TypedDict):
     source: NotRequired[dict[str, Any]]
     skipped_rows: NotRequired[list[UnreadRow]]
     num_skipped_rows: NotRequired[Count]
+    derived_from: NotRequired[Origin]
 
 
 class Manifest(TypedDict):

@@ -16,6 +16,7 @@ from ..featcache.tokens import Tokens
 from .ahead import map_ahead
 from .joined import JoinedStores, Rows
 from .mixup import Mix, MixupOptions, draw_mix
+from .pooled import RowReader
 from .processes import ALONE, Processes
 from .teacher import teacher_of
 
@@ -133,8 +134,9 @@ class Batches:
         return replace(batch, teacher=teacher_of(images, texts))
 
     def _load_plain(self, rows: Rows) -> Batch:
-        images, image_order = self._load_share(self.stores.first, rows.image)
-        texts, text_order = self._load_share(self.stores.second, rows.text)
+        first, second = self.stores.sources
+        images, image_order = self._load_share(first, rows.image)
+        texts, text_order = self._load_share(second, rows.text)
         positives = self.stores.positives(rows.image, rows.text)
         return Batch(
             rows=Rows(rows.image[image_order], rows.text[text_order]),
@@ -144,7 +146,7 @@ class Batches:
         )
 
     def _load_share(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+        self, reader: RowReader, rows: Int64[np.ndarray, " n"]
     ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
         """Return what loads this process's groups, and which row each one of all groups is."""
         load = self._chunks if self.chunk_size else _load_groups
@@ -187,7 +189,7 @@ class Batches:
         return [partial(_mixture, reader, rows[cut], partners[cut], share) for cut in cuts]
 
     def _chunks(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+        self, reader: RowReader, rows: Int64[np.ndarray, " n"]
     ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
         """Return what loads chunks of rows of similar length, and which row each of theirs is."""
         order = _by_length(reader, rows)
@@ -196,13 +198,13 @@ class Batches:
         return [partial(reader.padded, chunk) for chunk in chunks], order
 
 
-def _by_length(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def _by_length(reader: RowReader, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Return the order in which rows come in chunks, and in groups of similar length, too."""
     return np.argsort(reader.lengths[rows], kind="stable")
 
 
 def _load_groups(
-    reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+    reader: RowReader, rows: Int64[np.ndarray, " n"]
 ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
     groups, order = reader.padded_groups(rows, GROUPS)
     return [partial(_itself, group) for group in groups], order

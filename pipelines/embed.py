@@ -12,6 +12,7 @@ from ..featcache.errors import DivergedError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality, Side
 from .joined import JoinedStores
+from .pooled import RowReader
 from .progress import SILENT, Progress
 from .task import PairedEmbeddings
 
@@ -20,7 +21,7 @@ _BATCH_ELEMENTS = 2**24  # float32 features, or embeddings, held at once: 64 MiB
 
 def embed_rows(
     adapter: Adapter,
-    reader: FeatureReader,
+    reader: RowReader,
     rows: Int64[np.ndarray, " n"],
     *,
     side: Side | None = None,
@@ -82,9 +83,7 @@ def embed_pairs(
     rows = (related.rows.image, related.rows.text)
     first, second = (
         embed_rows(adapter, reader, some, side=side, device=device, progress=progress)
-        for reader, some, side in zip(
-            (stores.first, stores.second), rows, stores.pair.sides, strict=True
-        )
+        for reader, some, side in zip(stores.sources, rows, stores.pair.sides, strict=True)
     )
     return PairedEmbeddings(
         images=first,

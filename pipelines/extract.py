@@ -49,6 +49,8 @@ class ExtractSpec:
         max_bad: Share of a split's items that may be unreadable, in [0, 1].
         on_error: Instead of `max_bad`: `skip` any number, `fail` at the first, or `max=N`.
         device: `auto`, `cpu` or `cuda`.
+        derive: Whether features other than tokens are made of a complete store of the same tokens,
+            where there is one that is at least as exact, instead of encoding again.
     """
 
     encoders: tuple[str, ...]
@@ -70,6 +72,7 @@ class ExtractSpec:
     max_bad: float = 0.01
     on_error: str | None = None
     device: str = "auto"
+    derive: bool = True
 
     def __post_init__(self) -> None:
         known_names = (
@@ -124,10 +127,13 @@ class StoreReport:
         tokens: Tokens in the store.
         bytes: Size of the store's shards.
         encoded: Items that this call encoded for it; 0 when the cache had them all.
+        derived: Items that this call made of stored tokens instead.
+        derived_from: Name of the store of these tokens below the home, or None.
         skipped: Items without a row, and why.
         seconds: Wall-clock time of the pass that filled it and others of its split and modality.
         shares: Seconds of it in which the encoding thread waited for items (`decode`), ran
-            encoders (`encode`), or waited for the writer (`write`).
+            encoders (`encode`), or waited for the writer (`write`); of derived features, read
+            tokens, reduced them, or waited for the writer.
     """
 
     encoder: str
@@ -144,6 +150,8 @@ class StoreReport:
     skipped: tuple[Skipped, ...]
     seconds: float
     shares: Mapping[str, float]
+    derived: int = 0
+    derived_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +182,10 @@ class StoreEstimate:
         kind: What is kept of its tokens.
         key: The store's key.
         rows: Items of the split, each a row if it can be read.
-        missing: Items that are still to be encoded; 0 for a complete store.
+        missing: Items that are still to be encoded or derived; 0 for a complete store.
         bytes: Size of the whole store's shards.
         missing_bytes: Size of the shards that are still to be written.
+        derived_from: Name of the store of tokens that it would be made of, or None.
     """
 
     encoder: str
@@ -188,6 +197,7 @@ class StoreEstimate:
     missing: int
     bytes: int
     missing_bytes: int
+    derived_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,8 @@ def command_of(spec: ExtractSpec) -> str:
     changes = {f"source.{name}": value for name, value in spec.source.items()}
     if spec.rows_per_shard is not None:
         changes["rows_per_shard"] = spec.rows_per_shard
+    if not spec.derive:
+        changes["derive"] = False
     for name, value in changes.items():
         words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
     return command_line(*words, home=spec.home)

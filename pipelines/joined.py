@@ -13,12 +13,16 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
+from ..adapters.adapter import Adapter
 from ..featcache import catalog
 from ..featcache.reader import FeatureReader
 from ..featcache.remedies import extraction
 from ..featcache.shuffle import block_shuffle
+from ..featcache.types import Side
 from .metrics import Relevance
 from .mixup import Mix
+from .plan import PooledShape
+from .pooled import PooledRows, RowReader, pool_once
 from .same_text import DROP, NEGATIVE, POSITIVE, same_rows, without_same_texts
 from .stores import StorePair, refuse_graded
 
@@ -100,6 +104,7 @@ class JoinedStores(ABC):
         if pair.second.folder != pair.first.folder:
             self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
         self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
+        self.sources: tuple[RowReader, RowReader] = (self.first, self.second)
         self.pairs = catalog.read_pairs(self.path)
         refuse_graded(self.pairs, pair.dataset, home=home)
         self.same_text = same_text
@@ -114,6 +119,29 @@ class JoinedStores(ABC):
         Raises:
             StoreCorruptError: Nothing with a row belongs together.
         """
+
+    def pool_once(self, adapter: Adapter, *, device: torch.device, is_float32: bool) -> None:
+        """Have `sources` keep what the first steps of an adapter make of each row, if it fits.
+
+        Args:
+            adapter: Adapter that is trained on these stores.
+            device: Where it is trained.
+            is_float32: See `pooled.pool_once`.
+        """
+        first, second = (
+            pool_once(reader, adapter, side, device=device, is_float32=is_float32)
+            for reader, side in zip((self.first, self.second), self.pair.sides, strict=True)
+        )
+        self.sources = (first, second)
+
+    @property
+    def pooled(self) -> dict[Side, PooledShape]:
+        """Return what is kept of the rows of each side that is pooled once."""
+        return {
+            side: source.shape
+            for side, source in zip(self.pair.sides, self.sources, strict=True)
+            if isinstance(source, PooledRows)
+        }
 
     @property
     @abstractmethod
@@ -132,10 +160,13 @@ class JoinedStores(ABC):
     def residency(self) -> dict[str, dict[str, Any]]:
         """Return where the features of both sides are, and why."""
         readers = (self.first, self.second)
-        return {
+        found = {
             side.value: reader.residency.report()
             for side, reader in zip(self.pair.sides, readers, strict=True)
         }
+        for side, shape in self.pooled.items():
+            found[side.value]["pooled_bytes"] = shape.num_bytes
+        return found
 
     @property
     def extraction(self) -> str:

@@ -84,6 +84,7 @@ class Trainer:
         )
         self.trainable = trainable
         self.adapter, self.objective = trainable.adapter, trainable.objective
+        self._pool_once()
         self.optimiser, self.average = trainable.optimiser, trainable.average
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.num_batches = math.ceil(len(self.train_rows) / plan.options.batch_size)
@@ -287,6 +288,21 @@ class Trainer:
             device=self.device,
             same_text=self.options.same_text,
         )
+
+    def _pool_once(self) -> None:
+        """Have towers that begin with a pool read the tokens of a row once.
+
+        A teacher reads them each time. On a GPU sums round by the size of a batch, which is another
+        one after a resume, and `deterministic` promises one result.
+        """
+        is_on_gpu = self.device.type != "cpu"
+        if self.objective.needs_teacher or (self.options.deterministic and is_on_gpu):
+            return
+        is_float32 = self.dtype == torch.float32
+        self.stores.pool_once(self.adapter, device=self.device, is_float32=is_float32)
+        if self.validation is not None and self.validation.stores is not self.stores:
+            # which is without autocast
+            self.validation.stores.pool_once(self.adapter, device=self.device, is_float32=True)
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()

@@ -1,7 +1,7 @@
 """Say before a training how much memory it will take, and what fits a budget."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..featcache.backends import resolve_device
 from ..featcache.card import EncoderCard, read_card
@@ -59,6 +59,21 @@ class PlanSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PooledShape:
+    """Say what the first steps of a tower leave of a row, where rows are pooled once.
+
+    Attributes:
+        num_steps: How many steps.
+        width: Features of the one token that is left, in float32.
+        num_bytes: Bytes of all rows that are kept for the whole training.
+    """
+
+    num_steps: int
+    width: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class InputShape:
     """Say what one row of each side is.
 
@@ -71,6 +86,7 @@ class InputShape:
         feature_bytes: Bytes of one feature as it is loaded.
         ready: Batches or chunks that are in this memory at once: the one that is used, and where
             features stay on the CPU one that waits and one that is being loaded.
+        pooled: What is left of a row of a side whose rows are pooled once; a step reads that.
     """
 
     tokens: Mapping[Side, int]
@@ -78,6 +94,7 @@ class InputShape:
     texts: int
     feature_bytes: int = 2
     ready: int = 3
+    pooled: Mapping[Side, PooledShape] = field(default_factory=dict)
 
     @property
     def sides(self) -> Sides:
@@ -85,7 +102,9 @@ class InputShape:
         return sides_of([side.value for side in self.tokens])
 
     def row_bytes(self, side: Side) -> int:
-        """Return the bytes of one row as it is stored."""
+        """Return the bytes of one row as it comes into a step."""
+        if side in self.pooled:
+            return self.pooled[side].width * 4
         return self.tokens[side] * self.widths[side] * self.feature_bytes
 
     def rows(self, side: Side, images: int) -> int:
@@ -104,6 +123,9 @@ class Peak:
         features: Features of the batch, or of the chunks that are at hand.
         activations: What embedding keeps for its gradient, and what else it needs meanwhile.
         loss: Embeddings, similarities and their gradients.
+        pooled: What towers that begin with a pool make of all rows, which is kept for the whole
+            training, and what making it takes. How many rows there are a plan does not know: it
+            has 0 here, and pools in each step instead, as a training does where they do not fit.
     """
 
     weights: int
@@ -112,6 +134,7 @@ class Peak:
     features: int
     activations: int
     loss: int
+    pooled: int = 0
 
     @property
     def total(self) -> int:
