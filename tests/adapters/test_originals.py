@@ -27,7 +27,7 @@ def stored():
 
 
 def built(preset):
-    """Return adapter and objective of a preset with drawn weights, in float64 and without dropout."""
+    """Return adapter and objective of a preset in float64, with drawn weights and no dropout."""
     table, _ = resolve_preset(preset, None, originals.SHRUNK.get(preset, ()))
     adapter = build_adapter(table["towers"], widths=WIDTHS, seed=0).double().eval()
     weights = {
