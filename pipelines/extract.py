@@ -9,9 +9,10 @@ from typing import Any
 from ..featcache.backends import load_encoder, resolve_device
 from ..featcache.bounds import MOST_THREADS
 from ..featcache.card import EncoderCard, read_card
-from ..featcache.datasets import open_source, parse_data
+from ..featcache.datasets import define, identified, open_version
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError
+from ..featcache.known_datasets import DatasetVersion, remember
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
 from ..featcache.spec import check_counts
@@ -211,12 +212,14 @@ class Opened:
 
     Attributes:
         dataset: Name of the dataset.
+        version: What that name stands for.
         source: The dataset.
         splits: Splits to extract.
         cards: Card of each encoder, with the weights that were found.
     """
 
     dataset: str
+    version: DatasetVersion
     source: Source
     splits: tuple[str, ...]
     cards: tuple[tuple[EncoderCard, Weights], ...]
@@ -228,8 +231,8 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     Raises:
         LightalignError: The dataset or the weights are not there.
     """
-    dataset, _ = parse_data(spec.data)
-    source = open_source(spec.data, home=spec.home, options=spec.source)
+    version = define(spec.data, home=spec.home, options=spec.source)
+    source = open_version(version, home=spec.home)
     splits = _chosen_splits(source, spec.split)
     cards = [read_card(name) for name in spec.encoders]
     found = tuple(
@@ -237,8 +240,8 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
         for card in cards
     )
     for note in source.notes():
-        progress.note(f"{dataset}: {note}")
-    return Opened(dataset=dataset, source=source, splits=splits, cards=found)
+        progress.note(f"{version.name}: {note}")
+    return Opened(dataset=version.name, version=version, source=source, splits=splits, cards=found)
 
 
 def run(
@@ -263,6 +266,8 @@ def run(
     note_exports(spec, [one.encoder for one in loaded], progress)
     splits = splits_with_items(opened, loaded, progress)
     stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
+    if makes_newest:
+        remember(spec.home, identified(opened.version, opened.source), tell=progress.note)
     return ExtractReport(
         dataset=opened.dataset,
         weights={one.encoder.name: one.origin for one in loaded},

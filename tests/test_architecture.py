@@ -49,6 +49,16 @@ def test_imports_only_point_down(path):
             assert FLOORS[first] <= floor_of(path), f"{path} imports {place}"
 
 
+def test_the_package_imports_itself_relatively_only():
+    """Ruff tells by the name of the checkout's folder whether a relative import is `lightalign`."""
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names.append(node.module)
+            assert "lightalign" not in {name.partition(".")[0] for name in names}, path
+
+
 def test_only_the_command_line_imports_the_commands():
     commands = PACKAGE / "pipelines" / "commands"
     users = {
