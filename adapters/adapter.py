@@ -71,11 +71,17 @@ class Adapter(nn.Module):
 
     def forward(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
         """Return what `embed` returns; call that one, which has types."""
-        tokens = self._run(tokens, side, self.paths[side])
-        pooled = tokens.values[:, 0]
+        return functional.normalize(self.pool(tokens, side), dim=1)
+
+    def pool(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
+        """Return the embedding of each row before it is divided by its length.
+
+        Raises:
+            SpecError: The tokens are not as wide as the adapter was built for.
+        """
+        pooled = self._run(tokens, side, self.paths[side]).values[:, 0]
         # float32 even under autocast, for the sake of the cosines
-        pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
-        return functional.normalize(pooled, dim=1)
+        return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
 
     def before(self, tokens: Tokens, side: Side, name: str) -> Float[Tensor, "batch features"]:
         """Return the one token of each row that the step `name` reads.

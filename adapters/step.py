@@ -24,6 +24,12 @@ def check_repeats(name: str, count: int) -> None:
         raise SpecError(f"{name} must be at most {_MOST_MODULES:,}, found {count}")
 
 
+def start_alike(layers: nn.ModuleList) -> None:
+    """Give all layers the weights of the first, as PyTorch's stacks of layers start."""
+    for layer in layers[1:]:
+        layer.load_state_dict(layers[0].state_dict())
+
+
 class Step(nn.Module, ABC):
     """Map tokens to tokens; a tower is a sequence of steps.
 

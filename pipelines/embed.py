@@ -27,8 +27,9 @@ def embed_rows(
     side: Side | None = None,
     device: torch.device,
     progress: Progress = SILENT,
+    unit: bool = True,
 ) -> Float32[np.ndarray, "n embed"]:
-    """Return the unit-length embedding of each row, in float32 and evaluation mode.
+    """Return the embedding of each row, in float32 and evaluation mode.
 
     Args:
         adapter: The adapter; its training mode is restored afterwards.
@@ -37,6 +38,7 @@ def embed_rows(
         side: Side of the adapter; that of the store's modality if None.
         device: Where the adapter is.
         progress: Receives the progress.
+        unit: Whether each is divided by its length.
 
     Raises:
         DivergedError: An embedding is not finite.
@@ -50,10 +52,11 @@ def embed_rows(
     adapter.eval()
     parts = []
     label = f"embed {side.label}s"
+    embed = adapter.embed if unit else adapter.pool
     with torch.inference_mode():
         for start in progress.track(starts, label, len(starts), unit="batches"):
             tokens = reader.padded(rows[start : start + size]).to(device)
-            parts.append(adapter.embed(tokens, side).cpu().numpy())
+            parts.append(embed(tokens, side).cpu().numpy())
     adapter.train(was_training)
     embeddings = np.concatenate(parts)
     finite = np.isfinite(embeddings).all(axis=1)

@@ -206,6 +206,25 @@ class JoinedStores(ABC):
     def all_firsts(self, images: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
         """Return all rows of the first side that these images have."""
 
+    def links(
+        self, images: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, "links 2"], Int64[np.ndarray, " links"]]:
+        """Return each pair of a first and a second row that these images bring, image by image.
+
+        Beside it stands the place among `images` of the image that brings each pair.
+        """
+        pairs: list[tuple[int, int]] = []
+        places: list[int] = []
+        for place in range(len(images)):
+            found = [
+                (first, second)
+                for first in self.all_firsts(images[place : place + 1]).tolist()
+                for second in self.seconds_of[first]
+            ]
+            pairs += found
+            places += [place] * len(found)
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2), np.array(places, dtype=np.int64)
+
     @abstractmethod
     def relations(self, images: Int64[np.ndarray, " n"]) -> Relations:
         """Return what is embedded to evaluate these images, and what is right.

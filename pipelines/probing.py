@@ -53,7 +53,9 @@ _PROTOCOLS = {
     "sgd": (
         "LightCRL's linear classification: two matrices without a non-linearity between them, "
         "plain steps with momentum; measured every few epochs, none of which is chosen; features "
-        "are those of evaluation mode, shifted by their mean and divided by one number"
+        "are those of evaluation mode, as they come out of the adapter: embeddings are divided by "
+        "their length with sgd.unit, and all features shifted by their mean and divided by one "
+        "number with sgd.scaled only"
     ),
 }
 _FEATURES = {
@@ -146,7 +148,11 @@ class Probing:
             side=Modality.IMAGE,
             device=self.run_of.device,
             progress=progress,
+            unit=self._of_unit_length(),
         )
+
+    def _of_unit_length(self) -> bool:
+        return self.spec.protocol != "sgd" or self.spec.options.sgd.unit
 
     def _all_images(
         self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress
@@ -269,6 +275,8 @@ class Probing:
             self.spec.protocol: _PROTOCOLS[self.spec.protocol],
             **{name: _FEATURES[name] for name in self.found.metrics},
         }
+        if not self._of_unit_length():
+            self.found.definitions["embedding"] = "embedding of the run's adapter, of any length"
         if few:
             self.found.definitions |= {
                 "shots_k": (

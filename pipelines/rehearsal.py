@@ -85,7 +85,8 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     progress.note("timing some steps")
     timed = time_training(trainer)
     predicted = predict_memory(trainer)
-    epochs = plan.options.epochs
+    epochs = trainer.course.epochs
+    whole = trainer.num_steps / trainer.course.epoch_steps  # the last may be cut short
     return TrainEstimate(
         preset=preset_of(spec.preset, spec.fusion),
         parameters=trainer.trainable.num_parameters,
@@ -95,7 +96,9 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
         chunk_size=plan.options.chunk_size,
         memory="process" if device.type == "cpu" else "GPU",
         residency=trainer.stores.residency,
-        minutes=(epochs * (timed.epoch_seconds + timed.validation_seconds) + timed.pooling_seconds)
+        minutes=(
+            whole * timed.epoch_seconds + epochs * timed.validation_seconds + timed.pooling_seconds
+        )
         / 60,
         **vars(predicted),
         **vars(timed),

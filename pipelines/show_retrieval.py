@@ -10,6 +10,7 @@ from .evaluation import shown, shown_chance
 from .show_index import quality_line
 from .tables import ResultTable
 
+_OWN = "own_in_first_5"
 _ROWS = {
     "mean_average_precision": "mAP",
     "mean_reciprocal_rank": "MRR",
@@ -75,6 +76,9 @@ def _table(metrics: Mapping[str, Any], title: str) -> Table:
     last = max(one["curve"]["k"][-1] for one in all_found)
     if str(last) not in ks:
         table.add_row(f"R@{last:,}, %", *(_cell(_last_point(one, last)) for one in all_found))
+    for least in dict.fromkeys(j for one in all_found for j in one.get(_OWN, {})):
+        cells = (_cell(one.get(_OWN, {}).get(least)) for one in all_found)
+        table.add_row(f"{least}+ own in the first 5, %", *cells)
     for key, label in _ROWS.items():
         if key not in all_found[0]:  # an approximate index does not tell
             continue

@@ -49,14 +49,21 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "accumulate": (lambda value: value >= 1, "at least 1"),
     "ema": (lambda value: 0 <= value < 1, "a decay in [0, 1)"),
     "early_stopping": (lambda value: value >= 0, "at least 0"),
+    "early_stopping_from": (lambda value: value >= 1, "at least 1"),
+    "plateau_threshold": (lambda value: 0 <= value < 1, "a share in [0, 1)"),
+    "steps": (lambda value: value >= 0, "at least 0"),
+    "warmup_steps": (lambda value: value >= 0, "at least 0"),
+    "first_rate": (lambda value: value >= 0, "at least 0"),
+    "last_rate": (lambda value: value >= 0, "at least 0"),
     "queue": (lambda value: value >= 0, "at least 0"),
 }
 _HOLDOUT = 0.1  # share of the training images that validate where there is no split for it
 _CHOICES = {
-    "captions": ("all", "one"),
+    "captions": ("all", "one", "each"),
+    "same_image": ("positive", "negative"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "optimiser": ("adamw", "adam", "lion"),
-    "schedule": ("cosine", "constant", "plateau"),
+    "schedule": ("cosine", "cosine-epochs", "constant", "plateau"),
     "select_by": ("recall", "loss"),
     "same_text": SAME_TEXT,
 }
@@ -67,17 +74,28 @@ class TrainOptions:
     """Hold the `[train]` table of a preset.
 
     Attributes:
-        batch_size: Images per step; their texts come with them.
-        epochs: Passes over the images.
+        batch_size: Images per step; their texts come with them. With captions = 'each', captions.
+        epochs: Passes over the images; with captions = 'each', over the captions.
+        steps: Steps in all, in the place of epochs, the last of which may be cut short; or 0.
+        drop_last: Whether what is left over after whole batches, and after whole steps of
+            accumulated ones, is left out of an epoch.
         optimiser: `adamw`, `adam` (whose decay is added to the gradient) or `lion`.
         learning_rate: Highest learning rate.
         weight_decay: Weight decay of weight matrices.
-        schedule: Of the learning rate after its rise: `cosine` down to 0, `constant`, or `plateau`,
-            which lowers it where the validation loss has not fallen for some epochs.
+        schedule: Of the learning rate after its rise: `cosine` down to 0, `cosine-epochs` down to
+            `last_rate` by epochs, `constant`, or `plateau`, which lowers it where the validation
+            loss has not fallen for some epochs.
         warmup: Share of the steps over which the learning rate rises, in [0, 1).
+        warmup_steps: Steps over which it rises with `cosine-epochs`, within the first epoch.
+        first_rate: Where it rises from with `cosine-epochs`.
+        last_rate: What it falls to with `cosine-epochs`.
         plateau_patience: Epochs in a row that may bring no lower loss before it is lowered.
         plateau_factor: What it is multiplied by then, in (0, 1).
-        captions: `all` texts of each image in each step, or `one` drawn at random.
+        plateau_threshold: Share of the lowest loss that a loss must be below it to be a lower one.
+        captions: What an epoch counts: images, with `all` texts of each or `one` drawn at random;
+            or captions, with `each` as a row of its own, for which its image comes once more.
+        same_image: With captions = 'each', whether captions of one image that meet in a batch are
+            `positive` for it, or, as published systems have it, `negative` but for its own row's.
         precision: `float32`, `bfloat16`, `float16` (with a scaled loss), or `auto` for bfloat16
             where the device is fast at it.
         decay_all: Whether biases, norms and the scale are decayed, too, as published systems do.
@@ -91,6 +109,7 @@ class TrainOptions:
         select_by: What the kept epoch has the best of on the validation images: `recall` (the sum
             of R@1, 5 and 10 both ways) or `loss`.
         early_stopping: Epochs in a row without a better one after which training ends, or 0.
+        early_stopping_from: First epoch, from 1, that counts as one of those.
         deterministic: Whether to allow operations of one result only; on a GPU the others are
             faster.
         validation: `auto`, the name of a split, a share of the training images such as `0.1`, or
@@ -105,14 +124,21 @@ class TrainOptions:
 
     batch_size: int = 256
     epochs: int = 15
+    steps: int = 0
+    drop_last: bool = False
     optimiser: str = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     schedule: str = "cosine"
     warmup: float = 0.1
+    warmup_steps: int = 0
+    first_rate: float = 0.0
+    last_rate: float = 0.0
     plateau_patience: int = 5
     plateau_factor: float = 0.8
+    plateau_threshold: float = 0.0
     captions: str = "all"
+    same_image: str = "positive"
     precision: str = "auto"
     decay_all: bool = False
     gradient_clip: float = 1.0
@@ -121,6 +147,7 @@ class TrainOptions:
     ema: float = 0.0
     select_by: str = "recall"
     early_stopping: int = 0
+    early_stopping_from: int = 1
     deterministic: bool = False
     validation: str | float = "auto"
     residency: str = "auto"

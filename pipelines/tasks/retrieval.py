@@ -9,14 +9,19 @@ from jaxtyping import Float, Float32, Int64
 
 from ...featcache.errors import SpecError
 from ..bootstrap import Draws, interval_of
-from ..chance import chance_average_precision, chance_curve, chance_of_ranks
+from ..chance import (
+    chance_average_precision,
+    chance_curve,
+    chance_in_first,
+    chance_of_ranks,
+)
 from ..evaluated import written
 from ..evaluation import Number
 from ..index import BuiltIndex, build, build_index
 from ..index_kinds import EXACT, plan_index
 from ..intervals import drawn_share_interval
 from ..metrics import recall_curve
-from ..ranking import Direction, Ranking, both_directions, rank, ranks_by, ranks_only
+from ..ranking import FIRST, Direction, Ranking, both_directions, rank, ranks_by, ranks_only
 from ..rerank import Reranker
 from ..scoring import (
     COSINE,
@@ -72,6 +77,11 @@ class Retrieval(Task):
             "mean over queries of the average precision over the whole gallery, percent: the mean "
             "over the right answers of j / (j + w), where the answer is the j-th best of the right "
             "ones and w wrong ones score at least as high; of what ties, the wrong come first"
+        ),
+        "own_in_first_5": (
+            "percent of queries that have at least j of their right answers among the first 5 of "
+            "the gallery, for j from 1 to 5, where queries have several: LightCRL's text "
+            "retrieval; of what ties, the wrong come first"
         ),
         "mean_reciprocal_rank": "mean over queries of 1 / rank, percent",
         "median_rank": "median over queries of the rank; 1 is perfect",
@@ -167,6 +177,7 @@ class Retrieval(Task):
         if built is None and reranker is None:
             ranking = rank(direction)
             ranks, beside = ranking.ranks, _rank_numbers(direction, ranking, draws)
+            beside |= _own_in_first(direction, ranking, draws)
             worst = worst_queries(direction, ranks)
         else:
             index = build_index(direction.gallery) if built is None else built.index
@@ -280,6 +291,37 @@ def _rank_numbers(direction: Direction, ranking: Ranking, draws: Draws) -> dict[
             unit="" if name in {"median_rank", "mean_rank"} else "%",
         ).table()
         for name in values
+    }
+
+
+def _own_in_first(direction: Direction, ranking: Ranking, draws: Draws) -> dict[str, Any]:
+    """Return how often several right answers stand first, where queries have several.
+
+    Source: LightCRL; lightweightCRL, commit e3421ad, image_retrieval/retrieval.py, the text
+    retrieval. We differ: there image i is compared with the texts of image i // 5, by mistake.
+    """
+    counts = direction.relevance.counts
+    most = min(FIRST, int(counts.max()))
+    if most < 2:
+        return {}
+    least = np.arange(1, most + 1)
+    hits = 100.0 * (ranking.in_first[:, None] >= least)
+    drawn = draws.means(hits, direction.groups).T
+    num_groups, num = len(np.unique(direction.groups)), len(counts)
+    return {
+        f"own_in_first_{FIRST}": {
+            str(j): Number(
+                value=share,
+                num=num,
+                interval=drawn_share_interval(share, of_draws, groups=num_groups, items=num),
+                chance=chance_in_first(
+                    counts, num_gallery=direction.num_gallery, depth=FIRST, least=j
+                ),
+            ).table()
+            for j, share, of_draws in zip(
+                least.tolist(), hits.mean(axis=0).tolist(), drawn, strict=True
+            )
+        }
     }
 
 
