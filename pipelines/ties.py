@@ -46,11 +46,15 @@ class Ties:
         pairs = "; ".join(f"{right} and {wrong}" for right, wrong in self.examples[:_SHOWN])
         more = " ..." if len(self.examples) > _SHOWN else ""
         advice = "" if "image" in gallery else "; --same-text positive counts equal texts as right"
+        hopeless = ""
+        if self.num_hopeless:
+            hopeless = (
+                f", so that {self.num_hopeless} of {self.num_queries} queries cannot come first"
+            )
         return (
             f"{self.name.replace('_', ' ')}: {self.num_rows} of {self.num_gallery} {gallery}s have "
-            f"the embedding of another that is right where they are wrong, and ties count against "
-            f"the system, so that {self.num_hopeless} of {self.num_queries} queries cannot come "
-            f"first: {pairs}{more}{advice}"
+            "the embedding of another that is right where they are wrong, and ties count against "
+            f"the system{hopeless}: {pairs}{more}{advice}"
         )
 
     def table(self) -> dict[str, Any]:
