@@ -71,9 +71,9 @@ class Adapter(nn.Module):
 
     def forward(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
         """Return what `embed` returns; call that one, which has types."""
-        return functional.normalize(self.pool(tokens, side), dim=1)
+        return functional.normalize(self.embed_unnormalised(tokens, side), dim=1)
 
-    def pool(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
+    def embed_unnormalised(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
         """Return the embedding of each row before it is divided by its length.
 
         Raises:

@@ -52,7 +52,7 @@ def embed_rows(
     adapter.eval()
     parts = []
     label = f"embed {side.label}s"
-    embed = adapter.embed if unit else adapter.pool
+    embed = adapter.embed if unit else adapter.embed_unnormalised
     with torch.inference_mode():
         for start in progress.track(starts, label, len(starts), unit="batches"):
             tokens = reader.padded(rows[start : start + size]).to(device)

@@ -15,7 +15,7 @@ def single_step_warning(
     if num_images > batch_size:
         return []
     line = (
-        f"an epoch was one step: {num_images} {counted} are one batch of {batch_size}, and {epochs} "
-        f"epochs {epochs} steps; lower the batch size or raise the epochs"
+        f"an epoch was one step: {num_images} {counted} are one batch of {batch_size}, and "
+        f"{epochs} epochs {epochs} steps; lower the batch size or raise the epochs"
     )
     return [line]
