@@ -2,14 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import field, make_dataclass
+from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import spec
-from .errors import SpecError
-from .home import expanded
-from .registry import Registry
+from . import known_datasets, spec
+from .errors import DatasetNotFoundError, SpecError
+from .home import command_line, expanded
+from .known_datasets import DatasetVersion
+from .registry import Registry, unknown_name
 from .source import Source
 
 SOURCES: Registry[Source] = Registry(
@@ -46,32 +47,123 @@ def absolute_data(data: str) -> str:
 
 
 def is_drawn(name: str) -> bool:
-    """Return whether a dataset is made by its family itself: it has no files, and no place."""
+    """Return whether a family makes its items itself: it has no files, and no place."""
     return name in SOURCES.names() and not SOURCES.load(name).needs_files
 
 
-def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
-    """Open the dataset that `NAME` or `NAME=PATH` asks for.
+def define(
+    data: str,
+    *,
+    home: Path,
+    options: Mapping[str, object] | None = None,
+    kind: str | None = None,
+) -> DatasetVersion:
+    """Return what `NAME` or `NAME=PATH` asks for: which family, where, and with which options.
+
+    A name is one that the home remembers, or that of a family, whose usual place is
+    `home/datasets/NAME`. With a path, any name will do: its family is the one of that name, the
+    one that is remembered, or the first that can read what lies there.
 
     Args:
-        data: Name, and optionally the place; the default place is `home/datasets/NAME`.
-        home: Folder of datasets, features and runs.
-        options: The dataset's own options.
+        data: Name, and perhaps the place.
+        home: Folder of everything lightalign keeps.
+        options: Options of the family; they change remembered ones by name.
+        kind: Name of the family, or None to find it.
 
     Raises:
-        UnknownNameError: No dataset has this name.
-        SpecError: `data` is malformed or gives a path to a dataset that is drawn, or the dataset
-            has no such option or value.
+        UnknownNameError: There is no such dataset or family.
+        SpecError: `data` is malformed, or gives a path to a dataset that is drawn.
+        DatasetFormatError: Nothing that lies at the path can be read.
+        DatasetNotFoundError: Nothing lies there.
+        StoreCorruptError: What the home remembers of the name cannot be read.
+    """
+    name, path = parse_data(data)
+    if path is None and not known_datasets.is_name(name) and expanded(Path(data)).exists():
+        raise SpecError(
+            f"--data {data!r} is a path: give what lies there a name, --data NAME={data}"
+        )
+    known_datasets.checked_name(name)
+    known = known_datasets.newest(home, name)
+    family = kind or (name if name in SOURCES.names() else None)
+    if family is None and path is None and known is not None:
+        family = known.kind
+    if family is None and path is None:
+        names = {*SOURCES.names(), *known_datasets.known_names(home)}
+        error = unknown_name("dataset", name, names)
+        raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
+    if family is None:
+        from .inference import infer_kind
+
+        assert path is not None
+        likely = None if known is None else (known.kind, {**known.options, **(options or {})})
+        family = infer_kind(path.absolute(), options or {}, open_family, likely=likely)
+    drawn = is_drawn(family)
+    if path is not None and drawn:
+        raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")
+    place = path.absolute() if path is not None else _remembered_place(known, family, home)
+    remembered = known.options if known and known.kind == family and name != family else {}
+    if known and known.kind == family and not drawn:  # a table's columns stay what they were
+        remembered = known.options
+    return DatasetVersion(
+        name=name,
+        kind=family,
+        place=None if drawn else place,
+        options={**remembered, **(options or {})},
+        splits={},
+    )
+
+
+def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> Path:
+    """Return where a dataset lies that was named without a path."""
+    usual = home / "datasets" / (known.name if known else family)
+    if known is None or known.place is None:
+        return usual.absolute()
+    if known.name == known.kind and usual.exists() and not known.place.exists():
+        return usual.absolute()
+    return known.place
+
+
+def open_family(kind: str, place: Path, options: Mapping[str, object]) -> Source:
+    """Open what lies at a place by one family; for errors see `open_version`."""
+    family = SOURCES.load(kind)
+    checked: Any = spec.build(_options_of(family), options, where=f"dataset {kind!r}")
+    factory: Callable[..., Source] = family
+    return factory(place, **vars(checked))
+
+
+def open_version(version: DatasetVersion, *, home: Path) -> Source:
+    """Open a dataset as it is defined.
+
+    Raises:
+        UnknownNameError: There is no such family.
+        SpecError: The family has no such option or value.
         DatasetNotFoundError: The files are not there.
         DatasetFormatError: The files cannot be understood.
     """
-    name, path = parse_data(data)
-    family = SOURCES.load(name)
-    if path is not None and not family.needs_files:
-        raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")
-    checked: Any = spec.build(_options_of(family), options or {}, where=f"dataset {name!r}")
-    factory: Callable[..., Source] = family
-    return factory(path or home / "datasets" / name, **vars(checked))
+    place = version.place
+    if place is None:
+        return open_family(version.kind, home / "datasets" / version.name, version.options)
+    if version.name not in SOURCES.names() and not place.exists():
+        moved = command_line("data", "move", version.name, "PATH", home=home)
+        raise DatasetNotFoundError(
+            f"dataset {version.name!r} is not at {place} any more: say where it is by `{moved}`"
+        )
+    return open_family(version.kind, place, version.options)
+
+
+def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
+    """Open the dataset that `NAME` or `NAME=PATH` asks for; see `define` and `open_version`."""
+    return open_version(define(data, home=home, options=options), home=home)
+
+
+def split_fingerprints(source: Source) -> dict[str, str]:
+    """Return the fingerprint of every split of a dataset that was opened."""
+    return {split: source.fingerprint(split) for split in source.splits()}
+
+
+def identified(version: DatasetVersion, source: Source) -> DatasetVersion:
+    """Return a version with the fingerprints of all its splits."""
+    return replace(version, splits=split_fingerprints(source))
 
 
 def _options_of(family: type[Source]) -> type:

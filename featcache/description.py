@@ -101,6 +101,11 @@ class StoreDescription:
             )
 
     @property
+    def what(self) -> str:
+        """Return what is kept of the encoder, in words such as `tokens@-1 float16`."""
+        return f"{self.kind}@{self.layer} {self.dtype}"
+
+    @property
     def num_shards(self) -> int:
         """Return how many shards cover all items."""
         return -(-self.num_items // self.rows_per_shard)

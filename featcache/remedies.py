@@ -8,6 +8,7 @@ from typing import Any
 
 from .description import StoreDescription
 from .home import command_line
+from .known_datasets import version_of
 
 _OPTIONS = {  # by what a description calls them; what is usual is not named
     "kind": ("features", "tokens"),
@@ -59,8 +60,9 @@ def extraction(
         home: Folder of everything lightalign keeps.
     """
     settings = settings or {}
-    words = ["extract", "--encoder", description.encoder, "--data", description.dataset]
-    words += ["--split", description.split]
+    version = version_of(home, description.dataset, description.split, description.source)
+    named = ["--data", description.dataset] if version is None else version.words()
+    words = ["extract", "--encoder", description.encoder, *named, "--split", description.split]
     for name, (option, usual) in _OPTIONS.items():
         value = getattr(description, name)
         if value != usual:  # a layer begins with a dash, as options do
@@ -70,7 +72,7 @@ def extraction(
         words += ["--precision", precision]
     if "compiled_cosine" in settings:
         words.append("--compile")
-    source = settings.get("source")
+    source = settings.get("source") if version is None else None
     for name, value in (source if isinstance(source, Mapping) else {}).items():
         words += ["--set", f"source.{name}={json.dumps(value, ensure_ascii=False)}"]
     return command_line(*words, home=home)

@@ -45,7 +45,7 @@ def require_images(
     found = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
     if not found:
         encoder = query.encoder or "ENCODER"
-        command = command_line("extract", "--encoder", encoder, "--data", wanted.named, home=home)
+        command = command_line("extract", "--encoder", encoder, *wanted.words, home=home)
         raise StoreNotFoundError(
             f"no store for {asked.describe()} in {home}, of the layer, tokens and type that the "
             f"run reads; run `{command}`, with the --features, --layers and --dtype of the run"

@@ -8,6 +8,7 @@ from typing import Any
 from ..featcache.catalog import find_store
 from ..featcache.datasets import is_drawn, parse_data
 from ..featcache.errors import StoreCorruptError, StoreNotFoundError
+from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.spec import Table
 from . import redo
@@ -80,7 +81,10 @@ def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
     trained: Table = table["stores"]["train"]
     stored: Table = trained.get(side, {})  # earlier versions wrote less
     asked: Table = table.get("command", {})
-    data = _place(trained["dataset"], asked.get("data"), home)
+    version = version_of(
+        home, trained["dataset"], str(trained.get("split")), str(trained.get("source"))
+    )
+    data = _place(trained["dataset"], asked.get("data"), home) if version is None else version.data
     try:
         manifest = read_whole_manifest(find_store(home, stored.get("key", "")))
     except (StoreNotFoundError, StoreCorruptError):  # the run says the most of it

@@ -9,9 +9,10 @@ from typing import Any
 from ..featcache.backends import load_encoder, resolve_device
 from ..featcache.bounds import MOST_THREADS
 from ..featcache.card import EncoderCard
-from ..featcache.datasets import open_source, parse_data
+from ..featcache.datasets import define, identified, open_version
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError
+from ..featcache.known_datasets import DatasetVersion, remember
 from ..featcache.references import find_card, keep_card, table_of_own
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
@@ -213,12 +214,14 @@ class Opened:
 
     Attributes:
         dataset: Name of the dataset.
+        version: What that name stands for.
         source: The dataset.
         splits: Splits to extract.
         cards: Card of each encoder, with the weights that were found.
     """
 
     dataset: str
+    version: DatasetVersion
     source: Source
     splits: tuple[str, ...]
     cards: tuple[tuple[EncoderCard, Weights], ...]
@@ -230,8 +233,8 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     Raises:
         LightalignError: The dataset or the weights are not there.
     """
-    dataset, _ = parse_data(spec.data)
-    source = open_source(spec.data, home=spec.home, options=spec.source)
+    version = define(spec.data, home=spec.home, options=spec.source)
+    source = open_version(version, home=spec.home)
     splits = _chosen_splits(source, spec.split)
     cards = [find_card(name, home=spec.home, weights=spec.weights) for name in spec.encoders]
     names = [card.name for card in cards]
@@ -243,8 +246,8 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
         for card in cards
     )
     for note in source.notes():
-        progress.note(f"{dataset}: {note}")
-    return Opened(dataset=dataset, source=source, splits=splits, cards=found)
+        progress.note(f"{version.name}: {note}")
+    return Opened(dataset=version.name, version=version, source=source, splits=splits, cards=found)
 
 
 def run(
@@ -271,6 +274,8 @@ def run(
     for reference, (card, weights) in zip(spec.encoders, opened.cards, strict=True):
         keep_card(reference, with_place(card, weights), spec.home)
     stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
+    if makes_newest:
+        remember(spec.home, identified(opened.version, opened.source), tell=progress.note)
     return ExtractReport(
         dataset=opened.dataset,
         weights={one.encoder.name: one.origin for one in loaded},

@@ -19,6 +19,7 @@ from ..featcache.errors import (
     StoreNotFoundError,
 )
 from ..featcache.home import command_line
+from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.registry import unknown_name
 from ..featcache.source import Source
@@ -321,7 +322,9 @@ def _stores(
 
     All are of the same items.
     """
-    wanted = WantedData.of(spec.data or evaluated.dataset, home=spec.home, options=spec.source)
+    wanted = WantedData.of_trained(
+        spec.data, evaluated.stores["train"], home=spec.home, options=spec.source
+    )
     query = StoreQuery(
         split=spec.split,
         dataset=wanted.name,
@@ -332,7 +335,7 @@ def _stores(
     found = {side: query.matching(entries, side) for side in evaluated.sides}
     for side in sides:
         if not found[side]:
-            words = ("--encoder", str(evaluated.queries[side].encoder), "--data", wanted.named)
+            words = ("--encoder", str(evaluated.queries[side].encoder), *wanted.words)
             command = command_line("extract", *words, "--split", spec.split, home=spec.home)
             raise StoreNotFoundError(
                 f"no {side.label} store for {query.describe()} in {spec.home}: run `{command}`"
@@ -361,9 +364,15 @@ def _place(
 ) -> tuple[str, Mapping[str, Any]]:
     """Return the dataset as `NAME` or `NAME=PATH`, and its options.
 
-    The place is as given, or as trained on; the options, too, or else as extracted with.
+    Both are as given, or as the home remembers them of what was extracted; else the place is as
+    trained on, and the options, too, or as extracted with.
     """
     dataset = store.description.dataset
+    if spec.source is None and (spec.data is None or parse_data(spec.data)[1] is None):
+        described = store.description
+        version = version_of(spec.home, dataset, described.split, described.source)
+        if version is not None:
+            return version.data, version.options
     command = evaluated.trained["spec"].get("command", {})
     trained = command.get("data") or dataset
     same = parse_data(trained)[0] == dataset

@@ -1,16 +1,18 @@
 """Find the files and texts of what an index holds; stores and indexes hold ids."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache.datasets import is_drawn, open_source, parse_data
+from ..featcache.datasets import is_drawn, open_source, open_version, parse_data
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
     DatasetNotFoundError,
     SpecError,
 )
+from ..featcache.known_datasets import version_of
 from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
 
@@ -25,6 +27,9 @@ def open_as_extracted(
 ) -> Source:
     """Open a dataset that is what its features were extracted from.
 
+    Where the home remembers it, its place and its options are the remembered ones, unless it has
+    moved since and another place is named.
+
     Args:
         data: `NAME` or `NAME=PATH`.
         options: The dataset's own options, or None for their defaults.
@@ -37,6 +42,13 @@ def open_as_extracted(
         DatasetFormatError: The files cannot be understood.
         DatasetChangedError: They are others now.
     """
+    version = version_of(home, parse_data(data)[0], split, fingerprint)
+    if version is not None:
+        with suppress(DatasetNotFoundError, DatasetFormatError, DatasetChangedError):
+            opened = open_version(version, home=home)
+            require_as_extracted(opened, split, fingerprint)
+            return opened
+        options = version.options if options is None else options
     opened = open_source(data, home=home, options=options)
     require_as_extracted(opened, split, fingerprint)
     return opened

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from ..featcache.errors import LightalignError, SpecError
+from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
 from .agreement import (
     Ranking,
     at_threshold,
@@ -302,6 +302,8 @@ def worst_pairs(
     warnings = []
     try:
         known = texts.of(split, (name for row in worst for name in split.ids[row]))
+    except StoreCorruptError:  # of what the home remembers: it says what to do
+        raise
     except LightalignError as error:
         known = {}
         warnings = [f"worst pairs without their texts, name --data NAME=PATH: {error}"]

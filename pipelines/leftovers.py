@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache import files, verified
+from ..featcache import files, known_datasets, verified
 from ..featcache.errors import RunInUseError, RunNotFoundError
 from ..featcache.file_locks import holder
 from ..featcache.home import is_in_home
@@ -65,7 +65,8 @@ def find_leftovers(home: Path) -> list[Leftover]:
         LockError: The file system has no locks.
     """
     flat = (_of_files(home / name) for name in ("evaluations", verified.FOLDER))
-    parts = (_of_features(home), _of_runs(home), *flat)
+    known = _each(files.entries(home / known_datasets.FOLDER), _in_known)
+    parts = (_of_features(home), _of_runs(home), *flat, known)
     return [leftover for part in parts for leftover in _or_unread(part, home)]
 
 
@@ -248,6 +249,14 @@ def _in_files(path: Path) -> Leftover | None:
     if files.is_temporary(path):
         return _temporary(path)
     return _closed(path) if path.suffix in _REPORTS else _foreign(path)
+
+
+def _in_known(path: Path) -> Leftover | None:
+    if files.is_temporary(path):
+        return _temporary(path)
+    if path.suffix == ".lock":
+        return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
+    return _closed(path) if path.suffix == ".toml" else _foreign(path)
 
 
 def _closed(path: Path) -> Leftover | None:

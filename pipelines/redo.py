@@ -10,6 +10,7 @@ from ..featcache.damage import find_damage
 from ..featcache.datasets import is_drawn
 from ..featcache.description import StoreDescription
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
+from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.spec import apply_overrides, build
@@ -32,20 +33,25 @@ def spec_of(
     Args:
         manifest: Manifest of the store.
         home: Folder of everything lightalign keeps.
-        data: `NAME=PATH` where the dataset is not in its default place.
+        data: `NAME=PATH` where the dataset is not in its place.
         weights: File or local hub folder where the encoder's weights came from `--weights`.
         source: Options of the dataset in place of those that the manifest records.
         device: `auto`, `cpu` or `cuda`.
     """
     found = manifest["description"]
     settings = manifest["settings"]
+    options = settings.get("source", {})
+    version = version_of(home, found["dataset"], found["split"], found["source"])
+    if version is not None and data is None:
+        data = version.data
+        options = version.options
     return extract.ExtractSpec(
         encoders=(found["encoder"],),
         data=data or found["dataset"],
         home=home,
         split=found["split"],
         weights=weights,
-        source={**settings.get("source", {}), **(source or {})},
+        source={**options, **(source or {})},
         features=(found["kind"],),
         layers=(found["layer"],),
         format=found["container"],

@@ -205,7 +205,9 @@ def _bank(
 
 
 def _query(evaluated: EvaluatedRun, spec: RetrieveSpec) -> StoreQuery:
-    wanted = WantedData.of(spec.data or evaluated.dataset, home=spec.home, options=spec.source)
+    wanted = WantedData.of_trained(
+        spec.data, evaluated.stores["train"], home=spec.home, options=spec.source
+    )
     return StoreQuery(
         split=spec.split,
         dataset=wanted.name,

@@ -23,6 +23,7 @@ from ..featcache.catalog import read_catalog
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.home import command_line
+from ..featcache.known_datasets import version_of
 from ..featcache.regular_files import check_regular, is_there, open_regular
 from ..featcache.types import Side
 from ..featcache.verified import memory_of_indexes, promise_of, require
@@ -364,6 +365,8 @@ def _check_fresh(
         for entry in stored.entries
         if entry.complete and entry.encoder_key == manifest["encoder_key"]
     ]
+    if manifest["source"] in sources and _is_of_the_run(manifest, run=run, home=home):
+        sources = [manifest["source"]]  # whatever else has the same name now
     # without stores the index is all there is, and answers; one of the same items holds the same
     # features, whatever its container
     if not sources or sources[0] == manifest["source"]:
@@ -376,3 +379,12 @@ def _check_fresh(
             f"{place} that are there are of other items: {again}{stored.unread_line()}"
         )
     return (f"there are newer features of other items of {place}: {again} to search in these",)
+
+
+def _is_of_the_run(manifest: Mapping[str, Any], *, run: Path, home: Path) -> bool:
+    """Return whether an index is of the data that its run was trained on, as far as is known."""
+    trained = runs.read_report(run)["spec"]["stores"]["train"]
+    if trained["dataset"] != manifest["dataset"]:
+        return False
+    version = version_of(home, trained["dataset"], trained["split"], trained["source"])
+    return version is not None and version.splits.get(manifest["split"]) == manifest["source"]

@@ -5,15 +5,16 @@ Ids cannot tell, as each split numbers its own texts: texts are compared, or the
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..featcache.catalog import StoresByKey
-from ..featcache.datasets import open_source
-from ..featcache.errors import LightalignError
+from ..featcache.datasets import open_source, open_version
+from ..featcache.description import StoreDescription
+from ..featcache.errors import LightalignError, StoreCorruptError
+from ..featcache.known_datasets import version_of
 from ..featcache.reader import FeatureReader
 from ..featcache.source import Source
 from ..featcache.types import Modality
@@ -42,6 +43,7 @@ class GradedTexts:
     def __init__(self, wanted: WantedData, home: Path) -> None:
         self.wanted = wanted
         self.home = home
+        self._opened: dict[tuple[str, str], Source] = {}
 
     def of(self, split: GradedSplit, ids: Iterable[str]) -> dict[str, str]:
         """Return texts by id.
@@ -55,16 +57,24 @@ class GradedTexts:
         """
         asked = set(ids)
         described = split.described
+        source = self._source_of(described)
         if self.wanted.opened is None:  # else the stores were chosen by it
-            require_as_extracted(self._source, described.split, described.source)
-        items = self._source.items(described.split, Modality.TEXT)
+            require_as_extracted(source, described.split, described.source)
+        items = source.items(described.split, Modality.TEXT)
         return {item.id: item.text for item in items if item.id in asked and item.text is not None}
 
-    @cached_property
-    def _source(self) -> Source:
+    def _source_of(self, described: StoreDescription) -> Source:
         if self.wanted.opened is not None:
             return self.wanted.opened
-        return open_source(str(self.wanted.name), home=self.home)
+        key = (described.split, described.source)
+        if key not in self._opened:
+            version = version_of(self.home, described.dataset, *key)
+            self._opened[key] = (
+                open_source(str(self.wanted.name), home=self.home)
+                if version is None
+                else open_version(version, home=self.home)
+            )
+        return self._opened[key]
 
 
 def find_shared_pairs(
@@ -84,6 +94,8 @@ def find_shared_pairs(
         found = [
             (ids, known[both]) for ids, both in _pairs(measured, texts).items() if both in known
         ]
+    except StoreCorruptError:  # of what the home remembers: it says what to do
+        raise
     except LightalignError as error:
         reason = f"the texts of both splits are not found, name --data NAME=PATH: {error}"
         return {"not_checked": [reason]}, [f"leakage not checked: {reason}"]

@@ -187,7 +187,7 @@ def _fitting_stores(
         if other is None:
             command = extract_command(
                 entry.description.encoder,
-                wanted.named,
+                wanted.words,
                 vars(entry.description),
                 home=spec.home,
             )

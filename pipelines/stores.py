@@ -16,6 +16,7 @@ from ..featcache.catalog import (
 from ..featcache.datasets import is_drawn, open_source, parse_data
 from ..featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
+from ..featcache.known_datasets import DatasetVersion, version_of
 from ..featcache.manifest import has_manifest
 from ..featcache.references import card_name
 from ..featcache.registry import unknown_name
@@ -156,10 +157,12 @@ class WantedData:
         name: Name of the dataset, or None for any.
         opened: The dataset itself, where its place or its options were given; else stores go by
             name and the newest is taken.
+        version: What the dataset was when a run was trained on it, where the home remembers that.
     """
 
     name: str | None
     opened: Source | None
+    version: DatasetVersion | None = None
 
     @classmethod
     def of(cls, data: str | None, *, home: Path, options: Mapping[str, Any] | None) -> "WantedData":
@@ -175,19 +178,56 @@ class WantedData:
             return cls(name, None)
         return cls(name, open_source(data, home=home, options=options))
 
+    @classmethod
+    def of_trained(
+        cls,
+        data: str | None,
+        trained: Mapping[str, Any],
+        *,
+        home: Path,
+        options: Mapping[str, Any] | None,
+    ) -> "WantedData":
+        """Read as `of` does; without a place and options, what was trained on keeps its identity.
+
+        Args:
+            data: `NAME`, `NAME=PATH`, or None for what was trained on.
+            trained: What `record.describe_pair` wrote of the training stores.
+            home: Folder of everything lightalign keeps.
+            options: Options of the dataset, or None.
+
+        Raises:
+            LightalignError: The dataset cannot be opened.
+        """
+        name = str(trained["dataset"])
+        if options is not None or (data is not None and parse_data(data) != (name, None)):
+            return cls.of(data or name, home=home, options=options)
+        return cls(name, None, version_of(home, name, trained["split"], trained["source"]))
+
     @property
-    def named(self) -> str:
-        """Return what `--data` has to name in a command that people can copy."""
+    def words(self) -> list[str]:
+        """Return the options that name the dataset in a command that people can copy."""
+        if self.version is not None:
+            return self.version.words()
         if self.opened is None or not self.opened.needs_files:
-            return str(self.name)
-        return f"{self.name}={self.opened.root}"
+            return ["--data", str(self.name)]
+        return ["--data", f"{self.name}={self.opened.root}"]
+
+    def has_split(self, split: str) -> bool:
+        """Return whether the dataset has a split, as far as that is known."""
+        if self.version is not None:
+            return split in self.version.splits
+        return self.opened is None or split in self.opened.splits()
 
     def fingerprint(self, split: str) -> str | None:
         """Return the fingerprint that a store of `split` must have, or None for any.
 
         Raises:
-            UnknownNameError: The opened dataset has no such split.
+            UnknownNameError: The dataset has no such split.
         """
+        if self.version is not None:
+            if split not in self.version.splits:
+                raise unknown_name("split", split, self.version.splits)
+            return self.version.splits[split]
         if self.opened is None:
             return None
         if split not in self.opened.splits():
@@ -278,7 +318,25 @@ def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> S
     ]
     if query.dataset is not None:
         note_versions((pair.first for pair in pairs), progress)
-    return max(pairs, default=None, key=lambda pair: pair.changed)
+    newest = max(pairs, default=None, key=lambda pair: pair.changed)
+    return newest and _of_one_kind(newest, pairs)
+
+
+def _of_one_kind(newest: StorePair, pairs: Iterable[StorePair]) -> StorePair:
+    """Return the newest pair of the same encoders and items that keeps one kind on both sides.
+
+    `extract --features tokens,mean` makes four stores of a split, and the means of one side with
+    the tokens of the other are what nobody has asked for; where there is no other pair it stays.
+    """
+    alike = [
+        pair
+        for pair in pairs
+        if pair.source == newest.source
+        and [entry.description.encoder for entry in pair.entries.values()]
+        == [entry.description.encoder for entry in newest.entries.values()]
+        and pair.first.description.kind == pair.second.description.kind
+    ]
+    return max(alike, default=newest, key=lambda pair: pair.changed)
 
 
 def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> StorePair:
@@ -332,10 +390,13 @@ def _extract_anew(entry: StoreEntry) -> str:
 
 
 def extract_again(home: Path, recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str:
-    """Return the command that extracts a recorded store from a dataset in its default place."""
+    """Return the command that extracts a recorded store, of a dataset where it is remembered."""
+    dataset, split = str(recorded.get("dataset")), str(recorded.get("split"))
+    version = version_of(home, dataset, split, str(recorded.get("source")))
     return command_line(
         *("extract", "--encoder", str(store.get("encoder"))),
-        *("--data", str(recorded.get("dataset")), "--split", str(recorded.get("split"))),
+        *(["--data", dataset] if version is None else version.words()),
+        *("--split", split),
         *("--features", str(store.get("kind")), "--dtype", str(store.get("dtype"))),
         f"--layers={store.get('layer')}",
         home=home,
@@ -394,11 +455,14 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
             if path.is_file():
                 refuse_graded(read_pairs(path), found.dataset, home=home)
     have = sorted({_label(entry) for entry in near or entries})
-    data = query.dataset or "flickr30k"
+    words = ["--data", query.dataset or "flickr30k"]
+    if query.dataset is not None and query.source is not None:
+        version = version_of(home, query.dataset, query.split, query.source)
+        words = words if version is None else version.words()
     usual = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
     encoders = [asked.encoder or usual[side.modality] for side, asked in query.by_side.items()]
     commands = [
-        f"`{command_line('extract', '--encoder', encoder, '--data', data, home=home)}`"
+        f"`{command_line('extract', '--encoder', encoder, *words, home=home)}`"
         for encoder in encoders
     ]
     names = " and ".join(f"{side.label} store" for side in query.by_side)

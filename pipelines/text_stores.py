@@ -85,7 +85,7 @@ class TextStores:
                 f"no store of the texts of {self.wanted.name}/{self.split} by {encoder} in "
                 f"{self.home}; have: {have or 'none'}{stored.unread_line()}; "
                 f"take another --split, or run "
-                f"`{extract_command(encoder, self.wanted.named, like, home=self.home)}`"
+                f"`{extract_command(encoder, self.wanted.words, like, home=self.home)}`"
             )
         return entry
 
@@ -114,10 +114,17 @@ class TextStores:
 
 
 def extract_command(
-    encoder: str, dataset: str, like: Mapping[str, Any] | None = None, *, home: Path
+    encoder: str, dataset: Sequence[str], like: Mapping[str, Any] | None = None, *, home: Path
 ) -> str:
-    """Return the command that fills a store, like another one where that is not the default."""
-    words = ["extract", "--encoder", encoder, "--data", dataset]
+    """Return the command that fills a store, like another one where that is not the default.
+
+    Args:
+        encoder: Name of the encoder.
+        dataset: Options that name the dataset.
+        like: `kind`, `layer` and `dtype` that the store must have, or None.
+        home: Folder of everything lightalign keeps.
+    """
+    words = ["extract", "--encoder", encoder, *dataset]
     defaults = {"kind": "tokens", "layer": -1, "dtype": "float16"}
     options = {"kind": "features", "layer": "layers", "dtype": "dtype"}
     for name, default in defaults.items():

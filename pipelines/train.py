@@ -387,7 +387,10 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         by_side=by_side,
     )
     stores = require_pair(spec.home, query, progress)
-    encoders = [f"{side.label}s by {e.description.encoder}" for side, e in stores.entries.items()]
+    encoders = [
+        f"{side.label}s by {entry.description.encoder} ({entry.description.what})"
+        for side, entry in stores.entries.items()
+    ]
     progress.note(f"training on {stores.dataset}/{stores.split}: {', '.join(encoders)}")
     validation, holdout = _choose_validation(
         spec.home, stores, wanted, options.validation, progress
@@ -400,6 +403,8 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
 def _choose_validation(
     home: Path, stores: StorePair, wanted: WantedData, asked: str | float, progress: Progress
 ) -> tuple[StorePair | None, float]:
+    if wanted.opened is None:  # the newest of a name may be other data by now
+        wanted = WantedData.of_trained(None, describe_pair(stores), home=home, options=None)
     if asked == "none":
         progress.note("validation: none, the last epoch is kept")
         return None, 0.0
@@ -408,7 +413,7 @@ def _choose_validation(
     if asked != "auto":
         return require_pair(home, evaluation_query(stores, asked, wanted), progress), 0.0
     pair = None
-    if wanted.opened is None or "val" in wanted.opened.splits():
+    if wanted.has_split("val"):
         pair = newest_pair(home, evaluation_query(stores, "val", wanted), progress)
     if pair is None:
         progress.note("validation: no stores of a split 'val', so 10 % of the training images")

@@ -10,6 +10,7 @@ from ..featcache import files
 from ..featcache.catalog import StoreEntry
 from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
+from ..featcache.known_datasets import kind_of
 from ..featcache.spec import fingerprint, to_table
 from ..featcache.types import Modality
 from . import runs
@@ -117,7 +118,8 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     warnings = [*leakage.warnings, *_warnings(images, evaluated)]
     for warning in warnings:
         progress.note(warning)
-    spoken = [spoken_names(prompts, found.dataset, images.names) for prompts in all_prompts]
+    family = kind_of(spec.home, found.dataset, found.split, found.source)
+    spoken = [spoken_names(prompts, family, images.names) for prompts in all_prompts]
     bundle = Bundle(evaluated.folder, device=spec.device, weights=spec.weights)
     embeddings = embed_rows(
         bundle.adapter, images.reader, images.rows, device=bundle.device, progress=progress

@@ -57,7 +57,8 @@ def test_the_three_commands_say_what_they_did(home):
     assert "toy-image train: 24 rows" in done["image"].stdout
     assert "toy-text test: 40 rows" in done["text"].stdout
     assert (
-        "training on shapes/train: images by toy-image, texts by toy-text" in done["train"].stderr
+        "training on shapes/train: images by toy-image (tokens@-1 float16), "
+        "texts by toy-text (tokens@-1 float16)" in done["train"].stderr
     )
     assert "kept epoch" in done["train"].stdout
     assert "run " in done["retrieve"].stderr

@@ -65,16 +65,28 @@ def write_flickr30k(folder: Path) -> None:
     (folder / "results.csv").write_text("\n".join(lines) + "\n")
 
 
+def write_photos(folder: Path) -> None:
+    """Write a table of one's own with twelve pictures."""
+    folder.mkdir()
+    lines = ["image,caption"]
+    for index in range(12):
+        Image.new("RGB", (32, 24), (20 * index, 0, 0)).save(folder / f"{index}.jpg")
+        lines.append(f"{index}.jpg,a red of {20 * index}")
+    (folder / "photos.csv").write_text("\n".join(lines) + "\n")
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("readme-home")
     write_flickr30k(home / "datasets" / "flickr30k")
     (home / "datasets" / "stsb").mkdir()
     published_stsb(home / "datasets" / "stsb")
+    write_photos(home / "holidays")
     return home
 
 
 def run(command: str, home: Path) -> subprocess.CompletedProcess[str]:
+    command = command.replace("~/holidays", str(home / "holidays"))
     for name, stand_in in STAND_INS.items():
         command = command.replace(name, stand_in)
     arguments = shlex.split(command)
@@ -128,13 +140,20 @@ def python(code: str) -> str:
 
 
 def test_every_command_is_in_the_table():
-    from lightalign.pipelines.commands.application import app, cache_app, list_app, presets_app
+    from lightalign.pipelines.commands.application import (
+        app,
+        cache_app,
+        data_app,
+        list_app,
+        presets_app,
+    )
 
     names = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
     table = "\n".join(line for line in README.splitlines() if line.startswith("| `lightalign"))
     for name in names:
         assert f"`lightalign {name}" in table
-    for group, sub in (("list", list_app), ("cache", cache_app), ("presets", presets_app)):
+    groups = {"list": list_app, "cache": cache_app, "presets": presets_app, "data": data_app}
+    for group, sub in groups.items():
         for command in sub.registered_commands:
             (line,) = [row for row in table.splitlines() if f"`lightalign {group} " in row]
             assert command.name in line

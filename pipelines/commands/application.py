@@ -8,6 +8,7 @@ import typer
 from ... import __version__
 from . import evaluation, extraction, quickstart, reports, searching, training
 from .cache import cache_app
+from .data import data_app
 from .lists import encoders_app, list_app, presets_app
 from .runs import runs_app
 
@@ -40,6 +41,7 @@ for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(list_app, name="list")
 app.add_typer(encoders_app, name="encoders")
+app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(runs_app, name="runs")
 app.add_typer(presets_app, name="presets")

@@ -162,6 +162,8 @@ VERBS: Mapping[str, Verb] = {
 # Made once issue 15 has them: the command line of an earlier commit is attacked without.
 RUN_VERBS = {
     "runs list": Verb(("runs", "list"), lists=True),
+    "data list": Verb(("data", "list"), lists=True),
+    "data show": Verb(("data", "show", "shapes")),
     "runs show": Verb(("runs", "show", "main"), lists=True),
     "runs show stopped": Verb(("runs", "show", "stopped"), lists=True),
     "runs rm": Verb(("runs", "rm", "stopped"), lists=True),
@@ -182,6 +184,14 @@ _READERS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = (
     ("verified/image-text-table", ("train table", "index table"), ("verify",)),
     ("verified/image-folder", ("probe", "zero-shot", "fine-tune"), ("verify",)),
     ("verified/stsb", ("similarity", "similarity --encoder"), ("verify",)),
+    (
+        "known-datasets/shapes",
+        ("retrieve", "index", "extract again", "train"),
+        ("data list", "data show", "repair", "report"),
+    ),
+    ("known-datasets/image-text-table", ("index table", "search --sheet"), ("data list",)),
+    ("known-datasets/image-folder", ("extract folder",), ("data list", "probe")),
+    ("known-datasets/stsb", ("extract stsb",), ("similarity", "data list")),
     ("features/shapes/train/pairs", ("train", "resume", "rank-encoders"), ("train means",)),
     ("features/shapes/train/.*h5", ("train means", "cache export", "rank-encoders"), _CACHE),
     ("features/shapes/train/toy-image", ("train", "resume", "train ours"), _CACHE),
@@ -279,6 +289,7 @@ KINDS: Mapping[str, Kind] = {
         r"home/verified/.*\.json",
         {**ANY, **_texts.JSON},
     ),
+    "known dataset": Kind(r"home/known-datasets/.*\.toml", {**ANY, **_texts.TOML}),
     "pairs": Kind(r"home/features/[^/]+/[^/]+/pairs--.*\.json", {**ANY, **_texts.SEALED}),
     "zarr.json": Kind(
         _STORE + r"shard.*/zarr\.json", {**ANY, **_texts.JSON, **_containers.ZARR_JSON}

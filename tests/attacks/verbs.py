@@ -75,6 +75,7 @@ STAGES = {
     "pretrained": Stage(start="empty", commands=(_IMAGES, _PRETRAINED, (*_TRAIN, "--name", "a"))),
     "classes": Stage(start="trained", commands=(_CLASSES,)),
     "pairs": Stage(start="trained", commands=(_PAIRS,)),
+    "named": Stage(start="empty", commands=(("data", "add", "mine", "{data}/pictures"),)),
 }
 _INDEX = (
     "index",
@@ -152,6 +153,20 @@ VERBS = (
             *("cache", "export", "{train/toy-image}", "{out}/deep/rows.safetensors"),
             *("--format", "safetensors", "--force"),
         ),
+        is_fast=False,
+    ),
+    Verb(name="data add", stage="images", command=("data", "add", "mine", "{data}/pictures")),
+    Verb(
+        name="data move",
+        stage="named",
+        command=("data", "move", "mine", "{data}/pictures/../pictures"),
+        is_fast=False,
+    ),
+    Verb(
+        name="data rm",
+        stage="named",
+        command=("data", "rm", "mine"),
+        goes_on=("data", "list"),
         is_fast=False,
     ),
     Verb(name="runs rm", stage="indexed", command=("runs", "rm", "a")),

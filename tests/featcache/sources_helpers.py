@@ -148,6 +148,20 @@ def parquet_table(root):
     pq.write_table(pa.table(table_columns()), root / "table.parquet")
 
 
+def images_alone(root):
+    write_images(root)
+
+
+def texts_beside(root):
+    for folder in ("train", "val", "test"):
+        (root / folder).mkdir()
+    write_images(root)
+    for name in NAMES:
+        place = root / SPLITS[name]
+        (root / name).rename(place / name)
+        (place / name).with_suffix(".txt").write_text("\n".join(CAPTIONS[name]))
+
+
 LAYOUTS = {
     "shapes": [lambda root: None],
     "flickr8k": [
@@ -161,6 +175,7 @@ LAYOUTS = {
     "flickr30k": [kaggle_30k, kaggle_30k_with_karpathy, official_30k, karpathy_30k],
     "image-text-table": [csv_table, tsv_table, json_lines_table, parquet_table],
 }
+FOLDER_LAYOUTS = {"image-text-files": [texts_beside], "images": [images_alone]}
 SHAPES = {"train": 4, "val": 3, "test": 2, "size": 32}
 
 

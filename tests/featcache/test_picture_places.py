@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 
@@ -180,6 +181,7 @@ def test_a_store_of_pictures_elsewhere_is_repaired_with_the_options_it_was_extra
     manifest = read_manifest(store)
     del manifest["settings"]["source"]["root"]
     write_manifest(store, manifest)
+    shutil.rmtree(home / "known-datasets")
     values.unlink()
     with pytest.raises(DatasetFormatError) as refused:
         repair(home, str(store), data=data, device="cpu")

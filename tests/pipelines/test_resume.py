@@ -24,7 +24,7 @@ from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train import TrainSpec, resolve
 
 from ..helpers import SIGNALS, lightalign
-from .conftest import extract_toy
+from .conftest import SCENES, extract_toy
 from .test_starting import BASE
 from .test_train import CPU, QUICK, quick_train
 
@@ -165,7 +165,8 @@ def test_a_store_that_is_gone_is_named_with_the_command_that_makes_it_again(tmp_
         quick_train(tmp_path, name="cut")
     (store,) = (tmp_path / "features" / "shapes" / "train").glob("toy-image--*")
     shutil.rmtree(store)
-    again = "lightalign extract --encoder toy-image --data shapes --split train --features tokens"
+    drawn = "".join(f" --set source.{name}={value}" for name, value in SCENES.items())
+    again = f"lightalign extract --encoder toy-image --data shapes{drawn} --split train --features"
     with pytest.raises(StoreNotFoundError, match=again):
         train.resume(tmp_path, "cut", device="cpu")
 

@@ -1,0 +1,325 @@
+"""Datasets that a home remembers: what each name stands for, and what it stood for before.
+
+`HOME/known-datasets/NAME.toml` holds the versions of a dataset, the newest last. A version is a
+kind, a place, the options that it is read with, and the fingerprint of every split: a run that was
+trained on one split finds by it the others of the same data, whatever the name stands for now.
+"""
+
+import errno
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import NotRequired, TypedDict
+
+from . import files
+from .documents import check, read_toml
+from .errors import DatasetNotFoundError, LightalignError, SpecError, StoreCorruptError
+from .file_locks import FileLock
+from .home import command_line
+from .spec import fingerprint, to_toml
+
+FOLDER = "known-datasets"
+_SCHEMA = 1
+_MOST_NAME = 100  # bytes of UTF-8: it names folders
+_NAME = re.compile(r"\w[\w.-]*")
+# of a home of another user, or on a read-only file system: nothing is lost but the memory
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class _VersionTable(TypedDict):
+    kind: str
+    place: NotRequired[str]
+    options: NotRequired[dict[str, Any]]
+    splits: NotRequired[dict[str, str]]
+
+
+class _Table(TypedDict):
+    schema: int
+    checksum: str
+    versions: list[_VersionTable]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetVersion:
+    """What a name stands for, or stood for.
+
+    Attributes:
+        name: Name of the dataset.
+        kind: Name of the family that reads it.
+        place: Absolute path of its folder or file, or None of one that is drawn.
+        options: Options of the family that differ from its defaults.
+        splits: `Source.fingerprint` by split; empty until it was opened.
+    """
+
+    name: str
+    kind: str
+    place: Path | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> str:
+        """Return it as `--data` names it: `NAME=PATH`, or `NAME` of one that is drawn."""
+        return self.name if self.place is None else f"{self.name}={self.place}"
+
+    def words(self) -> list[str]:
+        """Return the options of a command that name exactly this version."""
+        words = ["--data", self.data]
+        for option, value in self.options.items():
+            words += ["--set", f"source.{option}={json.dumps(value, ensure_ascii=False)}"]
+        return words
+
+
+def is_name(name: str) -> bool:
+    """Return whether a dataset can have this name."""
+    return bool(_NAME.fullmatch(name)) and len(name.encode("utf-8", "replace")) <= _MOST_NAME
+
+
+def checked_name(name: str) -> str:
+    """Return a name that a dataset can have.
+
+    Raises:
+        SpecError: It could not be the name of a folder.
+    """
+    if not is_name(name):
+        raise SpecError(
+            f"{name!r:.200} cannot name a dataset: it may hold letters, digits, '.', '_' and '-', "
+            f"and begins with a letter or digit; at most {_MOST_NAME} bytes"
+        )
+    return name
+
+
+def read_versions(home: Path, name: str) -> tuple[DatasetVersion, ...]:
+    """Return what a name stands for and stood for, the newest last; nothing if it is not known.
+
+    Raises:
+        StoreCorruptError: The file is not as it was written.
+        OSError: It may not be read.
+    """
+    path = _path(home, name)
+    if not is_name(name) or not _is_there(path):
+        return ()
+    try:
+        table = read_toml(path)
+        check(table, _Table, where=path)
+        _check_seal(table, name, path)
+    except (SpecError, StoreCorruptError) as error:
+        forget = command_line("data", "rm", name, home=home)
+        raise StoreCorruptError(
+            f"what is remembered of dataset {name!r} is damaged: {error}; forget it by `{forget}`"
+        ) from error
+    return tuple(_version(name, one) for one in table["versions"])
+
+
+def _check_seal(table: Mapping[str, Any], name: str, path: Path) -> None:
+    if table["checksum"] != fingerprint(_sealed(name, table["versions"])):
+        raise StoreCorruptError(f"{path}: checksum differs")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def newest(home: Path, name: str) -> DatasetVersion | None:
+    """Return what a name stands for, or None if the home does not know it; see `read_versions`."""
+    versions = read_versions(home, name)
+    return versions[-1] if versions else None
+
+
+def version_of(home: Path, name: str, split: str, source: str) -> DatasetVersion | None:
+    """Return the newest version of a dataset that has a split of this fingerprint.
+
+    Raises:
+        StoreCorruptError: See `read_versions`.
+    """
+    for version in reversed(read_versions(home, name)):
+        if version.splits.get(split) == source:
+            return version
+    return None
+
+
+def kind_of(home: Path, name: str, split: str, source: str) -> str:
+    """Return the family of a dataset: that of the version it was extracted from, or its name."""
+    version = version_of(home, name, split, source)
+    return name if version is None else version.kind
+
+
+def known_names(home: Path) -> list[str]:
+    """Return the names of all datasets that a home remembers, sorted."""
+    return [path.stem for path in files.matching(home / FOLDER, "*.toml")]
+
+
+def read_all(home: Path) -> tuple[dict[str, DatasetVersion], dict[str, str]]:
+    """Return what every name stands for, and why it is not known of others."""
+    readable, unread = {}, {}
+    for name in known_names(home):
+        try:
+            version = newest(home, name)
+        except (LightalignError, OSError) as error:  # noqa: PERF203  # one does not stop the others
+            unread[name] = str(error)
+        else:
+            if version is not None:
+                readable[name] = version
+    return readable, unread
+
+
+def remember(
+    home: Path, version: DatasetVersion, *, tell: Callable[[str], None] | None = None
+) -> bool:
+    """Make `version` the newest of its name, and return whether the home could be written.
+
+    Where an older one differs in its place alone it has moved, and is forgotten.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        version: What the name stands for from now on.
+        tell: Receives who holds the lock, if that takes long.
+
+    Raises:
+        StoreCorruptError: What is remembered of the name cannot be read.
+        LockError: The file system has no locks.
+    """
+    checked_name(version.name)
+    if _content(read_versions(home, version.name)[-1:]) == _content([version]):
+        return True
+    try:
+        with _owning(home, version.name, tell):
+            others = [
+                one
+                for one in read_versions(home, version.name)
+                if (one.kind, one.options, one.splits)
+                != (version.kind, version.options, version.splits)
+            ]
+            _write(home, version.name, [*others, version])
+    except OSError as error:
+        if error.errno not in _NOT_ALLOWED:
+            raise
+        return False
+    return True
+
+
+def move(
+    home: Path,
+    name: str,
+    place: Path,
+    read: Callable[[DatasetVersion], Mapping[str, str]],
+) -> DatasetVersion:
+    """Have a dataset lie somewhere else, and return what its name stands for.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        name: Name of the dataset.
+        place: Where it is now.
+        read: Opens a version and returns the fingerprints of its splits.
+
+    Raises:
+        DatasetNotFoundError: The home knows no such dataset.
+        SpecError: What lies there is something else, or the dataset is drawn.
+        StoreCorruptError: What is remembered cannot be read.
+    """
+    with _owning(home, name):
+        versions = read_versions(home, name)
+        if not versions:
+            raise unknown_dataset(home, name)
+        current = versions[-1]
+        if current.place is None:
+            raise SpecError(f"dataset {name!r} is drawn and lies nowhere")
+        moved = replace(current, place=place)
+        if current.splits and read(moved) != dict(current.splits):
+            again = command_line("data", "add", name, place, home=home)
+            raise SpecError(
+                f"{place} holds other data than {name!r}, which was in {current.place}: other ids, "
+                f"texts or image files; if {name!r} is to be that from now on, run `{again}`"
+            )
+        earlier = [
+            replace(one, place=place) if one.place == current.place else one
+            for one in versions[:-1]
+        ]
+        _write(home, name, [*earlier, moved])
+    return moved
+
+
+def forget(home: Path, name: str) -> Path:
+    """Forget a dataset, whose own files stay, and return what was removed.
+
+    Raises:
+        DatasetNotFoundError: The home knows no such dataset.
+        LockError: The file system has no locks.
+    """
+    path = _path(home, checked_name(name))
+    if not _is_there(path):
+        raise unknown_dataset(home, name)
+    with _owning(home, name):
+        files.remove(path)
+    return path
+
+
+def unknown_dataset(home: Path, name: str) -> DatasetNotFoundError:
+    """Build the error for a name that a home does not remember."""
+    known = known_names(home) or "none"
+    return DatasetNotFoundError(
+        f"no dataset named {name!r} is remembered in {home}; known: {known}"
+    )
+
+
+def _path(home: Path, name: str) -> Path:
+    return home / FOLDER / f"{name}.toml"
+
+
+@contextmanager
+def _owning(home: Path, name: str, tell: Callable[[str], None] | None = None) -> Iterator[None]:
+    folder = home / FOLDER
+    with files.making(folder):
+        lock = FileLock(folder / f"{name}.lock")
+        try:
+            lock.wait(tell)
+            files.clear_abandoned(folder)
+            yield
+        finally:
+            lock.release()
+
+
+def _write(home: Path, name: str, versions: Sequence[DatasetVersion]) -> None:
+    content = _content(versions)
+    table = {
+        "schema": _SCHEMA,
+        "checksum": fingerprint(_sealed(name, content)),
+        "versions": content,
+    }
+    files.write_bytes(_path(home, name), to_toml(table).encode())
+
+
+def _content(versions: Sequence[DatasetVersion]) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": version.kind,
+            **({} if version.place is None else {"place": str(version.place)}),
+            "options": json.loads(json.dumps(version.options)),
+            "splits": dict(version.splits),
+        }
+        for version in versions
+    ]
+
+
+def _sealed(name: str, versions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"schema": _SCHEMA, "name": name, "versions": list(versions)}
+
+
+def _version(name: str, table: _VersionTable) -> DatasetVersion:
+    place = table.get("place")
+    return DatasetVersion(
+        name=name,
+        kind=table["kind"],
+        place=None if place is None else Path(place),
+        options=table.get("options", {}),
+        splits=table.get("splits", {}),
+    )

@@ -1,0 +1,191 @@
+"""The commands that give datasets names and say what they hold."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...featcache.home import expanded
+from ._common import DEFAULT_HOME, AsJson, Home, Output, Overrides, Quiet, source_options
+
+if TYPE_CHECKING:
+    from ...featcache.known_datasets import DatasetVersion
+    from ..datasets import Preview
+
+data_app = typer.Typer(no_args_is_help=True, help="Give datasets names, and see what they hold.")
+Name = Annotated[str, typer.Argument(help="Name of the dataset, as `data list` prints it.")]
+Place = Annotated[Path, typer.Argument(help="Folder or file of the dataset.")]
+_MOST_SHOWN = 100  # letters of a cell of the preview
+
+
+@data_app.command("add")
+def data_add(
+    name: Annotated[str, typer.Argument(help="Name of the dataset from now on.")],
+    place: Annotated[
+        Path | None, typer.Argument(help="Its folder or file; none of one that is drawn.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Family, see `lightalign list datasets`; found if not given."),
+    ] = None,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Give a dataset a name, under which every command finds it with its place and options."""
+    from ..datasets import add, preview
+
+    options = source_options(overrides, verb="data add") if overrides else None
+    output = Output(as_json=as_json, quiet=quiet)
+    found = None if place is None else expanded(place)
+    version, _ = add(home, name, found, kind=kind, options=options)
+    shown = preview(version, home=home)
+    output.result(_table(shown.version), *_lines(shown.version), _counted(shown), *_remarks(shown))
+
+
+@data_app.command("list")
+def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the datasets that have a name, with their families and places."""
+    from ...featcache.known_datasets import FOLDER, read_all
+    from ..tables import rows_table
+
+    output = Output(as_json=as_json, quiet=quiet)
+    known, unread = read_all(home)
+    tables = [_table(version) for version in known.values()]
+    rows = [
+        {
+            "name": table["name"],
+            "kind": table["kind"],
+            "splits": ", ".join(table["splits"]),
+            "place": table["place"] or "drawn",
+        }
+        for table in tables
+    ]
+    rows += [
+        {"name": name, "kind": "unreadable", "splits": "", "place": problem}
+        for name, problem in unread.items()
+    ]
+    empty = f"no datasets in {home / FOLDER}"
+    value = {"datasets": tables, "unreadable": unread}
+    output.answer(value, rows_table(rows, below=("place",)) if rows else empty)
+
+
+@data_app.command("show")
+def data_show(
+    name: Name, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
+    """Show what a name stands for, and what it stood for before."""
+    from ...featcache.known_datasets import read_versions
+    from ..datasets import require
+
+    current = require(home, name)
+    earlier = read_versions(home, current.name)[:-1]
+    lines = _lines(current)
+    for version in earlier:
+        lines += ["before:", *(f"  {line}" for line in _lines(version))]
+    value = {**_table(current), "earlier": [_table(version) for version in earlier]}
+    Output(as_json=as_json, quiet=quiet).answer(value, *lines)
+
+
+@data_app.command("preview")
+def data_preview(
+    name: Annotated[str, typer.Argument(help="Dataset as NAME or NAME=PATH.")],
+    split: Annotated[str | None, typer.Option(help="Split of the rows; the first if none.")] = None,
+    overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the first rows as they will be read, the items of every split, and what is left out."""
+    from ...featcache.datasets import define
+    from ..datasets import preview
+    from ..tables import rows_table
+
+    options = source_options(overrides, verb="data preview") if overrides else None
+    shown = preview(define(name, home=home, options=options), home=home, split=split)
+    value = {
+        **_table(shown.version),
+        "counts": [vars(one) for one in shown.counts],
+        "split": shown.split,
+        "rows": shown.rows,
+        "notes": list(shown.notes),
+        "unreadable": list(shown.unreadable),
+    }
+    rows = [{key: _cut(cell) for key, cell in row.items()} for row in shown.rows]
+    Output(as_json=as_json, quiet=quiet).answer(
+        value,
+        *_lines(shown.version),
+        _counted(shown),
+        *_remarks(shown),
+        f"the first {len(rows)} of {shown.split}:",
+        rows_table(rows, below=("file",)) if rows else "nothing",
+    )
+
+
+@data_app.command("move")
+def data_move(
+    name: Name,
+    place: Place,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say where a dataset lies now; what lies there must be the same data."""
+    from ..datasets import move
+
+    version = move(home, name, expanded(place))
+    Output(as_json=as_json, quiet=quiet).result(_table(version), *_lines(version))
+
+
+@data_app.command("rm")
+def data_rm(
+    name: Name, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
+    """Forget a name; the dataset's own files, and features that were extracted, stay."""
+    from ..datasets import forget
+
+    removed = forget(home, name)
+    Output(as_json=as_json, quiet=quiet).result({"forgotten": name}, f"forgotten: {removed}")
+
+
+def _table(version: "DatasetVersion") -> dict[str, Any]:
+    return {
+        "name": version.name,
+        "kind": version.kind,
+        "place": None if version.place is None else str(version.place),
+        "options": dict(version.options),
+        "splits": dict(version.splits),
+    }
+
+
+def _lines(version: "DatasetVersion") -> list[str]:
+    place = "drawn" if version.place is None else str(version.place)
+    lines = [f"{version.name}: {version.kind}, {place}"]
+    lines += [f"  {name} = {value}" for name, value in version.options.items()]
+    return lines
+
+
+def _counted(preview: "Preview") -> Any:
+    from ..tables import rows_table
+
+    return rows_table([_without_zeros(vars(one), preview) for one in preview.counts])
+
+
+def _without_zeros(row: Mapping[str, Any], preview: "Preview") -> dict[str, Any]:
+    """Return the counts of a split but for those that are zero in all splits."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name in {"split", "unreadable"} or any(vars(one)[name] for one in preview.counts)
+    }
+
+
+def _remarks(preview: "Preview") -> Sequence[str]:
+    return [*preview.notes, *(f"will be skipped: {line}" for line in preview.unreadable)]
+
+
+def _cut(cell: Any) -> str:
+    text = str(cell)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} ..."

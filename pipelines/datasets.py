@@ -1,0 +1,202 @@
+"""Name datasets, show what they hold, and tell where they lie now."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..featcache import known_datasets
+from ..featcache.datasets import (
+    SOURCES,
+    define,
+    identified,
+    is_drawn,
+    open_version,
+    parse_data,
+    split_fingerprints,
+)
+from ..featcache.errors import DatasetNotFoundError, SpecError
+from ..featcache.known_datasets import DatasetVersion
+from ..featcache.source import Source, readable_size
+from ..featcache.types import Item, Modality
+
+PREVIEWED = 10  # rows
+_EXAMPLES = 3  # of what cannot be read
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitCounts:
+    """Items of one split.
+
+    Attributes:
+        split: Name of the split.
+        images: Images, readable or not.
+        texts: Texts.
+        links: Pairs of an image and a text that belong together.
+        classes: Classes, or 0 of a dataset without.
+        unreadable: Images whose file is missing or not readable.
+    """
+
+    split: str
+    images: int
+    texts: int
+    links: int
+    classes: int
+    unreadable: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a dataset holds, as it will be read.
+
+    Attributes:
+        version: What the name stands for.
+        counts: One a split.
+        rows: The first rows of one split: an image with its texts or its class, or two texts with
+            their grade.
+        split: Name of that split.
+        notes: How the files were read, and what was left out.
+        unreadable: Some images that will be skipped, and why.
+    """
+
+    version: DatasetVersion
+    counts: Sequence[SplitCounts]
+    rows: Sequence[Mapping[str, Any]]
+    split: str
+    notes: Sequence[str]
+    unreadable: Sequence[str]
+
+
+def add(
+    home: Path,
+    name: str,
+    place: Path | None,
+    *,
+    kind: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[DatasetVersion, Source]:
+    """Give a dataset a name, and return what it stands for and the opened dataset.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        name: Its name from now on.
+        place: Its folder or file; None of a family that is drawn, or of one in its usual place.
+        kind: Name of the family that reads it, or None to find it.
+        options: Options of the family.
+
+    Raises:
+        LightalignError: It cannot be opened, or the home not be written.
+    """
+    if kind is not None:
+        SOURCES.load(kind)
+    if is_drawn(name) and kind in {None, name}:
+        raise SpecError(f"{name!r} is what a family is called that is drawn: name it otherwise")
+    data = name if place is None else f"{name}={place}"
+    version = define(data, home=home, options=options, kind=kind)
+    source = open_version(version, home=home)
+    version = identified(version, source)
+    if not known_datasets.remember(home, version):
+        raise SpecError(f"{home / known_datasets.FOLDER} may not be written")
+    return version, source
+
+
+def move(home: Path, name: str, place: Path) -> DatasetVersion:
+    """Have a dataset lie somewhere else; see `known_datasets.move`."""
+
+    def read(version: DatasetVersion) -> Mapping[str, str]:
+        return split_fingerprints(open_version(version, home=home))
+
+    return known_datasets.move(home, parse_data(name)[0], place.absolute(), read)
+
+
+def forget(home: Path, name: str) -> Path:
+    """Forget a name; see `known_datasets.forget`."""
+    return known_datasets.forget(home, parse_data(name)[0])
+
+
+def require(home: Path, name: str) -> DatasetVersion:
+    """Return what a name stands for.
+
+    Raises:
+        DatasetNotFoundError: The home does not remember it, nor is it a family in its usual place.
+        StoreCorruptError: What is remembered cannot be read.
+    """
+    name, _ = parse_data(name)
+    known = known_datasets.newest(home, name)
+    if known is not None:
+        return known
+    if name not in SOURCES.names():
+        raise known_datasets.unknown_dataset(home, name)
+    return define(name, home=home)
+
+
+def preview(version: DatasetVersion, *, home: Path, split: str | None = None) -> Preview:
+    """Read a dataset as an extraction will, without decoding any image.
+
+    Raises:
+        LightalignError: It cannot be opened, or has no such split.
+    """
+    source = open_version(version, home=home)
+    splits = source.splits()
+    if not splits:
+        raise DatasetNotFoundError(f"{version.name} holds nothing")
+    shown = split or splits[0]
+    unreadable: list[str] = []
+    counts = [_counts(source, one, unreadable) for one in splits]
+    return Preview(
+        version=replace(version, splits=split_fingerprints(source)),
+        counts=counts,
+        rows=_rows(source, shown),
+        split=shown,
+        notes=source.notes(),
+        unreadable=unreadable,
+    )
+
+
+def _counts(source: Source, split: str, unreadable: list[str]) -> SplitCounts:
+    pairs = source.pairs(split)
+    images = source.items(split, Modality.IMAGE)
+    bad = 0
+    for item in images:
+        if item.data is not None or readable_size(item) >= 0:
+            continue
+        bad += 1
+        if len(unreadable) < _EXAMPLES:
+            unreadable.append(f"{split}: {item.id}: no file that can be read at {item.path}")
+    return SplitCounts(
+        split=split,
+        images=len(images),
+        texts=len(source.items(split, Modality.TEXT)),
+        links=len(pairs.links if pairs.grades is None else pairs.grades.links),
+        classes=0 if pairs.classes is None else len(pairs.classes.names),
+        unreadable=bad,
+    )
+
+
+def _rows(source: Source, split: str) -> list[dict[str, Any]]:
+    pairs = source.pairs(split)
+    if pairs.grades is not None:
+        texts = {item.id: item.text for item in source.items(split, Modality.TEXT)}
+        return [
+            {"first": texts[first], "second": texts[second], "grade": grade}
+            for first, second, grade in pairs.grades.links[:PREVIEWED]
+        ]
+    images = list(source.items(split, Modality.IMAGE)[:PREVIEWED])
+    wanted = {item.id for item in images}
+    texts_of: dict[str, list[str]] = {item.id: [] for item in images}
+    linked = [(image, text) for image, text in pairs.links if image in wanted]
+    known = {text for _, text in linked}
+    by_id = {item.id: item.text for item in source.items(split, Modality.TEXT) if item.id in known}
+    for image, text in linked:
+        texts_of[image].append(str(by_id[text]))
+    return [_row(item, texts_of[item.id], pairs.classes) for item in images]
+
+
+def _row(item: Item, texts: Sequence[str], classes: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"image": item.id}
+    if classes is not None:
+        row["class"] = classes.names[classes.of_image[item.id]]
+    if texts:
+        row["texts"] = " | ".join(texts)
+    row["file"] = "drawn" if item.path is None else str(item.path)
+    return row

@@ -1,0 +1,77 @@
+"""The family of a place is found by what lies there."""
+
+import pytest
+
+from lightalign.featcache.datasets import define, identified, open_version
+from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
+from lightalign.featcache.known_datasets import remember
+from lightalign.featcache.types import Modality
+
+from .class_helpers import CLASS_LAYOUTS
+from .graded_helpers import GRADED_LAYOUTS
+from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS
+
+CASES = [
+    pytest.param(name, write, id=f"{name}-{write.__name__}")
+    for name, writers in {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}.items()
+    for write in writers
+    if name != "shapes"
+]
+
+
+def kind_of(place, **options):
+    return define(f"mine={place}", home=place / "home", options=options).kind
+
+
+@pytest.mark.parametrize(("name", "write"), CASES)
+def test_every_layout_is_known_again_under_a_name_of_ones_own(name, write, tmp_path):
+    place = tmp_path / "data"
+    place.mkdir()
+    write(place)
+    found = define(f"mine={place}", home=tmp_path)
+    assert found.kind == name
+    assert (found.name, found.place) == ("mine", place)
+
+
+def test_columns_that_are_named_help(tmp_path):
+    (tmp_path / "x.csv").write_text("Pfad,Wort\na.jpg,ein Hund\n")
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    with pytest.raises(DatasetFormatError, match=r"no column of image paths.*--kind"):
+        kind_of(tmp_path / "x.csv")
+    options = {"image_column": "Pfad", "caption_columns": ["Wort"]}
+    version = define(f"mine={tmp_path / 'x.csv'}", home=tmp_path, options=options)
+    assert version.kind == "image-text-table"
+    (item,) = open_version(version, home=tmp_path).items("train", Modality.TEXT)
+    assert item.text == "ein Hund"
+
+
+def test_nothing_and_nothing_that_can_be_read_are_told_apart(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="neither a folder nor a file"):
+        kind_of(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("no dataset")
+    with pytest.raises(DatasetFormatError, match="--kind"):
+        kind_of(tmp_path)
+
+
+def test_what_a_name_stands_for_may_become_of_another_family(tmp_path):
+    for folder in ("table", "photos"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").write_bytes(b"x")
+    (tmp_path / "table" / "x.csv").write_text("Pfad,text\na.jpg,ein Hund\n")
+    options = {"image_column": "Pfad"}
+    first = define(f"mine={tmp_path / 'table'}", home=tmp_path, options=options)
+    remember(tmp_path, identified(first, open_version(first, home=tmp_path)))
+    again = define(f"mine={tmp_path / 'table'}", home=tmp_path)
+    assert (again.kind, again.options) == ("image-text-table", options)
+    other = define(f"mine={tmp_path / 'photos'}", home=tmp_path)
+    assert (other.kind, other.options) == ("images", {})
+
+
+def test_a_path_without_a_name_is_answered_by_how_to_name_it(tmp_path):
+    (tmp_path / "a b.csv").write_text("x")
+    with pytest.raises(SpecError, match=r"is a path: .* --data NAME=.*a b.csv"):
+        define(str(tmp_path / "a b.csv"), home=tmp_path)
+
+
+def test_a_name_of_a_family_is_read_by_that_family_whatever_lies_there(tmp_path):
+    assert define(f"flickr8k={tmp_path}", home=tmp_path).kind == "flickr8k"

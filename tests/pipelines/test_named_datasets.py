@@ -1,0 +1,189 @@
+"""A run measures the data it was made for, whatever else has its name, and wherever it lies."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ..helpers import lightalign
+
+BOTH = ("extract", "--encoder", "toy-image", "--encoder", "toy-text", "--precision", "float32")
+OWN_COLUMN = ("--set", "source.image_column=Pfad")
+SPLITS = ["train"] * 10 + ["val"] * 4
+
+
+def write_table(folder: Path, *, num_test: int) -> Path:
+    """Write a table of squares with captions, in columns that nobody can guess."""
+    rows = ["Pfad,caption,split"]
+    for number, split in enumerate([*SPLITS, *["test"] * num_test]):
+        place = folder / "Bilder mit Ä" / f"{number} {num_test}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (8 * number, 255 - 8 * number, num_test)).save(place)
+        rows.append(f"{place.relative_to(folder)},Quadrat Nr. {number} von {num_test},{split}")
+    table = folder / "Tabelle.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    return table
+
+
+def done(*arguments, home):
+    ended = lightalign(*map(str, arguments), home=home)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def trained(home: Path, place: Path, name: str, run: str) -> None:
+    done(*BOTH, "--data", f"{name}={place}", *OWN_COLUMN, home=home)
+    done("train-adapter", "--preset", "linear", "--set", "train.epochs=1", "--name", run, home=home)
+
+
+@pytest.fixture(scope="module")
+def two_tables(tmp_path_factory):
+    """Return a home in which `first` is trained on the older of two tables, of one name and of two.
+
+    Both runs would measure three images if they took the newest of their name.
+    """
+    place = tmp_path_factory.mktemp("two tables")
+    home = place / "home"
+    older = write_table(place / "older", num_test=7)
+    newer = write_table(place / "newer", num_test=3)
+    trained(home, older, "image-text-table", "same-name")
+    trained(home, older, "mine", "own-name")
+    for name in ("image-text-table", "his"):
+        done(*BOTH, "--data", f"{name}={newer}", *OWN_COLUMN, home=home)
+    return place
+
+
+@pytest.fixture
+def home(two_tables, tmp_path):
+    """Return a copy of the home; its datasets lie where they are."""
+    return Path(shutil.copytree(two_tables / "home", tmp_path / "home"))
+
+
+@pytest.fixture
+def own_home(tmp_path):
+    """Return a home whose dataset lies beside it, in `data`."""
+    trained(tmp_path / "home", write_table(tmp_path / "data", num_test=3), "mine", "own-name")
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("run", ["same-name", "own-name"])
+def test_a_run_is_evaluated_on_the_data_it_was_trained_on(run, two_tables):
+    report = json.loads(done("retrieve", run, "--json", "--quiet", home=two_tables / "home"))
+    assert report["metrics"]["text_to_image"]["num_gallery"] == 7
+    assert report["stores"]
+
+
+@pytest.mark.parametrize("run", ["same-name", "own-name"])
+def test_paths_and_pictures_are_found_without_naming_a_place_or_an_option_again(run, home):
+    done("index", run, "--side", "both", home=home)
+    ended = lightalign(
+        *("search", run, "Quadrat", "--json", "--quiet", "--k", "7"),
+        *("--sheet", str(home / "sheet.html")),
+        home=home,
+    )
+    found = json.loads(ended.stdout)
+    assert ended.returncode == 0
+    assert len(found["hits"]) == 7
+    assert all(Path(hit["path"]).is_file() for hit in found["hits"])
+    assert found["warnings"] == []
+    done("retrieve", run, home=home)
+    done("report", run, "--out", home / "page.html", home=home)
+    page = (home / "page.html").read_text()
+    assert "data:image/jpeg" in page
+    assert "Quadrat Nr." in page
+
+
+def test_what_has_moved_is_found_again_by_every_command(own_home):
+    home = own_home
+    place = home.parent
+    (place / "data").rename(place / "woanders")
+    moved = place / "woanders" / "Tabelle.csv"
+    ended = lightalign(*BOTH, "--data", "mine", home=home)
+    assert ended.returncode == 2
+    assert "lightalign data move mine PATH" in ended.stderr
+    assert str(moved) in done("data", "move", "mine", moved, home=home)
+    assert "0 items to do (cached)" in done(*BOTH, "--data", "mine", home=home)
+    done("index", "own-name", home=home)
+    found = json.loads(done("search", "own-name", "Quadrat", "--json", "--quiet", home=home))
+    assert all("woanders" in hit["path"] for hit in found["hits"])
+
+
+def test_other_data_are_no_move(two_tables, home):
+    newer = two_tables / "newer" / "Tabelle.csv"
+    ended = lightalign("data", "move", "mine", str(newer), home=home)
+    assert ended.returncode == 2
+    assert "other data than 'mine'" in ended.stderr
+
+
+def test_a_store_is_repaired_from_where_its_own_data_lie(home):
+    stores = sorted((home / "features/image-text-table/test").glob("toy-image--*"))
+    assert len(stores) == 2
+    for store in stores:
+        chunk = next(path for path in store.glob("shard-00000/values/c/**/*") if path.is_file())
+        chunk.write_bytes(b"")
+    assert "0 damaged" not in lightalign("cache", "verify", home=home).stdout
+    done("cache", "repair", home=home)
+    assert "0 damaged" in done("cache", "verify", home=home)
+
+
+def test_the_newest_of_a_name_is_trained_on_and_validated_by_its_own(home):
+    done(
+        *("train-adapter", "--data", "image-text-table", "--preset", "linear"),
+        *("--set", "train.epochs=1", "--name", "newest"),
+        home=home,
+    )
+    report = json.loads(done("retrieve", "newest", "--json", "--quiet", home=home))
+    assert report["metrics"]["text_to_image"]["num_gallery"] == 3
+
+
+def test_names_are_listed_shown_previewed_and_forgotten(two_tables, home):
+    listed = json.loads(done("data", "list", "--json", home=home))
+    kinds = {row["name"]: row["kind"] for row in listed["datasets"]}
+    assert kinds == dict.fromkeys(["his", "image-text-table", "mine"], "image-text-table")
+    shown = json.loads(done("data", "show", "image-text-table", "--json", home=home))
+    assert "newer" in shown["place"]
+    assert ["older" in one["place"] for one in shown["earlier"]] == [True]
+    seen = json.loads(
+        done("data", "preview", f"his={two_tables}/newer/Tabelle.csv", "--json", home=home)
+    )
+    counts = {one["split"]: (one["images"], one["texts"]) for one in seen["counts"]}
+    assert counts == {"train": (10, 10), "val": (4, 4), "test": (3, 3)}
+    assert seen["rows"][1]["texts"] == "Quadrat Nr. 1 von 3"
+    done("data", "rm", "his", home=home)
+    assert "his" not in done("data", "list", home=home)
+
+
+def test_a_preview_names_what_will_be_skipped(own_home):
+    next((own_home.parent / "data" / "Bilder mit Ä").glob("0 *.png")).unlink()
+    seen = json.loads(done("data", "preview", "mine", "--json", home=own_home))
+    assert [one["unreadable"] for one in seen["counts"]] == [1, 0, 0]
+    assert "no file that can be read" in seen["unreadable"][0]
+
+
+def test_kinds_of_features_are_not_mixed_unless_asked(tmp_path):
+    home = tmp_path / "home"
+    table = write_table(tmp_path / "data", num_test=2)
+    done(*BOTH, "--data", f"mine={table}", *OWN_COLUMN, "--features", "tokens,mean", home=home)
+    train = ("train-adapter", "--preset", "linear", "--set", "train.epochs=1", "--name")
+    ended = lightalign(*train, "a", home=home)
+    (line,) = [one for one in ended.stderr.splitlines() if one.startswith("training on")]
+    kinds = [part.rpartition("(")[2].partition("@")[0] for part in line.split(",")]
+    assert len(set(kinds)) == 1
+    ended = lightalign(
+        *train, "b", "--image-features", "mean", "--text-features", "tokens", home=home
+    )
+    assert "mean@-1 float16" in ended.stderr
+    assert "tokens@-1 float16" in ended.stderr
+
+
+def test_folders_of_images_are_read_under_a_name(two_tables, home):
+    pictures = two_tables / "newer" / "Bilder mit Ä"
+    assert "images" in done("data", "add", "fotos", pictures, home=home)
+    done("extract", "--encoder", "toy-image", "--data", "fotos", home=home)
+    done("index", "own-name", "--data", "fotos", home=home)
+    found = json.loads(
+        done("search", "own-name", "Quadrat", "--data", "fotos", "--json", "--quiet", home=home)
+    )
+    assert Path(found["hits"][0]["path"]).parent == pictures
