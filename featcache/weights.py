@@ -34,17 +34,33 @@ TOKENIZER_VOCABULARIES = (
     "spiece.model",
     "spm.model",
     "sentencepiece.bpe.model",
+    "tokenizer.model",
 )
 _TOKENIZER_FILES = (
     *TOKENIZER_VOCABULARIES,
     "merges.txt",
+    "bpe.codes",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
 )
 _WEIGHTED = ("timm", "huggingface")  # backends of which no encoder is without weights
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either describes images
 _TRUE = ("1", "ON", "YES", "TRUE")
+_SAFETENSORS = "model.safetensors"
 _PICKLED = "pytorch_model.bin"  # fetched only where a repository has no safetensors
+_PARTS = {  # of large models, which an index beside them lists
+    _SAFETENSORS: "model-?????-of-?????.safetensors",
+    _PICKLED: "pytorch_model-?????-of-?????.bin",
+}
+_SENTENCE_FILES = (  # what sentence-transformers adds
+    "modules.json",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
+    "[0-9]_*/config.json",
+    "[0-9]_*/model.safetensors",
+    "[0-9]_*/pytorch_model.bin",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +121,8 @@ def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
         FileNotFoundError: It is not there.
     """
     try:
-        config: dict[str, Any] = check(read_json(path), dict[str, Any], where=path)
+        table = read_json(path, large_as_float=True)
+        config: dict[str, Any] = check(table, dict[str, Any], where=path)
     except StoreCorruptError as error:
         raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
     return config
@@ -176,7 +193,7 @@ def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
 def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | None:
     from huggingface_hub import snapshot_download
 
-    for name in ("model.safetensors", _PICKLED):
+    for name in [name for weights in _PARTS for name in (weights, _index_of(weights))]:
         try:
             folder = Path(
                 snapshot_download(
@@ -191,13 +208,15 @@ def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | No
 
 
 def _is_complete(card: EncoderCard, folder: Path) -> bool:
-    needed: list[tuple[str, ...]] = [("model.safetensors", _PICKLED)]
+    if not _has_weights(card, folder):
+        return False
+    needed: list[tuple[str, ...]] = []
     if card.backend != "timm":  # which knows architecture and preprocessing by name
         needed.append(("config.json",))
     if card.modality is Modality.TEXT:
         needed.append(TOKENIZER_VOCABULARIES)
     elif card.backend == "huggingface":
-        needed.append(("preprocessor_config.json",))
+        needed.append(PROCESSOR_FILES)
     return all(any((folder / name).is_file() for name in names) for names in needed)
 
 
@@ -245,6 +264,23 @@ def _is_offline() -> bool:
     return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
 
 
+def _index_of(name: str) -> str:
+    """Return the name of the file that lists the parts of a weights file, where it has parts."""
+    return f"{name}.index.json"
+
+
+def _has_weights(card: EncoderCard, folder: Path) -> bool:
+    """Return whether a directory holds weights: one file, or all the parts that an index lists."""
+    for name in _PARTS:
+        if (folder / name).is_file():
+            return True
+        index = folder / _index_of(name)
+        parts = read_config(card, index).get("weight_map") if index.is_file() else None
+        if isinstance(parts, dict) and parts:
+            return all((folder / str(part)).is_file() for part in set(parts.values()))
+    return False
+
+
 class _HubUnavailableError(Exception):
     """Say why the hub could not give the files."""
 
@@ -256,16 +292,20 @@ def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bo
         raise _HubUnavailableError("HF_HUB_OFFLINE forbids the hub")
     if not _is_reachable(constants.ENDPOINT):
         raise _HubUnavailableError(f"{constants.ENDPOINT} is not reachable")
-    configuration = ["config.json", "preprocessor_config.json", *_TOKENIZER_FILES]
+    configuration = ["config.json", *PROCESSOR_FILES, *_TOKENIZER_FILES]
+    if card.modality is Modality.TEXT:
+        configuration += _SENTENCE_FILES
     try:
         with _progress_bars(shown=progress):
             folder = Path(
                 snapshot_download(
-                    hub, revision=revision, allow_patterns=[*configuration, "model.safetensors"]
+                    hub,
+                    revision=revision,
+                    allow_patterns=[*configuration, *_patterns_of(_SAFETENSORS)],
                 )
             )
-            if not (folder / "model.safetensors").is_file():
-                snapshot_download(hub, revision=revision, allow_patterns=[_PICKLED])
+            if not _has_weights(card, folder):
+                snapshot_download(hub, revision=revision, allow_patterns=_patterns_of(_PICKLED))
     except OSError as error:  # the hub's own errors are OSErrors: no such repository, gated, full
         reason = str(error).strip().splitlines()
         raise _HubUnavailableError(
@@ -274,6 +314,10 @@ def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bo
     if not _is_complete(card, folder):
         raise _HubUnavailableError(f"hub repository {hub} lacks some of the needed files")
     return Weights(files=folder, origin=f"hub {hub}@{folder.name[:7]}")
+
+
+def _patterns_of(name: str) -> list[str]:
+    return [name, _index_of(name), _PARTS[name]]
 
 
 def _is_reachable(endpoint: str) -> bool:

@@ -310,7 +310,7 @@ class Extraction:
         shard: "_Shards",
     ) -> None:
         """Encode one item of each group of equal items, and take its rows for all of them."""
-        layers = sorted({job.output.layer for job in jobs})
+        layers = sorted({job.output.layer_read for job in jobs})
         prepared = [group[0][1].prepared[name] for group in batch]
         encoded = encode_within_memory(self._encoders[name], prepared, layers, self._fitting)
         found = dict(zip(layers, encoded, strict=True))
@@ -318,7 +318,7 @@ class Extraction:
         targets = np.array([position for group in batch for position, _ in group], dtype=np.int64)
         for job in jobs:
             output = job.output
-            reduced = output.kind.reduce(found[output.layer], output.layout)
+            reduced = output.kind.reduce(found[output.layer_read], output.layout)
             shard.rows(job).add(reduced, sources=sources, targets=targets)
 
     def _write(

@@ -37,7 +37,8 @@ class ExtractSpec:
         split: One split, or None for all.
         weights: File or local hub folder to take instead of the card's own places.
         source: Options of the dataset, by name.
-        features: What to keep: `tokens`, `cls`, `mean`, `grid:HxW`; one store each.
+        features: What to keep: `tokens`, `cls`, `mean`, `last`, `pooled`, `grid:HxW`; one store
+            each.
         layers: Which layers, counted from the end; one store each. -1 is after the final norm.
         format: Container of the shards, `zarr` or `hdf5`.
         dtype: Stored type: `float16`, `bfloat16`, `float32` or `int8`.

@@ -14,13 +14,12 @@ from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..home import expanded
 from ..references import split_half
 from ..types import Modality
-from ..weights import find_hub_file
+from ..weights import PROCESSOR_FILES, find_hub_file
 from ._images import ProcessorPreprocessing, probe_image
 from ._pretrained import quiet, read_config, unreadable
 from ._timm_tokens import FeatureShape, find_shape
 
 _POOLING = "1_Pooling/config.json"  # of sentence-transformers
-_PROCESSOR = "preprocessor_config.json"
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
 _UNLIMITED = 1_000_000  # tokenizers write 10^30 for "no limit"
 # These count positions from the padding id on, so that some of their table is never used.
@@ -178,7 +177,8 @@ def _prefix_tokens(config: Any, size: tuple[int, int], num_tokens: int) -> int |
 
 def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int]:
     """Return height and width of what the image processor gives, or else of the configuration."""
-    processor = files.find(_PROCESSOR)
+    places = (files.find(name) for name in PROCESSOR_FILES)
+    processor = next((place for place in places if place is not None), None)
     if processor is not None:
         with quiet():
             try:

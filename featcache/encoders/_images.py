@@ -186,6 +186,21 @@ def probe_image(preprocessing: Preprocessing) -> Float[Tensor, "1 channels heigh
     return preprocessing(Image.new("RGB", (320, 240), (128, 128, 128))).unsqueeze(0)
 
 
+def drawn_image(preprocessing: Preprocessing) -> Float[Tensor, "1 channels height width"]:
+    """Return a batch of one photo of stripes, to see what differs between photos."""
+    picture = Image.new("RGB", (320, 240), (128, 128, 128))
+    for left in range(0, 320, 64):
+        picture.paste((left // 2, 200, 255 - left // 2), (left, 0, left + 32, 240))
+    return preprocessing(picture).unsqueeze(0)
+
+
+def channels_first(values: Tensor) -> Tensor:
+    """Return a map of a square grid with its features before its rows and columns."""
+    if values.ndim == 4 and values.shape[1] == values.shape[2] != values.shape[3]:
+        return values.permute(0, 3, 1, 2)
+    return values
+
+
 def all_real(values: Float[Tensor, "batch tokens features"]) -> Tokens:
     """Return features of images as tokens, none of them masked, on the CPU.
 

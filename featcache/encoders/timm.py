@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..card import EncoderCard
-from ..encoder import LAST, Content, Encoder
+from ..encoder import LAST, Content, Encoder, without_pooled
 from ..errors import SpecError
-from ..kinds import LayerLayout
+from ..kinds import POOLED, LayerLayout
 from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
@@ -128,6 +128,8 @@ class TimmEncoder(Encoder[Tensor]):
         """
         if layer not in self._layouts:
             (values,) = self._forward(probe_image(self._preprocessing), [layer])
+            if layer == POOLED:
+                return LayerLayout(width=values.shape[2])
             self._layouts[layer] = scaled_layout(values, self._layouts[LAST])
         return self._layouts[layer]
 
@@ -177,15 +179,17 @@ class TimmEncoder(Encoder[Tensor]):
     @torch.inference_mode()
     def _forward(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
-    ) -> list[Float[Tensor, "batch tokens features"]]:
+    ) -> list[Float[Tensor, "batch _ _"]]:
         self._check_layers(layers)
         images = images.to(self._device, memory_format=self._memory)
         with compute_precision(self._device, self.precision):
             return self._features(images, layers)
 
     def _check_layers(self, layers: Sequence[int]) -> None:
+        if POOLED in layers and not hasattr(self._model, "forward_head"):
+            raise without_pooled(self.name)
         for layer in layers:
-            if not -self._num_layers <= layer < 0:
+            if layer != POOLED and not -self._num_layers <= layer < 0:
                 raise SpecError(
                     f"encoder {self.name!r} ({self._architecture}) has layers -1 to "
                     f"{-self._num_layers}, found {layer}"
@@ -193,8 +197,8 @@ class TimmEncoder(Encoder[Tensor]):
 
     def _features(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
-    ) -> list[Float[Tensor, "batch tokens features"]]:
-        earlier = sorted({layer for layer in layers if layer != LAST})
+    ) -> list[Float[Tensor, "batch _ _"]]:
+        earlier = sorted({layer for layer in layers if layer not in (LAST, POOLED)})
         found: dict[int, Tensor] = {}
         if not earlier:
             features: Tensor = self._model.forward_features(images)
@@ -202,7 +206,16 @@ class TimmEncoder(Encoder[Tensor]):
             features, intermediates = self._intermediates(images, earlier)
             found = dict(zip(earlier, intermediates, strict=True))
         found[LAST] = self._norm(self._shape.tokens(features))
+        if POOLED in layers:
+            found[POOLED] = self._pooled(features)
         return [found[layer] for layer in layers]
+
+    def _pooled(self, features: Tensor) -> Float[Tensor, "batch one width"]:
+        """Return what the model's own head pools, before any classifier."""
+        vectors: Tensor = self._model.forward_head(features, pre_logits=True)
+        if vectors.ndim != 2:
+            raise without_pooled(self.name)
+        return vectors[:, None]
 
     def _intermediates(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]

@@ -16,7 +16,9 @@ Encoders = Annotated[
 Weights = Annotated[Path | None, typer.Option(help="Weights file or local hub folder to use.")]
 Features = Annotated[
     list[str] | None,
-    typer.Option(help="tokens (default), cls, mean or grid:HxW; repeatable or with commas."),
+    typer.Option(
+        help="tokens (default), cls, mean, last, pooled or grid:HxW; repeatable or with commas."
+    ),
 ]
 Layers = Annotated[str | None, typer.Option(help="Layers counted from the end, such as -1,-4.")]
 StoredType = Annotated[str, typer.Option(help="Stored type: float16, bfloat16, float32 or int8.")]

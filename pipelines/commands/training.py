@@ -35,10 +35,11 @@ SecondTextEncoder = Annotated[
     str | None, typer.Option(help="Align the text encoder with this one, not with images.")
 ]
 ImageFeatures = Annotated[
-    str | None, typer.Option(help="tokens, cls, mean or grid:HxW; the newest store if none.")
+    str | None,
+    typer.Option(help="tokens, cls, mean, pooled or grid:HxW; the newest store if none."),
 ]
 TextFeatures = Annotated[
-    str | None, typer.Option(help="tokens, cls or mean; the newest store if none.")
+    str | None, typer.Option(help="tokens, cls, mean, last or pooled; the newest store if none.")
 ]
 SecondTextFeatures = Annotated[
     str | None, typer.Option(help="Those of the second text encoder, in the same way.")
