@@ -303,7 +303,8 @@ class Bundle:
             encoder = build_encoder(card, weights=self._weights.get(name), device=str(self.device))
         except WeightsNotFoundError as error:
             raise WeightsNotFoundError(
-                f"{error}; in Python that is lightalign.load(..., weights={{{name!r}: PATH}})"
+                f"{error}; of a run that is --weights {name}=PATH, in Python lightalign.load(..., "
+                f"weights={{{name!r}: PATH}})"
             ) from error
         encoder.precision = identity.get("precision", encoder.precision)
         layer, kind = stored["layer"], Kind(stored["kind"])

@@ -2,22 +2,23 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..featcache.backends import load_encoder, resolve_device
 from ..featcache.bounds import MOST_THREADS
-from ..featcache.card import EncoderCard, read_card
+from ..featcache.card import EncoderCard
 from ..featcache.datasets import define, identified, open_version
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError, TooManyBadItemsError
 from ..featcache.known_datasets import DatasetVersion, remember
+from ..featcache.references import find_card, keep_card, table_of_own
 from ..featcache.registry import unknown_name
 from ..featcache.source import SkippedRow, Source
 from ..featcache.spec import check_counts
 from ..featcache.store import FORMATS
-from ..featcache.weights import Weights, find_weights
+from ..featcache.weights import GIVEN, Weights, find_weights
 from . import stopping
 from .progress import SILENT, Progress
 
@@ -29,7 +30,8 @@ class ExtractSpec:
     """Say what to extract.
 
     Attributes:
-        encoders: Names of encoder cards; those of one modality share each decoded item.
+        encoders: Encoder cards by name, file, `timm:MODEL` or `hf:MODEL`; those of one modality
+            share each decoded item.
         data: `NAME` or `NAME=PATH` of a dataset.
         home: Folder of everything lightalign keeps.
         split: One split, or None for all.
@@ -247,7 +249,11 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     version = define(spec.data, home=spec.home, options=spec.source)
     source = open_version(version, home=spec.home)
     splits = _chosen_splits(source, spec.split)
-    cards = [read_card(name) for name in spec.encoders]
+    cards = [find_card(name, home=spec.home, weights=spec.weights) for name in spec.encoders]
+    names = [card.name for card in cards]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SpecError(f"two of {list(spec.encoders)} are called {twice[0]!r}: rename one card")
     found = tuple(
         (card, find_weights(card, override=spec.weights, progress=progress.shows_downloads))
         for card in cards
@@ -294,6 +300,8 @@ def run(
     loaded = load_all(spec, opened, progress)
     note_exports(spec, [one.encoder for one in loaded], progress)
     splits = splits_with_items(opened, loaded, progress)
+    for reference, (card, weights) in zip(spec.encoders, opened.cards, strict=True):
+        keep_card(reference, with_place(card, weights), spec.home)
     stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
     if makes_newest:
         remember(spec.home, identified(opened.version, opened.source), tell=progress.note)
@@ -303,6 +311,13 @@ def run(
         stores=tuple(stores),
         skipped_rows=opened.source.skipped_rows(),
     )
+
+
+def with_place(card: EncoderCard, weights: Weights) -> EncoderCard:
+    """Return a card that names the place of weights which a user gave."""
+    if weights.origin != GIVEN or weights.files is None:
+        return card
+    return replace(card, weights=replace(card.weights, path=str(weights.files)))
 
 
 def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]:
@@ -318,7 +333,10 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
         progress.note(f"loading encoder {card.name}, weights: {weights.origin}")
         encoder = load_encoder(card, weights, device=spec.device)
         cosine = choose_precision(encoder, spec.precision, device)
-        settings = {"precision": encoder.precision}
+        settings: dict[str, Any] = {"precision": encoder.precision}
+        own_card = table_of_own(with_place(card, weights))
+        if own_card is not None:
+            settings["card"] = own_card
         if cosine is not None:
             progress.note(
                 f"{card.name}: computes in {encoder.precision}; in bfloat16 the smallest cosine of "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..featcache.datasets import absolute_data
 from ..featcache.home import command_line
+from ..featcache.references import lasting_reference
 from .extract import ExtractSpec
 
 _OPTIONS = {  # by field; what has its default is not named
@@ -29,7 +30,7 @@ def command_of(spec: ExtractSpec) -> str:
     """Return the command that runs `spec`, in any folder."""
     words = ["extract"]
     for encoder in spec.encoders:
-        words += ["--encoder", encoder]
+        words += ["--encoder", lasting_reference(encoder)]
     words += ["--data", absolute_data(spec.data)]
     defaults = {field.name: field.default for field in dataclasses.fields(spec)}
     for name, option in _OPTIONS.items():

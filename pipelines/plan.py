@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..featcache.backends import resolve_device
-from ..featcache.card import EncoderCard, read_card
+from ..featcache.card import EncoderCard
 from ..featcache.description import DTYPES
 from ..featcache.errors import OutOfMemoryError, SpecError
+from ..featcache.home import usual_home
 from ..featcache.memory_errors import lack_of_memory
+from ..featcache.references import find_card
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, check_counts, to_table
 from ..featcache.types import Modality, Side, Sides, sides_of
@@ -238,7 +240,7 @@ def _shape(
 
 
 def _card(name: str, modality: Modality) -> EncoderCard:
-    card = read_card(name)
+    card = find_card(name, home=usual_home())
     if card.modality is not modality:
         raise SpecError(f"encoder {name!r} reads {card.modality.value}s, not {modality.value}s")
     return card

@@ -23,8 +23,8 @@ from .train import TrainReport
 _KEY_DIGITS = 12  # as in the name of its folder
 
 
-def encoder_rows() -> list[dict[str, Any]]:
-    """Return one row for each encoder card."""
+def encoder_rows(home: Path) -> list[dict[str, Any]]:
+    """Return one row for each encoder card, those of a home among them."""
     return [
         {
             "name": card.name,
@@ -34,7 +34,7 @@ def encoder_rows() -> list[dict[str, Any]]:
             "licence": card.licence,
             "title": card.title,
         }
-        for card in list_encoders()
+        for card in list_encoders(home)
     ]
 
 

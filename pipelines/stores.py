@@ -18,6 +18,7 @@ from ..featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
 from ..featcache.known_datasets import DatasetVersion, version_of
 from ..featcache.manifest import has_manifest
+from ..featcache.references import card_name
 from ..featcache.registry import unknown_name
 from ..featcache.remedies import extraction
 from ..featcache.source import Source
@@ -91,6 +92,11 @@ class SideQuery:
     encoder: str | None = None
     kind: str | None = None
     key: str | None = None
+
+    @classmethod
+    def of(cls, reference: str | None, *, kind: str | None = None) -> "SideQuery":
+        """Return the query for what `--encoder` names: a card's name, its file, or a model."""
+        return cls(encoder=None if reference is None else card_name(reference), kind=kind)
 
     def matches(self, entry: StoreEntry) -> bool:
         """Say whether `entry` is of this encoder and kind."""

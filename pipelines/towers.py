@@ -159,7 +159,7 @@ def open_reading(bundle: Bundle, modality: Modality) -> Reading:
     try:
         return bundle.reading(modality)
     except WeightsNotFoundError as error:
-        reason = str(error).partition("; in Python that is")[0]
+        reason = str(error).partition("; of a run that is")[0]
         name = bundle.encoders[modality.value]
         raise WeightsNotFoundError(
             f"{reason}; here that is --weights {name}=PATH, and --to onnx --adapter-only needs none"

@@ -406,9 +406,9 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     if spec.tensorboard:
         require_tensorboard()
     by_side = choose_sides(
-        image=SideQuery(encoder=spec.image_encoder, kind=spec.image_features),
-        text=SideQuery(encoder=spec.text_encoder, kind=spec.text_features),
-        second_text=SideQuery(encoder=spec.second_text_encoder, kind=spec.second_text_features),
+        image=SideQuery.of(spec.image_encoder, kind=spec.image_features),
+        text=SideQuery.of(spec.text_encoder, kind=spec.text_features),
+        second_text=SideQuery.of(spec.second_text_encoder, kind=spec.second_text_features),
     )
     text_text = Modality.IMAGE not in by_side
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)

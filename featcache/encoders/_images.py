@@ -91,17 +91,18 @@ class TimmPreprocessing(Preprocessing):
 
     Args:
         pretrained: Data entries of a timm pretrained configuration; they are resolved here.
-        image_size: Side of the square input in pixels, where the model is not built for that of
-            `pretrained`.
+        image_size: Height and width of the input in pixels, where the model is not built for those
+            of `pretrained`.
     """
 
-    def __init__(self, pretrained: Mapping[str, Any], *, image_size: int | None = None) -> None:
+    def __init__(self, pretrained: Mapping[str, Any], *, image_size: Size | None = None) -> None:
         from timm.data.config import resolve_data_config
         from timm.data.transforms_factory import create_transform
 
         resolve: Any = resolve_data_config  # Any: timm's function carries no types
+        input_size = None if image_size is None else (3, *image_size)
         self._config: dict[str, Any] = resolve(
-            args={"img_size": image_size}, pretrained_cfg=dict(pretrained)
+            args={"input_size": input_size}, pretrained_cfg=dict(pretrained)
         )
         self._transform: Any = create_transform(**self._config, is_training=False)
         resampling = timm_resampling(self._config)

@@ -10,7 +10,8 @@ from ...featcache.errors import SpecError
 from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet, within
 
 Encoders = Annotated[
-    list[str], typer.Option(help="Encoder card; see `lightalign list encoders`; repeatable.")
+    list[str],
+    typer.Option(help="Encoder: a card's name, ./card.toml, timm:MODEL or hf:MODEL; repeatable."),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights file or local hub folder to use.")]
 Features = Annotated[
