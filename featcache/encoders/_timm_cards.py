@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import timm
 import timm.models
+import torch
 
 from ..card import EncoderCard, Layout, WeightsCard
 from ..errors import UnknownNameError

@@ -6,12 +6,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import timm
+import timm.models
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-
-import timm
-import timm.models
 
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError, WeightsNotFoundError
