@@ -33,7 +33,7 @@ SMALLEST = 2.0**-24  # what float16 rounds to below its normal numbers
 
 
 @pytest.fixture
-def encoded(monkeypatch) -> list[int]:
+def encoded(monkeypatch, untried) -> list[int]:
     """Return the sizes of the batches that a toy encoder encodes from now on."""
     sizes: list[int] = []
     encode = ToyEncoder.encode

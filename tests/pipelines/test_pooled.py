@@ -46,7 +46,7 @@ def extract_wide(home: Path, encoder: str, **changes) -> None:
     """Extract with a toy encoder of 64 features, from which on no sum depends on padding."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            extract, "read_card", lambda name: dataclasses.replace(read_card(name), width=64)
+            extract, "find_card", lambda name, **_: dataclasses.replace(read_card(name), width=64)
         )
         extract_toy(home, encoder, **changes)
 
