@@ -15,7 +15,7 @@ from ..featcache.datasets import (
     parse_data,
     split_fingerprints,
 )
-from ..featcache.errors import DatasetNotFoundError, SpecError
+from ..featcache.errors import DatasetNotFoundError, LightalignError, SpecError
 from ..featcache.known_datasets import DatasetVersion
 from ..featcache.source import SkippedRow, Source, readable_size
 from ..featcache.types import Item, Modality
@@ -95,11 +95,22 @@ def add(
         raise SpecError(f"{name!r} is what a family is called that is drawn: name it otherwise")
     data = name if place is None else f"{name}={place}"
     version = define(data, home=home, options=options, kind=kind)
+    if place is not None:  # named anew: what was said of it before is past
+        fresh = replace(version, options=options or {})
+        version = fresh if _opens(fresh, home) or options else version
     source = open_version(version, home=home)
     version = identified(version, source)
     if not known_datasets.remember(home, version):
         raise SpecError(f"{home / known_datasets.FOLDER} may not be written")
     return version, source
+
+
+def _opens(version: DatasetVersion, home: Path) -> bool:
+    try:
+        open_version(version, home=home)
+    except LightalignError:
+        return False
+    return True
 
 
 def move(home: Path, name: str, place: Path) -> DatasetVersion:

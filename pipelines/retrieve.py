@@ -283,7 +283,11 @@ def _bank(
 
 def _query(evaluated: EvaluatedRun, spec: RetrieveSpec) -> StoreQuery:
     wanted = WantedData.of_trained(
-        spec.data, evaluated.stores["train"], home=spec.home, options=spec.source
+        spec.data,
+        evaluated.stores["train"],
+        home=spec.home,
+        options=spec.source,
+        splits=evaluated.splits,
     )
     return StoreQuery(
         split=spec.split,

@@ -61,7 +61,7 @@ def _row_or_problem(folder: Path) -> dict[str, Any]:
 
 
 def _unreadable(problem: str) -> dict[str, Any]:
-    return {"state": "unreadable", "problem": " ".join(problem.split())}
+    return {"state": "unreadable", "problem": " ".join(problem.splitlines())}
 
 
 def _changed(folder: Path) -> float:

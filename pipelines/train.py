@@ -8,6 +8,7 @@ from typing import Any
 
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
 from ..featcache.errors import SpecError
+from ..featcache.known_datasets import version_of
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, apply_overrides, build, check_seed, to_table, without_none
 from ..featcache.types import Modality
@@ -357,6 +358,7 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
         "command": command_of(spec),
         "train": to_table(plan.options),
         "stores": _describe_stores(plan),
+        "splits": _all_splits(plan.stores, spec.home),
         "encoders": describe_encoders(plan.stores),
         "versions": library_versions(),
     }
@@ -452,6 +454,12 @@ def _choose_validation(
         progress.note("validation: no stores of a split 'val', so 10 % of the training images")
         return None, _HOLDOUT
     return pair, 0.0
+
+
+def _all_splits(stores: StorePair, home: Path) -> Table:
+    """Return the fingerprint of every split of the data, where the home remembers them."""
+    version = version_of(home, stores.dataset, stores.split, stores.source)
+    return {} if version is None else dict(version.splits)
 
 
 def _describe_stores(plan: TrainPlan) -> Table:

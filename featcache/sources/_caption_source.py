@@ -54,6 +54,14 @@ def split_name(name: str) -> str:
     return _SPLIT_ALIASES.get(lower, lower)
 
 
+def splits_by_folder(names: Iterable[str]) -> dict[str, str] | None:
+    """Return the split of each path by the folder it begins with; None unless all are in one."""
+    split_of = {name: split_name(name.partition("/")[0]) for name in names}
+    if all("/" in name and split in SPLIT_ORDER for name, split in split_of.items()):
+        return split_of
+    return None
+
+
 def in_order(splits: Collection[str]) -> tuple[str, ...]:
     """Return the names of splits in order: train, val, test, then others."""
     others = sorted(set(splits) - set(SPLIT_ORDER))

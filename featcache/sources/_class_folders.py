@@ -123,6 +123,8 @@ def _read_folders(root: Path) -> tuple[ClassedImages, dict[str, Path]] | None:
         others = sorted(folder.name for folder in set(folders) - is_split)
         problem = f"holds folders of splits beside others: {others[:5]}; move these elsewhere"
         raise format_error(root, "", problem)
+    if folders and not is_split and set(splits.values()) <= set(SPLITS):
+        raise format_error(root, "", "holds folders of splits, and no class folders in these")
     if not is_split:
         return _collect(root, {"": {folder.name: folder for folder in folders}}, (root,))
     by_split: dict[str, dict[str, Path]] = {}

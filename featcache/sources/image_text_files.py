@@ -9,11 +9,10 @@ from ..item_ids import storable_id
 from ..regular_files import is_regular
 from ..source import missing_dataset
 from ._caption_source import (
-    SPLIT_ORDER,
     CaptionedImages,
     CaptionSource,
     counted,
-    split_name,
+    splits_by_folder,
     with_hashed_splits,
 )
 from ._decoding import read_any_text
@@ -92,8 +91,8 @@ def _notes(texts: Mapping[str, _Captions | None], left_out: LeftOut) -> tuple[st
 
 
 def _with_splits(images: CaptionedImages) -> CaptionedImages:
-    folders = {name: split_name(name.partition("/")[0]) for name in images.captions}
-    if all("/" in name and split in SPLIT_ORDER for name, split in folders.items()):
-        return replace(images, split_of=folders)
+    split_of = splits_by_folder(images.captions)
+    if split_of is not None:
+        return replace(images, split_of=split_of)
     remedy = "to choose, put the images into folders train, val and test"
     return with_hashed_splits(images, remedy=remedy)
