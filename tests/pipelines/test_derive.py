@@ -117,7 +117,10 @@ def test_means_are_those_of_the_stored_tokens(tmp_path):
 
 
 @pytest.mark.parametrize("container", ["zarr", "hdf5"])
-@pytest.mark.parametrize("compression", ["none", "zstd", "blosc-lz4"])
+@pytest.mark.parametrize(
+    "compression",
+    ["zstd", *(pytest.param(one, marks=pytest.mark.slow) for one in ("none", "blosc-lz4"))],
+)
 @pytest.mark.parametrize("encoder", ["toy-image", "toy-text"])
 def test_tokens_in_every_container_give_the_same_means(tmp_path, container, compression, encoder):
     plain = {"split": "val", "dtype": "float32"}
@@ -192,7 +195,9 @@ def test_tokens_of_another_layer_split_precision_or_encoder_are_not_taken(tmp_pa
         assert report.encoded == report.rows
 
 
-@pytest.mark.parametrize("rows", [1, 3, 7, 10, 100])
+@pytest.mark.parametrize(
+    "rows", [7, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (1, 3, 10, 100))]
+)
 def test_shards_of_any_size_are_derived_from_those_of_another(tmp_path, rows):
     extract_toy(tmp_path, "toy-text", split="train", dtype="float32")  # shards of ten
     same = {"split": "train", "dtype": "float32", "features": ("mean", "cls")}

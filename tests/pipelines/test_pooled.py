@@ -90,7 +90,10 @@ def home(wide_home, tmp_path):
         ("sail/star", (*STAR, "train.precision=bfloat16")),
     ],
 )
-@pytest.mark.parametrize("stores", ["narrow", "wide", "packed"])
+@pytest.mark.parametrize(
+    "stores",
+    ["wide", *(pytest.param(one, marks=pytest.mark.slow) for one in ("narrow", "packed"))],
+)
 def test_weights_and_losses_after_two_epochs_are_those_of_pooling_at_each_step(
     toy_home, packed_home, tmp_path, monkeypatch, preset, overrides, stores
 ):
