@@ -6,6 +6,7 @@ ends them while they are imported is told as well.
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -140,7 +141,7 @@ def main() -> None:
     try:
         _run()
     except LightalignError as error:
-        _fail(" ".join(str(error).split()))
+        _fail(re.sub(r"\s*[\r\n]\s*", " ", str(error)).strip())  # paths may hold runs of spaces
     except BrokenPipeError:
         sys.exit(1)  # as the parser ends where the reader of the result has seen enough
     except OSError as error:

@@ -19,7 +19,7 @@ from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
 from ..featcache.residency import free_memory
 from ..featcache.spec import Table
-from ..featcache.tokens import Tokens
+from ..featcache.tokens import PooledTokens, Tokens
 from ..featcache.types import Side, sides_of
 from .context import name_vectors
 from .masking import without_padding
@@ -71,11 +71,17 @@ class Adapter(nn.Module):
 
     def forward(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
         """Return what `embed` returns; call that one, which has types."""
-        tokens = self._run(tokens, side, self.paths[side])
-        pooled = tokens.values[:, 0]
+        return functional.normalize(self.embed_unnormalised(tokens, side), dim=1)
+
+    def embed_unnormalised(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
+        """Return the embedding of each row before it is divided by its length.
+
+        Raises:
+            SpecError: The tokens are not as wide as the adapter was built for.
+        """
+        pooled = self._run(tokens, side, self.paths[side]).values[:, 0]
         # float32 even under autocast, for the sake of the cosines
-        pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
-        return functional.normalize(pooled, dim=1)
+        return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
 
     def before(self, tokens: Tokens, side: Side, name: str) -> Float[Tensor, "batch features"]:
         """Return the one token of each row that the step `name` reads.
@@ -89,16 +95,52 @@ class Adapter(nn.Module):
             raise SpecError(f"step {name!r} reads several tokens a row: put a pool before it")
         return found[:, 0]
 
-    def _run(self, tokens: Tokens, side: Side, names: Sequence[str]) -> Tokens:
-        if tokens.width != self.widths[side]:
+    def num_fixed(self, side: Side) -> int:
+        """Return how many first steps of a side always make the same of a row; see `Step.fixed`."""
+        steps = [self.steps[name] for name in self.paths[side]]
+        return next((at for at, step in enumerate(steps) if not step.fixed), len(steps))
+
+    def fixed_width(self, side: Side) -> int:
+        """Return the features of one token after the first `num_fixed` steps."""
+        count = self.num_fixed(side)
+        if not count:
+            return self.widths[side]
+        last = self.steps[self.paths[side][count - 1]]
+        assert isinstance(last, Step), "towers hold nothing else"
+        return last.out_width
+
+    @torch.no_grad()
+    def pool(self, tokens: Tokens, side: Side) -> PooledTokens:
+        """Return what the first `num_fixed` steps make of tokens; `embed` and `before` go on.
+
+        Raises:
+            SpecError: The tokens are not as wide as the adapter was built for.
+        """
+        count = self.num_fixed(side)
+        exact = self.is_exact(side)
+        found = self._run(tokens, side, self.paths[side][:count], exact=exact)
+        return PooledTokens(found.values, found.mask, count)
+
+    def is_exact(self, side: Side) -> bool:
+        """Return whether the tower of a side takes features as they are under autocast."""
+        return any(self.steps[name].exact for name in self.paths[side])
+
+    def _run(
+        self, tokens: Tokens, side: Side, names: Sequence[str], *, exact: bool | None = None
+    ) -> Tokens:
+        is_pooled = isinstance(tokens, PooledTokens)
+        width = self.fixed_width(side) if is_pooled else self.widths[side]
+        if tokens.width != width:
             raise SpecError(
-                f"the adapter reads {side.value} tokens of width {self.widths[side]}, "
+                f"the adapter reads {side.value} tokens of width {width}, "
                 f"found {tokens.width}: use the encoder it was trained with"
             )
-        exact = any(self.steps[name].exact for name in names)
+        if exact is None:
+            exact = any(self.steps[name].exact for name in names)
         dtype = self._input_dtype(tokens, exact=exact)
+        done = tokens.num_steps if isinstance(tokens, PooledTokens) else 0
         tokens = tokens.with_values(without_padding(tokens).to(dtype))
-        for name in names:
+        for name in names[done:]:
             tokens = self.steps[name](tokens, side)
         return tokens
 

@@ -17,7 +17,9 @@ SIGMA_LOW, SIGMA_HIGH = 0.1, 0.6  # as published; no reason is given there
 class DirectContext(nn.Module):
     """Give each side a learnable vector of `width` features, and nothing else.
 
-    Source: OneEncoder, commit 60b2b62 (its first release); the start, N(0, 1), is our choice.
+    A vector starts as N(0, sigma), sigma drawn once per side from U(0.1, 0.6).
+
+    Source: OneEncoder, commit 60b2b62 (its first release), text_image.py.
 
     Args:
         width: Features of the vector.
@@ -25,9 +27,7 @@ class DirectContext(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.vectors = nn.ParameterDict(
-            {side.value: nn.Parameter(torch.randn(width)) for side in IMAGE_TEXT}
-        )
+        self.vectors = _first_vectors(width)
 
     def forward(self, side: Side) -> Float[Tensor, " width"]:
         """Return the vector of `side`."""
@@ -61,10 +61,7 @@ class Context(nn.Module):
         sizes = (size, *hidden, width)
         if min(sizes) < 1:
             raise SpecError(f"the sizes of a context must be positive, found {list(sizes)}")
-        self.vectors = nn.ParameterDict()
-        for side in IMAGE_TEXT:
-            sigma = torch.empty(()).uniform_(SIGMA_LOW, SIGMA_HIGH)
-            self.vectors[side.value] = nn.Parameter(sigma * torch.randn(size))
+        self.vectors = _first_vectors(size)
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
@@ -75,6 +72,14 @@ class Context(nn.Module):
         """Return c_m, the context vector of `side`."""
         context: Tensor = self.layers(self.vectors[side.value])
         return context
+
+
+def _first_vectors(size: int) -> nn.ParameterDict:
+    vectors = nn.ParameterDict()
+    for side in IMAGE_TEXT:
+        sigma = torch.empty(()).uniform_(SIGMA_LOW, SIGMA_HIGH)
+        vectors[side.value] = nn.Parameter(sigma * torch.randn(size))
+    return vectors
 
 
 def name_vectors(module: nn.Module, sides: Sequence[Side]) -> None:

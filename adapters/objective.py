@@ -166,6 +166,10 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: PairBatch) -> Loss:
         """Return the loss of `batch`."""
 
+    def at_bound(self) -> str | None:
+        """Return the bound that a trained number of its own has run into, in words, or None."""
+        return None
+
 
 OBJECTIVES = Registry(
     "objective", f"{__package__}.objectives", Path(__file__).parent / "objectives", Objective

@@ -24,6 +24,12 @@ def check_repeats(name: str, count: int) -> None:
         raise SpecError(f"{name} must be at most {_MOST_MODULES:,}, found {count}")
 
 
+def start_alike(layers: nn.ModuleList) -> None:
+    """Give all layers the weights of the first, as PyTorch's stacks of layers start."""
+    for layer in layers[1:]:
+        layer.load_state_dict(layers[0].state_dict())
+
+
 class Step(nn.Module, ABC):
     """Map tokens to tokens; a tower is a sequence of steps.
 
@@ -35,9 +41,12 @@ class Step(nn.Module, ABC):
         out_width: Features of one output token.
         exact: Whether a tower with it takes features as they are under autocast, where they would
             be rounded at its entry: differences of features lose more by that than products.
+        fixed: Whether a row's result is the same at every step of a training: nothing is trained,
+            fitted or drawn in it, and it depends on neither other rows nor padding.
     """
 
     exact: ClassVar[bool] = False
+    fixed: bool = False
     out_width: int
 
     @abstractmethod

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .card import EncoderCard, read_card
+from .card import EncoderCard
 from .errors import DeviceError, LightalignError, WeightsMismatchError
+from .references import find_card
 from .weights import Weights, find_weights, read_config
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ BACKENDS = Path(__file__).parent / "encoders"
 def open_encoder(
     name: str,
     *,
+    home: Path | None = None,
     weights: Path | None = None,
     device: str = "cpu",
     progress: bool = False,
@@ -33,7 +35,8 @@ def open_encoder(
     """Build the encoder whose card is called `name`.
 
     Args:
-        name: Name of a card, such as `dino-vits16`.
+        name: Name of a card, such as `dino-vits16`, the path of one, `timm:MODEL` or `hf:MODEL`.
+        home: Folder of everything lightalign keeps, whose cards count, too.
         weights: Weights file or hub directory to use instead of the card's own.
         device: Where the model runs: `auto`, `cpu`, `cuda` or `cuda:1`.
         progress: Whether a download draws its bars on standard error.
@@ -44,7 +47,8 @@ def open_encoder(
         WeightsMismatchError: The weights are not those of the card.
         DeviceError: This machine has no such device.
     """
-    return build_encoder(read_card(name), weights=weights, device=device, progress=progress)
+    card = find_card(name, home=home, weights=weights)
+    return build_encoder(card, weights=weights, device=device, progress=progress)
 
 
 def build_encoder(
@@ -75,10 +79,13 @@ def load_encoder(card: EncoderCard, found: Weights, *, device: str = "cpu") -> A
         WeightsMismatchError: The weights are not those of the card.
         DeviceError: This machine has no such device.
     """
+    from .probe import require_repeatable
+
     backend = load_backend(backend_for(card, found))
     place = resolve_device(device)
     try:
         encoder: AnyEncoder = backend(card, found, device=place)
+        require_repeatable(encoder)
     except LightalignError:
         raise
     except Exception as error:  # whatever the libraries stumble over in files that are not ours

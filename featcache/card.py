@@ -1,17 +1,23 @@
 """Encoder cards: what is known about a pretrained encoder before any of its files are there."""
 
+import hashlib
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import spec
 from .documents import read_toml
 from .errors import SpecError
+from .home import expanded
 from .registry import unknown_name
 from .types import Modality
 
 CARDS = Path(__file__).parents[1] / "data" / "encoders"
+HOME_CARDS = "encoders"  # folder of a home's own cards
 MAPPINGS = ("by-name", "by-order")
+_UNSAID = {"licence": "not stated", "source": "a card of one's own"}
+_LONGEST_NAME = 120  # bytes; file systems take 255, and a key stands behind it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,7 @@ class WeightsCard:
         hub: Hub repository.
         revision: Commit of the hub repository; None is the newest.
         package: Package that carries the same weights.
+        path: Weights file or hub directory on this machine, which goes before hub and package.
         mapping: `by-name`, or `by-order` for files whose tensors have other names in the same
             order.
     """
@@ -75,6 +82,7 @@ class WeightsCard:
     hub: str | None = None
     revision: str | None = None
     package: Package | None = None
+    path: str | None = None
     mapping: str = "by-name"
 
     def __post_init__(self) -> None:
@@ -83,8 +91,8 @@ class WeightsCard:
 
     @property
     def needed(self) -> bool:
-        """Return whether the encoder has pretrained weights at all."""
-        return self.hub is not None or self.package is not None
+        """Return whether the card names a place of pretrained weights."""
+        return any(place is not None for place in (self.hub, self.package, self.path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,26 +126,80 @@ class EncoderCard:
     weights: WeightsCard = field(default_factory=WeightsCard)
 
 
-def card_names() -> list[str]:
-    """List the names of all cards, sorted."""
-    return sorted(path.stem for path in CARDS.glob("*.toml"))
+def card_names(home: Path | None = None) -> list[str]:
+    """List the names of all cards that come with lightalign, and those of a home; sorted."""
+    return sorted({path.stem for path in CARDS.glob("*.toml")} | set(home_cards(home)))
 
 
-def list_encoders() -> list[EncoderCard]:
+def home_cards(home: Path | None) -> dict[str, Path]:
+    """Return the files of cards in `HOME/encoders`, by the name of the card.
+
+    Raises:
+        SpecError: Two of them have the same name, as names of folders are.
+    """
+    paths: dict[str, Path] = {}
+    for path in sorted((home / HOME_CARDS).glob("*.toml")) if home is not None else ():
+        name = safe_name(path.stem)
+        if name in paths:
+            raise SpecError(f"{paths[name]} and {path} are both called {name!r}: rename one")
+        paths[name] = path
+    return paths
+
+
+def list_encoders(home: Path | None = None) -> list[EncoderCard]:
     """Read all cards, sorted by name."""
-    return [read_card(name) for name in card_names()]
+    return [read_card(name, home=home) for name in card_names(home)]
 
 
-def read_card(name: str) -> EncoderCard:
-    """Read the card called `name`.
+def read_card(name: str, *, home: Path | None = None) -> EncoderCard:
+    """Read the card called `name`, of lightalign or of a home.
 
     Raises:
         UnknownNameError: No card has this name.
+        SpecError: The card's TOML is wrong, or two cards have this name.
+    """
+    if name not in card_names(home):
+        raise unknown_name("encoder", name, card_names(home))
+    path = CARDS / f"{name}.toml"
+    of_home = home_cards(home).get(name)
+    if of_home is None:
+        return parse_card(name, read_toml(path))
+    if path.is_file():
+        raise SpecError(
+            f"{of_home} has the name of a card that comes with lightalign: give the file another"
+        )
+    return read_card_file(of_home)
+
+
+def read_card_file(path: Path) -> EncoderCard:
+    """Read a card of one's own; places of weights are relative to its folder.
+
+    Raises:
         SpecError: The card's TOML is wrong.
     """
-    if name not in card_names():
-        raise unknown_name("encoder", name, card_names())
-    return parse_card(name, read_toml(CARDS / f"{name}.toml"))
+    table = read_toml(path)
+    weights = table.get("weights")
+    if isinstance(weights, dict) and isinstance(weights.get("path"), str):
+        place = expanded(Path(weights["path"]))
+        table = {**table, "weights": {**weights, "path": str((path.parent / place).absolute())}}
+    return parse_card(safe_name(path.stem), {**_UNSAID, "title": path.stem, **table})
+
+
+def safe_name(name: str) -> str:
+    """Return a name as a folder can have it: letters, digits, `.`, `_` and single `-`.
+
+    Raises:
+        SpecError: Nothing is left of it.
+    """
+    safe = re.sub(r"-{2,}", "-", re.sub(r"[^\w.-]", "-", name)).strip("-.")
+    if not safe:
+        raise SpecError(f"{name!r} cannot name an encoder: no letter and no digit is in it")
+    if len(safe.encode()) > _LONGEST_NAME:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        safe = (
+            safe.encode()[: _LONGEST_NAME - 9].decode(errors="ignore").rstrip("-.") + f"-{digest}"
+        )
+    return safe
 
 
 def parse_card(name: str, table: spec.Table) -> EncoderCard:

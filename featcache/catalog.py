@@ -41,6 +41,7 @@ class _PairsFile(TypedDict):
     links: list[tuple[str, str]]
     classes: NotRequired[_ClassesTable]
     grades: NotRequired[_GradesTable]
+    text_marks: NotRequired[list[str]]  # came later
 
 
 @dataclass(frozen=True)
@@ -317,6 +318,8 @@ def write_pairs(path: Path, pairs: Pairs) -> None:
         labels = getattr(pairs, name)
         if labels is not None:
             table[name] = vars(labels)
+    if pairs.text_marks is not None:
+        table["text_marks"] = pairs.text_marks
     files.write_sealed(path, table)
 
 
@@ -337,6 +340,7 @@ def read_pairs(path: Path) -> Pairs:
             tuple((image, text) for image, text in table["links"]),
             classes=_classes(classes, table["image_ids"]) if classes else None,
             grades=_grades(grades) if grades else None,
+            text_marks=_marks(table),
         )
     except PermissionError:
         raise  # they may be whole
@@ -381,6 +385,14 @@ def _classes(table: _ClassesTable, image_ids: Sequence[str]) -> Classes:
     if outside:
         raise ValueError(f"image {outside[0]!r} is of a class that has no name")
     return Classes(tuple(table["names"]), table["of_image"])
+
+
+def _marks(table: _PairsFile) -> tuple[str, ...] | None:
+    if "text_marks" not in table:
+        return None
+    if len(table["text_marks"]) != len(table["text_ids"]):
+        raise ValueError("there are not as many marks as texts")
+    return tuple(table["text_marks"])
 
 
 def _grades(table: _GradesTable) -> Grades:

@@ -46,11 +46,7 @@ def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
     unread = {} if is_trusting() else _states_of_unread(store, receipts, memory.read(), names)
     _announce(store, [receipts[index] for index in unread])
 
-    def check_files(index: int) -> None:
-        for flaw in shard_flaws(store.folder, index, receipts[index], content=True):
-            raise StoreCorruptError(f"{flaw}; {_remedy(store)}")
-
-    for _ in _in_threads(check_files, list(unread)):
+    for _ in _in_threads(lambda index: _check_files(store, index, receipts[index]), list(unread)):
         pass
     shards = [store.locate(index) for index in range(store.num_shards)]
     for _ in _in_threads(lambda index: _check_values(store, shards[index]), list(unread)):
@@ -58,6 +54,47 @@ def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
     # as the files were before: one that was touched meanwhile is read again the next time
     memory.remember({names[index]: state for index, state in unread.items()})
     return shards
+
+
+class CheckedShards:
+    """Open the shards of a store one by one, each compared with what is recorded of it first.
+
+    Where a store is read once from its beginning to its end that takes no pass of its own.
+
+    Args:
+        store: A complete store.
+    """
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+        self.receipts = list(store.receipts())
+        home = verified.home_of(store.folder, store.description)
+        self._memory = verified.memory_of_store(store.folder, home)
+        self._remembered = self._memory.read()
+        self._whole: dict[str, verified.State] = {}
+
+    def open(self, index: int) -> dict[str, ArrayLocation]:
+        """Return where the arrays of a shard lie.
+
+        Raises:
+            StoreCorruptError: A file differs from its checksum, or is not what it is described as.
+            FeatureRangeError: A stored feature is not finite.
+        """
+        store, receipt = self.store, self.receipts[index]
+        name = self._memory.name_of(store.shard_path(index).absolute())
+        state = _state_of(store, receipt)
+        is_remembered = name in self._whole or self._remembered.get(name) == state.mark
+        if not is_remembered:
+            _check_files(store, index, receipt)
+        arrays = store.locate(index)
+        if not is_remembered:
+            _check_values(store, arrays)
+            self._whole[name] = state
+        return arrays
+
+    def remember(self) -> None:
+        """Record which shards were found whole."""
+        self._memory.remember(self._whole)
 
 
 def _announce(store: FeatureStore, receipts: Sequence[Mapping[str, Any]]) -> None:
@@ -88,17 +125,36 @@ def _states_of_unread(
     remembered: Mapping[str, str],
     names: Sequence[str],
 ) -> dict[int, verified.State]:
-    try:
-        states = [verified.state_of(store.folder, receipt["files"]) for receipt in receipts]
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise StoreCorruptError(f"{error.filename} cannot be read: {error.strerror}") from error
+    states = [_state_of(store, receipt) for receipt in receipts]
     return {
         index: state
         for index, state in enumerate(states)
         if remembered.get(names[index]) != state.mark
     }
+
+
+def _state_of(store: FeatureStore, receipt: Mapping[str, Any]) -> verified.State:
+    """Return the state of a shard's files.
+
+    Raises:
+        StoreCorruptError: One is not there.
+    """
+    try:
+        return verified.state_of(store.folder, receipt["files"])
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise StoreCorruptError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _check_files(store: FeatureStore, index: int, receipt: Mapping[str, Any]) -> None:
+    """Pass if the files of a shard have the checksums that are recorded of them.
+
+    Raises:
+        StoreCorruptError: One differs.
+    """
+    for flaw in shard_flaws(store.folder, index, receipt, content=True):
+        raise StoreCorruptError(f"{flaw}; {_remedy(store)}")
 
 
 def _remedy(store: FeatureStore) -> str:

@@ -1,6 +1,7 @@
 """Find datasets by name and open them; nothing here imports torch."""
 
 import inspect
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import field, make_dataclass, replace
 from pathlib import Path
@@ -78,10 +79,9 @@ def define(
         StoreCorruptError: What the home remembers of the name cannot be read.
     """
     name, path = parse_data(data)
-    if path is None and not known_datasets.is_name(name) and expanded(Path(data)).exists():
-        raise SpecError(
-            f"--data {data!r} is a path: give what lies there a name, --data NAME={data}"
-        )
+    if not known_datasets.is_name(name) and expanded(Path(data)).exists():
+        option = shlex.quote(f"NAME={data}")
+        raise SpecError(f"--data {data!r} is a path: give what lies there a name, --data {option}")
     known_datasets.checked_name(name)
     known = known_datasets.newest(home, name)
     family = kind or (name if name in SOURCES.names() else None)
@@ -92,11 +92,14 @@ def define(
         error = unknown_name("dataset", name, names)
         raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
     if family is None:
-        from .inference import infer_kind
+        from .inference import infer_kind, refusal_of
 
         assert path is not None
-        likely = None if known is None else (known.kind, {**known.options, **(options or {})})
-        family = infer_kind(path.absolute(), options or {}, open_family, likely=likely)
+        merged = {**known.options, **(options or {})} if known else {}
+        if known and refusal_of(known.kind, path.absolute(), merged, open_family) is None:
+            family = known.kind
+        else:  # its columns are not those of what the name stood for
+            family, known = infer_kind(path.absolute(), options or {}, open_family), None
     drawn = is_drawn(family)
     if path is not None and drawn:
         raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")

@@ -43,10 +43,11 @@ class StoreDescription:
         split: Name of the split.
         source: `Source.fingerprint` of the split.
         encoder: Name of the encoder card.
-        identity: `Encoder.identity()`.
+        identity: `Encoder.identity_at()`.
         modality: What was encoded.
         layer: Which of the encoder's layers, counted from its end; -1 is after the final norm.
-        kind: What was kept of it: `tokens` (everything), `cls`, `mean` or `grid:HxW`.
+        kind: What was kept of it: `tokens` (everything), `cls`, `mean`, `last`, `pooled` or
+            `grid:HxW`.
         dtype: Stored type, one of `DTYPES`; `int8` has one scale a token beside it.
         container: Name of the format.
         compression: One of `COMPRESSIONS`.

@@ -53,25 +53,33 @@ def read_text(path: Path, *, limit: int = MAX_BYTES) -> str:
         )
 
 
-def parse_json(text: str, *, where: str) -> Any:
+def parse_json(text: str, *, where: str, large_as_float: bool = False) -> Any:
     """Return the value of a JSON text.
 
     Args:
         text: The text.
         where: What it is, for the message.
+        large_as_float: Whether an integer of more than 64 bits becomes a float instead of an error,
+            as tokenizers without a limit state one of 1e30 tokens.
 
     Raises:
         StoreCorruptError: It is not JSON, too deeply nested, has a number that is too long, or
             names a field twice.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_table)
+        parse_int = _integer_or_float if large_as_float else int
+        value = json.loads(text, object_pairs_hook=_table, parse_int=parse_int)
     except ValueError as error:
         raise StoreCorruptError(f"{where} is not valid JSON: {error}") from error
     except RecursionError as error:
         raise StoreCorruptError(f"{where} is too deeply nested") from error
     check_extent(value, where=where)
     return value
+
+
+def _integer_or_float(digits: str) -> int | float:
+    short = len(digits) <= len(str(_MAX_INTEGER)) and abs(int(digits)) <= _MAX_INTEGER
+    return int(digits) if short else float(digits)
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -121,14 +129,15 @@ def _check_number(value: Any, *, where: str) -> None:
         raise StoreCorruptError(f"{where} holds an integer of more than 64 bits")
 
 
-def read_json(path: Path, *, limit: int = MAX_BYTES) -> Any:
-    """Return the value in a JSON file.
+def read_json(path: Path, *, limit: int = MAX_BYTES, large_as_float: bool = False) -> Any:
+    """Return the value in a JSON file; see `parse_json`.
 
     Raises:
         StoreCorruptError: It is no JSON file.
         OSError: It is not there, or may not be read.
     """
-    return parse_json(read_text(path, limit=limit), where=str(path))
+    text = read_text(path, limit=limit)
+    return parse_json(text, where=str(path), large_as_float=large_as_float)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -139,7 +148,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         OSError: It may not be read.
     """
     try:
-        table = parse_toml(read_text(path, limit=MAX_TOML_BYTES))
+        # editors of Windows put a byte order mark first
+        table = parse_toml(read_text(path, limit=MAX_TOML_BYTES).removeprefix("\ufeff"))
         check_extent(table, where=str(path))
     except FileNotFoundError as error:
         raise SpecError(f"no such TOML file: {path}") from error

@@ -19,6 +19,14 @@ _COMPANIONS: dict[str, tuple[str, tuple[int, ...]]] = {
     "character_spans": ("int32", (2,)),  # first character, and the one after the last
     "geometry": ("int32", (8,)),
 }
+# What each type may be made of: those that are at least as exact, the most exact first. Of float16
+# and bfloat16 neither is, one for its range and one for its precision.
+_EXACT_ENOUGH = {
+    "float32": ("float32",),
+    "float16": ("float32", "float16"),
+    "bfloat16": ("float32", "bfloat16"),
+    "int8": ("float32", "float16", "bfloat16", "int8"),
+}
 _LARGEST = 127  # of int8; -128 is left out, so that the range is symmetric
 _BFLOAT16_EXPONENT = 0x7F80  # all ones is infinity or NaN
 _FLOAT16_INFINITY = 0x7C00
@@ -27,6 +35,11 @@ _FLOAT16_INFINITY = 0x7C00
 def storage(dtype: str) -> np.dtype[np.generic]:
     """Return the type of the array that holds features stored as `dtype`."""
     return np.dtype(_STORAGE[dtype])
+
+
+def exact_enough(dtype: str) -> tuple[str, ...]:
+    """Return the stored types that features of `dtype` may be derived from, the best first."""
+    return _EXACT_ENOUGH[dtype]
 
 
 def token_bytes(dtype: str, width: int) -> int:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from .errors import SpecError, UnreadableItemError
 from .images import decode_image
+from .kinds import LAST as LAST  # where backends look for it
 from .kinds import LayerLayout
 from .portable import Portable
 from .tokens import Tokens
@@ -18,7 +19,6 @@ Prepared = TypeVar("Prepared")
 Content: TypeAlias = Image.Image | str
 
 PRECISIONS = ("float32", "bfloat16")
-LAST = -1  # the layer after the encoder's final norm
 
 
 class Encoder(ABC, Generic[Prepared]):
@@ -48,6 +48,16 @@ class Encoder(ABC, Generic[Prepared]):
         device, the batch size or a path.
         """
 
+    def identity_at(self, layer: int = LAST) -> dict[str, object]:
+        """Return all that changes the numbers of `layer`, as JSON values.
+
+        That is `identity`, and of `POOLED` what does the pooling.
+
+        Raises:
+            SpecError: The model has no pooled output.
+        """
+        return self.identity()
+
     def prepare(self, item: Item) -> Prepared:
         """Read, decode and preprocess one item on the CPU.
 
@@ -73,7 +83,8 @@ class Encoder(ABC, Generic[Prepared]):
     def encode_layers(self, batch: Sequence[Prepared], layers: Sequence[int]) -> list[Tokens]:
         """Return the features of several layers, counted from the end, in one forward pass.
 
-        -1 is `encode`; -2 and so on are outputs of earlier blocks, before any final norm.
+        -1 is `encode`; -2 and so on are outputs of earlier blocks, before any final norm, and
+        `POOLED` is the one vector that the model itself makes of an item.
 
         Raises:
             SpecError: The encoder has no such layer.
@@ -116,6 +127,11 @@ class Encoder(ABC, Generic[Prepared]):
     def size(self, prepared: Prepared) -> int:
         """Return how much work one prepared item is: its tokens, where items differ."""
         return 1
+
+
+def without_pooled(name: str) -> SpecError:
+    """Build the error for an encoder whose model pools nothing itself."""
+    return SpecError(f"encoder {name!r} has no pooled output of its own; take 'mean' or 'tokens'")
 
 
 def read_item(item: Item, modality: Modality) -> Content:

@@ -18,8 +18,6 @@ def infer_kind(
     place: Path,
     options: Mapping[str, object],
     open_family: Callable[[str, Path, Mapping[str, object]], Source],
-    *,
-    likely: tuple[str, Mapping[str, object]] | None = None,
 ) -> str:
     """Return the name of the first family that can read a place.
 
@@ -27,7 +25,6 @@ def infer_kind(
         place: A folder or a file.
         options: Options that the family has to know.
         open_family: Opens a place by a family.
-        likely: Family that is tried first, with options of its own.
 
     Raises:
         DatasetNotFoundError: Nothing lies there.
@@ -35,15 +32,15 @@ def infer_kind(
     """
     if not place.exists():
         raise DatasetNotFoundError(f"there is neither a folder nor a file at {place}")
-    if likely is not None and _refusal(likely[0], place, likely[1], open_family) is None:
-        return likely[0]
     kinds = (*OFFICIAL, *OFFICIAL_TEXTS, *TABLES, *FOLDERS) if place.is_dir() else TABLES
     refusals: dict[str, LightalignError] = {}
     for kind in kinds:
-        refusal = _refusal(kind, place, options, open_family)
+        refusal = refusal_of(kind, place, options, open_family)
         if refusal is None:
             return kind
         refusals[kind] = refusal
+    if not place.is_dir():  # most tables are of images, and this says what it lacks
+        raise DatasetFormatError(f"{refusals[TABLES[0]]} (read as {TABLES[0]}; else name a --kind)")
     broken = {kind: why for kind, why in refusals.items() if isinstance(why, DatasetFormatError)}
     if broken:
         kind, likeliest = next(iter(broken.items()))
@@ -52,7 +49,7 @@ def infer_kind(
     raise DatasetFormatError(f"{place} can be read as none of {looked_for}; name one by --kind")
 
 
-def _refusal(
+def refusal_of(
     kind: str,
     place: Path,
     options: Mapping[str, object],

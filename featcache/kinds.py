@@ -1,4 +1,4 @@
-"""What of an encoder's tokens is kept: all of them, one, their mean, or a coarser grid."""
+"""What of an encoder's tokens is kept: all, one, their mean, a coarser grid, or its own pooling."""
 
 import math
 import re
@@ -11,6 +11,9 @@ from .errors import SpecError
 from .tokens import Tokens
 from .types import Modality
 
+LAST = -1  # the layer after the encoder's final norm
+POOLED = 1  # in place of a layer: what the model itself pools, which follows its last one
+_NAMES = ("tokens", "cls", "mean", "last", "pooled")
 _GRID = re.compile(r"grid:([1-9]\d{0,8})x([1-9]\d{0,8})")
 
 
@@ -22,11 +25,14 @@ class LayerLayout:
         width: Features of one token.
         prefix_tokens: Tokens before the grid: CLS, distillation, registers.
         grid: Rows and columns of the patches, or None for text.
+        constant_first: Whether the first token is the same whatever follows it, as in a text model
+            whose attention is causal, or in a layer that no attention precedes.
     """
 
     width: int
     prefix_tokens: int = 0
     grid: tuple[int, int] | None = None
+    constant_first: bool = False
 
     @property
     def tokens_per_item(self) -> int | None:
@@ -41,20 +47,37 @@ class Kind:
     Attributes:
         name: `tokens`: all of them. `cls`: the first one; images must have a prefix token.
             `mean`: of an image, the mean of its grid without the prefix; of a text, the mean of its
-            real tokens, special tokens included, as sentence encoders are trained. `grid:HxW`: the
-            grid of an image averaged down to H rows and W columns, without the prefix.
+            real tokens, special tokens included, as sentence encoders are trained. `last`: the last
+            real token of a text. `pooled`: what the model itself makes of them, projected where
+            it has a projection, such as CLIP's `image_embeds` before their normalisation.
+            `grid:HxW`: the grid of an image averaged down to H rows and W columns, without the
+            prefix.
     """
 
     name: str
 
     def __post_init__(self) -> None:
-        if self.name not in {"tokens", "cls", "mean"} and not _GRID.fullmatch(self.name):
-            raise SpecError(f"no features {self.name!r}; known: tokens, cls, mean, grid:HxW")
+        if self.name not in _NAMES and not _GRID.fullmatch(self.name):
+            raise SpecError(f"no features {self.name!r}; known: {', '.join(_NAMES)}, grid:HxW")
 
     @property
     def keeps_tokens(self) -> bool:
         """Say whether every token of the encoder is a token of the result."""
         return self.name == "tokens"
+
+    def layer_read(self, layer: int) -> int:
+        """Return what an encoder is asked for, for these features of `layer`.
+
+        Raises:
+            SpecError: The features do not exist of an earlier layer.
+        """
+        if self.name != "pooled":
+            return layer
+        if layer != LAST:
+            raise SpecError(
+                f"features 'pooled' are made of the last layer, {LAST}, only; found layer {layer}"
+            )
+        return POOLED
 
     def tokens_per_item(self, layout: LayerLayout, modality: Modality) -> int | None:
         """Return the number of tokens that each row keeps, or None where rows differ.
@@ -64,11 +87,14 @@ class Kind:
         """
         if self.keeps_tokens:
             return layout.tokens_per_item
-        if self.name == "mean":
+        if self.name in ("mean", "pooled"):
             return 1
         if self.name == "cls":
-            if modality is Modality.IMAGE and not layout.prefix_tokens:
-                raise SpecError("features 'cls' need a CLS token, which this encoder has not")
+            _check_cls(layout, modality)
+            return 1
+        if self.name == "last":
+            if modality is Modality.IMAGE:
+                raise SpecError("features 'last' are those of a text's last token; of images: cls")
             return 1
         rows, columns = self._grid()
         if layout.grid is None or rows > layout.grid[0] or columns > layout.grid[1]:
@@ -85,8 +111,12 @@ class Kind:
         """
         if self.keeps_tokens:
             return tokens
-        if self.name == "cls":
+        if self.name in ("cls", "pooled"):
             return _real(tokens.values[:, :1])
+        if self.name == "last":
+            places = torch.arange(tokens.mask.shape[1], device=tokens.mask.device)
+            ends = torch.where(tokens.mask, places, 0).amax(dim=1)  # whichever side is padded
+            return _real(_rows_at(tokens.values, ends))
         if layout.grid is None:
             weight = tokens.mask.unsqueeze(2)
             total = torch.where(weight, tokens.values, 0).sum(dim=1, keepdim=True)
@@ -98,10 +128,36 @@ class Kind:
         pooled = adaptive_avg_pool2d(cells, self._grid())
         return _real(pooled.flatten(2).transpose(1, 2))
 
+    @property
+    def is_derivable(self) -> bool:
+        """Say whether `reduce` makes it of the tokens that a store of the same layer holds."""
+        return self.name in ("cls", "mean", "last") or _GRID.fullmatch(self.name) is not None
+
     def _grid(self) -> tuple[int, int]:
         found = _GRID.fullmatch(self.name)
         assert found is not None, "checked when it was built"
         return int(found[1]), int(found[2])
+
+
+def _rows_at(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return one token of each row; as tensors alone, for rows that an export does not count."""
+    index = places[:, None, None].expand(-1, 1, values.shape[2])
+    return values.gather(1, index)
+
+
+def _check_cls(layout: LayerLayout, modality: Modality) -> None:
+    if modality is Modality.IMAGE and not layout.prefix_tokens:
+        raise SpecError("features 'cls' need a CLS token, which this encoder has not")
+    if layout.constant_first and modality is Modality.TEXT:
+        raise SpecError(
+            "features 'cls' would be one vector for all texts that begin alike: the first token of "
+            "this layer knows nothing of those after it; take 'last' or 'mean'"
+        )
+    if layout.constant_first:
+        raise SpecError(
+            "features 'cls' would be one vector for all images: no attention precedes this layer; "
+            "take a later one, or 'mean'"
+        )
 
 
 def _real(values: torch.Tensor) -> Tokens:

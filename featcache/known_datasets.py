@@ -141,7 +141,11 @@ def version_of(home: Path, name: str, split: str, source: str) -> DatasetVersion
     Raises:
         StoreCorruptError: See `read_versions`.
     """
-    for version in reversed(read_versions(home, name)):
+    try:
+        versions = read_versions(home, name)
+    except PermissionError:  # a memory that may not be read is none
+        return None
+    for version in reversed(versions):
         if version.splits.get(split) == source:
             return version
     return None
@@ -164,8 +168,10 @@ def read_all(home: Path) -> tuple[dict[str, DatasetVersion], dict[str, str]]:
     for name in known_names(home):
         try:
             version = newest(home, name)
-        except (LightalignError, OSError) as error:  # noqa: PERF203  # one does not stop the others
+        except LightalignError as error:  # noqa: PERF203  # one does not stop the others
             unread[name] = str(error)
+        except OSError as error:
+            unread[name] = f"{_path(home, name)} cannot be read: {error.strerror}"
         else:
             if version is not None:
                 readable[name] = version

@@ -44,19 +44,40 @@ class SkippedItem(TypedDict):
 
 
 class Receipt(TypedDict):
-    """Record of one finished shard: its rows, tokens, files, and the items without a row."""
+    """Record of one finished shard: its rows, tokens, files, and the items without a row.
+
+    `derived` is there, and true, where the rows were made of another store's and not encoded.
+    """
 
     rows: Count
     tokens: Count
     files: dict[str, ShardFile]
     skipped: list[SkippedItem]
+    derived: NotRequired[bool]
+
+
+class Origin(TypedDict):
+    """Store of tokens that another one was begun from."""
+
+    key: Checksum
+    store: str
+
+
+class UnreadRow(TypedDict):
+    """One row of a table that could not be read, and so is no item."""
+
+    place: str
+    reason: str
 
 
 class Settings(TypedDict):
-    """What else was asked for at the first extraction, as far as a later one repeats it."""
+    """What else was asked for or seen at the first extraction."""
 
     batch_size: NotRequired[Annotated[int, Meta(ge=1, lt=2**31)]]
     source: NotRequired[dict[str, Any]]
+    skipped_rows: NotRequired[list[UnreadRow]]
+    num_skipped_rows: NotRequired[Count]
+    derived_from: NotRequired[Origin]
 
 
 class Manifest(TypedDict):

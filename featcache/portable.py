@@ -41,6 +41,7 @@ class Portable:
         files: Texts that are needed beside the model, by file name, such as `tokenizer.json`.
         transformers_folder: Hub directory in which transformers finds the same model, so that its
             last hidden state is the features, or None.
+        max_tokens: Tokens that a text is cut to; None for images.
     """
 
     model: nn.Module
@@ -48,3 +49,4 @@ class Portable:
     collate: Callable[[Sequence[Any]], tuple[Tensor, ...]]
     files: Mapping[str, str] = field(default_factory=dict)
     transformers_folder: Path | None = None
+    max_tokens: int | None = None

@@ -8,11 +8,14 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from .encoder import Encoder
+from .errors import UnreadableItemError, WeightsMismatchError
 from .sources.shapes import ShapesSource
 from .tokens import Tokens
 from .types import Item, Modality
 
 PROBE_ITEMS = 8
+_REPEATED = 2  # items; one would do, were it not for batch statistics
+_ROUNDING = 1e-3  # of the largest value: sums on a GPU come in any order, masks change everything
 
 
 def probe_items(modality: Modality, count: int = PROBE_ITEMS) -> Sequence[Item]:
@@ -25,6 +28,39 @@ def probe_items(modality: Modality, count: int = PROBE_ITEMS) -> Sequence[Item]:
 def encode_probe(encoder: Encoder[Any]) -> Tokens:
     """Return the last layer's features of the probe as the encoder is now set."""
     return encoder.encode([encoder.prepare(item) for item in probe_items(encoder.modality)])
+
+
+def require_repeatable(encoder: Encoder[Any]) -> None:
+    """Encode the same items twice, and refuse an encoder that draws anything at random.
+
+    A cache holds one answer for each item. Models that mask patches at random (ViTMAE), or that
+    drop some at inference, have no such answer.
+
+    Raises:
+        WeightsMismatchError: The features differ by more than rounding.
+    """
+    items = probe_items(encoder.modality, _REPEATED)
+    try:
+        prepared = [encoder.prepare(item) for item in items]
+    except UnreadableItemError:  # what it can make nothing of is in no cache, but in its ledger
+        return
+    first, second = encoder.encode(prepared), encoder.encode(prepared)
+    if not _agree(first, second):
+        raise WeightsMismatchError(
+            f"encoder {encoder.name!r} encodes the same {encoder.modality.value} twice, "
+            "differently: it masks or drops at random, and nothing that it gives can be cached; "
+            "choose another encoder, or switch the masking off in its configuration"
+        )
+
+
+def _agree(first: Tokens, second: Tokens) -> bool:
+    if first.values.shape != second.values.shape or not torch.equal(first.mask, second.mask):
+        return False
+    ours, other = first.values[first.mask], second.values[second.mask]
+    largest = torch.nan_to_num(ours).abs().max()
+    return bool(
+        torch.allclose(ours, other, rtol=0, atol=_ROUNDING * float(largest), equal_nan=True)
+    )
 
 
 def smallest_cosine(exact: Tokens, other: Tokens) -> float:

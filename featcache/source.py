@@ -5,6 +5,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,19 @@ from .errors import DatasetNotFoundError
 from .regular_files import size_of
 from .spec import canonical_json
 from .types import Item, Modality, Pairs
+
+
+@dataclass(frozen=True)
+class SkippedRow:
+    """Row of a table that cannot be read.
+
+    Attributes:
+        place: Where it stands, such as `line 7`.
+        reason: Why it cannot be read.
+    """
+
+    place: str
+    reason: str
 
 
 class Source(ABC):
@@ -57,6 +71,10 @@ class Source(ABC):
 
     def notes(self) -> tuple[str, ...]:
         """Return what a user should know about how this copy was read, one line each."""
+        return ()
+
+    def skipped_rows(self) -> tuple[SkippedRow, ...]:
+        """Return the rows of its table that cannot be read and hold no item, in file order."""
         return ()
 
     @abstractmethod

@@ -17,7 +17,7 @@ the versions of the libraries, which all choose how a matrix product is rounded.
 import errno
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -227,13 +227,16 @@ class FeatureStore:
             return True
         return False
 
-    def write_shard(self, index: int, features: Features, skipped: list[Skipped]) -> None:
+    def write_shard(
+        self, index: int, features: Features, skipped: list[Skipped], *, derived: bool = False
+    ) -> None:
         """Write one shard: temporary, durable, renamed, receipt.
 
         Args:
             index: Number of the shard.
             features: Rows of the items it covers, in item order, in the stored dtype.
             skipped: Items it covers that have no row.
+            derived: Whether the rows were made of another store's; recorded if so.
 
         Raises:
             FeatureRangeError: A value is not finite.
@@ -245,7 +248,7 @@ class FeatureStore:
         with files.replacing(path) as temporary:
             self.format.write(temporary, arrays, compression=self.description.compression)
             files.remove(path)  # without a receipt it may be anything
-        receipt = {
+        receipt: dict[str, Any] = {
             "rows": len(features),
             "tokens": len(features.values),
             "files": {
@@ -257,6 +260,8 @@ class FeatureStore:
             },
             "skipped": [asdict(item) for item in skipped],
         }
+        if derived:
+            receipt["derived"] = True
         files.write_sealed(self._receipt(index), receipt)
 
     def finish(self) -> None:
@@ -296,12 +301,7 @@ class FeatureStore:
 
     def skipped(self) -> list[Skipped]:
         """List the items without a row, in order."""
-        names = ("id", "reason", "stage")  # later versions may add fields
-        return [
-            Skipped(**{name: item[name] for name in names if name in item})
-            for receipt in self.receipts()
-            for item in receipt["skipped"]
-        ]
+        return skipped_of(self.receipts())
 
     @cached_property
     def num_rows(self) -> int:
@@ -464,6 +464,16 @@ class FeatureStore:
         raise FeatureRangeError(
             f"item {features.ids[row]!r} has a feature that is not finite in {dtype}: {hint}"
         )
+
+
+def skipped_of(receipts: Iterable[Mapping[str, Any]]) -> list[Skipped]:
+    """Return the items without a row that receipts of shards record, in order."""
+    names = ("id", "reason", "stage")  # later versions may add fields
+    return [
+        Skipped(**{name: item[name] for name in names if name in item})
+        for receipt in receipts
+        for item in receipt["skipped"]
+    ]
 
 
 def _remedy(folder: Path) -> str:

@@ -42,6 +42,21 @@ class Tokens:
         return Tokens(values, self.mask)
 
 
+@dataclass(frozen=True)
+class PooledTokens(Tokens):
+    """Hold what the first steps of a tower have made of tokens already.
+
+    Attributes:
+        num_steps: How many steps.
+    """
+
+    num_steps: int
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "PooledTokens":
+        """Return the same on `device`, the values in `dtype` if one is given."""
+        return PooledTokens(self.values.to(device, dtype), self.mask.to(device), self.num_steps)
+
+
 def pad_groups(features: Features, num_groups: int) -> tuple[list[Tokens], np.ndarray]:
     """Return `features` in groups of similar length, each padded to its own longest row.
 

@@ -164,6 +164,8 @@ class Pairs:
         links: (image id, text id) of every pair.
         classes: Class of every image, of a dataset that has classes.
         grades: Grades of pairs of texts, of a dataset that has them.
+        text_marks: Mark of each text, in the order of `text_ids`, as `text_mark` makes it; or None
+            where they are not known.
     """
 
     image_ids: tuple[str, ...]
@@ -171,6 +173,7 @@ class Pairs:
     links: tuple[tuple[str, str], ...]
     classes: Classes | None = None
     grades: Grades | None = None
+    text_marks: tuple[str, ...] | None = None
 
 
 # What may be stored beside the features: one line a token, or one a row.

@@ -24,6 +24,7 @@ from .home import expanded, require_utf8
 from .regular_files import is_regular
 from .types import Modality
 
+GIVEN = "--weights"  # origin of weights that a user named
 HUB_PATIENCE = 1.5  # seconds until the hub counts as not reachable; its client would retry for 23
 FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 TOKENIZER_VOCABULARIES = (
@@ -33,16 +34,33 @@ TOKENIZER_VOCABULARIES = (
     "spiece.model",
     "spm.model",
     "sentencepiece.bpe.model",
+    "tokenizer.model",
 )
 _TOKENIZER_FILES = (
     *TOKENIZER_VOCABULARIES,
     "merges.txt",
+    "bpe.codes",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
 )
+_WEIGHTED = ("timm", "huggingface")  # backends of which no encoder is without weights
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either describes images
 _TRUE = ("1", "ON", "YES", "TRUE")
+_SAFETENSORS = "model.safetensors"
 _PICKLED = "pytorch_model.bin"  # fetched only where a repository has no safetensors
+_PARTS = {  # of large models, which an index beside them lists
+    _SAFETENSORS: "model-?????-of-?????.safetensors",
+    _PICKLED: "pytorch_model-?????-of-?????.bin",
+}
+_SENTENCE_FILES = (  # what sentence-transformers adds
+    "modules.json",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
+    "[0-9]_*/config.json",
+    "[0-9]_*/model.safetensors",
+    "[0-9]_*/pytorch_model.bin",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +92,22 @@ def find_weights(
         WeightsNotFoundError: They are nowhere; the message lists every way to supply them.
         WeightsMismatchError: `override` is given for an encoder that has no weights.
     """
-    if not card.weights.needed:
+    if not card.weights.needed and card.backend not in _WEIGHTED:
         if override is not None:
             raise WeightsMismatchError(
                 f"encoder {card.name!r} has no weights, so --weights {override} cannot be used"
             )
         return Weights(files=None, origin="none needed")
     if override is not None:
-        return _given(override)
+        return _given(override, origin=GIVEN)
+    if card.weights.path is not None:
+        return _given(Path(card.weights.path), origin=f"weights.path of card {card.name!r},")
     package = card.weights.package
     found = _in_package(package) if package is not None else None
     if found is None and card.weights.hub is not None:
         return _on_hub(card, card.weights.hub, progress=progress)
+    if found is None and package is None:
+        raise _not_found(card, "its card names no place of them")
     if found is None:
         raise _not_found(card, "its package is not installed")
     return found
@@ -99,33 +121,35 @@ def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
         FileNotFoundError: It is not there.
     """
     try:
-        config: dict[str, Any] = check(read_json(path), dict[str, Any], where=path)
+        table = read_json(path, large_as_float=True)
+        config: dict[str, Any] = check(table, dict[str, Any], where=path)
     except StoreCorruptError as error:
         raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
     return config
 
 
-def _given(path: Path) -> Weights:
+def _given(path: Path, *, origin: str) -> Weights:
     path = expanded(path)
-    require_utf8(path, what="--weights")
+    require_utf8(path, what=origin)
     if not path.exists():
-        raise WeightsNotFoundError(f"--weights {path}: No such file or directory")
+        other = "" if origin == GIVEN else "; correct the card, or say where they are by --weights"
+        raise WeightsNotFoundError(f"{origin} {path}: No such file or directory{other}")
     odd = next((one for one in _members(path) if _is_odd(one)), None)
     if odd is not None:
         raise WeightsNotFoundError(
-            f"--weights {path}: {odd.name} is a pipe, a socket or a device, not a regular file"
+            f"{origin} {path}: {odd.name} is a pipe, a socket or a device, not a regular file"
         )
     if path.is_dir() and not (path / "config.json").is_file():
         raise WeightsNotFoundError(
-            f"--weights {path}: the directory has no config.json; give a hub directory "
+            f"{origin} {path}: the directory has no config.json; give a hub directory "
             f"(config.json beside model.safetensors) or one file ({', '.join(FILE_SUFFIXES)})"
         )
     if path.is_file() and path.suffix not in FILE_SUFFIXES:
         raise WeightsNotFoundError(
-            f"--weights {path}: cannot read {path.suffix or 'a file without suffix'}; give a "
+            f"{origin} {path}: cannot read {path.suffix or 'a file without suffix'}; give a "
             f"{', '.join(FILE_SUFFIXES)} file or a hub directory"
         )
-    return Weights(files=path.resolve(), origin="--weights")
+    return Weights(files=path.resolve(), origin=origin)
 
 
 def _members(path: Path) -> list[Path]:
@@ -169,7 +193,7 @@ def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
 def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | None:
     from huggingface_hub import snapshot_download
 
-    for name in ("model.safetensors", _PICKLED):
+    for name in [name for weights in _PARTS for name in (weights, _index_of(weights))]:
         try:
             folder = Path(
                 snapshot_download(
@@ -184,14 +208,77 @@ def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | No
 
 
 def _is_complete(card: EncoderCard, folder: Path) -> bool:
-    needed: list[tuple[str, ...]] = [("model.safetensors", _PICKLED)]
+    if not _has_weights(card, folder):
+        return False
+    needed: list[tuple[str, ...]] = []
     if card.backend != "timm":  # which knows architecture and preprocessing by name
         needed.append(("config.json",))
     if card.modality is Modality.TEXT:
         needed.append(TOKENIZER_VOCABULARIES)
     elif card.backend == "huggingface":
-        needed.append(("preprocessor_config.json",))
+        needed.append(PROCESSOR_FILES)
     return all(any((folder / name).is_file() for name in names) for names in needed)
+
+
+def find_hub_file(hub: str, name: str, *, required: bool) -> Path | None:
+    """Return a small file of a hub repository, from the hub cache or else from the hub.
+
+    Args:
+        hub: Hub repository.
+        name: Name of the file.
+        required: Whether to raise an error where there is none.
+
+    Raises:
+        WeightsNotFoundError: It is required and in neither.
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(hf_hub_download(hub, name, local_files_only=True))
+    except HFValidationError as error:
+        raise WeightsNotFoundError(
+            f"{hub!r} is no folder that is there, and no name of a hub repository"
+        ) from error
+    except FileNotFoundError:  # LocalEntryNotFoundError is this
+        reason = f"{constants.ENDPOINT} is not reachable"
+    if _is_offline():
+        reason = "HF_HUB_OFFLINE forbids the hub"
+    elif _is_reachable(constants.ENDPOINT):
+        try:
+            return Path(hf_hub_download(hub, name))
+        except OSError as error:  # the hub's own errors are OSErrors
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if not required:
+        return None
+    raise WeightsNotFoundError(
+        f"no {name} of {hub!r} to make a card from: it is no folder, not in the hub cache, and "
+        f"{reason}; give the folder that holds the model"
+    )
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    # The hub's client reads the variable at import; a notebook may set it later.
+    return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
+
+
+def _index_of(name: str) -> str:
+    """Return the name of the file that lists the parts of a weights file, where it has parts."""
+    return f"{name}.index.json"
+
+
+def _has_weights(card: EncoderCard, folder: Path) -> bool:
+    """Return whether a directory holds weights: one file, or all the parts that an index lists."""
+    for name in _PARTS:
+        if (folder / name).is_file():
+            return True
+        index = folder / _index_of(name)
+        parts = read_config(card, index).get("weight_map") if index.is_file() else None
+        if isinstance(parts, dict) and parts:
+            return all((folder / str(part)).is_file() for part in set(parts.values()))
+    return False
 
 
 class _HubUnavailableError(Exception):
@@ -201,21 +288,24 @@ class _HubUnavailableError(Exception):
 def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bool) -> Weights:
     from huggingface_hub import constants, snapshot_download
 
-    # The hub's client reads the variable at import; a notebook may set it later.
-    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+    if _is_offline():
         raise _HubUnavailableError("HF_HUB_OFFLINE forbids the hub")
     if not _is_reachable(constants.ENDPOINT):
         raise _HubUnavailableError(f"{constants.ENDPOINT} is not reachable")
-    configuration = ["config.json", "preprocessor_config.json", *_TOKENIZER_FILES]
+    configuration = ["config.json", *PROCESSOR_FILES, *_TOKENIZER_FILES]
+    if card.modality is Modality.TEXT:
+        configuration += _SENTENCE_FILES
     try:
         with _progress_bars(shown=progress):
             folder = Path(
                 snapshot_download(
-                    hub, revision=revision, allow_patterns=[*configuration, "model.safetensors"]
+                    hub,
+                    revision=revision,
+                    allow_patterns=[*configuration, *_patterns_of(_SAFETENSORS)],
                 )
             )
-            if not (folder / "model.safetensors").is_file():
-                snapshot_download(hub, revision=revision, allow_patterns=[_PICKLED])
+            if not _has_weights(card, folder):
+                snapshot_download(hub, revision=revision, allow_patterns=_patterns_of(_PICKLED))
     except OSError as error:  # the hub's own errors are OSErrors: no such repository, gated, full
         reason = str(error).strip().splitlines()
         raise _HubUnavailableError(
@@ -224,6 +314,10 @@ def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bo
     if not _is_complete(card, folder):
         raise _HubUnavailableError(f"hub repository {hub} lacks some of the needed files")
     return Weights(files=folder, origin=f"hub {hub}@{folder.name[:7]}")
+
+
+def _patterns_of(name: str) -> list[str]:
+    return [name, _index_of(name), _PARTS[name]]
 
 
 def _is_reachable(endpoint: str) -> bool:

@@ -14,10 +14,13 @@ from ..featcache.errors import SpecError
 from ..featcache.reader import FeatureReader
 from ..featcache.tokens import Tokens
 from .ahead import map_ahead
+from .course import Course
 from .joined import JoinedStores, Rows
-from .mixup import Mix, MixupOptions, draw_mix
+from .mixup import Mix, draw_mix
+from .pooled import RowReader
 from .processes import ALONE, Processes
 from .teacher import teacher_of
+from .train import TrainOptions
 
 GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
 
@@ -43,14 +46,15 @@ class Batch:
 class Batches:
     """Draw and load the batches of a training.
 
+    With captions = 'each' a batch is of pairs: its n-th image belongs to its n-th text, and an
+    image, or a text of two images, may be in it several times.
+
     Args:
         stores: Where the features are.
         images: Numbers of the images to train on.
-        num_batches: Batches of an epoch.
-        captions: `all` texts of each image, or `one` drawn at random.
-        chunk_size: Rows that are loaded at once, when they are used; or 0 to load all before.
+        options: Which texts come with an image, how large batches and chunks are, and whether and
+            how to mix.
         seed: Seed of the order and of what is mixed with what.
-        mixup: Whether and how to mix.
         teacher: Whether a batch has the averaged tokens of its items; chunks are loaded once more.
         processes: Who shares the rows of each batch.
 
@@ -63,30 +67,34 @@ class Batches:
         stores: JoinedStores,
         images: Int64[np.ndarray, " n"],
         *,
-        num_batches: int,
-        captions: str,
-        chunk_size: int,
+        options: TrainOptions,
         seed: int,
-        mixup: MixupOptions = MixupOptions(),  # noqa: B008 (frozen)
         teacher: bool = False,
         processes: Processes = ALONE,
     ) -> None:
         self.stores = stores
         self.images = images
-        self.num_batches = num_batches
-        self.captions = captions
-        self.chunk_size = chunk_size
+        self.options = options
+        self.captions = options.captions
+        self.chunk_size = options.chunk_size
         self.seed = seed
-        self.mixup = mixup
+        self.mixup = options.mixup
         self.teacher = teacher
         self.processes = processes
-        if mixup.alpha:
+        self.by_captions = options.captions == "each"
+        num_rows = len(images)
+        if self.by_captions:
+            self._links, self._image_of_link = stores.links(images)
+            num_rows = len(self._links)
+        self.course = Course.of(options, num_rows)
+        if self.mixup.alpha:
             for reader in (stores.first, stores.second):
                 _check_one_token(reader)
-            if mixup.mixtures(len(images) // num_batches) < 2:
+            rows, num_batches = self.course.rows, self.course.batches
+            if self.mixup.mixtures(rows // num_batches) < 2:
                 raise SpecError(
-                    f"{len(images)} images in {num_batches} batches leave a batch with fewer "
-                    "than two mixtures, and one has no negatives: raise train.batch_size"
+                    f"{rows} {self.course.counted} in {num_batches} batches leave a batch with "
+                    "fewer than two mixtures, and one has no negatives: raise train.batch_size"
                 )
 
     def order(self, epoch: int) -> Iterator[Rows]:
@@ -94,6 +102,9 @@ class Batches:
 
         It is the same in all processes: the residency is that of the first.
         """
+        if self.by_captions:
+            yield from self._order_of_captions(epoch)
+            return
         random = np.random.default_rng([self.seed, epoch])
         order = self._block_order([self.seed, epoch])
         shuffled = random.permutation(self.images) if order is None else order
@@ -102,13 +113,56 @@ class Batches:
             seconds = self.stores.seconds_of[first]
             return seconds if self.captions == "all" else (int(random.choice(seconds)),)
 
-        for images in np.array_split(shuffled, self.num_batches):
+        for images in np.array_split(shuffled[: self.course.rows], self.course.batches):
             firsts = self.stores.firsts(images, random)
             if self.mixup.alpha:
                 yield Rows(*draw_mix(firsts, seconds_of, options=self.mixup, random=random))
             else:
                 seconds = [second for first in firsts.tolist() for second in seconds_of(first)]
                 yield Rows(firsts, np.unique(np.array(seconds, dtype=np.int64)))
+
+    def _order_of_captions(self, epoch: int) -> Iterator[Rows]:
+        """Yield the pairs of each step, each of an image with one of its texts."""
+        random = np.random.default_rng([self.seed, epoch])
+        shuffled = self._shuffled_links(random, epoch)[: self.course.rows]
+        for numbers in np.array_split(shuffled, self.course.batches):
+            pairs = self._links[numbers]
+            if not self.mixup.alpha:
+                yield Rows(pairs[:, 0], pairs[:, 1])
+                continue
+            places = np.arange(len(pairs))
+            firsts, seconds, mix = draw_mix(
+                places, lambda place: (place,), options=self.mixup, random=random
+            )
+            partners = replace(mix, image=pairs[mix.image, 0], text=pairs[mix.text, 1])
+            yield Rows(pairs[firsts, 0], pairs[seconds, 1], partners)
+
+    def _shuffled_links(
+        self, random: np.random.Generator, epoch: int
+    ) -> Int64[np.ndarray, " links"]:
+        """Return the numbers of all pairs in random order.
+
+        Where few shards are at hand at a time, it is pass after pass over the images, each with
+        one of its pairs, shard by shard: pairs of an image side by side would fill a batch.
+        """
+        shuffled = random.permutation(len(self._links))
+        if self._block_order([self.seed, epoch, 0]) is None:
+            return shuffled
+        images = self._image_of_link[shuffled]
+        by_image = np.argsort(images, kind="stable")
+        first_of_image = np.searchsorted(images[by_image], images[by_image])
+        turns = np.empty(len(shuffled), dtype=np.int64)
+        turns[by_image] = np.arange(len(shuffled)) - first_of_image
+        place_of = {image: place for place, image in enumerate(self.images.tolist())}
+        passes = []
+        for turn in range(int(turns.max()) + 1):
+            order = self._block_order([self.seed, epoch, turn])
+            assert order is not None, "the same stores were read shard by shard a moment ago"
+            position = np.empty(len(self.images), dtype=np.int64)
+            position[[place_of[image] for image in order.tolist()]] = np.arange(len(order))
+            own = shuffled[turns == turn]
+            passes.append(own[np.argsort(position[self._image_of_link[own]], kind="stable")])
+        return np.concatenate(passes)
 
     def _block_order(self, seed: Sequence[int]) -> Int64[np.ndarray, " n"] | None:
         if self.processes.count == 1:
@@ -133,9 +187,10 @@ class Batches:
         return replace(batch, teacher=teacher_of(images, texts))
 
     def _load_plain(self, rows: Rows) -> Batch:
-        images, image_order = self._load_share(self.stores.first, rows.image)
-        texts, text_order = self._load_share(self.stores.second, rows.text)
-        positives = self.stores.positives(rows.image, rows.text)
+        first, second = self.stores.sources
+        images, image_order = self._load_share(first, rows.image)
+        texts, text_order = self._load_share(second, rows.text)
+        positives = self._positives(rows)
         return Batch(
             rows=Rows(rows.image[image_order], rows.text[text_order]),
             images=images,
@@ -143,8 +198,16 @@ class Batches:
             positives=positives[image_order][:, text_order],
         )
 
+    def _positives(self, rows: Rows) -> Bool[torch.Tensor, "n m"]:
+        if not self.by_captions:
+            return self.stores.positives(rows.image, rows.text)
+        if self.options.same_image == "negative":
+            return torch.eye(len(rows.image), dtype=torch.bool)
+        texts, places = np.unique(rows.text, return_inverse=True)
+        return self.stores.positives(rows.image, texts)[:, places]
+
     def _load_share(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+        self, reader: RowReader, rows: Int64[np.ndarray, " n"]
     ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
         """Return what loads this process's groups, and which row each one of all groups is."""
         load = self._chunks if self.chunk_size else _load_groups
@@ -187,7 +250,7 @@ class Batches:
         return [partial(_mixture, reader, rows[cut], partners[cut], share) for cut in cuts]
 
     def _chunks(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+        self, reader: RowReader, rows: Int64[np.ndarray, " n"]
     ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
         """Return what loads chunks of rows of similar length, and which row each of theirs is."""
         order = _by_length(reader, rows)
@@ -196,13 +259,13 @@ class Batches:
         return [partial(reader.padded, chunk) for chunk in chunks], order
 
 
-def _by_length(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def _by_length(reader: RowReader, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Return the order in which rows come in chunks, and in groups of similar length, too."""
     return np.argsort(reader.lengths[rows], kind="stable")
 
 
 def _load_groups(
-    reader: FeatureReader, rows: Int64[np.ndarray, " n"]
+    reader: RowReader, rows: Int64[np.ndarray, " n"]
 ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
     groups, order = reader.padded_groups(rows, GROUPS)
     return [partial(_itself, group) for group in groups], order

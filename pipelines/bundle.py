@@ -57,7 +57,7 @@ class Reading:
 
     def features(self, prepared: Sequence[Any], names: Sequence[str]) -> Tokens:
         """Return the features of a batch as its store would hold them."""
-        (tokens,) = self.encoder.encode_layers(prepared, [self.layer])
+        (tokens,) = self.encoder.encode_layers(prepared, [self.kind.layer_read(self.layer)])
         reduced = self.kind.reduce(tokens, self.layout)
         stored, scales = narrow(reduced.values[reduced.mask].numpy(), self.dtype)
         finite = finite_tokens(stored, scales, self.dtype)
@@ -303,12 +303,14 @@ class Bundle:
             encoder = build_encoder(card, weights=self._weights.get(name), device=str(self.device))
         except WeightsNotFoundError as error:
             raise WeightsNotFoundError(
-                f"{error}; in Python that is lightalign.load(..., weights={{{name!r}: PATH}})"
+                f"{error}; of a run that is --weights {name}=PATH, in Python lightalign.load(..., "
+                f"weights={{{name!r}: PATH}})"
             ) from error
         encoder.precision = identity.get("precision", encoder.precision)
         layer, kind = stored["layer"], Kind(stored["kind"])
-        reading = Reading(encoder, layer, encoder.layout(layer), kind, stored["dtype"])
-        now: Table = json.loads(canonical_json(encoder.identity()))
+        layout = encoder.layout(kind.layer_read(layer))
+        reading = Reading(encoder, layer, layout, kind, stored["dtype"])
+        now: Table = json.loads(canonical_json(encoder.identity_at(kind.layer_read(layer))))
         found = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
         if found != stored["encoder_key"]:
             raise WeightsMismatchError(

@@ -5,6 +5,7 @@ A query has m right answers among the g rows of its gallery; q is the number of 
 
 import numpy as np
 from jaxtyping import Float, Int64
+from scipy.stats import hypergeom
 
 
 def chance_curve(
@@ -26,6 +27,23 @@ def chance_curve(
         wrong_left = np.maximum(num_gallery - value - drawn, 0)
         miss += weight * np.cumprod(wrong_left / np.maximum(num_gallery - drawn, 1))
     return 100.0 * (1.0 - miss / len(counts))
+
+
+def chance_in_first(
+    counts: Int64[np.ndarray, " q"], *, num_gallery: int, depth: int, least: int
+) -> float:
+    """Return the expected share of queries, percent, with `least` right answers in the first ones.
+
+    Of one query: sum over i >= `least` of C(m, i) C(g - m, d - i) / C(g, d).
+
+    Args:
+        counts: Number m of right answers of each query, at least 1.
+        num_gallery: Number g of gallery rows.
+        depth: How many of the first are looked at, d.
+        least: How many of them are right at least.
+    """
+    drawn = min(depth, num_gallery)
+    return 100.0 * float(hypergeom.sf(least - 1, num_gallery, counts, drawn).mean())
 
 
 def chance_of_ranks(counts: Int64[np.ndarray, " q"], *, num_gallery: int) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Images of a split with their features and classes, from the stores alone."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float32, Int64
 
 from ..featcache import catalog
 from ..featcache.catalog import StoreEntry
+from ..featcache.checked import listing_command
 from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
 from ..featcache.reader import FeatureReader
@@ -121,6 +123,23 @@ class ClassRows:
         return mean_vectors(self.reader, rows)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassSplits:
+    """Images to train a classifier on, and those to measure it on.
+
+    Attributes:
+        train: Images to train on, of two classes or more.
+        evaluated: Images to measure.
+        leakage: What both, and the training of the adapter, have in common.
+        warnings: What to know before any number of theirs is believed, leakage included.
+    """
+
+    train: ClassRows
+    evaluated: ClassRows
+    leakage: Leakage
+    warnings: tuple[str, ...]
+
+
 def open_both(
     run: EvaluatedRun,
     wanted: WantedData,
@@ -128,11 +147,11 @@ def open_both(
     train_split: str,
     split: str,
     progress: Progress = SILENT,
-) -> tuple[ClassRows, ClassRows, Leakage]:
-    """Return the images to train on, those to measure, and what `require_apart` returns.
+) -> ClassSplits:
+    """Open the images to train on and those to measure, and check them for any classifier.
 
     Raises:
-        LightalignError: See `require_images`, `ClassRows` and `require_apart`.
+        LightalignError: See `require_images`, `ClassRows`, `check_classes` and `require_apart`.
     """
     query = run.query(Modality.IMAGE)
     train, evaluated = (
@@ -143,7 +162,44 @@ def open_both(
         )
         for one in (train_split, split)
     )
-    return train, evaluated, require_apart(train, evaluated, run=run, progress=progress)
+    leakage = require_apart(train, evaluated, run=run, progress=progress)
+    warnings = (*leakage.warnings, *check_classes(train, evaluated, home=run.home))
+    return ClassSplits(train=train, evaluated=evaluated, leakage=leakage, warnings=warnings)
+
+
+def check_classes(train: ClassRows, evaluated: ClassRows, *, home: Path) -> list[str]:
+    """Return what to know of the classes that a classifier is trained on and measured on.
+
+    Raises:
+        SpecError: There are training images of one class alone: whatever is learnt answers with it.
+    """
+    present = np.unique(train.labels)
+    if len(present) < 2:
+        only = "".join(f", {train.names[label]!r}" for label in present)
+        raise SpecError(
+            f"{len(present)} class of {_label(train)} has training images{only}: a classifier "
+            "needs two or more"
+        )
+    warnings = []
+    absent = sorted(set(evaluated.labels.tolist()) - set(present.tolist()))
+    if absent:
+        warnings.append(
+            f"{len(absent)} classes have no training image, such as "
+            f"{train.names[absent[0]]!r}: their images are all wrong"
+        )
+    measured = np.unique(evaluated.labels)
+    if len(measured) == 1:
+        warnings.append(
+            f"all images of {_label(evaluated)} are of one class, {train.names[measured[0]]!r}: a "
+            "classifier that always answers with it has 100 %"
+        )
+    left_out = [
+        f"{rows.num_skipped} images of split {rows.entry.description.split!r} are left out: they "
+        f"could not be read (`{listing_command(rows.entry.folder, home)}` lists them)"
+        for rows in (train, evaluated)
+        if rows.num_skipped
+    ]
+    return [*warnings, *left_out]
 
 
 def require_apart(
@@ -184,8 +240,7 @@ def require_apart(
     keys = {seen.stores["train"]["image"]["key"] for seen in lineage(run)}
     if train.entry.key in keys:  # it has been compared
         return leakage
-    near, count = near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress)
-    return leakage.beside(near, count)
+    return leakage.beside(near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress))
 
 
 def _label(rows: ClassRows) -> str:

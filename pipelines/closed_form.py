@@ -47,9 +47,14 @@ class ClosedForm:
         self.plan = plan
         self.seed = seed
         self.device = device
-        self.stores = join_stores(plan.stores, home=home, residency=plan.options.residency)
+        same_text = plan.options.same_text
+        self.stores = join_stores(
+            plan.stores, home=home, residency=plan.options.residency, same_text=same_text
+        )
         self.rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
-        split = join_stores(plan.validation, home=home) if plan.validation else None
+        split = None
+        if plan.validation:
+            split = join_stores(plan.validation, home=home, same_text=same_text)
         self.validation = Validation.choose(split, self.stores, held_out)
         widths = plan.stores.widths
         self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed).eval()

@@ -15,9 +15,9 @@ from ..featcache.datasets import (
     parse_data,
     split_fingerprints,
 )
-from ..featcache.errors import DatasetNotFoundError, SpecError
+from ..featcache.errors import DatasetNotFoundError, LightalignError, SpecError
 from ..featcache.known_datasets import DatasetVersion
-from ..featcache.source import Source, readable_size
+from ..featcache.source import SkippedRow, Source, readable_size
 from ..featcache.types import Item, Modality
 
 PREVIEWED = 10  # rows
@@ -57,6 +57,7 @@ class Preview:
         split: Name of that split.
         notes: How the files were read, and what was left out.
         unreadable: Some images that will be skipped, and why.
+        skipped_rows: Rows of its table that cannot be read, and why.
     """
 
     version: DatasetVersion
@@ -65,6 +66,7 @@ class Preview:
     split: str
     notes: Sequence[str]
     unreadable: Sequence[str]
+    skipped_rows: Sequence[SkippedRow] = ()
 
 
 def add(
@@ -93,11 +95,22 @@ def add(
         raise SpecError(f"{name!r} is what a family is called that is drawn: name it otherwise")
     data = name if place is None else f"{name}={place}"
     version = define(data, home=home, options=options, kind=kind)
+    if place is not None:  # named anew: what was said of it before is past
+        fresh = replace(version, options=options or {})
+        version = fresh if _opens(fresh, home) or options else version
     source = open_version(version, home=home)
     version = identified(version, source)
     if not known_datasets.remember(home, version):
         raise SpecError(f"{home / known_datasets.FOLDER} may not be written")
     return version, source
+
+
+def _opens(version: DatasetVersion, home: Path) -> bool:
+    try:
+        open_version(version, home=home)
+    except LightalignError:
+        return False
+    return True
 
 
 def move(home: Path, name: str, place: Path) -> DatasetVersion:
@@ -150,6 +163,7 @@ def preview(version: DatasetVersion, *, home: Path, split: str | None = None) ->
         split=shown,
         notes=source.notes(),
         unreadable=unreadable,
+        skipped_rows=source.skipped_rows(),
     )
 
 
@@ -158,7 +172,7 @@ def _counts(source: Source, split: str, unreadable: list[str]) -> SplitCounts:
     images = source.items(split, Modality.IMAGE)
     bad = 0
     for item in images:
-        if item.data is not None or readable_size(item) >= 0:
+        if item.path is None or readable_size(item) >= 0:  # without one it has its content
             continue
         bad += 1
         if len(unreadable) < _EXAMPLES:
@@ -198,5 +212,5 @@ def _row(item: Item, texts: Sequence[str], classes: Any) -> dict[str, Any]:
         row["class"] = classes.names[classes.of_image[item.id]]
     if texts:
         row["texts"] = " | ".join(texts)
-    row["file"] = "drawn" if item.path is None else str(item.path)
+    row["file"] = "drawn, or in the table" if item.path is None else str(item.path)
     return row

@@ -12,6 +12,7 @@ from ..featcache.errors import DivergedError
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality, Side
 from .joined import JoinedStores
+from .pooled import RowReader
 from .progress import SILENT, Progress
 from .task import PairedEmbeddings
 
@@ -20,14 +21,15 @@ _BATCH_ELEMENTS = 2**24  # float32 features, or embeddings, held at once: 64 MiB
 
 def embed_rows(
     adapter: Adapter,
-    reader: FeatureReader,
+    reader: RowReader,
     rows: Int64[np.ndarray, " n"],
     *,
     side: Side | None = None,
     device: torch.device,
     progress: Progress = SILENT,
+    unit: bool = True,
 ) -> Float32[np.ndarray, "n embed"]:
-    """Return the unit-length embedding of each row, in float32 and evaluation mode.
+    """Return the embedding of each row, in float32 and evaluation mode.
 
     Args:
         adapter: The adapter; its training mode is restored afterwards.
@@ -36,6 +38,7 @@ def embed_rows(
         side: Side of the adapter; that of the store's modality if None.
         device: Where the adapter is.
         progress: Receives the progress.
+        unit: Whether each is divided by its length.
 
     Raises:
         DivergedError: An embedding is not finite.
@@ -49,10 +52,11 @@ def embed_rows(
     adapter.eval()
     parts = []
     label = f"embed {side.label}s"
+    embed = adapter.embed if unit else adapter.embed_unnormalised
     with torch.inference_mode():
         for start in progress.track(starts, label, len(starts), unit="batches"):
             tokens = reader.padded(rows[start : start + size]).to(device)
-            parts.append(adapter.embed(tokens, side).cpu().numpy())
+            parts.append(embed(tokens, side).cpu().numpy())
     adapter.train(was_training)
     embeddings = np.concatenate(parts)
     finite = np.isfinite(embeddings).all(axis=1)
@@ -82,9 +86,7 @@ def embed_pairs(
     rows = (related.rows.image, related.rows.text)
     first, second = (
         embed_rows(adapter, reader, some, side=side, device=device, progress=progress)
-        for reader, some, side in zip(
-            (stores.first, stores.second), rows, stores.pair.sides, strict=True
-        )
+        for reader, some, side in zip(stores.sources, rows, stores.pair.sides, strict=True)
     )
     return PairedEmbeddings(
         images=first,

@@ -2,90 +2,30 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any
 
 import numpy as np
 
-from ..featcache.description import Skipped
 from ..featcache.encoder import read_item
-from ..featcache.errors import (
-    DatasetChangedError,
-    MissingFileError,
-    StoreNotFoundError,
-    UnreadableItemError,
-)
-from ..featcache.locks import MANIFEST_LOCK, ShardLocks, holders
+from ..featcache.errors import DatasetChangedError, MissingFileError, UnreadableItemError
 from ..featcache.source import readable_size
-from ..featcache.store import FeatureStore
 from ..featcache.types import Item, Modality
 from .ahead import map_ahead
-from .collect import ShardRows
 from .cores import compute_alone, give_way, threads_kept
+from .filling import Filling, Job, Shard, Shards
 from .memory import encode_within_memory
-from .outputs import Output
 from .progress import Progress
-from .ready import Ready, batches_of, check_bad
-
-_WAIT = 0.2  # seconds between looks at shards that another process is writing
+from .ready import Ready, batches_of
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Pair one output with the store that holds it."""
+class Extraction(Filling):
+    """Fill the missing shards of several stores by encoding their items.
 
-    output: Output
-    store: FeatureStore
-
-
-@dataclass
-class Shares:
-    """Count the seconds in which the encoding thread worked or waited.
-
-    Attributes:
-        decode: Waiting for decoded and preprocessed items.
-        encode: Running encoders.
-        write: Waiting for the writer.
-    """
-
-    decode: float = 0.0
-    encode: float = 0.0
-    write: float = 0.0
-
-    def describe(self) -> str:
-        """Return the shares in percent, the largest first."""
-        total = max(self.decode + self.encode + self.write, 1e-9)
-        named = sorted(vars(self).items(), key=lambda pair: -pair[1])
-        return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in named)
-
-
-@contextmanager
-def removals_told(stores: Sequence[Path]) -> Iterator[None]:
-    """Within the block, a store that another process has removed is an error that names it.
-
-    Raises:
-        StoreNotFoundError: It was removed.
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        for folder in stores:
-            if not folder.is_dir():
-                raise StoreNotFoundError(
-                    f"{folder} was removed while it was being written: run the same command again"
-                ) from error
-        raise
-
-
-class Extraction:
-    """Fill the missing shards of several stores that read the same items.
-
-    Shards are shared with other processes by locks. A batch never crosses the end of a shard, so a
+    A batch never crosses the end of a shard, so a
     shard that is written again sees the same batches and gets the same bytes.
 
     Args:
@@ -111,72 +51,21 @@ class Extraction:
         unchanged: Callable[[], bool],
         progress: Progress,
     ) -> None:
-        self.jobs = jobs
+        super().__init__(jobs, num_items=len(items), max_bad=max_bad, progress=progress)
         self.items = items
         self.batch_size = batch_size
         self.workers = workers
-        self.max_bad = max_bad
         self.overlap = overlap
         self.unchanged = unchanged
-        self.progress = progress
-        self.shares = Shares()
-        self.num_encoded = 0
-        self.num_written = {job.store.folder: 0 for job in jobs}
         self._encoders = {job.output.encoder.name: job.output.encoder for job in jobs}
         self._fitting = {name: batch_size for name in self._encoders}
-        self._locks: dict[Path, ShardLocks] = {}
-        self._writing: Future[None] | None = None
-        self._bad = {job.store.folder: job.store.skipped() for job in jobs}
-        self._waited_for: set[str] = set()
         self._may_prepare = Event()
         self._may_prepare.set()
         self._absent: set[str] = set()
         self._absent_lock = Lock()
 
-    def run(self) -> None:
-        """Encode and write until no shard is missing, then complete the stores.
-
-        Raises:
-            TooManyBadItemsError: More items are unreadable than allowed.
-            FeatureRangeError: A feature is not finite in the stored type.
-            LockError: The file system has no locks.
-            DatasetChangedError: A file that was there can no longer be read.
-            OutOfMemoryError: One item alone needs more memory than there is.
-            StoreNotFoundError: A store was removed while it was being written.
-        """
-        with removals_told([job.store.folder for job in self.jobs]), ExitStack() as stack:
-            for job in self.jobs:
-                locks = stack.enter_context(ShardLocks(job.store.folder))
-                self._locks[job.store.folder] = locks
-            writer = ThreadPoolExecutor(1, initializer=None if self.overlap else give_way)
-            self._fill(stack.enter_context(writer))
-            for job in self.jobs:
-                self._finish(job)
-
-    def _fill(self, writer: ThreadPoolExecutor) -> None:
-        while self._missing():
-            encoded = self.num_encoded
-            self._pass(writer)
-            if encoded == self.num_encoded and self._missing():
-                # what is left is being written by other processes
-                self._wait_for_others()
-
-    def _wait_for_others(self) -> None:
-        """Wait a little, and say for whom when that has changed."""
-        time.sleep(_WAIT)
-        living = {
-            f"{path.stem} is being written by {who}, in {path.parent}"
-            for job in self.jobs
-            for path, who in holders(job.store.folder)
-        }
-        if living and living != self._waited_for:
-            self.progress.note(f"waiting: {'; '.join(sorted(living))}")
-        self._waited_for = living
-
-    def _missing(self) -> list[int]:
-        for job in self.jobs:
-            job.store.refresh()
-        return sorted({index for job in self.jobs for index in job.store.missing_shards()})
+    def _writer(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, initializer=None if self.overlap else give_way)
 
     def _pass(self, writer: ThreadPoolExecutor) -> None:
         claimed: deque[tuple[int, list[Job]]] = deque()
@@ -210,16 +99,6 @@ class Extraction:
             if jobs:
                 claimed.append((index, jobs))
                 yield from jobs[0].store.shard_items(index)
-
-    def _claim(self, job: Job, index: int) -> bool:
-        locks = self._locks[job.store.folder]
-        if not locks.claim(index):
-            return False
-        job.store.refresh()  # another process may have finished it before the lock was free
-        if not job.store.has_shard(index):
-            return True
-        locks.release(index)
-        return False
 
     def _next(self, ready: Iterator[Ready]) -> Ready | None:
         began = time.perf_counter()
@@ -259,10 +138,10 @@ class Extraction:
 
     def _encode_shard(
         self, index: int, jobs: Sequence[Job], first: Ready, ready: Iterator[Ready]
-    ) -> dict[Path, "_Shard"]:
+    ) -> dict[Path, Shard]:
         """Return the rows of one shard by store."""
         count = len(jobs[0].store.shard_items(index))
-        shard = _Shards(jobs)
+        shard = Shards(jobs)
         is_text = jobs[0].output.encoder.modality is Modality.TEXT
         size = count if is_text else self.batch_size  # texts are sorted by length first
         chunk: list[tuple[int, Ready]] = []
@@ -276,19 +155,19 @@ class Extraction:
         return shard.by_store
 
     def _encode_chunk(
-        self, jobs: Sequence[Job], chunk: Sequence[tuple[int, Ready]], shard: "_Shards"
+        self, jobs: Sequence[Job], chunk: Sequence[tuple[int, Ready]], shard: Shards
     ) -> None:
         for name in dict.fromkeys(job.output.encoder.name for job in jobs):
             own = [job for job in jobs if job.output.encoder.name == name]
             for position, found in chunk:
-                shard.note(own, position, found, name)
+                _note(shard, own, position, found, name)
             readable = [(position, found) for position, found in chunk if name not in found.errors]
             for batch in batches_of(self._encoders[name], readable, self.batch_size):
                 began = time.perf_counter()
                 with self._alone():
                     self._encode_batch(own, name, batch, shard)
                 self.shares.encode += time.perf_counter() - began
-        self.num_encoded += len(chunk)
+        self.num_done += len(chunk)
         self.progress.advance(len(chunk))
         self.progress.detail(self.shares.describe())
 
@@ -307,10 +186,10 @@ class Extraction:
         jobs: Sequence[Job],
         name: str,
         batch: Sequence[Sequence[tuple[int, Ready]]],
-        shard: "_Shards",
+        shard: Shards,
     ) -> None:
         """Encode one item of each group of equal items, and take its rows for all of them."""
-        layers = sorted({job.output.layer for job in jobs})
+        layers = sorted({job.output.layer_read for job in jobs})
         prepared = [group[0][1].prepared[name] for group in batch]
         encoded = encode_within_memory(self._encoders[name], prepared, layers, self._fitting)
         found = dict(zip(layers, encoded, strict=True))
@@ -318,86 +197,17 @@ class Extraction:
         targets = np.array([position for group in batch for position, _ in group], dtype=np.int64)
         for job in jobs:
             output = job.output
-            reduced = output.kind.reduce(found[output.layer], output.layout)
+            reduced = output.kind.reduce(found[output.layer_read], output.layout)
             shard.rows(job).add(reduced, sources=sources, targets=targets)
 
-    def _write(
-        self,
-        index: int,
-        jobs: Sequence[Job],
-        shards: Mapping[Path, "_Shard"],
-        writer: ThreadPoolExecutor,
-    ) -> None:
-        self._settle()
-        for job in jobs:
-            folder = job.store.folder
-            self._bad[folder] += shards[folder].skipped
-            check_bad(self._bad[folder], len(self.items), self.max_bad)
-        self._writing = writer.submit(self._write_now, index, jobs, shards)
 
-    def _write_now(self, index: int, jobs: Sequence[Job], shards: Mapping[Path, "_Shard"]) -> None:
-        for job in jobs:
-            folder = job.store.folder
-            features = shards[folder].features(job)
-            job.store.write_shard(index, features, shards[folder].skipped)
-            self.num_written[folder] += len(job.store.shard_items(index))
-            self._locks[folder].release(index)
-
-    def _settle(self) -> None:
-        """Wait for the shard that is being written, and raise what went wrong with it."""
-        began = time.perf_counter()
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            writing.result()
-        self.shares.write += time.perf_counter() - began
-
-    def _finish(self, job: Job) -> None:
-        locks = self._locks[job.store.folder]
-        locks.wait_for(MANIFEST_LOCK, self.progress.note)
-        job.store.refresh()
-        if not job.store.complete:
-            job.store.finish()
-        locks.release(MANIFEST_LOCK)
-
-
-@dataclass
-class _Shard:
-    """Collect what becomes one shard of one store."""
-
-    rows: ShardRows
-    ids: dict[int, str] = field(default_factory=dict)
-    companions: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
-
-    def features(self, job: Job) -> Any:
-        names = job.store.description.companions
-        return self.rows.features(self.ids, {name: self.companions[name] for name in names})
-
-
-class _Shards:
-    """Collect the same shard of several stores."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.by_store = {
-            job.store.folder: _Shard(
-                ShardRows(dtype=job.store.description.dtype, width=job.store.description.width),
-                companions={name: [] for name in job.store.description.companions},
-            )
-            for job in jobs
-        }
-
-    def rows(self, job: Job) -> ShardRows:
-        """Return where the rows of one store are collected."""
-        return self.by_store[job.store.folder].rows
-
-    def note(self, jobs: Sequence[Job], position: int, found: Ready, name: str) -> None:
-        """Take the id and companions of an item, or why it has no row."""
-        for job in jobs:
-            shard = self.by_store[job.store.folder]
-            skipped = found.errors.get(name)
-            if skipped is not None:
-                shard.skipped.append(skipped)
-                continue
-            shard.ids[position] = found.item.id
-            for companion, rows in shard.companions.items():
-                rows.append(found.companions[name][companion])
+def _note(shard: Shards, jobs: Sequence[Job], position: int, found: Ready, name: str) -> None:
+    """Take the id and companions of an item into a shard, or why it has no row."""
+    skipped = found.errors.get(name)
+    for job in jobs:
+        if skipped is not None:
+            shard.of(job).skipped.append(skipped)
+            continue
+        shard.of(job).ids[position] = found.item.id
+        for companion, rows in shard.of(job).companions.items():
+            rows.append(found.companions[name][companion])

@@ -15,11 +15,11 @@ from .bootstrap import mean_interval
 from .evaluation import Number
 from .intervals import share_interval
 from .resemblance import RidgeMap, linear_cka, neighbours, ranks_of_own, shared_neighbours
-from .summaries import first_vectors, flat_vectors, mean_vectors
+from .summaries import flat_vectors, mean_vectors
 
 RECALL_AT = 10
 HELD_OUT = 0.2  # share of the items
-_READ = {"tokens": mean_vectors, "mean": first_vectors, "cls": first_vectors}
+_READ = {"tokens": mean_vectors}  # of all others, their tokens one after the other
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ..featcache.catalog import StoreEntry
 from ..featcache.dtypes import token_bytes
 from ..featcache.errors import DiskSpaceError, UnreadableItemError
+from ..featcache.item_rows import BLOCK_ELEMENTS
 from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
 from ..featcache.types import PER_ROW, Item, Modality
-from .encode import Extraction, Job
+from .derive import BLOCKS_HELD, Derivation
+from .encode import Extraction
 from .environment import library_versions
 from .exportable import note_exports
 from .extract import (
@@ -28,6 +31,8 @@ from .extract import (
     open_all,
     splits_with_items,
 )
+from .filling import Job
+from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
 from .progress import SILENT, Progress
 
@@ -58,23 +63,14 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
     buffers = 0
     for split in splits_with_items(opened, loaded, progress):
         outputs = describe_outputs(spec, opened.source, loaded, opened.dataset, split)
-        for group in _passes(outputs):
-            found = [estimate_store(output, opened.source, spec.home) for output in group]
-            estimates += found
-            most = max(one.missing for one in found)
-            if most:
-                per_item, ratios = _probe(spec, opened.source, split, group)
-                seconds += per_item * most
-                estimates[-len(found) :] = [
-                    replace(
-                        one,
-                        bytes=round(one.bytes * ratio),
-                        missing_bytes=round(one.missing_bytes * ratio),
-                    )
-                    for one, ratio in zip(found, ratios, strict=True)
-                ]
-                held = sum(map(_shard_buffer, group, estimates[-len(found) :]))
-                buffers = max(buffers, held)
+        by_key: dict[str, StoreEstimate] = {}
+        for group, origin in _passes(spec, outputs):
+            found, pass_seconds = _estimate_pass(spec, opened.source, group, origin)
+            seconds += pass_seconds
+            if pass_seconds:
+                buffers = max(buffers, _pass_buffer(group, found, origin))
+            by_key |= {one.key: one for one in found}
+        estimates += [by_key[output.description.key] for output in outputs]
     return Estimate(
         stores=tuple(estimates),
         missing_bytes=sum(one.missing_bytes for one in estimates),
@@ -82,6 +78,68 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
         peak_memory_bytes=_resident_bytes() + buffers,
         minutes=seconds / 60,
     )
+
+
+def _passes(
+    spec: ExtractSpec, outputs: Sequence[Output]
+) -> list[tuple[list[Output], StoreEntry | None]]:
+    """Return the stores that extraction would fill together, and what they are derived from."""
+    origins = find_origins(spec, outputs)
+    groups: dict[object, tuple[list[Output], StoreEntry | None]] = {}
+    for output in outputs:
+        begun = replace(output, description=as_begun(output.description, spec.home))
+        origin = origins.get(output.description.key)
+        group, _ = groups.setdefault(pass_of(begun.description, origin), ([], origin))
+        group.append(begun)
+    return list(groups.values())
+
+
+def _estimate_pass(
+    spec: ExtractSpec, source: Source, group: Sequence[Output], origin: StoreEntry | None
+) -> tuple[list[StoreEstimate], float]:
+    """Return what the stores of one pass will hold, and the seconds that it will take."""
+    found = [estimate_store(output, source, spec.home) for output in group]
+    items = _items_to_do(group, spec.home)
+    if not items:
+        return found, 0.0
+    if origin is not None:
+        found = [
+            replace(one, derived_from=name_of(origin)) if one.missing else one for one in found
+        ]
+        return found, items * _seconds_to_derive(source, group, origin)
+    per_item, ratios = _probe(spec, source, group)
+    scaled = [
+        replace(
+            one,
+            bytes=round(one.bytes * ratio),
+            missing_bytes=round(one.missing_bytes * ratio),
+        )
+        for one, ratio in zip(found, ratios, strict=True)
+    ]
+    return scaled, items * per_item
+
+
+def _items_to_do(group: Sequence[Output], home: Path) -> int:
+    """Return how many items one pass looks at: those of every shard that any store lacks."""
+    missing: set[int] = set()
+    for output in group:
+        manifest = begun_manifest(output.description, home)
+        if manifest is None:
+            return output.description.num_items
+        missing.update(FeatureStore(output.description.folder(home), manifest).missing_shards())
+    return sum(len(group[0].description.shard_items(index)) for index in missing)
+
+
+def _seconds_to_derive(source: Source, group: Sequence[Output], origin: StoreEntry) -> float:
+    """Return the seconds of one item, from tokens that are really read and reduced."""
+    described = group[0].description
+    ids = source.ids(described.split, group[0].encoder.modality)
+    count = min(len(ids), origin.description.rows_per_shard)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
+        jobs = _probe_jobs(group, count, Path(folder))
+        Derivation(jobs, origin.folder, ids, max_bad=count, progress=SILENT).run()
+    return (time.perf_counter() - began) / max(1, count)
 
 
 def estimate_store(output: Output, source: Source, home: Path) -> StoreEstimate:
@@ -137,13 +195,6 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _passes(outputs: Sequence[Output]) -> list[list[Output]]:
-    groups: dict[object, list[Output]] = {}
-    for output in outputs:
-        groups.setdefault(output.encoder.modality, []).append(output)
-    return list(groups.values())
-
-
 def _bytes_of(output: Output, items: Sequence[Item], ids: Sequence[str]) -> int:
     description = output.description
     rows = len(items)
@@ -174,9 +225,7 @@ def _size(output: Output, item: Item) -> int:
         return 0
 
 
-def _probe(
-    spec: ExtractSpec, source: Source, split: str, group: Sequence[Output]
-) -> tuple[float, list[float]]:
+def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[float, list[float]]:
     """Time some batches through the real pipeline into a folder that is removed again.
 
     Returns:
@@ -186,7 +235,7 @@ def _probe(
 
     loaded = [output.loaded for output in group]
     batch_size = spec.batch_size or fitting_batch_size(loaded, spec.device)
-    items = source.items(split, group[0].encoder.modality)
+    items = source.items(group[0].description.split, group[0].encoder.modality)
     num_batches = _WARM_BATCHES + _TIMED_BATCHES[group[0].encoder.modality]
     count = min(len(items), batch_size * num_batches)
     sample = [items[index] for index in np.linspace(0, len(items) - 1, count).astype(int).tolist()]
@@ -211,13 +260,7 @@ def _extract(
     from .fill import overlaps
 
     with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
-        jobs = []
-        for number, output in enumerate(group):
-            probe = _with_items(output, len(items))
-            store = FeatureStore.create(
-                Path(folder) / str(number), probe.description, versions=library_versions()
-            )
-            jobs.append(Job(output=probe, store=store))
+        jobs = _probe_jobs(group, len(items), Path(folder))
         Extraction(
             jobs,
             items,
@@ -231,9 +274,36 @@ def _extract(
         return [job.store.num_bytes for job in jobs]
 
 
+def _probe_jobs(group: Sequence[Output], count: int, folder: Path) -> list[Job]:
+    """Begin stores of so many items in a folder."""
+    jobs = []
+    for number, output in enumerate(group):
+        probe = _with_items(output, count)
+        store = FeatureStore.create(
+            folder / str(number), probe.description, versions=library_versions()
+        )
+        jobs.append(Job(output=probe, store=store))
+    return jobs
+
+
 def _with_items(output: Output, count: int) -> Output:
     description = replace(output.description, num_items=count, rows_per_shard=max(1, count))
     return replace(output, description=description)
+
+
+def _pass_buffer(
+    group: Sequence[Output], found: Sequence[StoreEstimate], origin: StoreEntry | None
+) -> int:
+    """Return the bytes of what one pass holds in memory beside encoders."""
+    shards = sum(map(_shard_buffer, group, found))
+    if origin is None:
+        return shards
+    receipts = FeatureStore(origin.folder, read_whole_manifest(origin.folder)).receipts()
+    largest: int = max(receipt["tokens"] for receipt in receipts)
+    what = origin.description
+    shard = largest * token_bytes(what.dtype, what.width)
+    block = min(BLOCK_ELEMENTS, largest * what.width) * 4  # float32
+    return shards + shard + BLOCKS_HELD * block
 
 
 def _shard_buffer(output: Output, estimate: StoreEstimate) -> int:

@@ -70,6 +70,7 @@ class EvaluatedRun:
         self._device = device
         try:
             self.stores: Mapping[str, Any] = self.trained["spec"]["stores"]
+            self.splits: Mapping[str, str] = self.trained["spec"].get("splits", {})
             self.dataset: str = self.stores["train"]["dataset"]
             names = self.stores["train"]
             self.sides: Sides = TEXT_TEXT if TextSide.FIRST.value in names else IMAGE_TEXT

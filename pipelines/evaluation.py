@@ -27,12 +27,14 @@ another dataset or of other items ends in `--` and the first letters of their ha
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from ..featcache.spec import fingerprint
 
 SCHEMA = 1
+_WHOLE = 99.95  # from here on three digits leave nothing behind the point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,16 @@ def shown(number: Mapping[str, Any], digits: int = 1) -> str:
         return text
     low, high = number["interval"]
     return f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def shown_chance(value: float) -> str:
+    """Return a chance level for people: three digits, and never an exponent.
+
+    Whole numbers from a hundred on: `100`, `12,500`; below that `62.5`, `0.02`, `0.000123`.
+    """
+    if abs(value) >= _WHOLE:
+        return f"{value:,.0f}"
+    return format(Decimal(f"{value:.3g}"), "f")
 
 
 def split_hash(ids: Sequence[str]) -> str:

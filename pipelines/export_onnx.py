@@ -100,7 +100,7 @@ def _write_whole(
         return {"left_out": why_inexact(inexact[tower.modality.value])}
     reading = open_reading(bundle, tower.modality)
     try:
-        portable = reading.encoder.portable(reading.layer)
+        portable = reading.encoder.portable(reading.kind.layer_read(reading.layer))
     except SpecError as error:
         return {"left_out": str(error)}
     name = tower.modality.value

@@ -49,15 +49,13 @@ def write_tower(
     """
     bundle = Bundle(folder, device="cpu", weights=weights)
     reading = open_reading(bundle, modality)
-    portable = reading.encoder.portable(reading.layer)
+    portable = reading.encoder.portable(reading.kind.layer_read(reading.layer))
     require_transformers(portable, reading.encoder.name)
     stock = express(bundle.adapter, modality, reading)
     progress.note(f"writing the {modality.value} tower for sentence-transformers")
     described = encoder_table(folder, modality)
-    card = (described["encoder"] or {}).get("card", {})
-    max_tokens = card.get("layout", {}).get("max_tokens")
     with quiet():
-        model = build_model(stock, portable, max_tokens=max_tokens)
+        model = build_model(stock, portable)
         with by_library(place):
             model.save(str(place), create_model_card=False)
         found = _encode_saved(place, probe_contents(modality))

@@ -52,7 +52,9 @@ def inexpressible_features(layer: int, kind: Kind, layout: LayerLayout) -> str |
         return "the stock encoder gives its last layer only"
     if kind.name == "mean" and layout.prefix_tokens:
         return "stock pooling takes the tokens before the patches in"
-    if kind.name not in ("mean", "cls") and not kind.keeps_tokens:
+    if kind.name == "pooled":
+        return "stock pooling does not know what the model itself pools"
+    if kind.name not in ("mean", "cls", "last") and not kind.keeps_tokens:
         return "stock pooling knows no grid"
     return None
 

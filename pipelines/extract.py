@@ -2,22 +2,23 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..featcache.backends import load_encoder, resolve_device
 from ..featcache.bounds import MOST_THREADS
-from ..featcache.card import EncoderCard, read_card
+from ..featcache.card import EncoderCard
 from ..featcache.datasets import define, identified, open_version
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
-from ..featcache.errors import SpecError
+from ..featcache.errors import SpecError, TooManyBadItemsError
 from ..featcache.known_datasets import DatasetVersion, remember
+from ..featcache.references import find_card, keep_card, table_of_own
 from ..featcache.registry import unknown_name
-from ..featcache.source import Source
+from ..featcache.source import SkippedRow, Source
 from ..featcache.spec import check_counts
 from ..featcache.store import FORMATS
-from ..featcache.weights import Weights, find_weights
+from ..featcache.weights import GIVEN, Weights, find_weights
 from . import stopping
 from .progress import SILENT, Progress
 
@@ -29,13 +30,15 @@ class ExtractSpec:
     """Say what to extract.
 
     Attributes:
-        encoders: Names of encoder cards; those of one modality share each decoded item.
+        encoders: Encoder cards by name, file, `timm:MODEL` or `hf:MODEL`; those of one modality
+            share each decoded item.
         data: `NAME` or `NAME=PATH` of a dataset.
         home: Folder of everything lightalign keeps.
         split: One split, or None for all.
         weights: File or local hub folder to take instead of the card's own places.
         source: Options of the dataset, by name.
-        features: What to keep: `tokens`, `cls`, `mean`, `grid:HxW`; one store each.
+        features: What to keep: `tokens`, `cls`, `mean`, `last`, `pooled`, `grid:HxW`; one store
+            each.
         layers: Which layers, counted from the end; one store each. -1 is after the final norm.
         format: Container of the shards, `zarr` or `hdf5`.
         dtype: Stored type: `float16`, `bfloat16`, `float32` or `int8`.
@@ -48,6 +51,8 @@ class ExtractSpec:
         max_bad: Share of a split's items that may be unreadable, in [0, 1].
         on_error: Instead of `max_bad`: `skip` any number, `fail` at the first, or `max=N`.
         device: `auto`, `cpu` or `cuda`.
+        derive: Whether features other than tokens are made of a complete store of the same tokens,
+            where there is one that is at least as exact, instead of encoding again.
     """
 
     encoders: tuple[str, ...]
@@ -69,6 +74,7 @@ class ExtractSpec:
     max_bad: float = 0.01
     on_error: str | None = None
     device: str = "auto"
+    derive: bool = True
 
     def __post_init__(self) -> None:
         known_names = (
@@ -123,10 +129,13 @@ class StoreReport:
         tokens: Tokens in the store.
         bytes: Size of the store's shards.
         encoded: Items that this call encoded for it; 0 when the cache had them all.
+        derived: Items that this call made of stored tokens instead.
+        derived_from: Name of the store of these tokens below the home, or None.
         skipped: Items without a row, and why.
         seconds: Wall-clock time of the pass that filled it and others of its split and modality.
         shares: Seconds of it in which the encoding thread waited for items (`decode`), ran
-            encoders (`encode`), or waited for the writer (`write`).
+            encoders (`encode`), or waited for the writer (`write`); of derived features, read
+            tokens, reduced them, or waited for the writer.
     """
 
     encoder: str
@@ -143,6 +152,8 @@ class StoreReport:
     skipped: tuple[Skipped, ...]
     seconds: float
     shares: Mapping[str, float]
+    derived: int = 0
+    derived_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +164,13 @@ class ExtractReport:
         dataset: Name of the dataset.
         weights: Where the weights of each encoder came from.
         stores: One report a store.
+        skipped_rows: Rows of the dataset's table that cannot be read, and so are no items.
     """
 
     dataset: str
     weights: Mapping[str, str]
     stores: tuple[StoreReport, ...]
+    skipped_rows: tuple[SkippedRow, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +184,10 @@ class StoreEstimate:
         kind: What is kept of its tokens.
         key: The store's key.
         rows: Items of the split, each a row if it can be read.
-        missing: Items that are still to be encoded; 0 for a complete store.
+        missing: Items that are still to be encoded or derived; 0 for a complete store.
         bytes: Size of the whole store's shards.
         missing_bytes: Size of the shards that are still to be written.
+        derived_from: Name of the store of tokens that it would be made of, or None.
     """
 
     encoder: str
@@ -185,6 +199,7 @@ class StoreEstimate:
     missing: int
     bytes: int
     missing_bytes: int
+    derived_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,14 +249,34 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     version = define(spec.data, home=spec.home, options=spec.source)
     source = open_version(version, home=spec.home)
     splits = _chosen_splits(source, spec.split)
-    cards = [read_card(name) for name in spec.encoders]
+    cards = [find_card(name, home=spec.home, weights=spec.weights) for name in spec.encoders]
+    names = [card.name for card in cards]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SpecError(f"two of {list(spec.encoders)} are called {twice[0]!r}: rename one card")
     found = tuple(
         (card, find_weights(card, override=spec.weights, progress=progress.shows_downloads))
         for card in cards
     )
     for note in source.notes():
         progress.note(f"{version.name}: {note}")
+    _check_rows(spec, source)
     return Opened(dataset=version.name, version=version, source=source, splits=splits, cards=found)
+
+
+def _check_rows(spec: ExtractSpec, source: Source) -> None:
+    """Pass if no more rows of a table cannot be read than `on_error` allows, where it says so.
+
+    Raises:
+        TooManyBadItemsError: There are more; the first few are named.
+    """
+    rows = source.skipped_rows()
+    allowed = len(rows) if spec.on_error is None else spec.allowed_bad(len(rows))
+    if len(rows) > allowed:
+        examples = "; ".join(f"{row.place}: {row.reason}" for row in rows[:3])
+        raise TooManyBadItemsError(
+            f"{len(rows)} rows cannot be read, {allowed} are allowed (--on-error): {examples}"
+        )
 
 
 def run(
@@ -265,6 +300,8 @@ def run(
     loaded = load_all(spec, opened, progress)
     note_exports(spec, [one.encoder for one in loaded], progress)
     splits = splits_with_items(opened, loaded, progress)
+    for reference, (card, weights) in zip(spec.encoders, opened.cards, strict=True):
+        keep_card(reference, with_place(card, weights), spec.home)
     stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
     if makes_newest:
         remember(spec.home, identified(opened.version, opened.source), tell=progress.note)
@@ -272,7 +309,15 @@ def run(
         dataset=opened.dataset,
         weights={one.encoder.name: one.origin for one in loaded},
         stores=tuple(stores),
+        skipped_rows=opened.source.skipped_rows(),
     )
+
+
+def with_place(card: EncoderCard, weights: Weights) -> EncoderCard:
+    """Return a card that names the place of weights which a user gave."""
+    if weights.origin != GIVEN or weights.files is None:
+        return card
+    return replace(card, weights=replace(card.weights, path=str(weights.files)))
 
 
 def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]:
@@ -288,7 +333,10 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
         progress.note(f"loading encoder {card.name}, weights: {weights.origin}")
         encoder = load_encoder(card, weights, device=spec.device)
         cosine = choose_precision(encoder, spec.precision, device)
-        settings = {"precision": encoder.precision}
+        settings: dict[str, Any] = {"precision": encoder.precision}
+        own_card = table_of_own(with_place(card, weights))
+        if own_card is not None:
+            settings["card"] = own_card
         if cosine is not None:
             progress.note(
                 f"{card.name}: computes in {encoder.precision}; in bfloat16 the smallest cosine of "

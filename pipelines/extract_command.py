@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..featcache.datasets import absolute_data
 from ..featcache.home import command_line
+from ..featcache.references import lasting_reference
 from .extract import ExtractSpec
 
 _OPTIONS = {  # by field; what has its default is not named
@@ -29,7 +30,7 @@ def command_of(spec: ExtractSpec) -> str:
     """Return the command that runs `spec`, in any folder."""
     words = ["extract"]
     for encoder in spec.encoders:
-        words += ["--encoder", encoder]
+        words += ["--encoder", lasting_reference(encoder)]
     words += ["--data", absolute_data(spec.data)]
     defaults = {field.name: field.default for field in dataclasses.fields(spec)}
     for name, option in _OPTIONS.items():
@@ -45,6 +46,8 @@ def command_of(spec: ExtractSpec) -> str:
     changes = {f"source.{name}": value for name, value in spec.source.items()}
     if spec.rows_per_shard is not None:
         changes["rows_per_shard"] = spec.rows_per_shard
+    if not spec.derive:
+        changes["derive"] = False
     for name, value in changes.items():
         words += ["--set", f"{name}={json.dumps(value, ensure_ascii=False)}"]
     return command_line(*words, home=spec.home)

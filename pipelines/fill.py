@@ -1,9 +1,9 @@
 """Make every store of one split complete: create, extract what is missing, report."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import groupby
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,21 @@ import torch
 
 from ..featcache import catalog, files, notes
 from ..featcache.backends import resolve_device
+from ..featcache.catalog import StoreEntry
 from ..featcache.description import StoreDescription
 from ..featcache.errors import StoreCorruptError
 from ..featcache.locks import owning_split
-from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.residency import free_memory
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
-from ..featcache.types import Modality
-from .encode import Extraction, Job, Shares, removals_told
+from ..featcache.text_marks import marked_pairs
+from .derive import Derivation
+from .encode import Extraction
 from .environment import library_versions
 from .estimate import check_disk
 from .extract import ExtractSpec, Opened, StoreReport
+from .filling import Filling, Job, Shares, removals_told
+from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import LoadedEncoder, Output, describe_outputs
 from .progress import SILENT, Progress
 from .ready import check_bad
@@ -30,6 +33,7 @@ from .ready import check_bad
 _BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
 _CORES_A_WORKER = 4  # from here on the cores that decoding takes are few among many
 _MEMORY_SHARE = 0.5  # of what is free: operations need memory that no probe sees
+_MOST_ROWS_LISTED = 1000  # of those that cannot be read: a manifest is no copy of a broken table
 
 
 def fill(
@@ -75,22 +79,25 @@ def fill_split(
         DatasetChangedError: A file that was there can no longer be read.
         TooManyBadItemsError: More items are unreadable than `spec` allows.
         FeatureRangeError: A feature is not finite in the stored type.
+        StoreCorruptError: Tokens that others are derived from differ from their checksums.
     """
-    batch_size = _batch_size(spec, outputs, progress)
     jobs = _cached_jobs(spec, outputs)
+    origins: Mapping[str, StoreEntry] = {}
     if jobs is None:
         split = outputs[0].description.folder(spec.home).parent
         with owning_split(split, progress.note):
             files.clear_abandoned(split)
             _ensure_pairs(spec.home, source, outputs[0].description)
-            jobs = _begin(spec, outputs, batch_size, progress)
+            origins = find_origins(spec, outputs)
+            jobs = _begin(spec, source, outputs, origins, progress)
     reports: list[StoreReport] = []
-    for (modality, _), group in groupby(jobs, key=_pass_of):
-        filled = list(group)
-        reports += _fill_pass(spec, source, filled, modality, batch_size, progress)
-        if makes_newest:
-            for job in reversed(filled):  # so that what was named first is the newest
-                _make_newest(job.store, progress)
+    for group in _passes(jobs, origins):
+        reports += _fill_pass(
+            spec, source, group, origins.get(group[0].output.description.key), progress
+        )
+    if makes_newest:
+        for job in reversed(jobs):  # so that what was named first is the newest
+            _make_newest(job.store, progress)
     return reports
 
 
@@ -110,10 +117,13 @@ def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[Job] | No
     They may be another user's, or on a read-only file system.
     """
     jobs = []
+    path = _pairs_path(spec.home, outputs[0].description)
     try:
-        catalog.read_pairs(_pairs_path(spec.home, outputs[0].description))
+        pairs = catalog.read_pairs(path)
     except StoreCorruptError:
         return None
+    if pairs.text_marks is None and pairs.text_ids and os.access(path.parent, os.W_OK):
+        return None  # an earlier version did not say which texts are the same
     for output in outputs:
         store = FeatureStore.cached(output.description.folder(spec.home), output.description)
         if store is None:
@@ -123,55 +133,78 @@ def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[Job] | No
 
 
 def _begin(
-    spec: ExtractSpec, outputs: Sequence[Output], batch_size: int, progress: Progress
+    spec: ExtractSpec,
+    source: Source,
+    outputs: Sequence[Output],
+    origins: Mapping[str, StoreEntry],
+    progress: Progress,
 ) -> list[Job]:
     """Open the stores of a split for writing; its lock is held."""
+    batch_size = _batch_size_to_record(spec, outputs, origins, progress)
     jobs = []
+    of_source = {"source": dict(spec.source), **_ledger_of_rows(source)}
     for output in outputs:
-        settings = {
-            **output.loaded.settings,
-            "batch_size": batch_size,
-            "source": dict(spec.source),
-        }
-        description = _as_begun(output.description, spec)
+        origin = origins.get(output.description.key)
+        made_by: dict[str, Any] = {"batch_size": batch_size}
+        if origin is not None:
+            made_by = {"derived_from": {"key": origin.key, "store": name_of(origin)}}
+        description = output.description
+        if spec.rows_per_shard is None:
+            description = as_begun(description, spec.home)
         store = FeatureStore.create(
             description.folder(spec.home),
             description,
             versions=library_versions(),
-            settings=settings,
+            settings={**output.loaded.settings, **made_by, **of_source},
             tell=progress.note,
         )
         jobs.append(Job(output=output, store=store))
+        begun_from = store.manifest["settings"].get("derived_from")
+        if spec.derive and origin is None and begun_from is not None and not store.complete:
+            progress.note(
+                f"{store.folder} was begun from {begun_from['store']}, which is not there any more "
+                "or not complete: what is missing is encoded"
+            )
     return jobs
 
 
+def _ledger_of_rows(source: Source) -> dict[str, Any]:
+    """Return what a manifest says of the rows of a table that cannot be read, if there are any."""
+    rows = source.skipped_rows()
+    if not rows:
+        return {}
+    listed = [asdict(row) for row in rows[:_MOST_ROWS_LISTED]]
+    return {"skipped_rows": listed, "num_skipped_rows": len(rows)}
+
+
+def _batch_size_to_record(
+    spec: ExtractSpec,
+    outputs: Sequence[Output],
+    origins: Mapping[str, StoreEntry],
+    progress: Progress,
+) -> int | None:
+    """Return the batch size of stores that are begun by encoding now, or None without any."""
+    encoded = [output for output in outputs if output.description.key not in origins]
+    if all(begun_manifest(output.description, spec.home) for output in encoded):
+        return None
+    return _batch_size(spec, encoded, progress)
+
+
 def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> None:
-    """Write the pairs of a split where they are missing or damaged."""
+    """Write the pairs of a split where they are missing, damaged, or of an earlier version."""
     path = _pairs_path(home, description)
     try:
-        catalog.read_pairs(path)
+        pairs = catalog.read_pairs(path)
+        if pairs.text_marks is not None or not pairs.text_ids:
+            return
     except StoreCorruptError:
         if path.exists():
             notes.note(f"the pairs in {path} are damaged: they are written again")
-        catalog.write_pairs(path, source.pairs(description.split))
+    catalog.write_pairs(path, marked_pairs(source, description.split))
 
 
 def _pairs_path(home: Path, description: StoreDescription) -> Path:
     return catalog.pairs_path(home, description.dataset, description.split, description.source)
-
-
-def _as_begun(description: StoreDescription, spec: ExtractSpec) -> StoreDescription:
-    """Return `description` with the shards of a store that was begun beside other ones."""
-    begun = _begun(description, spec.home)
-    if begun is None or spec.rows_per_shard is not None:
-        return description
-    return replace(description, rows_per_shard=begun["description"]["rows_per_shard"])
-
-
-def _begun(description: StoreDescription, home: Path) -> Mapping[str, Any] | None:
-    """Return the manifest of a store that was begun, by another process just now perhaps."""
-    folder = description.folder(home)
-    return read_whole_manifest(folder) if has_manifest(folder) else None
 
 
 def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress) -> int:
@@ -181,7 +214,7 @@ def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress
     """
     if spec.batch_size is not None:
         return spec.batch_size
-    begun = [_begun(output.description, spec.home) for output in outputs]
+    begun = [begun_manifest(output.description, spec.home) for output in outputs]
     sizes = [manifest["settings"].get("batch_size") for manifest in begun if manifest]
     found = next((size for size in sizes if size), None)
     return found or fitting_batch_size([output.loaded for output in outputs], spec.device, progress)
@@ -216,57 +249,84 @@ def fitting_batch_size(
     return size
 
 
-def _pass_of(job: Job) -> tuple[Modality, int]:
-    return job.output.encoder.modality, job.store.description.rows_per_shard
+def _passes(jobs: Sequence[Job], origins: Mapping[str, StoreEntry]) -> list[list[Job]]:
+    """Return the stores that are filled together, in the order of the first of each pass."""
+    passes: dict[tuple[str, int, str], list[Job]] = {}
+    for job in jobs:
+        key = pass_of(job.store.description, origins.get(job.output.description.key))
+        passes.setdefault(key, []).append(job)
+    return list(passes.values())
 
 
 def _fill_pass(
     spec: ExtractSpec,
     source: Source,
     jobs: list[Job],
-    modality: Modality,
-    batch_size: int,
+    origin: StoreEntry | None,
     progress: Progress,
 ) -> list[StoreReport]:
-    """Fill stores of one modality and equal rows per shard from one pass over the items."""
+    """Fill stores of one modality and equal rows per shard from one pass over items or tokens."""
     began = time.perf_counter()
     first = jobs[0].store.description
-    split = first.split
-    items = source.items(split, modality)
-    max_bad = spec.allowed_bad(len(items))
+    modality = jobs[0].output.encoder.modality
+    num_items = len(source.items(first.split, modality))
+    max_bad = spec.allowed_bad(num_items)
     open_jobs = [job for job in jobs if not job.store.complete]
     shares = Shares()
     written: Mapping[Path, int] = {}
     if open_jobs:
         union = {index for job in open_jobs for index in job.store.missing_shards()}
         to_do = sum(len(open_jobs[0].store.shard_items(index)) for index in union)
-        extraction = Extraction(
-            open_jobs,
-            items,
-            batch_size=batch_size,
-            workers=spec.workers,
-            max_bad=max_bad,
-            overlap=overlaps(spec),
-            unchanged=lambda: source.fingerprint(split) == first.source,
-            progress=progress,
-        )
-        label = f"{split} {modality.value}s"
-        progress.start(label, len(items), unit="items", done=len(items) - to_do)
+        filling: Filling
+        if origin is None:
+            filling = _extraction(spec, source, open_jobs, max_bad=max_bad, progress=progress)
+        else:
+            ids = source.ids(first.split, modality)
+            filling = Derivation(open_jobs, origin.folder, ids, max_bad=max_bad, progress=progress)
+        label = f"{first.split} {modality.value}s" + (" from tokens" if origin else "")
+        progress.start(label, num_items, unit="items", done=num_items - to_do)
         try:
-            extraction.run()
+            filling.run()
         finally:
             progress.finish()
-        shares = extraction.shares
-        written = extraction.num_written
-        progress.note(f"{label}: time went to {shares.describe()}")
+        shares = filling.shares
+        written = filling.num_written
+        if origin is None:
+            progress.note(f"{label}: time went to {shares.describe()}")
     for job in jobs:
-        check_bad(job.store.skipped(), len(items), max_bad)
+        check_bad(job.store.skipped(), num_items, max_bad)
     seconds = time.perf_counter() - began
-    return [_report(job.store, written.get(job.store.folder, 0), seconds, shares) for job in jobs]
+    return [
+        _report(job.store, written.get(job.store.folder, 0), origin, seconds, shares)
+        for job in jobs
+    ]
 
 
-def _report(store: FeatureStore, encoded: int, seconds: float, shares: Shares) -> StoreReport:
+def _extraction(
+    spec: ExtractSpec, source: Source, jobs: list[Job], *, max_bad: int, progress: Progress
+) -> Extraction:
+    described = jobs[0].store.description
+    return Extraction(
+        jobs,
+        source.items(described.split, jobs[0].output.encoder.modality),
+        batch_size=_batch_size(spec, [job.output for job in jobs], progress),
+        workers=spec.workers,
+        max_bad=max_bad,
+        overlap=overlaps(spec),
+        unchanged=lambda: source.fingerprint(described.split) == described.source,
+        progress=progress,
+    )
+
+
+def _report(
+    store: FeatureStore,
+    written: int,
+    origin: StoreEntry | None,
+    seconds: float,
+    shares: Shares,
+) -> StoreReport:
     description = store.description
+    is_derived = origin is not None and written > 0
     return StoreReport(
         encoder=description.encoder,
         modality=description.modality,
@@ -278,7 +338,9 @@ def _report(store: FeatureStore, encoded: int, seconds: float, shares: Shares) -
         rows=store.num_rows,
         tokens=store.num_tokens,
         bytes=store.num_bytes,
-        encoded=encoded,
+        encoded=0 if is_derived else written,
+        derived=written if is_derived else 0,
+        derived_from=name_of(origin) if origin is not None and is_derived else None,
         skipped=tuple(store.skipped()),
         seconds=seconds,
         shares=vars(shares),

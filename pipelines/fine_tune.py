@@ -158,9 +158,8 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     from .fine_tune_lightcrl import LightCrlProtocol
     from .fine_tune_protocol import resolved
 
-    train, test, leakage = open_both(
-        start, wanted, train_split=spec.train_split, split=split, progress=progress
-    )
+    splits = open_both(start, wanted, train_split=spec.train_split, split=split, progress=progress)
+    train, test = splits.train, splits.evaluated
     progress.note(f"run {start.folder.name} is the start, {len(train)} images to train on")
     kind = FullProtocol if spec.protocol == "full" else LightCrlProtocol
     protocol = kind(spec, start, train)
@@ -186,9 +185,9 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
             metrics=metrics,
             definitions={**ACCURACY, spec.protocol: protocol.definition, **protocol.names},
             curves=protocol.curves,
-            warnings=[*leakage.warnings, *protocol.warnings],
+            warnings=[*splits.warnings, *protocol.warnings],
             seconds=time.perf_counter() - began,
-            beside={"leakage": leakage.table()},
+            beside={"leakage": splits.leakage.table()},
         )
         tuned = EvaluatedRun.unfinished(spec.home, folder, report, device=spec.device)
         path, evaluation = found.write(tuned, home=spec.home, owned=True)

@@ -26,6 +26,7 @@ from .arithmetic import seeded
 from .class_rows import ClassRows, hold_out
 from .classifiers import scaling
 from .evaluated import EvaluatedRun
+from .few_steps import single_step_warning
 from .fine_tune import FineTuneSpec
 from .fine_tune_protocol import Protocol
 from .logs import RunLog
@@ -84,6 +85,11 @@ class FullProtocol(Protocol):
         self.begun = [value.detach().clone() for value in self.of_adapter.values()]
         self.counts = Counts()
         self.num_batches = math.ceil(len(self.rows) / self.options.batch_size)
+        self.warnings += single_step_warning(
+            num_images=len(self.rows),
+            batch_size=self.options.batch_size,
+            epochs=self.options.epochs,
+        )
         with seeded(spec.seed, device=self.device, deterministic=False):
             self.reached = self._leave_out_missed()
         self.optimiser = torch.optim.AdamW(

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from jaxtyping import Float32
+
 from ..adapters.class_head import ClassHead
 from .class_rows import ClassRows
 from .classifiers import Examples
 from .evaluated import EvaluatedRun
+from .few_steps import single_step_warning
 from .fine_tune import FineTuneSpec
 from .fine_tune_protocol import Protocol
 from .logs import RunLog
@@ -32,8 +36,9 @@ class LightCrlProtocol(Protocol):
 
     definition = (
         "as published under the name of fine-tuning, the adapter receives no gradient and stays as "
-        "it is: two matrices without a non-linearity between them are trained on its embeddings by "
-        "plain steps; a second linear probe. The last epoch is kept and none is chosen"
+        "it is: two matrices without a non-linearity between them are trained by plain steps on "
+        "its embeddings, which are not divided by their length without `unit`; a second linear "
+        "probe. The last epoch is kept and none is chosen"
     )
     names: ClassVar[Mapping[str, str]] = {
         "head_alone": "the trained head on embeddings of the adapter, which is as it was",
@@ -47,6 +52,9 @@ class LightCrlProtocol(Protocol):
             "protocol lightcrl trains the head alone: the adapter is still that of "
             f"{start.folder.name}"
         )
+        self.warnings += single_step_warning(
+            num_images=len(train), batch_size=spec.sgd.batch_size, epochs=spec.sgd.epochs
+        )
 
     def fit(self, folder: Path, progress: Progress) -> dict[str, Any]:
         """Train the head, save it beside the adapter as it was, and return what happened.
@@ -55,7 +63,7 @@ class LightCrlProtocol(Protocol):
             DivergedError: A loss is not finite.
         """
         began = time.perf_counter()
-        embeddings = self.embed(self.adapter, self.train, self.train.rows)
+        embeddings = self._embeddings(self.train)
         examples = Examples(embeddings, self.train.labels, len(self.train.names))
         line: dict[str, list[float]] = {"x": [], "y": []}
         log = RunLog(folder, tensorboard=False)
@@ -97,10 +105,13 @@ class LightCrlProtocol(Protocol):
             "seconds": time.perf_counter() - began,
         }
 
+    def _embeddings(self, images: ClassRows) -> Float32[np.ndarray, "n embed"]:
+        return self.embed(self.adapter, images, images.rows, unit=self.spec.sgd.unit)
+
     def metrics(self, folder: Path, test: ClassRows) -> dict[str, Any]:
         """Return the accuracies of the head at each epoch of the table."""
         del folder
-        embeddings = self.embed(self.adapter, test, test.rows)
+        embeddings = self._embeddings(test)
         return {
             "head_alone": {
                 f"epoch_{epoch}": self.numbers(head, embeddings, test)

@@ -71,10 +71,17 @@ class Protocol(ABC):
         save_head(folder / runs.HEAD, head, self.train.names)
 
     def embed(
-        self, adapter: Adapter, images: ClassRows, rows: Int64[np.ndarray, " n"]
+        self,
+        adapter: Adapter,
+        images: ClassRows,
+        rows: Int64[np.ndarray, " n"],
+        *,
+        unit: bool = True,
     ) -> Float32[np.ndarray, "n embed"]:
-        """Return the embeddings of some images, in evaluation mode."""
-        return embed_rows(adapter, images.reader, rows, side=Modality.IMAGE, device=self.device)
+        """Return the embeddings of some images, in evaluation mode, of length 1 or as they are."""
+        return embed_rows(
+            adapter, images.reader, rows, side=Modality.IMAGE, device=self.device, unit=unit
+        )
 
     def numbers(
         self, head: ClassHead, embeddings: Float32[np.ndarray, "n embed"], test: ClassRows

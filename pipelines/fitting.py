@@ -69,7 +69,7 @@ def fit(
                 "kind": "train",
                 **found,
                 "spec": resolved,
-                "warnings": trust.warnings(),
+                "warnings": [*found.get("warnings", ()), *trust.warnings()],
                 "versions": library_versions(),  # when it ended; those of its start are in the spec
             }
             runs.write_report(folder, report)

@@ -32,6 +32,7 @@ _ENOUGH = 8  # lists or candidates before that is believed
 _SAMPLE = 500  # queries; the exact search takes 4 ms for each in a million vectors of 512 floats
 _CANDIDATES = 128  # for each answer, of a refinement: fewer are tried
 LEAST_SECONDS = 0.5  # least time of a measurement
+_MOST_CALLS = 1000  # of a measurement: those of a gallery of one take microseconds
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,10 @@ def _timed(
 ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
     """Return what a call returns and its seconds: the median of several calls where it is short."""
     seconds: list[float] = []
-    while not seconds or sum(seconds) < LEAST_SECONDS:
-        began = time.perf_counter()
+    began = ended = time.perf_counter()
+    while not seconds or (ended - began < LEAST_SECONDS and len(seconds) < _MOST_CALLS):
+        before = time.perf_counter()
         result = call()
-        seconds.append(time.perf_counter() - began)
+        ended = time.perf_counter()
+        seconds.append(ended - before)
     return result, median(seconds)

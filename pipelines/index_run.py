@@ -29,7 +29,14 @@ from .evaluated import EvaluatedRun, Found, written
 from .indexed_items import content_of, open_as_extracted
 from .progress import SILENT, Progress
 from .sizes import parse_bytes
-from .stores import StoreQuery, WantedData, extract_again, note_versions, readable_stores
+from .stores import (
+    StoreQuery,
+    WantedData,
+    extract_again,
+    note_versions,
+    readable_stores,
+    require_same_data,
+)
 
 if TYPE_CHECKING:
     from .embed import Embeddings
@@ -323,7 +330,11 @@ def _stores(
     All are of the same items.
     """
     wanted = WantedData.of_trained(
-        spec.data, evaluated.stores["train"], home=spec.home, options=spec.source
+        spec.data,
+        evaluated.stores["train"],
+        home=spec.home,
+        options=spec.source,
+        splits=evaluated.splits,
     )
     query = StoreQuery(
         split=spec.split,
@@ -335,6 +346,7 @@ def _stores(
     found = {side: query.matching(entries, side) for side in evaluated.sides}
     for side in sides:
         if not found[side]:
+            require_same_data(spec.home, query)
             words = ("--encoder", str(evaluated.queries[side].encoder), *wanted.words)
             command = command_line("extract", *words, "--split", spec.split, home=spec.home)
             raise StoreNotFoundError(

@@ -13,11 +13,17 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
+from ..adapters.adapter import Adapter
 from ..featcache import catalog
 from ..featcache.reader import FeatureReader
+from ..featcache.remedies import extraction
 from ..featcache.shuffle import block_shuffle
+from ..featcache.types import Side
 from .metrics import Relevance
 from .mixup import Mix
+from .plan import PooledShape
+from .pooled import PooledRows, RowReader, pool_once
+from .same_text import DROP, NEGATIVE, POSITIVE, same_rows, without_same_texts
 from .stores import StorePair, refuse_graded
 
 
@@ -60,9 +66,12 @@ class JoinedStores(ABC):
         home: Folder of everything lightalign keeps.
         residency: Where to hold the features, as `FeatureReader` says.
         device: Where they will be used, or None for the CPU.
+        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
 
     Attributes:
         pair: As given.
+        home: As given.
+        pairs: What belongs together, by id, as the stores' pairs say it.
         first: Reader of the first side.
         second: Reader of the second side.
         seconds_of: Rows of the second side that make a pair with each of the first, in order.
@@ -86,16 +95,22 @@ class JoinedStores(ABC):
         home: Path,
         residency: str = "auto",
         device: torch.device | None = None,
+        same_text: str = NEGATIVE,
     ) -> None:
         self.pair = pair
+        self.home = home
         self.first = FeatureReader(pair.first.folder, residency=residency, device=device)
         self.second = self.first
         if pair.second.folder != pair.first.folder:
             self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
         self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
-        pairs = catalog.read_pairs(self.path)
-        refuse_graded(pairs, pair.dataset, home=home)
-        self._join(pairs)
+        self.sources: tuple[RowReader, RowReader] = (self.first, self.second)
+        self.pairs = catalog.read_pairs(self.path)
+        refuse_graded(self.pairs, pair.dataset, home=home)
+        self.same_text = same_text
+        self._join(without_same_texts(self.pairs) if same_text == DROP else self.pairs)
+        if same_text == POSITIVE:
+            self._unite(same_rows(self.pairs, self._texts))
 
     @abstractmethod
     def _join(self, pairs: catalog.Pairs) -> None:
@@ -105,19 +120,76 @@ class JoinedStores(ABC):
             StoreCorruptError: Nothing with a row belongs together.
         """
 
+    def pool_once(self, adapter: Adapter, *, device: torch.device, is_float32: bool) -> None:
+        """Have `sources` keep what the first steps of an adapter make of each row, if it fits.
+
+        Args:
+            adapter: Adapter that is trained on these stores.
+            device: Where it is trained.
+            is_float32: See `pooled.pool_once`.
+        """
+        first, second = (
+            pool_once(reader, adapter, side, device=device, is_float32=is_float32)
+            for reader, side in zip((self.first, self.second), self.pair.sides, strict=True)
+        )
+        self.sources = (first, second)
+
+    @property
+    def pooled(self) -> dict[Side, PooledShape]:
+        """Return what is kept of the rows of each side that is pooled once."""
+        return {
+            side: source.shape
+            for side, source in zip(self.pair.sides, self.sources, strict=True)
+            if isinstance(source, PooledRows)
+        }
+
+    @property
+    @abstractmethod
+    def _texts(self) -> FeatureReader:
+        """Return the reader by whose rows `_unite` calls texts."""
+
+    @abstractmethod
+    def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
+        """Let what belongs to a text belong to all that say the same.
+
+        Args:
+            same: Rows that say the same as each row that is not alone with what it says.
+        """
+
     @property
     def residency(self) -> dict[str, dict[str, Any]]:
         """Return where the features of both sides are, and why."""
         readers = (self.first, self.second)
-        return {
+        found = {
             side.value: reader.residency.report()
             for side, reader in zip(self.pair.sides, readers, strict=True)
         }
+        for side, shape in self.pooled.items():
+            found[side.value]["pooled_bytes"] = shape.num_bytes
+        return found
+
+    @property
+    def extraction(self) -> str:
+        """Return the command that extracts the texts as they were."""
+        store = self._texts.store
+        return extraction(store.description, store.manifest.get("settings"), home=self.home)
 
     @property
     def notes(self) -> list[str]:
         """Return what people should know of these pairs."""
-        return []
+        return self.warnings
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what a training on these pairs reports, too."""
+        if self.same_text == NEGATIVE or self.pairs.text_marks is not None:
+            return []
+        line = (
+            f"same_text = {self.same_text!r} has no effect: an earlier version extracted these "
+            f"texts and did not keep which say the same; `{self.extraction}` looks them up and "
+            "encodes nothing that is there"
+        )
+        return [line]
 
     @property
     @abstractmethod
@@ -133,6 +205,25 @@ class JoinedStores(ABC):
     @abstractmethod
     def all_firsts(self, images: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
         """Return all rows of the first side that these images have."""
+
+    def links(
+        self, images: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, "links 2"], Int64[np.ndarray, " links"]]:
+        """Return each pair of a first and a second row that these images bring, image by image.
+
+        Beside it stands the place among `images` of the image that brings each pair.
+        """
+        pairs: list[tuple[int, int]] = []
+        places: list[int] = []
+        for place in range(len(images)):
+            found = [
+                (first, second)
+                for first in self.all_firsts(images[place : place + 1]).tolist()
+                for second in self.seconds_of[first]
+            ]
+            pairs += found
+            places += [place] * len(found)
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2), np.array(places, dtype=np.int64)
 
     @abstractmethod
     def relations(self, images: Int64[np.ndarray, " n"]) -> Relations:

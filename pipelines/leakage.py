@@ -8,14 +8,16 @@ Axis names: `n` evaluated rows, `m` trained rows, `width` features of a token.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from ..featcache.catalog import StoreEntry, StoresByKey
+from ..featcache.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
 from ..featcache.errors import LeakageError
 from ..featcache.reader import FeatureReader
+from ..featcache.remedies import extraction
 from ..featcache.types import Modality, Side
 from .evaluated import EvaluatedRun
 from .joined import JoinedStores, Rows
@@ -23,6 +25,11 @@ from .progress import SILENT, Progress
 from .summaries import mean_vectors, unit
 
 NEAR = 0.98  # centred cosine: re-encoded photos lie above, other photos of one scene below
+_CALIBRATED = 2000  # trained images that say how near different images of an encoder are
+_FEWEST = 50  # of fewer that is not known
+_DEVIATIONS = 3.0  # of the logarithm of the distance below its median: one in 700 is nearer
+_QUARTILE = 0.6745  # deviations from the median to the quartile of a normal distribution
+_ROUNDING = 2e-4  # 1 - cosine of one image in two stores of an encoder: see `SAME`
 SAME = 0.02  # distance over length of one item in two stores of an encoder: they are rounded
 _BLOCK_ELEMENTS = 2**24  # features read, or scores compared, at once: 64 MiB
 _MOST_PAIRS = 1000  # of near duplicates that a report lists
@@ -41,6 +48,9 @@ class Leakage:
         choosing: Evaluated ids by which the weights that are kept were chosen, by side.
         near: Evaluated image, trained image and their cosine, nearest first; at most 1,000.
         num_near: How many pairs are that near.
+        near_bound: The least cosine that counted as near.
+        same_texts: Evaluated and trained id of texts that say the same; at most 1,000.
+        num_same_texts: How many evaluated texts say the same as a trained one of another id.
         counters: How many ids stand in both splits for different items.
         unchecked: What could not be compared, and why.
     """
@@ -50,6 +60,9 @@ class Leakage:
     choosing: Mapping[str, tuple[str, ...]]
     near: tuple[tuple[str, str, float], ...]
     num_near: int
+    near_bound: float = NEAR
+    same_texts: tuple[tuple[str, str], ...] = ()
+    num_same_texts: int = 0
     counters: int
     unchecked: tuple[str, ...]
 
@@ -72,7 +85,14 @@ class Leakage:
         """Return what is to be known, errors included: they were allowed."""
         found = [f"leakage: {error}" for error in self.errors]
         if self.num_near:
-            found.append(near_message(self.near, self.num_near))
+            found.append(near_message(self.near, self.num_near, self.near_bound))
+        if self.num_same_texts:
+            pairs = "; ".join(" and ".join(pair) for pair in self.same_texts[:_SHOWN])
+            more = " ..." if self.num_same_texts > _SHOWN else ""
+            found.append(
+                f"{self.num_same_texts} evaluated texts say the same as a trained one of another "
+                f"id: {pairs}{more}"
+            )
         if self.counters:
             found.append(
                 f"{self.counters} ids stand for one item in training and for another here: they "
@@ -92,7 +112,12 @@ class Leakage:
                 for evaluated, trained, cosine in self.near
             ],
             "num_near_duplicates": self.num_near,
-            "threshold": NEAR,
+            "threshold": self.near_bound,
+            "same_texts": [
+                {"evaluated": evaluated, "trained": trained}
+                for evaluated, trained in self.same_texts
+            ],
+            "num_same_texts": self.num_same_texts,
             "not_checked": list(self.unchecked),
         }
 
@@ -109,10 +134,15 @@ class Leakage:
             otherwise = "" if allow is None else ", or measure all the same with --allow-leakage"
             raise LeakageError(f"{'; '.join(self.errors)}: evaluate on other items{otherwise}")
 
-    def beside(self, near: Sequence[tuple[str, str, float]], count: int) -> "Leakage":
-        """Return it with further near duplicates, as `near_duplicates` returns them."""
-        all_near = tuple(_nearest([*self.near, *near]))
-        return replace(self, near=all_near, num_near=self.num_near + count)
+    def beside(self, near: "NearDuplicates") -> "Leakage":
+        """Return it with further near duplicates."""
+        return replace(
+            self,
+            near=tuple(_nearest([*self.near, *near.pairs])),
+            num_near=self.num_near + near.count,
+            near_bound=min(self.near_bound, near.bound) if self.num_near else near.bound,
+            unchecked=(*self.unchecked, *near.unchecked),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,15 +199,15 @@ def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SIL
             if part in seen.stores:
                 _compare(seen.stores[part], part, examined, compared)
         train = seen.stores["train"]
+        if train["source"] != examined.source:
+            _compare_texts(train, examined, compared)
         if train["source"] == examined.source or Modality.IMAGE not in examined.sides:
             continue
         trained = compared.known.get(train["image"]["key"])
         if trained is not None and compared.is_new("near", train["image"]["key"]):
             reader = FeatureReader(trained.folder, residency="disk")
             evaluated = examined.sides[Modality.IMAGE]
-            found, count = near_duplicates(*evaluated, reader, progress)
-            compared.near = _nearest(compared.near + found)
-            compared.num_near += count
+            compared.add_near(near_duplicates(*evaluated, reader, progress))
     selections = (seen.selection(examined) for seen in seen_by)
     return Leakage(
         selection=next((said for said in selections if said is not None), None),
@@ -185,6 +215,9 @@ def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SIL
         choosing=compared.found("validation"),
         near=tuple(compared.near),
         num_near=compared.num_near,
+        near_bound=compared.near_bound,
+        same_texts=tuple(sorted(compared.same_texts.items())[:_MOST_PAIRS]),
+        num_same_texts=len(compared.same_texts),
         counters=compared.counters,
         unchecked=tuple(dict.fromkeys(compared.unchecked)),
     )
@@ -236,6 +269,8 @@ class _Compared:
     shared: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     near: list[tuple[str, str, float]] = field(default_factory=list)
     num_near: int = 0
+    near_bound: float = NEAR
+    same_texts: dict[str, str] = field(default_factory=dict)
     counters: int = 0
     unchecked: list[str] = field(default_factory=list)
     done: set[tuple[str, str]] = field(default_factory=set)
@@ -245,6 +280,13 @@ class _Compared:
         fresh = (what, key) not in self.done
         self.done.add((what, key))
         return fresh
+
+    def add_near(self, near: "NearDuplicates") -> None:
+        """Take what was found near to one of the trained stores."""
+        self.near_bound = min(self.near_bound, near.bound) if self.num_near else near.bound
+        self.near = _nearest([*self.near, *near.pairs])
+        self.num_near += near.count
+        self.unchecked += near.unchecked
 
     def found(self, part: str) -> dict[str, tuple[str, ...]]:
         """Return the evaluated ids that are in one part of the training, by side."""
@@ -274,6 +316,52 @@ def _compare(
             compared.shared.setdefault((part, side.value), set()).update(same)
 
 
+def _compare_texts(train: Mapping[str, Any], examined: Examined, compared: _Compared) -> None:
+    """Find the evaluated texts that say the same as one of a training split, by their marks."""
+    texts = {
+        side: found for side, found in examined.sides.items() if side.modality is Modality.TEXT
+    }
+    if not texts or not compared.is_new("texts", train["source"]):
+        return
+    home = compared.known.home
+    ours = _marks(home, examined.dataset, examined.split, examined.source)
+    theirs = _marks(home, train["dataset"], train["split"], train["source"])
+    if ours is None or theirs is None:
+        side, (reader, _) = next(iter(texts.items()))
+        entry = compared.known.get(train[side.value]["key"])
+        if ours is not None and entry is not None:
+            reader = FeatureReader(entry.folder, residency="disk")
+        store = reader.store
+        command = extraction(store.description, store.manifest.get("settings"), home=home)
+        compared.unchecked.append(
+            "which evaluated texts say the same as trained ones: an earlier version extracted them "
+            f"and did not keep that; `{command}` looks it up and encodes nothing that is there"
+        )
+        return
+    trained: dict[str, str] = {}
+    for name, mark in theirs.items():
+        trained.setdefault(mark, name)
+    known = {one for (part, _), ids in compared.shared.items() if part == "train" for one in ids}
+    for reader, rows in texts.values():
+        names = (reader.ids[row] for row in rows.tolist())
+        compared.same_texts.update(
+            (name, trained[ours[name]])
+            for name in names
+            if name not in known and ours.get(name) in trained
+        )
+
+
+def _marks(home: Path, dataset: str, split: str, source: str) -> Mapping[str, str] | None:
+    """Return the mark of each text of a split, or None where that is not known."""
+    path = pairs_path(home, dataset, split, source)
+    if not path.is_file():  # gone with its stores, which is said already
+        return {}
+    pairs = read_pairs(path)
+    if pairs.text_marks is None:
+        return None if pairs.text_ids else {}
+    return dict(zip(pairs.text_ids, pairs.text_marks, strict=True))
+
+
 def _same_items(
     evaluated: FeatureReader, rows: Int64[np.ndarray, " n"], trained: FeatureReader
 ) -> tuple[list[str], int]:
@@ -301,13 +389,30 @@ def _alike(first: Shaped[np.ndarray, "_ width"], second: Shaped[np.ndarray, "_ w
     return bool(np.linalg.norm(one - other) <= SAME * np.linalg.norm(one))
 
 
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicates:
+    """Evaluated images that are nearly the same as a trained one.
+
+    Attributes:
+        pairs: Evaluated image, trained image and their cosine, nearest first; at most 1,000.
+        count: How many pairs are that near.
+        bound: Least cosine that counts as near.
+        unchecked: Why the features cannot tell, if they cannot.
+    """
+
+    pairs: tuple[tuple[str, str, float], ...] = ()
+    count: int = 0
+    bound: float = NEAR
+    unchecked: tuple[str, ...] = ()
+
+
 def near_duplicates(
     evaluated: FeatureReader,
     rows: Int64[np.ndarray, " n"],
     trained: FeatureReader,
     progress: Progress = SILENT,
-) -> tuple[list[tuple[str, str, float]], int]:
-    """Return the pairs of images that are nearly the same, nearest first, and how many there are.
+) -> NearDuplicates:
+    """Return the pairs of images that are nearly the same.
 
     Compared are the means of all tokens of an image, less the mean of the evaluated and some of the
     trained ones: without that, all images of some encoders are alike. The trained ones are read
@@ -319,9 +424,17 @@ def near_duplicates(
         trained: Store of the trained images, by the same encoder.
         progress: Receives the progress.
     """
+    bound = near_bound(trained)
+    if bound is None:
+        encoder = trained.description.encoder
+        reason = (
+            f"near duplicates: the features of {encoder} are so alike for different images that "
+            "they cannot tell which are nearly the same"
+        )
+        return NearDuplicates(unchecked=(reason,))
     found: list[tuple[str, str, float]] = []
     count = 0
-    for columns, others, values in close_rows(evaluated, rows, trained, NEAR, progress):
+    for columns, others, values in close_rows(evaluated, rows, trained, bound, progress):
         count += len(values)
         best = np.argsort(-values, kind="stable")[:_MOST_PAIRS]
         found += [
@@ -329,7 +442,32 @@ def near_duplicates(
             for one in best.tolist()
         ]
         found = _nearest(found)
-    return found, count
+    return NearDuplicates(pairs=tuple(found), count=count, bound=bound)
+
+
+def near_bound(trained: FeatureReader) -> float | None:
+    """Return the least centred cosine of near duplicates by an encoder; None where none tells.
+
+    It is `NEAR` unless different images are that near, too. How near these are is what the nearest
+    others of some trained images say: the logarithms of their distances, 1 - cosine, have a median
+    and, from the upper half, which duplicates within the training do not reach, a deviation; near
+    is what lies three deviations below the median. Below the rounding of stored features nothing
+    can be told.
+
+    Args:
+        trained: Store of the trained images.
+    """
+    if len(trained) < _FEWEST:
+        return NEAR
+    some = np.linspace(0, len(trained) - 1, min(_CALIBRATED, len(trained))).astype(np.int64)
+    pooled = mean_vectors(trained, some)
+    vectors = unit(pooled - pooled.mean(axis=0))
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -1.0)
+    distances = np.maximum(1.0 - cosines.max(axis=1).astype(np.float64), 1e-9)
+    median, upper = np.quantile(np.log(distances), (0.5, 0.75))
+    least = float(np.exp(median - _DEVIATIONS * (upper - median) / _QUARTILE))
+    return None if least < _ROUNDING else max(NEAR, 1.0 - least)
 
 
 def close_rows(
@@ -357,7 +495,7 @@ def close_rows(
         yield columns, block[lines], cosines[lines, columns]
 
 
-def near_message(near: Sequence[tuple[str, str, float]], count: int) -> str:
+def near_message(near: Sequence[tuple[str, str, float]], count: int, bound: float) -> str:
     """Say which images are nearly the same, of what `near_duplicates` has found."""
     pairs = "; ".join(
         f"{evaluated} and {trained} ({cosine:.4f})" for evaluated, trained, cosine in near[:_SHOWN]
@@ -365,7 +503,7 @@ def near_message(near: Sequence[tuple[str, str, float]], count: int) -> str:
     more = " ..." if count > _SHOWN else ""
     return (
         f"{count} pairs of an evaluated and a trained image are near duplicates (centred cosine at "
-        f"least {NEAR}): {pairs}{more}"
+        f"least {bound:.4g}): {pairs}{more}"
     )
 
 

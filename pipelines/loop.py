@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from . import runs, stopping
 from .ahead import map_ahead
 from .arithmetic import resolve_precision, seeded
 from .batches import Batch, Batches, load_ahead
+from .few_steps import single_step_warning
 from .joined import JoinedStores
 from .logs import RunLog, require_log, summary
 from .pairs import join_stores
 from .processes import ALONE, Processes
 from .progress import Progress
 from .queue import NegativeQueue
-from .schedule import constant_with_warmup, cosine_with_warmup
+from .schedule import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
 from .starting import Start
 from .state import Counts, load_state, restoring, save_state
 from .stores import StorePair, require_there
@@ -83,21 +85,18 @@ class Trainer:
         )
         self.trainable = trainable
         self.adapter, self.objective = trainable.adapter, trainable.objective
+        self._pool_once()
         self.optimiser, self.average = trainable.optimiser, trainable.average
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.num_batches = math.ceil(len(self.train_rows) / plan.options.batch_size)
-        self.num_steps = math.ceil(self.num_batches / plan.options.accumulate) * plan.options.epochs
         self.batches = Batches(
             self.stores,
             self.train_rows,
-            num_batches=self.num_batches,
-            captions=plan.options.captions,
-            chunk_size=plan.options.chunk_size,
+            options=plan.options,
             seed=seed,
-            mixup=plan.options.mixup,
             teacher=self.objective.needs_teacher,
             processes=processes,
         )
+        self.course = self.batches.course
         self.teacher: Teacher | None = None  # of the validation pairs
         if self.validation is not None and self.objective.needs_teacher:
             self.teacher = self.validation.teacher()
@@ -123,7 +122,7 @@ class Trainer:
         Raises:
             DivergedError: A loss is not finite.
         """
-        for note in self.stores.notes:
+        for note in (*self.stores.notes, *self.course.notes()):
             progress.note(note)
         log = RunLog(folder, tensorboard=tensorboard, writes=self.processes.is_first)
         with self.seeded(), log:
@@ -135,6 +134,9 @@ class Trainer:
             while not self._is_over():
                 self._train_epoch(folder, log, progress)
         self.processes.from_first(partial(self.counts.require_best, folder))
+        warnings = self._warnings()
+        for warning in warnings:
+            progress.note(f"warning: {warning}")
         return {
             "best": self.counts.best,
             "epochs": self.counts.epoch,
@@ -147,22 +149,51 @@ class Trainer:
             "device": str(self.device),
             "processes": self.processes.count,
             "residency": self.stores.residency,
+            "warnings": warnings,
             "seconds": self.counts.seconds,
             "seconds_waiting": self.counts.seconds_waiting,
         }
+
+    def _warnings(self) -> list[str]:
+        """Return what to know before this training is compared with others."""
+        warnings = list(self.stores.warnings)
+        bound = self.objective.at_bound()
+        if bound is not None:
+            warnings.append(
+                f"the scale of the loss ended at {bound}: the bound has taken the place of what "
+                "would have been learnt; change the bound or train.learning_rate"
+            )
+        warnings += single_step_warning(
+            num_images=self.course.rows,
+            batch_size=self.options.batch_size * self.options.accumulate,
+            epochs=self.course.epochs,
+            counted=self.course.counted,
+        )
+        return warnings
+
+    @property
+    def num_batches(self) -> int:
+        """Return the batches of an epoch."""
+        return self.course.batches
+
+    @property
+    def num_steps(self) -> int:
+        """Return the steps of all epochs."""
+        return self.course.steps
 
     def seeded(self) -> AbstractContextManager[None]:
         """Return a block within which what is random is that of the training's seed."""
         seed = self.processes.seed(self.seed)  # dropout differs by process
         return seeded(seed, device=self.device, deterministic=self.options.deterministic)
 
-    def loaded(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch from the stores, counting the seconds of waiting.
+    def loaded(self, epoch: int, most: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of an epoch, or the first of them, counting the seconds of waiting.
 
         Raises:
             StoreNotFoundError: A store was removed meanwhile.
         """
-        batches = map_ahead(self.batches.load, self.batches.order(epoch), ahead=2)
+        order = islice(self.batches.order(epoch), most)
+        batches = map_ahead(self.batches.load, order, ahead=2)
         for batch in self.counts.waiting_for(batches):
             require_there((self.plan.stores, self.plan.validation))
             yield batch
@@ -205,13 +236,13 @@ class Trainer:
         counts.epoch += 1
         record = self._epoch(counts.epoch, progress)
         log.append(record)
-        progress.note(summary(record, self.options.epochs))
+        progress.note(summary(record, self.course.epochs))
         score = self._score(record)
         if score > counts.best_score:
             counts.best, counts.best_score, counts.bad_epochs = record, score, 0
             with self._averaged():
                 self._save(folder)
-        else:
+        elif counts.epoch >= self.options.early_stopping_from:
             counts.bad_epochs += 1
         if self.options.schedule == "plateau":
             self._follow_plateau(record["validation"]["loss"])
@@ -239,13 +270,13 @@ class Trainer:
 
     def _is_over(self) -> bool:
         """Say whether all epochs are done, or too many of them were no better than the best."""
-        all_done = self.counts.epoch >= self.options.epochs
+        all_done = self.counts.epoch >= self.course.epochs
         return all_done or 0 < self.options.early_stopping <= self.counts.bad_epochs
 
     def _follow_plateau(self, loss: float) -> None:
         """Lower the learning rate where the loss has not fallen for some epochs."""
         counts = self.counts
-        if loss < counts.lowest_loss:
+        if loss < counts.lowest_loss * (1 - self.options.plateau_threshold):
             counts.lowest_loss, counts.flat_epochs = loss, 0
             return
         counts.flat_epochs += 1
@@ -259,18 +290,41 @@ class Trainer:
 
     def _open(self, pair: StorePair, home: Path) -> JoinedStores:
         residency = self.options.residency
-        return join_stores(pair, home=home, residency=residency, device=self.device)
+        return join_stores(
+            pair,
+            home=home,
+            residency=residency,
+            device=self.device,
+            same_text=self.options.same_text,
+        )
+
+    def _pool_once(self) -> None:
+        """Have towers that begin with a pool read the tokens of a row once.
+
+        A teacher reads them each time. On a GPU sums round by the size of a batch, which is another
+        one after a resume, and `deterministic` promises one result.
+        """
+        is_on_gpu = self.device.type != "cpu"
+        if self.objective.needs_teacher or (self.options.deterministic and is_on_gpu):
+            return
+        is_float32 = self.dtype == torch.float32
+        self.stores.pool_once(self.adapter, device=self.device, is_float32=is_float32)
+        if self.validation is not None and self.validation.stores is not self.stores:
+            # which is without autocast
+            self.validation.stores.pool_once(self.adapter, device=self.device, is_float32=True)
 
     def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()
         sums: Counter[str] = Counter()
         waited_before = self.counts.seconds_waiting
-        label = f"epoch {epoch}/{self.options.epochs}"
-        tracked = progress.track(self.loaded(epoch), label, self.num_batches, unit="batches")
+        label = f"epoch {epoch}/{self.course.epochs}"
+        num_batches = self.course.batches_of(epoch)
+        batches = self.loaded(epoch, num_batches)
+        tracked = progress.track(batches, label, num_batches, unit="batches")
         for found in self.steps(tracked):
             sums.update(found)
         seconds = time.perf_counter() - began
-        means = {name: total / self.num_batches for name, total in sums.items()}
+        means = {name: total / num_batches for name, total in sums.items()}
         record: dict[str, Any] = {
             "epoch": epoch,
             "step": self.counts.step,
@@ -279,7 +333,7 @@ class Trainer:
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             "seconds": seconds,
             "seconds_waiting": self.counts.seconds_waiting - waited_before,
-            "images_per_second": len(self.train_rows) / seconds,
+            "images_per_second": self.course.rows * num_batches / self.course.batches / seconds,
         }
         self._check_weights()
         with self._averaged():
@@ -356,10 +410,22 @@ class Trainer:
 
     def _factor(self) -> float:
         """Return the factor of the schedule on the learning rate of the step to be taken."""
-        step, warmup = self.counts.step, self.options.warmup
-        if self.options.schedule == "cosine":
-            return cosine_with_warmup(step, num_steps=self.num_steps, warmup=warmup)
-        rise = constant_with_warmup(step, num_steps=self.num_steps, warmup=warmup)
+        options, step, num_steps = self.options, self.counts.step, self.course.steps
+        first, last = (
+            rate / options.learning_rate for rate in (options.first_rate, options.last_rate)
+        )
+        if options.schedule == "cosine-epochs":
+            return cosine_by_epochs(
+                step,
+                epoch_steps=self.course.epoch_steps,
+                num_epochs=self.course.epochs,
+                warmup_steps=options.warmup_steps,
+                first=first,
+                last=last,
+            )
+        if options.schedule == "cosine":
+            return cosine_with_warmup(step, num_steps=num_steps, warmup=options.warmup)
+        rise = constant_with_warmup(step, num_steps=num_steps, warmup=options.warmup)
         return rise * self.counts.factor
 
     def _check_weights(self) -> None:
@@ -394,6 +460,7 @@ class Trainer:
             batch_size=self.options.batch_size,
             device=self.device,
             teacher=self.teacher,
+            pairs=self.options.same_image if self.options.captions == "each" else None,
         )
 
     def _save(self, folder: Path) -> None:

@@ -6,7 +6,7 @@ weight; a contrastive loss takes some that grows with the images times the texts
 where it makes its logits in blocks. Few rows are measured, many are extrapolated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ..adapters.objective import PairBatch, Remembered, Teacher
 from ..featcache.footprint import LiveTensors
-from ..featcache.tokens import Tokens
+from ..featcache.tokens import PooledTokens, Tokens
 from ..featcache.types import Side
-from .plan import InputShape, Peak
+from .plan import InputShape, Peak, PooledShape
+from .pooled import POOLING_BYTES
 from .trainable import Trainable
 
 _MOST_ROWS = 512  # that embedding is measured with
@@ -123,6 +124,7 @@ class MemoryModel:
             features=self.shape.ready * features,
             activations=activations,
             loss=loss + 2 * self._queue * self._adapter.out_width * 4,
+            pooled=pooled_bytes(self.shape.pooled.values()),
         )
 
     def _embedding_bytes(self, rows: Mapping[Side, int]) -> int:
@@ -180,10 +182,7 @@ class MemoryModel:
 
     def _embed(self, side: Side, rows: int) -> tuple[int, int]:
         """Return the bytes that stay for the gradient, and the most that live until it is there."""
-        tokens = self.shape.tokens[side]
-        values = torch.randn(rows, tokens, self.shape.widths[side])
-        stored = torch.float16 if self.shape.feature_bytes == 2 else torch.float32
-        given = Tokens(values.to(stored), torch.ones(rows, tokens, dtype=torch.bool))
+        given = self._made_up(side, rows)
         low = self._dtype != torch.float32
         for parameter in self._adapter.parameters():  # a part of their own: not to be counted here
             parameter.grad = torch.zeros_like(parameter)
@@ -195,6 +194,17 @@ class MemoryModel:
         peak: int = live.peak_bytes
         self._remove_gradients()
         return kept, peak
+
+    def _made_up(self, side: Side, rows: int) -> Tokens:
+        """Return so many rows of random features as they come into a step."""
+        if side in self.shape.pooled:
+            pooled = self.shape.pooled[side]
+            values = torch.randn(rows, 1, pooled.width)
+            return PooledTokens(values, torch.ones(rows, 1, dtype=torch.bool), pooled.num_steps)
+        tokens = self.shape.tokens[side]
+        values = torch.randn(rows, tokens, self.shape.widths[side])
+        stored = torch.float16 if self.shape.feature_bytes == 2 else torch.float32
+        return Tokens(values.to(stored), torch.ones(rows, tokens, dtype=torch.bool))
 
     def _lose(self, images: int) -> int:
         texts = self.shape.rows(self.shape.sides[1], images)
@@ -231,6 +241,11 @@ class MemoryModel:
     def _remove_gradients(self) -> None:
         for parameter in self._trainable.parameters:
             parameter.grad = None
+
+
+def pooled_bytes(shapes: Collection[PooledShape]) -> int:
+    """Return the bytes of rows that are pooled once, and of what pooling some of them takes."""
+    return sum(shape.num_bytes for shape in shapes) + (POOLING_BYTES if shapes else 0)
 
 
 def made_up_queue(size: int, *, width: int, images: int, texts: int) -> Remembered | None:

@@ -208,6 +208,23 @@ def average_precisions(
     return precisions
 
 
+def right_in_first(
+    above: Int64[np.ndarray, " total"], relevance: Relevance, depth: int
+) -> Int64[np.ndarray, " q"]:
+    """Return how many right answers each query has among its first `depth`, from `wrong_above`.
+
+    The j-th best of the right ones, with w wrong ones at least as high, stands at j + w: of what
+    ties, the wrong answers come first.
+    """
+    lines = np.repeat(np.arange(len(relevance)), relevance.counts)
+    in_order = above[np.lexsort((above, lines))]
+    places = np.arange(len(above)) - relevance.offsets[lines] + 1
+    found: Int64[np.ndarray, " q"] = np.add.reduceat(
+        (places + in_order <= depth).astype(np.int64), relevance.offsets[:-1]
+    )
+    return found
+
+
 def exact_ranks(
     queries: Float32[np.ndarray, "q embed"],
     gallery: Float32[np.ndarray, "g embed"],

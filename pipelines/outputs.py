@@ -66,6 +66,11 @@ class Output:
         """Return the encoder."""
         return self.loaded.encoder
 
+    @property
+    def layer_read(self) -> int:
+        """Return what the encoder is asked for."""
+        return self.kind.layer_read(self.layer)
+
 
 def describe_outputs(
     spec: ExtractSpec,
@@ -86,15 +91,15 @@ def describe_outputs(
     for one in sorted(loaded, key=lambda one: one.encoder.modality.value):
         encoder = one.encoder
         for layer in spec.layers:
-            layout = encoder.layout(layer)
             for kind in map(Kind, spec.features):
+                layout = encoder.layout(kind.layer_read(layer))
                 tokens = kind.tokens_per_item(layout, encoder.modality)
                 description = StoreDescription(
                     dataset=dataset,
                     split=split,
                     source=fingerprint,
                     encoder=encoder.name,
-                    identity=encoder.identity(),
+                    identity=encoder.identity_at(kind.layer_read(layer)),
                     modality=encoder.modality.value,
                     width=layout.width,
                     tokens_per_item=tokens,
@@ -129,8 +134,9 @@ def _rows_per_shard(
     found: dict[Modality, int] = {}
     for one in loaded:
         modality = one.encoder.modality
-        for layout in map(one.encoder.layout, spec.layers):
+        for layer in spec.layers:
             for kind in map(Kind, spec.features):
+                layout = one.encoder.layout(kind.layer_read(layer))
                 tokens = kind.tokens_per_item(layout, modality)
                 fewest, most = _RAGGED_ROWS
                 rows = min(max(fewest, counts[modality] // _RAGGED_SHARDS), most)

@@ -1,7 +1,7 @@
 """Join an image store and a text store by id."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,12 @@ from jaxtyping import Int64
 
 from ..featcache import catalog
 from ..featcache.errors import StoreCorruptError
+from ..featcache.reader import FeatureReader
 from ..featcache.shuffle import block_shuffle
 from ..featcache.types import IMAGE_TEXT
 from .joined import JoinedStores, Relations, Rows, order_by_shard
 from .metrics import Relevance
+from .same_text import NEGATIVE
 from .stores import StorePair
 from .text_pairs import PairedTexts
 
@@ -28,6 +30,7 @@ class PairedStores(JoinedStores):
         home: Folder of everything lightalign keeps.
         residency: Where to hold the features, as `FeatureReader` says.
         device: Where they will be used, or None for the CPU.
+        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
 
     Raises:
         StoreCorruptError: No image and text with a row belong together.
@@ -50,6 +53,16 @@ class PairedStores(JoinedStores):
         self.seconds_of = self.belonging = self.texts_of
 
     @property
+    def _texts(self) -> FeatureReader:
+        return self.text
+
+    def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
+        self.belonging = {
+            image: tuple(sorted({row for text in texts for row in same.get(text, (text,))}))
+            for image, texts in self.texts_of.items()
+        }
+
+    @property
     def images(self) -> Int64[np.ndarray, " n"]:
         """Return the rows of all images that have a text, in order."""
         return np.fromiter(self.texts_of, dtype=np.int64)
@@ -69,7 +82,10 @@ class PairedStores(JoinedStores):
         texts = [text for image in images.tolist() for text in self.texts_of[image]]
         rows = Rows(images, np.unique(np.array(texts, dtype=np.int64)))
         place = {text: position for position, text in enumerate(rows.text.tolist())}
-        texts_of = [[place[text] for text in self.texts_of[image]] for image in images.tolist()]
+        texts_of = [
+            [place[text] for text in self.belonging[image] if text in place]
+            for image in images.tolist()
+        ]
         images_of: list[list[int]] = [[] for _ in range(len(place))]
         for position, belonging in enumerate(texts_of):
             for text in belonging:
@@ -96,12 +112,13 @@ def join_stores(
     home: Path,
     residency: str = "auto",
     device: torch.device | None = None,
+    same_text: str = NEGATIVE,
 ) -> JoinedStores:
-    """Join images with texts, or texts with texts, whichever the stores hold.
+    """Join images with texts, or texts with texts, whichever the stores hold; see `JoinedStores`.
 
     Raises:
         StoreCorruptError: Nothing with a row belongs together.
         UnknownNameError: There is no such residency.
     """
     kind = PairedStores if pair.sides == IMAGE_TEXT else PairedTexts
-    return kind(pair, home=home, residency=residency, device=device)
+    return kind(pair, home=home, residency=residency, device=device, same_text=same_text)

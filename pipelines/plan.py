@@ -1,13 +1,15 @@
 """Say before a training how much memory it will take, and what fits a budget."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..featcache.backends import resolve_device
-from ..featcache.card import EncoderCard, read_card
+from ..featcache.card import EncoderCard
 from ..featcache.description import DTYPES
 from ..featcache.errors import OutOfMemoryError, SpecError
+from ..featcache.home import usual_home
 from ..featcache.memory_errors import lack_of_memory
+from ..featcache.references import find_card
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, check_counts, to_table
 from ..featcache.types import Modality, Side, Sides, sides_of
@@ -59,6 +61,21 @@ class PlanSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PooledShape:
+    """Say what the first steps of a tower leave of a row, where rows are pooled once.
+
+    Attributes:
+        num_steps: How many steps.
+        width: Features of the one token that is left, in float32.
+        num_bytes: Bytes of all rows that are kept for the whole training.
+    """
+
+    num_steps: int
+    width: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class InputShape:
     """Say what one row of each side is.
 
@@ -71,6 +88,7 @@ class InputShape:
         feature_bytes: Bytes of one feature as it is loaded.
         ready: Batches or chunks that are in this memory at once: the one that is used, and where
             features stay on the CPU one that waits and one that is being loaded.
+        pooled: What is left of a row of a side whose rows are pooled once; a step reads that.
     """
 
     tokens: Mapping[Side, int]
@@ -78,6 +96,7 @@ class InputShape:
     texts: int
     feature_bytes: int = 2
     ready: int = 3
+    pooled: Mapping[Side, PooledShape] = field(default_factory=dict)
 
     @property
     def sides(self) -> Sides:
@@ -85,7 +104,9 @@ class InputShape:
         return sides_of([side.value for side in self.tokens])
 
     def row_bytes(self, side: Side) -> int:
-        """Return the bytes of one row as it is stored."""
+        """Return the bytes of one row as it comes into a step."""
+        if side in self.pooled:
+            return self.pooled[side].width * 4
         return self.tokens[side] * self.widths[side] * self.feature_bytes
 
     def rows(self, side: Side, images: int) -> int:
@@ -104,6 +125,9 @@ class Peak:
         features: Features of the batch, or of the chunks that are at hand.
         activations: What embedding keeps for its gradient, and what else it needs meanwhile.
         loss: Embeddings, similarities and their gradients.
+        pooled: What towers that begin with a pool make of all rows, which is kept for the whole
+            training, and what making it takes. How many rows there are a plan does not know: it
+            has 0 here, and pools in each step instead, as a training does where they do not fit.
     """
 
     weights: int
@@ -112,6 +136,7 @@ class Peak:
     features: int
     activations: int
     loss: int
+    pooled: int = 0
 
     @property
     def total(self) -> int:
@@ -215,7 +240,7 @@ def _shape(
 
 
 def _card(name: str, modality: Modality) -> EncoderCard:
-    card = read_card(name)
+    card = find_card(name, home=usual_home())
     if card.modality is not modality:
         raise SpecError(f"encoder {name!r} reads {card.modality.value}s, not {modality.value}s")
     return card

@@ -86,6 +86,7 @@ class PlannedStep:
 
     def to_json(self) -> Table:
         """Return the step as JSON values."""
+        assert not self.shape.pooled, "rows that are pooled once are those of stores"
         return {
             "table": self.table,
             "options": to_table(self.options),

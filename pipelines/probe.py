@@ -180,9 +180,10 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
     from .class_rows import open_both  # imports torch, as below
     from .probing import Probing
 
-    train, test, leakage = open_both(
+    splits = open_both(
         evaluated, wanted, train_split=spec.train_split, split=split, progress=progress
     )
+    train, test = splits.train, splits.evaluated
     progress.note(
         f"run {evaluated.folder.name}: {len(train)} images of {wanted.name}/{spec.train_split} to "
         f"train on, {len(test)} of {wanted.name}/{split} to measure"
@@ -202,9 +203,9 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
         definitions=measured.definitions,
         curves=measured.curves,
         failures=measured.failures,
-        warnings=[*leakage.warnings, *measured.warnings],
+        warnings=[*splits.warnings, *measured.warnings],
         variant=spec.variant,
         seconds=time.perf_counter() - began,
-        beside={"leakage": leakage.table()},
+        beside={"leakage": splits.leakage.table()},
     ).write(evaluated, home=spec.home)
     return ProbeReport(path=path, report=report)

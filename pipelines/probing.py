@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
 from ..featcache.residency import free_memory
 from ..featcache.types import Modality
@@ -31,6 +30,7 @@ from .classifiers import (
 )
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
+from .few_steps import single_step_warning
 from .probe import ProbeSpec
 from .progress import Progress
 from .sgd_head import score_rows, sgd_heads
@@ -53,7 +53,9 @@ _PROTOCOLS = {
     "sgd": (
         "LightCRL's linear classification: two matrices without a non-linearity between them, "
         "plain steps with momentum; measured every few epochs, none of which is chosen; features "
-        "are those of evaluation mode, shifted by their mean and divided by one number"
+        "are those of evaluation mode, as they come out of the adapter: embeddings are divided by "
+        "their length with sgd.unit, and all features shifted by their mean and divided by one "
+        "number with sgd.scaled only"
     ),
 }
 _FEATURES = {
@@ -109,7 +111,6 @@ class Probing:
         Raises:
             LightalignError: See `probe.run`.
         """
-        self._check_classes()
         for name in self.spec.features:
             train, test = (self._features(name, rows, progress) for rows in (self.train, self.test))
             examples = Examples(train, self.train.labels, self.num_classes)
@@ -126,26 +127,6 @@ class Probing:
             }
         self._describe()
         return self.found
-
-    def _check_classes(self) -> None:
-        present = np.unique(self.train.labels)
-        if len(present) < 2:
-            raise SpecError(
-                f"{len(present)} class has training images: a classifier needs two or more"
-            )
-        absent = sorted(set(self.test.labels.tolist()) - set(present.tolist()))
-        if absent:
-            self.found.warnings.append(
-                f"{len(absent)} classes have no training image, such as "
-                f"{self.train.names[absent[0]]!r}: their images are all wrong"
-            )
-        for rows in (self.train, self.test):
-            if rows.num_skipped:
-                self.found.warnings.append(
-                    f"{rows.num_skipped} images of split {rows.entry.description.split!r} are left "
-                    "out: they could not be read "
-                    f"(`{listing_command(rows.entry.folder, self.spec.home)}` lists them)"
-                )
 
     def _features(
         self, name: str, rows: ClassRows, progress: Progress
@@ -167,7 +148,11 @@ class Probing:
             side=Modality.IMAGE,
             device=self.run_of.device,
             progress=progress,
+            unit=self._of_unit_length(),
         )
+
+    def _of_unit_length(self) -> bool:
+        return self.spec.protocol != "sgd" or self.spec.options.sgd.unit
 
     def _all_images(
         self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress
@@ -191,6 +176,7 @@ class Probing:
         """Yield the scores of the evaluated images in each setting that is reported."""
         spec, options = self.spec, self.spec.options
         if spec.protocol == "sgd":
+            self._warn_of_single_steps(len(train))
             line = self.lines[name] = {"x": [], "y": []}
             device = self.run_of.device
             heads = sgd_heads(train, options.sgd, seed=spec.seed, device=device, progress=progress)
@@ -218,6 +204,13 @@ class Probing:
             at = ", ".join(f"{value:g}" for value in sorted(set(noted)))
             self.found.warnings.append(f"{name}, {classifier.option} = {at}: {note}")
         yield "all_images", scores
+
+    def _warn_of_single_steps(self, num_images: int) -> None:
+        sgd = self.spec.options.sgd
+        found = single_step_warning(
+            num_images=num_images, batch_size=sgd.batch_size, epochs=sgd.epochs
+        )
+        self.found.warnings += [line for line in found if line not in self.found.warnings]
 
     def _few_shots(
         self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress
@@ -282,6 +275,8 @@ class Probing:
             self.spec.protocol: _PROTOCOLS[self.spec.protocol],
             **{name: _FEATURES[name] for name in self.found.metrics},
         }
+        if not self._of_unit_length():
+            self.found.definitions["embedding"] = "embedding of the run's adapter, of any length"
         if few:
             self.found.definitions |= {
                 "shots_k": (

@@ -112,10 +112,12 @@ def _strangers(
     partners_of: Mapping[int, Sequence[int]],
 ) -> Bool[Tensor, "n m"]:
     """Return True where row i and old row j, of the other modality, do not belong together."""
-    line_of = {row: line for line, row in enumerate(rows.tolist())}
+    lines_of: dict[int, list[int]] = defaultdict(list)
+    for line, row in enumerate(rows.tolist()):  # an image stands there with each of its captions
+        lines_of[row].append(line)
     strangers = np.ones((len(rows), len(old)), dtype=bool)
     for column, row in enumerate(old.tolist()):
         for partner in partners_of[row]:
-            if partner in line_of:
-                strangers[line_of[partner], column] = False
+            if partner in lines_of:
+                strangers[lines_of[partner], column] = False
     return torch.from_numpy(strangers)

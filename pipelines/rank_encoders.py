@@ -162,7 +162,7 @@ def _by_label(entries: Sequence[StoreEntry]) -> dict[str, StoreEntry]:
         described = entry.description
         layer = "" if described.layer == -1 else f" layer {described.layer}"
         found.setdefault(f"{described.encoder}{layer} {described.kind}", entry)
-        if described.kind in {"mean", "cls"}:
+        if described.kind in {"mean", "cls", "last", "pooled"}:
             summarised.add((described.encoder, described.layer))
     return {
         label: entry

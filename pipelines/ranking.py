@@ -17,11 +17,13 @@ from .metrics import (
     best_ranks,
     exact_ranks,
     ranks_in_top,
+    right_in_first,
     wrong_above,
 )
 from .rerank import Reranker, rerank
 from .task import PairedEmbeddings
 
+FIRST = 5  # answers among which right ones are counted: an image of Flickr or COCO has as many
 _BLOCK_HITS = 2**21  # hits held at once: 24 MiB of scores and row numbers
 
 
@@ -62,10 +64,12 @@ class Ranking:
     Attributes:
         ranks: Rank of the best right answer, 1 is perfect.
         precisions: Average precision, between 0 and 1.
+        in_first: Right answers among the first `FIRST`.
     """
 
     ranks: Int64[np.ndarray, " q"]
     precisions: Float[np.ndarray, " q"]
+    in_first: Int64[np.ndarray, " q"]
 
 
 def both_directions(embeddings: PairedEmbeddings) -> tuple[Direction, Direction]:
@@ -126,7 +130,9 @@ def rank(direction: Direction) -> Ranking:
     own = direction.own
     above = wrong_above(direction.queries, direction.gallery, direction.relevance, own)
     return Ranking(
-        best_ranks(above, direction.relevance), average_precisions(above, direction.relevance)
+        best_ranks(above, direction.relevance),
+        average_precisions(above, direction.relevance),
+        right_in_first(above, direction.relevance, FIRST),
     )
 
 

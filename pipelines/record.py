@@ -3,7 +3,9 @@
 from typing import Any
 
 from ..featcache.card import card_names, read_card
+from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
+from ..featcache.manifest import read_whole_manifest
 from ..featcache.spec import Table, to_table
 from .stores import StorePair
 
@@ -38,11 +40,23 @@ def describe_encoders(pair: StorePair) -> Table:
     for side, entry in pair.entries.items():
         name = entry.description.encoder
         described: dict[str, Any] = {"name": name, "identity": dict(entry.description.identity)}
-        if name in card_names():
-            card = to_table(read_card(name))
+        card = _card_of(entry)
+        if card is not None:
             described["card"] = {key: card[key] for key in card if key != "name"}
         found[side.value] = described
     return found
+
+
+def _card_of(entry: StoreEntry) -> Table | None:
+    """Return the card of a store's encoder: that of lightalign, of the store, or of its home."""
+    name = entry.description.encoder
+    if name in card_names():
+        return to_table(read_card(name))
+    stored: Table | None = read_whole_manifest(entry.folder)["settings"].get("card")
+    home = entry.folder.absolute().parents[3]
+    if stored is None and name in card_names(home):
+        return to_table(read_card(name, home=home))
+    return stored
 
 
 def command_of(spec: Any) -> Table:

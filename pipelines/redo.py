@@ -82,7 +82,8 @@ def repair(
 
     Before anything is removed, the dataset and the encoder are opened and must give the store's
     own key: another photo collection or other weights cannot repair it. The dataset is opened with
-    the options that the store was extracted with, but for those in `source`.
+    the options that the store was extracted with, but for those in `source`. A store that was
+    derived from tokens is derived again while these are there, and encoded otherwise.
 
     Raises:
         StoreNotFoundError: There is no such store.
@@ -116,6 +117,21 @@ def repair(
 def _allows_more(spec: extract.ExtractSpec, store: FeatureStore) -> bool:
     """Return whether an unfinished store has more bad items than usual, as was allowed then."""
     return len(store.skipped()) > spec.allowed_bad(store.description.num_items)
+
+
+def origins_first(stores: Sequence[Path]) -> list[Path]:
+    """Return stores in their order, but those that were derived from others after these.
+
+    So one command mends tokens and what is made of them.
+    """
+    return sorted(stores, key=_was_derived)
+
+
+def _was_derived(store: Path) -> bool:
+    try:
+        return "derived_from" in read_whole_manifest(store)["settings"]
+    except (LightalignError, OSError):
+        return False  # whoever repairs it says why it cannot be read
 
 
 def each_apart(

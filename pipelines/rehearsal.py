@@ -33,6 +33,7 @@ class TrainEstimate:
         epochs: Epochs; early stopping may end before.
         steps: Steps of all epochs.
         epoch_seconds: Time of the steps of an epoch.
+        pooling_seconds: Time of pooling the tokens of all rows, once, or 0 where each step does.
         validation_seconds: Time of the validation after each.
         minutes: Time of all epochs. Opening the stores, what
             `[start]` solves before the first step, and writing weights are not in it.
@@ -53,6 +54,7 @@ class TrainEstimate:
     epochs: int
     steps: int
     epoch_seconds: float
+    pooling_seconds: float
     validation_seconds: float
     minutes: float
     probe_steps: int
@@ -83,7 +85,8 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     progress.note("timing some steps")
     timed = time_training(trainer)
     predicted = predict_memory(trainer)
-    epochs = plan.options.epochs
+    epochs = trainer.course.epochs
+    whole = trainer.num_steps / trainer.course.epoch_steps  # the last may be cut short
     return TrainEstimate(
         preset=preset_of(spec.preset, spec.fusion),
         parameters=trainer.trainable.num_parameters,
@@ -93,7 +96,10 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
         chunk_size=plan.options.chunk_size,
         memory="process" if device.type == "cpu" else "GPU",
         residency=trainer.stores.residency,
-        minutes=epochs * (timed.epoch_seconds + timed.validation_seconds) / 60,
+        minutes=(
+            whole * timed.epoch_seconds + epochs * timed.validation_seconds + timed.pooling_seconds
+        )
+        / 60,
         **vars(predicted),
         **vars(timed),
     )

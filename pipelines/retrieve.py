@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..featcache.types import Side
     from .joined import JoinedStores, Rows
     from .querybank import BankRows
+    from .scoring import Normalisation
+    from .stores import StorePair
     from .task import PairedEmbeddings
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
@@ -32,8 +34,11 @@ _KINDS: Mapping[str, tuple[Any, str]] = {
     "source": (Mapping | None, "options by name or None"),
     "split": _TEXT,
     "scoring": _TEXT,
+    "qb_rule": _TEXT_OR_NONE,
+    "qb_sharpness": (float | int | None, "a number or None"),
     "index": _TEXT,
     "memory": _TEXT_OR_NONE,
+    "same_text": _TEXT,
     "allow_leakage": (bool, "True or False"),
     "device": _TEXT,
 }
@@ -53,8 +58,15 @@ class RetrieveSpec:
         k: Largest rank of the recall curve.
         scoring: `cosine`, or `qb-norm` or `dual-softmax` beside it.
         bank: Training items of each side that `qb-norm` is normalised by, at most.
+        qb_rule: `dynamic` or `static`, see `scoring.Normalisation`; None for its default.
+        qb_sharpness: Factor on cosines there, above 0; None for its default.
         index: `flat`, which is exact; another of `index_kinds.KINDS`, or a FAISS factory string.
         memory: Size that an index may have, such as `2GB`, or None for half of the free memory.
+        same_text: What becomes of texts that say the same under several ids: `negative`, each is
+            right for its own images alone; `positive`, right for those of all; or `drop`, all but
+            the first are left out.
+        folds: Into how many folds of consecutive images the split is cut, whose recalls are
+            averaged beside those of the whole, as the COCO protocol has it; 0 for none.
         allow_leakage: Whether to measure what is found to have taken part in the training, too.
         device: `auto`, `cpu` or `cuda`.
     """
@@ -67,8 +79,12 @@ class RetrieveSpec:
     k: int = _USUAL_K
     scoring: str = "cosine"
     bank: int = BANK
+    qb_rule: str | None = None
+    qb_sharpness: float | None = None
     index: str = EXACT
     memory: str | None = None
+    same_text: str = "negative"
+    folds: int = 0
     allow_leakage: bool = False
     device: str = "auto"
 
@@ -81,18 +97,40 @@ class RetrieveSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SpecError(f"{name} must be a whole number, at least 1, found {value!r}")
-        check_counts(self, {"k": 1, "bank": 1})
+        check_counts(self, {"k": 1, "bank": 1, "folds": 0})
+        if self.folds == 1:
+            raise SpecError("--folds must be at least 2, found 1")
+        if self.scoring != "qb-norm" and (self.qb_rule, self.qb_sharpness) != (None, None):
+            raise SpecError("--qb-rule and --qb-sharpness are those of --scoring qb-norm: name it")
         if self.scoring != "cosine" and self.index.lower() != EXACT:
             raise SpecError(
                 f"--index {self.index} finds what is near by the cosine: leave out --scoring, or it"
             )
 
     @property
+    def normalisation(self) -> "Normalisation":
+        """Return how `qb-norm` normalises.
+
+        Raises:
+            UnknownNameError: There is no such rule.
+            SpecError: The sharpness is out of its range.
+        """
+        from .scoring import Normalisation
+
+        usual = Normalisation()
+        return Normalisation(
+            rule=usual.rule if self.qb_rule is None else self.qb_rule,
+            sharpness=usual.sharpness if self.qb_sharpness is None else float(self.qb_sharpness),
+        )
+
+    @property
     def variant(self) -> str:
         """Return what is measured in another way than usual, or nothing."""
         unusual = [self.scoring] if self.scoring != "cosine" else []
-        if self.scoring == "qb-norm" and self.bank != BANK:
-            unusual.append(f"bank-{self.bank}")
+        unusual += [f"same-text-{self.same_text}"] if self.same_text != "negative" else []
+        if self.scoring == "qb-norm":
+            unusual += self._unusual_normalisation()
+        unusual += [f"folds-{self.folds}"] if self.folds else []
         if self.index.lower() != EXACT:
             unusual.append(self.index)
             if self.k != _USUAL_K:  # as many are looked for, and some of an index find more then
@@ -100,6 +138,14 @@ class RetrieveSpec:
             if self.index == "auto" and self.memory is not None:
                 unusual.append(f"memory-{self.memory}")
         return "-".join(unusual)
+
+    def _unusual_normalisation(self) -> list[str]:
+        """Return what is another than when there was one rule, whose reports had no more name."""
+        from .scoring import PUBLISHED
+
+        chosen = self.normalisation
+        unusual = [] if chosen == PUBLISHED else [chosen.rule, f"{chosen.sharpness:g}"]
+        return [*unusual, *([] if self.bank == BANK else [f"bank-{self.bank}"])]
 
     def options(self) -> dict[str, Any]:
         """Return all that the numbers depend on beside the run and the stores, as JSON values."""
@@ -109,8 +155,12 @@ class RetrieveSpec:
             "k": self.k,
             "scoring": self.scoring,
             "bank": self.bank,
+            "qb_rule": self.normalisation.rule if self.scoring == "qb-norm" else None,
+            "qb_sharpness": self.normalisation.sharpness if self.scoring == "qb-norm" else None,
             "index": self.index,
             "memory": self.memory,
+            "same_text": self.same_text,
+            "folds": self.folds,
             "allow_leakage": self.allow_leakage,
             "device": self.device,
         }
@@ -143,20 +193,25 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         SpecError: There is no such index, or it is larger than the memory it may take.
         LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
+    from .same_text import check_same_text
     from .scoring import COSINE, check_scoring
 
     check_scoring(spec.scoring)
+    check_same_text(spec.same_text)
+    _ = spec.normalisation  # what is wrong with it is said before anything is read
     budget = None if spec.memory is None else parse_bytes(spec.memory)
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
     stores = require_pair(spec.home, _query(evaluated, spec), progress)
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
     from .embed import embed_pairs  # imports torch, as all below do
     from .leakage import Examined, find_leakage
-    from .pairs import join_stores
+    from .ranking import both_directions
+    from .tasks.folds import FoldedRetrieval
     from .tasks.retrieval import Retrieval
+    from .ties import find_ties
 
     began = time.perf_counter()
-    paired = join_stores(stores, home=spec.home)
+    paired = _joined(spec, stores)
     rows = paired.relations(paired.images).rows
     bank = _bank(spec, evaluated, paired, rows)  # before anything is embedded: it may be missing
     leakage = find_leakage(evaluated, Examined.of(paired, rows), progress)
@@ -165,11 +220,18 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     task = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)
     metrics, failures = task.examine(embeddings)
     curves = [_curve("cosine", metrics)]
+    if spec.folds:
+        metrics["folds"] = FoldedRetrieval(task, spec.folds).run(embeddings)
     if spec.scoring != COSINE:
         other = _scored(spec, evaluated, embeddings, bank, progress)
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
-    warnings = [*leakage.warnings, *_warnings(spec, paired, metrics)]
+    ties = [find_ties(direction) for direction in both_directions(embeddings)]
+    warnings = [
+        *leakage.warnings,
+        *filter(None, (found.warning for found in ties)),
+        *_warnings(spec, paired, metrics),
+    ]
     for warning in warnings:
         progress.note(warning)
     found = Found(
@@ -186,10 +248,25 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         warnings=warnings,
         variant=spec.variant,
         seconds=time.perf_counter() - began,
-        beside={"leakage": leakage.table(), "num_links_lost": paired.num_links_lost},
+        beside={
+            "leakage": leakage.table(),
+            "num_links_lost": paired.num_links_lost,
+            "ties": {one.name: one.table() for one in ties},
+        },
     )
     path, report = found.write(evaluated, home=spec.home)
     return RetrieveReport(folder=evaluated.folder, path=path, report=report)
+
+
+def _joined(spec: RetrieveSpec, stores: "StorePair") -> "JoinedStores":
+    """Return the stores, joined; refuse a rule for same texts that these stores cannot tell."""
+    from .pairs import join_stores
+    from .same_text import NEGATIVE, require_marks
+
+    paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
+    if spec.same_text != NEGATIVE:
+        require_marks(paired.pairs, paired.extraction)
+    return paired
 
 
 def _bank(
@@ -206,7 +283,11 @@ def _bank(
 
 def _query(evaluated: EvaluatedRun, spec: RetrieveSpec) -> StoreQuery:
     wanted = WantedData.of_trained(
-        spec.data, evaluated.stores["train"], home=spec.home, options=spec.source
+        spec.data,
+        evaluated.stores["train"],
+        home=spec.home,
+        options=spec.source,
+        splits=evaluated.splits,
     )
     return StoreQuery(
         split=spec.split,
@@ -225,22 +306,38 @@ def _scored(
 ) -> dict[str, Any]:
     """Return the metrics by another scoring than the cosine."""
     from .querybank import embed_bank
+    from .tasks.folds import FoldedRetrieval
     from .tasks.retrieval import Retrieval
 
     embedded = None if bank is None else embed_bank(evaluated, bank, progress)
-    return Retrieval(k=spec.k, scoring=spec.scoring, bank=embedded).run(embeddings)
+    task = Retrieval(
+        k=spec.k, scoring=spec.scoring, bank=embedded, normalisation=spec.normalisation
+    )
+    found = task.run(embeddings)
+    if spec.folds:
+        found["folds"] = FoldedRetrieval(task, spec.folds).run(embeddings)
+    return found
 
 
 def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return what each name in the report means."""
-    from . import index_quality, scoring
+    from . import index_quality, same_text, scoring, ties
+    from .tasks.folds import FoldedRetrieval
     from .tasks.retrieval import Retrieval
 
     found = {**Retrieval.definitions, scoring.COSINE: scoring.DEFINITIONS[scoring.COSINE]}
+    found["ties"] = ties.DEFINITION
+    if spec.folds:
+        found.update(FoldedRetrieval.definitions)
+    if spec.same_text != same_text.NEGATIVE:
+        found["same_text"] = same_text.DEFINITIONS[spec.same_text]
     if any("index" in table for table in metrics.values()):
         found.update(index_quality.DEFINITIONS)
     if spec.scoring != scoring.COSINE:
-        found[spec.scoring.replace("-", "_")] = scoring.DEFINITIONS[spec.scoring]
+        is_bank = spec.scoring == scoring.QUERYBANK
+        found[spec.scoring.replace("-", "_")] = (
+            spec.normalisation.definition if is_bank else scoring.DEFINITIONS[spec.scoring]
+        )
     return found
 
 

@@ -383,8 +383,11 @@ def _check_fresh(
 
 def _is_of_the_run(manifest: Mapping[str, Any], *, run: Path, home: Path) -> bool:
     """Return whether an index is of the data that its run was trained on, as far as is known."""
-    trained = runs.read_report(run)["spec"]["stores"]["train"]
+    spec = runs.read_report(run)["spec"]
+    trained = spec["stores"]["train"]
     if trained["dataset"] != manifest["dataset"]:
         return False
+    if "splits" in spec:
+        return bool(spec["splits"].get(manifest["split"]) == manifest["source"])
     version = version_of(home, trained["dataset"], trained["split"], trained["source"])
     return version is not None and version.splits.get(manifest["split"]) == manifest["source"]

@@ -79,6 +79,7 @@ class _SpecParts(TypedDict):
     towers: NotRequired[dict[str, dict[str, Any]]]
     objective: NotRequired[dict[str, Any]]
     began_with: NotRequired[BeganRecord]
+    splits: NotRequired[dict[str, str]]  # fingerprint of every split of the training data
 
 
 class RunSpec(_SpecParts):

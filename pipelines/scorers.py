@@ -11,6 +11,8 @@ from .stores import SideQuery
 from .summaries import first_vectors, has_cls, mean_vectors
 from .text_stores import RawEncoder
 
+_OF_TOKENS = {"mean": mean_vectors, "cls": first_vectors}  # what a store of all tokens gives
+
 
 def make_scorers(
     sides: Mapping[Side, SideQuery],
@@ -49,11 +51,16 @@ def make_scorers(
 
 
 def _raw_scorers(raw: RawEncoder, split: GradedSplit) -> list[Scorer]:
-    """Return the mean over tokens, and CLS where the encoder has one."""
+    """Return the mean over tokens, CLS where the encoder has one, and what else is stored."""
     tokens = raw.by_kind.get("tokens")
     legs = {}
-    for kind, embed in (("mean", mean_vectors), ("cls", first_vectors)):
-        if tokens is not None and (kind == "mean" or has_cls(split.reader(tokens))):
+    kinds = (*_OF_TOKENS.items(), ("last", first_vectors), ("pooled", first_vectors))
+    for kind, embed in kinds:
+        if (
+            tokens is not None
+            and kind in _OF_TOKENS
+            and (kind == "mean" or has_cls(split.reader(tokens)))
+        ):
             legs[kind] = Leg(tokens, embed)
         elif kind in raw.by_kind:
             legs[kind] = Leg(raw.by_kind[kind], first_vectors)

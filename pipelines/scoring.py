@@ -5,32 +5,80 @@ bank of queries is drawn to it. Written as one more feature of the vectors, ever
 of inner products. Axis names: `q` queries, `g` gallery rows, `b` rows of the bank.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from .ranking import Direction
 
 COSINE, QUERYBANK, DUAL_SOFTMAX = "cosine", "qb-norm", "dual-softmax"
 SCORINGS = (COSINE, QUERYBANK, DUAL_SOFTMAX)
+DYNAMIC, STATIC = "dynamic", "static"
+RULES = (DYNAMIC, STATIC)
 SHARPNESS = 20.0  # inverse temperature, a factor on cosines: that of the QB-Norm paper
+_MOST_SHARPNESS = 1000.0  # beyond, the sum is its largest term
+_SINGLE = 40.0  # up to here exp(-2 sharpness) is a normal number in float32
 _BLOCK_SCORES = 2**22  # scores held at once: 16 MiB in float32
 
 DEFINITIONS = {
     COSINE: "cosine of the embeddings of query and gallery row",
-    QUERYBANK: (
-        f"querybank normalisation with dynamic inverted softmax at sharpness {SHARPNESS:g}: where "
-        "the row first found is also first for some query of the bank, each row's cosine less "
-        "log(sum over the bank of exp(sharpness * cosine)) / sharpness, else the cosine; the bank "
-        "holds training items only"
-    ),
     DUAL_SOFTMAX: (
         f"product of the softmax over the gallery and the softmax over all queries at sharpness "
         f"{SHARPNESS:g}; transductive: every query's answer depends on all other test queries"
     ),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """How `qb-norm` normalises.
+
+    The defaults are the best on the validation splits of two datasets, see `querybank.py` in
+    tests/benchmarks.
+
+    Attributes:
+        rule: `static` corrects every query; `dynamic` those whose first row is also first for some
+            query of the bank, as published.
+        sharpness: Inverse temperature s, a factor on cosines, in (0, 1000].
+
+    Raises:
+        UnknownNameError: There is no such rule.
+        SpecError: The sharpness is out of its range.
+    """
+
+    rule: str = STATIC
+    sharpness: float = 15.0
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise unknown_name("querybank rule", self.rule, RULES)
+        if not 0 < self.sharpness <= _MOST_SHARPNESS:
+            raise SpecError(
+                f"--qb-sharpness must be above 0 and at most {_MOST_SHARPNESS:g}, found "
+                f"{self.sharpness}"
+            )
+
+    @property
+    def definition(self) -> str:
+        """Return what is measured."""
+        corrected = (
+            "each row's cosine less log(sum over the bank of exp(sharpness * cosine)) / sharpness"
+        )
+        if self.rule == DYNAMIC:
+            corrected = (
+                f"where the row first found is also first for some query of the bank, {corrected}, "
+                "else the cosine"
+            )
+        return (
+            f"querybank normalisation by {self.rule} inverted softmax at sharpness "
+            f"{self.sharpness:g}: {corrected}; the bank holds training items only"
+        )
+
+
+PUBLISHED = Normalisation(rule=DYNAMIC, sharpness=SHARPNESS)
 
 
 def check_scoring(name: str) -> None:
@@ -43,21 +91,29 @@ def check_scoring(name: str) -> None:
         raise unknown_name("scoring", name, SCORINGS)
 
 
-def querybank(direction: Direction, bank: Float32[np.ndarray, "b embed"]) -> Direction:
+def querybank(
+    direction: Direction,
+    bank: Float32[np.ndarray, "b embed"],
+    normalisation: Normalisation = PUBLISHED,
+) -> Direction:
     """Return the direction with scores normalised by a bank of queries that are not tested.
 
     Source: Bogolin et al. 2022, Cross Modal Retrieval with Querybank Normalisation
     (arXiv 2112.12777), dynamic inverted softmax with one activation a query. Their score is
-    exp(s x) / sum over the bank of exp(s b); we rank by its logarithm, over s.
+    exp(s x) / sum over the bank of exp(s b); we rank by its logarithm, over s. The static one is
+    the inverted softmax of Smith et al. 2017 (arXiv 1702.03859).
 
     Args:
         direction: Queries and gallery of unit length.
         bank: Unit-length embeddings of the queries' kind.
+        normalisation: How to normalise.
     """
-    pull, first = _pull(bank, direction.gallery)
+    pull, first = _pull(bank, direction.gallery, normalisation.sharpness)
+    if normalisation.rule == STATIC:
+        return _with_offsets(direction, pull, np.ones(len(direction.queries), dtype=bool))
     active = np.zeros(len(direction.gallery), dtype=bool)
     active[first] = True
-    _, found = _pull(direction.queries, direction.gallery, direction.own)
+    _, found = _pull(direction.queries, direction.gallery, SHARPNESS, direction.own)
     return _with_offsets(direction, pull, active[found])
 
 
@@ -71,7 +127,7 @@ def dual_softmax(direction: Direction) -> Direction:
     LoFTR (arXiv 2104.00680), equation 2. The former multiplies the cosine by one softmax; we take
     the product of both, as the latter.
     """
-    pull, _ = _pull(direction.queries, direction.gallery, direction.own)
+    pull, _ = _pull(direction.queries, direction.gallery, SHARPNESS, direction.own)
     everywhere = np.ones(len(direction.queries), dtype=bool)
     return _with_offsets(direction, pull / np.float32(2.0), everywhere)
 
@@ -88,11 +144,13 @@ def _with_offsets(
 def _pull(
     queries: Float32[np.ndarray, "b embed"],
     gallery: Float32[np.ndarray, "g embed"],
+    sharpness: float,
     own: Int64[np.ndarray, " b"] | None = None,
 ) -> tuple[Float32[np.ndarray, " g"], Int64[np.ndarray, " b"]]:
     """Return log(sum over queries of exp(s x)) / s of each gallery row, and each query's first row.
 
-    Cosines are at most 1, so sums of exp(s (x - 1)) neither overflow nor, for s = 20, vanish.
+    Cosines are at most 1, so sums of exp(s (x - 1)) neither overflow nor, up to s = 40, vanish;
+    beyond, the exponent is taken in float64.
     """
     total = np.zeros(len(gallery))
     first = np.empty(len(queries), dtype=np.int64)
@@ -103,7 +161,10 @@ def _pull(
         if own is not None:
             scores[np.arange(len(scores)), own[block]] = -np.inf
         first[block] = scores.argmax(axis=1)
-        total += np.exp(SHARPNESS * (scores - 1.0)).sum(axis=0, dtype=np.float64)
+        exponents = np.float32(sharpness) * (scores - np.float32(1.0))
+        if sharpness > _SINGLE:
+            exponents = sharpness * (scores.astype(np.float64) - 1.0)
+        total += np.exp(exponents).sum(axis=0, dtype=np.float64)
     smallest = np.finfo(np.float64).tiny  # a row that no query but itself may find
-    pull = np.log(np.maximum(total, smallest)) / SHARPNESS + 1.0
+    pull = np.log(np.maximum(total, smallest)) / sharpness + 1.0
     return pull.astype(np.float32), first

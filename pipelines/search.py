@@ -41,6 +41,7 @@ class SearchSpec:
         sheet: Where to write a contact sheet, by the end of its name HTML or PNG; or None.
         default_sheet: Write one as `search.html` into the run, if `sheet` is None.
         force: Replace a file at `sheet` that is no contact sheet.
+        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -55,6 +56,7 @@ class SearchSpec:
     sheet: Path | None = None
     default_sheet: bool = False
     force: bool = False
+    weights: Mapping[str, Path] | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -158,6 +160,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     from .bundle import load
     from .index import search
     from .saved_index import again_command, find_index, open_index
+    from .text_notes import TextReader
 
     clock.ends("import")
     folder = find_index(
@@ -165,13 +168,18 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     )
     saved = open_index(folder, run=evaluated.folder, home=spec.home)
     clock.ends("open_index")
-    bundle = load(evaluated.folder, home=spec.home, device=spec.device)
+    bundle = load(evaluated.folder, home=spec.home, device=spec.device, weights=spec.weights)
     bundle.reading(asking)
     clock.ends("open_encoder")
     vectors = (
         bundle.embed_images([query.path])
         if query.path is not None
         else bundle.embed_texts([spec.query], side=asking.value)
+    )
+    notes = (
+        []
+        if query.path is not None
+        else TextReader(bundle.reading(asking).encoder).warnings(spec.query)
     )
     clock.ends("embed")
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))
@@ -198,7 +206,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         manifest=saved.manifest,
         hits=hits,
         sheet=sheet,
-        warnings=(*saved.warnings, *saved.manifest["warnings"], *filter(None, [warning])),
+        warnings=(*notes, *saved.warnings, *saved.manifest["warnings"], *filter(None, [warning])),
         seconds=clock.seconds,
     )
 

@@ -43,10 +43,11 @@ def sgd_heads(
     """
     features = torch.from_numpy(train.features).to(device)
     labels = torch.from_numpy(train.labels).to(device)
-    mean, scale = scaling(train.features)
     with seeded(seed, device=device, deterministic=False):
         head = ClassHead(features.shape[1], train.num_classes, hidden=options.hidden)
-    head.set_scaling(torch.from_numpy(mean), scale)
+    if options.scaled:
+        mean, scale = scaling(train.features)
+        head.set_scaling(torch.from_numpy(mean), scale)
     head.to(device)
     random = torch.Generator().manual_seed(seed)
     rate, momentum = options.learning_rate, options.momentum

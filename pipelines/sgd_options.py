@@ -10,13 +10,16 @@ from ..featcache.spec import check_counts
 class SgdOptions:
     """Say how a head is trained; the defaults are LightCRL's linear classification.
 
-    Source: lightweightCRL, commit e3421ad: two matrices without a non-linearity between them,
-    momentum 0.9, no decay, no schedule, batches of 64 in 100 epochs. There the frozen adapter runs
-    with its dropout on; here features are those of evaluation mode, scaled by `scaling`.
+    Source: lightweightCRL, commit e3421ad, text_image/downstream_task: two matrices without a
+    non-linearity between them, momentum 0.9, no decay, no schedule, batches of 64 in 100 epochs,
+    measured after every fifth, on features as they come out of the adapter. We differ: there the
+    frozen adapter runs with its dropout on; here features are those of evaluation mode.
 
     Attributes:
         epochs: Passes over the images.
         every: Epochs between two measurements.
+        unit: Whether embeddings are divided by their length.
+        scaled: Whether features are shifted and scaled by `scaling` of the training images.
         hidden: Features between the two matrices, or 0 for one matrix.
         learning_rate: Length of a step.
         momentum: Share of the last step in the next, in [0, 1).
@@ -24,7 +27,9 @@ class SgdOptions:
     """
 
     epochs: int = 100
-    every: int = 20
+    every: int = 5
+    unit: bool = False
+    scaled: bool = False
     hidden: int = 128
     learning_rate: float = 1e-3
     momentum: float = 0.9

@@ -23,8 +23,8 @@ from .train import TrainReport
 _KEY_DIGITS = 12  # as in the name of its folder
 
 
-def encoder_rows() -> list[dict[str, Any]]:
-    """Return one row for each encoder card."""
+def encoder_rows(home: Path) -> list[dict[str, Any]]:
+    """Return one row for each encoder card, those of a home among them."""
     return [
         {
             "name": card.name,
@@ -34,7 +34,7 @@ def encoder_rows() -> list[dict[str, Any]]:
             "licence": card.licence,
             "title": card.title,
         }
-        for card in list_encoders()
+        for card in list_encoders(home)
     ]
 
 
@@ -61,7 +61,7 @@ def _row_or_problem(folder: Path) -> dict[str, Any]:
 
 
 def _unreadable(problem: str) -> dict[str, Any]:
-    return {"state": "unreadable", "problem": " ".join(problem.split())}
+    return {"state": "unreadable", "problem": " ".join(problem.splitlines())}
 
 
 def _changed(folder: Path) -> float:
@@ -157,6 +157,9 @@ def extract_lines(report: ExtractReport) -> list[str]:
         line = f"{' '.join(what)}: {store.rows} rows, {store.bytes / 1e6:.1f} MB"
         if store.encoded:
             line += f", {store.encoded} items encoded in {store.seconds:.1f} s"
+        elif store.derived_from is not None:
+            line += f", derived from {store.derived_from}, nothing encoded"
+            line += f", in {store.seconds:.1f} s"
         else:
             line += ", 0 items to do (cached)"
         if store.skipped:
@@ -180,12 +183,18 @@ def estimate_parts(estimate: Estimate) -> list[Table | str]:
         }
         for store in estimate.stores
     ]
+    derived = [
+        f"{store.encoder} {store.split} {store.kind} would be derived from {store.derived_from}, "
+        "nothing encoded"
+        for store in estimate.stores
+        if store.derived_from is not None
+    ]
     line = (
         f"to write {estimate.missing_bytes / 1e9:.2f} GB of {estimate.free_bytes / 1e9:.0f} GB "
         f"free, peak memory {estimate.peak_memory_bytes / 1e9:.1f} GB, "
         f"about {estimate.minutes:.1f} minutes; nothing was kept"
     )
-    return [rows_table(rows), line]
+    return [rows_table(rows), *derived, line]
 
 
 def plan_parts(planned: Planned) -> list[Table | str]:
@@ -234,9 +243,11 @@ def train_estimate_parts(estimate: TrainEstimate) -> list[Table | str]:
         f"features: {held}"
     )
     validating = f" and {found.validation_seconds:.1f} s of validation"
+    pooling = f", {found.pooling_seconds:.1f} s to pool their tokens once"
     time = (
         f"about {found.minutes:.1f} minutes: {found.epochs} epochs of {found.epoch_seconds:.1f} s"
         f"{validating if found.validation_seconds else ''}"
+        f"{pooling if found.pooling_seconds else ''}"
     )
     probe = (
         f"timed {found.probe_steps} of {found.steps} steps in {found.probe_seconds:.1f} s, warm-up "

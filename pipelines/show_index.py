@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from .evaluation import shown
+from .evaluation import shown, shown_chance
 from .index_kinds import scores_exactly
 from .index_run import IndexReport
 from .search import SearchReport
@@ -25,7 +25,7 @@ def quality_line(metrics: Mapping[str, Any]) -> str:
         for key in ("queries_per_second", "flat_queries_per_second", "times_flat")
     )
     return (
-        f"recall@{k} against flat {shown(recall)} % (chance {recall['chance']:.2g} %) on "
+        f"recall@{k} against flat {shown(recall)} % (chance {shown_chance(recall['chance'])} %) on "
         f"{recall['num']} queries, {speed:,.0f} queries/s against {flat:,.0f}: {times:.1f} times "
         "flat"
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from .evaluation import is_number, shown
+from .evaluation import is_number, shown, shown_chance
 from .tables import ResultTable
 
 _COLUMNS = ("top_1", "top_5", "mean_per_class", "deviation_of_top_1")
@@ -72,7 +72,7 @@ def _heading(name: str) -> str:
 def _cell(number: Mapping[str, Any] | None) -> str:
     if number is None:
         return "-"
-    chance = f" ({number['chance']:.3g})" if "chance" in number else ""
+    chance = f" ({shown_chance(number['chance'])})" if "chance" in number else ""
     return f"{shown(number)}{chance}"
 
 

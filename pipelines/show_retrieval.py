@@ -6,10 +6,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .evaluation import shown
+from .evaluation import shown, shown_chance
 from .show_index import quality_line
 from .tables import ResultTable
 
+_OWN = "own_in_first_5"
 _ROWS = {
     "mean_average_precision": "mAP",
     "mean_reciprocal_rank": "MRR",
@@ -28,12 +29,36 @@ def retrieval_parts(report: Mapping[str, Any]) -> list[Table | str]:
             made = found["index"]
             what = f"{name.replace('_', ' ')} by {made['kind']} ({made['factory']})"
             parts.append(f"{what}: {quality_line(made)}")
+    parts += _folds(metrics)
     scoring = report["options"]["scoring"]
     if scoring != "cosine":
         transductive = ", transductive" if scoring == "dual-softmax" else ""
         title = f"the same by {scoring}{transductive}"
-        parts.append(_table(metrics[scoring.replace("-", "_")], title))
+        other = metrics[scoring.replace("-", "_")]
+        parts += [_table(other, title), *_folds(other)]
     return parts
+
+
+def _folds(metrics: Mapping[str, Any]) -> list[Table]:
+    """Return a table of the means over folds, if there are any."""
+    if "folds" not in metrics:
+        return []
+    found = metrics["folds"]
+    title = f"mean over {found['num_folds']} folds of images"
+    table = ResultTable(title=f"{title}: value [95 % interval] (chance)")
+    table.add_column("")
+    directions = {name: one for name, one in found.items() if isinstance(one, Mapping)}
+    directions = {name: one for name, one in directions.items() if "recall" in one}
+    for name, one in directions.items():
+        sizes = sorted(set(one["galleries"]))
+        gallery = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+        counts = f"{one['num_queries']:,} queries, galleries of {gallery}"
+        table.add_column(f"{name.replace('_', ' ')}\n{counts}", justify="right")
+    for k in dict.fromkeys(k for one in directions.values() for k in one["recall"]):
+        table.add_row(f"R@{k}, %", *(_cell(one["recall"].get(k)) for one in directions.values()))
+    total = found["recall_sum"]
+    table.add_row(f"RSUM, {total['num']:,} queries", _cell(total))
+    return [table]
 
 
 def _table(metrics: Mapping[str, Any], title: str) -> Table:
@@ -51,6 +76,9 @@ def _table(metrics: Mapping[str, Any], title: str) -> Table:
     last = max(one["curve"]["k"][-1] for one in all_found)
     if str(last) not in ks:
         table.add_row(f"R@{last:,}, %", *(_cell(_last_point(one, last)) for one in all_found))
+    for least in dict.fromkeys(j for one in all_found for j in one.get(_OWN, {})):
+        cells = (_cell(one.get(_OWN, {}).get(least)) for one in all_found)
+        table.add_row(f"{least}+ own in the first 5, %", *cells)
     for key, label in _ROWS.items():
         if key not in all_found[0]:  # an approximate index does not tell
             continue
@@ -71,4 +99,4 @@ def _last_point(found: Mapping[str, Any], k: int) -> Mapping[str, Any] | None:
 
 
 def _cell(number: Mapping[str, Any] | None) -> Text:
-    return Text("-" if number is None else f"{shown(number)} ({number['chance']:.3g})")
+    return Text("-" if number is None else f"{shown(number)} ({shown_chance(number['chance'])})")

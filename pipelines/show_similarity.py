@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .evaluation import shown
+from .evaluation import shown, shown_chance
 from .tables import ResultTable
 
 _THRESHOLDS = ("fixed", "fitted")
@@ -91,7 +91,7 @@ def _cell(found: Mapping[str, Any], key: str) -> str:
     if number is None:
         return "-"
     chance = number.get("chance")
-    return shown(number) + (f" ({chance:.3g})" if chance else "")
+    return shown(number) + (f" ({shown_chance(chance)})" if chance else "")
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

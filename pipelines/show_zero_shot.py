@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .evaluation import report_line, shown
+from .evaluation import report_line, shown, shown_chance
 from .tables import ResultTable
 from .zero_shot import ZeroShotReport
 
@@ -42,7 +42,7 @@ def _overall(report: Mapping[str, Any]) -> Table:
 
 
 def _cell(number: Mapping[str, Any]) -> Text:
-    return Text(f"{shown(number)} ({number['chance']:.3g})")
+    return Text(f"{shown(number)} ({shown_chance(number['chance'])})")
 
 
 def _classes(report: Mapping[str, Any]) -> list[Table | str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError
+from ..featcache.references import card_name, lasting_reference
 from ..featcache.types import Modality, Side
 from .bootstrap import DRAWS
 from .evaluated import EvaluatedRun, Found
@@ -75,7 +76,7 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
     of_run = spec.run is not None or not spec.encoders
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device) if of_run else None
-    asked = SideQuery(encoder=spec.encoders[0] if spec.encoders else None)
+    asked = SideQuery.of(spec.encoders[0] if spec.encoders else None)
     split = spec.split or usual_split(spec.home, wanted, asked, ("val", "test"))
     spec = replace(spec, split=split)
     texts = TextStores(spec.home, wanted, split, progress)
@@ -129,7 +130,7 @@ def _variant(spec: SimilaritySpec, *, binary: bool) -> str:
 
     A run's report is replaced with or without further encoders; a threshold is of two grades only.
     """
-    unusual = [] if spec.run is not None else list(spec.encoders)
+    unusual = [] if spec.run is not None else [card_name(encoder) for encoder in spec.encoders]
     if binary and spec.threshold != _PUBLISHED:
         unusual.append(f"threshold-{spec.threshold}")
     return "-".join(unusual)
@@ -159,7 +160,7 @@ def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: EvaluatedRun | N
             read.append(texts.require(sides[side], encoder=like["encoder"], like=like))
     raws = [texts.raw_encoder(entry) for entry in read]
     for encoder in spec.encoders:
-        newest = texts.require(SideQuery(encoder=encoder), encoder=encoder)
+        newest = texts.require(SideQuery.of(encoder), encoder=lasting_reference(encoder))
         raws += [texts.raw_encoder(entry) for entry in texts.layers_of(newest)]
     by_label: dict[str, RawEncoder] = {}
     for raw in raws:

@@ -19,10 +19,10 @@ from ..adapters.steps.linear import Linear
 from ..adapters.steps.relative import Relative
 from ..adapters.steps.weighted_unit import WeightedUnit
 from ..featcache.errors import SpecError
-from ..featcache.reader import FeatureReader
 from ..featcache.types import Side
 from .batches import GROUPS
 from .joined import JoinedStores, partner_mask
+from .pooled import RowReader
 from .progress import Progress
 
 SLOT = "project"  # what a solver fills
@@ -75,7 +75,7 @@ class Slots:
         return moments.count
 
     def before(
-        self, reader: FeatureReader, rows: Int64[np.ndarray, " n"], side: Side
+        self, reader: RowReader, rows: Int64[np.ndarray, " n"], side: Side
     ) -> Float[np.ndarray, "n features"]:
         """Return what the slot of a side reads of these rows."""
         name = self.adapter.paths[side][-1]
@@ -92,8 +92,8 @@ class Slots:
             partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
             seconds = np.unique(np.concatenate(partners))
             first_side, second_side = stores.pair.sides
-            first = self.before(stores.first, firsts, first_side)
-            second = self.before(stores.second, seconds, second_side)
+            first = self.before(stores.sources[0], firsts, first_side)
+            second = self.before(stores.sources[1], seconds, second_side)
             moments.add(first, second, partner_mask(partners, seconds).numpy())
         return moments
 
@@ -102,7 +102,7 @@ class Slots:
 def blocks_before(
     adapter: Adapter,
     name: str,
-    reader: FeatureReader,
+    reader: RowReader,
     rows: Int64[np.ndarray, " n"],
     side: Side,
 ) -> Iterator[Float[np.ndarray, "block features"]]:

@@ -80,9 +80,7 @@ def fit_steps(adapter: Adapter, stores: JoinedStores, rows: Int64[np.ndarray, " 
     firsts = stores.all_firsts(rows)
     partners = {second for first in firsts.tolist() for second in stores.seconds_of[first]}
     of_side = (firsts, np.array(sorted(partners), dtype=np.int64))
-    for side, reader, own in zip(
-        stores.pair.sides, (stores.first, stores.second), of_side, strict=True
-    ):
+    for side, reader, own in zip(stores.pair.sides, stores.sources, of_side, strict=True):
         for name in adapter.paths[side]:
             step = adapter.steps[name]
             if isinstance(step, FittedStep):

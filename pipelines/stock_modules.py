@@ -30,6 +30,7 @@ from ..featcache.types import Modality
 from .bundle import Reading
 from .exportable import inexpressible_features
 
+_STOCK_POOLS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # by kind of features
 _REASONS = {  # by part, what of it no stock module does
     "additive-attn-fusion": "it adds an attention over the tokens to each of them",
     "attention-pool": "it weighs the tokens by learned queries",
@@ -80,8 +81,8 @@ class StockTower:
 
     Attributes:
         before: What each token goes through.
-        pool: How tokens become one vector: `mean`, `max` and `cls`, joined in this order; none as
-            long as there is no pool.
+        pool: How tokens become one vector: `mean`, `max`, `cls` and `lasttoken`, joined in this
+            order; none as long as there is no pool.
         after: What the vector goes through before it is normalised.
     """
 
@@ -118,13 +119,12 @@ def express(adapter: Adapter, modality: Modality, reading: Reading) -> StockTowe
     return tower
 
 
-def build_model(tower: StockTower, portable: Portable, *, max_tokens: int | None) -> Any:
+def build_model(tower: StockTower, portable: Portable) -> Any:
     """Return the SentenceTransformer of a tower, on the CPU.
 
     Args:
         tower: The tower behind the encoder.
         portable: The encoder, with a `transformers_folder`.
-        max_tokens: Tokens that a text is cut to; None for images.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
@@ -133,7 +133,7 @@ def build_model(tower: StockTower, portable: Portable, *, max_tokens: int | None
     assert folder is not None, "`require_transformers` has been asked"
     encoder = modules.Transformer(
         str(folder),
-        max_seq_length=max_tokens,
+        max_seq_length=portable.max_tokens,
         model_kwargs={"dtype": torch.float32},  # as features were extracted, whatever the file has
     )
     chain: list[Any] = [encoder]
@@ -168,8 +168,8 @@ def _begin(tower: StockTower, modality: Modality, reading: Reading) -> None:
     reason = inexpressible_features(reading.layer, reading.kind, reading.layout)
     if reason is not None:
         raise _inexpressible(where, reason)
-    if reading.kind.name in ("mean", "cls"):
-        tower.pool = (reading.kind.name,)
+    if reading.kind.name in _STOCK_POOLS:
+        tower.pool = (_STOCK_POOLS[reading.kind.name],)
 
 
 def _add_pool(tower: StockTower, step: MeanPool | ClsPool | ConcatPool, where: str) -> None:

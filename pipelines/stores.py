@@ -1,7 +1,8 @@
 """Choose the feature stores that a verb works on."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from ..featcache.catalog import (
     read_catalog,
     read_pairs,
 )
-from ..featcache.datasets import is_drawn, open_source, parse_data
-from ..featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
+from ..featcache.datasets import is_drawn, open_source, open_version, parse_data
+from ..featcache.errors import LightalignError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
-from ..featcache.known_datasets import DatasetVersion, version_of
+from ..featcache.known_datasets import DatasetVersion, newest, version_of
 from ..featcache.manifest import has_manifest
+from ..featcache.references import card_name
 from ..featcache.registry import unknown_name
 from ..featcache.remedies import extraction
 from ..featcache.source import Source
@@ -91,6 +93,11 @@ class SideQuery:
     encoder: str | None = None
     kind: str | None = None
     key: str | None = None
+
+    @classmethod
+    def of(cls, reference: str | None, *, kind: str | None = None) -> "SideQuery":
+        """Return the query for what `--encoder` names: a card's name, its file, or a model."""
+        return cls(encoder=None if reference is None else card_name(reference), kind=kind)
 
     def matches(self, entry: StoreEntry) -> bool:
         """Say whether `entry` is of this encoder and kind."""
@@ -180,6 +187,7 @@ class WantedData:
         *,
         home: Path,
         options: Mapping[str, Any] | None,
+        splits: Mapping[str, str] | None = None,
     ) -> "WantedData":
         """Read as `of` does; without a place and options, what was trained on keeps its identity.
 
@@ -188,6 +196,7 @@ class WantedData:
             trained: What `record.describe_pair` wrote of the training stores.
             home: Folder of everything lightalign keeps.
             options: Options of the dataset, or None.
+            splits: Fingerprint of every split of it, as the run has kept them.
 
         Raises:
             LightalignError: The dataset cannot be opened.
@@ -195,7 +204,12 @@ class WantedData:
         name = str(trained["dataset"])
         if options is not None or (data is not None and parse_data(data) != (name, None)):
             return cls.of(data or name, home=home, options=options)
-        return cls(name, None, version_of(home, name, trained["split"], trained["source"]))
+        version = version_of(home, name, trained["split"], trained["source"])
+        if splits:  # whatever the home has forgotten, or has learnt since
+            version = replace(
+                version or DatasetVersion(name=name, kind=name, place=None), splits=splits
+            )
+        return cls(name, None, version)
 
     @property
     def words(self) -> list[str]:
@@ -460,6 +474,7 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
         for encoder in encoders
     ]
     names = " and ".join(f"{side.label} store" for side in query.by_side)
+    require_same_data(home, query)
     unread = read_catalog(home, f"{query.dataset or '*'}/{query.split}").unread
     if unread:  # it may be what is asked for: to extract it again is no way out
         raise StoreNotFoundError(
@@ -471,6 +486,32 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
         f"{catalog.unread_line()}; "
         f"run {' and '.join(dict.fromkeys(commands))}"
     )
+
+
+def require_same_data(home: Path, query: StoreQuery) -> None:
+    """Pass unless a dataset no longer holds what is asked for, so that no extraction brings it.
+
+    Raises:
+        StoreNotFoundError: Its place holds other data than those that a run was trained on.
+    """
+    if query.dataset is None or query.source is None:
+        return
+    try:
+        version = version_of(home, query.dataset, query.split, query.source)
+        version = version or newest(home, query.dataset)
+        if version is None:
+            return
+        source = open_version(version, home=home)
+        there = query.split in source.splits() and source.fingerprint(query.split) == query.source
+    except LightalignError:
+        return  # which the extraction will say
+    if not there:
+        place = source.root if version.place is None else version.place
+        raise StoreNotFoundError(
+            f"no stores of split {query.split!r} of {query.dataset} as it was when the run was "
+            f"trained, and {place} holds other data by now (ids, texts or image files): "
+            f"--data {shlex.quote(version.data)} measures what is there now"
+        )
 
 
 def _require_texts(home: Path, query: StoreQuery, entries: Iterable[StoreEntry]) -> None:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, Int64
 
 from ..featcache.reader import FeatureReader
 
+_COMPARED = 16  # rows whose first tokens are compared: equal texts are rarely so many
 _BLOCK_ELEMENTS = 2**24  # features of tokens held at once: 64 MiB in float32
 
 
@@ -49,13 +50,17 @@ def flat_vectors(
 
 
 def has_cls(reader: FeatureReader) -> bool:
-    """Say whether the first token of every row is one that the tokenizer adds.
+    """Return whether the first token of every row is a summary: added, and not the same in all.
 
-    A store without the companion that would say so has none.
+    A tokenizer adds it; in a causal model it knows nothing of the text. A store without the
+    companion that tells what was added has none.
     """
     if "special_tokens" not in reader.description.companions or not len(reader):
         return False
-    return bool(reader.companion("special_tokens", [0])[0])
+    if not reader.companion("special_tokens", [0])[0]:
+        return False
+    firsts = first_vectors(reader, np.arange(min(len(reader), _COMPARED)))
+    return len(firsts) < 2 or bool((firsts != firsts[0]).any())
 
 
 def unit(vectors: Float[np.ndarray, "n width"]) -> Float[np.ndarray, "n width"]:

@@ -1,13 +1,14 @@
 """Join two stores of the same texts, by two encoders, through the images that they describe."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int64
 
 from ..featcache import catalog
 from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.reader import FeatureReader
 from .joined import JoinedStores, Relations, Rows, order_by_shard
 from .metrics import Relevance
 
@@ -29,6 +30,7 @@ class PairedTexts(JoinedStores):
         home: Folder of everything lightalign keeps.
         residency: Where to hold the features, as `FeatureReader` says.
         device: Where they will be used, or None for the CPU.
+        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
 
     Attributes:
         texts_of: Texts of each image, by its place in the dataset; texts are called by their row in
@@ -63,6 +65,22 @@ class PairedTexts(JoinedStores):
         }
         self.belonging = {text: self._seconds(some) for text, some in self._related.items()}
 
+    @property
+    def _texts(self) -> FeatureReader:
+        return self.first
+
+    def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
+        before = self._related
+
+        def saying(texts: Iterable[int]) -> set[int]:
+            return {row for text in texts for row in same.get(text, (text,)) if row in before}
+
+        self._related = {
+            text: sorted(saying(other for one in saying([text]) for other in before[one]))
+            for text in before
+        }
+        self.belonging = {text: self._seconds(some) for text, some in self._related.items()}
+
     def _sharing(self, images: Sequence[int]) -> list[int]:
         return sorted({text for image in images for text in self.texts_of[image]})
 
@@ -75,7 +93,7 @@ class PairedTexts(JoinedStores):
         alone = sum(len(related) == 1 for related in self._related.values())
         whole = len(self._related)
         line = f"{alone} of {whole} texts have no other of their image: each is its own partner"
-        return [line] if alone else []
+        return [*super().notes, *([line] if alone else [])]
 
     @property
     def images(self) -> Int64[np.ndarray, " n"]:

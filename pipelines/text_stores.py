@@ -12,7 +12,7 @@ from ..featcache.types import Modality
 from .progress import SILENT, Progress
 from .stores import SideQuery, StoreQuery, WantedData, note_versions, readable_stores
 
-_KINDS = ("tokens", "mean", "cls")
+_KINDS = ("tokens", "mean", "cls", "last", "pooled")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class RawEncoder:
 
     Attributes:
         label: Name of the encoder, and its layer if that is not the last.
-        by_kind: Query by what the store keeps: `tokens`, `mean` or `cls`.
+        by_kind: Query by what the store keeps: `tokens`, `mean`, `cls`, `last` or `pooled`.
     """
 
     label: str

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -45,13 +45,15 @@ class TimedTraining:
     """Say how long parts of a training take, in seconds.
 
     Attributes:
-        epoch_seconds: The steps of an epoch.
+        epoch_seconds: The steps of an epoch, with rows that were pooled before, if they are.
+        pooling_seconds: Pooling all rows, once for all epochs, or 0.
         validation_seconds: The validation after it, or 0 without one.
         probe_steps: Steps that were timed.
         probe_seconds: Finding all this out.
     """
 
     epoch_seconds: float
+    pooling_seconds: float
     validation_seconds: float
     probe_steps: int
     probe_seconds: float
@@ -69,8 +71,13 @@ def predict_memory(trainer: Trainer) -> PredictedMemory:
     )
     model, _ = step.model()
     batch_size = max(len(rows.image) for rows in batches)
+    predicted = model.peak(batch_size, trainer.options.chunk_size)
+    validation = trainer.validation
+    if validation is not None and validation.stores is not trainer.stores:
+        more = sum(one.num_bytes for one in validation.stores.pooled.values())
+        predicted = replace(predicted, pooled=predicted.pooled + more)
     return PredictedMemory(
-        predicted=model.peak(batch_size, trainer.options.chunk_size),
+        predicted=predicted,
         batch_size=batch_size,
         rows={side.value: f"{shape.tokens[side]} x {shape.widths[side]}" for side in shape.sides},
         texts_of_an_image=shape.texts,
@@ -91,6 +98,7 @@ def input_shape(trainer: Trainer, batches: Sequence[Rows]) -> InputShape:
         texts=max(math.ceil(len(rows.text) / len(rows.image)) for rows in batches),
         feature_bytes=4 if trainer.options.mixup.alpha else stored,  # what is mixed is widened
         ready=3 if trainer.device.type == "cpu" else 1,
+        pooled=stores.pooled,
     )
 
 
@@ -102,19 +110,23 @@ def time_training(trainer: Trainer) -> TimedTraining:
     """
     began = time.perf_counter()
     with trainer.seeded():
-        num_steps, batch_seconds = _time_steps(trainer)
+        num_steps, first_seconds = _time_steps(trainer)
+        batch_seconds = first_seconds
+        if trainer.stores.pooled:  # the same batches again, whose rows are pooled by now
+            _, batch_seconds = _time_steps(trainer, most=num_steps)
         validation_seconds = _time_validation(trainer)
     return TimedTraining(
         epoch_seconds=trainer.num_batches * batch_seconds,
+        pooling_seconds=trainer.num_batches * max(0.0, first_seconds - batch_seconds),
         validation_seconds=validation_seconds,
         probe_steps=num_steps,
         probe_seconds=time.perf_counter() - began,
     )
 
 
-def _time_steps(trainer: Trainer) -> tuple[int, float]:
+def _time_steps(trainer: Trainer, *, most: int = _MOST_STEPS) -> tuple[int, float]:
     """Return how many steps were timed, and the seconds of a batch in them."""
-    most = min(_MOST_STEPS, max(1, trainer.num_steps - _WARM_STEPS))
+    most = min(most, max(1, trainer.num_steps - _WARM_STEPS))
     with closing(_batches(trainer)) as batches:
         for _ in range(_WARM_STEPS):
             _take_step(trainer, batches)
@@ -152,6 +164,8 @@ def _time_validation(trainer: Trainer) -> float:
         return 0.0
     sample = trainer.validation.sample(_IMAGES)
     teacher = sample.teacher() if trainer.objective.needs_teacher else None
+    if sample.stores.pooled:
+        sample.embed(trainer.adapter, trainer.device)  # of all validations but the first
     began = time.perf_counter()
     sample.measure(
         trainer.adapter,

@@ -78,7 +78,7 @@ class WholeTower(nn.Module):
         """Return the embedding of each row, of length 1."""
         values = self.encoder(*inputs)
         mask = torch.ones_like(values[:, :, 0], dtype=torch.bool)
-        if self._mask is not None:
+        if self._mask is not None and self._reading.kind.name != "pooled":  # of one token
             mask = inputs[self._mask] > 0
         kept = self._reading.kind.reduce(Tokens(values, mask), self._reading.layout)
         embedding: Tensor = self.tower(as_stored(kept.values, self._reading.dtype), kept.mask)
@@ -159,7 +159,7 @@ def open_reading(bundle: Bundle, modality: Modality) -> Reading:
     try:
         return bundle.reading(modality)
     except WeightsNotFoundError as error:
-        reason = str(error).partition("; in Python that is")[0]
+        reason = str(error).partition("; of a run that is")[0]
         name = bundle.encoders[modality.value]
         raise WeightsNotFoundError(
             f"{reason}; here that is --weights {name}=PATH, and --to onnx --adapter-only needs none"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
 from ..featcache.errors import SpecError
+from ..featcache.known_datasets import version_of
 from ..featcache.registry import unknown_name
 from ..featcache.spec import Table, apply_overrides, build, check_seed, to_table, without_none
 from ..featcache.types import Modality
@@ -18,6 +19,7 @@ from .logs import require_tensorboard
 from .mixup import MixupOptions
 from .progress import SILENT, Progress
 from .record import command_of, describe_encoders, describe_pair
+from .same_text import NEGATIVE, SAME_TEXT
 from .stores import (
     SideQuery,
     StorePair,
@@ -48,15 +50,23 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "accumulate": (lambda value: value >= 1, "at least 1"),
     "ema": (lambda value: 0 <= value < 1, "a decay in [0, 1)"),
     "early_stopping": (lambda value: value >= 0, "at least 0"),
+    "early_stopping_from": (lambda value: value >= 1, "at least 1"),
+    "plateau_threshold": (lambda value: 0 <= value < 1, "a share in [0, 1)"),
+    "steps": (lambda value: value >= 0, "at least 0"),
+    "warmup_steps": (lambda value: value >= 0, "at least 0"),
+    "first_rate": (lambda value: value >= 0, "at least 0"),
+    "last_rate": (lambda value: value >= 0, "at least 0"),
     "queue": (lambda value: value >= 0, "at least 0"),
 }
 _HOLDOUT = 0.1  # share of the training images that validate where there is no split for it
 _CHOICES = {
-    "captions": ("all", "one"),
+    "captions": ("all", "one", "each"),
+    "same_image": ("positive", "negative"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "optimiser": ("adamw", "adam", "lion"),
-    "schedule": ("cosine", "constant", "plateau"),
+    "schedule": ("cosine", "cosine-epochs", "constant", "plateau"),
     "select_by": ("recall", "loss"),
+    "same_text": SAME_TEXT,
 }
 
 
@@ -65,17 +75,28 @@ class TrainOptions:
     """Hold the `[train]` table of a preset.
 
     Attributes:
-        batch_size: Images per step; their texts come with them.
-        epochs: Passes over the images.
+        batch_size: Images per step; their texts come with them. With captions = 'each', captions.
+        epochs: Passes over the images; with captions = 'each', over the captions.
+        steps: Steps in all, in the place of epochs, the last of which may be cut short; or 0.
+        drop_last: Whether what is left over after whole batches, and after whole steps of
+            accumulated ones, is left out of an epoch.
         optimiser: `adamw`, `adam` (whose decay is added to the gradient) or `lion`.
         learning_rate: Highest learning rate.
         weight_decay: Weight decay of weight matrices.
-        schedule: Of the learning rate after its rise: `cosine` down to 0, `constant`, or `plateau`,
-            which lowers it where the validation loss has not fallen for some epochs.
+        schedule: Of the learning rate after its rise: `cosine` down to 0, `cosine-epochs` down to
+            `last_rate` by epochs, `constant`, or `plateau`, which lowers it where the validation
+            loss has not fallen for some epochs.
         warmup: Share of the steps over which the learning rate rises, in [0, 1).
+        warmup_steps: Steps over which it rises with `cosine-epochs`, within the first epoch.
+        first_rate: Where it rises from with `cosine-epochs`.
+        last_rate: What it falls to with `cosine-epochs`.
         plateau_patience: Epochs in a row that may bring no lower loss before it is lowered.
         plateau_factor: What it is multiplied by then, in (0, 1).
-        captions: `all` texts of each image in each step, or `one` drawn at random.
+        plateau_threshold: Share of the lowest loss that a loss must be below it to be a lower one.
+        captions: What an epoch counts: images, with `all` texts of each or `one` drawn at random;
+            or captions, with `each` as a row of its own, for which its image comes once more.
+        same_image: With captions = 'each', whether captions of one image that meet in a batch are
+            `positive` for it, or, as published systems have it, `negative` but for its own row's.
         precision: `float32`, `bfloat16`, `float16` (with a scaled loss), or `auto` for bfloat16
             where the device is fast at it.
         decay_all: Whether biases, norms and the scale are decayed, too, as published systems do.
@@ -89,6 +110,7 @@ class TrainOptions:
         select_by: What the kept epoch has the best of on the validation images: `recall` (the sum
             of R@1, 5 and 10 both ways) or `loss`.
         early_stopping: Epochs in a row without a better one after which training ends, or 0.
+        early_stopping_from: First epoch, from 1, that counts as one of those.
         deterministic: Whether to allow operations of one result only; on a GPU the others are
             faster.
         validation: `auto`, the name of a split, a share of the training images such as `0.1`, or
@@ -96,18 +118,28 @@ class TrainOptions:
         residency: Where the features are meanwhile: `device`, `host`, `disk`, or `auto` by size.
         queue: Images, and as many texts, of earlier batches that are further negatives, or 0.
         mixup: Whether and how items of a batch are mixed before they are embedded.
+        same_text: Whether texts that say the same under several ids are `negative` for one
+            another's images, as published systems have them, or `positive`, or all but the first
+            are `drop`ped.
     """
 
     batch_size: int = 256
     epochs: int = 15
+    steps: int = 0
+    drop_last: bool = False
     optimiser: str = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     schedule: str = "cosine"
     warmup: float = 0.1
+    warmup_steps: int = 0
+    first_rate: float = 0.0
+    last_rate: float = 0.0
     plateau_patience: int = 5
     plateau_factor: float = 0.8
+    plateau_threshold: float = 0.0
     captions: str = "all"
+    same_image: str = "positive"
     precision: str = "auto"
     decay_all: bool = False
     gradient_clip: float = 1.0
@@ -116,11 +148,13 @@ class TrainOptions:
     ema: float = 0.0
     select_by: str = "recall"
     early_stopping: int = 0
+    early_stopping_from: int = 1
     deterministic: bool = False
     validation: str | float = "auto"
     residency: str = "auto"
     queue: int = 0
     mixup: MixupOptions = field(default_factory=MixupOptions)
+    same_text: str = NEGATIVE
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
@@ -324,6 +358,7 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
         "command": command_of(spec),
         "train": to_table(plan.options),
         "stores": _describe_stores(plan),
+        "splits": _all_splits(plan.stores, spec.home),
         "encoders": describe_encoders(plan.stores),
         "versions": library_versions(),
     }
@@ -373,9 +408,9 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     if spec.tensorboard:
         require_tensorboard()
     by_side = choose_sides(
-        image=SideQuery(encoder=spec.image_encoder, kind=spec.image_features),
-        text=SideQuery(encoder=spec.text_encoder, kind=spec.text_features),
-        second_text=SideQuery(encoder=spec.second_text_encoder, kind=spec.second_text_features),
+        image=SideQuery.of(spec.image_encoder, kind=spec.image_features),
+        text=SideQuery.of(spec.text_encoder, kind=spec.text_features),
+        second_text=SideQuery.of(spec.second_text_encoder, kind=spec.second_text_features),
     )
     text_text = Modality.IMAGE not in by_side
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)
@@ -419,6 +454,12 @@ def _choose_validation(
         progress.note("validation: no stores of a split 'val', so 10 % of the training images")
         return None, _HOLDOUT
     return pair, 0.0
+
+
+def _all_splits(stores: StorePair, home: Path) -> Table:
+    """Return the fingerprint of every split of the data, where the home remembers them."""
+    version = version_of(home, stores.dataset, stores.split, stores.source)
+    return {} if version is None else dict(version.splits)
 
 
 def _describe_stores(plan: TrainPlan) -> Table:

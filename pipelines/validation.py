@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from ..adapters.adapter import Adapter
 from ..adapters.objective import Objective, PairBatch, Teacher
 from .embed import embed_pairs
-from .joined import JoinedStores
+from .joined import JoinedStores, partner_mask
 from .task import PairedEmbeddings
 from .tasks.retrieval import headline_recalls
 from .teacher import teacher_of_rows
@@ -70,12 +70,32 @@ class Validation:
         batch_size: int,
         device: torch.device,
         teacher: Teacher | None = None,
+        pairs: str | None = None,
     ) -> dict[str, Any]:
-        """Return `mean_loss` and the recalls of both ways."""
+        """Return the loss and the recalls of both ways.
+
+        Args:
+            adapter: Embeds.
+            objective: Gives the loss.
+            batch_size: Rows of a batch.
+            device: Where the adapter is.
+            teacher: Features of all pairs, if the objective needs a teacher.
+            pairs: None for `mean_loss`; for `mean_loss_of_pairs` what captions of one image are.
+        """
         embeddings = self.embed(adapter, device)
-        loss = mean_loss(
-            objective, embeddings, batch_size=batch_size, device=device, teacher=teacher
-        )
+        if pairs is None:
+            loss = mean_loss(
+                objective, embeddings, batch_size=batch_size, device=device, teacher=teacher
+            )
+        else:
+            loss = mean_loss_of_pairs(
+                objective,
+                embeddings,
+                batch_size=batch_size,
+                device=device,
+                teacher=teacher,
+                same_image=pairs,
+            )
         return {"loss": loss, **headline_recalls(embeddings)}
 
     def sample(self, most: int) -> "Validation":
@@ -128,6 +148,52 @@ def mean_loss(
         )
         total += float(objective(batch).total)
     return total / len(starts)
+
+
+@torch.no_grad()
+def mean_loss_of_pairs(
+    objective: Objective,
+    embeddings: PairedEmbeddings,
+    *,
+    batch_size: int,
+    device: torch.device,
+    teacher: Teacher | None = None,
+    same_image: str = "negative",
+) -> float:
+    """Return the mean loss a pair, each text once with its image, in one fixed random order.
+
+    Source: LightCRL and OneEncoder (lightweightCRL, commit e3421ad; OneEncoder, commit 60b2b62)
+    shuffle the pairs of validation once and weigh each batch by its pairs.
+
+    Args:
+        objective: Gives the loss.
+        embeddings: All images and their texts.
+        batch_size: Pairs of a batch; the last may have fewer.
+        device: Where the loss is computed.
+        teacher: Features of all of them, if the objective needs a teacher.
+        same_image: Whether texts of one image are `positive` or `negative` for one another's image.
+    """
+    relevance = embeddings.texts_of_image
+    order = np.random.default_rng(0).permutation(len(relevance.rows))
+    all_images = np.repeat(np.arange(len(relevance)), relevance.counts)[order]
+    all_texts = relevance.rows[order]
+    total = 0.0
+    for start in range(0, len(order), batch_size):
+        images, texts = (rows[start : start + batch_size] for rows in (all_images, all_texts))
+        positives = torch.eye(len(images), dtype=torch.bool)
+        if same_image == "positive":
+            places, inverse = np.unique(texts, return_inverse=True)
+            partners = [relevance.take(np.array([image])).rows for image in images.tolist()]
+            positives = partner_mask(partners, places)[:, inverse]
+        batch = PairBatch(
+            torch.from_numpy(embeddings.images[images]).to(device),
+            torch.from_numpy(embeddings.texts[texts]).to(device),
+            positives.to(device),
+            teacher=None if teacher is None else teacher.take(images, texts).to(device),
+            sides=embeddings.sides,
+        )
+        total += float(objective(batch).total) * len(images)
+    return total / len(order)
 
 
 def split_rows(

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 KIND = "zero-shot"
 USUAL = ("ensemble",)  # prompts, where none are named
 _FAILURES = 24
+_MOST = 1000  # tied classes that a report lists
+_SHOWN = 3  # that a warning names
 
 DEFINITIONS = {
     "class_embedding": (
@@ -128,6 +130,10 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         _scores(bundle, embeddings, images.labels, prompts, names)
         for prompts, names in zip(all_prompts, spoken, strict=True)
     ]
+    tied = [_tied_warning(*one, images.names) for one in zip(all_prompts, scored, strict=True)]
+    for warning in (*_text_warnings(bundle, all_prompts, spoken), *filter(None, tied)):
+        warnings.append(warning)
+        progress.note(warning)
     measured = [_numbers(one, images.names) for one in scored]
     kept = Found(
         kind=KIND,
@@ -143,7 +149,13 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         failures=_failures(scored[0], images.reader.ids, images.names),
         warnings=warnings,
         seconds=time.perf_counter() - began,
-        beside={"leakage": leakage.table()},
+        beside={
+            "leakage": leakage.table(),
+            "tied_classes": {
+                prompts.name: [[images.names[one] for one in pair] for pair in found.tied[:_MOST]]
+                for prompts, found in zip(all_prompts, scored, strict=True)
+            },
+        },
     )
     path, report = kept.write(evaluated, home=spec.home)
     plot = None
@@ -166,11 +178,43 @@ def _store(spec: ZeroShotSpec, evaluated: EvaluatedRun, progress: Progress) -> S
 def _scores(
     bundle: "Bundle", images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
 ) -> "ClassScores":
-    from .tasks.zero_shot import ClassScores, class_embeddings
+    from .tasks.zero_shot import score_classes
 
     texts = bundle.embed_texts([text for name in spoken for text in prompts.texts(name)])
-    classes = class_embeddings(texts, len(prompts.templates))
-    return ClassScores(images @ classes.T, labels)
+    return score_classes(images, labels, texts, len(prompts.templates))
+
+
+def _text_warnings(
+    bundle: "Bundle", all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
+) -> list[str]:
+    """Return what the text encoder cannot read of the texts of the classes."""
+    from .text_notes import class_warnings
+
+    encoder = bundle.reading(Modality.TEXT).encoder
+    return [
+        warning
+        for prompts, names in zip(all_prompts, spoken, strict=True)
+        for warning in class_warnings(
+            encoder,
+            names,
+            [text for name in names for text in prompts.texts(name)],
+            label=f"prompts {prompts.name}",
+        )
+    ]
+
+
+def _tied_warning(prompts: Prompts, scored: "ClassScores", names: Sequence[str]) -> str | None:
+    """Return which classes no image can tell apart, or None."""
+    if not scored.tied:
+        return None
+    shown = "; ".join(f"{names[one]!r} and {names[other]!r}" for one, other in scored.tied[:_SHOWN])
+    more = " ..." if len(scored.tied) > _SHOWN else ""
+    count = len({place for pair in scored.tied for place in pair})
+    return (
+        f"prompts {prompts.name}: the texts of {count} classes have the embedding of another, so "
+        f"that no image can tell them apart, and ties count as wrong: {shown}{more}; call them by "
+        "other words, in the [names] of a --prompts FILE.toml"
+    )
 
 
 def _numbers(scored: "ClassScores", names: Sequence[str]) -> dict[str, Any]:

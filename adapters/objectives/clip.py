@@ -112,6 +112,22 @@ class Clip(Objective):
             parameter.clamp_(*self.bounds)
         return 1 / parameter if self.learn_temperature else parameter.exp()
 
+    def at_bound(self) -> str | None:
+        """Return the bound that the scale has run into, in words, or None."""
+        parameter = self.temperature if self.learn_temperature else self.log_scale
+        if not isinstance(parameter, nn.Parameter):
+            return None
+        low, high = self.bounds
+        value = float(parameter.detach())
+        rounding = 1e-6 * (abs(low) + abs(high))
+        if low + rounding < value < high - rounding:
+            return None
+        is_low = value <= low + rounding
+        bound = low if is_low else high
+        scale = 1 / bound if self.learn_temperature else math.exp(bound)
+        which = "smallest" if is_low != self.learn_temperature else "largest"
+        return f"its {which} value, {scale:.4g}"
+
     def forward(self, batch: PairBatch) -> Loss:
         """Return the loss; its parts are `image_to_text`, `text_to_image` and `scale`.
 

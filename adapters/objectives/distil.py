@@ -85,6 +85,10 @@ class Distil(Objective):
         self.student = student
         self.contrast = Clip(scale_init=scale_init, scale_max=scale_max, learnable=learnable)
 
+    def at_bound(self) -> str | None:
+        """Return the bound that the scale has run into, in words, or None."""
+        return self.contrast.at_bound()
+
     def forward(self, batch: PairBatch) -> Loss:
         """Return the loss; its parts are those of `clip` and `distillation`, unweighted."""
         contrast = self.contrast(batch)

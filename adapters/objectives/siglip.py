@@ -23,14 +23,20 @@ class Siglip(Objective):
     Worked by hand: two orthogonal pairs, scale 1, bias 0. The two positives have logit 1, the two
     others 0: L = (2 log(1 + 1/e) + 2 log 2) / 2 = 1.0064.
 
+    With `mean` it is divided by the mean of I and T once more: without older negatives that is the
+    mean over all pairs.
+
     Source: Zhai et al. 2023, arXiv 2303.15343, equation 1 and algorithm 1, which start at scale 10
-    and bias -10. We differ: as in `clip`, the scale has an upper bound.
+    and bias -10; the mean is that of SAIL (Zhang et al. 2025, arXiv 2412.04616), whose optimiser
+    heeds signs only. We differ: as in `clip`, the scale has an upper bound.
 
     Args:
         scale_init: First value of the scale; positive.
         bias_init: First value of the bias.
         scale_max: Upper bound of the scale.
         learnable: Whether scale and bias are trained.
+        mean: Whether to take the mean over pairs, in the place of the sum over the size of the
+            batch.
 
     Raises:
         SpecError: An option is out of its range.
@@ -46,12 +52,14 @@ class Siglip(Objective):
         bias_init: float = -10.0,
         scale_max: float = 100.0,
         learnable: bool = True,
+        mean: bool = False,
     ) -> None:
         super().__init__()
         if not 0.0 < scale_init <= scale_max:
             raise SpecError(
                 f"scale_init must be in (0, scale_max], found {scale_init} with max {scale_max}"
             )
+        self.mean = mean
         self.log_scale_max = math.log(scale_max)
         numbers = {"log_scale": math.log(scale_init), "bias": bias_init}
         for name, value in numbers.items():
@@ -59,6 +67,13 @@ class Siglip(Objective):
                 setattr(self, name, nn.Parameter(torch.tensor(value)))
             else:
                 self.register_buffer(name, torch.tensor(value))
+
+    def at_bound(self) -> str | None:
+        """Return the bound that the scale has run into, in words, or None."""
+        value = float(self.log_scale.detach())
+        if not isinstance(self.log_scale, nn.Parameter) or value < self.log_scale_max * (1 - 1e-6):
+            return None
+        return f"its largest value, {math.exp(self.log_scale_max):.4g}"
 
     def forward(self, batch: PairBatch) -> Loss:
         """Return the loss; its parts are `positives`, `negatives`, `scale` and `bias`."""
@@ -78,5 +93,8 @@ class Siglip(Objective):
                 to_image = functional.softplus(scale * (text @ old.image.T) + self.bias)
                 negatives = negatives + to_text[old.image_to_text].sum() / (2 * len(image))
                 negatives = negatives + to_image[old.text_to_image].sum() / (2 * len(text))
+            if self.mean:
+                size = (len(image) + len(text)) / 2
+                positives, negatives = positives / size, negatives / size
         parts = {"positives": positives, "negatives": negatives, "scale": scale, "bias": self.bias}
         return Loss(positives + negatives, {name: part.detach() for name, part in parts.items()})

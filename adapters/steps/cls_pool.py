@@ -17,6 +17,8 @@ class ClsPool(Step):
         width: Features of one token.
     """
 
+    fixed = True
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.out_width = width

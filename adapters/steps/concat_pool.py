@@ -39,6 +39,7 @@ class ConcatPool(Step):
     """
 
     exact = True
+    fixed = True
 
     def __init__(
         self, width: int, *, summaries: tuple[str, ...] = ("mean", "max"), unit: bool = False

@@ -14,6 +14,8 @@ class Identity(Step):
     Source: none; a convenience of this project.
     """
 
+    fixed = True
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.out_width = width

@@ -24,6 +24,7 @@ class MeanPool(Step):
         super().__init__()
         self.out_width = width
         self.masked = masked
+        self.fixed = masked
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""

@@ -7,7 +7,7 @@ from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
 from ..masking import without_padding
-from ..step import Step, check_repeats
+from ..step import Step, check_repeats, start_alike
 
 
 class QueryBridge(Step):
@@ -20,7 +20,8 @@ class QueryBridge(Step):
     Source: PEME, commit 550a968, model.py: 32 queries, out 768, 4 layers of PyTorch's
     `TransformerDecoderLayer` with 8 heads, ReLU and norms after the parts, queries from N(0, 1),
     no positions; the idea is the Q-Former of Li et al. 2023, arXiv 2301.12597, section 3.1. We
-    differ: padding is no key of the attention; the layers are drawn one by one.
+    differ: padding is no key of the attention; the layers are drawn one by one, while
+    `nn.TransformerDecoder` starts all as copies, as with `alike`.
 
     Args:
         width: Features of one token.
@@ -35,6 +36,7 @@ class QueryBridge(Step):
         query_spread: Standard deviation of the queries at the start; 1 as published.
         positions: Learned positions p_s of the first tokens, or 0 for none. Images have one for
             each token, so that the queries know the grid.
+        alike: Whether all layers start as copies of the first; true as published.
 
     Raises:
         SpecError: An option is out of its range.
@@ -53,6 +55,7 @@ class QueryBridge(Step):
         norm_first: bool = True,
         query_spread: float = 0.02,
         positions: int = 0,
+        alike: bool = False,
     ) -> None:
         super().__init__()
         check_repeats("layers", layers)
@@ -79,6 +82,8 @@ class QueryBridge(Step):
             )
             for _ in range(layers)
         )
+        if alike:
+            start_alike(self.layers)
         self.norm = nn.LayerNorm(out) if norm_first else nn.Identity()
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:

@@ -7,7 +7,7 @@ from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
 from ..masking import without_padding
-from ..step import Step, check_repeats
+from ..step import Step, check_repeats, start_alike
 
 ACTIVATIONS = ("gelu", "relu")
 
@@ -21,7 +21,8 @@ class Transformer(Step):
     heads = 4 and PyTorch's defaults; the layer is Vaswani et al. 2017, arXiv 1706.03762, section
     3.1. We differ: padding is no key of the attention, and there is no template layer, which in
     the published model is trained by nothing and saved with every checkpoint. With several
-    layers each is drawn on its own, while `nn.TransformerEncoder` starts all as copies.
+    layers each is drawn on its own, while `nn.TransformerEncoder` starts all as copies, as with
+    `alike`.
 
     Args:
         width: Features of one token.
@@ -32,6 +33,7 @@ class Transformer(Step):
         activation: `relu` or `gelu`, between the two matrices of a layer.
         norm_first: Whether a layer normalises before its parts instead of after them.
         masked: Whether padding is left out; false as published.
+        alike: Whether all layers start as copies of the first; true as published.
 
     Raises:
         SpecError: An option is out of its range.
@@ -48,6 +50,7 @@ class Transformer(Step):
         activation: str = "relu",
         norm_first: bool = False,
         masked: bool = True,
+        alike: bool = False,
     ) -> None:
         super().__init__()
         check_repeats("layers", layers)
@@ -74,6 +77,8 @@ class Transformer(Step):
             )
             for _ in range(layers)
         )
+        if alike:
+            start_alike(self.layers)
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the mixed tokens."""

@@ -59,6 +59,20 @@ def check_layout(card: EncoderCard, *, tokens: int, width: int) -> None:
         )
 
 
+def check_grid(card: EncoderCard, *, prefix_tokens: int, grid: tuple[int, int]) -> None:
+    """Hold where the model's tokens lie against its card, the number of tokens being the same.
+
+    Raises:
+        WeightsMismatchError: The card has another prefix or other rows and columns.
+    """
+    if (card.layout.prefix_tokens, card.layout.grid) != (prefix_tokens, grid):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: the card promises prefix_tokens = "
+            f"{card.layout.prefix_tokens} and grid = {list(card.layout.grid or ())}, {card.model} "
+            f"gives prefix_tokens = {prefix_tokens} and grid = {list(grid)}; correct the card"
+        )
+
+
 def _first(keys: Collection[str], count: int = 3) -> str:
     shown = sorted(keys)[:count]
     more = f" and {len(keys) - count} more" if len(keys) > count else ""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..card import EncoderCard
 from ..encoder import LAST, Content
-from ..errors import SpecError, WeightsMismatchError
-from ..kinds import LayerLayout
+from ..errors import SpecError
+from ..kinds import POOLED, LayerLayout
 from ..portable import Portable
 from ..tokens import Tokens
 from ..weights import Weights
@@ -51,10 +51,25 @@ class Half(ABC):
     @abstractmethod
     def identity(self) -> dict[str, object]: ...
 
+    @abstractmethod
+    def pooled_identity(self) -> dict[str, object]: ...
+
 
 def asks_earlier(layers: Sequence[int]) -> bool:
-    """Say whether any of `layers` stands before the last."""
-    return any(layer != LAST for layer in layers)
+    """Return whether any of `layers` stands before the last."""
+    return any(layer not in (LAST, POOLED) for layer in layers)
+
+
+def last_state(output: Any, model: str) -> Tensor:
+    """Return the tokens of the last layer.
+
+    Raises:
+        SpecError: The model gives none.
+    """
+    tokens = getattr(output, "last_hidden_state", None)
+    if not isinstance(tokens, Tensor):
+        raise SpecError(f"{model} gives no last hidden state, so that it has no tokens to store")
+    return tokens
 
 
 def hidden_state(output: Any, layer: int, model: str) -> Tensor:
@@ -68,18 +83,3 @@ def hidden_state(output: Any, layer: int, model: str) -> Tensor:
         raise SpecError(f"{model} has layers -1 to {-len(states)}, found {layer}")
     found: Tensor = states[layer]
     return found
-
-
-def check_input(card: EncoderCard, model: Any, expected: str) -> None:
-    """Refuse a model that is more than an encoder of the card's modality.
-
-    Raises:
-        WeightsMismatchError: It reads something else than `expected`, is a pair, or has a decoder.
-    """
-    found = str(model.main_input_name)
-    is_pair = "vision_config" in vars(model.config)
-    if found != expected or is_pair or model.config.is_encoder_decoder:
-        raise WeightsMismatchError(
-            f"encoder {card.name!r} reads {card.modality.value}s, but {type(model).__name__} is "
-            "not a plain encoder of them; give the weights of " + card.model
-        )

@@ -91,17 +91,18 @@ class TimmPreprocessing(Preprocessing):
 
     Args:
         pretrained: Data entries of a timm pretrained configuration; they are resolved here.
-        image_size: Side of the square input in pixels, where the model is not built for that of
-            `pretrained`.
+        image_size: Height and width of the input in pixels, where the model is not built for those
+            of `pretrained`.
     """
 
-    def __init__(self, pretrained: Mapping[str, Any], *, image_size: int | None = None) -> None:
+    def __init__(self, pretrained: Mapping[str, Any], *, image_size: Size | None = None) -> None:
         from timm.data.config import resolve_data_config
         from timm.data.transforms_factory import create_transform
 
         resolve: Any = resolve_data_config  # Any: timm's function carries no types
+        input_size = None if image_size is None else (3, *image_size)
         self._config: dict[str, Any] = resolve(
-            args={"img_size": image_size}, pretrained_cfg=dict(pretrained)
+            args={"input_size": input_size}, pretrained_cfg=dict(pretrained)
         )
         self._transform: Any = create_transform(**self._config, is_training=False)
         resampling = timm_resampling(self._config)
@@ -183,6 +184,21 @@ def geometry_companions(preprocessing: Preprocessing, image: Image.Image) -> dic
 def probe_image(preprocessing: Preprocessing) -> Float[Tensor, "1 channels height width"]:
     """Return a batch of one grey photo, to see what a model makes of an input of its own size."""
     return preprocessing(Image.new("RGB", (320, 240), (128, 128, 128))).unsqueeze(0)
+
+
+def drawn_image(preprocessing: Preprocessing) -> Float[Tensor, "1 channels height width"]:
+    """Return a batch of one photo of stripes, to see what differs between photos."""
+    picture = Image.new("RGB", (320, 240), (128, 128, 128))
+    for left in range(0, 320, 64):
+        picture.paste((left // 2, 200, 255 - left // 2), (left, 0, left + 32, 240))
+    return preprocessing(picture).unsqueeze(0)
+
+
+def channels_first(values: Tensor) -> Tensor:
+    """Return a map of a square grid with its features before its rows and columns."""
+    if values.ndim == 4 and values.shape[1] == values.shape[2] != values.shape[3]:
+        return values.permute(0, 3, 1, 2)
+    return values
 
 
 def all_real(values: Float[Tensor, "batch tokens features"]) -> Tokens:

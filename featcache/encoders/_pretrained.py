@@ -3,8 +3,9 @@
 import logging
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from .. import spec
 from .. import weights as weight_files
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError
+from ..types import Modality
 from ..weights import Weights
 from ._checks import check_keys
+from ._towers import Tower, not_plain
 
 _library_logging: Any = transformers.utils.logging  # Any: these functions carry no types
 
@@ -26,11 +29,27 @@ _library_logging: Any = transformers.utils.logging  # Any: these functions carry
 _HEADS = re.compile(
     r"^(cls|lm_head|lm_predictions|mask_predictions|predictions|generator_\w+|discriminator_\w+"
     r"|head|fc|classifier|pre_classifier|cls_classifier|distillation_classifier|sop_classifier"
-    r"|qa_outputs|vocab_\w+|visual_projection|text_projection|text_model|logit_scale|logit_bias)\b"
+    r"|qa_outputs|vocab_\w+|visual_projection|text_projection|logit_scale|logit_bias)\b"
+)
+_BESIDE = {  # the tower of the other modality
+    Modality.IMAGE: re.compile(r"text_model\."),
+    Modality.TEXT: re.compile(r"(vision_model|image_model)\."),
+}
+_BUILDING_ERRORS = (ValueError, TypeError, AttributeError, RuntimeError, ImportError)
+_DECODER = re.compile(r"^decoder\.")
+_NOTHING = re.compile(r"(?!)")
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    pickle.PickleError,
 )
 _BUFFERS = re.compile(r"position_ids$")  # written by older versions, computed by newer ones
 _POOLER = re.compile(r"(^|\.)pooler\.")  # makes one vector of the tokens; its output is not read
 # Entries of config.json that never change a number.
+_LONGEST_REASON = 300  # letters of a library's message; some list every model there is
 _CONFIG_NOISE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
@@ -53,23 +72,45 @@ def read_config(card: EncoderCard, folder: Path) -> Any:
     """Read the model's configuration, without remote code.
 
     Raises:
-        WeightsMismatchError: This version of transformers does not know the model.
+        WeightsMismatchError: This version of transformers does not know the model, or its weights
+            are quantised.
     """
     try:
-        return transformers.AutoConfig.from_pretrained(
+        config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise unreadable(card, f"the configuration in {folder}", error) from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: the weights in {folder} are quantised, as the "
+            "quantization_config of its config.json says; give those that are not"
+        )
+    return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """Model of a directory.
+
+    Attributes:
+        model: The model, in float32 and evaluation mode.
+        pair: The model of two towers of which it is one, the other left out, or None.
+        has_pooler: Whether its files hold every weight of its pooler, or it has none.
+    """
+
+    model: Any
+    has_pooler: bool
+    pair: Any = None
 
 
 def load_model(
-    model_class: Any, card: EncoderCard, weights: Weights, *, with_pooler: bool = False
-) -> nn.Module:
+    tower: Tower, card: EncoderCard, weights: Weights, *, with_pooler: bool = False
+) -> LoadedModel:
     """Load the model of a directory in float32 and evaluation mode.
 
     Args:
-        model_class: Class of transformers with a `from_pretrained`.
+        tower: Which part of the directory.
         card: Card of the encoder, for messages.
         weights: Directory of the model.
         with_pooler: Whether the pooler is read and must be in the files.
@@ -81,7 +122,7 @@ def load_model(
     folder = model_folder(card, weights)
     with quiet():
         try:
-            model, report = model_class.from_pretrained(
+            model, report = tower.model_class.from_pretrained(
                 folder,
                 dtype=torch.float32,
                 local_files_only=True,
@@ -89,18 +130,43 @@ def load_model(
                 weights_only=True,
                 ignore_mismatched_sizes=True,  # reported below, in one line
                 output_loading_info=True,
+                **tower.options,
             )
-        except (OSError, ValueError, RuntimeError, SafetensorError, pickle.PickleError) as error:
+        except _LOADING_ERRORS as error:
             raise unreadable(card, f"the model in {folder}", error) from error
+    unused = _DECODER if tower.in_decoder or tower.beside_decoder else _NOTHING
     _refuse_other_shapes(card, report["mismatched_keys"])
+    missing = [key for key in report["missing_keys"] if not unused.search(key)]
+    unexpected = [
+        key
+        for key in report["unexpected_keys"]
+        if not _is_extra(key) and not unused.search(key) and not _BESIDE[card.modality].match(key)
+    ]
+    if unexpected:
+        written = _keys_of_writer(read_config(card, folder))
+        unexpected = [key for key in unexpected if key not in written]
     check_keys(
         card,
         weights.origin,
-        missing=[key for key in report["missing_keys"] if with_pooler or not _POOLER.search(key)],
-        unexpected=[key for key in report["unexpected_keys"] if not _is_extra(key)],
+        missing=[key for key in missing if with_pooler or not _POOLER.search(key)],
+        unexpected=unexpected,
     )
-    loaded: nn.Module = model.eval().requires_grad_(False)
-    return loaded
+    model = model.eval().requires_grad_(False)
+    has_pooler = not any(_POOLER.search(key) for key in missing)
+    if not tower.halves:
+        return LoadedModel(model=model, has_pooler=has_pooler)
+    leave_out(model, tower.others)
+    half = next((getattr(model, name) for name in tower.halves if hasattr(model, name)), None)
+    if half is None:
+        raise not_plain(card, type(model).__name__)
+    return LoadedModel(model=half, has_pooler=has_pooler, pair=model)
+
+
+def leave_out(pair: nn.Module, names: Sequence[str]) -> None:
+    """Take parts out of a model of two towers, for half of the memory."""
+    for name in names:
+        if hasattr(pair, name):
+            setattr(pair, name, None)
 
 
 def state_that_counts(model: nn.Module, *, with_pooler: bool = False) -> dict[str, torch.Tensor]:
@@ -121,6 +187,8 @@ def hash_config(card: EncoderCard, folder: Path) -> str:
 def unreadable(card: EncoderCard, what: str, error: Exception) -> WeightsMismatchError:
     """Build the error for a file that transformers cannot read, with the reason in one line."""
     reason = " ".join(str(error).split()) or type(error).__name__
+    if len(reason) > _LONGEST_REASON:
+        reason = f"{reason[:_LONGEST_REASON]}..."
     return WeightsMismatchError(f"encoder {card.name!r}: cannot read {what}: {reason}")
 
 
@@ -137,6 +205,19 @@ def quiet() -> Iterator[None]:
         _library_logging.set_verbosity(verbosity)
         if bars:
             _library_logging.enable_progress_bar()
+
+
+def _keys_of_writer(config: Any) -> set[str]:
+    """Return the keys of the class that wrote the files, such as one with a head for a task."""
+    class_name = next(iter(getattr(config, "architectures", None) or ()), "")
+    model_class: Any = getattr(transformers, str(class_name), None)
+    if model_class is None:
+        return set()
+    try:
+        with torch.device("meta"), quiet():  # without memory for the weights
+            return set(model_class(config).state_dict())
+    except _BUILDING_ERRORS:  # then nothing excuses what is left over
+        return set()
 
 
 def _is_extra(key: str) -> bool:

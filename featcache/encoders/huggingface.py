@@ -1,12 +1,12 @@
 """Vision and text models of transformers, from hub directories."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-import transformers
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
@@ -14,25 +14,29 @@ from torch import Tensor, nn
 from ..card import EncoderCard
 from ..encoder import LAST, Content, Encoder
 from ..errors import WeightsNotFoundError
-from ..kinds import LayerLayout
+from ..kinds import POOLED, LayerLayout
 from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
-from ..weights import Weights
+from ..weights import PROCESSOR_FILES, Weights
 from ._checks import check_layout, hash_state
-from ._halves import Half, asks_earlier, check_input, hidden_state
+from ._final_norm import norm_of_pooled
+from ._halves import Half, asks_earlier, hidden_state, last_state
 from ._images import (
     Preprocessing,
     ProcessorPreprocessing,
     TimmPreprocessing,
     all_real,
+    channels_first,
     compute_precision,
+    drawn_image,
     final_tokens,
     geometry_companions,
     geometry_names,
     probe_image,
     scaled_layout,
 )
+from ._pooled import Pooling, find_pooling
 from ._pretrained import (
     hash_config,
     load_model,
@@ -43,23 +47,21 @@ from ._pretrained import (
     unreadable,
 )
 from ._text import Text
+from ._towers import check_input, find_tower
 
 Prepared: TypeAlias = Tensor | list[int]
 
-# Directories of two-tower models hold more than the vision tower that an image card means.
-_VISION_TOWERS = {
-    "clip": "CLIPVisionModel",
-    "clip_vision_model": "CLIPVisionModel",
-    "siglip": "SiglipVisionModel",
-    "siglip_vision_model": "SiglipVisionModel",
-}
+_MASKING = ("vit_mae",)
+_NORM_NAMES = {"post_layernorm": "post-layernorm"}  # as keys of stores have them
 
 
 class HuggingfaceEncoder(Encoder[Prepared]):
     """Encode images or texts with a transformers model: all tokens after its final norm.
 
-    Vision models that normalise only their pooled vector (CLIP, BEiT) have that norm applied to
-    every token. Texts keep their special tokens, are cut at the card's `max_tokens`, and padding
+    Vision models that normalise only their pooled vector (CLIP, BEiT, ConvNeXt) have that norm
+    applied to every token; a model that has no final norm gives its last output. Of a directory of
+    two towers it is the one of the card's modality, of one with a decoder the encoder. ViT-MAE
+    masks nothing. Texts keep their special tokens, are cut at the card's `max_tokens`, and padding
     is masked. Images have no `geometry` where their processor does more than resize, crop the
     centre and pad by its settings, as that of ConvNeXT does: it would tell wrong places.
 
@@ -89,6 +91,16 @@ class HuggingfaceEncoder(Encoder[Prepared]):
             **self._half.identity(),
             "precision": self.precision,
         }
+
+    def identity_at(self, layer: int = LAST) -> dict[str, object]:
+        """Return all that changes the numbers of `layer`, as JSON values.
+
+        Raises:
+            SpecError: The model has no pooled output.
+        """
+        if layer != POOLED:
+            return self.identity()
+        return {**self.identity(), "pooled": self._half.pooled_identity()}
 
     def preprocess(self, content: Content, *, item_id: str) -> Prepared:
         """Preprocess one decoded image (a tensor) or tokenise one text (token ids).
@@ -153,27 +165,41 @@ class _Vision(Half):
     def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None:
         folder = model_folder(card, weights)
         config = read_config(card, folder)
-        tower = _VISION_TOWERS.get(config.model_type, "AutoModel")
+        tower = find_tower(card, config)
         pooler_counts = _normalises_in_pooler(config)
-        self._folder = folder if tower == "AutoModel" else None
-        model = load_model(getattr(transformers, tower), card, weights, with_pooler=pooler_counts)
-        check_input(card, model, "pixel_values")
+        self._folder = None if tower.in_pair else folder
+        self._loaded = load_model(tower, card, weights, with_pooler=pooler_counts)
+        self._places = card, weights, config
+        self._pooling: Pooling | None = None
+        model = self._loaded.model
+        check_input(card, model, of_pair=self._loaded.pair is not None)
         self._hash = hash_state(state_that_counts(model, with_pooler=pooler_counts))
         self._config_hash = hash_config(card, folder)
         self._model_name = type(model).__name__
-        self._layer, norm = _norm_of_tokens(model, in_pooler=pooler_counts)
         self._preprocessing = _find_preprocessing(card, folder)
         self.companion_names = geometry_names(self._preprocessing)
         self._device = device
         self._model = model.to(device)
-        self._norm = norm.to(device)
         grid = card.layout.grid
         assert grid is not None, "an image card has a grid"
         self.last = LayerLayout(
             width=card.width, prefix_tokens=card.layout.prefix_tokens, grid=(grid[0], grid[1])
         )
-        (probe,) = self._forward(probe_image(self._preprocessing), [LAST], "float32")
+        images = probe_image(self._preprocessing)
+        self._unmasked = _masking_nothing(model, images.to(device))
+        self._layer, self._norm = self._find_norm(images.to(device), in_pooler=pooler_counts)
+        (probe,) = self._forward(images, [LAST], "float32")
         check_layout(card, tokens=probe.shape[1], width=probe.shape[2])
+
+    def _find_norm(self, images: Tensor, *, in_pooler: bool) -> tuple[str, nn.Module]:
+        """Return the norm that the model applies to its pooled vector only, and its name."""
+        if in_pooler:
+            return "pooler-norm on tokens", self._model.get_submodule("pooler.layernorm")
+        path = norm_of_pooled(self._model, images, prefix=self.last.prefix_tokens, **self._unmasked)
+        if path is None:
+            return "final-norm", nn.Identity()
+        name = _NORM_NAMES.get(path.rpartition(".")[2], path)
+        return f"{name} on tokens", self._model.get_submodule(path)
 
     def identity(self) -> dict[str, object]:
         return {
@@ -182,7 +208,16 @@ class _Vision(Half):
             "weights": self._hash,
             "preprocessing": self._preprocessing.identity(),
             "layer": self._layer,
+            **({"masked": "nothing"} if self._unmasked else {}),
         }
+
+    def pooled_identity(self) -> dict[str, object]:
+        return self._pool().identity
+
+    def _pool(self) -> Pooling:
+        if self._pooling is None:
+            self._pooling = find_pooling(*self._places, self._loaded, self._device)
+        return self._pooling
 
     def preprocess(self, content: Content, item_id: str) -> Float[Tensor, "channels height width"]:
         assert isinstance(content, Image.Image)
@@ -202,8 +237,12 @@ class _Vision(Half):
         return [all_real(values) for values in found]
 
     def layout(self, layer: int) -> LayerLayout:
-        (values,) = self._forward(probe_image(self._preprocessing), [layer], "float32")
-        return scaled_layout(values, self.last)
+        images = torch.cat([probe_image(self._preprocessing), drawn_image(self._preprocessing)])
+        (values,) = self._forward(images, [layer], "float32")
+        if layer == POOLED:
+            return LayerLayout(width=values.shape[2])
+        constant = bool((values[0, 0] == values[1, 0]).all())
+        return replace(scaled_layout(values, self.last), constant_first=constant)
 
     @torch.inference_mode()
     def _forward(
@@ -211,7 +250,7 @@ class _Vision(Half):
         images: Float[Tensor, "batch channels height width"],
         layers: Sequence[int],
         precision: str,
-    ) -> list[Float[Tensor, "batch tokens features"]]:
+    ) -> list[Float[Tensor, "batch _ _"]]:
         with compute_precision(self._device, precision):
             return self._features(images.to(self._device), layers)
 
@@ -219,31 +258,39 @@ class _Vision(Half):
         as_it_is = isinstance(self._norm, nn.Identity) and isinstance(
             self._preprocessing, ProcessorPreprocessing
         )
+        pooling = self._pool().models if layer == POOLED else ()
         return Portable(
             model=ModelCall(
-                lambda images: self._features(images, [layer])[0], self._model, self._norm
+                lambda images: self._features(images, [layer])[0],
+                self._model,
+                self._norm,
+                *pooling,
             ),
             axes={"pixel_values": {0: "batch"}},
             collate=lambda batch: (torch.stack(list(batch)),),
-            transformers_folder=self._folder if as_it_is and layer == LAST else None,
+            transformers_folder=self._folder
+            if as_it_is and not self._unmasked and layer == LAST
+            else None,
         )
 
     def _features(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
-    ) -> list[Float[Tensor, "batch tokens features"]]:
-        output = self._model(pixel_values=images, output_hidden_states=asks_earlier(layers))
-        last = final_tokens(output.last_hidden_state, self._norm)
-        same = nn.Identity()
-        return [
-            last
-            if layer == LAST
-            else final_tokens(hidden_state(output, layer, self._model_name), same)
-            for layer in layers
-        ]
+    ) -> list[Float[Tensor, "batch _ _"]]:
+        inputs = {name: value.expand(images.shape[0], -1) for name, value in self._unmasked.items()}
+        run = self._pool().run if POOLED in layers else self._model
+        output = run(pixel_values=images, output_hidden_states=asks_earlier(layers), **inputs)
+        last = final_tokens(last_state(output, self._model_name), self._norm)
+        found = {LAST: last}
+        if POOLED in layers:
+            found[POOLED] = self._pool().of(output)
+        for layer in set(layers) - set(found):
+            state = hidden_state(output, layer, self._model_name)
+            found[layer] = final_tokens(channels_first(state), nn.Identity())
+        return [found[layer] for layer in layers]
 
 
 def _find_preprocessing(card: EncoderCard, folder: Path) -> Preprocessing:
-    if (folder / "preprocessor_config.json").is_file():
+    if any((folder / name).is_file() for name in PROCESSOR_FILES):
         with quiet():
             try:
                 return ProcessorPreprocessing(folder)
@@ -262,12 +309,14 @@ def _normalises_in_pooler(config: Any) -> bool:
     return config.model_type in ("beit", "data2vec-vision") and bool(config.use_mean_pooling)
 
 
-def _norm_of_tokens(model: nn.Module, *, in_pooler: bool) -> tuple[str, nn.Module]:
-    """Return the norm that the model applies to its pooled vector only, and its name."""
-    if in_pooler:
-        return "pooler-norm on tokens", model.get_submodule("pooler.layernorm")
-    if type(model).__name__ == "CLIPVisionModel":
-        named = dict(model.named_modules())
-        path = next(name for name in named if name.endswith("post_layernorm"))
-        return "post-layernorm on tokens", named[path]
-    return "final-norm", nn.Identity()
+def _masking_nothing(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Return the inputs by which a model that masks patches at random (ViT-MAE) keeps them all.
+
+    It orders patches by `noise` and keeps the first: of all, in their own order.
+    """
+    config: Any = model.config
+    if config.model_type not in _MASKING:
+        return {}
+    config.mask_ratio = 0.0
+    patches = (images.shape[2] // config.patch_size) * (images.shape[3] // config.patch_size)
+    return {"noise": torch.arange(patches, device=images.device, dtype=torch.float32)[None]}

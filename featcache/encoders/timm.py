@@ -1,51 +1,44 @@
 """Vision models of timm, from its hub directories or from bare weights files."""
 
 import inspect
-import pickle
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
-import timm.models
 import torch
 from jaxtyping import Float
 from PIL import Image
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..card import EncoderCard
-from ..encoder import LAST, Content, Encoder
-from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
-from ..kinds import LayerLayout
+from ..encoder import LAST, Content, Encoder, without_pooled
+from ..errors import SpecError
+from ..kinds import POOLED, LayerLayout
 from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
-from ..weights import Weights, read_config
-from ._checks import check_keys, check_layout, hash_state
+from ..weights import Weights
+from ._checks import check_grid, check_layout, hash_state
 from ._images import (
     TimmPreprocessing,
     all_real,
     compute_precision,
-    final_tokens,
     geometry_companions,
     geometry_names,
     probe_image,
     scaled_layout,
 )
-
-# Names under which files keep classifiers that `num_classes=0` builds no place for.
-_CLASSIFIERS = ("head", "head_dist", "fc", "classifier")
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+from ._timm_models import build, describe, load, memory_format
+from ._timm_tokens import FeatureShape, FinalNorm, find_norm, find_shape, in_order
 
 
 class TimmEncoder(Encoder[Tensor]):
     """Encode images with a timm model: all tokens after its final norm.
 
     Transformers give prefix tokens, then patches row by row; convolutional models give the cells
-    of their last feature map row by row. Models that normalise only their pooled vector (BEiT)
-    have that norm (`fc_norm`) applied to every token.
+    of their last feature map row by row. Models that normalise only their pooled vector (BEiT,
+    ConvNeXt) have that norm (`fc_norm`, `head.norm`) applied to every token.
 
     Args:
         card: Card of the encoder; `model` is a timm architecture.
@@ -66,32 +59,27 @@ class TimmEncoder(Encoder[Tensor]):
         self.width = card.width
         self.tokens_per_item = card.layout.tokens_per_item
         self._device = device
-        self._architecture, options = _describe(card, weights.files)
-        build: Any = timm.create_model  # Any: a timm model has more than nn.Module knows
-        self._model = build(self._architecture, pretrained=False, num_classes=0, **options)
-        _load(self._model, card, weights)
-        self._options = {key: options[key] for key in options if key != "pretrained_cfg"}
+        description = describe(card, weights.files)
+        self._architecture = description.architecture
+        self._options = description.arguments
+        self._model = build(card, description, weights.files)
+        load(self._model, card, weights)
         self._hash = hash_state(self._model.state_dict())
-        self._norm = _norm_of_tokens(self._model)
-        size = options.get("img_size")
         self._preprocessing = TimmPreprocessing(
-            self._model.pretrained_cfg, image_size=size if isinstance(size, int) else None
+            self._model.pretrained_cfg, image_size=description.image_size
         )
         self.companion_names = geometry_names(self._preprocessing)
-        self._memory = _memory_format(self._model)
+        self._memory = memory_format(self._model)
         self._model.eval().requires_grad_(False).to(device).to(memory_format=self._memory)
         self._num_layers, self._intermediate_options = _intermediates_of(self._model)
-        grid = card.layout.grid
-        assert grid is not None, "an image card has a grid"
+        self._shape, self._norm = self._find_tokens(card)
         self._layouts = {
             LAST: LayerLayout(
                 width=card.width,
                 prefix_tokens=card.layout.prefix_tokens,
-                grid=(grid[0], grid[1]),
+                grid=self._shape.grid,
             )
         }
-        (probe,) = self._forward(probe_image(self._preprocessing), [LAST])
-        check_layout(card, tokens=probe.shape[1], width=probe.shape[2])
 
     def identity(self) -> dict[str, object]:
         """Return ALL that changes the numbers, as JSON values."""
@@ -101,7 +89,7 @@ class TimmEncoder(Encoder[Tensor]):
             "options": self._options,
             "weights": self._hash,
             "preprocessing": self._preprocessing.identity(),
-            "final_norm": "norm" if isinstance(self._norm, nn.Identity) else "fc-norm on tokens",
+            "final_norm": self._norm.described,
             "precision": self.precision,
         }
 
@@ -140,6 +128,8 @@ class TimmEncoder(Encoder[Tensor]):
         """
         if layer not in self._layouts:
             (values,) = self._forward(probe_image(self._preprocessing), [layer])
+            if layer == POOLED:
+                return LayerLayout(width=values.shape[2])
             self._layouts[layer] = scaled_layout(values, self._layouts[LAST])
         return self._layouts[layer]
 
@@ -168,17 +158,38 @@ class TimmEncoder(Encoder[Tensor]):
         return geometry_companions(self._preprocessing, content)
 
     @torch.inference_mode()
+    def _find_tokens(self, card: EncoderCard) -> tuple[FeatureShape, FinalNorm]:
+        """Return where the model's tokens lie and its final norm, from one image.
+
+        Raises:
+            WeightsMismatchError: They form no grid, or not that of the card.
+        """
+        image = probe_image(self._preprocessing).to(self._device, memory_format=self._memory)
+        what = f"encoder {card.name!r} ({self._architecture})"
+        with compute_precision(self._device, self.precision):
+            features, norm = find_norm(self._model, image)
+            shape = find_shape(
+                self._model, features, image=(image.shape[2], image.shape[3]), what=what
+            )
+            in_order(self._model, image, features, shape, what=what)
+        check_layout(card, tokens=shape.prefix_tokens + math.prod(shape.grid), width=shape.width)
+        check_grid(card, prefix_tokens=shape.prefix_tokens, grid=shape.grid)
+        return shape, norm
+
+    @torch.inference_mode()
     def _forward(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
-    ) -> list[Float[Tensor, "batch tokens features"]]:
+    ) -> list[Float[Tensor, "batch _ _"]]:
         self._check_layers(layers)
         images = images.to(self._device, memory_format=self._memory)
         with compute_precision(self._device, self.precision):
             return self._features(images, layers)
 
     def _check_layers(self, layers: Sequence[int]) -> None:
+        if POOLED in layers and not hasattr(self._model, "forward_head"):
+            raise without_pooled(self.name)
         for layer in layers:
-            if not -self._num_layers <= layer < 0:
+            if layer != POOLED and not -self._num_layers <= layer < 0:
                 raise SpecError(
                     f"encoder {self.name!r} ({self._architecture}) has layers -1 to "
                     f"{-self._num_layers}, found {layer}"
@@ -186,16 +197,25 @@ class TimmEncoder(Encoder[Tensor]):
 
     def _features(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
-    ) -> list[Float[Tensor, "batch tokens features"]]:
-        earlier = sorted({layer for layer in layers if layer != LAST})
+    ) -> list[Float[Tensor, "batch _ _"]]:
+        earlier = sorted({layer for layer in layers if layer not in (LAST, POOLED)})
         found: dict[int, Tensor] = {}
         if not earlier:
             features: Tensor = self._model.forward_features(images)
         else:
             features, intermediates = self._intermediates(images, earlier)
             found = dict(zip(earlier, intermediates, strict=True))
-        found[LAST] = final_tokens(features, self._norm)
+        found[LAST] = self._norm(self._shape.tokens(features))
+        if POOLED in layers:
+            found[POOLED] = self._pooled(features)
         return [found[layer] for layer in layers]
+
+    def _pooled(self, features: Tensor) -> Float[Tensor, "batch one width"]:
+        """Return what the model's own head pools, before any classifier."""
+        vectors: Tensor = self._model.forward_head(features, pre_logits=True)
+        if vectors.ndim != 2:
+            raise without_pooled(self.name)
+        return vectors[:, None]
 
     def _intermediates(
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
@@ -221,102 +241,3 @@ def _as_tokens(found: Tensor | tuple[Tensor, Tensor]) -> Tensor:
     cells, prefix = found if isinstance(found, tuple) else (found, None)
     tokens = cells.flatten(2).transpose(1, 2)
     return tokens.contiguous() if prefix is None else torch.cat([prefix, tokens], dim=1)
-
-
-def _describe(card: EncoderCard, files: Path) -> tuple[str, dict[str, Any]]:
-    """Return the architecture and the further options of `timm.create_model`."""
-    architecture, options = card.model, {}
-    if (files / "config.json").is_file():
-        config = read_config(card, files / "config.json")
-        architecture = str(config.get("architecture", card.model))
-        options = dict(config.get("model_args", {}))
-        if "pretrained_cfg" in config:
-            options["pretrained_cfg"] = config["pretrained_cfg"]
-    if not timm.is_model(architecture):
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: this version of timm ({timm.__version__}) has no architecture "
-            f"{architecture!r}; update timm, or correct {files if files.is_dir() else 'the card'}"
-        )
-    return architecture, options
-
-
-def _load(model: nn.Module, card: EncoderCard, weights: Weights) -> None:
-    assert weights.files is not None
-    expected = model.state_dict()
-    state = _read_state(card, weights)
-    state = {name: value for name, value in state.items() if not _is_classifier(name, expected)}
-    if card.weights.mapping == "by-order" and set(state).isdisjoint(expected):
-        state = _rename_by_order(card, state, expected)
-    check_keys(
-        card,
-        weights.origin,
-        missing=set(expected) - set(state),
-        unexpected=set(state) - set(expected),
-    )
-    _check_shapes(card, state, expected)
-    model.load_state_dict(state, strict=True)
-
-
-def _read_state(card: EncoderCard, weights: Weights) -> dict[str, Tensor]:
-    assert weights.files is not None
-    path = weights.files
-    if path.is_dir():
-        found = [path / name for name in _HUB_FILES if (path / name).is_file()]
-        if not found:
-            raise WeightsNotFoundError(
-                f"encoder {card.name!r}: {path} holds none of {', '.join(_HUB_FILES)}"
-            )
-        path = found[0]
-    try:
-        state = timm.models.load_state_dict(str(path), weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: cannot read weights from {path}: {reason}"
-        ) from error
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def _is_classifier(name: str, expected: Mapping[str, Tensor]) -> bool:
-    return name not in expected and name.split(".")[0] in _CLASSIFIERS
-
-
-def _rename_by_order(
-    card: EncoderCard, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Give the first tensors of `state` the names of `expected`; what is left is the classifier.
-
-    Raises:
-        WeightsMismatchError: There are fewer tensors, or more than a classifier is left.
-    """
-    left = len(state) - len(expected)
-    if left not in (0, 2):  # weight and bias of the classifier
-        raise WeightsMismatchError(
-            f"encoder {card.name!r} ({card.model}): its weights are matched by order and must be "
-            f"{len(expected)} tensors, or 2 more with a classifier; found {len(state)}"
-        )
-    return dict(zip(expected, state.values(), strict=False))
-
-
-def _check_shapes(
-    card: EncoderCard, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> None:
-    for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
-            raise WeightsMismatchError(
-                f"encoder {card.name!r} ({card.model}): {name} must have shape "
-                f"{tuple(tensor.shape)}, found {tuple(state[name].shape)}"
-            )
-
-
-def _norm_of_tokens(model: nn.Module) -> nn.Module:
-    """Return `fc_norm` where the model leaves its tokens without a norm, else the identity."""
-    modules = dict(model.named_children())
-    bare = isinstance(modules.get("norm"), nn.Identity)
-    return modules["fc_norm"] if bare and "fc_norm" in modules else nn.Identity()
-
-
-def _memory_format(model: nn.Module) -> torch.memory_format:
-    """Return channels-last for convolutional models, which it makes 1.5 times as fast."""
-    is_transformer = any(name.split(".")[-1] == "attn" for name, _ in model.named_modules())
-    return torch.contiguous_format if is_transformer else torch.channels_last

@@ -9,11 +9,11 @@ from jaxtyping import Float, Float32, Int64
 from PIL import Image
 
 from ..card import EncoderCard
-from ..encoder import LAST, Content, Encoder
+from ..encoder import LAST, Content, Encoder, without_pooled
 from ..errors import SpecError
 from ..geometry import whole_image
 from ..images import check_resized
-from ..kinds import LayerLayout
+from ..kinds import POOLED, LayerLayout
 from ..tokens import Tokens
 from ..types import Modality
 from ..weights import Weights
@@ -99,6 +99,8 @@ class ToyEncoder(Encoder[Raw]):
         Raises:
             SpecError: Another layer than the last is asked for.
         """
+        if layer == POOLED:
+            raise without_pooled(self.name)
         if layer != LAST:
             raise SpecError(f"encoder {self.name!r} has one layer, -1; found {layer}")
         grid = self._layout.grid

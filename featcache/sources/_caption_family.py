@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import DatasetNotFoundError
 from ..regular_files import is_regular
 from ..source import missing_dataset
-from ._caption_files import Row, format_error, read_karpathy_json, read_lines
+from ._caption_files import Row, read_karpathy_json, read_lines
 from ._caption_source import (
     CaptionedImages,
     counted,
@@ -17,6 +17,7 @@ from ._caption_source import (
     with_hashed_splits,
     with_listed_splits,
 )
+from ._decoding import format_error
 from ._picture_places import PicturePlaces
 
 
@@ -97,12 +98,15 @@ def _with_file_names(
     rows: Iterable[Row], places: PicturePlaces, file: Path, named_paths: dict[str, Path]
 ) -> Iterator[Row]:
     """Replace an image path by its file name, so that ids are the same in every layout."""
+    keys: dict[str, str] = {}  # ways to write the path of a picture are one
     for row in rows:
         if "/" not in row.image:
             yield row
             continue
         path = places.path_of(row.image, row.place)
-        if named_paths.setdefault(path.name, path) != path:
+        named_paths.setdefault(path.name, path)
+        key = places.key_of(row.image)
+        if keys.setdefault(path.name, key) != key:
             raise format_error(file, row.place, f"a second image is called {path.name!r}")
         yield row._replace(image=path.name)
 

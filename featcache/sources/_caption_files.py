@@ -1,16 +1,23 @@
 """Read the caption file formats in the wild; each reader gives `Row`s in file order."""
 
-import csv
-import io
-import json
+import ast
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DatasetFormatError
-from ..regular_files import MAX_TEXT_BYTES, read_regular
+from ._decoding import DecodedText, format_error, read_published_text
+from ._delimited import DelimitedRows, lines_of
+from ._json_tables import parse_json, parse_value
 
-_LONGEST_PROBLEM = 400  # letters of a message; it is one line
+# what programs write for a missing value; no picture is described by such a word
+_MISSING = frozenset(("NaN", "nan", "NAN", "<NA>", "#N/A", "NULL", "null", "None"))
+_LITERAL = re.compile(
+    r"""\s*(?:(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<missing>None|nan))"""
+    r"""(?:\s*,|(?=\s)|(?=$))""",
+    re.DOTALL,
+)
 
 
 class Row(NamedTuple):
@@ -29,37 +36,6 @@ class Row(NamedTuple):
     place: str
 
 
-def format_error(path: Path, place: str, problem: str) -> DatasetFormatError:
-    """Build the error for `problem` at one place of a file; `place` may be empty.
-
-    A problem that quotes a long cell is shortened in the middle.
-    """
-    where = f"{path}, {place}" if place else f"{path}"
-    if len(problem) > _LONGEST_PROBLEM:
-        half = _LONGEST_PROBLEM // 2
-        problem = f"{problem[:half]} ... {problem[-half:]}"
-    return DatasetFormatError(f"{where}: {problem}")
-
-
-def read_text(path: Path) -> str:
-    """Return a UTF-8 file, with or without a byte order mark; line ends stay as they are.
-
-    Raises:
-        DatasetFormatError: The file is not UTF-8, cannot be read, or is larger than
-            `MAX_TEXT_BYTES`.
-    """
-    try:
-        data = read_regular(path, limit=MAX_TEXT_BYTES)
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise format_error(path, "", f"cannot be read: {error.strerror}") from error
-    except MemoryError as error:
-        raise format_error(path, "", "is larger than the memory there is") from error
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise format_error(path, f"line {line}", "is not UTF-8; save it as UTF-8") from error
-
-
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (place, line) of every line that is not blank, without its line end.
 
@@ -68,42 +44,10 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         DatasetFormatError: The file is not UTF-8 or cannot be read.
     """
-    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    text = read_published_text(path).replace("\r\n", "\n").replace("\r", "\n")
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield f"line {number}", line
-
-
-def read_csv(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield (place, cells) of every row of a delimited file, the header first.
-
-    Rows are as long as the header; blank lines are skipped. Quoting is read strictly: a forgiving
-    reader takes everything from a stray quote to the next one for a single caption.
-
-    Args:
-        path: The file.
-        delimiter: The character between cells.
-
-    Raises:
-        DatasetFormatError: The quoting is broken, a row has another number of cells than the
-            header, or there is no header.
-    """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-    width = 0
-    try:
-        for cells in reader:
-            if not any(cells):
-                continue
-            place = f"line {reader.line_num}"
-            width = width or len(cells)
-            if len(cells) != width:
-                problem = f"{len(cells)} cells where the header has {width}"
-                raise format_error(path, place, f"{problem}; quote cells that hold {delimiter!r}")
-            yield place, cells
-    except csv.Error as error:
-        raise format_error(path, f"line {reader.line_num}", f"broken quoting: {error}") from error
-    if not width:
-        raise format_error(path, "", "is empty, expected a header line")
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -113,32 +57,82 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         DatasetFormatError: A line is not a JSON object.
     """
     for place, line in read_lines(path):
-        value = _parse_json(line, path, place)
+        value = parse_json(line, path, place)
         if not isinstance(value, dict):
             raise format_error(path, place, "is not a JSON object such as {...}")
         yield place, value
 
 
-def _parse_json(text: str, path: Path, place: str = "") -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = place or f"line {error.lineno}"
-        raise format_error(path, place, f"is not JSON: {error.msg}") from error
-    except ValueError as error:  # a number of thousands of digits
-        raise format_error(path, place, f"is not JSON: {error}") from error
-    except RecursionError as error:
-        raise format_error(path, place, "is nested too deeply for JSON of captions") from error
-    except MemoryError as error:
-        raise format_error(path, place, "takes more memory than there is") from error
-
-
-def captions_of(cell: object, path: Path, place: str) -> tuple[str, ...]:
+def captions_of(cell: object) -> tuple[str, ...]:
     """Return the captions of one cell: a text, a list of texts, or nothing.
 
+    A text may be a list itself, as JSON, Python or NumPy write it. What stands for a missing value,
+    such as NaN, is an empty caption.
+
+    >>> captions_of("['a dog', 'two dogs']"), captions_of("[a dog]"), captions_of("NaN")
+    (('a dog', 'two dogs'), ('[a dog]',), ('',))
+
     Raises:
-        DatasetFormatError: The cell holds something else.
+        ValueError: The cell holds something else.
     """
+    if isinstance(cell, str):
+        if cell[:1] in "[ \t" and (texts := listed_texts(cell)) is not None:
+            return tuple(map(text_of, texts))
+        return (text_of(cell),)
+    if is_missing(cell):
+        return ("",)
+    if isinstance(cell, (list, tuple)) and all(
+        isinstance(caption, str) or is_missing(caption) for caption in cell
+    ):
+        return tuple(text_of(caption) if isinstance(caption, str) else "" for caption in cell)
+    raise ValueError(f"a caption must be text or a list of texts, found {cell!r:.200}")
+
+
+def text_of(cell: str) -> str:
+    """Return a text, and an empty one for what programs write for a missing value."""
+    return "" if cell.strip() in _MISSING else cell
+
+
+def is_missing(cell: object) -> bool:
+    """Return whether a cell is nothing, or a number that is none."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def listed_texts(cell: str) -> list[str] | None:
+    """Return the texts of a list that is written as JSON, Python or NumPy write it, or None.
+
+    NumPy puts no comma between them, which Python would take for one text.
+    """
+    body = cell.strip()
+    if not (body.startswith("[") and body.endswith("]")):
+        return None
+    try:
+        value = parse_value(body)
+    except ValueError:
+        return _python_texts(body[1:-1])
+    texts = ["" if is_missing(one) else one for one in value]
+    return texts if all(isinstance(one, str) for one in texts) else None
+
+
+def _python_texts(body: str) -> list[str] | None:
+    """Return the texts between the brackets of a list of Python or NumPy, or None."""
+    texts: list[str] = []
+    at = 0
+    while at < len(body):
+        literal = _LITERAL.match(body, at)
+        if literal is None:
+            return texts if not body[at:].strip() else None
+        text, name = literal.group("text", "missing")
+        try:
+            texts.append("" if name else ast.literal_eval(text))
+        except (ValueError, SyntaxError, MemoryError):
+            return None
+        at = literal.end()
+    return texts
+
+
+def _captions(cell: object, path: Path, place: str) -> tuple[str, ...]:
+    """Return the captions of one cell of a published file, as they stand there."""
     if isinstance(cell, str):
         return (cell,)
     if cell is None:
@@ -154,10 +148,15 @@ def read_kaggle_csv(path: Path) -> Iterator[Row]:
     Raises:
         DatasetFormatError: The header is another one, or a row is broken.
     """
-    rows = read_csv(path, ",")
-    place, header = next(rows)
-    if [cell.strip() for cell in header] != ["image", "caption"]:
-        raise format_error(path, place, f"expected the header image,caption, found {header}")
+    decoded = DecodedText(read_published_text(path), "utf-8")
+
+    def refuse(place: str, reason: str) -> None:
+        raise format_error(path, place, reason)
+
+    rows = DelimitedRows(path, lines_of(decoded), ",", refuse, is_broken=False, quoted=True)
+    if [cell.strip() for cell in rows.header] != ["image", "caption"]:
+        problem = f"expected the header image,caption, found {rows.header}"
+        raise format_error(path, rows.place, problem)
     for place, (image, caption) in rows:
         yield Row(image.strip(), (caption,), None, place)
 
@@ -210,7 +209,7 @@ def read_caption_json_lines(path: Path) -> Iterator[Row]:
         image, split = value.get("image"), value.get("split")
         if not isinstance(image, str) or not isinstance(split, str) or "captions" not in value:
             raise format_error(path, place, "expected the keys split, image and captions")
-        yield Row(image, captions_of(value["captions"], path, place), split, place)
+        yield Row(image, _captions(value["captions"], path, place), split, place)
 
 
 def read_karpathy_json(path: Path) -> Iterator[Row]:
@@ -222,14 +221,14 @@ def read_karpathy_json(path: Path) -> Iterator[Row]:
         DatasetFormatError: The file is not such a JSON file.
     """
     expected = 'expected {"images": [{"filename", "split", "sentences": [{"raw"}]}]}'
-    value = _parse_json(read_text(path), path)
+    value = parse_json(read_published_text(path), path)
     images = value.get("images") if isinstance(value, dict) else None
     if not isinstance(images, list):
         raise format_error(path, "", expected)
     for number, image in enumerate(images):
         place = f"image {number}"
         try:
-            captions = captions_of([one["raw"] for one in image["sentences"]], path, place)
+            captions = _captions([one["raw"] for one in image["sentences"]], path, place)
             row = Row(image["filename"], captions, image["split"], place)
         except (KeyError, TypeError) as error:
             raise format_error(path, place, expected) from error

@@ -10,10 +10,13 @@ from ..errors import DatasetNotFoundError
 from ..item_ids import storable_id
 from ..registry import unknown_name
 from ..regular_files import is_regular
-from ..source import Source, fingerprint_items
+from ..source import SkippedRow, Source, fingerprint_items
+from ..spec import fingerprint
 from ..types import Item, Modality, Pairs
-from ._caption_files import Row, format_error
+from ._caption_files import Row
+from ._decoding import format_error
 from ._lazy import LazyItems
+from ._parquet_tables import StoredItem, StoredPicture, StoredPictures
 
 # Names that other tools give the three splits. Karpathy's `restval` are training images that were
 # set aside at first; published results train on them.
@@ -49,6 +52,14 @@ def split_name(name: str) -> str:
     """Return our name of a split that another tool may call otherwise, such as `dev` for `val`."""
     lower = name.strip().lower()
     return _SPLIT_ALIASES.get(lower, lower)
+
+
+def splits_by_folder(names: Iterable[str]) -> dict[str, str] | None:
+    """Return the split of each path by the folder it begins with; None unless all are in one."""
+    split_of = {name: split_name(name.partition("/")[0]) for name in names}
+    if all("/" in name and split in SPLIT_ORDER for name, split in split_of.items()):
+        return split_of
+    return None
 
 
 def in_order(splits: Collection[str]) -> tuple[str, ...]:
@@ -187,24 +198,29 @@ def storable_note(ids: Mapping[str, str]) -> tuple[str, ...]:
 class _Split:
     """Hold the images and captions of one split, and little else."""
 
-    def __init__(self) -> None:
+    def __init__(self, pictures: StoredPictures | None) -> None:
+        self._pictures = pictures
         self.image_ids: list[str] = []
-        self.paths: list[str] = []
+        self.places: list[str | StoredPicture] = []
         self.texts: list[str] = []
         self.image_of_text = array("q")
         self.first_text = array("q")
 
-    def add(self, image_id: str, path: Path, captions: Sequence[str]) -> None:
+    def add(self, image_id: str, place: Path | StoredPicture, captions: Sequence[str]) -> None:
         """Append an image with its captions."""
         self.image_of_text.extend([len(self.image_ids)] * len(captions))
         self.first_text.append(len(self.texts))
         self.image_ids.append(image_id)
-        self.paths.append(str(path))
+        self.places.append(str(place) if isinstance(place, Path) else place)
         self.texts.extend(captions)
 
     def image(self, position: int) -> Item:
         """Return one image."""
-        return Item(id=self.image_ids[position], path=Path(self.paths[position]))
+        image_id, place = self.image_ids[position], self.places[position]
+        if isinstance(place, str):
+            return Item(id=image_id, path=Path(place))
+        assert self._pictures is not None
+        return StoredItem(id=image_id, pictures=self._pictures, picture=place)
 
     def text(self, position: int) -> Item:
         """Return one caption."""
@@ -225,16 +241,28 @@ class CaptionSource(Source):
     Args:
         root: Place of the dataset.
         images: All images with captions and splits.
-        paths: File by image id.
+        paths: File by image id, or place in the table where the image stands in it.
+        pictures: The images that stand in the table, if any do.
+        skipped: Rows of the table that cannot be read.
 
     Raises:
         DatasetNotFoundError: None of the image files is there.
         DatasetFormatError: Two images would get the same id.
     """
 
-    def __init__(self, root: Path, images: CaptionedImages, paths: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        images: CaptionedImages,
+        paths: Mapping[str, Path] | Mapping[str, Path | StoredPicture],
+        *,
+        pictures: StoredPictures | None = None,
+        skipped: Sequence[SkippedRow] = (),
+    ) -> None:
         super().__init__(root)
-        if not any(map(is_regular, paths.values())):
+        self._pictures = pictures
+        self._skipped = tuple(skipped)
+        if not any(not isinstance(one, Path) or is_regular(one) for one in paths.values()):
             first = next(iter(paths.values()))
             raise DatasetNotFoundError(
                 f"none of the {counted(len(paths), 'image')} that {images.file} names is there, "
@@ -244,7 +272,7 @@ class CaptionSource(Source):
         num_bare = 0
         ids = storable_ids(images.captions, images.file)
         for name, captions in images.captions.items():
-            split = self._splits.setdefault(images.split_of[name], _Split())
+            split = self._splits.setdefault(images.split_of[name], _Split(pictures))
             split.add(ids.get(name, name), paths[name], captions)
             num_bare += not captions
         bare = f"{counted(num_bare, 'image')} without any caption kept, in no pair"
@@ -287,9 +315,22 @@ class CaptionSource(Source):
         """Return what was dropped, left out or chosen, one line each."""
         return self._notes
 
+    def skipped_rows(self) -> tuple[SkippedRow, ...]:
+        """Return the rows of the table that cannot be read, in file order."""
+        return self._skipped
+
     def fingerprint(self, split: str) -> str:
-        """Return a hash of ids, captions, image sizes in bytes and pairs of one split."""
-        return fingerprint_items(self, split)
+        """Return a hash of ids, captions, image sizes in bytes and pairs of one split.
+
+        Of images that stand in the table the hash is of the files that they stand in.
+        """
+        items = fingerprint_items(self, split)
+        if self._pictures is None:
+            return items
+        places = self._split(split).places
+        files = {place.file for place in places if isinstance(place, StoredPicture)}
+        content = self._pictures.fingerprint(sorted(files))
+        return fingerprint({"items": items, "content": content}) if files else items
 
     def _split(self, split: str) -> _Split:
         if split not in self._splits:

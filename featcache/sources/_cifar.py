@@ -17,9 +17,9 @@ from ..item_ids import storable_id
 from ..regular_files import is_regular, read_regular
 from ..source import missing_dataset
 from ..types import Item
-from ._caption_files import format_error
 from ._class_folders import LAYOUTS, read_class_folders
 from ._class_source import ClassedImages, PictureFiles, Pictures
+from ._decoding import format_error
 from ._plain_pickle import read_plain_pickle
 from ._tar_files import read_tar_files
 

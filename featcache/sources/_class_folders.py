@@ -1,21 +1,19 @@
 """Read images that stand in a folder for each class, or are listed in an `index.csv`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..item_ids import storable_id
 from ..regular_files import is_regular
-from ._caption_files import format_error
 from ._caption_source import counted, split_name, storable_ids, storable_note
 from ._class_source import SPLITS, ClassedImages, with_hashed_class_splits
+from ._decoding import format_error
+from ._image_files import LeftOut, image_files, note_strays
 from ._picture_places import PicturePlaces
-from ._tables import Cells, open_table
+from ._tables import Cells, TableFiles, open_table
 
 INDEX = "index.csv"
 LAYOUTS = (INDEX, "SPLIT/CLASS/image.jpg", "CLASS/image.jpg")
-_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
-)
 _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
 _REMEDY = f"to choose, put class folders into train, val and test, or add a split column to {INDEX}"
 
@@ -53,7 +51,7 @@ def read_class_folders(
 
 
 def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[str, Path]]:
-    table = open_table(file)
+    table = open_table(TableFiles.of(file))
     lacking = [name for name in ("image", "class") if name not in table.columns]
     if lacking:
         problem = f"has no column {lacking[0]!r}; columns: {list(table.columns)}"
@@ -64,11 +62,15 @@ def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[st
     labels: dict[str, int] = {}
     paths: dict[str, Path] = {}
     places = PicturePlaces(file, file.parent, allowed)
-    for place, cells in table.read(["image", "class", *optional]):
-        image, name = _cell(file, place, cells, "image"), _cell(file, place, cells, "class")
+    rows = list(table.read(["image", "class", *optional]))
+    table.ledger.check(len(rows))
+    written = [_cell(file, place, cells, "image") for place, cells in rows]
+    id_of = places.ids_of(dict.fromkeys(written))
+    for (place, cells), image_as_written in zip(rows, written, strict=True):
+        image, name = id_of[image_as_written], _cell(file, place, cells, "class")
         _set(class_of, image, name, "class", file, place)
-        if image not in paths:
-            paths[image] = places.path_of(image, place)
+        path = places.path_of(image_as_written, place)
+        paths.setdefault(image, path)
         if "split" in optional:
             split = split_name(_cell(file, place, cells, "split"))
             _set(split_of, image, split, "split", file, place)
@@ -85,7 +87,8 @@ def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[st
         tuple(map(storable_id, names)),
         {ids.get(image, image): index_of[name] for image, name in class_of.items()},
         {ids.get(image, image): split for image, split in split_of.items()},
-        storable_note(ids),
+        (*table.notes, *table.ledger.notes(), *storable_note(ids)),
+        tuple(table.ledger.rows),
     )
     return images, {ids.get(image, image): path for image, path in paths.items()}
 
@@ -120,22 +123,33 @@ def _read_folders(root: Path) -> tuple[ClassedImages, dict[str, Path]] | None:
         others = sorted(folder.name for folder in set(folders) - is_split)
         problem = f"holds folders of splits beside others: {others[:5]}; move these elsewhere"
         raise format_error(root, "", problem)
+    if folders and not is_split and set(splits.values()) <= set(SPLITS):
+        raise format_error(root, "", "holds folders of splits, and no class folders in these")
     if not is_split:
-        return _collect(root, {"": {folder.name: folder for folder in folders}})
+        return _collect(root, {"": {folder.name: folder for folder in folders}}, (root,))
     by_split: dict[str, dict[str, Path]] = {}
     for folder in sorted(is_split, key=lambda one: (SPLITS.index(splits[one]), one.name)):
         if splits[folder] in by_split:
             raise format_error(root, "", f"holds two folders of split {splits[folder]!r}")
         by_split[splits[folder]] = {one.name: one for one in _folders(folder)}
-    return _collect(root, by_split)
+    return _collect(root, by_split, (root, *is_split))
 
 
 def _collect(
-    root: Path, by_split: Mapping[str, Mapping[str, Path]]
+    root: Path, by_split: Mapping[str, Mapping[str, Path]], above: Sequence[Path]
 ) -> tuple[ClassedImages, dict[str, Path]] | None:
-    """Return the images of class folders by split; a split called "" is not given."""
+    """Return the images of class folders by split; a split called "" is not given.
+
+    Args:
+        root: Folder of the dataset.
+        by_split: Class folders by split and name.
+        above: The folders in which they stand; images beside them have no class.
+    """
+    left_out = LeftOut(root)
+    for folder in sorted(above):
+        note_strays(folder, left_out)
     found = {
-        (split, name): list(_image_files(folder))
+        (split, name): image_files(folder, left_out)
         for split, folders in by_split.items()
         for name, folder in sorted(folders.items())
     }
@@ -156,9 +170,10 @@ def _collect(
                 split_of[image_id] = split
     notes = storable_note(ids)
     empty = sorted({name for _, name in found} - set(names))
+    notes = (*left_out.notes(), *notes)
     if empty:
-        left_out = counted(len(empty), "folder")
-        notes = (f"{left_out} without any image left out, such as {empty[0]!r}", *notes)
+        folders = counted(len(empty), "folder")
+        notes = (f"{folders} without any image left out, such as {empty[0]!r}", *notes)
     images = ClassedImages(root, tuple(map(storable_id, names)), class_of, split_of, notes)
     return images, {ids.get(image, image): path for image, path in paths.items()}
 
@@ -167,19 +182,3 @@ def _folders(root: Path) -> Sequence[Path]:
     if not root.is_dir():
         return ()
     return sorted(path for path in root.iterdir() if path.is_dir() and path.name[:1] != ".")
-
-
-def _image_files(folder: Path) -> Iterator[Path]:
-    """Yield the images of a class in a stable order, in folders below it, too; none is hidden.
-
-    Raises:
-        DatasetFormatError: There are hundreds of folders in one another.
-    """
-    try:
-        below = sorted(folder.rglob("*"))
-    except RecursionError as error:
-        raise format_error(folder, "", "holds too many folders in one another") from error
-    for path in below:
-        hidden = any(part[:1] == "." for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in _SUFFIXES and not hidden and is_regular(path):
-            yield path

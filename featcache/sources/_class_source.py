@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..registry import unknown_name
 from ..regular_files import is_regular
-from ..source import Source, fingerprint_items
+from ..source import SkippedRow, Source, fingerprint_items
 from ..spec import fingerprint
 from ..types import Classes, Item, Modality, Pairs
 from ._caption_source import counted, sha256_of
@@ -30,6 +30,7 @@ class ClassedImages:
         class_of: Class of each image, an index into `names`, by image id.
         split_of: Split by image id; empty where nothing gives the splits.
         notes: What a user should know about how the files were read.
+        skipped: Rows of an index that cannot be read.
     """
 
     place: Path
@@ -37,6 +38,7 @@ class ClassedImages:
     class_of: Mapping[str, int]
     split_of: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    skipped: tuple[SkippedRow, ...] = ()
 
 
 def with_hashed_class_splits(images: ClassedImages, *, remedy: str) -> ClassedImages:
@@ -169,6 +171,10 @@ class ClassSource(Source):
     def notes(self) -> tuple[str, ...]:
         """Return what was left out or chosen, one line each."""
         return self._images.notes
+
+    def skipped_rows(self) -> tuple[SkippedRow, ...]:
+        """Return the rows of an index that cannot be read, in file order."""
+        return self._images.skipped
 
     def fingerprint(self, split: str) -> str:
         """Return a hash of ids, classes, and the content or file sizes of one split."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from ..errors import DatasetFormatError
 from ..regular_files import is_regular
 from ..source import missing_dataset
-from ._caption_files import format_error, read_lines
+from ._caption_files import read_lines
 from ._caption_source import counted, split_name
+from ._decoding import format_error
 from ._graded_source import GradedRow, Scale, split_by_hash
 
 # What the columns of both texts are called, in lower case.
@@ -232,13 +233,25 @@ def read_grade(cell: object, scale: Scale | None, file: Path, place: str) -> flo
     Raises:
         DatasetFormatError: It is no number, or none of the scale.
     """
+    try:
+        return grade_of(cell, scale)
+    except ValueError as error:
+        raise format_error(file, place, str(error)) from error
+
+
+def grade_of(cell: object, scale: Scale | None) -> float:
+    """Return the grade that a cell holds.
+
+    Raises:
+        ValueError: It is no number, or none of the scale, where there is one.
+    """
     expected = "a number" if scale is None else scale.describe()
     try:
         grade = float(cell)  # type: ignore[arg-type]  # what is neither raises TypeError
     except (TypeError, ValueError, OverflowError) as error:
-        raise format_error(file, place, f"grade {cell!r:.40} is not {expected}") from error
+        raise ValueError(f"grade {cell!r:.40} is not {expected}") from error
     if not math.isfinite(grade) or (scale is not None and not scale.holds(grade)):
-        raise format_error(file, place, f"grade {grade:g} is not {expected}")
+        raise ValueError(f"grade {grade:g} is not {expected}")
     return grade
 
 

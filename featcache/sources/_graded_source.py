@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..registry import unknown_name
-from ..source import Source, fingerprint_items
+from ..source import SkippedRow, Source, fingerprint_items
 from ..types import Grades, Item, Modality, Pairs
 from ._caption_source import counted, hashed_splits, in_order
 from ._lazy import LazyItems
@@ -122,6 +122,7 @@ class GradedSource(Source):
         rows: Pairs by split.
         scale: What the grades may be.
         notes: What a user should know about how the files were read.
+        skipped: Rows of the table that cannot be read.
     """
 
     def __init__(
@@ -131,8 +132,10 @@ class GradedSource(Source):
         *,
         scale: Scale,
         notes: Sequence[str] = (),
+        skipped: Sequence[SkippedRow] = (),
     ) -> None:
         super().__init__(root)
+        self._skipped = tuple(skipped)
         self._scale = scale
         self._splits = {name: _Split(name, found) for name, found in rows.items()}
         num_empty = sum(split.num_empty for split in self._splits.values())
@@ -177,6 +180,10 @@ class GradedSource(Source):
     def notes(self) -> tuple[str, ...]:
         """Return what was dropped, left out or chosen, one line each."""
         return self._notes
+
+    def skipped_rows(self) -> tuple[SkippedRow, ...]:
+        """Return the rows of the table that cannot be read, in file order."""
+        return self._skipped
 
     def fingerprint(self, split: str) -> str:
         """Return a hash of ids, texts and grades of one split."""

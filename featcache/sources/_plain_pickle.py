@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetFormatError
-from ._caption_files import format_error
+from ._decoding import format_error
 
 _RECONSTRUCT, _NDARRAY, _DTYPE, _ENCODE = "reconstruct", "ndarray", "dtype", "encode"
 _KNOWN = {  # what a pickle may name; nothing of it is called, its effect is ours

@@ -1,40 +1,111 @@
 """Read a table of any common format into column names and rows of cells."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DatasetFormatError
-from ..regular_files import check_regular, is_regular
+from ..errors import DatasetFormatError, SpecError
+from ..regular_files import is_regular
 from ..source import missing_dataset
-from ._caption_files import format_error, read_csv, read_json_lines
+from ._decoding import DecodedText, check_encoding, format_error, read_any_text
+from ._delimited import DELIMITERS, DelimitedRows, check_delimiter, choose_delimiter, lines_of
+from ._json_tables import JsonRows, read_json_rows
+from ._parquet_tables import ParquetRows, StoredPictures
+from ._row_ledger import RowLedger
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-TABLE_SUFFIXES = (*_DELIMITERS, ".jsonl", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+# looked for where there is none of those, so that a folder has one table that had one before
+_OTHER_SUFFIXES = (".csv.gz", ".tsv.gz", ".jsonl.gz", ".json", ".json.gz", ".ndjson", ".ndjson.gz")
+_DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}  # the usual delimiter
+_JSON = (".jsonl", ".ndjson", ".json")
+_SPLITS = {  # by a word in the name of a file
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_SHARD = re.compile(r"(.*[-_.])?\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?")
+_PLACES = ("data", "annotations")  # folders in a dataset in which hubs and COCO keep tables
 
+_COCO_PART = re.compile(r"(train|val|test)\d{4}")  # a split and its year
+_PROBED = 100  # pictures by which their folder is found
 
 Cells = dict[str, Any]
+Rows = Iterator[tuple[str, Cells]]
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """Files of one table.
+
+    Attributes:
+        files: The files in order, all of one format.
+        splits: Split of each by its name, or nothing where the names give none.
+        folder: Folder that paths in the table start from.
+    """
+
+    files: tuple[Path, ...]
+    splits: tuple[str, ...]
+    folder: Path
+
+    @classmethod
+    def of(cls, file: Path) -> "TableFiles":
+        """Return a table of one file."""
+        return cls((file,), (), file.parent)
+
+    @property
+    def name(self) -> Path:
+        """Return what messages call the table: its file, or the folder of its files."""
+        return self.files[0] if len(self.files) == 1 else self.files[0].parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFormat:
+    """How the files of a table are to be read; what is None is found out.
+
+    Attributes:
+        delimiter: The character between cells.
+        encoding: Encoding of the text, as Python calls it.
+        quoted: Whether cells may be quoted; if not, a quote is a letter like any other.
+    """
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoted: bool = True
 
 
 @dataclass(frozen=True)
 class Table:
-    """Hold a table that was opened.
+    """Table that was opened.
 
     Attributes:
-        file: The table file.
+        file: The table file, or the folder of its files; for messages.
+        folder: Folder that paths in the table start from.
         columns: Column names in file order.
-        read: Function from the wanted columns to (place, cells by column) of every row; it can be
-            called once. Cells may hold more columns than wanted, and lack some in JSON lines.
+        read: Function from the wanted columns to (place, cells by column) of every row that can be
+            read; it can be called once. Cells may hold more columns than wanted, and lack some in
+            JSON lines.
+        ledger: The rows that cannot be read, after reading.
+        notes: How the files were read, where that is not what their suffix says.
+        pictures: Function from a column to the pictures that stand in it, or None. It is called
+            before `read`, whose cells are `StoredPicture`s then.
     """
 
     file: Path
+    folder: Path
     columns: Sequence[str]
-    read: Callable[[Sequence[str]], Iterator[tuple[str, Cells]]]
+    read: Callable[[Sequence[str]], Rows]
+    ledger: RowLedger
+    notes: tuple[str, ...] = ()
+    pictures: Callable[[str], StoredPictures | None] = lambda _: None
 
 
-def find_table(root: Path, *, name: str, what: str) -> Path:
+def find_table(root: Path, *, name: str, what: str) -> TableFiles:
     """Return the table of a dataset: `root` itself, or the only one in it.
+
+    Files of one format are one table where the names of all give splits or numbers of shards, and
+    all parquet files are.
 
     Args:
         root: Folder of the dataset, or the file.
@@ -46,19 +117,63 @@ def find_table(root: Path, *, name: str, what: str) -> Path:
         DatasetFormatError: There are several.
     """
     if is_regular(root):
-        return root
-    tables = []
-    if root.is_dir():
-        tables = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
-    if not tables:
+        return TableFiles.of(root)
+    for folder in (root, *(root / place for place in _PLACES)):
+        tables = _tables_in(folder)
+        if tables:
+            break
+    else:
         looked_for = [f"one file *{suffix}" for suffix in TABLE_SUFFIXES]
         raise missing_dataset(name, root, looked_for, f"It is your own table of {what}.")
-    if len(tables) > 1:
-        names = [path.name for path in tables]
-        raise DatasetFormatError(
-            f"{root} holds {len(tables)} tables: {names}; name one: --data {name}={tables[0]}"
-        )
-    return tables[0]
+    if len(tables) == 1:
+        return TableFiles.of(tables[0])
+    splits = tuple(split for file in tables if (split := _split_of_name(file)))
+    kinds = {_suffix_of(file) for file in tables}
+    is_sharded = kinds == {".parquet"} or _are_shards(tables)
+    if len(kinds) == 1 and len(splits) in {0, len(tables)} and (splits or is_sharded):
+        return TableFiles(tuple(tables), splits, tables[0].parent)
+    names = [path.name for path in tables]
+    raise DatasetFormatError(
+        f"{root} holds {len(tables)} tables: {names}; name one: --data {name}={tables[0]}"
+    )
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = sorted(path for path in folder.iterdir() if path.name[:1] != ".")
+    if folder.name == _PLACES[1]:  # beside the captions of COCO are its boxes and persons
+        files = [file for file in files if file.name.startswith("captions")]
+    for suffixes in (TABLE_SUFFIXES, _OTHER_SUFFIXES):
+        tables = [file for file in files if file.name.lower().endswith(suffixes)]
+        if tables:
+            return tables
+    return []
+
+
+def _suffix_of(file: Path) -> str:
+    """Return the suffix that tells the format, which `.gz` may follow."""
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
+def _stem(file: Path) -> str:
+    return file.name.lower().removesuffix(".gz").removesuffix(_suffix_of(file))
+
+
+def _are_shards(files: Sequence[Path]) -> bool:
+    """Return whether files have the same name but for a number at its end."""
+    names = [_SHARD.fullmatch(_stem(file)) for file in files]
+    return all(names) and len({name[1] for name in names if name}) == 1
+
+
+def _split_of_name(file: Path) -> str | None:
+    """Return the split that the name of a file gives, if it gives one.
+
+    >>> [_split_of_name(Path(name)) for name in ("train-0-of-2.csv", "captions_val2017.json")]
+    ['train', 'val']
+    """
+    splits = {_SPLITS[word] for word in re.split(r"[^a-z]+", _stem(file)) if word in _SPLITS}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def require_column(table: Table, column: str, option: str) -> str:
@@ -84,72 +199,186 @@ def split_column_of(table: Table, asked: str) -> str | None:
     return require_column(table, asked, "split_column")
 
 
-def open_table(file: Path) -> Table:
-    """Open a .csv, .tsv, .jsonl or .parquet file.
+def open_table(files: TableFiles, form: TableFormat | None = None) -> Table:
+    """Open a table of delimited text, JSON or parquet, which gzip may have compressed.
+
+    Files whose names give splits have a column `split` of them, unless they have their own.
 
     Raises:
-        DatasetFormatError: The file has another suffix, is empty or is broken. Broken rows raise
-            when they are read.
+        DatasetFormatError: A file has another suffix, is empty or is broken.
+        SpecError: The delimiter or encoding is none, or is not for files of this format.
     """
-    suffix = file.suffix.lower()
-    if suffix in _DELIMITERS:
-        return _open_csv(file, _DELIMITERS[suffix])
-    if suffix == ".jsonl":
-        return _open_json_lines(file)
-    if suffix == ".parquet":
-        return _open_parquet(file)
-    raise format_error(file, "", f"is no table; known suffixes: {', '.join(TABLE_SUFFIXES)}")
+    form = form or TableFormat()
+    check_encoding(form.encoding)
+    suffix = _suffix_of(files.files[0])
+    if suffix in _DELIMITED:
+        table = _open_delimited(files, form, _DELIMITED[suffix])
+    elif suffix in _JSON:
+        _refuse(form, files, "delimiter", "quoted")
+        table = _open_json(files, form)
+    elif suffix == ".parquet":
+        _refuse(form, files, "delimiter", "encoding", "quoted")
+        table = _open_parquet(files)
+    else:
+        known = ", ".join(TABLE_SUFFIXES)
+        raise format_error(files.name, "", f"is no table; known suffixes: {known}, .json, .gz")
+    return _with_splits_of_names(table, files)
 
 
-def _open_csv(file: Path, delimiter: str) -> Table:
-    rows = read_csv(file, delimiter)
-    place, header = next(rows)
-    columns = [cell.strip() for cell in header]
-    if len(set(columns)) < len(columns):
-        raise format_error(file, place, f"names a column twice: {columns}")
-
-    def read(_: Sequence[str]) -> Iterator[tuple[str, Cells]]:
-        return ((place, dict(zip(columns, cells, strict=True))) for place, cells in rows)
-
-    return Table(file, columns, read)
+def _refuse(form: TableFormat, files: TableFiles, *options: str) -> None:
+    for option in options:
+        if getattr(form, option) != getattr(TableFormat(), option):
+            problem = f"is for delimited text, found {files.files[0].name}"
+            if option == "encoding":
+                problem = f"is for files of text, found {files.files[0].name}"
+            raise SpecError(f"source.{option} {problem}")
 
 
-def _open_json_lines(file: Path) -> Table:
-    rows = list(read_json_lines(file))
-    if not rows:
-        raise format_error(file, "", "is empty")
-    columns = dict.fromkeys(key for _, cells in rows for key in cells)  # a set that keeps order
-    return Table(file, list(columns), lambda _: iter(rows))
+def _with_splits_of_names(table: Table, files: TableFiles) -> Table:
+    if len(files.files) == 1:
+        return table
+    has_splits = bool(files.splits) and "split" not in table.columns
+    splits = ", splits from their names" if has_splits else ""
+    note = f"{len(files.files):,} files are read as one table{splits}"
+    columns = [*table.columns, "split"] if has_splits else table.columns
+    notes = (note, *table.notes)
+    return Table(table.file, table.folder, columns, table.read, table.ledger, notes, table.pictures)
 
 
-def _open_parquet(file: Path) -> Table:
-    import pyarrow as pa  # here, because only this format needs it
-    import pyarrow.parquet as pq
-
-    try:
-        check_regular(file)
-        parquet = pq.ParquetFile(file)
-        columns = parquet.schema_arrow.names
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise _broken_parquet(file, error) from error
-    if len(set(columns)) < len(columns):
-        raise format_error(file, "", f"names a column twice: {columns}")
-
-    def read(wanted: Sequence[str]) -> Iterator[tuple[str, Cells]]:
-        number = 0
-        try:
-            # Only the wanted columns: another one may hold the image files themselves.
-            for batch in parquet.iter_batches(columns=list(wanted)):
-                for cells in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", cells
-        # a text that is no UTF-8 is a ValueError, a date out of range an OverflowError
-        except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
-            raise _broken_parquet(file, error) from error
-
-    return Table(file, columns, read)
+def _joined(files: TableFiles, rows_of: Sequence[Rows]) -> Rows:
+    """Yield the rows of all files; places name the file where there are several."""
+    if len(files.files) == 1:
+        yield from rows_of[0]
+        return
+    for number, (file, rows) in enumerate(zip(files.files, rows_of, strict=True)):
+        split = {"split": files.splits[number]} if files.splits else {}
+        for place, cells in rows:
+            yield f"{file.name}, {place}", {**split, **cells}
 
 
-def _broken_parquet(file: Path, error: Exception) -> DatasetFormatError:
-    reason = " ".join(str(error).split())[:120]
-    return format_error(file, "", f"cannot be read as parquet: {reason}")
+def _skip_of(ledger: RowLedger, files: TableFiles, file: Path) -> Callable[[str, str], None]:
+    if len(files.files) == 1:
+        return ledger.skip
+    return lambda place, reason: ledger.skip(f"{file.name}, {place}", reason)
+
+
+def _open_delimited(files: TableFiles, form: TableFormat, usual: str) -> Table:
+    ledger = RowLedger(files.name)
+    asked = check_delimiter(form.delimiter)
+    rows_of: list[Rows] = []
+    notes: dict[str, None] = {}
+    columns: list[str] = []
+    for file in files.files:
+        decoded = read_any_text(file, form.encoding)
+        lines = lines_of(decoded)
+        delimiter = asked or choose_delimiter(lines, usual)
+        skip = _skip_of(ledger, files, file)
+        rows = DelimitedRows(
+            file, lines, delimiter, skip, is_broken=decoded.is_broken, quoted=form.quoted
+        )
+        header = _column_names(file, rows)
+        if columns and header != columns:
+            problem = f"has the columns {header}, but {files.files[0].name} {columns}"
+            raise format_error(file, "", f"{problem}; name one of the files")
+        columns = header
+        rows_of.append(_cells(rows, columns))
+        notes |= dict.fromkeys(_format_notes(decoded, delimiter, usual, form))
+    return Table(
+        files.name, files.folder, columns, lambda _: _joined(files, rows_of), ledger, tuple(notes)
+    )
+
+
+def _column_names(file: Path, rows: DelimitedRows) -> list[str]:
+    names = [cell.strip() for cell in rows.header]
+    while len(names) > 1 and not names[-1]:  # a delimiter behind the last cell
+        names.pop()
+    titled = [name for name in names if name]
+    if len(set(titled)) < len(titled):
+        raise format_error(file, rows.place, f"names a column twice: {names}")
+    return names
+
+
+def _cells(rows: DelimitedRows, columns: Sequence[str]) -> Rows:
+    for place, cells in rows:
+        yield place, dict(zip(columns, cells, strict=False))  # cells are as many as the header's
+
+
+def _format_notes(
+    decoded: DecodedText, delimiter: str, usual: str, form: TableFormat
+) -> Iterator[str]:
+    """Yield what was taken for a delimiter and an encoding, where it is not the usual one."""
+    taken = []
+    if delimiter != usual:
+        taken.append(f"delimiter is a {DELIMITERS.get(delimiter, repr(delimiter))}")
+    if decoded.encoding.lower() not in {"utf-8", "utf8", "utf-8-sig"}:
+        taken.append(f"encoding is {decoded.title}")
+    if taken:
+        found = " (set source.delimiter and source.encoding if they are others)"
+        is_told = form.delimiter is not None and form.encoding is not None
+        yield f"{', '.join(taken)}{'' if is_told else found}"
+
+
+def _open_json(files: TableFiles, form: TableFormat) -> Table:
+    ledger = RowLedger(files.name)
+    rows_of: list[list[tuple[str, Cells]]] = []
+    folder = files.folder
+    notes: dict[str, None] = {}
+    for file in files.files:
+        decoded = read_any_text(file, form.encoding)
+        found = read_json_rows(file, decoded, _skip_of(ledger, files, file))
+        if found.names_pictures and file.parent.name == _PLACES[1]:
+            folder = file.parent.parent
+        rows_of.append(_with_folder_of_pictures(found, file, folder))
+        notes |= dict.fromkeys(_format_notes(decoded, ",", ",", form))
+    columns = dict.fromkeys(key for rows in rows_of for _, cells in rows for key in cells)
+    if not columns:
+        ledger.check(0)
+        raise format_error(files.name, "", "is empty")
+
+    def read(_: Sequence[str]) -> Rows:
+        return _joined(files, [iter(rows) for rows in rows_of])
+
+    return Table(files.name, folder, list(columns), read, ledger, tuple(notes))
+
+
+def _with_folder_of_pictures(found: JsonRows, file: Path, folder: Path) -> list[tuple[str, Cells]]:
+    """Return the rows with pictures named from the folder that holds them.
+
+    COCO names a picture of `captions_val2017.json` without its folder `val2017`.
+    """
+    if not found.names_pictures or not found.rows:
+        return found.rows
+    part = _stem(file).rpartition("_")[2]
+    names = [cells["image"] for _, cells in found.rows[:_PROBED] if isinstance(cells["image"], str)]
+    for prefix in ("", f"{part}/", "images/", f"images/{part}/"):
+        if any(is_regular(folder / f"{prefix}{name}") for name in names):
+            break
+    else:  # none is there: it is said of the folder in which COCO has them
+        prefix = f"{part}/" if _COCO_PART.fullmatch(part) else ""
+    for _, cells in found.rows:
+        if isinstance(cells["image"], str):  # else the row is listed as one that cannot be read
+            cells["image"] = prefix + cells["image"]
+    return found.rows
+
+
+def _open_parquet(files: TableFiles) -> Table:
+    parquet = ParquetRows(files.files)
+    ledger = RowLedger(files.name)
+    columns = parquet.columns
+    stored: dict[str, Any] = {}
+
+    def pictures(column: str) -> StoredPictures | None:
+        stored["column"] = parquet.picture_column(column)
+        found = stored["column"]
+        return None if found is None else StoredPictures(files.files, found)
+
+    def read(wanted: Sequence[str]) -> Rows:
+        own = [name for name in wanted if name in columns]
+        for number, place, cells in parquet.read(own, stored.get("column")):
+            if len(files.files) == 1:
+                yield place, cells
+                continue
+            split = {"split": files.splits[number]} if files.splits else {}
+            yield f"{files.files[number].name}, {place}", {**split, **cells}
+
+    return Table(files.name, files.folder, columns, read, ledger, (), pictures)

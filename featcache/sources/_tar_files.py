@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from ..errors import DatasetFormatError
 from ..regular_files import open_regular
-from ._caption_files import format_error
+from ._decoding import format_error
 
 _BLOCK = 512  # bytes of a header; contents are padded to a multiple
 _AT_ONCE = 2**20  # bytes

@@ -1,20 +1,35 @@
 """Any table with a column of image paths and one or more columns of captions."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DatasetFormatError, SpecError
-from ._caption_files import Row, captions_of, format_error
+from ._caption_files import Row, captions_of, text_of
 from ._caption_source import CaptionSource, group_rows, with_hashed_splits
+from ._decoding import format_error
+from ._parquet_tables import StoredPicture, StoredPictures
 from ._picture_places import PicturePlaces
-from ._tables import Cells, Table, find_table, open_table, require_column, split_column_of
+from ._tables import (
+    Cells,
+    Table,
+    TableFormat,
+    find_table,
+    open_table,
+    require_column,
+    split_column_of,
+)
 
 # Usual names, the preferred first; compared in lower case.
 _IMAGE_NAMES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path")
-_CAPTION_NAMES = ("caption", "captions", "text", "texts", "sentence", "sentences", "title")
-_NUMBERED_CAPTION = re.compile(r"(caption|text|sentence)_?\d+")
+_CAPTION_NAMES = (
+    *("caption", "captions", "text", "texts", "sentence", "sentences", "title"),
+    *("description", "descriptions"),
+)
+_NUMBERED_CAPTION = re.compile(r"(caption|text|sentence|description)_?\d+")
+# the row numbers of pandas, and what is of `image-folder`
+_NO_CAPTIONS = re.compile(r"(unnamed: ?\d+|index|class|label)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -25,13 +40,30 @@ class _Columns:
     id: str | None
 
 
+@dataclass(frozen=True)
+class _Read:
+    """Rows of a table, and what they say of their images.
+
+    Attributes:
+        rows: The rows; an image that stands in the table has a made-up name.
+        ids: Cell of the id column of each row, or "".
+        stored: Place of each image that stands in the table, by its made-up name.
+    """
+
+    rows: list[Row]
+    ids: list[str]
+    stored: dict[str, StoredPicture]
+
+
 class ImageTextTableSource(CaptionSource):
-    """Read image-text pairs from a .csv, .tsv, .jsonl or .parquet table.
+    """Read image-text pairs from a table: delimited text, JSON or parquet, compressed or not.
 
     Rows that name the same image are one image with several captions; a cell may hold a list of
-    captions. Image paths are relative to the table's folder. An `id` column gives the image ids
-    where it names each image once and no two alike, else the paths are the ids. Without a split
-    column, splits come from a hash of the image ids.
+    captions. Image paths are relative to the table's folder; parquet may hold the images
+    themselves. An `id` column gives the image ids where it names each image once and no two alike,
+    else the paths are the ids, or the numbers of the rows where there are no paths. Without a
+    split column, splits come from a hash of the image ids, or from the names of several files.
+    Rows that cannot be read are left out and listed.
 
     Args:
         place: The table, or a folder that holds exactly one.
@@ -40,15 +72,19 @@ class ImageTextTableSource(CaptionSource):
         split_column: Column of split names; the table may lack it only under its default name.
         root: Absolute path of a folder below which images may lie, too, such as `/`; without it
             those outside of the table's folder are refused.
+        delimiter: Character between cells, such as `;` or `tab`; None finds it out.
+        encoding: Encoding of the text, such as `cp1252`; None finds it out.
+        quoted: Whether cells may be quoted; if not, a quote is a letter like any other.
 
     Raises:
         DatasetNotFoundError: There is no table, or none of its images.
         DatasetFormatError: The table is broken, lacks a column, is one of several, or names an
             image outside of its folder and of `root`.
-        SpecError: `caption_columns` is empty, or `root` is no absolute path of a folder.
+        SpecError: `caption_columns` is empty, `root` is no absolute path of a folder, or the
+            delimiter or encoding is none.
     """
 
-    title = "Your own csv, tsv, jsonl or parquet table of image paths and captions"
+    title = "Your own csv, tsv, json, jsonl or parquet table of images and captions"
 
     def __init__(
         self,
@@ -59,39 +95,112 @@ class ImageTextTableSource(CaptionSource):
         caption_columns: Sequence[str] | None = None,
         split_column: str = "split",
         root: str | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        quoted: bool = True,
     ) -> None:
         what = "image paths and captions"
-        table = open_table(find_table(place, name="image-text-table", what=what))
+        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
+        table = open_table(find_table(place, name="image-text-table", what=what), form)
+        image = _image_column(table, image_column)
+        split = split_column_of(table, split_column)
         columns = _Columns(
-            image=_image_column(table, image_column),
-            captions=_caption_columns(table, caption_columns),
-            split=split_column_of(table, split_column),
+            image=image,
+            captions=_caption_columns(table, caption_columns, (image, split, "id")),
+            split=split,
             id="id" if "id" in table.columns else None,
         )
-        rows, ids = _read_rows(table, columns)
-        rows_as_written = rows
-        if ids is None:
-            ids = {row.image: row.image for row in rows}
-            columns = replace(columns, id=None)
-        else:
-            rows = [row._replace(image=ids[row.image]) for row in rows]
+        pictures = table.pictures(image)
+        read = _read_rows(table, columns)
+        table.ledger.check(len(read.rows))
+        picture_places = PicturePlaces(table.file, table.folder, root)
+        if pictures is not None:
+            pictures.read_files_by(picture_places.allowed_path)
+        paths = _paths(picture_places, read)
+        ids, named_by = _image_ids(read, columns, paths.ids, pictures)
+        rows = [row._replace(image=ids[row.image]) for row in read.rows]
         images = group_rows(rows, file=table.file)
-        images = replace(images, notes=(_column_note(columns), *images.notes))
+        notes = (*table.notes, *table.ledger.notes(), *images.notes)
+        images = replace(images, notes=(_column_note(columns, named_by), *notes))
         if columns.split is None:
             images = with_hashed_splits(images, remedy=f"add a column {split_column!r} to choose")
-        paths = _paths(table.file, rows_as_written, root)
-        super().__init__(place, images, {ids[name]: path for name, path in paths.items()})
+        places = {ids[name]: path for name, path in paths.files.items()}
+        super().__init__(
+            place,
+            images,
+            places | {ids[name]: picture for name, picture in read.stored.items()},
+            pictures=pictures if read.stored else None,
+            skipped=table.ledger.rows,
+        )
 
 
-def _paths(file: Path, rows: Sequence[Row], root: str | None) -> dict[str, Path]:
-    """Return the file of each image, as the rows call it."""
-    places = PicturePlaces(file, file.parent, root)
-    paths: dict[str, Path] = {}
-    for row in rows:
-        if row.image not in paths:
-            paths[row.image] = places.path_of(row.image, row.place)
+@dataclass(frozen=True)
+class _Paths:
+    """Files of the images that a table names, and their ids, by each name that it has for one."""
+
+    files: Mapping[str, Path]
+    ids: Mapping[str, str]
+
+
+def _paths(places: PicturePlaces, read: _Read) -> _Paths:
+    files: dict[str, Path] = {}
+    for row in read.rows:
+        if row.image not in files and row.image not in read.stored:
+            files[row.image] = places.path_of(row.image, row.place)
     places.check()
-    return paths
+    return _Paths(files, places.ids_of(files))
+
+
+def _image_ids(
+    read: _Read,
+    columns: _Columns,
+    path_ids: Mapping[str, str],
+    pictures: StoredPictures | None,
+) -> tuple[Mapping[str, str], str]:
+    """Return the id of each image by its name in the rows, and what the ids are."""
+    if read.stored and pictures is not None:
+        ids, named_by = _stored_ids(read, columns, set(path_ids.values()), pictures)
+        return {**path_ids, **ids}, named_by
+    if columns.id is not None:
+        names = [path_ids[row.image] for row in read.rows]
+        if _are_keys(read.ids, names):
+            by_name = dict(zip(names, read.ids, strict=True))
+            return {name: by_name[one] for name, one in path_ids.items()}, f"ids from {columns.id}"
+    return path_ids, "ids are the image paths"
+
+
+def _are_keys(ids: Sequence[str], names: Sequence[str | bytes]) -> bool:
+    """Return whether each of the names has one id, and each id one name."""
+    pairs = set(zip(ids, names, strict=True))
+    return all(ids) and len(pairs) == len(set(ids)) == len(set(names))
+
+
+def _stored_ids(
+    read: _Read, columns: _Columns, taken: set[str], pictures: StoredPictures
+) -> tuple[Mapping[str, str], str]:
+    """Return the id of each image that stands in the table, and what the ids are.
+
+    An id or a path that comes once in all rows names an image for certain. Where they repeat, the
+    images are compared, as each may stand in several rows with a caption.
+    """
+    keys = [row.image for row in read.rows if row.image in read.stored]
+    candidates = [([read.stored[key].name or "" for key in keys], "ids are the image paths")]
+    if columns.id is not None and not taken:
+        candidates.insert(0, (read.ids, f"ids from {columns.id}"))
+    candidates = [
+        (names, title) for names, title in candidates if all(names) and not taken & set(names)
+    ]
+    for names, title in candidates:
+        if len(set(names)) == len(names):
+            return dict(zip(keys, names, strict=True)), title
+    digests = [pictures.digest(read.stored[key]) for key in keys]
+    for names, title in candidates:
+        if _are_keys(names, digests):
+            return dict(zip(keys, names, strict=True)), title
+    first: dict[bytes, str] = {}
+    numbered = enumerate(digests, start=1)
+    names = [first.setdefault(digest, f"row-{number}") for number, digest in numbered]
+    return dict(zip(keys, names, strict=True)), "ids are the numbers of the rows"
 
 
 def _image_column(table: Table, asked: str | None) -> str:
@@ -104,7 +213,10 @@ def _image_column(table: Table, asked: str | None) -> str:
     return known[0]
 
 
-def _caption_columns(table: Table, asked: Sequence[str] | None) -> tuple[str, ...]:
+def _caption_columns(
+    table: Table, asked: Sequence[str] | None, others: Collection[str | None]
+) -> tuple[str, ...]:
+    """Return the columns of captions: those asked for, of a usual name, or the only one left."""
     if asked is not None:
         names = (asked,) if isinstance(asked, str) else tuple(asked)
         if not names:
@@ -115,9 +227,10 @@ def _caption_columns(table: Table, asked: Sequence[str] | None) -> tuple[str, ..
         return tuple(numbered)
     by_lower = {column.lower(): column for column in reversed(table.columns)}
     known = [by_lower[name] for name in _CAPTION_NAMES if name in by_lower]
-    if not known:
+    left = [one for one in table.columns if one not in others and not _NO_CAPTIONS.fullmatch(one)]
+    if not known and len(left) != 1:
         raise _unrecognised(table, "captions", _CAPTION_NAMES, "caption_columns")
-    return (known[0],)
+    return (known[0],) if known else (left[0],)
 
 
 def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) -> DatasetFormatError:
@@ -125,37 +238,47 @@ def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) ->
     return format_error(table.file, "", f"{problem} or call it one of {list(usual)}")
 
 
-def _column_note(columns: _Columns) -> str:
+def _column_note(columns: _Columns, named_by: str) -> str:
     captions = ", ".join(columns.captions)
-    named_by = f"ids from {columns.id}" if columns.id else "ids are the image paths"
     return f"columns read: images from {columns.image}, captions from {captions}; {named_by}"
 
 
-def _read_rows(table: Table, columns: _Columns) -> tuple[list[Row], dict[str, str] | None]:
-    """Return all rows, and the id by image if the id column names every image."""
+def _read_rows(table: Table, columns: _Columns) -> _Read:
     optional = [name for name in (columns.split, columns.id) if name is not None]
-    rows: list[Row] = []
-    ids: dict[str, str] = {}
-    is_key = columns.id is not None
+    read = _Read([], [], {})
+    skip = table.ledger.skip
     for place, cells in table.read([columns.image, *columns.captions, *optional]):
-        row = _read_row(table.file, columns, place, cells)
-        rows.append(row)
-        item_id = "" if columns.id is None or cells.get(columns.id) is None else cells[columns.id]
-        text = str(item_id).strip()
-        is_key = is_key and bool(text) and ids.setdefault(row.image, text) == text
-    is_key = is_key and len(set(ids.values())) == len(ids)
-    return rows, ids if is_key else None
+        image = cells.get(columns.image)
+        if isinstance(image, StoredPicture):
+            name = f"{image.file}\0{image.row}"  # which no path can be
+            read.stored[name] = image
+        elif isinstance(image, str) and (name := text_of(image).strip()):
+            pass
+        else:
+            problem = (
+                f"column {columns.image!r} must hold the path of an image, found {image!r:.80}"
+            )
+            skip(place, problem)
+            continue
+        captions = _captions(columns, place, cells, skip)
+        if captions is None:
+            continue
+        split = None if columns.split is None else text_of(str(cells.get(columns.split) or ""))
+        read.rows.append(Row(name, captions, split, place))
+        item_id = None if columns.id is None else cells.get(columns.id)
+        read.ids.append("" if item_id is None else str(item_id).strip())
+    return read
 
 
-def _read_row(file: Path, columns: _Columns, place: str, cells: Cells) -> Row:
-    image = cells.get(columns.image)
-    if not isinstance(image, str) or not image.strip():
-        problem = f"column {columns.image!r} must hold the path of an image, found {image!r:.80}"
-        raise format_error(file, place, problem)
-    captions = [
-        caption
-        for column in columns.captions
-        for caption in captions_of(cells.get(column), file, place)
-    ]
-    split = None if columns.split is None else str(cells.get(columns.split) or "")
-    return Row(image.strip(), tuple(captions), split, place)
+def _captions(
+    columns: _Columns, place: str, cells: Cells, skip: Callable[[str, str], None]
+) -> tuple[str, ...] | None:
+    """Return the captions of a row, or None where a cell holds something else."""
+    captions: list[str] = []
+    try:
+        for column in columns.captions:
+            captions += captions_of(cells.get(column))
+    except ValueError as error:
+        skip(place, str(error))
+        return None
+    return tuple(captions)

@@ -1,18 +1,29 @@
 """Any table with two columns of texts and one of grades or labels."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SpecError
-from ._caption_files import format_error
-from ._graded_files import FIRST_NAMES, SECOND_NAMES, read_grade, read_tabbed, with_split
+from ._caption_files import is_missing, text_of
+from ._decoding import format_error
+from ._graded_files import FIRST_NAMES, SECOND_NAMES, grade_of, with_split
 from ._graded_source import GradedRow, GradedSource, Scale, split_by_hash
-from ._tables import Cells, Table, find_table, open_table, require_column, split_column_of
+from ._tables import (
+    Cells,
+    Table,
+    TableFormat,
+    find_table,
+    open_table,
+    require_column,
+    split_column_of,
+)
 
 # Usual names, the preferred first; compared in lower case.
 _GRADE_NAMES = ("grade", "score", "similarity", "relatedness", "label", "is_duplicate", "quality")
 _BINARY = frozenset({0.0, 1.0})
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
 @dataclass(frozen=True)
@@ -24,10 +35,11 @@ class _Columns:
 
 
 class TextPairTableSource(GradedSource):
-    """Read graded pairs of texts from a .csv, .tsv, .jsonl or .parquet table.
+    """Read graded pairs of texts from a table: delimited text, JSON or parquet, compressed or not.
 
-    Grades that are all 0 or 1 are labels, else they are a scale from `lowest` to `highest`. Without
-    a split column, splits come from a hash of the texts.
+    Rows that cannot be read are left out and listed. Grades that are all 0 or 1 are labels, else
+    they are a scale from `lowest` to `highest`. Without a split column, splits come from a hash of
+    the texts, or from the names of several files.
 
     Args:
         root: The table, or a folder that holds exactly one.
@@ -37,16 +49,19 @@ class TextPairTableSource(GradedSource):
         split_column: Column of split names; the table may lack it only under its default name.
         lowest: Grade of two texts that mean nothing alike; the least of the table if None.
         highest: Grade of two texts that mean the same; the largest of the table if None.
-        quoted: Whether cells of a .tsv may be quoted; if not, a quote is a letter like any other.
+        delimiter: Character between cells, such as `;` or `tab`; None finds it out.
+        encoding: Encoding of the text, such as `cp1252`; None finds it out.
+        quoted: Whether cells may be quoted; if not, a quote is a letter like any other.
 
     Raises:
         DatasetNotFoundError: There is no table.
         DatasetFormatError: The table is broken, lacks a column, is one of several, or holds a grade
-            that is no number or outside of the scale.
-        SpecError: `lowest` is not below `highest`, or `quoted` is no and the table is no .tsv.
+            outside of the scale.
+        SpecError: `lowest` is not below `highest`, the delimiter or encoding is none, or one of
+            these or `quoted` is given for a table that is no delimited text.
     """
 
-    title = "Your own csv, tsv, jsonl or parquet table of two texts and a grade or label"
+    title = "Your own csv, tsv, json, jsonl or parquet table of two texts and a grade or label"
 
     def __init__(
         self,
@@ -58,10 +73,12 @@ class TextPairTableSource(GradedSource):
         split_column: str = "split",
         lowest: float | None = None,
         highest: float | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
         quoted: bool = True,
     ) -> None:
-        file = find_table(root, name="text-pair-table", what="pairs of texts")
-        table = _open(file, quoted=quoted)
+        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
+        table = open_table(find_table(root, name="text-pair-table", what="pairs of texts"), form)
         columns = _Columns(
             first=_column(table, first_column, FIRST_NAMES, "first_column"),
             second=_column(table, second_column, SECOND_NAMES, "second_column"),
@@ -71,7 +88,7 @@ class TextPairTableSource(GradedSource):
         rows = _read_rows(table, columns)
         scale, scale_note = _scale(table.file, rows, lowest, highest)
         read = ", ".join(name for name in vars(columns).values() if name is not None)
-        notes = [f"columns read: {read}; {scale_note}"]
+        notes = [f"columns read: {read}; {scale_note}", *table.notes, *table.ledger.notes()]
         by_split: dict[str, list[GradedRow]] = {}
         if columns.split is None:
             remedy = f"add a column {split_column!r} to choose"
@@ -80,26 +97,7 @@ class TextPairTableSource(GradedSource):
         else:
             for row in rows:
                 by_split.setdefault(row.split or "", []).append(row)
-        super().__init__(root, by_split, scale=scale, notes=notes)
-
-
-def _open(file: Path, *, quoted: bool) -> Table:
-    if quoted:
-        return open_table(file)
-    if file.suffix.lower() != ".tsv":
-        raise SpecError(f"quoted=false is for a .tsv, found {file.name}")
-    lines = read_tabbed(file)
-    _, header = next(lines)
-    columns = [cell.strip() for cell in header]
-
-    def read(_: Sequence[str]) -> Iterator[tuple[str, Cells]]:
-        for place, fields in lines:
-            if len(fields) != len(columns):
-                problem = f"{len(fields)} fields where the header has {len(columns)}"
-                raise format_error(file, place, problem)
-            yield place, dict(zip(columns, fields, strict=True))
-
-    return Table(file, columns, read)
+        super().__init__(root, by_split, scale=scale, notes=notes, skipped=table.ledger.rows)
 
 
 def _column(table: Table, asked: str | None, usual: Sequence[str], option: str) -> str:
@@ -117,27 +115,47 @@ def _read_rows(table: Table, columns: _Columns) -> list[GradedRow]:
     wanted = [name for name in vars(columns).values() if name is not None]
     rows = []
     for number, (place, cells) in enumerate(table.read(wanted), start=1):
-        row = GradedRow(
-            first=_text(table.file, place, cells, columns.first),
-            second=_text(table.file, place, cells, columns.second),
-            grade=read_grade(cells.get(columns.grade), None, table.file, place),
-            number=number,
-        )
+        row = _read_row(table, columns, number, place, cells)
+        if row is None:
+            continue
         if columns.split is not None:
             row = with_split(row, cells.get(columns.split), table.file, place)
         rows.append(row)
+    table.ledger.check(len(rows))
     if not rows:
         raise format_error(table.file, "", "holds no pairs")
     return rows
 
 
-def _text(file: Path, place: str, cells: Cells, column: str) -> str:
+def _read_row(
+    table: Table, columns: _Columns, number: int, place: str, cells: Cells
+) -> GradedRow | None:
+    """Return the pair of a row, or None where a cell holds something else, which is listed."""
+    try:
+        return GradedRow(
+            first=_text(cells, columns.first),
+            second=_text(cells, columns.second),
+            grade=grade_of(_with_point(cells.get(columns.grade)), None),
+            number=number,
+        )
+    except ValueError as error:
+        table.ledger.skip(place, str(error))
+        return None
+
+
+def _with_point(cell: object) -> object:
+    """Return a number with a decimal comma, as half of the world writes it, with a point."""
+    is_decimal = isinstance(cell, str) and _DECIMAL_COMMA.fullmatch(cell.strip())
+    return str(cell).replace(",", ".") if is_decimal else cell
+
+
+def _text(cells: Cells, column: str) -> str:
     text = cells.get(column)
-    if text is None:
+    if isinstance(text, str):
+        return text_of(text)
+    if is_missing(text):
         return ""  # an empty cell: the pair is left out and counted
-    if not isinstance(text, str):
-        raise format_error(file, place, f"column {column!r} must hold a text, found {text!r:.80}")
-    return text
+    raise ValueError(f"column {column!r} must hold a text, found {text!r:.80}")
 
 
 def _scale(

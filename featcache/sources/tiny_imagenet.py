@@ -10,8 +10,9 @@ from pathlib import Path
 from ..item_ids import storable_id
 from ..regular_files import is_regular
 from ..source import missing_dataset
-from ._caption_files import format_error, read_lines
+from ._caption_files import read_lines
 from ._class_source import ClassedImages, ClassSource, PictureFiles
+from ._decoding import format_error
 
 _FOLDER = "tiny-imagenet-200"
 _LISTED = "wnids.txt"

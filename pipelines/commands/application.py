@@ -9,7 +9,7 @@ from ... import __version__
 from . import evaluation, extraction, quickstart, reports, searching, training
 from .cache import cache_app
 from .data import data_app
-from .lists import list_app, presets_app
+from .lists import encoders_app, list_app, presets_app
 from .runs import runs_app
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(list_app, name="list")
+app.add_typer(encoders_app, name="encoders")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(runs_app, name="runs")

@@ -169,7 +169,7 @@ def cache_repair(
     """
     from ...featcache.catalog import manifest_folders, unreadable_folders
     from ..leftovers import clear_leftovers
-    from ..redo import each_apart, reason_of, repair
+    from ..redo import each_apart, origins_first, reason_of, repair
     from ..show import repair_lines
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -189,7 +189,8 @@ def cache_repair(
         reports = [again(store)]
     else:
         removed = [str(leftover) for leftover in clear_leftovers(home)]
-        reports, errors = each_apart(again, [str(folder) for folder in manifest_folders(home)])
+        folders = origins_first(manifest_folders(home))
+        reports, errors = each_apart(again, [str(folder) for folder in folders])
         broken = next((error for error in errors.values() if isinstance(error, OSError)), None)
         failed = {store: reason_of(error) for store, error in errors.items()}
         failed |= {str(one.folder): one.reason for one in unreadable_folders(home)}

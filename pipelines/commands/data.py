@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 data_app = typer.Typer(no_args_is_help=True, help="Give datasets names, and see what they hold.")
 Name = Annotated[str, typer.Argument(help="Name of the dataset, as `data list` prints it.")]
 Place = Annotated[Path, typer.Argument(help="Folder or file of the dataset.")]
+_MOST_ROWS = 10  # that are skipped; `--json` has all
 _MOST_SHOWN = 100  # letters of a cell of the preview
 
 
@@ -112,6 +113,7 @@ def data_preview(
         "rows": shown.rows,
         "notes": list(shown.notes),
         "unreadable": list(shown.unreadable),
+        "skipped_rows": [vars(row) for row in shown.skipped_rows],
     }
     rows = [{key: _cut(cell) for key, cell in row.items()} for row in shown.rows]
     Output(as_json=as_json, quiet=quiet).answer(
@@ -183,7 +185,10 @@ def _without_zeros(row: Mapping[str, Any], preview: "Preview") -> dict[str, Any]
 
 
 def _remarks(preview: "Preview") -> Sequence[str]:
-    return [*preview.notes, *(f"will be skipped: {line}" for line in preview.unreadable)]
+    rows = [f"{row.place}: {row.reason}" for row in preview.skipped_rows[:_MOST_ROWS]]
+    more = len(preview.skipped_rows) - len(rows)
+    rows += [f"{more:,} more rows"] if more else []
+    return [*preview.notes, *(f"will be skipped: {line}" for line in (*preview.unreadable, *rows))]
 
 
 def _cut(cell: Any) -> str:

@@ -41,6 +41,15 @@ def retrieve(
             callback=within(1), help="Training items of a side that qb-norm takes; 10,000 if none."
         ),
     ] = None,
+    qb_rule: Annotated[
+        str | None, typer.Option(help="Rule of qb-norm: static (if none) or dynamic, as published.")
+    ] = None,
+    qb_sharpness: Annotated[
+        float | None,
+        typer.Option(
+            callback=within(0, 1000), help="Factor on cosines of qb-norm; 15 if none, published 20."
+        ),
+    ] = None,
     index: Annotated[
         str,
         typer.Option(
@@ -50,6 +59,19 @@ def retrieve(
     memory: Annotated[
         str | None, typer.Option(help="What an index may take; half of the free if none.")
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            callback=within(2), help="Average over folds of images, too; 5 on COCO's 5k gives 1k."
+        ),
+    ] = None,
+    same_text: Annotated[
+        str,
+        typer.Option(
+            help="Texts that say the same: negative, positive (right for the images of all) or "
+            "drop."
+        ),
+    ] = "negative",
     allow_leakage: Annotated[
         bool,
         typer.Option("--allow-leakage", help="Measure what took part in the training, too."),
@@ -74,9 +96,13 @@ def retrieve(
         split=split,
         k=k,
         scoring=scoring,
+        same_text=same_text,
+        folds=folds or 0,
         allow_leakage=allow_leakage,
         device=device,
         bank=BANK if bank is None else bank,
+        qb_rule=qb_rule,
+        qb_sharpness=qb_sharpness,
         index=index,
         memory=memory,
     )

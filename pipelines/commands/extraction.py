@@ -10,12 +10,15 @@ from ...featcache.errors import SpecError
 from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet, within
 
 Encoders = Annotated[
-    list[str], typer.Option(help="Encoder card; see `lightalign list encoders`; repeatable.")
+    list[str],
+    typer.Option(help="Encoder: a card's name, ./card.toml, timm:MODEL or hf:MODEL; repeatable."),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights file or local hub folder to use.")]
 Features = Annotated[
     list[str] | None,
-    typer.Option(help="tokens (default), cls, mean or grid:HxW; repeatable or with commas."),
+    typer.Option(
+        help="tokens (default), cls, mean, last, pooled or grid:HxW; repeatable or with commas."
+    ),
 ]
 Layers = Annotated[str | None, typer.Option(help="Layers counted from the end, such as -1,-4.")]
 StoredType = Annotated[str, typer.Option(help="Stored type: float16, bfloat16, float32 or int8.")]

@@ -4,20 +4,41 @@ from typing import Annotated
 
 import typer
 
-from ._common import AsJson, Output, Quiet
+from ._common import DEFAULT_HOME, AsJson, Home, Output, Quiet
 
 list_app = typer.Typer(no_args_is_help=True, help="List what can be named on the command line.")
+encoders_app = typer.Typer(no_args_is_help=True, help="List and show the encoder cards.")
 presets_app = typer.Typer(no_args_is_help=True, help="Show and check the presets.")
 
 
 @list_app.command("encoders")
-def list_encoders(as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """List the encoder cards."""
+@encoders_app.command("list")
+def list_encoders(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the encoder cards: those of lightalign, and those in HOME/encoders."""
     from ..show import encoder_rows
     from ..tables import rows_table
 
-    rows = encoder_rows()
+    rows = encoder_rows(home)
     Output(as_json=as_json, quiet=quiet).answer({"encoders": rows}, rows_table(rows))
+
+
+@encoders_app.command("show")
+def encoders_show(
+    encoder: Annotated[
+        str, typer.Argument(help="Name, ./card.toml, timm:MODEL or hf:MODEL (or a folder).")
+    ],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print an encoder's card as TOML; of a model it is the card that is derived from it."""
+    from ...featcache.references import find_card
+    from ...featcache.spec import to_table, to_toml
+
+    table = to_table(find_card(encoder, home=home))
+    name = table.pop("name")
+    shown = f"# {name}\n{to_toml(table)}".rstrip()
+    Output(as_json=as_json, quiet=quiet).answer({"name": name, **table}, shown)
 
 
 @list_app.command("datasets")

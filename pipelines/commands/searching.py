@@ -9,12 +9,14 @@ from ._common import (
     DEFAULT_HOME,
     AsJson,
     Device,
+    EncoderWeights,
     Home,
     NoVerify,
     OtherData,
     Output,
     Quiet,
     RunName,
+    places_of_weights,
     within,
 )
 
@@ -79,6 +81,7 @@ def search(
     force: Annotated[
         bool, typer.Option(help="Replace a file at --sheet that is no contact sheet of ours.")
     ] = False,
+    weights: EncoderWeights = None,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -102,6 +105,7 @@ def search(
         sheet=sheet,
         default_sheet=show,
         force=force,
+        weights=places_of_weights(weights),
         device=device,
     )
     found = run_search(spec, output.progress)

@@ -1,5 +1,6 @@
 """The commands that train, and the one that says beforehand what a training takes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -35,10 +36,11 @@ SecondTextEncoder = Annotated[
     str | None, typer.Option(help="Align the text encoder with this one, not with images.")
 ]
 ImageFeatures = Annotated[
-    str | None, typer.Option(help="tokens, cls, mean or grid:HxW; the newest store if none.")
+    str | None,
+    typer.Option(help="tokens, cls, mean, pooled or grid:HxW; the newest store if none."),
 ]
 TextFeatures = Annotated[
-    str | None, typer.Option(help="tokens, cls or mean; the newest store if none.")
+    str | None, typer.Option(help="tokens, cls, mean, last or pooled; the newest store if none.")
 ]
 SecondTextFeatures = Annotated[
     str | None, typer.Option(help="Those of the second text encoder, in the same way.")
@@ -51,6 +53,10 @@ Tensorboard = Annotated[
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say parameters, memory and minutes; write nothing.")
+]
+SameText = Annotated[
+    str | None,
+    typer.Option(help="Captions that say the same: positive, negative or drop; the preset's rule."),
 ]
 BatchSize = Annotated[
     int | None, typer.Option(callback=within(2), help="Images of a batch; the preset's if none.")
@@ -90,6 +96,7 @@ def train_adapter(
     resume: Resume = None,
     tensorboard: Tensorboard = False,
     dry_run: DryRun = False,
+    same_text: SameText = None,
     overrides: Overrides = None,
     no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
@@ -118,7 +125,7 @@ def train_adapter(
         "text_features": text_features,
         "second_text_features": second_text_features,
         "seed": seed,
-        "overrides": tuple(overrides or ()),
+        "overrides": _with_same_text(overrides or (), same_text),
         "name": name,
         "tensorboard": tensorboard,
     }
@@ -134,6 +141,10 @@ def train_adapter(
     else:
         trained = train.resume(home, resume, device=device, progress=output.progress)
     output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
+
+
+def _with_same_text(overrides: Sequence[str], same_text: str | None) -> tuple[str, ...]:
+    return (*overrides, *([] if same_text is None else [f"train.same_text={same_text}"]))
 
 
 def plan(

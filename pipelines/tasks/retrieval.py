@@ -9,19 +9,33 @@ from jaxtyping import Float, Float32, Int64
 
 from ...featcache.errors import SpecError
 from ..bootstrap import Draws, interval_of
-from ..chance import chance_average_precision, chance_curve, chance_of_ranks
+from ..chance import (
+    chance_average_precision,
+    chance_curve,
+    chance_in_first,
+    chance_of_ranks,
+)
 from ..evaluated import written
 from ..evaluation import Number
 from ..index import BuiltIndex, build, build_index
 from ..index_kinds import EXACT, plan_index
 from ..intervals import drawn_share_interval
 from ..metrics import recall_curve
-from ..ranking import Direction, Ranking, both_directions, rank, ranks_by, ranks_only
+from ..ranking import FIRST, Direction, Ranking, both_directions, rank, ranks_by, ranks_only
 from ..rerank import Reranker
-from ..scoring import COSINE, DUAL_SOFTMAX, QUERYBANK, check_scoring, dual_softmax, querybank
+from ..scoring import (
+    COSINE,
+    DUAL_SOFTMAX,
+    PUBLISHED,
+    QUERYBANK,
+    Normalisation,
+    check_scoring,
+    dual_softmax,
+    querybank,
+)
 from ..task import PairedEmbeddings, Task
 
-_HEADLINE = (1, 5, 10)
+HEADLINE = (1, 5, 10)
 _BLOCK_SCORES = 2**24  # scores of the worst queries held at once: 64 MiB
 _EVERY_RANK = 100  # up to here the curve has a point for each k, beyond for each hundredth
 
@@ -36,6 +50,7 @@ class Retrieval(Task):
         scoring: One of `scoring.SCORINGS`.
         bank: Embeddings of training items, by the kind of query: `image` and `text`, or the two
             sides of texts; `qb-norm` needs them.
+        normalisation: How `qb-norm` normalises by them.
         index: One of `index_kinds.KINDS`, or a FAISS factory string. By an approximate one there
             are recalls alone: precision and ranks need the whole gallery.
         memory_budget: Bytes that an index may take, or None for half of what is free.
@@ -62,6 +77,11 @@ class Retrieval(Task):
             "mean over queries of the average precision over the whole gallery, percent: the mean "
             "over the right answers of j / (j + w), where the answer is the j-th best of the right "
             "ones and w wrong ones score at least as high; of what ties, the wrong come first"
+        ),
+        "own_in_first_5": (
+            "percent of queries that have at least j of their right answers among the first 5 of "
+            "the gallery, for j from 1 to 5, where queries have several: LightCRL's text "
+            "retrieval; of what ties, the wrong come first"
         ),
         "mean_reciprocal_rank": "mean over queries of 1 / rank, percent",
         "median_rank": "median over queries of the rank; 1 is perfect",
@@ -94,6 +114,7 @@ class Retrieval(Task):
         k: int = 100,
         scoring: str = COSINE,
         bank: Mapping[str, Float32[np.ndarray, "_ embed"]] | None = None,
+        normalisation: Normalisation = PUBLISHED,
         index: str = EXACT,
         memory_budget: int | None = None,
         rerankers: Mapping[str, Reranker] | None = None,
@@ -106,6 +127,7 @@ class Retrieval(Task):
         self.k = k
         self.scoring = scoring
         self.bank = bank
+        self.normalisation = normalisation
         self.index = index
         self.memory_budget = memory_budget
         self.rerankers = rerankers or {}
@@ -155,10 +177,11 @@ class Retrieval(Task):
         if built is None and reranker is None:
             ranking = rank(direction)
             ranks, beside = ranking.ranks, _rank_numbers(direction, ranking, draws)
+            beside |= _own_in_first(direction, ranking, draws)
             worst = worst_queries(direction, ranks)
         else:
             index = build_index(direction.gallery) if built is None else built.index
-            ranks = ranks_by(index, direction, max(self.k, *_HEADLINE), reranker)
+            ranks = ranks_by(index, direction, max(self.k, *HEADLINE), reranker)
             if built is not None:
                 beside = {"index": _described(built)}
         table, of_recalls = self._recalls(direction, ranks, draws)
@@ -170,7 +193,8 @@ class Retrieval(Task):
             return dual_softmax(direction)
         if self.bank is None:
             return direction
-        return querybank(direction, self.bank[direction.name.partition("_to_")[0]])
+        bank = self.bank[direction.name.partition("_to_")[0]]
+        return querybank(direction, bank, self.normalisation)
 
     def _built(self, direction: Direction) -> BuiltIndex | None:
         """Return an approximate index of the gallery, or None where the exact search is wanted."""
@@ -194,7 +218,7 @@ class Retrieval(Task):
         groups, num = direction.groups, len(direction.queries)
         num_gallery, counts = direction.num_gallery, direction.relevance.counts
         points = curve_points(min(self.k, num_gallery))
-        headline = [k for k in _HEADLINE if k <= num_gallery]
+        headline = [k for k in HEADLINE if k <= num_gallery]
         looked_at = np.union1d(points, headline)
         chance = chance_curve(counts, num_gallery=num_gallery, k=int(looked_at[-1]))
         curve = recall_curve(ranks, int(looked_at[-1]))
@@ -270,6 +294,37 @@ def _rank_numbers(direction: Direction, ranking: Ranking, draws: Draws) -> dict[
     }
 
 
+def _own_in_first(direction: Direction, ranking: Ranking, draws: Draws) -> dict[str, Any]:
+    """Return how often several right answers stand first, where queries have several.
+
+    Source: LightCRL; lightweightCRL, commit e3421ad, image_retrieval/retrieval.py, the text
+    retrieval. We differ: there image i is compared with the texts of image i // 5, by mistake.
+    """
+    counts = direction.relevance.counts
+    most = min(FIRST, int(counts.max()))
+    if most < 2:
+        return {}
+    least = np.arange(1, most + 1)
+    hits = 100.0 * (ranking.in_first[:, None] >= least)
+    drawn = draws.means(hits, direction.groups).T
+    num_groups, num = len(np.unique(direction.groups)), len(counts)
+    return {
+        f"own_in_first_{FIRST}": {
+            str(j): Number(
+                value=share,
+                num=num,
+                interval=drawn_share_interval(share, of_draws, groups=num_groups, items=num),
+                chance=chance_in_first(
+                    counts, num_gallery=direction.num_gallery, depth=FIRST, least=j
+                ),
+            ).table()
+            for j, share, of_draws in zip(
+                least.tolist(), hits.mean(axis=0).tolist(), drawn, strict=True
+            )
+        }
+    }
+
+
 def _num_groups(directions: list[Direction]) -> int:
     return 1 + max(int(one.groups.max()) for one in directions)
 
@@ -290,7 +345,7 @@ def headline_recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for direction in both_directions(embeddings):
-        headline = [k for k in _HEADLINE if k <= direction.num_gallery]
+        headline = [k for k in HEADLINE if k <= direction.num_gallery]
         ranks = ranks_only(direction, headline[-1])
         curve = recall_curve(ranks, headline[-1])
         found[direction.name] = {str(k): float(curve[k - 1]) for k in headline}

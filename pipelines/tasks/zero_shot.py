@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ..accuracy import MOST, truth_ranks
+from ..equal_rows import equal_pairs
 from ..evaluation import Number
 from ..intervals import share_interval
 
@@ -21,10 +22,13 @@ class ClassScores:
     Attributes:
         scores: Cosine of each image with each class.
         labels: Right class of each image.
+        tied: Pairs of classes whose texts have one embedding, the earlier class first: no image is
+            nearer to one of them, and ties count against the right one.
     """
 
     scores: Float32[np.ndarray, "n classes"]
     labels: Int64[np.ndarray, " n"]
+    tied: Sequence[tuple[int, int]] = ()
 
     @property
     def ranks(self) -> Int64[np.ndarray, " n"]:
@@ -70,6 +74,17 @@ def class_embeddings(
     means = texts.reshape(-1, num_templates, texts.shape[1]).mean(axis=1)
     embeddings: np.ndarray = means / np.linalg.norm(means, axis=1, keepdims=True)
     return embeddings.astype(np.float32)
+
+
+def score_classes(
+    images: Float32[np.ndarray, "n embed"],
+    labels: Int64[np.ndarray, " n"],
+    texts: Float32[np.ndarray, "texts embed"],
+    num_templates: int,
+) -> ClassScores:
+    """Return how well each image goes with each class, by the texts of `class_embeddings`."""
+    classes = class_embeddings(texts, num_templates)
+    return ClassScores(images @ classes.T, labels, equal_pairs(classes))
 
 
 def per_class_numbers(

@@ -203,6 +203,34 @@ def test_scale_comes_back_from_its_bound():
     assert clip.log_scale.exp().item() < 19.0
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"part": "clip", "scale_init": 20.0}, None),
+        ({"part": "clip", "scale_init": 100.0}, "its largest value, 100"),
+        ({"part": "clip", "scale_init": 2.0, "scale_min": 2.0}, "its smallest value, 2"),
+        (
+            {"part": "clip", "scale_init": 100.0, "learn_temperature": True},
+            "its largest value, 100",
+        ),
+        ({"part": "clip", "scale_init": 100.0, "learnable": False}, None),
+        ({"part": "siglip", "scale_init": 10.0}, None),
+        ({"part": "siglip", "scale_init": 100.0}, "its largest value, 100"),
+        ({"part": "siglip", "scale_init": 100.0, "learnable": False}, None),
+        ({"part": "distil", "scale_init": 100.0}, "its largest value, 100"),
+    ],
+)
+def test_a_trained_scale_at_its_bound_is_told(table, said):
+    assert build_objective(table).at_bound() == said
+
+
+def test_a_scale_that_a_step_took_beyond_its_bound_is_told():
+    objective = build_objective({"part": "clip", "scale_init": 99.0})
+    with torch.no_grad():
+        objective.log_scale += 1.0
+    assert objective.at_bound() == "its largest value, 100"
+
+
 def test_scale_starts_at_one_over_temperature_and_counts_as_one_parameter():
     clip = build_objective({"part": "clip"})
     assert clip.log_scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-4)

@@ -93,6 +93,11 @@ VERBS = (
         command=(*_IMAGES, "--split", "train", "--format", "hdf5"),
         is_fast=False,
     ),
+    Verb(
+        name="derive",
+        stage="images",
+        command=(*_IMAGES, "--split", "train", "--features", "mean,grid:2x2"),
+    ),
     Verb(name="repair", stage="damaged", command=("cache", "repair", "{train/toy-image}")),
     Verb(name="repair, incomplete", stage="halved", command=("cache", "repair"), is_fast=False),
     Verb(name="rm", stage="both", command=("cache", "rm", "{test/toy-image}")),

@@ -112,6 +112,7 @@ def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
         "features": features["image_features"],
         "epochs": max(report.get("epochs", 1) for report in reports),
         "of_epochs": 1 if solved else own.epochs,
+        "steps": max(report.get("steps", 0) for report in reports),
         "parameters": reports[0]["num_parameters"],
         **(speed if solved else timed(options, preset, sets, features)),
     }
@@ -139,7 +140,7 @@ def main() -> None:
     start = f"{'preset':32}" + "".join(f"{head:>13}" for head in HEADS)
     print(
         f"{start}{'sum':>13}{'parameters':>12}{'images/s':>9}{'minutes':>8}{'seeds':>6}"
-        f" {'images':9}epochs"
+        f" {'images':9}{'epochs':9}steps"
     )
     found = []
     for preset in options.presets:
@@ -151,7 +152,8 @@ def main() -> None:
         print(
             f"{preset:32}{numbers}{row['parameters']:12,}{row['images_per_second']:9.0f}"
             f"{row['minutes']:8.2f}{row['seeds']:6} {row['features']:9}"
-            f"{row['epochs']}/{row['of_epochs']}",
+            f"{row['epochs']}/{row['of_epochs']}".ljust(9)
+            + f"{row['steps']:,}",
             flush=True,
         )
     print(json.dumps({"data": options.data.partition("=")[0], "presets": found}))

@@ -108,6 +108,11 @@ def save_vision(folder: Path, model: transformers.PreTrainedModel) -> Path:
 
 def save_text(folder: Path, model: transformers.PreTrainedModel) -> Path:
     save_transformers(folder, model)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
     tokenizer = Tokenizer(
         models.WordPiece({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
     )
@@ -122,7 +127,6 @@ def save_text(folder: Path, model: transformers.PreTrainedModel) -> Path:
         tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         pad_token="[PAD]", mask_token="[MASK]",
     ).save_pretrained(folder)  # fmt: skip
-    return folder
 
 
 VISION_CARD = image_card("huggingface", width=32, grid=(2, 2), prefix=1)

@@ -1,6 +1,7 @@
 """Small datasets in every layout that the sources read: 30 images, five captions each."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -148,6 +149,47 @@ def parquet_table(root):
     pq.write_table(pa.table(table_columns()), root / "table.parquet")
 
 
+def excel_table(root):
+    write_images(root / "photos")
+    write_csv(root / "table.csv", ["image", "description"], flat("photos/"), delimiter=";")
+    content = (root / "table.csv").read_text(encoding="utf-8")
+    (root / "table.csv").write_bytes(content.encode("utf-16"))
+
+
+def json_table(root):
+    write_images(root)
+    rows = pa.table(table_columns()).to_pylist()
+    (root / "table.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
+
+
+def parquet_shards_with_pictures(root):
+    for split in ("train", "val", "test"):
+        rows = [
+            {"image": {"bytes": b"x" * number, "path": name}, "caption": CAPTIONS[name]}
+            for number, name in enumerate(NAMES, start=1)
+            if SPLITS[name] == split
+        ]
+        for shard in range(2):
+            name = f"{split}-{shard:05}-of-00002.parquet"
+            pq.write_table(pa.Table.from_pylist(rows[shard::2]), root / name)
+
+
+def coco_folders(root):
+    (root / "annotations").mkdir()
+    for split in ("train", "val"):
+        names = [name for name in NAMES if SPLITS[name] == split]
+        write_images(root / f"{split}2017", names)
+        value = {
+            "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+            "annotations": [
+                {"image_id": number, "caption": caption}
+                for number, name in enumerate(names)
+                for caption in CAPTIONS[name]
+            ],
+        }
+        (root / "annotations" / f"captions_{split}2017.json").write_text(json.dumps(value))
+
+
 def images_alone(root):
     write_images(root)
 
@@ -173,8 +215,16 @@ LAYOUTS = {
         karpathy_8k,
     ],
     "flickr30k": [kaggle_30k, kaggle_30k_with_karpathy, official_30k, karpathy_30k],
-    "image-text-table": [csv_table, tsv_table, json_lines_table, parquet_table],
+    "image-text-table": [
+        csv_table,
+        tsv_table,
+        json_lines_table,
+        parquet_table,
+        json_table,
+    ],
 }
+# without a file for each image, splits or names that all others have
+OTHER_TABLES = [excel_table, parquet_shards_with_pictures, coco_folders]
 FOLDER_LAYOUTS = {"image-text-files": [texts_beside], "images": [images_alone]}
 SHAPES = {"train": 4, "val": 3, "test": 2, "size": 32}
 

@@ -33,6 +33,10 @@ TEXT_WIDTHS = {
     "mpnet": 768,
     "bge-large": 1024,
     "gte-large": 1024,
+    "clip-text-b32": 512,
+    "clip-text-b16": 512,
+    "clip-text-l14": 768,
+    "siglip-text-b16": 768,
 }
 TABLE = {
     "title": "A card",

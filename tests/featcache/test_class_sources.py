@@ -1,6 +1,7 @@
 """Every dataset of classes in each of its layouts: what all share, then each alone."""
 
 import pytest
+from PIL import Image
 
 from lightalign.featcache.errors import (
     DatasetFormatError,
@@ -173,3 +174,101 @@ def test_one_class_is_no_dataset_of_classes(tmp_path):
     write_class_folders(tmp_path, classes=("cat",))
     with pytest.raises(DatasetFormatError, match=r"two or more, found \['cat'\]"):
         opened("image-folder", tmp_path)
+
+
+def notes_of(source):
+    """Return the notes on what was left out."""
+    return [note for note in source.notes() if "left out" in note]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jfif", "a.jpe", "a.JFIF", "a.jif", "a.dib", "a.pgm", "a.j2k", "a", "a.mpo"]
+)
+def test_images_of_every_suffix_and_of_none_are_read(name, tmp_path):
+    write_class_folders(tmp_path)
+    Image.new("RGB", (4, 4)).save(tmp_path / "cat" / "a.png")
+    (tmp_path / "cat" / "a.png").rename(tmp_path / "cat" / name)
+    assert classes_by_id(opened("image-folder", tmp_path))[f"cat/{name}"] == "cat"
+    assert notes_of(opened("image-folder", tmp_path)) == []
+
+
+def test_a_linked_class_folder_is_read(tmp_path):
+    write_class_folders(tmp_path / "elsewhere", classes=("bird",))
+    write_class_folders(tmp_path / "data")
+    (tmp_path / "data" / "bird").symlink_to(tmp_path / "elsewhere" / "bird")
+    found = classes_by_id(opened("image-folder", tmp_path / "data"))
+    assert [one for one, name in found.items() if name == "bird"] == [
+        one for one in found if one.startswith("bird/")
+    ]
+    assert len(found) == 40
+
+
+def test_linked_class_folders_of_splits_are_read(tmp_path):
+    folders_with_splits(tmp_path / "real")
+    for split in ("train", "validation", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for folder in (tmp_path / "real" / split).iterdir():
+            (tmp_path / "data" / split / folder.name).symlink_to(folder)
+    linked, real = (opened("image-folder", tmp_path / name) for name in ("data", "real"))
+    assert classes_by_id(linked) == classes_by_id(real)
+    assert linked.notes() == real.notes() == ()
+
+
+def test_all_that_is_not_read_is_in_the_notes(tmp_path):
+    write_class_folders(tmp_path)
+    cat = tmp_path / "cat"
+    for name in ("notes.txt", "more.csv", "README", ".hidden.png", "._00.png", ".DS_Store"):
+        (cat / name).write_text("no picture")
+    (cat / "gone.png").symlink_to("nowhere.png")
+    (cat / "loop").symlink_to(cat)
+    (tmp_path / "bird").symlink_to("/nowhere/at/all")
+    (tmp_path / "stray.jpg").write_bytes(b"x")
+    source = opened("image-folder", tmp_path)
+    assert len(classes_by_id(source)) == 30
+    assert set(notes_of(source)) == {
+        "2 files without the suffix of an image left out, such as 'cat/more.csv'",
+        "1 file without a suffix and of unknown content left out, such as 'cat/README'",
+        "2 hidden files left out, such as 'cat/._00.png'",
+        "2 links to nothing left out, such as 'bird'",
+        "1 image outside of class folders left out, such as 'stray.jpg'",
+        "1 linked folder among the images left out, such as 'cat/loop'",
+    }
+
+
+def test_an_index_is_read_as_other_tables_are(tmp_path):
+    """With semicolons and in cp1252; a row of too few cells is listed, a path is one image."""
+    write_class_folders(tmp_path, classes=("cat", "dog"), count=2)
+    lines = ["image;class", "./cat/00.png;Kätzchen", "cat/00.png;Kätzchen", "dog/00.png;Hund"]
+    lines += ["cat/01.png", "dog/../dog/01.png;Hund"]
+    (tmp_path / "index.csv").write_bytes("\r\n".join(lines).encode("cp1252"))
+    source = opened("image-folder", tmp_path)
+    assert classes_by_id(source) == {
+        "cat/00.png": "Kätzchen",
+        "dog/00.png": "Hund",
+        "dog/../dog/01.png": "Hund",
+    }
+    assert [row.place for row in source.skipped_rows()] == ["line 5"]
+    (tmp_path / "index.csv").write_text("image,class\ncat/00.png,a\n./cat/00.png,b\n")
+    with pytest.raises(DatasetFormatError, match=r"'cat/00\.png' is of class 'b', but was of"):
+        opened("image-folder", tmp_path)
+
+
+def test_folders_of_images_with_and_without_texts_say_what_they_leave_out(tmp_path):
+    write_image(tmp_path / "a.jfif", 3)
+    write_image(tmp_path / "b.jpg", 3)
+    (tmp_path / "a.txt").write_bytes("ein Hund\r\nmüde".encode("cp1252"))
+    (tmp_path / "c.txt").write_text("alone")
+    (tmp_path / "d.csv").write_text("x")
+    source = opened("image-text-files", tmp_path)
+    texts = [one.text for split in source.splits() for one in source.items(split, Modality.TEXT)]
+    assert sorted(texts) == ["ein Hund", "müde"]
+    assert source.notes()[:3] == (
+        "1 image without a .txt file",
+        "1 .txt file without an image, such as c.txt",
+        "encoding of 1 .txt file is cp1252 (Windows, Western European)",
+    )
+    csv_note = "1 file without the suffix of an image left out, such as 'd.csv'"
+    assert csv_note in source.notes()
+    alone = opened("images", tmp_path)
+    assert ids(alone, "test", Modality.IMAGE) == ["a.jfif", "b.jpg"]
+    assert notes_of(alone) == ["3 files without the suffix of an image left out, such as 'a.txt'"]

@@ -205,3 +205,8 @@ def test_one_bad_store_hides_no_other(home, tmp_path):
     assert [found.folder for found in list_stores(home)] == [entry.folder]
     with pytest.raises((StoreCorruptError, StoreNotFoundError)):
         FeatureStore.open(entry.folder.with_name("bad--0"))
+
+
+def test_a_byte_order_mark_before_toml_is_none_of_it(tmp_path):
+    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfname = 'x'\r\n")
+    assert read_toml(tmp_path / "x.toml") == {"name": "x"}

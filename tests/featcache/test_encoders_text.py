@@ -133,8 +133,8 @@ def test_a_model_with_too_few_positions_states_both(name, positions, tiny):
 
 def test_an_image_model_is_no_text_encoder(tiny):
     card = tiny.built("transformers bert")[0]
-    with pytest.raises(WeightsMismatchError, match="reads texts, but CLIPModel is not a plain"):
-        build_encoder(card, weights=tiny.built("transformers clip")[1])
+    with pytest.raises(WeightsMismatchError, match="reads texts, but ViTModel is not a plain"):
+        build_encoder(card, weights=tiny.built("transformers vit")[1])
 
 
 # The toy

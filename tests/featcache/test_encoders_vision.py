@@ -1,5 +1,7 @@
 """Vision encoders give the numbers of the bare library, after the final norm."""
 
+import json
+
 import pytest
 import timm
 import torch
@@ -10,6 +12,8 @@ from lightalign.featcache.backends import build_encoder
 from lightalign.featcache.errors import (
     WeightsMismatchError,
 )
+
+from .conftest import VISION_CARD, save_vision
 
 
 def test_timm_tokens_are_those_of_forward_features(tiny):
@@ -101,3 +105,82 @@ def test_a_missing_pooler_changes_nothing(name, tiny, tmp_path):
     assert len(kept) < len(state)
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     assert build_encoder(card, weights=folder).identity() == tiny.opened(name).identity()
+
+
+# What vision models of transformers do besides
+
+
+def bare(**options):
+    return {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32,
+            "intermediate_size": 64, "patch_size": 16, **options}  # fmt: skip
+
+
+def test_vit_mae_keeps_every_patch_in_its_order(tiny, tmp_path):
+    """As it was saved it drops three of four patches at random, and shuffles the others."""
+    torch.manual_seed(0)
+    config = transformers.ViTMAEConfig(
+        **bare(), decoder_hidden_size=16, decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2, decoder_intermediate_size=16,
+    )  # fmt: skip
+    model = transformers.ViTMAEForPreTraining(config)  # with a decoder, of which nothing is read
+    folder = save_vision(tmp_path / "mae", model)
+    encoder = build_encoder(VISION_CARD, weights=folder)
+    images = [tiny.pixels(encoder, seed) for seed in (0, 1)]
+    first, second = encoder.encode(images), encoder.encode(images)
+    assert torch.equal(first.values, second.values)
+    assert encoder.identity()["masked"] == "nothing"
+    config.mask_ratio = 0.0
+    noise = torch.arange(4.0).expand(2, -1)
+    with torch.no_grad():
+        expected = model.eval().vit(pixel_values=torch.stack(images), noise=noise)
+    torch.testing.assert_close(first.values, expected.last_hidden_state, rtol=0, atol=1e-5)
+
+
+def test_the_norm_of_the_pooled_vector_is_found_and_named(tiny, tmp_path):
+    """ConvNeXt normalises the mean of its last map, ChineseCLIP its CLS token."""
+    torch.manual_seed(0)
+    convnext = transformers.ConvNextModel(
+        transformers.ConvNextConfig(hidden_sizes=[8, 8, 16, 32], depths=[1, 1, 1, 1])
+    )
+    chinese = transformers.ChineseCLIPVisionModel(transformers.ChineseCLIPVisionConfig(**bare()))
+    one_cell = tiny.image_card("huggingface", width=32, grid=(1, 1), prefix=0)
+    cases = [
+        (convnext, "layernorm on tokens", one_cell),
+        (chinese, "post-layernorm on tokens", VISION_CARD),
+    ]
+    for model, name, card in cases:
+        folder = save_vision(tmp_path / name, model.eval())
+        encoder = build_encoder(card, weights=folder)
+        assert encoder.identity()["layer"] == name
+        with torch.no_grad():
+            output = model(pixel_values=tiny.pixels(encoder)[None])
+        tokens = encoder.encode([tiny.pixels(encoder)])
+        # one cell is its own mean, and CLS is what the norm is of
+        torch.testing.assert_close(tokens.values[:, 0], output.pooler_output, rtol=0, atol=1e-5)
+
+
+def test_data2vec_normalises_every_token_by_the_norm_of_its_pooler(tiny, tmp_path):
+    torch.manual_seed(0)
+    config = transformers.Data2VecVisionConfig(**bare(), use_mean_pooling=True)
+    model = transformers.Data2VecVisionModel(config, add_pooling_layer=True).eval()
+    folder = save_vision(tmp_path / "data2vec", model)
+    encoder = build_encoder(VISION_CARD, weights=folder)
+    with torch.no_grad():
+        last = model(pixel_values=tiny.pixels(encoder)[None]).last_hidden_state
+        expected = model.pooler.layernorm(last)
+    found = encoder.encode([tiny.pixels(encoder)]).values
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert encoder.identity()["layer"] == "pooler-norm on tokens"
+
+
+def test_heads_of_the_class_that_wrote_the_files_are_passed_over(tiny, tmp_path):
+    """PoolFormer's classifier has a norm of its own, which is no part of the model."""
+    torch.manual_seed(0)
+    config = transformers.PoolFormerConfig(hidden_sizes=[8, 8, 16, 32], depths=[1, 1, 1, 1])
+    folder = save_vision(tmp_path / "pool", transformers.PoolFormerForImageClassification(config))
+    card = tiny.image_card("huggingface", width=32, grid=(1, 1), prefix=0)
+    assert build_encoder(card, weights=folder).identity()["layer"] == "final-norm"
+    table = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**table, "architectures": None}))
+    with pytest.raises(WeightsMismatchError, match=r"unexpected \['norm.bias', 'norm.weight'\]"):
+        build_encoder(card, weights=folder)

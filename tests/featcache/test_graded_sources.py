@@ -1,5 +1,9 @@
 """Every dataset of graded text pairs in each of its layouts: what all share, then broken files."""
 
+import codecs
+import gzip
+import json
+
 import pytest
 
 from lightalign.featcache.datasets import open_source
@@ -236,3 +240,78 @@ def test_a_broken_table_is_refused_with_its_place(text, message, tmp_path):
     file.write_text(text)
     with pytest.raises(DatasetFormatError, match=message):
         open_source(f"text-pair-table={file}", home=tmp_path)
+
+
+def pairs_of(place, **options):
+    """Return (first, second, grade) of every pair of a table, and its source."""
+    source = open_source(f"text-pair-table={place}", home=place, options=options)
+    pairs = []
+    for split in source.splits():
+        text_of = {item.id: item.text for item in source.items(split, Modality.TEXT)}
+        links = source.pairs(split).grades.links
+        pairs += [(text_of[one], text_of[other], grade) for one, other, grade in links]
+    return sorted(pairs), source
+
+
+PAIRS = [("c", "d, e", 1.0), ("f", '"g', 3.25), ("Äpfel; Öl", "b", 0.5)]
+
+
+def test_a_table_of_excel_is_read_with_its_decimal_commas(tmp_path):
+    rows = ["first;second;grade", '"Äpfel; Öl";b;0,5', "c;d, e;1", 'f;"g;3,25']
+    (tmp_path / "mine.csv").write_bytes("\r\n".join(rows).encode("cp1252"))
+    found, source = pairs_of(tmp_path)
+    assert found == PAIRS
+    assert "delimiter is a semicolon, encoding is cp1252" in source.notes()[1]
+
+
+def test_a_table_of_json_in_utf_16_and_gzip_is_read(tmp_path):
+    rows = [{"text1": first, "text2": second, "score": grade} for first, second, grade in PAIRS]
+    content = codecs.BOM_UTF16_LE + json.dumps(rows, ensure_ascii=False).encode("utf-16-le")
+    (tmp_path / "mine.json.gz").write_bytes(gzip.compress(content))
+    assert pairs_of(tmp_path)[0] == PAIRS
+
+
+def test_rows_that_hold_no_pair_are_listed_and_the_others_read(tmp_path):
+    lines = [
+        "first\tsecond\tgrade",
+        "a\tb\t1",
+        "c\td",
+        "e\tf\tgood",
+        "g\th\t2",
+        "i\tNaN\t1",
+        "k\tl\t3",
+    ]
+    (tmp_path / "mine.tsv").write_text("\n".join(lines))
+    found, source = pairs_of(tmp_path)
+    assert found == [("a", "b", 1.0), ("g", "h", 2.0), ("k", "l", 3.0)]
+    assert [(row.place, row.reason) for row in source.skipped_rows()] == [
+        ("line 3", "2 cells where the header has 3; quote cells that hold '\\t'"),
+        ("line 4", "grade 'good' is not a number"),
+    ]
+    assert "1 pair with an empty text left out" in source.notes()
+
+
+def test_a_lone_quote_in_a_table_of_pairs_takes_in_no_rows(tmp_path):
+    lines = ["first\tsecond\tgrade", 'a\t"b\t1', "c\td\t2", 'e\tf"\t3', 'g\t"h"\t4']
+    (tmp_path / "mine.tsv").write_text("\n".join(lines))
+    assert pairs_of(tmp_path)[0] == [
+        ("a", '"b', 1.0),
+        ("c", "d", 2.0),
+        ("e", 'f"', 3.0),
+        ("g", "h", 4.0),
+    ]
+
+
+def test_files_of_splits_are_one_table_of_pairs(tmp_path):
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.tsv").write_text(f"first\tsecond\tgrade\n{split}\tb\t1\nc\td\t2\n")
+    _, source = pairs_of(tmp_path)
+    assert source.splits() == ("train", "val")
+    assert texts_of(source, "val")[0] == "dev"
+
+
+def test_a_published_file_in_utf_16_is_read(tmp_path):
+    content = "quality\t#1 String\t#2 String\n1\té\tb\n0\tc\td\n1\te\tf\n"
+    (tmp_path / "mrpc.tsv").write_bytes(codecs.BOM_UTF16_BE + content.encode("utf-16-be"))
+    source = open_source(f"mrpc={tmp_path}", home=tmp_path)
+    assert "é" in [text for split in source.splits() for text in texts_of(source, split)]

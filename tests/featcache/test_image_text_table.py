@@ -1,6 +1,7 @@
 """A user's own table: how columns, captions, ids and splits are found, and what is refused."""
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,11 +111,12 @@ def test_options_that_name_no_column_are_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ("header", "option"), [("photo,caption", "image_column"), ("image,words", "caption_columns")]
+    ("header", "option"),
+    [("photo,caption", "image_column"), ("image,words,others", "caption_columns")],
 )
 def test_unrecognised_columns_are_refused_with_the_option_that_names_them(header, option, folder):
     with pytest.raises(DatasetFormatError, match=rf"among \['.*name it with the option {option}"):
-        table(folder, f"{header}\na.jpg,x\n")
+        table(folder, f"{header}\na.jpg,x{',y' * (header.count(',') - 1)}\n")
 
 
 def test_rows_of_one_image_are_one_item_and_equal_rows_keep_two_captions(folder):
@@ -189,15 +191,24 @@ def test_json_lines_hold_captions_as_text_list_or_null(folder):
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"image": None, "caption": "x"}, "line 2: column 'image' must hold the path of an image"),
-        ({"caption": "x"}, "line 2: column 'image' must hold the path of an image, found None"),
+        ({"image": None, "caption": "x"}, "column 'image' must hold the path of an image"),
+        ({"caption": "x"}, "column 'image' must hold the path of an image, found None"),
         ({"image": {"bytes": "..."}, "caption": "x"}, "must hold the path of an image, found {"),
-        ({"image": "a.jpg", "caption": 7}, "line 2: a caption must be text or a list of texts"),
+        ({"image": "a.jpg", "caption": 7}, "a caption must be text or a list of texts"),
     ],
 )
-def test_cells_of_the_wrong_type_are_refused_with_the_line(row, problem, folder):
-    with pytest.raises(DatasetFormatError, match=problem):
-        table(folder, json_lines({"image": "a.jpg", "caption": "x"}, row), "table.jsonl")
+def test_a_row_with_a_cell_of_the_wrong_type_is_left_out_and_listed_with_its_line(
+    row, problem, folder
+):
+    source = table(folder, json_lines({"image": "a.jpg", "caption": "x"}, row), "table.jsonl")
+    assert texts_of(source, "train") == ["x"]
+    (row_left_out,) = source.skipped_rows()
+    reason = row_left_out.reason
+    assert row_left_out.place == "line 2"
+    assert problem in reason
+    assert f"line 2 left out, cannot be read: {reason}" in source.notes()
+    with pytest.raises(DatasetFormatError, match=re.escape(f"table.jsonl, line 1: {reason}")):
+        table(folder, json_lines({"image": None, **row}), "table.jsonl")
 
 
 def test_parquet_reads_no_column_that_it_does_not_need(folder):

@@ -69,9 +69,39 @@ def test_what_a_name_stands_for_may_become_of_another_family(tmp_path):
 
 def test_a_path_without_a_name_is_answered_by_how_to_name_it(tmp_path):
     (tmp_path / "a b.csv").write_text("x")
-    with pytest.raises(SpecError, match=r"is a path: .* --data NAME=.*a b.csv"):
+    with pytest.raises(SpecError, match=r"is a path: .* --data 'NAME=.*a b.csv"):
         define(str(tmp_path / "a b.csv"), home=tmp_path)
 
 
 def test_a_name_of_a_family_is_read_by_that_family_whatever_lies_there(tmp_path):
     assert define(f"flickr8k={tmp_path}", home=tmp_path).kind == "flickr8k"
+
+
+def test_an_index_of_images_and_classes_is_no_table_of_captions(tmp_path):
+    """A column that is the only one left holds the captions, unless it is called class."""
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "index.csv").write_text("image;class\na.jpg;cat\nb.jpg;dog\n")
+    assert kind_of(tmp_path) == "image-folder"
+    (tmp_path / "index.csv").write_text("image;Beschreibung\na.jpg;eine Katze\nb.jpg;ein Hund\n")
+    assert kind_of(tmp_path) == "image-text-table"
+
+
+def test_folders_of_splits_are_no_classes(tmp_path):
+    for folder in ("train", "test"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").write_bytes(folder.encode())
+    version = define(f"mine={tmp_path}", home=tmp_path)
+    assert version.kind == "images"
+    assert open_version(version, home=tmp_path).splits() == ("train", "test")
+
+
+def test_what_a_table_lacks_is_said_of_images_and_captions(tmp_path):
+    (tmp_path / "x.csv").write_text("image,caption\na.jpg,ein Hund\n")
+    with pytest.raises(
+        DatasetFormatError, match=r"none of the 1 image that .*x.csv names is there"
+    ):
+        kind_of(tmp_path / "x.csv")
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    with pytest.raises(DatasetFormatError, match=r"'bogus'; known: .*'image_column'"):
+        kind_of(tmp_path / "x.csv", bogus=1)

@@ -5,13 +5,15 @@ import pytest
 import torch
 
 from lightalign.featcache.errors import SpecError
-from lightalign.featcache.kinds import Kind, LayerLayout
+from lightalign.featcache.kinds import POOLED, Kind, LayerLayout
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 
 IMAGE = LayerLayout(width=2, prefix_tokens=1, grid=(2, 2))
 BARE_IMAGE = LayerLayout(width=2, grid=(2, 2))
 TEXT = LayerLayout(width=2)
+CAUSAL = LayerLayout(width=2, constant_first=True)
+EMBEDDINGS = LayerLayout(width=2, prefix_tokens=1, grid=(2, 2), constant_first=True)
 
 
 def image_tokens() -> Tokens:
@@ -62,6 +64,21 @@ def test_cls_keeps_the_first_token():
     assert Kind("cls").reduce(text_tokens(0.0), TEXT).values.tolist() == [[[1, 2]], [[7, 8]]]
 
 
+@pytest.mark.parametrize("padding", [0.0, float("nan")])
+def test_last_keeps_the_last_real_token_whichever_side_is_padded(padding):
+    assert Kind("last").reduce(text_tokens(padding), TEXT).values.tolist() == [[[5, 9]], [[7, 8]]]
+    padded = text_tokens(padding)
+    left = Tokens(padded.values.flip(1), padded.mask.flip(1))  # (5, 9), (3, 4), (1, 2); (7, 8)
+    assert Kind("last").reduce(left, TEXT).values.tolist() == [[[1, 2]], [[7, 8]]]
+
+
+def test_pooled_is_read_in_place_of_the_last_layer_only():
+    assert Kind("pooled").layer_read(-1) == POOLED
+    assert [Kind(kind).layer_read(-2) for kind in ("tokens", "cls", "mean", "last")] == [-2] * 4
+    with pytest.raises(SpecError, match="of the last layer, -1, only; found layer -2"):
+        Kind("pooled").layer_read(-2)
+
+
 def test_the_mean_of_an_image_leaves_the_prefix_out():
     """(1 + 2 + 3 + 6) / 4 = 3 and 4 / 4 = 1."""
     assert Kind("mean").reduce(image_tokens(), IMAGE).values.tolist() == [[[3, 1]]]
@@ -82,7 +99,7 @@ def test_the_mean_of_a_text_leaves_padding_out_whatever_it_holds(padding):
 
 
 def test_every_reduced_token_is_real():
-    for kind in ("cls", "mean"):
+    for kind in ("cls", "mean", "last", "pooled"):
         found = Kind(kind).reduce(text_tokens(float("nan")), TEXT)
         assert found.mask.tolist() == [[True], [True]]
         assert found.values.is_contiguous()
@@ -125,7 +142,7 @@ def test_a_coarser_grid_is_that_of_numpy_in_float64(grid, kept, prefix):
 
 @pytest.mark.parametrize(
     ("kind", "image", "text"),
-    [("tokens", 5, None), ("cls", 1, 1), ("mean", 1, 1)],
+    [("tokens", 5, None), ("cls", 1, 1), ("mean", 1, 1), ("pooled", 1, 1)],
 )
 def test_the_number_of_tokens_is_known_before_any_is_seen(kind, image, text):
     assert Kind(kind).tokens_per_item(IMAGE, Modality.IMAGE) == image
@@ -144,6 +161,9 @@ def test_the_number_of_cells_is_known_before_any_is_seen():
         ("grid:3x2", IMAGE, Modality.IMAGE, "at least 3x2, this encoder has 2x2"),
         ("grid:2x3", IMAGE, Modality.IMAGE, "at least 2x3, this encoder has 2x2"),
         ("grid:1x1", TEXT, Modality.TEXT, "this encoder has none"),
+        ("last", IMAGE, Modality.IMAGE, "those of a text's last token; of images: cls"),
+        ("cls", CAUSAL, Modality.TEXT, "one vector for all texts that begin alike.*'last' or"),
+        ("cls", EMBEDDINGS, Modality.IMAGE, "one vector for all images: no attention precedes"),
     ],
 )
 def test_what_a_layer_cannot_give_is_refused(kind, layout, modality, message):
@@ -155,5 +175,5 @@ def test_what_a_layer_cannot_give_is_refused(kind, layout, modality, message):
     "name", ["", "max", "Mean", "grid", "grid:2", "grid:0x2", "grid:2x", "grid:2x2x2", "grid:-1x2"]
 )
 def test_names_that_mean_nothing_are_refused(name):
-    with pytest.raises(SpecError, match=r"known: tokens, cls, mean, grid:HxW"):
+    with pytest.raises(SpecError, match=r"known: tokens, cls, mean, last, pooled, grid:HxW"):
         Kind(name)

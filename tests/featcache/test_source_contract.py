@@ -10,9 +10,11 @@ from lightalign.featcache.types import Modality
 
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
-from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS, ids, opened, written
+from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS, OTHER_TABLES, ids, opened, written
 
+TABLES = "image-text-table"
 EVERY_LAYOUT = {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}
+EVERY_LAYOUT[TABLES] = [*LAYOUTS[TABLES], *OTHER_TABLES]
 CASES = [
     pytest.param(name, write, id=f"{name}-{write.__name__}")
     for name, writers in EVERY_LAYOUT.items()

@@ -130,6 +130,27 @@ def test_a_text_snapshot_without_tokenizer_does_not_count(hub_cache: Path):
     assert find_weights(card).files == snapshot
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_snapshot_in_parts_is_found_when_all_of_them_are_there(hub_cache: Path, name: str):
+    card = read_card("bert-base")
+    index, (stem, _, suffix) = f"{name}.index.json", name.partition(".")
+    parts = [f"{stem}-0000{number}-of-00002.{suffix}" for number in (1, 2)]
+    files = ("config.json", "vocab.txt", index, parts[0])
+    snapshot = put_in_cache(hub_cache, card.weights.hub, card.weights.revision, *files)
+    (snapshot / index).write_text(json.dumps({"weight_map": {"a": parts[0], "b": parts[1]}}))
+    with pytest.raises(WeightsNotFoundError):
+        find_weights(card)
+    (snapshot / parts[1]).touch()
+    assert find_weights(card).files == snapshot
+
+
+def test_an_image_processor_may_lie_in_the_file_of_newer_versions(hub_cache: Path):
+    card = read_card("clip-vit-b32")
+    files = ("config.json", "model.safetensors", "processor_config.json")
+    snapshot = put_in_cache(hub_cache, card.weights.hub, card.weights.revision, *files)
+    assert find_weights(card).files == snapshot
+
+
 def test_the_cards_revision_goes_before_the_newest(hub_cache: Path):
     files = ["config.json", "model.safetensors"]
     pinned = put_in_cache(hub_cache, DINO.weights.hub, OTHER_COMMIT, *files)

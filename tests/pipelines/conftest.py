@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lightalign.featcache import probe
 from lightalign.pipelines import extract, index_quality
 
 SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
@@ -58,3 +59,9 @@ def home(toy_home, tmp_path):
     (tmp_path / "h").mkdir()
     (tmp_path / "h" / "features").symlink_to(toy_home / "features")
     return tmp_path / "h"
+
+
+@pytest.fixture
+def untried(monkeypatch):
+    """Have encoders not be tried on anything when they are loaded, where a test counts calls."""
+    monkeypatch.setattr(probe, "require_repeatable", lambda encoder: None)

@@ -5,7 +5,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from lightalign.pipelines.chance import chance_average_precision, chance_curve, chance_of_ranks
+from lightalign.pipelines.chance import (
+    chance_average_precision,
+    chance_curve,
+    chance_in_first,
+    chance_of_ranks,
+)
 
 
 def test_chance_is_the_hypergeometric_miss():
@@ -44,3 +49,11 @@ def test_chance_of_ranks_and_precision_is_that_of_all_orders():
     expected = 100 * np.mean([precisions[1], precisions[2]])
     assert chance_average_precision(counts, num_gallery=5) == pytest.approx(expected)
     assert chance_average_precision(np.array([1]), num_gallery=1) == 100.0
+
+
+def test_chance_of_several_own_among_the_first_is_that_of_all_orders():
+    """Two right of four, three looked at: all four choices hold one at least, two hold both."""
+    counts = np.array([2, 2])
+    found = [chance_in_first(counts, num_gallery=4, depth=3, least=least) for least in (1, 2, 3)]
+    assert found == pytest.approx([100.0, 50.0, 0.0])
+    assert chance_in_first(counts, num_gallery=2, depth=5, least=2) == pytest.approx(100.0)

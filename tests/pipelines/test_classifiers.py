@@ -229,23 +229,27 @@ def test_plain_steps_reach_the_optimum_of_separable_classes():
     assert found[12][0] < found[5][0]
 
 
-def test_plain_steps_are_those_of_the_formula_in_float64():
+@pytest.mark.parametrize("scaled", [False, True])
+def test_plain_steps_are_those_of_the_formula_in_float64(scaled):
     """One matrix, one batch of all rows, two steps with momentum, worked out by NumPy."""
     train = examples(12)
-    options = SgdOptions(epochs=2, every=1, hidden=0, learning_rate=0.5, batch_size=12)
+    rate = 0.5 if scaled else 0.02
+    options = SgdOptions(
+        epochs=2, every=1, hidden=0, learning_rate=rate, batch_size=12, scaled=scaled
+    )
     with torch.random.fork_rng():
         torch.manual_seed(7)
         start = torch.nn.Linear(6, 3)
     weight = start.weight.detach().double().numpy().copy()
     bias = start.bias.detach().double().numpy().copy()
-    mean, scale = scaling(train.features)
+    mean, scale = scaling(train.features) if scaled else (0.0, 1.0)
     rows = (train.features.astype(np.float64) - mean) * scale
     velocity = [0.0, 0.0]
     for _ in range(2):
         logits = np.exp(rows @ weight.T + bias)
         wrong = (logits / logits.sum(axis=1, keepdims=True) - np.eye(3)[train.labels]) / 12
         velocity = [0.9 * velocity[0] + wrong.T @ rows, 0.9 * velocity[1] + wrong.sum(axis=0)]
-        weight, bias = weight - 0.5 * velocity[0], bias - 0.5 * velocity[1]
+        weight, bias = weight - rate * velocity[0], bias - rate * velocity[1]
     *_, (_, _, head) = sgd_heads(train, options, seed=7, device=CPU)
     assert head.layers[0].weight.detach().numpy() == pytest.approx(weight, abs=1e-5)
     assert head.layers[0].bias.detach().numpy() == pytest.approx(bias, abs=1e-5)

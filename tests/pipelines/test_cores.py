@@ -48,6 +48,7 @@ def test_the_writer_gives_way_and_no_other_thread_does():
 
 
 @pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.usefixtures("untried")
 def test_items_are_prepared_while_an_encoder_runs_only_if_they_may(tmp_path, monkeypatch, overlap):
     begun: list[str] = []
     meanwhile: list[int] = []

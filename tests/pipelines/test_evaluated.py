@@ -89,8 +89,12 @@ def test_a_file_that_is_no_report_makes_room(tmp_path, content):
     [
         ({}, ""),
         ({"k": 5, "bank": 1, "memory": "1GB"}, ""),  # what an exact search by cosine never reads
-        ({"scoring": "qb-norm"}, "qb-norm"),
-        ({"scoring": "qb-norm", "bank": 1}, "qb-norm-bank-1"),
+        ({"scoring": "qb-norm"}, "qb-norm-static-15"),
+        ({"scoring": "qb-norm", "bank": 1}, "qb-norm-static-15-bank-1"),
+        ({"scoring": "qb-norm", "qb_rule": "dynamic"}, "qb-norm-dynamic-15"),
+        ({"scoring": "qb-norm", "qb_rule": "dynamic", "qb_sharpness": 20.0}, "qb-norm"),
+        ({"folds": 5}, "folds-5"),
+        ({"same_text": "drop", "scoring": "dual-softmax"}, "dual-softmax-same-text-drop"),
         ({"index": "hnsw", "k": 50, "memory": "1GB"}, "hnsw-k-50"),
         ({"index": "auto", "memory": "1GB"}, "auto-memory-1GB"),
     ],

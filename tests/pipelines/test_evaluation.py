@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from lightalign.pipelines.bootstrap import Draws, interval_of, mean_interval
-from lightalign.pipelines.evaluation import Number, facts_of, numbers_of, shown, split_hash
+from lightalign.pipelines.evaluation import (
+    Number,
+    facts_of,
+    numbers_of,
+    shown,
+    shown_chance,
+    split_hash,
+)
 from lightalign.pipelines.intervals import drawn_share_interval
 
 
@@ -44,6 +51,23 @@ def test_what_stands_beside_numbers_is_found_with_its_names():
 def test_a_number_is_shown_with_its_interval():
     assert shown(Number(value=41.25, num=80, interval=(39.0, 43.5)).table()) == "41.2 [39.0, 43.5]"
     assert shown(Number(value=0.861, num=80).table(), digits=2) == "0.86"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (100.0, "100"),
+        (99.96, "100"),
+        (62.5, "62.5"),
+        (2500.5, "2,500"),
+        (1e6, "1,000,000"),
+        (0.02, "0.02"),
+        (1.234e-6, "0.00000123"),
+        (0.0, "0"),
+    ],
+)
+def test_a_chance_level_has_no_exponent(value, text):
+    assert shown_chance(value) == text
 
 
 def test_the_same_ids_in_any_order_are_the_same_split():

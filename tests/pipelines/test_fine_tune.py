@@ -320,3 +320,48 @@ def test_a_fine_tuning_that_was_stopped_leaves_no_folder_and_says_so(home, monke
     assert caught.value.code == 128 + signal.SIGTERM
     assert "stopped; nothing is kept" in capsys.readouterr().err
     assert not (home / "runs" / "cut").exists()
+
+
+@pytest.mark.parametrize("protocol", ["full", "lightcrl"])
+def test_one_class_of_training_images_is_refused_as_by_a_probe(tmp_path, protocol):
+    features, _ = blind_features(30, 0)
+    entry = write_split(tmp_path, "train", features, np.zeros(30, dtype=int))
+    write_split(tmp_path, "test", *blind_features(12, 1))
+    write_run(tmp_path, entry)
+    with pytest.raises(SpecError, match=r"1 class of trees/train has training images, 'ash'"):
+        run(FineTuneSpec(home=tmp_path, data="trees", protocol=protocol, device="cpu"))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["start"]
+
+
+def test_a_class_without_training_images_is_told_by_a_fine_tuning_too(tmp_path):
+    features, labels = blind_features(30, 0)
+    entry = write_split(tmp_path, "train", features, labels % 2)
+    write_split(tmp_path, "test", *blind_features(12, 1))
+    write_run(tmp_path, entry)
+    spec = FineTuneSpec(home=tmp_path, data="trees", options=QUICK, device="cpu")
+    warnings = run(spec).report["warnings"]
+    assert any("'cedar': their images are all wrong" in line for line in warnings)
+
+
+def test_measured_images_of_one_class_are_told(tmp_path):
+    entry = write_split(tmp_path, "train", *blind_features(30, 0))
+    features, _ = blind_features(12, 1)
+    write_split(tmp_path, "test", features, np.ones(12, dtype=int))
+    write_run(tmp_path, entry)
+    spec = FineTuneSpec(home=tmp_path, data="trees", options=QUICK, device="cpu")
+    assert any("always answers with it has 100 %" in line for line in run(spec).report["warnings"])
+
+
+@pytest.mark.parametrize("protocol", ["full", "lightcrl"])
+def test_one_step_an_epoch_is_told(tmp_path, protocol):
+    entry = write_split(tmp_path, "train", *blind_features(30, 0))
+    write_split(tmp_path, "test", *blind_features(12, 1))
+    write_run(tmp_path, entry)
+    options = FineTuneOptions(epochs=2, batch_size=64)
+    sgd = SgdOptions(epochs=2, every=1, batch_size=64)
+    spec = FineTuneSpec(
+        home=tmp_path, data="trees", protocol=protocol, options=options, sgd=sgd, device="cpu"
+    )
+    num = 27 if protocol == "full" else 30  # a tenth is held out to choose the epoch
+    expected = f"{num} images are one batch of 64, and 2 epochs 2 steps"
+    assert any(expected in line for line in run(spec).report["warnings"])

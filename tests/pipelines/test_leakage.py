@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightalign.featcache import catalog
 from lightalign.featcache.errors import LeakageError, SpecError
+from lightalign.featcache.reader import FeatureReader
 from lightalign.pipelines import fine_tune, retrieve, runs, train, zero_shot
 from lightalign.pipelines.bundle import load
 from lightalign.pipelines.fine_tune import FineTuneSpec
+from lightalign.pipelines.leakage import NEAR, near_bound
 from lightalign.pipelines.sgd_options import SgdOptions
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 
-from ..helpers import changed_report
+from ..helpers import changed_report, lightalign
+from .class_homes import write_split
 from .conftest import extract_toy
 
 QUICK = ("train.epochs=1", "train.batch_size=8", "train.precision=float32")
@@ -182,6 +186,86 @@ def test_what_chose_the_run_that_was_fine_tuned_is_still_refused(home, tmp_path)
         LeakageError, match=r"6 evaluated images were trained on: .*: evaluate on other items$"
     ):
         classify(home, run="tuned", data="image-folder", split="train")
+
+
+def test_texts_that_say_what_a_trained_one_does_are_counted_and_named(tmp_path):
+    """One of six test captions is a training caption in other letters, under another id."""
+    data = write_photos(tmp_path / "a", {"train": range(12), "test": range(20, 26)})
+    table = (tmp_path / "a" / "table.csv").read_text()
+    copied = table.replace("words of test and 22,", "Words of  TRAIN and 3,")
+    assert copied != table
+    (tmp_path / "a" / "table.csv").write_text(copied)
+    extracted(tmp_path, data)
+    trained(tmp_path, "train.validation=none", data=data)
+    report = evaluate(tmp_path, data=data)
+    (pair,) = report["leakage"]["same_texts"]
+    assert (pair["evaluated"].split("#")[0], pair["trained"].split("#")[0]) == (
+        "test-22.png",
+        "train-3.png",
+    )
+    (warning,) = [line for line in report["warnings"] if "say the same as a trained" in line]
+    assert warning.startswith("1 evaluated texts")
+    (path,) = (tmp_path / "features" / "image-text-table" / "train").glob("pairs--*.json")
+    old = catalog.read_pairs(path)
+    catalog.write_pairs(path, replace(old, text_marks=None))
+    (line,) = [one for one in evaluate(tmp_path)["warnings"] if "which evaluated texts say" in one]
+    command = line.split("`")[1].split()
+    assert lightalign(*command[1:], home=tmp_path).returncode == 0
+    assert catalog.read_pairs(path) == old
+
+
+def bound_of(home, rows):
+    """Return the bound of near duplicates by a store of these rows, one token each."""
+    features, labels = rows.astype(np.float32)[:, None], np.zeros(len(rows), dtype=int)
+    return near_bound(FeatureReader(write_split(home, "train", features, labels).folder))
+
+
+def directions(count, spread, width=16):
+    """Return rows about one direction; the middle is taken off before they are compared."""
+    random = np.random.default_rng(0)
+    return 1.0 + spread * random.standard_normal((count, width))
+
+
+def test_different_images_that_are_far_apart_leave_the_bound_as_it_is(tmp_path):
+    assert bound_of(tmp_path, directions(500, 1.0)) == NEAR
+
+
+def test_images_that_lie_along_one_line_make_a_stricter_bound_or_none(tmp_path):
+    """On an arc of 500 rows a row's nearest is about 2 pi / 500 away: a cosine of 1 - 8e-5.
+
+    Of 120 rows it is 1 - 0.0014, nearer than `NEAR`, but not within rounding.
+    """
+    for count, told in ((500, False), (120, True)):
+        angles = 2 * np.pi * np.arange(count) / count
+        rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        found = bound_of(tmp_path / str(count), rows)
+        if told:
+            assert found == pytest.approx(1 - (1 - np.cos(2 * np.pi / count)), abs=1e-4)
+        else:
+            assert found is None
+
+
+def test_duplicates_within_the_training_do_not_hide_those_outside(tmp_path):
+    """A third of the rows are there twice; the bound is that of the others."""
+    rows = directions(600, 1.0)
+    rows[500:] = rows[:100]
+    assert bound_of(tmp_path, rows) == NEAR
+
+
+def test_weak_features_warn_of_nothing_they_cannot_tell(tmp_path):
+    """All pictures are one grey tone each: by mean colour every one has near ones."""
+    (tmp_path / "a").mkdir()
+    lines = ["image,caption,split"]
+    for number in range(260):
+        name, split = f"{number}.png", "train" if number < 200 else "test"
+        Image.new("RGB", (16, 16), (number % 256,) * 3).save(tmp_path / "a" / name)
+        lines.append(f"{name},words {number},{split}")
+    (tmp_path / "a" / "table.csv").write_text("\n".join(lines) + "\n")
+    extracted(tmp_path, f"image-text-table={tmp_path / 'a'}")
+    trained(tmp_path, "train.validation=none")
+    report = evaluate(tmp_path)
+    assert report["leakage"]["num_near_duplicates"] == 0
+    assert any("cannot tell which are nearly the same" in line for line in report["warnings"])
 
 
 def test_ids_that_only_count_are_no_overlap(tmp_path):

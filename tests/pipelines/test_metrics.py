@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -361,3 +362,37 @@ def test_ranks_do_not_depend_on_how_deep_the_index_is_searched():
     unit = random.normal(size=(60, 4)).astype(np.float32)
     direction, _ = both_directions(paired(unit[:30], unit[30:], [[i] for i in range(30)]))
     assert ranks_only(direction, 1).tolist() == ranks_only(direction, 30).tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_own_texts_in_the_first_five_are_counted_as_lightcrl_counts_them(seed):
+    """torch.topk and sets, image by image, with all texts of each at its own place."""
+    random = np.random.default_rng(seed)
+    images, texts = (random.normal(size=(n, 6)).astype(np.float32) for n in (12, 60))
+    texts += 1.2 * np.repeat(images, 5, axis=0)
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    own = [list(range(5 * image, 5 * image + 5)) for image in range(12)]
+    first = torch.from_numpy(images @ texts.T).topk(5, dim=1).indices.tolist()
+    found = [len(set(line) & set(right)) for line, right in zip(first, own, strict=True)]
+    assert len(set(found)) > 2
+    measured = Retrieval().run(paired(images, texts, own))
+    table = measured["image_to_text"]["own_in_first_5"]
+    for j in range(1, 6):
+        share = 100 * np.mean([count >= j for count in found])
+        assert table[str(j)]["value"] == pytest.approx(share)
+        low, high = table[str(j)]["interval"]
+        assert low <= share <= high
+        assert table[str(j)]["num"] == 12
+    assert "own_in_first_5" not in measured["text_to_image"]  # a text has one image
+
+
+def test_a_wrong_text_that_ties_stands_before_an_own_one():
+    """Texts 0 and 1 are of image 0, the four others of image 1; all but text 0 score the same."""
+    image = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    texts = np.array([[1.0, 0.0], *[[0.6, 0.8]] * 5], dtype=np.float32)
+    table = Retrieval().run(paired(image, texts, [[0, 1], [2, 3, 4, 5]]))["image_to_text"]
+    found = {j: number["value"] for j, number in table["own_in_first_5"].items()}
+    # image 0: text 0 is first, text 1 comes after four wrong ones, sixth. Image 1: one wrong text
+    # ties with its four, which stand second to fifth
+    assert found == {"1": 100.0, "2": 50.0, "3": 50.0, "4": 50.0}

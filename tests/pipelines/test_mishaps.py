@@ -55,6 +55,7 @@ def data(tmp_path) -> Path:
     return write_table(tmp_path / "data", 24)
 
 
+@pytest.mark.usefixtures("untried")
 def test_a_photo_that_goes_away_meanwhile_is_an_error_and_no_lost_row(tmp_path, data, monkeypatch):
     extract_table(tmp_path / "whole", data)
     encode = ToyEncoder.encode

@@ -1,6 +1,7 @@
 """A run measures the data it was made for, whatever else has its name, and wherever it lies."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -187,3 +188,48 @@ def test_folders_of_images_are_read_under_a_name(two_tables, home):
         done("search", "own-name", "Quadrat", "--data", "fotos", "--json", "--quiet", home=home)
     )
     assert Path(found["hits"][0]["path"]).parent == pictures
+
+
+def test_a_run_keeps_its_data_when_the_home_has_forgotten_the_name(home):
+    done("data", "rm", "image-text-table", home=home)
+    report = json.loads(done("retrieve", "same-name", "--json", "--quiet", home=home))
+    assert report["metrics"]["text_to_image"]["num_gallery"] == 7
+
+
+def test_a_test_split_that_is_another_now_is_not_measured_in_place_of_its_own(own_home):
+    home, table = own_home, own_home.parent / "data" / "Tabelle.csv"
+    before = done("retrieve", "own-name", "--json", "--quiet", home=home)
+    table.write_text(table.read_text().replace("Nr. 15 von", "Nr. hundert von"))
+    done(*BOTH, "--data", "mine", home=home)
+    after = done("retrieve", "own-name", "--json", "--quiet", home=home)
+    assert json.loads(after)["stores"] == json.loads(before)["stores"]
+
+
+def test_no_extraction_is_advised_that_cannot_bring_what_is_missing(own_home):
+    home, table = own_home, own_home.parent / "data" / "Tabelle.csv"
+    shutil.rmtree(home / "features" / "mine" / "test")
+    ended = lightalign("retrieve", "own-name", home=home)
+    program, *command = shlex.split(ended.stderr.split("`")[1])
+    assert (ended.returncode, program) == (2, "lightalign")
+    assert command[:3] == ["extract", "--encoder", "toy-image"]
+    table.write_text(table.read_text().replace("Quadrat", "Rechteck"))
+    for verb in ("retrieve", "index"):
+        ended = lightalign(verb, "own-name", home=home)
+        assert ended.returncode == 2
+        assert "holds other data by now" in ended.stderr
+        assert "lightalign extract" not in ended.stderr
+
+
+def test_a_name_that_is_given_anew_keeps_no_option_that_was_not_said_again(own_home):
+    table = own_home.parent / "data" / "Tabelle.csv"
+    table.write_text(table.read_text().replace("Pfad", "image", 1))
+    done("data", "add", "mine", table, home=own_home)
+    shown = json.loads(done("data", "show", "mine", "--json", home=own_home))
+    assert shown["options"] == {}
+
+
+def test_paths_keep_their_spaces_in_messages(tmp_path):
+    folder = tmp_path / "two  spaces"
+    folder.mkdir()
+    ended = lightalign("data", "add", "mine", str(folder / "x.csv"), home=tmp_path / "home")
+    assert str(folder) in ended.stderr

@@ -107,6 +107,7 @@ def test_fewer_bytes_keep_the_values_to_their_rounding(
     assert (error <= bound[dtype]).all()
 
 
+@pytest.mark.usefixtures("untried")
 def test_equal_texts_are_encoded_once_and_each_has_its_row(tmp_path, monkeypatch):
     from lightalign.featcache.encoders.toy import ToyEncoder
 

@@ -1,5 +1,7 @@
 """Texts of a few images by hand: which is paired with which, what is never wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -79,3 +81,22 @@ def test_a_text_without_a_row_in_one_store_takes_no_part(tmp_path, monkeypatch):
     again = PairedTexts(stores.pair, home=tmp_path)
     assert again.texts_of == {0: (A, C), 1: (D,), 2: (C, E)}
     assert again.num_links_lost == 1
+
+
+def test_same_texts_belong_to_all_that_belongs_to_one_of_them_in_both_ways(tmp_path):
+    """b of image 0 says what d of image 1 does: each is right for what is right for the other."""
+    stores = few_texts(tmp_path, LINKS, TEXTS)
+    found = catalog.read_pairs(stores.path)
+    marks = ("a", "b", "c", "b", "e")
+    catalog.write_pairs(stores.path, replace(found, text_marks=marks))
+    united = PairedTexts(stores.pair, home=tmp_path, same_text="positive")
+    assert united.belonging == {
+        A: (A, B, C, D),
+        B: (A, B, C, D),
+        C: (A, B, C, D, E),
+        D: (A, B, C, D),
+        E: (C, E),
+    }
+    assert united.seconds_of == stores.seconds_of
+    dropped = PairedTexts(stores.pair, home=tmp_path, same_text="drop")
+    assert dropped.texts_of == {0: (A, B, C), 2: (C, E)}

@@ -93,7 +93,7 @@ def test_what_was_not_compared_with_a_damaged_store_of_the_training_is_said(home
         return {side: metrics[side]["recall"] for side in ("image_to_text", "text_to_image")}
 
     before = retrieved()
-    assert before["leakage"]["not_checked"] == []
+    assert not any("store" in line for line in before["leakage"]["not_checked"])
     folder = damage(home, "shapes/train/toy-image")
     after = retrieved()
     assert recalls(after) == recalls(before)

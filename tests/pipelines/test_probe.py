@@ -3,16 +3,19 @@
 import functools
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lightalign.adapters.checkpoint import load_adapter
 from lightalign.featcache.errors import (
     LeakageError,
     SpecError,
     StoreNotFoundError,
     UnknownNameError,
 )
+from lightalign.pipelines import probing, runs
 from lightalign.pipelines.class_rows import ClassRows
 from lightalign.pipelines.classifiers import LogisticClassifier
 from lightalign.pipelines.evaluation import numbers_of, split_hash
@@ -240,3 +243,38 @@ def test_a_split_that_is_not_whole_is_not_the_usual_one(home, tmp_path):
     del table["shards"]
     write_manifest(entry.folder, {**table, "complete": False})
     assert usual_split(tmp_path, wanted, SideQuery()) == "val"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "unit", "length_one"),
+    [("sgd", False, False), ("sgd", True, True), ("lbfgs", False, True), ("knn", False, True)],
+)
+def test_lightcrls_head_is_trained_on_embeddings_of_any_length(
+    home, monkeypatch, protocol, unit, length_one
+):
+    """The adapter is one matrix before a mean; its bias and rows are those of the run."""
+    read = []
+    whole = probing.Examples
+
+    def examples(features, labels, num_classes):
+        read.append(features)
+        return whole(features, labels, num_classes)
+
+    monkeypatch.setattr(probing, "Examples", examples)
+    sgd = replace(QUICK.sgd, unit=unit)
+    probe(home, protocol=protocol, features=("embedding",), options=replace(QUICK, sgd=sgd))
+    adapter = load_adapter(runs.runs_folder(home) / "start")[0]
+    linear = adapter.steps["image/project"].linear
+    tokens, _ = blobs(45, seed=0, spread=3.5)
+    weight, bias = (one.detach().numpy().astype(np.float64) for one in linear.parameters())
+    expected = tokens.astype(np.float64).mean(axis=1) @ weight.T + bias
+    if length_one:
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert read[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_lightcrls_head_is_measured_after_every_fifth_epoch_by_default(home):
+    options = ProbeOptions(sgd=SgdOptions(epochs=12))
+    found = probe(home, protocol="sgd", features=("encoder",), options=options).report
+    assert list(found["metrics"]["encoder"]) == ["epoch_5", "epoch_10", "epoch_12"]
+    assert SgdOptions().epochs == 100

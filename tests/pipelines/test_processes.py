@@ -31,6 +31,11 @@ NO_DROPOUT = "towers.both.drop.p=0.0"
 UNEVEN = ("train.batch_size=5", "train.precision=float32", NO_DROPOUT)
 # 2 images and a text of each are shared by 3 as 1, 1 and none
 EMPTY = ("train.batch_size=2", "train.captions=one", "train.precision=float32", NO_DROPOUT)
+# 120 pairs in batches of 13 and fewer; some of them have an image twice
+PAIRS = (
+    *("train.batch_size=13", "train.captions=each", "train.same_image=negative"),
+    *("train.precision=float32", NO_DROPOUT),
+)
 OBJECTIVES = (
     (),
     ("objective.part=siglip",),
@@ -228,7 +233,7 @@ def own_gradients(home: Path, overrides: list[str]) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("count", "sizes"), [(2, UNEVEN), (3, UNEVEN), (3, EMPTY)])
+@pytest.mark.parametrize(("count", "sizes"), [(2, UNEVEN), (3, UNEVEN), (3, EMPTY), (2, PAIRS)])
 def test_the_sum_over_processes_is_the_gradient_of_one(
     home, tmp_path, count, sizes, record_property
 ):

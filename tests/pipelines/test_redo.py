@@ -52,6 +52,7 @@ def shard_file(store: Path, name: str) -> Path:
         ("zarr.json", 0),
     ],
 )
+@pytest.mark.usefixtures("untried")
 def test_a_flipped_byte_is_named_and_repaired_to_the_same_bytes(
     tmp_path, store, name, num_recomputed, monkeypatch
 ):

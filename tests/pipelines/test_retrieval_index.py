@@ -1,10 +1,12 @@
 """R@k by an index that may miss right answers: what it does not find is missed, never guessed."""
 
+import time
+
 import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import train
+from lightalign.pipelines import index_quality, train
 from lightalign.pipelines.bootstrap import Draws
 from lightalign.pipelines.index import build
 from lightalign.pipelines.metrics import Relevance
@@ -180,3 +182,12 @@ def test_an_option_of_another_type_is_refused_by_its_name(tmp_path, option, valu
     object.__setattr__(spec, option, value)
     with pytest.raises(SpecError, match=message):
         spec.__post_init__()
+
+
+def test_a_gallery_of_one_is_measured_at_once(monkeypatch):
+    """A call takes microseconds: a thousand of them are enough, whatever the least time is."""
+    monkeypatch.setattr(index_quality, "LEAST_SECONDS", 60.0)
+    began = time.perf_counter()
+    built = build(np.ones((1, 4), np.float32) / 2, "ivf", queries=np.ones((1, 4), np.float32) / 2)
+    assert built.metrics["recall_at_10"].value == 100.0
+    assert time.perf_counter() - began < 30.0

@@ -2,12 +2,20 @@
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
-from lightalign.featcache.errors import UnknownNameError
+from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import TEXT_TEXT
 from lightalign.pipelines.metrics import Relevance
 from lightalign.pipelines.ranking import both_directions
-from lightalign.pipelines.scoring import SHARPNESS, dual_softmax, querybank
+from lightalign.pipelines.retrieve import RetrieveSpec
+from lightalign.pipelines.scoring import (
+    PUBLISHED,
+    SHARPNESS,
+    Normalisation,
+    dual_softmax,
+    querybank,
+)
 from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.tasks.retrieval import Retrieval
 
@@ -46,6 +54,36 @@ def test_querybank_orders_as_the_published_inverted_softmax():
         found = querybank(direction, bank)
         assert order(found) == np.argsort(-np.array(expected), axis=1).tolist()
         assert 0 < sum(line.argmax() in active for line in cosines) < len(cosines)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 15.0, 60.0, 500.0])
+def test_the_static_rule_orders_every_query_by_the_inverted_softmax(sharpness):
+    """x - log(sum over the bank of exp(s b)) / s, in float64; 500 is far beyond float32's exp."""
+    random = np.random.default_rng(0)
+    direction, _ = both_directions(embeddings(random, 40))
+    bank = unit(random, 6, 5)
+    cosines = direction.queries.astype(np.float64) @ direction.gallery.T
+    pull = logsumexp(sharpness * (bank.astype(np.float64) @ direction.gallery.T), axis=0)
+    found = querybank(direction, bank, Normalisation(rule="static", sharpness=sharpness))
+    scores = found.queries.astype(np.float64) @ found.gallery.T
+    np.testing.assert_allclose(scores, cosines - pull / sharpness, atol=1e-6)
+
+
+def test_the_published_rule_is_dynamic_at_20():
+    assert (PUBLISHED.rule, PUBLISHED.sharpness) == ("dynamic", 20.0)
+
+
+@pytest.mark.parametrize("sharpness", [0.0, -1.0, float("nan"), float("inf"), 1001.0])
+def test_a_sharpness_out_of_its_range_is_refused(sharpness):
+    with pytest.raises(SpecError, match="--qb-sharpness must be above 0"):
+        Normalisation(sharpness=sharpness)
+
+
+def test_rules_are_two_and_belong_to_one_scoring(tmp_path):
+    with pytest.raises(UnknownNameError, match="dynamic"):
+        Normalisation(rule="dynamik")
+    with pytest.raises(SpecError, match="--scoring qb-norm: name it"):
+        RetrieveSpec(home=tmp_path, qb_sharpness=3.0)
 
 
 def test_dual_softmax_orders_as_the_product_of_both():

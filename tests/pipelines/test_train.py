@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -348,3 +349,17 @@ def test_the_validation_loss_is_that_of_batches_in_order():
     expected = (by_hand([0, 1], [0, 1, 3]) + by_hand([2], [2, 4])) / 2
     found = mean_loss(objective, embeddings, batch_size=2, device=torch.device("cpu"))
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_step_an_epoch_and_a_scale_at_its_bound_are_warnings(home):
+    """Of 24 images a batch of 64 is all; a scale that starts at its least is pushed below it."""
+    scale = ("objective.scale_init=50.0", "objective.scale_min=50.0")
+    sets = ("train.epochs=2", "train.batch_size=64", *scale)
+    spec = TrainSpec(home=home, preset="linear", device="cpu", overrides=sets)
+    report = train.run(spec).report
+    assert report["steps"] == 2
+    bound, steps = report["warnings"]
+    assert "ended at its smallest value, 50" in bound
+    assert "24 images are one batch of 64, and 2 epochs 2 steps" in steps
+    sets = ("train.epochs=2", "train.batch_size=8")
+    assert train.run(replace(spec, overrides=sets)).report["warnings"] == []

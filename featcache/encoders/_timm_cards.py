@@ -1,0 +1,108 @@
+"""Cards derived from what timm knows of a model."""
+
+import difflib
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import timm.models
+import torch
+
+from ..card import EncoderCard, Layout, WeightsCard
+from ..errors import UnknownNameError
+from ..home import expanded
+from ..types import Modality
+from ._timm_models import ModelDescription, build, describe
+from ._timm_tokens import find_shape
+
+
+def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> EncoderCard:
+    """Return the card of a timm model, or of a hub directory that timm wrote.
+
+    The model is built without memory for its weights, to see which tokens it gives.
+
+    Args:
+        model: Name of a model, with or without its tag, or a folder.
+        name: Name of the card.
+        weights: Weights file or hub directory that is used instead of the model's own.
+
+    Raises:
+        UnknownNameError: timm has no such model.
+        WeightsMismatchError: The model gives no grid of tokens, or cannot be built.
+    """
+    folder = expanded(Path(model))
+    files = folder.absolute() if folder.is_dir() else None
+    card = EncoderCard(
+        name=name,
+        title=f"{model} of timm",
+        modality=Modality.IMAGE,
+        backend="timm",
+        model=model,
+        width=1,
+        layout=Layout(grid=(1, 1)),
+        licence="not stated",
+        source="timm",
+        weights=WeightsCard(path=None if files is None else str(files)),
+    )
+    if files is None:
+        card = _named(card)
+    described = files if weights is None else expanded(weights)
+    description = describe(card, described)
+    if files is not None:
+        card = replace(
+            card, model=description.architecture, title=f"{description.architecture} in {files}"
+        )
+    shape = _shape(card, description, described)
+    layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
+    return replace(card, width=shape.width, layout=layout)
+
+
+def _named(card: EncoderCard) -> EncoderCard:
+    """Return a card with what timm keeps for the name of its model."""
+    architecture, _, tag = card.model.partition(".")
+    if not timm.is_model(architecture):
+        raise _unknown(card.model, timm.list_models())
+    try:
+        pretrained: Any = timm.get_pretrained_cfg(card.model, allow_unregistered=False)
+    except RuntimeError as error:
+        raise _unknown(card.model, timm.list_pretrained(f"{architecture}.*")) from error
+    if pretrained is None:
+        raise _unknown(card.model, timm.list_pretrained(f"{architecture}.*"))
+    tagged = f"{architecture}.{pretrained.tag or tag}".rstrip(".")
+    # weights under a file name of their own share a repository with others
+    hub = None if pretrained.hf_hub_filename else pretrained.hf_hub_id
+    if hub is not None and hub.endswith("/"):
+        hub = f"{hub}{tagged}"
+    return replace(
+        card,
+        model=tagged,
+        title=f"{tagged} of timm",
+        licence=pretrained.license or "not stated",
+        source=pretrained.origin_url or "timm",
+        weights=WeightsCard(hub=hub),
+    )
+
+
+def _unknown(model: str, known: Collection[str]) -> UnknownNameError:
+    """Return the error for a model that timm does not have; it has too many to list them all."""
+    close = difflib.get_close_matches(model, known, n=5, cutoff=0.6)
+    return UnknownNameError(
+        f"timm {timm.__version__} has no model named {model!r}; "
+        + (f"close: {close}" if close else "timm.list_models() in Python lists all")
+    )
+
+
+def _shape(card: EncoderCard, description: ModelDescription, place: Path | None) -> Any:
+    with torch.device("meta"):
+        model = build(card, description, place).eval()
+    size = description.image_size or model.pretrained_cfg["input_size"][-2:]
+    what = f"encoder {card.name!r} ({description.architecture})"
+    with torch.inference_mode():
+        try:
+            features = model.forward_features(torch.zeros(1, 3, *size, device="meta"))
+        except (NotImplementedError, RuntimeError):  # some look at values, which are not there
+            model = build(card, description, place).eval()
+            features = model.forward_features(torch.zeros(1, 3, *size))
+    return find_shape(model, features, image=(int(size[0]), int(size[1])), what=what)

@@ -1,0 +1,126 @@
+"""Fill stores of pooled features from a store of the same tokens: nothing is encoded.
+
+What comes out is what an extraction would have stored, but for the rounding of the stored tokens.
+Where the features of an item are some of its tokens (`cls`, `last`) and both stores have one float
+type, no number differs. A mean over tokens x_s that were rounded to x_s (1 + e_s) is off by no more
+than the mean of |e_s x_s|, with |e_s| at most 2^-11 in float16 and 2^-8 in bfloat16, before it is
+rounded itself as any extracted one; of int8 tokens, by the mean of half their steps.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..featcache.errors import StoreCorruptError, StoreNotFoundError
+from ..featcache.item_rows import ItemBlock, ItemRows
+from ..featcache.store import FeatureStore
+from ..featcache.tokens import Tokens, pad_groups
+from .filling import Filling, Job, Shard, Shards
+from .progress import Progress
+
+BLOCKS_HELD = 3  # of float32 at once: as read, padded, and what reducing it takes
+_GROUPS = 8  # of similar length in a block; more saves little padding
+
+
+class Derivation(Filling):
+    """Fill the missing shards of several stores from one store of tokens.
+
+    Checksums of the tokens are compared as they are read, and one of their shards is in memory at
+    a time, in blocks of float32. The same shards are made of the same blocks each time.
+
+    Args:
+        jobs: Stores of equal `rows_per_shard`, and what goes into them.
+        origin: Folder of a complete store of their tokens.
+        ids: Ids of all items of the split.
+        max_bad: Items of one store that may be unreadable.
+        progress: Receives the progress.
+    """
+
+    is_derived = True
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        origin: Path,
+        ids: Sequence[str],
+        *,
+        max_bad: int,
+        progress: Progress,
+    ) -> None:
+        super().__init__(jobs, num_items=len(ids), max_bad=max_bad, progress=progress)
+        self.ids = ids
+        self.origin = origin
+        with self._origin_told():
+            self._rows = ItemRows(FeatureStore.open(origin), ids)
+
+    def _pass(self, writer: ThreadPoolExecutor) -> None:
+        for index in self._missing():
+            jobs = [job for job in self.jobs if self._claim(job, index)]
+            if jobs:
+                self._write(index, jobs, self._derive_shard(index, jobs), writer)
+        self._settle()
+        self._rows.close()
+
+    def _derive_shard(self, index: int, jobs: Sequence[Job]) -> dict[Path, Shard]:
+        """Return the rows of one shard by store."""
+        items = jobs[0].store.shard_items(index)
+        shards = Shards(jobs)
+        for job in jobs:
+            shards.of(job).skipped += self._rows.skipped(items)
+        with self._origin_told():
+            for block in self._read(items):
+                began = time.perf_counter()
+                self._reduce(block, items, jobs, shards)
+                self.shares.encode += time.perf_counter() - began
+                self.progress.advance(len(block.positions))
+        self.num_done += len(items)
+        self.progress.advance(len(shards.of(jobs[0]).skipped))
+        return shards.by_store
+
+    def _read(self, items: range) -> Iterator[ItemBlock]:
+        """Yield the blocks of tokens, counting the seconds of reading."""
+        blocks = self._rows.blocks(items)
+        while True:
+            began = time.perf_counter()
+            block = next(blocks, None)
+            self.shares.decode += time.perf_counter() - began
+            if block is None:
+                return
+            yield block
+
+    def _reduce(self, block: ItemBlock, items: range, jobs: Sequence[Job], shards: Shards) -> None:
+        """Take what each store keeps of the tokens of a block."""
+        positions = block.positions - items.start
+        groups, order = pad_groups(block.features, _GROUPS)
+        for job in jobs:
+            shards.of(job).ids.update(zip(positions.tolist(), block.features.ids, strict=True))
+        first = 0
+        for group in groups:
+            targets = positions[order[first : first + len(group)]]
+            first += len(group)
+            tokens = Tokens(group.values.to(torch.float32), group.mask)
+            for job in jobs:
+                reduced = job.output.kind.reduce(tokens, job.output.layout)
+                shards.rows(job).add(reduced, sources=np.arange(len(targets)), targets=targets)
+
+    @contextmanager
+    def _origin_told(self) -> Iterator[None]:
+        """Within the block, tokens that another process has removed are an error that names them.
+
+        Raises:
+            StoreNotFoundError: They were removed.
+        """
+        try:
+            yield
+        except (FileNotFoundError, StoreCorruptError) as error:
+            if self.origin.is_dir():
+                raise
+            raise StoreNotFoundError(
+                f"{self.origin} was removed while other features were derived from it: run the "
+                "same command again"
+            ) from error

@@ -1,0 +1,240 @@
+"""Fill the missing shards of several stores, which other processes may be filling, too."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ..featcache.description import Skipped
+from ..featcache.errors import StoreNotFoundError
+from ..featcache.locks import MANIFEST_LOCK, ShardLocks, holders
+from ..featcache.store import FeatureStore
+from ..featcache.types import Features
+from .collect import ShardRows
+from .outputs import Output
+from .progress import Progress
+from .ready import check_bad
+
+_WAIT = 0.2  # seconds between looks at shards that another process is writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Pair one output with the store that holds it."""
+
+    output: Output
+    store: FeatureStore
+
+
+@dataclass
+class Shares:
+    """Count the seconds in which the encoding thread worked or waited.
+
+    Attributes:
+        decode: Waiting for decoded and preprocessed items.
+        encode: Running encoders.
+        write: Waiting for the writer.
+    """
+
+    decode: float = 0.0
+    encode: float = 0.0
+    write: float = 0.0
+
+    def describe(self) -> str:
+        """Return the shares in percent, the largest first."""
+        total = max(self.decode + self.encode + self.write, 1e-9)
+        named = sorted(vars(self).items(), key=lambda pair: -pair[1])
+        return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in named)
+
+
+@contextmanager
+def removals_told(stores: Sequence[Path]) -> Iterator[None]:
+    """Within the block, a store that another process has removed is an error that names it.
+
+    Raises:
+        StoreNotFoundError: It was removed.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        for folder in stores:
+            if not folder.is_dir():
+                raise StoreNotFoundError(
+                    f"{folder} was removed while it was being written: run the same command again"
+                ) from error
+        raise
+
+
+@dataclass
+class Shard:
+    """Collect what becomes one shard of one store."""
+
+    rows: ShardRows
+    ids: dict[int, str] = field(default_factory=dict)
+    companions: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def features(self, job: Job) -> Features:
+        """Return the rows as they are stored."""
+        names = job.store.description.companions
+        return self.rows.features(self.ids, {name: self.companions[name] for name in names})
+
+
+class Shards:
+    """Collect the same shard of several stores."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.by_store = {
+            job.store.folder: Shard(
+                ShardRows(dtype=job.store.description.dtype, width=job.store.description.width),
+                companions={name: [] for name in job.store.description.companions},
+            )
+            for job in jobs
+        }
+
+    def rows(self, job: Job) -> ShardRows:
+        """Return where the rows of one store are collected."""
+        return self.of(job).rows
+
+    def of(self, job: Job) -> Shard:
+        """Return that of one store."""
+        return self.by_store[job.store.folder]
+
+
+class Filling(ABC):
+    """Fill the missing shards of several stores of the same items, however they are made.
+
+    Shards are shared with other processes by locks, and each is written while the next is made.
+
+    Args:
+        jobs: Stores of equal `rows_per_shard`, and what goes into them.
+        num_items: Items of the split.
+        max_bad: Items of one store that may be unreadable.
+        progress: Receives the progress.
+
+    Attributes:
+        is_derived: Whether the rows are made of stored tokens, and not encoded.
+    """
+
+    is_derived: ClassVar[bool] = False
+
+    def __init__(
+        self, jobs: Sequence[Job], *, num_items: int, max_bad: int, progress: Progress
+    ) -> None:
+        self.jobs = jobs
+        self.num_items = num_items
+        self.max_bad = max_bad
+        self.progress = progress
+        self.shares = Shares()
+        self.num_done = 0
+        self.num_written = {job.store.folder: 0 for job in jobs}
+        self._locks: dict[Path, ShardLocks] = {}
+        self._writing: Future[None] | None = None
+        self._bad = {job.store.folder: job.store.skipped() for job in jobs}
+        self._waited_for: set[str] = set()
+
+    def run(self) -> None:
+        """Make and write shards until none is missing, then complete the stores.
+
+        Raises:
+            TooManyBadItemsError: More items are unreadable than allowed.
+            FeatureRangeError: A feature is not finite in the stored type.
+            LockError: The file system has no locks.
+            DatasetChangedError: A file that was there can no longer be read.
+            OutOfMemoryError: One item alone needs more memory than there is.
+            StoreNotFoundError: A store was removed while it was being written.
+        """
+        with removals_told([job.store.folder for job in self.jobs]), ExitStack() as stack:
+            for job in self.jobs:
+                locks = stack.enter_context(ShardLocks(job.store.folder))
+                self._locks[job.store.folder] = locks
+            self._fill(stack.enter_context(self._writer()))
+            for job in self.jobs:
+                self._finish(job)
+
+    def _writer(self) -> ThreadPoolExecutor:
+        """Return the thread in which shards are written."""
+        return ThreadPoolExecutor(1)
+
+    def _fill(self, writer: ThreadPoolExecutor) -> None:
+        while self._missing():
+            before = self.num_done
+            self._pass(writer)
+            if before == self.num_done and self._missing():
+                # what is left is being written by other processes
+                self._wait_for_others()
+
+    def _wait_for_others(self) -> None:
+        """Wait a little, and say for whom when that has changed."""
+        time.sleep(_WAIT)
+        living = {
+            f"{path.stem} is being written by {who}, in {path.parent}"
+            for job in self.jobs
+            for path, who in holders(job.store.folder)
+        }
+        if living and living != self._waited_for:
+            self.progress.note(f"waiting: {'; '.join(sorted(living))}")
+        self._waited_for = living
+
+    def _missing(self) -> list[int]:
+        for job in self.jobs:
+            job.store.refresh()
+        return sorted({index for job in self.jobs for index in job.store.missing_shards()})
+
+    @abstractmethod
+    def _pass(self, writer: ThreadPoolExecutor) -> None:
+        """Make every shard that is missing and that no other process is making."""
+
+    def _claim(self, job: Job, index: int) -> bool:
+        locks = self._locks[job.store.folder]
+        if not locks.claim(index):
+            return False
+        job.store.refresh()  # another process may have finished it before the lock was free
+        if not job.store.has_shard(index):
+            return True
+        locks.release(index)
+        return False
+
+    def _write(
+        self,
+        index: int,
+        jobs: Sequence[Job],
+        shards: Mapping[Path, Shard],
+        writer: ThreadPoolExecutor,
+    ) -> None:
+        self._settle()
+        for job in jobs:
+            folder = job.store.folder
+            self._bad[folder] += shards[folder].skipped
+            check_bad(self._bad[folder], self.num_items, self.max_bad)
+        self._writing = writer.submit(self._write_now, index, jobs, shards)
+
+    def _write_now(self, index: int, jobs: Sequence[Job], shards: Mapping[Path, Shard]) -> None:
+        for job in jobs:
+            folder = job.store.folder
+            features = shards[folder].features(job)
+            job.store.write_shard(index, features, shards[folder].skipped, derived=self.is_derived)
+            self.num_written[folder] += len(job.store.shard_items(index))
+            self._locks[folder].release(index)
+
+    def _settle(self) -> None:
+        """Wait for the shard that is being written, and raise what went wrong with it."""
+        began = time.perf_counter()
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+        self.shares.write += time.perf_counter() - began
+
+    def _finish(self, job: Job) -> None:
+        locks = self._locks[job.store.folder]
+        locks.wait_for(MANIFEST_LOCK, self.progress.note)
+        job.store.refresh()
+        if not job.store.complete:
+            job.store.finish()
+        locks.release(MANIFEST_LOCK)

@@ -1,0 +1,150 @@
+"""Retrieval in folds of the images, each with a gallery of its own, as the COCO protocol has it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+from ...featcache.errors import SpecError
+from ..bootstrap import Draws, interval_of
+from ..chance import chance_curve
+from ..evaluation import Number
+from ..intervals import drawn_share_interval
+from ..metrics import Relevance
+from ..ranking import Direction, both_directions, ranks_only, without_repeats
+from ..task import PairedEmbeddings, Task
+from .retrieval import HEADLINE, Retrieval
+
+
+class FoldedRetrieval(Task):
+    """Average the recalls over folds of consecutive images, each searched by itself.
+
+    Source: Karpathy and Fei-Fei 2015 (arXiv 1412.2306) on COCO: "1K" is the mean over five folds of
+    1,000 test images, "5K" the whole; in the order of the images' file, as VSE++ (Faghri et al.
+    2018, arXiv 1707.05612, evaluation.py) and all after it take them.
+
+    Args:
+        retrieval: Says by which scores.
+        count: Number of folds, at least 2.
+
+    Raises:
+        SpecError: There are fewer than two folds.
+    """
+
+    definitions: ClassVar[dict[str, str]] = {
+        "folds": (
+            "mean over folds of consecutive images, in the order of the dataset, of the recalls "
+            "within each, whose gallery is that fold alone; chance is the mean, too, and the "
+            "interval draws images again within each fold"
+        ),
+    }
+
+    def __init__(self, retrieval: Retrieval, count: int) -> None:
+        if count < 2:
+            raise SpecError(f"--folds must be at least 2, found {count}")
+        self.retrieval = retrieval
+        self.count = count
+
+    def run(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
+        """Return the recalls of both directions and their sum, each a mean over the folds.
+
+        Raises:
+            SpecError: There are fewer images than folds, or both sides are texts.
+        """
+        folds = split_folds(embeddings, self.count)
+        by_fold = [[self.retrieval.scored(one) for one in both_directions(fold)] for fold in folds]
+        found: dict[str, Any] = {"num_folds": self.count}
+        values, chances, drawn, num = 0.0, 0.0, np.zeros(Draws(1).draws), 0
+        for directions in zip(*by_fold, strict=True):
+            table, of_draws = _measure(directions)
+            found[directions[0].name] = table
+            values += sum(one["value"] for one in table["recall"].values())
+            chances += sum(one["chance"] for one in table["recall"].values())
+            drawn += of_draws.sum(axis=1)
+            num += table["num_queries"]
+        found["recall_sum"] = Number(
+            value=values, num=num, interval=interval_of(drawn), chance=chances
+        ).table()
+        return found
+
+
+def split_folds(embeddings: PairedEmbeddings, count: int) -> list[PairedEmbeddings]:
+    """Return consecutive images with their texts, as evenly many as they can be.
+
+    Raises:
+        SpecError: There are fewer images than folds, or both sides are texts.
+    """
+    if embeddings.same_texts:
+        raise SpecError("--folds is of images with their texts: this run aligns two text encoders")
+    whole = without_repeats(embeddings)
+    num = len(whole.images)
+    if num < count:
+        raise SpecError(f"--folds {count} of {num} images: name fewer")
+    return [_fold(whole, images) for images in np.array_split(np.arange(num), count)]
+
+
+def _fold(whole: PairedEmbeddings, images: Int64[np.ndarray, " n"]) -> PairedEmbeddings:
+    answers = whole.texts_of_image.take(images)
+    texts = np.unique(answers.rows)
+    first, last = int(images[0]), int(images[-1])
+    images_of = [
+        [row - first for row in sorted(own) if first <= row <= last]
+        for own in _rows(whole.images_of_text.take(texts))
+    ]
+    return replace(
+        whole,
+        images=whole.images[images],
+        texts=whole.texts[texts],
+        image_ids=tuple(whole.image_ids[row] for row in images.tolist()),
+        text_ids=tuple(whole.text_ids[row] for row in texts.tolist()),
+        texts_of_image=Relevance(np.searchsorted(texts, answers.rows), answers.offsets),
+        images_of_text=Relevance.of(images_of),
+        anchors=None,
+    )
+
+
+def _rows(relevance: Relevance) -> list[list[int]]:
+    parts = np.split(relevance.rows, relevance.offsets[1:-1])
+    return [part.tolist() for part in parts]
+
+
+def _measure(
+    directions: Sequence[Direction],
+) -> tuple[dict[str, Any], Float64[np.ndarray, "draws recalls"]]:
+    """Return the mean recalls of one direction over the folds, and the same in each draw."""
+    smallest = min(one.num_gallery for one in directions)
+    ks = [k for k in HEADLINE if k <= smallest]
+    values, chances, drawn = [], [], []
+    for number, direction in enumerate(directions):
+        hits = _hits(direction, ks)
+        groups = np.unique(direction.groups, return_inverse=True)[1]
+        values.append(hits.mean(axis=0))
+        counts = direction.relevance.counts
+        chance = chance_curve(counts, num_gallery=direction.num_gallery, k=ks[-1])
+        chances.append(chance[np.array(ks) - 1])
+        drawn.append(Draws(int(groups.max()) + 1, seed=number).means(hits, groups))
+    means, of_draws = np.mean(values, axis=0), np.mean(drawn, axis=0)
+    num = sum(len(one.queries) for one in directions)
+    num_groups = sum(len(np.unique(one.groups)) for one in directions)
+    recall = {
+        str(k): Number(
+            value=float(means[place]),
+            num=num,
+            interval=drawn_share_interval(
+                float(means[place]), of_draws[:, place], groups=num_groups, items=num
+            ),
+            chance=float(np.mean(chances, axis=0)[place]),
+        ).table()
+        for place, k in enumerate(ks)
+    }
+    galleries = [one.num_gallery for one in directions]
+    return {"num_queries": num, "galleries": galleries, "recall": recall}, of_draws
+
+
+def _hits(direction: Direction, ks: Sequence[int]) -> Float[np.ndarray, "q recalls"]:
+    """Return 100 for each query and k that has a right answer among the first k, else 0."""
+    ranks = ranks_only(direction, ks[-1])
+    hits: np.ndarray = 100.0 * (ranks[:, None] <= np.array(ks))
+    return hits

@@ -1,0 +1,114 @@
+"""Count gallery rows that no query can tell from a right one; arrays in, numbers out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from .equal_rows import equal_rows
+from .ranking import Direction
+
+DEFINITION = (
+    "gallery rows with the embedding of another that is right where they are wrong: `queries` of "
+    "them have such a row beside each of their right answers and cannot come first"
+)
+_MOST = 100  # examples that a report lists
+_SHOWN = 3  # that a warning names
+
+
+@dataclass(frozen=True)
+class Ties:
+    """Equal rows of one gallery of which one is right and another is wrong.
+
+    Attributes:
+        name: Name of the direction.
+        num_rows: Gallery rows that are wrong where one of the same embedding is right.
+        num_gallery: All gallery rows.
+        num_hopeless: Queries of which each right answer has such a row beside it.
+        num_queries: All queries.
+        examples: Id of a right row and of a wrong one; at most a hundred pairs.
+    """
+
+    name: str
+    num_rows: int
+    num_gallery: int
+    num_hopeless: int
+    num_queries: int
+    examples: tuple[tuple[str, str], ...]
+
+    @property
+    def warning(self) -> str | None:
+        """Return what to know of them, or None where there are none."""
+        if not self.num_rows:
+            return None
+        gallery = self.name.rpartition("_to_")[2].replace("_", " ")
+        pairs = "; ".join(f"{right} and {wrong}" for right, wrong in self.examples[:_SHOWN])
+        more = " ..." if len(self.examples) > _SHOWN else ""
+        advice = "" if "image" in gallery else "; --same-text positive counts equal texts as right"
+        hopeless = ""
+        if self.num_hopeless:
+            hopeless = (
+                f", so that {self.num_hopeless} of {self.num_queries} queries cannot come first"
+            )
+        return (
+            f"{self.name.replace('_', ' ')}: {self.num_rows} of {self.num_gallery} {gallery}s have "
+            "the embedding of another that is right where they are wrong, and ties count against "
+            f"the system{hopeless}: {pairs}{more}{advice}"
+        )
+
+    def table(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "gallery_rows": self.num_rows,
+            "queries": self.num_hopeless,
+            "examples": [list(pair) for pair in self.examples],
+        }
+
+
+def find_ties(direction: Direction) -> Ties:
+    """Return the equal rows of the gallery of one direction that are right and wrong at once."""
+    relevance, num = direction.relevance, len(direction.gallery)
+    first = equal_rows(direction.gallery)
+    sizes = np.bincount(first, minlength=num)
+    owners = np.repeat(np.arange(len(relevance)), relevance.counts)
+    kinds = first[relevance.rows]
+    pairs, place, inverse, rights = np.unique(
+        owners * num + kinds, return_index=True, return_inverse=True, return_counts=True
+    )
+    wrong = sizes[pairs % num] - rights
+    if direction.own is not None:  # the query itself is neither right nor wrong
+        wrong -= first[direction.own[pairs // num]] == pairs % num
+    tied = wrong > 0
+    least = np.minimum.reduceat(wrong[inverse], relevance.offsets[:-1])
+    return Ties(
+        name=direction.name,
+        num_rows=int(np.isin(first, pairs[tied] % num).sum()),
+        num_gallery=num,
+        num_hopeless=int((least > 0).sum()),
+        num_queries=len(relevance),
+        examples=_examples(direction, first, place[tied], owners),
+    )
+
+
+def _examples(
+    direction: Direction,
+    first: Int64[np.ndarray, " g"],
+    places: Int64[np.ndarray, " tied"],
+    owners: Int64[np.ndarray, " total"],
+) -> tuple[tuple[str, str], ...]:
+    """Return the id of a right row and of a wrong one that is equal to it, each pair once."""
+    relevance = direction.relevance
+    found: dict[tuple[str, str], None] = {}
+    for place in places[: 10 * _MOST].tolist():
+        query, right = int(owners[place]), int(relevance.rows[place])
+        span = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
+        equal = np.setdiff1d(np.flatnonzero(first == first[right]), span)
+        if direction.own is not None:
+            equal = equal[equal != direction.own[query]]
+        names = direction.gallery_ids[right], direction.gallery_ids[int(equal[0])]
+        if names[::-1] not in found:
+            found[names] = None
+        if len(found) == _MOST:
+            break
+    return tuple(found)

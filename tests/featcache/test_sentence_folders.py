@@ -1,0 +1,236 @@
+"""What is stored of a sentence-transformers directory is what its library encodes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lightalign.featcache.backends import build_encoder
+from lightalign.featcache.errors import SpecError, WeightsMismatchError
+from lightalign.featcache.kinds import POOLED, Kind
+from lightalign.featcache.types import Item
+
+from .conftest import TEXT_CARD
+
+TEXTS = ["a dog runs", "The MAN with the red hat runs a green dog", " a  Dog ", "zebra"]
+MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+
+CARD = replace(TEXT_CARD, layout=replace(TEXT_CARD.layout, max_tokens=16))  # as many as BERT has
+
+
+def save_sentence(tiny, to, *, mode="mean", rest=(), include_prompt=True, lower=False, **options):
+    """Return a directory around the tiny BERT, and what the library encodes by it."""
+    from sentence_transformers import SentenceTransformer
+
+    _, source = tiny.copied("transformers bert", to)
+    if lower:  # a vocabulary of small letters behind a tokenizer that keeps capitals
+        path = source / "tokenizer.json"
+        table = json.loads(path.read_text())
+        path.write_text(json.dumps({**table, "normalizer": None}))
+    torch.manual_seed(0)
+    limit = options.pop("max_seq_length", None)
+    first = modules.Transformer(str(source), max_seq_length=limit)
+    pooling = modules.Pooling(32, mode, include_prompt=include_prompt)
+    SentenceTransformer(modules=[first, pooling, *rest], device="cpu", **options).save(
+        str(to / "sentence"), create_model_card=False
+    )
+    folder = to / "sentence"
+    if lower:
+        path = folder / "sentence_bert_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "do_lower_case": True}))
+    saved = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    return folder, saved.encode(TEXTS, show_progress_bar=False, convert_to_tensor=True)
+
+
+def stored(encoder, kind: str) -> torch.Tensor:
+    prepared = [encoder.prepare(Item(id=f"t{i}", text=text)) for i, text in enumerate(TEXTS)]
+    layer = Kind(kind).layer_read(-1)
+    (tokens,) = encoder.encode_layers(prepared, [layer])
+    return Kind(kind).reduce(tokens, encoder.layout(layer)).values[:, 0]
+
+
+def check(folder, expected, kind="pooled"):
+    encoder = build_encoder(CARD, weights=folder)
+    torch.testing.assert_close(stored(encoder, kind), expected, rtol=0, atol=1e-5)
+    return encoder
+
+
+@pytest.mark.parametrize("mode", [*MODES, ("cls", "mean", "max")])
+def test_pooled_is_what_the_library_encodes_by_every_mode(mode, tiny, tmp_path):
+    folder, expected = save_sentence(tiny, tmp_path, mode=mode)
+    encoder = check(folder, expected)
+    assert encoder.layout(POOLED).width == expected.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("mean", "mean"), ("cls", "cls"), ("lasttoken", "last")]
+)
+def test_mean_cls_and_last_are_what_the_library_encodes_by_that_mode(mode, kind, tiny, tmp_path):
+    folder, expected = save_sentence(tiny, tmp_path, mode=mode)
+    check(folder, expected, kind)
+
+
+@pytest.mark.parametrize("include_prompt", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("mean", "mean"), ("cls", "cls"), ("weightedmean", None)]
+)
+def test_the_default_prompt_stands_before_every_text(mode, kind, include_prompt, tiny, tmp_path):
+    options = {"prompts": {"query": "the red ", "other": "a"}, "default_prompt_name": "query"}
+    folder, expected = save_sentence(
+        tiny, tmp_path, mode=mode, include_prompt=include_prompt, **options
+    )
+    encoder = check(folder, expected)
+    if kind is not None:
+        check(folder, expected, kind)
+    plain = tiny.opened("transformers bert")
+    assert encoder.identity()["prompt"] == "the red "
+    assert encoder.identity() != plain.identity()
+    assert (stored(plain, "mean") - stored(encoder, "mean")).abs().max() > 0.01
+
+
+def test_a_prompt_that_is_not_the_default_changes_nothing(tiny, tmp_path):
+    folder, expected = save_sentence(tiny, tmp_path, prompts={"query": "the red "})
+    encoder = check(folder, expected)
+    assert "prompt" not in encoder.identity()
+
+
+def test_tokens_of_a_prompt_that_is_left_out_are_not_stored(tiny, tmp_path):
+    """[CLS] the red | a dog runs [SEP]: three tokens of the prompt, four of the text."""
+    options = {"prompts": {"query": "the red "}, "default_prompt_name": "query"}
+    folder, _ = save_sentence(tiny, tmp_path, include_prompt=False, **options)
+    encoder = build_encoder(TEXT_CARD, weights=folder)
+    prepared = encoder.prepare(Item(id="t", text="a dog runs"))
+    tokens = encoder.encode([prepared])
+    assert tokens.mask.tolist() == [[True] * 4]
+    companions = encoder.companions("a dog runs")
+    assert {name: len(array) for name, array in companions.items()} == dict.fromkeys(
+        ["token_ids", "special_tokens", "character_spans"], 4
+    )
+    assert companions["character_spans"].tolist() == [[0, 1], [2, 5], [6, 10], [0, 0]]
+
+
+def test_texts_are_cut_at_the_length_of_the_directory(tiny, tmp_path):
+    folder, expected = save_sentence(tiny, tmp_path, max_seq_length=5)
+    encoder = check(folder, expected)
+    assert encoder.identity()["max_tokens"] == 5
+    assert len(encoder.prepare(Item(id="t", text="a dog " * 9))) == 5
+
+
+def test_the_card_cuts_where_it_is_shorter_than_the_directory(tiny, tmp_path):
+    folder, _ = save_sentence(tiny, tmp_path, max_seq_length=9)
+    card = replace(TEXT_CARD, layout=replace(TEXT_CARD.layout, max_tokens=6))
+    assert build_encoder(card, weights=folder).identity()["max_tokens"] == 6
+
+
+def test_texts_are_made_lower_case_where_the_directory_asks_for_it(tiny, tmp_path):
+    folder, expected = save_sentence(tiny, tmp_path, lower=True)
+    encoder = check(folder, expected)
+    path = folder / "sentence_bert_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "do_lower_case": False}))
+    changed = build_encoder(CARD, weights=folder)
+    assert changed.identity() != encoder.identity()
+    assert (stored(changed, "mean") - stored(encoder, "mean")).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["normalised", "dense", "dense, norm", "residual"])
+def test_modules_behind_the_pooling_take_part(name, tiny, tmp_path):
+    torch.manual_seed(1)
+    rest = {
+        "normalised": [modules.Normalize()],
+        "dense": [modules.Dense(32, 8), modules.Normalize()],
+        "dense, norm": [modules.Dense(32, 8, activation_function=torch.nn.GELU()),
+                        modules.LayerNorm(8), modules.Dropout(0.5)],
+        "residual": [modules.Dense(32, 8, bias=False, use_residual=True)],
+    }[name]  # fmt: skip
+    folder, expected = save_sentence(tiny, tmp_path, rest=rest)
+    encoder = check(folder, expected)
+    assert encoder.identity_at(POOLED) != encoder.identity()
+
+
+def test_a_dense_module_of_other_weights_has_another_key(tiny, tmp_path):
+    keys = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        (tmp_path / str(seed)).mkdir()
+        dense = modules.Dense(32, 8)
+        folder, _ = save_sentence(tiny, tmp_path / str(seed), rest=[dense])
+        encoder = build_encoder(TEXT_CARD, weights=folder)
+        keys.append((encoder.identity(), encoder.identity_at(POOLED)))
+    assert keys[0][0] == keys[1][0]
+    assert keys[0][1] != keys[1][1]
+
+
+def test_older_directories_say_the_pooling_by_flags(tiny, tmp_path):
+    folder, expected = save_sentence(tiny, tmp_path, mode=("cls", "mean"))
+    flags = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 32, **flags})
+    )
+    check(folder, expected)
+
+
+# Broken directories
+
+
+def broken(tiny, tmp_path, name, content, match, error=WeightsMismatchError, layer=-1):
+    folder, _ = save_sentence(tiny, tmp_path, rest=[modules.Dense(32, 8)])
+    (folder / name).write_text(json.dumps(content) if not isinstance(content, str) else content)
+    with pytest.raises(error, match=match) as caught:
+        build_encoder(TEXT_CARD, weights=folder).layout(layer)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("modules.json", "{", r"modules\.json is not valid JSON"),
+        ("modules.json", {"a": 1}, r"modules\.json"),
+        ("modules.json", [], "begins with module 'none'"),
+        (
+            "modules.json",
+            [{"path": "", "type": "a.StaticEmbedding"}],
+            "'StaticEmbedding'",
+        ),
+        ("modules.json", [{"path": "../x", "type": "a.Transformer"}], "outside of its"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "default prompt"),
+        ("config_sentence_transformers.json", "[1]", "config_sentence_transformers"),
+        ("sentence_bert_config.json", {"max_seq_length": -3}, "at -3 tokens, fewer than one"),
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {"q": "the red hat " * 9}, "default_prompt_name": "q"},
+            "leaves none of 12 for a text",
+        ),
+    ],
+)
+def test_a_broken_directory_is_one_line(name, content, match, tiny, tmp_path):
+    broken(tiny, tmp_path, name, content, match)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match", "error"),
+    [
+        ("1_Pooling/config.json", {"pooling_mode": "median"}, "'median' is none of", SpecError),
+        ("2_Dense/config.json", {"in_features": 32}, "cannot read module Dense", None),
+        (
+            "2_Dense/config.json",
+            {"in_features": 32, "out_features": 8, "activation_function": "os.system"},
+            "activation 'os.system' is not one of",
+            None,
+        ),
+        ("2_Dense/model.safetensors", "nothing", "cannot read module Dense", None),
+    ],
+)
+def test_a_broken_module_is_one_line(name, content, match, error, tiny, tmp_path):
+    broken(tiny, tmp_path, name, content, match, error or WeightsMismatchError, layer=POOLED)
+
+
+def test_a_directory_without_pooling_pools_nothing(tiny, tmp_path):
+    folder, _ = save_sentence(tiny, tmp_path)
+    path = folder / "modules.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:1]))
+    encoder = build_encoder(TEXT_CARD, weights=folder)
+    assert np.isfinite(encoder.encode([[1, 2]]).values.numpy()).all()
