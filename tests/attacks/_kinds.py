@@ -289,7 +289,12 @@ KINDS: Mapping[str, Kind] = {
         r"home/verified/.*\.json",
         {**ANY, **_texts.JSON},
     ),
-    "known dataset": Kind(r"home/known-datasets/.*\.toml", {**ANY, **_texts.TOML}),
+    "known dataset": Kind(
+        # without one the home has forgotten a name, as `data rm` would have it
+        r"home/known-datasets/.*\.toml",
+        {**ANY, **_texts.TOML},
+        may_differ=["remove"],
+    ),
     "pairs": Kind(r"home/features/[^/]+/[^/]+/pairs--.*\.json", {**ANY, **_texts.SEALED}),
     "zarr.json": Kind(
         _STORE + r"shard.*/zarr\.json", {**ANY, **_texts.JSON, **_containers.ZARR_JSON}
