@@ -217,7 +217,7 @@ def test_a_model_that_reads_sounds_is_refused(tmp_path: Path):
         ("hf:openai/clip-vit-base-patch16#text", "hf-openai-clip-vit-base-patch16-text"),
         ("/a/b/mein Größtes -- ViT!.toml", "mein-Größtes-ViT"),
         ("../x/.hidden.toml", "hidden"),
-        ("timm:../../etc", "timm-..-..-etc"),
+        ("timm:../../no-such-place", "timm-..-..-no-such-place"),
     ],
 )
 def test_names_are_names_of_folders(reference: str, name: str):
