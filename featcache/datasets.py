@@ -104,9 +104,9 @@ def define(
     if path is not None and drawn:
         raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")
     place = path.absolute() if path is not None else _remembered_place(known, family, home)
-    remembered = known.options if known and known.kind == family and name != family else {}
-    if known and known.kind == family and not drawn:  # a table's columns stay what they were
-        remembered = known.options
+    # a table's columns stay what they were; a drawn family itself has the defaults each time
+    keeps = known is not None and known.kind == family and not (drawn and name == family)
+    remembered = known.options if known is not None and keeps else {}
     return DatasetVersion(
         name=name,
         kind=family,

@@ -33,7 +33,8 @@ _OWNER = ".owner"
 _UNOWNED = re.compile(r"\.tmp-[0-9a-f]{8}-\d+-.+|\.tmp[A-Za-z0-9]{6}")
 _YOUNG = 2.0  # seconds of age of what may yet have no owner
 _MOMENT = 0.2  # seconds in which it has one
-_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+# of folders of another user, or on a read-only file system
+NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # what file systems without a durable fsync answer, some that are on a network among them
 _NOT_DURABLE = {errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
 
@@ -143,7 +144,7 @@ def clear(path: Path) -> bool:
     try:
         return _clear(path)
     except OSError as error:
-        if error.errno not in _NOT_ALLOWED:
+        if error.errno not in NOT_ALLOWED:
             raise
         return False
 

@@ -20,7 +20,7 @@ def storable_id(name: str) -> str:
     pair), are written as Python escapes, such as `caf\udce9.jpg`. What is longer than a path can
     be is its beginning and its SHA-256.
     """
-    if "\0" in name or not _has_encoding(name):
+    if "\0" in name or not has_encoding(name):
         name = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     if len(name) > _LONGEST or len(name.encode()) > _LONGEST:
         digest = hashlib.sha256(name.encode()).hexdigest()
@@ -28,7 +28,8 @@ def storable_id(name: str) -> str:
     return name
 
 
-def _has_encoding(text: str) -> bool:
+def has_encoding(text: str) -> bool:
+    """Return whether a text has UTF-8, which half of a surrogate pair has not."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -5,7 +5,6 @@ kind, a place, the options that it is read with, and the fingerprint of every sp
 trained on one split finds by it the others of the same data, whatever the name stands for now.
 """
 
-import errno
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,14 +20,13 @@ from .documents import check, read_toml
 from .errors import DatasetNotFoundError, LightalignError, SpecError, StoreCorruptError
 from .file_locks import FileLock
 from .home import command_line
+from .regular_files import is_there
 from .spec import fingerprint, to_toml
 
 FOLDER = "known-datasets"
 _SCHEMA = 1
 _MOST_NAME = 100  # bytes of UTF-8: it names folders
 _NAME = re.compile(r"\w[\w.-]*")
-# of a home of another user, or on a read-only file system: nothing is lost but the memory
-_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class _VersionTable(TypedDict):
@@ -102,7 +100,7 @@ def read_versions(home: Path, name: str) -> tuple[DatasetVersion, ...]:
         OSError: It may not be read.
     """
     path = _path(home, name)
-    if not is_name(name) or not _is_there(path):
+    if not is_name(name) or not is_there(path):
         return ()
     try:
         table = read_toml(path)
@@ -119,14 +117,6 @@ def read_versions(home: Path, name: str) -> tuple[DatasetVersion, ...]:
 def _check_seal(table: Mapping[str, Any], name: str, path: Path) -> None:
     if table["checksum"] != fingerprint(_sealed(name, table["versions"])):
         raise StoreCorruptError(f"{path}: checksum differs")
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def newest(home: Path, name: str) -> DatasetVersion | None:
@@ -207,9 +197,9 @@ def remember(
             ]
             _write(home, version.name, [*others, version])
     except OSError as error:
-        if error.errno not in _NOT_ALLOWED:
+        if error.errno not in files.NOT_ALLOWED:
             raise
-        return False
+        return False  # nothing is lost but the memory
     return True
 
 
@@ -262,7 +252,7 @@ def forget(home: Path, name: str) -> Path:
         LockError: The file system has no locks.
     """
     path = _path(home, checked_name(name))
-    if not _is_there(path):
+    if not is_there(path):
         raise unknown_dataset(home, name)
     with _owning(home, name):
         files.remove(path)

@@ -97,7 +97,7 @@ def add(
     version = define(data, home=home, options=options, kind=kind)
     if place is not None:  # named anew: what was said of it before is past
         fresh = replace(version, options=options or {})
-        version = fresh if _opens(fresh, home) or options else version
+        version = fresh if options or _opens(fresh, home) else version
     source = open_version(version, home=home)
     version = identified(version, source)
     if not known_datasets.remember(home, version):
@@ -149,7 +149,11 @@ def preview(version: DatasetVersion, *, home: Path, split: str | None = None) ->
     Raises:
         LightalignError: It cannot be opened, or has no such split.
     """
-    source = open_version(version, home=home)
+    return preview_opened(version, open_version(version, home=home), split=split)
+
+
+def preview_opened(version: DatasetVersion, source: Source, *, split: str | None = None) -> Preview:
+    """Return what a dataset holds that was opened; see `preview`."""
     splits = source.splits()
     if not splits:
         raise DatasetNotFoundError(f"{version.name} holds nothing")
@@ -157,7 +161,7 @@ def preview(version: DatasetVersion, *, home: Path, split: str | None = None) ->
     unreadable: list[str] = []
     counts = [_counts(source, one, unreadable) for one in splits]
     return Preview(
-        version=replace(version, splits=split_fingerprints(source)),
+        version=version if version.splits else identified(version, source),
         counts=counts,
         rows=_rows(source, shown),
         split=shown,

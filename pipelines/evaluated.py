@@ -1,6 +1,5 @@
 """Open the run that is evaluated, and write what was found."""
 
-import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,10 +18,7 @@ from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
 from .environment import library_versions
 from .evaluation import SCHEMA, Number, split_hash
-from .stores import SideQuery
-
-# of folders of another user, or on a read-only file system
-READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+from .stores import SideQuery, WantedData
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +78,16 @@ class EvaluatedRun:
             }
         except (KeyError, TypeError) as error:
             raise StoreCorruptError(f"{self.folder / runs.REPORT} lacks {error}") from error
+
+    def wanted(self, data: str | None, options: Mapping[str, Any] | None) -> WantedData:
+        """Return the dataset to evaluate: as named, or else the very data of the training.
+
+        Raises:
+            LightalignError: It cannot be opened.
+        """
+        return WantedData.of_trained(
+            data, self.stores["train"], home=self.home, options=options, splits=self.splits
+        )
 
     @cached_property
     def device(self) -> "torch.device":
@@ -242,7 +248,7 @@ class Found:
                 path = self.path(run, home=home)
                 files.write_report(path, report)
         except OSError as error:
-            if owned or error.errno not in READ_ONLY:
+            if owned or error.errno not in files.NOT_ALLOWED:
                 raise
             place = self.path(run, home=home)
             report["warnings"].append(_not_written(place, error))

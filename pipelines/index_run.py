@@ -31,7 +31,6 @@ from .progress import SILENT, Progress
 from .sizes import parse_bytes
 from .stores import (
     StoreQuery,
-    WantedData,
     extract_again,
     note_versions,
     readable_stores,
@@ -329,13 +328,7 @@ def _stores(
 
     All are of the same items.
     """
-    wanted = WantedData.of_trained(
-        spec.data,
-        evaluated.stores["train"],
-        home=spec.home,
-        options=spec.source,
-        splits=evaluated.splits,
-    )
+    wanted = evaluated.wanted(spec.data, spec.source)
     query = StoreQuery(
         split=spec.split,
         dataset=wanted.name,

@@ -13,7 +13,7 @@ from .evaluated import EvaluatedRun, Found
 from .index_kinds import EXACT
 from .progress import SILENT, Progress
 from .sizes import parse_bytes
-from .stores import StoreQuery, WantedData, require_pair
+from .stores import StoreQuery, require_pair
 
 if TYPE_CHECKING:
     from ..featcache.types import Side
@@ -282,13 +282,7 @@ def _bank(
 
 
 def _query(evaluated: EvaluatedRun, spec: RetrieveSpec) -> StoreQuery:
-    wanted = WantedData.of_trained(
-        spec.data,
-        evaluated.stores["train"],
-        home=spec.home,
-        options=spec.source,
-        splits=evaluated.splits,
-    )
+    wanted = evaluated.wanted(spec.data, spec.source)
     return StoreQuery(
         split=spec.split,
         dataset=wanted.name,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..item_ids import has_encoding
 from ._decoding import DecodedText, format_error
 from ._delimited import Skip
 
@@ -107,18 +108,10 @@ def parse_json(text: str, file: Path, place: str = "") -> Any:
 
 
 def _whole(file: Path, text: str) -> Any:
-    if not text.isascii() and not _has_encoding(text):
+    if not text.isascii() and not has_encoding(text):
         problem = "is not UTF-8; name its encoding, such as --set source.encoding=cp1252"
         raise format_error(file, "", problem)
     return parse_json(text, file)
-
-
-def _has_encoding(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _of_lines(decoded: DecodedText, skip: Skip) -> Iterator[Row]:
@@ -127,7 +120,7 @@ def _of_lines(decoded: DecodedText, skip: Skip) -> Iterator[Row]:
         if not line.strip():
             continue
         place = f"line {number}"
-        if decoded.is_broken and not _has_encoding(line):
+        if decoded.is_broken and not has_encoding(line):
             skip(place, _BYTE_PROBLEM)
             continue
         try:

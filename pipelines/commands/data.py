@@ -36,13 +36,13 @@ def data_add(
     quiet: Quiet = False,
 ) -> None:
     """Give a dataset a name, under which every command finds it with its place and options."""
-    from ..datasets import add, preview
+    from ..datasets import add, preview_opened
 
     options = source_options(overrides, verb="data add") if overrides else None
     output = Output(as_json=as_json, quiet=quiet)
     found = None if place is None else expanded(place)
-    version, _ = add(home, name, found, kind=kind, options=options)
-    shown = preview(version, home=home)
+    version, source = add(home, name, found, kind=kind, options=options)
+    shown = preview_opened(version, source)
     output.result(_table(shown.version), *_lines(shown.version), _counted(shown), *_remarks(shown))
 
 
