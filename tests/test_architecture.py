@@ -59,6 +59,16 @@ def test_the_package_imports_itself_relatively_only():
             assert "lightalign" not in {name.partition(".")[0] for name in names}, path
 
 
+def test_the_tests_import_one_another_relatively_only():
+    """The wheel has no tests: `lightalign.tests` is there by luck of a checkout's name and path."""
+    for path in (CHECKOUT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names.append(node.module)
+            assert not [name for name in names if name.startswith("lightalign.tests")], path
+
+
 def test_only_the_command_line_imports_the_commands():
     commands = PACKAGE / "pipelines" / "commands"
     users = {

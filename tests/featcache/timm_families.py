@@ -1,6 +1,6 @@
 """Every architecture family of timm: what we store against the plain library.
 
-`python tests/featcache/timm_families.py [FAMILY ...]` goes through all of them, or those named, and
+`python -m tests.featcache.timm_families [FAMILY ...]` goes through all of them, or those named, and
 prints how many are equal, refused, wrong, or ended in a traceback. Each model is random, its norms
 and biases moved away from the identity, and saved as timm saves.
 """

@@ -1,6 +1,6 @@
 """Every architecture family of transformers against what we store of it, on tiny random weights.
 
-`python tests/featcache/transformers_families.py [NAME ...]` prints each family's outcome and counts
+`python -m tests.featcache.transformers_families [NAME ...]` prints each family's outcome and counts
 them: `equal`, `refused` (one line, with the reason), `wrong`, `traceback`, and `not built` where
 the library itself cannot make or run a model so small.
 """
@@ -33,7 +33,8 @@ from lightalign.featcache.encoder import Encoder
 from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.featcache.kinds import Kind
 from lightalign.featcache.types import Item, Modality
-from lightalign.tests.featcache.conftest import (
+
+from .conftest import (
     PROCESSOR,
     TEXT_CARD,
     VISION_CARD,
