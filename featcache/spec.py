@@ -184,7 +184,7 @@ def _canonical_pieces(value: Any) -> Iterator[str]:
 
     The encoder's own pieces are words, each by Python: thirty times slower.
     """
-    if isinstance(value, dict):
+    if isinstance(value, dict) and any(_is_long(inner) for inner in value.values()):
         yield "{"
         for number, (key, inner) in enumerate(sorted(value.items())):
             yield "," * (number > 0) + _CANONICAL.encode({key: 0})[1:-2]  # the key and a colon

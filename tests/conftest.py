@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import functools
 import gc
 import itertools
 import os
@@ -12,9 +13,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
+import typer.main
 
 from . import typing_hook
 from .torch_plugin import forced_bfloat16
+
+# Typer reads the signatures of all commands at each call, and a process calls the command once.
+# The suite calls it a thousand times in one process.
+typer.main.get_command = functools.cache(typer.main.get_command)  # type: ignore[assignment]
 
 typing_hook.install()
 forced_bfloat16.reach_processes()

@@ -27,6 +27,7 @@ from lightalign.pipelines.stores import StoreQuery, require_pair, require_there
 
 from ..helpers import lightalign
 from .conftest import extract_toy
+from .made_runs import made_run
 from .test_runs import stopped_run
 from .test_train import QUICK, quick_train
 
@@ -80,10 +81,8 @@ def test_a_path_of_no_user_is_one_line(home, command, name):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-def test_both_ways_out_of_a_stopped_run_run_as_printed_whatever_the_home(
-    home, monkeypatch, tmp_path
-):
-    stopped_run(home, monkeypatch)
+def test_both_ways_out_of_a_stopped_run_run_as_printed_whatever_the_home(home, tmp_path):
+    stopped_run(home)
     with pytest.raises(RunNotFoundError) as refused:
         retrieve(RetrieveSpec(home=home, run="mine", device="cpu"))
     resume, remove = commands_in(str(refused.value))
@@ -94,7 +93,7 @@ def test_both_ways_out_of_a_stopped_run_run_as_printed_whatever_the_home(
 
 
 def test_the_way_out_of_a_damaged_report_runs_as_printed(home, tmp_path):
-    folder = quick_train(home, name="mine").folder
+    folder = made_run(home, "mine")
     report = folder / runs.REPORT
     report.write_text(report.read_text().replace("1", "2", 1))
     with pytest.raises(StoreCorruptError) as refused:
@@ -105,7 +104,7 @@ def test_the_way_out_of_a_damaged_report_runs_as_printed(home, tmp_path):
 
 
 def test_a_copy_of_a_run_outside_a_home_is_removed_by_a_command_that_runs(home, tmp_path):
-    folder = quick_train(home, name="mine").folder
+    folder = made_run(home, "mine")
     copy = folder.rename(tmp_path / "a copy")
     (copy / runs.SPEC).write_text("")
     with pytest.raises(StoreCorruptError, match="rm -r"):
@@ -121,8 +120,8 @@ def test_a_store_that_is_missing_is_asked_for_in_its_home(tmp_path):
     assert len(commands_in(done.stderr)) == 2
 
 
-def test_a_run_of_another_home_goes_on_by_its_folder(home, monkeypatch, tmp_path):
-    folder = stopped_run(home, monkeypatch)
+def test_a_run_of_another_home_goes_on_by_its_folder(home, tmp_path):
+    folder = stopped_run(home)
     moved = folder.rename(tmp_path / "elsewhere")
     command = shlex.split(runs.resumption(moved, home))
     assert command[:4] == ["lightalign", "train-adapter", "--resume", str(moved)]
@@ -219,7 +218,7 @@ def test_a_store_that_was_removed_meanwhile_is_extracted_by_what_is_printed(tmp_
 
 @pytest.mark.parametrize("content", [b"", b"not tensors"])
 def test_a_damaged_adapter_names_the_command_that_removes_its_run(home, tmp_path, content):
-    folder = quick_train(home, name="mine").folder
+    folder = made_run(home, "mine")
     (folder / runs.WEIGHTS).write_bytes(content)
     with pytest.raises(StoreCorruptError) as refused:
         load_adapter(folder)

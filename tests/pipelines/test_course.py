@@ -23,9 +23,9 @@ from lightalign.pipelines.validation import mean_loss_of_pairs
 
 from .conftest import SCENES, extract_toy
 from .test_resume import goes_on_to_the_same_bytes
-from .test_train import CPU, QUICK, quick_train
+from .test_train import CPU, THREE_STEPS, quick_train
 
-EACH = (*QUICK, "train.captions=each")
+EACH = (*THREE_STEPS, "train.captions=each")
 SMALL = {  # presets of all published systems, small enough for the toys
     "lightcrl/addition": ("towers.both.project.out=16", "towers.both.project.hidden=16"),
     "oneencoder/v2": ("towers.both.project.out=16", "towers.both.project.hidden=16"),
@@ -101,7 +101,7 @@ def test_a_published_preset_takes_the_published_number_of_steps(home, preset):
 def test_train_adapter_prints_the_steps_in_all(home):
     notes = Notes()
     train.run(
-        TrainSpec(home=home, preset="lightalign/fusion", overrides=QUICK, device="cpu"), notes
+        TrainSpec(home=home, preset="lightalign/fusion", overrides=THREE_STEPS, device="cpu"), notes
     )
     assert "6 steps in all: 2 epochs of 3 steps over 24 images" in notes.lines
     assert any("an epoch has 3 steps only" in line for line in notes.lines)
@@ -172,20 +172,21 @@ def test_an_image_is_contrasted_with_its_own_row_or_with_all_its_captions(
 
 
 def test_a_training_on_captions_goes_on_to_the_same_bytes(home, monkeypatch):
-    overrides = (*EACH, "train.epochs=4", "train.same_image=negative", "train.queue=9")
+    larger = ("train.batch_size=40", "train.epochs=4")
+    overrides = (*EACH, *larger, "train.same_image=negative", "train.queue=9")
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)
 
 
 def test_a_training_of_so_many_steps_ends_within_an_epoch(home, monkeypatch):
     """Three steps an epoch, eleven in all: the fourth epoch has two."""
-    overrides = (*QUICK[1:], "train.steps=11")
+    overrides = (*THREE_STEPS[1:], "train.steps=11")
     trained = quick_train(home, name="eleven", overrides=overrides)
     assert (trained.report["steps"], trained.report["epochs"]) == (11, 4)
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)
 
 
 def test_the_last_step_of_a_training_of_so_many_steps_is_the_end_of_its_cosine(home):
-    trainer = trainer_of(home, *QUICK[1:], "train.steps=11", "train.warmup=0")
+    trainer = trainer_of(home, *THREE_STEPS[1:], "train.steps=11", "train.warmup=0")
     trainer.counts.step = 10
     assert trainer._factor() == pytest.approx(0.5 * (1 + math.cos(math.pi * 10 / 11)))
 
@@ -194,7 +195,7 @@ def test_a_rehearsal_counts_the_epochs_of_so_many_steps(toy_home):
     spec = TrainSpec(
         home=toy_home,
         preset="lightalign/fusion",
-        overrides=(*QUICK[1:], "train.steps=11"),
+        overrides=(*THREE_STEPS[1:], "train.steps=11"),
         device="cpu",
     )
     found = rehearsal.run(spec)
@@ -317,7 +318,7 @@ def test_early_stopping_counts_from_the_epoch_that_is_named(home, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_validate", validate)
     overrides = (
-        *("train.epochs=6", *QUICK[1:]),
+        *("train.epochs=6", *THREE_STEPS[1:]),
         *("train.early_stopping=2", "train.early_stopping_from=3"),
     )
     assert quick_train(home, overrides=overrides).report["epochs"] == 4
@@ -384,7 +385,7 @@ def test_a_run_of_an_earlier_version_goes_on_and_is_evaluated_as_it_was(home, mo
 
     assert later < set(whole(TrainOptions()))
     monkeypatch.setattr(train, "to_table", as_it_was)
-    overrides = ("train.epochs=4", *QUICK[1:], "train.schedule=plateau", "train.captions=one")
+    overrides = ("train.epochs=4", *THREE_STEPS[1:], "train.schedule=plateau", "train.captions=one")
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)
     spec = runs.read_spec(runs.runs_folder(home) / "cut")
     assert not later & set(spec["train"])

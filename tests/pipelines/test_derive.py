@@ -77,11 +77,11 @@ def test_derived_features_are_the_extracted_ones_but_for_the_rounding_of_tokens(
     So the two differ by at most u mean |x_s| + 2 u |mean|, <= 3 u max |x_s|, and float32 sums.
     """
     kinds = IMAGE_KINDS if encoder == "toy-image" else TEXT_KINDS
-    same = {"split": "train", "features": kinds, "dtype": dtype}
+    same = {"split": "val", "features": kinds, "dtype": dtype}
     direct = extract_toy(tmp_path / "a", encoder, **same)
-    extract_toy(tmp_path / "b", encoder, split="train", dtype=dtype)
+    extract_toy(tmp_path / "b", encoder, split="val", dtype=dtype)
     derived = extract_toy(tmp_path / "b", encoder, **same)
-    exact = extract_toy(tmp_path / "c", encoder, split="train", dtype="float32").stores[0].folder
+    exact = extract_toy(tmp_path / "c", encoder, split="val", dtype="float32").stores[0].folder
     largest = max(abs(row).max() for row in token_rows(exact))
     bound = 3 * ROUNDING[dtype] * largest + SMALLEST + 64 * ROUNDING["float32"] * largest
     for ours, theirs in zip(derived.stores, direct.stores, strict=True):
@@ -95,9 +95,9 @@ def test_derived_features_are_the_extracted_ones_but_for_the_rounding_of_tokens(
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_a_token_that_is_taken_as_it_is_is_the_same_number(tmp_path, dtype):
-    same = {"split": "train", "features": ("cls",), "dtype": dtype, "batch_size": 16}
+    same = {"split": "val", "features": ("cls",), "dtype": dtype, "batch_size": 16}
     (direct,) = extract_toy(tmp_path / "a", "toy-text", **same).stores
-    extract_toy(tmp_path / "b", "toy-text", split="train", dtype=dtype, batch_size=16)
+    extract_toy(tmp_path / "b", "toy-text", split="val", dtype=dtype, batch_size=16)
     (derived,) = extract_toy(tmp_path / "b", "toy-text", **same).stores
     assert derived.derived
     np.testing.assert_array_equal(values(derived.folder), values(direct.folder))
@@ -199,8 +199,8 @@ def test_tokens_of_another_layer_split_precision_or_encoder_are_not_taken(tmp_pa
     "rows", [7, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (1, 3, 10, 100))]
 )
 def test_shards_of_any_size_are_derived_from_those_of_another(tmp_path, rows):
-    extract_toy(tmp_path, "toy-text", split="train", dtype="float32")  # shards of ten
-    same = {"split": "train", "dtype": "float32", "features": ("mean", "cls")}
+    extract_toy(tmp_path, "toy-text", split="val", dtype="float32")  # shards of ten
+    same = {"split": "val", "dtype": "float32", "features": ("mean", "cls")}
     derived = extract_toy(tmp_path, "toy-text", **same, rows_per_shard=rows).stores
     direct = extract_toy(tmp_path / "b", "toy-text", **same, rows_per_shard=rows).stores
     for ours, theirs in zip(derived, direct, strict=True):

@@ -19,9 +19,9 @@ from lightalign.pipelines.train import TrainSpec, resolve
 
 from ..helpers import lightalign
 from .conftest import SCENES, extract_toy
-from .test_train import CPU, QUICK, quick_train
+from .test_train import CPU, THREE_STEPS, quick_train
 
-LINEAR = {"preset": "linear", "overrides": QUICK}
+LINEAR = {"preset": "linear", "overrides": THREE_STEPS}
 
 
 def spec_of(place: Path, **changes) -> TrainSpec:
@@ -54,7 +54,7 @@ def found(toy_home):
 
 
 def test_the_parameters_are_those_of_the_trained_run(found, home):
-    trained = quick_train(home, preset="linear")
+    trained = quick_train(home, **LINEAR)
     assert found.parameters == trained.report["num_parameters"]
     assert found.steps == trained.report["steps"]
     assert found.images == trained.report["num_images"] == SCENES["train"]
@@ -71,7 +71,7 @@ def test_the_minutes_are_those_of_all_epochs_with_their_validation(found):
 
 
 def trainer_of(place: Path, *overrides: str) -> Trainer:
-    spec = spec_of(place, overrides=(*QUICK, *overrides))
+    spec = spec_of(place, overrides=(*THREE_STEPS, *overrides))
     return Trainer(resolve(spec, SILENT), home=place, seed=0, device=CPU)
 
 
@@ -91,7 +91,7 @@ def test_the_memory_is_what_plan_predicts_for_the_same_rows(toy_home, chunk_size
     expected = plan.run(
         PlanSpec(
             preset="linear",
-            overrides=(*QUICK, f"train.chunk_size={chunk_size}"),
+            overrides=(*THREE_STEPS, f"train.chunk_size={chunk_size}"),
             image_encoder="toy-image",
             text_encoder="toy-text",
             text_tokens=int(found.rows["text"].split()[0]),
@@ -129,7 +129,7 @@ def test_rows_are_as_long_as_in_the_batches(toy_home):
         {"overrides": ("towers.image.pool.part=max",)},
         {"overrides": ("train.validation=test-b",)},
         {"overrides": ("train.validation=0.99",)},
-        {"overrides": (*QUICK, "train.learning_rate=1e30", "train.gradient_clip=1e30")},
+        {"overrides": (*THREE_STEPS, "train.learning_rate=1e30", "train.gradient_clip=1e30")},
         {"data": "flickr8k"},
         {"image_encoder": "dino-vitb16"},
         {"name": "a/b"},
@@ -174,7 +174,7 @@ def test_an_adapter_between_two_texts_is_rehearsed(home):
 
 
 def test_the_command_prints_parameters_memory_and_minutes(home):
-    sets = [part for override in QUICK for part in ("--set", override)]
+    sets = [part for override in THREE_STEPS for part in ("--set", override)]
     command = ["train-adapter", "--dry-run", "--preset", "linear", "--device", "cpu", *sets]
     found = json.loads(lightalign(*command, "--json", home=home).stdout)
     assert found["parameters"] > 0
@@ -209,10 +209,10 @@ def test_mixtures_a_queue_and_a_teacher_are_rehearsed(tmp_path):
     """Of 24 images in 3 batches of 8, halves leave 4 mixtures of one token a batch."""
     for encoder in ("toy-image", "toy-text"):
         extract_toy(tmp_path, encoder, features=("mean",))
-    mixed = rehearsal.run(spec_of(tmp_path, overrides=(*QUICK, "train.mixup.alpha=1.0")))
+    mixed = rehearsal.run(spec_of(tmp_path, overrides=(*THREE_STEPS, "train.mixup.alpha=1.0")))
     assert (mixed.batch_size, mixed.rows) == (4, {"image": "1 x 16", "text": "1 x 16"})
     assert mixed.predicted.features == 3 * 4 * 16 * (4 + 20)  # ready, bytes, width, rows
     taught = ("objective.part=distil", "train.queue=16")
-    found = rehearsal.run(spec_of(tmp_path, overrides=(*QUICK, *taught)))
+    found = rehearsal.run(spec_of(tmp_path, overrides=(*THREE_STEPS, *taught)))
     assert found.batch_size == 8
     assert found.validation_seconds > 0

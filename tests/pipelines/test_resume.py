@@ -26,7 +26,7 @@ from lightalign.pipelines.train import TrainSpec, resolve
 from ..helpers import SIGNALS, lightalign
 from .conftest import SCENES, extract_toy
 from .test_starting import BASE
-from .test_train import CPU, QUICK, quick_train
+from .test_train import CPU, QUICK, THREE_STEPS, quick_train
 
 # Each brings a state of its own, and states do not touch one another: some go together.
 ENGINES = {
@@ -211,7 +211,7 @@ def test_chunks_have_the_gradient_of_the_whole_batch(home):
 
 
 def test_accumulated_steps_are_fewer_and_have_the_mean_gradient(home):
-    trained = quick_train(home, overrides=("train.accumulate=2", *QUICK))
+    trained = quick_train(home, overrides=("train.accumulate=2", *THREE_STEPS))
     assert trained.report["steps"] == 2 * 2  # of 3 batches an epoch
     apart = trainer_of(home, "train.accumulate=1", "towers.both.drop.p=0.0")
     together = trainer_of(home, "train.accumulate=2", "towers.both.drop.p=0.0")

@@ -17,6 +17,7 @@ from lightalign.pipelines import index_run, run_list, runs, stopping, train
 from lightalign.pipelines.progress import Progress
 
 from ..helpers import lightalign, tree_bytes
+from .made_runs import made_run
 from .test_resume import stop_in_epoch
 from .test_train import QUICK, quick_train
 
@@ -24,11 +25,8 @@ SPEC = {"seed": 3}
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks
 
 
-def stopped_run(home, monkeypatch, name="mine"):
-    stop_in_epoch(monkeypatch, 2)
-    with pytest.raises(KeyboardInterrupt):
-        quick_train(home, name=name)
-    return runs.runs_folder(home) / name
+def stopped_run(home, name="mine"):
+    return made_run(home, name, stopped_in=2)
 
 
 def test_a_run_that_is_being_written_is_refused_to_others_by_name_of_its_holder(home):
@@ -40,8 +38,8 @@ def test_a_run_that_is_being_written_is_refused_to_others_by_name_of_its_holder(
     assert sorted(path.name for path in folder.iterdir()) == [runs.SPEC]
 
 
-def test_a_stopped_run_is_refused_with_the_two_ways_out_and_stays_as_it_was(home, monkeypatch):
-    folder = stopped_run(home, monkeypatch)
+def test_a_stopped_run_is_refused_with_the_two_ways_out_and_stays_as_it_was(home):
+    folder = stopped_run(home)
     before = tree_bytes(folder)
     for _ in range(2):
         with pytest.raises(RunInUseError, match=r"--resume mine .*runs rm mine "):
@@ -50,9 +48,9 @@ def test_a_stopped_run_is_refused_with_the_two_ways_out_and_stays_as_it_was(home
     assert train.resume(home, "mine", device="cpu").report["epochs"] == 2
 
 
-def test_a_fine_tuning_does_not_touch_a_stopped_training(home, monkeypatch):
-    start = quick_train(home, name="start").folder
-    folder = stopped_run(home, monkeypatch)
+def test_a_fine_tuning_does_not_touch_a_stopped_training(home):
+    start = made_run(home, "start")
+    folder = stopped_run(home)
     before = tree_bytes(folder)
     done = lightalign("fine-tune", start.name, "--data", "cifar10", "--name", "mine", home=home)
     assert done.returncode == 2
@@ -60,8 +58,8 @@ def test_a_fine_tuning_does_not_touch_a_stopped_training(home, monkeypatch):
     assert tree_bytes(folder) == before
 
 
-def test_a_resume_of_a_run_that_is_being_trained_is_refused(home, monkeypatch):
-    folder = stopped_run(home, monkeypatch)
+def test_a_resume_of_a_run_that_is_being_trained_is_refused(home):
+    folder = stopped_run(home)
     before = tree_bytes(folder)
     with runs.owning(folder), pytest.raises(RunInUseError, match="in use by process"):
         train.resume(home, "mine", device="cpu")
@@ -206,12 +204,12 @@ ROUNDS = pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mar
 RESUME = ("train-adapter", "--device", "cpu", "--resume")
 
 
-def races(home, rounds, *commands, stopped_by=None):
+def races(home, rounds, *commands, stopped=False):
     """Yield the folder and the exit codes of each race of commands that end with a run's name."""
     for number in range(rounds):
         name = f"race-{number}"
-        if stopped_by is not None:
-            stopped_run(home, stopped_by, name)
+        if stopped:
+            stopped_run(home, name)
         codes = race([(*command, name) for command in commands], home)
         yield runs.runs_folder(home) / name, codes
 
@@ -231,25 +229,25 @@ def test_of_two_trainings_of_one_name_exactly_one_proceeds(home, rounds):
 
 
 @ROUNDS
-def test_of_two_resumes_exactly_one_proceeds(home, monkeypatch, rounds):
-    whole = quick_train(home, name="whole").folder
-    for folder, codes in races(home, rounds, RESUME, RESUME, stopped_by=monkeypatch):
+def test_of_two_resumes_exactly_one_proceeds(home, rounds):
+    whole = made_run(home, "whole")
+    for folder, codes in races(home, rounds, RESUME, RESUME, stopped=True):
         assert sorted(codes) == [0, 2]
         assert (folder / runs.WEIGHTS).read_bytes() == (whole / runs.WEIGHTS).read_bytes()
         assert epochs_of(folder) == [1, 2]
 
 
 @ROUNDS
-def test_a_training_beside_a_resume_of_its_name_is_refused(home, monkeypatch, rounds):
+def test_a_training_beside_a_resume_of_its_name_is_refused(home, rounds):
     training = train_command("--seed", "7", "--name")
-    for folder, codes in races(home, rounds, training, RESUME, stopped_by=monkeypatch):
+    for folder, codes in races(home, rounds, training, RESUME, stopped=True):
         assert codes == [2, 0]
         assert runs.read_report(folder)["spec"]["seed"] == 0
 
 
 @ROUNDS
-def test_a_removal_beside_a_resume_leaves_all_or_nothing(home, monkeypatch, rounds):
-    for folder, codes in races(home, rounds, ("runs", "rm"), RESUME, stopped_by=monkeypatch):
+def test_a_removal_beside_a_resume_leaves_all_or_nothing(home, rounds):
+    for folder, codes in races(home, rounds, ("runs", "rm"), RESUME, stopped=True):
         if folder.exists():
             assert codes == [2, 0]
             assert (folder / runs.REPORT).is_file()
@@ -267,7 +265,7 @@ def test_a_run_that_is_still_being_trained_is_read_by_nobody_and_that_is_said(ho
 
 def test_who_only_looks_at_a_lock_refuses_nobody(home, monkeypatch):
     """A look is a shared lock of a moment, in which a claim fails and nobody holds it."""
-    folder = stopped_run(home, monkeypatch)
+    folder = stopped_run(home)
     claims = iter([False, False, True])
     claim = FileLock.claim
     monkeypatch.setattr(FileLock, "claim", lambda self: next(claims) and claim(self))
@@ -276,7 +274,7 @@ def test_who_only_looks_at_a_lock_refuses_nobody(home, monkeypatch):
 
 
 def test_a_link_to_a_run_is_removed_and_the_run_stays_as_it_was(home, tmp_path):
-    target = quick_train(home, name="mine").folder.rename(tmp_path / "target")
+    target = made_run(home, "mine").rename(tmp_path / "target")
     link = runs.runs_folder(home) / "mine"
     link.symlink_to(target)
     before = tree_bytes(target)
@@ -289,7 +287,7 @@ def test_a_link_to_a_run_is_removed_and_the_run_stays_as_it_was(home, tmp_path):
 
 
 def test_an_index_holds_its_run(home, monkeypatch):
-    folder = quick_train(home, name="mine").folder
+    folder = made_run(home, "mine")
     codes = []
     build = index_run._Split.build
 
@@ -303,8 +301,8 @@ def test_an_index_holds_its_run(home, monkeypatch):
     assert (folder / runs.INDEXES).is_dir()
 
 
-def test_a_killed_holder_frees_its_run(home, monkeypatch):
-    folder = stopped_run(home, monkeypatch)
+def test_a_killed_holder_frees_its_run(home):
+    folder = stopped_run(home)
     child = os.fork()
     if child == 0:
         with runs.owning(folder):
@@ -317,7 +315,7 @@ def test_a_killed_holder_frees_its_run(home, monkeypatch):
 
 
 def test_a_run_that_is_in_use_is_not_removed_and_one_that_is_not_goes_whole(home):
-    folder = quick_train(home, name="mine").folder
+    folder = made_run(home, "mine")
     with runs.owning(folder):
         refused = lightalign("runs", "rm", "mine", home=home)
     assert (refused.returncode, "in use by process" in refused.stderr) == (2, True)
@@ -330,16 +328,16 @@ def test_a_run_that_is_in_use_is_not_removed_and_one_that_is_not_goes_whole(home
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../features", "a/b"])
 def test_what_is_no_name_of_a_run_removes_nothing(home, name):
-    quick_train(home, name="mine")
+    made_run(home, "mine")
     with pytest.raises(RunNotFoundError):
         runs.remove_run(home, name)
     assert (home / "features").is_dir()
     assert (runs.runs_folder(home) / "mine").is_dir()
 
 
-def test_the_list_says_of_each_run_what_it_is_newest_first(home, monkeypatch):
+def test_the_list_says_of_each_run_what_it_is_newest_first(home):
     trained = quick_train(home, name="first")
-    stopped_run(home, monkeypatch, "second")
+    stopped_run(home, "second")
     (runs.runs_folder(home) / "third").mkdir()
     (runs.runs_folder(home) / "first.txt").write_text("no run")
     listed = json.loads(lightalign("runs", "list", "--json", home=home).stdout)["runs"]
@@ -362,7 +360,7 @@ def test_the_list_says_of_each_run_what_it_is_newest_first(home, monkeypatch):
 
 
 def test_a_retrieval_is_the_headline_where_there_is_one(home):
-    quick_train(home, name="mine")
+    made_run(home, "mine")
     report = json.loads(lightalign("retrieve", "mine", "--json", "--k", "5", home=home).stdout)
     (entry,) = run_list.list_runs(home)
     expected = report["metrics"]["text_to_image"]["recall"]["1"]["value"]
@@ -374,8 +372,8 @@ def test_a_retrieval_is_the_headline_where_there_is_one(home):
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"spec": 3}', '{"spec": {"stores": []}}'])
 def test_a_damaged_run_is_named_and_the_others_are_listed(home, content):
-    folder = quick_train(home, name="mine").folder
-    quick_train(home, name="other")
+    folder = made_run(home, "mine")
+    made_run(home, "other")
     (folder / runs.REPORT).write_text(content)
     listed = {entry.name: entry for entry in run_list.list_runs(home)}
     assert listed["mine"].state == "damaged"

@@ -17,6 +17,7 @@ from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.report_content import read_runs
 
 from ..helpers import lightalign, tree_bytes
+from .made_runs import made_run
 from .test_resume import stop_in_epoch
 from .test_train import QUICK, quick_train
 
@@ -25,7 +26,7 @@ from .test_train import QUICK, quick_train
 def test_a_file_of_another_run_is_refused_and_named(home, name):
     """Each is whole, with a right checksum of its own, and of equal structure."""
     for run, seed in (("one", 1), ("other", 2)):
-        quick_train(home, name=run, seed=seed, overrides=("train.epochs=1", *QUICK[1:]))
+        made_run(home, run, epochs=1, seed=seed)
     folder = runs.runs_folder(home) / "one"
     content = (folder.parent / "other" / name).read_bytes()
     if content == (folder / name).read_bytes():
@@ -52,13 +53,9 @@ def test_best_weights_of_before_a_stop_that_are_others_now_are_refused(home, mon
         train.resume(home, "one", device="cpu")
 
 
-def test_a_stopped_training_does_not_go_on_with_the_spec_of_another(home, monkeypatch):
-    options = ("train.epochs=3", *QUICK[1:])
-    stop_in_epoch(monkeypatch, 3)
-    with pytest.raises(KeyboardInterrupt):
-        quick_train(home, name="one", overrides=options)
-    folder = runs.runs_folder(home) / "one"
-    other = quick_train(home, name="other", overrides=("train.epochs=2", *QUICK[1:])).folder
+def test_a_stopped_training_does_not_go_on_with_the_spec_of_another(home):
+    folder = stopped_before_third_epoch(home)
+    other = made_run(home, "other")
     shutil.copyfile(other / runs.SPEC, folder / runs.SPEC)
     with pytest.raises(StoreCorruptError, match=r"began with another spec.*runs rm one"):
         train.resume(home, "one", device="cpu")
@@ -66,7 +63,7 @@ def test_a_stopped_training_does_not_go_on_with_the_spec_of_another(home, monkey
 
 def test_a_log_of_another_run_is_left_out_of_a_page(home):
     for run, seed in (("one", 1), ("other", 2)):
-        quick_train(home, name=run, seed=seed, overrides=("train.epochs=1", *QUICK[1:]))
+        made_run(home, run, epochs=1, seed=seed)
     folder = runs.runs_folder(home) / "one"
     shutil.copyfile(folder.parent / "other" / runs.LOG, folder / runs.LOG)
     (part,) = read_runs(home, ["one"])
@@ -76,23 +73,20 @@ def test_a_log_of_another_run_is_left_out_of_a_page(home):
 
 @pytest.mark.parametrize("name", ["report.json", "run.toml"])
 def test_a_changed_number_of_a_report_or_a_spec_is_refused(home, name):
-    folder = quick_train(home, name="one", overrides=("train.epochs=1", *QUICK[1:])).folder
+    folder = made_run(home, "one", epochs=1)
     text = (folder / name).read_text()
     (folder / name).write_text(text.replace("1", "2", 1))
     with pytest.raises((StoreCorruptError, SpecError)):
         runs.find_run(home, "one")
 
 
-def stopped_before_third_epoch(home, monkeypatch, name="one"):
-    stop_in_epoch(monkeypatch, 3)
-    with pytest.raises(KeyboardInterrupt):
-        quick_train(home, name=name, overrides=("train.epochs=3", *QUICK[1:]))
-    return runs.runs_folder(home) / name
+def stopped_before_third_epoch(home):
+    return made_run(home, "one", epochs=3, stopped_in=3)
 
 
 @pytest.mark.parametrize("change", ["a number", "first line", "last line", "all", "the file"])
-def test_a_log_that_is_another_than_when_the_training_stopped_is_refused(home, monkeypatch, change):
-    folder = stopped_before_third_epoch(home, monkeypatch)
+def test_a_log_that_is_another_than_when_the_training_stopped_is_refused(home, change):
+    folder = stopped_before_third_epoch(home)
     log = folder / runs.LOG
     first, last = log.read_text().splitlines(keepends=True)
     changed = {
@@ -114,8 +108,8 @@ def test_a_log_that_is_another_than_when_the_training_stopped_is_refused(home, m
 
 
 @pytest.mark.parametrize("more", ['{"epoch": 3}\n', '{"epoch": 3, "lo', "\n\n"])
-def test_a_log_that_is_ahead_of_its_state_is_cut_to_it(home, monkeypatch, more):
-    folder = stopped_before_third_epoch(home, monkeypatch)
+def test_a_log_that_is_ahead_of_its_state_is_cut_to_it(home, more):
+    folder = stopped_before_third_epoch(home)
     log = folder / runs.LOG
     seen = log.read_text()
     log.write_text(seen + more)
@@ -147,8 +141,8 @@ def unsealed(state, change):
     ],
     ids=["no random", "short random", "random of floats", "shape", "text", "list", "unknown"],
 )
-def test_an_unsealed_state_that_does_not_fit_is_one_line(home, monkeypatch, change):
-    folder = stopped_before_third_epoch(home, monkeypatch)
+def test_an_unsealed_state_that_does_not_fit_is_one_line(home, change):
+    folder = stopped_before_third_epoch(home)
     unsealed(folder / runs.STATE, change)
     done = lightalign("train-adapter", "--resume", "one", "--device", "cpu", home=home)
     assert done.returncode == 2
@@ -159,7 +153,7 @@ def test_an_unsealed_state_that_does_not_fit_is_one_line(home, monkeypatch, chan
 
 def test_a_state_of_an_earlier_version_goes_on_and_that_it_is_unsealed_is_said(home, monkeypatch):
     """It has neither a checksum nor the log's."""
-    folder = stopped_before_third_epoch(home, monkeypatch)
+    folder = stopped_before_third_epoch(home)
     unsealed(folder / runs.STATE, lambda _tensors, _counts: None)
     notes = []
     monkeypatch.setattr(Progress, "note", lambda _, text: notes.append(text))
@@ -172,9 +166,9 @@ def test_a_state_of_an_earlier_version_goes_on_and_that_it_is_unsealed_is_said(h
 @pytest.mark.parametrize(
     "header", [b"[" * 200_000, b"{}", b"[]", b"\xff", b'{"__metadata__": {"lightalign": "["}}']
 )
-def test_a_state_whose_header_is_none_is_listed_as_damaged(home, monkeypatch, header):
+def test_a_state_whose_header_is_none_is_listed_as_damaged(home, header):
     """The header of safetensors is JSON, and its length stands before it in eight bytes."""
-    folder = stopped_before_third_epoch(home, monkeypatch)
+    folder = stopped_before_third_epoch(home)
     (folder / runs.STATE).write_bytes(len(header).to_bytes(8, "little") + header)
     (entry,) = run_list.list_runs(home)
     assert entry.state == "damaged"
@@ -183,9 +177,9 @@ def test_a_state_whose_header_is_none_is_listed_as_damaged(home, monkeypatch, he
     assert "lightalign runs rm one" in done.stderr
 
 
-def test_a_stopped_run_with_the_spec_of_another_is_listed_as_damaged(home, monkeypatch):
-    folder = stopped_before_third_epoch(home, monkeypatch)
-    other = quick_train(home, name="other").folder
+def test_a_stopped_run_with_the_spec_of_another_is_listed_as_damaged(home):
+    folder = stopped_before_third_epoch(home)
+    other = made_run(home, "other")
     shutil.copyfile(other / runs.SPEC, folder / runs.SPEC)
     states = {entry.name: entry.state for entry in run_list.list_runs(home)}
     assert states == {"one": "damaged", "other": "finished"}
@@ -196,7 +190,7 @@ def test_a_stopped_run_with_the_spec_of_another_is_listed_as_damaged(home, monke
 
 @pytest.mark.parametrize("name", [runs.SPEC, runs.WEIGHTS, runs.TABLE, runs.LOG])
 def test_a_finished_run_with_a_damaged_file_is_listed_as_damaged(home, name):
-    folder = quick_train(home, name="one").folder
+    folder = made_run(home, "one")
     with (folder / name).open("a") as file:
         file.write("\n")
     (entry,) = run_list.list_runs(home)
@@ -206,7 +200,7 @@ def test_a_finished_run_with_a_damaged_file_is_listed_as_damaged(home, name):
 
 @pytest.mark.parametrize("name", [runs.WEIGHTS, runs.LOG])
 def test_bytes_of_a_finished_run_that_keep_their_number_are_seen_by_show(home, name):
-    folder = quick_train(home, name="one").folder
+    folder = made_run(home, "one")
     content = bytearray((folder / name).read_bytes())
     content[-3] ^= 1
     (folder / name).write_bytes(bytes(content))
@@ -230,7 +224,7 @@ def put(kind, path):
 @pytest.mark.parametrize("name", [runs.REPORT, runs.SPEC])
 @pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "link to nothing"])
 def test_what_is_no_file_in_the_place_of_one_is_damage_and_can_be_removed(home, kind, name):
-    folder = quick_train(home, name="one").folder
+    folder = made_run(home, "one")
     put(kind, folder / name)
     (entry,) = run_list.list_runs(home)
     assert entry.state == "damaged"
@@ -242,8 +236,8 @@ def test_what_is_no_file_in_the_place_of_one_is_damage_and_can_be_removed(home, 
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "socket"])
-def test_a_spec_of_a_stopped_run_that_is_no_file_is_damage(home, monkeypatch, kind):
-    folder = stopped_before_third_epoch(home, monkeypatch)
+def test_a_spec_of_a_stopped_run_that_is_no_file_is_damage(home, kind):
+    folder = stopped_before_third_epoch(home)
     put(kind, folder / runs.SPEC)
     (entry,) = run_list.list_runs(home)
     assert (entry.state, "missing" in entry.problem) == ("damaged", False)

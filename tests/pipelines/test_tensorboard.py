@@ -11,7 +11,7 @@ from lightalign.pipelines import loop, runs, train
 from lightalign.pipelines.logs import EVENTS
 
 from ..helpers import lightalign
-from .test_train import QUICK, quick_train
+from .test_train import THREE_STEPS, quick_train
 
 SMALL = ("towers.both.project.out=8",)
 OPTIONS = {"preset": "linear", "tensorboard": True}
@@ -60,7 +60,7 @@ def logged(folder):
 
 def test_the_curves_are_the_numbers_of_the_log(home):
     """Three steps an epoch; the rate rises to 1e-3 and falls from there."""
-    folder = quick_train(home, **OPTIONS).folder
+    folder = quick_train(home, overrides=THREE_STEPS, **OPTIONS).folder
     found = curves(folder)
     assert found == logged(folder)
     assert [step for step, _ in found["train/loss"]] == [3, 6]
@@ -69,7 +69,7 @@ def test_the_curves_are_the_numbers_of_the_log(home):
 
 def test_a_training_that_goes_on_has_each_step_once(home, monkeypatch):
     """It is stopped when the third epoch is in both logs and not in the state."""
-    overrides = ("train.epochs=4", *QUICK[1:])
+    overrides = ("train.epochs=4", *THREE_STEPS[1:])
     save_state = loop.save_state
 
     def stop_in_third(folder, counts, *others):

@@ -31,10 +31,11 @@ from .conftest import SCENES, extract_toy
 
 QUICK = (
     "train.epochs=2",
-    "train.batch_size=8",
+    "train.batch_size=12",
     "train.precision=float32",
     "towers.both.project.out=32",  # of 512: features of the toys are 16 wide
 )
+THREE_STEPS = (QUICK[0], "train.batch_size=8", *QUICK[2:])  # an epoch, of the 24 images
 CPU = torch.device("cpu")
 
 
