@@ -11,6 +11,7 @@ from ..featcache.datasets import (
     define,
     identified,
     is_drawn,
+    locate,
     open_version,
     parse_data,
     split_fingerprints,
@@ -94,23 +95,27 @@ def add(
     if is_drawn(name) and kind in {None, name}:
         raise SpecError(f"{name!r} is what a family is called that is drawn: name it otherwise")
     data = name if place is None else f"{name}={place}"
-    version = define(data, home=home, options=options, kind=kind)
-    if place is not None:  # named anew: what was said of it before is past
-        fresh = replace(version, options=options or {})
-        version = fresh if options or _opens(fresh, home) else version
-    source = open_version(version, home=home)
+    version, opened = locate(data, home=home, options=options, kind=kind)
+    if place is not None and version.options != (options or {}):
+        version, opened = _named_anew(version, opened, options or {}, home=home)
+    source = opened or open_version(version, home=home)
     version = identified(version, source)
     if not known_datasets.remember(home, version):
         raise SpecError(f"{home / known_datasets.FOLDER} may not be written")
     return version, source
 
 
-def _opens(version: DatasetVersion, home: Path) -> bool:
+def _named_anew(
+    version: DatasetVersion, opened: Source | None, options: Mapping[str, Any], *, home: Path
+) -> tuple[DatasetVersion, Source | None]:
+    """Return a version without what was said of its name before, unless it needs that."""
+    fresh = replace(version, options=options)
     try:
-        open_version(version, home=home)
+        return fresh, open_version(fresh, home=home)
     except LightalignError:
-        return False
-    return True
+        if options:
+            raise
+        return version, opened
 
 
 def move(home: Path, name: str, place: Path) -> DatasetVersion:
@@ -143,17 +148,17 @@ def require(home: Path, name: str) -> DatasetVersion:
     return define(name, home=home)
 
 
-def preview(version: DatasetVersion, *, home: Path, split: str | None = None) -> Preview:
+def preview(version: DatasetVersion, source: Source, *, split: str | None = None) -> Preview:
     """Read a dataset as an extraction will, without decoding any image.
 
+    Args:
+        version: What its name stands for.
+        source: The dataset, opened.
+        split: Split of the rows, or None for the first.
+
     Raises:
-        LightalignError: It cannot be opened, or has no such split.
+        LightalignError: It cannot be read, or has no such split.
     """
-    return preview_opened(version, open_version(version, home=home), split=split)
-
-
-def preview_opened(version: DatasetVersion, source: Source, *, split: str | None = None) -> Preview:
-    """Return what a dataset holds that was opened; see `preview`."""
     splits = source.splits()
     if not splits:
         raise DatasetNotFoundError(f"{version.name} holds nothing")

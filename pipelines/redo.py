@@ -183,7 +183,7 @@ def explain_request(
     return [
         cache.explain(spec.home, output.description)
         for split in extract.splits_with_items(opened, loaded, progress)
-        for output in describe_outputs(spec, opened.source, loaded, opened.dataset, split)
+        for output in describe_outputs(spec, opened, loaded, split)
     ]
 
 
@@ -193,7 +193,7 @@ def _check_key(spec: extract.ExtractSpec, manifest: Mapping[str, Any], progress:
     opened = extract.open_all(spec, progress)
     loaded = extract.load_all(spec, opened, progress)
     assert spec.split is not None
-    (output,) = describe_outputs(spec, opened.source, loaded, opened.dataset, spec.split)
+    (output,) = describe_outputs(spec, opened, loaded, spec.split)
     if output.description.key == manifest["key"]:
         recorded = StoreDescription(**manifest["description"])
         _check_shape(output.description, recorded, settings=manifest["settings"], home=spec.home)

@@ -12,6 +12,7 @@ from ._decoding import format_error
 from ._parquet_tables import StoredPicture, StoredPictures
 from ._picture_places import PicturePlaces
 from ._tables import (
+    IMAGE_NAMES,
     Cells,
     Table,
     TableFormat,
@@ -22,7 +23,6 @@ from ._tables import (
 )
 
 # Usual names, the preferred first; compared in lower case.
-_IMAGE_NAMES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path")
 _CAPTION_NAMES = (
     *("caption", "captions", "text", "texts", "sentence", "sentences", "title"),
     *("description", "descriptions"),
@@ -207,9 +207,9 @@ def _image_column(table: Table, asked: str | None) -> str:
     if asked is not None:
         return require_column(table, asked, "image_column")
     by_lower = {column.lower(): column for column in reversed(table.columns)}
-    known = [by_lower[name] for name in _IMAGE_NAMES if name in by_lower]
+    known = [by_lower[name] for name in IMAGE_NAMES if name in by_lower]
     if not known:
-        raise _unrecognised(table, "image paths", _IMAGE_NAMES, "image_column")
+        raise _unrecognised(table, "image paths", IMAGE_NAMES, "image_column")
     return known[0]
 
 
