@@ -14,7 +14,7 @@ from ..featcache.catalog import (
     read_catalog,
     read_pairs,
 )
-from ..featcache.datasets import is_drawn, open_source, open_version, parse_data
+from ..featcache.datasets import is_drawn, open_defined, open_version, parse_data
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
 from ..featcache.known_datasets import DatasetVersion, newest, version_of
@@ -159,11 +159,13 @@ class WantedData:
         opened: The dataset itself, where its place or its options were given; else stores go by
             name and the newest is taken.
         version: What the dataset was when a run was trained on it, where the home remembers that.
+        asked: What was given, of a dataset that is opened.
     """
 
     name: str | None
     opened: Source | None
     version: DatasetVersion | None = None
+    asked: DatasetVersion | None = None
 
     @classmethod
     def of(cls, data: str | None, *, home: Path, options: Mapping[str, Any] | None) -> "WantedData":
@@ -177,7 +179,8 @@ class WantedData:
         name, path = parse_data(data)
         if path is None and options is None:
             return cls(name, None)
-        return cls(name, open_source(data, home=home, options=options))
+        asked, opened = open_defined(data, home=home, options=options)
+        return cls(name, opened, asked=asked)
 
     @classmethod
     def of_trained(
@@ -214,11 +217,8 @@ class WantedData:
     @property
     def words(self) -> list[str]:
         """Return the options that name the dataset in a command that people can copy."""
-        if self.version is not None:
-            return self.version.words()
-        if self.opened is None or not self.opened.needs_files:
-            return ["--data", str(self.name)]
-        return ["--data", f"{self.name}={self.opened.root}"]
+        named = self.version or self.asked
+        return ["--data", str(self.name)] if named is None else named.words()
 
     def has_split(self, split: str) -> bool:
         """Return whether the dataset has a split, as far as that is known."""
