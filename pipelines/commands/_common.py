@@ -150,6 +150,23 @@ def _plain(value: Any) -> Any:
     return vars(value)
 
 
+def listed(given: list[str] | None) -> list[str]:
+    """Return the values of an option that is repeatable, and takes several with commas, too."""
+    return [value for values in given or () for value in values.split(",")]
+
+
+def whole_numbers(flag: str, given: list[str] | None, *, example: str) -> list[int]:
+    """Return the whole numbers of such an option.
+
+    Raises:
+        SpecError: One is no number.
+    """
+    try:
+        return [int(number) for number in listed(given)]
+    except ValueError as error:
+        raise SpecError(f"{flag} {','.join(given or ())!r} is not of the form {example}") from error
+
+
 def places_of_weights(given: list[str] | None) -> dict[str, Path]:
     """Return the path of each `ENCODER=PATH` by its encoder.
 
