@@ -13,7 +13,6 @@ from ..featcache.datasets import (
     is_drawn,
     locate,
     open_version,
-    parse_data,
     split_fingerprints,
 )
 from ..featcache.errors import DatasetNotFoundError, LightalignError, SpecError
@@ -90,6 +89,7 @@ def add(
     Raises:
         LightalignError: It cannot be opened, or the home not be written.
     """
+    name = _name_of(name)
     if kind is not None:
         SOURCES.load(kind)
     if is_drawn(name) and kind in {None, name}:
@@ -118,18 +118,27 @@ def _named_anew(
         return version, opened
 
 
+def _name_of(given: str) -> str:
+    """Return a name as it is remembered; `NAME=PATH` is none.
+
+    Raises:
+        SpecError: A dataset cannot be called so.
+    """
+    return known_datasets.checked_name(given.strip().replace("_", "-"))
+
+
 def move(home: Path, name: str, place: Path) -> DatasetVersion:
     """Have a dataset lie somewhere else; see `known_datasets.move`."""
 
     def read(version: DatasetVersion) -> Mapping[str, str]:
         return split_fingerprints(open_version(version, home=home))
 
-    return known_datasets.move(home, parse_data(name)[0], place.absolute(), read)
+    return known_datasets.move(home, _name_of(name), place.absolute(), read)
 
 
 def forget(home: Path, name: str) -> Path:
     """Forget a name; see `known_datasets.forget`."""
-    return known_datasets.forget(home, parse_data(name)[0])
+    return known_datasets.forget(home, _name_of(name))
 
 
 def require(home: Path, name: str) -> DatasetVersion:
@@ -139,7 +148,7 @@ def require(home: Path, name: str) -> DatasetVersion:
         DatasetNotFoundError: The home does not remember it, nor is it a family in its usual place.
         StoreCorruptError: What is remembered cannot be read.
     """
-    name, _ = parse_data(name)
+    name = _name_of(name)
     known = known_datasets.newest(home, name)
     if known is not None:
         return known

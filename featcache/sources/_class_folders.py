@@ -16,7 +16,7 @@ INDEX = "index.csv"
 _CLASS_NAMES = ("class", "class_name", "category", "label")  # the preferred first, in lower case
 LAYOUTS = (INDEX, "SPLIT/CLASS/image.jpg", "CLASS/image.jpg")
 _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
-_REMEDY = f"to choose, put class folders into train, val and test, or add a split column to {INDEX}"
+_FOLDERS = f"put class folders into train, val and test, or add a split column to {INDEX}"
 
 
 def read_class_folders(
@@ -49,7 +49,8 @@ def read_class_folders(
             return None
         images, paths = found
     if set(images.split_of.values()) <= {"train"}:
-        images = with_hashed_class_splits(images, remedy=_REMEDY)
+        way = f"add a column 'split' to {index.name}" if is_regular(index) else _FOLDERS
+        images = with_hashed_class_splits(images, remedy=f"to choose, {way}")
     return images, paths
 
 

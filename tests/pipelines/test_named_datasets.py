@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lightalign.featcache.errors import SpecError
+from lightalign.featcache.known_datasets import DatasetVersion, newest, remember
+from lightalign.pipelines.runs import check_name
+
 from ..helpers import lightalign
 
 BOTH = ("extract", "--encoder", "toy-image", "--encoder", "toy-text", "--precision", "float32")
@@ -234,3 +238,20 @@ def test_paths_keep_their_spaces_in_messages(tmp_path):
     folder.mkdir()
     ended = lightalign("data", "add", "mine", str(folder / "x.csv"), home=tmp_path / "home")
     assert str(folder) in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["a=b", "mine=elsewhere", "a b", ""])
+@pytest.mark.parametrize("verb", ["add", "move", "rm", "show"])
+def test_a_name_is_not_taken_apart_at_an_equals_sign(verb, name, tmp_path):
+    remember(tmp_path, DatasetVersion(name="mine", kind="images", place=tmp_path))
+    place = [str(tmp_path)] if verb in {"add", "move"} else []
+    ended = lightalign("data", verb, name, *place, home=tmp_path)
+    assert ended.returncode == 2
+    assert f"{name!r} cannot name a dataset: it may hold letters, digits" in ended.stderr
+    assert newest(tmp_path, "mine") is not None
+
+
+@pytest.mark.parametrize("name", ["a=b", "ä", ".x", "", "a/b"])
+def test_a_run_that_cannot_be_called_so_says_what_it_may_be_called(name, tmp_path):
+    with pytest.raises(SpecError, match=r"cannot name a run: it may .* begins with a letter or"):
+        check_name(tmp_path, name)
