@@ -270,7 +270,7 @@ def usual_split(
 
 
 def choose_sides(
-    *, image: SideQuery, text: SideQuery, second_text: SideQuery
+    *, image: SideQuery, text: SideQuery, second_text: SideQuery, home: Path
 ) -> dict[Side, SideQuery]:
     """Return what both sides ask for: images and texts, or two texts where a second is named.
 
@@ -292,7 +292,7 @@ def choose_sides(
                 "between two text encoders both are named, by --text-encoder and "
                 f"--second-text-encoder; found {text.encoder} and {second_text.encoder}"
             )
-        if name in card_names() and read_card(name).modality is not Modality.TEXT:
+        if name in card_names(home) and read_card(name, home=home).modality is not Modality.TEXT:
             raise SpecError(f"encoder {name!r} reads images, not texts")
     return {TextSide.FIRST: text, TextSide.SECOND: second_text}
 

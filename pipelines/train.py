@@ -411,6 +411,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         image=SideQuery.of(spec.image_encoder, kind=spec.image_features),
         text=SideQuery.of(spec.text_encoder, kind=spec.text_features),
         second_text=SideQuery.of(spec.second_text_encoder, kind=spec.second_text_features),
+        home=spec.home,
     )
     text_text = Modality.IMAGE not in by_side
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)
