@@ -181,7 +181,7 @@ class _Folder:
         )
 
     def _command(self, place: Path, kind: str, *options: str) -> str:
-        words = ("data", "add", self.name, place.absolute(), "--kind", kind, *options)
+        words = ("data", "add", self.name, str(place.absolute()), "--kind", kind, *options)
         return f"`{command_line(*words, home=self.home)}`"
 
     def _note_tables(

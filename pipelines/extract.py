@@ -348,6 +348,8 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
         own_card = table_of_own(with_place(card, weights))
         if own_card is not None:
             settings["card"] = own_card
+        elif weights.origin == GIVEN and weights.files is not None:
+            settings["weights"] = str(weights.files)
         if cosine is not None:
             progress.note(
                 f"{card.name}: computes in {encoder.precision}; in bfloat16 the smallest cosine of "

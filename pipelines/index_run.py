@@ -18,7 +18,6 @@ from ..featcache.errors import (
     DatasetNotFoundError,
     StoreNotFoundError,
 )
-from ..featcache.home import command_line
 from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.registry import unknown_name
@@ -348,8 +347,9 @@ def _stores(
     for side in sides:
         if not found[side]:
             require_same_data(spec.home, query)
-            words = ("--encoder", str(evaluated.queries[side].encoder), *wanted.words)
-            command = command_line("extract", *words, "--split", spec.split, home=spec.home)
+            command = evaluated.queries[side].extraction(
+                wanted.words, split=spec.split, home=spec.home
+            )
             raise StoreNotFoundError(
                 f"no {side.label} store for {query.describe()} in {spec.home}: run `{command}`"
             )
@@ -362,12 +362,16 @@ def _stores(
     }
     missing = [side for side in sides if not same[side]]
     if missing:
-        place = {"dataset": first.description.dataset, "split": spec.split}
-        trained = evaluated.stores["train"][missing[0].value]
+        described = first.description
+        place = {"dataset": described.dataset, "split": spec.split, "source": source}
+        side = missing[0].value
+        again = extract_again(
+            spec.home, place, evaluated.stores["train"][side], evaluated.encoders.get(side)
+        )
         raise StoreNotFoundError(
             f"the newest {sides[0].label} store of {first.description.dataset}/{spec.split} has no "
             f"{missing[0].label} store of the same items: extract that again by "
-            f"`{extract_again(spec.home, place, trained)}`"
+            f"`{again}`"
         )
     return {side: some[0] for side, some in same.items() if some}
 

@@ -102,7 +102,12 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     """
     began = time.perf_counter()
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
-    query = StoreQuery(split=spec.split, dataset=wanted.name, source=wanted.fingerprint(spec.split))
+    query = StoreQuery(
+        split=spec.split,
+        dataset=wanted.name,
+        source=wanted.fingerprint(spec.split),
+        data=wanted.words if wanted.name else None,
+    )
     newest = require_pair(spec.home, query, progress)
     both = StoreQuery(split=spec.split, dataset=newest.dataset, source=newest.source)
     stored = catalog.read_catalog(spec.home, f"{newest.dataset}/{spec.split}")

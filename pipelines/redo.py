@@ -34,13 +34,17 @@ def spec_of(
         manifest: Manifest of the store.
         home: Folder of everything lightalign keeps.
         data: `NAME=PATH` where the dataset is not in its place.
-        weights: File or local hub folder where the encoder's weights came from `--weights`.
+        weights: File or local hub folder where the encoder's weights came from `--weights`; that
+            of then if None and it is still there.
         source: Options of the dataset in place of those that the manifest records.
         device: `auto`, `cpu` or `cuda`.
     """
     found = manifest["description"]
     settings = manifest["settings"]
     options = settings.get("source", {})
+    recorded = settings.get("weights")
+    if weights is None and isinstance(recorded, str) and Path(recorded).exists():
+        weights = Path(recorded)
     version = version_of(home, found["dataset"], found["split"], found["source"])
     if version is not None and data is None:
         data = version.data

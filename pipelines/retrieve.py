@@ -288,6 +288,7 @@ def _query(evaluated: EvaluatedRun, spec: RetrieveSpec) -> StoreQuery:
         dataset=wanted.name,
         source=wanted.fingerprint(spec.split),
         by_side=evaluated.queries,
+        data=wanted.words,
     )
 
 

@@ -18,10 +18,10 @@ from ..featcache.datasets import is_drawn, open_defined, open_version, parse_dat
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
 from ..featcache.known_datasets import DatasetVersion, newest, version_of
-from ..featcache.manifest import has_manifest
-from ..featcache.references import card_name
+from ..featcache.manifest import has_manifest, read_whole_manifest
+from ..featcache.references import card_name, lasting_reference
 from ..featcache.registry import unknown_name
-from ..featcache.remedies import extraction
+from ..featcache.remedies import extraction, feature_words, features_of
 from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
 from .progress import SILENT, Progress
@@ -88,16 +88,52 @@ class SideQuery:
         encoder: Name of the encoder's card.
         kind: What is kept of the tokens, such as `mean`.
         key: `StoreEntry.encoder_key`.
+        reference: What names the encoder in a command; the name of its card if None.
+        features: What a store has to be extracted with to do, as `features_of` has it.
+        example: A store that would do, of another split perhaps, or None.
     """
 
     encoder: str | None = None
     kind: str | None = None
     key: str | None = None
+    reference: str | None = field(default=None, compare=False)
+    features: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    example: StoreEntry | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, reference: str | None, *, kind: str | None = None) -> "SideQuery":
         """Return the query for what `--encoder` names: a card's name, its file, or a model."""
-        return cls(encoder=None if reference is None else card_name(reference), kind=kind)
+        return cls(
+            encoder=None if reference is None else card_name(reference),
+            kind=kind,
+            reference=None if reference is None else lasting_reference(reference),
+            features={} if kind is None else {"kind": kind},
+        )
+
+    @classmethod
+    def like(cls, entry: StoreEntry) -> "SideQuery":
+        """Return the query for stores of the encoder and the features of another one."""
+        encoder = entry.description.encoder
+        return cls(encoder=encoder, key=entry.encoder_key, example=entry)
+
+    def extraction(
+        self, data: Sequence[str], *, home: Path, split: str | None = None, usual: str = "ENCODER"
+    ) -> str:
+        """Return the command that makes a store which will do.
+
+        Args:
+            data: Options that name the dataset.
+            home: Folder of everything lightalign keeps.
+            split: Name of the split, or None for all.
+            usual: Encoder where any will do.
+        """
+        words = ["extract", "--encoder", self.reference or self.encoder or usual, *data]
+        words += [] if split is None else ["--split", split]
+        features = self.features
+        if self.example is not None:
+            settings = read_whole_manifest(self.example.folder)["settings"]
+            features = features_of(self.example.description, settings)
+        return command_line(*words, *feature_words(features), home=home)
 
     def matches(self, entry: StoreEntry) -> bool:
         """Say whether `entry` is of this encoder and kind."""
@@ -121,11 +157,13 @@ class StoreQuery:
         dataset: Name of the dataset.
         source: `Source.fingerprint` of the split.
         by_side: What each of both sides asks for.
+        data: Options that name the dataset in a command; None for its name alone.
     """
 
     split: str
     dataset: str | None = None
     source: str | None = None
+    data: Sequence[str] | None = None
     by_side: Mapping[Side, SideQuery] = field(
         default_factory=lambda: dict.fromkeys(IMAGE_TEXT, SideQuery())
     )
@@ -303,10 +341,8 @@ def evaluation_query(stores: StorePair, split: str, wanted: WantedData) -> Store
         split=split,
         dataset=stores.dataset,
         source=wanted.fingerprint(split),
-        by_side={
-            side: SideQuery(encoder=entry.description.encoder, key=entry.encoder_key)
-            for side, entry in stores.entries.items()
-        },
+        by_side={side: SideQuery.like(entry) for side, entry in stores.entries.items()},
+        data=wanted.words if wanted.name else None,
     )
 
 
@@ -347,13 +383,20 @@ def _of_one_kind(newest: StorePair, pairs: Iterable[StorePair]) -> StorePair:
     return max(alike, default=newest, key=lambda pair: pair.changed)
 
 
-def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> StorePair:
+def recorded_pair(
+    home: Path,
+    recorded: Mapping[str, Any],
+    *,
+    run: str,
+    encoders: Mapping[str, Any] | None = None,
+) -> StorePair:
     """Return the stores that a run records, whatever newer ones there are.
 
     Args:
         home: Folder of everything lightalign keeps.
         recorded: What `record.describe_pair` wrote.
         run: Name of the run, for the message.
+        encoders: What `record.describe_encoders` wrote, for the message.
 
     Raises:
         SpecError: The record is not one of ours.
@@ -371,7 +414,7 @@ def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> Store
             raise StoreNotFoundError(
                 f"run {run} is trained on store {store['key'][:12]}, which "
                 f"{stored.why_missing(store['key'])}: extract it again by "
-                f"`{extract_again(home, recorded, store)}`"
+                f"`{extract_again(home, recorded, store, (encoders or {}).get(side.value))}`"
             )
         entries.append(entry)
     return StorePair(*entries)
@@ -397,18 +440,40 @@ def _extract_anew(entry: StoreEntry) -> str:
     return extraction(entry.description, home=entry.folder.absolute().parents[3])
 
 
-def extract_again(home: Path, recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str:
-    """Return the command that extracts a recorded store, of a dataset where it is remembered."""
+def extract_again(
+    home: Path,
+    recorded: Mapping[str, Any],
+    store: Mapping[str, Any],
+    encoder: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the command that extracts a recorded store, of a dataset where it is remembered.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        recorded: What `record.describe_pair` wrote.
+        store: What that says of one side.
+        encoder: What `record.describe_encoders` wrote of that side, as far as it is known.
+    """
     dataset, split = str(recorded.get("dataset")), str(recorded.get("split"))
     version = version_of(home, dataset, split, str(recorded.get("source")))
-    return command_line(
-        *("extract", "--encoder", str(store.get("encoder"))),
-        *(["--data", dataset] if version is None else version.words()),
-        *("--split", split),
-        *("--features", str(store.get("kind")), "--dtype", str(store.get("dtype"))),
-        f"--layers={store.get('layer')}",
-        home=home,
+    data = ["--data", dataset] if version is None else version.words()
+    asked = SideQuery(
+        encoder=str(store.get("encoder")), features=recorded_features(store, encoder or {})
     )
+    return asked.extraction(data, split=split, home=home)
+
+
+def recorded_features(store: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run records of the features of one side, as `features_of` has it.
+
+    Args:
+        store: What `record.describe_pair` wrote of the side.
+        encoder: What `record.describe_encoders` wrote of it; nothing in early runs.
+    """
+    identity = encoder.get("identity", {})
+    known = {**store, **encoder, "precision": identity.get("precision")}
+    names = ("kind", "layer", "dtype", "precision", "weights")
+    return {name: known[name] for name in names if known.get(name) is not None}
 
 
 def readable_stores(
@@ -463,15 +528,11 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
             if path.is_file():
                 refuse_graded(read_pairs(path), found.dataset, home=home)
     have = sorted({_label(entry) for entry in near or entries})
-    words = ["--data", query.dataset or "flickr30k"]
-    if query.dataset is not None and query.source is not None:
-        version = version_of(home, query.dataset, query.split, query.source)
-        words = words if version is None else version.words()
     usual = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
-    encoders = [asked.encoder or usual[side.modality] for side, asked in query.by_side.items()]
+    data = query.data or ["--data", query.dataset or "flickr30k"]
     commands = [
-        f"`{command_line('extract', '--encoder', encoder, *words, home=home)}`"
-        for encoder in encoders
+        f"`{asked.extraction(data, home=home, usual=usual[side.modality])}`"
+        for side, asked in query.by_side.items()
     ]
     names = " and ".join(f"{side.label} store" for side in query.by_side)
     require_same_data(home, query)

@@ -331,10 +331,12 @@ def _as_begun(
     command = {**table["command"], "home": str(home), "device": device}
     spec = build(TrainSpec, command, where=f"{where} [command]")
     options = build(TrainOptions, table["train"], where=f"{where} [train]")
-    stores = recorded_pair(home, table["stores"]["train"], run=folder.name)
+    encoders = table.get("encoders", {})
+    recorded = table["stores"]
+    stores = recorded_pair(home, recorded["train"], run=folder.name, encoders=encoders)
     validation, holdout = None, 0.0
-    if "validation" in table["stores"]:
-        validation = recorded_pair(home, table["stores"]["validation"], run=folder.name)
+    if "validation" in recorded:
+        validation = recorded_pair(home, recorded["validation"], run=folder.name, encoders=encoders)
     elif options.validation != "none":
         holdout = _HOLDOUT if isinstance(options.validation, str) else options.validation
     parts = {key: value for key, value in table.items() if key in PRESET_KEYS}
@@ -421,6 +423,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         dataset=wanted.name,
         source=wanted.fingerprint("train"),
         by_side=by_side,
+        data=wanted.words if wanted.name else None,
     )
     stores = require_pair(spec.home, query, progress)
     encoders = [
