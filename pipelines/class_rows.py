@@ -37,12 +37,7 @@ def require_images(
         StoreNotFoundError: There is none.
         UnknownNameError: The opened dataset has no such split.
     """
-    asked = StoreQuery(
-        split=split,
-        dataset=wanted.name,
-        source=wanted.fingerprint(split),
-        by_side={Modality.IMAGE: query},
-    )
+    asked = StoreQuery.of(wanted, split, {Modality.IMAGE: query})
     found = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
     if not found:
         raise StoreNotFoundError(

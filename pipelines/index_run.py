@@ -336,12 +336,7 @@ def _stores(
 
     All are of the same items.
     """
-    query = StoreQuery(
-        split=spec.split,
-        dataset=wanted.name,
-        source=wanted.fingerprint(spec.split),
-        by_side=evaluated.queries,
-    )
+    query = StoreQuery.of(wanted, spec.split, evaluated.queries)
     entries = readable_stores(spec.home, query, progress)
     found = {side: query.matching(entries, side) for side in evaluated.sides}
     for side in sides:

@@ -158,15 +158,35 @@ class StoreQuery:
         source: `Source.fingerprint` of the split.
         by_side: What each of both sides asks for.
         data: Options that name the dataset in a command; None for its name alone.
+        is_opened: Whether the dataset is there as asked for, so that an extraction brings it.
     """
 
     split: str
     dataset: str | None = None
     source: str | None = None
     data: Sequence[str] | None = None
+    is_opened: bool = False
     by_side: Mapping[Side, SideQuery] = field(
         default_factory=lambda: dict.fromkeys(IMAGE_TEXT, SideQuery())
     )
+
+    @classmethod
+    def of(
+        cls, wanted: "WantedData", split: str, by_side: Mapping[Side, SideQuery]
+    ) -> "StoreQuery":
+        """Return the query for stores of a dataset.
+
+        Raises:
+            UnknownNameError: The dataset has no such split.
+        """
+        return cls(
+            split=split,
+            dataset=wanted.name,
+            source=wanted.fingerprint(split),
+            by_side=by_side,
+            data=wanted.words if wanted.name else None,
+            is_opened=wanted.opened is not None,
+        )
 
     def matching(self, entries: Iterable[StoreEntry], side: Side) -> list[StoreEntry]:
         """Return the complete stores among `entries` that will do for `side`."""
@@ -337,13 +357,10 @@ def choose_sides(
 
 def evaluation_query(stores: StorePair, split: str, wanted: WantedData) -> StoreQuery:
     """Return the query for another split with the same dataset and the same encoders."""
-    return StoreQuery(
-        split=split,
-        dataset=stores.dataset,
-        source=wanted.fingerprint(split),
-        by_side={side: SideQuery.like(entry) for side, entry in stores.entries.items()},
-        data=wanted.words if wanted.name else None,
-    )
+    by_side: dict[Side, SideQuery] = {
+        side: SideQuery.like(entry) for side, entry in stores.entries.items()
+    }
+    return replace(StoreQuery.of(wanted, split, by_side), dataset=stores.dataset)
 
 
 def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair | None:
@@ -555,7 +572,7 @@ def require_same_data(home: Path, query: StoreQuery) -> None:
     Raises:
         StoreNotFoundError: Its place holds other data than those that a run was trained on.
     """
-    if query.dataset is None or query.source is None:
+    if query.dataset is None or query.source is None or query.is_opened:
         return
     try:
         version = version_of(home, query.dataset, query.split, query.source)

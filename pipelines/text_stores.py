@@ -44,12 +44,7 @@ class TextStores:
         self.home = home
         self.wanted = wanted
         self.split = split
-        query = StoreQuery(
-            split=split,
-            dataset=wanted.name,
-            source=wanted.fingerprint(split),
-            by_side={Modality.TEXT: SideQuery()},
-        )
+        query = StoreQuery.of(wanted, split, {Modality.TEXT: SideQuery()})
         found = query.matching(readable_stores(home, query, progress), Modality.TEXT)
         sources = list(dict.fromkeys(entry.description.source for entry in found))
         note_versions(found, progress)

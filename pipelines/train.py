@@ -418,14 +418,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     text_text = Modality.IMAGE not in by_side
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
-    query = StoreQuery(
-        split="train",
-        dataset=wanted.name,
-        source=wanted.fingerprint("train"),
-        by_side=by_side,
-        data=wanted.words if wanted.name else None,
-    )
-    stores = require_pair(spec.home, query, progress)
+    stores = require_pair(spec.home, StoreQuery.of(wanted, "train", by_side), progress)
     encoders = [
         f"{side.label}s by {entry.description.encoder} ({entry.description.what})"
         for side, entry in stores.entries.items()

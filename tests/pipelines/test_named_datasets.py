@@ -255,3 +255,18 @@ def test_a_name_is_not_taken_apart_at_an_equals_sign(verb, name, tmp_path):
 def test_a_run_that_cannot_be_called_so_says_what_it_may_be_called(name, tmp_path):
     with pytest.raises(SpecError, match=r"cannot name a run: it may .* begins with a letter or"):
         check_name(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    "verb", [("index",), ("retrieve",), ("probe",), ("zero-shot",), ("similarity",)]
+)
+def test_what_lies_at_a_named_place_is_asked_for_whatever_was_trained_on(verb, two_tables, home):
+    """`his` lies in `newer`; the table in `third` has the name, and was never extracted."""
+    third = write_table(two_tables / "third", num_test=2)
+    ended = lightalign(*verb, "own-name", "--data", f"mine={third}", home=home)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "holds other data by now" not in ended.stderr
+    (command, *_) = ended.stderr.split("`")[1::2]
+    words = shlex.split(command)
+    assert words[1:6] == ["extract", "--encoder", words[3], "--data", f"mine={third}"]
+    assert words[words.index("--precision") :][:2] == ["--precision", "float32"]
