@@ -10,7 +10,7 @@ from typing import Any
 from . import known_datasets, spec
 from .errors import DatasetNotFoundError, SpecError
 from .home import command_line, expanded
-from .inference import Inferred, infer_kind, tried
+from .inference import IMAGES, Inferred, infer_kind, tried
 from .known_datasets import DatasetVersion
 from .registry import Registry, unknown_name
 from .source import Source
@@ -103,10 +103,14 @@ def locate(
     home: Path,
     options: Mapping[str, object] | None = None,
     kind: str | None = None,
+    anew: bool = False,
 ) -> tuple[DatasetVersion, Source | None]:
     """Return what is asked for, and the dataset where it had to be opened to find its family.
 
-    For arguments and errors see `define`.
+    For other arguments and errors see `define`.
+
+    Args:
+        anew: Whether what was read as images alone is looked at again for tables beside them.
     """
     name, path = parse_data(data)
     if not known_datasets.is_name(name) and expanded(Path(data)).exists():
@@ -114,6 +118,8 @@ def locate(
         raise SpecError(f"--data {data!r} is a path: give what lies there a name, --data {option}")
     known_datasets.checked_name(name)
     known = known_datasets.version_at(home, name, None if path is None else path.absolute())
+    if anew and known is not None and known.kind == IMAGES:
+        known = None
     family = kind or (name if name in SOURCES.names() else None)
     opened: Source | None = None
     if family is None and path is None and known is not None:

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import notes
-from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
+from .errors import (
+    DatasetFormatError,
+    DatasetNotFoundError,
+    LightalignError,
+    SpecError,
+    UnknownColumnError,
+)
 from .home import command_line
 from .source import Source
 
@@ -194,15 +200,22 @@ class _Folder:
         shown = ", ".join(path.name for path in left_out[:_SHOWN])
         more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
         what = "" if chosen.place == self.place else f"{chosen.place.name} in "
-        why = f" ({self.unread[first]})" if first in self.unread else ""
-        by_place = {one.place: one.kind for one in readable}
-        known = by_place.get(first)
-        options = () if known else _COLUMNS  # which nobody can guess
-        way = self._command(first, known or TABLES[0], *options)
+        refusal = self.unread.get(first)
+        why = "" if refusal is None else f" ({refusal})"
         notes.note(
-            f"{what}{self.place} is read as {chosen.kind}, and {shown}{more} in it is left out"
-            f"{why}: {way} reads {first.name}"
+            f"{what}{self.place} is read as {chosen.kind}, without {shown}{more}{why}"
+            f"{self._way_to(first, readable)}"
         )
+
+    def _way_to(self, table: Path, readable: Sequence[Inferred]) -> str:
+        """Return how to have a table read, where that is a matter of a command."""
+        kinds = {one.place: one.kind for one in readable}
+        if table in kinds:
+            return f"; {self._command(table, kinds[table])} reads {table.name}"
+        if not isinstance(self.unread.get(table), UnknownColumnError):
+            return ""
+        command = self._command(table, TABLES[0], *_COLUMNS)
+        return f"; {command} reads {table.name}, with the names of its columns"
 
     def _nothing(self) -> DatasetFormatError:
         broken = [

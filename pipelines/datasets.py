@@ -95,7 +95,7 @@ def add(
     if is_drawn(name) and kind in {None, name}:
         raise SpecError(f"{name!r} is what a family is called that is drawn: name it otherwise")
     data = name if place is None else f"{name}={place}"
-    version, opened = locate(data, home=home, options=options, kind=kind)
+    version, opened = locate(data, home=home, options=options, kind=kind, anew=place is not None)
     if place is not None and version.options != (options or {}):
         version, opened = _named_anew(version, opened, options or {}, home=home)
     source = opened or open_version(version, home=home)

@@ -7,7 +7,7 @@ from ..item_ids import storable_id
 from ..regular_files import is_regular
 from ._caption_source import counted, split_name, storable_ids, storable_note
 from ._class_source import SPLITS, ClassedImages, with_hashed_class_splits
-from ._decoding import format_error
+from ._decoding import format_error, unknown_column
 from ._image_files import LeftOut, image_files, note_strays
 from ._picture_places import PicturePlaces
 from ._tables import IMAGE_NAMES, Cells, Table, TableFiles, open_table
@@ -103,7 +103,7 @@ def _column(table: Table, usual: Sequence[str]) -> str:
     known = [by_lower[name] for name in usual if name in by_lower]
     if not known:
         problem = f"has no column {usual[0]!r}; columns: {list(table.columns)}"
-        raise format_error(table.file, "", problem)
+        raise unknown_column(table.file, problem)
     return known[0]
 
 

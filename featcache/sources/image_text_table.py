@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DatasetFormatError, SpecError
+from ..errors import SpecError, UnknownColumnError
 from ._caption_files import Row, captions_of, text_of
 from ._caption_source import CaptionSource, group_rows, with_hashed_splits
-from ._decoding import format_error
+from ._decoding import unknown_column
 from ._parquet_tables import StoredPicture, StoredPictures
 from ._picture_places import PicturePlaces
 from ._tables import (
@@ -233,9 +233,9 @@ def _caption_columns(
     return (known[0],) if known else (left[0],)
 
 
-def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) -> DatasetFormatError:
+def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) -> UnknownColumnError:
     problem = f"no column of {what} among {list(table.columns)}; name it with the option {option},"
-    return format_error(table.file, "", f"{problem} or call it one of {list(usual)}")
+    return unknown_column(table.file, f"{problem} or call it one of {list(usual)}")
 
 
 def _column_note(columns: _Columns, named_by: str) -> str:

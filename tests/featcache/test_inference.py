@@ -135,7 +135,7 @@ def test_the_only_table_of_several_that_can_be_read_is_taken_and_the_others_are_
     (tmp_path / "sizes.csv").write_text("width,height\n1,2\n")
     found, (note,) = told_of(tmp_path)
     assert (found.kind, found.place) == ("image-text-table", tmp_path / "captions.csv")
-    assert "sizes.csv in it is left out" in note
+    assert "is read as image-text-table, without sizes.csv" in note
 
 
 def test_a_table_of_classes_of_any_name_is_read_as_classes(tmp_path):
@@ -176,8 +176,9 @@ def test_a_table_that_nobody_can_read_is_named_where_images_are_taken_alone(name
     (tmp_path / name).write_text("Pfad,Wort\n0.jpg,Hund\n" if name[-3:] == "csv" else "{}")
     found, (note,) = told_of(tmp_path)
     assert found.kind == "images"
-    assert f"{name} in it is left out" in note
-    assert "--kind image-text-table --set source.image_column=NAME" in note
+    assert f"is read as images, without {name}" in note
+    advised = "--kind image-text-table --set source.image_column=NAME" in note
+    assert advised == (name == "photos.csv")  # the other has no columns
 
 
 def test_class_folders_go_before_a_table_of_classes_which_is_named(tmp_path):
@@ -187,7 +188,7 @@ def test_class_folders_go_before_a_table_of_classes_which_is_named(tmp_path):
     (tmp_path / "labels.csv").write_text("image,class\ncat/0.jpg,tabby\ndog/0.jpg,pug\n")
     found, (note,) = told_of(tmp_path)
     assert (found.kind, found.place) == ("image-folder", tmp_path)
-    assert "labels.csv in it is left out" in note
+    assert "is read as image-folder, without labels.csv" in note
     assert "labels.csv --kind image-folder" in note
 
 
@@ -197,4 +198,14 @@ def test_a_table_of_another_format_beside_the_one_that_is_read_is_named(tmp_path
     (tmp_path / "labels.json").write_text(TWO_CLASSES)
     found, (note,) = told_of(tmp_path)
     assert (found.kind, found.place) == ("image-text-table", tmp_path)
-    assert "labels.json in it is left out" in note
+    assert "without labels.json" in note
+
+
+def test_images_that_are_named_anew_are_read_with_the_table_that_came_beside_them(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_photos(photos)
+    assert add(tmp_path, "mine", photos)[0].kind == "images"
+    (photos / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
+    assert define("mine", home=tmp_path).kind == "images"
+    assert add(tmp_path, "mine", photos)[0].kind == "image-text-table"
