@@ -107,9 +107,13 @@ def locate(
 ) -> tuple[DatasetVersion, Source | None]:
     """Return what is asked for, and the dataset where it had to be opened to find its family.
 
-    For other arguments and errors see `define`.
+    For errors see `define`.
 
     Args:
+        data: Name, and perhaps the place.
+        home: Folder of everything lightalign keeps.
+        options: Options of the family; they change remembered ones by name.
+        kind: Name of the family, or None to find it.
         anew: Whether what was read as images alone is looked at again for tables beside them.
     """
     name, path = parse_data(data)
