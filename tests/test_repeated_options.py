@@ -35,6 +35,20 @@ def test_one_value_is_not_taken_for_several(words, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("train-adapter", "--set", "train.epochs=1", "--set", "train.epochs = 2"), "--set"),
+        (("search", "r", "q", "--weights", "toy-text=a", "--weights", "toy-text=b"), "--weights"),
+    ],
+)
+def test_one_name_is_not_given_two_values(words, option, tmp_path):
+    ended = lightalign(*words, home=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"{option} gives " in ended.stderr
+    assert "2 values: give one" in ended.stderr
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("list", "encoders", "--json", "--json"),

@@ -41,6 +41,17 @@ def within(least: int | float, most: int | float = MOST) -> Callable[[Any, Any, 
     return check
 
 
+def _each_once(_context: Any, parameter: Any, values: Any) -> Any:  # Any: as for `_trust_stores`
+    """Refuse a name that is given two values: the last would be taken without a word."""
+    names = [value.partition("=")[0].strip() for value in values or ()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SpecError(
+            f"{parameter.opts[0]} gives {twice!r} {names.count(twice)} values: give one"
+        )
+    return values
+
+
 Home = Annotated[
     Path,
     typer.Option(
@@ -57,7 +68,12 @@ AsJson = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Change one value of the spec; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        callback=_each_once,
+        help="Change one value of the spec; repeatable.",
+    ),
 ]
 RunName = Annotated[str | None, typer.Argument(help="Run; the newest if none.")]
 OtherData = Annotated[str | None, typer.Option(help="Dataset; the run's own if none.")]
@@ -68,7 +84,8 @@ Seed = Annotated[
     typer.Option(callback=within(0, MOST_SEED), help="Seed of initialisation, order and dropout."),
 ]
 EncoderWeights = Annotated[
-    list[str] | None, typer.Option(metavar="ENCODER=PATH", help="Weights to use; repeatable.")
+    list[str] | None,
+    typer.Option(metavar="ENCODER=PATH", callback=_each_once, help="Weights to use; repeatable."),
 ]
 
 
