@@ -10,6 +10,7 @@ from typing import Any
 from . import known_datasets, spec
 from .errors import DatasetNotFoundError, SpecError
 from .home import command_line, expanded
+from .inference import IMAGES, Inferred, infer_kind, tried
 from .known_datasets import DatasetVersion
 from .registry import Registry, unknown_name
 from .source import Source
@@ -78,13 +79,53 @@ def define(
         DatasetNotFoundError: Nothing lies there.
         StoreCorruptError: What the home remembers of the name cannot be read.
     """
+    return locate(data, home=home, options=options, kind=kind)[0]
+
+
+def open_defined(
+    data: str,
+    *,
+    home: Path,
+    options: Mapping[str, object] | None = None,
+    kind: str | None = None,
+) -> tuple[DatasetVersion, Source]:
+    """Return what `NAME` or `NAME=PATH` asks for, and that dataset, opened once.
+
+    For arguments and errors see `define` and `open_version`.
+    """
+    version, opened = locate(data, home=home, options=options, kind=kind)
+    return version, opened or open_version(version, home=home)
+
+
+def locate(
+    data: str,
+    *,
+    home: Path,
+    options: Mapping[str, object] | None = None,
+    kind: str | None = None,
+    anew: bool = False,
+) -> tuple[DatasetVersion, Source | None]:
+    """Return what is asked for, and the dataset where it had to be opened to find its family.
+
+    For errors see `define`.
+
+    Args:
+        data: Name, and perhaps the place.
+        home: Folder of everything lightalign keeps.
+        options: Options of the family; they change remembered ones by name.
+        kind: Name of the family, or None to find it.
+        anew: Whether what was read as images alone is looked at again for tables beside them.
+    """
     name, path = parse_data(data)
     if not known_datasets.is_name(name) and expanded(Path(data)).exists():
         option = shlex.quote(f"NAME={data}")
         raise SpecError(f"--data {data!r} is a path: give what lies there a name, --data {option}")
     known_datasets.checked_name(name)
-    known = known_datasets.newest(home, name)
+    known = known_datasets.version_at(home, name, None if path is None else path.absolute())
+    if anew and known is not None and known.kind == IMAGES:
+        known = None
     family = kind or (name if name in SOURCES.names() else None)
+    opened: Source | None = None
     if family is None and path is None and known is not None:
         family = known.kind
     if family is None and path is None:
@@ -92,14 +133,9 @@ def define(
         error = unknown_name("dataset", name, names)
         raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
     if family is None:
-        from .inference import infer_kind, refusal_of
-
         assert path is not None
-        merged = {**known.options, **(options or {})} if known else {}
-        if known and refusal_of(known.kind, path.absolute(), merged, open_family) is None:
-            family = known.kind
-        else:  # its columns are not those of what the name stood for
-            family, known = infer_kind(path.absolute(), options or {}, open_family), None
+        found, known = _found_at(path.absolute(), known, options or {}, name=name, home=home)
+        family, path, opened = found.kind, found.place, found.opened
     drawn = is_drawn(family)
     if path is not None and drawn:
         raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")
@@ -107,13 +143,31 @@ def define(
     # a table's columns stay what they were; a drawn family itself has the defaults each time
     keeps = known is not None and known.kind == family and not (drawn and name == family)
     remembered = known.options if known is not None and keeps else {}
-    return DatasetVersion(
+    version = DatasetVersion(
         name=name,
         kind=family,
         place=None if drawn else place,
         options={**remembered, **(options or {})},
         splits={},
     )
+    return version, opened
+
+
+def _found_at(
+    place: Path,
+    known: DatasetVersion | None,
+    options: Mapping[str, object],
+    *,
+    name: str,
+    home: Path,
+) -> tuple[Inferred, DatasetVersion | None]:
+    """Return what lies at a place, and what was known of the name if it is that."""
+    if known is not None:
+        opened = tried(known.kind, place, {**known.options, **options}, open_family)
+        if isinstance(opened, Source):
+            return Inferred(known.kind, place, opened), known
+    # its columns are not those of what the name stood for
+    return infer_kind(place, options, open_family, name=name, home=home), None
 
 
 def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> Path:
@@ -155,8 +209,8 @@ def open_version(version: DatasetVersion, *, home: Path) -> Source:
 
 
 def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
-    """Open the dataset that `NAME` or `NAME=PATH` asks for; see `define` and `open_version`."""
-    return open_version(define(data, home=home, options=options), home=home)
+    """Open the dataset that `NAME` or `NAME=PATH` asks for; see `open_defined`."""
+    return open_defined(data, home=home, options=options)[1]
 
 
 def split_fingerprints(source: Source) -> dict[str, str]:

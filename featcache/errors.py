@@ -8,6 +8,7 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── UnknownNameError (LookupError)          a registry has no such name
     ├── DatasetNotFoundError (FileNotFoundError)
     ├── DatasetFormatError (ValueError)         the files are there and say something else
+    │   └── UnknownColumnError                  a table has no column of a usual name
     ├── WeightsNotFoundError (FileNotFoundError)
     ├── WeightsMismatchError (ValueError)       the weights are not those of the card
     ├── DatasetChangedError (RuntimeError)      a file went away while it was being read
@@ -57,6 +58,10 @@ class DatasetNotFoundError(LightalignError, FileNotFoundError):
 
 class DatasetFormatError(LightalignError, ValueError):
     """Report dataset files whose content cannot be understood."""
+
+
+class UnknownColumnError(DatasetFormatError):
+    """Report a table of which nobody can tell what its columns are."""
 
 
 class WeightsNotFoundError(LightalignError, FileNotFoundError):

@@ -1,9 +1,18 @@
 """Find out which family reads what lies at a place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
+from . import notes
+from .errors import (
+    DatasetFormatError,
+    DatasetNotFoundError,
+    LightalignError,
+    SpecError,
+    UnknownColumnError,
+)
+from .home import command_line
 from .source import Source
 
 # Those with files of fixed names come first; then tables; then folders of images, of which the one
@@ -11,53 +20,223 @@ from .source import Source
 OFFICIAL = ("flickr8k", "flickr30k", "cifar10", "cifar100", "tiny-imagenet")
 OFFICIAL_TEXTS = ("stsb", "sick", "mrpc", "qqp")
 TABLES = ("image-text-table", "text-pair-table")
-FOLDERS = ("image-text-files", "image-folder", "images")
+CLASSES = "image-folder"  # which reads a table of images and classes, too
+IMAGES = "images"
+FOLDERS = ("image-text-files", CLASSES, IMAGES)
+_INDEX = "index.csv"  # the table that belongs to a folder of classes
+_MOST_TABLES = 20  # that are tried one by one; more are of one image each
+_SHOWN = 3  # of them in a message
+_COLUMNS = ("--set", "source.image_column=NAME", "--set", "source.caption_columns=NAME")
+
+Open = Callable[[str, Path, Mapping[str, object]], Source]
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """Family of what lies at a place, and the dataset.
+
+    Attributes:
+        kind: Name of the family.
+        place: The place, or the table in it that is read.
+        opened: What was opened there.
+    """
+
+    kind: str
+    place: Path
+    opened: Source
 
 
 def infer_kind(
-    place: Path,
-    options: Mapping[str, object],
-    open_family: Callable[[str, Path, Mapping[str, object]], Source],
-) -> str:
-    """Return the name of the first family that can read a place.
+    place: Path, options: Mapping[str, object], open_family: Open, *, name: str, home: Path
+) -> Inferred:
+    """Return the first family that can read a place, with what it opened.
+
+    In a folder with tables beside images, a note names the tables that are not read.
 
     Args:
         place: A folder or a file.
         options: Options that the family has to know.
         open_family: Opens a place by a family.
+        name: What the dataset will be called, for the commands in a message.
+        home: Folder of everything lightalign keeps, for these.
 
     Raises:
         DatasetNotFoundError: Nothing lies there.
-        DatasetFormatError: No family can read it; the message has what the likeliest one says.
+        DatasetFormatError: No family can read it; the message has what the likeliest one says. Or
+            several tables in it can be read, and the message has the commands that choose.
     """
     if not place.exists():
         raise DatasetNotFoundError(f"there is neither a folder nor a file at {place}")
-    kinds = (*OFFICIAL, *OFFICIAL_TEXTS, *TABLES, *FOLDERS) if place.is_dir() else TABLES
-    refusals: dict[str, LightalignError] = {}
-    for kind in kinds:
-        refusal = refusal_of(kind, place, options, open_family)
-        if refusal is None:
-            return kind
-        refusals[kind] = refusal
-    if not place.is_dir():  # most tables are of images, and this says what it lacks
-        raise DatasetFormatError(f"{refusals[TABLES[0]]} (read as {TABLES[0]}; else name a --kind)")
-    broken = {kind: why for kind, why in refusals.items() if isinstance(why, DatasetFormatError)}
-    if broken:
-        kind, likeliest = next(iter(broken.items()))
-        raise DatasetFormatError(f"{likeliest} (read as {kind}; name another kind by --kind)")
-    looked_for = ", ".join(kinds)
-    raise DatasetFormatError(f"{place} can be read as none of {looked_for}; name one by --kind")
+    if not place.is_dir():
+        return _infer_file(place, options, open_family)
+    return _Folder(place, options, open_family, name, home).infer()
 
 
-def refusal_of(
-    kind: str,
-    place: Path,
-    options: Mapping[str, object],
-    open_family: Callable[[str, Path, Mapping[str, object]], Source],
-) -> LightalignError | None:
-    """Return why a family cannot read a place, or None if it can."""
+def _infer_file(place: Path, options: Mapping[str, object], open_family: Open) -> Inferred:
+    refusals = {}
+    for kind in (*TABLES, CLASSES):
+        opened = tried(kind, place, options, open_family)
+        if isinstance(opened, Source):
+            return Inferred(kind, place, opened)
+        refusals[kind] = opened
+    # most tables are of images, and this says what it lacks
+    raise DatasetFormatError(f"{refusals[TABLES[0]]} (read as {TABLES[0]}; else name a --kind)")
+
+
+class _Folder:
+    """Try what may lie in a folder.
+
+    Args:
+        place: The folder.
+        options: Options that the family has to know.
+        open_family: Opens a place by a family.
+        name: What the dataset will be called.
+        home: Folder of everything lightalign keeps.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        options: Mapping[str, object],
+        open_family: Open,
+        name: str,
+        home: Path,
+    ) -> None:
+        from .sources._tables import tables_of
+
+        self.place = place
+        self.options = options
+        self.open_family = open_family
+        self.name = name
+        self.home = home
+        self.tables, self.others = tables_of(place)
+        self.refusals: dict[str, LightalignError] = {}  # of the folder, by family
+        self.unread: dict[Path, LightalignError] = {}  # why a table can be read by no family
+
+    def infer(self) -> Inferred:
+        """Return what can be read; see `infer_kind`."""
+        official = self._first((*OFFICIAL, *OFFICIAL_TEXTS))
+        if official is not None:
+            return official
+        whole = self._first(TABLES)
+        if whole is not None:
+            self._note_tables(whole, self.others)
+            return whole
+        readable = self._readable_tables()
+        if len(readable) > 1:
+            raise self._several(readable)
+        chosen = self._table_or_folders(readable[0] if readable else None)
+        of_classes = (chosen.kind, chosen.place) == (CLASSES, self.place)
+        read = self.place / _INDEX if of_classes else chosen.place
+        self._note_tables(chosen, [one for one in self._all_tables if one != read], readable)
+        return chosen
+
+    def _table_or_folders(self, table: Inferred | None) -> Inferred:
+        """Return the only table that can be read, or the folder itself, which may say as much."""
+        if table is not None and table.kind in TABLES:
+            return table
+        # class folders and texts beside images say as much of each image as a table of classes
+        folder = self._first([kind for kind in FOLDERS if table is None or kind != IMAGES])
+        chosen = folder or table
+        if chosen is None:
+            raise self._nothing()
+        return chosen
+
+    @property
+    def _all_tables(self) -> list[Path]:
+        return [*self.tables, *self.others]
+
+    def _first(self, kinds: Sequence[str]) -> Inferred | None:
+        """Return the first family that reads the whole folder."""
+        for kind in kinds:
+            opened = tried(kind, self.place, self.options, self.open_family)
+            if isinstance(opened, Source):
+                return Inferred(kind, self.place, opened)
+            self.refusals[kind] = opened
+        return None
+
+    def _readable_tables(self) -> list[Inferred]:
+        """Return the tables that can be read, each by the first family that can."""
+        if len(self._all_tables) > _MOST_TABLES:
+            return []
+        found = []
+        for table in self._all_tables:
+            inferred = self._readable(table)
+            if inferred is not None:
+                found.append(inferred)
+        return found
+
+    def _readable(self, table: Path) -> Inferred | None:
+        kinds: Sequence[str] = (*TABLES, CLASSES)
+        if self.tables == [table]:  # it was tried with the folder
+            self.unread[table] = self.refusals[TABLES[0]]
+            kinds = (CLASSES,)
+        for kind in kinds:
+            opened = tried(kind, table, self.options, self.open_family)
+            if isinstance(opened, Source):
+                return Inferred(kind, table, opened)
+            self.unread.setdefault(table, opened)
+        return None
+
+    def _several(self, readable: Sequence[Inferred]) -> DatasetFormatError:
+        ways = [self._command(one.place, one.kind) for one in readable[:_SHOWN]]
+        more = " ..." if len(readable) > _SHOWN else ""
+        return DatasetFormatError(
+            f"{self.place} holds {len(readable)} tables that can be read: name one of them by "
+            f"{', '.join(ways)}{more}, or the images alone by {self._command(self.place, IMAGES)}"
+        )
+
+    def _command(self, place: Path, kind: str, *options: str) -> str:
+        words = ("data", "add", self.name, str(place.absolute()), "--kind", kind, *options)
+        return f"`{command_line(*words, home=self.home)}`"
+
+    def _note_tables(
+        self, chosen: Inferred, left_out: Sequence[Path], readable: Sequence[Inferred] = ()
+    ) -> None:
+        """Say which tables beside what was chosen are not read, and what reads the first."""
+        if not left_out:
+            return
+        first = left_out[0]
+        shown = ", ".join(path.name for path in left_out[:_SHOWN])
+        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+        what = "" if chosen.place == self.place else f"{chosen.place.name} in "
+        refusal = self.unread.get(first)
+        why = "" if refusal is None else f" ({refusal})"
+        notes.note(
+            f"{what}{self.place} is read as {chosen.kind}, without {shown}{more}{why}"
+            f"{self._way_to(first, readable)}"
+        )
+
+    def _way_to(self, table: Path, readable: Sequence[Inferred]) -> str:
+        """Return how to have a table read, where that is a matter of a command."""
+        kinds = {one.place: one.kind for one in readable}
+        if table in kinds:
+            return f"; {self._command(table, kinds[table])} reads {table.name}"
+        if not isinstance(self.unread.get(table), UnknownColumnError):
+            return ""
+        command = self._command(table, TABLES[0], *_COLUMNS)
+        return f"; {command} reads {table.name}, with the names of its columns"
+
+    def _nothing(self) -> DatasetFormatError:
+        broken = [
+            (kind, why)
+            for kind, why in self.refusals.items()
+            if isinstance(why, DatasetFormatError)
+        ]
+        if broken:
+            kind, likeliest = broken[0]
+            return DatasetFormatError(f"{likeliest} (read as {kind}; name another kind by --kind)")
+        looked_for = ", ".join(self.refusals)
+        return DatasetFormatError(
+            f"{self.place} can be read as none of {looked_for}; name one by --kind"
+        )
+
+
+def tried(
+    kind: str, place: Path, options: Mapping[str, object], open_family: Open
+) -> Source | LightalignError:
+    """Return the dataset at a place, or why a family cannot read it."""
     try:
-        open_family(kind, place, options)
+        return open_family(kind, place, options)
     except (DatasetFormatError, DatasetNotFoundError, SpecError) as error:
         return error
-    return None

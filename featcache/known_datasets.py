@@ -125,6 +125,17 @@ def newest(home: Path, name: str) -> DatasetVersion | None:
     return versions[-1] if versions else None
 
 
+def version_at(home: Path, name: str, place: Path | None) -> DatasetVersion | None:
+    """Return the newest version that lies at a place; of no place, or another, the newest.
+
+    Raises:
+        StoreCorruptError: See `read_versions`.
+    """
+    versions = read_versions(home, name)
+    there = [version for version in versions if place is not None and version.place == place]
+    return next(reversed(there or versions), None)
+
+
 def version_of(home: Path, name: str, split: str, source: str) -> DatasetVersion | None:
     """Return the newest version of a dataset that has a split of this fingerprint.
 

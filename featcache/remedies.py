@@ -49,6 +49,45 @@ def removal_of_run(folder: Path) -> str:
     return command_line("runs", "rm", folder.name, home=home)
 
 
+def features_of(
+    description: StoreDescription, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what another store must have been extracted with to hold features of the same kind.
+
+    Args:
+        description: The store.
+        settings: What else its manifest records, as far as it can be read.
+    """
+    found = {
+        "kind": description.kind,
+        "layer": description.layer,
+        "dtype": description.dtype,
+        "precision": description.identity.get("precision"),
+        "weights": (settings or {}).get("weights"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def feature_words(features: Mapping[str, Any]) -> list[str]:
+    """Return the options of `extract` that make features, where they are not the usual ones.
+
+    The precision is always named, as the usual one is another on another machine.
+
+    Args:
+        features: By the names of `features_of`, and `container` and `compression`; others are
+            passed over.
+    """
+    words = []
+    for name, (option, usual) in _OPTIONS.items():
+        value = features.get(name, usual)
+        if value != usual:  # a layer begins with a dash, as options do
+            words.append(f"--{option}={value}")
+    for name in ("precision", "weights"):
+        if isinstance(features.get(name), str):
+            words += [f"--{name}", features[name]]
+    return words
+
+
 def extraction(
     description: StoreDescription, settings: Mapping[str, Any] | None = None, *, home: Path
 ) -> str:
@@ -63,13 +102,7 @@ def extraction(
     version = version_of(home, description.dataset, description.split, description.source)
     named = ["--data", description.dataset] if version is None else version.words()
     words = ["extract", "--encoder", description.encoder, *named, "--split", description.split]
-    for name, (option, usual) in _OPTIONS.items():
-        value = getattr(description, name)
-        if value != usual:  # a layer begins with a dash, as options do
-            words.append(f"--{option}={value}")
-    precision = description.identity.get("precision")
-    if isinstance(precision, str):
-        words += ["--precision", precision]
+    words += feature_words({**vars(description), **features_of(description, settings)})
     if "compiled_cosine" in settings:
         words.append("--compile")
     source = settings.get("source") if version is None else None

@@ -11,7 +11,6 @@ from ..featcache import catalog
 from ..featcache.catalog import StoreEntry
 from ..featcache.checked import listing_command
 from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
-from ..featcache.home import command_line
 from ..featcache.reader import FeatureReader
 from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.types import Modality
@@ -38,19 +37,12 @@ def require_images(
         StoreNotFoundError: There is none.
         UnknownNameError: The opened dataset has no such split.
     """
-    asked = StoreQuery(
-        split=split,
-        dataset=wanted.name,
-        source=wanted.fingerprint(split),
-        by_side={Modality.IMAGE: query},
-    )
+    asked = StoreQuery.of(wanted, split, {Modality.IMAGE: query})
     found = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
     if not found:
-        encoder = query.encoder or "ENCODER"
-        command = command_line("extract", "--encoder", encoder, *wanted.words, home=home)
         raise StoreNotFoundError(
-            f"no store for {asked.describe()} in {home}, of the layer, tokens and type that the "
-            f"run reads; run `{command}`, with the --features, --layers and --dtype of the run"
+            f"no store for {asked.describe()} in {home}, of the layer, tokens, type and precision "
+            f"that the run reads; run `{query.extraction(wanted.words, home=home)}`"
         )
     note_versions(found, progress)
     return found[0]

@@ -11,8 +11,8 @@ from ..featcache.datasets import (
     define,
     identified,
     is_drawn,
+    locate,
     open_version,
-    parse_data,
     split_fingerprints,
 )
 from ..featcache.errors import DatasetNotFoundError, LightalignError, SpecError
@@ -89,28 +89,42 @@ def add(
     Raises:
         LightalignError: It cannot be opened, or the home not be written.
     """
+    name = _name_of(name)
     if kind is not None:
         SOURCES.load(kind)
     if is_drawn(name) and kind in {None, name}:
         raise SpecError(f"{name!r} is what a family is called that is drawn: name it otherwise")
     data = name if place is None else f"{name}={place}"
-    version = define(data, home=home, options=options, kind=kind)
-    if place is not None:  # named anew: what was said of it before is past
-        fresh = replace(version, options=options or {})
-        version = fresh if options or _opens(fresh, home) else version
-    source = open_version(version, home=home)
+    version, opened = locate(data, home=home, options=options, kind=kind, anew=place is not None)
+    if place is not None and version.options != (options or {}):
+        version, opened = _named_anew(version, opened, options or {}, home=home)
+    source = opened or open_version(version, home=home)
     version = identified(version, source)
     if not known_datasets.remember(home, version):
         raise SpecError(f"{home / known_datasets.FOLDER} may not be written")
     return version, source
 
 
-def _opens(version: DatasetVersion, home: Path) -> bool:
+def _named_anew(
+    version: DatasetVersion, opened: Source | None, options: Mapping[str, Any], *, home: Path
+) -> tuple[DatasetVersion, Source | None]:
+    """Return a version without what was said of its name before, unless it needs that."""
+    fresh = replace(version, options=options)
     try:
-        open_version(version, home=home)
+        return fresh, open_version(fresh, home=home)
     except LightalignError:
-        return False
-    return True
+        if options:
+            raise
+        return version, opened
+
+
+def _name_of(given: str) -> str:
+    """Return a name as it is remembered; `NAME=PATH` is none.
+
+    Raises:
+        SpecError: A dataset cannot be called so.
+    """
+    return known_datasets.checked_name(given.strip().replace("_", "-"))
 
 
 def move(home: Path, name: str, place: Path) -> DatasetVersion:
@@ -119,12 +133,12 @@ def move(home: Path, name: str, place: Path) -> DatasetVersion:
     def read(version: DatasetVersion) -> Mapping[str, str]:
         return split_fingerprints(open_version(version, home=home))
 
-    return known_datasets.move(home, parse_data(name)[0], place.absolute(), read)
+    return known_datasets.move(home, _name_of(name), place.absolute(), read)
 
 
 def forget(home: Path, name: str) -> Path:
     """Forget a name; see `known_datasets.forget`."""
-    return known_datasets.forget(home, parse_data(name)[0])
+    return known_datasets.forget(home, _name_of(name))
 
 
 def require(home: Path, name: str) -> DatasetVersion:
@@ -134,7 +148,7 @@ def require(home: Path, name: str) -> DatasetVersion:
         DatasetNotFoundError: The home does not remember it, nor is it a family in its usual place.
         StoreCorruptError: What is remembered cannot be read.
     """
-    name, _ = parse_data(name)
+    name = _name_of(name)
     known = known_datasets.newest(home, name)
     if known is not None:
         return known
@@ -143,17 +157,17 @@ def require(home: Path, name: str) -> DatasetVersion:
     return define(name, home=home)
 
 
-def preview(version: DatasetVersion, *, home: Path, split: str | None = None) -> Preview:
+def preview(version: DatasetVersion, source: Source, *, split: str | None = None) -> Preview:
     """Read a dataset as an extraction will, without decoding any image.
 
+    Args:
+        version: What its name stands for.
+        source: The dataset, opened.
+        split: Split of the rows, or None for the first.
+
     Raises:
-        LightalignError: It cannot be opened, or has no such split.
+        LightalignError: It cannot be read, or has no such split.
     """
-    return preview_opened(version, open_version(version, home=home), split=split)
-
-
-def preview_opened(version: DatasetVersion, source: Source, *, split: str | None = None) -> Preview:
-    """Return what a dataset holds that was opened; see `preview`."""
     splits = source.splits()
     if not splits:
         raise DatasetNotFoundError(f"{version.name} holds nothing")

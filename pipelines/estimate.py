@@ -62,7 +62,7 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
     seconds = 0.0
     buffers = 0
     for split in splits_with_items(opened, loaded, progress):
-        outputs = describe_outputs(spec, opened.source, loaded, opened.dataset, split)
+        outputs = describe_outputs(spec, opened, loaded, split)
         by_key: dict[str, StoreEstimate] = {}
         for group, origin in _passes(spec, outputs):
             found, pass_seconds = _estimate_pass(spec, opened.source, group, origin)

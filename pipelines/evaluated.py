@@ -18,7 +18,7 @@ from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
 from .environment import library_versions
 from .evaluation import SCHEMA, Number, split_hash
-from .stores import SideQuery, WantedData
+from .stores import SideQuery, WantedData, recorded_features
 
 if TYPE_CHECKING:
     import torch
@@ -69,10 +69,15 @@ class EvaluatedRun:
             self.splits: Mapping[str, str] = self.trained["spec"].get("splits", {})
             self.dataset: str = self.stores["train"]["dataset"]
             names = self.stores["train"]
+            self.encoders: Mapping[str, Any] = self.trained["spec"].get("encoders", {})
             self.sides: Sides = TEXT_TEXT if TextSide.FIRST.value in names else IMAGE_TEXT
             self.queries = {
                 side: SideQuery(
-                    encoder=names[side.value]["encoder"], key=names[side.value]["encoder_key"]
+                    encoder=names[side.value]["encoder"],
+                    key=names[side.value]["encoder_key"],
+                    features=recorded_features(
+                        names[side.value], self.encoders.get(side.value, {})
+                    ),
                 )
                 for side in self.sides
             }

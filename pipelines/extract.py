@@ -9,7 +9,7 @@ from typing import Any
 from ..featcache.backends import load_encoder, resolve_device
 from ..featcache.bounds import MOST_THREADS
 from ..featcache.card import EncoderCard
-from ..featcache.datasets import define, identified, open_version
+from ..featcache.datasets import open_defined
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError, TooManyBadItemsError
 from ..featcache.known_datasets import DatasetVersion, remember
@@ -238,6 +238,18 @@ class Opened:
     source: Source
     splits: tuple[str, ...]
     cards: tuple[tuple[EncoderCard, Weights], ...]
+    _fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def fingerprint(self, split: str) -> str:
+        """Return the fingerprint of a split when it was first asked for, as files may change."""
+        if split not in self._fingerprints:
+            self._fingerprints[split] = self.source.fingerprint(split)
+        return self._fingerprints[split]
+
+    def identified(self) -> DatasetVersion:
+        """Return the version with the fingerprints of all its splits."""
+        splits = {split: self.fingerprint(split) for split in self.source.splits()}
+        return replace(self.version, splits=splits)
 
 
 def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
@@ -246,8 +258,7 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     Raises:
         LightalignError: The dataset or the weights are not there.
     """
-    version = define(spec.data, home=spec.home, options=spec.source)
-    source = open_version(version, home=spec.home)
+    version, source = open_defined(spec.data, home=spec.home, options=spec.source)
     splits = _chosen_splits(source, spec.split)
     cards = [find_card(name, home=spec.home, weights=spec.weights) for name in spec.encoders]
     names = [card.name for card in cards]
@@ -304,7 +315,7 @@ def run(
         keep_card(reference, with_place(card, weights), spec.home)
     stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
     if makes_newest:
-        remember(spec.home, identified(opened.version, opened.source), tell=progress.note)
+        remember(spec.home, opened.identified(), tell=progress.note)
     return ExtractReport(
         dataset=opened.dataset,
         weights={one.encoder.name: one.origin for one in loaded},
@@ -337,6 +348,8 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
         own_card = table_of_own(with_place(card, weights))
         if own_card is not None:
             settings["card"] = own_card
+        elif weights.origin == GIVEN and weights.files is not None:
+            settings["weights"] = str(weights.files)
         if cosine is not None:
             progress.note(
                 f"{card.name}: computes in {encoder.precision}; in bfloat16 the smallest cosine of "

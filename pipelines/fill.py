@@ -52,9 +52,7 @@ def fill(
         LightalignError: See `fill_split`.
     """
     source = opened.source
-    outputs = {
-        split: describe_outputs(spec, source, loaded, opened.dataset, split) for split in splits
-    }
+    outputs = {split: describe_outputs(spec, opened, loaded, split) for split in splits}
     check_disk([output for found in outputs.values() for output in found], source, spec.home)
     return [
         report

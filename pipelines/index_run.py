@@ -11,14 +11,13 @@ from jaxtyping import Float32
 
 from ..featcache import files
 from ..featcache.catalog import StoreEntry
-from ..featcache.datasets import parse_data
+from ..featcache.datasets import absolute_data, parse_data
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
     DatasetNotFoundError,
     StoreNotFoundError,
 )
-from ..featcache.home import command_line
 from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.registry import unknown_name
@@ -31,6 +30,7 @@ from .progress import SILENT, Progress
 from .sizes import parse_bytes
 from .stores import (
     StoreQuery,
+    WantedData,
     extract_again,
     note_versions,
     readable_stores,
@@ -294,11 +294,15 @@ def _opened(
     """Find the stores and the dataset, and embed the stores."""
     from .embed import embed_store
 
-    stores = _stores(evaluated, spec, sides, progress)
+    wanted = evaluated.wanted(spec.data, spec.source)
+    stores = _stores(evaluated, spec, sides, wanted, progress)
     description = stores[sides[0]].description
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {description.dataset}")
-    data, options = _place(evaluated, spec, stores[sides[0]])
-    opened = _dataset(data, options, spec, description.source, progress)
+    if wanted.opened is None or wanted.asked is None:
+        data, options = _place(evaluated, spec, stores[sides[0]])
+        opened = _dataset(data, options, spec, description.source, progress)
+    else:  # the stores were chosen by it
+        data, options, opened = wanted.asked.data, wanted.asked.options, wanted.opened
     return _Split(
         evaluated=evaluated,
         dataset=description.dataset,
@@ -322,26 +326,25 @@ def _opened(
 
 
 def _stores(
-    evaluated: EvaluatedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
+    evaluated: EvaluatedRun,
+    spec: IndexSpec,
+    sides: Sequence[Side],
+    wanted: WantedData,
+    progress: Progress,
 ) -> dict[Side, StoreEntry]:
     """Return the newest store of each indexed side, and of the other, where there is one.
 
     All are of the same items.
     """
-    wanted = evaluated.wanted(spec.data, spec.source)
-    query = StoreQuery(
-        split=spec.split,
-        dataset=wanted.name,
-        source=wanted.fingerprint(spec.split),
-        by_side=evaluated.queries,
-    )
+    query = StoreQuery.of(wanted, spec.split, evaluated.queries)
     entries = readable_stores(spec.home, query, progress)
     found = {side: query.matching(entries, side) for side in evaluated.sides}
     for side in sides:
         if not found[side]:
             require_same_data(spec.home, query)
-            words = ("--encoder", str(evaluated.queries[side].encoder), *wanted.words)
-            command = command_line("extract", *words, "--split", spec.split, home=spec.home)
+            command = evaluated.queries[side].extraction(
+                wanted.words, split=spec.split, home=spec.home
+            )
             raise StoreNotFoundError(
                 f"no {side.label} store for {query.describe()} in {spec.home}: run `{command}`"
             )
@@ -354,12 +357,16 @@ def _stores(
     }
     missing = [side for side in sides if not same[side]]
     if missing:
-        place = {"dataset": first.description.dataset, "split": spec.split}
-        trained = evaluated.stores["train"][missing[0].value]
+        described = first.description
+        place = {"dataset": described.dataset, "split": spec.split, "source": source}
+        side = missing[0].value
+        again = extract_again(
+            spec.home, place, evaluated.stores["train"][side], evaluated.encoders.get(side)
+        )
         raise StoreNotFoundError(
             f"the newest {sides[0].label} store of {first.description.dataset}/{spec.split} has no "
             f"{missing[0].label} store of the same items: extract that again by "
-            f"`{extract_again(spec.home, place, trained)}`"
+            f"`{again}`"
         )
     return {side: some[0] for side, some in same.items() if some}
 
@@ -367,26 +374,20 @@ def _stores(
 def _place(
     evaluated: EvaluatedRun, spec: IndexSpec, store: StoreEntry
 ) -> tuple[str, Mapping[str, Any]]:
-    """Return the dataset as `NAME` or `NAME=PATH`, and its options.
+    """Return the dataset as `NAME` or `NAME=PATH`, and its options, of one named without a place.
 
-    Both are as given, or as the home remembers them of what was extracted; else the place is as
-    trained on, and the options, too, or as extracted with.
+    Both are as the home remembers them of what was extracted; else the place is as trained on, and
+    the options, too, or as extracted with.
     """
-    dataset = store.description.dataset
-    if spec.source is None and (spec.data is None or parse_data(spec.data)[1] is None):
-        described = store.description
-        version = version_of(spec.home, dataset, described.split, described.source)
-        if version is not None:
-            return version.data, version.options
+    described = store.description
+    version = version_of(spec.home, described.dataset, described.split, described.source)
+    if version is not None:
+        return version.data, version.options
     command = evaluated.trained["spec"].get("command", {})
-    trained = command.get("data") or dataset
-    same = parse_data(trained)[0] == dataset
-    options = spec.source
-    if options is None:
-        options = (command.get("source") if same else None) or _options_of(store)
-    given = spec.data if spec.data and parse_data(spec.data)[1] is not None else None
-    name, path = parse_data(given or (trained if same else dataset))
-    return (name if path is None else f"{name}={path.absolute()}"), options
+    trained = command.get("data") or described.dataset
+    same = parse_data(trained)[0] == described.dataset
+    options = (command.get("source") if same else None) or _options_of(store)
+    return absolute_data(trained if same else described.dataset), options
 
 
 def _options_of(store: StoreEntry) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,37 @@ def open_as_extracted(
     return opened
 
 
+def open_there(
+    data: str, *, options: Mapping[str, Any] | None, home: Path, split: str, fingerprint: str
+) -> Source:
+    """Open a dataset at the place that is named, and nowhere else, as it was extracted.
+
+    Args:
+        data: `NAME=PATH`.
+        options: The dataset's own options, where the home does not remember them; or None.
+        home: Folder of everything lightalign keeps.
+        split: Name of the split.
+        fingerprint: `Source.fingerprint` of the split when it was extracted.
+
+    Raises:
+        DatasetNotFoundError: The files are not there.
+        DatasetFormatError: The files cannot be understood.
+        DatasetChangedError: They are others.
+        SpecError: The dataset is drawn, and lies nowhere.
+    """
+    name, place = parse_data(data)
+    assert place is not None, "the place is named"
+    if not place.exists():
+        raise DatasetNotFoundError(f"there is neither a folder nor a file at {place}")
+    version = version_of(home, name, split, fingerprint)
+    if version is None or version.place is None:
+        opened = open_source(data, home=home, options=options)
+    else:
+        opened = open_version(replace(version, place=place.absolute()), home=home)
+    require_as_extracted(opened, split, fingerprint)
+    return opened
+
+
 def require_as_extracted(opened: Source, split: str, fingerprint: str) -> None:
     """Refuse an opened dataset that is not what its features were extracted from.
 
@@ -77,7 +109,7 @@ def find_items(
     rows: Sequence[int],
     *,
     home: Path,
-    data: str | None = None,
+    opened: Source | None = None,
     pictures: bool = False,
     again: str,
 ) -> tuple[dict[str, Item], str | None]:
@@ -89,23 +121,23 @@ def find_items(
         saved: The index.
         rows: Rows of it.
         home: Folder of everything lightalign keeps.
-        data: `NAME=PATH` of a dataset that has moved; a name alone says nothing new.
+        opened: The dataset, where its place was named; else None.
         pictures: Whether pictures are wanted of datasets that keep no files, too.
         again: Command that writes the index anew, in backquotes.
     """
     manifest = saved.manifest
-    moved = data is not None and parse_data(data)[1] is not None
     wanted = [saved.ids.at(row) for row in rows]
+    if opened is not None:
+        return _items_of(opened, manifest, wanted), None
     contents = dict(zip(wanted, map(saved.contents.at, rows), strict=True))
-    known = {} if moved else _recorded(contents, _side(manifest))
+    known = _recorded(contents, _side(manifest))
     missing = [item_id for item_id in wanted if item_id not in known]
     keeps_no_files = manifest["knows_dataset"] and not any(contents.values())
-    if not missing or (keeps_no_files and not pictures and not moved):
+    if not missing or (keeps_no_files and not pictures):
         return known, None
-    place = data if data is not None and moved else manifest["data"]
     try:
         source = open_as_extracted(
-            place,
+            manifest["data"],
             options=manifest["source_options"],
             home=home,
             split=manifest["split"],
@@ -120,9 +152,13 @@ def find_items(
         if is_drawn(manifest["dataset"]):  # it has none: an index knows how it was drawn
             advice = f"; write the index anew by {again}"
         return known, f"{warning}: {error}{advice}"
-    asked = set(missing)
+    return {**known, **_items_of(source, manifest, missing)}, None
+
+
+def _items_of(source: Source, manifest: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Item]:
+    asked = set(ids)
     items = source.items(manifest["split"], _side(manifest).modality)
-    return {**known, **{item.id: item for item in items if item.id in asked}}, None
+    return {item.id: item for item in items if item.id in asked}
 
 
 def _side(manifest: Mapping[str, Any]) -> Side:

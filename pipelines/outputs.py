@@ -10,9 +10,8 @@ from ..featcache.dtypes import token_bytes
 from ..featcache.encoder import Encoder
 from ..featcache.footprint import bytes_of_an_item
 from ..featcache.kinds import Kind, LayerLayout
-from ..featcache.source import Source
 from ..featcache.types import Modality
-from .extract import ExtractSpec
+from .extract import ExtractSpec, Opened
 
 _SHARD_BYTES = 64 * 2**20  # large enough to write at disk speed, small enough to redo after a crash
 _RAGGED_ROWS = 512, 2048  # of few and of many items; 512 captions take about 5 MB at 384 features
@@ -73,19 +72,16 @@ class Output:
 
 
 def describe_outputs(
-    spec: ExtractSpec,
-    source: Source,
-    loaded: Sequence[LoadedEncoder],
-    dataset: str,
-    split: str,
+    spec: ExtractSpec, opened: Opened, loaded: Sequence[LoadedEncoder], split: str
 ) -> list[Output]:
     """Return every store that `spec` asks for of one split, in the order of its options.
 
     Raises:
         SpecError: An encoder has no such layer, or a layer no such features.
     """
-    fingerprint = source.fingerprint(split)
-    counts = {modality: len(source.items(split, modality)) for modality in _modalities(loaded)}
+    counts = {
+        modality: len(opened.source.items(split, modality)) for modality in _modalities(loaded)
+    }
     rows = _rows_per_shard(spec, loaded, counts)
     outputs = []
     for one in sorted(loaded, key=lambda one: one.encoder.modality.value):
@@ -95,9 +91,9 @@ def describe_outputs(
                 layout = encoder.layout(kind.layer_read(layer))
                 tokens = kind.tokens_per_item(layout, encoder.modality)
                 description = StoreDescription(
-                    dataset=dataset,
+                    dataset=opened.dataset,
                     split=split,
-                    source=fingerprint,
+                    source=opened.fingerprint(split),
                     encoder=encoder.name,
                     identity=encoder.identity_at(kind.layer_read(layer)),
                     modality=encoder.modality.value,

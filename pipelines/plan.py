@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..featcache.backends import resolve_device
 from ..featcache.card import EncoderCard
@@ -39,6 +40,7 @@ class PlanSpec:
         budget: Bytes that may be used, such as `6GB`, or None.
         measure: Whether to run three steps and measure.
         device: `auto`, `cpu` or `cuda`: where training, and measuring, is.
+        home: Folder with encoder cards of one's own, or None for the usual one.
     """
 
     preset: str | None = None
@@ -53,6 +55,7 @@ class PlanSpec:
     budget: str | None = None
     measure: bool = False
     device: str = "auto"
+    home: Path | None = None
 
     def __post_init__(self) -> None:
         check_counts(self, {"image_tokens": 1, "text_tokens": 1, "captions": 1})
@@ -181,8 +184,8 @@ def run(spec: PlanSpec) -> Planned:
         raise SpecError(f"preset {spec.preset!r} is solved in closed form: it has no steps to plan")
     budget = None if spec.budget is None else parse_bytes(spec.budget)
     cards = {
-        Modality.IMAGE: _card(spec.image_encoder, Modality.IMAGE),
-        Modality.TEXT: _card(spec.text_encoder, Modality.TEXT),
+        Modality.IMAGE: _card(spec.image_encoder, Modality.IMAGE, spec.home),
+        Modality.TEXT: _card(spec.text_encoder, Modality.TEXT, spec.home),
     }
     from . import planned_step  # imports torch, as below; a mistake is reported without it
 
@@ -239,8 +242,8 @@ def _shape(
     )
 
 
-def _card(name: str, modality: Modality) -> EncoderCard:
-    card = find_card(name, home=usual_home())
+def _card(name: str, modality: Modality, home: Path | None) -> EncoderCard:
+    card = find_card(name, home=usual_home() if home is None else home)
     if card.modality is not modality:
         raise SpecError(f"encoder {name!r} reads {card.modality.value}s, not {modality.value}s")
     return card

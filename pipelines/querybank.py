@@ -55,10 +55,11 @@ def find_bank(
     bank = {}
     for (side, entry), (reader, rows) in zip(entries.items(), readers, strict=True):
         if entry is None:
+            trained_on = recorded[side.value], evaluated.encoders.get(side.value)
             raise StoreNotFoundError(
                 f"qb-norm needs the {side.label}s that {evaluated.folder.name} was trained on, and "
                 f"their store {stored.why_missing(keys[side])}: extract it again by "
-                f"`{extract_again(home, recorded, recorded[side.value])}`"
+                f"`{extract_again(home, recorded, *trained_on)}`"
             )
         left_out = {reader.ids[row] for row in rows.tolist()}
         trained = FeatureReader(entry.folder, residency="disk")

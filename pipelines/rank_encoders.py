@@ -15,7 +15,7 @@ from ..featcache.spec import check_counts, check_seed
 from ..featcache.types import IMAGE_TEXT
 from .evaluated import Found
 from .progress import SILENT, Progress
-from .stores import StoreQuery, WantedData, require_pair
+from .stores import SideQuery, StoreQuery, WantedData, require_pair
 
 _FEWEST = 80  # items: of the 16 that are held out R@10 is 62.5 % by chance, and of 50 items 100 %
 
@@ -102,7 +102,7 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     """
     began = time.perf_counter()
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
-    query = StoreQuery(split=spec.split, dataset=wanted.name, source=wanted.fingerprint(spec.split))
+    query = StoreQuery.of(wanted, spec.split, dict.fromkeys(IMAGE_TEXT, SideQuery()))
     newest = require_pair(spec.home, query, progress)
     both = StoreQuery(split=spec.split, dataset=newest.dataset, source=newest.source)
     stored = catalog.read_catalog(spec.home, f"{newest.dataset}/{spec.split}")

@@ -40,6 +40,9 @@ def describe_encoders(pair: StorePair) -> Table:
     for side, entry in pair.entries.items():
         name = entry.description.encoder
         described: dict[str, Any] = {"name": name, "identity": dict(entry.description.identity)}
+        place = read_whole_manifest(entry.folder)["settings"].get("weights")
+        if place is not None:
+            described["weights"] = place
         card = _card_of(entry)
         if card is not None:
             described["card"] = {key: card[key] for key in card if key != "name"}

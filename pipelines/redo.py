@@ -34,13 +34,17 @@ def spec_of(
         manifest: Manifest of the store.
         home: Folder of everything lightalign keeps.
         data: `NAME=PATH` where the dataset is not in its place.
-        weights: File or local hub folder where the encoder's weights came from `--weights`.
+        weights: File or local hub folder where the encoder's weights came from `--weights`; that
+            of then if None and it is still there.
         source: Options of the dataset in place of those that the manifest records.
         device: `auto`, `cpu` or `cuda`.
     """
     found = manifest["description"]
     settings = manifest["settings"]
     options = settings.get("source", {})
+    recorded = settings.get("weights")
+    if weights is None and isinstance(recorded, str) and Path(recorded).exists():
+        weights = Path(recorded)
     version = version_of(home, found["dataset"], found["split"], found["source"])
     if version is not None and data is None:
         data = version.data
@@ -183,7 +187,7 @@ def explain_request(
     return [
         cache.explain(spec.home, output.description)
         for split in extract.splits_with_items(opened, loaded, progress)
-        for output in describe_outputs(spec, opened.source, loaded, opened.dataset, split)
+        for output in describe_outputs(spec, opened, loaded, split)
     ]
 
 
@@ -193,7 +197,7 @@ def _check_key(spec: extract.ExtractSpec, manifest: Mapping[str, Any], progress:
     opened = extract.open_all(spec, progress)
     loaded = extract.load_all(spec, opened, progress)
     assert spec.split is not None
-    (output,) = describe_outputs(spec, opened.source, loaded, opened.dataset, spec.split)
+    (output,) = describe_outputs(spec, opened, loaded, spec.split)
     if output.description.key == manifest["key"]:
         recorded = StoreDescription(**manifest["description"])
         _check_shape(output.description, recorded, settings=manifest["settings"], home=spec.home)

@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..featcache import files
+from ..featcache.datasets import parse_data
+from ..featcache.registry import unknown_name
 from ..featcache.spec import check_counts, fingerprint
 from . import runs
 from .confusion_plot import draw_confusion
@@ -80,7 +82,9 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
 
     Raises:
         RunNotFoundError: There is no such finished run, or no such file.
-        SpecError: A run is named twice, or a file is no evaluation.
+        SpecError: A run is named twice, a file is no evaluation, or what lies at a named place is
+            not what was evaluated.
+        UnknownNameError: No evaluation is of a dataset that is named.
         StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
     parts = read_runs(spec.home, spec.runs)
@@ -89,11 +93,13 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
         check_file(path, option="the page", force=True)
     notes = [line for part in parts for line in part.unread]
     compared = compare(parts)
+    _check_names(spec.data, compared)
     pictures = Pictures(spec.home, spec.data)
     sections = [
         _section(one, pictures, spec.failures)
         for one in progress.track(compared, "evaluations", len(compared), unit="evaluations")
     ]
+    pictures.require_used()
     notes += pictures.notes
     for note in notes:
         progress.note(note)
@@ -117,6 +123,13 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
         evaluations=sum(len(one.reports) for one in compared),
         notes=tuple(notes),
     )
+
+
+def _check_names(data: Sequence[str], compared: Sequence[Compared]) -> None:
+    evaluated = {one.dataset for one in compared}
+    for given in data:
+        if parse_data(given)[0] not in evaluated:
+            raise unknown_name("evaluated dataset", parse_data(given)[0], evaluated)
 
 
 def _default_path(home: Path, parts: Sequence[RunPart]) -> Path:

@@ -10,13 +10,14 @@ from ..featcache.errors import (
     DatasetChangedError,
     DatasetNotFoundError,
     LightalignError,
+    SpecError,
     StoreCorruptError,
     UnreadableItemError,
 )
 from ..featcache.images import decode_image, jpeg_address
 from ..featcache.source import Source, readable_size
 from ..featcache.types import Item, Modality
-from .indexed_items import open_as_extracted
+from .indexed_items import open_as_extracted, open_there
 
 _SIDE = 160  # pixels of the longer side
 _QUALITY = 78  # of a JPEG: about 6 kB
@@ -31,7 +32,7 @@ class Pictures:
 
     Args:
         home: Folder of everything lightalign keeps.
-        data: `NAME=PATH` of each dataset that has moved.
+        data: `NAME=PATH` of each dataset that has moved; see `require_used`.
 
     Attributes:
         notes: What could not be shown, and why.
@@ -41,6 +42,8 @@ class Pictures:
         self.notes: list[str] = []
         self._home = home
         self._data = data
+        self._refused: dict[str, LightalignError] = {}  # named places, by what is wrong with them
+        self._used: set[str] = set()  # named places that hold what was evaluated
         self._items: dict[tuple[str, str, str], dict[str, Item]] = {}
         self._small: dict[str, str] = {}
 
@@ -61,6 +64,19 @@ class Pictures:
             for failure in failures
         ]
 
+    def require_used(self) -> None:
+        """Pass unless a place that was named holds nothing of what was evaluated.
+
+        Raises:
+            SpecError: There is such a place: what it was named for was looked for elsewhere.
+        """
+        for data, error in self._refused.items():
+            if data not in self._used:
+                raise SpecError(
+                    f"--data {data} is not what was evaluated: {error}; leave it out, or name the "
+                    "place that holds what was"
+                )
+
     def _of(self, report: Mapping[str, Any], ids: Iterable[str]) -> dict[str, Item]:
         """Return the items of these ids that are found."""
         dataset, split = report["dataset"], report["split"]
@@ -77,6 +93,7 @@ class Pictures:
         for data, options in places:
             source = self._try(data, options, split, report.get("source", ""))
             if isinstance(source, Source):
+                self._used.add(data)
                 return {item.id: item for side in Modality for item in source.items(split, side)}
             faults.append(source)
         for (data, options), fault in zip(places, faults, strict=True):
@@ -84,6 +101,7 @@ class Pictures:
                 source = open_source(data, home=self._home, options=options)
                 left = self._left(source, dataset, split, report.get("source", ""))
                 if left:
+                    self._used.add(data)
                     return left
         self._note(f"{dataset}/{split}", dataset, faults)
         return {}
@@ -92,11 +110,15 @@ class Pictures:
         self, data: str, options: Mapping[str, Any] | None, split: str, fingerprint: str
     ) -> Source | LightalignError:
         """Return the dataset as it was evaluated, or why it is not at this place."""
+        is_named = data in self._data and parse_data(data)[1] is not None
+        open_it = open_there if is_named else open_as_extracted
         try:
-            return open_as_extracted(
+            return open_it(
                 data, options=options, home=self._home, split=split, fingerprint=fingerprint
             )
         except LightalignError as error:
+            if is_named:
+                self._refused[data] = error
             return error
 
     def _left(

@@ -283,12 +283,7 @@ def _bank(
 
 def _query(evaluated: EvaluatedRun, spec: RetrieveSpec) -> StoreQuery:
     wanted = evaluated.wanted(spec.data, spec.source)
-    return StoreQuery(
-        split=spec.split,
-        dataset=wanted.name,
-        source=wanted.fingerprint(spec.split),
-        by_side=evaluated.queries,
-    )
+    return StoreQuery.of(wanted, spec.split, evaluated.queries)
 
 
 def _scored(

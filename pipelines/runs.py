@@ -249,7 +249,8 @@ def check_name(home: Path, name: str | None) -> None:
         return
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}", name):
         raise SpecError(
-            f"run name {name!r} may hold letters, digits, '.', '_' and '-' only, 201 at most"
+            f"{name!r:.300} cannot name a run: it may hold the letters A to Z and a to z, digits, "
+            "'.', '_' and '-', and begins with a letter or digit; at most 201 of them"
         )
     folder = runs_folder(home) / name
     state = state_of(folder)

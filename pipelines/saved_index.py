@@ -20,6 +20,7 @@ import faiss
 
 from ..featcache import files, notes, trust
 from ..featcache.catalog import read_catalog
+from ..featcache.datasets import absolute_data, parse_data
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.home import command_line
@@ -174,22 +175,23 @@ def _write_faiss(path: Path, built: BuiltIndex) -> None:
             raise failures[0]
 
 
-def find_index(
-    run: Path, *, home: Path, side: Side, dataset: str | None = None, split: str | None = None
-) -> Path:
-    """Return the folder of the newest index of one side of a run.
+def find_indexes(
+    run: Path, *, home: Path, side: Side, data: str | None = None, split: str | None = None
+) -> dict[Path, dict[str, Any]]:
+    """Return the manifests of all indexes of one side of a run by their folders, newest first.
 
     Args:
         run: The run folder.
         home: Folder of everything lightalign keeps.
         side: What is searched.
-        dataset: Name of the dataset, or None for any.
+        data: The dataset as `NAME` or `NAME=PATH`, of which the name counts; or None for any.
         split: Name of the split, or None for any.
 
     Raises:
         IndexNotFoundError: There is none.
         StoreCorruptError: There is none but one whose manifest is damaged, or may not be read.
     """
+    dataset = None if data is None else parse_data(data)[0]
     manifests, broken = _manifests(run)
     known = [f"{one['side']}s of {one['dataset']}/{one['split']}" for one in manifests.values()]
     found = [
@@ -205,11 +207,20 @@ def find_index(
         notes.note(f"an index is passed over: {reason}")
     if not found:
         wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
+        command = index_command(run, side=side.value, data=data, split=split, home=home)
         raise IndexNotFoundError(
-            f"run {run.name} has no index of {wanted}; has: {known or 'none'}; run "
-            f"`{command_line('index', named(run, home), '--side', side.value, home=home)}`"
+            f"run {run.name} has no index of {wanted}; has: {known or 'none'}; run {command}"
         )
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
+    found.sort(key=lambda path: (path.stat().st_mtime_ns, path.parent.name), reverse=True)
+    return {path.parent: manifests[path] for path in found}
+
+
+def index_command(run: Path, *, side: str, data: str | None, split: str | None, home: Path) -> str:
+    """Return the command that indexes one side of a run, in backquotes."""
+    words = ["--side", side]
+    words += [] if split is None else ["--split", split]
+    words += [] if data is None else ["--data", absolute_data(data)]
+    return f"`{command_line('index', named(run, home), *words, home=home)}`"
 
 
 def _manifests(run: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
@@ -235,7 +246,7 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
     """Read a saved index, and map it into memory where it is large.
 
     Args:
-        folder: What `find_index` returns.
+        folder: What `find_indexes` returns.
         run: The run folder.
         home: Folder of everything lightalign keeps.
 
@@ -264,8 +275,9 @@ def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
 
 def again_command(manifest: Mapping[str, Any], *, run: Path, home: Path) -> str:
     """Return the command that writes an index anew, in backquotes."""
-    words = ["--side", manifest["side"], "--split", manifest["split"]]
-    return f"`{command_line('index', named(run, home), *words, home=home)}`"
+    data = None if _is_of_the_run(manifest, run=run, home=home) else manifest["data"]
+    side, split = manifest["side"], manifest["split"]
+    return index_command(run, side=side, data=data, split=split, home=home)
 
 
 def _check_bytes(
@@ -387,6 +399,8 @@ def _is_of_the_run(manifest: Mapping[str, Any], *, run: Path, home: Path) -> boo
     trained = spec["stores"]["train"]
     if trained["dataset"] != manifest["dataset"]:
         return False
+    if manifest["split"] == trained["split"]:
+        return bool(manifest["source"] == trained["source"])
     if "splits" in spec:
         return bool(spec["splits"].get(manifest["split"]) == manifest["source"])
     version = version_of(home, trained["dataset"], trained["split"], trained["source"])

@@ -10,14 +10,23 @@ from typing import Any
 
 from ..featcache.backends import load_backend
 from ..featcache.datasets import parse_data
-from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.errors import (
+    DatasetChangedError,
+    DatasetFormatError,
+    DatasetNotFoundError,
+    IndexNotFoundError,
+    LightalignError,
+    SpecError,
+    StoreCorruptError,
+)
+from ..featcache.source import Source
 from ..featcache.spec import check_counts
 from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
 from . import runs
 from .destinations import check_file
 from .evaluated import EvaluatedRun
 from .index_run import side_named
-from .indexed_items import find_items
+from .indexed_items import find_items, open_there
 from .progress import SILENT, Progress
 
 SHEETS = (".html", ".png")
@@ -35,7 +44,7 @@ class SearchSpec:
         query_is: `text` or `image`, or None: an image if such a file is there.
         side: What to find, such as `image`; None for the run's first side.
         data: `NAME` of the dataset whose index is searched, or None for the newest index;
-            `NAME=PATH` if its files have moved since.
+            `NAME=PATH` for that of the dataset which lies there.
         split: Split whose index is searched, or None for the newest.
         k: How many to find, at most.
         sheet: Where to write a contact sheet, by the end of its name HTML or PNG; or None.
@@ -69,11 +78,6 @@ class SearchSpec:
             raise SpecError(f"a contact sheet is one of {SHEETS}, found {str(self.sheet)!r}")
         if self.sheet is not None:
             check_file(self.sheet, option="--sheet", force=self.force)
-
-    @property
-    def dataset(self) -> str | None:
-        """Return the name of the dataset, or None for any."""
-        return None if self.data is None else parse_data(self.data)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,13 +163,11 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     load_backend(_backend(evaluated, asking))
     from .bundle import load
     from .index import search
-    from .saved_index import again_command, find_index, open_index
+    from .saved_index import again_command, open_index
     from .text_notes import TextReader
 
     clock.ends("import")
-    folder = find_index(
-        evaluated.folder, home=spec.home, side=searched, dataset=spec.dataset, split=spec.split
-    )
+    folder, opened = _index_of(spec, evaluated, searched)
     saved = open_index(folder, run=evaluated.folder, home=spec.home)
     clock.ends("open_index")
     bundle = load(evaluated.folder, home=spec.home, device=spec.device, weights=spec.weights)
@@ -191,7 +193,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
             f"{folder} answers with rows that it does not have: write it anew by {again}"
         )
     items, warning = find_items(
-        saved, found, home=spec.home, data=spec.data, pictures=sheet is not None, again=again
+        saved, found, home=spec.home, opened=opened, pictures=sheet is not None, again=again
     )
     answers = zip(map(saved.ids.at, found), scores[0].tolist(), strict=False)
     hits = [_hit(rank, *answer, items) for rank, answer in enumerate(answers, 1)]
@@ -208,6 +210,38 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         sheet=sheet,
         warnings=(*notes, *saved.warnings, *saved.manifest["warnings"], *filter(None, [warning])),
         seconds=clock.seconds,
+    )
+
+
+def _index_of(spec: SearchSpec, evaluated: EvaluatedRun, side: Side) -> tuple[Path, Source | None]:
+    """Return the index to search in, and its dataset where its place was named.
+
+    Raises:
+        IndexNotFoundError: There is no such index, or what lies at the named place is of none.
+        StoreCorruptError: See `find_indexes`.
+    """
+    from .saved_index import find_indexes, index_command
+
+    run, home, data = evaluated.folder, spec.home, spec.data
+    indexes = find_indexes(run, home=home, side=side, data=data, split=spec.split)
+    place = None if data is None else parse_data(data)[1]
+    if data is None or place is None:
+        return next(iter(indexes)), None
+    refusals: list[LightalignError] = []
+    for folder, manifest in indexes.items():
+        options, split, source = (manifest[key] for key in ("source_options", "split", "source"))
+        try:
+            return folder, open_there(
+                data, options=options, home=home, split=split, fingerprint=source
+            )
+        except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError, SpecError) as error:
+            refusals.append(error)
+    split = spec.split or next(iter(indexes.values()))["split"]
+    command = index_command(run, side=side.value, data=data, split=split, home=home)
+    other_way = f", or index what lies there by {command}" if place.exists() else ""
+    raise IndexNotFoundError(
+        f"run {run.name} has no index of --data {data}: {refusals[0]}; leave --data out to search "
+        f"in what was indexed{other_way}"
     )
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError
-from ..featcache.references import card_name, lasting_reference
+from ..featcache.references import card_name
 from ..featcache.types import Modality, Side
 from .bootstrap import DRAWS
 from .evaluated import EvaluatedRun, Found
 from .progress import SILENT, Progress
 from .stores import SideQuery, WantedData, usual_split
-from .text_stores import RawEncoder, TextStores, extract_command, queries_of
+from .text_stores import RawEncoder, TextStores, queries_of
 
 _FITTED_ON = "train"  # split that a threshold is fitted on
 _PUBLISHED = 0.9  # threshold of LightCRL
@@ -156,17 +156,16 @@ def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: EvaluatedRun | N
     for side in evaluated.sides if evaluated else ():
         if evaluated is not None and side.modality is Modality.TEXT:
             sides[side] = evaluated.query(side)
-            like = evaluated.stores["train"][side.value]
-            read.append(texts.require(sides[side], encoder=like["encoder"], like=like))
+            read.append(texts.require(sides[side]))
     raws = [texts.raw_encoder(entry) for entry in read]
     for encoder in spec.encoders:
-        newest = texts.require(SideQuery.of(encoder), encoder=lasting_reference(encoder))
+        newest = texts.require(SideQuery.of(encoder))
         raws += [texts.raw_encoder(entry) for entry in texts.layers_of(newest)]
     by_label: dict[str, RawEncoder] = {}
     for raw in raws:
         by_label.setdefault(raw.label, raw)  # that of the run, where it is named, too
     raws = list(by_label.values())
-    stores = {query: texts.require(query, encoder=str(query.encoder)) for query in queries_of(raws)}
+    stores = {query: texts.require(query) for query in queries_of(raws)}
     stores |= dict(zip(sides.values(), read, strict=True))
     return _Chosen(sides, raws, stores)
 
@@ -185,12 +184,7 @@ def _fitting_stores(
     for query, entry in chosen.stores.items():
         other = fitting.find(query)
         if other is None:
-            command = extract_command(
-                entry.description.encoder,
-                wanted.words,
-                vars(entry.description),
-                home=spec.home,
-            )
+            command = SideQuery.like(entry).extraction(wanted.words, home=spec.home)
             line = f"no threshold is fitted: no texts of split {_FITTED_ON!r}; run `{command}`"
             return {}, [line]
         found[query] = other

@@ -14,14 +14,14 @@ from ..featcache.catalog import (
     read_catalog,
     read_pairs,
 )
-from ..featcache.datasets import is_drawn, open_source, open_version, parse_data
+from ..featcache.datasets import is_drawn, open_defined, open_version, parse_data
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.home import command_line
 from ..featcache.known_datasets import DatasetVersion, newest, version_of
-from ..featcache.manifest import has_manifest
-from ..featcache.references import card_name
+from ..featcache.manifest import has_manifest, read_whole_manifest
+from ..featcache.references import card_name, lasting_reference
 from ..featcache.registry import unknown_name
-from ..featcache.remedies import extraction
+from ..featcache.remedies import extraction, feature_words, features_of
 from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
 from .progress import SILENT, Progress
@@ -88,16 +88,52 @@ class SideQuery:
         encoder: Name of the encoder's card.
         kind: What is kept of the tokens, such as `mean`.
         key: `StoreEntry.encoder_key`.
+        reference: What names the encoder in a command; the name of its card if None.
+        features: What a store has to be extracted with to do, as `features_of` has it.
+        example: A store that would do, of another split perhaps, or None.
     """
 
     encoder: str | None = None
     kind: str | None = None
     key: str | None = None
+    reference: str | None = field(default=None, compare=False)
+    features: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    example: StoreEntry | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, reference: str | None, *, kind: str | None = None) -> "SideQuery":
         """Return the query for what `--encoder` names: a card's name, its file, or a model."""
-        return cls(encoder=None if reference is None else card_name(reference), kind=kind)
+        return cls(
+            encoder=None if reference is None else card_name(reference),
+            kind=kind,
+            reference=None if reference is None else lasting_reference(reference),
+            features={} if kind is None else {"kind": kind},
+        )
+
+    @classmethod
+    def like(cls, entry: StoreEntry) -> "SideQuery":
+        """Return the query for stores of the encoder and the features of another one."""
+        encoder = entry.description.encoder
+        return cls(encoder=encoder, key=entry.encoder_key, example=entry)
+
+    def extraction(
+        self, data: Sequence[str], *, home: Path, split: str | None = None, usual: str = "ENCODER"
+    ) -> str:
+        """Return the command that makes a store which will do.
+
+        Args:
+            data: Options that name the dataset.
+            home: Folder of everything lightalign keeps.
+            split: Name of the split, or None for all.
+            usual: Encoder where any will do.
+        """
+        words = ["extract", "--encoder", self.reference or self.encoder or usual, *data]
+        words += [] if split is None else ["--split", split]
+        features = self.features
+        if self.example is not None:
+            settings = read_whole_manifest(self.example.folder)["settings"]
+            features = features_of(self.example.description, settings)
+        return command_line(*words, *feature_words(features), home=home)
 
     def matches(self, entry: StoreEntry) -> bool:
         """Say whether `entry` is of this encoder and kind."""
@@ -121,14 +157,36 @@ class StoreQuery:
         dataset: Name of the dataset.
         source: `Source.fingerprint` of the split.
         by_side: What each of both sides asks for.
+        data: Options that name the dataset in a command; None for its name alone.
+        is_opened: Whether the dataset is there as asked for, so that an extraction brings it.
     """
 
     split: str
     dataset: str | None = None
     source: str | None = None
+    data: Sequence[str] | None = None
+    is_opened: bool = False
     by_side: Mapping[Side, SideQuery] = field(
         default_factory=lambda: dict.fromkeys(IMAGE_TEXT, SideQuery())
     )
+
+    @classmethod
+    def of(
+        cls, wanted: "WantedData", split: str, by_side: Mapping[Side, SideQuery]
+    ) -> "StoreQuery":
+        """Return the query for stores of a dataset.
+
+        Raises:
+            UnknownNameError: The dataset has no such split.
+        """
+        return cls(
+            split=split,
+            dataset=wanted.name,
+            source=wanted.fingerprint(split),
+            by_side=by_side,
+            data=wanted.words if wanted.name else None,
+            is_opened=wanted.opened is not None,
+        )
 
     def matching(self, entries: Iterable[StoreEntry], side: Side) -> list[StoreEntry]:
         """Return the complete stores among `entries` that will do for `side`."""
@@ -159,11 +217,13 @@ class WantedData:
         opened: The dataset itself, where its place or its options were given; else stores go by
             name and the newest is taken.
         version: What the dataset was when a run was trained on it, where the home remembers that.
+        asked: What was given, of a dataset that is opened.
     """
 
     name: str | None
     opened: Source | None
     version: DatasetVersion | None = None
+    asked: DatasetVersion | None = None
 
     @classmethod
     def of(cls, data: str | None, *, home: Path, options: Mapping[str, Any] | None) -> "WantedData":
@@ -177,7 +237,8 @@ class WantedData:
         name, path = parse_data(data)
         if path is None and options is None:
             return cls(name, None)
-        return cls(name, open_source(data, home=home, options=options))
+        asked, opened = open_defined(data, home=home, options=options)
+        return cls(name, opened, asked=asked)
 
     @classmethod
     def of_trained(
@@ -214,11 +275,8 @@ class WantedData:
     @property
     def words(self) -> list[str]:
         """Return the options that name the dataset in a command that people can copy."""
-        if self.version is not None:
-            return self.version.words()
-        if self.opened is None or not self.opened.needs_files:
-            return ["--data", str(self.name)]
-        return ["--data", f"{self.name}={self.opened.root}"]
+        named = self.version or self.asked
+        return ["--data", str(self.name)] if named is None else named.words()
 
     def has_split(self, split: str) -> bool:
         """Return whether the dataset has a split, as far as that is known."""
@@ -270,7 +328,7 @@ def usual_split(
 
 
 def choose_sides(
-    *, image: SideQuery, text: SideQuery, second_text: SideQuery
+    *, image: SideQuery, text: SideQuery, second_text: SideQuery, home: Path
 ) -> dict[Side, SideQuery]:
     """Return what both sides ask for: images and texts, or two texts where a second is named.
 
@@ -292,22 +350,17 @@ def choose_sides(
                 "between two text encoders both are named, by --text-encoder and "
                 f"--second-text-encoder; found {text.encoder} and {second_text.encoder}"
             )
-        if name in card_names() and read_card(name).modality is not Modality.TEXT:
+        if name in card_names(home) and read_card(name, home=home).modality is not Modality.TEXT:
             raise SpecError(f"encoder {name!r} reads images, not texts")
     return {TextSide.FIRST: text, TextSide.SECOND: second_text}
 
 
 def evaluation_query(stores: StorePair, split: str, wanted: WantedData) -> StoreQuery:
     """Return the query for another split with the same dataset and the same encoders."""
-    return StoreQuery(
-        split=split,
-        dataset=stores.dataset,
-        source=wanted.fingerprint(split),
-        by_side={
-            side: SideQuery(encoder=entry.description.encoder, key=entry.encoder_key)
-            for side, entry in stores.entries.items()
-        },
-    )
+    by_side: dict[Side, SideQuery] = {
+        side: SideQuery.like(entry) for side, entry in stores.entries.items()
+    }
+    return replace(StoreQuery.of(wanted, split, by_side), dataset=stores.dataset)
 
 
 def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair | None:
@@ -347,13 +400,20 @@ def _of_one_kind(newest: StorePair, pairs: Iterable[StorePair]) -> StorePair:
     return max(alike, default=newest, key=lambda pair: pair.changed)
 
 
-def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> StorePair:
+def recorded_pair(
+    home: Path,
+    recorded: Mapping[str, Any],
+    *,
+    run: str,
+    encoders: Mapping[str, Any] | None = None,
+) -> StorePair:
     """Return the stores that a run records, whatever newer ones there are.
 
     Args:
         home: Folder of everything lightalign keeps.
         recorded: What `record.describe_pair` wrote.
         run: Name of the run, for the message.
+        encoders: What `record.describe_encoders` wrote, for the message.
 
     Raises:
         SpecError: The record is not one of ours.
@@ -371,7 +431,7 @@ def recorded_pair(home: Path, recorded: Mapping[str, Any], *, run: str) -> Store
             raise StoreNotFoundError(
                 f"run {run} is trained on store {store['key'][:12]}, which "
                 f"{stored.why_missing(store['key'])}: extract it again by "
-                f"`{extract_again(home, recorded, store)}`"
+                f"`{extract_again(home, recorded, store, (encoders or {}).get(side.value))}`"
             )
         entries.append(entry)
     return StorePair(*entries)
@@ -397,18 +457,40 @@ def _extract_anew(entry: StoreEntry) -> str:
     return extraction(entry.description, home=entry.folder.absolute().parents[3])
 
 
-def extract_again(home: Path, recorded: Mapping[str, Any], store: Mapping[str, Any]) -> str:
-    """Return the command that extracts a recorded store, of a dataset where it is remembered."""
+def extract_again(
+    home: Path,
+    recorded: Mapping[str, Any],
+    store: Mapping[str, Any],
+    encoder: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the command that extracts a recorded store, of a dataset where it is remembered.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        recorded: What `record.describe_pair` wrote.
+        store: What that says of one side.
+        encoder: What `record.describe_encoders` wrote of that side, as far as it is known.
+    """
     dataset, split = str(recorded.get("dataset")), str(recorded.get("split"))
     version = version_of(home, dataset, split, str(recorded.get("source")))
-    return command_line(
-        *("extract", "--encoder", str(store.get("encoder"))),
-        *(["--data", dataset] if version is None else version.words()),
-        *("--split", split),
-        *("--features", str(store.get("kind")), "--dtype", str(store.get("dtype"))),
-        f"--layers={store.get('layer')}",
-        home=home,
+    data = ["--data", dataset] if version is None else version.words()
+    asked = SideQuery(
+        encoder=str(store.get("encoder")), features=recorded_features(store, encoder or {})
     )
+    return asked.extraction(data, split=split, home=home)
+
+
+def recorded_features(store: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run records of the features of one side, as `features_of` has it.
+
+    Args:
+        store: What `record.describe_pair` wrote of the side.
+        encoder: What `record.describe_encoders` wrote of it; nothing in early runs.
+    """
+    identity = encoder.get("identity", {})
+    known = {**store, **encoder, "precision": identity.get("precision")}
+    names = ("kind", "layer", "dtype", "precision", "weights")
+    return {name: known[name] for name in names if known.get(name) is not None}
 
 
 def readable_stores(
@@ -463,15 +545,11 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
             if path.is_file():
                 refuse_graded(read_pairs(path), found.dataset, home=home)
     have = sorted({_label(entry) for entry in near or entries})
-    words = ["--data", query.dataset or "flickr30k"]
-    if query.dataset is not None and query.source is not None:
-        version = version_of(home, query.dataset, query.split, query.source)
-        words = words if version is None else version.words()
     usual = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
-    encoders = [asked.encoder or usual[side.modality] for side, asked in query.by_side.items()]
+    data = query.data or ["--data", query.dataset or "flickr30k"]
     commands = [
-        f"`{command_line('extract', '--encoder', encoder, *words, home=home)}`"
-        for encoder in encoders
+        f"`{asked.extraction(data, home=home, usual=usual[side.modality])}`"
+        for side, asked in query.by_side.items()
     ]
     names = " and ".join(f"{side.label} store" for side in query.by_side)
     require_same_data(home, query)
@@ -494,7 +572,7 @@ def require_same_data(home: Path, query: StoreQuery) -> None:
     Raises:
         StoreNotFoundError: Its place holds other data than those that a run was trained on.
     """
-    if query.dataset is None or query.source is None:
+    if query.dataset is None or query.source is None or query.is_opened:
         return
     try:
         version = version_of(home, query.dataset, query.split, query.source)

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..featcache.catalog import StoreEntry, read_catalog
 from ..featcache.errors import StoreNotFoundError
-from ..featcache.home import command_line
 from ..featcache.types import Modality
 from .progress import SILENT, Progress
 from .stores import SideQuery, StoreQuery, WantedData, note_versions, readable_stores
@@ -46,12 +44,7 @@ class TextStores:
         self.home = home
         self.wanted = wanted
         self.split = split
-        query = StoreQuery(
-            split=split,
-            dataset=wanted.name,
-            source=wanted.fingerprint(split),
-            by_side={Modality.TEXT: SideQuery()},
-        )
+        query = StoreQuery.of(wanted, split, {Modality.TEXT: SideQuery()})
         found = query.matching(readable_stores(home, query, progress), Modality.TEXT)
         sources = list(dict.fromkeys(entry.description.source for entry in found))
         note_versions(found, progress)
@@ -61,15 +54,8 @@ class TextStores:
         """Return the newest store that matches, or None."""
         return next((entry for entry in self.entries if query.matches(entry)), None)
 
-    def require(
-        self, query: SideQuery, *, encoder: str, like: Mapping[str, Any] | None = None
-    ) -> StoreEntry:
+    def require(self, query: SideQuery) -> StoreEntry:
         """Return the newest store that matches.
-
-        Args:
-            query: What is asked for.
-            encoder: Name of the encoder, for the message.
-            like: `kind`, `layer` and `dtype` that it must have, or None.
 
         Raises:
             StoreNotFoundError: There is none.
@@ -82,10 +68,10 @@ class TextStores:
             here = [one for one in texts if one.dataset == self.wanted.name]
             have = sorted({f"{one.split}/{one.encoder} {one.kind}" for one in here})
             raise StoreNotFoundError(
-                f"no store of the texts of {self.wanted.name}/{self.split} by {encoder} in "
+                f"no store of the texts of {self.wanted.name}/{self.split} by {query.encoder} in "
                 f"{self.home}; have: {have or 'none'}{stored.unread_line()}; "
                 f"take another --split, or run "
-                f"`{extract_command(encoder, self.wanted.words, like, home=self.home)}`"
+                f"`{query.extraction(self.wanted.words, home=self.home)}`"
             )
         return entry
 
@@ -98,8 +84,7 @@ class TextStores:
         for other in (entry, *self.entries):
             kind = other.description.kind
             if kind in _KINDS and kind not in by_kind and _same_layer(other, entry):
-                encoder = other.description.encoder
-                by_kind[kind] = SideQuery(encoder=encoder, key=other.encoder_key)
+                by_kind[kind] = SideQuery.like(other)
         described = entry.description
         at_layer = "" if described.layer == -1 else f" layer {described.layer}"
         return RawEncoder(f"{described.encoder}{at_layer}", by_kind)
@@ -111,27 +96,6 @@ class TextStores:
             if other.description.identity == entry.description.identity:
                 found.setdefault(other.description.layer, other)
         return [found[layer] for layer in sorted(found, reverse=True)]
-
-
-def extract_command(
-    encoder: str, dataset: Sequence[str], like: Mapping[str, Any] | None = None, *, home: Path
-) -> str:
-    """Return the command that fills a store, like another one where that is not the default.
-
-    Args:
-        encoder: Name of the encoder.
-        dataset: Options that name the dataset.
-        like: `kind`, `layer` and `dtype` that the store must have, or None.
-        home: Folder of everything lightalign keeps.
-    """
-    words = ["extract", "--encoder", encoder, *dataset]
-    defaults = {"kind": "tokens", "layer": -1, "dtype": "float16"}
-    options = {"kind": "features", "layer": "layers", "dtype": "dtype"}
-    for name, default in defaults.items():
-        value = default if like is None else like[name]
-        if value != default:  # a layer begins with a dash, as options do
-            words.append(f"--{options[name]}={value}")
-    return command_line(*words, home=home)
 
 
 def queries_of(raws: Sequence[RawEncoder]) -> list[SideQuery]:

@@ -331,10 +331,12 @@ def _as_begun(
     command = {**table["command"], "home": str(home), "device": device}
     spec = build(TrainSpec, command, where=f"{where} [command]")
     options = build(TrainOptions, table["train"], where=f"{where} [train]")
-    stores = recorded_pair(home, table["stores"]["train"], run=folder.name)
+    encoders = table.get("encoders", {})
+    recorded = table["stores"]
+    stores = recorded_pair(home, recorded["train"], run=folder.name, encoders=encoders)
     validation, holdout = None, 0.0
-    if "validation" in table["stores"]:
-        validation = recorded_pair(home, table["stores"]["validation"], run=folder.name)
+    if "validation" in recorded:
+        validation = recorded_pair(home, recorded["validation"], run=folder.name, encoders=encoders)
     elif options.validation != "none":
         holdout = _HOLDOUT if isinstance(options.validation, str) else options.validation
     parts = {key: value for key, value in table.items() if key in PRESET_KEYS}
@@ -411,17 +413,12 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         image=SideQuery.of(spec.image_encoder, kind=spec.image_features),
         text=SideQuery.of(spec.text_encoder, kind=spec.text_features),
         second_text=SideQuery.of(spec.second_text_encoder, kind=spec.second_text_features),
+        home=spec.home,
     )
     text_text = Modality.IMAGE not in by_side
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
-    query = StoreQuery(
-        split="train",
-        dataset=wanted.name,
-        source=wanted.fingerprint("train"),
-        by_side=by_side,
-    )
-    stores = require_pair(spec.home, query, progress)
+    stores = require_pair(spec.home, StoreQuery.of(wanted, "train", by_side), progress)
     encoders = [
         f"{side.label}s by {entry.description.encoder} ({entry.description.what})"
         for side, entry in stores.entries.items()

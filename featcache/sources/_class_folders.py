@@ -7,15 +7,16 @@ from ..item_ids import storable_id
 from ..regular_files import is_regular
 from ._caption_source import counted, split_name, storable_ids, storable_note
 from ._class_source import SPLITS, ClassedImages, with_hashed_class_splits
-from ._decoding import format_error
+from ._decoding import format_error, unknown_column
 from ._image_files import LeftOut, image_files, note_strays
 from ._picture_places import PicturePlaces
-from ._tables import Cells, TableFiles, open_table
+from ._tables import IMAGE_NAMES, Cells, Table, TableFiles, open_table
 
 INDEX = "index.csv"
+_CLASS_NAMES = ("class", "class_name", "category", "label")  # the preferred first, in lower case
 LAYOUTS = (INDEX, "SPLIT/CLASS/image.jpg", "CLASS/image.jpg")
 _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
-_REMEDY = f"to choose, put class folders into train, val and test, or add a split column to {INDEX}"
+_FOLDERS = f"put class folders into train, val and test, or add a split column to {INDEX}"
 
 
 def read_class_folders(
@@ -23,14 +24,15 @@ def read_class_folders(
 ) -> tuple[ClassedImages, dict[str, Path]] | None:
     """Return the images below `root` with classes and splits, and their files; None without any.
 
-    An `index.csv` with the columns `image` (path below `root`) and `class`, and perhaps `label`
-    (number of the class, from 0) and `split`, goes before folders. Else folders named after splits
-    hold class folders, or `root` itself does; images may stand in folders below these. Image ids
-    are paths below `root`; classes are in the order of their labels, else of their names. Splits
-    that are not given, or a lone `train`, are made by `with_hashed_class_splits`.
+    An `index.csv` with the columns `image` (path below `root`) and `class`, or of the other usual
+    names, and perhaps `label` (number of the class, from 0) and `split`, goes before folders. Else
+    folders named after splits hold class folders, or `root` itself does; images may stand in
+    folders below these. Image ids are paths below `root`; classes are in the order of their labels,
+    else of their names. Splits that are not given, or a lone `train`, are made by
+    `with_hashed_class_splits`.
 
     Args:
-        root: Folder of the dataset.
+        root: Folder of the dataset, or its index, of any name and format of a table.
         allowed: Absolute path of a folder below which images of the index may lie, too.
 
     Raises:
@@ -38,36 +40,39 @@ def read_class_folders(
             beside others, or two images would get the same id.
         SpecError: `allowed` is no absolute path of a folder.
     """
-    if is_regular(root / INDEX):
-        images, paths = _read_index(root / INDEX, allowed)
+    index = root if is_regular(root) else root / INDEX
+    if is_regular(index):
+        images, paths = _read_index(index, allowed)
     else:
         found = _read_folders(root)
         if found is None:
             return None
         images, paths = found
     if set(images.split_of.values()) <= {"train"}:
-        images = with_hashed_class_splits(images, remedy=_REMEDY)
+        way = f"add a column 'split' to {index.name}" if is_regular(index) else _FOLDERS
+        images = with_hashed_class_splits(images, remedy=f"to choose, {way}")
     return images, paths
 
 
 def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[str, Path]]:
     table = open_table(TableFiles.of(file))
-    lacking = [name for name in ("image", "class") if name not in table.columns]
-    if lacking:
-        problem = f"has no column {lacking[0]!r}; columns: {list(table.columns)}"
-        raise format_error(file, "", problem)
+    images_in, classes_in = _column(table, IMAGE_NAMES), _column(table, _CLASS_NAMES)
     optional = [name for name in ("label", "split") if name in table.columns]
     class_of: dict[str, str] = {}
     split_of: dict[str, str] = {}
     labels: dict[str, int] = {}
     paths: dict[str, Path] = {}
     places = PicturePlaces(file, file.parent, allowed)
-    rows = list(table.read(["image", "class", *optional]))
+    rows = list(table.read(list(dict.fromkeys([images_in, classes_in, *optional]))))
     table.ledger.check(len(rows))
-    written = [_cell(file, place, cells, "image") for place, cells in rows]
+    written = [_cell(file, place, cells, images_in) for place, cells in rows]
+    if classes_in == "label" and not all(
+        _is_number(_cell(file, place, cells, "label")) for place, cells in rows
+    ):
+        optional.remove("label")  # these are names, of no order
     id_of = places.ids_of(dict.fromkeys(written))
     for (place, cells), image_as_written in zip(rows, written, strict=True):
-        image, name = id_of[image_as_written], _cell(file, place, cells, "class")
+        image, name = id_of[image_as_written], _cell(file, place, cells, classes_in)
         _set(class_of, image, name, "class", file, place)
         path = places.path_of(image_as_written, place)
         paths.setdefault(image, path)
@@ -93,6 +98,15 @@ def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[st
     return images, {ids.get(image, image): path for image, path in paths.items()}
 
 
+def _column(table: Table, usual: Sequence[str]) -> str:
+    by_lower = {column.lower(): column for column in reversed(table.columns)}
+    known = [by_lower[name] for name in usual if name in by_lower]
+    if not known:
+        problem = f"has no column {usual[0]!r}; columns: {list(table.columns)}"
+        raise unknown_column(table.file, problem)
+    return known[0]
+
+
 def _set(table: dict[str, str], image: str, value: str, what: str, file: Path, place: str) -> None:
     if table.setdefault(image, value) != value:
         problem = f"{image!r} is of {what} {value!r}, but was of {table[image]!r}"
@@ -100,18 +114,23 @@ def _set(table: dict[str, str], image: str, value: str, what: str, file: Path, p
 
 
 def _cell(file: Path, place: str, cells: Cells, column: str) -> str:
-    text = str(cells[column]).strip()
+    cell = cells.get(column)
+    text = "" if cell is None else str(cell).strip()
     if not text:
         raise format_error(file, place, f"column {column!r} is empty")
     return text
 
 
 def _add_label(labels: dict[str, int], name: str, label: str, file: Path, place: str) -> None:
-    if not label.isdecimal() or len(label) > _MOST_DIGITS:
+    if not _is_number(label):
         raise format_error(file, place, f"label {label!r} is no number from 0 up")
     known = labels.setdefault(name, int(label))
     if known != int(label):
         raise format_error(file, place, f"class {name!r} has label {label}, but had {known}")
+
+
+def _is_number(label: str) -> bool:
+    return label.isdecimal() and len(label) <= _MOST_DIGITS
 
 
 def _read_folders(root: Path) -> tuple[ClassedImages, dict[str, Path]] | None:

@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DatasetFormatError, SpecError
+from ..errors import DatasetFormatError, SpecError, UnknownColumnError
 from ..regular_files import MAX_TEXT_BYTES, read_regular
 
 _LONGEST_PROBLEM = 400  # letters of a message; it is one line
@@ -63,6 +63,11 @@ def format_error(path: Path, place: str, problem: str) -> DatasetFormatError:
     """
     where = f"{path}, {place}" if place else f"{path}"
     return DatasetFormatError(f"{where}: {shortened(problem)}")
+
+
+def unknown_column(path: Path, problem: str) -> UnknownColumnError:
+    """Build the error for a table that lacks a column of a usual name."""
+    return UnknownColumnError(str(format_error(path, "", problem)))
 
 
 def shortened(problem: str) -> str:

@@ -27,7 +27,8 @@ _SPLITS = {  # by a word in the name of a file
 }
 _SHARD = re.compile(r"(.*[-_.])?\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?")
 _PLACES = ("data", "annotations")  # folders in a dataset in which hubs and COCO keep tables
-
+# Usual names of the column of image paths, the preferred first; compared in lower case.
+IMAGE_NAMES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path")
 _COCO_PART = re.compile(r"(train|val|test)\d{4}")  # a split and its year
 _PROBED = 100  # pictures by which their folder is found
 
@@ -134,21 +135,33 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
         return TableFiles(tuple(tables), splits, tables[0].parent)
     names = [path.name for path in tables]
     raise DatasetFormatError(
-        f"{root} holds {len(tables)} tables: {names}; name one: --data {name}={tables[0]}"
+        f"{root} holds {len(tables)} tables: {names}; name one by its path, such as {tables[0]}"
     )
 
 
+def tables_of(root: Path) -> tuple[list[Path], list[Path]]:
+    """Return the tables of a folder that `find_table` looks at, and those of other suffixes."""
+    for folder in (root, *(root / place for place in _PLACES)):
+        tables = _tables_in(folder)
+        if tables:
+            return tables, [one for one in _files_of_tables(folder) if one not in tables]
+    return [], []
+
+
 def _tables_in(folder: Path) -> list[Path]:
+    files = _files_of_tables(folder)
+    usual = [file for file in files if file.name.lower().endswith(TABLE_SUFFIXES)]
+    return usual or files
+
+
+def _files_of_tables(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     files = sorted(path for path in folder.iterdir() if path.name[:1] != ".")
     if folder.name == _PLACES[1]:  # beside the captions of COCO are its boxes and persons
         files = [file for file in files if file.name.startswith("captions")]
-    for suffixes in (TABLE_SUFFIXES, _OTHER_SUFFIXES):
-        tables = [file for file in files if file.name.lower().endswith(suffixes)]
-        if tables:
-            return tables
-    return []
+    suffixes = (*TABLE_SUFFIXES, *_OTHER_SUFFIXES)
+    return [file for file in files if file.name.lower().endswith(suffixes)]
 
 
 def _suffix_of(file: Path) -> str:

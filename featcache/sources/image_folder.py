@@ -11,7 +11,7 @@ class ImageFolderSource(ClassSource):
     """Read images in class folders, with or without folders of splits, or listed in `index.csv`.
 
     Args:
-        place: Folder of the dataset.
+        place: Folder of the dataset, or a table like `index.csv` of any name and format.
         root: Absolute path of a folder below which images of `index.csv` may lie, too.
 
     Raises:

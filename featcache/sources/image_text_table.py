@@ -5,13 +5,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DatasetFormatError, SpecError
+from ..errors import SpecError, UnknownColumnError
 from ._caption_files import Row, captions_of, text_of
 from ._caption_source import CaptionSource, group_rows, with_hashed_splits
-from ._decoding import format_error
+from ._decoding import unknown_column
 from ._parquet_tables import StoredPicture, StoredPictures
 from ._picture_places import PicturePlaces
 from ._tables import (
+    IMAGE_NAMES,
     Cells,
     Table,
     TableFormat,
@@ -22,7 +23,6 @@ from ._tables import (
 )
 
 # Usual names, the preferred first; compared in lower case.
-_IMAGE_NAMES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path")
 _CAPTION_NAMES = (
     *("caption", "captions", "text", "texts", "sentence", "sentences", "title"),
     *("description", "descriptions"),
@@ -207,9 +207,9 @@ def _image_column(table: Table, asked: str | None) -> str:
     if asked is not None:
         return require_column(table, asked, "image_column")
     by_lower = {column.lower(): column for column in reversed(table.columns)}
-    known = [by_lower[name] for name in _IMAGE_NAMES if name in by_lower]
+    known = [by_lower[name] for name in IMAGE_NAMES if name in by_lower]
     if not known:
-        raise _unrecognised(table, "image paths", _IMAGE_NAMES, "image_column")
+        raise _unrecognised(table, "image paths", IMAGE_NAMES, "image_column")
     return known[0]
 
 
@@ -233,9 +233,9 @@ def _caption_columns(
     return (known[0],) if known else (left[0],)
 
 
-def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) -> DatasetFormatError:
+def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) -> UnknownColumnError:
     problem = f"no column of {what} among {list(table.columns)}; name it with the option {option},"
-    return format_error(table.file, "", f"{problem} or call it one of {list(usual)}")
+    return unknown_column(table.file, f"{problem} or call it one of {list(usual)}")
 
 
 def _column_note(columns: _Columns, named_by: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import SpecError
 from ._caption_files import is_missing, text_of
-from ._decoding import format_error
+from ._decoding import format_error, unknown_column
 from ._graded_files import FIRST_NAMES, SECOND_NAMES, grade_of, with_split
 from ._graded_source import GradedRow, GradedSource, Scale, split_by_hash
 from ._tables import (
@@ -107,7 +107,7 @@ def _column(table: Table, asked: str | None, usual: Sequence[str], option: str) 
     known = [by_lower[name] for name in usual if name in by_lower]
     if not known:
         problem = f"none of the columns {list(table.columns)} is called like {list(usual)}"
-        raise format_error(table.file, "", f"{problem}; name one with the option {option}")
+        raise unknown_column(table.file, f"{problem}; name one with the option {option}")
     return known[0]
 
 

@@ -41,6 +41,17 @@ def within(least: int | float, most: int | float = MOST) -> Callable[[Any, Any, 
     return check
 
 
+def _each_once(_context: Any, parameter: Any, values: Any) -> Any:  # Any: as for `_trust_stores`
+    """Refuse a name that is given two values: the last would be taken without a word."""
+    names = [value.partition("=")[0].strip() for value in values or ()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SpecError(
+            f"{parameter.opts[0]} gives {twice!r} {names.count(twice)} values: give one"
+        )
+    return values
+
+
 Home = Annotated[
     Path,
     typer.Option(
@@ -57,7 +68,12 @@ AsJson = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Change one value of the spec; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        callback=_each_once,
+        help="Change one value of the spec; repeatable.",
+    ),
 ]
 RunName = Annotated[str | None, typer.Argument(help="Run; the newest if none.")]
 OtherData = Annotated[str | None, typer.Option(help="Dataset; the run's own if none.")]
@@ -68,7 +84,8 @@ Seed = Annotated[
     typer.Option(callback=within(0, MOST_SEED), help="Seed of initialisation, order and dropout."),
 ]
 EncoderWeights = Annotated[
-    list[str] | None, typer.Option(metavar="ENCODER=PATH", help="Weights to use; repeatable.")
+    list[str] | None,
+    typer.Option(metavar="ENCODER=PATH", callback=_each_once, help="Weights to use; repeatable."),
 ]
 
 
@@ -148,6 +165,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return vars(value)
+
+
+def listed(given: list[str] | None) -> list[str]:
+    """Return the values of an option that is repeatable, and takes several with commas, too."""
+    return [value for values in given or () for value in values.split(",")]
+
+
+def whole_numbers(flag: str, given: list[str] | None, *, example: str) -> list[int]:
+    """Return the whole numbers of such an option.
+
+    Raises:
+        SpecError: One is no number.
+    """
+    try:
+        return [int(number) for number in listed(given)]
+    except ValueError as error:
+        raise SpecError(f"{flag} {','.join(given or ())!r} is not of the form {example}") from error
 
 
 def places_of_weights(given: list[str] | None) -> dict[str, Path]:

@@ -7,6 +7,7 @@ import typer
 
 from ... import __version__
 from . import evaluation, extraction, quickstart, reports, searching, training
+from ._strict import StrictCommand
 from .cache import cache_app
 from .data import data_app
 from .lists import encoders_app, list_app, presets_app
@@ -39,12 +40,19 @@ _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
-app.add_typer(list_app, name="list")
-app.add_typer(encoders_app, name="encoders")
-app.add_typer(data_app, name="data")
-app.add_typer(cache_app, name="cache")
-app.add_typer(runs_app, name="runs")
-app.add_typer(presets_app, name="presets")
+_GROUPS = {
+    "list": list_app,
+    "encoders": encoders_app,
+    "data": data_app,
+    "cache": cache_app,
+    "runs": runs_app,
+    "presets": presets_app,
+}
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name)
+for _group in (app, *_GROUPS.values()):
+    for _info in _group.registered_commands:
+        _info.cls = StrictCommand
 
 
 def _version(asked: bool) -> bool:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(no_args_is_help=True, help="Give datasets names, and see what they hold.")
 Name = Annotated[str, typer.Argument(help="Name of the dataset, as `data list` prints it.")]
+Kind = Annotated[
+    str | None, typer.Option(help="Family, see `lightalign list datasets`; found if not given.")
+]
 Place = Annotated[Path, typer.Argument(help="Folder or file of the dataset.")]
 _MOST_ROWS = 10  # that are skipped; `--json` has all
 _MOST_SHOWN = 100  # letters of a cell of the preview
@@ -26,23 +29,20 @@ def data_add(
     place: Annotated[
         Path | None, typer.Argument(help="Its folder or file; none of one that is drawn.")
     ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(help="Family, see `lightalign list datasets`; found if not given."),
-    ] = None,
+    kind: Kind = None,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Give a dataset a name, under which every command finds it with its place and options."""
-    from ..datasets import add, preview_opened
+    from ..datasets import add, preview
 
     options = source_options(overrides, verb="data add") if overrides else None
     output = Output(as_json=as_json, quiet=quiet)
     found = None if place is None else expanded(place)
     version, source = add(home, name, found, kind=kind, options=options)
-    shown = preview_opened(version, source)
+    shown = preview(version, source)
     output.result(_table(shown.version), *_lines(shown.version), _counted(shown), *_remarks(shown))
 
 
@@ -94,18 +94,20 @@ def data_show(
 def data_preview(
     name: Annotated[str, typer.Argument(help="Dataset as NAME or NAME=PATH.")],
     split: Annotated[str | None, typer.Option(help="Split of the rows; the first if none.")] = None,
+    kind: Kind = None,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Show the first rows as they will be read, the items of every split, and what is left out."""
-    from ...featcache.datasets import define
+    from ...featcache.datasets import open_defined
     from ..datasets import preview
     from ..tables import rows_table
 
     options = source_options(overrides, verb="data preview") if overrides else None
-    shown = preview(define(name, home=home, options=options), home=home, split=split)
+    output = Output(as_json=as_json, quiet=quiet)
+    shown = preview(*open_defined(name, home=home, options=options, kind=kind), split=split)
     value = {
         **_table(shown.version),
         "counts": [vars(one) for one in shown.counts],
@@ -116,7 +118,7 @@ def data_preview(
         "skipped_rows": [vars(row) for row in shown.skipped_rows],
     }
     rows = [{key: _cut(cell) for key, cell in row.items()} for row in shown.rows]
-    Output(as_json=as_json, quiet=quiet).answer(
+    output.answer(
         value,
         *_lines(shown.version),
         _counted(shown),

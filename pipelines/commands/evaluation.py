@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from ...featcache.bounds import MOST_SEED
-from ...featcache.errors import SpecError
 from ._common import (
     DEFAULT_HOME,
     AsJson,
@@ -20,7 +19,9 @@ from ._common import (
     Quiet,
     RunName,
     TrainSplit,
+    listed,
     places_of_weights,
+    whole_numbers,
     within,
 )
 
@@ -141,7 +142,7 @@ def zero_shot(
         data=data,
         run=run,
         split=split,
-        prompts=tuple(name for names in prompts or ["ensemble"] for name in names.split(",")),
+        prompts=tuple(listed(prompts)) or ("ensemble",),
         weights=places_of_weights(weights),
         device=device,
     )
@@ -155,10 +156,12 @@ def probe(
     data: ClassData,
     protocol: Annotated[str, typer.Option(help="lbfgs, sgd (LightCRL's table) or knn.")] = "lbfgs",
     features: Annotated[
-        str, typer.Option(help="embedding, encoder (without the adapter) or both with a comma.")
-    ] = "embedding,encoder",
+        list[str] | None,
+        typer.Option(help="embedding, encoder (without the adapter) or, if none, both."),
+    ] = None,
     shots: Annotated[
-        str | None, typer.Option(help="Training images a class, such as 1,2,4,8,16; all if none.")
+        list[str] | None,
+        typer.Option(help="Training images a class, such as 1,2,4,8,16; repeatable; all if none."),
     ] = None,
     seeds: Annotated[int, typer.Option(callback=within(1), help="How often shots are drawn.")] = 5,
     train_split: TrainSplit = "train",
@@ -191,10 +194,10 @@ def probe(
         data=data,
         run=run,
         protocol=protocol,
-        features=tuple(features.split(",")),
+        features=tuple(listed(features)) or ("embedding", "encoder"),
         train_split=train_split,
         split=split,
-        shots=() if shots is None else _numbers("--shots", shots),
+        shots=tuple(whole_numbers("--shots", shots, example="1,2,4")),
         seeds=seeds,
         seed=seed,
         options=build(ProbeOptions, apply_overrides({}, overrides or []), where="probe"),
@@ -204,13 +207,6 @@ def probe(
     output.result(
         probed.report, *accuracy_parts(probed.report), report_line(probed.path, probed.report)
     )
-
-
-def _numbers(flag: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError as error:
-        raise SpecError(f"{flag} {text!r} is not of the form 1,2,4") from error
 
 
 def similarity(

@@ -6,8 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from ...featcache.bounds import MOST_THREADS
-from ...featcache.errors import SpecError
-from ._common import DEFAULT_HOME, AsJson, Device, Home, Output, Overrides, Quiet, within
+from ._common import (
+    DEFAULT_HOME,
+    AsJson,
+    Device,
+    Home,
+    Output,
+    Overrides,
+    Quiet,
+    listed,
+    whole_numbers,
+    within,
+)
 
 Encoders = Annotated[
     list[str],
@@ -20,7 +30,9 @@ Features = Annotated[
         help="tokens (default), cls, mean, last, pooled or grid:HxW; repeatable or with commas."
     ),
 ]
-Layers = Annotated[str | None, typer.Option(help="Layers counted from the end, such as -1,-4.")]
+Layers = Annotated[
+    list[str] | None, typer.Option(help="Layers counted from the end, such as -1,-4; repeatable.")
+]
 StoredType = Annotated[str, typer.Option(help="Stored type: float16, bfloat16, float32 or int8.")]
 Precision = Annotated[
     str, typer.Option(help="Compute type: auto (bfloat16 where safe), float32, bfloat16.")
@@ -80,8 +92,8 @@ def extract(
         "home": home,
         "split": split,
         "weights": weights,
-        "features": [name for names in features or () for name in names.split(",")] or None,
-        "layers": _layers(layers),
+        "features": listed(features) or None,
+        "layers": whole_numbers("--layers", layers, example="-1,-4") or None,
         "format": format,
         "dtype": dtype,
         "compression": compression,
@@ -108,12 +120,3 @@ def _table(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that have a value as TOML would hold them: paths are strings."""
     chosen = {key: value for key, value in options.items() if value is not None}
     return {key: str(value) if isinstance(value, Path) else value for key, value in chosen.items()}
-
-
-def _layers(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return [int(layer) for layer in text.split(",")]
-    except ValueError as error:
-        raise SpecError(f"--layers {text!r} is not of the form -1,-4") from error

@@ -67,7 +67,8 @@ def search(
     side: Annotated[str | None, typer.Option(help="What to find: image (if none) or text.")] = None,
     split: Annotated[str | None, typer.Option(help="Split; the newest index if none.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Dataset; NAME=PATH where its files have moved.")
+        str | None,
+        typer.Option(help="Dataset; NAME=PATH for what lies there, such as its moved files."),
     ] = None,
     query_is: Annotated[
         str | None, typer.Option("--as", help="text or image; an image if such a file is there.")

@@ -169,6 +169,7 @@ def plan(
     ] = None,
     measure: Annotated[bool, typer.Option(help="Run three steps and measure, too.")] = False,
     overrides: Overrides = None,
+    home: Home = DEFAULT_HOME,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -195,6 +196,7 @@ def plan(
         overrides=(*(overrides or ()), *changed),
         measure=measure,
         device=device,
+        home=home,
         **{name: value for name, value in given.items() if value is not None},
     )
     output = Output(as_json=as_json, quiet=quiet)

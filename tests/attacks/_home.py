@@ -133,7 +133,7 @@ def _stop_a_training(place: Path) -> None:
             return order(self, number)
 
         Batches.order = cut
-        longer = [*TRAIN, *sets("train.epochs=3")]
+        longer = [*sets("train.epochs=3", *QUICK[1:]), "--seed", "1"]
         sys.argv = ["lightalign", "train-adapter", "--preset", "linear", "--name", "stopped"]
         sys.argv += [*SHAPES_TOKENS, *longer, "--home", str(place / "home"), "--quiet"]
         try:

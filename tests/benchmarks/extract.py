@@ -104,7 +104,7 @@ class Extraction:
 
     def __call__(self, folder: Path) -> int:
         spec, opened = replace(self.spec, home=folder), self.opened
-        outputs = describe_outputs(spec, opened.source, self.loaded, opened.dataset, "train")
+        outputs = describe_outputs(spec, opened, self.loaded, "train")
         stores = fill_split(spec, opened.source, outputs, SILENT)
         return sum(store.bytes for store in stores)
 

@@ -1,11 +1,16 @@
 """The family of a place is found by what lies there."""
 
+import shlex
+from pathlib import Path
+
 import pytest
 
+from lightalign.featcache import notes
 from lightalign.featcache.datasets import define, identified, open_version
 from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
 from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.types import Modality
+from lightalign.pipelines.datasets import add
 
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
@@ -17,6 +22,9 @@ CASES = [
     for write in writers
     if name != "shapes"
 ]
+
+
+TWO_CLASSES = '[{"image": "0.jpg", "class": "dog"}, {"image": "1.jpg", "class": "cat"}]'
 
 
 def kind_of(place, **options):
@@ -105,3 +113,99 @@ def test_what_a_table_lacks_is_said_of_images_and_captions(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"x")
     with pytest.raises(DatasetFormatError, match=r"'bogus'; known: .*'image_column'"):
         kind_of(tmp_path / "x.csv", bogus=1)
+
+
+def write_photos(folder, *, count=3):
+    for number in range(count):
+        (folder / f"{number}.jpg").write_bytes(b"x" * (number + 1))
+
+
+def told_of(place):
+    """Return what a place is found to be, and the notes on it."""
+    told = []
+    notes.tell(told.append)
+    found = define(f"mine={place}", home=place / "home")
+    notes.tell(lambda _: None)
+    return found, told
+
+
+def test_the_only_table_of_several_that_can_be_read_is_taken_and_the_others_are_named(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
+    (tmp_path / "sizes.csv").write_text("width,height\n1,2\n")
+    found, (note,) = told_of(tmp_path)
+    assert (found.kind, found.place) == ("image-text-table", tmp_path / "captions.csv")
+    assert "is read as image-text-table, without sizes.csv" in note
+
+
+def test_a_table_of_classes_of_any_name_is_read_as_classes(tmp_path):
+    """The classes 2 and 10 are in the order of their numbers."""
+    write_photos(tmp_path)
+    (tmp_path / "labels.csv").write_text("file_name,label\n0.jpg,10\n1.jpg,2\n2.jpg,10\n")
+    found, told = told_of(tmp_path)
+    assert (found.kind, found.place, told) == ("image-folder", tmp_path / "labels.csv", [])
+    opened = open_version(found, home=tmp_path)
+    classes = [opened.pairs(split).classes for split in opened.splits()]
+    assert {one.names for one in classes} == {("2", "10")}
+    of_image = {key: value for one in classes for key, value in one.of_image.items()}
+    assert of_image == {"0.jpg": 1, "1.jpg": 0, "2.jpg": 1}
+
+
+def test_several_tables_that_can_be_read_are_refused_with_the_commands_that_choose(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
+    (tmp_path / "labels.json").write_text(TWO_CLASSES)
+    (tmp_path / "more.csv").write_text("image,caption\n1.jpg,a cat\n")
+    with pytest.raises(DatasetFormatError) as refused:
+        kind_of(tmp_path)
+    commands = [shlex.split(part) for part in str(refused.value).split("`")[1::2]]
+    chosen = [(Path(words[4]).name, words[6]) for words in commands]
+    assert chosen == [
+        ("captions.csv", "image-text-table"),
+        ("more.csv", "image-text-table"),
+        ("labels.json", "image-folder"),
+        (tmp_path.name, "images"),
+    ]
+    for words in commands:
+        add(tmp_path / "home", words[3], Path(words[4]), kind=words[6])
+
+
+@pytest.mark.parametrize("name", ["photos.csv", "photos.json"])
+def test_a_table_that_nobody_can_read_is_named_where_images_are_taken_alone(name, tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / name).write_text("Pfad,Wort\n0.jpg,Hund\n" if name[-3:] == "csv" else "{}")
+    found, (note,) = told_of(tmp_path)
+    assert found.kind == "images"
+    assert f"is read as images, without {name}" in note
+    advised = "--kind image-text-table --set source.image_column=NAME" in note
+    assert advised == (name == "photos.csv")  # the other has no columns
+
+
+def test_class_folders_go_before_a_table_of_classes_which_is_named(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        write_photos(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("image,class\ncat/0.jpg,tabby\ndog/0.jpg,pug\n")
+    found, (note,) = told_of(tmp_path)
+    assert (found.kind, found.place) == ("image-folder", tmp_path)
+    assert "is read as image-folder, without labels.csv" in note
+    assert "labels.csv --kind image-folder" in note
+
+
+def test_a_table_of_another_format_beside_the_one_that_is_read_is_named(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
+    (tmp_path / "labels.json").write_text(TWO_CLASSES)
+    found, (note,) = told_of(tmp_path)
+    assert (found.kind, found.place) == ("image-text-table", tmp_path)
+    assert "without labels.json" in note
+
+
+def test_images_that_are_named_anew_are_read_with_the_table_that_came_beside_them(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_photos(photos)
+    assert add(tmp_path, "mine", photos)[0].kind == "images"
+    (photos / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
+    assert define("mine", home=tmp_path).kind == "images"
+    assert add(tmp_path, "mine", photos)[0].kind == "image-text-table"

@@ -256,3 +256,56 @@ def test_a_store_with_features_that_are_not_finite_is_made_anew_by_what_is_print
     key = store.description.key
     run_all(str(not_finite(store, "an item")), tmp_path / "other")
     assert FeatureStore.open(store_of(home, "toy-image")).description.key == key
+
+
+TINY = {"train": 8, "val": 2, "test": 2, "size": 32}
+UNUSUAL = {"precision": "bfloat16", "dtype": "float32", "features": ("mean",)}
+WORDS = ["--features=mean", "--dtype=float32", "--precision", "bfloat16"]
+
+
+@pytest.fixture(scope="module")
+def unusual_home(tmp_path_factory):
+    """Return a home whose run reads features that are extracted otherwise than is usual."""
+    home = tmp_path_factory.mktemp("unusual")
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(home, encoder, source=TINY, split="train", **UNUSUAL)
+    quick_train(home, name="mine", preset="linear", overrides=(*QUICK, "train.validation=none"))
+    return home
+
+
+def refusal(home, *words):
+    ended = lightalign(*words, "--device", "cpu", home=home)
+    assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
+    return commands_in(ended.stderr)
+
+
+def test_what_is_extracted_by_what_is_printed_is_what_the_run_reads(unusual_home, tmp_path):
+    home = Path(shutil.copytree(unusual_home, tmp_path / "h"))
+    (command,) = refusal(home, "index", "mine")
+    assert command[-4:] == WORDS
+    assert lightalign(*command, home=home).returncode == 0
+    assert lightalign("index", "mine", "--device", "cpu", home=home).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("zero-shot", "mine", "--data", "cifar10"),
+        ("probe", "mine", "--data", "cifar10"),
+        ("fine-tune", "mine", "--data", "cifar10"),
+        ("similarity", "mine", "--data", "stsb"),
+        ("retrieve", "mine", "--data", "flickr8k"),
+        ("retrieve", "mine", "--data", "shapes"),
+    ],
+)
+def test_data_that_were_never_extracted_are_asked_for_as_the_run_reads_them(verb, unusual_home):
+    commands = refusal(unusual_home, *verb)
+    assert commands
+    for command in commands:
+        assert command[-4:] == WORDS
+        assert command[3:5] == list(verb[2:])
+
+
+def test_an_encoder_of_a_file_is_asked_for_by_its_file(tmp_path):
+    (command, _) = refusal(tmp_path, "train-adapter", "--image-encoder", "./my-vit.toml")
+    assert command[:3] == ["extract", "--encoder", str(Path("my-vit.toml").absolute())]

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lightalign.featcache.errors import SpecError
+from lightalign.featcache.known_datasets import DatasetVersion, newest, remember
+from lightalign.pipelines.runs import check_name
+
 from ..helpers import lightalign
 
 BOTH = ("extract", "--encoder", "toy-image", "--encoder", "toy-text", "--precision", "float32")
@@ -234,3 +238,35 @@ def test_paths_keep_their_spaces_in_messages(tmp_path):
     folder.mkdir()
     ended = lightalign("data", "add", "mine", str(folder / "x.csv"), home=tmp_path / "home")
     assert str(folder) in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["a=b", "mine=elsewhere", "a b", ""])
+@pytest.mark.parametrize("verb", ["add", "move", "rm", "show"])
+def test_a_name_is_not_taken_apart_at_an_equals_sign(verb, name, tmp_path):
+    remember(tmp_path, DatasetVersion(name="mine", kind="images", place=tmp_path))
+    place = [str(tmp_path)] if verb in {"add", "move"} else []
+    ended = lightalign("data", verb, name, *place, home=tmp_path)
+    assert ended.returncode == 2
+    assert f"{name!r} cannot name a dataset: it may hold letters, digits" in ended.stderr
+    assert newest(tmp_path, "mine") is not None
+
+
+@pytest.mark.parametrize("name", ["a=b", "ä", ".x", "", "a/b"])
+def test_a_run_that_cannot_be_called_so_says_what_it_may_be_called(name, tmp_path):
+    with pytest.raises(SpecError, match=r"cannot name a run: it may .* begins with a letter or"):
+        check_name(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    "verb", [("index",), ("retrieve",), ("probe",), ("zero-shot",), ("similarity",)]
+)
+def test_what_lies_at_a_named_place_is_asked_for_whatever_was_trained_on(verb, two_tables, home):
+    """`his` lies in `newer`; the table in `third` has the name, and was never extracted."""
+    third = write_table(two_tables / "third", num_test=2)
+    ended = lightalign(*verb, "own-name", "--data", f"mine={third}", home=home)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "holds other data by now" not in ended.stderr
+    (command, *_) = ended.stderr.split("`")[1::2]
+    words = shlex.split(command)
+    assert words[1:6] == ["extract", "--encoder", words[3], "--data", f"mine={third}"]
+    assert words[words.index("--precision") :][:2] == ["--precision", "float32"]

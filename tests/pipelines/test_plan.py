@@ -10,6 +10,7 @@ from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.gradcache import backward_in_chunks
 from lightalign.adapters.objective import PairBatch, build_objective
 from lightalign.adapters.preset import read_preset
+from lightalign.featcache.card import CARDS
 from lightalign.featcache.errors import OutOfMemoryError, SpecError, UnknownNameError
 from lightalign.featcache.footprint import LiveTensors
 from lightalign.featcache.spec import apply_overrides
@@ -162,6 +163,15 @@ def test_what_is_no_size_is_refused(text):
 def test_what_cannot_be_planned_is_refused(changes, error, message):
     with pytest.raises(error, match=message):
         plan.run(PlanSpec(**{"device": "cpu", **changes}))
+
+
+def test_the_encoders_of_the_named_home_are_known(tmp_path):
+    (tmp_path / "h" / "encoders").mkdir(parents=True)
+    card = CARDS / "toy-text.toml"
+    (tmp_path / "h" / "encoders" / "own.toml").write_bytes(card.read_bytes())
+    asked = ("plan", "--image-encoder", "own", "--home", str(tmp_path / "h"))
+    ended = lightalign(*asked, home=tmp_path / "other")
+    assert "encoder 'own' reads texts, not images" in ended.stderr
 
 
 def test_the_command_prints_parts_and_what_fits(tmp_path):

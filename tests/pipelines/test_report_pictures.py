@@ -6,6 +6,8 @@ from PIL import Image
 
 from lightalign.featcache.catalog import pairs_path, write_pairs
 from lightalign.featcache.datasets import open_source
+from lightalign.featcache.errors import SpecError
+from lightalign.pipelines.datasets import add
 from lightalign.pipelines.report_pictures import Pictures
 
 IDS = [f"val/{name}/{number}.png" for name in ("ash", "birch") for number in range(2)]
@@ -71,12 +73,26 @@ def test_photos_of_other_sizes_under_the_same_names_are_another_dataset(tmp_path
     assert shown(Pictures(tmp_path), report) == [False] * 4
 
 
-def test_a_wrong_place_does_not_hide_the_one_that_was_evaluated(tmp_path, photos):
+def test_a_wrong_place_hides_nothing_and_is_refused(tmp_path, photos):
     report = evaluated(tmp_path, photos)
+    add(tmp_path, "image-folder", photos)
     for place in (tmp_path / "nowhere", write_photos(tmp_path / "other", side=9)):
         pictures = Pictures(tmp_path, [f"image-folder={place}"])
         assert shown(pictures, report) == [True] * 4
         assert pictures.notes == []
+        with pytest.raises(SpecError, match=f"--data image-folder={place} is not what was"):
+            pictures.require_used()
+
+
+def test_a_place_that_is_named_is_used_though_the_old_one_is_there(tmp_path, photos):
+    report = evaluated(tmp_path, photos)
+    add(tmp_path, "image-folder", photos)
+    copied = write_photos(tmp_path / "copied", side=8)
+    pictures = Pictures(tmp_path, [f"image-folder={copied}"])
+    for name in IDS:  # pictures can come from nowhere else
+        (photos / name).write_bytes(b"")
+    assert shown(pictures, report) == [True] * 4
+    pictures.require_used()
 
 
 def test_a_dataset_that_has_moved_is_found_where_it_is_said_to_be(tmp_path, photos):

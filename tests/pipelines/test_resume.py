@@ -166,8 +166,8 @@ def test_a_store_that_is_gone_is_named_with_the_command_that_makes_it_again(tmp_
     (store,) = (tmp_path / "features" / "shapes" / "train").glob("toy-image--*")
     shutil.rmtree(store)
     drawn = "".join(f" --set source.{name}={value}" for name, value in SCENES.items())
-    again = f"lightalign extract --encoder toy-image --data shapes{drawn} --split train --features"
-    with pytest.raises(StoreNotFoundError, match=again):
+    again = f"lightalign extract --encoder toy-image --data shapes{drawn} --split train --precision"
+    with pytest.raises(StoreNotFoundError, match=f"{again} float32"):
         train.resume(tmp_path, "cut", device="cpu")
 
 

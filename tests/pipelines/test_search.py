@@ -1,6 +1,8 @@
 import json
 import os
+import shlex
 import shutil
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -19,6 +21,7 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.pipelines import index_run, runs, saved_index, train
+from lightalign.pipelines.datasets import add
 from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.search import run as search
@@ -68,6 +71,13 @@ def home(indexed, tmp_path):
     return tmp_path / "h"
 
 
+def remembered(home):
+    """Return a home that remembers where the photos lie, in itself."""
+    shutil.copytree((home / "features").resolve().parent / "photos", home / "photos")
+    add(home, TABLE, home / "photos")
+    return home
+
+
 def ask(home, query, **fields):
     return search(SearchSpec(home=home, run="mine", query=query, device="cpu", **fields))
 
@@ -107,11 +117,44 @@ def test_a_folder_is_asked_for_as_text_only_where_that_is_said(indexed):
 
 
 def test_texts_that_are_not_found_are_not_called_files(home, tmp_path):
-    (tmp_path / "empty").mkdir()
-    data = f"{TABLE}={tmp_path / 'empty'}"
-    (warning,) = ask(home, "a picture", side="text", data=data, k=3).warnings
+    unknown = {"knows_dataset": False, "data": f"{TABLE}={tmp_path / 'empty'}"}
+    rewrite(index_of(home, "text"), files=None, **unknown)
+    Strings.of([""] * 2 * COUNT).write(index_of(home, "text"), "contents")
+    warning = ask(home, "a picture", side="text", k=3).warnings[-1]
     assert "3 of 3 texts are not found, only their ids" in warning
     assert warning.count("--data image-text-table=PATH") == 1
+
+
+def test_the_same_data_in_another_place_are_found_there_though_the_old_ones_stay(home, tmp_path):
+    home = remembered(home)
+    copied = shutil.copytree(home / "photos", tmp_path / "copied")
+    found = ask(home, "a picture", data=f"{TABLE}={copied}")
+    assert {Path(hit.path).parent for hit in found.hits} == {copied}
+    index_run.run(
+        IndexSpec(home=home, run="mine", split="train", data=f"{TABLE}={copied}", device="cpu")
+    )
+    found = ask(home, "a picture")
+    assert {Path(hit.path).parent for hit in found.hits} == {copied}
+
+
+def test_other_data_than_were_indexed_are_refused_with_the_command_that_indexes_them(
+    home, tmp_path
+):
+    home = remembered(home)
+    with pytest.raises(IndexNotFoundError, match="neither a folder nor a file at /nowhere; leave"):
+        ask(home, "a picture", data=f"{TABLE}=/nowhere")
+    other = f"{TABLE}={shutil.copytree(home / 'photos', tmp_path / 'other')}"
+    Image.new("RGB", (50, 50)).save(tmp_path / "other" / "0.png")
+    with pytest.raises(IndexNotFoundError, match="other ids, texts or image files") as refused:
+        ask(home, "a picture", data=other)
+    again = shlex.split(str(refused.value).split("`")[1])[1:]
+    assert again[:7] == ["index", "mine", "--side", "image", "--split", "train", "--data"]
+    features = (home / "features").resolve()
+    (home / "features").unlink()
+    shutil.copytree(features, home / "features")
+    extract_toy(home, "toy-image", data=other, source={}, split="train")
+    assert command(*again, home=home).returncode == 0
+    assert ask(home, "a picture", data=other).warnings == ()
 
 
 def test_a_text_that_is_called_like_a_photo_is_asked_for_as_text(indexed):

@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_items(home):
         ({"overrides": ("objective=5",)}, SpecError, r"\[objective\] must be a table"),
         ({"data": "flickr8k"}, StoreNotFoundError, "extract --encoder dino-vits16 --data flickr8k"),
         ({"image_encoder": "dino-vitb16"}, StoreNotFoundError, "shapes/train/toy-image"),
-        ({"name": "a/b"}, SpecError, "letters, digits"),
+        ({"name": "a/b"}, SpecError, "cannot name a run"),
     ],
 )
 def test_a_wrong_spec_is_refused(home, changes, error, message):
