@@ -15,6 +15,7 @@ from ..home import expanded
 from ..references import split_half
 from ..types import Modality
 from ..weights import PROCESSOR_FILES, find_hub_file
+from ._checks import NO_CLASS_TOKEN, has_class_token
 from ._images import ProcessorPreprocessing, probe_image
 from ._pretrained import quiet, read_config, unreadable
 from ._timm_tokens import FeatureShape, find_shape
@@ -64,9 +65,9 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
     config = read_config(card, place.parent)
     modality = _modality(card, config, half, reference=model)
     if modality is Modality.IMAGE:
-        shape = _vision_shape(card, getattr(config, "vision_config", config), files)
+        shape, has_class = _vision_shape(card, getattr(config, "vision_config", config), files)
         layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
-        note = "" if shape.prefix_tokens else "No class token: one vector an image is its mean."
+        note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
         return replace(card, width=shape.width, layout=layout, note=note)
     config = getattr(config, "text_config", config)
     layout = Layout(ragged=True, max_tokens=_max_tokens(config, files))
@@ -140,8 +141,11 @@ def _note_of_pooling(table: Mapping[str, Any]) -> str:
     return f"Its published vector of a text is `--features {kinds[0]}`, before any normalisation."
 
 
-def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> FeatureShape:
-    """Return where the tokens lie, from a model without memory for its weights."""
+def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[FeatureShape, bool]:
+    """Return where the tokens lie, and whether one of them is a class token.
+
+    The model is built without memory for its weights.
+    """
     size = _input_size(card, config, files)
     model: Any
     try:
@@ -159,9 +163,10 @@ def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> FeatureShape
         if prefix is not None:
             patch = int(config.patch_size)
             grid = (size[0] // patch, size[1] // patch)
-            return FeatureShape(prefix_tokens=prefix, grid=grid, width=int(features.shape[2]))
+            shape = FeatureShape(prefix_tokens=prefix, grid=grid, width=int(features.shape[2]))
+            return shape, has_class_token(model)
     config.num_features = config.hidden_sizes[-1] if hasattr(config, "hidden_sizes") else 0
-    return find_shape(config, features, image=size, what=what)
+    return find_shape(config, features, image=size, what=what), has_class_token(model)
 
 
 def _prefix_tokens(config: Any, size: tuple[int, int], num_tokens: int) -> int | None:

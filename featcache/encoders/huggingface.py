@@ -19,7 +19,7 @@ from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
 from ..weights import PROCESSOR_FILES, Weights
-from ._checks import check_layout, hash_state
+from ._checks import check_layout, has_class_token, hash_state
 from ._final_norm import norm_of_pooled
 from ._halves import Half, asks_earlier, hidden_state, last_state
 from ._images import (
@@ -183,7 +183,10 @@ class _Vision(Half):
         grid = card.layout.grid
         assert grid is not None, "an image card has a grid"
         self.last = LayerLayout(
-            width=card.width, prefix_tokens=card.layout.prefix_tokens, grid=(grid[0], grid[1])
+            width=card.width,
+            prefix_tokens=card.layout.prefix_tokens,
+            grid=(grid[0], grid[1]),
+            first_is_class=has_class_token(self._model),
         )
         images = probe_image(self._preprocessing)
         self._unmasked = _masking_nothing(model, images.to(device))
