@@ -17,6 +17,7 @@ CARDS = Path(__file__).parents[1] / "data" / "encoders"
 HOME_CARDS = "encoders"  # folder of a home's own cards
 MAPPINGS = ("by-name", "by-order")
 _UNSAID = {"licence": "not stated", "source": "a card of one's own"}
+_WITH_PROMPTS = "huggingface"
 _LONGEST_NAME = 120  # bytes; file systems take 255, and a key stands behind it
 
 
@@ -110,6 +111,8 @@ class EncoderCard:
         licence: Licence of the weights.
         source: Paper or page that describes the encoder.
         note: What a user should know before comparing numbers.
+        prompt: Name of the prompt, of those that a sentence-transformers directory keeps, which
+            stands before every text; None is its default one.
         weights: Where the weights come from.
     """
 
@@ -123,7 +126,16 @@ class EncoderCard:
     licence: str
     source: str
     note: str = ""
+    prompt: str | None = None
     weights: WeightsCard = field(default_factory=WeightsCard)
+
+    def __post_init__(self) -> None:
+        has_prompts = self.modality is Modality.TEXT and self.backend == _WITH_PROMPTS
+        if self.prompt is not None and not has_prompts:
+            raise SpecError(
+                f"encoder card {self.name}: prompt = {self.prompt!r:.80} is for texts of backend "
+                f"{_WITH_PROMPTS} only; leave it out"
+            )
 
 
 def card_names(home: Path | None = None) -> list[str]:

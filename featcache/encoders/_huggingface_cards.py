@@ -1,7 +1,6 @@
 """Cards derived from the configuration of a transformers model."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,17 @@ from ..card import EncoderCard, Layout, WeightsCard
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..home import expanded
 from ..references import split_half
+from ..sentence_modules import MODULES, model_place, read_modules
 from ..types import Modality
 from ..weights import PROCESSOR_FILES, find_hub_file
 from ._checks import NO_CLASS_TOKEN, has_class_token
 from ._images import ProcessorPreprocessing, probe_image
 from ._pretrained import quiet, read_config, unreadable
+from ._sentence import MODES, PROMPTS
 from ._timm_tokens import FeatureShape, find_shape
 
-_POOLING = "1_Pooling/config.json"  # of sentence-transformers
+_POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
+_KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
 _UNLIMITED = 1_000_000  # tokenizers write 10^30 for "no limit"
 # These count positions from the padding id on, so that some of their table is never used.
@@ -44,7 +46,6 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
     model, half = split_half(model)
     folder = expanded(Path(model))
     is_folder = folder.is_dir()
-    files = _Files(model if weights is None and not is_folder else None, weights or folder)
     card = EncoderCard(
         name=name,
         title=f"{model} of transformers",
@@ -59,6 +60,8 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
             hub=None if is_folder else model, path=str(folder.absolute()) if is_folder else None
         ),
     )
+    hub = model if weights is None and not is_folder else None
+    files = _Files(card, hub, weights or folder)
     place = files.find("config.json")
     if place is None:
         raise WeightsNotFoundError(f"encoder {name!r}: {files.folder} has no config.json")
@@ -76,32 +79,61 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
         modality=modality,
         width=int(config.hidden_size),
         layout=layout,
-        note=_note_of_pooling(files.table(_POOLING)),
+        note=_note_of_sentences(files),
     )
 
 
 class _Files:
-    """The small files of a model, in a folder or in a hub repository."""
+    """The small files of a model, in a folder or in a hub repository.
 
-    def __init__(self, hub: str | None, folder: Path) -> None:
+    Attributes:
+        folder: The folder, where there is one.
+    """
+
+    def __init__(self, card: EncoderCard, hub: str | None, folder: Path) -> None:
         self._hub = hub
         self.folder = expanded(folder)
+        self._inside = Path()  # of the hub directory: where a sentence encoder keeps its model
+        self._pooling = Path(_POOLING)
+        listed = self.beside(MODULES)
+        if listed is None:
+            return
+        root = listed.parent
+        self._inside = model_place(card, root).relative_to(root)
+        places = [place for kind, place in read_modules(card, root) if kind == "Pooling"]
+        self._pooling = places[0].relative_to(root) if places else self._pooling
 
     def find(self, name: str) -> Path | None:
-        if self._hub is None:
-            path = self.folder / name
-            return path if path.is_file() else None
-        return find_hub_file(self._hub, name, required=name == "config.json")
+        """Return a file of the model."""
+        return self._find(self._inside / name, required=name == "config.json")
+
+    def pooling(self) -> dict[str, Any]:
+        """Return the settings of the module of a sentence encoder that pools."""
+        return self.table_of(self._find(self._pooling / "config.json", required=False))
+
+    def beside(self, name: str) -> Path | None:
+        """Return a file by its place in the hub directory."""
+        return self._find(Path(name), required=False)
 
     def table(self, name: str) -> dict[str, Any]:
-        path = self.find(name)
+        """Return what a JSON file of the model holds; nothing where there is none."""
+        return self.table_of(self.find(name))
+
+    @staticmethod
+    def table_of(path: Path | None) -> dict[str, Any]:
+        """Return what a JSON file holds; nothing where there is none."""
         if path is None:
             return {}
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:  # what opens the tokenizer says what is wrong with it
+        except ValueError:  # what opens the model says what is wrong with it
             return {}
         return table if isinstance(table, dict) else {}
+
+    def _find(self, path: Path, *, required: bool) -> Path | None:
+        if self._hub is None:
+            return self.folder / path if (self.folder / path).is_file() else None
+        return find_hub_file(self._hub, path.as_posix(), required=required)
 
 
 def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: str) -> Modality:
@@ -128,17 +160,20 @@ def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: st
     return found
 
 
-def _note_of_pooling(table: Mapping[str, Any]) -> str:
-    """Return which features are the published vector, where a sentence encoder says it."""
-    modes = {
-        "pooling_mode_mean_tokens": "mean",
-        "pooling_mode_cls_token": "cls",
-        "pooling_mode_lasttoken": "last",
-    }
-    kinds = [kind for mode, kind in modes.items() if table.get(mode) is True]
-    if len(kinds) != 1:
-        return ""
-    return f"Its published vector of a text is `--features {kinds[0]}`, before any normalisation."
+def _note_of_sentences(files: _Files) -> str:
+    """Return which features are the published vector, and which prompts a card may name."""
+    table = files.pooling()
+    modes = [mode for flag, mode in MODES.items() if table.get(flag) is True]
+    kind = _KINDS.get(str(table.get("pooling_mode", modes[0] if len(modes) == 1 else "")))
+    prompts = files.table_of(files.beside(PROMPTS)).get("prompts")
+    notes = []
+    if kind is not None:
+        notes.append(
+            f"Its published vector of a text is `--features {kind}`, before any normalisation."
+        )
+    if isinstance(prompts, dict) and any(prompts.values()):
+        notes.append(f"A card's `prompt` is one of {sorted(prompts)}.")
+    return " ".join(notes)
 
 
 def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[FeatureShape, bool]:

@@ -37,9 +37,10 @@ class Text(Half):
 
     def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None:
         folder = model_folder(card, weights)
+        root = weights.files or folder  # of sentence-transformers, whose model lies below
         assert card.layout.max_tokens is not None, "a text card has max_tokens"
         config = read_config(card, folder)
-        self._sentence = read_settings(card, folder) or SentenceSettings(folder=folder)
+        self._sentence = read_settings(card, root) or SentenceSettings(folder=folder)
         self._max_tokens = min(card.layout.max_tokens, self._sentence.max_tokens or _MOST_TOKENS)
         tower = find_tower(card, config)
         self._loaded = load_model(tower, card, weights)
