@@ -68,9 +68,9 @@ def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
     if not (folder / MODULES).is_file():
         _refuse_prompt(card, folder)
         return None
-    modules = read_modules(card, folder)
-    _check_first(card, folder, modules)
-    (_, model), *modules = modules
+    listed = read_modules(card, folder)
+    _check_first(card, folder, listed)
+    (_, model), *modules = listed
     settings = next(filter(None, (_read(card, model / file) for file in _SETTINGS)), {})
     pooling = next((place for kind, place in modules if kind == "Pooling"), None)
     pooled = {} if pooling is None else _read(card, pooling / "config.json")
