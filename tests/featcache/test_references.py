@@ -22,6 +22,8 @@ from lightalign.featcache.errors import (
 from lightalign.featcache.references import card_name, find_card, keep_card, lasting_reference
 from lightalign.featcache.types import Modality
 
+from ..helpers import lightalign
+
 CARD = """
 modality = "image"
 backend = "timm"
@@ -303,3 +305,17 @@ def test_a_reference_holds_in_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
     assert lasting_reference("hf:model#text") == f"hf:{tmp_path}/model#text"
     assert lasting_reference("./x.toml") == f"{tmp_path}/x.toml"
     assert lasting_reference("timm:resnet18") == "timm:resnet18"
+
+
+def test_a_broken_card_of_the_home_is_named_on_standard_error(tmp_path: Path):
+    (tmp_path / "encoders").mkdir()
+    path = tmp_path / "encoders" / "mine.toml"
+    path.write_text("= =")
+    listed = lightalign("list", "encoders", "--json", home=tmp_path)
+    assert (listed.returncode, len(json.loads(listed.stdout)["encoders"])) == (
+        0,
+        len(list_encoders()),
+    )
+    assert f"a card is passed over: {path} is not valid TOML" in listed.stderr
+    shown = lightalign("encoders", "show", "mine", home=tmp_path)
+    assert (shown.returncode, shown.stderr.count("\n")) == (2, 1)
