@@ -40,14 +40,14 @@ def describe_encoders(pair: StorePair) -> Table:
     for side, entry in pair.entries.items():
         name = entry.description.encoder
         described: dict[str, Any] = {"name": name, "identity": dict(entry.description.identity)}
-        card = _card_of(entry)
+        card = card_of(entry)
         if card is not None:
             described["card"] = {key: card[key] for key in card if key != "name"}
         found[side.value] = described
     return found
 
 
-def _card_of(entry: StoreEntry) -> Table | None:
+def card_of(entry: StoreEntry) -> Table | None:
     """Return the card of a store's encoder: that of lightalign, of the store, or of its home."""
     name = entry.description.encoder
     if name in card_names():

@@ -47,9 +47,10 @@ def causal_home(tmp_path_factory):
     return home
 
 
-def train_on(home, pool, progress=SILENT, **changes):
+def train_on(home, pool, progress=SILENT, *, image_pool=None, **changes):
+    image_pool = image_pool or {"part": "mean-pool"}
     towers = {
-        "image": {"pool": {"part": "mean-pool"}, "project": {"part": "linear", "out": 8}},
+        "image": {"pool": image_pool, "project": {"part": "linear", "out": 8}},
         "text": {"pool": pool, "project": {"part": "linear", "out": 8}},
     }
     overrides = [f"towers={to_inline(towers)}", "train.epochs=1", "train.validation=none"]
@@ -80,6 +81,12 @@ def test_a_tower_of_the_first_token_alone_is_refused_with_what_to_do(pool, advic
     with pytest.raises(SpecError, match=re.escape(reason)):
         train_on(causal_home, pool)
     assert not runs.run_folders(causal_home)
+
+
+def test_the_first_cell_of_an_image_is_no_class_token(causal_home):
+    reason = "toy-image has no class token: it is the upper left cell.* 'mean' or 'pooled' features"
+    with pytest.raises(SpecError, match=f"towers.image.pool reads .*{reason}"):
+        train_on(causal_home, {"part": "mean-pool"}, image_pool={"part": "cls-pool"})
 
 
 def test_one_of_several_summaries_is_a_warning(causal_home, tmp_path):
