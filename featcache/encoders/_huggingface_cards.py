@@ -20,9 +20,11 @@ from ._images import ProcessorPreprocessing, probe_image
 from ._pretrained import quiet, read_config, unreadable
 from ._sentence import MODES, PROMPTS
 from ._timm_tokens import FeatureShape, find_shape
+from ._towers import MASKING, find_tower, is_pair
 
 _POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
 _KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
+_VISION_PARTS = ("vision_config", "image_config")  # of the configuration of a pair
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
 _UNLIMITED = 1_000_000  # tokenizers write 10^30 for "no limit"
 # These count positions from the padding id on, so that some of their table is never used.
@@ -68,7 +70,7 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
     config = read_config(card, place.parent)
     modality = _modality(card, config, half, reference=model)
     if modality is Modality.IMAGE:
-        shape, has_class = _vision_shape(card, getattr(config, "vision_config", config), files)
+        shape, has_class = _vision_shape(card, config, files)
         layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
         note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
         return replace(card, width=shape.width, layout=layout, note=note)
@@ -138,7 +140,7 @@ class _Files:
 
 def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: str) -> Modality:
     entries = config.to_dict()
-    if "vision_config" in entries and "text_config" in entries:
+    if is_pair(config):
         if half is None:
             raise SpecError(
                 f"{reference} reads images and texts: say which half, by --encoder "
@@ -181,12 +183,13 @@ def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[Featur
 
     The model is built without memory for its weights.
     """
+    whole = config
+    config = next((vars(config)[name] for name in _VISION_PARTS if name in vars(config)), config)
     size = _input_size(card, config, files)
     model: Any
     try:
         with torch.device("meta"), quiet():
-            models: Any = transformers.AutoModel  # Any: its methods carry no types
-            model = models.from_config(config, trust_remote_code=False).eval()
+            model = _vision_model(card, whole, config).eval()
         with torch.inference_mode():
             pixels = torch.zeros(1, 3, *size, device="meta")
             features = model(pixel_values=pixels).last_hidden_state
@@ -204,15 +207,31 @@ def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[Featur
     return find_shape(config, features, image=size, what=what), has_class_token(model)
 
 
+def _vision_model(card: EncoderCard, whole: Any, config: Any) -> Any:
+    """Return the model of images: alone, or the half of a pair that has no class of its own.
+
+    Raises:
+        WeightsMismatchError: The pair has no tower of images.
+    """
+    if config.model_type in MASKING:
+        config.mask_ratio = 0.0
+    models: Any = transformers.AutoModel  # Any: its methods carry no types
+    names = find_tower(card, whole).halves
+    if not names:
+        return models.from_config(config, trust_remote_code=False)
+    pair = models.from_config(whole, trust_remote_code=False)
+    return next(getattr(pair, name) for name in names if hasattr(pair, name))
+
+
 def _prefix_tokens(config: Any, size: tuple[int, int], num_tokens: int) -> int | None:
     """Return the tokens before the patches, where the configuration tells the patches."""
     patch = getattr(config, "patch_size", None)
     if not isinstance(patch, int) or patch < 1:
         return None
     prefix = num_tokens - (size[0] // patch) * (size[1] // patch)
-    return (
-        prefix if 0 <= prefix <= 1 + int(getattr(config, "num_register_tokens", 0) or 1) else None
-    )
+    most = int(getattr(config, "n_cls_tokens", 1))
+    most += int(getattr(config, "num_register_tokens", 0) or 1)
+    return prefix if 0 <= prefix <= most else None
 
 
 def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int]:

@@ -47,11 +47,10 @@ from ._pretrained import (
     unreadable,
 )
 from ._text import Text
-from ._towers import check_input, find_tower
+from ._towers import MASKING, check_input, find_tower
 
 Prepared: TypeAlias = Tensor | list[int]
 
-_MASKING = ("vit_mae",)
 _NORM_NAMES = {"post_layernorm": "post-layernorm"}  # as keys of stores have them
 
 
@@ -318,7 +317,7 @@ def _masking_nothing(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     It orders patches by `noise` and keeps the first: of all, in their own order.
     """
     config: Any = model.config
-    if config.model_type not in _MASKING:
+    if config.model_type not in MASKING:
         return {}
     config.mask_ratio = 0.0
     patches = (images.shape[2] // config.patch_size) * (images.shape[3] // config.patch_size)
