@@ -1,5 +1,6 @@
 """What a result depends on besides its spec: library versions."""
 
+import functools
 import platform
 from importlib import metadata
 
@@ -10,5 +11,10 @@ def library_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that can change a number."""
     versions = {"python": platform.python_version()}
     for library in _LIBRARIES:
-        versions[library] = metadata.version(library)
+        versions[library] = _version(library)
     return versions
+
+
+@functools.cache  # it reads and parses a file of the library's each time
+def _version(library: str) -> str:
+    return metadata.version(library)

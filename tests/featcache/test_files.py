@@ -1,10 +1,15 @@
 """Files that are written whole or not at all, and temporaries that nothing leaves behind."""
 
 import errno
+import json
 import os
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from lightalign.featcache import files
 from lightalign.featcache.documents import read_json
@@ -200,6 +205,24 @@ def test_an_error_of_what_is_written_names_its_place_and_no_temporary(tmp_path):
     ):
         raise OSError(errno.ENOSPC, "No space left on device", str(temporary / "part"))
     assert caught.value.filename == str(place / "part")
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=12,
+)
+
+
+@given(table=st.dictionaries(st.text(max_size=4), JSON_VALUES, max_size=4))
+@example(table={"a": [[], {}, [{}]], "not a number": [float("nan"), float("-inf")]})
+def test_json_is_written_as_pythons_encoder_indents_it(table):
+    """Files of earlier versions were written by it, and their bytes are compared."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file.json"
+        files.write_json(path, table)
+        expected = json.dumps(table, indent=1, sort_keys=True) + "\n"
+        assert path.read_text(encoding="utf-8") == expected
 
 
 def test_a_pipe_in_the_place_of_what_was_read_is_no_wait(tmp_path):
