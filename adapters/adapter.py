@@ -89,11 +89,19 @@ class Adapter(nn.Module):
         Raises:
             SpecError: It reads several.
         """
-        names = self.paths[side]
-        found = self._run(tokens, side, names[: names.index(name)]).values
+        found = self.tokens_before(tokens, side, name).values
         if found.shape[1] != 1:
             raise SpecError(f"step {name!r} reads several tokens a row: put a pool before it")
         return found[:, 0]
+
+    def tokens_before(self, tokens: Tokens, side: Side, name: str) -> Tokens:
+        """Return what the step `name` reads of each row.
+
+        Raises:
+            SpecError: The tokens are not as wide as the adapter was built for.
+        """
+        names = self.paths[side]
+        return self._run(tokens, side, names[: names.index(name)])
 
     def num_fixed(self, side: Side) -> int:
         """Return how many first steps of a side always make the same of a row; see `Step.fixed`."""

@@ -10,6 +10,7 @@ from . import spec
 from .documents import read_toml
 from .errors import SpecError
 from .home import expanded
+from .notes import note
 from .registry import unknown_name
 from .types import Modality
 
@@ -17,6 +18,7 @@ CARDS = Path(__file__).parents[1] / "data" / "encoders"
 HOME_CARDS = "encoders"  # folder of a home's own cards
 MAPPINGS = ("by-name", "by-order")
 _UNSAID = {"licence": "not stated", "source": "a card of one's own"}
+_WITH_PROMPTS = "huggingface"
 _LONGEST_NAME = 120  # bytes; file systems take 255, and a key stands behind it
 
 
@@ -110,6 +112,8 @@ class EncoderCard:
         licence: Licence of the weights.
         source: Paper or page that describes the encoder.
         note: What a user should know before comparing numbers.
+        prompt: Name of the prompt, of those that a sentence-transformers directory keeps, which
+            stands before every text; None is its default one.
         weights: Where the weights come from.
     """
 
@@ -123,7 +127,16 @@ class EncoderCard:
     licence: str
     source: str
     note: str = ""
+    prompt: str | None = None
     weights: WeightsCard = field(default_factory=WeightsCard)
+
+    def __post_init__(self) -> None:
+        has_prompts = self.modality is Modality.TEXT and self.backend == _WITH_PROMPTS
+        if self.prompt is not None and not has_prompts:
+            raise SpecError(
+                f"encoder card {self.name}: prompt = {self.prompt!r:.80} is for texts of backend "
+                f"{_WITH_PROMPTS} only; leave it out"
+            )
 
 
 def card_names(home: Path | None = None) -> list[str]:
@@ -131,24 +144,42 @@ def card_names(home: Path | None = None) -> list[str]:
     return sorted({path.stem for path in CARDS.glob("*.toml")} | set(home_cards(home)))
 
 
-def home_cards(home: Path | None) -> dict[str, Path]:
+def home_cards(home: Path | None) -> dict[str, list[Path]]:
     """Return the files of cards in `HOME/encoders`, by the name of the card.
 
-    Raises:
-        SpecError: Two of them have the same name, as names of folders are.
+    Several have one name where their own names differ by what no folder's name can hold.
     """
-    paths: dict[str, Path] = {}
+    paths: dict[str, list[Path]] = {}
     for path in sorted((home / HOME_CARDS).glob("*.toml")) if home is not None else ():
-        name = safe_name(path.stem)
-        if name in paths:
-            raise SpecError(f"{paths[name]} and {path} are both called {name!r}: rename one")
-        paths[name] = path
+        name = _stem_name(path)
+        if name is not None:
+            paths.setdefault(name, []).append(path)
     return paths
 
 
 def list_encoders(home: Path | None = None) -> list[EncoderCard]:
-    """Read all cards, sorted by name."""
-    return [read_card(name, home=home) for name in card_names(home)]
+    """Read all cards, sorted by name; a file of a home that cannot be read is named by a note."""
+    cards = (_listed(name, home) for name in card_names(home))
+    return [card for card in cards if card is not None]
+
+
+def _listed(name: str, home: Path | None) -> EncoderCard | None:
+    try:
+        return read_card(name, home=home)
+    except (SpecError, OSError) as error:
+        if not home_cards(home).get(name):
+            raise
+        note(f"a card is passed over: {error}")
+        return read_card(name) if _is_ours(name) else None
+
+
+def _stem_name(path: Path) -> str | None:
+    """Return the name that a file gives to its card, or None where nothing could ask for it."""
+    try:
+        return safe_name(path.stem)
+    except SpecError as error:
+        note(f"a card is passed over: {path}: {error}")
+        return None
 
 
 def read_card(name: str, *, home: Path | None = None) -> EncoderCard:
@@ -160,15 +191,20 @@ def read_card(name: str, *, home: Path | None = None) -> EncoderCard:
     """
     if name not in card_names(home):
         raise unknown_name("encoder", name, card_names(home))
-    path = CARDS / f"{name}.toml"
-    of_home = home_cards(home).get(name)
-    if of_home is None:
-        return parse_card(name, read_toml(path))
-    if path.is_file():
+    of_home = home_cards(home).get(name, [])
+    if not of_home:
+        return parse_card(name, read_toml(CARDS / f"{name}.toml"))
+    if _is_ours(name):
         raise SpecError(
-            f"{of_home} has the name of a card that comes with lightalign: give the file another"
+            f"{of_home[0]} has the name of a card that comes with lightalign: give the file another"
         )
-    return read_card_file(of_home)
+    if len(of_home) > 1:
+        raise SpecError(f"{of_home[0]} and {of_home[1]} are both called {name!r}: rename one")
+    return read_card_file(of_home[0])
+
+
+def _is_ours(name: str) -> bool:
+    return (CARDS / f"{name}.toml").is_file()
 
 
 def read_card_file(path: Path) -> EncoderCard:
@@ -182,7 +218,11 @@ def read_card_file(path: Path) -> EncoderCard:
     if isinstance(weights, dict) and isinstance(weights.get("path"), str):
         place = expanded(Path(weights["path"]))
         table = {**table, "weights": {**weights, "path": str((path.parent / place).absolute())}}
-    return parse_card(safe_name(path.stem), {**_UNSAID, "title": path.stem, **table})
+    name = safe_name(path.stem)
+    try:
+        return parse_card(name, {**_UNSAID, "title": path.stem, **table})
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
 
 
 def safe_name(name: str) -> str:

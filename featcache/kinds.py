@@ -27,12 +27,15 @@ class LayerLayout:
         grid: Rows and columns of the patches, or None for text.
         constant_first: Whether the first token is the same whatever follows it, as in a text model
             whose attention is causal, or in a layer that no attention precedes.
+        first_is_class: Whether the first token is added to stand for the whole item. A register is
+            not, nor the first word of a text whose tokenizer adds nothing before it.
     """
 
     width: int
     prefix_tokens: int = 0
     grid: tuple[int, int] | None = None
     constant_first: bool = False
+    first_is_class: bool = True
 
     @property
     def tokens_per_item(self) -> int | None:
@@ -45,7 +48,7 @@ class Kind:
     """Reduce the tokens of each row.
 
     Attributes:
-        name: `tokens`: all of them. `cls`: the first one; images must have a prefix token.
+        name: `tokens`: all of them. `cls`: the first one, which must be a class token.
             `mean`: of an image, the mean of its grid without the prefix; of a text, the mean of its
             real tokens, special tokens included, as sentence encoders are trained. `last`: the last
             real token of a text. `pooled`: what the model itself makes of them, projected where
@@ -157,6 +160,16 @@ def _check_cls(layout: LayerLayout, modality: Modality) -> None:
         raise SpecError(
             "features 'cls' would be one vector for all images: no attention precedes this layer; "
             "take a later one, or 'mean'"
+        )
+    if not layout.first_is_class and modality is Modality.TEXT:
+        raise SpecError(
+            "features 'cls' would be those of each text's first word: this encoder's tokenizer "
+            "puts no class token before it; take 'mean', 'last' or 'pooled'"
+        )
+    if not layout.first_is_class:
+        raise SpecError(
+            f"features 'cls' need a class token, which this encoder has not: before its grid stand "
+            f"registers only, {layout.prefix_tokens} an image; take 'mean' or 'pooled'"
         )
 
 

@@ -22,6 +22,7 @@ from .documents import check, read_json
 from .errors import StoreCorruptError, WeightsMismatchError, WeightsNotFoundError
 from .home import expanded, require_utf8
 from .regular_files import is_regular
+from .sentence_modules import model_place
 from .types import Modality
 
 GIVEN = "--weights"  # origin of weights that a user named
@@ -58,8 +59,9 @@ _SENTENCE_FILES = (  # what sentence-transformers adds
     "sentence_*_config.json",
     "config_sentence_transformers.json",
     "[0-9]_*/config.json",
-    "[0-9]_*/model.safetensors",
-    "[0-9]_*/pytorch_model.bin",
+    "[1-9]_*/model.safetensors",
+    "[1-9]_*/pytorch_model.bin",
+    *(f"0_*/{name}" for name in (*_TOKENIZER_FILES, "sentence_*_config.json")),
 )
 
 
@@ -99,9 +101,9 @@ def find_weights(
             )
         return Weights(files=None, origin="none needed")
     if override is not None:
-        return _given(override, origin=GIVEN)
+        return _given(card, override, origin=GIVEN)
     if card.weights.path is not None:
-        return _given(Path(card.weights.path), origin=f"weights.path of card {card.name!r},")
+        return _given(card, Path(card.weights.path), origin=f"weights.path of card {card.name!r},")
     package = card.weights.package
     found = _in_package(package) if package is not None else None
     if found is None and card.weights.hub is not None:
@@ -128,7 +130,7 @@ def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
     return config
 
 
-def _given(path: Path, *, origin: str) -> Weights:
+def _given(card: EncoderCard, path: Path, *, origin: str) -> Weights:
     path = expanded(path)
     require_utf8(path, what=origin)
     if not path.exists():
@@ -139,7 +141,7 @@ def _given(path: Path, *, origin: str) -> Weights:
         raise WeightsNotFoundError(
             f"{origin} {path}: {odd.name} is a pipe, a socket or a device, not a regular file"
         )
-    if path.is_dir() and not (path / "config.json").is_file():
+    if path.is_dir() and not (model_place(card, path) / "config.json").is_file():
         raise WeightsNotFoundError(
             f"{origin} {path}: the directory has no config.json; give a hub directory "
             f"(config.json beside model.safetensors) or one file ({', '.join(FILE_SUFFIXES)})"
@@ -208,6 +210,7 @@ def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | No
 
 
 def _is_complete(card: EncoderCard, folder: Path) -> bool:
+    folder = model_place(card, folder)
     if not _has_weights(card, folder):
         return False
     needed: list[tuple[str, ...]] = []
@@ -304,7 +307,7 @@ def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bo
                     allow_patterns=[*configuration, *_patterns_of(_SAFETENSORS)],
                 )
             )
-            if not _has_weights(card, folder):
+            if not _has_weights(card, model_place(card, folder)):
                 snapshot_download(hub, revision=revision, allow_patterns=_patterns_of(_PICKLED))
     except OSError as error:  # the hub's own errors are OSErrors: no such repository, gated, full
         reason = str(error).strip().splitlines()
@@ -317,7 +320,9 @@ def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bo
 
 
 def _patterns_of(name: str) -> list[str]:
-    return [name, _index_of(name), _PARTS[name]]
+    """Return where weights are, of a sentence-transformers repository also one folder below."""
+    names = [name, _index_of(name), _PARTS[name]]
+    return [*names, *(f"0_*/{pattern}" for pattern in names)]
 
 
 def _is_reachable(endpoint: str) -> bool:

@@ -12,6 +12,7 @@ from ..featcache.spec import Table, fingerprint
 from . import runs, stopping
 from .closed_form import ClosedForm
 from .environment import library_versions
+from .first_tokens import check_first_tokens
 from .loop import Trainer
 from .processes import joined
 from .progress import SILENT, Progress
@@ -51,6 +52,7 @@ def fit(
             trainer = Trainer(
                 plan, home=spec.home, seed=spec.seed, device=device, processes=processes
             )
+        notes = check_first_tokens(trainer.adapter, trainer.stores, device=device)
         processes.wait_for_all()  # one that cannot train ends before anything is written
 
         def begin() -> str:
@@ -60,6 +62,8 @@ def fit(
 
         folder = Path(processes.from_first(begin))
         shown = progress if processes.is_first else SILENT
+        for note in notes:
+            shown.note(note)
         kept = stopping.keeping(runs.kept_of(folder, spec.home))
         with kept if processes.is_first else nullcontext():
             found = _fit(trainer, folder, spec, shown)

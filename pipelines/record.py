@@ -43,14 +43,14 @@ def describe_encoders(pair: StorePair) -> Table:
         place = read_whole_manifest(entry.folder)["settings"].get("weights")
         if place is not None:
             described["weights"] = place
-        card = _card_of(entry)
+        card = card_of(entry)
         if card is not None:
             described["card"] = {key: card[key] for key in card if key != "name"}
         found[side.value] = described
     return found
 
 
-def _card_of(entry: StoreEntry) -> Table | None:
+def card_of(entry: StoreEntry) -> Table | None:
     """Return the card of a store's encoder: that of lightalign, of the store, or of its home."""
     name = entry.description.encoder
     if name in card_names():

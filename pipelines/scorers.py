@@ -8,7 +8,13 @@ from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .graded import GradedSplit, Leg, Scorer
 from .stores import SideQuery
-from .summaries import first_vectors, has_cls, mean_vectors
+from .summaries import (
+    begins_with_added,
+    first_is_constant,
+    first_vectors,
+    has_cls,
+    mean_vectors,
+)
 from .text_stores import RawEncoder
 
 _OF_TOKENS = {"mean": mean_vectors, "cls": first_vectors}  # what a store of all tokens gives
@@ -40,6 +46,12 @@ def make_scorers(
     warnings = []
     for raw in raws:
         found = _raw_scorers(raw, split)
+        if _has_constant_cls(raw, split):
+            found = [one for one in found if not one.label.endswith(" cls")]
+            warnings.append(
+                f"no cls of {raw.label}: its first token is the same for all texts, as in causal "
+                "encoders; `last` is the one that has read them"
+            )
         scorers += found
         missing = {"mean", "cls"} - {one.label.rpartition(" ")[2] for one in found}
         if missing and "tokens" not in raw.by_kind:
@@ -48,6 +60,17 @@ def make_scorers(
                 "`lightalign extract` of all its tokens would give it"
             )
     return scorers, warnings
+
+
+def _has_constant_cls(raw: RawEncoder, split: GradedSplit) -> bool:
+    """Return whether the first tokens of an encoder's texts are stored and are all the same."""
+    readers = {
+        kind: split.reader(raw.by_kind[kind]) for kind in ("tokens", "cls") if kind in raw.by_kind
+    }
+    return any(
+        (kind == "cls" or begins_with_added(reader)) and first_is_constant(reader)
+        for kind, reader in readers.items()
+    )
 
 
 def _raw_scorers(raw: RawEncoder, split: GradedSplit) -> list[Scorer]:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Int64
 from ..featcache.reader import FeatureReader
 
 _COMPARED = 16  # rows whose first tokens are compared: equal texts are rarely so many
+_ALIKE = 2e-3  # of a vector's length: float16 rounds by a quarter of it
 _BLOCK_ELEMENTS = 2**24  # features of tokens held at once: 64 MiB in float32
 
 
@@ -55,12 +56,39 @@ def has_cls(reader: FeatureReader) -> bool:
     A tokenizer adds it; in a causal model it knows nothing of the text. A store without the
     companion that tells what was added has none.
     """
+    return begins_with_added(reader) and not first_is_constant(reader)
+
+
+def begins_with_added(reader: FeatureReader) -> bool:
+    """Return whether the first token of every row is known to be no part of its text."""
     if "special_tokens" not in reader.description.companions or not len(reader):
         return False
-    if not reader.companion("special_tokens", [0])[0]:
+    return bool(reader.companion("special_tokens", [0])[0])
+
+
+def first_is_constant(reader: FeatureReader) -> bool:
+    """Return whether the first token is the same in all rows, as that of causal text encoders is.
+
+    Rows of several tokens that are alike as a whole tell nothing.
+    """
+    rows = spread_rows(reader)
+    if not are_alike(first_vectors(reader, rows)):
         return False
-    firsts = first_vectors(reader, np.arange(min(len(reader), _COMPARED)))
-    return len(firsts) < 2 or bool((firsts != firsts[0]).any())
+    return int(reader.lengths.max()) == 1 or not are_alike(mean_vectors(reader, rows))
+
+
+def spread_rows(reader: FeatureReader) -> Int64[np.ndarray, " n"]:
+    """Return some rows from the first to the last: texts of one image follow each other."""
+    rows = np.linspace(0, max(len(reader) - 1, 0), min(len(reader), _COMPARED))
+    return np.unique(rows.astype(np.int64))
+
+
+def are_alike(vectors: Float[np.ndarray, "n width"]) -> bool:
+    """Return whether several vectors are one but for the rounding of a store."""
+    if len(vectors) < 2:
+        return False
+    apart = np.linalg.norm(vectors - vectors[0], axis=1)
+    return bool((apart <= _ALIKE * np.linalg.norm(vectors[0])).all())
 
 
 def unit(vectors: Float[np.ndarray, "n width"]) -> Float[np.ndarray, "n width"]:

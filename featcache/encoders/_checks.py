@@ -4,10 +4,14 @@ import hashlib
 from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError
+
+# As timm and transformers call them; `cls_token_0` where a model has several.
+NO_CLASS_TOKEN = "No class token: one vector an image is its mean."  # note of derived cards
+_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 
 
 def hash_state(state: Mapping[str, Tensor]) -> str:
@@ -71,6 +75,15 @@ def check_grid(card: EncoderCard, *, prefix_tokens: int, grid: tuple[int, int]) 
             f"{card.layout.prefix_tokens} and grid = {list(card.layout.grid or ())}, {card.model} "
             f"gives prefix_tokens = {prefix_tokens} and grid = {list(grid)}; correct the card"
         )
+
+
+def has_class_token(model: nn.Module) -> bool:
+    """Return whether a vision model has learnt a token that stands for the whole image.
+
+    Registers are learnt, too, and stand before the patches as well, but nothing is read from them.
+    """
+    names = (name.rpartition(".")[2] for name, _ in model.named_parameters())
+    return any(name.startswith(_CLASS_TOKENS) for name in names)
 
 
 def _first(keys: Collection[str], count: int = 3) -> str:

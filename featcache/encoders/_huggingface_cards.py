@@ -1,7 +1,6 @@
 """Cards derived from the configuration of a transformers model."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,19 @@ from ..card import EncoderCard, Layout, WeightsCard
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..home import expanded
 from ..references import split_half
+from ..sentence_modules import MODULES, model_place, read_modules
 from ..types import Modality
 from ..weights import PROCESSOR_FILES, find_hub_file
+from ._checks import NO_CLASS_TOKEN, has_class_token
 from ._images import ProcessorPreprocessing, probe_image
 from ._pretrained import quiet, read_config, unreadable
+from ._sentence import MODES, PROMPTS
 from ._timm_tokens import FeatureShape, find_shape
+from ._towers import MASKING, find_tower, is_pair
 
-_POOLING = "1_Pooling/config.json"  # of sentence-transformers
+_POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
+_KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
+_VISION_PARTS = ("vision_config", "image_config")  # of the configuration of a pair
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
 _UNLIMITED = 1_000_000  # tokenizers write 10^30 for "no limit"
 # These count positions from the padding id on, so that some of their table is never used.
@@ -43,7 +48,6 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
     model, half = split_half(model)
     folder = expanded(Path(model))
     is_folder = folder.is_dir()
-    files = _Files(model if weights is None and not is_folder else None, weights or folder)
     card = EncoderCard(
         name=name,
         title=f"{model} of transformers",
@@ -58,15 +62,17 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
             hub=None if is_folder else model, path=str(folder.absolute()) if is_folder else None
         ),
     )
+    hub = model if weights is None and not is_folder else None
+    files = _Files(card, hub, weights or folder)
     place = files.find("config.json")
     if place is None:
         raise WeightsNotFoundError(f"encoder {name!r}: {files.folder} has no config.json")
     config = read_config(card, place.parent)
     modality = _modality(card, config, half, reference=model)
     if modality is Modality.IMAGE:
-        shape = _vision_shape(card, getattr(config, "vision_config", config), files)
+        shape, has_class = _vision_shape(card, config, files)
         layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
-        note = "" if shape.prefix_tokens else "No class token: one vector an image is its mean."
+        note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
         return replace(card, width=shape.width, layout=layout, note=note)
     config = getattr(config, "text_config", config)
     layout = Layout(ragged=True, max_tokens=_max_tokens(config, files))
@@ -75,37 +81,66 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
         modality=modality,
         width=int(config.hidden_size),
         layout=layout,
-        note=_note_of_pooling(files.table(_POOLING)),
+        note=_note_of_sentences(files),
     )
 
 
 class _Files:
-    """The small files of a model, in a folder or in a hub repository."""
+    """The small files of a model, in a folder or in a hub repository.
 
-    def __init__(self, hub: str | None, folder: Path) -> None:
+    Attributes:
+        folder: The folder, where there is one.
+    """
+
+    def __init__(self, card: EncoderCard, hub: str | None, folder: Path) -> None:
         self._hub = hub
         self.folder = expanded(folder)
+        self._inside = Path()  # of the hub directory: where a sentence encoder keeps its model
+        self._pooling = Path(_POOLING)
+        listed = self.beside(MODULES)
+        if listed is None:
+            return
+        root = listed.parent
+        self._inside = model_place(card, root).relative_to(root)
+        places = [place for kind, place in read_modules(card, root) if kind == "Pooling"]
+        self._pooling = places[0].relative_to(root) if places else self._pooling
 
     def find(self, name: str) -> Path | None:
-        if self._hub is None:
-            path = self.folder / name
-            return path if path.is_file() else None
-        return find_hub_file(self._hub, name, required=name == "config.json")
+        """Return a file of the model."""
+        return self._find(self._inside / name, required=name == "config.json")
+
+    def pooling(self) -> dict[str, Any]:
+        """Return the settings of the module of a sentence encoder that pools."""
+        return self.table_of(self._find(self._pooling / "config.json", required=False))
+
+    def beside(self, name: str) -> Path | None:
+        """Return a file by its place in the hub directory."""
+        return self._find(Path(name), required=False)
 
     def table(self, name: str) -> dict[str, Any]:
-        path = self.find(name)
+        """Return what a JSON file of the model holds; nothing where there is none."""
+        return self.table_of(self.find(name))
+
+    @staticmethod
+    def table_of(path: Path | None) -> dict[str, Any]:
+        """Return what a JSON file holds; nothing where there is none."""
         if path is None:
             return {}
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:  # what opens the tokenizer says what is wrong with it
+        except ValueError:  # what opens the model says what is wrong with it
             return {}
         return table if isinstance(table, dict) else {}
+
+    def _find(self, path: Path, *, required: bool) -> Path | None:
+        if self._hub is None:
+            return self.folder / path if (self.folder / path).is_file() else None
+        return find_hub_file(self._hub, path.as_posix(), required=required)
 
 
 def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: str) -> Modality:
     entries = config.to_dict()
-    if "vision_config" in entries and "text_config" in entries:
+    if is_pair(config):
         if half is None:
             raise SpecError(
                 f"{reference} reads images and texts: say which half, by --encoder "
@@ -127,27 +162,34 @@ def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: st
     return found
 
 
-def _note_of_pooling(table: Mapping[str, Any]) -> str:
-    """Return which features are the published vector, where a sentence encoder says it."""
-    modes = {
-        "pooling_mode_mean_tokens": "mean",
-        "pooling_mode_cls_token": "cls",
-        "pooling_mode_lasttoken": "last",
-    }
-    kinds = [kind for mode, kind in modes.items() if table.get(mode) is True]
-    if len(kinds) != 1:
-        return ""
-    return f"Its published vector of a text is `--features {kinds[0]}`, before any normalisation."
+def _note_of_sentences(files: _Files) -> str:
+    """Return which features are the published vector, and which prompts a card may name."""
+    table = files.pooling()
+    modes = [mode for flag, mode in MODES.items() if table.get(flag) is True]
+    kind = _KINDS.get(str(table.get("pooling_mode", modes[0] if len(modes) == 1 else "")))
+    prompts = files.table_of(files.beside(PROMPTS)).get("prompts")
+    notes = []
+    if kind is not None:
+        notes.append(
+            f"Its published vector of a text is `--features {kind}`, before any normalisation."
+        )
+    if isinstance(prompts, dict) and any(prompts.values()):
+        notes.append(f"A card's `prompt` is one of {sorted(prompts)}.")
+    return " ".join(notes)
 
 
-def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> FeatureShape:
-    """Return where the tokens lie, from a model without memory for its weights."""
+def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[FeatureShape, bool]:
+    """Return where the tokens lie, and whether one of them is a class token.
+
+    The model is built without memory for its weights.
+    """
+    whole = config
+    config = next((vars(config)[name] for name in _VISION_PARTS if name in vars(config)), config)
     size = _input_size(card, config, files)
     model: Any
     try:
         with torch.device("meta"), quiet():
-            models: Any = transformers.AutoModel  # Any: its methods carry no types
-            model = models.from_config(config, trust_remote_code=False).eval()
+            model = _vision_model(card, whole, config).eval()
         with torch.inference_mode():
             pixels = torch.zeros(1, 3, *size, device="meta")
             features = model(pixel_values=pixels).last_hidden_state
@@ -159,9 +201,26 @@ def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> FeatureShape
         if prefix is not None:
             patch = int(config.patch_size)
             grid = (size[0] // patch, size[1] // patch)
-            return FeatureShape(prefix_tokens=prefix, grid=grid, width=int(features.shape[2]))
+            shape = FeatureShape(prefix_tokens=prefix, grid=grid, width=int(features.shape[2]))
+            return shape, has_class_token(model)
     config.num_features = config.hidden_sizes[-1] if hasattr(config, "hidden_sizes") else 0
-    return find_shape(config, features, image=size, what=what)
+    return find_shape(config, features, image=size, what=what), has_class_token(model)
+
+
+def _vision_model(card: EncoderCard, whole: Any, config: Any) -> Any:
+    """Return the model of images: alone, or the half of a pair that has no class of its own.
+
+    Raises:
+        WeightsMismatchError: The pair has no tower of images.
+    """
+    if config.model_type in MASKING:
+        config.mask_ratio = 0.0
+    models: Any = transformers.AutoModel  # Any: its methods carry no types
+    names = find_tower(card, whole).halves
+    if not names:
+        return models.from_config(config, trust_remote_code=False)
+    pair = models.from_config(whole, trust_remote_code=False)
+    return next(getattr(pair, name) for name in names if hasattr(pair, name))
 
 
 def _prefix_tokens(config: Any, size: tuple[int, int], num_tokens: int) -> int | None:
@@ -170,9 +229,9 @@ def _prefix_tokens(config: Any, size: tuple[int, int], num_tokens: int) -> int |
     if not isinstance(patch, int) or patch < 1:
         return None
     prefix = num_tokens - (size[0] // patch) * (size[1] // patch)
-    return (
-        prefix if 0 <= prefix <= 1 + int(getattr(config, "num_register_tokens", 0) or 1) else None
-    )
+    most = int(getattr(config, "n_cls_tokens", 1))
+    most += int(getattr(config, "num_register_tokens", 0) or 1)
+    return prefix if 0 <= prefix <= most else None
 
 
 def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int]:

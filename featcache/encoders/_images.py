@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def scaled_layout(values: Float[Tensor, "batch tokens features"], last: LayerLay
     """
     _, num_tokens, width = values.shape
     if num_tokens == last.tokens_per_item:
-        return LayerLayout(width=width, prefix_tokens=last.prefix_tokens, grid=last.grid)
+        return replace(last, width=width)
     assert last.grid is not None, "layers of images have grids"
     times = math.isqrt(num_tokens // math.prod(last.grid))
     grid = (last.grid[0] * times, last.grid[1] * times)

@@ -18,6 +18,7 @@ from .. import spec
 from .. import weights as weight_files
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError
+from ..sentence_modules import model_place
 from ..types import Modality
 from ..weights import Weights
 from ._checks import check_keys
@@ -57,7 +58,7 @@ def model_folder(card: EncoderCard, weights: Weights) -> Path:
     """Return the directory that holds configuration and weights.
 
     Raises:
-        WeightsMismatchError: The weights are a bare file.
+        WeightsMismatchError: The weights are a bare file, or the modules beside cannot be read.
     """
     assert weights.files is not None, "a transformers card names weights"
     if not weights.files.is_dir():
@@ -65,7 +66,7 @@ def model_folder(card: EncoderCard, weights: Weights) -> Path:
             f"encoder {card.name!r}: {weights.files} is one file, but transformers needs its "
             "directory with config.json beside it; give that directory"
         )
-    return weights.files
+    return model_place(card, weights.files)
 
 
 def read_config(card: EncoderCard, folder: Path) -> Any:

@@ -14,20 +14,20 @@ from torch import Tensor, nn
 
 from .. import weights as weight_files
 from ..card import EncoderCard
-from ..documents import check, read_json
+from ..documents import check
 from ..errors import SpecError, StoreCorruptError, WeightsMismatchError
+from ..sentence_modules import MODULES, TRANSFORMER, read_modules
 from ._checks import hash_state
 from ._pretrained import unreadable
 
-_MODULES = "modules.json"
-_PROMPTS = "config_sentence_transformers.json"
+PROMPTS = "config_sentence_transformers.json"
 _SETTINGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 _LONGEST = 1_000_000  # tokens; a tokenizer without a limit of its own states a larger number
 _ACTIVATIONS = ("GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SiLU", "Sigmoid", "Tanh")
-_MODES = {  # by the flags of older directories, in the order in which they are joined
+MODES = {  # by the flags of older directories, in the order in which they are joined
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -62,29 +62,25 @@ def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
     """Return the settings of a sentence-transformers directory, or None of any other.
 
     Raises:
-        WeightsMismatchError: They cannot be read, or its first module is not a model in `folder`.
+        WeightsMismatchError: They cannot be read, its first module is no model, or the card names a
+            prompt that is not there.
     """
-    if not (folder / _MODULES).is_file():
+    if not (folder / MODULES).is_file():
+        _refuse_prompt(card, folder)
         return None
-    modules = _read_modules(card, folder)
-    prompts = _read(card, folder / _PROMPTS)
-    name = prompts.get("default_prompt_name")
-    known = prompts.get("prompts") or {}
-    if name is not None and name not in known:
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: {folder / _PROMPTS} has the default prompt {name!r:.80}, but "
-            f"prompts {sorted(known)} only"
-        )
-    settings = next(filter(None, (_read(card, folder / file) for file in _SETTINGS)), {})
+    listed = read_modules(card, folder)
+    _check_first(card, folder, listed)
+    (_, model), *modules = listed
+    settings = next(filter(None, (_read(card, model / file) for file in _SETTINGS)), {})
     pooling = next((place for kind, place in modules if kind == "Pooling"), None)
     pooled = {} if pooling is None else _read(card, pooling / "config.json")
     return SentenceSettings(
         folder=folder,
-        prompt=str(known.get(name) or ""),
+        prompt=_prompt(card, folder),
         include_prompt=bool(pooled.get("include_prompt", True)),
         lower_case=bool(settings.get("do_lower_case", False)),
-        max_tokens=_max_tokens(card, folder, settings),
-        modules=modules,
+        max_tokens=_max_tokens(card, model, settings),
+        modules=tuple(modules),
     )
 
 
@@ -239,12 +235,46 @@ def _state(place: Path) -> dict[str, Tensor]:
 def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
     mode = config.get("pooling_mode")
     if mode is None:
-        return tuple(name for flag, name in _MODES.items() if config.get(flag)) or ("mean",)
+        return tuple(name for flag, name in MODES.items() if config.get(flag)) or ("mean",)
     modes: Sequence[str] = [mode] if isinstance(mode, str) else mode
-    unknown = sorted({str(name) for name in modes} - set(_MODES.values()))
+    unknown = sorted({str(name) for name in modes} - set(MODES.values()))
     if unknown:
-        raise SpecError(f"pooling mode {unknown[0]!r:.60} is none of {sorted(_MODES.values())}")
+        raise SpecError(f"pooling mode {unknown[0]!r:.60} is none of {sorted(MODES.values())}")
     return tuple(modes)
+
+
+def _prompt(card: EncoderCard, folder: Path) -> str:
+    """Return what stands before every text: the prompt that the card names, or the default one.
+
+    Raises:
+        WeightsMismatchError: The directory has no prompt of that name.
+    """
+    path = folder / PROMPTS
+    table = _read(card, path)
+    try:
+        prompts = check(
+            table.get("prompts") or {}, dict[str, str | None], where=f"prompts in {path}"
+        )
+    except StoreCorruptError as error:
+        raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
+    name = card.prompt if card.prompt is not None else table.get("default_prompt_name")
+    if name is None:
+        return ""
+    if name not in prompts:
+        whose = "its default prompt" if card.prompt is None else "the prompt of the card"
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {path} has no prompt {name!r:.80}, {whose}; it has "
+            f"{sorted(prompts) or 'none'}"
+        )
+    return prompts[name] or ""
+
+
+def _refuse_prompt(card: EncoderCard, folder: Path) -> None:
+    if card.prompt is not None:
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: the card names prompt {card.prompt!r:.80}, but {folder} is no "
+            f"directory of sentence-transformers, which keeps prompts beside its {MODULES}"
+        )
 
 
 def _max_tokens(card: EncoderCard, folder: Path, settings: Mapping[str, Any]) -> int | None:
@@ -262,27 +292,13 @@ def _max_tokens(card: EncoderCard, folder: Path, settings: Mapping[str, Any]) ->
     return int(stated)
 
 
-def _read_modules(card: EncoderCard, folder: Path) -> tuple[tuple[str, Path], ...]:
-    path = folder / _MODULES
-    try:
-        entries = check(read_json(path), list[dict[str, Any]], where=path)
-    except StoreCorruptError as error:
-        raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
-    places = [str(entry.get("path", "")) for entry in entries]
-    kinds = [str(entry.get("type", "")).rpartition(".")[2] for entry in entries]
-    outside = [place for place in places if Path(place).is_absolute() or ".." in Path(place).parts]
-    if outside:
+def _check_first(card: EncoderCard, folder: Path, modules: Sequence[tuple[str, Path]]) -> None:
+    kind = modules[0][0] if modules else "none"
+    if kind != TRANSFORMER:
         raise WeightsMismatchError(
-            f"encoder {card.name!r}: {path} names {outside[0]!r:.80}, outside of its directory"
+            f"encoder {card.name!r}: {folder / MODULES} begins with module {kind!r:.60}; only "
+            f"those that begin with a {TRANSFORMER} can be read"
         )
-    if not kinds or kinds[0] != "Transformer" or places[0] not in ("", "."):
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: {path} begins with module {(kinds or ['none'])[0]!r:.60} in "
-            f"{(places or [''])[0]!r:.60}; only a Transformer in the directory itself can be read"
-        )
-    return tuple(
-        (kind, folder / place) for kind, place in list(zip(kinds, places, strict=True))[1:]
-    )
 
 
 def _read(card: EncoderCard, path: Path) -> dict[str, Any]:

@@ -37,9 +37,10 @@ class Text(Half):
 
     def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None:
         folder = model_folder(card, weights)
+        root = weights.files or folder  # of sentence-transformers, whose model lies below
         assert card.layout.max_tokens is not None, "a text card has max_tokens"
         config = read_config(card, folder)
-        self._sentence = read_settings(card, folder) or SentenceSettings(folder=folder)
+        self._sentence = read_settings(card, root) or SentenceSettings(folder=folder)
         self._max_tokens = min(card.layout.max_tokens, self._sentence.max_tokens or _MOST_TOKENS)
         tower = find_tower(card, config)
         self._loaded = load_model(tower, card, weights)
@@ -69,7 +70,8 @@ class Text(Half):
         self._takes_mask = _takes_mask(model) and self._model_name not in _READ_PADDING
         self._num_words = _num_words(model)
         self._padding = self._choose_padding(config)
-        self.last = LayerLayout(width=card.width)
+        self._first_is_class = self._begins_with_class()
+        self.last = LayerLayout(width=card.width, first_is_class=self._first_is_class)
         self._mixes_padding = False
         self._pooled_mixes: bool | None = None
         probe = self._probe()
@@ -164,6 +166,14 @@ class Text(Half):
         first, second = tokens.values[:, 0]
         return len(probe[0]) > 2 and bool((first - second).norm() <= _SAME * first.norm())
 
+    def _begins_with_class(self) -> bool:
+        """Return whether a token that is no part of the text stands first among those kept.
+
+        Where a prompt is left out, a directory that pools the first token takes the one after it.
+        """
+        added = self._tokenizer.companions("a")["special_tokens"]
+        return self._left_out > 0 or (len(added) > 1 and bool(added[0]))
+
     def _padding_changes(self, probe: list[list[int]], layer: int) -> bool:
         """Return whether the features of a text depend on how far it is padded."""
         short = probe[0][:2]
@@ -198,7 +208,9 @@ class Text(Half):
         if layer == POOLED:
             return LayerLayout(width=tokens.width)
         constant = self._first_is_constant(probe, layer)
-        return LayerLayout(width=tokens.width, constant_first=constant)
+        return LayerLayout(
+            width=tokens.width, constant_first=constant, first_is_class=self._first_is_class
+        )
 
     def encode(
         self, batch: Sequence[list[int]], layers: Sequence[int], precision: str

@@ -14,8 +14,9 @@ from ..card import EncoderCard, Layout, WeightsCard
 from ..errors import UnknownNameError
 from ..home import expanded
 from ..types import Modality
+from ._checks import NO_CLASS_TOKEN, has_class_token
 from ._timm_models import ModelDescription, build, describe
-from ._timm_tokens import find_shape
+from ._timm_tokens import FeatureShape, find_shape
 
 
 def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> EncoderCard:
@@ -54,9 +55,10 @@ def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> E
         card = replace(
             card, model=description.architecture, title=f"{description.architecture} in {files}"
         )
-    shape = _shape(card, description, described)
+    shape, has_class = _shape(card, description, described)
     layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
-    return replace(card, width=shape.width, layout=layout)
+    note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
+    return replace(card, width=shape.width, layout=layout, note=note)
 
 
 def _named(card: EncoderCard) -> EncoderCard:
@@ -94,7 +96,10 @@ def _unknown(model: str, known: Collection[str]) -> UnknownNameError:
     )
 
 
-def _shape(card: EncoderCard, description: ModelDescription, place: Path | None) -> Any:
+def _shape(
+    card: EncoderCard, description: ModelDescription, place: Path | None
+) -> tuple[FeatureShape, bool]:
+    """Return where the model's tokens lie, and whether one of them is a class token."""
     with torch.device("meta"):
         model = build(card, description, place).eval()
     size = description.image_size or model.pretrained_cfg["input_size"][-2:]
@@ -105,4 +110,5 @@ def _shape(card: EncoderCard, description: ModelDescription, place: Path | None)
         except (NotImplementedError, RuntimeError):  # some look at values, which are not there
             model = build(card, description, place).eval()
             features = model.forward_features(torch.zeros(1, 3, *size))
-    return find_shape(model, features, image=(int(size[0]), int(size[1])), what=what)
+    shape = find_shape(model, features, image=(int(size[0]), int(size[1])), what=what)
+    return shape, has_class_token(model)

@@ -24,6 +24,7 @@ _NOT_OF_ONE_IMAGE = {  # by an entry of the configuration
     "num_frames": "reads videos, not single images",
     "num_detection_tokens": "ends in the queries of a detector, which are no patches of an image",
 }
+MASKING = ("vit_mae",)  # these leave patches out at random, unless told not to
 # Built without the pooler that holds their final norm, unless asked for.
 _WITHOUT_POOLER = ("data2vec-vision",)
 

@@ -19,7 +19,7 @@ from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
 from ..weights import PROCESSOR_FILES, Weights
-from ._checks import check_layout, hash_state
+from ._checks import check_layout, has_class_token, hash_state
 from ._final_norm import norm_of_pooled
 from ._halves import Half, asks_earlier, hidden_state, last_state
 from ._images import (
@@ -47,11 +47,10 @@ from ._pretrained import (
     unreadable,
 )
 from ._text import Text
-from ._towers import check_input, find_tower
+from ._towers import MASKING, check_input, find_tower
 
 Prepared: TypeAlias = Tensor | list[int]
 
-_MASKING = ("vit_mae",)
 _NORM_NAMES = {"post_layernorm": "post-layernorm"}  # as keys of stores have them
 
 
@@ -183,7 +182,10 @@ class _Vision(Half):
         grid = card.layout.grid
         assert grid is not None, "an image card has a grid"
         self.last = LayerLayout(
-            width=card.width, prefix_tokens=card.layout.prefix_tokens, grid=(grid[0], grid[1])
+            width=card.width,
+            prefix_tokens=card.layout.prefix_tokens,
+            grid=(grid[0], grid[1]),
+            first_is_class=has_class_token(self._model),
         )
         images = probe_image(self._preprocessing)
         self._unmasked = _masking_nothing(model, images.to(device))
@@ -315,7 +317,7 @@ def _masking_nothing(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     It orders patches by `noise` and keeps the first: of all, in their own order.
     """
     config: Any = model.config
-    if config.model_type not in _MASKING:
+    if config.model_type not in MASKING:
         return {}
     config.mask_ratio = 0.0
     patches = (images.shape[2] // config.patch_size) * (images.shape[3] // config.patch_size)

@@ -19,7 +19,7 @@ from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
 from ..weights import Weights
-from ._checks import check_grid, check_layout, hash_state
+from ._checks import check_grid, check_layout, has_class_token, hash_state
 from ._images import (
     TimmPreprocessing,
     all_real,
@@ -78,6 +78,7 @@ class TimmEncoder(Encoder[Tensor]):
                 width=card.width,
                 prefix_tokens=card.layout.prefix_tokens,
                 grid=self._shape.grid,
+                first_is_class=has_class_token(self._model),
             )
         }
 

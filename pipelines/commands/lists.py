@@ -18,8 +18,9 @@ def list_encoders(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Qui
     from ..show import encoder_rows
     from ..tables import rows_table
 
+    output = Output(as_json=as_json, quiet=quiet)  # before any card is passed over
     rows = encoder_rows(home)
-    Output(as_json=as_json, quiet=quiet).answer({"encoders": rows}, rows_table(rows))
+    output.answer({"encoders": rows}, rows_table(rows))
 
 
 @encoders_app.command("show")

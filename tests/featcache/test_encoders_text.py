@@ -9,11 +9,13 @@ import transformers
 
 from lightalign.featcache.backends import build_encoder, open_encoder
 from lightalign.featcache.errors import (
+    SpecError,
     UnreadableItemError,
     WeightsMismatchError,
     WeightsNotFoundError,
 )
-from lightalign.featcache.types import Item
+from lightalign.featcache.kinds import Kind
+from lightalign.featcache.types import Item, Modality
 
 TEXT = "the man runs with a red hat"
 LAST_HIDDEN_STATE = ["bert", "distilbert with a head", "roberta", "deberta"]
@@ -65,12 +67,15 @@ def test_a_text_that_is_not_unicode_is_unreadable(tiny):
         prepare(tiny.opened("transformers bert"), "half an emoji \ud83d")
 
 
-def test_a_tokenizer_without_special_tokens_leaves_nothing_of_an_empty_text(tiny, tmp_path):
+def test_without_special_tokens_an_empty_text_has_none_and_no_text_a_class(tiny, tmp_path):
     card, folder = tiny.copied("transformers bert", tmp_path)
     table = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**table, "post_processor": None}))
+    encoder = build_encoder(card, weights=folder)
     with pytest.raises(UnreadableItemError, match="t: the text gives no tokens"):
-        prepare(build_encoder(card, weights=folder), "")
+        prepare(encoder, "")
+    with pytest.raises(SpecError, match="'cls' would be those of each text's first word"):
+        Kind("cls").tokens_per_item(encoder.layout(), Modality.TEXT)
 
 
 def test_the_identity_changes_with_the_tokenizer(tiny, tmp_path):

@@ -13,6 +13,8 @@ IMAGE = LayerLayout(width=2, prefix_tokens=1, grid=(2, 2))
 BARE_IMAGE = LayerLayout(width=2, grid=(2, 2))
 TEXT = LayerLayout(width=2)
 CAUSAL = LayerLayout(width=2, constant_first=True)
+REGISTERS = LayerLayout(width=2, prefix_tokens=4, grid=(2, 2), first_is_class=False)
+WORDS = LayerLayout(width=2, first_is_class=False)
 EMBEDDINGS = LayerLayout(width=2, prefix_tokens=1, grid=(2, 2), constant_first=True)
 
 
@@ -163,6 +165,8 @@ def test_the_number_of_cells_is_known_before_any_is_seen():
         ("grid:1x1", TEXT, Modality.TEXT, "this encoder has none"),
         ("last", IMAGE, Modality.IMAGE, "those of a text's last token; of images: cls"),
         ("cls", CAUSAL, Modality.TEXT, "one vector for all texts that begin alike.*'last' or"),
+        ("cls", REGISTERS, Modality.IMAGE, "registers only, 4 an image; take 'mean' or 'pooled'"),
+        ("cls", WORDS, Modality.TEXT, "each text's first word: .*take 'mean', 'last' or 'pooled'"),
         ("cls", EMBEDDINGS, Modality.IMAGE, "one vector for all images: no attention precedes"),
     ],
 )

@@ -1,6 +1,7 @@
 """Cards by name, by file, and derived from models; their names are names of folders."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import timm
 from timm.models import save_for_hf
 
+from lightalign.featcache import notes
 from lightalign.featcache.backends import build_encoder, open_encoder
 from lightalign.featcache.card import EncoderCard, Layout, list_encoders, read_card, safe_name
 from lightalign.featcache.description import StoreDescription
@@ -19,6 +21,8 @@ from lightalign.featcache.errors import (
 )
 from lightalign.featcache.references import card_name, find_card, keep_card, lasting_reference
 from lightalign.featcache.types import Modality
+
+from ..helpers import lightalign
 
 CARD = """
 modality = "image"
@@ -72,7 +76,35 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path):
     for stem in ("a b", "a-b"):
         (tmp_path / "encoders" / f"{stem}.toml").write_text(CARD)
     with pytest.raises(SpecError, match="both called 'a-b': rename one"):
-        find_card("toy-image", home=tmp_path)
+        find_card("a-b", home=tmp_path)
+    assert find_card("toy-image", home=tmp_path) == read_card("toy-image")
+
+
+def test_a_broken_card_of_the_home_stops_no_list(tmp_path: Path):
+    (tmp_path / "encoders").mkdir()
+    broken = {
+        "no-toml": "= =",
+        "no-card": "modality = 'smell'",
+        "unknown-key": CARD + "colour = 1",
+        "two words": CARD,
+        "two-words": CARD,
+        "vit-b16": CARD,
+    }
+    for stem, content in {**broken, "whole": CARD, "--": CARD}.items():
+        (tmp_path / "encoders" / f"{stem}.toml").write_text(content)
+    (tmp_path / "encoders" / "folder.toml").mkdir()
+    lines: list[str] = []
+    notes.tell(lines.append)
+    listed = list_encoders(tmp_path)
+    assert {card.name for card in listed} == {*(card.name for card in list_encoders()), "whole"}
+    assert next(card for card in listed if card.name == "vit-b16") == read_card("vit-b16")
+    assert all(line.startswith("a card is passed over: ") and "\n" not in line for line in lines)
+    assert sum("--.toml: '--' cannot name an encoder" in line for line in lines) == 1
+    for stem in ("no-toml", "no-card", "unknown-key", "two words", "vit-b16", "folder"):
+        place = str(tmp_path / "encoders" / f"{stem}.toml")
+        assert sum(place in line for line in lines) == 1
+        with pytest.raises(SpecError, match=re.escape(place)):
+            find_card(safe_name(stem), home=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -273,3 +305,17 @@ def test_a_reference_holds_in_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
     assert lasting_reference("hf:model#text") == f"hf:{tmp_path}/model#text"
     assert lasting_reference("./x.toml") == f"{tmp_path}/x.toml"
     assert lasting_reference("timm:resnet18") == "timm:resnet18"
+
+
+def test_a_broken_card_of_the_home_is_named_on_standard_error(tmp_path: Path):
+    (tmp_path / "encoders").mkdir()
+    path = tmp_path / "encoders" / "mine.toml"
+    path.write_text("= =")
+    listed = lightalign("list", "encoders", "--json", home=tmp_path)
+    assert (listed.returncode, len(json.loads(listed.stdout)["encoders"])) == (
+        0,
+        len(list_encoders()),
+    )
+    assert f"a card is passed over: {path} is not valid TOML" in listed.stderr
+    shown = lightalign("encoders", "show", "mine", home=tmp_path)
+    assert (shown.returncode, shown.stderr.count("\n")) == (2, 1)

@@ -10,6 +10,7 @@ import torch
 from lightalign.featcache.backends import build_encoder
 from lightalign.featcache.errors import SpecError, WeightsMismatchError
 from lightalign.featcache.kinds import POOLED, Kind
+from lightalign.featcache.references import find_card
 from lightalign.featcache.types import Item
 
 from .conftest import TEXT_CARD
@@ -89,6 +90,74 @@ def test_the_default_prompt_stands_before_every_text(mode, kind, include_prompt,
     assert encoder.identity()["prompt"] == "the red "
     assert encoder.identity() != plain.identity()
     assert (stored(plain, "mean") - stored(encoder, "mean")).abs().max() > 0.01
+
+
+PROMPTS = {"query": "the red ", "passage": "a man "}
+
+
+def test_a_card_chooses_a_prompt_by_name(tiny, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    options = {"prompts": PROMPTS, "default_prompt_name": "passage"}
+    folder, by_library = save_sentence(tiny, tmp_path, **options)
+    library = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    by_default = check(folder, by_library)
+    for name, prompt in PROMPTS.items():
+        encoder = build_encoder(replace(CARD, prompt=name), weights=folder)
+        expected = library.encode(TEXTS, prompt_name=name, convert_to_tensor=True)
+        torch.testing.assert_close(stored(encoder, "pooled"), expected, rtol=0, atol=1e-5)
+        assert encoder.identity()["prompt"] == prompt
+        assert (encoder.identity() == by_default.identity()) == (name == "passage")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "match"),
+    [
+        (PROMPTS, r"no prompt 'title', the prompt of the card; it has \['passage', 'query'\]"),
+        ({}, "no prompt 'title', the prompt of the card; it has none"),
+        (["title"], "prompts in .*config_sentence_transformers.json"),
+        (None, r"is no directory of sentence-transformers"),
+    ],
+)
+def test_a_prompt_that_is_not_there_is_one_line(prompts, match, tiny, tmp_path):
+    _, folder = tiny.copied("transformers bert", tmp_path)
+    if prompts is not None:
+        (folder / "modules.json").write_text('[{"path": "", "type": "a.Transformer"}]')
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    with pytest.raises(WeightsMismatchError, match=match) as caught:
+        build_encoder(replace(CARD, prompt="title"), weights=folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_cards_of_texts_of_transformers_name_prompts():
+    with pytest.raises(SpecError, match="prompt = 'query' is for texts of backend huggingface"):
+        replace(CARD, backend="toy", prompt="query")
+
+
+def test_the_model_may_lie_in_a_folder_of_its_own(tiny, tmp_path):
+    """As older versions saved it; all else is as where it lies in the directory itself."""
+    from sentence_transformers import SentenceTransformer
+
+    options = {"prompts": PROMPTS, "default_prompt_name": "query", "max_seq_length": 7}
+    folder, expected = save_sentence(tiny, tmp_path, **options)
+    identity = check(folder, expected).identity()
+    in_place = find_card(f"hf:{folder}")
+    (folder / "0_Transformer").mkdir()
+    for path in folder.iterdir():
+        beside = path.name in ("modules.json", "config_sentence_transformers.json")
+        if path.is_file() and not beside:
+            path.rename(folder / "0_Transformer" / path.name)
+    table = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(
+        json.dumps([{**table[0], "path": "0_Transformer"}, *table[1:]])
+    )
+    library = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    torch.testing.assert_close(library.encode(TEXTS, convert_to_tensor=True), expected)
+    assert check(folder, expected).identity() == identity
+    assert find_card(f"hf:{folder}") == in_place
+    assert "`--features mean`" in in_place.note
+    assert "'passage', 'query'" in in_place.note
+    assert in_place.layout.max_tokens == 7
 
 
 def test_a_prompt_that_is_not_the_default_changes_nothing(tiny, tmp_path):

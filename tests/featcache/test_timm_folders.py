@@ -14,8 +14,10 @@ from timm.models import save_for_hf
 
 from lightalign.featcache.backends import build_encoder
 from lightalign.featcache.card import EncoderCard
-from lightalign.featcache.errors import WeightsMismatchError
+from lightalign.featcache.errors import SpecError, WeightsMismatchError
+from lightalign.featcache.kinds import Kind
 from lightalign.featcache.references import find_card
+from lightalign.featcache.types import Modality
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8))
 
@@ -72,6 +74,22 @@ def test_what_the_current_timm_saves_is_what_it_loads(options: dict[str, Any], t
         features = library.fc_norm(features)  # the identity, unless the mean is pooled
     torch.testing.assert_close(encoder.encode([pixels]).values, features, rtol=0, atol=1e-5)
     assert card.layout.prefix_tokens == library.num_prefix_tokens
+
+
+@pytest.mark.parametrize(("class_token", "registers"), [(True, 4), (False, 4), (False, 0)])
+def test_a_register_is_no_class_token(class_token: bool, registers: int, tmp_path: Path):
+    pooling = {} if class_token else {"global_pool": "avg"}
+    folder = saved(tmp_path / "model", class_token=class_token, reg_tokens=registers, **pooling)
+    card = card_of(folder)
+    assert card.layout.prefix_tokens == class_token + registers
+    encoder = build_encoder(card)
+    for layout in (encoder.layout(), encoder.layout(-2)):
+        if class_token:
+            assert Kind("cls").tokens_per_item(layout, Modality.IMAGE) == 1
+            continue
+        with pytest.raises(SpecError, match=r"'cls' need a (CLS|class) token, which this encoder"):
+            Kind("cls").tokens_per_item(layout, Modality.IMAGE)
+    assert bool(card.note) == (not class_token)
 
 
 def test_a_classifier_in_the_arguments_does_not_change_the_key(tmp_path: Path):

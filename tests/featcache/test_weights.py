@@ -35,6 +35,7 @@ def put_in_cache(cache: Path, hub: str, commit: str, *files: str) -> Path:
     snapshot = repository / "snapshots" / commit
     snapshot.mkdir(parents=True)
     for name in files:
+        (snapshot / name).parent.mkdir(exist_ok=True)
         (snapshot / name).write_bytes(b"{}")
     return snapshot
 
@@ -141,6 +142,17 @@ def test_a_snapshot_in_parts_is_found_when_all_of_them_are_there(hub_cache: Path
     with pytest.raises(WeightsNotFoundError):
         find_weights(card)
     (snapshot / parts[1]).touch()
+    assert find_weights(card).files == snapshot
+
+
+def test_a_sentence_encoder_in_the_cache_may_keep_its_model_in_a_folder(hub_cache: Path):
+    card = read_card("gte-large")
+    files = ["config.json", "model.safetensors", "tokenizer.json"]
+    below = [f"0_Transformer/{name}" for name in files]
+    snapshot = put_in_cache(hub_cache, card.weights.hub, COMMIT, *below)
+    with pytest.raises(WeightsNotFoundError):
+        find_weights(card)
+    (snapshot / "modules.json").write_text('[{"path": "0_Transformer", "type": "a.Transformer"}]')
     assert find_weights(card).files == snapshot
 
 

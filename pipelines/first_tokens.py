@@ -1,0 +1,117 @@
+"""Refuse to train on the first token of each row where it is the same in all of them.
+
+It is in a text encoder whose attention is causal, such as CLIP's or GPT: the first token knows
+nothing of those after it. A run on it would end with the ranks of chance. Of an image model without
+a class token the first one is the upper left cell, which is refused as well.
+"""
+
+import torch
+from torch import nn
+
+from ..adapters.adapter import Adapter
+from ..adapters.steps.cls_pool import ClsPool
+from ..adapters.steps.concat_pool import ConcatPool
+from ..featcache.catalog import StoreEntry
+from ..featcache.errors import SpecError
+from ..featcache.kinds import Kind
+from ..featcache.reader import FeatureReader
+from ..featcache.types import Modality, Side
+from .joined import JoinedStores
+from .record import card_of
+from .summaries import are_alike, first_is_constant, spread_rows
+
+
+def check_first_tokens(
+    adapter: Adapter, stores: JoinedStores, *, device: torch.device
+) -> list[str]:
+    """Return a line for each tower that reads such tokens among other things.
+
+    Args:
+        adapter: Adapter that is to be trained, on `device`.
+        stores: What it is trained on.
+        device: Where it is trained.
+
+    Raises:
+        SpecError: A tower reads nothing else.
+    """
+    notes = []
+    for side, reader in zip(stores.pair.sides, (stores.first, stores.second), strict=True):
+        _check_stored(reader, side)
+        name = _reads_first(adapter, side)
+        if name is None:
+            continue
+        place = f"towers.{name.replace('/', '.')}"
+        if name == adapter.paths[side][0] and not _takes_more(adapter.steps[name]):
+            _check_image(stores.pair.entries[side], place, adapter.steps[name])
+        if not _is_constant_at(adapter, reader, side, name, device):
+            continue
+        what = f"the first token of {reader.description.encoder} is the same for all {side.label}s"
+        if not _takes_more(adapter.steps[name]):
+            raise SpecError(
+                f"{place} reads the first token alone, but {what}: add --set "
+                f"{_mean_instead(adapter.steps[name], place)}, or train on its 'last', 'mean' or "
+                "'pooled' features"
+            )
+        notes.append(f"warning: {what}: 'cls' in {place}.summaries tells nothing of any")
+    return notes
+
+
+def _check_stored(reader: FeatureReader, side: Side) -> None:
+    description = reader.description
+    if description.kind == "cls" and first_is_constant(reader):
+        raise SpecError(
+            f"the 'cls' features of {description.encoder} are one vector for all {side.label}s, as "
+            "those of a causal encoder are: extract and train on its 'last', 'mean' or 'pooled'"
+        )
+
+
+def _check_image(entry: StoreEntry, place: str, step: nn.Module) -> None:
+    """Refuse to take the upper left cell of an image for a summary of it."""
+    description = entry.description
+    if description.modality != Modality.IMAGE.value or not Kind(description.kind).keeps_tokens:
+        return
+    card = card_of(entry)
+    if card is not None and not card["layout"].get("prefix_tokens", 0):
+        raise SpecError(
+            f"{place} reads the first token alone, but {description.encoder} has no class token: "
+            "it is the upper left cell of an image; add --set "
+            f"{_mean_instead(step, place)}, or train on its 'mean' or 'pooled' features"
+        )
+
+
+def _reads_first(adapter: Adapter, side: Side) -> str | None:
+    """Return the name of the step of a tower that takes the first token of each row, if any."""
+    return next((name for name in adapter.paths[side] if _takes_first(adapter.steps[name])), None)
+
+
+@torch.no_grad()
+def _is_constant_at(
+    adapter: Adapter, reader: FeatureReader, side: Side, name: str, device: torch.device
+) -> bool:
+    """Return whether the first token of what a step reads is the same in all rows, unlike the rest.
+
+    Steps before it may have mixed the tokens.
+    """
+    was_training = adapter.training
+    adapter.eval()
+    tokens = adapter.tokens_before(reader.padded(spread_rows(reader)).to(device), side, name)
+    adapter.train(was_training)
+    real = tokens.mask.unsqueeze(2)
+    means = torch.where(real, tokens.values, 0).sum(dim=1) / real.sum(dim=1)
+    firsts = tokens.values[:, 0]
+    return are_alike(firsts.float().cpu().numpy()) and not are_alike(means.float().cpu().numpy())
+
+
+def _takes_first(step: nn.Module) -> bool:
+    return isinstance(step, ClsPool) or (isinstance(step, ConcatPool) and "cls" in step.summaries)
+
+
+def _mean_instead(step: nn.Module, place: str) -> str:
+    """Return the override that has a step take the mean of the tokens."""
+    if isinstance(step, ClsPool):
+        return f"{place}.part=mean-pool"
+    return f"'{place}.summaries=[\"mean\"]'"
+
+
+def _takes_more(step: nn.Module) -> bool:
+    return isinstance(step, ConcatPool) and len(step.summaries) > 1

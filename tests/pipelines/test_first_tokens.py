@@ -1,0 +1,126 @@
+"""Nothing is trained on or scored by a first token that is the same for all texts."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.errors import SpecError
+from lightalign.pipelines import runs, similarity, train
+from lightalign.pipelines.progress import SILENT, Progress
+from lightalign.pipelines.similarity import SimilaritySpec
+from lightalign.pipelines.summaries import are_alike
+from lightalign.pipelines.train import TrainSpec
+
+from .conftest import extract_graded, extract_toy
+
+SMALL = {"train": 12, "val": 4, "test": 4, "size": 32}
+
+
+class Notes(Progress):
+    """Keep the notes."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@pytest.fixture(scope="module")
+def causal_home(tmp_path_factory):
+    """Return a home whose texts have a first token that knows nothing of those after it."""
+    home = tmp_path_factory.mktemp("causal-home")
+    words = ToyEncoder._word_rows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            ToyEncoder, "_word_rows", lambda self, text: np.insert(words(self, text), 0, 7)
+        )
+        for encoder, features in (("toy-image", ("tokens",)), ("toy-text", ("tokens", "cls"))):
+            extract_toy(
+                home, encoder, source=SMALL, split="train", features=features, rows_per_shard=None
+            )
+        extract_graded(home)
+        extract_toy(home, "toy-text", data="stsb", source={}, features=("cls",))
+    return home
+
+
+def train_on(home, pool, progress=SILENT, *, image_pool=None, **changes):
+    image_pool = image_pool or {"part": "mean-pool"}
+    towers = {
+        "image": {"pool": image_pool, "project": {"part": "linear", "out": 8}},
+        "text": {"pool": pool, "project": {"part": "linear", "out": 8}},
+    }
+    overrides = [f"towers={to_inline(towers)}", "train.epochs=1", "train.validation=none"]
+    fields = {"text_features": "tokens", "device": "cpu", **changes}
+    spec = TrainSpec(home=home, preset="linear", overrides=(*overrides,), **fields)
+    return train.run(spec, progress)
+
+
+def to_inline(value) -> str:
+    """Return a table as TOML on one line."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{key} = {to_inline(value[key])}" for key in value) + "}"
+
+
+@pytest.mark.parametrize(
+    ("pool", "advice"),
+    [
+        ({"part": "cls-pool"}, "towers.text.pool.part=mean-pool"),
+        ({"part": "concat-pool", "summaries": ["cls"]}, "'towers.text.pool.summaries=[\"mean\"]'"),
+    ],
+)
+def test_a_tower_of_the_first_token_alone_is_refused_with_what_to_do(pool, advice, causal_home):
+    reason = (
+        "towers.text.pool reads the first token alone, but the first token of toy-text is the same "
+        f"for all texts: add --set {advice}, or train on its 'last', 'mean'"
+    )
+    with pytest.raises(SpecError, match=re.escape(reason)):
+        train_on(causal_home, pool)
+    assert not runs.run_folders(causal_home)
+
+
+def test_the_first_cell_of_an_image_is_no_class_token(causal_home):
+    reason = "toy-image has no class token: it is the upper left cell.* 'mean' or 'pooled' features"
+    with pytest.raises(SpecError, match=f"towers.image.pool reads .*{reason}"):
+        train_on(causal_home, {"part": "mean-pool"}, image_pool={"part": "cls-pool"})
+
+
+def test_one_of_several_summaries_is_a_warning(causal_home, tmp_path):
+    (tmp_path / "features").symlink_to(causal_home / "features")
+    notes = Notes()
+    train_on(tmp_path, {"part": "concat-pool", "summaries": ["mean", "cls"]}, notes)
+    assert (
+        "warning: the first token of toy-text is the same for all texts: 'cls' in "
+        "towers.text.pool.summaries tells nothing of any"
+    ) in notes.lines
+
+
+def test_stored_first_tokens_that_are_all_the_same_are_refused(causal_home):
+    reason = "'cls' features of toy-text are one vector for all texts.*'last', 'mean' or 'pooled'"
+    with pytest.raises(SpecError, match=reason):
+        train_on(causal_home, {"part": "mean-pool"}, text_features="cls")
+
+
+def test_first_tokens_that_are_all_the_same_are_not_scored(causal_home):
+    spec = SimilaritySpec(home=causal_home, data="stsb", encoders=("toy-text",), device="cpu")
+    report = similarity.run(spec).report
+    assert "raw toy-text cls" not in json.dumps(report["metrics"])
+    assert any(
+        "no cls of toy-text: its first token is the same" in one for one in report["warnings"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("vectors", "alike"),
+    [
+        ([[1.0, 2.0]], False),
+        ([[1.0, 2.0], [1.0, 2.001]], True),  # 0.001 apart of a length of 2.2
+        ([[1.0, 2.0], [1.0, 2.0], [1.0, 2.01]], False),
+    ],
+)
+def test_vectors_are_alike_but_for_rounding(vectors, alike):
+    assert are_alike(np.array(vectors)) == alike
