@@ -1,6 +1,7 @@
 """The rules about the code itself, checked by reading it."""
 
 import ast
+import functools
 import re
 import runpy
 import subprocess
@@ -15,6 +16,11 @@ from lightalign.featcache.documents import read_toml
 PACKAGE = Path(lightalign.__file__).parent
 FLOORS = {"data": 0, "featcache": 1, "adapters": 2, "pipelines": 3, "cli": 4}
 CHECKOUT = Path(__file__).parent.parent
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def modules() -> list[Path]:
@@ -33,7 +39,7 @@ def floor_of(path: Path) -> int:
 def imported_places(path: Path) -> list[Path]:
     """Return the place inside the package that each relative import of `path` names."""
     places = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = path.parents[node.level - 1]
             names = (node.module or "").split(".") if node.module else []
@@ -52,7 +58,7 @@ def test_imports_only_point_down(path):
 def test_the_package_imports_itself_relatively_only():
     """Ruff tells by the name of the checkout's folder whether a relative import is `lightalign`."""
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names.append(node.module)
@@ -62,7 +68,7 @@ def test_the_package_imports_itself_relatively_only():
 def test_the_tests_import_one_another_relatively_only():
     """The wheel has no tests: `lightalign.tests` is there by luck of a checkout's name and path."""
     for path in (CHECKOUT / "tests").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 names.append(node.module)
@@ -146,7 +152,7 @@ def test_every_benchmark_finds_what_it_imports(path, monkeypatch):
 
 def test_nothing_is_unpickled():
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             assert called.split(".")[0] not in {"pickle", "joblib", "dill"}, path
             if called == "torch.load":

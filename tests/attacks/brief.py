@@ -12,7 +12,7 @@ import mutations
 import races
 from _children import import_everything
 
-KINDS = ("manifest", "zarr.json", "run.toml", "pairs", "verified memory")
+KINDS = ("manifest", "zarr.json", "run.toml")
 RACES = ("training + fine-tuning",)
 
 

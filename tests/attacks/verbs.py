@@ -109,7 +109,7 @@ VERBS = (
         is_fast=False,
     ),
     Verb(name="train", stage="both", command=(*_TRAIN, "--name", "a"), goes_on=_RESUME),
-    Verb(name="resume", stage="stopped", command=_RESUME),
+    Verb(name="resume", stage="stopped", command=_RESUME, is_fast=False),
     Verb(
         name="fine-tune",
         stage="classes",
@@ -117,7 +117,7 @@ VERBS = (
         goes_on=("runs", "rm", "b"),
         is_fast=False,
     ),
-    Verb(name="index", stage="trained", command=(*_INDEX, "--side", "both")),
+    Verb(name="index", stage="trained", command=(*_INDEX, "--side", "both"), is_fast=False),
     Verb(name="index again", stage="indexed", command=_INDEX, is_fast=False),
     Verb(name="retrieve", stage="trained", command=("retrieve", "a"), is_fast=False),
     Verb(name="probe", stage="classes", command=("probe", "a", *_FOLDER), is_fast=False),

@@ -192,7 +192,9 @@ def test_a_gpu_is_asked_whether_it_is_fast(monkeypatch):
         assert has_fast_bfloat16(torch.device("cuda")) is answer
 
 
-@pytest.mark.parametrize(("forced", "answer"), [("1", "True"), ("0", "False")])
+@pytest.mark.parametrize(
+    ("forced", "answer"), [("1", "True"), pytest.param("0", "False", marks=pytest.mark.slow)]
+)
 def test_the_suite_can_answer_for_the_processor_in_every_process_it_starts(forced, answer):
     code = "import torch; from lightalign.featcache.precision import has_fast_bfloat16 as fast; "
     code += "print(fast(torch.device('cpu')))"

@@ -153,6 +153,7 @@ def test_a_refused_export_names_the_command_that_helps(own_home, tmp_path):
     assert described["text"]["identity"]["precision"] == "float32"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_what_an_export_leaves_out_is_said_once_with_one_command_for_all(own_home, tmp_path):
     pytest.importorskip("onnxscript")

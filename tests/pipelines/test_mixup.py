@@ -128,9 +128,8 @@ def test_chunks_of_mixtures_have_the_gradient_of_the_whole_batch(pooled_home):
     assert (found[1] - found[0]).norm() < 1e-5 * found[0].norm()
 
 
-@pytest.mark.parametrize(
-    "preset", ["fusemix", pytest.param("fusemix-corrected", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["fusemix", "fusemix-corrected"])
 def test_a_stopped_training_on_mixtures_goes_on_to_the_same_bytes(pooled_home, monkeypatch, preset):
     spec = spec_of(pooled_home, "train.chunk_size=5", preset=preset, name=f"{preset}-whole")
     whole = train.run(spec)

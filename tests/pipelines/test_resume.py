@@ -56,7 +56,14 @@ def stop_in_epoch(monkeypatch, epoch: int) -> None:
     monkeypatch.setattr(Batches, "order", cut)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "lion, average, accumulated",
+        "plateau",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("as it comes", "float16, chunks")),
+    ],
+)
 def test_a_stopped_training_goes_on_to_the_same_bytes(home, monkeypatch, engine):
     overrides = ("train.epochs=4", *QUICK[1:], *ENGINES[engine])
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)

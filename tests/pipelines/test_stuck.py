@@ -32,7 +32,9 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_thread_that_waits_for_ever_does_not_outlive_a_signal(
     tmp_path: Path, number: signal.Signals
 ) -> None:
