@@ -1,4 +1,4 @@
-"""Run a little of each attack after one import of everything: `python tests/attacks/brief.py`.
+"""Run a little of the attacks after one import of everything: `python tests/attacks/brief.py`.
 
 Prints what each of them prints, and exits 1 if any has failed.
 """
@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 
 import every_file_operation  # first: it sets how many threads libraries begin with
 import mutations
-import races
 from _children import import_everything
 
 KINDS = ("manifest", "zarr.json", "run.toml")
-RACES = ("training + fine-tuning",)
 
 
 def only(names: Sequence[str]) -> list[str]:
@@ -30,7 +28,6 @@ ATTACKS: dict[str, tuple[Callable[[], None], Sequence[str]]] = {
         mutations.main,
         ("--count", str(len(KINDS)), "--verbs", "1", *only(KINDS)),
     ),
-    "a race": (races.main, ("--rounds", "1", *only(RACES))),
 }
 
 

@@ -126,6 +126,7 @@ def test_the_vocabulary_of_a_tokenizer_in_python_is_in_the_key(tmp_path):
     assert after == before
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_read_a_short_text_is_refused(tmp_path):
     """CANINE halves its letters until nothing is left of three."""
     with pytest.raises(WeightsMismatchError, match=r"cannot be built from .*max_pool1d"):
