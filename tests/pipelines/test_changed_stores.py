@@ -20,7 +20,7 @@ TRAIN = ["train-adapter", "--preset", "linear", "--set", "train.epochs=1"]
 def whole_home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("whole")
     for encoder in ("toy-image", "toy-text"):
-        extract_toy(home, encoder)
+        extract_toy(home, encoder, rows_per_shard=50)
     done = lightalign(*TRAIN, "--name", "first", home=home)
     assert done.returncode == 0, done.stderr
     return home

@@ -56,7 +56,7 @@ def whole_home(tmp_path_factory) -> Path:
     """Return a home with a run, an evaluation and an index."""
     home = tmp_path_factory.mktemp("closed-places") / "whole"
     for encoder in ("toy-image", "toy-text"):
-        extract_toy(home, encoder, source=SCENES)
+        extract_toy(home, encoder, source=SCENES, rows_per_shard=100)
     STORES[:] = sorted((home / "features/shapes/test").glob("toy-*"))
     for command in (TRAIN, "index a --split test --quiet", *COMMANDS[:-1]):
         run(command, home)

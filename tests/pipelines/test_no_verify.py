@@ -21,7 +21,7 @@ def whole_home(tmp_path_factory) -> Path:
     """Return a home with a run, and with stores for every verb that reads stores."""
     home = tmp_path_factory.mktemp("whole")
     for encoder in ("toy-image", "toy-text"):
-        extract_toy(home, encoder, source=MANY_SCENES)
+        extract_toy(home, encoder, source=MANY_SCENES, rows_per_shard=100)
     extract_graded(home)
     for split, count in (("train", 6), ("test", 3)):
         for name in ("red", "blue"):

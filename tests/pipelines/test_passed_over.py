@@ -23,9 +23,9 @@ KEPT = ["--image-features", "tokens", "--text-features", "tokens"]
 def whole_home(tmp_path_factory) -> Path:
     """Return a home with a run, two indexes, and image features of two kinds."""
     home = tmp_path_factory.mktemp("whole")
-    extract_toy(home, "toy-image", source=MANY_SCENES, features=("mean",))
+    extract_toy(home, "toy-image", source=MANY_SCENES, features=("mean",), rows_per_shard=100)
     for encoder in ("toy-image", "toy-text"):
-        extract_toy(home, encoder, source=MANY_SCENES)
+        extract_toy(home, encoder, source=MANY_SCENES, rows_per_shard=100)
     extract_graded(home)
     for command in (
         ["train-adapter", *ONE_EPOCH, *KEPT, "--name", "first"],
