@@ -25,7 +25,7 @@ typer.main.get_command = functools.cache(typer.main.get_command)  # type: ignore
 typing_hook.install()
 forced_bfloat16.reach_processes()
 
-hypothesis.settings.register_profile("suite", max_examples=40, deadline=None)
+hypothesis.settings.register_profile("suite", max_examples=25, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 # Waiting for the disk was half of the suite's time. No test pulls the plug: what a killed process

@@ -32,6 +32,16 @@ def tree_bytes(folder: Path) -> dict[str, bytes]:
     }
 
 
+def slow(*cases: Any) -> list[Any]:
+    """Return cases of a parametrised test that only `pytest -m slow` runs.
+
+    Args:
+        cases: Values of one argument, or tuples of those of several.
+    """
+    marked = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=pytest.mark.slow) for case in marked]
+
+
 @contextmanager
 def changed_report(run: Path) -> Iterator[dict[str, Any]]:
     """Give the report of a run to be changed, and write it again."""

@@ -21,7 +21,7 @@ from lightalign.pipelines.embed import embed_rows
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.train import TrainSpec
 
-from ..helpers import write_spec
+from ..helpers import slow, write_spec
 from .conftest import SCENES, extract_toy
 
 FAST = ("train.epochs=1", "train.batch_size=8", "towers.both.project.out=16")
@@ -128,7 +128,7 @@ def test_an_encoder_that_is_another_now_is_refused(run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kind"), [("float16", "mean"), ("bfloat16", "tokens"), ("int8", "mean")]
+    ("dtype", "kind"), [*slow(("float16", "mean")), ("bfloat16", "tokens"), *slow(("int8", "mean"))]
 )
 def test_features_are_reduced_and_rounded_as_in_the_store(tmp_path, dtype, kind):
     for encoder in ("toy-image", "toy-text"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ..helpers import give_up_root_rights, lightalign, tree_bytes
+from ..helpers import give_up_root_rights, lightalign, slow, tree_bytes
 from .conftest import SCENES, extract_toy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gives up root's rights")
@@ -112,7 +112,9 @@ IN_A_RUN = ("runs/a", "runs/a/report.json", "runs/a/run.toml", "runs/a/adapter.s
 
 
 @pytest.mark.parametrize("place", IN_A_RUN)
-@pytest.mark.parametrize("command", ["runs show a", "retrieve a --quiet --json --device cpu"])
+@pytest.mark.parametrize(
+    "command", [*slow("runs show a"), "retrieve a --quiet --json --device cpu"]
+)
 def test_a_run_that_may_not_be_read_is_refused_with_the_reason(place, command, home):
     path = close(home, place)
     done = by_its_owner(command, home)

@@ -21,6 +21,7 @@ from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve
 from lightalign.pipelines.validation import mean_loss_of_pairs
 
+from ..helpers import slow
 from .conftest import SCENES, extract_toy
 from .test_resume import goes_on_to_the_same_bytes
 from .test_train import CPU, THREE_STEPS, quick_train
@@ -84,7 +85,9 @@ def test_a_note_gives_all_steps_and_another_one_says_that_an_epoch_has_few():
     assert len(Course.of(TrainOptions(batch_size=334, epochs=5), 3000).notes()) == 2  # nine
 
 
-@pytest.mark.parametrize("preset", SMALL)
+@pytest.mark.parametrize(
+    "preset", [*slow("oneencoder/v2"), *(name for name in SMALL if name != "oneencoder/v2")]
+)
 def test_a_published_preset_takes_the_published_number_of_steps(home, preset):
     """24 images of five captions: 120 rows, where an epoch of images would have a fifth."""
     sizes = {"oneencoder/v1": ("train.batch_size=64",)}.get(preset, ())
@@ -171,6 +174,7 @@ def test_an_image_is_contrasted_with_its_own_row_or_with_all_its_captions(
     assert (met > 0) == (same_image == "positive")
 
 
+@pytest.mark.slow
 def test_a_training_on_captions_goes_on_to_the_same_bytes(home, monkeypatch):
     larger = ("train.batch_size=40", "train.epochs=4")
     overrides = (*EACH, *larger, "train.same_image=negative", "train.queue=9")

@@ -21,7 +21,7 @@ from lightalign.featcache.store import FeatureStore
 from lightalign.pipelines import estimate, extract
 from lightalign.pipelines.redo import repair
 
-from ..helpers import lightalign, tree_bytes
+from ..helpers import lightalign, slow, tree_bytes
 from .conftest import SCENES, extract_toy
 from .test_extract import write_table
 
@@ -67,7 +67,7 @@ def test_pooled_features_are_derived_and_nothing_is_encoded(tmp_path, encoded, e
     assert {store.derived_from for store in report.stores} == {f"shapes/train/{tokens.name}"}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [*slow("float32", "bfloat16"), "float16"])
 @pytest.mark.parametrize("encoder", ["toy-image", "toy-text"])
 def test_derived_features_are_the_extracted_ones_but_for_the_rounding_of_tokens(
     tmp_path, encoder, dtype
@@ -93,7 +93,7 @@ def test_derived_features_are_the_extracted_ones_but_for_the_rounding_of_tokens(
         assert abs(values(ours.folder) - values(theirs.folder)).max() <= bound
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [*slow("float32", "float16"), "bfloat16"])
 def test_a_token_that_is_taken_as_it_is_is_the_same_number(tmp_path, dtype):
     same = {"split": "val", "features": ("cls",), "dtype": dtype, "batch_size": 16}
     (direct,) = extract_toy(tmp_path / "a", "toy-text", **same).stores
@@ -119,7 +119,7 @@ def test_means_are_those_of_the_stored_tokens(tmp_path):
 @pytest.mark.parametrize("container", ["zarr", "hdf5"])
 @pytest.mark.parametrize(
     "compression",
-    ["zstd", *(pytest.param(one, marks=pytest.mark.slow) for one in ("none", "blosc-lz4"))],
+    ["zstd", *slow("none", "blosc-lz4")],
 )
 @pytest.mark.parametrize("encoder", ["toy-image", "toy-text"])
 def test_tokens_in_every_container_give_the_same_means(tmp_path, container, compression, encoder):
@@ -195,9 +195,7 @@ def test_tokens_of_another_layer_split_precision_or_encoder_are_not_taken(tmp_pa
         assert report.encoded == report.rows
 
 
-@pytest.mark.parametrize(
-    "rows", [7, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (1, 3, 10, 100))]
-)
+@pytest.mark.parametrize("rows", [7, *slow(1, 3, 10, 100)])
 def test_shards_of_any_size_are_derived_from_those_of_another(tmp_path, rows):
     extract_toy(tmp_path, "toy-text", split="val", dtype="float32")  # shards of ten
     same = {"split": "val", "dtype": "float32", "features": ("mean", "cls")}

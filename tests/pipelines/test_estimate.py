@@ -8,6 +8,8 @@ from lightalign.featcache.errors import DiskSpaceError
 from lightalign.pipelines import estimate, extract
 from lightalign.pipelines.extract import ExtractSpec
 
+from ..helpers import slow
+
 SCENES = {"train": 300, "val": 10, "test": 10, "size": 32}
 FEW = {**SCENES, "train": 40}
 
@@ -25,7 +27,7 @@ def spec(home, **changes) -> ExtractSpec:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "features"), [("float16", ("tokens",)), ("int8", ("tokens", "mean"))]
+    ("dtype", "features"), [*slow(("float16", ("tokens",))), ("int8", ("tokens", "mean"))]
 )
 def test_the_bytes_are_those_of_the_real_stores_within_2_percent(tmp_path, dtype, features):
     """The estimate leaves out metadata, 4 KB of a shard of 150 KB or more here."""

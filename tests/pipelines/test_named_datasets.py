@@ -12,7 +12,7 @@ from lightalign.featcache.errors import SpecError
 from lightalign.featcache.known_datasets import DatasetVersion, newest, remember
 from lightalign.pipelines.runs import check_name
 
-from ..helpers import lightalign
+from ..helpers import lightalign, slow
 
 BOTH = ("extract", "--encoder", "toy-image", "--encoder", "toy-text", "--precision", "float32")
 OWN_COLUMN = ("--set", "source.image_column=Pfad")
@@ -73,14 +73,14 @@ def own_home(tmp_path):
     return tmp_path / "home"
 
 
-@pytest.mark.parametrize("run", ["same-name", "own-name"])
+@pytest.mark.parametrize("run", ["same-name", *slow("own-name")])
 def test_a_run_is_evaluated_on_the_data_it_was_trained_on(run, two_tables):
     report = json.loads(done("retrieve", run, "--json", "--quiet", home=two_tables / "home"))
     assert report["metrics"]["text_to_image"]["num_gallery"] == 7
     assert report["stores"]
 
 
-@pytest.mark.parametrize("run", ["same-name", "own-name"])
+@pytest.mark.parametrize("run", ["same-name", *slow("own-name")])
 def test_paths_and_pictures_are_found_without_naming_a_place_or_an_option_again(run, home):
     done("index", run, "--side", "both", home=home)
     ended = lightalign(

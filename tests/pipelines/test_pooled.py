@@ -19,6 +19,7 @@ from lightalign.pipelines.pooled import PooledRows, pool_once
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train import TrainSpec, resolve
 
+from ..helpers import slow
 from .conftest import SCENES, extract_toy
 
 CPU = torch.device("cpu")
@@ -80,25 +81,21 @@ def home(wide_home, tmp_path):
     ("preset", "overrides"),
     [
         ("lightalign/base", (*SMALL, "train.precision=float32")),
-        ("sail/star", (*STAR, "train.precision=bfloat16", "train.chunk_size=5")),
-        *(
-            pytest.param(preset, overrides, marks=pytest.mark.slow)
-            for preset, overrides in (
-                ("lightalign/base", (*SMALL, "train.precision=bfloat16")),
-                ("lightalign/base", (*SMALL, "train.precision=float32", "train.chunk_size=5")),
-                ("lightalign/base", (*SMALL, "train.precision=float32", "train.captions=one")),
-                ("lightalign/base", (*SMALL, "train.precision=float32", "train.queue=16")),
-                ("lightalign/base", (*SMALL, "train.precision=float32", "train.validation=0.25")),
-                ("lightalign/base", (*SMALL, "train.precision=float32", "train.residency=disk")),
-                ("sail/star", (*STAR, "train.precision=float32")),
-                ("sail/star", (*STAR, "train.precision=bfloat16")),
-            )
+        *slow(
+            ("lightalign/base", (*SMALL, "train.precision=bfloat16")),
+            ("lightalign/base", (*SMALL, "train.precision=float32", "train.chunk_size=5")),
+            ("lightalign/base", (*SMALL, "train.precision=float32", "train.captions=one")),
+            ("lightalign/base", (*SMALL, "train.precision=float32", "train.queue=16")),
+            ("lightalign/base", (*SMALL, "train.precision=float32", "train.validation=0.25")),
+            ("lightalign/base", (*SMALL, "train.precision=float32", "train.residency=disk")),
+            ("sail/star", (*STAR, "train.precision=float32")),
+            ("sail/star", (*STAR, "train.precision=bfloat16")),
         ),
     ],
 )
 @pytest.mark.parametrize(
     "stores",
-    ["wide", *(pytest.param(one, marks=pytest.mark.slow) for one in ("narrow", "packed"))],
+    ["wide", *slow("narrow", "packed")],
 )
 def test_weights_and_losses_after_two_epochs_are_those_of_pooling_at_each_step(
     toy_home, packed_home, tmp_path, monkeypatch, preset, overrides, stores

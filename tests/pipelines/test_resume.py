@@ -23,7 +23,7 @@ from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train import TrainSpec, resolve
 
-from ..helpers import SIGNALS, lightalign
+from ..helpers import SIGNALS, lightalign, slow
 from .conftest import SCENES, extract_toy
 from .test_starting import BASE
 from .test_train import CPU, QUICK, THREE_STEPS, quick_train
@@ -60,8 +60,7 @@ def stop_in_epoch(monkeypatch, epoch: int) -> None:
     "engine",
     [
         "lion, average, accumulated",
-        "plateau",
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("as it comes", "float16, chunks")),
+        *slow("plateau", "as it comes", "float16, chunks"),
     ],
 )
 def test_a_stopped_training_goes_on_to_the_same_bytes(home, monkeypatch, engine):

@@ -16,7 +16,7 @@ from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.report_content import read_runs
 
-from ..helpers import lightalign, tree_bytes
+from ..helpers import lightalign, slow, tree_bytes
 from .made_runs import made_run
 from .test_resume import stop_in_epoch
 from .test_train import QUICK, quick_train
@@ -36,7 +36,7 @@ def test_a_file_of_another_run_is_refused_and_named(home, name):
         runs.find_run(home, "one")
 
 
-@pytest.mark.parametrize("name", [runs.TABLE, runs.WEIGHTS])
+@pytest.mark.parametrize("name", [*slow(runs.TABLE), runs.WEIGHTS])
 def test_best_weights_of_before_a_stop_that_are_others_now_are_refused(home, monkeypatch, name):
     """No later epoch is better than the first, so that what is there is what the run ends with."""
     monkeypatch.setattr(Trainer, "_score", lambda _, record: -float(record["epoch"]))

@@ -14,6 +14,7 @@ from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.stores import StoreQuery, newest_pair
 from lightalign.pipelines.train import resolve_preset
 
+from ..helpers import slow
 from .test_train import quick_train
 
 BASE = (
@@ -127,7 +128,7 @@ def test_parts_other_than_the_heads_are_refused(home, overrides):
         quick_train(home, preset=None, overrides=(*BASE, *overrides))
 
 
-@pytest.mark.parametrize("part", ["siglip", "distil"])
+@pytest.mark.parametrize("part", ["siglip", *slow("distil")])
 def test_another_objective_brings_its_own_options(home, part):
     trained = quick_train(home, preset=None, overrides=(*BASE, f"objective.part={part}"))
     assert runs.read_spec(trained.folder)["objective"] == {"part": part}

@@ -27,6 +27,7 @@ from lightalign.pipelines.train import TrainSpec, resolve
 from lightalign.pipelines.validation import mean_loss
 
 from ..helpers import lightalign as lightalign_command
+from ..helpers import slow
 from .conftest import SCENES, extract_toy
 
 CPU = torch.device("cpu")
@@ -231,7 +232,7 @@ def test_a_remembered_text_is_no_negative_of_itself_nor_of_its_image(home):
     assert found.text_to_image.tolist() == [[True], [False]]
 
 
-@pytest.mark.parametrize("preset", ["asif", "csa"])
+@pytest.mark.parametrize("preset", [*slow("asif"), "csa"])
 def test_other_training_free_methods_find_texts_of_the_same_image(home, preset):
     sizes = {"asif": ("towers.both.project.anchors=200",), "csa": ("towers.both.project.out=8",)}
     quick_train(home, preset=preset, overrides=(*sizes[preset], "train.validation=none"))
