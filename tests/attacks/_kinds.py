@@ -34,8 +34,8 @@ class Verb:
     shows: bool = True
 
 
-def _extract(encoder: str, data: str, *more: str) -> Verb:
-    command = ("extract", "--encoder", encoder, "--data", data, *ROWS, "--max-bad", "0.5")
+def _extract(encoder: str, data: str, *more: str, rows: Sequence[str] = ROWS) -> Verb:
+    command = ("extract", "--encoder", encoder, "--data", data, *rows, "--max-bad", "0.5")
     return Verb((*command, *more), written=("home/features/**/c/**/*",))
 
 
@@ -128,8 +128,8 @@ VERBS: Mapping[str, Verb] = {
         ("cache", "export", "{store}", "{place}/out/rows", "--format", "safetensors"),
         written=("out/rows",),
     ),
-    "extract again": _extract("toy-image", "shapes", *sets(*SHAPES), *MANY_ROWS),
-    "extract texts again": _extract("toy-text", "shapes", *sets(*SHAPES), *MANY_ROWS),
+    "extract again": _extract("toy-image", "shapes", *sets(*SHAPES), rows=MANY_ROWS),
+    "extract texts again": _extract("toy-text", "shapes", *sets(*SHAPES), rows=MANY_ROWS),
     "extract val means": _extract(
         "toy-text", "shapes", "--split", "val", "--features", "mean", *sets(*SHAPES)
     ),
