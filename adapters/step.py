@@ -43,10 +43,12 @@ class Step(nn.Module, ABC):
             be rounded at its entry: differences of features lose more by that than products.
         fixed: Whether a row's result is the same at every step of a training: nothing is trained,
             fitted or drawn in it, and it depends on neither other rows nor padding.
+        mixes: Whether a token of the result depends on other tokens of its row.
     """
 
     exact: ClassVar[bool] = False
     fixed: bool = False
+    mixes: ClassVar[bool] = False
     out_width: int
 
     @abstractmethod

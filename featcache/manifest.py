@@ -78,6 +78,7 @@ class Settings(TypedDict):
     skipped_rows: NotRequired[list[UnreadRow]]
     num_skipped_rows: NotRequired[Count]
     derived_from: NotRequired[Origin]
+    first_is_class: NotRequired[bool]
 
 
 class Manifest(TypedDict):

@@ -18,6 +18,7 @@ from ..featcache.registry import unknown_name
 from ..featcache.source import SkippedRow, Source
 from ..featcache.spec import check_counts
 from ..featcache.store import FORMATS
+from ..featcache.types import Modality
 from ..featcache.weights import GIVEN, Weights, find_weights
 from . import stopping
 from .progress import SILENT, Progress
@@ -344,7 +345,10 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
         progress.note(f"loading encoder {card.name}, weights: {weights.origin}")
         encoder = load_encoder(card, weights, device=spec.device)
         cosine = choose_precision(encoder, spec.precision, device)
-        settings: dict[str, Any] = {"precision": encoder.precision}
+        settings: dict[str, Any] = {
+            "precision": encoder.precision,
+            "first_is_class": _begins_with_class(encoder),
+        }
         own_card = table_of_own(with_place(card, weights))
         if own_card is not None:
             settings["card"] = own_card
@@ -368,6 +372,14 @@ def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[Any]
             )
         )
     return loaded
+
+
+def _begins_with_class(encoder: Any) -> bool:  # Any: an `Encoder`, whose module imports torch
+    """Return whether the first token that an encoder gives stands for the whole item."""
+    layout = encoder.layout()
+    if encoder.modality is Modality.IMAGE and not layout.prefix_tokens:
+        return False
+    return bool(layout.first_is_class)
 
 
 def splits_with_items(opened: Opened, loaded: list[Any], progress: Progress) -> list[str]:

@@ -1,19 +1,21 @@
 """Refuse to train on the first token of each row where it is the same in all of them.
 
 It is in a text encoder whose attention is causal, such as CLIP's or GPT: the first token knows
-nothing of those after it. A run on it would end with the ranks of chance. Of an image model without
-a class token the first one is the upper left cell, which is refused as well.
+nothing of those after it. A run on it would end with the ranks of chance. Where no class token
+stands first, it is the upper left cell of an image or a register, which are refused as well.
 """
 
 import torch
 from torch import nn
 
 from ..adapters.adapter import Adapter
+from ..adapters.step import Step
 from ..adapters.steps.cls_pool import ClsPool
 from ..adapters.steps.concat_pool import ConcatPool
 from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError
 from ..featcache.kinds import Kind
+from ..featcache.manifest import read_whole_manifest
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality, Side
 from .joined import JoinedStores
@@ -41,8 +43,10 @@ def check_first_tokens(
         if name is None:
             continue
         place = f"towers.{name.replace('/', '.')}"
-        if name == adapter.paths[side][0] and not _takes_more(adapter.steps[name]):
-            _check_image(stores.pair.entries[side], place, adapter.steps[name])
+        instead = _what_is_first(stores.pair.entries[side])
+        if instead is not None and not _is_mixed_before(adapter, side, name):
+            notes += _tell_no_class(reader, place, adapter.steps[name], instead)
+            continue
         if not _is_constant_at(adapter, reader, side, name, device):
             continue
         what = f"the first token of {reader.description.encoder} is the same for all {side.label}s"
@@ -65,18 +69,42 @@ def _check_stored(reader: FeatureReader, side: Side) -> None:
         )
 
 
-def _check_image(entry: StoreEntry, place: str, step: nn.Module) -> None:
-    """Refuse to take the upper left cell of an image for a summary of it."""
+def _what_is_first(entry: StoreEntry) -> str | None:
+    """Return what the first token of each row is, where it is known to be no class token."""
     description = entry.description
-    if description.modality != Modality.IMAGE.value or not Kind(description.kind).keeps_tokens:
-        return
+    kind = Kind(description.kind)
+    if description.modality != Modality.IMAGE.value or description.tokens_per_item == 1:
+        return None
+    if not kind.keeps_tokens:
+        return "the upper left cell of an image"
     card = card_of(entry)
     if card is not None and not card["layout"].get("prefix_tokens", 0):
-        raise SpecError(
-            f"{place} reads the first token alone, but {description.encoder} has no class token: "
-            "it is the upper left cell of an image; add --set "
-            f"{_mean_instead(step, place)}, or train on its 'mean' or 'pooled' features"
-        )
+        return "the upper left cell of an image"
+    settings = read_whole_manifest(entry.folder)["settings"]
+    # stores of before this was recorded do not tell a register from a class token
+    return None if settings.get("first_is_class", True) else "a register"
+
+
+def _is_mixed_before(adapter: Adapter, side: Side, name: str) -> bool:
+    """Return whether a step before another lets each token know of the others."""
+    names = adapter.paths[side]
+    steps = (adapter.steps[earlier] for earlier in names[: names.index(name)])
+    return any(isinstance(step, Step) and step.mixes for step in steps)
+
+
+def _tell_no_class(reader: FeatureReader, place: str, step: nn.Module, instead: str) -> list[str]:
+    """Return a warning that a step takes for a summary what is none.
+
+    Raises:
+        SpecError: The step takes nothing else.
+    """
+    what = f"{reader.description.encoder} has no class token: it is {instead}"
+    if _takes_more(step):
+        return [f"warning: 'cls' in {place}.summaries reads the first token, but {what}"]
+    raise SpecError(
+        f"{place} reads the first token alone, but {what}; add --set "
+        f"{_mean_instead(step, place)}, or train on its 'mean' or 'pooled' features"
+    )
 
 
 def _reads_first(adapter: Adapter, side: Side) -> str | None:

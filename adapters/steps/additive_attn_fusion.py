@@ -35,6 +35,8 @@ class AdditiveAttnFusion(Step):
         SpecError: A size is not positive.
     """
 
+    mixes = True
+
     def __init__(
         self,
         width: int,

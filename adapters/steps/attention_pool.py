@@ -29,6 +29,8 @@ class AttentionPool(Step):
         SpecError: `queries` is not positive.
     """
 
+    mixes = True
+
     def __init__(self, width: int, *, queries: int = 1) -> None:
         super().__init__()
         if queries < 1:

@@ -38,6 +38,7 @@ class ConcatPool(Step):
         SpecError: A summary is unknown or named twice, or none is named.
     """
 
+    mixes = True
     exact = True
     fixed = True
 

@@ -31,6 +31,8 @@ class CrossAttnFusion(Step):
         SpecError: A size is not positive.
     """
 
+    mixes = True
+
     def __init__(
         self,
         width: int,

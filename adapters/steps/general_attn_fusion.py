@@ -29,6 +29,8 @@ class GeneralAttnFusion(Step):
         SpecError: A size is not positive.
     """
 
+    mixes = True
+
     def __init__(
         self,
         width: int,

@@ -20,6 +20,8 @@ class MeanPool(Step):
         masked: Whether padding is left out; false as published.
     """
 
+    mixes = True
+
     def __init__(self, width: int, *, masked: bool = True) -> None:
         super().__init__()
         self.out_width = width

@@ -42,6 +42,8 @@ class QueryBridge(Step):
         SpecError: An option is out of its range.
     """
 
+    mixes = True
+
     def __init__(
         self,
         width: int,

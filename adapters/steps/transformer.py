@@ -39,6 +39,8 @@ class Transformer(Step):
         SpecError: An option is out of its range.
     """
 
+    mixes = True
+
     def __init__(
         self,
         width: int,

@@ -8,7 +8,7 @@ import pytest
 
 from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import runs, similarity, train
+from lightalign.pipelines import first_tokens, runs, similarity, train
 from lightalign.pipelines.progress import SILENT, Progress
 from lightalign.pipelines.similarity import SimilaritySpec
 from lightalign.pipelines.summaries import are_alike
@@ -47,10 +47,11 @@ def causal_home(tmp_path_factory):
     return home
 
 
-def train_on(home, pool, progress=SILENT, *, image_pool=None, **changes):
+def train_on(home, pool, progress=SILENT, *, before=None, image_pool=None, **changes):
     image_pool = image_pool or {"part": "mean-pool"}
+    before = before or {"part": "identity"}
     towers = {
-        "image": {"pool": image_pool, "project": {"part": "linear", "out": 8}},
+        "image": {"before": before, "pool": image_pool, "project": {"part": "linear", "out": 8}},
         "text": {"pool": pool, "project": {"part": "linear", "out": 8}},
     }
     overrides = [f"towers={to_inline(towers)}", "train.epochs=1", "train.validation=none"]
@@ -87,6 +88,38 @@ def test_the_first_cell_of_an_image_is_no_class_token(causal_home):
     reason = "toy-image has no class token: it is the upper left cell.* 'mean' or 'pooled' features"
     with pytest.raises(SpecError, match=f"towers.image.pool reads .*{reason}"):
         train_on(causal_home, {"part": "mean-pool"}, image_pool={"part": "cls-pool"})
+
+
+@pytest.mark.parametrize("before", [{"part": "norm"}, {"part": "linear", "out": 8}])
+def test_what_maps_each_cell_alone_makes_no_class_token_of_it(before, causal_home):
+    with pytest.raises(SpecError, match=r"towers\.image\.pool reads the first .* left cell"):
+        train_on(causal_home, {"part": "mean-pool"}, before=before, image_pool={"part": "cls-pool"})
+
+
+def test_a_register_is_no_class_token(causal_home, monkeypatch):
+    card = {"layout": {"prefix_tokens": 4}}  # the store of toy-image says it has no class token
+    monkeypatch.setattr(first_tokens, "card_of", lambda _: card)
+    with pytest.raises(SpecError, match="toy-image has no class token: it is a register; add"):
+        train_on(causal_home, {"part": "mean-pool"}, image_pool={"part": "cls-pool"})
+
+
+def test_the_first_cell_beside_other_summaries_is_a_warning(causal_home, tmp_path):
+    (tmp_path / "features").symlink_to(causal_home / "features")
+    notes = Notes()
+    pool = {"part": "concat-pool", "summaries": ["mean", "cls"]}
+    train_on(tmp_path, {"part": "mean-pool"}, notes, image_pool=pool)
+    assert (
+        "warning: 'cls' in towers.image.pool.summaries reads the first token, but toy-image has no "
+        "class token: it is the upper left cell of an image"
+    ) in notes.lines
+
+
+def test_a_first_token_that_knows_of_the_others_is_taken(causal_home, tmp_path):
+    (tmp_path / "features").symlink_to(causal_home / "features")
+    before = {"part": "transformer", "heads": 1, "layers": 1}
+    pool = {"part": "cls-pool"}
+    train_on(tmp_path, {"part": "mean-pool"}, before=before, image_pool=pool)
+    assert runs.run_folders(tmp_path)
 
 
 def test_one_of_several_summaries_is_a_warning(causal_home, tmp_path):
