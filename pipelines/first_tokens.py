@@ -20,7 +20,7 @@ from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality, Side
 from .joined import JoinedStores
 from .record import card_of
-from .summaries import are_alike, first_is_constant, spread_rows
+from .summaries import are_alike, begins_with_added, first_is_constant, spread_rows
 
 
 def check_first_tokens(
@@ -43,7 +43,7 @@ def check_first_tokens(
         if name is None:
             continue
         place = f"towers.{name.replace('/', '.')}"
-        instead = _what_is_first(stores.pair.entries[side])
+        instead = _what_is_first(stores.pair.entries[side], reader)
         if instead is not None and not _is_mixed_before(adapter, side, name):
             notes += _tell_no_class(reader, place, adapter.steps[name], instead)
             continue
@@ -69,20 +69,30 @@ def _check_stored(reader: FeatureReader, side: Side) -> None:
         )
 
 
-def _what_is_first(entry: StoreEntry) -> str | None:
+def _what_is_first(entry: StoreEntry, reader: FeatureReader) -> str | None:
     """Return what the first token of each row is, where it is known to be no class token."""
     description = entry.description
-    kind = Kind(description.kind)
-    if description.modality != Modality.IMAGE.value or description.tokens_per_item == 1:
+    if description.tokens_per_item == 1:
         return None
-    if not kind.keeps_tokens:
+    recorded = read_whole_manifest(entry.folder)["settings"].get("first_is_class")
+    if description.modality == Modality.IMAGE.value:
+        return _first_of_image(entry, recorded)
+    if not Kind(description.kind).keeps_tokens:
+        return None
+    if recorded is None and "special_tokens" in description.companions:
+        recorded = begins_with_added(reader)
+    # an encoder without a tokenizer, as toy-text, calls the first word its class token
+    return "the first word of a text" if recorded is False else None
+
+
+def _first_of_image(entry: StoreEntry, recorded: bool | None) -> str | None:
+    if not Kind(entry.description.kind).keeps_tokens:
         return "the upper left cell of an image"
     card = card_of(entry)
     if card is not None and not card["layout"].get("prefix_tokens", 0):
         return "the upper left cell of an image"
-    settings = read_whole_manifest(entry.folder)["settings"]
     # stores of before this was recorded do not tell a register from a class token
-    return None if settings.get("first_is_class", True) else "a register"
+    return "a register" if recorded is False else None
 
 
 def _is_mixed_before(adapter: Adapter, side: Side, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,17 @@ def test_a_register_is_no_class_token(causal_home, monkeypatch):
     monkeypatch.setattr(first_tokens, "card_of", lambda _: card)
     with pytest.raises(SpecError, match="toy-image has no class token: it is a register; add"):
         train_on(causal_home, {"part": "mean-pool"}, image_pool={"part": "cls-pool"})
+
+
+def test_the_first_word_of_a_text_is_no_class_token(tmp_path, monkeypatch):
+    layout = ToyEncoder.layout
+    monkeypatch.setattr(
+        ToyEncoder, "layout", lambda self, *_: replace(layout(self), first_is_class=False)
+    )
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(tmp_path, encoder, source=SMALL, split="train", rows_per_shard=None)
+    with pytest.raises(SpecError, match="toy-text has no class token: it is the first word of a"):
+        train_on(tmp_path, {"part": "cls-pool"})
 
 
 def test_the_first_cell_beside_other_summaries_is_a_warning(causal_home, tmp_path):
