@@ -151,7 +151,8 @@ def _given(card: EncoderCard, path: Path, *, origin: str) -> Weights:
             f"{origin} {path}: cannot read {path.suffix or 'a file without suffix'}; give a "
             f"{', '.join(FILE_SUFFIXES)} file or a hub directory"
         )
-    return Weights(files=path.resolve(), origin=origin)
+    # a link of a hub cache leads to a file without the suffix that tells what it holds
+    return Weights(files=path.absolute(), origin=origin)
 
 
 def _members(path: Path) -> list[Path]:

@@ -294,3 +294,14 @@ def test_the_pickle_is_downloaded_only_where_there_are_no_safetensors(tmp_path: 
 def test_a_repository_without_weights_is_reported(tmp_path: Path):
     done = run_in_new_process(HUB, str(tmp_path), "config.json")
     assert "lacks some of the needed files" in done.stderr.splitlines()[-1]
+
+
+def test_a_link_of_a_hub_cache_is_recorded_as_it_is_given(tmp_path):
+    blob = tmp_path / "blobs" / ("c" * 64)
+    blob.parent.mkdir()
+    blob.write_bytes(b"{}")
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(blob)
+    recorded = find_weights(DINO, override=link).files
+    assert recorded == link
+    assert find_weights(DINO, override=recorded).files == link  # the blob alone is refused
