@@ -12,18 +12,19 @@ from ..card import EncoderCard, Layout, WeightsCard
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..home import expanded
 from ..references import split_half
-from ..sentence_modules import MODULES, model_place, read_modules
+from ..sentence_modules import MODULES, TRANSFORMER, model_place, read_modules
 from ..types import Modality
 from ..weights import PROCESSOR_FILES, find_hub_file
 from ._checks import NO_CLASS_TOKEN, has_class_token
 from ._images import ProcessorPreprocessing, probe_image
 from ._pretrained import quiet, read_config, unreadable
-from ._sentence import MODES, PROMPTS
+from ._sentence import KNOWN_MODULES, PROMPTS, pooling_modes
 from ._timm_tokens import FeatureShape, find_shape
 from ._towers import MASKING, find_tower, is_pair
 
 _POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
 _KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
+_PLAIN_MODULES = {TRANSFORMER, "Pooling", "Normalize", "Dropout"}
 _VISION_PARTS = ("vision_config", "image_config")  # of the configuration of a pair
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
 _UNLIMITED = 1_000_000  # tokenizers write 10^30 for "no limit"
@@ -90,6 +91,8 @@ class _Files:
 
     Attributes:
         folder: The folder, where there is one.
+        is_listed: Whether a list says which modules of sentence-transformers it has.
+        makers: Types of those that make another vector of it, but for its length.
     """
 
     def __init__(self, card: EncoderCard, hub: str | None, folder: Path) -> None:
@@ -97,12 +100,16 @@ class _Files:
         self.folder = expanded(folder)
         self._inside = Path()  # of the hub directory: where a sentence encoder keeps its model
         self._pooling = Path(_POOLING)
+        self.makers: frozenset[str] = frozenset()
         listed = self.beside(MODULES)
+        self.is_listed = listed is not None
         if listed is None:
             return
         root = listed.parent
         self._inside = model_place(card, root).relative_to(root)
-        places = [place for kind, place in read_modules(card, root) if kind == "Pooling"]
+        modules = read_modules(card, root)
+        self.makers = frozenset(kind for kind, _ in modules) - _PLAIN_MODULES
+        places = [place for kind, place in modules if kind == "Pooling"]
         self._pooling = places[0].relative_to(root) if places else self._pooling
 
     def find(self, name: str) -> Path | None:
@@ -164,18 +171,28 @@ def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: st
 
 def _note_of_sentences(files: _Files) -> str:
     """Return which features are the published vector, and which prompts a card may name."""
-    table = files.pooling()
-    modes = [mode for flag, mode in MODES.items() if table.get(flag) is True]
-    kind = _KINDS.get(str(table.get("pooling_mode", modes[0] if len(modes) == 1 else "")))
     prompts = files.table_of(files.beside(PROMPTS)).get("prompts")
-    notes = []
-    if kind is not None:
-        notes.append(
-            f"Its published vector of a text is `--features {kind}`, before any normalisation."
-        )
+    notes = [_note_of_vector(files)]
     if isinstance(prompts, dict) and any(prompts.values()):
         notes.append(f"A card's `prompt` is one of {sorted(prompts)}.")
-    return " ".join(notes)
+    return " ".join(filter(None, notes))
+
+
+def _note_of_vector(files: _Files) -> str:
+    """Return which features are the published vector, or nothing where none of ours is."""
+    table = files.pooling()
+    if not table:
+        return ""
+    try:
+        modes = pooling_modes(table)
+    except SpecError:  # the message of whoever asks for `pooled`
+        return ""
+    kind = _KINDS.get(modes[0]) if len(modes) == 1 else None
+    if kind is not None and not files.makers:
+        return f"Its published vector of a text is `--features {kind}`, before any normalisation."
+    if files.is_listed and files.makers <= KNOWN_MODULES:
+        return "Its published vector of a text is `--features pooled`."
+    return ""
 
 
 def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[FeatureShape, bool]:

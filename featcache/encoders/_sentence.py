@@ -27,6 +27,8 @@ _SETTINGS = tuple(
 )
 _LONGEST = 1_000_000  # tokens; a tokenizer without a limit of its own states a larger number
 _ACTIVATIONS = ("GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SiLU", "Sigmoid", "Tanh")
+_LOADED_MODULES = ("Dense", "LayerNorm")  # behind or before the pooling, with weights
+KNOWN_MODULES = {*_LOADED_MODULES, "Normalize", "Dropout"}
 MODES = {  # by the flags of older directories, in the order in which they are joined
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -116,7 +118,7 @@ class SentencePooling(nn.Module):
             config = _read(card, place / "config.json")
             described.append([kind, config])
             if kind == "Pooling":
-                self.modes = _modes(config)
+                self.modes = pooling_modes(config)
                 continue
             (self.after if self.modes else self.before).append(_build(card, kind, place, config))
         self.eval().requires_grad_(False)
@@ -200,7 +202,7 @@ def _build(card: EncoderCard, kind: str, place: Path, config: Mapping[str, Any])
         return _Normalize()
     if kind == "Dropout":
         return nn.Identity()  # nothing is dropped outside training
-    if kind not in ("Dense", "LayerNorm"):
+    if kind not in _LOADED_MODULES:
         raise SpecError(
             f"features 'pooled' of encoder {card.name!r}: sentence-transformers module {kind:.60} "
             "is not known here; take 'mean', 'cls' or 'last'"
@@ -232,7 +234,12 @@ def _state(place: Path) -> dict[str, Tensor]:
     return state
 
 
-def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
+def pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return by what modes a module pools, in the order in which their vectors are joined.
+
+    Raises:
+        SpecError: One of them is not known here.
+    """
     mode = config.get("pooling_mode")
     if mode is None:
         return tuple(name for flag, name in MODES.items() if config.get(flag)) or ("mean",)

@@ -303,3 +303,29 @@ def test_a_directory_without_pooling_pools_nothing(tiny, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text())[:1]))
     encoder = build_encoder(TEXT_CARD, weights=folder)
     assert np.isfinite(encoder.encode([[1, 2]]).values.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("pooling", "behind", "kind"),
+    [
+        ({"pooling_mode_mean_tokens": True}, ["Normalize"], "mean"),
+        ({"pooling_mode": ["cls"]}, [], "cls"),
+        ({"pooling_mode": ["mean"]}, ["Dense", "Normalize"], "pooled"),
+        ({"pooling_mode": ["cls", "mean"]}, [], "pooled"),
+        ({"pooling_mode": "max"}, [], "pooled"),
+        ({"pooling_mode": "unheard"}, [], None),
+        ({"pooling_mode": "mean"}, ["WordWeights"], None),
+    ],
+)
+def test_the_note_of_a_derived_card_names_the_published_vector(
+    pooling, behind, kind, tiny, tmp_path
+):
+    _, folder = tiny.copied("transformers bert", tmp_path)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    kinds |= {f"{place}_{name}": name for place, name in enumerate(behind, start=2)}
+    entries = [{"path": path, "type": f"a.{name}"} for path, name in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(entries))
+    note = find_card(f"hf:{folder}").note
+    assert (f"`--features {kind}`" in note) if kind else not note
