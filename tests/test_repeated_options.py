@@ -1,8 +1,11 @@
 """No option of one value takes the last of several without a word."""
 
+import re
+
 import pytest
 import typer.main
 
+from lightalign.featcache.errors import SpecError
 from lightalign.pipelines.commands._strict import StrictCommand
 from lightalign.pipelines.commands.application import app
 
@@ -46,6 +49,20 @@ def test_one_name_is_not_given_two_values(words, option, tmp_path):
     assert (ended.returncode, ended.stdout) == (2, "")
     assert f"{option} gives " in ended.stderr
     assert "2 values: give one" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--set", "data=flickr8k"), "--data and --set data are both given: give --data only"),
+        (("--set", 'encoders=["toy-text"]'), "--encoder and --set encoders are both given"),
+        (("--set", "source.train=9", "--set", "source={train=8}"), "'source' and 'source.train'"),
+    ],
+)
+def test_what_is_set_is_given_nowhere_else(words, told):
+    beside = ["extract", "--encoder", "toy-image", "--data", "shapes", *words]
+    with pytest.raises(SpecError, match=re.escape(told)):
+        typer.main.get_command(app).main(beside, standalone_mode=False)
 
 
 @pytest.mark.parametrize(

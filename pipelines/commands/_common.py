@@ -52,6 +52,20 @@ def _each_once(_context: Any, parameter: Any, values: Any) -> Any:  # Any: as fo
     return values
 
 
+def _each_place_once(context: Any, parameter: Any, values: Any) -> Any:  # Any: as above
+    """Refuse a value that is given twice, also as part of a table: the last would be taken."""
+    _each_once(context, parameter, values)
+    names = sorted(value.partition("=")[0].strip() for value in values or ())
+    for outer in names:
+        inner = next((name for name in names if name.startswith(f"{outer}.")), None)
+        if inner is not None:
+            raise SpecError(
+                f"{parameter.opts[0]} gives {outer!r} and {inner!r}, which is part of it: give "
+                f"all of {outer!r} in one"
+            )
+    return values
+
+
 Home = Annotated[
     Path,
     typer.Option(
@@ -71,7 +85,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="A.B=C",
-        callback=_each_once,
+        callback=_each_place_once,
         help="Change one value of the spec; repeatable.",
     ),
 ]

@@ -1,5 +1,6 @@
-"""Commands that refuse an option of one value which is given several times."""
+"""Commands in which every option of one value is given once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from typer.core import TyperCommand
@@ -8,17 +9,17 @@ from ...featcache.errors import SpecError
 
 
 class StrictCommand(TyperCommand):
-    """Command whose parser takes no last one of several values without a word."""
+    """Command that refuses several values for an option which takes one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # Any: typer's own or click's
-        """Parse as usual, once no option of one value is given twice.
+        """Parse as usual, once no option of one value is given twice, nor again by `--set`.
 
         A flag may be given twice, unless it has an opposite: then the two may be both.
 
         Raises:
             SpecError: One is.
         """
-        *_, order = self.make_parser(ctx).parse_args(args=list(args))
+        values, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for option in {id(given): given for given in order}.values():
             count = sum(given is option for given in order)
             if count > 1 and not _may_be_repeated(option):
@@ -27,7 +28,18 @@ class StrictCommand(TyperCommand):
                     f"{name} is given {count} times and takes one value: give one, and run the "
                     "command once for each where you mean several"
                 )
+        _refuse_set_again(order, values.get("overrides") or ())
         return super().parse_args(ctx, args)
+
+
+def _refuse_set_again(order: Sequence[Any], overrides: Sequence[str]) -> None:
+    """Refuse an override of what an option beside it says: one of them would be lost."""
+    for override in overrides:
+        name = override.partition("=")[0].strip()
+        for option in order:
+            if name in (option.name, f"{option.name}s"):  # a spec has the plural of a repeatable
+                flag = max(option.opts, key=len)
+                raise SpecError(f"{flag} and --set {name} are both given: give {flag} only")
 
 
 def _may_be_repeated(option: Any) -> bool:
