@@ -26,6 +26,9 @@ from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
 from .progress import SILENT, Progress
 
+# where any encoder will do
+_USUAL = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
+
 
 @dataclass(frozen=True)
 class StorePair:
@@ -117,7 +120,12 @@ class SideQuery:
         return cls(encoder=encoder, key=entry.encoder_key, example=entry)
 
     def extraction(
-        self, data: Sequence[str], *, home: Path, split: str | None = None, usual: str = "ENCODER"
+        self,
+        data: Sequence[str],
+        *,
+        home: Path,
+        split: str | None = None,
+        modality: Modality = Modality.IMAGE,
     ) -> str:
         """Return the command that makes a store which will do.
 
@@ -125,9 +133,9 @@ class SideQuery:
             data: Options that name the dataset.
             home: Folder of everything lightalign keeps.
             split: Name of the split, or None for all.
-            usual: Encoder where any will do.
+            modality: What is encoded, where any encoder of it will do.
         """
-        words = ["extract", "--encoder", self.reference or self.encoder or usual, *data]
+        words = ["extract", "--encoder", self.reference or self.encoder or _USUAL[modality], *data]
         words += [] if split is None else ["--split", split]
         features = self.features
         if self.example is not None:
@@ -545,10 +553,9 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
             if path.is_file():
                 refuse_graded(read_pairs(path), found.dataset, home=home)
     have = sorted({_label(entry) for entry in near or entries})
-    usual = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
     data = query.data or ["--data", query.dataset or "flickr30k"]
     commands = [
-        f"`{asked.extraction(data, home=home, usual=usual[side.modality])}`"
+        f"`{asked.extraction(data, home=home, modality=side.modality)}`"
         for side, asked in query.by_side.items()
     ]
     names = " and ".join(f"{side.label} store" for side in query.by_side)

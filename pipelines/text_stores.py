@@ -67,11 +67,12 @@ class TextStores:
             texts = [one for one in found if one.modality == Modality.TEXT.value]
             here = [one for one in texts if one.dataset == self.wanted.name]
             have = sorted({f"{one.split}/{one.encoder} {one.kind}" for one in here})
+            command = query.extraction(self.wanted.words, home=self.home, modality=Modality.TEXT)
             raise StoreNotFoundError(
-                f"no store of the texts of {self.wanted.name}/{self.split} by {query.encoder} in "
-                f"{self.home}; have: {have or 'none'}{stored.unread_line()}; "
+                f"no store of the texts of {self.wanted.name}/{self.split} by {query.describe()} "
+                f"in {self.home}; have: {have or 'none'}{stored.unread_line()}; "
                 f"take another --split, or run "
-                f"`{query.extraction(self.wanted.words, home=self.home)}`"
+                f"`{command}`"
             )
         return entry
 

@@ -2,21 +2,24 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from lightalign.featcache.card import read_card
 from lightalign.featcache.errors import (
     StoreCorruptError,
     StoreNotFoundError,
     UnknownNameError,
 )
 from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.types import Modality
 from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.progress import Progress
-from lightalign.pipelines.stores import StoreQuery, WantedData, newest_pair
+from lightalign.pipelines.stores import SideQuery, StoreQuery, WantedData, newest_pair
 
 from .conftest import SCENES, extract_toy
 
@@ -205,3 +208,11 @@ def test_features_can_be_named_for_training(tmp_path):
     assert (stores["image"]["kind"], stores["text"]["kind"]) == ("mean", "mean")
     with pytest.raises(StoreNotFoundError, match="images by grid:2x2 any encoder"):
         train.run(train.TrainSpec(**spec, image_features="grid:2x2"))
+
+
+def test_the_advised_extraction_names_an_encoder_that_is_there(tmp_path):
+    query = SideQuery()
+    for modality in Modality:
+        words = shlex.split(query.extraction(["--data", "x"], home=tmp_path, modality=modality))
+        encoder = words[words.index("--encoder") + 1]
+        assert read_card(encoder).modality is modality
