@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..featcache import trust
 from ..featcache.errors import SpecError
 from ..featcache.regular_files import is_there
@@ -25,6 +27,8 @@ def fit(
     open_folder: Callable[[], AbstractContextManager[Path]],
     resolved: Table,
     progress: Progress,
+    *,
+    is_begun: bool = False,
 ) -> TrainReport:
     """Train what `plan` says, and write the run folder; the first of several processes writes.
 
@@ -35,6 +39,7 @@ def fit(
             known to stand against the training.
         resolved: What the folder records of it.
         progress: Receives notes and the progress; that of the first process only.
+        is_begun: Whether it goes on: then what is refused of a new training is a warning.
 
     Raises:
         LightalignError: The preset, the stores, the device or the loss are not usable, or another
@@ -52,7 +57,7 @@ def fit(
             trainer = Trainer(
                 plan, home=spec.home, seed=spec.seed, device=device, processes=processes
             )
-        notes = check_first_tokens(trainer.adapter, trainer.stores, device=device)
+        notes = _notes_of_first_tokens(trainer, device, is_begun=is_begun)
         processes.wait_for_all()  # one that cannot train ends before anything is written
 
         def begin() -> str:
@@ -81,6 +86,22 @@ def fit(
             return report
 
         return TrainReport(folder=folder, report=processes.from_first(end))
+
+
+def _notes_of_first_tokens(
+    trainer: ClosedForm | Trainer, device: torch.device, *, is_begun: bool
+) -> list[str]:
+    """Return warnings of first tokens; a training that is begun can be given no other steps.
+
+    Raises:
+        SpecError: A tower of a new training reads nothing else.
+    """
+    try:
+        return check_first_tokens(trainer.adapter, trainer.stores, device=device)
+    except SpecError as error:
+        if not is_begun:
+            raise
+        return [f"warning: it goes on as it was begun, though a new run would not: {error}"]
 
 
 def _fit(

@@ -309,7 +309,7 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
         spec, plan = _as_begun(table, folder, home=home, device=device, progress=progress)
         from .fitting import fit
 
-        return fit(spec, plan, lambda: nullcontext(folder), table, progress)
+        return fit(spec, plan, lambda: nullcontext(folder), table, progress, is_begun=True)
 
 
 def _as_begun(

@@ -9,7 +9,8 @@ import pytest
 
 from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import first_tokens, runs, similarity, train
+from lightalign.pipelines import first_tokens, fitting, runs, similarity, train
+from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.progress import SILENT, Progress
 from lightalign.pipelines.similarity import SimilaritySpec
 from lightalign.pipelines.summaries import are_alike
@@ -48,14 +49,14 @@ def causal_home(tmp_path_factory):
     return home
 
 
-def train_on(home, pool, progress=SILENT, *, before=None, image_pool=None, **changes):
+def train_on(home, pool, progress=SILENT, *, before=None, image_pool=None, epochs=1, **changes):
     image_pool = image_pool or {"part": "mean-pool"}
     before = before or {"part": "identity"}
     towers = {
         "image": {"before": before, "pool": image_pool, "project": {"part": "linear", "out": 8}},
         "text": {"pool": pool, "project": {"part": "linear", "out": 8}},
     }
-    overrides = [f"towers={to_inline(towers)}", "train.epochs=1", "train.validation=none"]
+    overrides = [f"towers={to_inline(towers)}", f"train.epochs={epochs}", "train.validation=none"]
     fields = {"text_features": "tokens", "device": "cpu", **changes}
     spec = TrainSpec(home=home, preset="linear", overrides=(*overrides,), **fields)
     return train.run(spec, progress)
@@ -113,6 +114,28 @@ def test_the_first_word_of_a_text_is_no_class_token(tmp_path, monkeypatch):
         extract_toy(tmp_path, encoder, source=SMALL, split="train", rows_per_shard=None)
     with pytest.raises(SpecError, match="toy-text has no class token: it is the first word of a"):
         train_on(tmp_path, {"part": "cls-pool"})
+
+
+def test_a_run_that_was_begun_on_the_first_token_goes_on(causal_home, tmp_path, monkeypatch):
+    (tmp_path / "features").symlink_to(causal_home / "features")
+    order = Batches.order
+
+    def cut(self, number):
+        if number == 1:
+            raise KeyboardInterrupt
+        return order(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "check_first_tokens", lambda *_, **__: [])  # as of before it was
+        patch.setattr(Batches, "order", cut)
+        with pytest.raises(KeyboardInterrupt):
+            train_on(tmp_path, {"part": "cls-pool"}, epochs=2, name="begun")
+    notes = Notes()
+    train.resume(tmp_path, "begun", device="cpu", progress=notes)
+    assert any(
+        "goes on as it was begun, though a new run would not: towers" in line
+        for line in notes.lines
+    )
 
 
 def test_the_first_cell_beside_other_summaries_is_a_warning(causal_home, tmp_path):
