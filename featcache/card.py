@@ -1,9 +1,10 @@
 """Encoder cards: what is known about a pretrained encoder before any of its files are there."""
 
 import hashlib
+import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from . import spec
@@ -44,8 +45,15 @@ class Layout:
         if not is_grid and not is_text:
             raise SpecError(
                 "layout must have `grid = [rows, columns]`, or `ragged = true` with `max_tokens`; "
-                f"found {self}"
+                f"found {self._stated() or 'neither'}"
             )
+
+    def _stated(self) -> str:
+        """Return the entries that differ from their defaults, as a card has them."""
+        entries = ((entry.name, getattr(self, entry.name), entry.default) for entry in fields(self))
+        return ", ".join(
+            f"{name} = {json.dumps(value)}" for name, value, default in entries if value != default
+        )
 
     @property
     def tokens_per_item(self) -> int | None:
@@ -249,10 +257,12 @@ def parse_card(name: str, table: spec.Table) -> EncoderCard:
         SpecError: The table has unknown, missing or wrong entries.
     """
     modalities = [modality.value for modality in Modality]
-    if table.get("modality") not in modalities:
+    if "modality" in table and table["modality"] not in modalities:
         raise SpecError(
             f"encoder card {name}: modality must be one of {modalities}, "
-            f"found {table.get('modality')!r}"
+            f"found {table['modality']!r:.80}"
         )
-    resolved = {**table, "name": name, "modality": Modality(table["modality"])}
+    resolved = {**table, "name": name}
+    if "modality" in table:
+        resolved["modality"] = Modality(table["modality"])
     return spec.build(EncoderCard, resolved, where=f"encoder card {name}")

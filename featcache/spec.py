@@ -150,6 +150,9 @@ def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
     unknown = sorted(set(table) - set(fields))
     if unknown:
         raise SpecError(f"{where}: unknown key {unknown[0]!r}; known: {sorted(fields)}")
+    missing = [name for name, field in fields.items() if name not in table and _is_needed(field)]
+    if missing:
+        raise SpecError(f"{where} lacks {in_words(missing)}")
     hints = typing.get_type_hints(cls)
     values = {
         key: _coerce(hints[key], value, where=f"{where}.{key}") for key, value in table.items()
@@ -158,6 +161,15 @@ def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
         return cls(**values)
     except TypeError as error:
         raise SpecError(f"{where}: {error}") from error
+
+
+def _is_needed(field: "dataclasses.Field[Any]") -> bool:
+    return dataclasses.MISSING is field.default is field.default_factory
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Return names in words: `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def to_table(spec: Any) -> Table:

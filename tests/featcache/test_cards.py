@@ -112,6 +112,27 @@ def test_an_unknown_mapping_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("lacking", "told"),
+    [
+        (["model", "width", "layout"], "lacks model, width and layout"),
+        (["modality", "width"], "lacks modality and width"),
+        (["backend"], "lacks backend"),
+    ],
+)
+def test_what_a_card_lacks_is_named(lacking, told):
+    table = {key: value for key, value in TABLE.items() if key not in lacking}
+    with pytest.raises(SpecError, match=f"encoder card mine {told}$"):
+        parse_card("mine", table)
+
+
+def test_a_wrong_layout_is_told_as_the_card_has_it():
+    with pytest.raises(SpecError, match=r"; found grid = \[4, 4\], ragged = true$"):
+        parse_card("mine", {**TABLE, "layout": {"grid": [4, 4], "ragged": True}})
+    with pytest.raises(SpecError, match=r"; found neither$"):
+        parse_card("mine", {**TABLE, "layout": {}})
+
+
+@pytest.mark.parametrize(
     "layout", [{}, {"grid": [4]}, {"ragged": True}, {"grid": [4, 4], "ragged": True}]
 )
 def test_a_layout_is_a_grid_or_ragged_text(layout: dict[str, object]):
