@@ -5,7 +5,7 @@ import re
 import pytest
 import typer.main
 
-from lightalign.featcache.errors import SpecError
+from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.pipelines.commands._strict import StrictCommand
 from lightalign.pipelines.commands.application import app
 
@@ -63,6 +63,13 @@ def test_what_is_set_is_given_nowhere_else(words, told):
     beside = ["extract", "--encoder", "toy-image", "--data", "shapes", *words]
     with pytest.raises(SpecError, match=re.escape(told)):
         typer.main.get_command(app).main(beside, standalone_mode=False)
+
+
+def test_the_plural_of_an_option_of_one_value_is_another_option(tmp_path):
+    words = ["probe", "--seed", "1", "--set", "seeds=2", "--data", "none", "--home", str(tmp_path)]
+    with pytest.raises(LightalignError) as caught:
+        typer.main.get_command(app).main(words, standalone_mode=False)
+    assert "both given" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

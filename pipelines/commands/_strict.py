@@ -37,7 +37,8 @@ def _refuse_set_again(order: Sequence[Any], overrides: Sequence[str]) -> None:
     for override in overrides:
         name = override.partition("=")[0].strip()
         for option in order:
-            if name in (option.name, f"{option.name}s"):  # a spec has the plural of a repeatable
+            named = {option.name, f"{option.name}s"} if option.multiple else {option.name}
+            if name in named:  # a spec has the plural of what is repeatable
                 flag = max(option.opts, key=len)
                 raise SpecError(f"{flag} and --set {name} are both given: give {flag} only")
 
