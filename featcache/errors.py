@@ -8,7 +8,7 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
     ├── UnknownNameError (LookupError)          a registry has no such name
     ├── DatasetNotFoundError (FileNotFoundError)
     ├── DatasetFormatError (ValueError)         the files are there and say something else
-    │   └── UnknownColumnError                  a table has no column of a usual name
+    │   └── UnknownColumnError                  no column of a table has a usual name
     ├── WeightsNotFoundError (FileNotFoundError)
     ├── WeightsMismatchError (ValueError)       the weights are not those of the card
     ├── DatasetChangedError (RuntimeError)      a file went away while it was being read
@@ -61,7 +61,7 @@ class DatasetFormatError(LightalignError, ValueError):
 
 
 class UnknownColumnError(DatasetFormatError):
-    """Report a table of which nobody can tell what its columns are."""
+    """Report a table in which no column of a usual name tells what it holds."""
 
 
 class WeightsNotFoundError(LightalignError, FileNotFoundError):

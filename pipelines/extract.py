@@ -239,7 +239,7 @@ class Opened:
     source: Source
     splits: tuple[str, ...]
     cards: tuple[tuple[EncoderCard, Weights], ...]
-    _fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+    _fingerprints: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def fingerprint(self, split: str) -> str:
         """Return the fingerprint of a split when it was first asked for, as files may change."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError
 
-# As timm and transformers call them; `cls_token_0` where a model has several.
 NO_CLASS_TOKEN = "No class token: one vector an image is its mean."  # note of derived cards
+# As timm and transformers call them; `cls_token_0` where a model has several.
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 
 

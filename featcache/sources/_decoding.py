@@ -66,7 +66,7 @@ def format_error(path: Path, place: str, problem: str) -> DatasetFormatError:
 
 
 def unknown_column(path: Path, problem: str) -> UnknownColumnError:
-    """Build the error for a table that lacks a column of a usual name."""
+    """Build the error for a table in which no column of a usual name tells what it holds."""
     return UnknownColumnError(str(format_error(path, "", problem)))
 
 

@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
     return vars(value)
 
 
-def listed(given: list[str] | None) -> list[str]:
+def split_commas(given: list[str] | None) -> list[str]:
     """Return the values of an option that is repeatable, and takes several with commas, too."""
     return [value for values in given or () for value in values.split(",")]
 
@@ -193,7 +193,7 @@ def whole_numbers(flag: str, given: list[str] | None, *, example: str) -> list[i
         SpecError: One is no number.
     """
     try:
-        return [int(number) for number in listed(given)]
+        return [int(number) for number in split_commas(given)]
     except ValueError as error:
         raise SpecError(f"{flag} {','.join(given or ())!r} is not of the form {example}") from error
 

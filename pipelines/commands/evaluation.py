@@ -19,8 +19,8 @@ from ._common import (
     Quiet,
     RunName,
     TrainSplit,
-    listed,
     places_of_weights,
+    split_commas,
     whole_numbers,
     within,
 )
@@ -142,7 +142,7 @@ def zero_shot(
         data=data,
         run=run,
         split=split,
-        prompts=tuple(listed(prompts)) or ("ensemble",),
+        prompts=tuple(split_commas(prompts)) or ("ensemble",),
         weights=places_of_weights(weights),
         device=device,
     )
@@ -194,7 +194,7 @@ def probe(
         data=data,
         run=run,
         protocol=protocol,
-        features=tuple(listed(features)) or ("embedding", "encoder"),
+        features=tuple(split_commas(features)) or ("embedding", "encoder"),
         train_split=train_split,
         split=split,
         shots=tuple(whole_numbers("--shots", shots, example="1,2,4")),

@@ -14,7 +14,7 @@ from ._common import (
     Output,
     Overrides,
     Quiet,
-    listed,
+    split_commas,
     whole_numbers,
     within,
 )
@@ -92,7 +92,7 @@ def extract(
         "home": home,
         "split": split,
         "weights": weights,
-        "features": listed(features) or None,
+        "features": split_commas(features) or None,
         "layers": whole_numbers("--layers", layers, example="-1,-4") or None,
         "format": format,
         "dtype": dtype,
