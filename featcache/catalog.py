@@ -42,6 +42,7 @@ class _PairsFile(TypedDict):
     classes: NotRequired[_ClassesTable]
     grades: NotRequired[_GradesTable]
     text_marks: NotRequired[list[str]]  # came later
+    file: NotRequired[str]  # its own name, came later still
 
 
 @dataclass(frozen=True)
@@ -310,6 +311,7 @@ def write_pairs(path: Path, pairs: Pairs) -> None:
     """Write `pairs` beside the stores, so that training and evaluation need the stores alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table: dict[str, Any] = {
+        "file": path.name,  # so that those of another source are not taken for these
         "image_ids": pairs.image_ids,
         "text_ids": pairs.text_ids,
         "links": pairs.links,
@@ -333,6 +335,7 @@ def read_pairs(path: Path) -> Pairs:
     try:
         table = check(files.read_sealed(path, limit=_LARGEST_PAIRS), _PairsFile, where=path)
         classes, grades = table.get("classes"), table.get("grades")
+        _check_name(table, path.name)
         _check_links(table)
         return Pairs(
             tuple(table["image_ids"]),
@@ -357,6 +360,12 @@ def _remedy(path: Path) -> str:
         return "replace it by a whole copy"
     home = absolute.parents[3]
     return f"`{command_line('cache', 'repair', home=home)}` restores it"
+
+
+def _check_name(table: _PairsFile, name: str) -> None:
+    """Refuse the whole pairs of another source; earlier versions wrote no name."""
+    if table.get("file", name) != name:
+        raise ValueError(f"they are those of {table['file']!r:.80}")
 
 
 def _check_links(table: _PairsFile) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lightalign.featcache.damage import verify_folder
+from lightalign.featcache.damage import find_damage, verify_folder
 from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError, StoreCorruptError
@@ -213,3 +213,19 @@ def test_a_repair_allocates_nothing_of_the_size_that_a_manifest_claims(tmp_path,
     flip(store / "shard-00001/values/c/0/0/0")
     with pytest.raises(StoreCorruptError, match=rf"the manifest says {name} = {2**50}, and these"):
         repair(tmp_path, str(store), device="cpu")
+
+
+def test_whole_pairs_of_another_split_are_restored(tmp_path):
+    """Both files are whole, with right checksums of their own."""
+    for split in ("val", "test"):
+        extract_toy(tmp_path, "toy-image", split=split)
+    before = tree_bytes(tmp_path / "features")
+    val, test = ((tmp_path / "features" / "shapes" / s) for s in ("val", "test"))
+    ((pairs,), (other,)) = (folder.glob("pairs--*.json") for folder in (val, test))
+    content = pairs.read_bytes()
+    pairs.write_bytes(other.read_bytes())
+    (store,) = val.glob("toy-image--*")
+    assert find_damage(store).pairs == (pairs.name,)
+    assert repair(tmp_path, str(store), device="cpu").left == ()
+    assert pairs.read_bytes() == content
+    assert tree_bytes(tmp_path / "features") == before
