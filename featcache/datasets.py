@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from . import known_datasets, spec
-from .errors import DatasetNotFoundError, SpecError
+from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
 from .home import command_line, expanded
-from .inference import IMAGES, Inferred, infer_kind, tried
+from .inference import FOLDERS, IMAGES, TABLES, Inferred, infer_kind, tried
 from .known_datasets import DatasetVersion
 from .registry import Registry, unknown_name
 from .source import Source
@@ -162,12 +162,32 @@ def _found_at(
     home: Path,
 ) -> tuple[Inferred, DatasetVersion | None]:
     """Return what lies at a place, and what was known of the name if it is that."""
+    refusal: LightalignError | None = None
     if known is not None:
-        opened = tried(known.kind, place, {**known.options, **options}, open_family)
+        there = known_datasets.place_in(known, place)
+        opened = tried(known.kind, there, {**known.options, **options}, open_family)
         if isinstance(opened, Source):
-            return Inferred(known.kind, place, opened), known
+            return Inferred(known.kind, there, opened), known
+        refusal = opened
     # its columns are not those of what the name stood for
-    return infer_kind(place, options, open_family, name=name, home=home), None
+    inferred = infer_kind(place, options, open_family, name=name, home=home)
+    if known is not None and refusal is not None and known_datasets.lies_at(known, place):
+        _require_table_again(known, inferred, refusal, home)
+    return inferred, None
+
+
+def _require_table_again(
+    known: DatasetVersion, inferred: Inferred, refusal: LightalignError, home: Path
+) -> None:
+    """Refuse to read a folder without the table that it was read by, which holds its texts."""
+    was_table = known.kind in TABLES or known.place != inferred.place
+    if not was_table or inferred.kind not in FOLDERS or not inferred.place.is_dir():
+        return
+    words = ("data", "add", known.name, inferred.place, "--kind", inferred.kind)
+    raise DatasetFormatError(
+        f"{known.name!r} is the {known.kind} at {known.place}, which cannot be read so: {refusal}; "
+        f"if it is to be {inferred.kind} from now on, run `{command_line(*words, home=home)}`"
+    )
 
 
 def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> Path:

@@ -119,7 +119,7 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
     """
     if is_regular(root):
         return TableFiles.of(root)
-    for folder in (root, *(root / place for place in _PLACES)):
+    for folder in folders_of_tables(root):
         tables = _tables_in(folder)
         if tables:
             break
@@ -139,9 +139,19 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
     )
 
 
+def folders_of_tables(root: Path) -> list[Path]:
+    """Return the folders in which the tables of a dataset may lie, the preferred first."""
+    return [root, *(root / place for place in _PLACES)]
+
+
+def is_table_name(file: Path) -> bool:
+    """Return whether a file is called as one that `open_table` reads."""
+    return _suffix_of(file) in {*_DELIMITED, *_JSON, ".parquet"}
+
+
 def tables_of(root: Path) -> tuple[list[Path], list[Path]]:
     """Return the tables of a folder that `find_table` looks at, and those of other suffixes."""
-    for folder in (root, *(root / place for place in _PLACES)):
+    for folder in folders_of_tables(root):
         tables = _tables_in(folder)
         if tables:
             return tables, [one for one in _files_of_tables(folder) if one not in tables]

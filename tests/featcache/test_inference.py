@@ -209,3 +209,41 @@ def test_images_that_are_named_anew_are_read_with_the_table_that_came_beside_the
     (photos / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
     assert define("mine", home=tmp_path).kind == "images"
     assert add(tmp_path, "mine", photos)[0].kind == "image-text-table"
+
+
+def write_odd_tables(folder):
+    """Write images, the table of their captions in columns that nobody can guess, and another."""
+    folder.mkdir()
+    write_photos(folder)
+    (folder / "captions.csv").write_text("Pfad,Beschreib,Andere\n0.jpg,ein Hund,1\n")
+    (folder / "notes.csv").write_text("width,height\n1,2\n")
+
+
+ODD_COLUMNS = {"image_column": "Pfad", "caption_columns": ["Beschreib"]}
+
+
+def remembered(home, data, **options):
+    version = define(data, home=home, options=options)
+    remember(home, identified(version, open_version(version, home=home)))
+    return version
+
+
+def test_a_table_is_found_again_by_its_folder_with_what_was_said_of_it(tmp_path):
+    odd = tmp_path / "odd"
+    write_odd_tables(odd)
+    first = remembered(tmp_path, f"mine={odd}", **ODD_COLUMNS)
+    again = define(f"mine={odd}", home=tmp_path)
+    assert (again.kind, again.place, again.options) == (first.kind, first.place, ODD_COLUMNS)
+    assert first.place == odd / "captions.csv"
+
+
+def test_a_folder_is_not_read_as_images_alone_once_it_was_read_by_a_table(tmp_path):
+    odd = tmp_path / "odd"
+    write_odd_tables(odd)
+    remembered(tmp_path, f"mine={odd}", **ODD_COLUMNS)
+    (odd / "captions.csv").unlink()
+    with pytest.raises(DatasetFormatError, match=r"'mine' is the image-text-table") as refused:
+        define(f"mine={odd}", home=tmp_path)
+    words = shlex.split(str(refused.value).split("`")[-2])
+    assert words[:4] == ["lightalign", "data", "add", "mine"]
+    assert add(tmp_path, words[3], Path(words[4]), kind=words[6])[0].kind == "images"
