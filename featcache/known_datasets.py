@@ -264,6 +264,7 @@ def move(
         current = versions[-1]
         if current.place is None:
             raise SpecError(f"dataset {name!r} is drawn and lies nowhere")
+        place = place_in(current, place)
         moved = replace(current, place=place)
         if current.splits and read(moved) != dict(current.splits):
             again = command_line("data", "add", name, place, home=home)

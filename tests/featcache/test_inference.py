@@ -1,6 +1,7 @@
 """The family of a place is found by what lies there."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from lightalign.featcache.datasets import define, identified, open_version
 from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
 from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.datasets import add
+from lightalign.pipelines.datasets import add, move
+from lightalign.pipelines.indexed_items import open_there
 
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
@@ -247,3 +249,17 @@ def test_a_folder_is_not_read_as_images_alone_once_it_was_read_by_a_table(tmp_pa
     words = shlex.split(str(refused.value).split("`")[-2])
     assert words[:4] == ["lightalign", "data", "add", "mine"]
     assert add(tmp_path, words[3], Path(words[4]), kind=words[6])[0].kind == "images"
+
+
+def test_a_table_is_opened_and_moved_by_the_folder_in_which_it_lies(tmp_path):
+    odd, elsewhere = tmp_path / "odd", tmp_path / "elsewhere"
+    write_odd_tables(odd)
+    version = remembered(tmp_path, f"mine={odd}", **ODD_COLUMNS)
+    fingerprint = open_version(version, home=tmp_path).fingerprint("train")
+    shutil.copytree(odd, elsewhere)
+    for folder in (odd, elsewhere):
+        opened = open_there(
+            f"mine={folder}", options=None, home=tmp_path, split="train", fingerprint=fingerprint
+        )
+        assert opened.root == folder / "captions.csv"
+    assert move(tmp_path, "mine", elsewhere).place == elsewhere / "captions.csv"
