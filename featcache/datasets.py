@@ -7,7 +7,7 @@ from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import known_datasets, spec
+from . import known_datasets, notes, spec
 from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
 from .home import command_line, expanded
 from .inference import FOLDERS, IMAGES, TABLES, Inferred, infer_kind, tried
@@ -163,7 +163,8 @@ def _found_at(
 ) -> tuple[Inferred, DatasetVersion | None]:
     """Return what lies at a place, and what was known of the name if it is that."""
     refusal: LightalignError | None = None
-    if known is not None:
+    is_other = known is not None and _is_other_folder(known, place)
+    if known is not None and not is_other:
         there = known_datasets.place_in(known, place)
         opened = tried(known.kind, there, {**known.options, **options}, open_family)
         if isinstance(opened, Source):
@@ -173,7 +174,17 @@ def _found_at(
     inferred = infer_kind(place, options, open_family, name=name, home=home)
     if known is not None and refusal is not None and known_datasets.lies_at(known, place):
         _require_table_again(known, inferred, refusal, home)
+    if known is not None and is_other and inferred.kind != known.kind:
+        was = f"{known.name!r} was {known.kind} at {known.place}"
+        notes.note(f"{was}; {inferred.place} is read as {inferred.kind}")
     return inferred, None
+
+
+def _is_other_folder(known: DatasetVersion, place: Path) -> bool:
+    """Return whether a folder of images is not the known one: there may be tables beside them."""
+    is_moved_table = known_datasets.place_in(known, place) != place
+    plain = known.kind in FOLDERS and not known.options
+    return plain and place.is_dir() and known.place != place and not is_moved_table
 
 
 def _require_table_again(

@@ -263,3 +263,18 @@ def test_a_table_is_opened_and_moved_by_the_folder_in_which_it_lies(tmp_path):
         )
         assert opened.root == folder / "captions.csv"
     assert move(tmp_path, "mine", elsewhere).place == elsewhere / "captions.csv"
+
+
+def test_another_folder_of_a_name_that_was_images_is_read_with_its_table(tmp_path):
+    for name in ("photos", "captioned", "plain"):
+        (tmp_path / name).mkdir()
+        write_photos(tmp_path / name)
+    (tmp_path / "captioned" / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
+    remembered(tmp_path, f"mine={tmp_path / 'photos'}")
+    told = []
+    notes.tell(told.append)
+    found = define(f"mine={tmp_path / 'captioned'}", home=tmp_path)
+    moved = define(f"mine={tmp_path / 'plain'}", home=tmp_path)
+    notes.tell(lambda _: None)
+    assert (found.kind, moved.kind) == ("image-text-table", "images")
+    assert [" was images at " in note for note in told] == [True]
