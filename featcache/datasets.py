@@ -10,7 +10,7 @@ from typing import Any
 from . import known_datasets, notes, spec
 from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
 from .home import command_line, expanded
-from .inference import FOLDERS, IMAGES, TABLES, Inferred, infer_kind, tried
+from .inference import FOLDERS, TABLES, Inferred, infer_kind, tried
 from .known_datasets import DatasetVersion
 from .registry import Registry, unknown_name
 from .source import Source
@@ -114,7 +114,7 @@ def locate(
         home: Folder of everything lightalign keeps.
         options: Options of the family; they change remembered ones by name.
         kind: Name of the family, or None to find it.
-        anew: Whether what was read as images alone is looked at again for tables beside them.
+        anew: Whether a folder of images is looked at again for tables beside them.
     """
     name, path = parse_data(data)
     if not known_datasets.is_name(name) and expanded(Path(data)).exists():
@@ -122,7 +122,7 @@ def locate(
         raise SpecError(f"--data {data!r} is a path: give what lies there a name, --data {option}")
     known_datasets.checked_name(name)
     known = known_datasets.version_at(home, name, None if path is None else path.absolute())
-    if anew and known is not None and known.kind == IMAGES:
+    if anew and known is not None and _is_plain_folder(known, path):
         known = None
     family = kind or (name if name in SOURCES.names() else None)
     opened: Source | None = None
@@ -178,6 +178,12 @@ def _found_at(
         was = f"{known.name!r} was {known.kind} at {known.place}"
         notes.note(f"{was}; {inferred.place} is read as {inferred.kind}")
     return inferred, None
+
+
+def _is_plain_folder(known: DatasetVersion, path: Path | None) -> bool:
+    """Return whether a path is the known folder of images, of which nothing more was said."""
+    at_path = path is not None and path.is_dir() and known.place == path.absolute()
+    return at_path and known.kind in FOLDERS and not known.options
 
 
 def _is_other_folder(known: DatasetVersion, place: Path) -> bool:

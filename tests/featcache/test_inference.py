@@ -278,3 +278,14 @@ def test_another_folder_of_a_name_that_was_images_is_read_with_its_table(tmp_pat
     notes.tell(lambda _: None)
     assert (found.kind, moved.kind) == ("image-text-table", "images")
     assert [" was images at " in note for note in told] == [True]
+
+
+def test_class_folders_that_are_named_anew_are_read_with_the_table_that_came_beside_them(tmp_path):
+    photos = tmp_path / "photos"
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        write_photos(photos / name)
+    assert add(tmp_path, "mine", photos)[0].kind == "image-folder"
+    (photos / "captions.csv").write_text("image,caption\ncat/0.jpg,a cat\ndog/0.jpg,a dog\n")
+    assert define(f"mine={photos}", home=tmp_path).kind == "image-folder"
+    assert add(tmp_path, "mine", photos)[0].kind == "image-text-table"
