@@ -289,3 +289,19 @@ def test_class_folders_that_are_named_anew_are_read_with_the_table_that_came_bes
     (photos / "captions.csv").write_text("image,caption\ncat/0.jpg,a cat\ndog/0.jpg,a dog\n")
     assert define(f"mine={photos}", home=tmp_path).kind == "image-folder"
     assert add(tmp_path, "mine", photos)[0].kind == "image-text-table"
+
+
+def test_the_columns_of_splits_and_labels_are_found_in_any_letters(tmp_path):
+    write_photos(tmp_path)
+    table = tmp_path / "table.csv"
+    table.write_text("Image,Class,Label,Split\n0.jpg,cat,1,Test\n1.jpg,dog,0,Train\n")
+    version = define(f"mine={table}", home=tmp_path)
+    opened = open_version(version, home=tmp_path)
+    assert (version.kind, opened.splits()) == ("image-folder", ("train", "test"))
+    assert opened.pairs("test").classes.names == ("dog", "cat")  # in the order of their labels
+    table.write_text("Image,Caption,SPLIT\n0.jpg,a cat,test\n1.jpg,a dog,train\n")
+    version = define(f"mine={table}", home=tmp_path)
+    opened = open_version(version, home=tmp_path)
+    assert (version.kind, opened.splits()) == ("image-text-table", ("train", "test"))
+    (item,) = opened.items("test", Modality.IMAGE)
+    assert item.id == "0.jpg"
