@@ -179,12 +179,17 @@ class _Folder:
         return None
 
     def _several(self, readable: Sequence[Inferred]) -> DatasetFormatError:
-        ways = [self._command(one.place, one.kind) for one in readable[:_SHOWN]]
+        ways = [self._command_for(one) for one in readable[:_SHOWN]]
         more = " ..." if len(readable) > _SHOWN else ""
+        images = self._first((IMAGES,))  # a table may name its images elsewhere, or be of texts
+        alone = "" if images is None else f", or the images alone by {self._command_for(images)}"
         return DatasetFormatError(
             f"{self.place} holds {len(readable)} tables that can be read: name one of them by "
-            f"{', '.join(ways)}{more}, or the images alone by {self._command(self.place, IMAGES)}"
+            f"{', '.join(ways)}{more}{alone}"
         )
+
+    def _command_for(self, inferred: Inferred) -> str:
+        return self._command(inferred.place, inferred.kind)
 
     def _command(self, place: Path, kind: str, *options: str) -> str:
         words = ("data", "add", self.name, str(place.absolute()), "--kind", kind, *options)

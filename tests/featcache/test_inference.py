@@ -305,3 +305,12 @@ def test_the_columns_of_splits_and_labels_are_found_in_any_letters(tmp_path):
     assert (version.kind, opened.splits()) == ("image-text-table", ("train", "test"))
     (item,) = opened.items("test", Modality.IMAGE)
     assert item.id == "0.jpg"
+
+
+def test_images_alone_are_not_offered_where_there_are_none(tmp_path):
+    (tmp_path / "a.csv").write_text("sentence1,sentence2,score\na,b,1\nc,d,2\n")
+    (tmp_path / "b.json").write_text('[{"sentence1": "a", "sentence2": "b", "score": 1}]')
+    (tmp_path / "other.csv").write_text("sentence1,sentence2,score\na,b,1\nc,d,3\n")
+    with pytest.raises(DatasetFormatError, match="tables that can be read") as refused:
+        kind_of(tmp_path)
+    assert "--kind images" not in str(refused.value)
