@@ -124,8 +124,12 @@ class _Folder:
             return whole
         readable = self._readable_tables()
         if len(readable) > 1:
-            raise self._several(readable)
-        chosen = self._table_or_folders(readable[0] if readable else None)
+            folders = self._folders_before(readable)
+            if folders is None:
+                raise self._several(readable)
+            chosen = folders
+        else:
+            chosen = self._table_or_folders(readable[0] if readable else None)
         of_classes = (chosen.kind, chosen.place) == (CLASSES, self.place)
         read = self.place / _INDEX if of_classes else chosen.place
         self._note_tables(chosen, [one for one in self._all_tables if one != read], readable)
@@ -141,6 +145,12 @@ class _Folder:
         if chosen is None:
             raise self._nothing()
         return chosen
+
+    def _folders_before(self, readable: Sequence[Inferred]) -> Inferred | None:
+        """Return the folder itself where all its tables are of classes, and it says as much."""
+        if any(one.kind != CLASSES for one in readable):
+            return None
+        return self._first([kind for kind in FOLDERS if kind != IMAGES])
 
     @property
     def _all_tables(self) -> list[Path]:
@@ -181,8 +191,9 @@ class _Folder:
     def _several(self, readable: Sequence[Inferred]) -> DatasetFormatError:
         ways = [self._command_for(one) for one in readable[:_SHOWN]]
         more = " ..." if len(readable) > _SHOWN else ""
-        images = self._first((IMAGES,))  # a table may name its images elsewhere, or be of texts
-        alone = "" if images is None else f", or the images alone by {self._command_for(images)}"
+        folder = self._first(FOLDERS)  # a table may name its images elsewhere, or be of texts
+        what = "images alone" if folder is None or folder.kind == IMAGES else "folder itself"
+        alone = "" if folder is None else f", or the {what} by {self._command_for(folder)}"
         return DatasetFormatError(
             f"{self.place} holds {len(readable)} tables that can be read: name one of them by "
             f"{', '.join(ways)}{more}{alone}"

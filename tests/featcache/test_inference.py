@@ -314,3 +314,17 @@ def test_images_alone_are_not_offered_where_there_are_none(tmp_path):
     with pytest.raises(DatasetFormatError, match="tables that can be read") as refused:
         kind_of(tmp_path)
     assert "--kind images" not in str(refused.value)
+
+
+def test_class_folders_go_before_several_tables_of_classes_and_are_offered_else(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        write_photos(tmp_path / name)
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("image,class\ncat/0.jpg,tabby\ndog/0.jpg,pug\n")
+    found, (note,) = told_of(tmp_path)
+    assert (found.kind, found.place) == ("image-folder", tmp_path)
+    assert "without test.csv, train.csv" in note
+    (tmp_path / "captions.csv").write_text("image,caption\ncat/0.jpg,a cat\n")
+    with pytest.raises(DatasetFormatError, match=r"or the folder itself by .*--kind image-folder"):
+        kind_of(tmp_path)
