@@ -151,7 +151,7 @@ def _given(card: EncoderCard, path: Path, *, origin: str) -> Weights:
             f"{origin} {path}: cannot read {path.suffix or 'a file without suffix'}; give a "
             f"{', '.join(FILE_SUFFIXES)} file or a hub directory"
         )
-    return Weights(files=path.resolve(), origin=origin)
+    return Weights(files=path.absolute(), origin=origin)  # a link has the suffix, a blob none
 
 
 def _members(path: Path) -> list[Path]:
