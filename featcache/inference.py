@@ -26,7 +26,7 @@ FOLDERS = ("image-text-files", CLASSES, IMAGES)
 _INDEX = "index.csv"  # the table that belongs to a folder of classes
 _MOST_TABLES = 20  # that are tried one by one; more are of one image each
 _SHOWN = 3  # of them in a message
-_COLUMNS = ("--set", "source.image_column=NAME", "--set", "source.caption_columns=NAME")
+_COLUMNS = "the options source.image_column and source.caption_columns"
 
 Open = Callable[[str, Path, Mapping[str, object]], Source]
 
@@ -184,6 +184,7 @@ class _Folder:
         for kind in kinds:
             opened = tried(kind, table, self.options, self.open_family)
             if isinstance(opened, Source):
+                self.unread.pop(table, None)
                 return Inferred(kind, table, opened)
             self.unread.setdefault(table, opened)
         return None
@@ -202,8 +203,8 @@ class _Folder:
     def _command_for(self, inferred: Inferred) -> str:
         return self._command(inferred.place, inferred.kind)
 
-    def _command(self, place: Path, kind: str, *options: str) -> str:
-        words = ("data", "add", self.name, str(place.absolute()), "--kind", kind, *options)
+    def _command(self, place: Path, kind: str) -> str:
+        words = ("data", "add", self.name, str(place.absolute()), "--kind", kind)
         return f"`{command_line(*words, home=self.home)}`"
 
     def _note_tables(
@@ -230,8 +231,7 @@ class _Folder:
             return f"; {self._command(table, kinds[table])} reads {table.name}"
         if not isinstance(self.unread.get(table), UnknownColumnError):
             return ""
-        command = self._command(table, TABLES[0], *_COLUMNS)
-        return f"; {command} reads {table.name}, with the names of its columns"
+        return f"; if it holds captions, name their columns by {_COLUMNS}"
 
     def _nothing(self) -> DatasetFormatError:
         broken = [

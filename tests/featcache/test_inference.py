@@ -179,7 +179,8 @@ def test_a_table_that_nobody_can_read_is_named_where_images_are_taken_alone(name
     found, (note,) = told_of(tmp_path)
     assert found.kind == "images"
     assert f"is read as images, without {name}" in note
-    advised = "--kind image-text-table --set source.image_column=NAME" in note
+    advised = "name their columns by the options source.image_column and" in note
+    assert "=NAME" not in note
     assert advised == (name == "photos.csv")  # the other has no columns
 
 
@@ -192,6 +193,7 @@ def test_class_folders_go_before_a_table_of_classes_which_is_named(tmp_path):
     assert (found.kind, found.place) == ("image-folder", tmp_path)
     assert "is read as image-folder, without labels.csv" in note
     assert "labels.csv --kind image-folder" in note
+    assert "no column of captions" not in note  # which is no reason: it can be read
 
 
 def test_a_table_of_another_format_beside_the_one_that_is_read_is_named(tmp_path):
