@@ -7,10 +7,10 @@ from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import known_datasets, spec
-from .errors import DatasetNotFoundError, SpecError
+from . import known_datasets, notes, spec
+from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
 from .home import command_line, expanded
-from .inference import IMAGES, Inferred, infer_kind, tried
+from .inference import FOLDERS, TABLES, Inferred, infer_kind, tried
 from .known_datasets import DatasetVersion
 from .registry import Registry, unknown_name
 from .source import Source
@@ -114,7 +114,7 @@ def locate(
         home: Folder of everything lightalign keeps.
         options: Options of the family; they change remembered ones by name.
         kind: Name of the family, or None to find it.
-        anew: Whether what was read as images alone is looked at again for tables beside them.
+        anew: Whether a folder of images is looked at again for tables beside them.
     """
     name, path = parse_data(data)
     if not known_datasets.is_name(name) and expanded(Path(data)).exists():
@@ -122,7 +122,7 @@ def locate(
         raise SpecError(f"--data {data!r} is a path: give what lies there a name, --data {option}")
     known_datasets.checked_name(name)
     known = known_datasets.version_at(home, name, None if path is None else path.absolute())
-    if anew and known is not None and known.kind == IMAGES:
+    if anew and known is not None and _is_plain_folder(known, path):
         known = None
     family = kind or (name if name in SOURCES.names() else None)
     opened: Source | None = None
@@ -162,12 +162,49 @@ def _found_at(
     home: Path,
 ) -> tuple[Inferred, DatasetVersion | None]:
     """Return what lies at a place, and what was known of the name if it is that."""
-    if known is not None:
-        opened = tried(known.kind, place, {**known.options, **options}, open_family)
+    refusal: LightalignError | None = None
+    is_other = known is not None and _is_other_folder(known, place)
+    if known is not None and not is_other:
+        there = known_datasets.place_in(known, place)
+        opened = tried(known.kind, there, {**known.options, **options}, open_family)
         if isinstance(opened, Source):
-            return Inferred(known.kind, place, opened), known
+            return Inferred(known.kind, there, opened), known
+        refusal = opened
     # its columns are not those of what the name stood for
-    return infer_kind(place, options, open_family, name=name, home=home), None
+    inferred = infer_kind(place, options, open_family, name=name, home=home)
+    if known is not None and refusal is not None and known_datasets.lies_at(known, place):
+        _require_table_again(known, inferred, refusal, home)
+    if known is not None and is_other and inferred.kind != known.kind:
+        was = f"{known.name!r} was {known.kind} at {known.place}"
+        notes.note(f"{was}; {inferred.place} is read as {inferred.kind}")
+    return inferred, None
+
+
+def _is_plain_folder(known: DatasetVersion, path: Path | None) -> bool:
+    """Return whether a path is the known folder of images, of which nothing more was said."""
+    at_path = path is not None and path.is_dir() and known.place == path.absolute()
+    return at_path and known.kind in FOLDERS and not known.options
+
+
+def _is_other_folder(known: DatasetVersion, place: Path) -> bool:
+    """Return whether a folder of images is not the known one: there may be tables beside them."""
+    is_moved_table = known_datasets.place_in(known, place) != place
+    plain = known.kind in FOLDERS and not known.options
+    return plain and place.is_dir() and known.place != place and not is_moved_table
+
+
+def _require_table_again(
+    known: DatasetVersion, inferred: Inferred, refusal: LightalignError, home: Path
+) -> None:
+    """Refuse to read a folder without the table that it was read by, which holds its texts."""
+    was_table = known.kind in TABLES or known.place != inferred.place
+    if not was_table or inferred.kind not in FOLDERS or not inferred.place.is_dir():
+        return
+    words = ("data", "add", known.name, inferred.place, "--kind", inferred.kind)
+    raise DatasetFormatError(
+        f"{known.name!r} is the {known.kind} at {known.place}, which cannot be read so: {refusal}; "
+        f"if it is to be {inferred.kind} from now on, run `{command_line(*words, home=home)}`"
+    )
 
 
 def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> Path:

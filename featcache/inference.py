@@ -26,7 +26,7 @@ FOLDERS = ("image-text-files", CLASSES, IMAGES)
 _INDEX = "index.csv"  # the table that belongs to a folder of classes
 _MOST_TABLES = 20  # that are tried one by one; more are of one image each
 _SHOWN = 3  # of them in a message
-_COLUMNS = ("--set", "source.image_column=NAME", "--set", "source.caption_columns=NAME")
+_COLUMNS = "the options source.image_column and source.caption_columns"
 
 Open = Callable[[str, Path, Mapping[str, object]], Source]
 
@@ -124,8 +124,12 @@ class _Folder:
             return whole
         readable = self._readable_tables()
         if len(readable) > 1:
-            raise self._several(readable)
-        chosen = self._table_or_folders(readable[0] if readable else None)
+            folders = self._folders_before(readable)
+            if folders is None:
+                raise self._several(readable)
+            chosen = folders
+        else:
+            chosen = self._table_or_folders(readable[0] if readable else None)
         of_classes = (chosen.kind, chosen.place) == (CLASSES, self.place)
         read = self.place / _INDEX if of_classes else chosen.place
         self._note_tables(chosen, [one for one in self._all_tables if one != read], readable)
@@ -141,6 +145,12 @@ class _Folder:
         if chosen is None:
             raise self._nothing()
         return chosen
+
+    def _folders_before(self, readable: Sequence[Inferred]) -> Inferred | None:
+        """Return the folder itself where all its tables are of classes, and it says as much."""
+        if any(one.kind != CLASSES for one in readable):
+            return None
+        return self._first([kind for kind in FOLDERS if kind != IMAGES])
 
     @property
     def _all_tables(self) -> list[Path]:
@@ -174,20 +184,27 @@ class _Folder:
         for kind in kinds:
             opened = tried(kind, table, self.options, self.open_family)
             if isinstance(opened, Source):
+                self.unread.pop(table, None)
                 return Inferred(kind, table, opened)
             self.unread.setdefault(table, opened)
         return None
 
     def _several(self, readable: Sequence[Inferred]) -> DatasetFormatError:
-        ways = [self._command(one.place, one.kind) for one in readable[:_SHOWN]]
+        ways = [self._command_for(one) for one in readable[:_SHOWN]]
         more = " ..." if len(readable) > _SHOWN else ""
+        folder = self._first(FOLDERS)  # a table may name its images elsewhere, or be of texts
+        what = "images alone" if folder is None or folder.kind == IMAGES else "folder itself"
+        alone = "" if folder is None else f", or the {what} by {self._command_for(folder)}"
         return DatasetFormatError(
             f"{self.place} holds {len(readable)} tables that can be read: name one of them by "
-            f"{', '.join(ways)}{more}, or the images alone by {self._command(self.place, IMAGES)}"
+            f"{', '.join(ways)}{more}{alone}"
         )
 
-    def _command(self, place: Path, kind: str, *options: str) -> str:
-        words = ("data", "add", self.name, str(place.absolute()), "--kind", kind, *options)
+    def _command_for(self, inferred: Inferred) -> str:
+        return self._command(inferred.place, inferred.kind)
+
+    def _command(self, place: Path, kind: str) -> str:
+        words = ("data", "add", self.name, str(place.absolute()), "--kind", kind)
         return f"`{command_line(*words, home=self.home)}`"
 
     def _note_tables(
@@ -214,8 +231,7 @@ class _Folder:
             return f"; {self._command(table, kinds[table])} reads {table.name}"
         if not isinstance(self.unread.get(table), UnknownColumnError):
             return ""
-        command = self._command(table, TABLES[0], *_COLUMNS)
-        return f"; {command} reads {table.name}, with the names of its columns"
+        return f"; if it holds captions, name their columns by {_COLUMNS}"
 
     def _nothing(self) -> DatasetFormatError:
         broken = [

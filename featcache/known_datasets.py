@@ -20,7 +20,7 @@ from .documents import check, read_toml
 from .errors import DatasetNotFoundError, LightalignError, SpecError, StoreCorruptError
 from .file_locks import FileLock
 from .home import command_line
-from .regular_files import is_there
+from .regular_files import is_regular, is_there
 from .spec import fingerprint, to_toml
 
 FOLDER = "known-datasets"
@@ -128,12 +128,36 @@ def newest(home: Path, name: str) -> DatasetVersion | None:
 def version_at(home: Path, name: str, place: Path | None) -> DatasetVersion | None:
     """Return the newest version that lies at a place; of no place, or another, the newest.
 
+    A table lies at its folder, too.
+
     Raises:
         StoreCorruptError: See `read_versions`.
     """
     versions = read_versions(home, name)
-    there = [version for version in versions if place is not None and version.place == place]
+    there = [version for version in versions if place is not None and lies_at(version, place)]
     return next(reversed(there or versions), None)
+
+
+def lies_at(version: DatasetVersion, place: Path) -> bool:
+    """Return whether a version lies at a place, or is a table in that folder."""
+    return version.place == place or version.place in _tables_called_alike(version, place)
+
+
+def place_in(version: DatasetVersion, place: Path) -> Path:
+    """Return where a version lies at a place: the table in there that is called alike, or all."""
+    tables = [table for table in _tables_called_alike(version, place) if is_regular(table)]
+    if version.place in tables:
+        return version.place
+    return tables[0] if tables else place
+
+
+def _tables_called_alike(version: DatasetVersion, folder: Path) -> list[Path]:
+    """Return where a table would lie in a folder; nothing of what is no table."""
+    from .sources._tables import folders_of_tables, is_table_name
+
+    if version.place is None or not is_table_name(version.place):
+        return []
+    return [one / version.place.name for one in folders_of_tables(folder)]
 
 
 def version_of(home: Path, name: str, split: str, source: str) -> DatasetVersion | None:
@@ -240,6 +264,7 @@ def move(
         current = versions[-1]
         if current.place is None:
             raise SpecError(f"dataset {name!r} is drawn and lies nowhere")
+        place = place_in(current, place)
         moved = replace(current, place=place)
         if current.splits and read(moved) != dict(current.splits):
             again = command_line("data", "add", name, place, home=home)

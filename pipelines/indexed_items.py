@@ -13,7 +13,7 @@ from ..featcache.errors import (
     DatasetNotFoundError,
     SpecError,
 )
-from ..featcache.known_datasets import version_of
+from ..featcache.known_datasets import place_in, version_of
 from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
 
@@ -81,7 +81,8 @@ def open_there(
     if version is None or version.place is None:
         opened = open_source(data, home=home, options=options)
     else:
-        opened = open_version(replace(version, place=place.absolute()), home=home)
+        there = place_in(version, place.absolute())
+        opened = open_version(replace(version, place=there), home=home)
     require_as_extracted(opened, split, fingerprint)
     return opened
 

@@ -10,7 +10,7 @@ from ._class_source import SPLITS, ClassedImages, with_hashed_class_splits
 from ._decoding import format_error, unknown_column
 from ._image_files import LeftOut, image_files, note_strays
 from ._picture_places import PicturePlaces
-from ._tables import IMAGE_NAMES, Cells, Table, TableFiles, open_table
+from ._tables import IMAGE_NAMES, Cells, Table, TableFiles, open_table, usual_columns
 
 INDEX = "index.csv"
 _CLASS_NAMES = ("class", "class_name", "category", "label")  # the preferred first, in lower case
@@ -57,7 +57,9 @@ def read_class_folders(
 def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[str, Path]]:
     table = open_table(TableFiles.of(file))
     images_in, classes_in = _column(table, IMAGE_NAMES), _column(table, _CLASS_NAMES)
-    optional = [name for name in ("label", "split") if name in table.columns]
+    label_in = next(iter(usual_columns(table, ("label",))), None)
+    split_in = next(iter(usual_columns(table, ("split",))), None)
+    optional = [name for name in (label_in, split_in) if name is not None]
     class_of: dict[str, str] = {}
     split_of: dict[str, str] = {}
     labels: dict[str, int] = {}
@@ -66,21 +68,21 @@ def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[st
     rows = list(table.read(list(dict.fromkeys([images_in, classes_in, *optional]))))
     table.ledger.check(len(rows))
     written = [_cell(file, place, cells, images_in) for place, cells in rows]
-    if classes_in == "label" and not all(
-        _is_number(_cell(file, place, cells, "label")) for place, cells in rows
+    if classes_in == label_in and not all(
+        _is_number(_cell(file, place, cells, classes_in)) for place, cells in rows
     ):
-        optional.remove("label")  # these are names, of no order
+        label_in = None  # these are names, of no order
     id_of = places.ids_of(dict.fromkeys(written))
     for (place, cells), image_as_written in zip(rows, written, strict=True):
         image, name = id_of[image_as_written], _cell(file, place, cells, classes_in)
         _set(class_of, image, name, "class", file, place)
         path = places.path_of(image_as_written, place)
         paths.setdefault(image, path)
-        if "split" in optional:
-            split = split_name(_cell(file, place, cells, "split"))
+        if split_in is not None:
+            split = split_name(_cell(file, place, cells, split_in))
             _set(split_of, image, split, "split", file, place)
-        if "label" in optional:
-            _add_label(labels, name, _cell(file, place, cells, "label"), file, place)
+        if label_in is not None:
+            _add_label(labels, name, _cell(file, place, cells, label_in), file, place)
     if not class_of:
         raise format_error(file, "", "names no images")
     places.check()
@@ -99,8 +101,7 @@ def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[st
 
 
 def _column(table: Table, usual: Sequence[str]) -> str:
-    by_lower = {column.lower(): column for column in reversed(table.columns)}
-    known = [by_lower[name] for name in usual if name in by_lower]
+    known = usual_columns(table, usual)
     if not known:
         problem = f"has no column {usual[0]!r}; columns: {list(table.columns)}"
         raise unknown_column(table.file, problem)

@@ -119,7 +119,7 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
     """
     if is_regular(root):
         return TableFiles.of(root)
-    for folder in (root, *(root / place for place in _PLACES)):
+    for folder in folders_of_tables(root):
         tables = _tables_in(folder)
         if tables:
             break
@@ -139,9 +139,19 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
     )
 
 
+def folders_of_tables(root: Path) -> list[Path]:
+    """Return the folders in which the tables of a dataset may lie, the preferred first."""
+    return [root, *(root / place for place in _PLACES)]
+
+
+def is_table_name(file: Path) -> bool:
+    """Return whether a file is called as one that `open_table` reads."""
+    return _suffix_of(file) in {*_DELIMITED, *_JSON, ".parquet"}
+
+
 def tables_of(root: Path) -> tuple[list[Path], list[Path]]:
     """Return the tables of a folder that `find_table` looks at, and those of other suffixes."""
-    for folder in (root, *(root / place for place in _PLACES)):
+    for folder in folders_of_tables(root):
         tables = _tables_in(folder)
         if tables:
             return tables, [one for one in _files_of_tables(folder) if one not in tables]
@@ -189,6 +199,19 @@ def _split_of_name(file: Path) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
+def usual_columns(table: Table, usual: Sequence[str]) -> list[str]:
+    """Return the columns of usual names, in whatever letters, the preferred first.
+
+    Args:
+        table: The table.
+        usual: The names in lower case, the preferred first.
+    """
+    if len(usual) == 1 and usual[0] in table.columns:  # as the splits of names of files are
+        return [usual[0]]
+    by_lower = {column.lower(): column for column in reversed(table.columns)}
+    return [by_lower[name] for name in usual if name in by_lower]
+
+
 def require_column(table: Table, column: str, option: str) -> str:
     """Return the name of a column that an option asks for.
 
@@ -204,11 +227,13 @@ def require_column(table: Table, column: str, option: str) -> str:
 def split_column_of(table: Table, asked: str) -> str | None:
     """Return the column of splits, or None where nobody asked for one and there is none.
 
+    Without one that is called exactly so, `split` is found in other letters, too.
+
     Raises:
         DatasetFormatError: One of another name than `split` was asked for, and is not there.
     """
-    if asked == "split" and asked not in table.columns:
-        return None
+    if asked == "split":
+        return next(iter(usual_columns(table, (asked,))), None)
     return require_column(table, asked, "split_column")
 
 

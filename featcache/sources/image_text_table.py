@@ -20,6 +20,7 @@ from ._tables import (
     open_table,
     require_column,
     split_column_of,
+    usual_columns,
 )
 
 # Usual names, the preferred first; compared in lower case.
@@ -206,8 +207,7 @@ def _stored_ids(
 def _image_column(table: Table, asked: str | None) -> str:
     if asked is not None:
         return require_column(table, asked, "image_column")
-    by_lower = {column.lower(): column for column in reversed(table.columns)}
-    known = [by_lower[name] for name in IMAGE_NAMES if name in by_lower]
+    known = usual_columns(table, IMAGE_NAMES)
     if not known:
         raise _unrecognised(table, "image paths", IMAGE_NAMES, "image_column")
     return known[0]
@@ -225,8 +225,7 @@ def _caption_columns(
     numbered = [name for name in table.columns if _NUMBERED_CAPTION.fullmatch(name.lower())]
     if numbered:
         return tuple(numbered)
-    by_lower = {column.lower(): column for column in reversed(table.columns)}
-    known = [by_lower[name] for name in _CAPTION_NAMES if name in by_lower]
+    known = usual_columns(table, _CAPTION_NAMES)
     left = [one for one in table.columns if one not in others and not _NO_CAPTIONS.fullmatch(one)]
     if not known and len(left) != 1:
         raise _unrecognised(table, "captions", _CAPTION_NAMES, "caption_columns")

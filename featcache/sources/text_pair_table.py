@@ -18,6 +18,7 @@ from ._tables import (
     open_table,
     require_column,
     split_column_of,
+    usual_columns,
 )
 
 # Usual names, the preferred first; compared in lower case.
@@ -103,8 +104,7 @@ class TextPairTableSource(GradedSource):
 def _column(table: Table, asked: str | None, usual: Sequence[str], option: str) -> str:
     if asked is not None:
         return require_column(table, asked, option)
-    by_lower = {column.lower(): column for column in reversed(table.columns)}
-    known = [by_lower[name] for name in usual if name in by_lower]
+    known = usual_columns(table, usual)
     if not known:
         problem = f"none of the columns {list(table.columns)} is called like {list(usual)}"
         raise unknown_column(table.file, f"{problem}; name one with the option {option}")

@@ -1,6 +1,7 @@
 """The family of a place is found by what lies there."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from lightalign.featcache.datasets import define, identified, open_version
 from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
 from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.datasets import add
+from lightalign.pipelines.datasets import add, move
+from lightalign.pipelines.indexed_items import open_there
 
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
@@ -177,7 +179,8 @@ def test_a_table_that_nobody_can_read_is_named_where_images_are_taken_alone(name
     found, (note,) = told_of(tmp_path)
     assert found.kind == "images"
     assert f"is read as images, without {name}" in note
-    advised = "--kind image-text-table --set source.image_column=NAME" in note
+    advised = "name their columns by the options source.image_column and" in note
+    assert "=NAME" not in note
     assert advised == (name == "photos.csv")  # the other has no columns
 
 
@@ -190,6 +193,7 @@ def test_class_folders_go_before_a_table_of_classes_which_is_named(tmp_path):
     assert (found.kind, found.place) == ("image-folder", tmp_path)
     assert "is read as image-folder, without labels.csv" in note
     assert "labels.csv --kind image-folder" in note
+    assert "no column of captions" not in note  # which is no reason: it can be read
 
 
 def test_a_table_of_another_format_beside_the_one_that_is_read_is_named(tmp_path):
@@ -209,3 +213,120 @@ def test_images_that_are_named_anew_are_read_with_the_table_that_came_beside_the
     (photos / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
     assert define("mine", home=tmp_path).kind == "images"
     assert add(tmp_path, "mine", photos)[0].kind == "image-text-table"
+
+
+def write_odd_tables(folder):
+    """Write images, the table of their captions in columns that nobody can guess, and another."""
+    folder.mkdir()
+    write_photos(folder)
+    (folder / "captions.csv").write_text("Pfad,Beschreib,Andere\n0.jpg,ein Hund,1\n")
+    (folder / "notes.csv").write_text("width,height\n1,2\n")
+
+
+ODD_COLUMNS = {"image_column": "Pfad", "caption_columns": ["Beschreib"]}
+
+
+def remembered(home, data, **options):
+    version = define(data, home=home, options=options)
+    remember(home, identified(version, open_version(version, home=home)))
+    return version
+
+
+def test_a_table_is_found_again_by_its_folder_with_what_was_said_of_it(tmp_path):
+    odd = tmp_path / "odd"
+    write_odd_tables(odd)
+    first = remembered(tmp_path, f"mine={odd}", **ODD_COLUMNS)
+    again = define(f"mine={odd}", home=tmp_path)
+    assert (again.kind, again.place, again.options) == (first.kind, first.place, ODD_COLUMNS)
+    assert first.place == odd / "captions.csv"
+
+
+def test_a_folder_is_not_read_as_images_alone_once_it_was_read_by_a_table(tmp_path):
+    odd = tmp_path / "odd"
+    write_odd_tables(odd)
+    remembered(tmp_path, f"mine={odd}", **ODD_COLUMNS)
+    (odd / "captions.csv").unlink()
+    with pytest.raises(DatasetFormatError, match=r"'mine' is the image-text-table") as refused:
+        define(f"mine={odd}", home=tmp_path)
+    words = shlex.split(str(refused.value).split("`")[-2])
+    assert words[:4] == ["lightalign", "data", "add", "mine"]
+    assert add(tmp_path, words[3], Path(words[4]), kind=words[6])[0].kind == "images"
+
+
+def test_a_table_is_opened_and_moved_by_the_folder_in_which_it_lies(tmp_path):
+    odd, elsewhere = tmp_path / "odd", tmp_path / "elsewhere"
+    write_odd_tables(odd)
+    version = remembered(tmp_path, f"mine={odd}", **ODD_COLUMNS)
+    fingerprint = open_version(version, home=tmp_path).fingerprint("train")
+    shutil.copytree(odd, elsewhere)
+    for folder in (odd, elsewhere):
+        opened = open_there(
+            f"mine={folder}", options=None, home=tmp_path, split="train", fingerprint=fingerprint
+        )
+        assert opened.root == folder / "captions.csv"
+    assert move(tmp_path, "mine", elsewhere).place == elsewhere / "captions.csv"
+
+
+def test_another_folder_of_a_name_that_was_images_is_read_with_its_table(tmp_path):
+    for name in ("photos", "captioned", "plain"):
+        (tmp_path / name).mkdir()
+        write_photos(tmp_path / name)
+    (tmp_path / "captioned" / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
+    remembered(tmp_path, f"mine={tmp_path / 'photos'}")
+    told = []
+    notes.tell(told.append)
+    found = define(f"mine={tmp_path / 'captioned'}", home=tmp_path)
+    moved = define(f"mine={tmp_path / 'plain'}", home=tmp_path)
+    notes.tell(lambda _: None)
+    assert (found.kind, moved.kind) == ("image-text-table", "images")
+    assert [" was images at " in note for note in told] == [True]
+
+
+def test_class_folders_that_are_named_anew_are_read_with_the_table_that_came_beside_them(tmp_path):
+    photos = tmp_path / "photos"
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        write_photos(photos / name)
+    assert add(tmp_path, "mine", photos)[0].kind == "image-folder"
+    (photos / "captions.csv").write_text("image,caption\ncat/0.jpg,a cat\ndog/0.jpg,a dog\n")
+    assert define(f"mine={photos}", home=tmp_path).kind == "image-folder"
+    assert add(tmp_path, "mine", photos)[0].kind == "image-text-table"
+
+
+def test_the_columns_of_splits_and_labels_are_found_in_any_letters(tmp_path):
+    write_photos(tmp_path)
+    table = tmp_path / "table.csv"
+    table.write_text("Image,Class,Label,Split\n0.jpg,cat,1,Test\n1.jpg,dog,0,Train\n")
+    version = define(f"mine={table}", home=tmp_path)
+    opened = open_version(version, home=tmp_path)
+    assert (version.kind, opened.splits()) == ("image-folder", ("train", "test"))
+    assert opened.pairs("test").classes.names == ("dog", "cat")  # in the order of their labels
+    table.write_text("Image,Caption,SPLIT\n0.jpg,a cat,test\n1.jpg,a dog,train\n")
+    version = define(f"mine={table}", home=tmp_path)
+    opened = open_version(version, home=tmp_path)
+    assert (version.kind, opened.splits()) == ("image-text-table", ("train", "test"))
+    (item,) = opened.items("test", Modality.IMAGE)
+    assert item.id == "0.jpg"
+
+
+def test_images_alone_are_not_offered_where_there_are_none(tmp_path):
+    (tmp_path / "a.csv").write_text("sentence1,sentence2,score\na,b,1\nc,d,2\n")
+    (tmp_path / "b.json").write_text('[{"sentence1": "a", "sentence2": "b", "score": 1}]')
+    (tmp_path / "other.csv").write_text("sentence1,sentence2,score\na,b,1\nc,d,3\n")
+    with pytest.raises(DatasetFormatError, match="tables that can be read") as refused:
+        kind_of(tmp_path)
+    assert "--kind images" not in str(refused.value)
+
+
+def test_class_folders_go_before_several_tables_of_classes_and_are_offered_else(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        write_photos(tmp_path / name)
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("image,class\ncat/0.jpg,tabby\ndog/0.jpg,pug\n")
+    found, (note,) = told_of(tmp_path)
+    assert (found.kind, found.place) == ("image-folder", tmp_path)
+    assert "without test.csv, train.csv" in note
+    (tmp_path / "captions.csv").write_text("image,caption\ncat/0.jpg,a cat\n")
+    with pytest.raises(DatasetFormatError, match=r"or the folder itself by .*--kind image-folder"):
+        kind_of(tmp_path)

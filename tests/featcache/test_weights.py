@@ -81,6 +81,15 @@ def test_given_weights_go_before_the_package(tmp_path: Path):
     )
 
 
+def test_given_weights_that_are_a_link_are_recorded_by_its_name(tmp_path: Path):
+    (tmp_path / "0a1b").touch()
+    link = tmp_path / "model.safetensors"
+    link.symlink_to("0a1b")
+    recorded = find_weights(read_card("efficientnet-lite0"), override=link).files
+    assert recorded == link
+    assert find_weights(read_card("efficientnet-lite0"), override=recorded).files == link
+
+
 def test_given_weights_that_do_not_exist_are_their_own_error(tmp_path: Path):
     with pytest.raises(WeightsNotFoundError, match=r"--weights .*none\.pth: No such file"):
         find_weights(DINO, override=tmp_path / "none.pth")
