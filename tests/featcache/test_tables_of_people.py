@@ -546,6 +546,7 @@ def test_compressed_delimited_text_is_read(name, folder):
         (b"\x1f\x8b" + b"\0" * 30, "is broken gzip"),
         (gzip.compress(bytes(2**27)), r"unpacks to more than the 67,108,864 bytes allowed for"),
     ],
+    ids=["cut", "zeros", "bomb"],  # compressed bytes name their second, and workers have another
 )
 def test_gzip_that_is_broken_or_a_bomb_is_one_line(data, problem, folder):
     with pytest.raises(DatasetFormatError, match=problem) as refused:
