@@ -183,14 +183,18 @@ def _found_at(
 def _is_plain_folder(known: DatasetVersion, path: Path | None) -> bool:
     """Return whether a path is the known folder of images, of which nothing more was said."""
     at_path = path is not None and path.is_dir() and known.place == path.absolute()
-    return at_path and known.kind in FOLDERS and not known.options
+    return at_path and _is_plain(known)
 
 
 def _is_other_folder(known: DatasetVersion, place: Path) -> bool:
     """Return whether a folder of images is not the known one: there may be tables beside them."""
     is_moved_table = known_datasets.place_in(known, place) != place
-    plain = known.kind in FOLDERS and not known.options
-    return plain and place.is_dir() and known.place != place and not is_moved_table
+    return _is_plain(known) and place.is_dir() and known.place != place and not is_moved_table
+
+
+def _is_plain(known: DatasetVersion) -> bool:
+    """Return whether a dataset is a folder of images that is read as folders are if nobody asks."""
+    return known.kind in FOLDERS and not known.options
 
 
 def _require_table_again(

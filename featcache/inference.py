@@ -73,14 +73,23 @@ def infer_kind(
 
 
 def _infer_file(place: Path, options: Mapping[str, object], open_family: Open) -> Inferred:
-    refusals = {}
-    for kind in (*TABLES, CLASSES):
+    inferred, refusals = _first_of((*TABLES, CLASSES), place, options, open_family)
+    if inferred is None:  # most tables are of images, and this says what it lacks
+        raise DatasetFormatError(f"{refusals[TABLES[0]]} (read as {TABLES[0]}; else name a --kind)")
+    return inferred
+
+
+def _first_of(
+    kinds: Sequence[str], place: Path, options: Mapping[str, object], open_family: Open
+) -> tuple[Inferred | None, dict[str, LightalignError]]:
+    """Return what the first family that can reads at a place, and why those before it cannot."""
+    refusals: dict[str, LightalignError] = {}
+    for kind in kinds:
         opened = tried(kind, place, options, open_family)
         if isinstance(opened, Source):
-            return Inferred(kind, place, opened)
+            return Inferred(kind, place, opened), refusals
         refusals[kind] = opened
-    # most tables are of images, and this says what it lacks
-    raise DatasetFormatError(f"{refusals[TABLES[0]]} (read as {TABLES[0]}; else name a --kind)")
+    return None, refusals
 
 
 class _Folder:
@@ -158,36 +167,25 @@ class _Folder:
 
     def _first(self, kinds: Sequence[str]) -> Inferred | None:
         """Return the first family that reads the whole folder."""
-        for kind in kinds:
-            opened = tried(kind, self.place, self.options, self.open_family)
-            if isinstance(opened, Source):
-                return Inferred(kind, self.place, opened)
-            self.refusals[kind] = opened
-        return None
+        inferred, refusals = _first_of(kinds, self.place, self.options, self.open_family)
+        self.refusals.update(refusals)
+        return inferred
 
     def _readable_tables(self) -> list[Inferred]:
         """Return the tables that can be read, each by the first family that can."""
         if len(self._all_tables) > _MOST_TABLES:
             return []
-        found = []
-        for table in self._all_tables:
-            inferred = self._readable(table)
-            if inferred is not None:
-                found.append(inferred)
-        return found
+        tables = [self._readable(table) for table in self._all_tables]
+        return [table for table in tables if table is not None]
 
     def _readable(self, table: Path) -> Inferred | None:
-        kinds: Sequence[str] = (*TABLES, CLASSES)
-        if self.tables == [table]:  # it was tried with the folder
-            self.unread[table] = self.refusals[TABLES[0]]
-            kinds = (CLASSES,)
-        for kind in kinds:
-            opened = tried(kind, table, self.options, self.open_family)
-            if isinstance(opened, Source):
-                self.unread.pop(table, None)
-                return Inferred(kind, table, opened)
-            self.unread.setdefault(table, opened)
-        return None
+        was_tried = self.tables == [table]  # with the folder
+        kinds = (CLASSES,) if was_tried else (*TABLES, CLASSES)
+        inferred, refusals = _first_of(kinds, table, self.options, self.open_family)
+        if inferred is None:
+            of_tables = self.refusals if was_tried else refusals
+            self.unread[table] = of_tables[TABLES[0]]
+        return inferred
 
     def _several(self, readable: Sequence[Inferred]) -> DatasetFormatError:
         ways = [self._command_for(one) for one in readable[:_SHOWN]]
