@@ -5,6 +5,9 @@ nothing of those after it. A run on it would end with the ranks of chance. Where
 stands first, it is the upper left cell of an image or a register, which are refused as well.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -74,25 +77,26 @@ def _what_is_first(entry: StoreEntry, reader: FeatureReader) -> str | None:
     description = entry.description
     if description.tokens_per_item == 1:
         return None
-    recorded = read_whole_manifest(entry.folder)["settings"].get("first_is_class")
+    settings = read_whole_manifest(entry.folder)["settings"]
     if description.modality == Modality.IMAGE.value:
-        return _first_of_image(entry, recorded)
+        return _first_of_image(entry, settings)
     if not Kind(description.kind).keeps_tokens:
         return None
+    recorded = settings.get("first_is_class")
     if recorded is None and "special_tokens" in description.companions:
         recorded = begins_with_added(reader)
     # an encoder without a tokenizer, as toy-text, calls the first word its class token
     return "the first word of a text" if recorded is False else None
 
 
-def _first_of_image(entry: StoreEntry, recorded: bool | None) -> str | None:
+def _first_of_image(entry: StoreEntry, settings: Mapping[str, Any]) -> str | None:
     if not Kind(entry.description.kind).keeps_tokens:
         return "the upper left cell of an image"
-    card = card_of(entry)
+    card = card_of(entry, settings)
     if card is not None and not card["layout"].get("prefix_tokens", 0):
         return "the upper left cell of an image"
     # stores of before this was recorded do not tell a register from a class token
-    return "a register" if recorded is False else None
+    return "a register" if settings.get("first_is_class") is False else None
 
 
 def _is_mixed_before(adapter: Adapter, side: Side, name: str) -> bool:

@@ -1,5 +1,6 @@
 """What a run records: its command, its stores, and the encoders behind them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..featcache.card import card_names, read_card
@@ -40,22 +41,27 @@ def describe_encoders(pair: StorePair) -> Table:
     for side, entry in pair.entries.items():
         name = entry.description.encoder
         described: dict[str, Any] = {"name": name, "identity": dict(entry.description.identity)}
-        place = read_whole_manifest(entry.folder)["settings"].get("weights")
-        if place is not None:
-            described["weights"] = place
-        card = card_of(entry)
+        settings = read_whole_manifest(entry.folder)["settings"]
+        if "weights" in settings:
+            described["weights"] = settings["weights"]
+        card = card_of(entry, settings)
         if card is not None:
             described["card"] = {key: card[key] for key in card if key != "name"}
         found[side.value] = described
     return found
 
 
-def card_of(entry: StoreEntry) -> Table | None:
-    """Return the card of a store's encoder: that of lightalign, of the store, or of its home."""
+def card_of(entry: StoreEntry, settings: Mapping[str, Any]) -> Table | None:
+    """Return the card of a store's encoder: that of lightalign, of the store, or of its home.
+
+    Args:
+        entry: The store.
+        settings: What its manifest records under that name.
+    """
     name = entry.description.encoder
     if name in card_names():
         return to_table(read_card(name))
-    stored: Table | None = read_whole_manifest(entry.folder)["settings"].get("card")
+    stored: Table | None = settings.get("card")
     home = entry.folder.absolute().parents[3]
     if stored is None and name in card_names(home):
         return to_table(read_card(name, home=home))

@@ -100,7 +100,7 @@ def test_what_maps_each_cell_alone_makes_no_class_token_of_it(before, causal_hom
 
 def test_a_register_is_no_class_token(causal_home, monkeypatch):
     card = {"layout": {"prefix_tokens": 4}}  # the store of toy-image says it has no class token
-    monkeypatch.setattr(first_tokens, "card_of", lambda _: card)
+    monkeypatch.setattr(first_tokens, "card_of", lambda *_: card)
     with pytest.raises(SpecError, match="toy-image has no class token: it is a register; add"):
         train_on(causal_home, {"part": "mean-pool"}, image_pool={"part": "cls-pool"})
 
