@@ -10,7 +10,15 @@ from ._class_source import SPLITS, ClassedImages, with_hashed_class_splits
 from ._decoding import format_error, unknown_column
 from ._image_files import LeftOut, image_files, note_strays
 from ._picture_places import PicturePlaces
-from ._tables import IMAGE_NAMES, Cells, Table, TableFiles, open_table, usual_columns
+from ._tables import (
+    IMAGE_NAMES,
+    Cells,
+    Table,
+    TableFiles,
+    open_table,
+    optional_column,
+    usual_columns,
+)
 
 INDEX = "index.csv"
 _CLASS_NAMES = ("class", "class_name", "category", "label")  # the preferred first, in lower case
@@ -57,8 +65,7 @@ def read_class_folders(
 def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[str, Path]]:
     table = open_table(TableFiles.of(file))
     images_in, classes_in = _column(table, IMAGE_NAMES), _column(table, _CLASS_NAMES)
-    label_in = next(iter(usual_columns(table, ("label",))), None)
-    split_in = next(iter(usual_columns(table, ("split",))), None)
+    label_in, split_in = optional_column(table, "label"), optional_column(table, "split")
     optional = [name for name in (label_in, split_in) if name is not None]
     class_of: dict[str, str] = {}
     split_of: dict[str, str] = {}

@@ -206,8 +206,6 @@ def usual_columns(table: Table, usual: Sequence[str]) -> list[str]:
         table: The table.
         usual: The names in lower case, the preferred first.
     """
-    if len(usual) == 1 and usual[0] in table.columns:  # as the splits of names of files are
-        return [usual[0]]
     by_lower = {column.lower(): column for column in reversed(table.columns)}
     return [by_lower[name] for name in usual if name in by_lower]
 
@@ -224,6 +222,13 @@ def require_column(table: Table, column: str, option: str) -> str:
     return column
 
 
+def optional_column(table: Table, name: str) -> str | None:
+    """Return the column of a name, as it stands or else in other letters; None without one."""
+    if name in table.columns:  # as the splits of names of files are
+        return name
+    return next(iter(usual_columns(table, (name,))), None)
+
+
 def split_column_of(table: Table, asked: str) -> str | None:
     """Return the column of splits, or None where nobody asked for one and there is none.
 
@@ -233,7 +238,7 @@ def split_column_of(table: Table, asked: str) -> str | None:
         DatasetFormatError: One of another name than `split` was asked for, and is not there.
     """
     if asked == "split":
-        return next(iter(usual_columns(table, (asked,))), None)
+        return optional_column(table, asked)
     return require_column(table, asked, "split_column")
 
 
