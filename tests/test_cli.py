@@ -13,7 +13,7 @@ import pytest
 
 from lightalign.featcache.spec import tomllib
 
-from .helpers import lightalign, tree_bytes
+from .helpers import lightalign, slow, tree_bytes
 from .pipelines.conftest import SCENES
 
 SETS = [part for key, value in SCENES.items() for part in ("--set", f"source.{key}={value}")]
@@ -368,7 +368,7 @@ def test_a_write_that_the_system_refuses_is_one_line_and_the_store_goes_on(
     assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("closed", [pytest.param(">&-", marks=pytest.mark.slow), "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [*slow(">&-"), "<&- >&- 2>&-"])
 def test_closed_streams_are_for_nobody(tmp_path, closed):
     """The shards are whole: nothing was printed into a file that took a stream's number."""
     command = [sys.executable, "-m", "lightalign", *STOPPED, "--home", str(tmp_path)]

@@ -34,7 +34,7 @@ def test_presets_are_listed_by_path_without_suffix():
 def built(request):
     """Return name, table and adapter of a preset, whose building is most of what tests take."""
     preset = read_preset(request.param)
-    widths = preset.get("check", {}).get("widths", {"image": 24, "text": 16})
+    widths = preset["check"]["widths"]
     sides = {Modality(key): width for key, width in widths.items()}
     return request.param, preset, build_adapter(preset["towers"], widths=sides, seed=0).eval()
 
@@ -51,7 +51,7 @@ def test_preset_builds_and_says_what_it_is(built):
 def test_preset_has_the_trainable_parameters_that_its_source_has(built):
     _, preset, adapter = built
     found = count_parameters(adapter) + count_parameters(build_objective(preset["objective"]))
-    assert found == preset.get("check", {}).get("parameters", found)
+    assert found == preset["check"]["parameters"]
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_quantised_weights_are_refused_with_the_reason(tiny, tmp_path):
 def test_the_reason_of_a_library_is_bounded(tiny, tmp_path):
     """transformers lists every model that it knows: more than eleven thousand letters."""
     card, folder = tiny.copied("transformers bert", tmp_path)
-    for table in ({"model_type": "unheard-of"}, {"model_type": "trocr"}):
+    for table in ({"model_type": "unheard-of"}, {"model_type": "trocr"}, {"model_type": 3}, []):
         (folder / "config.json").write_text(json.dumps(table))
         with pytest.raises((WeightsMismatchError, WeightsNotFoundError)) as caught:
             build_encoder(card, weights=folder)

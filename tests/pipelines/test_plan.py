@@ -26,7 +26,7 @@ from lightalign.pipelines.sizes import parse_bytes
 from lightalign.pipelines.train import TrainOptions
 from lightalign.pipelines.trainable import build_trainable
 
-from ..helpers import lightalign
+from ..helpers import lightalign, slow
 
 SMALL = InputShape(
     tokens={Modality.IMAGE: 49, Modality.TEXT: 12},
@@ -103,8 +103,7 @@ def real_peak(preset, images, chunk):
     [
         ("linear", 0),
         ("peme/bridge-64", 8),
-        pytest.param("sail/star", 0, marks=pytest.mark.slow),
-        pytest.param("lightalign/base", 8, marks=pytest.mark.slow),
+        *slow(("sail/star", 0), ("lightalign/base", 8)),
     ],
 )
 def test_a_step_takes_what_is_predicted(preset, chunk):

@@ -17,7 +17,7 @@ from lightalign.pipelines.show import train_estimate_parts
 from lightalign.pipelines.timed_steps import input_shape, predict_memory, time_training
 from lightalign.pipelines.train import TrainSpec, resolve
 
-from ..helpers import lightalign
+from ..helpers import lightalign, slow
 from .conftest import SCENES, extract_toy
 from .test_train import CPU, THREE_STEPS, quick_train
 
@@ -84,7 +84,7 @@ def test_steps_of_several_batches_are_timed_as_a_whole(toy_home):
     assert timed.validation_seconds == 0
 
 
-@pytest.mark.parametrize("chunk_size", [0, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("chunk_size", [0, *slow(4)])
 def test_the_memory_is_what_plan_predicts_for_the_same_rows(toy_home, chunk_size):
     trainer = trainer_of(toy_home, f"train.chunk_size={chunk_size}")
     found = predict_memory(trainer)

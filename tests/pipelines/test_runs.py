@@ -16,7 +16,7 @@ from lightalign.featcache.locks import ShardLocks
 from lightalign.pipelines import index_run, run_list, runs, stopping, train
 from lightalign.pipelines.progress import Progress
 
-from ..helpers import lightalign, tree_bytes
+from ..helpers import lightalign, slow, tree_bytes
 from .made_runs import made_run
 from .test_resume import stop_in_epoch
 from .test_train import QUICK, quick_train
@@ -200,7 +200,7 @@ def train_command(*more):
 
 
 # a stride in the default suite; all twenty rounds with `-m slow`
-ROUNDS = pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+ROUNDS = pytest.mark.parametrize("rounds", [2, *slow(20)])
 RESUME = ("train-adapter", "--device", "cpu", "--resume")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ..helpers import slow
 from .conftest import SCENES
 
 # A disk that does not answer: a thread that reads from a pipe to which nobody writes.
@@ -32,9 +33,7 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT)])
 def test_a_thread_that_waits_for_ever_does_not_outlive_a_signal(
     tmp_path: Path, number: signal.Signals
 ) -> None:
