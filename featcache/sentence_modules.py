@@ -1,7 +1,7 @@
 """Where a sentence-transformers directory has its modules; nothing here imports torch.
 
 Its `modules.json` lists them. The first one, the model, lies in the directory itself, or as older
-versions wrote it in a folder of its own, `0_Transformer`.
+versions wrote it in a folder of its own, such as `0_Transformer` or `0_CLIPModel`.
 """
 
 from pathlib import Path
@@ -13,6 +13,8 @@ from .errors import StoreCorruptError, WeightsMismatchError
 
 MODULES = "modules.json"
 TRANSFORMER = "Transformer"
+MODELS = (TRANSFORMER, "CLIPModel")  # modules that are a model of transformers
+WEIGHTED_MODULES = ("Dense", "LayerNorm")  # behind or before the pooling
 
 
 def read_modules(card: EncoderCard, folder: Path) -> tuple[tuple[str, Path], ...]:
@@ -47,4 +49,4 @@ def model_place(card: EncoderCard, folder: Path) -> Path:
     if not (folder / MODULES).is_file():
         return folder
     modules = read_modules(card, folder)
-    return modules[0][1] if modules and modules[0][0] == TRANSFORMER else folder
+    return modules[0][1] if modules and modules[0][0] in MODELS else folder

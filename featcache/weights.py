@@ -3,6 +3,7 @@
 Nothing here imports torch, so that missing weights are reported at once.
 """
 
+import glob
 import importlib.metadata
 import importlib.util
 import os
@@ -10,7 +11,7 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from .documents import check, read_json
 from .errors import StoreCorruptError, WeightsMismatchError, WeightsNotFoundError
 from .home import expanded, require_utf8
 from .regular_files import is_regular
-from .sentence_modules import model_place
+from .sentence_modules import MODULES, WEIGHTED_MODULES, model_place, read_modules
 from .types import Modality
 
 GIVEN = "--weights"  # origin of weights that a user named
@@ -54,15 +55,14 @@ _PARTS = {  # of large models, which an index beside them lists
     _SAFETENSORS: "model-?????-of-?????.safetensors",
     _PICKLED: "pytorch_model-?????-of-?????.bin",
 }
-_SENTENCE_FILES = (  # what sentence-transformers adds
-    "modules.json",
-    "sentence_*_config.json",
-    "config_sentence_transformers.json",
-    "[0-9]_*/config.json",
-    "[1-9]_*/model.safetensors",
-    "[1-9]_*/pytorch_model.bin",
-    *(f"0_*/{name}" for name in (*_TOKENIZER_FILES, "sentence_*_config.json")),
+_MODEL_FILES = (
+    "config.json",
+    *PROCESSOR_FILES,
+    *_TOKENIZER_FILES,
+    "sentence_*_config.json",  # of sentence-transformers
 )
+# What is fetched first; the hub's client warns of patterns that match nothing.
+_ROOT_FILES = (MODULES, "config_sentence_transformers.json", "config.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,9 +210,9 @@ def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | No
     return None
 
 
-def _is_complete(card: EncoderCard, folder: Path) -> bool:
-    folder = model_place(card, folder)
-    if not _has_weights(card, folder):
+def _is_complete(card: EncoderCard, root: Path) -> bool:
+    folder = model_place(card, root)
+    if not all(_has_weights(card, place) for place in (folder, *_weighted_modules(card, root))):
         return False
     needed: list[tuple[str, ...]] = []
     if card.backend != "timm":  # which knows architecture and preprocessing by name
@@ -222,6 +222,12 @@ def _is_complete(card: EncoderCard, folder: Path) -> bool:
     elif card.backend == "huggingface":
         needed.append(PROCESSOR_FILES)
     return all(any((folder / name).is_file() for name in names) for names in needed)
+
+
+def _weighted_modules(card: EncoderCard, root: Path) -> list[Path]:
+    """Return the folders of what a sentence encoder has behind its model, with weights."""
+    modules = read_modules(card, root)[1:] if (root / MODULES).is_file() else ()
+    return [place for kind, place in modules if kind in WEIGHTED_MODULES]
 
 
 def find_hub_file(hub: str, name: str, *, required: bool) -> Path | None:
@@ -290,26 +296,15 @@ class _HubUnavailableError(Exception):
 
 
 def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bool) -> Weights:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants
 
     if _is_offline():
         raise _HubUnavailableError("HF_HUB_OFFLINE forbids the hub")
     if not _is_reachable(constants.ENDPOINT):
         raise _HubUnavailableError(f"{constants.ENDPOINT} is not reachable")
-    configuration = ["config.json", *PROCESSOR_FILES, *_TOKENIZER_FILES]
-    if card.modality is Modality.TEXT:
-        configuration += _SENTENCE_FILES
     try:
         with _progress_bars(shown=progress):
-            folder = Path(
-                snapshot_download(
-                    hub,
-                    revision=revision,
-                    allow_patterns=[*configuration, *_patterns_of(_SAFETENSORS)],
-                )
-            )
-            if not _has_weights(card, model_place(card, folder)):
-                snapshot_download(hub, revision=revision, allow_patterns=_patterns_of(_PICKLED))
+            folder = _fetch(card, hub, revision)
     except OSError as error:  # the hub's own errors are OSErrors: no such repository, gated, full
         reason = str(error).strip().splitlines()
         raise _HubUnavailableError(
@@ -320,10 +315,48 @@ def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bo
     return Weights(files=folder, origin=f"hub {hub}@{folder.name[:7]}")
 
 
-def _patterns_of(name: str) -> list[str]:
-    """Return where weights are, of a sentence-transformers repository also one folder below."""
-    names = [name, _index_of(name), _PARTS[name]]
-    return [*names, *(f"0_*/{pattern}" for pattern in names)]
+def _fetch(card: EncoderCard, hub: str, revision: str | None) -> Path:
+    """Download what is needed of a repository, and return the folder that holds it.
+
+    Its list of modules, where it has one, says which of its folders are read.
+
+    Raises:
+        WeightsMismatchError: The list cannot be read, or names a place outside of the repository.
+        OSError: The hub refuses it.
+    """
+    from huggingface_hub import snapshot_download
+
+    listed = snapshot_download(hub, revision=revision, allow_patterns=_ROOT_FILES)
+    root = Path(listed)
+    commit = root.name  # whatever the hub's newest is by now
+    modules = read_modules(card, root) if (root / MODULES).is_file() else ()
+    model = model_place(card, root)
+    weighted = [model, *_weighted_modules(card, root)]
+    patterns = [
+        *_patterns(root, [model], _MODEL_FILES),
+        *_patterns(root, [place for _, place in modules], ("config.json",)),
+        *_patterns(root, weighted, _weights_names(_SAFETENSORS)),
+    ]
+    snapshot_download(hub, revision=commit, allow_patterns=patterns)
+    lacking = [place for place in weighted if not _has_weights(card, place)]
+    if lacking:
+        pickled = _patterns(root, lacking, _weights_names(_PICKLED))
+        snapshot_download(hub, revision=commit, allow_patterns=pickled)
+    return root
+
+
+def _patterns(root: Path, places: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """Return the patterns of files in folders of a repository, whose own names are taken as such.
+
+    The list that names the folders is somebody else's: a `*` in it must not fetch everything.
+    """
+    folders = [glob.escape(place.relative_to(root).as_posix()) for place in places]
+    return [name if folder == "." else f"{folder}/{name}" for folder in folders for name in names]
+
+
+def _weights_names(name: str) -> tuple[str, ...]:
+    """Return what weights are called: in one file, or in parts that an index lists."""
+    return name, _index_of(name), _PARTS[name]
 
 
 def _is_reachable(endpoint: str) -> bool:

@@ -12,7 +12,7 @@ from ..card import EncoderCard, Layout, WeightsCard
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..home import expanded
 from ..references import split_half
-from ..sentence_modules import MODULES, TRANSFORMER, model_place, read_modules
+from ..sentence_modules import MODELS, MODULES, model_place, read_modules
 from ..types import Modality
 from ..weights import PROCESSOR_FILES, find_hub_file
 from ._checks import NO_CLASS_TOKEN, has_class_token
@@ -24,7 +24,7 @@ from ._towers import MASKING, find_tower, is_pair
 
 _POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
 _KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
-_PLAIN_MODULES = {TRANSFORMER, "Pooling", "Normalize", "Dropout"}
+_PLAIN_MODULES = {*MODELS, "Pooling", "Normalize", "Dropout"}
 _VISION_PARTS = ("vision_config", "image_config")  # of the configuration of a pair
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
 _UNLIMITED = 1_000_000  # tokenizers write 10^30 for "no limit"

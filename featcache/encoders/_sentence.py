@@ -16,7 +16,7 @@ from .. import weights as weight_files
 from ..card import EncoderCard
 from ..documents import check
 from ..errors import SpecError, StoreCorruptError, WeightsMismatchError
-from ..sentence_modules import MODULES, TRANSFORMER, read_modules
+from ..sentence_modules import MODELS, MODULES, TRANSFORMER, WEIGHTED_MODULES, read_modules
 from ._checks import hash_state
 from ._pretrained import unreadable
 
@@ -27,8 +27,7 @@ _SETTINGS = tuple(
 )
 _LONGEST = 1_000_000  # tokens; a tokenizer without a limit of its own states a larger number
 _ACTIVATIONS = ("GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SiLU", "Sigmoid", "Tanh")
-_LOADED_MODULES = ("Dense", "LayerNorm")  # behind or before the pooling, with weights
-KNOWN_MODULES = {*_LOADED_MODULES, "Normalize", "Dropout"}
+KNOWN_MODULES = {*WEIGHTED_MODULES, "Normalize", "Dropout"}
 MODES = {  # by the flags of older directories, in the order in which they are joined
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -202,7 +201,7 @@ def _build(card: EncoderCard, kind: str, place: Path, config: Mapping[str, Any])
         return _Normalize()
     if kind == "Dropout":
         return nn.Identity()  # nothing is dropped outside training
-    if kind not in _LOADED_MODULES:
+    if kind not in WEIGHTED_MODULES:
         raise SpecError(
             f"features 'pooled' of encoder {card.name!r}: sentence-transformers module {kind:.60} "
             "is not known here; take 'mean', 'cls' or 'last'"
@@ -301,7 +300,7 @@ def _max_tokens(card: EncoderCard, folder: Path, settings: Mapping[str, Any]) ->
 
 def _check_first(card: EncoderCard, folder: Path, modules: Sequence[tuple[str, Path]]) -> None:
     kind = modules[0][0] if modules else "none"
-    if kind != TRANSFORMER:
+    if kind not in MODELS:
         raise WeightsMismatchError(
             f"encoder {card.name!r}: {folder / MODULES} begins with module {kind!r:.60}; only "
             f"those that begin with a {TRANSFORMER} can be read"

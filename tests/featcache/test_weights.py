@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -230,24 +231,27 @@ sys.exit("torch" in sys.modules)
 """
 
 HUB = """
-import http.server, json, os, sys, threading
-sent, commit, repository = [], "c" * 40, "timm/vit_small_patch16_224.dino"
-files = {name: name.encode() for name in sys.argv[2:]}
+import http.server, json, os, sys, threading, urllib.parse
+from lightalign.featcache.card import read_card
+card = read_card(sys.argv[2])
+sent, commit, repository = [], card.weights.revision or "c" * 40, card.weights.hub
+entries = (entry.partition("=") for entry in sys.argv[3:])
+files = {name: (content or name).encode() for name, _, content in entries}
 
 class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self, body=True):
         path = self.path.partition("?")[0]
-        name = path.rpartition("/")[2]
+        name = urllib.parse.unquote(path.partition(f"/resolve/{commit}/")[2])
         tree = [{"type": "file", "path": n, "size": len(b), "oid": n} for n, b in files.items()]
         info = {"id": repository, "sha": commit, "siblings": [{"rfilename": n} for n in files]}
         if path.startswith("/api/models/"):
             answer = json.dumps(tree if "/tree/" in path else info).encode()
         else:
             answer = files.get(name, b"")
-            sent.extend([name] if body and "/resolve/" in path else [])
+            sent.extend([name] if body and name else [])
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
-        self.send_header("ETag", f'"{name}"')
+        self.send_header("ETag", f'"{name.replace("/", "-")}"')
         self.send_header("X-Repo-Commit", commit)
         self.end_headers()
         self.wfile.write(answer if body else b"")
@@ -260,11 +264,14 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
 os.environ |= {"HF_HOME": sys.argv[1], "HF_HUB_OFFLINE": "0"}
-from lightalign.featcache.card import read_card
 from lightalign.featcache.weights import find_weights
-first = find_weights(read_card("dino-vits16"))
-again = find_weights(read_card("dino-vits16"))
-print(json.dumps([first.origin, again.origin, first.files == again.files, sorted(sent)]))
+try:
+    first = find_weights(card)
+    again = find_weights(card)
+    outcome = [first.origin, again.origin, first.files == again.files]
+except (OSError, ValueError) as error:
+    outcome = [type(error).__name__, str(error), False]
+print(json.dumps([*outcome, sorted(sent)]))
 """
 
 
@@ -284,25 +291,115 @@ def test_without_a_hub_the_failure_takes_no_retries_and_no_torch(hub: str, tmp_p
     assert done.stdout.count("\n") == 1
 
 
+def on_hub(home: Path, encoder: str, *files: str) -> list[Any]:
+    """Return both origins, whether they are one folder, and the names of what was sent.
+
+    Args:
+        home: Folder of the hub cache.
+        encoder: Name of a card, whose repository the hub has.
+        files: `NAME` or `NAME=CONTENT` of all that is in it.
+    """
+    done = run_in_new_process(HUB, str(home), encoder, *files)
+    assert done.returncode == 0, done.stderr
+    outcome: list[Any] = json.loads(done.stdout)
+    assert done.stderr == "" or not outcome[2]
+    return outcome
+
+
 def test_only_the_needed_files_are_downloaded_and_then_cached(tmp_path: Path):
     there = ["config.json", "model.safetensors", "pytorch_model.bin", "README.md", "model.onnx"]
-    done = run_in_new_process(HUB, str(tmp_path), *there)
-    assert done.returncode == 0, done.stderr
     hub = "timm/vit_small_patch16_224.dino@ccccccc"
     needed = ["config.json", "model.safetensors"]
-    assert json.loads(done.stdout) == [f"hub {hub}", f"hub cache {hub}", True, needed]
-    assert done.stderr == ""
+    assert on_hub(tmp_path, DINO.name, *there) == [f"hub {hub}", f"hub cache {hub}", True, needed]
 
 
 def test_the_pickle_is_downloaded_only_where_there_are_no_safetensors(tmp_path: Path):
-    done = run_in_new_process(HUB, str(tmp_path), "config.json", "pytorch_model.bin")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[3] == ["config.json", "pytorch_model.bin"]
+    sent = on_hub(tmp_path, DINO.name, "config.json", "pytorch_model.bin")[3]
+    assert sent == ["config.json", "pytorch_model.bin"]
 
 
 def test_a_repository_without_weights_is_reported(tmp_path: Path):
-    done = run_in_new_process(HUB, str(tmp_path), "config.json")
-    assert "lacks some of the needed files" in done.stderr.splitlines()[-1]
+    name, message, *_ = on_hub(tmp_path, DINO.name, "config.json")
+    assert name == "WeightsNotFoundError"
+    assert "lacks some of the needed files" in message
+
+
+SENTENCE = "gte-large"
+MODEL_FILES = ("config.json", "tokenizer.json", "sentence_bert_config.json")
+
+
+def modules_file(*modules: tuple[str, str]) -> str:
+    """Return the list of the modules of a sentence encoder, each a folder and a type."""
+    entries = [{"path": path, "type": f"sentence_transformers.models.{k}"} for path, k in modules]
+    return f"modules.json={json.dumps(entries)}"
+
+
+@pytest.mark.parametrize("folder", ["0_Transformer", "", "transformer", "0_model/inner", "0[1]"])
+def test_a_sentence_encoder_is_downloaded_from_whatever_folders_it_names(
+    folder: str, tmp_path: Path
+):
+    def inside(name: str) -> str:
+        return f"{folder}/{name}" if folder else name
+
+    needed = [inside(name) for name in (*MODEL_FILES, "model.safetensors")]
+    needed += ["pool/config.json", "2_Dense/config.json", "2_Dense/pytorch_model.bin"]
+    needed += ["norm/config.json", "norm/model.safetensors", "config_sentence_transformers.json"]
+    listed = modules_file(
+        (folder, "Transformer"), ("pool", "Pooling"), ("2_Dense", "Dense"),
+        ("3_Normalize", "Normalize"), ("norm", "LayerNorm"),
+    )  # fmt: skip
+    beside = [inside("pytorch_model.bin"), inside("openvino/model.safetensors"), "README.md"]
+    beside += ["norm/pytorch_model.bin", "9_Other/config.json", "9_Other/model.safetensors"]
+    beside += ["01/config.json", "other/model.safetensors"]  # `01` is what `0[1]` matches
+    first, again, is_same, sent = on_hub(tmp_path, SENTENCE, listed, *needed, *beside)
+    assert sent == sorted(["modules.json", *needed])
+    hub = "thenlper/gte-large@ccccccc"
+    assert (first, again, is_same) == (f"hub {hub}", f"hub cache {hub}", True)
+
+
+def test_a_model_of_two_towers_is_downloaded_from_the_folder_that_is_named(tmp_path: Path):
+    needed = [
+        f"0_CLIPModel/{name}"
+        for name in ("config.json", "preprocessor_config.json", "pytorch_model.bin", "vocab.json")
+    ]
+    listed = modules_file(("0_CLIPModel", "CLIPModel"))
+    for encoder in ("clip-vit-b32", "clip-text-b32"):
+        sent = on_hub(tmp_path / encoder, encoder, listed, *needed)[3]
+        assert sent == sorted(["modules.json", *needed])
+
+
+@pytest.mark.parametrize("folder", ["../elsewhere", "/etc", "a/../../b"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_folder_outside_of_a_repository_is_refused_before_weights_are_downloaded(
+    folder: str, place: int, tmp_path: Path
+):
+    modules = [("", "Transformer"), ("1_Dense", "Dense")]
+    modules[place] = (folder, modules[place][1])
+    files = [*MODEL_FILES, "model.safetensors", "1_Dense/model.safetensors"]
+    name, message, _, sent = on_hub(tmp_path, SENTENCE, modules_file(*modules), *files)
+    assert name == "WeightsMismatchError"
+    assert f"names {folder!r}, outside of its directory" in message
+    assert "\n" not in message
+    assert sent == ["config.json", "modules.json"]
+
+
+def test_a_list_of_modules_that_cannot_be_read_is_one_line(tmp_path: Path):
+    name, message, *_ = on_hub(tmp_path, SENTENCE, "modules.json={", *MODEL_FILES)
+    assert name == "WeightsMismatchError"
+    assert "modules.json is not valid JSON" in message
+    assert "\n" not in message
+
+
+def test_a_download_that_lacks_the_weights_of_a_module_does_not_count(hub_cache: Path):
+    card = read_card(SENTENCE)
+    files = [*MODEL_FILES, "model.safetensors", "2_Dense/config.json"]
+    snapshot = put_in_cache(hub_cache, card.weights.hub, COMMIT, *files)
+    listed = modules_file(("", "Transformer"), ("2_Dense", "Dense"))
+    (snapshot / "modules.json").write_text(listed.partition("=")[2])
+    with pytest.raises(WeightsNotFoundError):
+        find_weights(card)
+    (snapshot / "2_Dense" / "pytorch_model.bin").touch()
+    assert find_weights(card).files == snapshot
 
 
 def test_a_link_of_a_hub_cache_is_recorded_as_it_is_given(tmp_path):
