@@ -67,10 +67,21 @@ class DatasetVersion:
 
     def words(self) -> list[str]:
         """Return the options of a command that name exactly this version."""
-        words = ["--data", self.data]
-        for option, value in self.options.items():
-            words += ["--set", f"source.{option}={json.dumps(value, ensure_ascii=False)}"]
-        return words
+        return ["--data", self.data, *source_words(self.options)]
+
+
+def source_words(options: Mapping[str, Any]) -> list[str]:
+    """Return the options of a command that set options of a dataset."""
+    return set_words({f"source.{name}": value for name, value in options.items()})
+
+
+def set_words(changes: Mapping[str, Any]) -> list[str]:
+    """Return the options of a command that set values by name."""
+    return [
+        word
+        for name, value in changes.items()
+        for word in ("--set", f"{name}={json.dumps(value, ensure_ascii=False)}")
+    ]
 
 
 def is_name(name: str) -> bool:

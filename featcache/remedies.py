@@ -1,22 +1,74 @@
 """Commands that mend, remove or make anew what a message names, to be copied from it."""
 
-import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .description import StoreDescription
 from .home import command_line
-from .known_datasets import version_of
+from .known_datasets import set_words, source_words, version_of
 
-_OPTIONS = {  # by what a description calls them; what is usual is not named
-    "kind": ("features", "tokens"),
-    "layer": ("layers", -1),
-    "dtype": ("dtype", "float16"),
-    "container": ("format", "zarr"),
-    "compression": ("compression", "none"),
+_USUAL = {  # options of `extract`, as its spec calls them; what is usual is not named
+    "split": None,
+    "weights": None,
+    "features": ("tokens",),
+    "layers": (-1,),
+    "format": "zarr",
+    "dtype": "float16",
+    "compression": "none",
+    "precision": "auto",
+    "compile": False,
+    "batch_size": None,
+    "workers": 2,
+    "max_bad": 0.01,
+    "on_error": None,
+    "device": "auto",
 }
+_RECORDED = {  # by option, what a description or a manifest calls it
+    "format": "container",
+    "dtype": "dtype",
+    "compression": "compression",
+    "precision": "precision",
+    "weights": "weights",
+}
+
+
+def extract_command(
+    encoders: Sequence[str],
+    data: Sequence[str],
+    *,
+    home: Path,
+    options: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the command that extracts, as it is printed everywhere.
+
+    Args:
+        encoders: What names each encoder.
+        data: Options that name the dataset.
+        home: Folder of everything lightalign keeps.
+        options: Further options, by the names of the spec of an extraction.
+        changes: Values beside those of the dataset that `--set` gives, by name.
+    """
+    words = ["extract"]
+    for encoder in encoders:
+        words += ["--encoder", encoder]
+    words += data
+    for name, usual in _USUAL.items():
+        value = (options or {}).get(name, usual)
+        if value != usual:
+            words += _option(name, value)
+    return command_line(*words, *set_words(changes or {}), home=home)
+
+
+def _option(name: str, value: object) -> list[str]:
+    option = f"--{name.replace('_', '-')}"
+    if value is True:
+        return [option]
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    # a layer begins with a dash, as options do
+    return [f"{option}={shown}"] if shown.startswith("-") else [option, shown]
 
 
 def repair(folder: Path, home: Path) -> str:
@@ -68,24 +120,24 @@ def features_of(
     return {name: value for name, value in found.items() if value is not None}
 
 
-def feature_words(features: Mapping[str, Any]) -> list[str]:
-    """Return the options of `extract` that make features, where they are not the usual ones.
+def feature_options(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `extract` that make features, as `extract_command` takes them.
 
-    The precision is always named, as the usual one is another on another machine.
+    The precision is named wherever it is known, as the usual one is another on another machine.
 
     Args:
         features: By the names of `features_of`, and `container` and `compression`; others are
             passed over.
     """
-    words = []
-    for name, (option, usual) in _OPTIONS.items():
-        value = features.get(name, usual)
-        if value != usual:  # a layer begins with a dash, as options do
-            words.append(f"--{option}={value}")
-    for name in ("precision", "weights"):
-        if isinstance(features.get(name), str):
-            words += [f"--{name}", features[name]]
-    return words
+    options: dict[str, Any] = {
+        name: (features[recorded],)
+        for name, recorded in (("features", "kind"), ("layers", "layer"))
+        if recorded in features
+    }
+    for name, recorded in _RECORDED.items():
+        if isinstance(features.get(recorded), str):
+            options[name] = features[recorded]
+    return options
 
 
 def extraction(
@@ -100,15 +152,23 @@ def extraction(
     """
     settings = settings or {}
     version = version_of(home, description.dataset, description.split, description.source)
-    named = ["--data", description.dataset] if version is None else version.words()
-    words = ["extract", "--encoder", description.encoder, *named, "--split", description.split]
-    words += feature_words({**vars(description), **features_of(description, settings)})
-    if "compiled_cosine" in settings:
-        words.append("--compile")
-    source = settings.get("source") if version is None else None
-    for name, value in (source if isinstance(source, Mapping) else {}).items():
-        words += ["--set", f"source.{name}={json.dumps(value, ensure_ascii=False)}"]
-    return command_line(*words, home=home)
+    features = {**vars(description), **features_of(description, settings)}
+    source = settings.get("source")
+    if version is not None:
+        data = version.words()
+    else:
+        options = source if isinstance(source, Mapping) else {}
+        data = ["--data", description.dataset, *source_words(options)]
+    return extract_command(
+        [description.encoder],
+        data,
+        home=home,
+        options={
+            **feature_options(features),
+            "split": description.split,
+            "compile": "compiled_cosine" in settings,
+        },
+    )
 
 
 def extraction_into(folder: Path) -> tuple[Path, str] | None:
@@ -123,5 +183,5 @@ def extraction_into(folder: Path) -> tuple[Path, str] | None:
     home = absolute.parents[3]
     dataset, split, name = absolute.parts[-3:]
     encoder = name.rpartition("--")[0]
-    words = ("--encoder", encoder, "--data", dataset, "--split", split)
-    return home, command_line("extract", *words, home=home)
+    options = {"split": split}
+    return home, extract_command([encoder], ["--data", dataset], home=home, options=options)

@@ -50,6 +50,8 @@ def check_first_tokens(
         if instead is not None and not _is_mixed_before(adapter, side, name):
             notes += _tell_no_class(reader, place, adapter.steps[name], instead)
             continue
+        if instead is not None:
+            notes.append(_note_mixed(reader, place, adapter.steps[name], instead))
         if not _is_constant_at(adapter, reader, side, name, device):
             continue
         what = f"the first token of {reader.description.encoder} is the same for all {side.label}s"
@@ -118,6 +120,16 @@ def _tell_no_class(reader: FeatureReader, place: str, step: nn.Module, instead: 
     raise SpecError(
         f"{place} reads the first token alone, but {what}; add --set "
         f"{_mean_instead(step, place)}, or train on its 'mean' or 'pooled' features"
+    )
+
+
+def _note_mixed(reader: FeatureReader, place: str, step: nn.Module, instead: str) -> str:
+    """Return a note that a summary begins as one of the tokens, unlike that of a class token."""
+    what = f"'cls' in {place}.summaries" if isinstance(step, ConcatPool) else place
+    return (
+        f"{what} reads the first token, which is no class token, as "
+        f"{reader.description.encoder} has none: it begins as {instead}, and the steps before let "
+        "it know of the others"
     )
 
 

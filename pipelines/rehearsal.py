@@ -70,18 +70,22 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     """
     if Launch.of_environment().count > 1:
         raise SpecError("--dry-run looks at one process: run it without torchrun")
+    runs.check_name(spec.home, spec.name)
     plan = resolve(spec, progress)
     if "fit" in plan.table:
         raise SpecError(
             f"preset {spec.preset!r} is solved in closed form, in one pass over the pairs: it has "
             "no steps to time"
         )
-    from .loop import Trainer  # imports torch; a mistake is reported without it
+    from .first_tokens import check_first_tokens  # imports torch, as the others do
+    from .loop import Trainer
     from .timed_steps import predict_memory, time_training
 
     device = resolve_device(spec.device)
     trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)
-    runs.check_name(spec.home, spec.name)
+    notes = check_first_tokens(trainer.adapter, trainer.stores, device=device)
+    for note in notes:
+        progress.note(note)
     progress.note("timing some steps")
     timed = time_training(trainer)
     predicted = predict_memory(trainer)

@@ -21,7 +21,7 @@ from ..featcache.known_datasets import DatasetVersion, newest, version_of
 from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.references import card_name, lasting_reference
 from ..featcache.registry import unknown_name
-from ..featcache.remedies import extraction, feature_words, features_of
+from ..featcache.remedies import extract_command, extraction, feature_options, features_of
 from ..featcache.source import Source
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
 from .progress import SILENT, Progress
@@ -135,13 +135,13 @@ class SideQuery:
             split: Name of the split, or None for all.
             modality: What is encoded, where any encoder of it will do.
         """
-        words = ["extract", "--encoder", self.reference or self.encoder or _USUAL[modality], *data]
-        words += [] if split is None else ["--split", split]
         features = self.features
         if self.example is not None:
             settings = read_whole_manifest(self.example.folder)["settings"]
             features = features_of(self.example.description, settings)
-        return command_line(*words, *feature_words(features), home=home)
+        encoder = self.reference or self.encoder or _USUAL[modality]
+        options = {**feature_options(features), "split": split}
+        return extract_command([encoder], data, home=home, options=options)
 
     def matches(self, entry: StoreEntry) -> bool:
         """Say whether `entry` is of this encoder and kind."""

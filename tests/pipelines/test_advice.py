@@ -17,13 +17,17 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
 )
 from lightalign.featcache.home import VARIABLE, command_line, expanded, usual_home
+from lightalign.featcache.known_datasets import version_of
 from lightalign.featcache.manifest import COPY, MANIFEST, read_manifest, restore_manifest
+from lightalign.featcache.remedies import extraction
 from lightalign.featcache.store import FeatureStore
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs, train
+from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.extract_command import command_of
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as retrieve
-from lightalign.pipelines.stores import StoreQuery, require_pair, require_there
+from lightalign.pipelines.stores import SideQuery, StoreQuery, require_pair, require_there
 
 from ..helpers import lightalign
 from .conftest import extract_toy
@@ -260,7 +264,7 @@ def test_a_store_with_features_that_are_not_finite_is_made_anew_by_what_is_print
 
 TINY = {"train": 8, "val": 2, "test": 2, "size": 32}
 UNUSUAL = {"precision": "bfloat16", "dtype": "float32", "features": ("mean",)}
-WORDS = ["--features=mean", "--dtype=float32", "--precision", "bfloat16"]
+WORDS = ["--features", "mean", "--dtype", "float32", "--precision", "bfloat16"]
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +277,41 @@ def unusual_home(tmp_path_factory):
     return home
 
 
+def test_every_message_prints_the_same_command_for_the_same_extraction(unusual_home):
+    """As a store was extracted, as a side is asked for, and as a spec says it."""
+    (entry,) = (one for one in list_stores(unusual_home) if one.description.modality == "image")
+    settings = read_manifest(entry.folder)["settings"]
+    version = version_of(unusual_home, "shapes", "train", entry.description.source)
+    spec = ExtractSpec(
+        encoders=("toy-image",), data="shapes", home=unusual_home, split="train",
+        source=TINY, **UNUSUAL,
+    )  # fmt: skip
+    sets = [word for name, value in TINY.items() for word in ("--set", f"source.{name}={value}")]
+    place = ["--home", str(unusual_home)]
+    words = [
+        "--encoder",
+        "toy-image",
+        "--data",
+        "shapes",
+        *sets,
+        "--split",
+        "train",
+        *WORDS,
+        *place,
+    ]
+    asked = SideQuery.like(entry).extraction(version.words(), home=unusual_home, split="train")
+    for command in (
+        command_of(spec), asked, extraction(entry.description, settings, home=unusual_home)
+    ):  # fmt: skip
+        assert shlex.split(command) == ["lightalign", "extract", *words]
+
+
+def test_what_is_usual_is_not_named(monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    command = command_of(ExtractSpec(encoders=("toy-image",), data="shapes", home=tmp_path))
+    assert command == "lightalign extract --encoder toy-image --data shapes"
+
+
 def refusal(home, *words):
     ended = lightalign(*words, "--device", "cpu", home=home)
     assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
@@ -282,7 +321,7 @@ def refusal(home, *words):
 def test_what_is_extracted_by_what_is_printed_is_what_the_run_reads(unusual_home, tmp_path):
     home = Path(shutil.copytree(unusual_home, tmp_path / "h"))
     (command,) = refusal(home, "index", "mine")
-    assert command[-4:] == WORDS
+    assert command[-len(WORDS) :] == WORDS
     assert lightalign(*command, home=home).returncode == 0
     assert lightalign("index", "mine", "--device", "cpu", home=home).returncode == 0
 
@@ -302,7 +341,7 @@ def test_data_that_were_never_extracted_are_asked_for_as_the_run_reads_them(verb
     commands = refusal(unusual_home, *verb)
     assert commands
     for command in commands:
-        assert command[-4:] == WORDS
+        assert command[-len(WORDS) :] == WORDS
         assert command[3:5] == list(verb[2:])
 
 

@@ -180,7 +180,7 @@ def commands(folder: Path, home: Path, **weights: Path) -> list[str]:
 def test_encoders_whose_weights_were_named_have_a_command_each(inexact_home):
     first, second = commands(inexact_home / "runs" / "inexact", inexact_home, toy_text=Path("/w"))
     assert re.search(r"--encoder toy-image --data shapes", first)
-    assert re.search(r"--encoder toy-text --data shapes --weights /w", second)
+    assert re.search(r"--encoder toy-text --data shapes (--set \S+ )+--weights /w", second)
 
 
 def test_without_its_stores_the_run_says_how_they_were_extracted(inexact_home, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import first_tokens, fitting, runs, similarity, train
+from lightalign.pipelines import first_tokens, fitting, rehearsal, runs, similarity, train
 from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.progress import SILENT, Progress
 from lightalign.pipelines.similarity import SimilaritySpec
@@ -49,7 +49,13 @@ def causal_home(tmp_path_factory):
     return home
 
 
-def train_on(home, pool, progress=SILENT, *, before=None, image_pool=None, epochs=1, **changes):
+def train_on(home, pool, progress=SILENT, **changes):
+    """Train on first tokens."""
+    return train.run(spec_on(home, pool, **changes), progress)
+
+
+def spec_on(home, pool, *, before=None, image_pool=None, epochs=1, **changes) -> TrainSpec:
+    """Return a training whose towers pool otherwise than a preset's."""
     image_pool = image_pool or {"part": "mean-pool"}
     before = before or {"part": "identity"}
     towers = {
@@ -58,8 +64,7 @@ def train_on(home, pool, progress=SILENT, *, before=None, image_pool=None, epoch
     }
     overrides = [f"towers={to_inline(towers)}", f"train.epochs={epochs}", "train.validation=none"]
     fields = {"text_features": "tokens", "device": "cpu", **changes}
-    spec = TrainSpec(home=home, preset="linear", overrides=(*overrides,), **fields)
-    return train.run(spec, progress)
+    return TrainSpec(home=home, preset="linear", overrides=(*overrides,), **fields)
 
 
 def to_inline(value) -> str:
@@ -155,6 +160,59 @@ def test_a_first_token_that_knows_of_the_others_is_taken(causal_home, tmp_path):
     pool = {"part": "cls-pool"}
     train_on(tmp_path, {"part": "mean-pool"}, before=before, image_pool=pool)
     assert runs.run_folders(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image_pool", "what"),
+    [
+        ({"part": "cls-pool"}, "towers.image.pool"),
+        (
+            {"part": "concat-pool", "summaries": ["mean", "cls"]},
+            "'cls' in towers.image.pool.summaries",
+        ),
+    ],
+)
+def test_a_first_cell_that_knows_of_the_others_is_one_note(image_pool, what, causal_home, tmp_path):
+    (tmp_path / "features").symlink_to(causal_home / "features")
+    before = {"part": "transformer", "heads": 1, "layers": 1}
+    trained, rehearsed = Notes(), Notes()
+    pools = {"before": before, "image_pool": image_pool}
+    train_on(tmp_path, {"part": "mean-pool"}, trained, **pools)
+    rehearsal.run(spec_on(tmp_path, {"part": "mean-pool"}, **pools), rehearsed)
+    note = (
+        f"{what} reads the first token, which is no class token, as toy-image has none: it begins "
+        "as the upper left cell of an image, and the steps before let it know of the others"
+    )
+    for notes in (trained, rehearsed):
+        assert [line for line in notes.lines if "class token" in line] == [note]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pool": {"part": "cls-pool"}},
+        {"pool": {"part": "concat-pool", "summaries": ["cls"]}},
+        {"pool": {"part": "mean-pool"}, "image_pool": {"part": "cls-pool"}},
+        {"pool": {"part": "mean-pool"}, "text_features": "cls"},
+    ],
+)
+def test_a_dry_run_refuses_what_the_training_refuses_by_the_same_line(changes, causal_home):
+    with pytest.raises(SpecError) as trained:
+        train_on(causal_home, **changes)
+    with pytest.raises(SpecError) as rehearsed:
+        rehearsal.run(spec_on(causal_home, **changes))
+    assert str(rehearsed.value) == str(trained.value)
+
+
+def test_a_dry_run_warns_of_first_tokens_as_the_training_does(causal_home, tmp_path):
+    (tmp_path / "features").symlink_to(causal_home / "features")
+    trained, rehearsed = Notes(), Notes()
+    pool = {"part": "concat-pool", "summaries": ["mean", "cls"]}
+    train_on(tmp_path, pool, trained, image_pool=pool)
+    rehearsal.run(spec_on(tmp_path, pool, image_pool=pool), rehearsed)
+    expected = [line for line in trained.lines if "summaries" in line]
+    assert len(expected) == 2
+    assert [line for line in rehearsed.lines if "summaries" in line] == expected
 
 
 def test_one_of_several_summaries_is_a_warning(causal_home, tmp_path):
