@@ -253,6 +253,9 @@ class Opened:
         return replace(self.version, splits=splits)
 
 
+Prepared = tuple[Opened, list[Any]]  # with the `LoadedEncoder`s, whose module imports torch
+
+
 def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     """Find everything that `spec` names, without torch: what is missing is reported at once.
 
@@ -276,6 +279,16 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     return Opened(dataset=version.name, version=version, source=source, splits=splits, cards=found)
 
 
+def prepare(spec: ExtractSpec, progress: Progress = SILENT) -> Prepared:
+    """Open the dataset that `spec` names and load its encoders.
+
+    Raises:
+        LightalignError: The dataset or the weights are not usable.
+    """
+    opened = open_all(spec, progress)
+    return opened, load_all(spec, opened, progress)
+
+
 def _check_rows(spec: ExtractSpec, source: Source) -> None:
     """Pass if no more rows of a table cannot be read than `on_error` allows, where it says so.
 
@@ -292,7 +305,11 @@ def _check_rows(spec: ExtractSpec, source: Source) -> None:
 
 
 def run(
-    spec: ExtractSpec, progress: Progress = SILENT, *, makes_newest: bool = True
+    spec: ExtractSpec,
+    progress: Progress = SILENT,
+    *,
+    makes_newest: bool = True,
+    prepared: Prepared | None = None,
 ) -> ExtractReport:
     """Extract every split that `spec` asks for, going on where an earlier call stopped.
 
@@ -300,16 +317,16 @@ def run(
         spec: What to extract.
         progress: Receives notes and the progress.
         makes_newest: Whether verbs take these stores when they are not told which.
+        prepared: What `spec` names, where it is open already.
 
     Raises:
         LightalignError: The dataset, the weights or too many items are not usable.
     """
     stopping.keep(stopping.SHARDS)
-    opened = open_all(spec, progress)
+    opened, loaded = prepare(spec, progress) if prepared is None else prepared
     from .exportable import note_exports  # imports torch; what is missing is reported without it
     from .fill import fill
 
-    loaded = load_all(spec, opened, progress)
     note_exports(spec, [one.encoder for one in loaded], progress)
     splits = splits_with_items(opened, loaded, progress)
     for reference, (card, weights) in zip(spec.encoders, opened.cards, strict=True):

@@ -107,12 +107,14 @@ def repair(
     if not manifest["complete"] and _allows_more(spec, FeatureStore(folder, manifest)):
         spec = replace(spec, on_error="skip")
     damage = find_damage(folder)
+    prepared = None
     if damage.shards or damage.pairs:
-        _check_key(spec, manifest, progress)
+        prepared = extract.prepare(spec, progress)
+        _check_key(spec, prepared, manifest)
 
     def recompute(opened: FeatureStore, shards: list[int]) -> None:
         progress.note(f"extracting shards {shards} of {opened.folder.name} again")
-        extract.run(spec, progress, makes_newest=False)
+        extract.run(spec, progress, makes_newest=False, prepared=prepared)
         opened.refresh()
 
     return cache.repair(home, str(folder), recompute)
@@ -180,8 +182,7 @@ def explain_request(
         LightalignError: The dataset, the weights or an option are not usable.
     """
     spec = build(extract.ExtractSpec, apply_overrides(table, overrides), where="extract")
-    opened = extract.open_all(spec, progress)
-    loaded = extract.load_all(spec, opened, progress)
+    opened, loaded = extract.prepare(spec, progress)
     from .outputs import describe_outputs  # imports torch, as the encoders do
 
     return [
@@ -191,11 +192,12 @@ def explain_request(
     ]
 
 
-def _check_key(spec: extract.ExtractSpec, manifest: Mapping[str, Any], progress: Progress) -> None:
+def _check_key(
+    spec: extract.ExtractSpec, prepared: extract.Prepared, manifest: Mapping[str, Any]
+) -> None:
     from .outputs import describe_outputs  # imports torch, as the encoders do
 
-    opened = extract.open_all(spec, progress)
-    loaded = extract.load_all(spec, opened, progress)
+    opened, loaded = prepared
     assert spec.split is not None
     (output,) = describe_outputs(spec, opened, loaded, spec.split)
     if output.description.key == manifest["key"]:

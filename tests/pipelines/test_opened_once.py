@@ -6,6 +6,7 @@ import pytest
 
 from lightalign.featcache.sources.image_text_table import ImageTextTableSource
 from lightalign.featcache.sources.shapes import ShapesSource
+from lightalign.pipelines import extract, redo
 from lightalign.pipelines.datasets import add
 
 from ..helpers import lightalign
@@ -64,3 +65,28 @@ def test_the_family_of_a_preview_can_be_chosen(table, tmp_path):
     words = ("data", "preview", f"mine={tmp_path}", "--kind", "images", "--json")
     ended = lightalign(*words, home=tmp_path / "home")
     assert '"kind": "images"' in ended.stdout
+
+
+def test_a_repair_opens_the_dataset_and_loads_the_encoder_once(
+    table, tmp_path, counted, monkeypatch
+):
+    home = tmp_path / "home"
+    data = f"image-text-table={table}"
+    (report,) = extract_toy(home, "toy-text", data=data, source={}, split="train").stores
+    shard = next(report.folder.glob("shard-*/values/c/0/0"))
+    (content,) = [path for path in (shard, *shard.rglob("*")) if path.is_file()]
+    before = content.read_bytes()
+    content.write_bytes(b"\0" + before[1:-1] + b"\0")
+    loads, load = Counter(), extract.load_encoder
+
+    def load_counted(card, *places, **options):
+        loads[card.name] += 1
+        return load(card, *places, **options)
+
+    monkeypatch.setattr(extract, "load_encoder", load_counted)
+    counted.clear()
+    repaired = redo.repair(home, str(report.folder), data=data, device="cpu")
+    assert repaired.left == ()
+    assert content.read_bytes() == before
+    assert counted == {"opened": 1, "train": 1}
+    assert loads == {"toy-text": 1}
