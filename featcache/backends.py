@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .card import EncoderCard
 from .errors import DeviceError, LightalignError, WeightsMismatchError
 from .references import find_card
-from .weights import Weights, find_weights, read_config
+from .weights import OF_TIMM, Weights, find_weights, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +128,7 @@ def backend_for(card: EncoderCard, weights: Weights) -> str:
     if not path.is_file():
         return card.backend  # timm's own hub cache holds nothing but the weights
     config = read_config(card, path)
-    if "model_type" in config:
+    if config.get("model_type", OF_TIMM) != OF_TIMM:
         return "huggingface"
     return "timm" if "architecture" in config else card.backend
 

@@ -47,6 +47,7 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
 )
 _WEIGHTED = ("timm", "huggingface")  # backends of which no encoder is without weights
+OF_TIMM = "timm_wrapper"  # model type, in a config.json, of what transformers has timm build
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either describes images
 _TRUE = ("1", "ON", "YES", "TRUE")
 _SAFETENSORS = "model.safetensors"

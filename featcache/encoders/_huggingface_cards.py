@@ -1,7 +1,8 @@
 """Cards derived from the configuration of a transformers model."""
 
 import json
-from dataclasses import replace
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from ..home import expanded
 from ..references import split_half
 from ..sentence_modules import MODELS, MODULES, model_place, read_modules
 from ..types import Modality
-from ..weights import PROCESSOR_FILES, find_hub_file
+from ..weights import OF_TIMM, PROCESSOR_FILES, find_hub_file
 from ._checks import NO_CLASS_TOKEN, has_class_token
 from ._images import ProcessorPreprocessing, probe_image
 from ._pretrained import quiet, read_config, unreadable
 from ._sentence import KNOWN_MODULES, PROMPTS, pooling_modes
 from ._timm_tokens import FeatureShape, find_shape
-from ._towers import MASKING, find_tower, is_pair
+from ._towers import MASKING, Tower, encoder_of, find_tower, is_pair, unused_positions
 
 _POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
 _KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
@@ -28,8 +29,18 @@ _PLAIN_MODULES = {*MODELS, "Pooling", "Normalize", "Dropout"}
 _VISION_PARTS = ("vision_config", "image_config")  # of the configuration of a pair
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
 _UNLIMITED = 1_000_000  # tokenizers write 10^30 for "no limit"
-# These count positions from the padding id on, so that some of their table is never used.
-_POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+_STREAMS = {"reformer": 2}  # joined in each token, each as wide as the configuration says
+# What transformers stumbles over where a model is built, or runs without values.
+_MODEL_ERRORS = (
+    ValueError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    ImportError,
+    NotImplementedError,
+)
 
 
 def derive_huggingface_card(model: str, *, name: str, weights: Path | None = None) -> EncoderCard:
@@ -42,7 +53,7 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
         weights: Hub directory that is used instead of the model's own.
 
     Raises:
-        SpecError: The model reads images and texts, and the half is not named.
+        SpecError: The model reads images and texts, and the half is not named, or it is of timm.
         WeightsNotFoundError: No configuration is there.
         WeightsMismatchError: transformers does not know the model, or it reads neither.
     """
@@ -69,21 +80,18 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
     if place is None:
         raise WeightsNotFoundError(f"encoder {name!r}: {files.folder} has no config.json")
     config = read_config(card, place.parent)
+    if config.model_type == OF_TIMM:
+        raise SpecError(f"{model} is a model of timm: take --encoder {_timm_reference(model)}")
     modality = _modality(card, config, half, reference=model)
     if modality is Modality.IMAGE:
         shape, has_class = _vision_shape(card, config, files)
         layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
         note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
         return replace(card, width=shape.width, layout=layout, note=note)
-    config = getattr(config, "text_config", config)
-    layout = Layout(ragged=True, max_tokens=_max_tokens(config, files))
-    return replace(
-        card,
-        modality=modality,
-        width=int(config.hidden_size),
-        layout=layout,
-        note=_note_of_sentences(files),
-    )
+    card = replace(card, modality=modality)
+    text = _text_shape(card, config)
+    layout = Layout(ragged=True, max_tokens=_max_tokens(text.positions, files))
+    return replace(card, width=text.width, layout=layout, note=_note_of_sentences(files))
 
 
 class _Files:
@@ -145,6 +153,12 @@ class _Files:
         return find_hub_file(self._hub, path.as_posix(), required=required)
 
 
+def _timm_reference(model: str) -> str:
+    """Return what names a model to timm: its folder, or the name that its repository ends with."""
+    is_folder = expanded(Path(model)).is_dir()
+    return shlex.quote(f"timm:{model if is_folder else model.rpartition('/')[2]}")
+
+
 def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: str) -> Modality:
     entries = config.to_dict()
     if is_pair(config):
@@ -195,6 +209,61 @@ def _note_of_vector(files: _Files) -> str:
     return ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _TextShape:
+    """What a text model gives and takes.
+
+    Attributes:
+        width: Features of a token.
+        positions: Tokens that it has positions for, or None where it counts none.
+    """
+
+    width: int
+    positions: int | None
+
+
+def _text_shape(card: EncoderCard, whole: Any) -> _TextShape:
+    """Return the shape of a text model, which is built without memory for its weights.
+
+    The width that a configuration names is not that of the tokens where a model projects them, as
+    AltCLIP does, or joins several streams, as Reformer does.
+
+    Raises:
+        WeightsMismatchError: The model cannot be built.
+    """
+    config = getattr(whole, "text_config", whole)
+    what = f"what tokens {type(config).__name__} gives"
+    tower = find_tower(card, whole)
+    try:
+        with torch.device("meta"), quiet():
+            model = _text_model(tower, whole, config).eval()
+    except _MODEL_ERRORS as error:
+        raise unreadable(card, what, error) from error
+    if tower.in_decoder:
+        model = encoder_of(card, model)
+    positions = getattr(config, "max_position_embeddings", None)
+    positions = positions - unused_positions(model) if isinstance(positions, int) else None
+    ids = torch.zeros(1, 2, dtype=torch.long, device="meta")
+    try:
+        with torch.inference_mode(), quiet():
+            width = model(input_ids=ids).last_hidden_state.shape[2]
+    except _MODEL_ERRORS as error:  # some look at values, which are not there
+        width = getattr(config, "hidden_size", None)
+        if width is None:
+            raise unreadable(card, what, error) from error
+        width *= _STREAMS.get(config.model_type, 1)
+    return _TextShape(width=int(width), positions=positions)
+
+
+def _text_model(tower: Tower, whole: Any, config: Any) -> Any:
+    """Return the model of texts: alone, one half of a pair, or one that has a decoder, too."""
+    model_class: Any = tower.model_class  # Any: its methods carry no types
+    if model_class is not transformers.AutoModel:
+        return model_class(config)
+    model = model_class.from_config(whole, trust_remote_code=False)
+    return next((getattr(model, name) for name in tower.halves if hasattr(model, name)), model)
+
+
 def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[FeatureShape, bool]:
     """Return where the tokens lie, and whether one of them is a class token.
 
@@ -210,7 +279,7 @@ def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[Featur
         with torch.inference_mode():
             pixels = torch.zeros(1, 3, *size, device="meta")
             features = model(pixel_values=pixels).last_hidden_state
-    except (ValueError, TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+    except _MODEL_ERRORS as error:
         raise unreadable(card, f"what tokens {type(config).__name__} gives", error) from error
     what = f"encoder {card.name!r} ({type(model).__name__})"
     if features.ndim == 3:
@@ -267,11 +336,8 @@ def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int
     return int(height), int(width)
 
 
-def _max_tokens(config: Any, files: _Files) -> int:
+def _max_tokens(positions: int | None, files: _Files) -> int:
     """Return the longest text: what the tokenizer, the sentence encoder or the model allows."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int) and config.model_type in _POSITIONS_AFTER_PADDING:
-        positions -= int(config.pad_token_id or 0) + 1
     limits = (
         positions,
         files.table("tokenizer_config.json").get("model_max_length"),

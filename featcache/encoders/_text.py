@@ -24,7 +24,7 @@ from ._pooled import Pooling, find_pooling
 from ._pretrained import hash_config, load_model, model_folder, read_config, state_that_counts
 from ._sentence import SentencePooling, SentenceSettings, read_settings
 from ._tokenizers import read_tokenizer
-from ._towers import check_input, encoder_of, find_tower
+from ._towers import check_input, encoder_of, find_tower, unused_positions
 
 # Trained on texts that are padded to one length, the padding not masked.
 _READ_PADDING = ("SiglipTextModel", "Siglip2TextModel")
@@ -349,25 +349,13 @@ def _check_positions(card: EncoderCard, model: Any, max_tokens: int) -> int:
     positions = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return _MOST_TOKENS
-    positions -= _unused_positions(model)
+    positions -= unused_positions(model)
     if positions < max_tokens:
         raise WeightsMismatchError(
             f"encoder {card.name!r}: the card allows {max_tokens} tokens, this model has "
             f"{positions} positions; use the weights of {card.model}, or write a card for these"
         )
     return positions
-
-
-def _unused_positions(model: nn.Module) -> int:
-    """Return how many positions no token has, as those that begin after the padding id leave."""
-    tables = [
-        module
-        for name, module in model.named_modules()
-        if "position" in name and isinstance(module, nn.Embedding)
-    ]
-    return max(
-        (table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0
-    )
 
 
 def _takes_mask(model: Any) -> bool:

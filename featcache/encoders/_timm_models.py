@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError, WeightsNotFoundError
-from ..weights import Weights, read_config
+from ..weights import OF_TIMM, Weights, read_config
 from ._checks import check_keys
 
 # Names under which files keep classifiers that `num_classes=0` builds no place for.
@@ -22,6 +22,7 @@ _CLASSIFIERS = ("head", "head_dist", "fc", "classifier")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 # Entries of flat configurations that say nothing of the input: timm before 0.8 wrote them.
 _FLAT_REST = ("architecture", "num_features", "global_pool", "labels", "model_args")
+_WRAPPED = "timm_model."  # before each name, as transformers saves a model of timm
 _COLOURS = 3  # channels of a photo
 
 
@@ -138,6 +139,8 @@ def _pretrained(card: EncoderCard, config: Mapping[str, Any], path: Path) -> dic
         raise WeightsMismatchError(
             f"encoder {card.name!r}: pretrained_cfg in {path} is not a table: {nested!r:.60}"
         )
+    if nested is None and config.get("model_type") == OF_TIMM:
+        return None  # beside the model it has entries of transformers only
     flat = {key: config[key] for key in config if key not in _FLAT_REST}
     pretrained = flat if "pretrained_cfg" not in config else nested
     if not pretrained and "pretrained_cfg" in config:
@@ -211,7 +214,11 @@ def _read_state(card: EncoderCard, weights: Weights) -> dict[str, Tensor]:
         raise WeightsMismatchError(
             f"encoder {card.name!r}: cannot read weights from {path}: {reason}"
         ) from error
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    return {
+        name.removeprefix(_WRAPPED): value
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
 
 
 def _classifiers(model: Any) -> set[str]:

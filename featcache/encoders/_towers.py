@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import transformers
+from torch import nn
 from transformers.models.auto import modeling_auto
 
 from ..card import EncoderCard
@@ -140,6 +141,18 @@ def encoder_of(card: EncoderCard, model: Any) -> Any:
     if not hasattr(encoder, "config"):
         encoder.config = model.config
     return encoder
+
+
+def unused_positions(model: nn.Module) -> int:
+    """Return how many positions no token has, as those that begin after the padding id leave."""
+    tables = [
+        module
+        for name, module in model.named_modules()
+        if "position" in name and isinstance(module, nn.Embedding)
+    ]
+    return max(
+        (table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0
+    )
 
 
 def has_decoder(model: Any) -> bool:
