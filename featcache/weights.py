@@ -327,7 +327,7 @@ def _fetch(card: EncoderCard, hub: str, revision: str | None) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    listed = snapshot_download(hub, revision=revision, allow_patterns=_ROOT_FILES)
+    listed = snapshot_download(hub, revision=revision, allow_patterns=[*_ROOT_FILES])
     root = Path(listed)
     commit = root.name  # whatever the hub's newest is by now
     modules = read_modules(card, root) if (root / MODULES).is_file() else ()

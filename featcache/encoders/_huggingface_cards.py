@@ -260,7 +260,8 @@ def _text_model(tower: Tower, whole: Any, config: Any) -> Any:
     model_class: Any = tower.model_class  # Any: its methods carry no types
     if model_class is not transformers.AutoModel:
         return model_class(config)
-    model = model_class.from_config(whole, trust_remote_code=False)
+    models: Any = transformers.AutoModel
+    model = models.from_config(whole, trust_remote_code=False)
     return next((getattr(model, name) for name in tower.halves if hasattr(model, name)), model)
 
 
