@@ -10,7 +10,7 @@ from typing import Any
 from . import known_datasets, notes, spec
 from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
 from .home import command_line, expanded
-from .inference import FOLDERS, TABLES, Inferred, infer_kind, tried
+from .inference import FOLDERS, TABLES, Inferred, infer_kind, try_family
 from .known_datasets import DatasetVersion
 from .registry import Registry, unknown_name
 from .source import Source
@@ -134,7 +134,7 @@ def locate(
         raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
     if family is None:
         assert path is not None
-        found, known = _found_at(path.absolute(), known, options or {}, name=name, home=home)
+        found, known = _find_family_at(path.absolute(), known, options or {}, name=name, home=home)
         family, path, opened = found.kind, found.place, found.opened
     drawn = is_drawn(family)
     if path is not None and drawn:
@@ -153,7 +153,7 @@ def locate(
     return version, opened
 
 
-def _found_at(
+def _find_family_at(
     place: Path,
     known: DatasetVersion | None,
     options: Mapping[str, object],
@@ -166,7 +166,7 @@ def _found_at(
     is_other = known is not None and _is_other_folder(known, place)
     if known is not None and not is_other:
         there = known_datasets.place_in(known, place)
-        opened = tried(known.kind, there, {**known.options, **options}, open_family)
+        opened = try_family(known.kind, there, {**known.options, **options}, open_family)
         if isinstance(opened, Source):
             return Inferred(known.kind, there, opened), known
         refusal = opened

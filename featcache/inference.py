@@ -74,9 +74,22 @@ def infer_kind(
 
 def _infer_file(place: Path, options: Mapping[str, object], open_family: Open) -> Inferred:
     inferred, refusals = _first_of((*TABLES, CLASSES), place, options, open_family)
-    if inferred is None:  # most tables are of images, and this says what it lacks
-        raise DatasetFormatError(f"{refusals[TABLES[0]]} (read as {TABLES[0]}; else name a --kind)")
+    if inferred is None:
+        kind = _likeliest_kind(refusals)
+        raise DatasetFormatError(f"{refusals[kind]} (read as {kind}; else name a --kind)")
     return inferred
+
+
+def _likeliest_kind(refusals: Mapping[str, LightalignError]) -> str:
+    """Return the family whose refusal says best what a table lacks.
+
+    Most tables are of images and captions; one whose columns are those of classes is not.
+    """
+    of_classes = refusals.get(CLASSES)
+    lacks_captions = isinstance(refusals[TABLES[0]], UnknownColumnError)
+    if lacks_captions and of_classes and not isinstance(of_classes, UnknownColumnError):
+        return CLASSES
+    return TABLES[0]
 
 
 def _first_of(
@@ -85,10 +98,13 @@ def _first_of(
     """Return what the first family that can reads at a place, and why those before it cannot."""
     refusals: dict[str, LightalignError] = {}
     for kind in kinds:
-        opened = tried(kind, place, options, open_family)
-        if isinstance(opened, Source):
+        opened = try_family(kind, place, options, open_family)
+        if not isinstance(opened, Source):
+            refusals[kind] = opened
+        elif (doubt := opened.doubt()) is not None:
+            refusals[kind] = UnknownColumnError(f"{place}: {doubt}")
+        else:
             return Inferred(kind, place, opened), refusals
-        refusals[kind] = opened
     return None, refusals
 
 
@@ -183,8 +199,8 @@ class _Folder:
         kinds = (CLASSES,) if was_tried else (*TABLES, CLASSES)
         inferred, refusals = _first_of(kinds, table, self.options, self.open_family)
         if inferred is None:
-            of_tables = self.refusals if was_tried else refusals
-            self.unread[table] = of_tables[TABLES[0]]
+            of_all = {**self.refusals, **refusals} if was_tried else refusals
+            self.unread[table] = of_all[_likeliest_kind(of_all)]
         return inferred
 
     def _several(self, readable: Sequence[Inferred]) -> DatasetFormatError:
@@ -238,15 +254,18 @@ class _Folder:
             if isinstance(why, DatasetFormatError)
         ]
         if broken:
-            kind, likeliest = broken[0]
-            return DatasetFormatError(f"{likeliest} (read as {kind}; name another kind by --kind)")
+            kind = broken[0][0]
+            if kind == TABLES[0] and CLASSES in dict(broken):
+                kind = _likeliest_kind(self.refusals)
+            problem = self.refusals[kind]
+            return DatasetFormatError(f"{problem} (read as {kind}; name another kind by --kind)")
         looked_for = ", ".join(self.refusals)
         return DatasetFormatError(
             f"{self.place} can be read as none of {looked_for}; name one by --kind"
         )
 
 
-def tried(
+def try_family(
     kind: str, place: Path, options: Mapping[str, object], open_family: Open
 ) -> Source | LightalignError:
     """Return the dataset at a place, or why a family cannot read it."""

@@ -73,6 +73,10 @@ class Source(ABC):
         """Return what a user should know about how this copy was read, one line each."""
         return ()
 
+    def doubt(self) -> str | None:
+        """Return why another family should read this if nobody names one, or None."""
+        return None
+
     def skipped_rows(self) -> tuple[SkippedRow, ...]:
         """Return the rows of its table that cannot be read and hold no item, in file order."""
         return ()

@@ -11,6 +11,7 @@ from ._decoding import format_error, unknown_column
 from ._image_files import LeftOut, image_files, note_strays
 from ._picture_places import PicturePlaces
 from ._tables import (
+    CLASS_NAMES,
     IMAGE_NAMES,
     Cells,
     Table,
@@ -21,7 +22,6 @@ from ._tables import (
 )
 
 INDEX = "index.csv"
-_CLASS_NAMES = ("class", "class_name", "category", "label")  # the preferred first, in lower case
 LAYOUTS = (INDEX, "SPLIT/CLASS/image.jpg", "CLASS/image.jpg")
 _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
 _FOLDERS = f"put class folders into train, val and test, or add a split column to {INDEX}"
@@ -64,7 +64,7 @@ def read_class_folders(
 
 def _read_index(file: Path, allowed: str | None) -> tuple[ClassedImages, dict[str, Path]]:
     table = open_table(TableFiles.of(file))
-    images_in, classes_in = _column(table, IMAGE_NAMES), _column(table, _CLASS_NAMES)
+    images_in, classes_in = _column(table, IMAGE_NAMES), _column(table, CLASS_NAMES)
     label_in, split_in = optional_column(table, "label"), optional_column(table, "split")
     optional = [name for name in (label_in, split_in) if name is not None]
     class_of: dict[str, str] = {}

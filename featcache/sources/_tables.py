@@ -29,6 +29,7 @@ _SHARD = re.compile(r"(.*[-_.])?\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?")
 _PLACES = ("data", "annotations")  # folders in a dataset in which hubs and COCO keep tables
 # Usual names of the column of image paths, the preferred first; compared in lower case.
 IMAGE_NAMES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path")
+CLASS_NAMES = ("class", "class_name", "category", "label")  # of classes of images, alike
 _COCO_PART = re.compile(r"(train|val|test)\d{4}")  # a split and its year
 _PROBED = 100  # pictures by which their folder is found
 

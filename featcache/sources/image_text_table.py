@@ -12,6 +12,7 @@ from ._decoding import unknown_column
 from ._parquet_tables import StoredPicture, StoredPictures
 from ._picture_places import PicturePlaces
 from ._tables import (
+    CLASS_NAMES,
     IMAGE_NAMES,
     Cells,
     Table,
@@ -29,8 +30,10 @@ _CAPTION_NAMES = (
     *("description", "descriptions"),
 )
 _NUMBERED_CAPTION = re.compile(r"(caption|text|sentence|description)_?\d+")
-# the row numbers of pandas, and what is of `image-folder`
-_NO_CAPTIONS = re.compile(r"(unnamed: ?\d+|index|class|label)?", re.IGNORECASE)
+_ROW_NUMBERS = re.compile(r"(unnamed: ?\d+|index)?", re.IGNORECASE)  # of pandas
+# names of classes that are read as captions where nothing else may hold them, as they once were:
+# a dataset that is remembered so stays what it was
+_ONCE_CAPTIONS = ("class_name", "category")
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,11 @@ class ImageTextTableSource(CaptionSource):
             split=split,
             id="id" if "id" in table.columns else None,
         )
+        is_guess = caption_columns is None and not _named_captions(table)
         pictures = table.pictures(image)
         read = _read_rows(table, columns)
         table.ledger.check(len(read.rows))
+        self._doubt = _doubt(table, columns.captions[0], read.rows) if is_guess else None
         picture_places = PicturePlaces(table.file, table.folder, root)
         if pictures is not None:
             pictures.read_files_by(picture_places.allowed_path)
@@ -133,6 +138,10 @@ class ImageTextTableSource(CaptionSource):
             pictures=pictures if read.stored else None,
             skipped=table.ledger.rows,
         )
+
+    def doubt(self) -> str | None:
+        """Return why the column that is the only one left may hold no captions."""
+        return self._doubt
 
 
 @dataclass(frozen=True)
@@ -222,14 +231,34 @@ def _caption_columns(
         if not names:
             raise SpecError("caption_columns names no column; leave it out to recognise them")
         return tuple(require_column(table, name, "caption_columns") for name in names)
-    numbered = [name for name in table.columns if _NUMBERED_CAPTION.fullmatch(name.lower())]
-    if numbered:
-        return tuple(numbered)
-    known = usual_columns(table, _CAPTION_NAMES)
-    left = [one for one in table.columns if one not in others and not _NO_CAPTIONS.fullmatch(one)]
-    if not known and len(left) != 1:
+    named = _named_captions(table)
+    if named:
+        return named
+    left = [one for one in table.columns if one not in others and not _ROW_NUMBERS.fullmatch(one)]
+    texts = [one for one in left if one.lower() not in CLASS_NAMES]
+    texts = texts or [one for one in left if one.lower() in _ONCE_CAPTIONS]
+    if len(texts) != 1:
         raise _unrecognised(table, "captions", _CAPTION_NAMES, "caption_columns")
-    return (known[0],) if known else (left[0],)
+    return (texts[0],)
+
+
+def _named_captions(table: Table) -> tuple[str, ...]:
+    """Return the columns that are called as captions are: all numbered ones, or one."""
+    numbered = [name for name in table.columns if _NUMBERED_CAPTION.fullmatch(name.lower())]
+    return tuple(numbered or usual_columns(table, _CAPTION_NAMES)[:1])
+
+
+def _doubt(table: Table, column: str, rows: Sequence[Row]) -> str | None:
+    """Return why a column that is the only one left may hold no captions.
+
+    Beside a column of classes it may be a width or a code; captions are of several words.
+    """
+    classes = usual_columns(table, CLASS_NAMES)
+    are_words = any(" " in caption.strip() for row in rows for caption in row.captions)
+    if not classes or (column not in classes and are_words):
+        return None
+    problem = f"column {column!r} is the only one left for captions, and {classes[0]!r} is one of"
+    return f"{problem} classes; name it with the option caption_columns if it holds captions"
 
 
 def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) -> UnknownColumnError:

@@ -330,3 +330,85 @@ def test_class_folders_go_before_several_tables_of_classes_and_are_offered_else(
     (tmp_path / "captions.csv").write_text("image,caption\ncat/0.jpg,a cat\n")
     with pytest.raises(DatasetFormatError, match=r"or the folder itself by .*--kind image-folder"):
         kind_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        *("image,class", "image,class_name", "image,category", "image,label", "path,Category"),
+        *(",image,category", "image,category,split", "image,class,label", "image,category,label"),
+    ],
+)
+def test_columns_of_images_and_classes_alone_are_a_table_of_classes(columns, tmp_path):
+    write_photos(tmp_path)
+    names = columns.lower().split(",")
+    cells = {"": "7", "split": "train", "label": None}
+    rows = []
+    for number, name in enumerate(("dog", "cat", "dog")):
+        own = {**dict.fromkeys(names, name), **cells, "label": str(int(name == "dog"))}
+        own |= {"image": f"{number}.jpg", "path": f"{number}.jpg"}
+        rows.append(",".join(own[column] for column in names))
+    (tmp_path / "table.csv").write_text("\n".join([columns, *rows]) + "\n")
+    found = define(f"mine={tmp_path / 'table.csv'}", home=tmp_path)
+    opened = open_version(found, home=tmp_path)
+    assert found.kind == "image-folder"
+    expected = ("0", "1") if names[-1] == "label" and len(names) == 2 else ("cat", "dog")
+    classes = [opened.pairs(split).classes for split in opened.splits()]
+    assert {one.names for one in classes} == {expected}
+    of_image = {key: value for one in classes for key, value in one.of_image.items()}
+    assert of_image == {"0.jpg": 1, "1.jpg": 0, "2.jpg": 1}
+    assert kind_of(tmp_path) == "image-folder"
+
+
+@pytest.mark.parametrize("name", ["class", "class_name", "category", "label"])
+@pytest.mark.parametrize(
+    ("other", "cells", "kind"),
+    [
+        ("Beschreibung", ("eine Katze", "ein Hund"), "image-text-table"),
+        ("width", ("640", "480"), "image-folder"),
+        ("caption", ("640", "480"), "image-text-table"),
+        ("text_1", ("cat", "dog"), "image-text-table"),
+    ],
+)
+def test_a_column_beside_classes_holds_captions_by_its_name_or_its_words(
+    name, other, cells, kind, tmp_path
+):
+    write_photos(tmp_path)
+    rows = [f"0.jpg,cat,{cells[0]}", f"1.jpg,dog,{cells[1]}"]
+    (tmp_path / "table.csv").write_text("\n".join([f"image,{name},{other}", *rows]))
+    assert kind_of(tmp_path / "table.csv") == kind
+
+
+@pytest.mark.parametrize("name", ["class", "category"])
+def test_a_broken_table_of_classes_is_refused_by_what_is_broken_in_it(name, tmp_path):
+    write_photos(tmp_path)
+    table = tmp_path / "index.csv"
+    for text, problem in (
+        (f"image,{name}\n0.jpg,cat\n0.jpg,dog\n", "line 3: '0.jpg' is of class 'dog', but was"),
+        (f"image,{name}\n0.jpg,cat\n1.jpg,cat\n", "has two or more, found"),
+    ):
+        table.write_text(text)
+        with pytest.raises(DatasetFormatError, match=problem) as refused:
+            kind_of(table)
+        assert "read as image-folder" in str(refused.value)
+    table.write_text(f"image,{name}\n8.jpg,cat\n9.jpg,dog\n")
+    with pytest.raises(DatasetFormatError, match=r"none of the 2 images .*is there"):
+        kind_of(table)
+
+
+def test_classes_that_are_remembered_as_captions_stay_captions(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_photos(photos)
+    table = photos / "table.csv"
+    table.write_text("image,category\n0.jpg,dog\n1.jpg,cat\n2.jpg,dog\n")
+    first, opened = add(tmp_path, "mine", table, kind="image-text-table")
+    for data in ("mine", f"mine={table}", f"mine={photos}"):
+        again = identified(found := define(data, home=tmp_path), open_version(found, home=tmp_path))
+        assert (again.kind, again.splits) == ("image-text-table", first.splits)
+    assert add(tmp_path, "mine", table)[0].kind == "image-text-table"
+    (text,) = opened.items("test", Modality.TEXT)
+    assert text.text in {"dog", "cat"}
+    asked = define(f"other={table}", home=tmp_path, options={"caption_columns": ["category"]})
+    assert asked.kind == "image-text-table"  # as the options are its
+    assert add(tmp_path, "new", table)[0].kind == "image-folder"
