@@ -150,7 +150,23 @@ def locate(
         options={**remembered, **(options or {})},
         splits={},
     )
-    return version, opened
+    return version, None if opened is None else _as_remembered(opened, version, home=home)
+
+
+def _as_remembered(opened: Source, version: DatasetVersion, *, home: Path) -> Source:
+    """Return a dataset as the home remembers it, where it would be read otherwise by now."""
+    before = opened.as_read_before()
+    if before is None:
+        return opened
+    split = before.splits()[0]
+    old = before.fingerprint(split)
+    if version.splits:
+        return before if version.splits.get(split) == old else opened
+    if known_datasets.version_of(home, version.name, split, old) is None:
+        return opened
+    new = opened.fingerprint(split) if split in opened.splits() else ""
+    is_known_anew = known_datasets.version_of(home, version.name, split, new) is not None
+    return opened if is_known_anew else before
 
 
 def _find_family_at(
@@ -240,13 +256,14 @@ def open_version(version: DatasetVersion, *, home: Path) -> Source:
     """
     place = version.place
     if place is None:
-        return open_family(version.kind, home / "datasets" / version.name, version.options)
-    if version.name not in SOURCES.names() and not place.exists():
+        place = home / "datasets" / version.name
+    elif version.name not in SOURCES.names() and not place.exists():
         moved = command_line("data", "move", version.name, "PATH", home=home)
         raise DatasetNotFoundError(
             f"dataset {version.name!r} is not at {place} any more: say where it is by `{moved}`"
         )
-    return open_family(version.kind, place, version.options)
+    opened = open_family(version.kind, place, version.options)
+    return _as_remembered(opened, version, home=home)
 
 
 def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:

@@ -23,7 +23,6 @@ TABLES = ("image-text-table", "text-pair-table")
 CLASSES = "image-folder"  # which reads a table of images and classes, too
 IMAGES = "images"
 FOLDERS = ("image-text-files", CLASSES, IMAGES)
-_INDEX = "index.csv"  # the table that belongs to a folder of classes
 _MOST_TABLES = 20  # that are tried one by one; more are of one image each
 _SHOWN = 3  # of them in a message
 _COLUMNS = "the options source.image_column and source.caption_columns"
@@ -155,9 +154,8 @@ class _Folder:
             chosen = folders
         else:
             chosen = self._table_or_folders(readable[0] if readable else None)
-        of_classes = (chosen.kind, chosen.place) == (CLASSES, self.place)
-        read = self.place / _INDEX if of_classes else chosen.place
-        self._note_tables(chosen, [one for one in self._all_tables if one != read], readable)
+        read = {chosen.place, *chosen.opened.table_files()}
+        self._note_tables(chosen, [one for one in self._all_tables if one not in read], readable)
         return chosen
 
     def _table_or_folders(self, table: Inferred | None) -> Inferred:

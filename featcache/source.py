@@ -77,6 +77,17 @@ class Source(ABC):
         """Return why another family should read this if nobody names one, or None."""
         return None
 
+    def as_read_before(self) -> "Source | None":
+        """Return the same files as they were read once, or None where that was not otherwise.
+
+        What a home remembers so goes on being read so.
+        """
+        return None
+
+    def table_files(self) -> tuple[Path, ...]:
+        """Return the tables in its folder that were read, where it knows them."""
+        return ()
+
     def skipped_rows(self) -> tuple[SkippedRow, ...]:
         """Return the rows of its table that cannot be read and hold no item, in file order."""
         return ()

@@ -129,15 +129,22 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
         raise missing_dataset(name, root, looked_for, f"It is your own table of {what}.")
     if len(tables) == 1:
         return TableFiles.of(tables[0])
-    splits = tuple(split for file in tables if (split := _split_of_name(file)))
-    kinds = {_suffix_of(file) for file in tables}
-    is_sharded = kinds == {".parquet"} or _are_shards(tables)
-    if len(kinds) == 1 and len(splits) in {0, len(tables)} and (splits or is_sharded):
-        return TableFiles(tuple(tables), splits, tables[0].parent)
+    joined = joined_tables(tables)
+    if joined is not None:
+        return joined
     names = [path.name for path in tables]
     raise DatasetFormatError(
         f"{root} holds {len(tables)} tables: {names}; name one by its path, such as {tables[0]}"
     )
+
+
+def joined_tables(tables: Sequence[Path]) -> TableFiles | None:
+    """Return several tables of a folder as one, or None where their names do not say they are."""
+    splits = tuple(split for file in tables if (split := _split_of_name(file)))
+    kinds = {_suffix_of(file) for file in tables}
+    is_sharded = kinds == {".parquet"} or _are_shards(tables)
+    is_one = len(kinds) == 1 and len(splits) in {0, len(tables)} and (splits or is_sharded)
+    return TableFiles(tuple(tables), splits, tables[0].parent) if is_one else None
 
 
 def folders_of_tables(root: Path) -> list[Path]:

@@ -45,7 +45,7 @@ class Cifar10Source(ClassSource):
     title = "CIFAR-10: 60,000 pictures of 32 x 32 pixels, ten classes"
 
     def __init__(self, place: Path, /, *, root: str | None = None) -> None:
-        images, pictures = read_cifar(
+        classed = read_cifar(
             place,
             "cifar10",
             _PACKINGS,
@@ -53,4 +53,4 @@ class Cifar10Source(ClassSource):
             get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
             allowed=root,
         )
-        super().__init__(place, images, pictures)
+        super().__init__(place, classed)

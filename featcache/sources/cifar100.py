@@ -44,7 +44,7 @@ class Cifar100Source(ClassSource):
     title = "CIFAR-100: 60,000 pictures of 32 x 32 pixels, a hundred classes"
 
     def __init__(self, place: Path, /, *, root: str | None = None) -> None:
-        images, pictures = read_cifar(
+        classed = read_cifar(
             place,
             "cifar100",
             _PACKINGS,
@@ -52,4 +52,4 @@ class Cifar100Source(ClassSource):
             get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
             allowed=root,
         )
-        super().__init__(place, images, pictures)
+        super().__init__(place, classed)

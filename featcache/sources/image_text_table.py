@@ -9,8 +9,9 @@ from ..errors import SpecError, UnknownColumnError
 from ._caption_files import Row, captions_of, text_of
 from ._caption_source import CaptionSource, group_rows, with_hashed_splits
 from ._decoding import unknown_column
-from ._parquet_tables import StoredPicture, StoredPictures
+from ._parquet_tables import StoredPicture
 from ._picture_places import PicturePlaces
+from ._row_images import RowImages, made_up_name
 from ._tables import (
     CLASS_NAMES,
     IMAGE_NAMES,
@@ -123,7 +124,8 @@ class ImageTextTableSource(CaptionSource):
         if pictures is not None:
             pictures.read_files_by(picture_places.allowed_path)
         paths = _paths(picture_places, read)
-        ids, named_by = _image_ids(read, columns, paths.ids, pictures)
+        in_rows = RowImages([row.image for row in read.rows], read.ids, columns.id, read.stored)
+        ids, named_by = in_rows.ids_of_names(paths.ids, pictures)
         rows = [row._replace(image=ids[row.image]) for row in read.rows]
         images = group_rows(rows, file=table.file)
         notes = (*table.notes, *table.ledger.notes(), *images.notes)
@@ -159,58 +161,6 @@ def _paths(places: PicturePlaces, read: _Read) -> _Paths:
             files[row.image] = places.path_of(row.image, row.place)
     places.check()
     return _Paths(files, places.ids_of(files))
-
-
-def _image_ids(
-    read: _Read,
-    columns: _Columns,
-    path_ids: Mapping[str, str],
-    pictures: StoredPictures | None,
-) -> tuple[Mapping[str, str], str]:
-    """Return the id of each image by its name in the rows, and what the ids are."""
-    if read.stored and pictures is not None:
-        ids, named_by = _stored_ids(read, columns, set(path_ids.values()), pictures)
-        return {**path_ids, **ids}, named_by
-    if columns.id is not None:
-        names = [path_ids[row.image] for row in read.rows]
-        if _are_keys(read.ids, names):
-            by_name = dict(zip(names, read.ids, strict=True))
-            return {name: by_name[one] for name, one in path_ids.items()}, f"ids from {columns.id}"
-    return path_ids, "ids are the image paths"
-
-
-def _are_keys(ids: Sequence[str], names: Sequence[str | bytes]) -> bool:
-    """Return whether each of the names has one id, and each id one name."""
-    pairs = set(zip(ids, names, strict=True))
-    return all(ids) and len(pairs) == len(set(ids)) == len(set(names))
-
-
-def _stored_ids(
-    read: _Read, columns: _Columns, taken: set[str], pictures: StoredPictures
-) -> tuple[Mapping[str, str], str]:
-    """Return the id of each image that stands in the table, and what the ids are.
-
-    An id or a path that comes once in all rows names an image for certain. Where they repeat, the
-    images are compared, as each may stand in several rows with a caption.
-    """
-    keys = [row.image for row in read.rows if row.image in read.stored]
-    candidates = [([read.stored[key].name or "" for key in keys], "ids are the image paths")]
-    if columns.id is not None and not taken:
-        candidates.insert(0, (read.ids, f"ids from {columns.id}"))
-    candidates = [
-        (names, title) for names, title in candidates if all(names) and not taken & set(names)
-    ]
-    for names, title in candidates:
-        if len(set(names)) == len(names):
-            return dict(zip(keys, names, strict=True)), title
-    digests = [pictures.digest(read.stored[key]) for key in keys]
-    for names, title in candidates:
-        if _are_keys(names, digests):
-            return dict(zip(keys, names, strict=True)), title
-    first: dict[bytes, str] = {}
-    numbered = enumerate(digests, start=1)
-    names = [first.setdefault(digest, f"row-{number}") for number, digest in numbered]
-    return dict(zip(keys, names, strict=True)), "ids are the numbers of the rows"
 
 
 def _image_column(table: Table, asked: str | None) -> str:
@@ -278,7 +228,7 @@ def _read_rows(table: Table, columns: _Columns) -> _Read:
     for place, cells in table.read([columns.image, *columns.captions, *optional]):
         image = cells.get(columns.image)
         if isinstance(image, StoredPicture):
-            name = f"{image.file}\0{image.row}"  # which no path can be
+            name = made_up_name(image)
             read.stored[name] = image
         elif isinstance(image, str) and (name := text_of(image).strip()):
             pass
