@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import notes
 from .errors import (
@@ -14,6 +16,9 @@ from .errors import (
 )
 from .home import command_line
 from .source import Source
+
+if TYPE_CHECKING:
+    from .sources._tables import Elsewhere
 
 # Those with files of fixed names come first; then tables; then folders of images, of which the one
 # that says the most of each image comes first.
@@ -145,6 +150,7 @@ class _Folder:
         whole = self._first(TABLES)
         if whole is not None:
             self._note_tables(whole, self.others)
+            self._note_elsewhere(whole)
             return whole
         readable = self._readable_tables()
         if len(readable) > 1:
@@ -156,6 +162,7 @@ class _Folder:
             chosen = self._table_or_folders(readable[0] if readable else None)
         read = {chosen.place, *chosen.opened.table_files()}
         self._note_tables(chosen, [one for one in self._all_tables if one not in read], readable)
+        self._note_elsewhere(chosen)
         return chosen
 
     def _table_or_folders(self, table: Inferred | None) -> Inferred:
@@ -226,15 +233,38 @@ class _Folder:
         if not left_out:
             return
         first = left_out[0]
-        shown = ", ".join(path.name for path in left_out[:_SHOWN])
-        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
-        what = "" if chosen.place == self.place else f"{chosen.place.name} in "
         refusal = self.unread.get(first)
         why = "" if refusal is None else f" ({refusal})"
-        notes.note(
-            f"{what}{self.place} is read as {chosen.kind}, without {shown}{more}{why}"
-            f"{self._way_to(first, readable)}"
-        )
+        notes.note(f"{self._read_without(chosen, left_out)}{why}{self._way_to(first, readable)}")
+
+    def _read_without(self, chosen: Inferred, left_out: Sequence[Path]) -> str:
+        """Return a line on what is read, and what is not."""
+        shown = ", ".join(self._name_of(path) for path in left_out[:_SHOWN])
+        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+        what = "" if chosen.place == self.place else f"{chosen.place.name} in "
+        return f"{what}{self.place} is read as {chosen.kind}, without {shown}{more}"
+
+    def _name_of(self, table: Path) -> str:
+        is_found_by_name = table in self._all_tables
+        return table.name if is_found_by_name else table.relative_to(self.place).as_posix()
+
+    def _note_elsewhere(self, chosen: Inferred) -> None:
+        """Say which tables are not read as they stand in folders of it, or for their format."""
+        by_remedy: dict[str, list[Path]] = {}
+        for table, remedy in self._elsewhere.unread.items():
+            by_remedy.setdefault(remedy, []).append(table)
+        for remedy, tables in by_remedy.items():
+            notes.note(f"{self._read_without(chosen, tables)} (not read: {remedy})")
+        below = self._elsewhere.below
+        if below:
+            notes.note(f"{self._read_without(chosen, below)}{self._way_below(below[0])}")
+
+    def _way_below(self, table: Path) -> str:
+        """Return how to have a table read that stands in a folder below, or why it cannot be."""
+        inferred, refusals = _first_of((*TABLES, CLASSES), table, {}, self.open_family)
+        if inferred is not None:
+            return f"; {self._command_for(inferred)} reads {self._name_of(table)}"
+        return f" ({refusals[_likeliest_kind(refusals)]})"
 
     def _way_to(self, table: Path, readable: Sequence[Inferred]) -> str:
         """Return how to have a table read, where that is a matter of a command."""
@@ -256,11 +286,28 @@ class _Folder:
             if kind == TABLES[0] and CLASSES in dict(broken):
                 kind = _likeliest_kind(self.refusals)
             problem = self.refusals[kind]
-            return DatasetFormatError(f"{problem} (read as {kind}; name another kind by --kind)")
+            advice = f"(read as {kind}; name another kind by --kind)"
+            return DatasetFormatError(f"{problem} {advice}{self._other_ways()}")
         looked_for = ", ".join(self.refusals)
         return DatasetFormatError(
             f"{self.place} can be read as none of {looked_for}; name one by --kind"
+            f"{self._other_ways()}"
         )
+
+    def _other_ways(self) -> str:
+        """Return what might be meant instead: a table of another format, or in a folder below."""
+        unread = list(self._elsewhere.unread.items())[:_SHOWN]
+        ways = [f"; {self._name_of(table)} is not read: {remedy}" for table, remedy in unread]
+        for table in self._elsewhere.below[:1]:
+            way = self._way_below(table)
+            ways.append(way if way[:1] == ";" else f"; nor can {self._name_of(table)}{way}")
+        return "".join(ways)
+
+    @cached_property
+    def _elsewhere(self) -> "Elsewhere":
+        from .sources._tables import tables_elsewhere
+
+        return tables_elsewhere(self.place)
 
 
 def try_family(

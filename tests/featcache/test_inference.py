@@ -412,3 +412,108 @@ def test_classes_that_are_remembered_as_captions_stay_captions(tmp_path):
     asked = define(f"other={table}", home=tmp_path, options={"caption_columns": ["category"]})
     assert asked.kind == "image-text-table"  # as the options are its
     assert add(tmp_path, "new", table)[0].kind == "image-folder"
+
+
+def test_a_table_of_tabs_is_read_by_any_of_its_suffixes(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "captions.tab").write_text("image\tcaption\n0.jpg\ta dog, two\n1.jpg\ta cat\n")
+    found = define(f"mine={tmp_path}", home=tmp_path)
+    assert (found.kind, found.place) == ("image-text-table", tmp_path)
+    opened = open_version(found, home=tmp_path)
+    texts = [item.text for split in opened.splits() for item in opened.items(split, Modality.TEXT)]
+    assert sorted(texts) == ["a cat", "a dog, two"]
+    (tmp_path / "captions.json").write_text('[{"image": "2.jpg", "caption": "a fox"}]')
+    opened = open_version(define(f"new={tmp_path}", home=tmp_path), home=tmp_path)
+    (item,) = opened.items("train", Modality.TEXT)
+    assert item.text == "a fox"  # a folder that was read by a table before is read by it still
+
+
+SPREADSHEETS = ["captions.xlsx", "Captions.XLS", "captions.ods", "captions.xlsm"]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        *((name, "save it as CSV") for name in SPREADSHEETS),
+        *[("table.feather", "save it as parquet"), ("labels.csv.zip", "unpack it")],
+    ],
+)
+def test_a_table_of_a_format_that_is_not_read_is_named_with_what_to_do(name, remedy, tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    (tmp_path / "~$captions.xlsx").write_bytes(b"who has it open")
+    (tmp_path / ".hidden.xlsx").write_bytes(b"PK")
+    found, (note,) = told_of(tmp_path)
+    assert found.kind == "images"
+    assert f"is read as images, without {name} (not read: {remedy}" in note
+    with pytest.raises(DatasetFormatError, match=f"of a format that is not read: {remedy}"):
+        kind_of(tmp_path / name)
+    (tmp_path / "other.csv").write_text("image,caption\n0.jpg,a dog\n")
+    found, (note,) = told_of(tmp_path)
+    assert found.kind == "image-text-table"
+    assert f"without {name} (not read: {remedy}" in note
+
+
+def test_a_folder_with_nothing_but_a_spreadsheet_says_what_to_do_with_it(tmp_path):
+    (tmp_path / "captions.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DatasetFormatError, match=r"; captions\.xlsx is not read: save it as CSV$"):
+        kind_of(tmp_path)
+
+
+@pytest.mark.parametrize("beside", ["meta", "annotations", "data"])
+def test_a_table_in_a_folder_beside_images_is_named_with_the_command_that_reads_it(
+    beside, tmp_path
+):
+    write_photos(tmp_path)
+    (tmp_path / "photos.csv").write_text("image,caption\n0.jpg,a dog\n1.jpg,a cat\n")
+    (tmp_path / beside).mkdir()
+    write_photos(tmp_path / beside)
+    (tmp_path / beside / "captions.csv").write_text("image,caption\n0.jpg,a fox\n")
+    found, (note,) = told_of(tmp_path)
+    assert (found.kind, found.place) == ("image-text-table", tmp_path)
+    assert f"without {beside}/captions.csv; `lightalign data add mine " in note
+    assert note.endswith(f" reads {beside}/captions.csv")
+    words = shlex.split(note.split("`")[1])
+    _, opened = add(tmp_path / "home", words[3], Path(words[4]), kind=words[6])
+    (item,) = opened.items("train", Modality.TEXT)
+    assert item.text == "a fox"
+
+
+def test_a_table_in_a_folder_that_cannot_be_read_is_named_with_the_reason(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "meta" / "deeper").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    table = "image,caption\n../0.jpg,a dog\n"
+    for place in ("meta", "meta/deeper", ".hidden"):
+        (tmp_path / place / "captions.csv").write_text(table)
+    found, (note,) = told_of(tmp_path)
+    assert found.kind == "images"
+    assert "is read as images, without meta/captions.csv (" in note
+    assert "lies outside of" in note
+    assert "source.root=" in note
+    assert "deeper" not in note
+
+
+def test_links_to_nothing_or_to_the_folder_itself_hold_no_further_tables(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "labels.csv").mkdir()  # which is no table, whatever it is called
+    found, told = told_of(tmp_path)
+    assert (found.kind, told) == ("images", [])
+    (tmp_path / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
+    found, told = told_of(tmp_path)
+    assert (found.kind, told) == ("image-text-table", [])
+
+
+def test_a_folder_of_which_only_a_table_below_can_be_read_has_the_command_in_its_error(tmp_path):
+    pairs = "sentence1,sentence2,score\na,b,1\nc,d,2\n"
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "pairs.csv").write_text(pairs)
+    with pytest.raises(DatasetFormatError, match=r"reads meta/pairs\.csv$") as refused:
+        kind_of(tmp_path)
+    words = shlex.split(str(refused.value).split("`")[1])
+    assert add(tmp_path / "home", words[3], Path(words[4]), kind=words[6])[0].kind == words[6]
+    (tmp_path / "meta" / "pairs.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DatasetFormatError, match=r"; nor can meta/pairs\.csv \(.*no column of"):
+        kind_of(tmp_path)
