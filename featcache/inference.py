@@ -15,7 +15,7 @@ from .errors import (
     UnknownColumnError,
 )
 from .home import command_line
-from .source import Source
+from .source import Source, require_place
 
 if TYPE_CHECKING:
     from .sources._tables import Elsewhere
@@ -69,8 +69,7 @@ def infer_kind(
         DatasetFormatError: No family can read it; the message has what the likeliest one says. Or
             several tables in it can be read, and the message has the commands that choose.
     """
-    if not place.exists():
-        raise DatasetNotFoundError(f"there is neither a folder nor a file at {place}")
+    require_place(place)
     if not place.is_dir():
         return _infer_file(place, options, open_family)
     return _Folder(place, options, open_family, name, home).infer()

@@ -132,6 +132,16 @@ def readable_size(item: Item) -> int:
     return size if size >= 0 and os.access(item.path, os.R_OK) else -1
 
 
+def require_place(place: Path) -> None:
+    """Pass if anything lies at a place that is named.
+
+    Raises:
+        DatasetNotFoundError: Nothing does.
+    """
+    if not place.exists():
+        raise DatasetNotFoundError(f"there is neither a folder nor a file at {place}")
+
+
 def missing_dataset(
     name: str, root: Path, looked_for: Sequence[str], get_it: str
 ) -> DatasetNotFoundError:

@@ -56,8 +56,13 @@ def test_columns_that_are_named_help(tmp_path):
 
 
 def test_nothing_and_nothing_that_can_be_read_are_told_apart(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match="neither a folder nor a file"):
-        kind_of(tmp_path / "nowhere")
+    place = tmp_path / "nowhere"
+    with pytest.raises(DatasetNotFoundError) as refused:
+        kind_of(place)
+    assert str(refused.value) == f"there is neither a folder nor a file at {place}"
+    with pytest.raises(DatasetNotFoundError) as again:
+        open_there(f"mine={place}", options=None, home=tmp_path, split="train", fingerprint="")
+    assert str(again.value) == str(refused.value)
     (tmp_path / "notes.txt").write_text("no dataset")
     with pytest.raises(DatasetFormatError, match="--kind"):
         kind_of(tmp_path)
