@@ -163,11 +163,11 @@ def main() -> None:
         recalls = row["recalls"]
         cells = [recalls[f"{side} R@{k}"] for side, k in COLUMNS] + [recalls["sum"]]
         numbers = "".join(f"{value:8.1f} ±{deviation:3.1f}" for value, deviation in cells)
+        epochs = f"{row['epochs']}/{row['of_epochs']}"
         print(
             f"{preset:32}{numbers}{row['parameters']:12,}{row['images_per_second']:9.0f}"
             f"{row['minutes']:8.2f}{row['seeds']:6} {row['features']:9}"
-            f"{row['epochs']}/{row['of_epochs']}".ljust(9)
-            + f"{row['steps']:,}",
+            f"{epochs:9}{row['steps']:,}",
             flush=True,
         )
     print(json.dumps({"data": options.data.partition("=")[0], "presets": found}))
