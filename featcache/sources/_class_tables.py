@@ -54,11 +54,11 @@ class _Columns:
     split: str | None
     id: str | None
 
-    def note(self, named_by: str) -> str:
+    def note(self, named_by: str, *, has_splits_of_names: bool) -> str:
         """Return what was taken for what."""
         order = "" if self.order in {None, self.classes} else f", in the order of {self.order}"
         images = f"images from {self.image}, classes from {self.classes}{order}"
-        split = "" if self.split is None else f", splits from {self.split}"
+        split = "" if self.split is None or has_splits_of_names else f", splits from {self.split}"
         return f"columns read: {images}{split}; {named_by}"
 
 
@@ -181,12 +181,14 @@ class _Reader:
         index_of = {name: index for index, name in enumerate(names)}
         ids = storable_ids(self._class_of, file)
         notes = (*self._table.notes, *self._table.ledger.notes(), *storable_note(ids))
+        are_of_names = self._table.has_splits_of_names
+        columns = self._columns.note(named_by, has_splits_of_names=are_of_names)
         images = ClassedImages(
             file,
             tuple(map(storable_id, names)),
             {ids.get(image, image): index_of[name] for image, name in self._class_of.items()},
             {ids.get(image, image): split for image, split in self._split_of.items()},
-            (self._columns.note(named_by), *notes),
+            (columns, *notes),
             tuple(self._table.ledger.rows),
             files.files,
         )

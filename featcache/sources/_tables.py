@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,6 +117,7 @@ class Table:
         notes: How the files were read, where that is not what their suffix says.
         pictures: Function from a column to the pictures that stand in it, or None. It is called
             before `read`, whose cells are `StoredPicture`s then.
+        has_splits_of_names: Whether the column `split` comes from the names of files.
     """
 
     file: Path
@@ -126,6 +127,7 @@ class Table:
     ledger: RowLedger
     notes: tuple[str, ...] = ()
     pictures: Callable[[str], StoredPictures | None] = lambda _: None
+    has_splits_of_names: bool = False
 
 
 def find_table(root: Path, *, name: str, what: str) -> TableFiles:
@@ -359,7 +361,7 @@ def _with_splits_of_names(table: Table, files: TableFiles) -> Table:
     note = f"{len(files.files):,} files are read as one table{splits}"
     columns = [*table.columns, "split"] if has_splits else table.columns
     notes = (note, *table.notes)
-    return Table(table.file, table.folder, columns, table.read, table.ledger, notes, table.pictures)
+    return replace(table, columns=columns, notes=notes, has_splits_of_names=has_splits)
 
 
 def _joined(files: TableFiles, rows_of: Sequence[Rows]) -> Rows:

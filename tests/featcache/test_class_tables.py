@@ -146,7 +146,7 @@ def test_tables_of_splits_are_one_dataset_of_classes(kind, name, folder, tmp_pat
     assert (version.kind, version.place) == ("image-folder", folder)
     assert classes_by_split(source) == EXPECTED
     assert "3 files are read as one table, splits from their names" in source.notes()
-    assert f"classes from {name}, splits from split" in source.notes()[0]
+    assert source.notes()[0].endswith(f"classes from {name}; ids are the image paths")
     assert told == []
     again = open_version(define("mine", home=tmp_path), home=tmp_path)
     assert again.fingerprint("test") == source.fingerprint("test")
