@@ -213,8 +213,12 @@ class _Folder:
         folder = self._first(FOLDERS)  # a table may name its images elsewhere, or be of texts
         what = "images alone" if folder is None or folder.kind == IMAGES else "folder itself"
         alone = "" if folder is None else f", or the {what} by {self._command_for(folder)}"
+        refusal = self.refusals.get(CLASSES)
+        of_classes = all(one.kind == CLASSES for one in readable)
+        is_said = of_classes and isinstance(refusal, DatasetFormatError)
+        why = f" (not as one: {refusal})" if is_said else ""
         return DatasetFormatError(
-            f"{self.place} holds {len(readable)} tables that can be read: name one of them by "
+            f"{self.place} holds {len(readable)} tables that can be read{why}: name one of them by "
             f"{', '.join(ways)}{more}{alone}"
         )
 

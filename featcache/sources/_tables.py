@@ -244,8 +244,14 @@ def _names_in(folder: Path, *, of_folders: bool = False) -> Iterator[str]:
     """Yield the names of the files or folders in a folder that are not hidden."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name[:1] != "." and entry.is_dir() == of_folders:
+            if entry.name[:1] != "." and _is_folder(entry) == of_folders:
                 yield entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    if entry.is_symlink():
+        return os.path.isdir(entry.path)  # noqa: PTH112  # a link in a circle is none
+    return entry.is_dir()
 
 
 def _suffix_of(file: Path) -> str:

@@ -181,9 +181,12 @@ def test_a_lone_folder_of_images_or_folders_of_splits_are_no_classes_beside_tabl
 def test_an_image_in_two_tables_of_splits_is_refused_with_its_file_and_line(folder):
     write_splits(folder)
     write_csv(folder / "test.csv", ["image", "class"], [("3.jpg", "cat"), ("0.jpg", "dog")])
-    problem = r"test\.csv, line 3.*'0\.jpg' is of split|'0\.jpg' is of split 'train', but was of"
+    problem = r"train\.csv, line 2: '0\.jpg' is of split 'train', but was of 'test'"
     with pytest.raises(DatasetFormatError, match=problem):
         opened("image-folder", folder)
+    (folder / "val.csv").unlink()
+    with pytest.raises(DatasetFormatError, match=rf"holds 2 tables .*\(not as one: .*{problem}\)"):
+        define(f"mine={folder}", home=folder)
 
 
 def test_a_table_of_splits_without_classes_is_named_beside_the_one_that_is_read(

@@ -503,6 +503,7 @@ def test_links_to_nothing_or_to_the_folder_itself_hold_no_further_tables(tmp_pat
     write_photos(tmp_path)
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
     (tmp_path / "labels.csv").mkdir()  # which is no table, whatever it is called
     found, told = told_of(tmp_path)
     assert (found.kind, told) == ("images", [])
