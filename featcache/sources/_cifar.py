@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -18,7 +18,7 @@ from ..regular_files import is_regular, read_regular
 from ..source import missing_dataset
 from ..types import Item
 from ._class_folders import LAYOUTS, read_class_folders
-from ._class_source import Classed, ClassedImages, Pictures
+from ._class_source import Classed, ClassedImages, ClassSource, Pictures
 from ._decoding import format_error
 from ._plain_pickle import read_plain_pickle
 from ._tar_files import read_tar_files
@@ -98,6 +98,20 @@ class PictureArrays(Pictures):
         array, row = self._places[image_id]
         pixels: np.ndarray = self._arrays[array][row]
         return pixels
+
+
+class CifarSource(ClassSource):
+    """Serve CIFAR in any packing; folders of as many other classes are somebody's own."""
+
+    some_classes: ClassVar[tuple[str, ...]]  # names of published ones
+
+    def doubt(self) -> str | None:
+        """Return why class folders are not those of the published dataset, or None."""
+        if isinstance(self._pictures, PictureArrays):
+            return None
+        names = self._images.names
+        lacking = [name for name in self.some_classes if name not in names]
+        return f"has no class {lacking[0]!r}" if lacking else None
 
 
 def read_cifar(

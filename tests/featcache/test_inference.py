@@ -14,7 +14,7 @@ from lightalign.featcache.types import Modality
 from lightalign.pipelines.datasets import add, move
 from lightalign.pipelines.indexed_items import open_there
 
-from .class_helpers import CLASS_LAYOUTS
+from .class_helpers import CLASS_LAYOUTS, write_class_folders
 from .graded_helpers import GRADED_LAYOUTS
 from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS
 
@@ -41,6 +41,14 @@ def test_every_layout_is_known_again_under_a_name_of_ones_own(name, write, tmp_p
     found = define(f"mine={place}", home=tmp_path)
     assert found.kind == name
     assert (found.name, found.place) == ("mine", place)
+
+
+@pytest.mark.parametrize("count", [10, 100])
+def test_as_many_classes_as_cifar_has_are_no_cifar(tmp_path, count):
+    classes = [f"class {number}" for number in range(count)]
+    write_class_folders(tmp_path / "data", count=3, classes=classes)
+    assert kind_of(tmp_path / "data") == "image-folder"
+    assert define(f"cifar{count}={tmp_path / 'data'}", home=tmp_path).kind == f"cifar{count}"
 
 
 def test_columns_that_are_named_help(tmp_path):
