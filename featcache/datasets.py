@@ -10,7 +10,7 @@ from typing import Any
 from . import known_datasets, notes, spec
 from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
 from .home import command_line, expanded
-from .inference import FOLDERS, TABLES, Inferred, infer_kind, tried
+from .inference import FOLDERS, TABLES, Inferred, infer_kind, try_family
 from .known_datasets import DatasetVersion
 from .registry import Registry, unknown_name
 from .source import Source
@@ -134,7 +134,7 @@ def locate(
         raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
     if family is None:
         assert path is not None
-        found, known = _found_at(path.absolute(), known, options or {}, name=name, home=home)
+        found, known = _find_family_at(path.absolute(), known, options or {}, name=name, home=home)
         family, path, opened = found.kind, found.place, found.opened
     drawn = is_drawn(family)
     if path is not None and drawn:
@@ -150,10 +150,26 @@ def locate(
         options={**remembered, **(options or {})},
         splits={},
     )
-    return version, opened
+    return version, None if opened is None else _as_remembered(opened, version, home=home)
 
 
-def _found_at(
+def _as_remembered(opened: Source, version: DatasetVersion, *, home: Path) -> Source:
+    """Return a dataset as the home remembers it, where it would be read otherwise by now."""
+    before = opened.as_read_before()
+    if before is None:
+        return opened
+    split = before.splits()[0]
+    old = before.fingerprint(split)
+    if version.splits:
+        return before if version.splits.get(split) == old else opened
+    if known_datasets.version_of(home, version.name, split, old) is None:
+        return opened
+    new = opened.fingerprint(split) if split in opened.splits() else ""
+    is_known_anew = known_datasets.version_of(home, version.name, split, new) is not None
+    return opened if is_known_anew else before
+
+
+def _find_family_at(
     place: Path,
     known: DatasetVersion | None,
     options: Mapping[str, object],
@@ -166,7 +182,7 @@ def _found_at(
     is_other = known is not None and _is_other_folder(known, place)
     if known is not None and not is_other:
         there = known_datasets.place_in(known, place)
-        opened = tried(known.kind, there, {**known.options, **options}, open_family)
+        opened = try_family(known.kind, there, {**known.options, **options}, open_family)
         if isinstance(opened, Source):
             return Inferred(known.kind, there, opened), known
         refusal = opened
@@ -240,13 +256,14 @@ def open_version(version: DatasetVersion, *, home: Path) -> Source:
     """
     place = version.place
     if place is None:
-        return open_family(version.kind, home / "datasets" / version.name, version.options)
-    if version.name not in SOURCES.names() and not place.exists():
+        place = home / "datasets" / version.name
+    elif version.name not in SOURCES.names() and not place.exists():
         moved = command_line("data", "move", version.name, "PATH", home=home)
         raise DatasetNotFoundError(
             f"dataset {version.name!r} is not at {place} any more: say where it is by `{moved}`"
         )
-    return open_family(version.kind, place, version.options)
+    opened = open_family(version.kind, place, version.options)
+    return _as_remembered(opened, version, home=home)
 
 
 def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import notes
 from .errors import (
@@ -13,7 +15,10 @@ from .errors import (
     UnknownColumnError,
 )
 from .home import command_line
-from .source import Source
+from .source import Source, require_place
+
+if TYPE_CHECKING:
+    from .sources._tables import Elsewhere
 
 # Those with files of fixed names come first; then tables; then folders of images, of which the one
 # that says the most of each image comes first.
@@ -23,7 +28,6 @@ TABLES = ("image-text-table", "text-pair-table")
 CLASSES = "image-folder"  # which reads a table of images and classes, too
 IMAGES = "images"
 FOLDERS = ("image-text-files", CLASSES, IMAGES)
-_INDEX = "index.csv"  # the table that belongs to a folder of classes
 _MOST_TABLES = 20  # that are tried one by one; more are of one image each
 _SHOWN = 3  # of them in a message
 _COLUMNS = "the options source.image_column and source.caption_columns"
@@ -65,8 +69,7 @@ def infer_kind(
         DatasetFormatError: No family can read it; the message has what the likeliest one says. Or
             several tables in it can be read, and the message has the commands that choose.
     """
-    if not place.exists():
-        raise DatasetNotFoundError(f"there is neither a folder nor a file at {place}")
+    require_place(place)
     if not place.is_dir():
         return _infer_file(place, options, open_family)
     return _Folder(place, options, open_family, name, home).infer()
@@ -74,9 +77,22 @@ def infer_kind(
 
 def _infer_file(place: Path, options: Mapping[str, object], open_family: Open) -> Inferred:
     inferred, refusals = _first_of((*TABLES, CLASSES), place, options, open_family)
-    if inferred is None:  # most tables are of images, and this says what it lacks
-        raise DatasetFormatError(f"{refusals[TABLES[0]]} (read as {TABLES[0]}; else name a --kind)")
+    if inferred is None:
+        kind = _likeliest_kind(refusals)
+        raise DatasetFormatError(f"{refusals[kind]} (read as {kind}; else name a --kind)")
     return inferred
+
+
+def _likeliest_kind(refusals: Mapping[str, LightalignError]) -> str:
+    """Return the family whose refusal says best what a table lacks.
+
+    Most tables are of images and captions; one whose columns are those of classes is not.
+    """
+    of_classes = refusals.get(CLASSES)
+    lacks_captions = isinstance(refusals[TABLES[0]], UnknownColumnError)
+    if lacks_captions and of_classes and not isinstance(of_classes, UnknownColumnError):
+        return CLASSES
+    return TABLES[0]
 
 
 def _first_of(
@@ -85,10 +101,13 @@ def _first_of(
     """Return what the first family that can reads at a place, and why those before it cannot."""
     refusals: dict[str, LightalignError] = {}
     for kind in kinds:
-        opened = tried(kind, place, options, open_family)
-        if isinstance(opened, Source):
+        opened = try_family(kind, place, options, open_family)
+        if not isinstance(opened, Source):
+            refusals[kind] = opened
+        elif (doubt := opened.doubt()) is not None:
+            refusals[kind] = UnknownColumnError(f"{place}: {doubt}")
+        else:
             return Inferred(kind, place, opened), refusals
-        refusals[kind] = opened
     return None, refusals
 
 
@@ -130,6 +149,7 @@ class _Folder:
         whole = self._first(TABLES)
         if whole is not None:
             self._note_tables(whole, self.others)
+            self._note_elsewhere(whole)
             return whole
         readable = self._readable_tables()
         if len(readable) > 1:
@@ -139,9 +159,9 @@ class _Folder:
             chosen = folders
         else:
             chosen = self._table_or_folders(readable[0] if readable else None)
-        of_classes = (chosen.kind, chosen.place) == (CLASSES, self.place)
-        read = self.place / _INDEX if of_classes else chosen.place
-        self._note_tables(chosen, [one for one in self._all_tables if one != read], readable)
+        read = {chosen.place, *chosen.opened.table_files()}
+        self._note_tables(chosen, [one for one in self._all_tables if one not in read], readable)
+        self._note_elsewhere(chosen)
         return chosen
 
     def _table_or_folders(self, table: Inferred | None) -> Inferred:
@@ -183,8 +203,8 @@ class _Folder:
         kinds = (CLASSES,) if was_tried else (*TABLES, CLASSES)
         inferred, refusals = _first_of(kinds, table, self.options, self.open_family)
         if inferred is None:
-            of_tables = self.refusals if was_tried else refusals
-            self.unread[table] = of_tables[TABLES[0]]
+            of_all = {**self.refusals, **refusals} if was_tried else refusals
+            self.unread[table] = of_all[_likeliest_kind(of_all)]
         return inferred
 
     def _several(self, readable: Sequence[Inferred]) -> DatasetFormatError:
@@ -193,8 +213,12 @@ class _Folder:
         folder = self._first(FOLDERS)  # a table may name its images elsewhere, or be of texts
         what = "images alone" if folder is None or folder.kind == IMAGES else "folder itself"
         alone = "" if folder is None else f", or the {what} by {self._command_for(folder)}"
+        refusal = self.refusals.get(CLASSES)
+        of_classes = all(one.kind == CLASSES for one in readable)
+        is_said = of_classes and isinstance(refusal, DatasetFormatError)
+        why = f" (not as one: {refusal})" if is_said else ""
         return DatasetFormatError(
-            f"{self.place} holds {len(readable)} tables that can be read: name one of them by "
+            f"{self.place} holds {len(readable)} tables that can be read{why}: name one of them by "
             f"{', '.join(ways)}{more}{alone}"
         )
 
@@ -212,15 +236,38 @@ class _Folder:
         if not left_out:
             return
         first = left_out[0]
-        shown = ", ".join(path.name for path in left_out[:_SHOWN])
-        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
-        what = "" if chosen.place == self.place else f"{chosen.place.name} in "
         refusal = self.unread.get(first)
         why = "" if refusal is None else f" ({refusal})"
-        notes.note(
-            f"{what}{self.place} is read as {chosen.kind}, without {shown}{more}{why}"
-            f"{self._way_to(first, readable)}"
-        )
+        notes.note(f"{self._read_without(chosen, left_out)}{why}{self._way_to(first, readable)}")
+
+    def _read_without(self, chosen: Inferred, left_out: Sequence[Path]) -> str:
+        """Return a line on what is read, and what is not."""
+        shown = ", ".join(self._name_of(path) for path in left_out[:_SHOWN])
+        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+        what = "" if chosen.place == self.place else f"{chosen.place.name} in "
+        return f"{what}{self.place} is read as {chosen.kind}, without {shown}{more}"
+
+    def _name_of(self, table: Path) -> str:
+        is_found_by_name = table in self._all_tables
+        return table.name if is_found_by_name else table.relative_to(self.place).as_posix()
+
+    def _note_elsewhere(self, chosen: Inferred) -> None:
+        """Say which tables are not read as they stand in folders of it, or for their format."""
+        by_remedy: dict[str, list[Path]] = {}
+        for table, remedy in self._elsewhere.unread.items():
+            by_remedy.setdefault(remedy, []).append(table)
+        for remedy, tables in by_remedy.items():
+            notes.note(f"{self._read_without(chosen, tables)} (not read: {remedy})")
+        below = self._elsewhere.below
+        if below:
+            notes.note(f"{self._read_without(chosen, below)}{self._way_below(below[0])}")
+
+    def _way_below(self, table: Path) -> str:
+        """Return how to have a table read that stands in a folder below, or why it cannot be."""
+        inferred, refusals = _first_of((*TABLES, CLASSES), table, {}, self.open_family)
+        if inferred is not None:
+            return f"; {self._command_for(inferred)} reads {self._name_of(table)}"
+        return f" ({refusals[_likeliest_kind(refusals)]})"
 
     def _way_to(self, table: Path, readable: Sequence[Inferred]) -> str:
         """Return how to have a table read, where that is a matter of a command."""
@@ -238,15 +285,35 @@ class _Folder:
             if isinstance(why, DatasetFormatError)
         ]
         if broken:
-            kind, likeliest = broken[0]
-            return DatasetFormatError(f"{likeliest} (read as {kind}; name another kind by --kind)")
+            kind = broken[0][0]
+            if kind == TABLES[0] and CLASSES in dict(broken):
+                kind = _likeliest_kind(self.refusals)
+            problem = self.refusals[kind]
+            advice = f"(read as {kind}; name another kind by --kind)"
+            return DatasetFormatError(f"{problem} {advice}{self._other_ways()}")
         looked_for = ", ".join(self.refusals)
         return DatasetFormatError(
             f"{self.place} can be read as none of {looked_for}; name one by --kind"
+            f"{self._other_ways()}"
         )
 
+    def _other_ways(self) -> str:
+        """Return what might be meant instead: a table of another format, or in a folder below."""
+        unread = list(self._elsewhere.unread.items())[:_SHOWN]
+        ways = [f"; {self._name_of(table)} is not read: {remedy}" for table, remedy in unread]
+        for table in self._elsewhere.below[:1]:
+            way = self._way_below(table)
+            ways.append(way if way[:1] == ";" else f"; nor can {self._name_of(table)}{way}")
+        return "".join(ways)
 
-def tried(
+    @cached_property
+    def _elsewhere(self) -> "Elsewhere":
+        from .sources._tables import tables_elsewhere
+
+        return tables_elsewhere(self.place)
+
+
+def try_family(
     kind: str, place: Path, options: Mapping[str, object], open_family: Open
 ) -> Source | LightalignError:
     """Return the dataset at a place, or why a family cannot read it."""

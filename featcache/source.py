@@ -73,6 +73,21 @@ class Source(ABC):
         """Return what a user should know about how this copy was read, one line each."""
         return ()
 
+    def doubt(self) -> str | None:
+        """Return why another family should read this if nobody names one, or None."""
+        return None
+
+    def as_read_before(self) -> "Source | None":
+        """Return the same files as they were read once, or None where that was not otherwise.
+
+        What a home remembers so goes on being read so.
+        """
+        return None
+
+    def table_files(self) -> tuple[Path, ...]:
+        """Return the tables in its folder that were read, where it knows them."""
+        return ()
+
     def skipped_rows(self) -> tuple[SkippedRow, ...]:
         """Return the rows of its table that cannot be read and hold no item, in file order."""
         return ()
@@ -115,6 +130,16 @@ def readable_size(item: Item) -> int:
         return -1
     size = size_of(item.path)
     return size if size >= 0 and os.access(item.path, os.R_OK) else -1
+
+
+def require_place(place: Path) -> None:
+    """Pass if anything lies at a place that is named.
+
+    Raises:
+        DatasetNotFoundError: Nothing does.
+    """
+    if not place.exists():
+        raise DatasetNotFoundError(f"there is neither a folder nor a file at {place}")
 
 
 def missing_dataset(

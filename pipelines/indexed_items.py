@@ -14,7 +14,7 @@ from ..featcache.errors import (
     SpecError,
 )
 from ..featcache.known_datasets import place_in, version_of
-from ..featcache.source import Source
+from ..featcache.source import Source, require_place
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def open_there(
     """
     name, place = parse_data(data)
     assert place is not None, "the place is named"
-    if not place.exists():
-        raise DatasetNotFoundError(f"there is neither a folder nor a file at {place}")
+    require_place(place)
     version = version_of(home, name, split, fingerprint)
     if version is None or version.place is None:
         opened = open_source(data, home=home, options=options)

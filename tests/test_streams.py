@@ -96,7 +96,7 @@ def test_bars_on_a_terminal_that_goes_away_end_no_extraction(whole, tmp_path):
         from lightalign.featcache.encoders.toy import ToyEncoder
 
         encode = ToyEncoder.encode
-        ToyEncoder.encode = lambda self, batch: (time.sleep(0.3), encode(self, batch))[1]
+        ToyEncoder.encode = lambda self, batch: (time.sleep(0.1), encode(self, batch))[1]
         os.close(window)
 
     done = forked(

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -18,7 +18,7 @@ from ..regular_files import is_regular, read_regular
 from ..source import missing_dataset
 from ..types import Item
 from ._class_folders import LAYOUTS, read_class_folders
-from ._class_source import ClassedImages, PictureFiles, Pictures
+from ._class_source import Classed, ClassedImages, ClassSource, Pictures
 from ._decoding import format_error
 from ._plain_pickle import read_plain_pickle
 from ._tar_files import read_tar_files
@@ -100,6 +100,20 @@ class PictureArrays(Pictures):
         return pixels
 
 
+class CifarSource(ClassSource):
+    """Serve CIFAR in any packing; folders of as many other classes are somebody's own."""
+
+    some_classes: ClassVar[tuple[str, ...]]  # names of published ones
+
+    def doubt(self) -> str | None:
+        """Return why class folders are not those of the published dataset, or None."""
+        if isinstance(self._pictures, PictureArrays):
+            return None
+        names = self._images.names
+        lacking = [name for name in self.some_classes if name not in names]
+        return f"has no class {lacking[0]!r}" if lacking else None
+
+
 def read_cifar(
     root: Path,
     name: str,
@@ -108,7 +122,7 @@ def read_cifar(
     num_classes: int,
     get_it: str,
     allowed: str | None = None,
-) -> tuple[ClassedImages, Pictures]:
+) -> Classed:
     """Return the images of a dataset with classes and splits, whichever way they are packed.
 
     The published files in `root` or in their own folder below it go before archives, and these
@@ -135,16 +149,16 @@ def read_cifar(
         archive = root if is_regular(root) else root / packing.archive
         if archive.name == packing.archive and is_regular(archive):
             return _read_packed(packing, archive, _read_archive(packing, archive), num_classes)
-    found = read_class_folders(root, allowed=allowed)
-    if found is not None:
-        images, paths = found
+    classed = read_class_folders(root, allowed=allowed)
+    if classed is not None:
+        images = classed.images
         if len(images.names) != num_classes:
             problem = (
                 f"holds {len(images.names)} classes, and {name} has {num_classes}: get all of them,"
                 f" or read these by --data image-folder={root}"
             )
             raise format_error(images.place, "", problem)
-        return images, PictureFiles(paths)
+        return classed
     looked_for = [text for one in packings for text in (f"{one.folder}/{one.test}", one.archive)]
     raise missing_dataset(name, root, [*looked_for, *LAYOUTS], get_it)
 
@@ -170,7 +184,7 @@ def _read_archive(packing: Packing, archive: Path) -> dict[str, bytes]:
 
 def _read_packed(
     packing: Packing, place: Path, contents: Mapping[str, bytes], num_classes: int
-) -> tuple[ClassedImages, Pictures]:
+) -> Classed:
     lacking = [file for file in packing.files if file not in contents]
     if lacking:
         raise DatasetNotFoundError(
@@ -198,7 +212,7 @@ def _read_packed(
         arrays.append(batch.pixels)
     split_of = {image_id: image_id.partition("-")[0] for image_id in class_of}
     images = ClassedImages(place, names, class_of, split_of)
-    return images, PictureArrays(arrays, places)
+    return Classed(images, PictureArrays(arrays, places))
 
 
 def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ..spec import fingerprint
 from ..types import Classes, Item, Modality, Pairs
 from ._caption_source import counted, sha256_of
 from ._lazy import LazyItems
+from ._parquet_tables import StoredItem, StoredPicture, StoredPictures
 
 SPLITS = ("train", "val", "test")
 _TEST_SHARE, _VAL_SHARE = 5, 10  # one image in so many
@@ -30,7 +31,8 @@ class ClassedImages:
         class_of: Class of each image, an index into `names`, by image id.
         split_of: Split by image id; empty where nothing gives the splits.
         notes: What a user should know about how the files were read.
-        skipped: Rows of an index that cannot be read.
+        skipped: Rows of a table that cannot be read.
+        tables: Files of the table that lists them, if one does.
     """
 
     place: Path
@@ -39,6 +41,7 @@ class ClassedImages:
     split_of: Mapping[str, str]
     notes: tuple[str, ...] = ()
     skipped: tuple[SkippedRow, ...] = ()
+    tables: tuple[Path, ...] = ()
 
 
 def with_hashed_class_splits(images: ClassedImages, *, remedy: str) -> ClassedImages:
@@ -111,26 +114,70 @@ class PictureFiles(Pictures):
         return None
 
 
+class PicturesOfTable(Pictures):
+    """Pictures of which some stand in a table themselves.
+
+    Args:
+        places: Place in the table, or file, by image id.
+        pictures: The pictures of the table.
+    """
+
+    def __init__(
+        self, places: Mapping[str, Path | StoredPicture], pictures: StoredPictures
+    ) -> None:
+        self._places = places
+        self._pictures = pictures
+
+    def item(self, image_id: str) -> Item:
+        """Return one of them."""
+        place = self._places[image_id]
+        if isinstance(place, Path):
+            return Item(id=image_id, path=place)
+        return StoredItem(id=image_id, pictures=self._pictures, picture=place)
+
+    def digest(self, image_ids: Sequence[str]) -> str | None:
+        """Return a hash of the files of the table in which some stand, or None if none does."""
+        places = map(self._places.__getitem__, image_ids)
+        files = {place.file for place in places if isinstance(place, StoredPicture)}
+        return self._pictures.fingerprint(sorted(files)) if files else None
+
+
+@dataclass(frozen=True)
+class Classed:
+    """Images with classes as they were read.
+
+    Attributes:
+        images: The images.
+        pictures: What they look like.
+        read_before: Function that reads them as they once were, where that was otherwise.
+    """
+
+    images: ClassedImages
+    pictures: Pictures
+    read_before: Callable[[], tuple[ClassedImages, Pictures]] | None = None
+
+
 class ClassSource(Source):
     """Serve images that have classes and no texts; the subclasses say where they come from.
 
     Args:
         root: Place of the dataset.
-        images: All images with classes and splits.
-        pictures: What the images look like.
+        classed: All images with classes and splits, and what they look like.
 
     Raises:
         DatasetFormatError: There are fewer than two classes.
     """
 
-    def __init__(self, root: Path, images: ClassedImages, pictures: Pictures) -> None:
+    def __init__(self, root: Path, classed: Classed) -> None:
         super().__init__(root)
+        images = classed.images
         if len(images.names) < 2:
             raise DatasetFormatError(
                 f"{images.place}: a dataset of classes has two or more, found {list(images.names)}"
             )
         self._images = images
-        self._pictures = pictures
+        self._pictures = classed.pictures
+        self._read_before = classed.read_before
         self._ids: dict[str, list[str]] = {}
         for image_id in images.class_of:
             self._ids.setdefault(images.split_of[image_id], []).append(image_id)
@@ -167,6 +214,19 @@ class ClassSource(Source):
         ids = self._of_split(split)
         classes = Classes(self._images.names, {one: self._images.class_of[one] for one in ids})
         return Pairs(tuple(ids), (), (), classes=classes)
+
+    def as_read_before(self) -> Source | None:
+        """Return the images with the classes that they once had, or None where these are alike."""
+        if self._read_before is None:
+            return None
+        try:
+            return ClassSource(self.root, Classed(*self._read_before()))
+        except DatasetFormatError:  # it could not be read, and nobody can remember it so
+            return None
+
+    def table_files(self) -> tuple[Path, ...]:
+        """Return the files of the table that lists the images, if one does."""
+        return self._images.tables
 
     def notes(self) -> tuple[str, ...]:
         """Return what was left out or chosen, one line each."""

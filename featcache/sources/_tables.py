@@ -1,10 +1,12 @@
 """Read a table of any common format into column names and rows of cells."""
 
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import DatasetFormatError, SpecError
 from ..regular_files import is_regular
@@ -18,8 +20,19 @@ from ._row_ledger import RowLedger
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 # looked for where there is none of those, so that a folder has one table that had one before
 _OTHER_SUFFIXES = (".csv.gz", ".tsv.gz", ".jsonl.gz", ".json", ".json.gz", ".ndjson", ".ndjson.gz")
+_LAST_SUFFIXES = (".tab", ".tab.gz")  # alike, where there is none of those either
 _DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}  # the usual delimiter
 _JSON = (".jsonl", ".ndjson", ".json")
+# tables that are not read, and what to do with them
+_REMEDIES = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), "save it as CSV"),
+    **dict.fromkeys((".feather", ".arrow", ".orc"), "save it as parquet"),
+    **{
+        f"{suffix}{packed}": f"unpack it, or pack it as {suffix}.gz"
+        for suffix in (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json")
+        for packed in (".zip", ".bz2", ".xz", ".zst")
+    },
+}
 _SPLITS = {  # by a word in the name of a file
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -29,6 +42,7 @@ _SHARD = re.compile(r"(.*[-_.])?\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?")
 _PLACES = ("data", "annotations")  # folders in a dataset in which hubs and COCO keep tables
 # Usual names of the column of image paths, the preferred first; compared in lower case.
 IMAGE_NAMES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path")
+CLASS_NAMES = ("class", "class_name", "category", "label")  # of classes of images, alike
 _COCO_PART = re.compile(r"(train|val|test)\d{4}")  # a split and its year
 _PROBED = 100  # pictures by which their folder is found
 
@@ -61,6 +75,18 @@ class TableFiles:
         return self.files[0] if len(self.files) == 1 else self.files[0].parent
 
 
+class Elsewhere(NamedTuple):
+    """Tables that are not looked for.
+
+    Attributes:
+        below: Those that could be read if they did not stand in a folder of the dataset.
+        unread: What to do with those of other formats.
+    """
+
+    below: Sequence[Path]
+    unread: Mapping[Path, str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TableFormat:
     """How the files of a table are to be read; what is None is found out.
@@ -91,6 +117,7 @@ class Table:
         notes: How the files were read, where that is not what their suffix says.
         pictures: Function from a column to the pictures that stand in it, or None. It is called
             before `read`, whose cells are `StoredPicture`s then.
+        has_splits_of_names: Whether the column `split` comes from the names of files.
     """
 
     file: Path
@@ -100,6 +127,7 @@ class Table:
     ledger: RowLedger
     notes: tuple[str, ...] = ()
     pictures: Callable[[str], StoredPictures | None] = lambda _: None
+    has_splits_of_names: bool = False
 
 
 def find_table(root: Path, *, name: str, what: str) -> TableFiles:
@@ -128,15 +156,22 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
         raise missing_dataset(name, root, looked_for, f"It is your own table of {what}.")
     if len(tables) == 1:
         return TableFiles.of(tables[0])
-    splits = tuple(split for file in tables if (split := _split_of_name(file)))
-    kinds = {_suffix_of(file) for file in tables}
-    is_sharded = kinds == {".parquet"} or _are_shards(tables)
-    if len(kinds) == 1 and len(splits) in {0, len(tables)} and (splits or is_sharded):
-        return TableFiles(tuple(tables), splits, tables[0].parent)
+    joined = joined_tables(tables)
+    if joined is not None:
+        return joined
     names = [path.name for path in tables]
     raise DatasetFormatError(
         f"{root} holds {len(tables)} tables: {names}; name one by its path, such as {tables[0]}"
     )
+
+
+def joined_tables(tables: Sequence[Path]) -> TableFiles | None:
+    """Return several tables of a folder as one, or None where their names do not say they are."""
+    splits = tuple(split for file in tables if (split := _split_of_name(file)))
+    kinds = {_suffix_of(file) for file in tables}
+    is_sharded = kinds == {".parquet"} or _are_shards(tables)
+    is_one = len(kinds) == 1 and len(splits) in {0, len(tables)} and (splits or is_sharded)
+    return TableFiles(tuple(tables), splits, tables[0].parent) if is_one else None
 
 
 def folders_of_tables(root: Path) -> list[Path]:
@@ -158,20 +193,65 @@ def tables_of(root: Path) -> tuple[list[Path], list[Path]]:
     return [], []
 
 
+def tables_elsewhere(root: Path) -> Elsewhere:
+    """Return what `tables_of` passes over in a folder, and in those that stand in it themselves."""
+    tables, others = tables_of(root)
+    searched = {one.resolve() for one in (root, *(file.parent for file in (*tables, *others)))}
+    folders = sorted(root / name for name in _names_in(root, of_folders=True))
+    below: list[Path] = []
+    unread: dict[Path, str] = {}
+    for folder in (root, *folders):
+        with suppress(OSError):  # what may not be looked at holds nothing that can be read
+            below += [] if folder.resolve() in searched else _files_of_tables(folder)
+            unread |= _unread_in(folder)
+    return Elsewhere(below, unread)
+
+
+def _unread_in(folder: Path) -> dict[Path, str]:
+    ends = tuple(_REMEDIES)
+    files = sorted(folder / name for name in _names_in(folder) if name.lower().endswith(ends))
+    return {file: remedy for file in files if (remedy := remedy_of(file)) is not None}
+
+
+def remedy_of(file: Path) -> str | None:
+    """Return what to do with a table of a format that is not read; None for all other files."""
+    name = file.name.lower()
+    if name.startswith("~$"):  # it says that Excel has the file behind it open
+        return None
+    return next((remedy for end, remedy in _REMEDIES.items() if name.endswith(end)), None)
+
+
 def _tables_in(folder: Path) -> list[Path]:
     files = _files_of_tables(folder)
-    usual = [file for file in files if file.name.lower().endswith(TABLE_SUFFIXES)]
-    return usual or files
+    for suffixes in (TABLE_SUFFIXES, _OTHER_SUFFIXES):
+        usual = [file for file in files if file.name.lower().endswith(suffixes)]
+        if usual:
+            return usual
+    return files
 
 
 def _files_of_tables(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    files = sorted(path for path in folder.iterdir() if path.name[:1] != ".")
+    suffixes = (*TABLE_SUFFIXES, *_OTHER_SUFFIXES, *_LAST_SUFFIXES)
+    files = sorted(folder / name for name in _names_in(folder) if name.lower().endswith(suffixes))
     if folder.name == _PLACES[1]:  # beside the captions of COCO are its boxes and persons
         files = [file for file in files if file.name.startswith("captions")]
-    suffixes = (*TABLE_SUFFIXES, *_OTHER_SUFFIXES)
-    return [file for file in files if file.name.lower().endswith(suffixes)]
+    return files
+
+
+def _names_in(folder: Path, *, of_folders: bool = False) -> Iterator[str]:
+    """Yield the names of the files or folders in a folder that are not hidden."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[:1] != "." and _is_folder(entry) == of_folders:
+                yield entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    if entry.is_symlink():
+        return os.path.isdir(entry.path)  # noqa: PTH112  # a link in a circle is none
+    return entry.is_dir()
 
 
 def _suffix_of(file: Path) -> str:
@@ -264,7 +344,9 @@ def open_table(files: TableFiles, form: TableFormat | None = None) -> Table:
         table = _open_parquet(files)
     else:
         known = ", ".join(TABLE_SUFFIXES)
-        raise format_error(files.name, "", f"is no table; known suffixes: {known}, .json, .gz")
+        remedy = remedy_of(files.files[0])
+        problem = "is no table" if remedy is None else f"is of a format that is not read: {remedy}"
+        raise format_error(files.name, "", f"{problem}; known suffixes: {known}, .json, .gz")
     return _with_splits_of_names(table, files)
 
 
@@ -285,7 +367,7 @@ def _with_splits_of_names(table: Table, files: TableFiles) -> Table:
     note = f"{len(files.files):,} files are read as one table{splits}"
     columns = [*table.columns, "split"] if has_splits else table.columns
     notes = (note, *table.notes)
-    return Table(table.file, table.folder, columns, table.read, table.ledger, notes, table.pictures)
+    return replace(table, columns=columns, notes=notes, has_splits_of_names=has_splits)
 
 
 def _joined(files: TableFiles, rows_of: Sequence[Rows]) -> Rows:

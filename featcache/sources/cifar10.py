@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from ._cifar import Packing, read_cifar
-from ._class_source import ClassSource
+from ._cifar import CifarSource, Packing, read_cifar
 
 _NUMBERS = range(1, 6)
 _PACKINGS = (
@@ -27,7 +26,7 @@ _PACKINGS = (
 )
 
 
-class Cifar10Source(ClassSource):
+class Cifar10Source(CifarSource):
     """Read CIFAR-10 as published, for C or for Python, packed or not, or in class folders.
 
     Pickles are read without running anything of them.
@@ -43,9 +42,10 @@ class Cifar10Source(ClassSource):
     """
 
     title = "CIFAR-10: 60,000 pictures of 32 x 32 pixels, ten classes"
+    some_classes = ("airplane", "automobile", "truck")
 
     def __init__(self, place: Path, /, *, root: str | None = None) -> None:
-        images, pictures = read_cifar(
+        classed = read_cifar(
             place,
             "cifar10",
             _PACKINGS,
@@ -53,4 +53,4 @@ class Cifar10Source(ClassSource):
             get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
             allowed=root,
         )
-        super().__init__(place, images, pictures)
+        super().__init__(place, classed)

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from ._cifar import Packing, read_cifar
-from ._class_source import ClassSource
+from ._cifar import CifarSource, Packing, read_cifar
 
 _PACKINGS = (
     Packing(
@@ -26,7 +25,7 @@ _PACKINGS = (
 )
 
 
-class Cifar100Source(ClassSource):
+class Cifar100Source(CifarSource):
     """Read CIFAR-100 as published, for C or for Python, packed or not, or in class folders.
 
     The hundred fine classes are read. Pickles are read without running anything of them.
@@ -42,9 +41,10 @@ class Cifar100Source(ClassSource):
     """
 
     title = "CIFAR-100: 60,000 pictures of 32 x 32 pixels, a hundred classes"
+    some_classes = ("aquarium_fish", "pickup_truck", "willow_tree")
 
     def __init__(self, place: Path, /, *, root: str | None = None) -> None:
-        images, pictures = read_cifar(
+        classed = read_cifar(
             place,
             "cifar100",
             _PACKINGS,
@@ -52,4 +52,4 @@ class Cifar100Source(ClassSource):
             get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
             allowed=root,
         )
-        super().__init__(place, images, pictures)
+        super().__init__(place, classed)

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 from ..source import missing_dataset
-from ._class_folders import LAYOUTS, read_class_folders
-from ._class_source import ClassSource, PictureFiles
+from ._class_folders import LAYOUTS, read_classes
+from ._class_source import ClassSource
 
 
 class ImageFolderSource(ClassSource):
     """Read images in class folders, with or without folders of splits, or listed in `index.csv`.
+
+    Tables whose names give splits, such as `train.csv` and `test.csv`, are one table. Parquet may
+    hold the images themselves.
 
     Args:
         place: Folder of the dataset, or a table like `index.csv` of any name and format.
@@ -24,9 +27,8 @@ class ImageFolderSource(ClassSource):
     title = "Your own images in a folder for each class, or listed in index.csv"
 
     def __init__(self, place: Path, /, *, root: str | None = None) -> None:
-        found = read_class_folders(place, allowed=root)
-        if found is None:
+        classed = read_classes(place, allowed=root)
+        if classed is None:
             get_it = "It is your own folder of images."
             raise missing_dataset("image-folder", place, LAYOUTS, get_it)
-        images, paths = found
-        super().__init__(place, images, PictureFiles(paths))
+        super().__init__(place, classed)

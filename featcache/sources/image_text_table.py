@@ -9,9 +9,11 @@ from ..errors import SpecError, UnknownColumnError
 from ._caption_files import Row, captions_of, text_of
 from ._caption_source import CaptionSource, group_rows, with_hashed_splits
 from ._decoding import unknown_column
-from ._parquet_tables import StoredPicture, StoredPictures
+from ._parquet_tables import StoredPicture
 from ._picture_places import PicturePlaces
+from ._row_images import RowImages, made_up_name
 from ._tables import (
+    CLASS_NAMES,
     IMAGE_NAMES,
     Cells,
     Table,
@@ -29,8 +31,10 @@ _CAPTION_NAMES = (
     *("description", "descriptions"),
 )
 _NUMBERED_CAPTION = re.compile(r"(caption|text|sentence|description)_?\d+")
-# the row numbers of pandas, and what is of `image-folder`
-_NO_CAPTIONS = re.compile(r"(unnamed: ?\d+|index|class|label)?", re.IGNORECASE)
+_ROW_NUMBERS = re.compile(r"(unnamed: ?\d+|index)?", re.IGNORECASE)  # of pandas
+# names of classes that are read as captions where nothing else may hold them, as they once were:
+# a dataset that is remembered so stays what it was
+_ONCE_CAPTIONS = ("class_name", "category")
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,17 @@ class ImageTextTableSource(CaptionSource):
             split=split,
             id="id" if "id" in table.columns else None,
         )
+        is_guess = caption_columns is None and not _named_captions(table)
         pictures = table.pictures(image)
         read = _read_rows(table, columns)
         table.ledger.check(len(read.rows))
+        self._doubt = _doubt(table, columns.captions[0], read.rows) if is_guess else None
         picture_places = PicturePlaces(table.file, table.folder, root)
         if pictures is not None:
             pictures.read_files_by(picture_places.allowed_path)
         paths = _paths(picture_places, read)
-        ids, named_by = _image_ids(read, columns, paths.ids, pictures)
+        in_rows = RowImages([row.image for row in read.rows], read.ids, columns.id, read.stored)
+        ids, named_by = in_rows.ids_of_names(paths.ids, pictures)
         rows = [row._replace(image=ids[row.image]) for row in read.rows]
         images = group_rows(rows, file=table.file)
         notes = (*table.notes, *table.ledger.notes(), *images.notes)
@@ -133,6 +140,10 @@ class ImageTextTableSource(CaptionSource):
             pictures=pictures if read.stored else None,
             skipped=table.ledger.rows,
         )
+
+    def doubt(self) -> str | None:
+        """Return why the column that is the only one left may hold no captions."""
+        return self._doubt
 
 
 @dataclass(frozen=True)
@@ -150,58 +161,6 @@ def _paths(places: PicturePlaces, read: _Read) -> _Paths:
             files[row.image] = places.path_of(row.image, row.place)
     places.check()
     return _Paths(files, places.ids_of(files))
-
-
-def _image_ids(
-    read: _Read,
-    columns: _Columns,
-    path_ids: Mapping[str, str],
-    pictures: StoredPictures | None,
-) -> tuple[Mapping[str, str], str]:
-    """Return the id of each image by its name in the rows, and what the ids are."""
-    if read.stored and pictures is not None:
-        ids, named_by = _stored_ids(read, columns, set(path_ids.values()), pictures)
-        return {**path_ids, **ids}, named_by
-    if columns.id is not None:
-        names = [path_ids[row.image] for row in read.rows]
-        if _are_keys(read.ids, names):
-            by_name = dict(zip(names, read.ids, strict=True))
-            return {name: by_name[one] for name, one in path_ids.items()}, f"ids from {columns.id}"
-    return path_ids, "ids are the image paths"
-
-
-def _are_keys(ids: Sequence[str], names: Sequence[str | bytes]) -> bool:
-    """Return whether each of the names has one id, and each id one name."""
-    pairs = set(zip(ids, names, strict=True))
-    return all(ids) and len(pairs) == len(set(ids)) == len(set(names))
-
-
-def _stored_ids(
-    read: _Read, columns: _Columns, taken: set[str], pictures: StoredPictures
-) -> tuple[Mapping[str, str], str]:
-    """Return the id of each image that stands in the table, and what the ids are.
-
-    An id or a path that comes once in all rows names an image for certain. Where they repeat, the
-    images are compared, as each may stand in several rows with a caption.
-    """
-    keys = [row.image for row in read.rows if row.image in read.stored]
-    candidates = [([read.stored[key].name or "" for key in keys], "ids are the image paths")]
-    if columns.id is not None and not taken:
-        candidates.insert(0, (read.ids, f"ids from {columns.id}"))
-    candidates = [
-        (names, title) for names, title in candidates if all(names) and not taken & set(names)
-    ]
-    for names, title in candidates:
-        if len(set(names)) == len(names):
-            return dict(zip(keys, names, strict=True)), title
-    digests = [pictures.digest(read.stored[key]) for key in keys]
-    for names, title in candidates:
-        if _are_keys(names, digests):
-            return dict(zip(keys, names, strict=True)), title
-    first: dict[bytes, str] = {}
-    numbered = enumerate(digests, start=1)
-    names = [first.setdefault(digest, f"row-{number}") for number, digest in numbered]
-    return dict(zip(keys, names, strict=True)), "ids are the numbers of the rows"
 
 
 def _image_column(table: Table, asked: str | None) -> str:
@@ -222,14 +181,34 @@ def _caption_columns(
         if not names:
             raise SpecError("caption_columns names no column; leave it out to recognise them")
         return tuple(require_column(table, name, "caption_columns") for name in names)
-    numbered = [name for name in table.columns if _NUMBERED_CAPTION.fullmatch(name.lower())]
-    if numbered:
-        return tuple(numbered)
-    known = usual_columns(table, _CAPTION_NAMES)
-    left = [one for one in table.columns if one not in others and not _NO_CAPTIONS.fullmatch(one)]
-    if not known and len(left) != 1:
+    named = _named_captions(table)
+    if named:
+        return named
+    left = [one for one in table.columns if one not in others and not _ROW_NUMBERS.fullmatch(one)]
+    texts = [one for one in left if one.lower() not in CLASS_NAMES]
+    texts = texts or [one for one in left if one.lower() in _ONCE_CAPTIONS]
+    if len(texts) != 1:
         raise _unrecognised(table, "captions", _CAPTION_NAMES, "caption_columns")
-    return (known[0],) if known else (left[0],)
+    return (texts[0],)
+
+
+def _named_captions(table: Table) -> tuple[str, ...]:
+    """Return the columns that are called as captions are: all numbered ones, or one."""
+    numbered = [name for name in table.columns if _NUMBERED_CAPTION.fullmatch(name.lower())]
+    return tuple(numbered or usual_columns(table, _CAPTION_NAMES)[:1])
+
+
+def _doubt(table: Table, column: str, rows: Sequence[Row]) -> str | None:
+    """Return why a column that is the only one left may hold no captions.
+
+    Beside a column of classes it may be a width or a code; captions are of several words.
+    """
+    classes = usual_columns(table, CLASS_NAMES)
+    are_words = any(" " in caption.strip() for row in rows for caption in row.captions)
+    if not classes or (column not in classes and are_words):
+        return None
+    problem = f"column {column!r} is the only one left for captions, and {classes[0]!r} is one of"
+    return f"{problem} classes; name it with the option caption_columns if it holds captions"
 
 
 def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) -> UnknownColumnError:
@@ -249,7 +228,7 @@ def _read_rows(table: Table, columns: _Columns) -> _Read:
     for place, cells in table.read([columns.image, *columns.captions, *optional]):
         image = cells.get(columns.image)
         if isinstance(image, StoredPicture):
-            name = f"{image.file}\0{image.row}"  # which no path can be
+            name = made_up_name(image)
             read.stored[name] = image
         elif isinstance(image, str) and (name := text_of(image).strip()):
             pass

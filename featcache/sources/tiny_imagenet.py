@@ -11,7 +11,7 @@ from ..item_ids import storable_id
 from ..regular_files import is_regular
 from ..source import missing_dataset
 from ._caption_files import read_lines
-from ._class_source import ClassedImages, ClassSource, PictureFiles
+from ._class_source import Classed, ClassedImages, ClassSource, PictureFiles
 from ._decoding import format_error
 
 _FOLDER = "tiny-imagenet-200"
@@ -46,7 +46,7 @@ class TinyImagenetSource(ClassSource):
                 "Get it from http://cs231n.stanford.edu/tiny-imagenet-200.zip and unpack it.",
             )
         images, paths = _read(place)
-        super().__init__(root, images, PictureFiles(paths))
+        super().__init__(root, Classed(images, PictureFiles(paths)))
 
 
 def _read(place: Path) -> tuple[ClassedImages, dict[str, Path]]:

@@ -39,7 +39,7 @@ _NAMED = re.compile(
 # what is said beside the numbers, and how much work it was
 _BESIDE = re.compile(
     r"warning|note|free|problem|damage|reason|message|unreadable|recomputed|second"
-    r"|\.encoded$|\.cached$|\.bytes$|\.files\."
+    r"|\.encoded$|\.derived$|\.cached$|\.bytes$|\.files\."
 )
 
 

@@ -7,9 +7,10 @@ epoch. A preset whose epochs would take longer than `--limit` minutes reads the 
 image tokens' grid instead of all tokens; where that takes longer, too, it is trained with one seed
 and as many epochs as fit. Its corrected twin gets the same. Presets of mixed latents read averaged
 tokens. Runs are named and kept below `--home`, so a stopped benchmark goes on, and a finished one
-only evaluates. Prints a table, and as its last line one JSON object: images/s and the minutes of
-all epochs are those of steps that are timed at the end, one preset after the other, so a last call
-on a quiet machine gives speeds that compare. `--quick` takes `shapes`, three presets and one seed.
+only evaluates. `fusion:NAME` among `--presets` is what `--fusion NAME` trains. Prints a table, and
+as its last line one JSON object: images/s and the minutes of all epochs are those of steps that are
+timed at the end, one preset after the other, so a last call on a quiet machine gives speeds that
+compare. `--quick` takes `shapes`, three of them and one seed.
 """
 
 import argparse
@@ -28,6 +29,17 @@ from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve_preset
 BLOCKS = ("grid:2x2", "tokens")
 
 
+def named(preset: str) -> dict[str, str]:
+    """Return the fields of a `TrainSpec` that name a preset, or a fusion of the default one."""
+    fusion = preset.removeprefix("fusion:")
+    return {"preset": preset} if fusion == preset else {"fusion": fusion}
+
+
+def file_name(preset: str) -> str:
+    """Return the name of a preset or fusion as a part of a file name."""
+    return preset.replace("/", "-").replace(":", "-")
+
+
 def validation_of(own: TrainOptions) -> str:
     """Return where a preset's validation images come from."""
     chooses = own.schedule == "plateau" or own.early_stopping or own.select_by != "recall"
@@ -42,7 +54,7 @@ def timed(
     found = rehearsal.run(
         TrainSpec(
             home=options.home,
-            preset=preset,
+            **named(preset),
             data=options.data,
             source=options.source,
             overrides=sets,
@@ -62,9 +74,10 @@ def course_of(
     What was decided once is kept, and holds when a stopped benchmark goes on.
     """
     name = preset.removesuffix("-corrected")
-    table = resolve_preset(name, None, ())[0]
+    fields = named(name)
+    table = resolve_preset(fields.get("preset"), fields.get("fusion"), ())[0]
     asked = fingerprint([options.data, options.source, options.limit, table])[:12]
-    place = options.home / "benchmarks" / f"{name.replace('/', '-')}-{asked}.json"
+    place = options.home / "benchmarks" / f"{file_name(name)}-{asked}.json"
     if not place.is_file():
         found = None
         for image, text in [("mean", "mean")] if own.mixup.alpha else [("tokens",) * 2, BLOCKS]:
@@ -81,7 +94,8 @@ def course_of(
 
 def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
     """Train a preset with each seed, or with one for as long as there is time, and evaluate it."""
-    table, own = resolve_preset(preset, None, ())
+    fields = named(preset)
+    table, own = resolve_preset(fields.get("preset"), fields.get("fusion"), ())
     solved = "fit" in table
     sets = (validation_of(own),)
     epochs, features = own.epochs, {"image_features": "tokens", "text_features": "tokens"}
@@ -92,12 +106,12 @@ def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
     rows, reports = [], []
     for seed in seeds:
         folder = trained(
-            f"preset-{preset}-{seed}",
+            f"preset-{file_name(preset)}-{seed}",
             options.home,
             options.data,
             options.source,
             trained_sets,
-            preset=preset,
+            **fields,
             seed=seed,
             **features,
         )
@@ -123,7 +137,7 @@ def main() -> None:
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--split", default="val")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--presets", nargs="+", default=list_presets())
+    parser.add_argument("--presets", nargs="+", default=[*list_presets(), "fusion:cross_attn"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--limit", type=float, default=10.0, help="minutes of one training")
     parser.add_argument("--quick", action="store_true")
@@ -131,7 +145,7 @@ def main() -> None:
     options.source = {}
     if options.quick:
         options.data, options.split, options.seeds, options.limit = "shapes", "test", [0], 0.1
-        options.presets = ["cca", "linear", "lightcrl/no-context"]
+        options.presets = ["cca", "linear", "fusion:cross_attn"]
         options.source = {"train": 100, "val": 10, "test": 50}
     for encoder, kinds in zip(
         ENCODERS, (("tokens", "mean", "grid:2x2"), ("tokens", "mean")), strict=True
@@ -149,11 +163,11 @@ def main() -> None:
         recalls = row["recalls"]
         cells = [recalls[f"{side} R@{k}"] for side, k in COLUMNS] + [recalls["sum"]]
         numbers = "".join(f"{value:8.1f} ±{deviation:3.1f}" for value, deviation in cells)
+        epochs = f"{row['epochs']}/{row['of_epochs']}"
         print(
             f"{preset:32}{numbers}{row['parameters']:12,}{row['images_per_second']:9.0f}"
             f"{row['minutes']:8.2f}{row['seeds']:6} {row['features']:9}"
-            f"{row['epochs']}/{row['of_epochs']}".ljust(9)
-            + f"{row['steps']:,}",
+            f"{epochs:9}{row['steps']:,}",
             flush=True,
         )
     print(json.dumps({"data": options.data.partition("=")[0], "presets": found}))

@@ -81,7 +81,10 @@ def test_splits_that_are_not_there_are_made_class_by_class_by_the_hash(write, pr
             "val": 1,
             "test": 2,
         }
-    (note,) = source.notes()
+    *columns, note = source.notes()
+    read = "images from image, classes from class, in the order of label"
+    is_table = prefix == "pictures/"
+    assert columns == ([f"columns read: {read}; ids are the image paths"] if is_table else [])
     assert "6 test and 3 val images, a fifth and a tenth of each class" in note
     if not prefix:
         cats = [one for one in ids(source, "test", Modality.IMAGE) if "cat" in one]
@@ -103,7 +106,11 @@ def test_an_index_may_give_the_splits(tmp_path):
     write_csv(tmp_path / "index.csv", ["image", "class", "split"], rows)
     source = opened("image-folder", tmp_path)
     assert ids(source, "val", Modality.IMAGE) == ["cat/01.png", "dog/01.png", "red fox/01.png"]
-    assert source.notes() == ()
+    (note,) = source.notes()
+    assert note == (
+        "columns read: images from image, classes from class, splits from split; ids are the image "
+        "paths"
+    )
 
 
 def test_a_class_called_train_is_no_split(tmp_path):

