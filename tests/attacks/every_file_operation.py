@@ -144,7 +144,7 @@ class Trial:
         command: Its arguments, with the folders of the trial.
         goes_on: See `Verb.goes_on`.
         number: Which of its file operations.
-        operation: Name of that.
+        operation: Name of that in an undisturbed run.
         fault: What happens to it.
         before: All files before the command.
         after: All files after it undisturbed.
@@ -177,8 +177,9 @@ class Trial:
         if self.fault == KILL:
             if ended.code != -9:
                 yield f"ended with {ended.code}, not by SIGKILL"
-        elif ended.code == 0:
-            removal = self.operation in ("unlink", "rmdir")  # what failed to be removed is there
+            return
+        removal = self._struck(ended) in ("unlink", "rmdir")  # what failed to be removed is there
+        if ended.code == 0:
             rest = {
                 name: one for name, one in there.items() if not (removal and _is_leftover(name))
             }
@@ -186,9 +187,14 @@ class Trial:
                 yield "exit 0, but not all was written"
         else:
             yield from _not_one_line(ended)
-            if self.operation not in ("unlink", "rmdir"):  # what failed to be removed is there
+            if not removal:
                 extra = (name for name in there if name not in self.before)
                 yield from (f"left {name}" for name in extra if _is_leftover(name))
+
+    def _struck(self, ended: Ended) -> str:
+        """Return the operation that failed; of two threads either may have come to it."""
+        reached = len(ended.operations) >= self.number
+        return ended.operations[self.number - 1] if reached else self.operation
 
     def _in_the_end(self, attack: Attack) -> Iterator[str]:
         """Give the command again, and yield what is not as after an undisturbed one."""
