@@ -38,6 +38,7 @@ def test_lite0_tensors_are_the_packages_in_timms_order():
     assert values.std() > 0.1
 
 
+@pytest.mark.slow
 def test_lite0_with_its_classifier_tells_dogs_from_other_photos(test_data: Path):
     """Guessing would call 118 of 1,000 photos dogs, whatever is on them."""
     encoder = open_encoder("efficientnet-lite0")

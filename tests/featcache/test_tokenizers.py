@@ -181,6 +181,7 @@ def test_quantised_weights_are_refused_with_the_reason(tiny, tmp_path):
             build_encoder(card, weights=folder)
 
 
+@pytest.mark.slow
 def test_the_reason_of_a_library_is_bounded(tiny, tmp_path):
     """transformers lists every model that it knows: more than eleven thousand letters."""
     card, folder = tiny.copied("transformers bert", tmp_path)

@@ -161,6 +161,7 @@ def test_a_feature_that_does_not_fit_is_refused(run, monkeypatch):
         bundle.embed_texts(["a red square"])
 
 
+@pytest.mark.slow
 def test_no_embedding_depends_on_what_else_is_in_a_call(toy_home):
     """Not even by a published preset, in which padding takes part."""
     sets = ("train.epochs=1", "train.batch_size=8")

@@ -181,6 +181,7 @@ def test_a_training_on_captions_goes_on_to_the_same_bytes(home, monkeypatch):
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)
 
 
+@pytest.mark.slow
 def test_a_training_of_so_many_steps_ends_within_an_epoch(home, monkeypatch):
     """Three steps an epoch, eleven in all: the fourth epoch has two."""
     overrides = (*THREE_STEPS[1:], "train.steps=11")

@@ -26,6 +26,7 @@ def spec(home, **changes) -> ExtractSpec:
     return ExtractSpec(**{**fields, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "features"), [*slow(("float16", ("tokens",))), ("int8", ("tokens", "mean"))]
 )

@@ -252,6 +252,7 @@ def test_duplicates_within_the_training_do_not_hide_those_outside(tmp_path):
     assert bound_of(tmp_path, rows) == NEAR
 
 
+@pytest.mark.slow
 def test_weak_features_warn_of_nothing_they_cannot_tell(tmp_path):
     """All pictures are one grey tone each: by mean colour every one has near ones."""
     (tmp_path / "a").mkdir()

@@ -60,7 +60,11 @@ REPORTS = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("how", [[], ["--no-verify"]], ids=["verifying", "trusting"])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param([], marks=pytest.mark.slow), ["--no-verify"]],
+    ids=["verifying", "trusting"],
+)
 def test_a_report_says_whether_stores_were_read_without_comparing_them(
     verb, how, whole_home, tmp_path
 ):

@@ -125,6 +125,7 @@ def test_tokens_are_read_once_and_not_in_every_epoch(home, monkeypatch):
     assert len(rows) == items * 6  # of each an image and five texts
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(home, monkeypatch):
     overrides = (*SMALL, "train.epochs=3", "train.precision=float32")
     whole = train_run(home, "whole", "lightalign/base", *overrides)

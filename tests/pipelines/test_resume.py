@@ -68,6 +68,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(home, monkeypatch, engine)
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_keeps_what_it_has_solved(home, monkeypatch):
     """Our own default: centred features and a head in closed form, before the first step."""
     goes_on_to_the_same_bytes(home, monkeypatch, preset=None, overrides=BASE)

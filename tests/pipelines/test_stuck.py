@@ -33,6 +33,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT)])
 def test_a_thread_that_waits_for_ever_does_not_outlive_a_signal(
     tmp_path: Path, number: signal.Signals
