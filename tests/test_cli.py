@@ -368,6 +368,7 @@ def test_a_write_that_the_system_refuses_is_one_line_and_the_store_goes_on(
     assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [*slow(">&-"), "<&- >&- 2>&-"])
 def test_closed_streams_are_for_nobody(tmp_path, closed):
     """The shards are whole: nothing was printed into a file that took a stream's number."""

@@ -81,6 +81,7 @@ def test_an_extraction_goes_on_without_standard_error(stream, whole, tmp_path):
     assert tree_bytes(tmp_path / "home") == whole
 
 
+@pytest.mark.slow
 def test_bars_on_a_terminal_that_goes_away_end_no_extraction(whole, tmp_path):
     """The window is closed once the first bar is drawn; its thread goes on drawing."""
     window, terminal = pty.openpty()

@@ -192,6 +192,7 @@ def test_a_gpu_is_asked_whether_it_is_fast(monkeypatch):
         assert has_fast_bfloat16(torch.device("cuda")) is answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forced", "answer"), [("1", "True"), pytest.param("0", "False", marks=pytest.mark.slow)]
 )

@@ -92,6 +92,7 @@ def test_minilm_ranks_sentence_pairs_as_published(test_data: Path):
     )
 
 
+@pytest.mark.slow
 def test_a_dinov2_directory_is_read_at_224_pixels(test_data: Path):
     folder = test_data / "models" / "vit-s14-imgfocus"
     encoder = build_encoder(read_card("dinov2-vits14"), weights=folder)

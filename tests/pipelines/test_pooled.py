@@ -77,6 +77,7 @@ def home(wide_home, tmp_path):
     return tmp_path / "h"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "overrides"),
     [

@@ -64,6 +64,7 @@ def stored(home, modality, split="test"):
     return features
 
 
+@pytest.mark.slow
 def test_pooled_stores_of_a_pair_are_the_librarys_embeddings_and_logits(home):
     home, folder, model = home
     source = open_source("shapes", home=home, options=SCENES)
