@@ -119,6 +119,7 @@ def test_more_memory_than_any_machine_has_is_refused(text):
         parse_bytes(text)
 
 
+@pytest.mark.slow
 def test_a_large_queue_is_planned_or_refused_in_one_line(tmp_path):
     """Its 2^31 - 1 embeddings of 4 kB have 8.8 TB, and are measured as they are."""
     done = lightalign("plan", "--set", "train.queue=2147483647", home=tmp_path)

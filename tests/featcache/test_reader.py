@@ -102,6 +102,7 @@ def assert_close_as_stored(found: np.ndarray, written: np.ndarray, dtype: str) -
     assert (np.abs(found.astype(np.float64) - exact) <= bound).all()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -170,6 +170,7 @@ def test_intervals_of_weights_are_those_of_rows():
     np.testing.assert_allclose(found["area"], areas)
 
 
+@pytest.mark.slow
 def test_intervals_of_pairs_that_share_texts_cover_the_true_correlation():
     """Sixty groups of five pairs, the true correlation 0.6: 1,000 cases.
 

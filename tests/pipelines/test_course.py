@@ -376,6 +376,7 @@ def test_an_option_out_of_range_is_refused(home, override, error, message):
         trainer_of(home, override)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_goes_on_and_is_evaluated_as_it_was(home, monkeypatch):
     """Its table lacks the options that came later; their defaults are what was done then."""
     later = {

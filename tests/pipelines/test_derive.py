@@ -418,6 +418,7 @@ def test_one_pass_over_the_tokens_fills_every_kind(tmp_path, monkeypatch):
     assert shards == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_one_shard_of_tokens_is_open_at_a_time_and_blocks_are_small(tmp_path, monkeypatch):
 
     same = {"split": "train", "dtype": "float32", "features": ("mean", "cls")}

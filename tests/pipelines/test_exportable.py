@@ -133,6 +133,7 @@ def own_home(inexact_home, tmp_path) -> Path:
     return shutil.copytree(inexact_home, tmp_path, dirs_exist_ok=True)
 
 
+@pytest.mark.slow
 def test_a_refused_export_names_the_command_that_helps(own_home, tmp_path):
     pytest.importorskip("sentence_transformers")
     done = lightalign(

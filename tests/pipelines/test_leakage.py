@@ -158,6 +158,7 @@ def test_one_evaluated_photo_is_no_near_duplicate_of_others(tmp_path):
     assert evaluate(tmp_path)["leakage"]["num_near_duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_what_chose_the_run_that_was_fine_tuned_is_still_refused(home, tmp_path):
     """The published protocol leaves the adapter as it was, and so all that it has seen."""
     (home / "features").unlink()

@@ -69,6 +69,7 @@ def search(folder: Path, *words: str) -> Any:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_run_finds_its_encoder_without_being_told(made: Path, monkeypatch):
     monkeypatch.chdir("/")
     done = search(made)

@@ -113,6 +113,7 @@ def test_weights_and_losses_after_two_epochs_are_those_of_pooling_at_each_step(
     assert numbers(once) == numbers(each)
 
 
+@pytest.mark.slow
 def test_tokens_are_read_once_and_not_in_every_epoch(home, monkeypatch):
     monkeypatch.setattr(fitting, "check_first_tokens", lambda *_, **__: [])  # which looks at a few
     rows: list[int] = []

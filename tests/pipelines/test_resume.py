@@ -145,6 +145,7 @@ def test_what_cannot_be_gone_on_with_is_said(home, monkeypatch):
     assert (result.returncode, "give it alone" in result.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_its_own_stores_whatever_newer_ones_there_are(
     tmp_path, monkeypatch
 ):
