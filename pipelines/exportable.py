@@ -8,6 +8,7 @@ from ..featcache.encoder import LAST, Encoder
 from ..featcache.errors import SpecError
 from ..featcache.kinds import Kind, LayerLayout
 from ..featcache.portable import Portable
+from ..featcache.spec import in_words
 from .exact import EXACT
 from .extract import ExtractSpec
 from .extract_command import command_of
@@ -31,16 +32,18 @@ def note_exports(spec: ExtractSpec, encoders: Sequence[Encoder[Any]], progress: 
     if inexact:
         exact = replace(spec, encoders=tuple(inexact), precision=EXACT)
         reasons.append(
-            f"will leave {_listed(inexact)} out, computing in bfloat16 where an export computes "
+            f"will leave {in_words(inexact)} out, computing in bfloat16 where an export computes "
             f"in {EXACT}; with whole towers in mind, run `{command_of(exact)}`"
         )
     if without:
-        reasons.append(f"will leave {_listed(without)} out, without a model that could be exported")
+        reasons.append(
+            f"will leave {in_words(without)} out, without a model that could be exported"
+        )
     for encoder in encoders:
         portable = portables[encoder.name]
         refused = _refused_by_stock(spec, encoder.layout())
         if refused and portable is not None and portable.transformers_folder is not None:
-            reasons.append(f"will refuse {_listed(refused)} for --to sentence-transformers")
+            reasons.append(f"will refuse {in_words(refused)} for --to sentence-transformers")
             break
     if reasons:
         progress.note(f"`lightalign export` {'; '.join(reasons)}")
@@ -76,7 +79,3 @@ def _refused_by_stock(spec: ExtractSpec, last: LayerLayout) -> list[str]:
     ]
     rounded = _ROUNDED.get(spec.dtype)  # as no stock module rounds
     return refused if rounded is None else [*refused, rounded]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
