@@ -94,7 +94,7 @@ class Undisturbed:
 def numbers(outcome: Outcome, verb: Verb, place: Path) -> dict[str, Any]:
     """Return the leaves of the JSON object a command printed, and the hashes of what it wrote."""
     try:
-        shown = dict(_leaves(json.loads(outcome.out), "")) if outcome.out else {}
+        shown = dict(leaves(json.loads(outcome.out), "")) if outcome.out else {}
     except (ValueError, RecursionError):
         shown = {"output": outcome.out}
     if not verb.shows:
@@ -117,14 +117,15 @@ def _lines(page: Path) -> Iterator[tuple[str, str]]:
         yield f"{page.name} {number}", part
 
 
-def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield what is no table and no list, by its place, and the length of each list."""
     if isinstance(value, Mapping):
         for key, below in value.items():
-            yield from _leaves(below, f"{name}.{key}")
+            yield from leaves(below, f"{name}.{key}")
     elif isinstance(value, list):
         yield f"{name}.length", len(value)
         for index, below in enumerate(value):
-            yield from _leaves(below, f"{name}.{index}")
+            yield from leaves(below, f"{name}.{index}")
     else:
         yield name, value
 

@@ -21,11 +21,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import tomllib
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"  # before anything reads it: sums depend on it
@@ -54,7 +52,9 @@ PRESETS = {  # of each family one or two, and what makes them small
     "procrustes": None,  # these are solved
     "cca": None,
 }
-VOLATILE = re.compile(r"free_bytes$|seconds|runs\.\d+\.bytes$")  # differ from time to time
+# what differs with time: values by name, and lines with a speed
+VOLATILE = re.compile(r"free_bytes$|seconds|^runs .*\.bytes$|\.files\.")
+SPEED = re.compile(r"\d/s, | images/s, ")
 SOLVED = sets("towers.both.project.out=16")
 
 
@@ -71,20 +71,10 @@ def trainings() -> dict[str, Verb]:
     return verbs
 
 
-def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield what is no table and no list, by its place."""
-    if isinstance(value, Mapping):
-        for key, below in value.items():
-            yield from leaves(below, f"{name}.{key}")
-    elif isinstance(value, list):
-        for index, below in enumerate(value):
-            yield from leaves(below, f"{name}.{index}")
-    else:
-        yield name, value
-
-
 def of_tree(root: Path) -> Iterator[tuple[str, Any]]:
     """Yield the hash of each file below a folder, and the values of what is JSON or TOML."""
+    from lightalign.featcache.spec import tomllib
+
     for path in sorted(root.rglob("*")):
         if not path.is_file():
             continue
@@ -92,11 +82,11 @@ def of_tree(root: Path) -> Iterator[tuple[str, Any]]:
         content = path.read_bytes()
         yield f"{name} sha256", hashlib.sha256(content).hexdigest()
         if path.suffix == ".json":
-            yield from leaves(json.loads(content), name)
+            yield from _judge.leaves(json.loads(content), name)
         elif path.suffix == ".jsonl":
-            yield from leaves([json.loads(line) for line in content.splitlines()], name)
+            yield from _judge.leaves([json.loads(line) for line in content.splitlines()], name)
         elif path.suffix == ".toml":
-            yield from leaves(tomllib.loads(content.decode()), name)
+            yield from _judge.leaves(tomllib.loads(content.decode()), name)
 
 
 def helps() -> Iterator[tuple[str, str]]:
@@ -123,17 +113,10 @@ def run_pass(scratch: Path) -> dict[str, Any]:
     shutil.copytree(place, whole, symlinks=True)
     values: dict[str, Any] = {f"home {name}": value for name, value in of_tree(whole / "home")}
     values.update(helps())
-    (store,) = [
-        folder.relative_to(whole)
-        for folder in sorted((whole / "home/features/shapes/train").glob("toy-image*"))
-    ][:1]
+    store = min((whole / "home/features/shapes/train").glob("toy-image*")).relative_to(whole)
     for name, verb in {**VERBS, **RUN_VERBS, **trainings()}.items():
         shutil.rmtree(place)
         shutil.copytree(whole, place, symlinks=True)
-        for path in whole.rglob("*"):  # by which stores and runs are in order
-            if path.is_file() and not path.is_symlink():
-                times = path.stat()
-                os.utime(place / path.relative_to(whole), ns=(times.st_atime_ns, times.st_mtime_ns))
         arguments = [
             part.replace("{place}", str(place)).replace("{store}", str(place / store))
             for part in verb.arguments
@@ -143,7 +126,8 @@ def run_pass(scratch: Path) -> dict[str, Any]:
         values[f"{name} exit"] = ended.code
         for key, value in _judge.numbers(ended, verb, place).items():
             values[f"{name} {key}"] = value
-        for number, line in enumerate(ended.err.splitlines()):
+        notes = [line for line in ended.err.splitlines() if not SPEED.search(line)]
+        for number, line in enumerate(notes):
             values[f"{name} note {number}"] = re.sub(r"\s+", " ", line)
         print(f"{time.strftime('%T')} {name}: exit {ended.code}", file=sys.stderr, flush=True)
     return {name: text(value, place) for name, value in values.items()}

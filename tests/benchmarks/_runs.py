@@ -15,6 +15,11 @@ COLUMNS = [(side, k) for side in ("text_to_image", "image_to_text") for k in ("1
 HEADS = [f"{'t2i' if side == 'text_to_image' else 'i2t'} R@{k}" for side, k in COLUMNS]
 
 
+def file_name(label: str) -> str:
+    """Return a label, such as the name of a preset, as a part of a file name."""
+    return label.replace("/", "-").replace(":", "-")
+
+
 def extract_all(
     home: Path,
     data: str,
@@ -46,7 +51,7 @@ def trained(
     """
     wanted = WantedData.of(data, home=home, options=source)
     asked = fingerprint([wanted.fingerprint("train"), list(sets), fields])[:12]
-    name = f"{label.replace('/', '-')}-{wanted.name}-{asked}"
+    name = f"{file_name(label)}-{wanted.name}-{asked}"
     try:
         folder = runs.find_run(home, name)
     except RunNotFoundError:

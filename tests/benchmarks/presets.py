@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from _runs import COLUMNS, ENCODERS, HEADS, extract_all, measured, summary, trained
+from _runs import COLUMNS, ENCODERS, HEADS, extract_all, file_name, measured, summary, trained
 
 from lightalign.adapters.preset import list_presets
 from lightalign.featcache.spec import fingerprint
@@ -35,9 +35,10 @@ def named(preset: str) -> dict[str, str]:
     return {"preset": preset} if fusion == preset else {"fusion": fusion}
 
 
-def file_name(preset: str) -> str:
-    """Return the name of a preset or fusion as a part of a file name."""
-    return preset.replace("/", "-").replace(":", "-")
+def resolved(preset: str) -> tuple[dict[str, Any], TrainOptions]:
+    """Return the table of a preset or fusion, and how it is trained."""
+    fields = named(preset)
+    return resolve_preset(fields.get("preset"), fields.get("fusion"), ())
 
 
 def validation_of(own: TrainOptions) -> str:
@@ -74,8 +75,7 @@ def course_of(
     What was decided once is kept, and holds when a stopped benchmark goes on.
     """
     name = preset.removesuffix("-corrected")
-    fields = named(name)
-    table = resolve_preset(fields.get("preset"), fields.get("fusion"), ())[0]
+    table, _ = resolved(name)
     asked = fingerprint([options.data, options.source, options.limit, table])[:12]
     place = options.home / "benchmarks" / f"{file_name(name)}-{asked}.json"
     if not place.is_file():
@@ -94,8 +94,7 @@ def course_of(
 
 def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
     """Train a preset with each seed, or with one for as long as there is time, and evaluate it."""
-    fields = named(preset)
-    table, own = resolve_preset(fields.get("preset"), fields.get("fusion"), ())
+    table, own = resolved(preset)
     solved = "fit" in table
     sets = (validation_of(own),)
     epochs, features = own.epochs, {"image_features": "tokens", "text_features": "tokens"}
@@ -106,12 +105,12 @@ def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
     rows, reports = [], []
     for seed in seeds:
         folder = trained(
-            f"preset-{file_name(preset)}-{seed}",
+            f"preset-{preset}-{seed}",
             options.home,
             options.data,
             options.source,
             trained_sets,
-            **fields,
+            **named(preset),
             seed=seed,
             **features,
         )

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import timm
-import tomllib
 import torch
 from PIL import Image
 from timm.models import save_for_hf
 
 from lightalign.featcache.catalog import list_stores
 from lightalign.featcache.manifest import read_manifest
+from lightalign.featcache.spec import tomllib
 from lightalign.pipelines import runs
 
 from ..helpers import lightalign
