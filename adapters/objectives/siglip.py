@@ -28,11 +28,13 @@ class Siglip(Objective):
 
     Source: Zhai et al. 2023, arXiv 2303.15343, equation 1 and algorithm 1, which start at scale 10
     and bias -10; the mean is that of SAIL (Zhang et al. 2025, arXiv 2412.04616), whose optimiser
-    heeds signs only. We differ: as in `clip`, the scale has an upper bound.
+    heeds signs only, and whose scale is kept in [1, 100]. We differ: as in `clip`, the scale has an
+    upper bound.
 
     Args:
         scale_init: First value of the scale; positive.
         bias_init: First value of the bias.
+        scale_min: Lower bound of the scale, 0 for none.
         scale_max: Upper bound of the scale.
         learnable: Whether scale and bias are trained.
         mean: Whether to take the mean over pairs, in the place of the sum over the size of the
@@ -50,17 +52,19 @@ class Siglip(Objective):
         *,
         scale_init: float = 10.0,
         bias_init: float = -10.0,
+        scale_min: float = 0.0,
         scale_max: float = 100.0,
         learnable: bool = True,
         mean: bool = False,
     ) -> None:
         super().__init__()
-        if not 0.0 < scale_init <= scale_max:
+        if not (0.0 <= scale_min <= scale_init <= scale_max and scale_init > 0.0):
             raise SpecError(
-                f"scale_init must be in (0, scale_max], found {scale_init} with max {scale_max}"
+                "scale_init must be positive and in [scale_min, scale_max], found "
+                f"{scale_init} with min {scale_min} and max {scale_max}"
             )
         self.mean = mean
-        self.log_scale_max = math.log(scale_max)
+        self.bounds = (math.log(scale_min) if scale_min else -math.inf, math.log(scale_max))
         numbers = {"log_scale": math.log(scale_init), "bias": bias_init}
         for name, value in numbers.items():
             if learnable:
@@ -71,14 +75,19 @@ class Siglip(Objective):
     def at_bound(self) -> str | None:
         """Return the bound that the scale has run into, in words, or None."""
         value = float(self.log_scale.detach())
-        if not isinstance(self.log_scale, nn.Parameter) or value < self.log_scale_max * (1 - 1e-6):
+        if not isinstance(self.log_scale, nn.Parameter):
             return None
-        return f"its largest value, {math.exp(self.log_scale_max):.4g}"
+        smallest, largest = self.bounds
+        if value >= largest - 1e-6 * abs(largest):
+            return f"its largest value, {math.exp(largest):.4g}"
+        if value <= smallest + 1e-6 * abs(smallest) and math.isfinite(smallest):
+            return f"its smallest value, {math.exp(smallest):.4g}"
+        return None
 
     def forward(self, batch: PairBatch) -> Loss:
         """Return the loss; its parts are `positives`, `negatives`, `scale` and `bias`."""
         with torch.no_grad():
-            self.log_scale.clamp_(max=self.log_scale_max)
+            self.log_scale.clamp_(*self.bounds)
         scale = self.log_scale.exp()
         with torch.autocast(batch.image.device.type, enabled=False):
             image, text = at_least_float32(batch.image), at_least_float32(batch.text)

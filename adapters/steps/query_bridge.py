@@ -19,9 +19,8 @@ class QueryBridge(Step):
 
     Source: PEME, commit 550a968, model.py: 32 queries, out 768, 4 layers of PyTorch's
     `TransformerDecoderLayer` with 8 heads, ReLU and norms after the parts, queries from N(0, 1),
-    no positions; the idea is the Q-Former of Li et al. 2023, arXiv 2301.12597, section 3.1. We
-    differ: padding is no key of the attention; the layers are drawn one by one, while
-    `nn.TransformerDecoder` starts all as copies, as with `alike`.
+    no positions; the layers stand in a list and are drawn one by one. The idea is the Q-Former of
+    Li et al. 2023, arXiv 2301.12597, section 3.1. We differ: padding is no key of the attention.
 
     Args:
         width: Features of one token.
@@ -36,7 +35,8 @@ class QueryBridge(Step):
         query_spread: Standard deviation of the queries at the start; 1 as published.
         positions: Learned positions p_s of the first tokens, or 0 for none. Images have one for
             each token, so that the queries know the grid.
-        alike: Whether all layers start as copies of the first; true as published.
+        alike: Whether all layers start as copies of the first, as those of
+            `nn.TransformerDecoder` do; false as published.
 
     Raises:
         SpecError: An option is out of its range.

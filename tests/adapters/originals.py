@@ -6,7 +6,10 @@ holds our presets to these numbers. Nothing of the package is imported here. Wei
 that our adapters give them, so that both sides draw the same ones; all else is apart.
 
 Sources: lightweightCRL, commit e3421ad, text_image; OneEncoder, commits 60b2b62 and 91edf3d; PEME,
-commit 550a968; fusemix, commit 25f83ee; SAIL, model/sail_model.py, linear.py and loss.py. Dropout
+commit 550a968; fusemix, commit 25f83ee; SAIL, model/sail_model.py, linear.py and loss.py. The
+classes of these repositories were themselves run at these weights and tokens, their encoders cut
+off, in float64: embeddings, loss and gradients agree to 1e-14 (lightweightCRL as of 62e0aef,
+OneEncoder's second release as of c718675, SAIL as of 4402c85 in the fork woonsango/SAIL). Dropout
 is off. Where they read what an encoder gives for padding, here are zeros, as in our stores.
 """
 

@@ -97,14 +97,15 @@ def test_every_weight_of_the_original_is_one_of_ours(preset):
 
 # rows that an epoch passes over there, and the steps that makes: 413,915 captions of COCO 2014 in
 # batches of 64; 750,945 of three sets in batches of 512; 35,455 in whole batches of 8 and whole
-# steps of eight of these; some five million in whole batches of 40,960; some 23 million, of 4,096
+# steps of eight of these; some five million in whole batches of 40,960; some 23 million in whole
+# batches of 4,096
 STEPS = {
     **{f"lightcrl/{fusion}": (413_915, 6_468, 646_800) for fusion in originals.FUSIONS},
     "oneencoder/v1": (750_945, 1_467, 733_500),
     "oneencoder/v2": (413_915, 6_468, 646_800),
     "peme/bridge": (35_455, 553, 11_060),
     "fusemix": (5_000_000, 122, 61_000),
-    "sail/star": (23_000_000, 5_616, 561_600),
+    "sail/star": (23_000_000, 5_615, 561_500),
 }
 
 
@@ -123,7 +124,7 @@ OPTIMISERS = {
     "oneencoder/v2": (torch.optim.AdamW, 1e-3, {1e-3}),
     "peme/bridge": (torch.optim.Adam, 1e-4, {1e-3}),
     "fusemix": (torch.optim.AdamW, 1e-3, {0.1, 0.0}),  # no decay of biases, norms, temperature
-    "sail/star": (None, 1e-5, {1e-4, 0.0}),
+    "sail/star": (None, 1e-5, {1e-4}),  # Lion is given all of them as they are
 }
 
 
@@ -142,7 +143,7 @@ def test_the_optimiser_is_that_of_the_original(preset):
     assert {group["lr"] for group in groups} == {rate}
     assert {group["weight_decay"] for group in groups} == decays
     for group in groups:
-        assert decays == {1e-3} or all(
+        assert len(decays) == 1 or all(
             (one.ndim >= 2) == (group["weight_decay"] > 0) for one in group["params"]
         )
     assert options.gradient_clip == 0
@@ -168,12 +169,12 @@ def test_the_star_starts_as_xavier_has_it_with_biases_of_zero():
 
 
 @pytest.mark.parametrize(
-    ("preset", "slot"), [("oneencoder/v1", "both/mix"), ("peme/bridge", "image/bridge")]
+    ("preset", "slot", "copies"),
+    [("oneencoder/v1", "both/mix", True), ("peme/bridge", "image/bridge", False)],
 )
-def test_layers_of_torchs_stacks_start_as_copies(preset, slot):
+def test_layers_of_a_torch_stack_start_as_copies_and_those_of_a_list_do_not(preset, slot, copies):
     table, _ = resolve_preset(preset, None, originals.SHRUNK[preset])
     adapter = build_adapter(table["towers"], widths=WIDTHS, seed=3)
-    first, *others = (layer.state_dict() for layer in adapter.steps[slot].layers)
+    first, *others = (layer.linear1.weight for layer in adapter.steps[slot].layers)
     assert len(others) == 3
-    for other in others:
-        assert all(torch.equal(first[name], other[name]) for name in first)
+    assert [torch.equal(first, other) for other in others] == 3 * [copies]
