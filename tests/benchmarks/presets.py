@@ -136,7 +136,9 @@ def main() -> None:
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--split", default="val")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--presets", nargs="+", default=[*list_presets(), "fusion:cross_attn"])
+    # `as-is` compares what a pair of encoders already shares; these two share nothing
+    all_presets = [name for name in list_presets() if name != "as-is"]
+    parser.add_argument("--presets", nargs="+", default=[*all_presets, "fusion:cross_attn"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--limit", type=float, default=10.0, help="minutes of one training")
     parser.add_argument("--quick", action="store_true")
