@@ -92,10 +92,22 @@ def test_columns_of_numbers_alone_give_classes_in_their_order(columns, folder):
     assert names == ("2", "10")
 
 
-def test_labels_that_are_numbers_but_for_one_are_refused_with_its_line(folder):
-    table = write_table(folder / "table.csv", category=NAMES, label="01x1")
-    with pytest.raises(DatasetFormatError, match="line 4: label 'x' is no number from 0 up"):
-        opened("image-folder", table)
+def test_labels_that_are_numbers_but_for_one_are_read_without_its_line(folder):
+    source = opened("image-folder", write_table(folder / "t.csv", category=NAMES, label="01x1"))
+    (row,) = source.skipped_rows()
+    assert (row.place, row.reason) == ("line 4", "label 'x' is no number from 0 up")
+    assert names_and_classes(source)[0] == ("dog", "cat")
+
+
+def test_an_image_of_two_classes_is_left_out_with_its_lines_and_classes(folder):
+    rows = [*((f"{number}.jpg", name) for number, name in enumerate(NAMES)), ("./0.jpg", "cat")]
+    write_csv(folder / "table.csv", ["image", "class"], rows)
+    source = opened("image-folder", folder / "table.csv")
+    assert [(row.place, row.reason) for row in source.skipped_rows()] == [
+        ("line 2", "'0.jpg' is of class 'dog', and of 'cat' in line 6"),
+        ("line 6", "'0.jpg' is of class 'cat', and of 'dog' in line 2"),
+    ]
+    assert names_and_classes(source)[1] == {"1.jpg": "cat", "2.jpg": "dog", "3.jpg": "cat"}
 
 
 def test_classes_that_are_remembered_by_their_numbers_stay_numbers(folder, tmp_path):
@@ -178,15 +190,15 @@ def test_a_lone_folder_of_images_or_folders_of_splits_are_no_classes_beside_tabl
         }
 
 
-def test_an_image_in_two_tables_of_splits_is_refused_with_its_file_and_line(folder):
+def test_an_image_in_two_tables_of_splits_is_left_out_with_its_files_and_lines(folder, tmp_path):
     write_splits(folder)
     write_csv(folder / "test.csv", ["image", "class"], [("3.jpg", "cat"), ("0.jpg", "dog")])
-    problem = r"train\.csv, line 2: '0\.jpg' is of split 'train', but was of 'test'"
-    with pytest.raises(DatasetFormatError, match=problem):
-        opened("image-folder", folder)
-    (folder / "val.csv").unlink()
-    with pytest.raises(DatasetFormatError, match=rf"holds 2 tables .*\(not as one: .*{problem}\)"):
-        define(f"mine={folder}", home=folder)
+    source = opened("image-folder", folder)
+    assert [(row.place, row.reason) for row in source.skipped_rows()] == [
+        ("test.csv, line 3", "'0.jpg' is of split 'test', and of 'train' in train.csv, line 2"),
+        ("train.csv, line 2", "'0.jpg' is of split 'train', and of 'test' in test.csv, line 3"),
+    ]
+    assert classes_by_split(source)["train"] == {"1.jpg": "cat"}
 
 
 def test_a_table_of_splits_without_classes_is_named_beside_the_one_that_is_read(
@@ -280,15 +292,19 @@ def test_shards_of_pictures_with_numbers_of_classes_are_one_dataset(tmp_path):
 def test_the_same_picture_of_two_classes_is_refused_with_its_row(tmp_path):
     rows = [{"image": stored(0, None), "label": name} for name in ("dog", "cat")]
     write_parquet(tmp_path / "table.parquet", rows)
-    with pytest.raises(DatasetFormatError, match=r"row 2.* is of class 'cat', but was of 'dog'"):
+    with pytest.raises(
+        DatasetFormatError, match=r"row 1.* is of class 'dog', and of 'cat' in row 2"
+    ):
         opened("image-folder", tmp_path / "table.parquet")
 
 
 def test_a_row_without_a_picture_and_a_column_of_none_are_one_line(tmp_path):
     rows = [{"image": stored(0, None), "label": "dog"}, {"image": None, "label": "cat"}]
+    rows.append({"image": stored(1, None), "label": "cat"})
     write_parquet(tmp_path / "table.parquet", rows)
-    with pytest.raises(DatasetFormatError, match=r"row 2.*column 'image' is empty"):
-        opened("image-folder", tmp_path / "table.parquet")
+    source = opened("image-folder", tmp_path / "table.parquet")
+    (row,) = source.skipped_rows()
+    assert (row.place, row.reason) == ("row 2", "column 'image' is empty")
     rows = [{"image": [1, 2], "label": name} for name in ("dog", "cat")]
     (tmp_path / "table.json").write_text(json.dumps(rows))
     problem = "column 'image' must hold the path of an image, found list"

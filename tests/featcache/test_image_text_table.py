@@ -135,7 +135,7 @@ def test_empty_captions_are_dropped_and_counted(folder):
     assert texts_of(source, "train") == ["x"]
     assert source.pairs("train").image_ids == ("a.jpg", "b.jpg")
     assert source.notes()[1:] == (
-        "2 empty captions dropped",
+        "2 empty captions dropped: line 2, line 4",
         "1 image without any caption kept, in no pair",
     )
 
@@ -162,13 +162,24 @@ def test_other_split_names_are_kept_after_the_three(folder):
 
 
 def test_an_image_in_two_splits_is_refused_with_the_line(folder):
-    with pytest.raises(DatasetFormatError, match=r"table.csv, line 3: puts 'a.jpg' in split 'val'"):
+    problem = r"table.csv, line 2: 'a.jpg' is of split 'train', and of 'val' in line 3 \(2 of 2 row"
+    with pytest.raises(DatasetFormatError, match=problem):
         table(folder, "image,caption,split\na.jpg,x,train\na.jpg,y,val\n")
 
 
-def test_a_row_without_a_split_is_refused_where_others_have_one(folder):
-    with pytest.raises(DatasetFormatError, match=r"line 3: gives no split for image 'b.jpg'"):
-        table(folder, "image,caption,split\na.jpg,x,train\nb.jpg,y,\n")
+def test_an_image_in_two_splits_is_left_out_of_both_beside_others(folder):
+    source = table(
+        folder, "image,caption,split\na.jpg,x,train\nb.jpg,y,dev\na.jpg,z,test\nb.jpg,v,val\n"
+    )
+    assert [row.place for row in source.skipped_rows()] == ["line 2", "line 4"]
+    assert (source.splits(), texts_of(source, "val")) == (("val",), ["y", "v"])
+
+
+def test_a_row_without_a_split_is_left_out_where_others_have_one(folder):
+    source = table(folder, "image,caption,split\na.jpg,x,train\nb.jpg,y,\n")
+    (row,) = source.skipped_rows()
+    assert (row.place, row.reason) == ("line 3", "gives no split: column 'split' holds ''")
+    assert texts_of(source, "train") == ["x"]
 
 
 def test_three_images_give_one_of_each_split_and_two_are_all_training(folder):
@@ -185,7 +196,7 @@ def test_json_lines_hold_captions_as_text_list_or_null(folder):
     )
     source = table(folder, rows, "table.jsonl")
     assert texts_of(source, "train") == ["x", "y", "z"]
-    assert source.notes()[1] == "1 empty caption dropped"
+    assert source.notes()[1] == "1 empty caption dropped: line 3"
 
 
 @pytest.mark.parametrize(

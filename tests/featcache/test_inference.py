@@ -397,7 +397,10 @@ def test_a_broken_table_of_classes_is_refused_by_what_is_broken_in_it(name, tmp_
     write_photos(tmp_path)
     table = tmp_path / "index.csv"
     for text, problem in (
-        (f"image,{name}\n0.jpg,cat\n0.jpg,dog\n", "line 3: '0.jpg' is of class 'dog', but was"),
+        (
+            f"image,{name}\n0.jpg,cat\n0.jpg,dog\n",
+            "line 2: '0.jpg' is of class 'cat', and of 'dog' in line 3",
+        ),
         (f"image,{name}\n0.jpg,cat\n1.jpg,cat\n", "has two or more, found"),
     ):
         table.write_text(text)
