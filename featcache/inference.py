@@ -260,14 +260,19 @@ class _Folder:
         folder = self._first(FOLDERS)  # a table may name its images elsewhere, or be of texts
         what = "images alone" if folder is None or folder.kind == IMAGES else "folder itself"
         alone = "" if folder is None else f", or the {what} by {self._command_for(folder)}"
-        refusal = self.refusals.get(CLASSES)
         of_classes = all(one.kind == CLASSES for one in readable)
-        is_said = of_classes and isinstance(refusal, DatasetFormatError)
-        why = f" (not as one: {refusal})" if is_said else ""
+        why = self._why_not_as_one(CLASSES if of_classes else TABLES[0])
         return DatasetFormatError(
             f"{self.place} holds {len(readable)} tables that can be read{why}: name one of them by "
             f"{', '.join(ways)}{more}{alone}"
         )
+
+    def _why_not_as_one(self, kind: str) -> str:
+        """Return why several tables are not read as one by a family, or nothing."""
+        refusal = self.refusals.get(kind)
+        is_said = isinstance(refusal, DatasetFormatError)
+        is_reason = is_said and not isinstance(refusal, UnknownColumnError)
+        return f" (not as one: {refusal})" if is_reason and " tables: " not in str(refusal) else ""
 
     def _command_for(self, inferred: Inferred) -> str:
         return self._command(inferred.place, inferred.kind)
@@ -308,7 +313,8 @@ class _Folder:
         read = set(chosen.opened.table_files())
         below = [table for table in self._elsewhere.below if table not in read]
         if below:
-            notes.note(f"{self._read_without(chosen, below)}{self._way_below(below[0])}")
+            why = self._why_not_as_one(TABLES[0]) if len(below) > 1 else ""
+            notes.note(f"{self._read_without(chosen, below)}{why}{self._way_below(below[0])}")
 
     def _way_below(self, table: Path) -> str:
         """Return how to have a table read that stands in a folder below, or why it cannot be."""

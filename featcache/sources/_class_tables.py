@@ -438,7 +438,9 @@ class _Reader:
     def _in_places(self, found: Sequence[_Image]) -> list[_Image]:
         """Return the images by where they lie in the dataset, without those that lie elsewhere."""
         of_files = [image for image in found if image.written not in self._stored]
-        names = self._places.in_folders_of_splits([(one.written, one.split) for one in of_files])
+        names = self._places.in_folders_of_splits(
+            [(one.written, one.split or self._table.split_of_name) for one in of_files]
+        )
         path_of = {image.place: name for image, name in zip(of_files, names, strict=True)}
         found = [one._replace(written=path_of.get(one.place, one.written)) for one in found]
         written = [(one.written, one.place) for one in found if one.written not in self._stored]

@@ -24,7 +24,7 @@ _LIKE_CAPTION = re.compile(
     r"(.*[^a-z])?(caption|text|sentence|description|title|comment)s?([^a-z].*)?"
 )
 _ROW_NUMBERS = re.compile(r"(unnamed: ?\d+|index)?", re.IGNORECASE)  # of pandas
-_NUMBER_OR_CODE = re.compile(r"[-+]?\d+([.,]\d+)?|\S*\d\S*")
+_CODE = re.compile(r"[!-~]*\d[!-~]*")  # or a number
 # scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
@@ -89,7 +89,7 @@ def set_option(option: str, columns: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class ColumnTexts:
-    """How the texts of a column look like as a whole.
+    """What the texts of a column look like as a whole.
 
     Attributes:
         num_texts: Texts that are not empty.
@@ -107,7 +107,7 @@ class ColumnTexts:
     def of(cls, texts: Sequence[str]) -> "ColumnTexts":
         """Return what texts look like; empty ones do not count."""
         texts = [text for one in texts if (text := one.strip())]
-        codes = sum(_NUMBER_OR_CODE.fullmatch(text) is not None for text in texts)
+        codes = sum(_CODE.fullmatch(text) is not None for text in texts)
         words = sum(map(_num_words, texts))
         count = max(1, len(texts))
         return cls(len(texts), len(set(texts)), words / count, codes >= _MOST_ALIKE * count)
@@ -131,7 +131,7 @@ class ColumnTexts:
     def are_classes(self) -> bool:
         """Return whether they are names of classes for certain: short, and few different ones."""
         is_short = self.num_words < _WORDS_OF_SENTENCE
-        return is_short and not self.mostly_differ and not self.are_codes and self.num_different > 1
+        return is_short and not self.mostly_differ and self.num_different > 1
 
     def describe(self) -> str:
         """Return what was counted, for a note."""

@@ -327,6 +327,7 @@ def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
         names = feature.get("names")
         if feature.get("_type") != "ClassLabel" or column not in schema.names:
             continue
+        names = list(names.values()) if isinstance(names, dict) else names
         if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
             found[column] = tuple(names)
     return found

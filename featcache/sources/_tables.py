@@ -150,6 +150,8 @@ class Table:
         class_names: Names of the classes whose numbers stand in a column, where the table has them;
             nothing where its files have different ones.
         image_columns: Columns that the table itself says hold images.
+        split_of_name: Split that the name of its only file gives, whose images may stand in a
+            folder called so.
     """
 
     file: Path
@@ -163,6 +165,7 @@ class Table:
     has_splits_of_names: bool = False
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     image_columns: Sequence[str] = ()
+    split_of_name: str | None = None
 
     def image_of(self, cells: Cells, column: str) -> Any:
         """Return the image of a row: its path from `folder`, or what else stands in the cell."""
@@ -519,7 +522,7 @@ def _refuse(form: TableFormat, files: TableFiles, *options: str) -> None:
 
 def _with_splits_of_names(table: Table, files: TableFiles) -> Table:
     if len(files.files) == 1 and not files.splits:
-        return table
+        return replace(table, split_of_name=_split_of_name(files.files[0]))
     has_splits = bool(files.splits) and "split" not in table.columns
     giver = "folders" if files.stand_in_folders else "names"
     splits = f", splits from their {giver}" if has_splits else ""

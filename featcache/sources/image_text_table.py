@@ -204,7 +204,9 @@ def _paths(places: PicturePlaces, read: _Read) -> _Paths:
 def _with_pictures_found(table: Table, read: _Read, places: PicturePlaces) -> _Read:
     """Return the rows whose pictures lie in the dataset, by where they lie in it."""
     of_files = [row for row in read.rows if row.image not in read.stored]
-    names = places.in_folders_of_splits([(row.image, row.split) for row in of_files])
+    names = places.in_folders_of_splits(
+        [(row.image, row.split or table.split_of_name) for row in of_files]
+    )
     path_of = {row.place: name for row, name in zip(of_files, names, strict=True)}
     rows = [row._replace(image=path_of.get(row.place, row.image)) for row in read.rows]
     written = [(row.image, row.place) for row in rows if row.image not in read.stored]
@@ -255,7 +257,7 @@ def _doubt(table: Table, columns: _Columns, rows: Sequence[Row]) -> Doubt | None
     else:
         reason = f"column {column!r} may hold captions or classes: {texts.describe()}"
         stands = not texts.are_codes and not texts.are_classes
-        doubt = Doubt(column, reason, stands=stands, is_open=not texts.are_codes)
+        doubt = Doubt(column, reason, stands=stands, is_open=stands or texts.are_classes)
     return doubt
 
 

@@ -7,7 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lightalign.featcache.datasets import define, identified, open_version
 from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
+from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.types import Modality
 
 from .sources_helpers import ids, opened, texts_of, write_images
@@ -259,3 +261,24 @@ def test_paths_may_be_in_folders_or_absolute_where_that_is_allowed(folder, tmp_p
     items = table(folder, content, root=str(elsewhere)).items("train", Modality.IMAGE)
     assert [item.read_bytes() for item in items] == [b"x", b"x"]
     assert items[1].id == "deep/er/y.jpg"
+
+
+def test_columns_like_captions_that_are_not_read_are_named_with_the_option_that_reads_them(folder):
+    source = table(folder, "image,title,description,width\na.jpg,x,a dog,1\nb.jpg,y,a cat,2\n")
+    assert source.notes()[0] == (
+        "columns read: images from image, captions from description; ids are the image paths; not "
+        "read: 'title' (to read it, add --set "
+        '\'source.caption_columns=["description", "title"]\')'
+    )
+
+
+def test_captions_that_are_remembered_from_titles_stay_titles(folder, tmp_path):
+    file = folder / "table.csv"
+    file.write_text("image,title,description\na.jpg,x,a dog\nb.jpg,y,a cat\n")
+    version = define(f"mine={file}", home=tmp_path / "new")
+    source = open_version(version, home=tmp_path / "new")
+    assert texts_of(source, "train") == ["a dog", "a cat"]
+    before = opened("image-text-table", file, caption_columns=["title"])
+    assert remember(tmp_path / "old", identified(version, before))
+    again = open_version(define("mine", home=tmp_path / "old"), home=tmp_path / "old")
+    assert texts_of(again, "train") == ["x", "y"]
