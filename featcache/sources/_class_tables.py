@@ -365,8 +365,9 @@ class _Reader:
         for image in found:
             image_id = id_of[image.written]
             class_of.setdefault(image_id, image.name)
-            picture = self._stored.get(image.written)
-            paths.setdefault(image_id, picture or self._places.path_of(image.written, image.place))
+            if image_id not in paths:
+                picture = self._stored.get(image.written)
+                paths[image_id] = picture or self._places.path_of(image.written, image.place)
             if image.split is not None:
                 split_of[image_id] = image.split
         names = self._in_order(set(class_of.values()))

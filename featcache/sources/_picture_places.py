@@ -83,7 +83,11 @@ class PicturePlaces:
         inside: set[str] = set()
         for name, place in written:
             num_rows += 1
-            if name not in inside and self._holds(self.path_of(name, place)):
+            if name in inside:
+                continue
+            num_outside = len(self._outside)
+            self.path_of(name, place)
+            if len(self._outside) == num_outside:
                 inside.add(name)
         if self._outside and 2 * len(self._outside) >= num_rows:
             raise self._refused()
