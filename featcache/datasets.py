@@ -156,17 +156,23 @@ def locate(
 def _as_remembered(opened: Source, version: DatasetVersion, *, home: Path) -> Source:
     """Return a dataset as the home remembers it, where it would be read otherwise by now."""
     before = opened.as_read_before()
-    if before is None:
-        return opened
+    while before is not None:
+        if _is_remembered(before, opened, version, home):
+            return before
+        before = before.as_read_before()
+    return opened
+
+
+def _is_remembered(before: Source, opened: Source, version: DatasetVersion, home: Path) -> bool:
+    """Return whether the home remembers a dataset as it was read before, and not as it is now."""
     split = before.splits()[0]
     old = before.fingerprint(split)
     if version.splits:
-        return before if version.splits.get(split) == old else opened
+        return version.splits.get(split) == old
     if known_datasets.version_of(home, version.name, split, old) is None:
-        return opened
+        return False
     new = opened.fingerprint(split) if split in opened.splits() else ""
-    is_known_anew = known_datasets.version_of(home, version.name, split, new) is not None
-    return opened if is_known_anew else before
+    return known_datasets.version_of(home, version.name, split, new) is None
 
 
 def _find_family_at(

@@ -1,10 +1,10 @@
 """Find out which family reads what lies at a place."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import notes
 from .errors import (
@@ -15,7 +15,8 @@ from .errors import (
     UnknownColumnError,
 )
 from .home import command_line
-from .source import Source, require_place
+from .known_datasets import source_words
+from .source import Doubt, Source, require_place
 
 if TYPE_CHECKING:
     from .sources._tables import Elsewhere
@@ -30,7 +31,7 @@ IMAGES = "images"
 FOLDERS = ("image-text-files", CLASSES, IMAGES)
 _MOST_TABLES = 20  # that are tried one by one; more are of one image each
 _SHOWN = 3  # of them in a message
-_COLUMNS = "the options source.image_column and source.caption_columns"
+_COLUMNS = "the options source.image_column and source.caption_columns or source.class_column"
 
 Open = Callable[[str, Path, Mapping[str, object]], Source]
 
@@ -43,11 +44,27 @@ class Inferred:
         kind: Name of the family.
         place: The place, or the table in it that is read.
         opened: What was opened there.
+        doubt: Why a column may hold something else, which only people can tell.
     """
 
     kind: str
     place: Path
     opened: Source
+    doubt: Doubt | None = None
+
+
+class _Trial(NamedTuple):
+    """What some families make of a place.
+
+    Attributes:
+        inferred: What the first that can reads there, or None.
+        refusals: Why those before it cannot.
+        question: Why a column may hold something else, which only people can tell.
+    """
+
+    inferred: Inferred | None
+    refusals: dict[str, LightalignError]
+    question: Doubt | None
 
 
 def infer_kind(
@@ -70,17 +87,39 @@ def infer_kind(
             several tables in it can be read, and the message has the commands that choose.
     """
     require_place(place)
-    if not place.is_dir():
-        return _infer_file(place, options, open_family)
-    return _Folder(place, options, open_family, name, home).infer()
+    inferred = (
+        _Folder(place, options, open_family, name, home).infer()
+        if place.is_dir()
+        else _infer_file(place, options, open_family)
+    )
+    if inferred.doubt is not None:
+        notes.note(_question(inferred, inferred.doubt, options, name, home))
+    return inferred
+
+
+def _question(
+    inferred: Inferred, doubt: Doubt, options: Mapping[str, object], name: str, home: Path
+) -> str:
+    """Return a line on a column that may hold two things, with the commands that settle it."""
+    ways: dict[str, tuple[str, dict[str, object]]] = {
+        "captions": (TABLES[0], {"caption_columns": [doubt.column]}),
+        "classes": (CLASSES, {"class_column": doubt.column}),
+    }
+    commands = []
+    for what, (kind, column) in ways.items():
+        words = source_words({**options, **column})
+        place = str(inferred.place.absolute())
+        command = command_line("data", "add", name, place, "--kind", kind, *words, home=home)
+        commands.append(f"`{command}` reads {what}")
+    return f"{inferred.place}: {doubt.reason}; it is read as {inferred.kind}: {', '.join(commands)}"
 
 
 def _infer_file(place: Path, options: Mapping[str, object], open_family: Open) -> Inferred:
-    inferred, refusals = _first_of((*TABLES, CLASSES), place, options, open_family)
-    if inferred is None:
-        kind = _likeliest_kind(refusals)
-        raise DatasetFormatError(f"{refusals[kind]} (read as {kind}; else name a --kind)")
-    return inferred
+    trial = _first_of((*TABLES, CLASSES), place, options, open_family)
+    if trial.inferred is None:
+        kind = _likeliest_kind(trial.refusals)
+        raise DatasetFormatError(f"{trial.refusals[kind]} (read as {kind}; else name a --kind)")
+    return trial.inferred
 
 
 def _likeliest_kind(refusals: Mapping[str, LightalignError]) -> str:
@@ -97,18 +136,22 @@ def _likeliest_kind(refusals: Mapping[str, LightalignError]) -> str:
 
 def _first_of(
     kinds: Sequence[str], place: Path, options: Mapping[str, object], open_family: Open
-) -> tuple[Inferred | None, dict[str, LightalignError]]:
-    """Return what the first family that can reads at a place, and why those before it cannot."""
+) -> _Trial:
+    """Try families at a place until one reads it."""
     refusals: dict[str, LightalignError] = {}
+    question: Doubt | None = None
     for kind in kinds:
         opened = try_family(kind, place, options, open_family)
         if not isinstance(opened, Source):
             refusals[kind] = opened
-        elif (doubt := opened.doubt()) is not None:
-            refusals[kind] = UnknownColumnError(f"{place}: {doubt}")
-        else:
-            return Inferred(kind, place, opened), refusals
-    return None, refusals
+            continue
+        doubt = opened.doubt()
+        if doubt is not None and doubt.is_open:
+            question = question or doubt
+        if doubt is None or doubt.stands:
+            return _Trial(Inferred(kind, place, opened, question), refusals, question)
+        refusals[kind] = UnknownColumnError(f"{place}: {doubt.reason}")
+    return _Trial(None, refusals, question)
 
 
 class _Folder:
@@ -139,6 +182,7 @@ class _Folder:
         self.home = home
         self.tables, self.others = tables_of(place)
         self.refusals: dict[str, LightalignError] = {}  # of the folder, by family
+        self.question: Doubt | None = None  # of the folder
         self.unread: dict[Path, LightalignError] = {}  # why a table can be read by no family
 
     def infer(self) -> Inferred:
@@ -187,9 +231,10 @@ class _Folder:
 
     def _first(self, kinds: Sequence[str]) -> Inferred | None:
         """Return the first family that reads the whole folder."""
-        inferred, refusals = _first_of(kinds, self.place, self.options, self.open_family)
-        self.refusals.update(refusals)
-        return inferred
+        trial = _first_of(kinds, self.place, self.options, self.open_family)
+        self.refusals.update(trial.refusals)
+        self.question = self.question or trial.question
+        return trial.inferred
 
     def _readable_tables(self) -> list[Inferred]:
         """Return the tables that can be read, each by the first family that can."""
@@ -201,10 +246,12 @@ class _Folder:
     def _readable(self, table: Path) -> Inferred | None:
         was_tried = self.tables == [table]  # with the folder
         kinds = (CLASSES,) if was_tried else (*TABLES, CLASSES)
-        inferred, refusals = _first_of(kinds, table, self.options, self.open_family)
+        inferred, refusals, question = _first_of(kinds, table, self.options, self.open_family)
         if inferred is None:
             of_all = {**self.refusals, **refusals} if was_tried else refusals
             self.unread[table] = of_all[_likeliest_kind(of_all)]
+        elif was_tried:
+            return replace(inferred, doubt=question or self.question)
         return inferred
 
     def _several(self, readable: Sequence[Inferred]) -> DatasetFormatError:
@@ -213,14 +260,19 @@ class _Folder:
         folder = self._first(FOLDERS)  # a table may name its images elsewhere, or be of texts
         what = "images alone" if folder is None or folder.kind == IMAGES else "folder itself"
         alone = "" if folder is None else f", or the {what} by {self._command_for(folder)}"
-        refusal = self.refusals.get(CLASSES)
         of_classes = all(one.kind == CLASSES for one in readable)
-        is_said = of_classes and isinstance(refusal, DatasetFormatError)
-        why = f" (not as one: {refusal})" if is_said else ""
+        why = self._why_not_as_one(CLASSES if of_classes else TABLES[0])
         return DatasetFormatError(
             f"{self.place} holds {len(readable)} tables that can be read{why}: name one of them by "
             f"{', '.join(ways)}{more}{alone}"
         )
+
+    def _why_not_as_one(self, kind: str) -> str:
+        """Return why several tables are not read as one by a family, or nothing."""
+        refusal = self.refusals.get(kind)
+        is_said = isinstance(refusal, DatasetFormatError)
+        is_reason = is_said and not isinstance(refusal, UnknownColumnError)
+        return f" (not as one: {refusal})" if is_reason and " tables: " not in str(refusal) else ""
 
     def _command_for(self, inferred: Inferred) -> str:
         return self._command(inferred.place, inferred.kind)
@@ -258,16 +310,18 @@ class _Folder:
             by_remedy.setdefault(remedy, []).append(table)
         for remedy, tables in by_remedy.items():
             notes.note(f"{self._read_without(chosen, tables)} (not read: {remedy})")
-        below = self._elsewhere.below
+        read = set(chosen.opened.table_files())
+        below = [table for table in self._elsewhere.below if table not in read]
         if below:
-            notes.note(f"{self._read_without(chosen, below)}{self._way_below(below[0])}")
+            why = self._why_not_as_one(TABLES[0]) if len(below) > 1 else ""
+            notes.note(f"{self._read_without(chosen, below)}{why}{self._way_below(below[0])}")
 
     def _way_below(self, table: Path) -> str:
         """Return how to have a table read that stands in a folder below, or why it cannot be."""
-        inferred, refusals = _first_of((*TABLES, CLASSES), table, {}, self.open_family)
-        if inferred is not None:
-            return f"; {self._command_for(inferred)} reads {self._name_of(table)}"
-        return f" ({refusals[_likeliest_kind(refusals)]})"
+        trial = _first_of((*TABLES, CLASSES), table, {}, self.open_family)
+        if trial.inferred is not None:
+            return f"; {self._command_for(trial.inferred)} reads {self._name_of(table)}"
+        return f" ({trial.refusals[_likeliest_kind(trial.refusals)]})"
 
     def _way_to(self, table: Path, readable: Sequence[Inferred]) -> str:
         """Return how to have a table read, where that is a matter of a command."""
@@ -276,7 +330,7 @@ class _Folder:
             return f"; {self._command(table, kinds[table])} reads {table.name}"
         if not isinstance(self.unread.get(table), UnknownColumnError):
             return ""
-        return f"; if it holds captions, name their columns by {_COLUMNS}"
+        return f"; if it holds captions or classes, name their columns by {_COLUMNS}"
 
     def _nothing(self) -> DatasetFormatError:
         broken = [
@@ -292,8 +346,10 @@ class _Folder:
             advice = f"(read as {kind}; name another kind by --kind)"
             return DatasetFormatError(f"{problem} {advice}{self._other_ways()}")
         looked_for = ", ".join(self.refusals)
+        said = [str(why) for why in self.refusals.values() if str(why).startswith("source.")]
+        why = f" ({said[0]})" if said else ""  # of an option
         return DatasetFormatError(
-            f"{self.place} can be read as none of {looked_for}; name one by --kind"
+            f"{self.place} can be read as none of {looked_for}{why}; name one by --kind"
             f"{self._other_ways()}"
         )
 

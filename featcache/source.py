@@ -28,6 +28,23 @@ class SkippedRow:
     reason: str
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """Why a column, or a dataset, may hold something else than was read from it.
+
+    Attributes:
+        column: The column, or None where it is not one.
+        reason: What the texts in it look like.
+        stands: Whether what was read is the likelier; if not, another family should read the table.
+        is_open: Whether only people can tell, who are to be asked then.
+    """
+
+    column: str | None
+    reason: str
+    stands: bool
+    is_open: bool
+
+
 class Source(ABC):
     """Read one dataset family from its official layout on disk.
 
@@ -73,8 +90,8 @@ class Source(ABC):
         """Return what a user should know about how this copy was read, one line each."""
         return ()
 
-    def doubt(self) -> str | None:
-        """Return why another family should read this if nobody names one, or None."""
+    def doubt(self) -> Doubt | None:
+        """Return why another family might or should read this if nobody names one, or None."""
         return None
 
     def as_read_before(self) -> "Source | None":
@@ -85,7 +102,7 @@ class Source(ABC):
         return None
 
     def table_files(self) -> tuple[Path, ...]:
-        """Return the tables in its folder that were read, where it knows them."""
+        """Return the tables that were read, or left out with a note, where it knows them."""
         return ()
 
     def skipped_rows(self) -> tuple[SkippedRow, ...]:

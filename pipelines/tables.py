@@ -105,7 +105,7 @@ class _RowsTable(ResultTable):
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]], *, below: Sequence[str] = ()) -> Table:
-    """Return a table with one line a row; the first row names the columns.
+    """Return a table with one line a row; a cell that a row lacks is empty.
 
     The first column is never cut or folded, and the last one may fold.
 
@@ -116,10 +116,13 @@ def rows_table(rows: Sequence[Mapping[str, Any]], *, below: Sequence[str] = ()) 
     """
     if not rows:
         return ResultTable()
-    columns = list(rows[0])
+    longest_first = sorted(rows, key=len, reverse=True)  # they have the order of the columns
+    columns = list(dict.fromkeys(column for row in longest_first for column in row))
     return _RowsTable(
         columns,
-        [[str(row[column]) for column in columns] for row in rows],
-        numeric=[any(isinstance(row[column], int | float) for row in rows) for column in columns],
+        [[str(row.get(column, "")) for column in columns] for row in rows],
+        numeric=[
+            any(isinstance(row.get(column), int | float) for row in rows) for column in columns
+        ],
         below=[columns.index(column) for column in below],
     )

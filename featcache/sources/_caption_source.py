@@ -17,6 +17,7 @@ from ._caption_files import Row
 from ._decoding import format_error
 from ._lazy import LazyItems
 from ._parquet_tables import StoredItem, StoredPicture, StoredPictures
+from ._row_ledger import shortened_places
 
 # Names that other tools give the three splits. Karpathy's `restval` are training images that were
 # set aside at first; published results train on them.
@@ -83,6 +84,7 @@ def group_rows(rows: Iterable[Row], *, file: Path) -> CaptionedImages:
     captions: dict[str, list[str]] = {}
     split_of: dict[str, str] = {}
     num_empty = 0
+    without: list[str] = []
     row = None
     for row in rows:
         if not row.image:
@@ -90,12 +92,15 @@ def group_rows(rows: Iterable[Row], *, file: Path) -> CaptionedImages:
         stripped = [caption.strip() for caption in row.captions]
         kept = [caption for caption in stripped if caption]
         num_empty += len(stripped) - len(kept)
+        if len(kept) < len(stripped):
+            without.append(row.place)
         captions.setdefault(row.image, []).extend(kept)
         if row.split is not None:
             _add_split(split_of, row, file)
     if row is None:
         raise format_error(file, "", "holds no captions")
-    notes = (f"{counted(num_empty, 'empty caption')} dropped",) if num_empty else ()
+    empty = f"{counted(num_empty, 'empty caption')} dropped: {shortened_places(without)}"
+    notes = (empty,) if num_empty else ()
     return CaptionedImages(file, captions, split_of, notes)
 
 

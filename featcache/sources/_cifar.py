@@ -15,10 +15,11 @@ from jaxtyping import Int64, UInt8
 from ..errors import DatasetNotFoundError
 from ..item_ids import storable_id
 from ..regular_files import is_regular, read_regular
-from ..source import missing_dataset
+from ..source import Doubt, missing_dataset
 from ..types import Item
 from ._class_folders import LAYOUTS, read_class_folders
 from ._class_source import Classed, ClassedImages, ClassSource, Pictures
+from ._class_tables import ClassTableOptions
 from ._decoding import format_error
 from ._plain_pickle import read_plain_pickle
 from ._tar_files import read_tar_files
@@ -105,13 +106,15 @@ class CifarSource(ClassSource):
 
     some_classes: ClassVar[tuple[str, ...]]  # names of published ones
 
-    def doubt(self) -> str | None:
+    def doubt(self) -> Doubt | None:
         """Return why class folders are not those of the published dataset, or None."""
         if isinstance(self._pictures, PictureArrays):
             return None
         names = self._images.names
         lacking = [name for name in self.some_classes if name not in names]
-        return f"has no class {lacking[0]!r}" if lacking else None
+        if not lacking:
+            return None
+        return Doubt(None, f"has no class {lacking[0]!r}", stands=False, is_open=False)
 
 
 def read_cifar(
@@ -121,7 +124,7 @@ def read_cifar(
     *,
     num_classes: int,
     get_it: str,
-    allowed: str | None = None,
+    options: ClassTableOptions,
 ) -> Classed:
     """Return the images of a dataset with classes and splits, whichever way they are packed.
 
@@ -135,7 +138,7 @@ def read_cifar(
         packings: How it is published, the preferred first.
         num_classes: Number of classes.
         get_it: Where a user can get the files.
-        allowed: Absolute path of a folder below which images of an index may lie, too.
+        options: What a user says of an index.
 
     Raises:
         DatasetNotFoundError: Nothing of it is there, or some of the files are not.
@@ -149,7 +152,7 @@ def read_cifar(
         archive = root if is_regular(root) else root / packing.archive
         if archive.name == packing.archive and is_regular(archive):
             return _read_packed(packing, archive, _read_archive(packing, archive), num_classes)
-    classed = read_class_folders(root, allowed=allowed)
+    classed = read_class_folders(root, options)
     if classed is not None:
         images = classed.images
         if len(images.names) != num_classes:

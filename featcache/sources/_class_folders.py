@@ -1,7 +1,7 @@
 """Read images that stand in a folder for each class, or are listed in a table."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ..errors import DatasetFormatError, UnknownColumnError
@@ -13,13 +13,12 @@ from ._class_source import (
     Classed,
     ClassedImages,
     PictureFiles,
-    Pictures,
     with_hashed_class_splits,
 )
-from ._class_tables import read_class_table
+from ._class_tables import ClassTableOptions, Reading, read_class_table
 from ._decoding import format_error
 from ._image_files import LeftOut, image_files, note_strays
-from ._tables import TableFiles, joined_tables, tables_of
+from ._tables import TableFiles, joined_tables, tables_of, tables_of_splits
 
 INDEX = "index.csv"
 LAYOUTS = (INDEX, "SPLIT/CLASS/image.jpg", "CLASS/image.jpg")
@@ -27,31 +26,36 @@ _LEAST_CLASSES = 2
 _FOLDERS = f"put class folders into train, val and test, or add a split column to {INDEX}"
 
 
-def read_classes(root: Path, *, allowed: str | None = None) -> Classed | None:
-    """Return what `read_class_folders` does, or the images of several tables in `root` as one.
+def read_classes(root: Path, options: ClassTableOptions) -> Classed | None:
+    """Return what `read_class_folders` does, or the images of the tables in `root`.
 
-    They are one table where their names give splits, or are those of shards; class folders go
-    before them, of which there are two or more.
+    Several are one table where their names or folders give splits, or are those of shards; a single
+    one is read where options name its columns. Class folders go before them, of which there are two
+    or more.
 
     For arguments and errors see `read_class_folders`.
     """
     refusal: DatasetFormatError | None = None
     classed: Classed | None = None
+    files = _tables(root, options)
     try:
-        classed = read_class_folders(root, allowed=allowed)
+        classed = read_class_folders(root, options if files is None else None)
     except DatasetFormatError as error:
         refusal = error
     if classed is None or len(classed.images.names) < _LEAST_CLASSES:
-        files = _joined_tables(root)
-        with suppress(UnknownColumnError):  # it is a table of something else
+        try:
             if files is not None:
-                return _read_table(files, allowed)
+                return _read_table(files, options)
+        except UnknownColumnError as error:  # it is a table of something else
+            if classed is None and refusal is None:
+                raise
+            refusal = refusal or (error if classed is None else None)
     if refusal is not None:
         raise refusal
     return classed
 
 
-def read_class_folders(root: Path, *, allowed: str | None = None) -> Classed | None:
+def read_class_folders(root: Path, options: ClassTableOptions | None) -> Classed | None:
     """Return the images below `root` with classes and splits; None without any.
 
     An `index.csv` goes before folders; see `read_class_table`. Else folders named after splits hold
@@ -61,16 +65,18 @@ def read_class_folders(root: Path, *, allowed: str | None = None) -> Classed | N
 
     Args:
         root: Folder of the dataset, or its index, of any name and format of a table.
-        allowed: Absolute path of a folder below which images of a table may lie, too.
+        options: What a user says of its table, or None where that is of another one in it.
 
     Raises:
-        DatasetFormatError: The table is broken or names an image elsewhere, folders of splits stand
-            beside others, or two images would get the same id.
-        SpecError: `allowed` is no absolute path of a folder.
+        DatasetFormatError: The table is broken, folders of splits stand beside others, or two
+            images would get the same id.
+        SpecError: The options are of a table, and there is none, or one of them is wrong.
     """
     index = root if is_regular(root) else root / INDEX
     if is_regular(index):
-        return _read_table(TableFiles.of(index), allowed)
+        return _read_table(TableFiles.of(index), options or ClassTableOptions())
+    if options is not None:
+        options.require_none(root)
     found = _read_folders(root)
     if found is None:
         return None
@@ -78,23 +84,24 @@ def read_class_folders(root: Path, *, allowed: str | None = None) -> Classed | N
     return Classed(_with_splits(images, _FOLDERS), PictureFiles(paths))
 
 
-def _joined_tables(root: Path) -> TableFiles | None:
+def _tables(root: Path, options: ClassTableOptions) -> TableFiles | None:
+    """Return the tables that are read where there are no class folders, or None without any."""
     if is_regular(root) or is_regular(root / INDEX):
         return None
     tables = tables_of(root)[0]
-    return joined_tables(tables) if len(tables) > 1 else None
+    if len(tables) == 1 and not options.is_silent:
+        return TableFiles.of(tables[0], root)
+    return joined_tables(tables, root) if len(tables) > 1 else tables_of_splits(root)
 
 
-def _read_table(files: TableFiles, allowed: str | None) -> Classed:
-    way = f"add a column 'split' to {files.name.name}"
-
-    def read_before() -> tuple[ClassedImages, Pictures]:
-        before = read_class_table(files, allowed, names_first=False)
-        return _with_splits(before.images, way), before.pictures
-
-    classed = read_class_table(files, allowed)
-    images = _with_splits(classed.images, way)
-    return Classed(images, classed.pictures, read_before if classed.is_otherwise else None)
+def _read_table(
+    files: TableFiles, options: ClassTableOptions, reading: Reading | None = None
+) -> Classed:
+    classed = read_class_table(files, options, reading)
+    before = next(iter(classed.before), None)
+    images = _with_splits(classed.images, f"add a column 'split' to {files.name.name}")
+    read_before = None if before is None else partial(_read_table, files, options, before)
+    return Classed(images, classed.pictures, read_before, classed.doubt)
 
 
 def _with_splits(images: ClassedImages, way: str) -> ClassedImages:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..registry import unknown_name
 from ..regular_files import is_regular
-from ..source import SkippedRow, Source, fingerprint_items
+from ..source import Doubt, SkippedRow, Source, fingerprint_items
 from ..spec import fingerprint
 from ..types import Classes, Item, Modality, Pairs
 from ._caption_source import counted, sha256_of
@@ -150,11 +150,13 @@ class Classed:
         images: The images.
         pictures: What they look like.
         read_before: Function that reads them as they once were, where that was otherwise.
+        doubt: Why they may be of no classes, if so.
     """
 
     images: ClassedImages
     pictures: Pictures
-    read_before: Callable[[], tuple[ClassedImages, Pictures]] | None = None
+    read_before: Callable[[], "Classed"] | None = None
+    doubt: Doubt | None = None
 
 
 class ClassSource(Source):
@@ -178,6 +180,7 @@ class ClassSource(Source):
         self._images = images
         self._pictures = classed.pictures
         self._read_before = classed.read_before
+        self._doubt = classed.doubt
         self._ids: dict[str, list[str]] = {}
         for image_id in images.class_of:
             self._ids.setdefault(images.split_of[image_id], []).append(image_id)
@@ -215,13 +218,20 @@ class ClassSource(Source):
         classes = Classes(self._images.names, {one: self._images.class_of[one] for one in ids})
         return Pairs(tuple(ids), (), (), classes=classes)
 
+    def doubt(self) -> Doubt | None:
+        """Return why a column that no name tells may hold no classes."""
+        return self._doubt
+
     def as_read_before(self) -> Source | None:
         """Return the images with the classes that they once had, or None where these are alike."""
         if self._read_before is None:
             return None
         try:
-            return ClassSource(self.root, Classed(*self._read_before()))
-        except DatasetFormatError:  # it could not be read, and nobody can remember it so
+            return ClassSource(self.root, self._read_before())
+        except (
+            DatasetFormatError,
+            DatasetNotFoundError,
+        ):  # it could not be read, and nobody can remember it so
             return None
 
     def table_files(self) -> tuple[Path, ...]:

@@ -1,25 +1,42 @@
 """Read images with classes that a table lists, or holds itself."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from ..errors import SpecError
 from ..item_ids import storable_id
+from ..source import Doubt
+from ._caption_files import is_missing, text_of
 from ._caption_source import split_name, storable_ids, storable_note
 from ._class_source import ClassedImages, PictureFiles, Pictures, PicturesOfTable
-from ._decoding import format_error, unknown_column
-from ._parquet_tables import StoredPicture, StoredPictures
+from ._columns import (
+    CLASS_NAMES,
+    ColumnTexts,
+    caption_names,
+    is_like_caption,
+    left_columns,
+)
+from ._decoding import format_error
+from ._parquet_tables import StoredPicture
 from ._picture_places import PicturePlaces
 from ._row_images import RowImages, made_up_name
+from ._row_ledger import of_one_value
 from ._tables import (
-    CLASS_NAMES,
-    IMAGE_NAMES,
     Cells,
     Table,
     TableFiles,
+    TableFormat,
+    image_column_of,
     open_table,
     optional_column,
+    require_column,
+    split_column_of,
+    split_text_of,
+    unrecognised,
     usual_columns,
 )
 
@@ -29,6 +46,63 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 _Row = tuple[str, Cells]  # its place, and its cells by column
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassTableOptions:
+    """What a user says of a table of classes; what is None is found out.
+
+    Attributes:
+        image_column: Column of image paths.
+        class_column: Column of classes.
+        split_column: Column of split names; the table may lack it only under its default name.
+        allowed: Absolute path of a folder below which images may lie, too.
+        form: How its files are to be read.
+    """
+
+    image_column: str | None = None
+    class_column: str | None = None
+    split_column: str = "split"
+    allowed: str | None = None
+    form: TableFormat = field(default_factory=TableFormat)
+
+    @property
+    def is_silent(self) -> bool:
+        """Return whether nothing is said of the columns and files of a table."""
+        return self == ClassTableOptions(allowed=self.allowed)
+
+    def require_none(self, place: Path) -> None:
+        """Pass if nothing is said of the columns or the files of a table.
+
+        Raises:
+            SpecError: It is, and there is no table at the place.
+        """
+        if self.is_silent:
+            return
+        said = {**vars(self), **vars(self.form)}
+        usual = {**vars(ClassTableOptions()), **vars(TableFormat())}
+        names = (name for name in said if name not in {"allowed", "form"})
+        name = next(name for name in names if said[name] != usual[name])
+        raise SpecError(f"source.{name} is for tables of classes, found none in {place}")
+
+
+class Reading(NamedTuple):
+    """How a table was read at some time; a dataset that is remembered so stays what it was.
+
+    Attributes:
+        names_first: Whether names of classes go before numbers; once, columns went by their names.
+        knows_missing: Whether `NaN` and the like are no classes, and numbers of classes have the
+            names that the table gives them; once, all of them were names themselves.
+    """
+
+    names_first: bool = True
+    knows_missing: bool = True
+
+
+BEFORE = (
+    Reading(knows_missing=False),
+    Reading(names_first=False, knows_missing=False),
+)  # the newest first
+
+
 @dataclass(frozen=True)
 class ClassTable:
     """Images of a table as they were read.
@@ -36,12 +110,14 @@ class ClassTable:
     Attributes:
         images: The images with their classes, and the splits that the table gives.
         pictures: What they look like.
-        is_otherwise: Whether the first usual column of classes, as it stands, says otherwise.
+        before: The ways in which it was read otherwise once, the newest first.
+        doubt: Why the column of classes may hold something else.
     """
 
     images: ClassedImages
     pictures: Pictures
-    is_otherwise: bool
+    before: Sequence[Reading]
+    doubt: Doubt | None
 
 
 @dataclass(frozen=True)
@@ -54,83 +130,188 @@ class _Columns:
     split: str | None
     id: str | None
 
-    def note(self, named_by: str, *, has_splits_of_names: bool) -> str:
-        """Return what was taken for what."""
+    def note(self, table: Table, named_by: str) -> str:
+        """Return what was taken for what, and what may be texts and is not read."""
         order = "" if self.order in {None, self.classes} else f", in the order of {self.order}"
         images = f"images from {self.image}, classes from {self.classes}{order}"
-        split = "" if self.split is None or has_splits_of_names else f", splits from {self.split}"
-        return f"columns read: {images}{split}; {named_by}"
+        is_told = self.split is None or table.has_splits_of_names
+        split = "" if is_told else f", splits from {self.split}"
+        unread = [
+            one for one in table.columns if one not in vars(self).values() and is_like_caption(one)
+        ]
+        texts = f"; not read: {', '.join(map(repr, unread))}" if unread else ""
+        return f"columns read: {images}{split}; {named_by}{texts}"
 
 
 def read_class_table(
-    files: TableFiles, allowed: str | None, *, names_first: bool = True
+    files: TableFiles, options: ClassTableOptions, reading: Reading | None = None
 ) -> ClassTable:
     """Return the images of a table, with their classes.
 
-    It has a column of images and one of classes, of usual names, and perhaps `label` (number of the
-    class, from 0) and `split`. Of several columns of classes one of names goes before those of
-    numbers, which give the order of the classes where each has its own; else they are in the order
-    of their names.
+    It has a column of images and one of classes, which are named or of usual names, and perhaps
+    `label` (number of the class, from 0) and `split`. Of several columns of classes one of names
+    goes before those of numbers, which give the order of the classes where each has its own; else
+    they are in the order of their names, or that in which the table names them. Rows that cannot be
+    read are left out and listed.
 
     Args:
         files: The table.
-        allowed: Absolute path of a folder below which images may lie, too.
-        names_first: Whether names go before numbers; once, columns went by their names alone.
+        options: What a user says of it.
+        reading: How it was read once, or None for now.
 
     Raises:
-        DatasetFormatError: The table is broken, lacks a column or names an image elsewhere.
+        DatasetFormatError: The table is broken, lacks a column, or most rows cannot be read.
         SpecError: `allowed` is no absolute path of a folder.
     """
-    table = open_table(files)
-    images_in, of_classes = _columns(table, IMAGE_NAMES), _columns(table, CLASS_NAMES)
-    label, split = optional_column(table, "label"), optional_column(table, "split")
-    pictures = table.pictures(images_in[0])
+    reading = reading or Reading()
+    table = open_table(files, options.form)
+    image = image_column_of(table, options.image_column)
+    split = split_column_of(table, options.split_column)
+    of_classes, is_guess = _class_columns(table, options, (image, split, "id"))
+    is_named = options.class_column is not None or is_guess
+    label = of_classes[0] if is_named else optional_column(table, "label")
+    pictures = table.pictures(image)
     item_id = "id" if pictures is not None and "id" in table.columns else None
     optional = [name for name in (label, split, item_id) if name is not None]
-    rows = list(table.read(list(dict.fromkeys([images_in[0], *of_classes, *optional]))))
-    table.ledger.check(len(rows))
-    before = (of_classes[0], _order_before(of_classes[0], label, rows))
-    choice = _choice(of_classes, label, rows) if names_first else before
-    columns = _Columns(images_in[0], *choice, split, item_id)
-    images, found = _Reader(table, columns, rows, pictures, allowed).images(files)
-    return ClassTable(images, found, is_otherwise=choice != before)
+    rows = list(table.read(list(dict.fromkeys([image, *of_classes, *optional]))))
+    cells = _ClassCells(table, reading)
+    choices = {
+        one: _choice(of_classes, label, rows, cells)
+        if one.names_first
+        else (of_classes[0], _order_before(of_classes[0], label, rows, cells))
+        for one in (Reading(), *BEFORE)
+    }
+    columns = _Columns(image, *choices[reading], split, item_id)
+    images, looks = _Reader(table, columns, cells, options, files).images(rows)
+    before = [one for one in BEFORE if BEFORE.index(one) >= _next_of(reading)]
+    names = [name for name in (image, columns.classes, split) if name is not None]
+    if not any(cells.has_names_or_missing(rows, name) for name in names):
+        before = [one for one in before if choices[one] != choices[reading]]
+    doubt = _doubt(columns.classes, cells.texts(columns.classes, rows), is_guess=is_guess)
+    return ClassTable(images, looks, before, doubt if options.class_column is None else None)
 
 
-def _columns(table: Table, usual: Sequence[str]) -> list[str]:
-    known = usual_columns(table, usual)
-    if not known:
-        problem = f"has no column {usual[0]!r}; columns: {list(table.columns)}"
-        raise unknown_column(table.file, problem)
-    return known
+def _next_of(reading: Reading) -> int:
+    return BEFORE.index(reading) + 1 if reading in BEFORE else 0
 
 
-def _order_before(classes: str, label: str | None, rows: Sequence[_Row]) -> str | None:
+def _class_columns(
+    table: Table, options: ClassTableOptions, others: Sequence[str | None]
+) -> tuple[list[str], bool]:
+    """Return the columns that may hold the classes, and whether no name tells that they do."""
+    if options.class_column is not None:
+        return [require_column(table, options.class_column, "class_column")], False
+    known = usual_columns(table, CLASS_NAMES)
+    if known:
+        return known, False
+    left = left_columns(table.columns, others)
+    named = [one for one in left if one in table.class_names]
+    texts = caption_names(table.columns)
+    if len(named) != 1 and (len(left) != 1 or texts):
+        left = [one for one in left if one not in texts]
+        raise unrecognised(table, "classes", CLASS_NAMES, "class_column", left)
+    return named or left, not named
+
+
+def _doubt(column: str, texts: Sequence[str], *, is_guess: bool) -> Doubt | None:
+    """Return why a column may hold captions, or nothing of a class, if it may."""
+    found = ColumnTexts.of(texts)
+    if found.are_classes or not (is_guess or found.are_sentences):
+        return None
+    reason = f"column {column!r} may hold captions or classes: {found.describe()}"
+    return Doubt(column, reason, stands=False, is_open=not found.are_codes)
+
+
+class _ClassCells:
+    """Texts of the cells of a table of classes.
+
+    Args:
+        table: The table.
+        reading: How it is read.
+    """
+
+    def __init__(self, table: Table, reading: Reading) -> None:
+        self._table = table
+        self.reading = reading
+
+    def text(self, cells: Cells, column: str) -> str:
+        """Return the text of a cell, or nothing where it is empty.
+
+        Raises:
+            ValueError: It holds the number of no class, or no text at all.
+        """
+        cell = cells.get(column)
+        if not self.reading.knows_missing:
+            return "" if cell is None else str(cell).strip()
+        cell = self._table.value_of(cells, column)
+        if isinstance(cell, (list, dict, bytes)):
+            raise ValueError(  # noqa: TRY004  # as all cells that cannot be read are
+                f"column {column!r} must hold a text, found {cell!r:.80}"
+            )
+        return "" if is_missing(cell) else text_of(str(cell)).strip()
+
+    def texts(self, column: str, rows: Sequence[_Row]) -> list[str]:
+        """Return what stands in a column, without what is empty."""
+        texts: list[str] = []
+        for _, cells in rows:
+            with suppress(ValueError):  # the row is left out when it is read
+                texts.append(self.text(cells, column))
+        return [text for text in texts if text]
+
+    def has_names_or_missing(self, rows: Sequence[_Row], column: str) -> bool:
+        """Return whether a cell of a column was something else before this way of reading."""
+        if not self.reading.knows_missing:
+            return False
+        before = _ClassCells(self._table, BEFORE[0])
+        return self.texts(column, rows) != before.texts(column, rows)
+
+
+def _order_before(
+    classes: str, label: str | None, rows: Sequence[_Row], cells: _ClassCells
+) -> str | None:
     """Return the column of labels, unless it holds the classes, by names that have no order."""
-    is_names = classes == label and not all(map(_is_number, _texts(classes, rows)))
+    is_names = classes == label and not all(map(_is_number, cells.texts(classes, rows)))
     return None if is_names else label
 
 
 def _choice(
-    of_classes: Sequence[str], label: str | None, rows: Sequence[_Row]
+    of_classes: Sequence[str], label: str | None, rows: Sequence[_Row], cells: _ClassCells
 ) -> tuple[str, str | None]:
     """Return the column of classes, and that of their order."""
     if len(of_classes) == 1:
-        return of_classes[0], _order_before(of_classes[0], label, rows)
-    numeric = [one for one in of_classes if all(map(_NUMBER.fullmatch, _texts(one, rows)))]
+        return of_classes[0], _order_before(of_classes[0], label, rows, cells)
+    numeric = [one for one in of_classes if all(map(_NUMBER.fullmatch, cells.texts(one, rows)))]
     classes = next((one for one in of_classes if one not in numeric), of_classes[0])
-    if label is not None and label != classes and any(map(_is_number, _texts(label, rows))):
+    is_label_number = label is not None and any(map(_is_number, cells.texts(label, rows)))
+    if label is not None and label != classes and is_label_number:
         return classes, label
     if classes in numeric:
-        return classes, _order_before(classes, label, rows)
-    orders = (one for one in numeric if _is_order(one, classes, rows))
+        return classes, _order_before(classes, label, rows, cells)
+    orders = (one for one in numeric if _is_order(one, classes, rows, cells))
     return classes, next(orders, None)
 
 
-def _is_order(column: str, classes: str, rows: Sequence[_Row]) -> bool:
+def _is_order(column: str, classes: str, rows: Sequence[_Row], cells: _ClassCells) -> bool:
     """Return whether a column numbers the classes: each has its own number in all rows."""
-    pairs = {(_text(cells.get(column)), _text(cells.get(classes))) for _, cells in rows}
+    pairs = set()
+    for _, row in rows:
+        with suppress(ValueError):
+            pairs.add((cells.text(row, column), cells.text(row, classes)))
+    if cells.reading.knows_missing:
+        pairs = {pair for pair in pairs if all(pair)}
     numbers, names = {number for number, _ in pairs}, {name for _, name in pairs}
     return all(map(_is_number, numbers)) and len(pairs) == len(numbers) == len(names)
+
+
+class _Image(NamedTuple):
+    """What a row says of an image; a label of None orders nothing."""
+
+    place: str
+    written: str
+    item_id: str
+    name: str
+    split: str | None
+    label: int | None
 
 
 class _Reader:
@@ -139,129 +320,157 @@ class _Reader:
     Args:
         table: The table.
         columns: Its columns.
-        rows: Its rows.
-        pictures: The pictures that stand in it, if it holds any.
-        allowed: Absolute path of a folder below which images may lie, too.
+        cells: What stands in its cells.
+        options: What a user says of it.
+        files: Its files.
     """
 
     def __init__(
         self,
         table: Table,
         columns: _Columns,
-        rows: Sequence[_Row],
-        pictures: StoredPictures | None,
-        allowed: str | None,
+        cells: _ClassCells,
+        options: ClassTableOptions,
+        files: TableFiles,
     ) -> None:
         self._table = table
         self._columns = columns
-        self._rows = rows
-        self._pictures = pictures
-        self._places = PicturePlaces(table.file, table.folder, allowed)
-        if pictures is not None:
-            pictures.read_files_by(self._places.allowed_path)
+        self._cells = cells
+        self._files = files
+        self._pictures = table.pictures(columns.image)
+        self._places = PicturePlaces(table.file, table.folder, options.allowed, dataset=table.root)
+        if self._pictures is not None:
+            self._pictures.read_files_by(self._places.allowed_path)
         self._stored: dict[str, StoredPicture] = {}
-        self._paths: dict[str, Path | StoredPicture] = {}  # by id
-        self._class_of: dict[str, str] = {}
-        self._split_of: dict[str, str] = {}
-        self._labels: dict[str, int] = {}
+        self._labels: dict[str, tuple[int, str]] = {}  # and the place of the first
 
-    def images(self, files: TableFiles) -> tuple[ClassedImages, Pictures]:
+    def images(self, rows: Sequence[_Row]) -> tuple[ClassedImages, Pictures]:
         """Return the images with their classes, and what they look like."""
-        file = self._table.file
-        written = [self._image(place, cells) for place, cells in self._rows]
-        id_of, named_by = self._ids(written)
-        for (place, cells), name in zip(self._rows, written, strict=True):
-            self._add(id_of[name], name, place, cells)
-        if not self._class_of:
-            raise format_error(file, "", "names no images")
-        self._places.check()
-        names = sorted(
-            set(self._class_of.values()), key=lambda name: (self._labels.get(name, 0), name)
+        file, ledger = self._table.file, self._table.ledger
+        found = [image for place, cells in rows if (image := self._read(place, cells)) is not None]
+        found = self._in_places(found)
+        id_of, named_by = self._ids(found)
+        found = of_one_value(
+            found, lambda one: (id_of[one.written], one.name, one.place), "class", ledger
         )
+        found = of_one_value(
+            found, lambda one: (id_of[one.written], one.split, one.place), "split", ledger
+        )
+        ledger.check(len(found))
+        if not found:
+            raise format_error(file, "", "names no images")
+        class_of: dict[str, str] = {}
+        split_of: dict[str, str] = {}
+        paths: dict[str, Path | StoredPicture] = {}
+        for image in found:
+            image_id = id_of[image.written]
+            class_of.setdefault(image_id, image.name)
+            if image_id not in paths:
+                picture = self._stored.get(image.written)
+                paths[image_id] = picture or self._places.path_of(image.written, image.place)
+            if image.split is not None:
+                split_of[image_id] = image.split
+        names = self._in_order(set(class_of.values()))
         index_of = {name: index for index, name in enumerate(names)}
-        ids = storable_ids(self._class_of, file)
-        notes = (*self._table.notes, *self._table.ledger.notes(), *storable_note(ids))
-        are_of_names = self._table.has_splits_of_names
-        columns = self._columns.note(named_by, has_splits_of_names=are_of_names)
+        ids = storable_ids(class_of, file)
+        notes = (*self._table.notes, *ledger.notes(), *storable_note(ids))
         images = ClassedImages(
             file,
             tuple(map(storable_id, names)),
-            {ids.get(image, image): index_of[name] for image, name in self._class_of.items()},
-            {ids.get(image, image): split for image, split in self._split_of.items()},
-            (columns, *notes),
-            tuple(self._table.ledger.rows),
-            files.files,
+            {ids.get(image, image): index_of[name] for image, name in class_of.items()},
+            {ids.get(image, image): split for image, split in split_of.items()},
+            (self._columns.note(self._table, named_by), *notes),
+            tuple(ledger.rows),
+            (*self._files.files, *self._files.left_out),
         )
-        return images, self._looks({ids.get(one, one): at for one, at in self._paths.items()})
+        return images, self._looks({ids.get(one, one): at for one, at in paths.items()})
 
-    def _image(self, place: str, cells: Cells) -> str:
+    def _read(self, place: str, cells: Cells) -> _Image | None:
+        """Return what a row says, or None where it cannot be read, which is listed."""
+        columns = self._columns
+        try:
+            written = self._image(cells)
+            name = self._required(cells, columns.classes)
+            split = None
+            if columns.split is not None:
+                split = split_name(split_text_of(self._table, cells, columns.split))
+            label = None if columns.order is None else self._label(cells, name, place)
+        except ValueError as error:
+            self._table.ledger.skip(place, str(error))
+            return None
+        item_id = "" if columns.id is None else self._cells.text(cells, columns.id)
+        return _Image(place, written, item_id, name, split, label)
+
+    def _image(self, cells: Cells) -> str:
         """Return the path of an image as it is written, or a name of one that stands here."""
-        cell = cells.get(self._columns.image)
-        if isinstance(cell, StoredPicture):
-            name = made_up_name(cell)
-            self._stored[name] = cell
+        column = self._columns.image
+        image = self._table.image_of(cells, column)
+        if isinstance(image, StoredPicture):
+            name = made_up_name(image)
+            self._stored[name] = image
             return name
-        if isinstance(cell, bytes | dict | list):
-            problem = f"column {self._columns.image!r} must hold the path of an image"
-            raise format_error(self._table.file, place, f"{problem}, found {type(cell).__name__}")
-        return self._cell(place, cells, self._columns.image)
+        if isinstance(image, bytes | dict | list):
+            problem = f"column {column!r} must hold the path of an image"
+            raise ValueError(f"{problem}, found {type(image).__name__}")  # noqa: TRY004  # alike
+        return self._required({column: image}, column)
 
-    def _ids(self, written: Sequence[str]) -> tuple[Mapping[str, str], str]:
-        files = dict.fromkeys(name for name in written if name not in self._stored)
-        path_ids = self._places.ids_of(files)
+    def _required(self, cells: Cells, column: str) -> str:
+        text = self._cells.text(cells, column)
+        if not text:
+            cell = cells.get(column)
+            is_empty = cell is None or not str(cell).strip()
+            found = "is empty" if is_empty else f"holds nothing but {cell!r}"
+            raise ValueError(f"column {column!r} {found}")
+        return text
+
+    def _label(self, cells: Cells, name: str, place: str) -> int | None:
+        """Return the number of a class, which rows of it may lack."""
+        column = self._columns.order or ""
+        label = self._cells.text(cells, column)
+        if not label and self._cells.reading.knows_missing:
+            return None
+        if not _is_number(label):
+            raise ValueError(f"label {label!r} is no number from 0 up")
+        known, first = self._labels.setdefault(name, (int(label), place))
+        if known != int(label):
+            raise ValueError(f"class {name!r} has label {label}, but had {known} in {first}")
+        return int(label)
+
+    def _in_places(self, found: Sequence[_Image]) -> list[_Image]:
+        """Return the images by where they lie in the dataset, without those that lie elsewhere."""
+        of_files = [image for image in found if image.written not in self._stored]
+        names = self._places.in_folders_of_splits(
+            [(one.written, one.split or self._table.split_of_name) for one in of_files]
+        )
+        path_of = {image.place: name for image, name in zip(of_files, names, strict=True)}
+        found = [one._replace(written=path_of.get(one.place, one.written)) for one in found]
+        written = [(one.written, one.place) for one in found if one.written not in self._stored]
+        outside = self._places.leave_out(written, self._table.ledger.skip)
+        return [image for image in found if image.written not in outside]
+
+    def _ids(self, found: Sequence[_Image]) -> tuple[Mapping[str, str], str]:
+        written = [image.written for image in found]
+        path_ids = self._places.ids_of(
+            dict.fromkeys(name for name in written if name not in self._stored)
+        )
         if not self._stored:
             return path_ids, "ids are the image paths"
-        id_column = self._columns.id
-        cells = [] if id_column is None else [row.get(id_column) for _, row in self._rows]
-        in_rows = RowImages(written, list(map(_text, cells)), id_column, self._stored)
+        item_ids = [image.item_id for image in found]
+        kept = {name: self._stored[name] for name in written if name in self._stored}
+        in_rows = RowImages(written, item_ids, self._columns.id, kept)
         return in_rows.ids_of_names(path_ids, self._pictures)
 
-    def _add(self, image: str, written: str, place: str, cells: Cells) -> None:
-        columns, file = self._columns, self._table.file
-        name = self._cell(place, cells, columns.classes)
-        _set(self._class_of, image, name, "class", file, place)
-        picture = self._stored.get(written)
-        self._paths.setdefault(image, picture or self._places.path_of(written, place))
-        if columns.split is not None:
-            split = split_name(self._cell(place, cells, columns.split))
-            _set(self._split_of, image, split, "split", file, place)
-        if columns.order is not None:
-            label = self._cell(place, cells, columns.order)
-            _add_label(self._labels, name, label, file, place)
-
-    def _cell(self, place: str, cells: Cells, column: str) -> str:
-        text = _text(cells.get(column))
-        if not text:
-            raise format_error(self._table.file, place, f"column {column!r} is empty")
-        return text
+    def _in_order(self, names: Collection[str]) -> list[str]:
+        """Return the names of classes in the order that the table gives, else in their own."""
+        given = self._table.class_names.get(self._columns.classes, ())
+        if given and self._cells.reading.knows_missing:
+            return sorted(names, key=list(given).index)
+        return sorted(names, key=lambda name: (self._labels.get(name, (0, ""))[0], name))
 
     def _looks(self, places: Mapping[str, Path | StoredPicture]) -> Pictures:
         if self._stored and self._pictures is not None:
             return PicturesOfTable(places, self._pictures)
         return PictureFiles({name: at for name, at in places.items() if isinstance(at, Path)})
-
-
-def _text(cell: object) -> str:
-    return "" if cell is None else str(cell).strip()
-
-
-def _texts(column: str, rows: Sequence[_Row]) -> list[str]:
-    """Return what stands in a column, without what is empty."""
-    return [text for _, cells in rows if (text := _text(cells.get(column)))]
-
-
-def _set(table: dict[str, str], image: str, value: str, what: str, file: Path, place: str) -> None:
-    if table.setdefault(image, value) != value:
-        problem = f"{image!r} is of {what} {value!r}, but was of {table[image]!r}"
-        raise format_error(file, place, problem)
-
-
-def _add_label(labels: dict[str, int], name: str, label: str, file: Path, place: str) -> None:
-    if not _is_number(label):
-        raise format_error(file, place, f"label {label!r} is no number from 0 up")
-    known = labels.setdefault(name, int(label))
-    if known != int(label):
-        raise format_error(file, place, f"class {name!r} has label {label}, but had {known}")
 
 
 def _is_number(label: str) -> bool:

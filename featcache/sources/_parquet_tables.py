@@ -2,6 +2,7 @@
 
 import bisect
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -83,9 +84,28 @@ class ParquetRows:
         for file, schema in zip(files, self._schemas, strict=True):
             if len(set(schema.names)) < len(schema.names):
                 raise format_error(file, "", f"names a column twice: {schema.names}")
-            if schema.names != self.columns:
+            if sorted(schema.names) != sorted(self.columns):
                 problem = f"has the columns {schema.names}, but {files[0].name} {self.columns}"
                 raise format_error(file, "", f"{problem}; name one of the files")
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the classes whose numbers stand in a column, by the column.
+
+        The library datasets writes them into the schema. A column has none where files differ.
+        """
+        of_files = [_class_names(schema) for schema in self._schemas]
+        columns = dict.fromkeys(column for names in of_files for column in names)
+        return {
+            column: of_files[0].get(column, ())
+            if all(names.get(column) == of_files[0].get(column) for names in of_files)
+            else ()
+            for column in columns
+        }
+
+    def image_columns(self) -> list[str]:
+        """Return the columns that hold images by what the library datasets writes of them."""
+        features = _features(self._schemas[0])
+        return [one for one in self.columns if features.get(one, {}).get("_type") == "Image"]
 
     def picture_column(self, name: str) -> PictureColumn | None:
         """Return a column as one in which the bytes of pictures stand, or None if they do not.
@@ -287,6 +307,30 @@ class StoredPictures:
                 picture.row - self._first
             ].as_py()
             return content
+
+
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
+    """Return what the library datasets says of the columns, or nothing where it says nothing."""
+    written = (schema.metadata or {}).get(b"huggingface")
+    if written is None or len(written) > _LONGEST_FOOTER:
+        return {}
+    try:
+        features = json.loads(written)["info"]["features"]
+        return {name: one for name, one in features.items() if isinstance(one, dict)}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}  # written by something else under that name
+
+
+def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for column, feature in _features(schema).items():
+        names = feature.get("names")
+        if feature.get("_type") != "ClassLabel" or column not in schema.names:
+            continue
+        names = list(names.values()) if isinstance(names, dict) else names
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+            found[column] = tuple(names)
+    return found
 
 
 def _picture_column(schema: Any, name: str) -> PictureColumn | None:

@@ -4,17 +4,19 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DatasetFormatError, SpecError
+from ..errors import DatasetFormatError, SpecError, UnknownColumnError
 from ..regular_files import is_regular
 from ..source import missing_dataset
-from ._decoding import DecodedText, check_encoding, format_error, read_any_text
+from ._caption_files import is_missing, text_of
+from ._columns import IMAGE_NAMES, left_columns, set_option
+from ._decoding import DecodedText, check_encoding, format_error, read_any_text, unknown_column
 from ._delimited import DELIMITERS, DelimitedRows, check_delimiter, choose_delimiter, lines_of
 from ._json_tables import JsonRows, read_json_rows
-from ._parquet_tables import ParquetRows, StoredPictures
+from ._parquet_tables import ParquetRows, StoredPicture, StoredPictures
 from ._row_ledger import RowLedger
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -40,9 +42,10 @@ _SPLITS = {  # by a word in the name of a file
 }
 _SHARD = re.compile(r"(.*[-_.])?\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?")
 _PLACES = ("data", "annotations")  # folders in a dataset in which hubs and COCO keep tables
-# Usual names of the column of image paths, the preferred first; compared in lower case.
-IMAGE_NAMES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path")
-CLASS_NAMES = ("class", "class_name", "category", "label")  # of classes of images, alike
+# words in the name of a table that holds the rows of those of splits once more
+_WHOLE = frozenset(("all", "full", "whole", "complete", "combined", "total", "everything"))
+_METADATA = "metadata"  # what hubs call the table in a folder of images
+_IN_FOLDER = "\0folder"  # cell, beside those of columns: the folder in which the table stands
 _COCO_PART = re.compile(r"(train|val|test)\d{4}")  # a split and its year
 _PROBED = 100  # pictures by which their folder is found
 
@@ -56,23 +59,48 @@ class TableFiles:
 
     Attributes:
         files: The files in order, all of one format.
-        splits: Split of each by its name, or nothing where the names give none.
-        folder: Folder that paths in the table start from.
+        splits: Split of each by its name or folder, or nothing where these give none.
+        folder: Folder that paths in the table start from, or above the files in folders of splits.
+        root: Folder of the dataset, below which its images lie.
+        left_out: Tables that hold the same rows once more.
+        bare: Folders of splits without a table.
     """
 
     files: tuple[Path, ...]
     splits: tuple[str, ...]
     folder: Path
+    root: Path
+    left_out: tuple[Path, ...] = ()
+    bare: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, file: Path) -> "TableFiles":
-        """Return a table of one file."""
-        return cls((file,), (), file.parent)
+    def of(cls, file: Path, root: Path | None = None) -> "TableFiles":
+        """Return a table of one file, in the folder of a dataset or of the file."""
+        return cls((file,), (), file.parent, root or file.parent)
 
     @property
     def name(self) -> Path:
         """Return what messages call the table: its file, or the folder of its files."""
-        return self.files[0] if len(self.files) == 1 else self.files[0].parent
+        return self.files[0] if len(self.files) == 1 else self.folder
+
+    @property
+    def stand_in_folders(self) -> bool:
+        """Return whether the files stand in folders of splits, from which their paths start."""
+        return any(file.parent != self.folder for file in self.files)
+
+    def place_of(self, number: int, place: str) -> str:
+        """Return a place in one of the files, with its name where there are several."""
+        if len(self.files) == 1:
+            return place
+        return f"{self.files[number].relative_to(self.folder).as_posix()}, {place}"
+
+    def cells_of(self, number: int) -> Cells:
+        """Return the cells that all rows of one of the files have by its name and folder."""
+        cells: Cells = {"split": self.splits[number]} if self.splits else {}
+        if self.stand_in_folders:
+            folder = self.files[number].parent.relative_to(self.folder)
+            cells[_IN_FOLDER] = folder.as_posix()
+        return cells
 
 
 class Elsewhere(NamedTuple):
@@ -109,6 +137,7 @@ class Table:
     Attributes:
         file: The table file, or the folder of its files; for messages.
         folder: Folder that paths in the table start from.
+        root: Folder of the dataset, below which its images lie.
         columns: Column names in file order.
         read: Function from the wanted columns to (place, cells by column) of every row that can be
             read; it can be called once. Cells may hold more columns than wanted, and lack some in
@@ -118,23 +147,63 @@ class Table:
         pictures: Function from a column to the pictures that stand in it, or None. It is called
             before `read`, whose cells are `StoredPicture`s then.
         has_splits_of_names: Whether the column `split` comes from the names of files.
+        class_names: Names of the classes whose numbers stand in a column, where the table has them;
+            nothing where its files have different ones.
+        image_columns: Columns that the table itself says hold images.
+        split_of_name: Split that the name of its only file gives, whose images may stand in a
+            folder called so.
     """
 
     file: Path
     folder: Path
+    root: Path
     columns: Sequence[str]
     read: Callable[[Sequence[str]], Rows]
     ledger: RowLedger
     notes: tuple[str, ...] = ()
     pictures: Callable[[str], StoredPictures | None] = lambda _: None
     has_splits_of_names: bool = False
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    image_columns: Sequence[str] = ()
+    split_of_name: str | None = None
+
+    def image_of(self, cells: Cells, column: str) -> Any:
+        """Return the image of a row: its path from `folder`, or what else stands in the cell."""
+        image, folder = cells.get(column), cells.get(_IN_FOLDER)
+        if folder is None:
+            return image
+        if isinstance(image, StoredPicture):
+            return image._replace(name=image.name and f"{folder}/{image.name}")
+        if not isinstance(image, str) or image.strip()[:1] in {"", "/", "\\"}:
+            return image
+        return f"{folder}/{image.strip()}"
+
+    def value_of(self, cells: Cells, column: str) -> Any:
+        """Return what a cell holds, and of the number of a class its name.
+
+        Raises:
+            ValueError: The number is none of a class.
+        """
+        value = cells.get(column)
+        names = self.class_names.get(column)
+        if names is None or not isinstance(value, int):
+            return value
+        if not names:
+            raise ValueError(f"the files name the numbers of {column!r} each otherwise")
+        if value == -1:  # of an image whose class nobody knows, by the library datasets
+            return None
+        if not 0 <= value < len(names):
+            problem = f"column {column!r} has {len(names)} classes, and none is number {value}"
+            raise ValueError(problem)
+        return names[value]
 
 
 def find_table(root: Path, *, name: str, what: str) -> TableFiles:
     """Return the table of a dataset: `root` itself, or the only one in it.
 
     Files of one format are one table where the names of all give splits or numbers of shards, and
-    all parquet files are.
+    all parquet files are. One named like `all.csv` beside those of splits is left out. Without any,
+    those in folders of splits are one.
 
     Args:
         root: Folder of the dataset, or the file.
@@ -152,11 +221,14 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
         if tables:
             break
     else:
+        in_folders = tables_of_splits(root)
+        if in_folders is not None:
+            return in_folders
         looked_for = [f"one file *{suffix}" for suffix in TABLE_SUFFIXES]
         raise missing_dataset(name, root, looked_for, f"It is your own table of {what}.")
     if len(tables) == 1:
-        return TableFiles.of(tables[0])
-    joined = joined_tables(tables)
+        return TableFiles.of(tables[0], root)
+    joined = joined_tables(tables, root)
     if joined is not None:
         return joined
     names = [path.name for path in tables]
@@ -165,13 +237,53 @@ def find_table(root: Path, *, name: str, what: str) -> TableFiles:
     )
 
 
-def joined_tables(tables: Sequence[Path]) -> TableFiles | None:
-    """Return several tables of a folder as one, or None where their names do not say they are."""
-    splits = tuple(split for file in tables if (split := _split_of_name(file)))
-    kinds = {_suffix_of(file) for file in tables}
-    is_sharded = kinds == {".parquet"} or _are_shards(tables)
-    is_one = len(kinds) == 1 and len(splits) in {0, len(tables)} and (splits or is_sharded)
-    return TableFiles(tuple(tables), splits, tables[0].parent) if is_one else None
+def joined_tables(tables: Sequence[Path], root: Path) -> TableFiles | None:
+    """Return several tables of a dataset as one, or None where their names do not say they are."""
+    whole = [file for file in tables if _is_whole(file)]
+    parts = [file for file in tables if file not in whole]
+    if not whole or len(set(map(_split_of_name, parts)) - {None}) < 2:
+        whole, parts = [], list(tables)
+    splits = tuple(split for file in parts if (split := _split_of_name(file)))
+    kinds = {_suffix_of(file) for file in parts}
+    is_sharded = kinds == {".parquet"} or _are_shards(parts)
+    is_one = len(kinds) == 1 and len(splits) in {0, len(parts)} and (splits or is_sharded)
+    if not is_one:
+        return None
+    return TableFiles(tuple(parts), splits, parts[0].parent, root, tuple(whole))
+
+
+def tables_of_splits(root: Path) -> TableFiles | None:
+    """Return the tables that stand in folders called like splits as one, or None without any.
+
+    So does the library datasets keep a `metadata.csv`, or parquet files, in `train` and `test`.
+    """
+    for place in (root, root / _PLACES[0]):
+        files: list[Path] = []
+        splits: list[str] = []
+        bare: list[Path] = []
+        names = sorted(_names_in(place, of_folders=True)) if place.is_dir() else []
+        for name in names:
+            split = _SPLITS.get(name.lower())
+            tables = [] if split is None else _tables_of_split(place / name)
+            files += tables
+            splits += [split or ""] * len(tables)
+            bare += [place / name] if split is not None and not tables else []
+        if files and len(set(map(_suffix_of, files))) == 1:
+            return TableFiles(tuple(files), tuple(splits), place, root, bare=tuple(bare))
+    return None
+
+
+def _tables_of_split(folder: Path) -> list[Path]:
+    tables = _tables_in(folder)
+    named = [file for file in tables if _stem(file) == _METADATA]
+    if named or len(tables) < 2:
+        return named or tables
+    are_one = {_suffix_of(file) for file in tables} == {".parquet"} or _are_shards(tables)
+    return tables if are_one else []
+
+
+def _is_whole(file: Path) -> bool:
+    return not _WHOLE.isdisjoint(re.split(r"[^a-z]+", _stem(file)))
 
 
 def folders_of_tables(root: Path) -> list[Path]:
@@ -236,7 +348,8 @@ def _files_of_tables(folder: Path) -> list[Path]:
     suffixes = (*TABLE_SUFFIXES, *_OTHER_SUFFIXES, *_LAST_SUFFIXES)
     files = sorted(folder / name for name in _names_in(folder) if name.lower().endswith(suffixes))
     if folder.name == _PLACES[1]:  # beside the captions of COCO are its boxes and persons
-        files = [file for file in files if file.name.startswith("captions")]
+        captions = [file for file in files if file.name.startswith("captions")]
+        files = captions or [file for file in files if _suffix_of(file) != ".json"]
     return files
 
 
@@ -298,8 +411,56 @@ def require_column(table: Table, column: str, option: str) -> str:
     """
     if column not in table.columns:
         problem = f"has no column {column!r} ({option}); columns: {list(table.columns)}"
-        raise format_error(table.file, "", problem)
+        example = table.columns[:1] if option == "image_column" else table.columns[-1:]
+        advice = f"name one of them, such as {set_option(option, example)}"
+        raise format_error(table.file, "", f"{problem}; {advice}")
     return column
+
+
+def unrecognised(
+    table: Table, what: str, usual: Sequence[str], option: str, left: Sequence[str]
+) -> UnknownColumnError:
+    """Build the error for a table of which no column of a usual name tells what it holds.
+
+    Args:
+        table: The table.
+        what: What is looked for.
+        usual: Names that would tell.
+        option: Option that names the column.
+        left: Columns that may be it, of which the first is the example.
+    """
+    problem = f"no column of {what} among {list(table.columns)}; name it with the option {option}"
+    example = f", such as {set_option(option, left[:1])}," if left else ","
+    return unknown_column(table.file, f"{problem}{example} or call it one of {list(usual)}")
+
+
+def image_column_of(table: Table, asked: str | None) -> str:
+    """Return the column of images: the one asked for, of a usual name, or that the table names.
+
+    Raises:
+        UnknownColumnError: Nothing tells which it is.
+        DatasetFormatError: The table has none of the name that is asked for.
+    """
+    if asked is not None:
+        return require_column(table, asked, "image_column")
+    known = [*usual_columns(table, IMAGE_NAMES), *table.image_columns]
+    if not known:
+        left = left_columns(table.columns, ("split", "id"))
+        raise unrecognised(table, "image paths", IMAGE_NAMES, "image_column", left)
+    return known[0]
+
+
+def split_text_of(table: Table, cells: Cells, column: str) -> str:
+    """Return the split of a row as it is written.
+
+    Raises:
+        ValueError: The cell is empty, or holds no split.
+    """
+    split = table.value_of(cells, column)
+    text = "" if is_missing(split) else text_of(str(split)).strip()
+    if not text:
+        raise ValueError(f"gives no split: column {column!r} holds {cells.get(column)!r:.80}")
+    return text
 
 
 def optional_column(table: Table, name: str) -> str | None:
@@ -360,31 +521,34 @@ def _refuse(form: TableFormat, files: TableFiles, *options: str) -> None:
 
 
 def _with_splits_of_names(table: Table, files: TableFiles) -> Table:
-    if len(files.files) == 1:
-        return table
+    if len(files.files) == 1 and not files.splits:
+        return replace(table, split_of_name=_split_of_name(files.files[0]))
     has_splits = bool(files.splits) and "split" not in table.columns
-    splits = ", splits from their names" if has_splits else ""
+    giver = "folders" if files.stand_in_folders else "names"
+    splits = f", splits from their {giver}" if has_splits else ""
     note = f"{len(files.files):,} files are read as one table{splits}"
+    if len(files.files) == 1:
+        path = files.files[0].relative_to(files.folder).as_posix()
+        note = f"{path} is the only table{', split from its folder' if has_splits else ''}"
     columns = [*table.columns, "split"] if has_splits else table.columns
-    notes = (note, *table.notes)
+    whole = ", ".join(file.name for file in files.left_out)
+    left_out = [f"{whole} left out: its rows are taken to be those of the splits"] if whole else []
+    bare = ", ".join(folder.relative_to(files.folder).as_posix() for folder in files.bare)
+    left_out += [f"no table in {bare}: what stands there is left out"] if bare else []
+    notes = (note, *left_out, *table.notes)
     return replace(table, columns=columns, notes=notes, has_splits_of_names=has_splits)
 
 
 def _joined(files: TableFiles, rows_of: Sequence[Rows]) -> Rows:
     """Yield the rows of all files; places name the file where there are several."""
-    if len(files.files) == 1:
-        yield from rows_of[0]
-        return
-    for number, (file, rows) in enumerate(zip(files.files, rows_of, strict=True)):
-        split = {"split": files.splits[number]} if files.splits else {}
+    for number, rows in enumerate(rows_of):
+        of_file = files.cells_of(number)
         for place, cells in rows:
-            yield f"{file.name}, {place}", {**split, **cells}
+            yield files.place_of(number, place), {**of_file, **cells} if of_file else cells
 
 
-def _skip_of(ledger: RowLedger, files: TableFiles, file: Path) -> Callable[[str, str], None]:
-    if len(files.files) == 1:
-        return ledger.skip
-    return lambda place, reason: ledger.skip(f"{file.name}, {place}", reason)
+def _skip_of(ledger: RowLedger, files: TableFiles, number: int) -> Callable[[str, str], None]:
+    return lambda place, reason: ledger.skip(files.place_of(number, place), reason)
 
 
 def _open_delimited(files: TableFiles, form: TableFormat, usual: str) -> Table:
@@ -393,24 +557,26 @@ def _open_delimited(files: TableFiles, form: TableFormat, usual: str) -> Table:
     rows_of: list[Rows] = []
     notes: dict[str, None] = {}
     columns: list[str] = []
-    for file in files.files:
+    for number, file in enumerate(files.files):
         decoded = read_any_text(file, form.encoding)
         lines = lines_of(decoded)
         delimiter = asked or choose_delimiter(lines, usual)
-        skip = _skip_of(ledger, files, file)
+        skip = _skip_of(ledger, files, number)
         rows = DelimitedRows(
             file, lines, delimiter, skip, is_broken=decoded.is_broken, quoted=form.quoted
         )
         header = _column_names(file, rows)
-        if columns and header != columns:
+        if columns and sorted(header) != sorted(columns):
             problem = f"has the columns {header}, but {files.files[0].name} {columns}"
             raise format_error(file, "", f"{problem}; name one of the files")
-        columns = header
-        rows_of.append(_cells(rows, columns))
+        columns = columns or header
+        rows_of.append(_cells(rows, header))
         notes |= dict.fromkeys(_format_notes(decoded, delimiter, usual, form))
-    return Table(
-        files.name, files.folder, columns, lambda _: _joined(files, rows_of), ledger, tuple(notes)
-    )
+
+    def read(_: Sequence[str]) -> Rows:
+        return _joined(files, rows_of)
+
+    return Table(files.name, files.folder, files.root, columns, read, ledger, tuple(notes))
 
 
 def _column_names(file: Path, rows: DelimitedRows) -> list[str]:
@@ -448,9 +614,9 @@ def _open_json(files: TableFiles, form: TableFormat) -> Table:
     rows_of: list[list[tuple[str, Cells]]] = []
     folder = files.folder
     notes: dict[str, None] = {}
-    for file in files.files:
+    for number, file in enumerate(files.files):
         decoded = read_any_text(file, form.encoding)
-        found = read_json_rows(file, decoded, _skip_of(ledger, files, file))
+        found = read_json_rows(file, decoded, _skip_of(ledger, files, number))
         if found.names_pictures and file.parent.name == _PLACES[1]:
             folder = file.parent.parent
         rows_of.append(_with_folder_of_pictures(found, file, folder))
@@ -463,7 +629,7 @@ def _open_json(files: TableFiles, form: TableFormat) -> Table:
     def read(_: Sequence[str]) -> Rows:
         return _joined(files, [iter(rows) for rows in rows_of])
 
-    return Table(files.name, folder, list(columns), read, ledger, tuple(notes))
+    return Table(files.name, folder, files.root, list(columns), read, ledger, tuple(notes))
 
 
 def _with_folder_of_pictures(found: JsonRows, file: Path, folder: Path) -> list[tuple[str, Cells]]:
@@ -500,10 +666,8 @@ def _open_parquet(files: TableFiles) -> Table:
     def read(wanted: Sequence[str]) -> Rows:
         own = [name for name in wanted if name in columns]
         for number, place, cells in parquet.read(own, stored.get("column")):
-            if len(files.files) == 1:
-                yield place, cells
-                continue
-            split = {"split": files.splits[number]} if files.splits else {}
-            yield f"{files.files[number].name}, {place}", {**split, **cells}
+            yield files.place_of(number, place), {**files.cells_of(number), **cells}
 
-    return Table(files.name, files.folder, columns, read, ledger, (), pictures)
+    table = Table(files.name, files.folder, files.root, columns, read, ledger, (), pictures)
+    names, images = parquet.class_names(), parquet.image_columns()
+    return replace(table, class_names=names, image_columns=images)

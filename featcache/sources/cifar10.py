@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from ._cifar import CifarSource, Packing, read_cifar
+from ._class_tables import ClassTableOptions
+from ._tables import TableFormat
 
 _NUMBERS = range(1, 6)
 _PACKINGS = (
@@ -34,6 +36,9 @@ class Cifar10Source(CifarSource):
     Args:
         place: Folder of the dataset, or the archive as downloaded.
         root: Absolute path of a folder below which images of an `index.csv` may lie, too.
+        delimiter: Character between the cells of an `index.csv`; None finds it out.
+        encoding: Encoding of its text, such as `cp1252`; None finds it out.
+        quoted: Whether its cells may be quoted; if not, a quote is a letter like any other.
 
     Raises:
         DatasetNotFoundError: The files are not there.
@@ -44,13 +49,23 @@ class Cifar10Source(CifarSource):
     title = "CIFAR-10: 60,000 pictures of 32 x 32 pixels, ten classes"
     some_classes = ("airplane", "automobile", "truck")
 
-    def __init__(self, place: Path, /, *, root: str | None = None) -> None:
+    def __init__(
+        self,
+        place: Path,
+        /,
+        *,
+        root: str | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        quoted: bool = True,
+    ) -> None:
+        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
         classed = read_cifar(
             place,
             "cifar10",
             _PACKINGS,
             num_classes=10,
             get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
-            allowed=root,
+            options=ClassTableOptions(allowed=root, form=form),
         )
         super().__init__(place, classed)

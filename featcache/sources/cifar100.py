@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from ._cifar import CifarSource, Packing, read_cifar
+from ._class_tables import ClassTableOptions
+from ._tables import TableFormat
 
 _PACKINGS = (
     Packing(
@@ -33,6 +35,9 @@ class Cifar100Source(CifarSource):
     Args:
         place: Folder of the dataset, or the archive as downloaded.
         root: Absolute path of a folder below which images of an `index.csv` may lie, too.
+        delimiter: Character between the cells of an `index.csv`; None finds it out.
+        encoding: Encoding of its text, such as `cp1252`; None finds it out.
+        quoted: Whether its cells may be quoted; if not, a quote is a letter like any other.
 
     Raises:
         DatasetNotFoundError: The files are not there.
@@ -43,13 +48,23 @@ class Cifar100Source(CifarSource):
     title = "CIFAR-100: 60,000 pictures of 32 x 32 pixels, a hundred classes"
     some_classes = ("aquarium_fish", "pickup_truck", "willow_tree")
 
-    def __init__(self, place: Path, /, *, root: str | None = None) -> None:
+    def __init__(
+        self,
+        place: Path,
+        /,
+        *,
+        root: str | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        quoted: bool = True,
+    ) -> None:
+        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
         classed = read_cifar(
             place,
             "cifar100",
             _PACKINGS,
             num_classes=100,
             get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
-            allowed=root,
+            options=ClassTableOptions(allowed=root, form=form),
         )
         super().__init__(place, classed)

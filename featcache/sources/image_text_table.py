@@ -1,37 +1,40 @@
 """Any table with a column of image paths and one or more columns of captions."""
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import SpecError, UnknownColumnError
+from ..errors import DatasetFormatError, DatasetNotFoundError, SpecError
+from ..source import Doubt, Source
 from ._caption_files import Row, captions_of, text_of
-from ._caption_source import CaptionSource, group_rows, with_hashed_splits
-from ._decoding import unknown_column
+from ._caption_source import CaptionSource, group_rows, split_name, with_hashed_splits
+from ._columns import (
+    CAPTION_NAMES,
+    CLASS_NAMES,
+    ColumnTexts,
+    caption_names,
+    is_like_caption,
+    left_columns,
+    unread_note,
+)
 from ._parquet_tables import StoredPicture
 from ._picture_places import PicturePlaces
 from ._row_images import RowImages, made_up_name
+from ._row_ledger import of_one_value
 from ._tables import (
-    CLASS_NAMES,
-    IMAGE_NAMES,
     Cells,
     Table,
     TableFormat,
     find_table,
+    image_column_of,
     open_table,
     require_column,
     split_column_of,
+    split_text_of,
+    unrecognised,
     usual_columns,
 )
 
-# Usual names, the preferred first; compared in lower case.
-_CAPTION_NAMES = (
-    *("caption", "captions", "text", "texts", "sentence", "sentences", "title"),
-    *("description", "descriptions"),
-)
-_NUMBERED_CAPTION = re.compile(r"(caption|text|sentence|description)_?\d+")
-_ROW_NUMBERS = re.compile(r"(unnamed: ?\d+|index)?", re.IGNORECASE)  # of pandas
 # names of classes that are read as captions where nothing else may hold them, as they once were:
 # a dataset that is remembered so stays what it was
 _ONCE_CAPTIONS = ("class_name", "category")
@@ -106,8 +109,10 @@ class ImageTextTableSource(CaptionSource):
     ) -> None:
         what = "image paths and captions"
         form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
-        table = open_table(find_table(place, name="image-text-table", what=what), form)
-        image = _image_column(table, image_column)
+        files = find_table(place, name="image-text-table", what=what)
+        table = open_table(files, form)
+        self._files = (*files.files, *files.left_out)
+        image = image_column_of(table, image_column)
         split = split_column_of(table, split_column)
         columns = _Columns(
             image=image,
@@ -115,21 +120,42 @@ class ImageTextTableSource(CaptionSource):
             split=split,
             id="id" if "id" in table.columns else None,
         )
-        is_guess = caption_columns is None and not _named_captions(table)
+        is_guess = caption_columns is None and not caption_names(table.columns)
+        once = caption_names(table.columns, as_once=True)
+        self._once: Callable[[], Source] | None = None
+        if caption_columns is None and once and once != columns.captions:
+            self._once = lambda: ImageTextTableSource(
+                place,
+                image_column=image_column,
+                caption_columns=once,
+                split_column=split_column,
+                root=root,
+                delimiter=delimiter,
+                encoding=encoding,
+                quoted=quoted,
+            )
         pictures = table.pictures(image)
         read = _read_rows(table, columns)
+        picture_places = PicturePlaces(table.file, table.folder, root, dataset=table.root)
+        read = _with_pictures_found(table, read, picture_places)
         table.ledger.check(len(read.rows))
-        self._doubt = _doubt(table, columns.captions[0], read.rows) if is_guess else None
-        picture_places = PicturePlaces(table.file, table.folder, root)
+        self._doubt = _doubt(table, columns, read.rows) if is_guess else None
         if pictures is not None:
             pictures.read_files_by(picture_places.allowed_path)
         paths = _paths(picture_places, read)
         in_rows = RowImages([row.image for row in read.rows], read.ids, columns.id, read.stored)
         ids, named_by = in_rows.ids_of_names(paths.ids, pictures)
         rows = [row._replace(image=ids[row.image]) for row in read.rows]
+        rows = of_one_value(
+            rows,
+            lambda row: (row.image, row.split and split_name(row.split), row.place),
+            "split",
+            table.ledger,
+        )
+        table.ledger.check(len(rows))
         images = group_rows(rows, file=table.file)
         notes = (*table.notes, *table.ledger.notes(), *images.notes)
-        images = replace(images, notes=(_column_note(columns, named_by), *notes))
+        images = replace(images, notes=(_column_note(table, columns, named_by), *notes))
         if columns.split is None:
             images = with_hashed_splits(images, remedy=f"add a column {split_column!r} to choose")
         places = {ids[name]: path for name, path in paths.files.items()}
@@ -141,9 +167,22 @@ class ImageTextTableSource(CaptionSource):
             skipped=table.ledger.rows,
         )
 
-    def doubt(self) -> str | None:
+    def doubt(self) -> Doubt | None:
         """Return why the column that is the only one left may hold no captions."""
         return self._doubt
+
+    def as_read_before(self) -> Source | None:
+        """Return the table by the columns that once went before those that are read now."""
+        if self._once is None:
+            return None
+        try:
+            return self._once()
+        except (DatasetFormatError, DatasetNotFoundError):  # nobody can remember it so
+            return None
+
+    def table_files(self) -> tuple[Path, ...]:
+        """Return the files of the table, and those that hold its rows once more."""
+        return self._files
 
 
 @dataclass(frozen=True)
@@ -159,17 +198,21 @@ def _paths(places: PicturePlaces, read: _Read) -> _Paths:
     for row in read.rows:
         if row.image not in files and row.image not in read.stored:
             files[row.image] = places.path_of(row.image, row.place)
-    places.check()
     return _Paths(files, places.ids_of(files))
 
 
-def _image_column(table: Table, asked: str | None) -> str:
-    if asked is not None:
-        return require_column(table, asked, "image_column")
-    known = usual_columns(table, IMAGE_NAMES)
-    if not known:
-        raise _unrecognised(table, "image paths", IMAGE_NAMES, "image_column")
-    return known[0]
+def _with_pictures_found(table: Table, read: _Read, places: PicturePlaces) -> _Read:
+    """Return the rows whose pictures lie in the dataset, by where they lie in it."""
+    of_files = [row for row in read.rows if row.image not in read.stored]
+    names = places.in_folders_of_splits(
+        [(row.image, row.split or table.split_of_name) for row in of_files]
+    )
+    path_of = {row.place: name for row, name in zip(of_files, names, strict=True)}
+    rows = [row._replace(image=path_of.get(row.place, row.image)) for row in read.rows]
+    written = [(row.image, row.place) for row in rows if row.image not in read.stored]
+    outside = places.leave_out(written, table.ledger.skip)
+    kept = [number for number, row in enumerate(rows) if row.image not in outside]
+    return _Read([rows[one] for one in kept], [read.ids[one] for one in kept], read.stored)
 
 
 def _caption_columns(
@@ -181,44 +224,49 @@ def _caption_columns(
         if not names:
             raise SpecError("caption_columns names no column; leave it out to recognise them")
         return tuple(require_column(table, name, "caption_columns") for name in names)
-    named = _named_captions(table)
+    named = caption_names(table.columns)
     if named:
         return named
-    left = [one for one in table.columns if one not in others and not _ROW_NUMBERS.fullmatch(one)]
+    left = left_columns(table.columns, others)
     texts = [one for one in left if one.lower() not in CLASS_NAMES]
-    texts = texts or [one for one in left if one.lower() in _ONCE_CAPTIONS]
+    texts = texts or [one for one in left if one.lower() in _ONCE_CAPTIONS] or left
     if len(texts) != 1:
-        raise _unrecognised(table, "captions", _CAPTION_NAMES, "caption_columns")
+        raise unrecognised(table, "captions", CAPTION_NAMES, "caption_columns", left)
     return (texts[0],)
 
 
-def _named_captions(table: Table) -> tuple[str, ...]:
-    """Return the columns that are called as captions are: all numbered ones, or one."""
-    numbered = [name for name in table.columns if _NUMBERED_CAPTION.fullmatch(name.lower())]
-    return tuple(numbered or usual_columns(table, _CAPTION_NAMES)[:1])
-
-
-def _doubt(table: Table, column: str, rows: Sequence[Row]) -> str | None:
+def _doubt(table: Table, columns: _Columns, rows: Sequence[Row]) -> Doubt | None:
     """Return why a column that is the only one left may hold no captions.
 
-    Beside a column of classes it may be a width or a code; captions are of several words.
+    Alone beside the images it may hold classes, beside a column of classes a width or a code.
     """
+    (column,) = columns.captions
+    texts = ColumnTexts.of([caption for row in rows for caption in row.captions])
     classes = usual_columns(table, CLASS_NAMES)
-    are_words = any(" " in caption.strip() for row in rows for caption in row.captions)
-    if not classes or (column not in classes and are_words):
+    if column in classes:
+        may_be = texts.are_sentences
+        reason = f"column {column!r} is called like one of classes and may hold captions"
+        doubt = Doubt(column, f"{reason}: {texts.describe()}", stands=may_be, is_open=may_be)
+    elif texts.are_captions or (not classes and texts.num_different < 2):
         return None
-    problem = f"column {column!r} is the only one left for captions, and {classes[0]!r} is one of"
-    return f"{problem} classes; name it with the option caption_columns if it holds captions"
+    elif classes:
+        problem = f"column {column!r} is the only one left for captions, and {classes[0]!r} is one"
+        reason = f"{problem} of classes: {texts.describe()}"
+        may_be = not texts.are_codes and not texts.are_classes
+        doubt = Doubt(column, reason, stands=False, is_open=may_be)
+    else:
+        reason = f"column {column!r} may hold captions or classes: {texts.describe()}"
+        stands = not texts.are_codes and not texts.are_classes
+        doubt = Doubt(column, reason, stands=stands, is_open=stands or texts.are_classes)
+    return doubt
 
 
-def _unrecognised(table: Table, what: str, usual: Sequence[str], option: str) -> UnknownColumnError:
-    problem = f"no column of {what} among {list(table.columns)}; name it with the option {option},"
-    return unknown_column(table.file, f"{problem} or call it one of {list(usual)}")
-
-
-def _column_note(columns: _Columns, named_by: str) -> str:
+def _column_note(table: Table, columns: _Columns, named_by: str) -> str:
     captions = ", ".join(columns.captions)
-    return f"columns read: images from {columns.image}, captions from {captions}; {named_by}"
+    read = {columns.image, *columns.captions, columns.split, columns.id}
+    unread = [one for one in table.columns if one not in read and is_like_caption(one)]
+    note = f"columns read: images from {columns.image}, captions from {captions}; {named_by}"
+    return note + unread_note(unread, "caption_columns", read=columns.captions)
 
 
 def _read_rows(table: Table, columns: _Columns) -> _Read:
@@ -226,7 +274,7 @@ def _read_rows(table: Table, columns: _Columns) -> _Read:
     read = _Read([], [], {})
     skip = table.ledger.skip
     for place, cells in table.read([columns.image, *columns.captions, *optional]):
-        image = cells.get(columns.image)
+        image = table.image_of(cells, columns.image)
         if isinstance(image, StoredPicture):
             name = made_up_name(image)
             read.stored[name] = image
@@ -241,7 +289,11 @@ def _read_rows(table: Table, columns: _Columns) -> _Read:
         captions = _captions(columns, place, cells, skip)
         if captions is None:
             continue
-        split = None if columns.split is None else text_of(str(cells.get(columns.split) or ""))
+        try:
+            split = None if columns.split is None else split_text_of(table, cells, columns.split)
+        except ValueError as error:
+            skip(place, str(error))
+            continue
         read.rows.append(Row(name, captions, split, place))
         item_id = None if columns.id is None else cells.get(columns.id)
         read.ids.append("" if item_id is None else str(item_id).strip())

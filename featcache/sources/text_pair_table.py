@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..errors import SpecError
 from ._caption_files import is_missing, text_of
-from ._decoding import format_error, unknown_column
+from ._columns import left_columns
+from ._decoding import format_error
 from ._graded_files import FIRST_NAMES, SECOND_NAMES, grade_of, with_split
 from ._graded_source import GradedRow, GradedSource, Scale, split_by_hash
 from ._tables import (
@@ -18,6 +19,7 @@ from ._tables import (
     open_table,
     require_column,
     split_column_of,
+    unrecognised,
     usual_columns,
 )
 
@@ -106,8 +108,8 @@ def _column(table: Table, asked: str | None, usual: Sequence[str], option: str) 
         return require_column(table, asked, option)
     known = usual_columns(table, usual)
     if not known:
-        problem = f"none of the columns {list(table.columns)} is called like {list(usual)}"
-        raise unknown_column(table.file, f"{problem}; name one with the option {option}")
+        what = "grades" if option == "grade_column" else "texts"
+        raise unrecognised(table, what, usual, option, left_columns(table.columns, ("split",)))
     return known[0]
 
 

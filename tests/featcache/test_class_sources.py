@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+from lightalign.featcache.datasets import define, open_version
 from lightalign.featcache.errors import (
     DatasetFormatError,
     DatasetNotFoundError,
@@ -136,30 +137,68 @@ def test_other_files_and_empty_folders_are_no_images(tmp_path):
 @pytest.mark.parametrize(
     ("header", "row", "problem"),
     [
-        (["image", "kind"], ("cat/00.png", "cat"), "has no column 'class'"),
-        (["image", "class", "label"], ("cat/00.png", "cat", "x"), "label 'x' is no number"),
-        (["image", "class", "label"], ("dog/00.png", "cat", "4"), "'cat' has label 4, but had 0"),
+        (
+            ["image", "class", "label"],
+            ("cat/00.png", "cat", "x"),
+            "label 'x' is no number from 0 up",
+        ),
+        (
+            ["image", "class", "label"],
+            ("dog/00.png", "cat", "4"),
+            "class 'cat' has label 4, but had 0 in line 2",
+        ),
         (["image", "class"], ("cat/01.png", ""), "column 'class' is empty"),
-        (["image", "class"], ("cat/00.png", "dog"), "'cat/00.png' is of class 'dog', but was"),
+        (["image", "class"], ("cat/01.png", "NaN"), "column 'class' holds nothing but 'NaN'"),
+        (["image", "class"], ("cat/01.png", "None"), "column 'class' holds nothing but 'None'"),
+        (["image", "class"], ("", "cat"), "column 'image' is empty"),
+        (
+            ["image", "class", "split"],
+            ("cat/01.png", "cat", ""),
+            "gives no split: column 'split' holds ''",
+        ),
     ],
 )
-def test_a_broken_index_is_refused_with_its_line(header, row, problem, tmp_path):
+def test_a_row_of_an_index_that_cannot_be_read_is_listed_and_the_others_are_read(
+    header, row, problem, tmp_path
+):
     write_class_folders(tmp_path)
-    rows = [("cat/00.png", "cat", "0")[: len(header)], row]
-    write_csv(tmp_path / "index.csv", header, rows)
-    with pytest.raises(DatasetFormatError, match=problem) as caught:
+    others = {"image": "{0}/00.png", "class": "{0}", "label": "{1}", "split": "train"}
+    rows = [
+        tuple(others[column].format(name, number) for column in header)
+        for number, name in enumerate(("cat", "dog"))
+    ]
+    write_csv(tmp_path / "index.csv", header, [*rows, row])
+    version = define(f"mine={tmp_path}", home=tmp_path / "home")
+    source = open_version(version, home=tmp_path / "home")
+    assert version.kind == "image-folder"
+    assert [(one.place, one.reason) for one in source.skipped_rows()] == [("line 4", problem)]
+    assert classes_by_id(source) == {"cat/00.png": "cat", "dog/00.png": "dog"}
+
+
+def test_an_index_without_a_column_of_classes_is_refused_with_the_option_that_names_one(tmp_path):
+    write_class_folders(tmp_path)
+    rows = [("cat/00.png", "cat", "x"), ("dog/00.png", "dog", "y")]
+    write_csv(tmp_path / "index.csv", ["image", "kind", "other"], rows)
+    problem = (
+        r"index\.csv: no column of classes among .*, such as --set source\.class_column=kind, or"
+    )
+    with pytest.raises(DatasetFormatError, match=problem):
         opened("image-folder", tmp_path)
-    assert "index.csv" in str(caught.value)
+    source = opened("image-folder", tmp_path, class_column="kind")
+    assert set(classes_by_id(source).values()) == {"cat", "dog"}
+    problem = r"has no column 'Art' \(class_column\); .* such as --set source\.class_column=other"
+    with pytest.raises(DatasetFormatError, match=problem):
+        opened("image-folder", tmp_path, class_column="Art")
 
 
-def test_an_image_in_two_splits_of_an_index_is_refused_with_its_line(tmp_path):
+def test_an_image_in_two_splits_of_an_index_is_left_out_with_its_lines(tmp_path):
     """That it is listed twice in one split, even by another of its names, changes nothing."""
     write_class_folders(tmp_path)
     rows = [("cat/00.png", "cat", "val"), ("dog/00.png", "dog", "train")]
     write_csv(tmp_path / "index.csv", ["image", "class", "split"], [*rows, (*rows[0][:2], "dev")])
     assert opened("image-folder", tmp_path).splits() == ("train", "val")
     write_csv(tmp_path / "index.csv", ["image", "class", "split"], [*rows, (*rows[0][:2], "test")])
-    problem = r"line 4: 'cat/00\.png' is of split 'test', but was of 'val'"
+    problem = r"line 2: 'cat/00\.png' is of split 'val', and of 'test' in line 4"
     with pytest.raises(DatasetFormatError, match=problem):
         opened("image-folder", tmp_path)
 
@@ -256,7 +295,7 @@ def test_an_index_is_read_as_other_tables_are(tmp_path):
     }
     assert [row.place for row in source.skipped_rows()] == ["line 5"]
     (tmp_path / "index.csv").write_text("image,class\ncat/00.png,a\n./cat/00.png,b\n")
-    with pytest.raises(DatasetFormatError, match=r"'cat/00\.png' is of class 'b', but was of"):
+    with pytest.raises(DatasetFormatError, match=r"'cat/00\.png' is of class 'a', and of 'b' in"):
         opened("image-folder", tmp_path)
 
 

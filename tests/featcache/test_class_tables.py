@@ -1,5 +1,6 @@
 """Tables of images and classes: their columns, tables of several files, and pictures in parquet."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -7,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightalign.featcache.datasets import define, identified, open_version
-from lightalign.featcache.errors import DatasetFormatError
+from lightalign.featcache.errors import DatasetFormatError, SpecError
+from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.datasets import add
 
@@ -92,10 +94,22 @@ def test_columns_of_numbers_alone_give_classes_in_their_order(columns, folder):
     assert names == ("2", "10")
 
 
-def test_labels_that_are_numbers_but_for_one_are_refused_with_its_line(folder):
-    table = write_table(folder / "table.csv", category=NAMES, label="01x1")
-    with pytest.raises(DatasetFormatError, match="line 4: label 'x' is no number from 0 up"):
-        opened("image-folder", table)
+def test_labels_that_are_numbers_but_for_one_are_read_without_its_line(folder):
+    source = opened("image-folder", write_table(folder / "t.csv", category=NAMES, label="01x1"))
+    (row,) = source.skipped_rows()
+    assert (row.place, row.reason) == ("line 4", "label 'x' is no number from 0 up")
+    assert names_and_classes(source)[0] == ("dog", "cat")
+
+
+def test_an_image_of_two_classes_is_left_out_with_its_lines_and_classes(folder):
+    rows = [*((f"{number}.jpg", name) for number, name in enumerate(NAMES)), ("./0.jpg", "cat")]
+    write_csv(folder / "table.csv", ["image", "class"], rows)
+    source = opened("image-folder", folder / "table.csv")
+    assert [(row.place, row.reason) for row in source.skipped_rows()] == [
+        ("line 2", "'0.jpg' is of class 'dog', and of 'cat' in line 6"),
+        ("line 6", "'0.jpg' is of class 'cat', and of 'dog' in line 2"),
+    ]
+    assert names_and_classes(source)[1] == {"1.jpg": "cat", "2.jpg": "dog", "3.jpg": "cat"}
 
 
 def test_classes_that_are_remembered_by_their_numbers_stay_numbers(folder, tmp_path):
@@ -178,15 +192,15 @@ def test_a_lone_folder_of_images_or_folders_of_splits_are_no_classes_beside_tabl
         }
 
 
-def test_an_image_in_two_tables_of_splits_is_refused_with_its_file_and_line(folder):
+def test_an_image_in_two_tables_of_splits_is_left_out_with_its_files_and_lines(folder, tmp_path):
     write_splits(folder)
     write_csv(folder / "test.csv", ["image", "class"], [("3.jpg", "cat"), ("0.jpg", "dog")])
-    problem = r"train\.csv, line 2: '0\.jpg' is of split 'train', but was of 'test'"
-    with pytest.raises(DatasetFormatError, match=problem):
-        opened("image-folder", folder)
-    (folder / "val.csv").unlink()
-    with pytest.raises(DatasetFormatError, match=rf"holds 2 tables .*\(not as one: .*{problem}\)"):
-        define(f"mine={folder}", home=folder)
+    source = opened("image-folder", folder)
+    assert [(row.place, row.reason) for row in source.skipped_rows()] == [
+        ("test.csv, line 3", "'0.jpg' is of split 'test', and of 'train' in train.csv, line 2"),
+        ("train.csv, line 2", "'0.jpg' is of split 'train', and of 'test' in test.csv, line 3"),
+    ]
+    assert classes_by_split(source)["train"] == {"1.jpg": "cat"}
 
 
 def test_a_table_of_splits_without_classes_is_named_beside_the_one_that_is_read(
@@ -280,17 +294,160 @@ def test_shards_of_pictures_with_numbers_of_classes_are_one_dataset(tmp_path):
 def test_the_same_picture_of_two_classes_is_refused_with_its_row(tmp_path):
     rows = [{"image": stored(0, None), "label": name} for name in ("dog", "cat")]
     write_parquet(tmp_path / "table.parquet", rows)
-    with pytest.raises(DatasetFormatError, match=r"row 2.* is of class 'cat', but was of 'dog'"):
+    with pytest.raises(
+        DatasetFormatError, match=r"row 1.* is of class 'dog', and of 'cat' in row 2"
+    ):
         opened("image-folder", tmp_path / "table.parquet")
 
 
 def test_a_row_without_a_picture_and_a_column_of_none_are_one_line(tmp_path):
     rows = [{"image": stored(0, None), "label": "dog"}, {"image": None, "label": "cat"}]
+    rows.append({"image": stored(1, None), "label": "cat"})
     write_parquet(tmp_path / "table.parquet", rows)
-    with pytest.raises(DatasetFormatError, match=r"row 2.*column 'image' is empty"):
-        opened("image-folder", tmp_path / "table.parquet")
+    source = opened("image-folder", tmp_path / "table.parquet")
+    (row,) = source.skipped_rows()
+    assert (row.place, row.reason) == ("row 2", "column 'image' is empty")
     rows = [{"image": [1, 2], "label": name} for name in ("dog", "cat")]
     (tmp_path / "table.json").write_text(json.dumps(rows))
     problem = "column 'image' must hold the path of an image, found list"
     with pytest.raises(DatasetFormatError, match=problem):
         opened("image-folder", tmp_path / "table.json")
+
+
+UMLAUTS = ("Hündin", "Kätzchen", "Hündin", "Kätzchen")
+OWN_COLUMNS = {"image_column": "Pfad", "class_column": "Tier"}
+
+
+def lines(header, delimiter=",", names=UMLAUTS):
+    rows = [f"{number}.jpg{delimiter}{name}" for number, name in enumerate(names)]
+    return "\n".join([header.replace(",", delimiter), *rows]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("t.csv", lines("image,class", ";").encode(), {}),
+        ("t.csv", lines("image,class").encode("cp1252"), {}),
+        ("t.csv", lines("image,class", "\t").encode("utf-16"), {}),
+        ("t.tsv", lines("image,class", "\t").encode("utf-8-sig"), {}),
+        ("t.csv.gz", gzip.compress(lines("image,class").encode()), {}),
+        ("t.csv", lines("image,class", "~").encode(), {"delimiter": "~"}),
+        ("t.csv", lines("image,class").encode("cp437"), {"encoding": "cp437"}),
+        ("t.csv", lines("Pfad,Tier").encode(), OWN_COLUMNS),
+        ("t.csv", lines("Pfad,Tier", ";").encode("cp1252"), OWN_COLUMNS),
+        (
+            "t.json",
+            json.dumps([{"image": f"{n}.jpg", "class": one} for n, one in enumerate(UMLAUTS)]),
+            {},
+        ),
+    ],
+)
+def test_tables_of_classes_are_read_as_people_save_them(name, content, options, folder, tmp_path):
+    content = content.encode() if isinstance(content, str) else content
+    (folder / name).write_bytes(content)
+    version, source = add(tmp_path, "mine", folder, options=options)
+    assert (version.kind, version.options) == ("image-folder", options)
+    expected = {f"{number}.jpg": name for number, name in enumerate(UMLAUTS)}
+    assert names_and_classes(source) == (("Hündin", "Kätzchen"), expected)
+    again = open_version(define("mine", home=tmp_path), home=tmp_path)
+    assert again.fingerprint("train") == source.fingerprint("train")
+
+
+def test_quotes_in_classes_are_letters_where_that_is_asked_for(folder):
+    names = ('"a', '"b"', '"a', '"b"')
+    (folder / "t.csv").write_text(lines("image,class", names=names))
+    assert names_and_classes(opened("image-folder", folder / "t.csv", quoted=False))[0] == (
+        '"a',
+        '"b"',
+    )
+
+
+def test_options_of_tables_are_refused_where_there_are_class_folders_alone(tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / name, ["0.jpg"])
+    with pytest.raises(
+        SpecError, match=r"source\.class_column is for tables of classes, found non"
+    ):
+        opened("image-folder", tmp_path, class_column="Tier")
+    with pytest.raises(DatasetFormatError, match=r"\(source\.class_column is for tables"):
+        define(f"mine={tmp_path}", home=tmp_path / "home", options={"class_column": "Tier"})
+
+
+def test_a_column_that_is_the_only_one_left_holds_the_classes_in_the_order_of_their_numbers(folder):
+    table = write_table(folder / "table.csv", Art=("2", "10") * 2)
+    assert names_and_classes(opened("image-folder", table))[0] == ("2", "10")
+
+
+def class_label_table(file, numbers, names, **columns):
+    """Write numbers of classes with their names in the schema, as the library datasets does."""
+    features = {"label": {"names": names, "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+    cells = [stored(number, f"{number}.png") for number in range(len(numbers))]
+    table = pa.table({"image": pa.array(cells, STRUCT), "label": numbers, **columns})
+    schema = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(schema), file)
+
+
+def test_numbers_of_classes_have_the_names_in_the_schema_in_its_order(tmp_path):
+    """Number -1 is of a class that nobody knows, and 7 of none."""
+    class_label_table(tmp_path / "t.parquet", [1, 0, -1, 1, 7, 0], ["tabby", "dog"])
+    version = define(f"mine={tmp_path}", home=tmp_path / "home")
+    source = open_version(version, home=tmp_path / "home")
+    assert version.kind == "image-folder"
+    expected = {"0.png": "dog", "1.png": "tabby", "3.png": "dog", "5.png": "tabby"}
+    assert names_and_classes(source) == (("tabby", "dog"), expected)
+    assert [(row.place, row.reason) for row in source.skipped_rows()] == [
+        ("row 3", "column 'label' holds nothing but -1"),
+        ("row 5", "column 'label' has 2 classes, and none is number 7"),
+    ]
+
+
+def test_a_column_is_of_classes_or_images_by_the_schema_whatever_it_is_called(tmp_path):
+    class_label_table(tmp_path / "t.parquet", [1, 0], ["cat", "dog"], other=["x", "y"])
+    table = pq.read_table(tmp_path / "t.parquet")
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    renamed = {"Bild": features["image"], "Art": features["label"]}
+    schema = {"huggingface": json.dumps({"info": {"features": renamed}})}
+    table = table.rename_columns(["Bild", "Art", "other"]).replace_schema_metadata(schema)
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert names_and_classes(opened("image-folder", tmp_path / "t.parquet"))[0] == ("cat", "dog")
+
+
+def test_files_that_number_their_classes_otherwise_are_refused(tmp_path):
+    class_label_table(tmp_path / "train.parquet", [1, 0], ["cat", "dog"])
+    class_label_table(tmp_path / "test.parquet", [1, 0], ["dog", "cat"])
+    with pytest.raises(
+        DatasetFormatError, match="files name the numbers of 'label' each otherwise"
+    ):
+        opened("image-folder", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{nope", b"[]", b'{"info": {"features": {"label": 1}}}'])
+def test_a_schema_that_says_nothing_of_classes_leaves_them_numbers(content, tmp_path):
+    class_label_table(tmp_path / "t.parquet", [1, 0], ["cat", "dog"])
+    table = pq.read_table(tmp_path / "t.parquet").replace_schema_metadata({"huggingface": content})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert names_and_classes(opened("image-folder", tmp_path / "t.parquet"))[0] == ("0", "1")
+
+
+def as_read_at_first(source):
+    """Return what a dataset was read as before all ways of now."""
+    while (before := source.as_read_before()) is not None:
+        source = before
+    return source
+
+
+def test_classes_that_are_remembered_by_numbers_or_as_nan_stay_so(folder, tmp_path):
+    """A home of before holds the fingerprints of the former reading, whatever is read now."""
+    write_table(folder / "table.csv", **{"class": ("dog", "NaN", "cat", "dog")})
+    class_label_table(tmp_path / "t.parquet", [1, 0, 1], ["cat", "dog"])
+    for place, now, before in (
+        (folder / "table.csv", ("cat", "dog"), ("NaN", "cat", "dog")),
+        (tmp_path / "t.parquet", ("cat", "dog"), ("0", "1")),
+    ):
+        version = define(f"mine={place}", home=tmp_path / "new")
+        source = open_version(version, home=tmp_path / "new")
+        assert names_and_classes(source)[0] == now
+        known = identified(version, as_read_at_first(source))
+        home = tmp_path / f"home of {place.name}"
+        assert remember(home, known)
+        assert names_and_classes(open_version(define("mine", home=home), home=home))[0] == before

@@ -198,7 +198,9 @@ def test_a_table_of_labels_is_binary_and_its_columns_may_be_named(tmp_path):
     source = open_source(f"text-pair-table={file}", home=tmp_path, options=columns)
     assert source.pairs("train").grades.binary
     assert source.notes()[0] == "columns read: left, right, same; grades are labels, 0 or 1"
-    with pytest.raises(DatasetFormatError, match=r"none of the columns .* option first_column"):
+    with pytest.raises(
+        DatasetFormatError, match=r"no column of texts among .* option first_column"
+    ):
         open_source(f"text-pair-table={file}", home=tmp_path)
     with pytest.raises(DatasetFormatError, match=r"has no column 'middle' \(grade_column\)"):
         open_source(

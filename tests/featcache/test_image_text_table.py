@@ -7,7 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lightalign.featcache.datasets import define, identified, open_version
 from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
+from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.types import Modality
 
 from .sources_helpers import ids, opened, texts_of, write_images
@@ -135,7 +137,7 @@ def test_empty_captions_are_dropped_and_counted(folder):
     assert texts_of(source, "train") == ["x"]
     assert source.pairs("train").image_ids == ("a.jpg", "b.jpg")
     assert source.notes()[1:] == (
-        "2 empty captions dropped",
+        "2 empty captions dropped: line 2, line 4",
         "1 image without any caption kept, in no pair",
     )
 
@@ -162,13 +164,24 @@ def test_other_split_names_are_kept_after_the_three(folder):
 
 
 def test_an_image_in_two_splits_is_refused_with_the_line(folder):
-    with pytest.raises(DatasetFormatError, match=r"table.csv, line 3: puts 'a.jpg' in split 'val'"):
+    problem = r"table.csv, line 2: 'a.jpg' is of split 'train', and of 'val' in line 3 \(2 of 2 row"
+    with pytest.raises(DatasetFormatError, match=problem):
         table(folder, "image,caption,split\na.jpg,x,train\na.jpg,y,val\n")
 
 
-def test_a_row_without_a_split_is_refused_where_others_have_one(folder):
-    with pytest.raises(DatasetFormatError, match=r"line 3: gives no split for image 'b.jpg'"):
-        table(folder, "image,caption,split\na.jpg,x,train\nb.jpg,y,\n")
+def test_an_image_in_two_splits_is_left_out_of_both_beside_others(folder):
+    source = table(
+        folder, "image,caption,split\na.jpg,x,train\nb.jpg,y,dev\na.jpg,z,test\nb.jpg,v,val\n"
+    )
+    assert [row.place for row in source.skipped_rows()] == ["line 2", "line 4"]
+    assert (source.splits(), texts_of(source, "val")) == (("val",), ["y", "v"])
+
+
+def test_a_row_without_a_split_is_left_out_where_others_have_one(folder):
+    source = table(folder, "image,caption,split\na.jpg,x,train\nb.jpg,y,\n")
+    (row,) = source.skipped_rows()
+    assert (row.place, row.reason) == ("line 3", "gives no split: column 'split' holds ''")
+    assert texts_of(source, "train") == ["x"]
 
 
 def test_three_images_give_one_of_each_split_and_two_are_all_training(folder):
@@ -185,7 +198,7 @@ def test_json_lines_hold_captions_as_text_list_or_null(folder):
     )
     source = table(folder, rows, "table.jsonl")
     assert texts_of(source, "train") == ["x", "y", "z"]
-    assert source.notes()[1] == "1 empty caption dropped"
+    assert source.notes()[1] == "1 empty caption dropped: line 3"
 
 
 @pytest.mark.parametrize(
@@ -248,3 +261,24 @@ def test_paths_may_be_in_folders_or_absolute_where_that_is_allowed(folder, tmp_p
     items = table(folder, content, root=str(elsewhere)).items("train", Modality.IMAGE)
     assert [item.read_bytes() for item in items] == [b"x", b"x"]
     assert items[1].id == "deep/er/y.jpg"
+
+
+def test_columns_like_captions_that_are_not_read_are_named_with_the_option_that_reads_them(folder):
+    source = table(folder, "image,title,description,width\na.jpg,x,a dog,1\nb.jpg,y,a cat,2\n")
+    assert source.notes()[0] == (
+        "columns read: images from image, captions from description; ids are the image paths; not "
+        "read: 'title' (to read it, add --set "
+        '\'source.caption_columns=["description", "title"]\')'
+    )
+
+
+def test_captions_that_are_remembered_from_titles_stay_titles(folder, tmp_path):
+    file = folder / "table.csv"
+    file.write_text("image,title,description\na.jpg,x,a dog\nb.jpg,y,a cat\n")
+    version = define(f"mine={file}", home=tmp_path / "new")
+    source = open_version(version, home=tmp_path / "new")
+    assert texts_of(source, "train") == ["a dog", "a cat"]
+    before = opened("image-text-table", file, caption_columns=["title"])
+    assert remember(tmp_path / "old", identified(version, before))
+    again = open_version(define("mine", home=tmp_path / "old"), home=tmp_path / "old")
+    assert texts_of(again, "train") == ["x", "y"]

@@ -1,14 +1,18 @@
 """The family of a place is found by what lies there."""
 
+import json
 import shlex
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lightalign.featcache import notes
 from lightalign.featcache.datasets import define, identified, open_version
 from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
+from lightalign.featcache.inference import CLASSES
 from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.datasets import add, move
@@ -397,7 +401,10 @@ def test_a_broken_table_of_classes_is_refused_by_what_is_broken_in_it(name, tmp_
     write_photos(tmp_path)
     table = tmp_path / "index.csv"
     for text, problem in (
-        (f"image,{name}\n0.jpg,cat\n0.jpg,dog\n", "line 3: '0.jpg' is of class 'dog', but was"),
+        (
+            f"image,{name}\n0.jpg,cat\n0.jpg,dog\n",
+            "line 2: '0.jpg' is of class 'cat', and of 'dog' in line 3",
+        ),
         (f"image,{name}\n0.jpg,cat\n1.jpg,cat\n", "has two or more, found"),
     ):
         table.write_text(text)
@@ -531,3 +538,165 @@ def test_a_folder_of_which_only_a_table_below_can_be_read_has_the_command_in_its
     (tmp_path / "meta" / "pairs.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DatasetFormatError, match=r"; nor can meta/pairs\.csv \(.*no column of"):
         kind_of(tmp_path)
+
+
+def asked_of(place, home, **options):
+    """Return what a table is found to be, and the two commands that are told where it is open."""
+    told = []
+    notes.tell(told.append)
+    found = define(f"mine={place}", home=home, options=options)
+    notes.tell(lambda _: None)
+    commands = [shlex.split(part) for note in told for part in note.split("`")[1::2]]
+    return found, commands
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("columns", "cells", "kind", "column"),
+    [
+        ("image,Wort", ("Hund", "Katze", "Maus", "Kuh"), "image-text-table", "Wort"),
+        ("image,animal", ("dog", "cat", "dog", "cat"), "image-folder", "animal"),
+        ("image,target", ("0", "1", "0", "1"), "image-folder", "target"),
+        ("image,Wort,category", ("Hund,d", "Katze,c", "Dogge,d", "Löwe,c"), "image-folder", "Wort"),
+        (
+            "image,label",
+            ("一只狗在草地上奔跑", "一只猫坐在窗台上", "两个孩子在公园里玩耍", "一辆汽车停在路边"),
+            "image-text-table",
+            "label",
+        ),
+    ],
+)
+def test_a_column_that_may_hold_captions_or_classes_is_told_with_the_commands_that_settle_it(
+    columns, cells, kind, column, whole, tmp_path
+):
+    photos = tmp_path / "my photos"
+    photos.mkdir()
+    write_photos(photos, count=4)
+    rows = [f"{number}.jpg,{cell}" for number, cell in enumerate(cells)]
+    (photos / "t.csv").write_text("\n".join([columns, *rows]), encoding="utf-8")
+    found, commands = asked_of(photos if whole else photos / "t.csv", tmp_path)
+    assert found.kind == kind
+    kinds = []
+    for words in commands:
+        changes = dict([words[words.index("--set") + 1].removeprefix("source.").split("=", 1)])
+        options = {name: json.loads(value) for name, value in changes.items()}
+        version, _ = add(
+            tmp_path / "home", words[3], Path(words[4]), kind=words[6], options=options
+        )
+        kinds.append((version.kind, options))
+    assert kinds == [
+        ("image-text-table", {"caption_columns": [column]}),
+        ("image-folder", {"class_column": column}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "kind"),
+    [
+        ("image,描述,category", ("一只狗在草地上奔跑,d", "一只猫坐在窗台上,c"), "image-text-table"),
+        ("image,category", ("red fox", "polar bear"), "image-folder"),
+        ("image,category", ("dog", "cat"), "image-folder"),
+        ("image,sku,category", ("AB-1,d", "AB-2,c"), "image-folder"),
+        ("image,Beschreibung", ("ein Hund rennt", "eine Katze"), "image-text-table"),
+        ("image,caption", ("dog", "cat"), "image-text-table"),
+    ],
+)
+def test_a_column_that_its_name_or_its_words_tell_is_not_asked_about(
+    columns, cells, kind, tmp_path
+):
+    write_photos(tmp_path)
+    rows = [f"{number}.jpg,{cell}" for number, cell in enumerate(cells)]
+    (tmp_path / "t.csv").write_text("\n".join([columns, *rows]), encoding="utf-8")
+    found, commands = asked_of(tmp_path, tmp_path / "home")
+    assert (found.kind, commands) == (kind, [])
+
+
+def write_in_folders_of_splits(place, name, column, splits=("train", "test")):
+    """Write a table of two images of its own into each folder of a split."""
+    for split in splits:
+        folder = place / split
+        folder.mkdir(parents=True)
+        write_photos(folder, count=2)
+        rows = [{"file_name": f"{n}.jpg", column: ("dog", "cat")[n]} for n in range(2)]
+        if name.endswith("csv"):
+            lines = [f"file_name,{column}", *(",".join(row.values()) for row in rows)]
+            (folder / name).write_text("\n".join(lines))
+        elif name.endswith("jsonl"):
+            (folder / name).write_text("\n".join(map(json.dumps, rows)))
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), folder / name)
+
+
+@pytest.mark.parametrize("below", ["", "data"])
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet"])
+@pytest.mark.parametrize(("column", "kind"), [("text", "image-text-table"), ("label", CLASSES)])
+def test_tables_in_folders_of_splits_are_one_table(name, below, column, kind, tmp_path):
+    place = tmp_path / "data set"
+    write_in_folders_of_splits(place / below, name, column, ("train", "validation"))
+    found, told = told_of(place)
+    assert (found.kind, found.place, told) == (kind, place, [])
+    source = open_version(found, home=tmp_path)
+    assert source.splits() == ("train", "val")
+    assert "2 files are read as one table, splits from their folders" in source.notes()
+    items = source.items("val", Modality.IMAGE)
+    assert [(item.id, item.path) for item in items] == [
+        (f"validation/{number}.jpg", place / below / "validation" / f"{number}.jpg")
+        for number in range(2)
+    ]
+
+
+def test_a_folder_of_a_split_without_a_table_is_named(tmp_path):
+    write_in_folders_of_splits(tmp_path, "metadata.csv", "text")
+    (tmp_path / "test" / "metadata.csv").unlink()
+    source = open_version(told_of(tmp_path)[0], home=tmp_path)
+    assert source.splits() == ("train",)
+    assert "no table in test: what stands there is left out" in source.notes()
+
+
+def test_tables_in_folders_of_splits_that_are_not_one_are_named_with_the_reason(tmp_path):
+    write_in_folders_of_splits(tmp_path, "metadata.csv", "text")
+    (tmp_path / "test" / "metadata.csv").write_text("file_name,text,more\n0.jpg,a dog,1\n")
+    found, (note,) = told_of(tmp_path)
+    assert found.kind == "images"
+    assert "(not as one: " in note
+    assert "has the columns" in note
+
+
+@pytest.mark.parametrize(("column", "kind"), [("caption", "image-text-table"), ("class", CLASSES)])
+def test_a_table_of_all_beside_those_of_splits_is_left_out(column, kind, tmp_path):
+    write_photos(tmp_path, count=4)
+    rows = [f"{number}.jpg,{('dog', 'cat')[number % 2]}" for number in range(4)]
+    for name, part in {"train": rows[:2], "test": rows[2:], "all": rows}.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"image,{column}", *part]))
+    found, told = told_of(tmp_path)
+    assert (found.kind, found.place, told) == (kind, tmp_path, [])
+    source = open_version(found, home=tmp_path)
+    assert source.ids("test", Modality.IMAGE) == ["2.jpg", "3.jpg"]
+    left_out = "all.csv left out: its rows are taken to be those of the splits"
+    assert left_out in source.notes()
+
+
+def test_a_table_of_a_split_finds_its_images_in_the_folder_of_the_split(tmp_path):
+    """As competitions have it: the images of the test have no classes."""
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        write_photos(tmp_path / split)
+    (tmp_path / "train.csv").write_text("image,label\n0.jpg,dog\n1.jpg,cat\n2.jpg,dog\n")
+    (tmp_path / "test.csv").write_text("image\n0.jpg\n1.jpg\n")
+    found, (note,) = told_of(tmp_path)
+    assert (found.kind, found.place) == (CLASSES, tmp_path / "train.csv")
+    assert "without test.csv" in note
+    ids = open_version(found, home=tmp_path).ids("train", Modality.IMAGE)
+    assert [image.partition("/")[0] for image in ids] == ["train"] * len(ids)
+
+
+def test_tables_in_a_folder_of_annotations_name_images_beside_it(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations").mkdir()
+    write_photos(tmp_path / "images")
+    (tmp_path / "annotations" / "train.csv").write_text("image,caption\n0.jpg,a dog\n")
+    (tmp_path / "annotations" / "test.csv").write_text("image,caption\n../images/1.jpg,a cat\n")
+    source = open_version(told_of(tmp_path)[0], home=tmp_path)
+    (train,), (test,) = (source.items(split, Modality.IMAGE) for split in source.splits())
+    assert train.path == tmp_path / "images" / "0.jpg"
+    assert test.path.resolve() == tmp_path / "images" / "1.jpg"

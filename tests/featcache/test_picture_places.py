@@ -123,9 +123,83 @@ def test_an_index_of_classes_is_held_to_it_too(dataset, name):
     lines += [f"c{number}.jpg,c{number}" for number in range(1, 10)]
     lines += ["../elsewhere/out.jpg,c9"]
     (dataset / "index.csv").write_text("\n".join(lines))
-    with pytest.raises(DatasetFormatError, match=r"index.csv, line 12: image '../elsewhere/out.jp"):
-        opened(name, dataset)
-    assert opened(name, dataset, root="/").splits()
+    source = opened(name, dataset)
+    (row,) = source.skipped_rows()
+    assert row.place == "line 12"
+    assert row.reason.startswith("image '../elsewhere/out.jpg' lies outside of ")
+    assert row.reason.endswith(f"add --set source.root={dataset.parent / 'elsewhere'}")
+    assert num_images(source) == 10
+    assert num_images(opened(name, dataset, root="/")) == 11
+
+
+def num_images(source):
+    return sum(len(source.ids(split, Modality.IMAGE)) for split in source.splits())
+
+
+def test_few_pictures_outside_are_left_out_by_line_and_half_of_them_are_refused(dataset):
+    for name in ("a.jpg", "b.jpg"):
+        (dataset / name).write_bytes(RED)
+    write_table(dataset, "in.jpg", "../elsewhere/out.jpg", "a.jpg")
+    source = opened("image-text-table", dataset)
+    assert [row.place for row in source.skipped_rows()] == ["line 3"]
+    assert source.ids("train", Modality.IMAGE) == ["in.jpg", "a.jpg"]
+    write_table(dataset, "in.jpg", "../elsewhere/out.jpg", "a.jpg", "../elsewhere/other.jpg")
+    with pytest.raises(DatasetFormatError, match=r"line 3: image .* \(and 1 more\) lies outside"):
+        images(dataset)
+
+
+@pytest.mark.parametrize("kind", ["image-text-table", "image-folder"])
+def test_bare_names_are_found_in_a_folder_of_images_or_below_the_option(kind, dataset):
+    """The ids are the names as they are written; what lies beside the table goes first."""
+    elsewhere = dataset.parent / "elsewhere"
+    (dataset / "Images").mkdir()
+    for place in (dataset / "Images" / "a.jpg", dataset / "Images" / "in.jpg", elsewhere / "b.jpg"):
+        place.write_bytes(b"other")
+    (dataset / "table.csv").write_text(
+        "image,caption,class,split\nin.jpg,x,p,train\na.jpg,y,q,train\nb.jpg,z,q,test\n"
+    )
+    source = opened(kind, dataset / "table.csv", root=str(elsewhere))
+    found = {
+        item.id: item.path
+        for split in source.splits()
+        for item in source.items(split, Modality.IMAGE)
+    }
+    assert found == {
+        "in.jpg": dataset / "in.jpg",
+        "a.jpg": dataset / "Images" / "a.jpg",
+        "b.jpg": elsewhere / "b.jpg",
+    }
+
+
+def test_a_picture_with_its_folder_and_without_is_one(dataset):
+    (dataset / "images").mkdir()
+    (dataset / "images" / "a.jpg").write_bytes(RED)
+    write_table(dataset, "in.jpg", "a.jpg", "images/a.jpg")
+    assert [item.id for item in images(dataset)] == ["in.jpg", "images/a.jpg"]
+
+
+def test_a_folder_of_images_that_leads_out_of_the_dataset_is_none(dataset):
+    (dataset / "images").symlink_to(dataset.parent / "elsewhere")
+    write_table(dataset, "in.jpg", "out.jpg")
+    assert images(dataset)[1].path == dataset / "out.jpg"
+
+
+@pytest.mark.parametrize("kind", ["image-text-table", "image-folder"])
+@pytest.mark.parametrize("above", ["", "images/"])
+def test_names_that_repeat_in_folders_of_splits_are_pictures_of_each(kind, above, dataset):
+    for split, folder in (("train", "training"), ("test", "test")):
+        (dataset / above / folder).mkdir(parents=True)
+        rows = ["image,caption,class"]
+        for number in range(2):
+            (dataset / above / folder / f"{number}.jpg").write_bytes(folder.encode())
+            rows.append(f"{number}.jpg,a {split},{'pq'[number]}")
+        (dataset / f"{split}.csv").write_text("\n".join(rows))
+    source = opened(kind, dataset)
+    assert [item.id for item in source.items("train", Modality.IMAGE)] == [
+        f"{above}training/0.jpg",
+        f"{above}training/1.jpg",
+    ]
+    assert [item.read_bytes() for item in source.items("test", Modality.IMAGE)] == [b"test"] * 2
 
 
 @pytest.mark.parametrize("image", ["../elsewhere/out.jpg", "link.jpg"])

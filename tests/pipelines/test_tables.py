@@ -84,6 +84,17 @@ def test_letters_of_two_columns_are_counted_as_two():
     assert lines[1].index("x") + 2 == lines[3].index("y")  # two letters take four columns
 
 
+def test_a_row_may_lack_cells_and_a_later_one_have_more():
+    rows = [{"image": "a", "file": "x"}, {"image": "b", "texts": "t", "file": "y"}]
+    lines = drawn(rows_table(rows), 80)
+    assert [line.split() for line in lines] == [
+        ["image", "texts", "file"],
+        ["a", "x"],
+        ["b", "t", "y"],
+    ]
+    assert lines[1].index("x") == lines[2].index("y")
+
+
 def test_a_table_without_rows_is_empty():
     assert "".join(drawn(rows_table([]), 80)).strip() == ""
 
