@@ -17,7 +17,15 @@ from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
 from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
 from .progress import SILENT, Progress
-from .stores import SideQuery, StoreQuery, WantedData, note_versions, readable_stores
+from .stores import (
+    SideQuery,
+    StoreQuery,
+    WantedData,
+    note_versions,
+    others_line,
+    readable_stores,
+    require_data,
+)
 from .summaries import mean_vectors
 
 
@@ -35,14 +43,17 @@ def require_images(
 
     Raises:
         StoreNotFoundError: There is none.
-        UnknownNameError: The opened dataset has no such split.
+        DatasetNotFoundError: There is none, and the dataset is not where it is remembered.
+        UnknownNameError: The dataset has no such split.
     """
     asked = StoreQuery.of(wanted, split, {Modality.IMAGE: query})
     found = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
     if not found:
+        require_data(home, asked)
         raise StoreNotFoundError(
             f"no store for {asked.describe()} in {home}, of the layer, tokens, type and precision "
-            f"that the run reads; run `{query.extraction(wanted.words, home=home)}`"
+            f"that the run reads{others_line(home, asked)}; "
+            f"run `{query.extraction(wanted.words, home=home)}`"
         )
     note_versions(found, progress)
     return found[0]
