@@ -34,6 +34,7 @@ from .evaluated import written
 from .index import AnyIndex, BuiltIndex, as_faiss
 from .index_files import CONTENT, FAISS, MANIFEST
 from .runs import named
+from .stores import require_name
 from .strings import Strings
 
 FOLDER = "index"
@@ -213,6 +214,8 @@ def find_indexes(
     for reason in broken:
         notes.note(f"an index is passed over: {reason}")
     if not found:
+        if dataset is not None and place is None and version is None:
+            require_name(home, dataset)
         wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
         known = [
             f"{one['side']}s of {one['dataset']}/{one['split']}"

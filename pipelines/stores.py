@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..featcache import notes
 from ..featcache.card import card_names, read_card
 from ..featcache.catalog import (
     StoreEntry,
@@ -14,7 +15,14 @@ from ..featcache.catalog import (
     read_catalog,
     read_pairs,
 )
-from ..featcache.datasets import is_drawn, open_defined, open_version, parse_data
+from ..featcache.datasets import (
+    SOURCES,
+    define,
+    is_drawn,
+    open_defined,
+    open_version,
+    parse_data,
+)
 from ..featcache.description import StoreDescription
 from ..featcache.errors import (
     DatasetNotFoundError,
@@ -263,6 +271,8 @@ class WantedData:
             asked, opened = open_defined(data, home=home, options=options)
             return cls(name, opened, asked=asked)
         version = newest(home, name)
+        if version is None:
+            require_name(home, name)
         return cls(name, None, version if version is not None and version.splits else None)
 
     @classmethod
@@ -291,10 +301,9 @@ class WantedData:
         """
         name = str(trained["dataset"])
         if options is not None or data is not None:
-            wanted = cls.of(data or name, home=home, options=options)
-            is_known = wanted.version is not None or wanted.opened is not None
-            if is_known or wanted.name != name:
-                return wanted
+            is_forgotten = options is None and parse_data(data or name) == (name, None)
+            if not is_forgotten or newest(home, name) is not None:
+                return cls.of(data or name, home=home, options=options)
         version = version_of(home, name, trained["split"], trained["source"])
         if splits:  # whatever the home has forgotten, or has learnt since
             version = replace(
@@ -340,10 +349,28 @@ class WantedData:
         return self.opened.fingerprint(split)
 
 
+def require_name(home: Path, name: str) -> None:
+    """Refuse a name that stands for nothing; a note says that stores go by one that is forgotten.
+
+    Raises:
+        UnknownNameError: No family, no dataset that the home remembers and no store is called so.
+    """
+    if name in SOURCES.names():
+        return
+    if not (home / "features" / name).is_dir():
+        define(name, home=home)  # which says what is known
+    notes.note(
+        f"{home} does not remember what {name!r} stands for: the newest stores of that name are "
+        f"taken; `{command_line('data', 'add', name, 'PATH', home=home)}` says it"
+    )
+
+
 def usual_split(
     home: Path, wanted: WantedData, query: SideQuery, names: Sequence[str] = ("test", "val")
 ) -> str:
     """Return the split to evaluate where none is named: the first of `names` that has a store.
+
+    Where none has one it is the first that the dataset has.
 
     Raises:
         StoreCorruptError: An earlier one may have such a store, as one in it cannot be read.
@@ -354,7 +381,8 @@ def usual_split(
         for entry in catalog.entries
         if entry.complete and wanted.is_of(entry.description) and query.matches(entry)
     }
-    chosen = next((name for name in names if name in there), names[0])
+    possible = [name for name in names if wanted.has_split(name)] or names
+    chosen = next((name for name in names if name in there), possible[0])
     before = names[: names.index(chosen)]
     for unread in catalog.unread:
         # dataset, split and store, as far as it is
