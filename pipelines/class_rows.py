@@ -14,6 +14,7 @@ from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, Store
 from ..featcache.reader import FeatureReader
 from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.types import Modality
+from .copied_items import CopiedImages, SplitOfData, find_copied_images
 from .evaluated import EvaluatedRun
 from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
 from .progress import SILENT, Progress
@@ -210,8 +211,8 @@ def require_apart(
 ) -> Leakage:
     """Refuse to measure images that were trained on, or that chose what is measured.
 
-    Images that are nearly the same under other names are found by their features, and are a
-    warning, as in `leakage`.
+    Copies under other names are found by their bytes, and images that are nearly the same by their
+    features; both are a warning, as in `leakage`.
 
     Args:
         train: Images that a classifier is trained on.
@@ -240,10 +241,24 @@ def require_apart(
         )
     leakage = find_leakage(run, Examined.of_images(evaluated.entry, evaluated.reader), progress)
     leakage.refuse()
+    leakage = leakage.with_copies(_copied(train, evaluated, run=run, progress=progress))
     keys = {seen.stores["train"]["image"]["key"] for seen in lineage(run)}
     if train.entry.key in keys:  # it has been compared
         return leakage
     return leakage.beside(near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress))
+
+
+def _copied(
+    train: ClassRows, evaluated: ClassRows, *, run: EvaluatedRun, progress: Progress
+) -> CopiedImages:
+    """Return the evaluated images that are copies of those that a classifier is trained on."""
+    here, there = (
+        SplitOfData(dataset=one.dataset, split=one.split, source=one.source)
+        for one in (evaluated.entry.description, train.entry.description)
+    )
+    if there.source in {seen.stores["train"]["source"] for seen in lineage(run)}:
+        return CopiedImages(pairs={})  # it has been compared
+    return find_copied_images(here, evaluated.reader.ids, there, home=run.home, progress=progress)
 
 
 def _label(rows: ClassRows) -> str:
