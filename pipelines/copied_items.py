@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..featcache.datasets import open_source, open_version
 from ..featcache.errors import LightalignError, MissingFileError, SpecError, UnreadableItemError
-from ..featcache.known_datasets import version_of
+from ..featcache.known_datasets import DatasetVersion, version_of
 from ..featcache.source import Source, readable_size
 from ..featcache.types import Item, Modality
 from .indexed_items import require_as_extracted
@@ -72,7 +72,7 @@ def find_copied_images(
         progress: Receives the progress.
     """
     try:
-        sources = [_opened(part, home) for part in (evaluated, trained)]
+        sources = _opened_both(evaluated, trained, home)
         if not all(source.needs_files for source in sources):
             return CopiedImages(pairs={})
         ours, theirs = (
@@ -110,17 +110,22 @@ def copied_message(pairs: Mapping[str, str], count: int) -> str:
     )
 
 
-def _opened(part: SplitOfData, home: Path) -> Source:
-    """Open the dataset of a split, which must be as it was extracted."""
-    version = version_of(home, part.dataset, part.split, part.source)
-    source = (
-        open_source(part.dataset, home=home)
-        if version is None
-        else open_version(version, home=home)
-    )
-    if source.needs_files:
-        require_as_extracted(source, part.split, part.source)
-    return source
+def _opened_both(one: SplitOfData, other: SplitOfData, home: Path) -> tuple[Source, Source]:
+    """Open the datasets of two splits, which must be as extracted; once if they are the same."""
+    first, second = (version_of(home, it.dataset, it.split, it.source) for it in (one, other))
+    here = _opened(one, first, home)
+    is_same = one.dataset == other.dataset and first == second
+    there = here if is_same else _opened(other, second, home)
+    for part, source in ((one, here), (other, there)):
+        if source.needs_files:
+            require_as_extracted(source, part.split, part.source)
+    return here, there
+
+
+def _opened(part: SplitOfData, version: DatasetVersion | None, home: Path) -> Source:
+    if version is None:
+        return open_source(part.dataset, home=home)
+    return open_version(version, home=home)
 
 
 def _by_size(

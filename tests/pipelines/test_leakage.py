@@ -187,7 +187,7 @@ def test_photos_that_were_trained_on_are_found_among_classes_too(tmp_path):
 
 
 def test_copies_of_what_a_classifier_is_trained_on_are_found(tmp_path):
-    """test-8x.png has the bytes of train-8.png of the class left, and is of the class right."""
+    """test-8x.png has the bytes of train-8.png; all other pictures are drawn apart."""
     data = write_photos(tmp_path / "a", {"train": range(12), "test": range(100, 112)})
     classes = tmp_path / "classes"
     for split, first in (("train", 0), ("test", 100)):
