@@ -32,7 +32,7 @@ from ..featcache.errors import (
     StoreNotFoundError,
 )
 from ..featcache.home import command_line
-from ..featcache.known_datasets import DatasetVersion, newest, version_of
+from ..featcache.known_datasets import DatasetVersion, newest, read_versions, version_of
 from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.references import card_name, lasting_reference
 from ..featcache.registry import unknown_name
@@ -182,6 +182,7 @@ class StoreQuery:
         by_side: What each of both sides asks for.
         data: Options that name the dataset in a command; None for its name alone.
         splits: Fingerprint of every split of the dataset, where they are known.
+        others: Fingerprints of other data that have the name.
         is_of_run: Whether the dataset is what a run was trained on, which an extraction brings only
             where its place still holds the same.
     """
@@ -191,6 +192,7 @@ class StoreQuery:
     source: str | None = None
     data: Sequence[str] | None = None
     splits: Mapping[str, str] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
     is_of_run: bool = False
     by_side: Mapping[Side, SideQuery] = field(
         default_factory=lambda: dict.fromkeys(IMAGE_TEXT, SideQuery())
@@ -212,6 +214,7 @@ class StoreQuery:
             by_side=by_side,
             data=wanted.words if wanted.name else None,
             splits={} if wanted.version is None else wanted.version.splits,
+            others=wanted.others,
             is_of_run=wanted.is_of_run,
         )
 
@@ -225,6 +228,7 @@ class StoreQuery:
             and entry.description.split == self.split
             and self.dataset in {None, entry.description.dataset}
             and self.source in {None, entry.description.source}
+            and entry.description.source not in self.others
             and self.by_side[side].matches(entry)
         ]
 
@@ -246,6 +250,7 @@ class WantedData:
             is opened, and where nobody knows: then stores go by name and the newest is taken.
         asked: What was given, of a dataset that is opened.
         is_of_run: Whether it is what a run was trained on.
+        others: Fingerprints of what else has its name, where its own are not known.
     """
 
     name: str | None
@@ -253,6 +258,7 @@ class WantedData:
     version: DatasetVersion | None = None
     asked: DatasetVersion | None = None
     is_of_run: bool = False
+    others: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, data: str | None, *, home: Path, options: Mapping[str, Any] | None) -> "WantedData":
@@ -309,7 +315,11 @@ class WantedData:
             version = replace(
                 version or DatasetVersion(name=name, kind=name, place=None), splits=splits
             )
-        return cls(name, None, version, is_of_run=True)
+        others: frozenset[str] = frozenset()
+        if version is None:  # a run of an early version, whose data the home never knew
+            known = read_versions(home, name)
+            others = frozenset(source for one in known for source in one.splits.values())
+        return cls(name, None, version, is_of_run=True, others=others)
 
     @property
     def words(self) -> list[str]:
@@ -324,7 +334,8 @@ class WantedData:
         """Return whether a store is of the dataset, as far as that is known."""
         if self.name not in {None, description.dataset} or not self.has_split(description.split):
             return False
-        return self.fingerprint(description.split) in {None, description.source}
+        is_other = description.source in self.others
+        return not is_other and self.fingerprint(description.split) in {None, description.source}
 
     def has_split(self, split: str) -> bool:
         """Return whether the dataset has a split, as far as that is known."""
@@ -724,7 +735,8 @@ def label_of(entry: StoreEntry, query: StoreQuery) -> str:
     state = "" if entry.complete else ", incomplete"
     found = entry.description
     meant = query.splits.get(found.split, found.source)
-    if query.splits and found.dataset == query.dataset and meant != found.source:
+    is_other = meant != found.source or found.source in query.others
+    if found.dataset == query.dataset and is_other:
         state += ", of other data"
     kind = "" if found.kind == "tokens" else f" {found.kind}"
     return f"{found.dataset}/{found.split}/{found.encoder}{kind} ({found.modality}{state})"

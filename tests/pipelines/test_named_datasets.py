@@ -18,7 +18,7 @@ from lightalign.featcache.known_datasets import (
 )
 from lightalign.pipelines.runs import check_name
 
-from ..helpers import lightalign, slow
+from ..helpers import changed_report, lightalign, slow
 
 BOTH = ("extract", "--encoder", "toy-image", "--encoder", "toy-text", "--precision", "float32")
 OWN_COLUMN = ("--set", "source.image_column=Pfad")
@@ -422,3 +422,16 @@ def test_what_is_no_name_and_no_place_is_one_line(data, told, tmp_path):
     ended = lightalign("extract", "--encoder", "toy-image", "--data", data, home=tmp_path)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert told in ended.stderr
+
+
+def test_a_run_of_a_home_that_knew_no_names_is_not_measured_on_what_has_its_name_now(
+    two_tables, home
+):
+    """Early runs recorded no other splits; the newest stores of the name are of the newer table."""
+    with changed_report(home / "runs" / "same-name") as report:
+        del report["spec"]["splits"]
+    shutil.rmtree(home / "known-datasets")
+    newer = two_tables / "newer" / "Tabelle.csv"
+    done(*BOTH, "--data", f"image-text-table={newer}", *OWN_COLUMN, home=home)
+    report = json.loads(done("retrieve", "same-name", "--json", "--quiet", home=home))
+    assert report["metrics"]["text_to_image"]["num_gallery"] == 7
