@@ -9,7 +9,7 @@ from typing import Any
 
 from . import known_datasets, notes, spec
 from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
-from .home import command_line, expanded
+from .home import command_line, expanded, is_same_place, plain_place
 from .inference import FOLDERS, TABLES, Inferred, infer_kind, try_family
 from .known_datasets import DatasetVersion
 from .registry import Registry, unknown_name
@@ -30,22 +30,26 @@ def list_datasets() -> list[tuple[str, str, bool]]:
 
 
 def parse_data(data: str) -> tuple[str, Path | None]:
-    """Split `NAME` or `NAME=PATH` into the name, written with hyphens, and the path.
+    """Split `NAME` or `NAME=PATH` into the name, as it is remembered, and the path.
 
     Raises:
-        SpecError: The name is empty, or `=` is followed by nothing.
+        SpecError: The name is empty, or `=` is followed by nothing, or by an address.
     """
     name, equals, path = data.partition("=")
-    name = name.strip().replace("_", "-")
+    name = known_datasets.written_name(name)
     if not name or (equals and not path.strip()):
         raise SpecError(f"--data {data!r} is not of the form NAME or NAME=PATH")
+    if "://" in path:
+        raise SpecError(
+            f"--data {data!r} names an address: download the files first, and name their place"
+        )
     return name, expanded(Path(path.strip())) if equals else None
 
 
 def absolute_data(data: str) -> str:
     """Return `NAME` or `NAME=PATH` so that it means the same in any folder."""
     name, path = parse_data(data)
-    return name if path is None else f"{name}={path.absolute()}"
+    return name if path is None else f"{name}={plain_place(path)}"
 
 
 def is_drawn(name: str) -> bool:
@@ -121,7 +125,8 @@ def locate(
         option = shlex.quote(f"NAME={data}")
         raise SpecError(f"--data {data!r} is a path: give what lies there a name, --data {option}")
     known_datasets.checked_name(name)
-    known = known_datasets.version_at(home, name, None if path is None else path.absolute())
+    path = None if path is None else plain_place(path)
+    known = known_datasets.version_at(home, name, path)
     if anew and known is not None and _is_plain_folder(known, path):
         known = None
     family = kind or (name if name in SOURCES.names() else None)
@@ -134,12 +139,12 @@ def locate(
         raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
     if family is None:
         assert path is not None
-        found, known = _find_family_at(path.absolute(), known, options or {}, name=name, home=home)
+        found, known = _find_family_at(path, known, options or {}, name=name, home=home)
         family, path, opened = found.kind, found.place, found.opened
     drawn = is_drawn(family)
     if path is not None and drawn:
         raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")
-    place = path.absolute() if path is not None else _remembered_place(known, family, home)
+    place = path if path is not None else _remembered_place(known, family, home)
     # a table's columns stay what they were; a drawn family itself has the defaults each time
     keeps = known is not None and known.kind == family and not (drawn and name == family)
     remembered = known.options if known is not None and keeps else {}
@@ -184,6 +189,8 @@ def _find_family_at(
     home: Path,
 ) -> tuple[Inferred, DatasetVersion | None]:
     """Return what lies at a place, and what was known of the name if it is that."""
+    if known is not None and known_datasets.lies_at(known, place) and not place.exists():
+        raise _not_there(known, home)
     refusal: LightalignError | None = None
     is_other = known is not None and _is_other_folder(known, place)
     if known is not None and not is_other:
@@ -204,14 +211,15 @@ def _find_family_at(
 
 def _is_plain_folder(known: DatasetVersion, path: Path | None) -> bool:
     """Return whether a path is the known folder of images, of which nothing more was said."""
-    at_path = path is not None and path.is_dir() and known.place == path.absolute()
+    at_path = path is not None and path.is_dir() and is_same_place(known.place, path)
     return at_path and _is_plain(known)
 
 
 def _is_other_folder(known: DatasetVersion, place: Path) -> bool:
     """Return whether a folder of images is not the known one: there may be tables beside them."""
     is_moved_table = known_datasets.place_in(known, place) != place
-    return _is_plain(known) and place.is_dir() and known.place != place and not is_moved_table
+    is_elsewhere = not is_same_place(known.place, place)
+    return _is_plain(known) and place.is_dir() and is_elsewhere and not is_moved_table
 
 
 def _is_plain(known: DatasetVersion) -> bool:
@@ -237,9 +245,9 @@ def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> 
     """Return where a dataset lies that was named without a path."""
     usual = home / "datasets" / (known.name if known else family)
     if known is None or known.place is None:
-        return usual.absolute()
+        return plain_place(usual)
     if known.name == known.kind and usual.exists() and not known.place.exists():
-        return usual.absolute()
+        return plain_place(usual)
     return known.place
 
 
@@ -260,16 +268,39 @@ def open_version(version: DatasetVersion, *, home: Path) -> Source:
         DatasetNotFoundError: The files are not there.
         DatasetFormatError: The files cannot be understood.
     """
-    place = version.place
-    if place is None:
-        place = home / "datasets" / version.name
-    elif version.name not in SOURCES.names() and not place.exists():
-        moved = command_line("data", "move", version.name, "PATH", home=home)
-        raise DatasetNotFoundError(
-            f"dataset {version.name!r} is not at {place} any more: say where it is by `{moved}`"
-        )
-    opened = open_family(version.kind, place, version.options)
+    place = home / "datasets" / version.name if version.place is None else version.place
+    is_own = version.place is not None and version.name not in SOURCES.names()
+    if is_own and not place.exists():
+        raise _not_there(version, home)
+    try:
+        opened = open_family(version.kind, place, version.options)
+    except DatasetNotFoundError as error:
+        if not _is_remembered(version, home):
+            raise
+        raise _not_there(version, home, reason=str(error).partition(". ")[0]) from error
     return _as_remembered(opened, version, home=home)
+
+
+def _is_remembered(version: DatasetVersion, home: Path) -> bool:
+    """Return whether a home knows that a dataset was once where a version says that it lies."""
+    known = known_datasets.read_versions(home, version.name)
+    return any(one.splits and is_same_place(one.place, version.place) for one in known)
+
+
+def _not_there(version: DatasetVersion, home: Path, reason: str = "") -> DatasetNotFoundError:
+    """Build the error for a dataset that is gone from its place, with the way out."""
+    because = f" ({reason})" if reason else ""
+    current = known_datasets.newest(home, version.name)
+    if current is None or is_same_place(current.place, version.place):
+        moved = command_line("data", "move", version.name, "PATH", home=home)
+        return DatasetNotFoundError(
+            f"dataset {version.name!r} is not at {version.place} any more{because}: say where it "
+            f"is by `{moved}`"
+        )
+    return DatasetNotFoundError(
+        f"what {version.name!r} stood for before is not at {version.place} any more{because}: put "
+        f"it back, or name its place, --data {version.name}=PATH"
+    )
 
 
 def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:

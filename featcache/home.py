@@ -27,6 +27,24 @@ def expanded(path: Path) -> Path:
         return path
 
 
+def plain_place(path: Path) -> Path:
+    """Return the one way of writing a path: absolute, and without `~`, `..` and `.`; links stay.
+
+    Where a `..` follows a link, its target is meant, and written.
+    """
+    absolute = expanded(path).absolute()
+    plain = Path(os.path.normpath(absolute))
+    is_same = os.path.realpath(plain) == os.path.realpath(absolute)
+    return plain if is_same else Path(os.path.realpath(absolute))
+
+
+def is_same_place(one: Path | None, other: Path | None) -> bool:
+    """Return whether two paths lead to the same place, through links too."""
+    if one is None or other is None:
+        return one is other
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
+
+
 def checked_home(path: Path) -> Path:
     """Return the folder that a home is named by, which need not be there yet.
 

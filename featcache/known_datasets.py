@@ -7,6 +7,7 @@ trained on one split finds by it the others of the same data, whatever the name 
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from . import files
 from .documents import check, read_toml
 from .errors import DatasetNotFoundError, LightalignError, SpecError, StoreCorruptError
 from .file_locks import FileLock
-from .home import command_line
+from .home import command_line, is_same_place
 from .regular_files import is_regular, is_there
 from .spec import fingerprint, to_toml
 
@@ -27,6 +28,7 @@ FOLDER = "known-datasets"
 _SCHEMA = 1
 _MOST_NAME = 100  # bytes of UTF-8: it names folders
 _NAME = re.compile(r"\w[\w.-]*")
+_OF_HUB = re.compile(r"(hf:/*)?\w[\w.-]*(/[\w.-]+)+")
 
 
 class _VersionTable(TypedDict):
@@ -84,6 +86,11 @@ def set_words(changes: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def written_name(given: str) -> str:
+    """Return a name as it is remembered: with hyphens, and in one composition of its letters."""
+    return unicodedata.normalize("NFC", given.strip().replace("_", "-"))
+
+
 def is_name(name: str) -> bool:
     """Return whether a dataset can have this name."""
     return bool(_NAME.fullmatch(name)) and len(name.encode("utf-8", "replace")) <= _MOST_NAME
@@ -96,9 +103,13 @@ def checked_name(name: str) -> str:
         SpecError: It could not be the name of a folder.
     """
     if not is_name(name):
+        hint = (
+            "; of one of the Hugging Face hub download the files, and name their place: NAME=PATH"
+        )
         raise SpecError(
             f"{name!r:.200} cannot name a dataset: it may hold letters, digits, '.', '_' and '-', "
             f"and begins with a letter or digit; at most {_MOST_NAME} bytes"
+            f"{hint if _OF_HUB.fullmatch(name) else ''}"
         )
     return name
 
@@ -151,13 +162,15 @@ def version_at(home: Path, name: str, place: Path | None) -> DatasetVersion | No
 
 def lies_at(version: DatasetVersion, place: Path) -> bool:
     """Return whether a version lies at a place, or is a table in that folder."""
-    return version.place == place or version.place in _tables_called_alike(version, place)
+    if is_same_place(version.place, place):
+        return True
+    return any(is_same_place(version.place, one) for one in _tables_called_alike(version, place))
 
 
 def place_in(version: DatasetVersion, place: Path) -> Path:
     """Return where a version lies at a place: the table in there that is called alike, or all."""
     tables = [table for table in _tables_called_alike(version, place) if is_regular(table)]
-    if version.place in tables:
+    if version.place is not None and any(is_same_place(version.place, one) for one in tables):
         return version.place
     return tables[0] if tables else place
 
@@ -249,6 +262,24 @@ def remember(
     return True
 
 
+def stood_for(before: DatasetVersion | None, now: DatasetVersion) -> str | None:
+    """Return a sentence on what a name stood for before, or None where that was the same."""
+    if before is None or not before.splits:
+        return None
+    place = "drawn" if before.place is None else f"at {before.place}"
+    is_there = is_same_place(before.place, now.place)
+    if before.splits == now.splits:
+        return None if is_there else f"{now.name!r} was {place} before, and is the same data"
+    options = "".join(f", {name} = {value}" for name, value in before.options.items())
+    if is_there and before.place is not None:
+        place += " with other files"
+    return (
+        f"{now.name!r} stood for other data before, {before.kind} {place}{options}: runs that were "
+        "trained on them keep to them, and --data "
+        f"{now.name} means the new ones"
+    )
+
+
 def move(
     home: Path,
     name: str,
@@ -284,7 +315,7 @@ def move(
                 f"texts or image files; if {name!r} is to be that from now on, run `{again}`"
             )
         earlier = [
-            replace(one, place=place) if one.place == current.place else one
+            replace(one, place=place) if is_same_place(one.place, current.place) else one
             for one in versions[:-1]
         ]
         _write(home, name, [*earlier, moved])

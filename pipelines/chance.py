@@ -50,7 +50,9 @@ def chance_of_ranks(counts: Int64[np.ndarray, " q"], *, num_gallery: int) -> dic
     """Return the expected `mean_reciprocal_rank` (percent), `mean_rank` and `median_rank`.
 
     The rank r of the best right answer has the probability that `chance_curve` gains at r; its
-    mean is (g + 1) / (m + 1). The median is the least rank that half of all queries reach.
+    mean is (g + 1) / (m + 1). The median is the least rank that half of all queries reach, or,
+    where exactly half reach it, the middle between it and the next that any query has: of one right
+    answer in 48 rows (24 + 25) / 2 = 24.5, as the median of the numbers from 1 to 48.
 
     Args:
         counts: Number m of right answers of each query, at least 1.
@@ -59,11 +61,12 @@ def chance_of_ranks(counts: Int64[np.ndarray, " q"], *, num_gallery: int) -> dic
     reached = chance_curve(counts, num_gallery=num_gallery, k=num_gallery) / 100.0
     gained = np.diff(reached, prepend=0.0)
     ranks = np.arange(1, num_gallery + 1)
-    half = 0.5 - 1e-12  # sums of fractions may fall short of a half by rounding
+    # sums of fractions may miss a half by rounding
+    lower, upper = (1 + int(np.argmax(reached >= half)) for half in (0.5 - 1e-12, 0.5 + 1e-12))
     return {
         "mean_reciprocal_rank": 100.0 * float((gained / ranks).sum()),
         "mean_rank": float(((num_gallery + 1) / (counts + 1)).mean()),
-        "median_rank": float(1 + np.argmax(reached >= half)),
+        "median_rank": (lower + upper) / 2,
     }
 
 

@@ -14,10 +14,19 @@ from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, Store
 from ..featcache.reader import FeatureReader
 from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.types import Modality
+from .copied_items import CopiedImages, SplitOfData, find_copied_images
 from .evaluated import EvaluatedRun
 from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
 from .progress import SILENT, Progress
-from .stores import SideQuery, StoreQuery, WantedData, note_versions, readable_stores
+from .stores import (
+    SideQuery,
+    StoreQuery,
+    WantedData,
+    note_versions,
+    others_line,
+    readable_stores,
+    require_data,
+)
 from .summaries import mean_vectors
 
 
@@ -35,14 +44,17 @@ def require_images(
 
     Raises:
         StoreNotFoundError: There is none.
-        UnknownNameError: The opened dataset has no such split.
+        DatasetNotFoundError: There is none, and the dataset is not where it is remembered.
+        UnknownNameError: The dataset has no such split.
     """
     asked = StoreQuery.of(wanted, split, {Modality.IMAGE: query})
     found = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
     if not found:
+        require_data(home, asked)
         raise StoreNotFoundError(
             f"no store for {asked.describe()} in {home}, of the layer, tokens, type and precision "
-            f"that the run reads; run `{query.extraction(wanted.words, home=home)}`"
+            f"that the run reads{others_line(home, asked)}; "
+            f"run `{query.extraction(wanted.words, home=home)}`"
         )
     note_versions(found, progress)
     return found[0]
@@ -199,8 +211,8 @@ def require_apart(
 ) -> Leakage:
     """Refuse to measure images that were trained on, or that chose what is measured.
 
-    Images that are nearly the same under other names are found by their features, and are a
-    warning, as in `leakage`.
+    Copies under other names are found by their bytes, and images that are nearly the same by their
+    features; both are a warning, as in `leakage`.
 
     Args:
         train: Images that a classifier is trained on.
@@ -229,10 +241,24 @@ def require_apart(
         )
     leakage = find_leakage(run, Examined.of_images(evaluated.entry, evaluated.reader), progress)
     leakage.refuse()
+    leakage = leakage.with_copies(_copied(train, evaluated, run=run, progress=progress))
     keys = {seen.stores["train"]["image"]["key"] for seen in lineage(run)}
     if train.entry.key in keys:  # it has been compared
         return leakage
     return leakage.beside(near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress))
+
+
+def _copied(
+    train: ClassRows, evaluated: ClassRows, *, run: EvaluatedRun, progress: Progress
+) -> CopiedImages:
+    """Return the evaluated images that are copies of those that a classifier is trained on."""
+    here, there = (
+        SplitOfData(dataset=one.dataset, split=one.split, source=one.source)
+        for one in (evaluated.entry.description, train.entry.description)
+    )
+    if there.source in {seen.stores["train"]["source"] for seen in lineage(run)}:
+        return CopiedImages(pairs={})  # it has been compared
+    return find_copied_images(here, evaluated.reader.ids, there, home=run.home, progress=progress)
 
 
 def _label(rows: ClassRows) -> str:

@@ -16,6 +16,7 @@ from ..featcache.datasets import (
     split_fingerprints,
 )
 from ..featcache.errors import DatasetNotFoundError, LightalignError, SpecError
+from ..featcache.home import plain_place
 from ..featcache.known_datasets import DatasetVersion
 from ..featcache.source import SkippedRow, Source, readable_size
 from ..featcache.types import Item, Modality
@@ -124,7 +125,7 @@ def _name_of(given: str) -> str:
     Raises:
         SpecError: A dataset cannot be called so.
     """
-    return known_datasets.checked_name(given.strip().replace("_", "-"))
+    return known_datasets.checked_name(known_datasets.written_name(given))
 
 
 def move(home: Path, name: str, place: Path) -> DatasetVersion:
@@ -133,7 +134,7 @@ def move(home: Path, name: str, place: Path) -> DatasetVersion:
     def read(version: DatasetVersion) -> Mapping[str, str]:
         return split_fingerprints(open_version(version, home=home))
 
-    return known_datasets.move(home, _name_of(name), place.absolute(), read)
+    return known_datasets.move(home, _name_of(name), plain_place(place), read)
 
 
 def forget(home: Path, name: str) -> Path:

@@ -12,7 +12,7 @@ from ..featcache.card import EncoderCard
 from ..featcache.datasets import open_defined
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError, TooManyBadItemsError
-from ..featcache.known_datasets import DatasetVersion, remember
+from ..featcache.known_datasets import DatasetVersion, newest, remember, stood_for
 from ..featcache.references import find_card, keep_card, table_of_own
 from ..featcache.registry import unknown_name
 from ..featcache.source import SkippedRow, Source
@@ -166,12 +166,14 @@ class ExtractReport:
         weights: Where the weights of each encoder came from.
         stores: One report a store.
         skipped_rows: Rows of the dataset's table that cannot be read, and so are no items.
+        stood_for: What the name stood for before, in words, where that was something else.
     """
 
     dataset: str
     weights: Mapping[str, str]
     stores: tuple[StoreReport, ...]
     skipped_rows: tuple[SkippedRow, ...] = ()
+    stood_for: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,13 +334,17 @@ def run(
     for reference, (card, weights) in zip(spec.encoders, opened.cards, strict=True):
         keep_card(reference, with_place(card, weights), spec.home)
     stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
+    before = None
     if makes_newest:
-        remember(spec.home, opened.identified(), tell=progress.note)
+        version = opened.identified()
+        before = stood_for(newest(spec.home, version.name), version)
+        remember(spec.home, version, tell=progress.note)
     return ExtractReport(
         dataset=opened.dataset,
         weights={one.encoder.name: one.origin for one in loaded},
         stores=tuple(stores),
         skipped_rows=opened.source.skipped_rows(),
+        stood_for=before,
     )
 
 

@@ -33,8 +33,9 @@ from .stores import (
     WantedData,
     extract_again,
     note_versions,
+    others_line,
     readable_stores,
-    require_same_data,
+    require_data,
 )
 
 if TYPE_CHECKING:
@@ -341,12 +342,13 @@ def _stores(
     found = {side: query.matching(entries, side) for side in evaluated.sides}
     for side in sides:
         if not found[side]:
-            require_same_data(spec.home, query)
+            require_data(spec.home, query)
             command = evaluated.queries[side].extraction(
                 wanted.words, split=spec.split, home=spec.home
             )
             raise StoreNotFoundError(
-                f"no {side.label} store for {query.describe()} in {spec.home}: run `{command}`"
+                f"no {side.label} store for {query.describe()} in {spec.home}"
+                f"{others_line(spec.home, query)}; run `{command}`"
             )
     first = found[sides[0]][0]
     note_versions((entry for some in found.values() for entry in some), progress)

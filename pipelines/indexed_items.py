@@ -1,7 +1,6 @@
 """Find the files and texts of what an index holds; stores and indexes hold ids."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from ..featcache.errors import (
     DatasetNotFoundError,
     SpecError,
 )
+from ..featcache.home import plain_place
 from ..featcache.known_datasets import place_in, version_of
 from ..featcache.source import Source, require_place
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
@@ -44,13 +44,22 @@ def open_as_extracted(
         DatasetChangedError: They are others now.
     """
     version = version_of(home, parse_data(data)[0], split, fingerprint)
+    gone: DatasetNotFoundError | None = None
     if version is not None:
-        with suppress(DatasetNotFoundError, DatasetFormatError, DatasetChangedError):
+        try:
             opened = open_version(version, home=home)
             require_as_extracted(opened, split, fingerprint)
+        except DatasetNotFoundError as error:
+            gone = error
+        except (DatasetFormatError, DatasetChangedError):
+            pass  # another place is named, perhaps
+        else:
             return opened
         options = version.options if options is None else options
-    opened = open_source(data, home=home, options=options)
+    try:
+        opened = open_source(data, home=home, options=options)
+    except DatasetNotFoundError as error:
+        raise gone or error from error
     require_as_extracted(opened, split, fingerprint)
     return opened
 
@@ -80,7 +89,7 @@ def open_there(
     if version is None or version.place is None:
         opened = open_source(data, home=home, options=options)
     else:
-        there = place_in(version, place.absolute())
+        there = place_in(version, plain_place(place))
         opened = open_version(replace(version, place=there), home=home)
     require_as_extracted(opened, split, fingerprint)
     return opened
@@ -147,7 +156,8 @@ def find_items(
         contained = "texts" if _side(manifest).modality is Modality.TEXT else "files"
         warning = f"{len(missing)} of {len(wanted)} {contained} are not found, only their ids"
         place = f"--data {manifest['dataset']}=PATH"
-        named = place in str(error)  # a dataset that is not there at all names the option itself
+        # a dataset that is not there at all names the way out itself
+        named = place in str(error) or isinstance(error, DatasetNotFoundError)
         advice = "" if named else f"; name the dataset's place: {place}"
         if is_drawn(manifest["dataset"]):  # it has none: an index knows how it was drawn
             advice = f"; write the index anew by {again}"

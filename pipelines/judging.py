@@ -26,7 +26,7 @@ from .evaluation import Number
 from .graded import GradedSplit, Scorer
 from .intervals import drawn_share_interval
 from .progress import SILENT, Progress
-from .shared_texts import GradedTexts, find_shared_pairs, find_trained_texts
+from .shared_texts import GradedTexts, find_shared_pairs, find_trained_texts, with_way_out
 
 DEFINITIONS = {
     "cosine": (
@@ -306,7 +306,7 @@ def worst_pairs(
         raise
     except LightalignError as error:
         known = {}
-        warnings = [f"worst pairs without their texts, name --data NAME=PATH: {error}"]
+        warnings = [f"worst pairs without their texts: {with_way_out(error, texts.wanted)}"]
     failures = [
         {
             "query": list(split.ids[row]),

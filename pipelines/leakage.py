@@ -1,7 +1,8 @@
 """Find what an evaluation has in common with the training of the run that it evaluates.
 
 Stores are enough: an item is the same if its id and its features by the run's own encoder are.
-Ids alone prove nothing, as some datasets count anew in each split.
+Ids alone prove nothing, as some datasets count anew in each split. Copies under other ids are told
+by the files themselves, see `copied_items`.
 
 Axis names: `n` evaluated rows, `m` trained rows, `width` features of a token.
 """
@@ -19,6 +20,7 @@ from ..featcache.errors import LeakageError
 from ..featcache.reader import FeatureReader
 from ..featcache.remedies import extraction
 from ..featcache.types import Modality, Side
+from .copied_items import CopiedImages, SplitOfData, copied_message, find_copied_images
 from .evaluated import EvaluatedRun
 from .joined import JoinedStores, Rows
 from .progress import SILENT, Progress
@@ -51,6 +53,8 @@ class Leakage:
         near_bound: The least cosine that counted as near.
         same_texts: Evaluated and trained id of texts that say the same; at most 1,000.
         num_same_texts: How many evaluated texts say the same as a trained one of another id.
+        copies: Trained id by the evaluated one of images that are byte copies; at most 1,000.
+        num_copies: How many evaluated images are a copy of a trained one of another id.
         counters: How many ids stand in both splits for different items.
         unchecked: What could not be compared, and why.
     """
@@ -63,6 +67,8 @@ class Leakage:
     near_bound: float = NEAR
     same_texts: tuple[tuple[str, str], ...] = ()
     num_same_texts: int = 0
+    copies: Mapping[str, str] = field(default_factory=dict)
+    num_copies: int = 0
     counters: int
     unchecked: tuple[str, ...]
 
@@ -84,6 +90,8 @@ class Leakage:
     def warnings(self) -> list[str]:
         """Return what is to be known, errors included: they were allowed."""
         found = [f"leakage: {error}" for error in self.errors]
+        if self.num_copies:
+            found.append(copied_message(self.copies, self.num_copies))
         if self.num_near:
             found.append(near_message(self.near, self.num_near, self.near_bound))
         if self.num_same_texts:
@@ -118,6 +126,11 @@ class Leakage:
                 for evaluated, trained in self.same_texts
             ],
             "num_same_texts": self.num_same_texts,
+            "copied_images": [
+                {"evaluated": evaluated, "trained": trained}
+                for evaluated, trained in self.copies.items()
+            ],
+            "num_copied_images": self.num_copies,
             "not_checked": list(self.unchecked),
         }
 
@@ -133,6 +146,13 @@ class Leakage:
         if self.errors and not allow:
             otherwise = "" if allow is None else ", or measure all the same with --allow-leakage"
             raise LeakageError(f"{'; '.join(self.errors)}: evaluate on other items{otherwise}")
+
+    def with_copies(self, copied: CopiedImages) -> "Leakage":
+        """Return it with further copies."""
+        pairs = dict(sorted({**copied.pairs, **self.copies}.items())[:_MOST_PAIRS])
+        num = self.num_copies + len(copied.pairs.keys() - self.copies.keys())
+        unchecked = (*self.unchecked, *copied.unchecked)
+        return replace(self, copies=pairs, num_copies=num, unchecked=unchecked)
 
     def beside(self, near: "NearDuplicates") -> "Leakage":
         """Return it with further near duplicates."""
@@ -201,6 +221,7 @@ def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SIL
         train = seen.stores["train"]
         if train["source"] != examined.source:
             _compare_texts(train, examined, compared)
+            _compare_images(train, examined, compared, progress)
         if train["source"] == examined.source or Modality.IMAGE not in examined.sides:
             continue
         trained = compared.known.get(train["image"]["key"])
@@ -218,6 +239,8 @@ def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SIL
         near_bound=compared.near_bound,
         same_texts=tuple(sorted(compared.same_texts.items())[:_MOST_PAIRS]),
         num_same_texts=len(compared.same_texts),
+        copies=dict(sorted(compared.copies.items())[:_MOST_PAIRS]),
+        num_copies=len(compared.copies),
         counters=compared.counters,
         unchecked=tuple(dict.fromkeys(compared.unchecked)),
     )
@@ -271,6 +294,7 @@ class _Compared:
     num_near: int = 0
     near_bound: float = NEAR
     same_texts: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
     counters: int = 0
     unchecked: list[str] = field(default_factory=list)
     done: set[tuple[str, str]] = field(default_factory=set)
@@ -316,6 +340,25 @@ def _compare(
             compared.shared.setdefault((part, side.value), set()).update(same)
 
 
+def _compare_images(
+    train: Mapping[str, Any], examined: Examined, compared: _Compared, progress: Progress
+) -> None:
+    """Find the evaluated images that are byte copies of those of a training split."""
+    if Modality.IMAGE not in examined.sides or not compared.is_new("copies", train["source"]):
+        return
+    reader, rows = examined.sides[Modality.IMAGE]
+    shared = compared.shared.get(("train", Modality.IMAGE.value), set())
+    copied = find_copied_images(
+        SplitOfData(dataset=examined.dataset, split=examined.split, source=examined.source),
+        {reader.ids[row] for row in rows.tolist()} - shared,
+        SplitOfData(dataset=train["dataset"], split=train["split"], source=train["source"]),
+        home=compared.known.home,
+        progress=progress,
+    )
+    compared.copies.update(copied.pairs)
+    compared.unchecked += copied.unchecked
+
+
 def _compare_texts(train: Mapping[str, Any], examined: Examined, compared: _Compared) -> None:
     """Find the evaluated texts that say the same as one of a training split, by their marks."""
     texts = {
@@ -324,8 +367,8 @@ def _compare_texts(train: Mapping[str, Any], examined: Examined, compared: _Comp
     if not texts or not compared.is_new("texts", train["source"]):
         return
     home = compared.known.home
-    ours = _marks(home, examined.dataset, examined.split, examined.source)
-    theirs = _marks(home, train["dataset"], train["split"], train["source"])
+    ours = marks_of(home, examined.dataset, examined.split, examined.source)
+    theirs = marks_of(home, train["dataset"], train["split"], train["source"])
     if ours is None or theirs is None:
         side, (reader, _) = next(iter(texts.items()))
         entry = compared.known.get(train[side.value]["key"])
@@ -351,7 +394,7 @@ def _compare_texts(train: Mapping[str, Any], examined: Examined, compared: _Comp
         )
 
 
-def _marks(home: Path, dataset: str, split: str, source: str) -> Mapping[str, str] | None:
+def marks_of(home: Path, dataset: str, split: str, source: str) -> Mapping[str, str] | None:
     """Return the mark of each text of a split, or None where that is not known."""
     path = pairs_path(home, dataset, split, source)
     if not path.is_file():  # gone with its stores, which is said already

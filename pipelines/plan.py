@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..adapters.preset import preset_of
 from ..featcache.backends import resolve_device
 from ..featcache.card import EncoderCard
 from ..featcache.description import DTYPES
@@ -152,7 +153,7 @@ class Planned:
     """Say what a training will take.
 
     Attributes:
-        spec: What was looked at, resolved: batch, chunk, optimiser, rows.
+        spec: What was looked at, resolved: preset, batch, chunk, optimiser, rows.
         parameters: Numbers that are trained.
         predicted: Bytes at the peak of a step, by part.
         fits: Whether the peak is within the budget, or None without one.
@@ -179,9 +180,10 @@ def run(spec: PlanSpec) -> Planned:
         UnknownNameError: There is no such preset, fusion, part or encoder.
         OutOfMemoryError: The measured steps do not fit, or what is planned is too large to measure.
     """
+    preset = preset_of(spec.preset, spec.fusion)
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides)
     if "fit" in table:
-        raise SpecError(f"preset {spec.preset!r} is solved in closed form: it has no steps to plan")
+        raise SpecError(f"preset {preset!r} is solved in closed form: it has no steps to plan")
     budget = None if spec.budget is None else parse_bytes(spec.budget)
     cards = {
         Modality.IMAGE: _card(spec.image_encoder, Modality.IMAGE, spec.home),
@@ -208,6 +210,7 @@ def run(spec: PlanSpec) -> Planned:
     return Planned(
         spec={
             **to_table(spec),
+            "preset": preset,
             "batch_size": options.batch_size,
             "chunk_size": options.chunk_size,
             "optimiser": options.optimiser,

@@ -20,6 +20,7 @@ class TrainEstimate:
 
     Attributes:
         preset: Name of the preset.
+        fusion: Fusion that was put into it, or None for its own.
         parameters: Numbers that are trained.
         images: Images that are trained on.
         batch_size: Images, or mixtures of them, of the largest batch.
@@ -42,6 +43,7 @@ class TrainEstimate:
     """
 
     preset: str
+    fusion: str | None
     parameters: int
     images: int
     batch_size: int
@@ -71,10 +73,11 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     if Launch.of_environment().count > 1:
         raise SpecError("--dry-run looks at one process: run it without torchrun")
     runs.check_name(spec.home, spec.name)
+    preset = preset_of(spec.preset, spec.fusion)
     plan = resolve(spec, progress)
     if "fit" in plan.table:
         raise SpecError(
-            f"preset {spec.preset!r} is solved in closed form, in one pass over the pairs: it has "
+            f"preset {preset!r} is solved in closed form, in one pass over the pairs: it has "
             "no steps to time"
         )
     from .first_tokens import check_first_tokens  # imports torch, as the others do
@@ -92,7 +95,8 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     epochs = trainer.course.epochs
     whole = trainer.num_steps / trainer.course.epoch_steps  # the last may be cut short
     return TrainEstimate(
-        preset=preset_of(spec.preset, spec.fusion),
+        preset=preset,
+        fusion=spec.fusion,
         parameters=trainer.trainable.num_parameters,
         images=len(trainer.train_rows),
         epochs=epochs,

@@ -15,6 +15,7 @@ from ..featcache.errors import (
     UnreadableItemError,
 )
 from ..featcache.images import decode_image, jpeg_address
+from ..featcache.known_datasets import newest
 from ..featcache.source import Source, readable_size
 from ..featcache.types import Item, Modality
 from .indexed_items import open_as_extracted, open_there
@@ -168,6 +169,8 @@ class Pictures:
             self.notes.append(f"{what} is not what was evaluated any more: ids are shown alone")
         elif others:
             self.notes.append(f"no pictures and texts of {dataset}: {others[0]}")
+        elif newest(self._home, dataset) is not None:
+            self.notes.append(f"no pictures and texts of {dataset}: {faults[0]}")
         else:
             self.notes.append(
                 f"no pictures and texts of {dataset}, which is not in its usual place: name "

@@ -350,9 +350,12 @@ def _curve(scoring: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _warnings(spec: RetrieveSpec, paired: "JoinedStores", metrics: Mapping[str, Any]) -> list[str]:
     """Say what to know of these numbers beside leakage."""
+    from ..featcache.types import TEXT_TEXT
     from .scoring import DUAL_SOFTMAX
 
     warnings = []
+    is_texts = paired.pair.sides == TEXT_TEXT
+    linked, counted = ("pairs of texts", "texts") if is_texts else ("image-caption pairs", "images")
     if paired.num_links_lost:
         readers = {reader.store.folder: reader for reader in (paired.first, paired.second)}
         commands = " and ".join(
@@ -361,7 +364,7 @@ def _warnings(spec: RetrieveSpec, paired: "JoinedStores", metrics: Mapping[str, 
             if len(reader) < reader.description.num_items
         )
         warnings.append(
-            f"{paired.num_links_lost} image-caption pairs are left out: an item of theirs could "
+            f"{paired.num_links_lost} {linked} are left out: an item of theirs could "
             f"not be read ({commands} lists them)"
         )
     for name, found in metrics.items():
@@ -370,7 +373,7 @@ def _warnings(spec: RetrieveSpec, paired: "JoinedStores", metrics: Mapping[str, 
     groups = min(found["num_groups"] for found in metrics.values() if "num_groups" in found)
     if groups < _FEW_GROUPS:
         warnings.append(
-            f"the intervals rest on {groups} images whose items belong together: that is too few"
+            f"the intervals rest on {groups} {counted} whose items belong together: that is too few"
         )
     if spec.scoring == DUAL_SOFTMAX:
         warnings.append(

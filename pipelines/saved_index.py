@@ -24,7 +24,7 @@ from ..featcache.datasets import absolute_data, parse_data
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.home import command_line
-from ..featcache.known_datasets import version_of
+from ..featcache.known_datasets import DatasetVersion, newest, version_of
 from ..featcache.regular_files import check_regular, is_there, open_regular
 from ..featcache.types import Side
 from ..featcache.verified import memory_of_indexes, promise_of, require
@@ -34,6 +34,7 @@ from .evaluated import written
 from .index import AnyIndex, BuiltIndex, as_faiss
 from .index_files import CONTENT, FAISS, MANIFEST
 from .runs import named
+from .stores import require_name
 from .strings import Strings
 
 FOLDER = "index"
@@ -184,35 +185,62 @@ def find_indexes(
         run: The run folder.
         home: Folder of everything lightalign keeps.
         side: What is searched.
-        data: The dataset as `NAME` or `NAME=PATH`, of which the name counts; or None for any.
+        data: The dataset as `NAME`, which is what that stands for by now, or `NAME=PATH`, of which
+            the name counts; or None for any, but not for what else the name of the run's own
+            dataset stands for where that is indexed, too.
         split: Name of the split, or None for any.
 
     Raises:
         IndexNotFoundError: There is none.
         StoreCorruptError: There is none but one whose manifest is damaged, or may not be read.
     """
-    dataset = None if data is None else parse_data(data)[0]
+    dataset, place = (None, None) if data is None else parse_data(data)
+    version = None if dataset is None or place is not None else newest(home, dataset)
     manifests, broken = _manifests(run)
-    known = [f"{one['side']}s of {one['dataset']}/{one['split']}" for one in manifests.values()]
     found = [
         path
         for path, manifest in manifests.items()
         if manifest["side"] == side.value
         and dataset in {None, manifest["dataset"]}
         and split in {None, manifest["split"]}
+        and _is_of(manifest, version)
     ]
+    own = {path for path in found if _is_of_the_run(manifests[path], run=run, home=home)}
+    if data is None and own:
+        names = {manifests[path]["dataset"] for path in own}
+        found = [path for path in found if path in own or manifests[path]["dataset"] not in names]
     if not found and broken:
         raise StoreCorruptError(broken[0])
     for reason in broken:
         notes.note(f"an index is passed over: {reason}")
     if not found:
+        if dataset is not None and place is None and version is None:
+            require_name(home, dataset)
         wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
+        known = [
+            f"{one['side']}s of {one['dataset']}/{one['split']}"
+            + ("" if dataset != one["dataset"] or _is_of(one, version) else ", of other data")
+            for one in manifests.values()
+        ]
         command = index_command(run, side=side.value, data=data, split=split, home=home)
         raise IndexNotFoundError(
             f"run {run.name} has no index of {wanted}; has: {known or 'none'}; run {command}"
         )
     found.sort(key=lambda path: (path.stat().st_mtime_ns, path.parent.name), reverse=True)
     return {path.parent: manifests[path] for path in found}
+
+
+def _is_named(manifest: Mapping[str, Any], *, home: Path) -> bool:
+    """Return whether an index is of what the name of its dataset is known to stand for by now."""
+    version = newest(home, manifest["dataset"])
+    return version is not None and version.splits.get(manifest["split"]) == manifest["source"]
+
+
+def _is_of(manifest: Mapping[str, Any], version: DatasetVersion | None) -> bool:
+    """Return whether an index is of a version of its dataset; of none that is known, it is."""
+    if version is None or not version.splits:
+        return True
+    return bool(version.splits.get(manifest["split"]) == manifest["source"])
 
 
 def index_command(run: Path, *, side: str, data: str | None, split: str | None, home: Path) -> str:
@@ -377,7 +405,8 @@ def _check_fresh(
         for entry in stored.entries
         if entry.complete and entry.encoder_key == manifest["encoder_key"]
     ]
-    if manifest["source"] in sources and _is_of_the_run(manifest, run=run, home=home):
+    is_meant = _is_of_the_run(manifest, run=run, home=home) or _is_named(manifest, home=home)
+    if manifest["source"] in sources and is_meant:
         sources = [manifest["source"]]  # whatever else has the same name now
     # without stores the index is all there is, and answers; one of the same items holds the same
     # features, whatever its container

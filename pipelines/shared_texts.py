@@ -4,7 +4,7 @@ Ids cannot tell, as each split numbers its own texts: texts are compared, or the
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from ..featcache.catalog import StoresByKey
 from ..featcache.datasets import open_source, open_version
 from ..featcache.description import StoreDescription
-from ..featcache.errors import LightalignError, StoreCorruptError
+from ..featcache.errors import DatasetNotFoundError, LightalignError, StoreCorruptError
 from ..featcache.known_datasets import version_of
 from ..featcache.reader import FeatureReader
 from ..featcache.source import Source
@@ -21,7 +21,7 @@ from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
 from .graded import GradedSplit
 from .indexed_items import require_as_extracted
-from .leakage import close_rows, lineage
+from .leakage import Seen, close_rows, lineage, marks_of
 from .progress import SILENT, Progress
 from .stores import WantedData
 
@@ -77,6 +77,13 @@ class GradedTexts:
         return self._opened[key]
 
 
+def with_way_out(error: LightalignError, wanted: WantedData) -> str:
+    """Return why a dataset cannot be opened, and what to do: one that is gone says it itself."""
+    if isinstance(error, DatasetNotFoundError):
+        return str(error)
+    return f"{error}; name its place, --data {wanted.name}=PATH"
+
+
 def find_shared_pairs(
     measured: GradedSplit, fitted: GradedSplit, texts: GradedTexts
 ) -> tuple[dict[str, Any], list[str]]:
@@ -97,7 +104,7 @@ def find_shared_pairs(
     except StoreCorruptError:  # of what the home remembers: it says what to do
         raise
     except LightalignError as error:
-        reason = f"the texts of both splits are not found, name --data NAME=PATH: {error}"
+        reason = f"the texts of both splits are not found: {with_way_out(error, texts.wanted)}"
         return {"not_checked": [reason]}, [f"leakage not checked: {reason}"]
     table = {
         "num_shared_pairs": len(found),
@@ -121,8 +128,8 @@ def find_trained_texts(
 ) -> tuple[int, list[str]]:
     """Return how many measured pairs hold a text that the adapter was trained on, and warnings.
 
-    No grade was seen, but such a text may be embedded better than others. The frozen features say
-    which texts are the same, as in `leakage`.
+    No grade was seen, but such a text may be embedded better than others. Their marks say which
+    texts are the same, or, where an earlier version kept none, the frozen features.
 
     Args:
         pairs: Pairs that are measured.
@@ -131,28 +138,26 @@ def find_trained_texts(
     """
     known = StoresByKey.of(run.home)
     wanted = sorted({name for pair in pairs.ids for name in pair})
+    described = pairs.described
+    ours = marks_of(run.home, described.dataset, described.split, described.source)
     seen: set[str] = set()
     warnings: list[str] = []
     done: set[tuple[str, str]] = set()
     for side in (one for one in run.sides if one.modality is Modality.TEXT):
         reader = pairs.reader(run.query(side))
-        rows = np.array([reader.row_of[name] for name in wanted], dtype=np.int64)
         for past in reversed(lineage(run)):  # a fine-tuned run has the texts of its start
             key = past.stores["train"][side.value]["key"]
             if (key, reader.description.key) in done:
                 continue
             done.add((key, reader.description.key))
-            entry = known.get(key)
-            trained = None if entry is None else FeatureReader(entry.folder, residency="disk")
-            if trained is None or len(rows) * len(trained) > _MOST_COSINES:
-                why = "are too many to compare"
-                if trained is None:
-                    why = f"had a store that {known.why_missing(key)}"
+            same = _by_marks(ours, past, home=run.home)
+            why = None
+            if same is None:
+                same, why = _by_features(reader, wanted, known, key, progress)
+            seen |= same & set(wanted)
+            if why is not None:
                 what = f"the {side.label}s that {past.name} was trained on"
                 warnings.append(f"leakage not checked: {what} {why}")
-                continue
-            for places, _, _ in close_rows(reader, rows, trained, _SAME, progress):
-                seen.update(wanted[place] for place in places.tolist())
     count = sum(one in seen or other in seen for one, other in pairs.ids)
     if count:
         warnings.append(
@@ -160,6 +165,31 @@ def find_trained_texts(
             "without its grade"
         )
     return count, warnings
+
+
+def _by_marks(ours: Mapping[str, str] | None, past: Seen, *, home: Path) -> set[str] | None:
+    """Return the texts that say the same as a trained one, or None where no marks were kept."""
+    train = past.stores["train"]
+    theirs = marks_of(home, train["dataset"], train["split"], train["source"])
+    if not ours or not theirs:
+        return None
+    trained = set(theirs.values())
+    return {name for name, mark in ours.items() if mark in trained}
+
+
+def _by_features(
+    reader: FeatureReader, names: Sequence[str], known: StoresByKey, key: str, progress: Progress
+) -> tuple[set[str], str | None]:
+    """Return the texts that have the features of a trained one, and why that is not known."""
+    entry = known.get(key)
+    if entry is None:
+        return set(), f"had a store that {known.why_missing(key)}"
+    trained = FeatureReader(entry.folder, residency="disk")
+    if len(names) * len(trained) > _MOST_COSINES:
+        return set(), "are too many to compare"
+    rows = np.array([reader.row_of[name] for name in names], dtype=np.int64)
+    close = close_rows(reader, rows, trained, _SAME, progress)
+    return {names[place] for places, _, _ in close for place in places.tolist()}, None
 
 
 def _pairs(split: GradedSplit, texts: GradedTexts) -> Mapping[tuple[str, str], frozenset[str]]:

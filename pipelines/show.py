@@ -12,6 +12,7 @@ from ..featcache.catalog import read_catalog
 from ..featcache.errors import LightalignError
 from ..featcache.manifest import COPY, MANIFEST, named_key, read_manifest
 from ..featcache.store import FeatureStore
+from ..featcache.types import Modality
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun
 from .extract import Estimate, ExtractReport
@@ -166,7 +167,7 @@ def extract_lines(report: ExtractReport) -> list[str]:
             line += f", {len(store.skipped)} skipped: {store.skipped[0].reason}"
             line += " ..." if len(store.skipped) > 1 else ""
         lines.append(f"{line}\n  {store.folder}")
-    return lines
+    return lines if report.stood_for is None else [*lines, report.stood_for]
 
 
 def estimate_parts(estimate: Estimate) -> list[Table | str]:
@@ -201,8 +202,9 @@ def plan_parts(planned: Planned) -> list[Table | str]:
     """Return what a training will take: a table of the parts, their sum, and what fits."""
     spec, total = planned.spec, planned.predicted.total
     head = (
-        f"{spec['preset']}: {planned.parameters:,} parameters, batch {spec['batch_size']}, "
-        f"chunk {spec['chunk_size'] or 'of all'}, images of {spec['image']}, "
+        f"{_preset_line(spec['preset'], spec['fusion'])}: {planned.parameters:,} parameters, "
+        f"batch {spec['batch_size']}, chunk {spec['chunk_size'] or 'of all'}, "
+        f"images of {spec['image']}, "
         f"{spec['texts_of_an_image']} texts each of {spec['text']}"
     )
     predicted = f"predicted peak {total / 1e9:.2f} GB of {planned.memory} memory"
@@ -220,6 +222,10 @@ def plan_parts(planned: Planned) -> list[Table | str]:
     return lines
 
 
+def _preset_line(preset: str, fusion: str | None) -> str:
+    return f"preset {preset}" + ("" if fusion is None else f", fusion {fusion}")
+
+
 def _peak_table(peak: Peak) -> Table:
     parts = vars(peak).items()
     return rows_table([{"part": name, "megabytes": round(count / 1e6, 1)} for name, count in parts])
@@ -228,11 +234,12 @@ def _peak_table(peak: Peak) -> Table:
 def train_estimate_parts(estimate: TrainEstimate) -> list[Table | str]:
     """Return what a training would cost: its size, the memory of a step by part, and its time."""
     found = estimate
+    counted = "images" if Modality.IMAGE.value in found.rows else "texts"
     shapes = ", ".join(f"{side.replace('_', ' ')}s of {row}" for side, row in found.rows.items())
     head = (
-        f"{found.preset}: {found.parameters:,} parameters on {found.images} images, batch "
-        f"{found.batch_size}, chunk {found.chunk_size or 'of all'}, {shapes} "
-        f"({found.texts_of_an_image} each)"
+        f"{_preset_line(found.preset, found.fusion)}: {found.parameters:,} parameters on "
+        f"{found.images} {counted}, batch {found.batch_size}, "
+        f"chunk {found.chunk_size or 'of all'}, {shapes} ({found.texts_of_an_image} each)"
     )
     held = ", ".join(
         f"{side.replace('_', ' ')}s {place['num_bytes'] / 1e6:.1f} MB on {place['name']}"
@@ -266,8 +273,10 @@ def train_lines(trained: TrainReport) -> list[str]:
             f"{report['seconds']:.1f} s"
         )
         return [line, f"run: {trained.folder}"]
+    stores = report["spec"]["stores"]["train"]
+    counted = "images" if Modality.IMAGE.value in stores else "texts"
     trained_line = (
-        f"trained {report['num_parameters']:,} parameters on {report['num_images']} images in "
+        f"trained {report['num_parameters']:,} parameters on {report['num_images']} {counted} in "
         f"{report['seconds']:.1f} s; kept epoch {best['epoch']} by {report['selected_by']}"
     )
     return [trained_line, f"run: {trained.folder}"]

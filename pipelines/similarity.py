@@ -177,7 +177,7 @@ def _fitting_stores(
     if spec.split == _FITTED_ON:
         line = "thresholds are fitted on the very pairs that are measured: take another split"
         return dict(chosen.stores), [line]
-    if wanted.opened is not None and _FITTED_ON not in wanted.opened.splits():
+    if not wanted.has_split(_FITTED_ON):
         return {}, [f"no threshold is fitted: {wanted.name} has no split {_FITTED_ON!r}"]
     fitting = TextStores(spec.home, wanted, _FITTED_ON, progress)
     found: dict[SideQuery, StoreEntry] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..featcache import notes
 from ..featcache.card import card_names, read_card
 from ..featcache.catalog import (
     StoreEntry,
@@ -14,10 +15,24 @@ from ..featcache.catalog import (
     read_catalog,
     read_pairs,
 )
-from ..featcache.datasets import is_drawn, open_defined, open_version, parse_data
-from ..featcache.errors import LightalignError, SpecError, StoreCorruptError, StoreNotFoundError
+from ..featcache.datasets import (
+    SOURCES,
+    define,
+    is_drawn,
+    open_defined,
+    open_version,
+    parse_data,
+)
+from ..featcache.description import StoreDescription
+from ..featcache.errors import (
+    DatasetNotFoundError,
+    LightalignError,
+    SpecError,
+    StoreCorruptError,
+    StoreNotFoundError,
+)
 from ..featcache.home import command_line
-from ..featcache.known_datasets import DatasetVersion, newest, version_of
+from ..featcache.known_datasets import DatasetVersion, newest, read_versions, version_of
 from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.references import card_name, lasting_reference
 from ..featcache.registry import unknown_name
@@ -166,14 +181,19 @@ class StoreQuery:
         source: `Source.fingerprint` of the split.
         by_side: What each of both sides asks for.
         data: Options that name the dataset in a command; None for its name alone.
-        is_opened: Whether the dataset is there as asked for, so that an extraction brings it.
+        splits: Fingerprint of every split of the dataset, where they are known.
+        others: Fingerprints of other data that have the name.
+        is_of_run: Whether the dataset is what a run was trained on, which an extraction brings only
+            where its place still holds the same.
     """
 
     split: str
     dataset: str | None = None
     source: str | None = None
     data: Sequence[str] | None = None
-    is_opened: bool = False
+    splits: Mapping[str, str] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
+    is_of_run: bool = False
     by_side: Mapping[Side, SideQuery] = field(
         default_factory=lambda: dict.fromkeys(IMAGE_TEXT, SideQuery())
     )
@@ -193,7 +213,9 @@ class StoreQuery:
             source=wanted.fingerprint(split),
             by_side=by_side,
             data=wanted.words if wanted.name else None,
-            is_opened=wanted.opened is not None,
+            splits={} if wanted.version is None else wanted.version.splits,
+            others=wanted.others,
+            is_of_run=wanted.is_of_run,
         )
 
     def matching(self, entries: Iterable[StoreEntry], side: Side) -> list[StoreEntry]:
@@ -206,6 +228,7 @@ class StoreQuery:
             and entry.description.split == self.split
             and self.dataset in {None, entry.description.dataset}
             and self.source in {None, entry.description.source}
+            and entry.description.source not in self.others
             and self.by_side[side].matches(entry)
         ]
 
@@ -222,31 +245,41 @@ class WantedData:
 
     Attributes:
         name: Name of the dataset, or None for any.
-        opened: The dataset itself, where its place or its options were given; else stores go by
-            name and the newest is taken.
-        version: What the dataset was when a run was trained on it, where the home remembers that.
+        opened: The dataset itself, where its place or its options were given.
+        version: What its name stands for, or stood for when a run was trained on it; None where it
+            is opened, and where nobody knows: then stores go by name and the newest is taken.
         asked: What was given, of a dataset that is opened.
+        is_of_run: Whether it is what a run was trained on.
+        others: Fingerprints of what else has its name, where its own are not known.
     """
 
     name: str | None
     opened: Source | None
     version: DatasetVersion | None = None
     asked: DatasetVersion | None = None
+    is_of_run: bool = False
+    others: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, data: str | None, *, home: Path, options: Mapping[str, Any] | None) -> "WantedData":
-        """Read `NAME` or `NAME=PATH`; a path or options open the dataset.
+        """Read `NAME` or `NAME=PATH`: a name is what it stands for by now.
+
+        A path or options open the dataset.
 
         Raises:
-            LightalignError: The dataset cannot be opened.
+            LightalignError: The dataset cannot be opened, or what the home remembers of the name
+                not be read.
         """
         if data is None:
             return cls(None, None)
         name, path = parse_data(data)
-        if path is None and options is None:
-            return cls(name, None)
-        asked, opened = open_defined(data, home=home, options=options)
-        return cls(name, opened, asked=asked)
+        if path is not None or options is not None:
+            asked, opened = open_defined(data, home=home, options=options)
+            return cls(name, opened, asked=asked)
+        version = newest(home, name)
+        if version is None:
+            require_name(home, name)
+        return cls(name, None, version if version is not None and version.splits else None)
 
     @classmethod
     def of_trained(
@@ -258,7 +291,9 @@ class WantedData:
         options: Mapping[str, Any] | None,
         splits: Mapping[str, str] | None = None,
     ) -> "WantedData":
-        """Read as `of` does; without a place and options, what was trained on keeps its identity.
+        """Read as `of` does; where nothing is named, what was trained on keeps its identity.
+
+        It does so, too, under a name that the home has forgotten.
 
         Args:
             data: `NAME`, `NAME=PATH`, or None for what was trained on.
@@ -271,20 +306,36 @@ class WantedData:
             LightalignError: The dataset cannot be opened.
         """
         name = str(trained["dataset"])
-        if options is not None or (data is not None and parse_data(data) != (name, None)):
-            return cls.of(data or name, home=home, options=options)
+        if options is not None or data is not None:
+            is_forgotten = options is None and parse_data(data or name) == (name, None)
+            if not is_forgotten or newest(home, name) is not None:
+                return cls.of(data or name, home=home, options=options)
         version = version_of(home, name, trained["split"], trained["source"])
         if splits:  # whatever the home has forgotten, or has learnt since
             version = replace(
                 version or DatasetVersion(name=name, kind=name, place=None), splits=splits
             )
-        return cls(name, None, version)
+        others: frozenset[str] = frozenset()
+        if version is None:  # a run of an early version, whose data the home never knew
+            known = read_versions(home, name)
+            others = frozenset(source for one in known for source in one.splits.values())
+        return cls(name, None, version, is_of_run=True, others=others)
 
     @property
     def words(self) -> list[str]:
         """Return the options that name the dataset in a command that people can copy."""
         named = self.version or self.asked
-        return ["--data", str(self.name)] if named is None else named.words()
+        is_meant = self.version is not None and not self.is_of_run  # by its name alone
+        if named is None or (is_meant and named.place is not None):
+            return ["--data", str(self.name)]
+        return named.words()
+
+    def is_of(self, description: StoreDescription) -> bool:
+        """Return whether a store is of the dataset, as far as that is known."""
+        if self.name not in {None, description.dataset} or not self.has_split(description.split):
+            return False
+        is_other = description.source in self.others
+        return not is_other and self.fingerprint(description.split) in {None, description.source}
 
     def has_split(self, split: str) -> bool:
         """Return whether the dataset has a split, as far as that is known."""
@@ -309,10 +360,28 @@ class WantedData:
         return self.opened.fingerprint(split)
 
 
+def require_name(home: Path, name: str) -> None:
+    """Refuse a name that stands for nothing; a note says that stores go by one that is forgotten.
+
+    Raises:
+        UnknownNameError: No family, no dataset that the home remembers and no store is called so.
+    """
+    if name in SOURCES.names():
+        return
+    if not (home / "features" / name).is_dir():
+        define(name, home=home)  # which says what is known
+    notes.note(
+        f"{home} does not remember what {name!r} stands for: the newest stores of that name are "
+        f"taken; `{command_line('data', 'add', name, 'PATH', home=home)}` says it"
+    )
+
+
 def usual_split(
     home: Path, wanted: WantedData, query: SideQuery, names: Sequence[str] = ("test", "val")
 ) -> str:
     """Return the split to evaluate where none is named: the first of `names` that has a store.
+
+    Where none has one it is the first that the dataset has.
 
     Raises:
         StoreCorruptError: An earlier one may have such a store, as one in it cannot be read.
@@ -321,9 +390,10 @@ def usual_split(
     there = {
         entry.description.split
         for entry in catalog.entries
-        if entry.complete and entry.description.dataset == wanted.name and query.matches(entry)
+        if entry.complete and wanted.is_of(entry.description) and query.matches(entry)
     }
-    chosen = next((name for name in names if name in there), names[0])
+    possible = [name for name in names if wanted.has_split(name)] or names
+    chosen = next((name for name in names if name in there), possible[0])
     before = names[: names.index(chosen)]
     for unread in catalog.unread:
         # dataset, split and store, as far as it is
@@ -552,14 +622,18 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
             path = pairs_path(home, found.dataset, found.split, found.source)
             if path.is_file():
                 refuse_graded(read_pairs(path), found.dataset, home=home)
-    have = sorted({_label(entry) for entry in near or entries})
+    have = sorted({label_of(entry, query) for entry in near or entries})
     data = query.data or ["--data", query.dataset or "flickr30k"]
+    wanted = {
+        side: _as_before(asked, side, near, dataset=query.dataset)
+        for side, asked in query.by_side.items()
+    }
     commands = [
         f"`{asked.extraction(data, home=home, modality=side.modality)}`"
-        for side, asked in query.by_side.items()
+        for side, asked in wanted.items()
     ]
     names = " and ".join(f"{side.label} store" for side in query.by_side)
-    require_same_data(home, query)
+    require_data(home, query)
     unread = read_catalog(home, f"{query.dataset or '*'}/{query.split}").unread
     if unread:  # it may be what is asked for: to extract it again is no way out
         raise StoreNotFoundError(
@@ -573,13 +647,28 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
     )
 
 
-def require_same_data(home: Path, query: StoreQuery) -> None:
-    """Pass unless a dataset no longer holds what is asked for, so that no extraction brings it.
+def _as_before(
+    asked: SideQuery, side: Side, entries: Sequence[StoreEntry], *, dataset: str | None
+) -> SideQuery:
+    """Return a query with the encoder and features of the newest store of a side, if it has none.
+
+    What a name stood for before was extracted as its user wants it.
+    """
+    if asked != SideQuery() or dataset is None:
+        return asked
+    stores = (one for one in entries if one.description.modality == side.modality.value)
+    newest_store = next(stores, None)
+    return asked if newest_store is None else SideQuery.like(newest_store)
+
+
+def require_data(home: Path, query: StoreQuery) -> None:
+    """Pass unless a dataset is gone or holds other data: no extraction brings what is asked for.
 
     Raises:
+        DatasetNotFoundError: It is not where the home remembers it.
         StoreNotFoundError: Its place holds other data than those that a run was trained on.
     """
-    if query.dataset is None or query.source is None or query.is_opened:
+    if query.dataset is None or query.source is None or not query.splits:
         return
     try:
         version = version_of(home, query.dataset, query.split, query.source)
@@ -588,9 +677,13 @@ def require_same_data(home: Path, query: StoreQuery) -> None:
             return
         source = open_version(version, home=home)
         there = query.split in source.splits() and source.fingerprint(query.split) == query.source
+    except DatasetNotFoundError as error:
+        raise DatasetNotFoundError(
+            f"no stores for {query.describe()} in {home}; {error}"
+        ) from error
     except LightalignError:
         return  # which the extraction will say
-    if not there:
+    if not there and query.is_of_run:
         place = source.root if version.place is None else version.place
         raise StoreNotFoundError(
             f"no stores of split {query.split!r} of {query.dataset} as it was when the run was "
@@ -627,8 +720,23 @@ def refuse_graded(pairs: Pairs, dataset: str, *, home: Path) -> None:
         )
 
 
-def _label(entry: StoreEntry) -> str:
+def others_line(home: Path, query: StoreQuery) -> str:
+    """Return, for a message, that there are stores of what a name stood for before, or nothing."""
+    others = [
+        label_of(entry, query)
+        for entry in read_catalog(home, f"{query.dataset}/{query.split}").entries
+        if query.source not in {None, entry.description.source}
+    ]
+    return f"; have: {sorted(set(others))}" if others else ""
+
+
+def label_of(entry: StoreEntry, query: StoreQuery) -> str:
+    """Return a store as messages name it; one of other data that have the name, too, says so."""
     state = "" if entry.complete else ", incomplete"
     found = entry.description
+    meant = query.splits.get(found.split, found.source)
+    is_other = meant != found.source or found.source in query.others
+    if found.dataset == query.dataset and is_other:
+        state += ", of other data"
     kind = "" if found.kind == "tokens" else f" {found.kind}"
     return f"{found.dataset}/{found.split}/{found.encoder}{kind} ({found.modality}{state})"

@@ -8,7 +8,15 @@ from ..featcache.catalog import StoreEntry, read_catalog
 from ..featcache.errors import StoreNotFoundError
 from ..featcache.types import Modality
 from .progress import SILENT, Progress
-from .stores import SideQuery, StoreQuery, WantedData, note_versions, readable_stores
+from .stores import (
+    SideQuery,
+    StoreQuery,
+    WantedData,
+    label_of,
+    note_versions,
+    readable_stores,
+    require_data,
+)
 
 _KINDS = ("tokens", "mean", "cls", "last", "pooled")
 
@@ -44,7 +52,7 @@ class TextStores:
         self.home = home
         self.wanted = wanted
         self.split = split
-        query = StoreQuery.of(wanted, split, {Modality.TEXT: SideQuery()})
+        self._query = query = StoreQuery.of(wanted, split, {Modality.TEXT: SideQuery()})
         found = query.matching(readable_stores(home, query, progress), Modality.TEXT)
         sources = list(dict.fromkeys(entry.description.source for entry in found))
         note_versions(found, progress)
@@ -59,14 +67,21 @@ class TextStores:
 
         Raises:
             StoreNotFoundError: There is none.
+            DatasetNotFoundError: There is none, and the dataset is not where it is remembered.
         """
         entry = self.find(query)
         if entry is None:
+            require_data(self.home, self._query)
             stored = read_catalog(self.home)
-            found = [one.description for one in stored.entries if one.complete]
-            texts = [one for one in found if one.modality == Modality.TEXT.value]
-            here = [one for one in texts if one.dataset == self.wanted.name]
-            have = sorted({f"{one.split}/{one.encoder} {one.kind}" for one in here})
+            have = sorted(
+                {
+                    label_of(one, self._query)
+                    for one in stored.entries
+                    if one.complete
+                    and one.description.modality == Modality.TEXT.value
+                    and one.description.dataset == self.wanted.name
+                }
+            )
             command = query.extraction(self.wanted.words, home=self.home, modality=Modality.TEXT)
             raise StoreNotFoundError(
                 f"no store of the texts of {self.wanted.name}/{self.split} by {query.describe()} "

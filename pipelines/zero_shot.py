@@ -10,7 +10,7 @@ from ..featcache import files
 from ..featcache.catalog import StoreEntry
 from ..featcache.checked import listing_command
 from ..featcache.errors import SpecError
-from ..featcache.known_datasets import kind_of
+from ..featcache.known_datasets import kind_of, version_of
 from ..featcache.spec import fingerprint, to_table
 from ..featcache.types import Modality
 from . import runs
@@ -269,8 +269,18 @@ def _warnings(images: "ClassRows", evaluated: EvaluatedRun) -> list[str]:
     from .leakage import lineage
 
     warnings = []
-    dataset = images.entry.description.dataset
-    if dataset in {seen.stores["train"]["dataset"] for seen in lineage(evaluated)}:
+    described = images.entry.description
+    dataset, split, source = described.dataset, described.split, described.source
+    version = version_of(evaluated.home, dataset, split, source)
+    trained = [seen.stores["train"] for seen in lineage(evaluated)]
+    # what else has the name, or had it, is other data
+    same = [
+        one
+        for one in trained
+        if one["dataset"] == dataset
+        and (version is None or version.splits.get(one["split"]) in {None, one["source"]})
+    ]
+    if same:
         warnings.append(f"the adapter was trained on images of {dataset}: this is not zero-shot")
     if images.num_skipped:
         warnings.append(

@@ -36,14 +36,23 @@ def data_add(
     quiet: Quiet = False,
 ) -> None:
     """Give a dataset a name, under which every command finds it with its place and options."""
+    from ...featcache.known_datasets import newest, stood_for, written_name
     from ..datasets import add, preview
 
     options = source_options(overrides, verb="data add") if overrides else None
     output = Output(as_json=as_json, quiet=quiet)
     found = None if place is None else expanded(place)
+    known = newest(home, written_name(name))
     version, source = add(home, name, found, kind=kind, options=options)
+    before = stood_for(known, version)
     shown = preview(version, source)
-    output.result(_table(shown.version), *_lines(shown.version), _counted(shown), *_remarks(shown))
+    output.result(
+        {**_table(shown.version), "stood_for": before},
+        *_lines(shown.version),
+        _counted(shown),
+        *_remarks(shown),
+        *([] if before is None else [before]),
+    )
 
 
 @data_app.command("list")

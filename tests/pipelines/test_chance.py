@@ -1,6 +1,6 @@
 """What one gets who answers at random."""
 
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -49,6 +49,21 @@ def test_chance_of_ranks_and_precision_is_that_of_all_orders():
     expected = 100 * np.mean([precisions[1], precisions[2]])
     assert chance_average_precision(counts, num_gallery=5) == pytest.approx(expected)
     assert chance_average_precision(np.array([1]), num_gallery=1) == 100.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "num_gallery"), [([1], 48), ([1], 47), ([1], 1), ([2], 4), ([1, 3], 6), ([2, 2], 6)]
+)
+def test_chance_of_the_median_rank_is_the_median_over_all_choices_of_right_rows(
+    counts, num_gallery
+):
+    """One right answer in 48 rows: the median of 1 to 48 is 24.5."""
+    ranks = []
+    for count in counts:
+        best = [rows[0] + 1 for rows in combinations(range(num_gallery), count)]
+        ranks += best * (60 // len(best) if len(counts) > 1 else 1)  # queries count alike
+    chance = chance_of_ranks(np.array(counts), num_gallery=num_gallery)
+    assert chance["median_rank"] == np.median(ranks)
 
 
 def test_chance_of_several_own_among_the_first_is_that_of_all_orders():

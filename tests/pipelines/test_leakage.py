@@ -11,7 +11,7 @@ from PIL import Image
 from lightalign.featcache import catalog
 from lightalign.featcache.errors import LeakageError, SpecError
 from lightalign.featcache.reader import FeatureReader
-from lightalign.pipelines import fine_tune, retrieve, runs, train, zero_shot
+from lightalign.pipelines import fine_tune, leakage, probe, retrieve, runs, train, zero_shot
 from lightalign.pipelines.bundle import load
 from lightalign.pipelines.fine_tune import FineTuneSpec
 from lightalign.pipelines.leakage import NEAR, near_bound
@@ -124,6 +124,38 @@ def test_a_photo_planted_in_both_splits_is_found_and_named(tmp_path):
     assert report["leakage"]["errors"] == []
 
 
+def test_copies_under_other_ids_are_found_whatever_the_features_are(tmp_path, monkeypatch):
+    """copy.png has the bytes of train-5.png; large.png has its size, and other bytes."""
+    data = write_photos(tmp_path / "a", {"train": range(60), "test": range(100, 106)})
+    content = (tmp_path / "a" / "train-5.png").read_bytes()
+    (tmp_path / "a" / "copy.png").write_bytes(content)
+    (tmp_path / "a" / "large.png").write_bytes(content + b"\0")
+    table = (tmp_path / "a" / "table.csv").read_text()
+    more = "copy.png,Words of  TRAIN and 5,test\nlarge.png,others,test\n"
+    (tmp_path / "a" / "table.csv").write_text(table + more)
+    extracted(tmp_path, data)
+    monkeypatch.setattr(leakage, "near_bound", lambda _: None)  # they tell nothing
+    trained(tmp_path, "train.validation=none")
+    report = evaluate(tmp_path)
+    found = report["leakage"]
+    assert (found["num_near_duplicates"], found["num_copied_images"]) == (0, 1)
+    assert found["copied_images"] == [{"evaluated": "copy.png", "trained": "train-5.png"}]
+    assert found["num_same_texts"] == 1
+    lines = [line for line in report["warnings"] if "copy.png" in line]
+    assert any("1 evaluated images are copies, byte by byte, of trained ones" in x for x in lines)
+    assert any("1 evaluated texts say the same as a trained one" in x for x in lines)
+
+
+def test_a_copy_of_a_trained_item_that_cannot_be_looked_for_is_said(tmp_path):
+    data = write_photos(tmp_path / "a", {"train": range(12), "test": range(20, 26)})
+    extracted(tmp_path, data)
+    trained(tmp_path, "train.validation=none")
+    (tmp_path / "a").rename(tmp_path / "b")
+    (line,) = evaluate(tmp_path)["leakage"]["not_checked"]
+    assert line.startswith("which evaluated images are copies of trained ones, by the files of")
+    assert "lightalign data move image-text-table PATH" in line
+
+
 def test_photos_that_were_trained_on_are_found_among_classes_too(tmp_path):
     """Of six photos in folders of classes two are those of the training, under other names."""
     data = write_photos(tmp_path / "a", {"train": range(40), "test": range(100, 106)})
@@ -144,10 +176,39 @@ def test_photos_that_were_trained_on_are_found_among_classes_too(tmp_path):
         ("test/left/train-5x.png", "train-5.png"),
         ("test/right/train-6x.png", "train-6.png"),
     }
+    assert {(one["evaluated"], one["trained"]) for one in found["copied_images"]} == {
+        ("test/left/train-5x.png", "train-5.png"),
+        ("test/right/train-6x.png", "train-6.png"),
+    }
     shutil.rmtree(next((tmp_path / "features" / "image-text-table" / "train").glob("toy-image*")))
     report = classify(tmp_path, data="image-folder", split="test")
     assert report["leakage"]["not_checked"]
     assert any("leakage not checked" in line for line in report["warnings"])
+
+
+def test_copies_of_what_a_classifier_is_trained_on_are_found(tmp_path):
+    """test-8x.png has the bytes of train-8.png; all other pictures are drawn apart."""
+    data = write_photos(tmp_path / "a", {"train": range(12), "test": range(100, 112)})
+    classes = tmp_path / "classes"
+    for split, first in (("train", 0), ("test", 100)):
+        for number in range(12):
+            folder = classes / split / ("left" if number % 2 else "right")
+            folder.mkdir(parents=True, exist_ok=True)
+            seed = np.random.default_rng(first + 1000 + number)
+            cells = seed.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            Image.fromarray(cells).save(folder / f"{split}-{number}.png")
+    shutil.copy(classes / "train/right/train-8.png", classes / "test/right/test-8x.png")
+    extracted(tmp_path, data)
+    trained(tmp_path, "train.validation=none")
+    extract_toy(tmp_path, "toy-image", data=f"image-folder={classes}", source={})
+    expected = [{"evaluated": "test/right/test-8x.png", "trained": "train/right/train-8.png"}]
+    asked = {"home": tmp_path, "device": "cpu", "data": "image-folder"}
+    probed = probe.run(probe.ProbeSpec(protocol="knn", **asked)).report
+    assert probed["leakage"]["copied_images"] == expected
+    assert any("1 evaluated images are copies" in line for line in probed["warnings"])
+    options = fine_tune.options_of("full", {"epochs": 1})
+    tuned = fine_tune.run(FineTuneSpec(protocol="full", **asked, **options)).report
+    assert tuned["leakage"]["copied_images"] == expected
 
 
 def test_one_evaluated_photo_is_no_near_duplicate_of_others(tmp_path):

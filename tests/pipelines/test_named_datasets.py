@@ -9,10 +9,16 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache.errors import SpecError
-from lightalign.featcache.known_datasets import DatasetVersion, newest, remember
+from lightalign.featcache.known_datasets import (
+    DatasetVersion,
+    known_names,
+    newest,
+    read_versions,
+    remember,
+)
 from lightalign.pipelines.runs import check_name
 
-from ..helpers import lightalign, slow
+from ..helpers import changed_report, lightalign, slow
 
 BOTH = ("extract", "--encoder", "toy-image", "--encoder", "toy-text", "--precision", "float32")
 OWN_COLUMN = ("--set", "source.image_column=Pfad")
@@ -270,3 +276,162 @@ def test_what_lies_at_a_named_place_is_asked_for_whatever_was_trained_on(verb, t
     words = shlex.split(command)
     assert words[1:6] == ["extract", "--encoder", words[3], "--data", f"mine={third}"]
     assert words[words.index("--precision") :][:2] == ["--precision", "float32"]
+
+
+@pytest.fixture
+def renamed(two_tables, home):
+    """Return a home in which `mine`, of which `own-name` is a run, stands for the newer table."""
+    done("index", "own-name", home=home)
+    place = two_tables / "newer" / "Tabelle.csv"
+    told = done("data", "add", "mine", place, *OWN_COLUMN, home=home)
+    assert "'mine' stood for other data before" in told
+    assert str(two_tables / "older") in told
+    return home
+
+
+@pytest.mark.parametrize(
+    ("verb", "extracts"),
+    [
+        (("train-adapter", "--preset", "linear"), 2),
+        (("rank-encoders",), 2),
+        (("retrieve", "own-name"), 2),
+        (("index", "own-name"), 1),
+        (("zero-shot", "own-name"), 1),
+        (("probe", "own-name"), 1),
+        (("fine-tune", "own-name"), 1),
+        (("similarity", "own-name"), 1),
+    ],
+)
+def test_a_name_that_was_given_to_other_data_asks_for_their_features(verb, extracts, renamed):
+    ended = lightalign(*verb, "--data", "mine", home=renamed)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "of other data" in ended.stderr
+    commands = [shlex.split(one)[1:] for one in ended.stderr.split("`")[1::2]]
+    words = ["extract", "--encoder", commands[0][2], "--data", "mine"]
+    assert ([one[0] for one in commands], commands[0][:5]) == (["extract"] * extracts, words)
+
+
+def test_what_is_printed_makes_a_name_measure_the_data_that_it_stands_for(renamed):
+    """The older table has 7 test images, the newer 3; the run and its own index keep to the 7."""
+    for verb in (("retrieve", "own-name"), ("search", "own-name", "Quadrat")):
+        refused = lightalign(*verb, "--data", "mine", home=renamed)
+        assert refused.returncode == 2
+        for command in refused.stderr.split("`")[1::2]:
+            done(*shlex.split(command)[1:], home=renamed)
+    counts = {}
+    for data in ((), ("--data", "mine")):
+        asked = ("--json", "--quiet", *data)
+        measured = json.loads(done("retrieve", "own-name", *asked, home=renamed))
+        found = json.loads(done("search", "own-name", "Quadrat", *asked, home=renamed))
+        counts[data] = (measured["metrics"]["text_to_image"]["num_gallery"], len(found["hits"]))
+    assert counts == {(): (7, 7), ("--data", "mine"): (3, 3)}
+
+
+def test_a_name_that_was_forgotten_and_given_anew_means_the_new_data(two_tables, home):
+    done("data", "rm", "mine", home=home)
+    done("data", "add", "mine", two_tables / "newer" / "Tabelle.csv", *OWN_COLUMN, home=home)
+    ended = lightalign("retrieve", "own-name", "--data", "mine", home=home)
+    assert (ended.returncode, "of other data" in ended.stderr) == (2, True)
+    report = json.loads(done("retrieve", "own-name", "--json", "--quiet", home=home))
+    assert report["metrics"]["text_to_image"]["num_gallery"] == 7
+
+
+def test_an_extraction_says_what_its_name_stood_for_before(two_tables, home):
+    newer = two_tables / "newer" / "Tabelle.csv"
+    extract = ("extract", "--encoder", "toy-image", "--split", "test", "--precision", "float32")
+    report = json.loads(done(*extract, "--data", f"mine={newer}", *OWN_COLUMN, "--json", home=home))
+    assert str(two_tables / "older") in report["stood_for"]
+    assert json.loads(done(*extract, "--data", "mine", "--json", home=home))["stood_for"] is None
+
+
+@pytest.mark.parametrize("verb", [("train-adapter",), ("retrieve", "own-name"), ("index",)])
+def test_a_name_that_stands_for_nothing_lists_those_that_are_known(verb, two_tables):
+    ended = lightalign(*verb, "--data", "mien", home=two_tables / "home")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "no dataset named 'mien'; close: ['mine']" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("extract", "--encoder", "toy-image", "--data", "mine"),
+        ("data", "preview", "mine"),
+        ("retrieve", "own-name"),
+        ("retrieve", "own-name", "--data", "mine"),
+        ("index", "own-name"),
+        ("train-adapter", "--data", "mine"),
+        ("rank-encoders", "--data", "mine"),
+        ("cache", "explain", "--encoder", "toy-image", "--data", "mine"),
+    ],
+)
+@pytest.mark.parametrize("is_folder_left", [False, True])
+def test_what_is_gone_is_said_with_the_command_that_moves_it(verb, is_folder_left, gone):
+    home = gone
+    if is_folder_left:
+        (home.parent / "data").mkdir(exist_ok=True)
+    ended = lightalign(*verb, home=home)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"lightalign data move mine PATH --home {home}`" not in ended.stderr
+    assert ended.stderr.endswith("say where it is by `lightalign data move mine PATH`\n")
+
+
+@pytest.fixture(scope="module")
+def gone(tmp_path_factory):
+    """Return a home without stores of `mine`, whose folder is not there any more."""
+    place = tmp_path_factory.mktemp("gone")
+    trained(place / "home", write_table(place / "data", num_test=3), "mine", "own-name")
+    (place / "data").rename(place / "elsewhere")
+    shutil.rmtree(place / "home" / "features" / "mine")
+    return place / "home"
+
+
+def test_one_place_written_in_many_ways_is_one_dataset(tmp_path, monkeypatch):
+    home, table = tmp_path / "home", write_table(tmp_path / "data", num_test=2)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done("data", "add", "mine", table, *OWN_COLUMN, home=home)
+    written = ("data/Tabelle.csv", "./deep/../data/Tabelle.csv", "~/data", "link/", "data/")
+    for name, place in zip(("mine", " mine", "mine ", "mine", "mine"), written, strict=True):
+        shown = json.loads(done("data", "preview", f"{name}={place}", "--json", home=home))
+        assert (shown["kind"], shown["options"]) == ("image-text-table", {"image_column": "Pfad"})
+        done("data", "add", "mine", place, *OWN_COLUMN, home=home)
+        assert len(read_versions(home, "mine")) == 1
+    assert known_names(home) == ["mine"]
+    assert str(newest(home, "mine").place) == str(table)
+
+
+def test_a_name_is_one_however_its_letters_are_composed(tmp_path):
+    table = write_table(tmp_path / "data", num_test=2)
+    done("data", "add", "cafe\u0301_x", table, *OWN_COLUMN, home=tmp_path / "home")
+    assert known_names(tmp_path / "home") == ["caf\u00e9-x"]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("owner/name", "Hugging Face hub download the files, and name their place: NAME=PATH"),
+        ("hf://owner/name", "Hugging Face hub download the files"),
+        ("new=hf://owner/name", "names an address: download the files first"),
+        ("./name", "cannot name a dataset"),
+        ("name/", "cannot name a dataset"),
+    ],
+)
+def test_what_is_no_name_and_no_place_is_one_line(data, told, tmp_path):
+    ended = lightalign("extract", "--encoder", "toy-image", "--data", data, home=tmp_path)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert told in ended.stderr
+
+
+def test_a_run_of_a_home_that_knew_no_names_is_not_measured_on_what_has_its_name_now(
+    two_tables, home
+):
+    """Early runs recorded no other splits; the newest stores of the name are of the newer table."""
+    with changed_report(home / "runs" / "same-name") as report:
+        del report["spec"]["splits"]
+    shutil.rmtree(home / "known-datasets")
+    newer = two_tables / "newer" / "Tabelle.csv"
+    done(*BOTH, "--data", f"image-text-table={newer}", *OWN_COLUMN, home=home)
+    report = json.loads(done("retrieve", "same-name", "--json", "--quiet", home=home))
+    assert report["metrics"]["text_to_image"]["num_gallery"] == 7

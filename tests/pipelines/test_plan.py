@@ -187,7 +187,7 @@ SHOWN = ("batch_size", "chunk_size", "image", "text", "texts_of_an_image")
 
 def test_people_are_told_the_peak_and_what_fits():
     planned = Planned(
-        spec={**vars(PlanSpec(budget="2GB")), **dict.fromkeys(SHOWN, 8)},
+        spec={**vars(PlanSpec(preset="linear", budget="2GB")), **dict.fromkeys(SHOWN, 8)},
         parameters=1000,
         predicted=Peak(
             weights=10**9, gradients=0, optimiser=0, features=0, activations=0, loss=10**9 // 2
@@ -269,3 +269,18 @@ def test_a_measured_process_takes_what_is_predicted(preset, batch_size, chunk_si
     spec = PlanSpec(preset=preset, overrides=overrides, measure=True, device="cpu")
     planned = plan.run(spec)
     assert planned.predicted.total == pytest.approx(planned.measured, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ((), "preset lightalign/base: "),
+        (("--fusion", "concat"), "preset lightalign/fusion, fusion concat: "),
+        (("--preset", "linear"), "preset linear: "),
+    ],
+)
+def test_the_preset_that_was_planned_is_named(asked, named, tmp_path):
+    ended = lightalign("plan", *asked, home=tmp_path)
+    assert ended.stdout.startswith(named)
+    written = json.loads(lightalign("plan", *asked, "--json", home=tmp_path).stdout)["spec"]
+    assert written["preset"] == named.split()[1].rstrip(",:")

@@ -193,7 +193,7 @@ def test_an_adapter_that_was_trained_on_or_chosen_by_the_evaluated_split_is_refu
 
 
 def test_what_cannot_be_probed_is_said(home, tmp_path):
-    with pytest.raises(StoreNotFoundError, match="--data birds"):
+    with pytest.raises(UnknownNameError, match=r"no dataset named 'birds'.*--data birds=PATH"):
         probe(home, data="birds")
     with pytest.raises(StoreNotFoundError, match="split 'val'"):
         probe(home, split="val")

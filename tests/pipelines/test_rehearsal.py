@@ -187,7 +187,9 @@ def test_the_command_prints_parameters_memory_and_minutes(home):
 
 def test_people_are_told_what_the_probe_took(found):
     lines = [part for part in train_estimate_parts(found) if isinstance(part, str)]
-    assert lines[0].startswith(f"linear: {found.parameters:,} parameters on 24 images, batch 8")
+    assert lines[0].startswith(
+        f"preset linear: {found.parameters:,} parameters on 24 images, batch 8"
+    )
     assert "features: images 0.0 MB on host, texts 0.1 MB on host" in lines[1]
     assert f": 2 epochs of {found.epoch_seconds:.1f} s" in lines[2]
     assert lines[3].startswith(f"timed 5 of 6 steps in {found.probe_seconds:.1f} s")

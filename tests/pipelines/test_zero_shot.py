@@ -12,7 +12,7 @@ from PIL import Image
 from lightalign.featcache import files
 from lightalign.featcache.backends import build_encoder
 from lightalign.featcache.card import read_card
-from lightalign.featcache.errors import SpecError, StoreNotFoundError
+from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import Item
 from lightalign.pipelines.confusion_plot import draw_confusion
 from lightalign.pipelines.evaluation import numbers_of
@@ -215,12 +215,12 @@ def test_the_table_shows_intervals_chance_and_where_the_report_lies(colours_home
 def test_a_run_that_was_trained_on_the_dataset_says_that_it_is_not_zero_shot(colours_home):
     folder = colours_home / "runs" / "seen"
     shutil.copytree(colours_home / "runs" / "small", folder)
-    with changed_report(folder) as report:
-        report["spec"]["stores"]["train"]["dataset"] = "image-folder"
+    line = "the adapter was trained on images of image-folder: this is not zero-shot"
     spec = ZeroShotSpec(home=colours_home, run="seen", data="image-folder", prompts=("bare",))
-    assert run_zero_shot(spec).report["warnings"] == [
-        "the adapter was trained on images of image-folder: this is not zero-shot"
-    ]
+    for split, says_it in (("all", True), ("train", False)):  # other data that had the name
+        with changed_report(folder) as report:
+            report["spec"]["stores"]["train"] |= {"dataset": "image-folder", "split": split}
+        assert (line in run_zero_shot(spec).report["warnings"]) is says_it
 
 
 def rename_classes(home, tmp_path, names):
@@ -267,7 +267,7 @@ def test_prompts_of_two_files_of_one_name_have_a_report_each(colours_home, tmp_p
 
 
 def test_a_split_that_was_not_extracted_is_refused_with_what_to_run(colours_home):
-    with pytest.raises(StoreNotFoundError, match=r"no store for split 'val' of image-folder"):
+    with pytest.raises(UnknownNameError, match=r"no split named 'val'; known: \['test', 'train'\]"):
         run_zero_shot(ZeroShotSpec(home=colours_home, data="image-folder", split="val"))
 
 
