@@ -404,6 +404,53 @@ def test_a_download_that_lacks_the_weights_of_a_module_does_not_count(hub_cache:
     assert find_weights(card).files == snapshot
 
 
+@pytest.mark.parametrize("lacking", ["1_Pooling/config.json", "2_Dense/config.json"])
+def test_a_snapshot_that_lacks_the_folder_of_a_module_is_named(hub_cache: Path, lacking: str):
+    card = read_card(SENTENCE)
+    needed = ("model.safetensors", "1_Pooling/config.json", "2_Dense/config.json")
+    files = [*MODEL_FILES, *needed, "2_Dense/model.safetensors"]
+    files.remove(lacking)
+    snapshot = put_in_cache(hub_cache, card.weights.hub, COMMIT, *files)
+    listed = modules_file(
+        ("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"), ("3", "Normalize")
+    )
+    (snapshot / "modules.json").write_text(listed.partition("=")[2])
+    with pytest.raises(WeightsNotFoundError, match=f"holds it without {lacking}, and HF_HUB_OFF"):
+        find_weights(card)
+    (snapshot / lacking).parent.mkdir(exist_ok=True)
+    (snapshot / lacking).write_text("{}")
+    assert find_weights(card).files == snapshot
+
+
+def test_a_snapshot_that_lacks_the_folder_of_a_module_is_fetched_again(tmp_path: Path):
+    card = read_card(SENTENCE)
+    listed = modules_file(("", "Transformer"), ("1_Pooling", "Pooling"))
+    cached = (*MODEL_FILES, "model.safetensors")
+    snapshot = put_in_cache(tmp_path / "hub", card.weights.hub, "c" * 40, *cached)
+    (snapshot / "modules.json").write_text(listed.partition("=")[2])
+    files = (listed, *cached, "1_Pooling/config.json")
+    _, _, is_same, sent = on_hub(tmp_path, SENTENCE, *files)
+    assert is_same
+    assert "1_Pooling/config.json" in sent
+
+
+def test_a_model_of_timm_of_another_owner_is_not_complete_without_its_configuration(
+    hub_cache: Path,
+):
+    card = replace(DINO, weights=WeightsCard(hub="someone/my-vit"))
+    snapshot = put_in_cache(hub_cache, "someone/my-vit", COMMIT, "model.safetensors")
+    with pytest.raises(WeightsNotFoundError, match=r"holds it without config\.json"):
+        find_weights(card)
+    (snapshot / "config.json").write_text("{}")
+    assert find_weights(card).files == snapshot
+
+
+def test_an_adapter_without_its_model_is_named(tmp_path: Path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(WeightsMismatchError, match="holds an adapter"):
+        find_weights(read_card("bert-base"), override=tmp_path)
+
+
 def test_a_link_of_a_hub_cache_is_recorded_as_it_is_given(tmp_path):
     blob = tmp_path / "blobs" / ("c" * 64)
     blob.parent.mkdir()
