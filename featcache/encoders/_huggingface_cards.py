@@ -13,22 +13,28 @@ from ..card import EncoderCard, Layout, WeightsCard
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..home import expanded
 from ..references import split_half
-from ..sentence_modules import MODELS, MODULES, model_place, read_modules
+from ..sentence_modules import MODELS, MODULES, POOLING, model_place, read_modules
 from ..types import Modality
-from ..weights import OF_TIMM, PROCESSOR_FILES, find_hub_file
+from ..weights import ADAPTER, OF_TIMM, PROCESSOR_FILES, find_hub_file
 from ._checks import NO_CLASS_TOKEN, has_class_token
 from ._images import ProcessorPreprocessing, probe_image
 from ._pretrained import quiet, read_config, unreadable
-from ._sentence import KNOWN_MODULES, PROMPTS, pooling_modes
+from ._sentence import (
+    KNOWN_MODULES,
+    PROMPTS,
+    SETTINGS,
+    is_length,
+    length_of_settings,
+    pooling_modes,
+)
 from ._timm_tokens import FeatureShape, find_shape
 from ._towers import MASKING, Tower, encoder_of, find_tower, is_pair, unused_positions
 
 _POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
 _KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
-_PLAIN_MODULES = {*MODELS, "Pooling", "Normalize", "Dropout"}
+_PLAIN_MODULES = {*MODELS, POOLING, "Normalize", "Dropout"}
 _VISION_PARTS = ("vision_config", "image_config")  # of the configuration of a pair
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
-_UNLIMITED = 1_000_000  # tokenizers write 10^30 for "no limit"
 _STREAMS = {"reformer": 2}  # joined in each token, each as wide as the configuration says
 # What transformers stumbles over where a model is built, or runs without values.
 _MODEL_ERRORS = (
@@ -78,10 +84,14 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
     files = _Files(card, hub, weights or folder)
     place = files.find("config.json")
     if place is None:
-        raise WeightsNotFoundError(f"encoder {name!r}: {files.folder} has no config.json")
+        is_adapter = (files.folder / ADAPTER).is_file()
+        adapter = f", but an adapter ({ADAPTER}): merge it into its model" if is_adapter else ""
+        raise WeightsNotFoundError(f"encoder {name!r}: {files.folder} has no config.json{adapter}")
     config = read_config(card, place.parent)
     if config.model_type == OF_TIMM:
-        raise SpecError(f"{model} is a model of timm: take --encoder {_timm_reference(model)}")
+        raise SpecError(
+            f"{model} is a model of timm: take --encoder {shlex.quote(f'timm:{model}')}"
+        )
     modality = _modality(card, config, half, reference=model)
     if modality is Modality.IMAGE:
         shape, has_class = _vision_shape(card, config, files)
@@ -115,9 +125,9 @@ class _Files:
             return
         root = listed.parent
         self._inside = model_place(card, root).relative_to(root)
-        modules = read_modules(card, root)
+        modules = read_modules(card, root) or ()
         self.makers = frozenset(kind for kind, _ in modules) - _PLAIN_MODULES
-        places = [place for kind, place in modules if kind == "Pooling"]
+        places = [place for kind, place in modules if kind == POOLING]
         self._pooling = places[0].relative_to(root) if places else self._pooling
 
     def find(self, name: str) -> Path | None:
@@ -151,12 +161,6 @@ class _Files:
         if self._hub is None:
             return self.folder / path if (self.folder / path).is_file() else None
         return find_hub_file(self._hub, path.as_posix(), required=required)
-
-
-def _timm_reference(model: str) -> str:
-    """Return what names a model to timm: its folder, or the name that its repository ends with."""
-    is_folder = expanded(Path(model)).is_dir()
-    return shlex.quote(f"timm:{model if is_folder else model.rpartition('/')[2]}")
 
 
 def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: str) -> Modality:
@@ -339,10 +343,11 @@ def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int
 
 def _max_tokens(positions: int | None, files: _Files) -> int:
     """Return the longest text: what the tokenizer, the sentence encoder or the model allows."""
+    names = SETTINGS if files.is_listed else SETTINGS[:1]  # each is a question to the hub
+    settings = next(filter(None, map(files.table, names)), {})
     limits = (
         positions,
         files.table("tokenizer_config.json").get("model_max_length"),
-        files.table("sentence_bert_config.json").get("max_seq_length"),
+        length_of_settings(settings),
     )
-    known = [int(limit) for limit in limits if isinstance(limit, int) and 0 < limit < _UNLIMITED]
-    return min(known, default=_USUAL_TOKENS)
+    return min((int(limit) for limit in limits if is_length(limit)), default=_USUAL_TOKENS)

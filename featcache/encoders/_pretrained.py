@@ -20,7 +20,7 @@ from ..card import EncoderCard
 from ..errors import WeightsMismatchError
 from ..sentence_modules import model_place
 from ..types import Modality
-from ..weights import Weights
+from ..weights import ADAPTER, Weights
 from ._checks import check_keys
 from ._towers import Tower, not_plain
 
@@ -74,8 +74,13 @@ def read_config(card: EncoderCard, folder: Path) -> Any:
 
     Raises:
         WeightsMismatchError: This version of transformers does not know the model, or its weights
-            are quantised.
+            are quantised or changed by an adapter.
     """
+    if (folder / ADAPTER).is_file():  # without PEFT the library passes over it
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {folder / ADAPTER} is of an adapter, which is not read here; "
+            "merge it into its model by `merge_and_unload()` of PEFT, and give the merged model"
+        )
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
