@@ -1,7 +1,9 @@
 """Cards derived from the configuration of a transformers model."""
 
+import copy
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -175,7 +177,7 @@ def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: st
     found = None
     if {"image_size", "num_channels", "vision_config"} & set(entries):
         found = Modality.IMAGE
-    elif "vocab_size" in entries or "text_config" in entries:
+    elif {"vocab_size", "src_vocab_size", "text_config"} & set(entries):
         found = Modality.TEXT
     if found is None:
         raise WeightsMismatchError(
@@ -263,10 +265,18 @@ def _text_model(tower: Tower, whole: Any, config: Any) -> Any:
     """Return the model of texts: alone, one half of a pair, or one that has a decoder, too."""
     model_class: Any = tower.model_class  # Any: its methods carry no types
     if model_class is not transformers.AutoModel:
-        return model_class(config)
+        return model_class(_changed(config, tower.options))
     models: Any = transformers.AutoModel
     model = models.from_config(whole, trust_remote_code=False)
     return next((getattr(model, name) for name in tower.halves if hasattr(model, name)), model)
+
+
+def _changed(config: Any, options: Mapping[str, Any]) -> Any:
+    """Return a configuration with other entries, as loading a model by `options` would have it."""
+    changed = copy.deepcopy(config)
+    for name, value in options.items():
+        setattr(changed, name, value)
+    return changed
 
 
 def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[FeatureShape, bool]:
