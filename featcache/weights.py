@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,8 @@ def _in_package(package: Package) -> Weights | None:
 def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
     revision = card.weights.revision
     cached = _in_cache(card, hub, revision)
+    if cached is not None and card.modality is Modality.TEXT:
+        _fetch_list_of_modules(hub, cached)
     lacking = None if cached is None else _lacking(card, cached)
     if cached is not None and lacking is None:
         return Weights(files=cached, origin=f"hub cache {hub}@{cached.name[:7]}")
@@ -208,6 +210,23 @@ def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
                 f"`--weights {newest}`"
             )
         raise _not_found(card, f"{where}, and {error}") from error
+
+
+def _fetch_list_of_modules(hub: str, snapshot: Path) -> None:
+    """Fetch the list of modules that transformers, which may have filled the cache, does not read.
+
+    Without it a sentence encoder would pass for a plain model. That a repository has none is kept
+    in the cache, so that it is asked once.
+    """
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+
+    commit = snapshot.name
+    if (snapshot / MODULES).is_file() or _is_offline():
+        return
+    known = try_to_load_from_cache(hub, MODULES, revision=commit)
+    if known is None and _is_reachable(constants.ENDPOINT):
+        with suppress(OSError):  # there is none, or nobody can tell
+            hf_hub_download(hub, MODULES, revision=commit)
 
 
 def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Path | None:
