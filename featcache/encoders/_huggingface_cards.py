@@ -18,9 +18,9 @@ from ..references import split_half
 from ..sentence_modules import MODELS, MODULES, POOLING, model_place, read_modules
 from ..types import Modality
 from ..weights import ADAPTER, OF_TIMM, PROCESSOR_FILES, find_hub_file
-from ._checks import NO_CLASS_TOKEN, has_class_token
+from ._checks import NO_CLASS_TOKEN, has_class_token, unreadable
 from ._images import ProcessorPreprocessing, probe_image
-from ._pretrained import quiet, read_config, unreadable
+from ._pretrained import quiet, read_config
 from ._sentence import (
     KNOWN_MODULES,
     PROMPTS,

@@ -21,7 +21,7 @@ from ..errors import WeightsMismatchError
 from ..sentence_modules import model_place
 from ..types import Modality
 from ..weights import ADAPTER, Weights
-from ._checks import check_keys
+from ._checks import check_keys, unreadable
 from ._towers import Tower, not_plain
 
 _library_logging: Any = transformers.utils.logging  # Any: these functions carry no types
@@ -50,7 +50,6 @@ _LOADING_ERRORS = (
 _BUFFERS = re.compile(r"position_ids$")  # written by older versions, computed by newer ones
 _POOLER = re.compile(r"(^|\.)pooler\.")  # makes one vector of the tokens; its output is not read
 # Entries of config.json that never change a number.
-_LONGEST_REASON = 300  # letters of a library's message; some list every model there is
 _CONFIG_NOISE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
@@ -188,14 +187,6 @@ def hash_config(card: EncoderCard, folder: Path) -> str:
     """
     config = weight_files.read_config(card, folder / "config.json")
     return spec.fingerprint({key: config[key] for key in config if key not in _CONFIG_NOISE})
-
-
-def unreadable(card: EncoderCard, what: str, error: Exception) -> WeightsMismatchError:
-    """Build the error for a file that transformers cannot read, with the reason in one line."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if len(reason) > _LONGEST_REASON:
-        reason = f"{reason[:_LONGEST_REASON]}..."
-    return WeightsMismatchError(f"encoder {card.name!r}: cannot read {what}: {reason}")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a sentence-transformers directory adds to its model: prompt, length, case and pooling."""
 
 import importlib
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,7 @@ from ..sentence_modules import (
     lacking_configurations,
     read_modules,
 )
-from ._checks import hash_state
-from ._pretrained import unreadable
+from ._checks import hash_state, unreadable
 
 PROMPTS = "config_sentence_transformers.json"
 SETTINGS = tuple(
@@ -51,6 +51,16 @@ _INERT_PROCESSING = {"padding", "return_tensors", "pad_to_multiple_of"}  # where
 _OUTPUT = {"method": "forward", "method_output_name": "last_hidden_state"}  # what is pooled
 _INPUT = {False: "token_embeddings", True: "sentence_embedding"}  # of modules, by whether behind
 _LONGEST = 1_000_000  # tokens; a tokenizer without a limit of its own states a larger number
+_READING_ERRORS = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    SafetensorError,
+    pickle.PickleError,
+)
 _ACTIVATIONS = ("GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SiLU", "Sigmoid", "Tanh")
 KNOWN_MODULES = {*WEIGHTED_MODULES, "Normalize", "Dropout"}
 MODES = {  # by the flags of older directories, in the order in which they are joined
@@ -267,7 +277,7 @@ def _build(card: EncoderCard, kind: str, place: Path, config: Mapping[str, Any])
     try:
         module = _LayerNorm(config) if kind == "LayerNorm" else _Dense(config, _activation(config))
         module.load_state_dict(_state(place))
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except _READING_ERRORS as error:
         raise unreadable(card, f"module {kind} in {place}", error) from error
     return module
 

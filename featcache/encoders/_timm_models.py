@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError, WeightsNotFoundError
 from ..weights import OF_TIMM, Weights, read_config, weights_in
-from ._checks import check_keys
+from ._checks import check_keys, unreadable
 
 # Names under which files keep classifiers that `num_classes=0` builds no place for.
 _CLASSIFIERS = ("head", "head_dist", "fc", "classifier")
@@ -215,10 +215,7 @@ def _read_state(card: EncoderCard, weights: Weights) -> dict[str, Tensor]:
         try:
             state |= timm.models.load_state_dict(str(path), weights_only=True)
         except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise WeightsMismatchError(
-                f"encoder {card.name!r}: cannot read weights from {path}: {reason}"
-            ) from error
+            raise unreadable(card, f"weights from {path}", error) from error
     return {
         name.removeprefix(_WRAPPED): value
         for name, value in state.items()

@@ -15,7 +15,8 @@ from .. import weights as weight_files
 from ..card import EncoderCard
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..weights import TOKENIZER_VOCABULARIES
-from ._pretrained import quiet, unreadable
+from ._checks import unreadable
+from ._pretrained import quiet
 
 # Entries of tokenizer_config.json that decide no id of ours.
 _INERT = {

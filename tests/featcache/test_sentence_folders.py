@@ -450,3 +450,25 @@ def test_the_note_of_a_derived_card_names_the_published_vector(
     (folder / "modules.json").write_text(json.dumps(entries))
     note = find_card(f"hf:{folder}").note
     assert (f"`--features {kind}`" in note) if kind else not note
+
+
+class _Code:
+    def __reduce__(self):
+        return print, ("code of a weights file ran",)
+
+
+@pytest.mark.parametrize("content", [{"linear.weight": _Code()}, None])
+def test_weights_of_a_module_that_hold_code_or_nothing_are_one_line(
+    content, tiny, tmp_path, capsys
+):
+    folder, _ = save_sentence(tiny, tmp_path, rest=[modules.Dense(32, 8)])
+    (folder / "2_Dense" / "model.safetensors").unlink()
+    path = folder / "2_Dense" / "pytorch_model.bin"
+    torch.save(content, path) if content is not None else path.touch()
+    encoder = build_encoder(CARD, weights=folder)
+    with pytest.raises(WeightsMismatchError, match="cannot read module Dense") as caught:
+        encoder.layout(POOLED)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert ("which only code inside it could read" in message) == (content is not None)
+    assert "code of" not in capsys.readouterr().out
