@@ -25,6 +25,7 @@ from ._sentence import (
     KNOWN_MODULES,
     PROMPTS,
     SETTINGS,
+    check_configurations,
     is_length,
     length_of_settings,
     pooling_modes,
@@ -99,11 +100,13 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
         shape, has_class = _vision_shape(card, config, files)
         layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
         note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
+        note = " ".join(filter(None, (note, _note_of_code(config))))
         return replace(card, width=shape.width, layout=layout, note=note)
     card = replace(card, modality=modality)
     text = _text_shape(card, config)
     layout = Layout(ragged=True, max_tokens=_max_tokens(text.positions, files))
-    return replace(card, width=text.width, layout=layout, note=_note_of_sentences(files))
+    note = " ".join(filter(None, (_note_of_sentences(files), _note_of_code(config))))
+    return replace(card, width=text.width, layout=layout, note=note)
 
 
 class _Files:
@@ -128,6 +131,8 @@ class _Files:
         root = listed.parent
         self._inside = model_place(card, root).relative_to(root)
         modules = read_modules(card, root) or ()
+        if hub is None:  # else they are fetched with the weights
+            check_configurations(card, root, modules)
         self.makers = frozenset(kind for kind, _ in modules) - _PLAIN_MODULES
         places = [place for kind, place in modules if kind == POOLING]
         self._pooling = places[0].relative_to(root) if places else self._pooling
@@ -187,6 +192,17 @@ def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: st
     if half is not None and half != found.value:
         raise SpecError(f"{reference} reads {found.value}s, not {half}s")
     return found
+
+
+def _note_of_code(config: Any) -> str:
+    """Return a warning where the model was published with code of its own, which is never run."""
+    code = (getattr(config, "auto_map", None) or {}).get("AutoModel")
+    if code is None:
+        return ""
+    return (
+        f"Its config.json names code of its own ({code!s:.80}), which is not run: the features "
+        f"are those of transformers' own {config.model_type}."
+    )
 
 
 def _note_of_sentences(files: _Files) -> str:

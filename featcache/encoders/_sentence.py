@@ -106,14 +106,11 @@ def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
         _refuse_prompt(card, folder)
         return None
     _check_first(card, folder, listed)
-    for path in lacking_configurations(listed):
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: {path} is not there, which {folder / MODULES} needs to make "
-            "one vector of a text; copy the whole directory"
-        )
+    check_configurations(card, folder, listed)
     (_, model), *modules = listed
     settings = model_settings(card, model)
-    _check_options(card, model, settings, pools=len(modules) > 0)
+    pools = any(kind == POOLING for kind, _ in modules)
+    _check_options(card, model, settings, pools=pools)
     pooling = next((place for kind, place in modules if kind == POOLING), None)
     pooled = {} if pooling is None else _read(card, pooling / "config.json")
     return SentenceSettings(
@@ -133,6 +130,21 @@ def model_settings(card: EncoderCard, model: Path) -> dict[str, Any]:
         WeightsMismatchError: A file cannot be read.
     """
     return next(filter(None, (_read(card, model / file) for file in SETTINGS)), {})
+
+
+def check_configurations(
+    card: EncoderCard, folder: Path, modules: Sequence[tuple[str, Path]]
+) -> None:
+    """Refuse a directory that lacks the configuration of a module that makes its vector.
+
+    Raises:
+        WeightsMismatchError: It does.
+    """
+    for path in lacking_configurations(modules):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {path} is not there, which {folder / MODULES} needs to make "
+            "one vector of a text; copy the whole directory"
+        )
 
 
 class SentencePooling(nn.Module):

@@ -219,3 +219,13 @@ def test_a_pair_may_lie_in_a_folder_that_the_list_of_modules_names(tmp_path: Pat
         (vectors,) = encoder.encode_layers([item], [POOLED])
         expected = getattr(expected, "pooler_output", expected)
         torch.testing.assert_close(vectors.values[:, 0], expected, rtol=0, atol=1e-5)
+
+
+def test_a_card_says_that_code_of_its_own_is_not_run(tiny: Any, tmp_path: Path):
+    """As of gte-Qwen2, whose code looks both ways where the library's class looks back only."""
+    _, folder = tiny.copied("transformers bert", tmp_path)
+    assert "not run" not in find_card(f"hf:{folder}").note
+    path = folder / "config.json"
+    code = {"auto_map": {"AutoModel": "modeling_own.OwnModel"}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **code}))
+    assert "(modeling_own.OwnModel), which is not run" in find_card(f"hf:{folder}").note

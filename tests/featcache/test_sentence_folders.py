@@ -331,6 +331,8 @@ def test_a_module_without_its_configuration_is_refused_by_its_name(name, tiny, t
     with pytest.raises(WeightsMismatchError, match=f"{name} is not there") as caught:
         build_encoder(CARD, weights=folder)
     assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsMismatchError, match=f"{name} is not there"):
+        find_card(f"hf:{folder}")
 
 
 @pytest.mark.parametrize(
@@ -446,6 +448,10 @@ def test_the_note_of_a_derived_card_names_the_published_vector(
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     kinds = {"": "Transformer", "1_Pooling": "Pooling"}
     kinds |= {f"{place}_{name}": name for place, name in enumerate(behind, start=2)}
+    for name in kinds:
+        (folder / name).mkdir(exist_ok=True)
+        if not (folder / name / "config.json").is_file():
+            (folder / name / "config.json").write_text("{}")
     entries = [{"path": path, "type": f"a.{name}"} for path, name in kinds.items()]
     (folder / "modules.json").write_text(json.dumps(entries))
     note = find_card(f"hf:{folder}").note
