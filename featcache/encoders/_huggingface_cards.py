@@ -133,7 +133,9 @@ class _Files:
         modules = read_modules(card, root) or ()
         if hub is None:  # else they are fetched with the weights
             check_configurations(card, root, modules)
-        self.makers = frozenset(kind for kind, _ in modules) - _PLAIN_MODULES
+        kinds = [kind for kind, _ in modules]
+        before = kinds[1 : kinds.index(POOLING)] if POOLING in kinds[1:] else []
+        self.makers = frozenset(kinds) - _PLAIN_MODULES | frozenset(before)
         places = [place for kind, place in modules if kind == POOLING]
         self._pooling = places[0].relative_to(root) if places else self._pooling
 

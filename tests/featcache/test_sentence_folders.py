@@ -478,3 +478,19 @@ def test_weights_of_a_module_that_hold_code_or_nothing_are_one_line(
     assert message.isprintable()
     assert ("which only code inside it could read" in message) == (content is not None)
     assert "code of" not in capsys.readouterr().out
+
+
+def test_the_note_of_a_derived_card_knows_of_norms_before_the_pooling(tmp_path, tiny):
+    """The mean of tokens of one length is not the mean of tokens."""
+    from sentence_transformers import SentenceTransformer
+
+    _, source = tiny.copied("transformers bert", tmp_path)
+    parts = [
+        modules.Transformer(str(source)),
+        modules.Normalize("token_embeddings"),
+        modules.Pooling(32, "mean"),
+    ]
+    folder = tmp_path / "sentence"
+    SentenceTransformer(modules=parts, device="cpu").save(str(folder), create_model_card=False)
+    check(folder, encoded(folder))
+    assert "`--features pooled`" in find_card(f"hf:{folder}").note
