@@ -52,8 +52,8 @@ def find_card(
     """Return the card that `reference` names.
 
     Args:
-        reference: `NAME`, the path of a TOML file, `timm:MODEL` or `hf:MODEL`; a model is a name
-            or a folder.
+        reference: `NAME`, the path of a TOML file, `timm:MODEL` or `hf:MODEL`; a model is a name,
+            a repository `OWNER/NAME` of the hub, or a folder.
         home: Folder of everything lightalign keeps, with cards in `encoders`.
         weights: Weights file or hub directory that is used instead of the model's own; a derived
             card is of that.

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,13 @@ from .documents import check, read_json
 from .errors import StoreCorruptError, WeightsMismatchError, WeightsNotFoundError
 from .home import expanded, require_utf8
 from .regular_files import is_regular
-from .sentence_modules import MODULES, WEIGHTED_MODULES, model_place, read_modules
+from .sentence_modules import (
+    MODULES,
+    WEIGHTED_MODULES,
+    lacking_configurations,
+    model_place,
+    read_modules,
+)
 from .types import Modality
 
 GIVEN = "--weights"  # origin of weights that a user named
@@ -48,7 +54,9 @@ _TOKENIZER_FILES = (
 )
 _WEIGHTED = ("timm", "huggingface")  # backends of which no encoder is without weights
 OF_TIMM = "timm_wrapper"  # model type, in a config.json, of what transformers has timm build
+ADAPTER = "adapter_config.json"  # of PEFT, whose weights come on top of a model
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either describes images
+_OWNED_BY_TIMM = "timm/"  # repositories that are named like the models of timm they hold
 _TRUE = ("1", "ON", "YES", "TRUE")
 _SAFETENSORS = "model.safetensors"
 _PICKLED = "pytorch_model.bin"  # fetched only where a repository has no safetensors
@@ -63,7 +71,7 @@ _MODEL_FILES = (
     "sentence_*_config.json",  # of sentence-transformers
 )
 # What is fetched first; the hub's client warns of patterns that match nothing.
-_ROOT_FILES = (MODULES, "config_sentence_transformers.json", "config.json")
+_ROOT_FILES = (MODULES, "config_sentence_transformers.json", "config.json", ADAPTER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +150,11 @@ def _given(card: EncoderCard, path: Path, *, origin: str) -> Weights:
         raise WeightsNotFoundError(
             f"{origin} {path}: {odd.name} is a pipe, a socket or a device, not a regular file"
         )
+    if path.is_dir() and (path / ADAPTER).is_file() and not (path / "config.json").is_file():
+        raise WeightsMismatchError(
+            f"{origin} {path}: the directory holds an adapter ({ADAPTER}) without its model; merge "
+            "both by `merge_and_unload()` of PEFT, and give the merged model"
+        )
     if path.is_dir() and not (model_place(card, path) / "config.json").is_file():
         raise WeightsNotFoundError(
             f"{origin} {path}: the directory has no config.json; give a hub directory "
@@ -179,56 +192,94 @@ def _in_package(package: Package) -> Weights | None:
 def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
     revision = card.weights.revision
     cached = _in_cache(card, hub, revision)
-    if cached is not None:
-        return cached
+    if cached is not None and card.modality is Modality.TEXT:
+        _fetch_list_of_modules(hub, cached)
+    lacking = None if cached is None else _lacking(card, cached)
+    if cached is not None and lacking is None:
+        return Weights(files=cached, origin=f"hub cache {hub}@{cached.name[:7]}")
     try:
         return _download(card, hub, revision, progress=progress)
     except _HubUnavailableError as error:
         newest = _in_cache(card, hub, None) if revision is not None else None
         where = "not in the hub cache"
-        if newest is not None:
+        if lacking is not None:
+            where = f"the hub cache holds it without {lacking}"
+        elif newest is not None and _lacking(card, newest) is None:
             where = (
                 f"the hub cache holds another revision than {revision}, to be taken with "
-                f"`--weights {newest.files}`"
+                f"`--weights {newest}`"
             )
         raise _not_found(card, f"{where}, and {error}") from error
 
 
-def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Weights | None:
+def _fetch_list_of_modules(hub: str, snapshot: Path) -> None:
+    """Fetch the list of modules that transformers, which may have filled the cache, does not read.
+
+    Without it a sentence encoder would pass for a plain model. That a repository has none is kept
+    in the cache, so that it is asked once.
+    """
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+
+    commit = snapshot.name
+    if (snapshot / MODULES).is_file() or _is_offline():
+        return
+    known = try_to_load_from_cache(hub, MODULES, revision=commit)
+    if known is None and _is_reachable(constants.ENDPOINT):
+        with suppress(OSError):  # there is none, or nobody can tell
+            hf_hub_download(hub, MODULES, revision=commit)
+
+
+def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Path | None:
+    """Return the snapshot in the hub cache: a complete one, or else the one there is."""
     from huggingface_hub import snapshot_download
 
+    snapshot = None
     for name in [name for weights in _PARTS for name in (weights, _index_of(weights))]:
         try:
-            folder = Path(
+            snapshot = Path(
                 snapshot_download(
                     hub, revision=revision, local_files_only=True, allow_patterns=[name]
                 )
             )
         except FileNotFoundError:  # LocalEntryNotFoundError and IncompleteSnapshotError are this
             continue
-        if _is_complete(card, folder):
-            return Weights(files=folder, origin=f"hub cache {hub}@{folder.name[:7]}")
-    return None
+        if _lacking(card, snapshot) is None:
+            return snapshot
+    return snapshot
 
 
-def _is_complete(card: EncoderCard, root: Path) -> bool:
+def _lacking(card: EncoderCard, root: Path) -> str | None:
+    """Return a needed file that a hub directory lacks, or None where it is complete."""
+    modules = read_modules(card, root) or ()
     folder = model_place(card, root)
-    if not all(_has_weights(card, place) for place in (folder, *_weighted_modules(card, root))):
-        return False
+    for place in (folder, *_weighted(modules)):
+        if not _has_weights(card, place):
+            return _below(root, place / _SAFETENSORS)
     needed: list[tuple[str, ...]] = []
-    if card.backend != "timm":  # which knows architecture and preprocessing by name
+    if card.backend != "timm" or not _is_named_by_timm(card):
         needed.append(("config.json",))
     if card.modality is Modality.TEXT:
         needed.append(TOKENIZER_VOCABULARIES)
     elif card.backend == "huggingface":
         needed.append(PROCESSOR_FILES)
-    return all(any((folder / name).is_file() for name in names) for names in needed)
+    for names in needed:
+        if not any((folder / name).is_file() for name in names):
+            return _below(root, folder / names[0])
+    return next((_below(root, path) for path in lacking_configurations(modules)), None)
 
 
-def _weighted_modules(card: EncoderCard, root: Path) -> list[Path]:
+def _is_named_by_timm(card: EncoderCard) -> bool:
+    """Return whether timm knows architecture and preprocessing of a card's weights by name."""
+    return (card.weights.hub or "").startswith(_OWNED_BY_TIMM)
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _weighted(modules: Sequence[tuple[str, Path]]) -> list[Path]:
     """Return the folders of what a sentence encoder has behind its model, with weights."""
-    modules = read_modules(card, root)[1:] if (root / MODULES).is_file() else ()
-    return [place for kind, place in modules if kind in WEIGHTED_MODULES]
+    return [place for kind, place in modules[1:] if kind in WEIGHTED_MODULES]
 
 
 def find_hub_file(hub: str, name: str, *, required: bool) -> Path | None:
@@ -280,16 +331,34 @@ def _index_of(name: str) -> str:
     return f"{name}.index.json"
 
 
-def _has_weights(card: EncoderCard, folder: Path) -> bool:
-    """Return whether a directory holds weights: one file, or all the parts that an index lists."""
+def weights_in(card: EncoderCard, folder: Path) -> list[Path]:
+    """Return the files of a directory's weights: one, or all the parts that an index lists.
+
+    Parts that the index lists need not be there; nothing is returned where there are no weights.
+
+    Raises:
+        WeightsMismatchError: The index cannot be read, or lists a part outside of the directory.
+    """
     for name in _PARTS:
         if (folder / name).is_file():
-            return True
+            return [folder / name]
         index = folder / _index_of(name)
         parts = read_config(card, index).get("weight_map") if index.is_file() else None
         if isinstance(parts, dict) and parts:
-            return all((folder / str(part)).is_file() for part in set(parts.values()))
-    return False
+            names = sorted({str(part) for part in parts.values()})
+            outside = next((part for part in names if Path(part).name != part), None)
+            if outside is not None:
+                raise WeightsMismatchError(
+                    f"encoder {card.name!r}: {index} names {outside!r:.80}, outside of its "
+                    "directory"
+                )
+            return [folder / part for part in names]
+    return []
+
+
+def _has_weights(card: EncoderCard, folder: Path) -> bool:
+    files = weights_in(card, folder)
+    return bool(files) and all(path.is_file() for path in files)
 
 
 class _HubUnavailableError(Exception):
@@ -311,8 +380,11 @@ def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bo
         raise _HubUnavailableError(
             f"the hub refused {hub}: {reason[0] if reason else type(error).__name__}"
         ) from error
-    if not _is_complete(card, folder):
-        raise _HubUnavailableError(f"hub repository {hub} lacks some of the needed files")
+    lacking = _lacking(card, folder)
+    if lacking is not None:
+        raise _HubUnavailableError(
+            f"hub repository {hub} lacks some of the needed files: {lacking}"
+        )
     return Weights(files=folder, origin=f"hub {hub}@{folder.name[:7]}")
 
 
@@ -330,9 +402,9 @@ def _fetch(card: EncoderCard, hub: str, revision: str | None) -> Path:
     listed = snapshot_download(hub, revision=revision, allow_patterns=[*_ROOT_FILES])
     root = Path(listed)
     commit = root.name  # whatever the hub's newest is by now
-    modules = read_modules(card, root) if (root / MODULES).is_file() else ()
+    modules = read_modules(card, root) or ()
     model = model_place(card, root)
-    weighted = [model, *_weighted_modules(card, root)]
+    weighted = [model, *_weighted(modules)]
     patterns = [
         *_patterns(root, [model], _MODEL_FILES),
         *_patterns(root, [place for _, place in modules], ("config.json",)),

@@ -1,6 +1,7 @@
 """What every backend does with pretrained weights: hash them, and hold them against the card."""
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping
 
 import torch
@@ -12,6 +13,9 @@ from ..errors import WeightsMismatchError
 NO_CLASS_TOKEN = "No class token: one vector an image is its mean."  # note of derived cards
 # As timm and transformers call them; `cls_token_0` where a model has several.
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
+
+_LONGEST_REASON = 300  # letters of a library's message; some list every model there is
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # bold letters in messages of torch
 
 
 def hash_state(state: Mapping[str, Tensor]) -> str:
@@ -75,6 +79,16 @@ def check_grid(card: EncoderCard, *, prefix_tokens: int, grid: tuple[int, int]) 
             f"{card.layout.prefix_tokens} and grid = {list(card.layout.grid or ())}, {card.model} "
             f"gives prefix_tokens = {prefix_tokens} and grid = {list(grid)}; correct the card"
         )
+
+
+def unreadable(card: EncoderCard, what: str, error: Exception) -> WeightsMismatchError:
+    """Build the error for a file that a library cannot read, with the reason in one line."""
+    reason = " ".join(_ESCAPES.sub("", str(error)).split()) or type(error).__name__
+    if reason.startswith("Weights only load failed"):  # what follows advises to run its code
+        reason = "it holds more than tensors, which only code inside it could read"
+    if len(reason) > _LONGEST_REASON:
+        reason = f"{reason[:_LONGEST_REASON]}..."
+    return WeightsMismatchError(f"encoder {card.name!r}: cannot read {what}: {reason}")
 
 
 def has_class_token(model: nn.Module) -> bool:

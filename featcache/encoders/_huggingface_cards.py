@@ -1,7 +1,9 @@
 """Cards derived from the configuration of a transformers model."""
 
+import copy
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +15,29 @@ from ..card import EncoderCard, Layout, WeightsCard
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..home import expanded
 from ..references import split_half
-from ..sentence_modules import MODELS, MODULES, model_place, read_modules
+from ..sentence_modules import MODELS, MODULES, POOLING, model_place, read_modules
 from ..types import Modality
-from ..weights import OF_TIMM, PROCESSOR_FILES, find_hub_file
-from ._checks import NO_CLASS_TOKEN, has_class_token
+from ..weights import ADAPTER, OF_TIMM, PROCESSOR_FILES, find_hub_file
+from ._checks import NO_CLASS_TOKEN, has_class_token, unreadable
 from ._images import ProcessorPreprocessing, probe_image
-from ._pretrained import quiet, read_config, unreadable
-from ._sentence import KNOWN_MODULES, PROMPTS, pooling_modes
+from ._pretrained import quiet, read_config
+from ._sentence import (
+    KNOWN_MODULES,
+    PROMPTS,
+    SETTINGS,
+    check_configurations,
+    is_length,
+    length_of_settings,
+    pooling_modes,
+)
 from ._timm_tokens import FeatureShape, find_shape
 from ._towers import MASKING, Tower, encoder_of, find_tower, is_pair, unused_positions
 
 _POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
 _KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
-_PLAIN_MODULES = {*MODELS, "Pooling", "Normalize", "Dropout"}
+_PLAIN_MODULES = {*MODELS, POOLING, "Normalize", "Dropout"}
 _VISION_PARTS = ("vision_config", "image_config")  # of the configuration of a pair
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
-_UNLIMITED = 1_000_000  # tokenizers write 10^30 for "no limit"
 _STREAMS = {"reformer": 2}  # joined in each token, each as wide as the configuration says
 # What transformers stumbles over where a model is built, or runs without values.
 _MODEL_ERRORS = (
@@ -78,20 +87,26 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
     files = _Files(card, hub, weights or folder)
     place = files.find("config.json")
     if place is None:
-        raise WeightsNotFoundError(f"encoder {name!r}: {files.folder} has no config.json")
+        is_adapter = (files.folder / ADAPTER).is_file()
+        adapter = f", but an adapter ({ADAPTER}): merge it into its model" if is_adapter else ""
+        raise WeightsNotFoundError(f"encoder {name!r}: {files.folder} has no config.json{adapter}")
     config = read_config(card, place.parent)
     if config.model_type == OF_TIMM:
-        raise SpecError(f"{model} is a model of timm: take --encoder {_timm_reference(model)}")
+        raise SpecError(
+            f"{model} is a model of timm: take --encoder {shlex.quote(f'timm:{model}')}"
+        )
     modality = _modality(card, config, half, reference=model)
     if modality is Modality.IMAGE:
         shape, has_class = _vision_shape(card, config, files)
         layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
         note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
+        note = " ".join(filter(None, (note, _note_of_code(config))))
         return replace(card, width=shape.width, layout=layout, note=note)
     card = replace(card, modality=modality)
     text = _text_shape(card, config)
     layout = Layout(ragged=True, max_tokens=_max_tokens(text.positions, files))
-    return replace(card, width=text.width, layout=layout, note=_note_of_sentences(files))
+    note = " ".join(filter(None, (_note_of_sentences(files), _note_of_code(config))))
+    return replace(card, width=text.width, layout=layout, note=note)
 
 
 class _Files:
@@ -115,9 +130,13 @@ class _Files:
             return
         root = listed.parent
         self._inside = model_place(card, root).relative_to(root)
-        modules = read_modules(card, root)
-        self.makers = frozenset(kind for kind, _ in modules) - _PLAIN_MODULES
-        places = [place for kind, place in modules if kind == "Pooling"]
+        modules = read_modules(card, root) or ()
+        if hub is None:  # else they are fetched with the weights
+            check_configurations(card, root, modules)
+        kinds = [kind for kind, _ in modules]
+        before = kinds[1 : kinds.index(POOLING)] if POOLING in kinds[1:] else []
+        self.makers = frozenset(kinds) - _PLAIN_MODULES | frozenset(before)
+        places = [place for kind, place in modules if kind == POOLING]
         self._pooling = places[0].relative_to(root) if places else self._pooling
 
     def find(self, name: str) -> Path | None:
@@ -153,12 +172,6 @@ class _Files:
         return find_hub_file(self._hub, path.as_posix(), required=required)
 
 
-def _timm_reference(model: str) -> str:
-    """Return what names a model to timm: its folder, or the name that its repository ends with."""
-    is_folder = expanded(Path(model)).is_dir()
-    return shlex.quote(f"timm:{model if is_folder else model.rpartition('/')[2]}")
-
-
 def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: str) -> Modality:
     entries = config.to_dict()
     if is_pair(config):
@@ -171,7 +184,7 @@ def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: st
     found = None
     if {"image_size", "num_channels", "vision_config"} & set(entries):
         found = Modality.IMAGE
-    elif "vocab_size" in entries or "text_config" in entries:
+    elif {"vocab_size", "src_vocab_size", "text_config"} & set(entries):
         found = Modality.TEXT
     if found is None:
         raise WeightsMismatchError(
@@ -181,6 +194,17 @@ def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: st
     if half is not None and half != found.value:
         raise SpecError(f"{reference} reads {found.value}s, not {half}s")
     return found
+
+
+def _note_of_code(config: Any) -> str:
+    """Return a warning where the model was published with code of its own, which is never run."""
+    code = (getattr(config, "auto_map", None) or {}).get("AutoModel")
+    if code is None:
+        return ""
+    return (
+        f"Its config.json names code of its own ({code!s:.80}), which is not run: the features "
+        f"are those of transformers' own {config.model_type}."
+    )
 
 
 def _note_of_sentences(files: _Files) -> str:
@@ -259,10 +283,18 @@ def _text_model(tower: Tower, whole: Any, config: Any) -> Any:
     """Return the model of texts: alone, one half of a pair, or one that has a decoder, too."""
     model_class: Any = tower.model_class  # Any: its methods carry no types
     if model_class is not transformers.AutoModel:
-        return model_class(config)
+        return model_class(_changed(config, tower.options))
     models: Any = transformers.AutoModel
     model = models.from_config(whole, trust_remote_code=False)
     return next((getattr(model, name) for name in tower.halves if hasattr(model, name)), model)
+
+
+def _changed(config: Any, options: Mapping[str, Any]) -> Any:
+    """Return a configuration with other entries, as loading a model by `options` would have it."""
+    changed = copy.deepcopy(config)
+    for name, value in options.items():
+        setattr(changed, name, value)
+    return changed
 
 
 def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[FeatureShape, bool]:
@@ -339,10 +371,11 @@ def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int
 
 def _max_tokens(positions: int | None, files: _Files) -> int:
     """Return the longest text: what the tokenizer, the sentence encoder or the model allows."""
+    names = SETTINGS if files.is_listed else SETTINGS[:1]  # each is a question to the hub
+    settings = next(filter(None, map(files.table, names)), {})
     limits = (
         positions,
         files.table("tokenizer_config.json").get("model_max_length"),
-        files.table("sentence_bert_config.json").get("max_seq_length"),
+        length_of_settings(settings),
     )
-    known = [int(limit) for limit in limits if isinstance(limit, int) and 0 < limit < _UNLIMITED]
-    return min(known, default=_USUAL_TOKENS)
+    return min((int(limit) for limit in limits if is_length(limit)), default=_USUAL_TOKENS)

@@ -20,8 +20,8 @@ from ..card import EncoderCard
 from ..errors import WeightsMismatchError
 from ..sentence_modules import model_place
 from ..types import Modality
-from ..weights import Weights
-from ._checks import check_keys
+from ..weights import ADAPTER, Weights
+from ._checks import check_keys, unreadable
 from ._towers import Tower, not_plain
 
 _library_logging: Any = transformers.utils.logging  # Any: these functions carry no types
@@ -50,7 +50,6 @@ _LOADING_ERRORS = (
 _BUFFERS = re.compile(r"position_ids$")  # written by older versions, computed by newer ones
 _POOLER = re.compile(r"(^|\.)pooler\.")  # makes one vector of the tokens; its output is not read
 # Entries of config.json that never change a number.
-_LONGEST_REASON = 300  # letters of a library's message; some list every model there is
 _CONFIG_NOISE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
@@ -74,8 +73,13 @@ def read_config(card: EncoderCard, folder: Path) -> Any:
 
     Raises:
         WeightsMismatchError: This version of transformers does not know the model, or its weights
-            are quantised.
+            are quantised or changed by an adapter.
     """
+    if (folder / ADAPTER).is_file():  # without PEFT the library passes over it
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {folder / ADAPTER} is of an adapter, which is not read here; "
+            "merge it into its model by `merge_and_unload()` of PEFT, and give the merged model"
+        )
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -183,14 +187,6 @@ def hash_config(card: EncoderCard, folder: Path) -> str:
     """
     config = weight_files.read_config(card, folder / "config.json")
     return spec.fingerprint({key: config[key] for key in config if key not in _CONFIG_NOISE})
-
-
-def unreadable(card: EncoderCard, what: str, error: Exception) -> WeightsMismatchError:
-    """Build the error for a file that transformers cannot read, with the reason in one line."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if len(reason) > _LONGEST_REASON:
-        reason = f"{reason[:_LONGEST_REASON]}..."
-    return WeightsMismatchError(f"encoder {card.name!r}: cannot read {what}: {reason}")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a sentence-transformers directory adds to its model: prompt, length, case and pooling."""
 
 import importlib
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +12,55 @@ from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from typing_extensions import TypeIs
 
 from .. import weights as weight_files
 from ..card import EncoderCard
 from ..documents import check
 from ..errors import SpecError, StoreCorruptError, WeightsMismatchError
-from ..sentence_modules import MODELS, MODULES, TRANSFORMER, WEIGHTED_MODULES, read_modules
-from ._checks import hash_state
-from ._pretrained import unreadable
+from ..sentence_modules import (
+    MODELS,
+    MODULES,
+    POOLING,
+    TRANSFORMER,
+    WEIGHTED_MODULES,
+    lacking_configurations,
+    read_modules,
+)
+from ._checks import hash_state, unreadable
 
 PROMPTS = "config_sentence_transformers.json"
-_SETTINGS = tuple(
+SETTINGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+_OF_PROCESSOR = {"model_max_length", "padding_side", "use_fast", "clean_up_tokenization_spaces"}
+_OF_MODEL = {"add_pooling_layer", "attn_implementation", "dtype", "torch_dtype", "use_safetensors"}
+_OF_CONFIGURATION = {"use_cache"}
+# Options of a model's module that change no number here, by their table; older names, too.
+_INERT_OPTIONS = {
+    "processor_kwargs": _OF_PROCESSOR,
+    "tokenizer_args": _OF_PROCESSOR,
+    "model_kwargs": _OF_MODEL,
+    "model_args": _OF_MODEL,
+    "config_kwargs": _OF_CONFIGURATION,
+    "config_args": _OF_CONFIGURATION,
+}
+_INERT_EVERYWHERE = {"trust_remote_code", "local_files_only", "cache_dir", "token", "revision"}
+_INERT_PROCESSING = {"padding", "return_tensors", "pad_to_multiple_of"}  # where a text is tokenised
+_OUTPUT = {"method": "forward", "method_output_name": "last_hidden_state"}  # what is pooled
+_INPUT = {False: "token_embeddings", True: "sentence_embedding"}  # of modules, by whether behind
 _LONGEST = 1_000_000  # tokens; a tokenizer without a limit of its own states a larger number
+_READING_ERRORS = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    SafetensorError,
+    pickle.PickleError,
+)
 _ACTIVATIONS = ("GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SiLU", "Sigmoid", "Tanh")
 KNOWN_MODULES = {*WEIGHTED_MODULES, "Normalize", "Dropout"}
 MODES = {  # by the flags of older directories, in the order in which they are joined
@@ -66,14 +101,17 @@ def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
         WeightsMismatchError: They cannot be read, its first module is no model, or the card names a
             prompt that is not there.
     """
-    if not (folder / MODULES).is_file():
+    listed = read_modules(card, folder)
+    if listed is None:
         _refuse_prompt(card, folder)
         return None
-    listed = read_modules(card, folder)
     _check_first(card, folder, listed)
+    check_configurations(card, folder, listed)
     (_, model), *modules = listed
-    settings = next(filter(None, (_read(card, model / file) for file in _SETTINGS)), {})
-    pooling = next((place for kind, place in modules if kind == "Pooling"), None)
+    settings = model_settings(card, model)
+    pools = any(kind == POOLING for kind, _ in modules)
+    _check_options(card, model, settings, pools=pools)
+    pooling = next((place for kind, place in modules if kind == POOLING), None)
     pooled = {} if pooling is None else _read(card, pooling / "config.json")
     return SentenceSettings(
         folder=folder,
@@ -83,6 +121,30 @@ def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
         max_tokens=_max_tokens(card, model, settings),
         modules=tuple(modules),
     )
+
+
+def model_settings(card: EncoderCard, model: Path) -> dict[str, Any]:
+    """Return the settings of the module that is the model, from the first file that has any.
+
+    Raises:
+        WeightsMismatchError: A file cannot be read.
+    """
+    return next(filter(None, (_read(card, model / file) for file in SETTINGS)), {})
+
+
+def check_configurations(
+    card: EncoderCard, folder: Path, modules: Sequence[tuple[str, Path]]
+) -> None:
+    """Refuse a directory that lacks the configuration of a module that makes its vector.
+
+    Raises:
+        WeightsMismatchError: It does.
+    """
+    for path in lacking_configurations(modules):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {path} is not there, which {folder / MODULES} needs to make "
+            "one vector of a text; copy the whole directory"
+        )
 
 
 class SentencePooling(nn.Module):
@@ -103,7 +165,7 @@ class SentencePooling(nn.Module):
     def __init__(self, card: EncoderCard, settings: SentenceSettings) -> None:
         super().__init__()
         kinds = [kind for kind, _ in settings.modules]
-        if kinds.count("Pooling") != 1:
+        if kinds.count(POOLING) != 1:
             raise SpecError(
                 f"features 'pooled': the modules of {settings.folder} are Transformer, "
                 f"{', '.join(kinds) or 'and no other'}: one of them must be Pooling"
@@ -116,10 +178,12 @@ class SentencePooling(nn.Module):
         for kind, place in settings.modules:
             config = _read(card, place / "config.json")
             described.append([kind, config])
-            if kind == "Pooling":
+            if kind == POOLING:
                 self.modes = pooling_modes(config)
                 continue
-            (self.after if self.modes else self.before).append(_build(card, kind, place, config))
+            behind = bool(self.modes)
+            _check_names(card, kind, config, behind=behind)
+            (self.after if behind else self.before).append(_build(card, kind, place, config))
         self.eval().requires_grad_(False)
         self.identity = {"modules": described, "weights": hash_state(self.state_dict())}
 
@@ -144,6 +208,22 @@ class SentencePooling(nn.Module):
         for module in self.after:
             vectors = module(vectors)
         return vectors[:, None]
+
+
+def _check_names(card: EncoderCard, kind: str, config: Mapping[str, Any], *, behind: bool) -> None:
+    """Refuse a module that reads or writes what the next one would not read.
+
+    Raises:
+        SpecError: It does.
+    """
+    read = config.get("module_input_name", _INPUT[True])
+    written = config.get("module_output_name") or read
+    if not (read == written == _INPUT[behind]):
+        raise SpecError(
+            f"features 'pooled' of encoder {card.name!r}: module {kind:.60} reads {read!r:.60} and "
+            f"writes {written!r:.60}; {'behind' if behind else 'before'} the pooling only one of "
+            f"{_INPUT[behind]!r} is known here; take 'mean', 'cls' or 'last'"
+        )
 
 
 def _pool(
@@ -209,7 +289,7 @@ def _build(card: EncoderCard, kind: str, place: Path, config: Mapping[str, Any])
     try:
         module = _LayerNorm(config) if kind == "LayerNorm" else _Dense(config, _activation(config))
         module.load_state_dict(_state(place))
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except _READING_ERRORS as error:
         raise unreadable(card, f"module {kind} in {place}", error) from error
     return module
 
@@ -243,6 +323,8 @@ def pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
     if mode is None:
         return tuple(name for flag, name in MODES.items() if config.get(flag)) or ("mean",)
     modes: Sequence[str] = [mode] if isinstance(mode, str) else mode
+    if not modes:
+        raise SpecError(f"the pooling names no mode; known are {sorted(MODES.values())}")
     unknown = sorted({str(name) for name in modes} - set(MODES.values()))
     if unknown:
         raise SpecError(f"pooling mode {unknown[0]!r:.60} is none of {sorted(MODES.values())}")
@@ -285,17 +367,63 @@ def _refuse_prompt(card: EncoderCard, folder: Path) -> None:
 
 def _max_tokens(card: EncoderCard, folder: Path, settings: Mapping[str, Any]) -> int | None:
     """Return the length to which sentence-transformers cuts a text, or None."""
-    options = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
-    stated = settings.get("max_seq_length") or options.get("model_max_length")
+    stated = length_of_settings(settings)
     if stated is None:
         stated = _read(card, folder / "tokenizer_config.json").get("model_max_length")
-    if not isinstance(stated, int | float) or isinstance(stated, bool) or stated > _LONGEST:
-        return None
-    if stated < 1:
+    if is_length(stated):
+        return int(stated)
+    if isinstance(stated, int | float) and stated < 1:
         raise WeightsMismatchError(
             f"encoder {card.name!r}: {folder} cuts texts at {stated} tokens, fewer than one"
         )
-    return int(stated)
+    return None
+
+
+def length_of_settings(settings: Mapping[str, Any]) -> Any:
+    """Return the longest text that the settings of a model's module state, or None."""
+    options = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
+    return options.get("model_max_length") or settings.get("max_seq_length")
+
+
+def is_length(stated: Any) -> TypeIs[int | float]:
+    """Return whether a file states a longest text, and not that it has no limit."""
+    return (
+        isinstance(stated, int | float) and not isinstance(stated, bool) and 1 <= stated <= _LONGEST
+    )
+
+
+def _check_options(
+    card: EncoderCard, model: Path, settings: Mapping[str, Any], *, pools: bool
+) -> None:
+    """Refuse options by which sentence-transformers would read other tokens, or run another model.
+
+    Raises:
+        WeightsMismatchError: There are any.
+    """
+    odd = [
+        f"{name}.{option}"
+        for name, inert in _INERT_OPTIONS.items()
+        for option in settings.get(name) or {}
+        if option not in inert | _INERT_EVERYWHERE
+    ]
+    processing = settings.get("processing_kwargs") or {}
+    odd += [
+        f"processing_kwargs.{name}.{option}"
+        for name in ("common", "text")
+        for option in processing.get(name) or {}
+        if option not in _INERT_PROCESSING
+    ]
+    odd += ["tokenizer_name_or_path"] if settings.get("tokenizer_name_or_path") else []
+    inputs = settings.get("modality_config")
+    if inputs is not None and "text" not in inputs:
+        odd.append("modality_config without text")
+    elif inputs is not None and pools and inputs["text"] != _OUTPUT:
+        odd.append("modality_config.text")
+    if odd:
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: the settings of sentence-transformers in {model} have "
+            f"{odd[0]:.80}, which is not known here and would change the features"
+        )
 
 
 def _check_first(card: EncoderCard, folder: Path, modules: Sequence[tuple[str, Path]]) -> None:

@@ -91,6 +91,7 @@ class Text(Half):
             "final_norm": "norm",
             **({"prompt": sentence.prompt} if sentence.prompt else {}),
             **({"prompt_tokens": "left out"} if self._left_out else {}),
+            **({"cut": "left"} if self._tokenizer.cuts_left else {}),
             **({"padded_to": self._full_length} if self._reads_padding else {}),
             **({"padding": "none"} if self._mixes_padding else {}),
         }
@@ -135,11 +136,11 @@ class Text(Half):
         if not self._sentence.prompt:
             return 0
         ids = self._tokenizer.ids(self._sentence.prompt)
-        count = len(ids) - (ids[-1] in self._tokenizer.special_ids())
-        if count + 1 >= self._max_tokens:
+        count = len(ids) - (ids[-1:] != [] and ids[-1] in self._tokenizer.named_ids())
+        if len(ids) >= self._max_tokens:
             raise WeightsMismatchError(
-                f"encoder {card.name!r}: the prompt of {self._sentence.folder} has {count} tokens, "
-                f"which leaves none of {self._max_tokens} for a text"
+                f"encoder {card.name!r}: the prompt of {self._sentence.folder} leaves none of "
+                f"{self._max_tokens} tokens for a text"
             )
         return count
 
@@ -151,20 +152,26 @@ class Text(Half):
         )
 
     def _probe(self) -> list[list[int]]:
-        """Return two short texts of one length that begin alike, then differ."""
+        """Return two short texts of one length that begin alike, then differ.
+
+        They are longer than a prompt whose tokens are left out.
+        """
         ids = self._tokenizer.ids("a") or [0]
         special = self._tokenizer.special_ids() | {self._padding, *ids}
         limit = min(self._num_words, max(self._tokenizer.num_ids(), 1))
         plain = [index for index in range(min(limit, 4096)) if index not in special] or [0]
         words = plain[len(plain) // 3], plain[2 * len(plain) // 3]
-        probe = [[ids[0], word, word, ids[-1]][: self._max_tokens] for word in words]
+        inside = 2 + self._left_out
+        probe = [[ids[0], *[word] * inside, ids[-1]][: self._max_tokens] for word in words]
         return [[min(index, self._num_words - 1) for index in row] for row in probe]
 
     def _first_is_constant(self, probe: list[list[int]], layer: int) -> bool:
         """Return whether the first token knows nothing of those after it."""
         (tokens,) = self.encode(probe, [layer], "float32")
         first, second = tokens.values[:, 0]
-        return len(probe[0]) > 2 and bool((first - second).norm() <= _SAME * first.norm())
+        return len(probe[0]) > 2 + self._left_out and bool(
+            (first - second).norm() <= _SAME * first.norm()
+        )
 
     def _begins_with_class(self) -> bool:
         """Return whether a token that is no part of the text stands first among those kept.
@@ -176,7 +183,8 @@ class Text(Half):
 
     def _padding_changes(self, probe: list[list[int]], layer: int) -> bool:
         """Return whether the features of a text depend on how far it is padded."""
-        short = probe[0][:2]
+        shortest = self._left_out + 1
+        short = probe[0][: max(shortest, min(shortest + 1, len(probe[0]) - 1))]
         if len(short) == len(probe[0]):
             return False
         (alone,) = self._encode_padded([short], [layer], "float32")

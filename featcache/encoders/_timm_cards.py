@@ -14,6 +14,7 @@ from ..card import EncoderCard, Layout, WeightsCard
 from ..errors import UnknownNameError
 from ..home import expanded
 from ..types import Modality
+from ..weights import find_hub_file
 from ._checks import NO_CLASS_TOKEN, has_class_token
 from ._timm_models import ModelDescription, build, describe
 from ._timm_tokens import FeatureShape, find_shape
@@ -25,16 +26,18 @@ def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> E
     The model is built without memory for its weights, to see which tokens it gives.
 
     Args:
-        model: Name of a model, with or without its tag, or a folder.
+        model: Name of a model, with or without its tag, a folder, or `OWNER/NAME` of the hub.
         name: Name of the card.
         weights: Weights file or hub directory that is used instead of the model's own.
 
     Raises:
         UnknownNameError: timm has no such model.
         WeightsMismatchError: The model gives no grid of tokens, or cannot be built.
+        WeightsNotFoundError: The hub's repository has no configuration that could be read.
     """
     folder = expanded(Path(model))
     files = folder.absolute() if folder.is_dir() else None
+    hub = model if files is None and "/" in model else None
     card = EncoderCard(
         name=name,
         title=f"{model} of timm",
@@ -45,20 +48,28 @@ def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> E
         layout=Layout(grid=(1, 1)),
         licence="not stated",
         source="timm",
-        weights=WeightsCard(path=None if files is None else str(files)),
+        weights=WeightsCard(hub=hub, path=None if files is None else str(files)),
     )
-    if files is None:
+    if files is None and hub is None:
         card = _named(card)
     described = files if weights is None else expanded(weights)
+    if hub is not None and weights is None:
+        described = _configuration(hub).parent
     description = describe(card, described)
-    if files is not None:
-        card = replace(
-            card, model=description.architecture, title=f"{description.architecture} in {files}"
-        )
+    if files is not None or hub is not None:
+        title = f"{description.architecture} in {files or hub}"
+        card = replace(card, model=description.architecture, title=title)
     shape, has_class = _shape(card, description, described)
     layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
     note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
     return replace(card, width=shape.width, layout=layout, note=note)
+
+
+def _configuration(hub: str) -> Path:
+    """Return the file of a hub repository that says which model of timm it holds."""
+    path = find_hub_file(hub, "config.json", required=True)
+    assert path is not None, "a required file is there, or was an error"
+    return path
 
 
 def _named(card: EncoderCard) -> EncoderCard:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError, WeightsNotFoundError
-from ..weights import OF_TIMM, Weights, read_config
-from ._checks import check_keys
+from ..weights import OF_TIMM, Weights, read_config, weights_in
+from ._checks import check_keys, unreadable
 
 # Names under which files keep classifiers that `num_classes=0` builds no place for.
 _CLASSIFIERS = ("head", "head_dist", "fc", "classifier")
@@ -199,21 +199,23 @@ def _is_size(size: object) -> bool:
 
 def _read_state(card: EncoderCard, weights: Weights) -> dict[str, Tensor]:
     assert weights.files is not None
-    path = weights.files
-    if path.is_dir():
-        found = [path / name for name in _HUB_FILES if (path / name).is_file()]
-        if not found:
+    place = weights.files
+    files = weights_in(card, place) if place.is_dir() else [place]
+    if not files:
+        raise WeightsNotFoundError(
+            f"encoder {card.name!r}: {place} holds none of {', '.join(_HUB_FILES)}, nor their parts"
+        )
+    state: dict[str, Any] = {}
+    for path in files:
+        if not path.is_file():
             raise WeightsNotFoundError(
-                f"encoder {card.name!r}: {path} holds none of {', '.join(_HUB_FILES)}"
+                f"encoder {card.name!r}: {path} is not there, one of the parts that the index of "
+                "its weights lists; copy the whole directory"
             )
-        path = found[0]
-    try:
-        state = timm.models.load_state_dict(str(path), weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: cannot read weights from {path}: {reason}"
-        ) from error
+        try:
+            state |= timm.models.load_state_dict(str(path), weights_only=True)
+        except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+            raise unreadable(card, f"weights from {path}", error) from error
     return {
         name.removeprefix(_WRAPPED): value
         for name, value in state.items()

@@ -15,7 +15,8 @@ from .. import weights as weight_files
 from ..card import EncoderCard
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..weights import TOKENIZER_VOCABULARIES
-from ._pretrained import quiet, unreadable
+from ._checks import unreadable
+from ._pretrained import quiet
 
 # Entries of tokenizer_config.json that decide no id of ours.
 _INERT = {
@@ -52,10 +53,12 @@ class TextTokenizer(ABC):
 
     Attributes:
         padding: Id that the tokenizer pads with, or None.
+        cuts_left: Whether a text that is too long loses its beginning, not its end.
         companion_names: Arrays that it gives beside the features of tokens.
     """
 
     padding: int | None
+    cuts_left: bool
     companion_names: tuple[str, ...]
 
     @abstractmethod
@@ -88,6 +91,10 @@ class TextTokenizer(ABC):
         """Return the ids that stand for no part of a text."""
 
     @abstractmethod
+    def named_ids(self) -> set[int]:
+        """Return the ids that transformers has a name for, such as that of an unknown word."""
+
+    @abstractmethod
     def num_ids(self) -> int:
         """Return one more than the largest id."""
 
@@ -105,17 +112,20 @@ class RustTokenizer(TextTokenizer):
 
     companion_names = ("token_ids", "special_tokens", "character_spans")
 
-    def __init__(self, tokenizer: Tokenizer, padding: int | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, wrapper: Any) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self.padding = padding
+        self._named_ids = set(wrapper.all_special_ids)
+        self.padding = wrapper.pad_token_id
+        self.cuts_left = wrapper.truncation_side == "left"
 
     def hash(self) -> str:
         return hashlib.sha256(self._bare().to_str().encode()).hexdigest()
 
     def cut(self, max_tokens: int) -> None:
-        self._tokenizer.enable_truncation(max_tokens)
+        direction = "left" if self.cuts_left else "right"
+        self._tokenizer.enable_truncation(max_tokens, direction=direction)
 
     def lower_case(self) -> None:
         own = self._tokenizer.normalizer
@@ -139,6 +149,9 @@ class RustTokenizer(TextTokenizer):
     def special_ids(self) -> set[int]:
         added = self._tokenizer.get_added_tokens_decoder()
         return {index for index, token in added.items() if token.special}
+
+    def named_ids(self) -> set[int]:
+        return self._named_ids
 
     def num_ids(self) -> int:
         return 1 + max(self._tokenizer.get_vocab().values(), default=-1)
@@ -166,6 +179,7 @@ class PythonTokenizer(TextTokenizer):
         self._lower_case = False
         self._lock = threading.Lock()
         self.padding = tokenizer.pad_token_id
+        self.cuts_left = tokenizer.truncation_side == "left"
 
     def hash(self) -> str:
         files = dict(sorted(self._tokenizer.vocab_files_names.items())).values()
@@ -219,6 +233,9 @@ class PythonTokenizer(TextTokenizer):
     def special_ids(self) -> set[int]:
         return set(self._tokenizer.all_special_ids)
 
+    def named_ids(self) -> set[int]:
+        return self.special_ids()
+
     def num_ids(self) -> int:
         return len(self._tokenizer)
 
@@ -254,7 +271,7 @@ def read_tokenizer(card: EncoderCard, folder: Path) -> TextTokenizer:
             raise unreadable(card, what, error) from error
     backend = getattr(wrapper, "backend_tokenizer", None)
     if isinstance(backend, Tokenizer):
-        return RustTokenizer(backend, wrapper.pad_token_id)
+        return RustTokenizer(backend, wrapper)
     if not hasattr(wrapper, "vocab_files_names") or not callable(wrapper):
         raise WeightsMismatchError(
             f"encoder {card.name!r}: {type(wrapper).__name__} in {folder} is no tokenizer of texts"

@@ -28,6 +28,8 @@ _NOT_OF_ONE_IMAGE = {  # by an entry of the configuration
 MASKING = ("vit_mae",)  # these leave patches out at random, unless told not to
 # Built without the pooler that holds their final norm, unless asked for.
 _WITHOUT_POOLER = ("data2vec-vision",)
+# Their encoder's class is not built where the configuration has a decoder, too.
+_BUILT_ALONE = ("t5gemma",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,8 @@ def find_tower(card: EncoderCard, config: Any) -> Tower:
         return _tower_of_pair(card, config)
     if card.modality is Modality.TEXT and config.model_type in _encoders_of_decoders():
         name = _encoders_of_decoders()[config.model_type]
-        return Tower(model_class=getattr(transformers, name), beside_decoder=True)
+        alone = {"is_encoder_decoder": False} if config.model_type in _BUILT_ALONE else {}
+        return Tower(model_class=getattr(transformers, name), beside_decoder=True, options=alone)
     options = {"add_pooling_layer": True} if config.model_type in _WITHOUT_POOLER else {}
     return Tower(
         model_class=transformers.AutoModel,

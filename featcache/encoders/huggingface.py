@@ -19,7 +19,7 @@ from ..portable import ModelCall, Portable
 from ..tokens import Tokens
 from ..types import Modality
 from ..weights import PROCESSOR_FILES, Weights
-from ._checks import check_layout, has_class_token, hash_state
+from ._checks import check_layout, has_class_token, hash_state, unreadable
 from ._final_norm import norm_of_pooled
 from ._halves import Half, asks_earlier, hidden_state, last_state
 from ._images import (
@@ -44,7 +44,6 @@ from ._pretrained import (
     quiet,
     read_config,
     state_that_counts,
-    unreadable,
 )
 from ._text import Text
 from ._towers import MASKING, check_input, find_tower

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from lightalign.featcache.backends import build_encoder
 from lightalign.featcache.errors import SpecError, WeightsMismatchError
@@ -13,7 +14,7 @@ from lightalign.featcache.kinds import POOLED, Kind
 from lightalign.featcache.references import find_card
 from lightalign.featcache.types import Item
 
-from .conftest import TEXT_CARD
+from .conftest import TEXT_CARD, save_text
 
 TEXTS = ["a dog runs", "The MAN with the red hat runs a green dog", " a  Dog ", "zebra"]
 MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
@@ -181,6 +182,85 @@ def test_tokens_of_a_prompt_that_is_left_out_are_not_stored(tiny, tmp_path):
     assert companions["character_spans"].tolist() == [[0, 1], [2, 5], [6, 10], [0, 0]]
 
 
+@pytest.mark.parametrize("mode", ["mean", "cls", "lasttoken", ("mean", "weightedmean", "max")])
+def test_a_prompt_longer_than_the_texts_is_left_out_of_their_vectors(mode, tiny, tmp_path):
+    """Nine tokens of the prompt beside one to ten of a text, at most 16 in all."""
+    options = {"prompts": {"q": "the red dog runs the man with a "}, "default_prompt_name": "q"}
+    folder, expected = save_sentence(tiny, tmp_path, mode=mode, include_prompt=False, **options)
+    encoder = check(folder, expected)
+    kind = {"mean": "mean", "cls": "cls", "lasttoken": "last"}.get(mode)
+    if kind is not None:
+        torch.testing.assert_close(stored(encoder, kind), expected, rtol=0, atol=1e-5)
+
+
+def test_a_prompt_that_leaves_one_token_is_left_out(tiny, tmp_path):
+    """[CLS] the red dog | a [SEP] of six."""
+    options = {"prompts": {"q": "the red dog "}, "default_prompt_name": "q", "max_seq_length": 6}
+    folder, expected = save_sentence(tiny, tmp_path, include_prompt=False, **options)
+    check(folder, expected)
+
+
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_a_prompt_that_fills_the_length_is_refused(include_prompt, tiny, tmp_path):
+    """[CLS] the red dog runs [SEP] are six: all texts would be one."""
+    options = {"prompts": {"q": "the red dog runs a"}, "default_prompt_name": "q"}
+    folder, _ = save_sentence(
+        tiny, tmp_path, include_prompt=include_prompt, max_seq_length=6, **options
+    )
+    with pytest.raises(WeightsMismatchError, match="leaves none of 6 tokens for a text"):
+        build_encoder(CARD, weights=folder)
+
+
+def edit(path, **entries):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+def save_causal(to, **options):
+    """Return a directory around a tiny Qwen3 that pools its last token and pads on the left."""
+    from sentence_transformers import SentenceTransformer
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = transformers.Qwen3Config(
+        head_dim=8, **sizes, num_attention_heads=4, num_key_value_heads=2, vocab_size=20
+    )
+    source = save_text(to / "source", transformers.Qwen3Model(config))
+    edit(source / "tokenizer.json", post_processor=None)
+    edit(source / "tokenizer_config.json", padding_side="left")
+    parts = [
+        modules.Transformer(str(source), max_seq_length=16),
+        modules.Pooling(32, "lasttoken", include_prompt=False),
+    ]
+    SentenceTransformer(modules=parts, device="cpu", **options).save(
+        str(to / "sentence"), create_model_card=False
+    )
+    return to / "sentence"
+
+
+def encoded(folder):
+    from sentence_transformers import SentenceTransformer
+
+    library = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    return library.encode(TEXTS, convert_to_tensor=True, batch_size=len(TEXTS))
+
+
+@pytest.mark.parametrize("prompt", ["the red dog runs the ", "the zebra"])
+def test_the_last_token_of_texts_padded_on_the_left_is_what_the_library_encodes(prompt, tmp_path):
+    """`zebra` is [UNK], which the library takes for a special token at the end of a prompt."""
+    folder = save_causal(tmp_path, prompts={"q": prompt}, default_prompt_name="q")
+    check(folder, encoded(folder))
+    check(folder, encoded(folder), "last")
+
+
+def test_texts_lose_their_beginning_where_the_tokenizer_cuts_there(tiny, tmp_path):
+    folder, by_end = save_sentence(tiny, tmp_path, max_seq_length=5)
+    identity = check(folder, by_end).identity()
+    edit(folder / "tokenizer_config.json", truncation_side="left")
+    encoder = check(folder, encoded(folder))
+    assert (encoded(folder) - by_end).abs().max() > 0.01
+    assert encoder.identity() == {**identity, "cut": "left"}
+
+
 def test_texts_are_cut_at_the_length_of_the_directory(tiny, tmp_path):
     folder, expected = save_sentence(tiny, tmp_path, max_seq_length=5)
     encoder = check(folder, expected)
@@ -244,6 +324,42 @@ def test_older_directories_say_the_pooling_by_flags(tiny, tmp_path):
 # Broken directories
 
 
+@pytest.mark.parametrize("name", ["1_Pooling/config.json", "2_Dense/config.json"])
+def test_a_module_without_its_configuration_is_refused_by_its_name(name, tiny, tmp_path):
+    folder, _ = save_sentence(tiny, tmp_path, rest=[modules.Dense(32, 8), modules.Normalize()])
+    (folder / name).unlink()
+    with pytest.raises(WeightsMismatchError, match=f"{name} is not there") as caught:
+        build_encoder(CARD, weights=folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsMismatchError, match=f"{name} is not there"):
+        find_card(f"hf:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("entries", "match"),
+    [
+        ({"processing_kwargs": {"text": {"max_length": 4}}}, "processing_kwargs.text.max_length"),
+        ({"tokenizer_args": {"truncation_side": "left"}}, "tokenizer_args.truncation_side"),
+        ({"config_kwargs": {"num_hidden_layers": 1}}, "config_kwargs.num_hidden_layers"),
+        ({"tokenizer_name_or_path": "bert"}, "tokenizer_name_or_path"),
+        ({"modality_config": {"message": {}}}, "modality_config without text"),
+        ({"modality_config": {"text": {"method": "get_text_features"}}}, "modality_config.text"),
+    ],
+)
+def test_settings_that_would_give_other_features_are_refused(entries, match, tiny, tmp_path):
+    folder, _ = save_sentence(tiny, tmp_path)
+    edit(folder / "sentence_bert_config.json", **entries)
+    with pytest.raises(WeightsMismatchError, match=f"have {match}, which is not known here"):
+        build_encoder(CARD, weights=folder)
+
+
+def test_settings_that_change_no_number_are_read(tiny, tmp_path):
+    folder, expected = save_sentence(tiny, tmp_path)
+    options = {"processor_kwargs": {"padding_side": "left"}, "model_kwargs": {"dtype": "float32"}}
+    edit(folder / "sentence_bert_config.json", **options)
+    check(folder, expected)
+
+
 def broken(tiny, tmp_path, name, content, match, error=WeightsMismatchError, layer=-1):
     folder, _ = save_sentence(tiny, tmp_path, rest=[modules.Dense(32, 8)])
     (folder / name).write_text(json.dumps(content) if not isinstance(content, str) else content)
@@ -271,7 +387,7 @@ def broken(tiny, tmp_path, name, content, match, error=WeightsMismatchError, lay
         (
             "config_sentence_transformers.json",
             {"prompts": {"q": "the red hat " * 9}, "default_prompt_name": "q"},
-            "leaves none of 12 for a text",
+            "leaves none of 12 tokens for a text",
         ),
     ],
 )
@@ -283,6 +399,13 @@ def test_a_broken_directory_is_one_line(name, content, match, tiny, tmp_path):
     ("name", "content", "match", "error"),
     [
         ("1_Pooling/config.json", {"pooling_mode": "median"}, "'median' is none of", SpecError),
+        ("1_Pooling/config.json", {"pooling_mode": []}, "names no mode", SpecError),
+        (
+            "2_Dense/config.json",
+            {"module_input_name": "token_embeddings"},
+            "reads 'token_",
+            SpecError,
+        ),
         ("2_Dense/config.json", {"in_features": 32}, "cannot read module Dense", None),
         (
             "2_Dense/config.json",
@@ -325,7 +448,49 @@ def test_the_note_of_a_derived_card_names_the_published_vector(
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     kinds = {"": "Transformer", "1_Pooling": "Pooling"}
     kinds |= {f"{place}_{name}": name for place, name in enumerate(behind, start=2)}
+    for name in kinds:
+        (folder / name).mkdir(exist_ok=True)
+        if not (folder / name / "config.json").is_file():
+            (folder / name / "config.json").write_text("{}")
     entries = [{"path": path, "type": f"a.{name}"} for path, name in kinds.items()]
     (folder / "modules.json").write_text(json.dumps(entries))
     note = find_card(f"hf:{folder}").note
     assert (f"`--features {kind}`" in note) if kind else not note
+
+
+class _Code:
+    def __reduce__(self):
+        return print, ("code of a weights file ran",)
+
+
+@pytest.mark.parametrize("content", [{"linear.weight": _Code()}, None])
+def test_weights_of_a_module_that_hold_code_or_nothing_are_one_line(
+    content, tiny, tmp_path, capsys
+):
+    folder, _ = save_sentence(tiny, tmp_path, rest=[modules.Dense(32, 8)])
+    (folder / "2_Dense" / "model.safetensors").unlink()
+    path = folder / "2_Dense" / "pytorch_model.bin"
+    torch.save(content, path) if content is not None else path.touch()
+    encoder = build_encoder(CARD, weights=folder)
+    with pytest.raises(WeightsMismatchError, match="cannot read module Dense") as caught:
+        encoder.layout(POOLED)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert ("which only code inside it could read" in message) == (content is not None)
+    assert "code of" not in capsys.readouterr().out
+
+
+def test_the_note_of_a_derived_card_knows_of_norms_before_the_pooling(tmp_path, tiny):
+    """The mean of tokens of one length is not the mean of tokens."""
+    from sentence_transformers import SentenceTransformer
+
+    _, source = tiny.copied("transformers bert", tmp_path)
+    parts = [
+        modules.Transformer(str(source)),
+        modules.Normalize("token_embeddings"),
+        modules.Pooling(32, "mean"),
+    ]
+    folder = tmp_path / "sentence"
+    SentenceTransformer(modules=parts, device="cpu").save(str(folder), create_model_card=False)
+    check(folder, encoded(folder))
+    assert "`--features pooled`" in find_card(f"hf:{folder}").note

@@ -6,7 +6,13 @@ import pytest
 
 from lightalign.featcache.types import Modality
 
-from .transformers_families import check_family, sweep
+from .transformers_families import (
+    NOT_BUILT,
+    check_family,
+    sweep,
+    text_families,
+    vision_families,
+)
 
 IMAGES = {
     "vit": "tokens cls mean grid:2x1 pooled",
@@ -29,6 +35,7 @@ TEXTS = {
     "siglip": "tokens cls mean last pooled",
     "owlvit": "tokens mean last pooled",
     "t5": "tokens cls mean last",
+    "t5gemma": "tokens cls mean last",
     "bart": "tokens cls mean last",
     "gpt2": "tokens mean last",
     "qwen3": "tokens mean last",
@@ -67,13 +74,18 @@ def test_what_is_no_encoder_of_images_is_refused_with_the_reason(family, tmp_pat
     assert REFUSED[family] in outcome.detail
 
 
+def test_only_families_of_the_library_are_named_as_not_built():
+    assert set(NOT_BUILT) <= {*vision_families(), *text_families()}
+    assert all(NOT_BUILT.values())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("modality", Modality)
 def test_no_family_is_stored_wrongly_or_ends_in_a_traceback(modality):
     outcomes = list(sweep([modality.value]))
-    bad = [found for found in outcomes if found.verdict in ("wrong", "traceback")]
+    bad = [outcome for outcome in outcomes if outcome.verdict in ("wrong", "traceback")]
     assert not bad
     counts = Counter(found.verdict for found in outcomes)
     assert counts["equal"] + counts["refused"] >= 60

@@ -236,7 +236,7 @@ HUB = """
 import http.server, json, os, sys, threading, urllib.parse
 from lightalign.featcache.card import read_card
 card = read_card(sys.argv[2])
-sent, commit, repository = [], card.weights.revision or "c" * 40, card.weights.hub
+asked, sent, commit, repository = [], [], card.weights.revision or "c" * 40, card.weights.hub
 entries = (entry.partition("=") for entry in sys.argv[3:])
 files = {name: (content or name).encode() for name, _, content in entries}
 
@@ -251,7 +251,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
         else:
             answer = files.get(name, b"")
             sent.extend([name] if body and name else [])
-        self.send_response(200)
+        is_there = not name or name in files
+        self.send_response(200 if is_there else 404)
+        if not is_there:
+            self.send_header("X-Error-Code", "EntryNotFound")
+            asked.append(name)
         self.send_header("Content-Length", str(len(answer)))
         self.send_header("ETag", f'"{name.replace("/", "-")}"')
         self.send_header("X-Repo-Commit", commit)
@@ -273,7 +277,7 @@ try:
     outcome = [first.origin, again.origin, first.files == again.files]
 except (OSError, ValueError) as error:
     outcome = [type(error).__name__, str(error), False]
-print(json.dumps([*outcome, sorted(sent)]))
+print(json.dumps([*outcome, sorted(sent), asked]))
 """
 
 
@@ -312,7 +316,8 @@ def test_only_the_needed_files_are_downloaded_and_then_cached(tmp_path: Path):
     there = ["config.json", "model.safetensors", "pytorch_model.bin", "README.md", "model.onnx"]
     hub = "timm/vit_small_patch16_224.dino@ccccccc"
     needed = ["config.json", "model.safetensors"]
-    assert on_hub(tmp_path, DINO.name, *there) == [f"hub {hub}", f"hub cache {hub}", True, needed]
+    outcome = on_hub(tmp_path, DINO.name, *there)
+    assert outcome == [f"hub {hub}", f"hub cache {hub}", True, needed, []]
 
 
 def test_the_pickle_is_downloaded_only_where_there_are_no_safetensors(tmp_path: Path):
@@ -353,7 +358,7 @@ def test_a_sentence_encoder_is_downloaded_from_whatever_folders_it_names(
     beside = [inside("pytorch_model.bin"), inside("openvino/model.safetensors"), "README.md"]
     beside += ["norm/pytorch_model.bin", "9_Other/config.json", "9_Other/model.safetensors"]
     beside += ["01/config.json", "other/model.safetensors"]  # `01` is what `0[1]` matches
-    first, again, is_same, sent = on_hub(tmp_path, SENTENCE, listed, *needed, *beside)
+    first, again, is_same, sent, _ = on_hub(tmp_path, SENTENCE, listed, *needed, *beside)
     assert sent == sorted(["modules.json", *needed])
     hub = "thenlper/gte-large@ccccccc"
     assert (first, again, is_same) == (f"hub {hub}", f"hub cache {hub}", True)
@@ -378,7 +383,7 @@ def test_a_folder_outside_of_a_repository_is_refused_before_weights_are_download
     modules = [("", "Transformer"), ("1_Dense", "Dense")]
     modules[place] = (folder, modules[place][1])
     files = [*MODEL_FILES, "model.safetensors", "1_Dense/model.safetensors"]
-    name, message, _, sent = on_hub(tmp_path, SENTENCE, modules_file(*modules), *files)
+    name, message, _, sent, _ = on_hub(tmp_path, SENTENCE, modules_file(*modules), *files)
     assert name == "WeightsMismatchError"
     assert f"names {folder!r}, outside of its directory" in message
     assert "\n" not in message
@@ -402,6 +407,75 @@ def test_a_download_that_lacks_the_weights_of_a_module_does_not_count(hub_cache:
         find_weights(card)
     (snapshot / "2_Dense" / "pytorch_model.bin").touch()
     assert find_weights(card).files == snapshot
+
+
+@pytest.mark.parametrize("lacking", ["1_Pooling/config.json", "2_Dense/config.json"])
+def test_a_snapshot_that_lacks_the_folder_of_a_module_is_named(hub_cache: Path, lacking: str):
+    card = read_card(SENTENCE)
+    needed = ("model.safetensors", "1_Pooling/config.json", "2_Dense/config.json")
+    files = [*MODEL_FILES, *needed, "2_Dense/model.safetensors"]
+    files.remove(lacking)
+    snapshot = put_in_cache(hub_cache, card.weights.hub, COMMIT, *files)
+    listed = modules_file(
+        ("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"), ("3", "Normalize")
+    )
+    (snapshot / "modules.json").write_text(listed.partition("=")[2])
+    with pytest.raises(WeightsNotFoundError, match=f"holds it without {lacking}, and HF_HUB_OFF"):
+        find_weights(card)
+    (snapshot / lacking).parent.mkdir(exist_ok=True)
+    (snapshot / lacking).write_text("{}")
+    assert find_weights(card).files == snapshot
+
+
+def test_a_snapshot_that_lacks_the_folder_of_a_module_is_fetched_again(tmp_path: Path):
+    card = read_card(SENTENCE)
+    listed = modules_file(("", "Transformer"), ("1_Pooling", "Pooling"))
+    cached = (*MODEL_FILES, "model.safetensors")
+    snapshot = put_in_cache(tmp_path / "hub", card.weights.hub, "c" * 40, *cached)
+    (snapshot / "modules.json").write_text(listed.partition("=")[2])
+    files = (listed, *cached, "1_Pooling/config.json")
+    _, _, is_same, sent, _ = on_hub(tmp_path, SENTENCE, *files)
+    assert is_same
+    assert "1_Pooling/config.json" in sent
+
+
+def test_the_list_of_modules_is_fetched_where_transformers_filled_the_cache(tmp_path: Path):
+    """It does not read the list, without which the encoder would pass for a plain model."""
+    card = read_card(SENTENCE)
+    cached = (*MODEL_FILES, "model.safetensors")
+    put_in_cache(tmp_path / "hub", card.weights.hub, "c" * 40, *cached)
+    listed = modules_file(("", "Transformer"), ("1_Pooling", "Pooling"))
+    files = (listed, *cached, "1_Pooling/config.json")
+    _, _, is_same, sent, _ = on_hub(tmp_path, SENTENCE, *files)
+    assert is_same
+    assert sent == ["1_Pooling/config.json", "modules.json"]
+
+
+def test_a_repository_without_a_list_of_modules_is_asked_once(tmp_path: Path):
+    card = read_card(SENTENCE)
+    cached = (*MODEL_FILES, "model.safetensors")
+    put_in_cache(tmp_path / "hub", card.weights.hub, "c" * 40, *cached)
+    origin, again, is_same, sent, asked = on_hub(tmp_path, SENTENCE, *cached)
+    assert is_same
+    assert origin == again == "hub cache thenlper/gte-large@ccccccc"
+    assert (sent, asked) == ([], ["modules.json"])
+
+
+def test_a_model_of_timm_of_another_owner_is_not_complete_without_its_configuration(
+    hub_cache: Path,
+):
+    card = replace(DINO, weights=WeightsCard(hub="someone/my-vit"))
+    snapshot = put_in_cache(hub_cache, "someone/my-vit", COMMIT, "model.safetensors")
+    with pytest.raises(WeightsNotFoundError, match=r"holds it without config\.json"):
+        find_weights(card)
+    (snapshot / "config.json").write_text("{}")
+    assert find_weights(card).files == snapshot
+
+
+def test_an_adapter_without_its_model_is_named(tmp_path: Path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(WeightsMismatchError, match="holds an adapter"):
+        find_weights(read_card("bert-base"), override=tmp_path)
 
 
 def test_a_link_of_a_hub_cache_is_recorded_as_it_is_given(tmp_path):

@@ -132,6 +132,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "d_head": 8,
         "d_inner": 64,
         "block_sizes": [1, 1],
+        "block_repeats": [1, 1],
+        "architectures": ["FunnelModel"],
         "vocab_size": 16,
     },
     "reformer": {
@@ -173,6 +175,99 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "convnext": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "image_size": 64},
     "convnextv2": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "image_size": 64},
+}
+_MODULE = {
+    name: SMALL[name]
+    for name in (
+        "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "head_dim", "intermediate_size", "vocab_size", "max_position_embeddings",
+    )
+}  # fmt: skip
+# Options beside the general ones, where those do not fit together.
+FURTHER: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1]},
+    "cohere_compass_text": {
+        "layer_types": ["full_attention", "sliding_attention"],
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 1e4}
+            for kind in ("full_attention", "sliding_attention")
+        },
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
+        "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "dots1": {"n_shared_experts": 1},
+    "esmc": {"num_key_value_heads": 4},
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "gemma3n_text": {
+        "num_kv_shared_layers": 0,
+        "activation_sparsity_pattern": [0.0, 0.0],
+        "vocab_size_per_layer_input": 16,
+        "hidden_size_per_layer_input": 8,
+    },
+    "gemma4_text": {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 16},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    "jamba": {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+    },
+    "lfm2_moe": {"layer_types": ["full_attention", "conv"]},
+    "neomme": {"head_dim": 16},
+    "perceiver": {"d_latents": 32, "num_latents": 8},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 8,
+        "indexer_compress_ratio": 2,
+    },
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
+    "t5gemma": {
+        part: {**_MODULE, "pad_token_id": SMALL["pad_token_id"]} for part in ("encoder", "decoder")
+    },
+    "zamba": {
+        "num_hidden_layers": 6,
+        "layer_types": ["mamba", "hybrid", "mamba"] * 2,
+        "attn_layer_period": 3,
+        "attn_layer_offset": 1,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "mamba_dt_rank": 2,
+        "use_mamba_kernels": False,
+    },
+    "zamba2": {"hybrid_layer_ids": [1]},
+    "xlstm": {"hidden_size": 64, "qk_dim_factor": 1.0},
+    "zaya": {"num_experts_per_tok": 1},
+}
+_BACKBONE = "transformers' AutoModel has no class for it, only AutoBackbone, which gives maps"
+# Families of which transformers makes or runs no tiny model, and why.
+NOT_BUILT = {
+    "blt": "the library asks its configuration for layers that only its parts have",
+    "depth_pro": "reads crops at three scales of an image of four times its patch of 384 pixels",
+    "dinat": "needs natten, a package of compiled kernels that is not installed",
+    "dots3_note": "its configuration names layers 25 to 41 one by one",
+    "emu3": "its part that reads images has 270 million parameters at any size of the text part",
+    "gemma3n": "its parts that read images and sounds have 980 million parameters at any size",
+    "gemma4_assistant": "drafts tokens for another model, whose layers it shares",
+    "gemma4_unified_assistant": "drafts tokens for another model, and is in no AutoModel",
+    "lw_detr_vit": _BACKBONE,
+    "moss_transcribe_diarize": "reads sounds; its part for them has 300 million parameters",
+    "musicgen": "writes music; the library cannot build it from its configuration",
+    "musicgen_melody": "writes music; the library cannot build it from its configuration",
+    "phi4_multimodal": "its parts that read images and sounds have 440 million parameters",
+    "pp_lcnet": _BACKBONE,
+    "pp_lcnet_v3": _BACKBONE,
+    "pp_lcnet_v4": _BACKBONE,
+    "rf_detr_dinov2": _BACKBONE,
+    "rt_detr_resnet": _BACKBONE,
+    "shieldgemma2": "a classifier of images by words, which is in no AutoModel",
+    "timm_backbone": "a model of timm as maps of its stages: timm_families tries those of timm",
+    "trocr": "a decoder alone, which is in no AutoModel",
+    "uvdoc_backbone": _BACKBONE,
+    "vitpose_backbone": _BACKBONE,
 }
 # The norm that the model applies to its pooled vector only, by class.
 NORMS = {
@@ -254,7 +349,7 @@ def _options(config_class: Any, family: str) -> dict[str, Any]:
     options = {
         name: SMALL[name]
         for name in SMALL
-        if name in known and not isinstance(getattr(default, name, None), list | tuple)
+        if name in known and not isinstance(_entry(default, name), list | tuple)
     }
     for name in ("vision_config", "text_config", "image_config"):
         part = getattr(default, name, None)
@@ -268,7 +363,15 @@ def _options(config_class: Any, family: str) -> dict[str, Any]:
     if layers and getattr(default, "layer_types", None) and not fixed:
         kinds = list(dict.fromkeys(default.layer_types))
         options["layer_types"] = (kinds * layers)[:layers]
-    return OPTIONS.get(family, options)
+    return OPTIONS.get(family, {**options, **FURTHER.get(family, {})})
+
+
+def _entry(config: Any, name: str) -> Any:
+    """Return an entry of a configuration; a list where each layer has its own."""
+    try:
+        return getattr(config, name, None)
+    except RuntimeError:
+        return []
 
 
 def jitter(model: torch.nn.Module) -> None:
@@ -338,6 +441,8 @@ def check_family(family: str, modality: Modality, root: Path) -> Outcome:
     """Compare all kinds of one family."""
     folder = root / f"{family}-{modality.value}"
     name = f"{family} ({modality.value})"
+    if family in NOT_BUILT:
+        return Outcome(name, "not built", NOT_BUILT[family])
     try:
         model = save(family, folder, modality)
         reference = _reference(model, modality, folder)
@@ -365,12 +470,12 @@ def _unreadable(name: str, folder: Path, modality: Modality, error: Exception) -
     card = VISION_CARD if modality is Modality.IMAGE else TEXT_CARD
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if not (folder / "model.safetensors").is_file():
-        return Outcome(name, "not built", reason)
+        return Outcome(name, "wrong", f"neither built nor named in NOT_BUILT: {reason}")
     try:
         build_encoder(card, weights=folder)
     except LightalignError as refusal:
         ours = "cannot be built" not in str(refusal)
-        return Outcome(name, "refused" if ours else "not built", str(refusal) if ours else reason)
+        return Outcome(name, "refused" if ours else "wrong", str(refusal) if ours else reason)
     except Exception:
         return Outcome(name, "traceback", traceback.format_exc()[-700:])
     return Outcome(name, "wrong", f"read, though the library says {reason}")
@@ -454,7 +559,15 @@ def _compare_texts(name: str, folder: Path, model: Any) -> Outcome:
         "last": lambda: torch.stack([row[-1:] for row in rows]),
         "pooled": lambda: torch.cat([one() for one in pooled]),
     }
-    return _compare(name, encoder, prepared, expected)
+    outcome = _compare(name, encoder, prepared, expected)
+    try:
+        derived = find_card(f"hf:{folder}#text")
+    except LightalignError as error:
+        outcome.kinds["derived card"] = str(error)
+        return outcome
+    if derived.width != width:
+        return replace(outcome, verdict="wrong", detail=f"derived {derived.width}, not {width}")
+    return outcome
 
 
 def _tower(model: Any) -> Any:
