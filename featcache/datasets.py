@@ -275,13 +275,13 @@ def open_version(version: DatasetVersion, *, home: Path) -> Source:
     try:
         opened = open_family(version.kind, place, version.options)
     except DatasetNotFoundError as error:
-        if not _is_remembered(version, home):
+        if not _once_lay_there(version, home):
             raise
         raise _not_there(version, home, reason=str(error).partition(". ")[0]) from error
     return _as_remembered(opened, version, home=home)
 
 
-def _is_remembered(version: DatasetVersion, home: Path) -> bool:
+def _once_lay_there(version: DatasetVersion, home: Path) -> bool:
     """Return whether a home knows that a dataset was once where a version says that it lies."""
     known = known_datasets.read_versions(home, version.name)
     return any(one.splits and is_same_place(one.place, version.place) for one in known)
