@@ -12,8 +12,8 @@ from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.spec import Table
 from . import redo
-from .extract import ExtractSpec
 from .extract_command import command_of
+from .extract_spec import ExtractSpec
 
 EXACT = "float32"  # the precision that exports compute in
 USUAL_DTYPE = "float16"  # of stores; its rounding moves no cosine by as much as exports may

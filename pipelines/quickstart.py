@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import extract, retrieve, train
+from .extract_spec import ExtractReport, ExtractSpec
 from .progress import SILENT, Progress
 
 DATA = "shapes"
@@ -24,7 +25,7 @@ class QuickstartReport:
         retrieved: What was measured on the test split.
     """
 
-    extracted: extract.ExtractReport
+    extracted: ExtractReport
     trained: train.TrainReport
     retrieved: retrieve.RetrieveReport
 
@@ -51,7 +52,7 @@ def run(
     """
     options = source or {}
     extracted = extract.run(
-        extract.ExtractSpec(
+        ExtractSpec(
             encoders=(IMAGE_ENCODER, TEXT_ENCODER),
             data=DATA,
             home=home,

@@ -16,6 +16,7 @@ from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.spec import apply_overrides, build
 from ..featcache.store import FeatureStore
 from . import cache, extract
+from .extract_spec import ExtractSpec
 from .progress import SILENT, Progress
 
 
@@ -27,7 +28,7 @@ def spec_of(
     weights: Path | None = None,
     source: Mapping[str, Any] | None = None,
     device: str = "auto",
-) -> extract.ExtractSpec:
+) -> ExtractSpec:
     """Return the spec that extracts what a manifest describes.
 
     Args:
@@ -49,7 +50,7 @@ def spec_of(
     if version is not None and data is None:
         data = version.data
         options = version.options
-    return extract.ExtractSpec(
+    return ExtractSpec(
         encoders=(found["encoder"],),
         data=data or found["dataset"],
         home=home,
@@ -120,7 +121,7 @@ def repair(
     return cache.repair(home, str(folder), recompute)
 
 
-def _allows_more(spec: extract.ExtractSpec, store: FeatureStore) -> bool:
+def _allows_more(spec: ExtractSpec, store: FeatureStore) -> bool:
     """Return whether an unfinished store has more bad items than usual, as was allowed then."""
     return len(store.skipped()) > spec.allowed_bad(store.description.num_items)
 
@@ -181,20 +182,19 @@ def explain_request(
     Raises:
         LightalignError: The dataset, the weights or an option are not usable.
     """
-    spec = build(extract.ExtractSpec, apply_overrides(table, overrides), where="extract")
+    spec = build(ExtractSpec, apply_overrides(table, overrides), where="extract")
     opened, loaded = extract.prepare(spec, progress)
-    from .outputs import describe_outputs  # imports torch, as the encoders do
+    from .loaded_encoder import splits_with_items  # imports torch, as the encoders do
+    from .outputs import describe_outputs
 
     return [
         cache.explain(spec.home, output.description)
-        for split in extract.splits_with_items(opened, loaded, progress)
+        for split in splits_with_items(opened, loaded, progress)
         for output in describe_outputs(spec, opened, loaded, split)
     ]
 
 
-def _check_key(
-    spec: extract.ExtractSpec, prepared: extract.Prepared, manifest: Mapping[str, Any]
-) -> None:
+def _check_key(spec: ExtractSpec, prepared: extract.Prepared, manifest: Mapping[str, Any]) -> None:
     from .outputs import describe_outputs  # imports torch, as the encoders do
 
     opened, loaded = prepared

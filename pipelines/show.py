@@ -14,7 +14,7 @@ from ..featcache.manifest import COPY, MANIFEST, named_key, read_manifest
 from ..featcache.store import FeatureStore
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun
-from .extract import Estimate, ExtractReport
+from .extract_spec import Estimate, ExtractReport
 from .plan import Peak, Planned
 from .rehearsal import TrainEstimate
 from .tables import rows_table

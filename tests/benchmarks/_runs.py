@@ -8,6 +8,7 @@ from typing import Any
 from lightalign.featcache.errors import RunNotFoundError, SpecError
 from lightalign.featcache.spec import canonical_json, fingerprint, to_table
 from lightalign.pipelines import extract, retrieve, runs, train
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.stores import WantedData
 
 ENCODERS = ("efficientnet-lite0", "minilm")
@@ -33,9 +34,7 @@ def extract_all(
     """
     for encoder in encoders:
         extract.run(
-            extract.ExtractSpec(
-                encoders=(encoder,), data=data, home=home, source=dict(source), **fields
-            )
+            ExtractSpec(encoders=(encoder,), data=data, home=home, source=dict(source), **fields)
         )
 
 

@@ -45,9 +45,11 @@ from lightalign.pipelines import extract
 from lightalign.pipelines.ahead import map_ahead
 from lightalign.pipelines.batches import GROUPS, Batch
 from lightalign.pipelines.cores import compute_alone, threads_kept
-from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.joined import Rows
+from lightalign.pipelines.loaded_encoder import load_all
 from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.opened import open_all
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train import TrainSpec, resolve
 
@@ -198,7 +200,7 @@ def extract_both(
             device=options.device,
         )
         seconds += sum(store.seconds for store in extract.run(spec).stores)
-        (loaded,) = extract.load_all(spec, extract.open_all(spec), SILENT)
+        (loaded,) = load_all(spec, open_all(spec), SILENT)
         encoders[modality] = loaded.encoder
     return encoders, seconds
 

@@ -22,6 +22,7 @@ from lightalign.featcache.datasets import parse_data
 from lightalign.pipelines import extract, runs, train
 from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.evaluated import EvaluatedRun
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.metrics import recall_curve
 from lightalign.pipelines.pairs import join_stores
 from lightalign.pipelines.querybank import embed_bank, find_bank
@@ -91,7 +92,7 @@ def extracted(options: argparse.Namespace) -> str:
     """Extract what is not in the cache, and return the name of the dataset."""
     for encoder in ENCODERS:
         for split in ("train", options.split):
-            spec = extract.ExtractSpec(
+            spec = ExtractSpec(
                 encoders=(encoder,),
                 data=options.data,
                 home=options.home,

@@ -15,7 +15,7 @@ from lightalign.featcache.types import Modality
 from lightalign.pipelines import export_run, extract, retrieve, train
 from lightalign.pipelines.bundle import load
 from lightalign.pipelines.export_run import ExportSpec
-from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.retrieve import RetrieveSpec
 
 from ..featcache.conftest import PROCESSOR, randomise_norms, write_tokenizer
