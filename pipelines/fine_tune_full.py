@@ -27,8 +27,8 @@ from .class_rows import ClassRows, hold_out
 from .classifiers import scaling
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
-from .fine_tune import FineTuneSpec
 from .fine_tune_protocol import Protocol
+from .fine_tune_spec import FineTuneSpec
 from .logs import RunLog
 from .progress import Progress
 from .schedule import cosine_with_warmup

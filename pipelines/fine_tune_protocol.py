@@ -20,7 +20,7 @@ from .class_rows import ClassRows
 from .embed import embed_rows
 from .environment import library_versions
 from .evaluated import EvaluatedRun
-from .fine_tune import FineTuneSpec
+from .fine_tune_spec import FineTuneSpec
 from .progress import Progress
 from .record import command_of
 from .sgd_head import score_rows

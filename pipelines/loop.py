@@ -34,7 +34,7 @@ from .schedule import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
 from .starting import Start
 from .state import Counts, load_state, restoring, save_state
 from .stores import StorePair, require_there
-from .train import TrainPlan
+from .train_spec import TrainPlan
 from .trainable import build_trainable
 from .validation import Validation, split_rows
 

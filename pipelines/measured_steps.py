@@ -17,8 +17,8 @@ from .arithmetic import resolve_precision
 from .batches import load_ahead
 from .memory_model import made_up_queue, made_up_teacher
 from .own_memory import OwnMemory
-from .plan import InputShape
 from .planned_step import PlannedStep
+from .shapes import InputShape
 from .trainable import build_trainable
 
 _STEPS = 3

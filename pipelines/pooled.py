@@ -25,7 +25,7 @@ from ..featcache.reader import FeatureReader
 from ..featcache.residency import SHARE, free_memory
 from ..featcache.tokens import PooledTokens, Tokens, split_by_length
 from ..featcache.types import Side
-from .plan import PooledShape
+from .pooled_shape import PooledShape
 
 _FLOAT_BYTES = 4
 _ADDED_IN_ORDER = 64  # features: four vectors of 512 bits, or more of narrower ones

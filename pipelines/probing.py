@@ -31,7 +31,7 @@ from .classifiers import (
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
-from .probe import ProbeSpec
+from .probe_spec import ProbeSpec
 from .progress import Progress
 from .sgd_head import score_rows, sgd_heads
 

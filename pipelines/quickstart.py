@@ -8,6 +8,7 @@ from typing import Any
 from . import extract, retrieve, train
 from .extract_spec import ExtractReport, ExtractSpec
 from .progress import SILENT, Progress
+from .train_spec import TrainReport, TrainSpec
 
 DATA = "shapes"
 IMAGE_ENCODER = "efficientnet-lite0"
@@ -26,7 +27,7 @@ class QuickstartReport:
     """
 
     extracted: ExtractReport
-    trained: train.TrainReport
+    trained: TrainReport
     retrieved: retrieve.RetrieveReport
 
 
@@ -62,7 +63,7 @@ def run(
         progress,
     )
     trained = train.run(
-        train.TrainSpec(
+        TrainSpec(
             home=home,
             data=DATA,
             source=options,

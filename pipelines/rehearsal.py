@@ -9,9 +9,10 @@ from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError
 from . import runs
 from .launch import Launch
-from .plan import Peak
+from .peak import Peak
 from .progress import SILENT, Progress
-from .train import TrainSpec, resolve
+from .train_spec import TrainSpec
+from .training_plan import resolve
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,8 @@ from lightalign.pipelines.loaded_encoder import load_all
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.opened import open_all
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 ENCODERS = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
 WORKERS = 2

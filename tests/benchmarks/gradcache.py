@@ -26,7 +26,8 @@ from lightalign.featcache.types import Features, Pairs
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.own_memory import OwnMemory
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 TOKENS, WORDS = 50, 12  # of an image and of a text
 WIDTHS = {"image": 384, "text": 768}

@@ -30,6 +30,7 @@ from lightalign.pipelines.ranking import Direction, both_directions, ranks_only
 from lightalign.pipelines.retrieve import BANK
 from lightalign.pipelines.scoring import DYNAMIC, RULES, Normalisation, querybank
 from lightalign.pipelines.stores import StoreQuery, require_pair
+from lightalign.pipelines.train_spec import TrainSpec
 
 SHARPNESS = (10.0, 15.0, 20.0, 30.0)
 KS = (1, 5, 10)
@@ -42,7 +43,7 @@ def trained(options: argparse.Namespace, name: str, seed: int) -> Path:
     folder = options.home / "runs" / run
     if not (folder / runs.REPORT).is_file():
         train.run(
-            train.TrainSpec(
+            TrainSpec(
                 home=options.home,
                 preset=options.preset,
                 data=name,

@@ -18,7 +18,9 @@ from lightalign.pipelines.progress import SILENT, Progress
 from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.schedule import cosine_by_epochs
 from lightalign.pipelines.task import PairedEmbeddings
-from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve
+from lightalign.pipelines.train_options import TrainOptions
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 from lightalign.pipelines.validation import mean_loss_of_pairs
 
 from ..helpers import slow

@@ -31,7 +31,7 @@ from lightalign.pipelines.towers import (
     encoder_table,
     padding_takes_part,
 )
-from lightalign.pipelines.train import TrainSpec
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign
 

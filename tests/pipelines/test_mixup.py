@@ -8,10 +8,11 @@ from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.pipelines import plan, runs, train
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.mixup import MixupOptions, draw_mix
-from lightalign.pipelines.plan import PlanSpec
+from lightalign.pipelines.plan_spec import PlanSpec
 from lightalign.pipelines.processes import Processes
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 from .conftest import extract_toy
 from .test_resume import stop_in_epoch

@@ -20,7 +20,8 @@ from lightalign.pipelines.launch import Launch
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.processes import ALONE, Processes
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 from ..helpers import lightalign
 from .test_resume import stop_in_epoch
@@ -174,7 +175,8 @@ import torch
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.processes import Processes
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 rank, count, folder, home, cases = *map(int, sys.argv[1:3]), *sys.argv[3:5], json.loads(sys.argv[5])
 torch.distributed.init_process_group(

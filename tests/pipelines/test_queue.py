@@ -9,7 +9,7 @@ from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import plan, runs, train
 from lightalign.pipelines.batches import Rows
-from lightalign.pipelines.plan import PlanSpec
+from lightalign.pipelines.plan_spec import PlanSpec
 from lightalign.pipelines.queue import NegativeQueue
 
 from .test_resume import gradient, stop_in_epoch, trainer_of

@@ -21,7 +21,8 @@ from lightalign.pipelines import runs, train
 from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 from ..helpers import SIGNALS, lightalign, slow
 from .conftest import SCENES, extract_toy

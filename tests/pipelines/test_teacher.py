@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lightalign.pipelines import plan, runs, train
-from lightalign.pipelines.plan import PlanSpec
+from lightalign.pipelines.plan_spec import PlanSpec
 
 from .test_resume import gradient, stop_in_epoch, trainer_of
 from .test_train import QUICK, quick_train

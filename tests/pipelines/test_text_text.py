@@ -23,7 +23,9 @@ from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.stores import SideQuery, StoreQuery, newest_pair
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_options import resolve_preset
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 from lightalign.pipelines.validation import mean_loss
 
 from ..helpers import lightalign as lightalign_command
@@ -306,7 +308,7 @@ def test_the_tanh_of_additive_attention_is_there_between_texts_only(home):
     changed = ("towers.both.fuse.tanh=false",)
     plan = resolve(TrainSpec(home=home, preset="lightcrl/additive", overrides=changed, **BOTH))
     assert plan.table["towers"]["both"]["fuse"]["tanh"] is False
-    table, _ = train.resolve_preset("lightcrl/additive", None, ())
+    table, _ = resolve_preset("lightcrl/additive", None, ())
     assert table["towers"]["both"]["fuse"]["tanh"] is False
     assert "text_text" not in table
 
