@@ -19,7 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from ..featcache.errors import SpecError
 from .accuracy import truth_ranks
 from .class_rows import hold_out
-from .summaries import unit
+from .vectors import unit
 
 _BLOCK_COSINES = 2**25  # held at once: 128 MiB
 _MOST_LETTERS = 120  # of a solver's message: what is wrong comes first, then advice

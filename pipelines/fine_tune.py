@@ -33,7 +33,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     split = spec.split or usual_split(spec.home, wanted, query)
     spec = replace(spec, split=split)
     from .accuracy import DEFINITIONS as ACCURACY
-    from .class_rows import open_both  # imports torch, as below
+    from .class_splits import open_both
     from .fine_tune_full import FullProtocol
     from .fine_tune_lightcrl import LightCrlProtocol
     from .fine_tune_protocol import resolved

@@ -25,7 +25,8 @@ from .arithmetic import resolve_precision, seeded
 from .batches import Batch, Batches, load_ahead
 from .few_steps import single_step_warning
 from .joined import JoinedStores
-from .logs import RunLog, require_log, summary
+from .log_reading import require_log
+from .logs import RunLog, summary
 from .pairs import join_stores
 from .processes import ALONE, Processes
 from .progress import Progress

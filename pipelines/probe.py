@@ -29,7 +29,7 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
     split = spec.split or usual_split(spec.home, wanted, query)
     spec = replace(spec, split=split)
-    from .class_rows import open_both  # imports torch, as below
+    from .class_splits import open_both
     from .probing import Probing
 
     splits = open_both(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from .summaries import unit
+from .vectors import unit
 
 _BLOCK = 2**10  # lines of a similarity matrix held at once
 # Penalties of a ridge map in units of the mean eigenvalue of X X^T, from nearly none to most.

@@ -26,7 +26,8 @@ from . import runs
 from .destinations import check_file
 from .evaluated import EvaluatedRun
 from .index_run import side_named
-from .indexed_items import find_items, open_there
+from .indexed_items import find_items
+from .original_dataset import open_there
 from .progress import SILENT, Progress
 
 SHEETS = (".html", ".png")
