@@ -20,7 +20,7 @@ from lightalign.featcache.spec import write_toml
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import train
-from lightalign.pipelines.bundle import Reading
+from lightalign.pipelines.embedder import Reading
 from lightalign.pipelines.exact import exact_commands
 from lightalign.pipelines.runs import read_spec
 from lightalign.pipelines.stock_modules import Dense, StockTower, express
