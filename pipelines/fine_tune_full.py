@@ -34,6 +34,7 @@ from .progress import Progress
 from .schedule import cosine_with_warmup
 from .sgd_head import score_rows
 from .state import Counts
+from .train_step import OptimiserStep
 
 _SCALING_ROWS = 8192  # whose embeddings say what a head subtracts and divides by
 
@@ -97,6 +98,11 @@ class FullProtocol(Protocol):
                 *self._groups(list(self.of_adapter.values()), self.options.adapter_rate),
                 *self._groups(list(self.head.parameters()), self.options.learning_rate),
             ]
+        )
+        self.optimiser_step = OptimiserStep(
+            list(self.trained.values()),
+            self.optimiser,
+            gradient_clip=self.options.gradient_clip,
         )
         shared = shared_steps(self.adapter, Modality.IMAGE)
         if shared:
@@ -173,7 +179,7 @@ class FullProtocol(Protocol):
             {"params": [p for p in trained if p.ndim >= 2], "weight_decay": decay},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
-        return [{**group, "lr": rate, "highest": rate} for group in groups if group["params"]]
+        return [{**group, "lr": rate} for group in groups if group["params"]]
 
     def _leave_out_missed(self) -> Reached:
         """Return what the gradient of the first batch reaches; nothing else is trained.
@@ -243,8 +249,6 @@ class FullProtocol(Protocol):
     def _step(self, tokens: Tokens, rows: Int64[np.ndarray, " batch"]) -> float:
         steps = self.num_batches * self.options.epochs
         factor = cosine_with_warmup(self.counts.step, num_steps=steps, warmup=self.options.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = factor * group["highest"]
         loss = self._loss(tokens, rows)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -252,11 +256,8 @@ class FullProtocol(Protocol):
                 f"the loss is {value} at step {self.counts.step + 1}: lower learning_rate and "
                 "adapter_rate"
             )
-        torch.autograd.backward(loss)
-        if self.options.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.trained.values(), self.options.gradient_clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser_step.add_gradient(loss)
+        self.optimiser_step.take(factor)
         self.counts.step += 1
         return value
 

@@ -77,8 +77,8 @@ def one_step(home: Path, preset: str, batch: int, chunk: int) -> dict[str, float
     rows = next(trainer.batches.order(1))
     began = time.perf_counter()
     with OwnMemory() as own:
-        trainer._add_gradient(trainer.batches.load(rows))
-        trainer._take_step()
+        trainer.train_step.add_gradient(trainer.batches.load(rows))
+        trainer.train_step.take()
     return {"seconds": time.perf_counter() - began, "bytes": own.bytes}
 
 

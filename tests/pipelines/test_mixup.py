@@ -124,7 +124,7 @@ def test_chunks_of_mixtures_have_the_gradient_of_the_whole_batch(pooled_home):
         trainer = trainer_of(
             pooled_home, f"train.chunk_size={size}", "towers.both.refine.dropout=0.0"
         )
-        trainer._add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
+        trainer.train_step.add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
         found.append(torch.cat([p.grad.flatten() for p in trainer.trainable.parameters]))
     assert (found[1] - found[0]).norm() < 1e-5 * found[0].norm()
 

@@ -132,7 +132,7 @@ def test_tokens_are_read_once_and_not_in_every_epoch(home, monkeypatch):
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(home, monkeypatch):
     overrides = (*SMALL, "train.epochs=3", "train.precision=float32")
     whole = train_run(home, "whole", "lightalign/base", *overrides)
-    epoch = Trainer._epoch
+    epoch = Trainer.run_epoch
 
     def stop(self, number, progress):
         if number == 3:
@@ -140,7 +140,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(home, monkeypatch):
         return epoch(self, number, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_epoch", stop)
+        patch.setattr(Trainer, "run_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             train_run(home, "stopped", "lightalign/base", *overrides)
     stopped = train.resume(home, "stopped", device="cpu").folder

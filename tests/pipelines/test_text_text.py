@@ -139,7 +139,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_stop_changes_none(home, monkey
     whole, other = (quick_train(home, seed=seed, name=f"s{seed}") for seed in (1, 2))
     weights = [(run.folder / runs.WEIGHTS).read_bytes() for run in (whole, other)]
     assert weights[0] != weights[1]
-    epoch = Trainer._train_epoch
+    epoch = Trainer.train_epoch
 
     def stop_in_the_second(self, *given):
         if self.counts.epoch == 1:
@@ -147,7 +147,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_stop_changes_none(home, monkey
         epoch(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_epoch", stop_in_the_second)
+        patch.setattr(Trainer, "train_epoch", stop_in_the_second)
         with pytest.raises(KeyboardInterrupt):
             quick_train(home, seed=1, name="stopped")
     resumed = train.resume(home, "stopped", device="cpu")
