@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from ..adapters.checkpoint import load_adapter
-from ..featcache.backends import build_encoder, resolve_device
+from ..featcache.backends import build_encoder
 from ..featcache.card import parse_card
 from ..featcache.description import encoder_key
 from ..featcache.dtypes import finite_tokens, narrow, widen
@@ -24,6 +24,7 @@ from ..featcache.errors import (
     WeightsMismatchError,
     WeightsNotFoundError,
 )
+from ..featcache.hardware import resolve_device
 from ..featcache.home import expanded
 from ..featcache.images import upright_rgb
 from ..featcache.kinds import Kind, LayerLayout

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..featcache.backends import load_encoder, resolve_device
+from ..featcache.backends import load_encoder
 from ..featcache.compiling import compile_encoder
 from ..featcache.encoder import Encoder
 from ..featcache.errors import SpecError
 from ..featcache.footprint import bytes_of_an_item
+from ..featcache.hardware import resolve_device
 from ..featcache.precision import choose_precision
 from ..featcache.references import table_of_own
 from ..featcache.types import Modality

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..featcache.backends import resolve_device
 from ..featcache.card import EncoderCard
 from ..featcache.errors import OutOfMemoryError, SpecError
+from ..featcache.hardware import resolve_device
 from ..featcache.home import usual_home
 from ..featcache.memory_errors import lack_of_memory
 from ..featcache.references import find_card

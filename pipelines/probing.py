@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ..featcache.errors import SpecError
-from ..featcache.residency import free_memory
+from ..featcache.hardware import free_memory
 from ..featcache.types import Modality
 from .accuracy import (
     DEFINITIONS,

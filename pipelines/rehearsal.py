@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..adapters.preset import preset_of
-from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError
+from ..featcache.hardware import resolve_device
 from . import runs
 from .launch import Launch
 from .peak import Peak

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..featcache.backends import resolve_device
-from ..featcache.residency import free_memory
+from ..featcache.hardware import free_memory, resolve_device
 from .extract_spec import ExtractSpec
 from .loaded_encoder import LoadedEncoder
 from .progress import SILENT, Progress

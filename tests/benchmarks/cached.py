@@ -35,10 +35,10 @@ from _photos import photo_rows, write_table
 from jaxtyping import Int64
 from safetensors.torch import save_file
 
-from lightalign.featcache.backends import resolve_device
 from lightalign.featcache.card import read_card
 from lightalign.featcache.datasets import open_source
 from lightalign.featcache.encoder import Encoder
+from lightalign.featcache.hardware import resolve_device
 from lightalign.featcache.tokens import Tokens, split_by_length
 from lightalign.featcache.types import Item, Modality
 from lightalign.pipelines import extract

@@ -21,7 +21,7 @@ CHILD = """
 import json, resource, sys
 from pathlib import Path
 import torch
-from lightalign.featcache.residency import memory_fields
+from lightalign.featcache.hardware import memory_fields
 from lightalign.pipelines import loop, train
 from lightalign.pipelines.train_spec import TrainSpec
 torch.set_num_threads(1)
