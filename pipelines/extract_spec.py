@@ -10,6 +10,7 @@ from ..featcache.bounds import MOST_THREADS
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
+from ..featcache.remedies import ExtractOptions
 from ..featcache.source import SkippedRow
 from ..featcache.spec import check_counts
 from ..featcache.store import FORMATS
@@ -18,7 +19,7 @@ _ON_ERROR = re.compile(r"skip|fail|max=(\d{1,18})")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractSpec:
+class ExtractSpec(ExtractOptions):
     """Say what to extract.
 
     Attributes:
@@ -50,22 +51,8 @@ class ExtractSpec:
     encoders: tuple[str, ...]
     data: str
     home: Path
-    split: str | None = None
-    weights: Path | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
-    features: tuple[str, ...] = ("tokens",)
-    layers: tuple[int, ...] = (-1,)
-    format: str = "zarr"
-    dtype: str = "float16"
-    compression: str = "none"
-    precision: str = "auto"
-    compile: bool = False
-    batch_size: int | None = None
-    workers: int = 2
     rows_per_shard: int | None = None
-    max_bad: float = 0.01
-    on_error: str | None = None
-    device: str = "auto"
     derive: bool = True
 
     def __post_init__(self) -> None:
