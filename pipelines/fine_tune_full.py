@@ -20,7 +20,6 @@ from ..featcache.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
-from .accuracy import truth_ranks
 from .ahead import map_ahead
 from .arithmetic import seeded
 from .class_rows import ClassRows, hold_out
@@ -30,6 +29,7 @@ from .few_steps import single_step_warning
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
 from .logs import RunLog
+from .metrics import label_ranks
 from .progress import Progress
 from .schedule import cosine_with_warmup
 from .sgd_head import score_rows
@@ -265,7 +265,7 @@ class FullProtocol(Protocol):
         labels = self.train.labels[self.held]
         scores = score_rows(self.head, self.embed(self.adapter, self.train, self.held), self.device)
         found = functional.cross_entropy(torch.from_numpy(scores), torch.from_numpy(labels))
-        hits = truth_ranks(scores, labels) == 1
+        hits = label_ranks(scores, labels) == 1
         return {"top_1": float(100.0 * hits.mean()), "loss": float(found)}
 
     def _moved(self) -> float:
