@@ -17,7 +17,7 @@ from ..featcache.errors import LightalignError, MissingFileError, SpecError, Unr
 from ..featcache.known_datasets import DatasetVersion, version_of
 from ..featcache.source import Source, readable_size
 from ..featcache.types import Item, Modality
-from .indexed_items import require_as_extracted
+from .original_dataset import require_as_extracted
 from .progress import SILENT, Progress
 
 _MOST_READ = 100_000  # images in archives and tables: minutes
