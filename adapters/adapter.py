@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..featcache.errors import SpecError
+from ..featcache.hardware import free_memory
 from ..featcache.registry import Registry
-from ..featcache.residency import free_memory
 from ..featcache.spec import Table
 from ..featcache.tokens import PooledTokens, Tokens
 from ..featcache.types import Side, sides_of

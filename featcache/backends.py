@@ -4,22 +4,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .card import EncoderCard
-from .errors import DeviceError, LightalignError, WeightsMismatchError
+from .errors import LightalignError, WeightsMismatchError
+from .hardware import resolve_device
 from .references import find_card
 from .weights import OF_TIMM, Weights, find_weights, read_config
 
 if TYPE_CHECKING:
-    import torch
-
     from .encoder import Encoder
 
     AnyEncoder: TypeAlias = Encoder[Any]
-    Device: TypeAlias = torch.device
 else:
     # At run time torch is imported only once the weights are found: a mistake in `--weights`
     # is reported before the seconds that this import takes.
     AnyEncoder = Any
-    Device = Any
 
 BACKENDS = Path(__file__).parent / "encoders"
 
@@ -131,23 +128,3 @@ def backend_for(card: EncoderCard, weights: Weights) -> str:
     if config.get("model_type", OF_TIMM) != OF_TIMM:
         return "huggingface"
     return "timm" if "architecture" in config else card.backend
-
-
-def resolve_device(name: str) -> Device:
-    """Return the device called `name`; `auto` is CUDA where there is any, else the CPU.
-
-    Raises:
-        DeviceError: This machine has no such device.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        # torch built without CUDA asserts; a device that is not there is a RuntimeError.
-        reason = str(error).splitlines()[0]
-        raise DeviceError(f"device {name!r} cannot be used: {reason}") from error
-    return device

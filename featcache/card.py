@@ -266,3 +266,10 @@ def parse_card(name: str, table: spec.Table) -> EncoderCard:
     if "modality" in table:
         resolved["modality"] = Modality(table["modality"])
     return spec.build(EncoderCard, resolved, where=f"encoder card {name}")
+
+
+def split_half(model: str) -> tuple[str, str | None]:
+    """Return a model without `#image` or `#text`, and which of both it was."""
+    name, _, half = model.rpartition("#")
+    known = [modality.value for modality in Modality]
+    return (name, half) if name and half in known else (model, None)

@@ -18,6 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TomlError = tomllib.TOMLDecodeError
 MAX_BYTES = 2**28  # a manifest of a million shards has 250 MB; everything else is far smaller
 MAX_TOML_BYTES = 2**22  # those that we write and prompts have kilobytes; parsing takes 1 s a MB
 _MAX_DEPTH = 64  # ours nest ten deep; a few hundred exhaust the stack of whoever walks over them

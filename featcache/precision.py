@@ -5,17 +5,11 @@ from typing import Any
 import torch
 
 from .encoder import PRECISIONS, Encoder
+from .hardware import has_fast_bfloat16
 from .probe import encode_probe, smallest_cosine
 from .registry import unknown_name
 
 SAFE_COSINE = 0.999  # below it single tokens begin to point elsewhere (EfficientNet-Lite0: 0.87)
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Say whether `device` multiplies bfloat16 matrices several times as fast as float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def choose_precision(encoder: Encoder[Any], wanted: str, device: torch.device) -> float | None:

@@ -1,7 +1,6 @@
 """A few items that are the same for every dataset, to try an encoder on."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,11 +8,14 @@ from torch.nn.functional import cosine_similarity
 
 from .encoder import Encoder
 from .errors import UnreadableItemError, WeightsMismatchError
-from .sources.shapes import ShapesSource
+from .sources._scene_captions import captions
+from .sources._scene_pictures import draw_png
+from .sources._scenes import draw_scenes
 from .tokens import Tokens
 from .types import Item, Modality
 
 PROBE_ITEMS = 8
+_PIXELS = 224  # of a side, as most encoders read; recorded cosines are of these pictures
 _REPEATED = 2  # items; one would do, were it not for batch statistics
 _ROUNDING = 1e-3  # of the largest value: sums on a GPU come in any order, masks change everything
 
@@ -21,8 +23,14 @@ _ROUNDING = 1e-3  # of the largest value: sums on a GPU come in any order, masks
 def probe_items(modality: Modality, count: int = PROBE_ITEMS) -> Sequence[Item]:
     """Return drawn scenes, or their captions."""
     assert modality in (Modality.IMAGE, Modality.TEXT)
-    source = ShapesSource(Path(), train=1, val=1, test=count)
-    return source.items("test", modality)[:count]
+    scenes = draw_scenes("test", count, seed=0)
+    if modality is Modality.IMAGE:
+        return [
+            Item(id=f"probe-{number}", data=draw_png(scene, _PIXELS))
+            for number, scene in enumerate(scenes)
+        ]
+    texts = [caption for scene in scenes for caption in captions(scene)][:count]
+    return [Item(id=f"probe-{number}", text=text) for number, text in enumerate(texts)]
 
 
 def encode_probe(encoder: Encoder[Any]) -> Tokens:

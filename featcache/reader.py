@@ -12,9 +12,10 @@ from jaxtyping import Float, Int64, Shaped
 from .checked import first_not_finite, not_finite, open_shards
 from .device_rows import DeviceRows
 from .errors import StoreCorruptError
+from .hardware import free_memory
 from .item_ids import decode_ids
 from .layout import Layout
-from .residency import choose_residency, free_memory
+from .residency import choose_residency
 from .shards import StoredArrays
 from .store import FeatureStore
 from .tokens import Tokens, pad, pad_groups, split_by_length

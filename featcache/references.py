@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import card as cards
-from .card import HOME_CARDS, EncoderCard, read_card, read_card_file, safe_name
+from .card import HOME_CARDS, EncoderCard, read_card, read_card_file, safe_name, split_half
 from .errors import SpecError
 from .files import write_bytes
 from .home import expanded
 from .spec import Table, to_table, to_toml, without_none
-from .types import Modality
 
 SCHEMES = ("timm", "hf")
 _NOTE = "# kept by lightalign, of --encoder "
@@ -37,13 +36,6 @@ def card_name(reference: str) -> str:
     if reference.endswith(".toml"):
         return safe_name(Path(reference).stem)
     return reference
-
-
-def split_half(model: str) -> tuple[str, str | None]:
-    """Return a model without `#image` or `#text`, and which of both it was."""
-    name, _, half = model.rpartition("#")
-    known = [modality.value for modality in Modality]
-    return (name, half) if name and half in known else (model, None)
 
 
 def find_card(

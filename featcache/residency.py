@@ -8,25 +8,19 @@ stored type):
     disk     else
 
 A quarter, as training holds two stores, or four with a validation split, and wants memory itself.
-Free is the least of what the system has available, what the control groups of this process leave,
-and what its limits on data and address space leave.
 """
 
-import os
-import resource
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from .errors import DeviceError
+from .hardware import free_memory
 from .registry import unknown_name
 
 RESIDENCIES = ("auto", "device", "host", "disk")
 SHARE = 0.25  # of the free memory that one store may take
-_UNLIMITED = 2**62  # control groups write their absence of a limit as a huge number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,89 +71,3 @@ def choose_residency(
     if asked == "auto":
         name = "host" if num_bytes <= SHARE * free else "disk"
     return Residency(name=name, num_bytes=num_bytes, free_bytes=free, asked=asked)
-
-
-def free_memory(
-    *, proc: Path = Path("/proc"), control_groups: Path = Path("/sys/fs/cgroup")
-) -> int:
-    """Return how many bytes this process can still take without swapping or being stopped.
-
-    Args:
-        proc: The process file system.
-        control_groups: Where control groups are mounted, version 1 or 2.
-    """
-    free = [_available(proc), *_left_by_control_groups(proc, control_groups)]
-    used = memory_fields(proc / "self" / "status")
-    for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
-        soft, _ = resource.getrlimit(limit)
-        if soft != resource.RLIM_INFINITY:
-            free.append(soft - used.get(field, 0))
-    return max(0, min(free))
-
-
-def free_address_space(*, proc: Path = Path("/proc")) -> int | None:
-    """Return how many bytes can still be mapped, or None where that is not limited."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft == resource.RLIM_INFINITY:
-        return None
-    return max(0, soft - memory_fields(proc / "self" / "status").get("VmSize", 0))
-
-
-def reserve_files(wanted: int) -> int:
-    """Return how many files may be kept open of `wanted`, after raising the soft limit if need be.
-
-    A memory map keeps its file open, and a store of 100 GB has more shards than the usual soft
-    limit of 1024 has files; half of the limit is left to everything else.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 2 * wanted > soft:
-        soft = 2 * wanted if hard == resource.RLIM_INFINITY else min(hard, 2 * wanted)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(wanted, soft // 2)
-
-
-def _available(proc: Path) -> int:
-    system = memory_fields(proc / "meminfo")
-    if "MemAvailable" in system:
-        return system["MemAvailable"]
-    # other systems: what is installed, as they do not say what is free in one place
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _left_by_control_groups(proc: Path, root: Path) -> Iterator[int]:
-    """Yield what each control group with a limit leaves to its processes, in bytes."""
-    path = proc / "self" / "cgroup"
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            top, limit, used, cache = root, "memory.max", "memory.current", "inactive_file"
-        elif controllers == "memory":
-            top, cache = root / "memory", "total_inactive_file"
-            limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        below = top / group.lstrip("/")
-        # within a container the path may be that of the host; the mount itself then is the group
-        for folder in {below, *below.parents, top}:
-            if folder.is_relative_to(top) and (folder / limit).is_file():
-                most = (folder / limit).read_text().strip()
-                if most != "max" and int(most) < _UNLIMITED:
-                    held = int((folder / used).read_text())
-                    # pages of files that nobody used lately are given back when memory runs short
-                    held -= _statistics(folder / "memory.stat").get(cache, 0)
-                    yield int(most) - held
-
-
-def _statistics(path: Path) -> dict[str, int]:
-    if not path.is_file():
-        return {}
-    pairs = (line.split() for line in path.read_text().splitlines())
-    return {name: int(number) for name, number in pairs}
-
-
-def memory_fields(path: Path) -> dict[str, int]:
-    """Return the lines `Name:  123 kB` of a file, in bytes."""
-    if not path.is_file():
-        return {}
-    lines = (line.partition(":") for line in path.read_text().splitlines())
-    return {name: int(value.split()[0]) * 1024 for name, _, value in lines if value.endswith(" kB")}

@@ -14,8 +14,8 @@ from .copying import Spans, copy_rows
 from .description import StoreDescription
 from .dtypes import SCALES, storage, widen
 from .format import ArrayLocation
+from .hardware import free_address_space, reserve_files
 from .regular_files import is_regular, open_regular
-from .residency import free_address_space, reserve_files
 from .types import PER_TOKEN
 
 

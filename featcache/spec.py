@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,14 +13,9 @@ from typing import Any, TypeVar
 import tomli_w
 
 from .bounds import MOST, MOST_SEED
-from .documents import check_extent, parse_toml
+from .documents import TomlError, check_extent, parse_toml
 from .errors import SpecError, StoreCorruptError
 from .writing import write_bytes
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Table = dict[str, Any]
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -218,7 +212,7 @@ def _is_long(value: Any) -> bool:
 def _parse_value(text: str, *, option: str) -> Any:
     try:
         value = parse_toml(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except TomlError:
         return text
     except ValueError as error:  # digits that Python makes no number of
         raise SpecError(f"{option}: {error}") from error

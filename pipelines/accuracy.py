@@ -6,7 +6,7 @@ Axis names: `n` images, `classes` classes, `seeds` repetitions.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from .evaluation import Number
 from .intervals import (
@@ -34,19 +34,6 @@ DEFINITIONS = {
         "of such shares (Zou and Donner), for as many images of each class"
     ),
 }
-
-
-def truth_ranks(
-    scores: Float32[np.ndarray, "n classes"], labels: Int64[np.ndarray, " n"]
-) -> Int64[np.ndarray, " n"]:
-    """Return the rank of the right class of each image, 1 for the first; ties count against it.
-
-    A score may be minus infinity, for a class that is not considered, but not NaN.
-    """
-    assert not np.isnan(scores).any(), "NaN compares as false and would rank first"
-    own = scores[np.arange(len(labels)), labels]
-    ranks: np.ndarray = (scores >= own[:, None]).sum(axis=1)
-    return ranks.astype(np.int64)
 
 
 def accuracy_numbers(

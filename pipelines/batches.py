@@ -16,11 +16,12 @@ from ..featcache.tokens import Tokens
 from .ahead import map_ahead
 from .course import Course
 from .joined import JoinedStores, Rows
-from .mixup import Mix, draw_mix
+from .mixed_rows import Mix
+from .mixup import draw_mix
 from .pooled import RowReader
 from .processes import ALONE, Processes
 from .teacher import teacher_of
-from .train import TrainOptions
+from .train_options import TrainOptions
 
 GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
 

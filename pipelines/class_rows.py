@@ -1,6 +1,5 @@
 """Images of a split with their features and classes, from the stores alone."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,10 @@ from jaxtyping import Float32, Int64
 
 from ..featcache import catalog
 from ..featcache.catalog import StoreEntry
-from ..featcache.checked import listing_command
-from ..featcache.errors import LeakageError, SpecError, StoreCorruptError, StoreNotFoundError
+from ..featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.reader import FeatureReader
 from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.types import Modality
-from .evaluated import EvaluatedRun
-from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
 from .progress import SILENT, Progress
 from .stores import SideQuery, StoreQuery, WantedData, note_versions, readable_stores
 from .summaries import mean_vectors
@@ -101,6 +97,11 @@ class ClassRows:
         return len(self.labels)
 
     @property
+    def name(self) -> str:
+        """Return the dataset and the split, as messages name them."""
+        return f"{self.entry.description.dataset}/{self.entry.description.split}"
+
+    @property
     def rows(self) -> Int64[np.ndarray, " n"]:
         """Return the numbers of all rows."""
         return np.arange(len(self))
@@ -113,131 +114,6 @@ class ClassRows:
     def pooled(self, rows: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m width"]:
         """Return the mean over the tokens of each row: features that no adapter has seen."""
         return mean_vectors(self.reader, rows)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassSplits:
-    """Images to train a classifier on, and those to measure it on.
-
-    Attributes:
-        train: Images to train on, of two classes or more.
-        evaluated: Images to measure.
-        leakage: What both, and the training of the adapter, have in common.
-        warnings: What to know before any number of theirs is believed, leakage included.
-    """
-
-    train: ClassRows
-    evaluated: ClassRows
-    leakage: Leakage
-    warnings: tuple[str, ...]
-
-
-def open_both(
-    run: EvaluatedRun,
-    wanted: WantedData,
-    *,
-    train_split: str,
-    split: str,
-    progress: Progress = SILENT,
-) -> ClassSplits:
-    """Open the images to train on and those to measure, and check them for any classifier.
-
-    Raises:
-        LightalignError: See `require_images`, `ClassRows`, `check_classes` and `require_apart`.
-    """
-    query = run.query(Modality.IMAGE)
-    train, evaluated = (
-        ClassRows(
-            require_images(run.home, query, wanted, one, progress),
-            home=run.home,
-            device=run.device,
-        )
-        for one in (train_split, split)
-    )
-    leakage = require_apart(train, evaluated, run=run, progress=progress)
-    warnings = (*leakage.warnings, *check_classes(train, evaluated, home=run.home))
-    return ClassSplits(train=train, evaluated=evaluated, leakage=leakage, warnings=warnings)
-
-
-def check_classes(train: ClassRows, evaluated: ClassRows, *, home: Path) -> list[str]:
-    """Return what to know of the classes that a classifier is trained on and measured on.
-
-    Raises:
-        SpecError: There are training images of one class alone: whatever is learnt answers with it.
-    """
-    present = np.unique(train.labels)
-    if len(present) < 2:
-        only = "".join(f", {train.names[label]!r}" for label in present)
-        raise SpecError(
-            f"{len(present)} class of {_label(train)} has training images{only}: a classifier "
-            "needs two or more"
-        )
-    warnings = []
-    absent = sorted(set(evaluated.labels.tolist()) - set(present.tolist()))
-    if absent:
-        warnings.append(
-            f"{len(absent)} classes have no training image, such as "
-            f"{train.names[absent[0]]!r}: their images are all wrong"
-        )
-    measured = np.unique(evaluated.labels)
-    if len(measured) == 1:
-        warnings.append(
-            f"all images of {_label(evaluated)} are of one class, {train.names[measured[0]]!r}: a "
-            "classifier that always answers with it has 100 %"
-        )
-    left_out = [
-        f"{rows.num_skipped} images of split {rows.entry.description.split!r} are left out: they "
-        f"could not be read (`{listing_command(rows.entry.folder, home)}` lists them)"
-        for rows in (train, evaluated)
-        if rows.num_skipped
-    ]
-    return [*warnings, *left_out]
-
-
-def require_apart(
-    train: ClassRows, evaluated: ClassRows, *, run: EvaluatedRun, progress: Progress = SILENT
-) -> Leakage:
-    """Refuse to measure images that were trained on, or that chose what is measured.
-
-    Images that are nearly the same under other names are found by their features, and are a
-    warning, as in `leakage`.
-
-    Args:
-        train: Images that a classifier is trained on.
-        evaluated: Images that it is measured on.
-        run: The run whose adapter takes part.
-        progress: Receives the progress.
-
-    Returns:
-        What is in common all the same.
-
-    Raises:
-        LeakageError: The two are the same split or have images in common, or evaluated images took
-            part in the training of the adapter or in its choice.
-        SpecError: Their classes are not the same.
-    """
-    if train.names != evaluated.names:
-        raise SpecError(
-            f"{_label(train)} has the classes {list(train.names[:5])} ..., {_label(evaluated)} has "
-            f"{list(evaluated.names[:5])} ...: both must be of one dataset"
-        )
-    common = sorted(set(train.reader.ids) & set(evaluated.reader.ids))
-    if common:
-        raise LeakageError(
-            f"{len(common)} images are in {_label(train)}, which is trained on, and in "
-            f"{_label(evaluated)}, which is evaluated, such as {common[:3]}: evaluate other images"
-        )
-    leakage = find_leakage(run, Examined.of_images(evaluated.entry, evaluated.reader), progress)
-    leakage.refuse()
-    keys = {seen.stores["train"]["image"]["key"] for seen in lineage(run)}
-    if train.entry.key in keys:  # it has been compared
-        return leakage
-    return leakage.beside(near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress))
-
-
-def _label(rows: ClassRows) -> str:
-    found = rows.entry.description
-    return f"{found.dataset}/{found.split}"
 
 
 def hold_out(

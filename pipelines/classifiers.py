@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
 from ..featcache.errors import SpecError
-from .accuracy import truth_ranks
 from .class_rows import hold_out
-from .summaries import unit
+from .metrics import label_ranks
+from .vectors import unit
 
 _BLOCK_COSINES = 2**25  # held at once: 128 MiB
 _MOST_LETTERS = 120  # of a solver's message: what is wrong comes first, then advice
@@ -246,7 +246,7 @@ def choose(classifier: Classifier, train: Examples, *, share: float, seed: int) 
     losses: dict[float, float] = {}
     for value in values:
         scores = classifier.scores(rest, part.features, value)
-        hits = truth_ranks(scores, part.labels) == 1
+        hits = label_ranks(scores, part.labels) == 1
         tried[value] = float(100.0 * hits.mean())
         losses[value] = classifier.loss(scores, part.labels)
     best = max(values, key=lambda value: (tried[value], -losses[value]))

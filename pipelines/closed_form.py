@@ -21,7 +21,7 @@ from .progress import Progress
 from .slots import SLOT, Slots
 from .starting import fit_steps
 from .tasks.retrieval import headline_recalls
-from .train import TrainPlan
+from .train_spec import TrainPlan
 from .validation import Validation, split_rows
 
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from .train import TrainOptions
+from .train_options import TrainOptions
 
 _FEW_STEPS = 10  # of an epoch; fewer, and so many epochs are hardly a training
 _USUAL_STEPS = 1000

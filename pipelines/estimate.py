@@ -1,7 +1,6 @@
 """Say what an extraction will cost before it begins: rows, bytes, memory and minutes."""
 
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -13,40 +12,27 @@ import numpy as np
 
 from ..featcache.catalog import StoreEntry
 from ..featcache.dtypes import token_bytes
-from ..featcache.errors import DiskSpaceError, UnreadableItemError
 from ..featcache.item_rows import BLOCK_ELEMENTS
-from ..featcache.manifest import has_manifest, read_whole_manifest
+from ..featcache.manifest import read_whole_manifest
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
-from ..featcache.types import PER_ROW, Item, Modality
+from ..featcache.types import Item, Modality
 from .derive import BLOCKS_HELD, Derivation
 from .encode import Extraction
 from .environment import library_versions
 from .exportable import note_exports
-from .extract import (
-    Estimate,
-    ExtractSpec,
-    StoreEstimate,
-    load_all,
-    open_all,
-    splits_with_items,
-)
+from .extract_spec import Estimate, ExtractSpec, StoreEstimate
 from .filling import Job
+from .loaded_encoder import load_all, splits_with_items
+from .opened import open_all
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
 from .progress import SILENT, Progress
+from .sizes_of_stores import estimate_store, free_bytes, uncompressed_bytes
 
-_LENGTH_SAMPLE = 4096  # texts whose lengths are counted: their mean is known to about 0.5 %
 _WARM_BATCHES = 1
 # Of texts more, as batches of similar length take many texts to choose from.
 _TIMED_BATCHES = {Modality.IMAGE: 4, Modality.TEXT: 32}
-# Bytes of one line of each array that may stand beside the features.
-_COMPANION_BYTES = {
-    "token_ids": 4,
-    "special_tokens": 1,
-    "character_spans": 8,
-    "geometry": 32,
-}
 
 
 def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
@@ -142,96 +128,13 @@ def _seconds_to_derive(source: Source, group: Sequence[Output], origin: StoreEnt
     return (time.perf_counter() - began) / max(1, count)
 
 
-def estimate_store(output: Output, source: Source, home: Path) -> StoreEstimate:
-    """Return what one store will hold, uncompressed; text lengths are counted on a sample.
-
-    Of a complete store it is what it does hold.
-    """
-    description = output.description
-    folder = description.folder(home)
-    rows = missing = description.num_items
-    total = None
-    if has_manifest(folder):
-        store = FeatureStore(folder, read_whole_manifest(folder))
-        missing = sum(len(store.shard_items(index)) for index in store.missing_shards())
-        total = None if missing else store.num_bytes
-    if total is None:
-        items = source.items(description.split, output.encoder.modality)
-        total = _bytes_of(output, items, source.ids(description.split, output.encoder.modality))
-    return StoreEstimate(
-        encoder=description.encoder,
-        split=description.split,
-        layer=description.layer,
-        kind=description.kind,
-        key=description.key,
-        rows=rows,
-        missing=missing,
-        bytes=total,
-        missing_bytes=round(total * missing / max(1, rows)),
-    )
-
-
-def check_disk(outputs: Sequence[Output], source: Source, home: Path) -> None:
-    """Refuse to start what the disk cannot hold; compressed stores count as if they were not.
-
-    How far features shrink is not known before they are there; `--dry-run` measures it.
-
-    Raises:
-        DiskSpaceError: The disk of `home` has less left than the missing shards need.
-    """
-    needed = sum(estimate_store(output, source, home).missing_bytes for output in outputs)
-    free = free_bytes(home)
-    if needed > free:
-        raise DiskSpaceError(
-            f"the features need {needed / 1e6:,.1f} MB, the disk of {home} has {free / 1e6:,.1f} "
-            "MB left: name another --home, or keep less (--features mean, --dtype int8)"
-        )
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free bytes of the disk that `folder` is or will be on."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def _bytes_of(output: Output, items: Sequence[Item], ids: Sequence[str]) -> int:
-    description = output.description
-    rows = len(items)
-    tokens = description.tokens_per_item
-    num_tokens = rows * tokens if tokens is not None else _count_tokens(output, items)
-    total = num_tokens * token_bytes(description.dtype, description.width)
-    total += rows * 8 if tokens is None else 0  # offsets
-    for name in description.companions:
-        total += _COMPANION_BYTES[name] * (rows if name in PER_ROW else num_tokens)
-    for first in range(0, rows, description.rows_per_shard):
-        last = min(first + description.rows_per_shard, rows)
-        longest = max(len(ids[index].encode()) for index in range(first, last))
-        total += longest * (last - first)  # ids are as wide as the longest of their shard
-    return total
-
-
-def _count_tokens(output: Output, items: Sequence[Item]) -> int:
-    """Return the tokens of all items, from a sample spread over them."""
-    sample = np.unique(np.linspace(0, len(items) - 1, _LENGTH_SAMPLE).astype(int)).tolist()
-    sizes = [_size(output, items[index]) for index in sample]
-    return round(float(np.mean(sizes)) * len(items))
-
-
-def _size(output: Output, item: Item) -> int:
-    try:
-        return output.encoder.size(output.encoder.prepare(item))
-    except UnreadableItemError:
-        return 0
-
-
 def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[float, list[float]]:
     """Time some batches through the real pipeline into a folder that is removed again.
 
     Returns:
         Seconds of one item, and for each output stored bytes over uncompressed ones.
     """
-    from .fill import fitting_batch_size
+    from .throughput import fitting_batch_size
 
     loaded = [output.loaded for output in group]
     batch_size = spec.batch_size or fitting_batch_size(loaded, spec.device)
@@ -248,7 +151,9 @@ def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[
     ratios = [1.0] * len(group)
     if spec.compression != "none":
         ids = [item.id for item in timed]
-        plain = [_bytes_of(_with_items(output, len(timed)), timed, ids) for output in group]
+        plain = [
+            uncompressed_bytes(_with_items(output, len(timed)), timed, ids) for output in group
+        ]
         ratios = [found / raw for found, raw in zip(stored, plain, strict=True)]
     return seconds / len(timed), ratios
 
@@ -257,7 +162,7 @@ def _extract(
     spec: ExtractSpec, group: Sequence[Output], items: Sequence[Item], batch_size: int
 ) -> list[int]:
     """Extract some items into a temporary folder and return the bytes of each store."""
-    from .fill import overlaps
+    from .throughput import overlaps
 
     with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
         jobs = _probe_jobs(group, len(items), Path(folder))

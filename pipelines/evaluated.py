@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..featcache import files, trust
-from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data
 from ..featcache.errors import SpecError, StoreCorruptError
+from ..featcache.hardware import resolve_device
 from ..featcache.spec import fingerprint
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
 from .environment import library_versions
-from .evaluation import SCHEMA, Number, split_hash
+from .evaluation import SCHEMA, split_hash, written
 from .stores import SideQuery, WantedData, recorded_features
 
 if TYPE_CHECKING:
@@ -296,14 +296,3 @@ def _report_at(path: Path) -> Mapping[str, Any] | None:
     except (FileNotFoundError, StoreCorruptError):
         return None
     return there if isinstance(there, Mapping) else None
-
-
-def written(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return tables of numbers as JSON values."""
-    found: dict[str, Any] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Number):
-            found[name] = value.table()
-        else:
-            found[name] = written(value) if isinstance(value, Mapping) else value
-    return found

@@ -131,3 +131,14 @@ def split_hash(ids: Sequence[str]) -> str:
 def report_line(path: Path | None, report: Mapping[str, Any]) -> str:
     """Return where a report is, or why it is nowhere."""
     return f"report: {path}" if path is not None else f"report: none; {report['warnings'][-1]}"
+
+
+def written(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables of numbers as JSON values."""
+    found: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Number):
+            found[name] = value.table()
+        else:
+            found[name] = written(value) if isinstance(value, Mapping) else value
+    return found

@@ -11,9 +11,9 @@ from ..featcache.errors import StoreCorruptError, StoreNotFoundError
 from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.spec import Table
-from . import redo
-from .extract import ExtractSpec
 from .extract_command import command_of
+from .extract_spec import ExtractSpec
+from .recorded_extraction import spec_of
 
 EXACT = "float32"  # the precision that exports compute in
 USUAL_DTYPE = "float16"  # of stores; its rounding moves no cosine by as much as exports may
@@ -103,7 +103,7 @@ def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
             **known,
         )
     return replace(
-        redo.spec_of(manifest, home, data=data),
+        spec_of(manifest, home, data=data),
         precision=EXACT,
         split=None,
         compile=False,

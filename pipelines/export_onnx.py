@@ -14,7 +14,7 @@ from ..featcache.probe import probe_items
 from ..featcache.types import Modality
 from ..featcache.writing import write_bytes
 from . import runs
-from .bundle import Bundle
+from .embedder import Embedder
 from .exact import inexact_sides, why_inexact
 from .onnx_files import OnnxTower, write_onnx
 from .progress import Progress
@@ -53,18 +53,18 @@ def write_towers(
 
     Raises:
         ExportError: A tower cannot be written, or gives other cosines.
-        LightalignError: The run or its encoders cannot be opened; see `Bundle`.
+        LightalignError: The run or its encoders cannot be opened; see `Embedder`.
     """
-    bundle = Bundle(folder, device="cpu", weights=weights) if whole else None
-    adapter = bundle.adapter if bundle is not None else load_adapter(folder)[0]
+    embedder = Embedder(folder, device="cpu", weights=weights) if whole else None
+    adapter = embedder.adapter if embedder is not None else load_adapter(folder)[0]
     described = {}
     for modality in map(Modality, towers or [known.value for known in adapter.paths]):
         tower = AdapterTower(adapter, modality)
         entry = encoder_table(folder, modality)
         entry["padding_takes_part"] = padding_takes_part(tower)
         entry["adapter"] = _write_adapter(tower, place, progress)
-        if bundle is not None:
-            entry["whole"] = _write_whole(bundle, tower, place, progress)
+        if embedder is not None:
+            entry["whole"] = _write_whole(embedder, tower, place, progress)
         described[modality.value] = entry
     return described
 
@@ -92,13 +92,13 @@ def _write_adapter(tower: AdapterTower, place: Path, progress: Progress) -> dict
 
 
 def _write_whole(
-    bundle: Bundle, tower: AdapterTower, place: Path, progress: Progress
+    embedder: Embedder, tower: AdapterTower, place: Path, progress: Progress
 ) -> dict[str, Any]:
     """Write encoder and adapter in one file, or return why the encoder cannot be written."""
-    inexact = inexact_sides(runs.read_spec(bundle.folder), [tower.modality.value])
+    inexact = inexact_sides(runs.read_spec(embedder.folder), [tower.modality.value])
     if inexact:
         return {"left_out": why_inexact(inexact[tower.modality.value])}
-    reading = open_reading(bundle, tower.modality)
+    reading = open_reading(embedder, tower.modality)
     try:
         portable = reading.encoder.portable(reading.kind.layer_read(reading.layer))
     except SpecError as error:
@@ -110,7 +110,7 @@ def _write_whole(
     write_onnx(place / f"{name}.onnx", whole, portable.collate(prepared[:3]), portable.axes)
     written = OnnxTower(place / f"{name}.onnx")
     alone = np.concatenate([written(*portable.collate([one])) for one in prepared])
-    differences = {f"{name}.onnx": cosine_difference(alone, embed_probe(bundle, tower.modality))}
+    differences = {f"{name}.onnx": cosine_difference(alone, embed_probe(embedder, tower.modality))}
     with torch.inference_mode():
         batch = portable.collate(prepared)  # texts of several lengths: some are padded
         differences[f"{name}.onnx on a batch"] = cosine_difference(

@@ -11,7 +11,7 @@ from ..featcache.encoders._pretrained import quiet
 from ..featcache.errors import ExportError
 from ..featcache.types import Modality
 from ..featcache.writing import by_library
-from .bundle import Bundle
+from .embedder import Embedder
 from .progress import Progress
 from .stock_modules import build_model, express, require_transformers
 from .towers import (
@@ -45,13 +45,13 @@ def write_tower(
 
     Raises:
         ExportError: The tower cannot be expressed in stock modules, or gives other cosines.
-        LightalignError: The run or its encoder cannot be opened; see `Bundle`.
+        LightalignError: The run or its encoder cannot be opened; see `Embedder`.
     """
-    bundle = Bundle(folder, device="cpu", weights=weights)
-    reading = open_reading(bundle, modality)
+    embedder = Embedder(folder, device="cpu", weights=weights)
+    reading = open_reading(embedder, modality)
     portable = reading.encoder.portable(reading.kind.layer_read(reading.layer))
     require_transformers(portable, reading.encoder.name)
-    stock = express(bundle.adapter, modality, reading)
+    stock = express(embedder.adapter, modality, reading)
     progress.note(f"writing the {modality.value} tower for sentence-transformers")
     described = encoder_table(folder, modality)
     with quiet():
@@ -60,7 +60,7 @@ def write_tower(
             model.save(str(place), create_model_card=False)
         found = _encode_saved(place, probe_contents(modality))
     name = f"the {modality.value} tower"
-    difference = cosine_difference(found, embed_probe(bundle, modality))
+    difference = cosine_difference(found, embed_probe(embedder, modality))
     described["modules"] = [type(module).__name__ for module in model]
     described["largest_cosine_difference"] = require_faithful({name: difference}, remedy=remedy)
     return {modality.value: described}

@@ -10,8 +10,8 @@ from ..featcache.kinds import Kind, LayerLayout
 from ..featcache.portable import Portable
 from ..featcache.spec import in_words
 from .exact import EXACT
-from .extract import ExtractSpec
 from .extract_command import command_of
+from .extract_spec import ExtractSpec
 from .progress import Progress
 
 _ROUNDED = {"int8": "dtype int8", "bfloat16": "dtype bfloat16 where its rounding shows"}

@@ -6,7 +6,7 @@ from ..featcache.datasets import absolute_data
 from ..featcache.known_datasets import source_words
 from ..featcache.references import lasting_reference
 from ..featcache.remedies import extract_command
-from .extract import ExtractSpec
+from .extract_spec import ExtractSpec
 
 
 def command_of(spec: ExtractSpec) -> str:

@@ -7,32 +7,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..featcache import catalog, files, notes
-from ..featcache.backends import resolve_device
 from ..featcache.catalog import StoreEntry
 from ..featcache.description import StoreDescription
 from ..featcache.errors import StoreCorruptError
 from ..featcache.locks import owning_split
-from ..featcache.residency import free_memory
 from ..featcache.source import Source
 from ..featcache.store import FeatureStore
 from ..featcache.text_marks import marked_pairs
 from .derive import Derivation
 from .encode import Extraction
 from .environment import library_versions
-from .estimate import check_disk
-from .extract import ExtractSpec, Opened, StoreReport
+from .extract_spec import ExtractSpec, StoreReport
 from .filling import Filling, Job, Shares, removals_told
+from .loaded_encoder import LoadedEncoder
+from .opened import Opened
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
-from .outputs import LoadedEncoder, Output, describe_outputs
-from .progress import SILENT, Progress
+from .outputs import Output, describe_outputs
+from .progress import Progress
 from .ready import check_bad
+from .sizes_of_stores import check_disk
+from .throughput import fitting_batch_size, overlaps
 
-_BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
-_CORES_A_WORKER = 4  # from here on the cores that decoding takes are few among many
-_MEMORY_SHARE = 0.5  # of what is free: operations need memory that no probe sees
 _MOST_ROWS_LISTED = 1000  # of those that cannot be read: a manifest is no copy of a broken table
 
 
@@ -216,35 +212,6 @@ def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress
     sizes = [manifest["settings"].get("batch_size") for manifest in begun if manifest]
     found = next((size for size in sizes if size), None)
     return found or fitting_batch_size([output.loaded for output in outputs], spec.device, progress)
-
-
-def overlaps(spec: ExtractSpec) -> bool:
-    """Say whether items are best prepared while encoders run.
-
-    On few cores they are not: each thread that decodes takes the core of one that computes, and
-    the others of a matrix product wait for that one.
-    """
-    on_cpu = resolve_device(spec.device).type == "cpu"
-    return not on_cpu or torch.get_num_threads() > _CORES_A_WORKER * spec.workers
-
-
-def fitting_batch_size(
-    loaded: Sequence[LoadedEncoder], device_name: str, progress: Progress = SILENT
-) -> int:
-    """Return the batch size that is fast on the device, or half of it until it fits the memory."""
-    device = resolve_device(device_name)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    largest = max(loaded, key=lambda one: one.item_bytes)
-    usual = size = _BATCH_SIZES[device.type]
-    while size > 1 and size * largest.item_bytes > _MEMORY_SHARE * free:
-        size //= 2
-    if size < usual:
-        progress.note(
-            f"batch size {size} instead of {usual}: one item takes up to "
-            f"{largest.item_bytes / 1e6:.0f} MB in {largest.encoder.name}, "
-            f"{free / 1e9:.1f} GB are free"
-        )
-    return size
 
 
 def _passes(jobs: Sequence[Job], origins: Mapping[str, StoreEntry]) -> list[list[Job]]:

@@ -20,20 +20,21 @@ from ..featcache.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
-from .accuracy import truth_ranks
 from .ahead import map_ahead
 from .arithmetic import seeded
 from .class_rows import ClassRows, hold_out
 from .classifiers import scaling
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
-from .fine_tune import FineTuneSpec
 from .fine_tune_protocol import Protocol
+from .fine_tune_spec import FineTuneSpec
 from .logs import RunLog
+from .metrics import label_ranks
 from .progress import Progress
 from .schedule import cosine_with_warmup
 from .sgd_head import score_rows
 from .state import Counts
+from .train_step import OptimiserStep
 
 _SCALING_ROWS = 8192  # whose embeddings say what a head subtracts and divides by
 
@@ -97,6 +98,11 @@ class FullProtocol(Protocol):
                 *self._groups(list(self.of_adapter.values()), self.options.adapter_rate),
                 *self._groups(list(self.head.parameters()), self.options.learning_rate),
             ]
+        )
+        self.optimiser_step = OptimiserStep(
+            list(self.trained.values()),
+            self.optimiser,
+            gradient_clip=self.options.gradient_clip,
         )
         shared = shared_steps(self.adapter, Modality.IMAGE)
         if shared:
@@ -173,7 +179,7 @@ class FullProtocol(Protocol):
             {"params": [p for p in trained if p.ndim >= 2], "weight_decay": decay},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
-        return [{**group, "lr": rate, "highest": rate} for group in groups if group["params"]]
+        return [{**group, "lr": rate} for group in groups if group["params"]]
 
     def _leave_out_missed(self) -> Reached:
         """Return what the gradient of the first batch reaches; nothing else is trained.
@@ -243,8 +249,6 @@ class FullProtocol(Protocol):
     def _step(self, tokens: Tokens, rows: Int64[np.ndarray, " batch"]) -> float:
         steps = self.num_batches * self.options.epochs
         factor = cosine_with_warmup(self.counts.step, num_steps=steps, warmup=self.options.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = factor * group["highest"]
         loss = self._loss(tokens, rows)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -252,11 +256,8 @@ class FullProtocol(Protocol):
                 f"the loss is {value} at step {self.counts.step + 1}: lower learning_rate and "
                 "adapter_rate"
             )
-        torch.autograd.backward(loss)
-        if self.options.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.trained.values(), self.options.gradient_clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser_step.add_gradient(loss)
+        self.optimiser_step.take(factor)
         self.counts.step += 1
         return value
 
@@ -264,7 +265,7 @@ class FullProtocol(Protocol):
         labels = self.train.labels[self.held]
         scores = score_rows(self.head, self.embed(self.adapter, self.train, self.held), self.device)
         found = functional.cross_entropy(torch.from_numpy(scores), torch.from_numpy(labels))
-        hits = truth_ranks(scores, labels) == 1
+        hits = label_ranks(scores, labels) == 1
         return {"top_1": float(100.0 * hits.mean()), "loss": float(found)}
 
     def _moved(self) -> float:

@@ -15,8 +15,8 @@ from .class_rows import ClassRows
 from .classifiers import Examples
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
-from .fine_tune import FineTuneSpec
 from .fine_tune_protocol import Protocol
+from .fine_tune_spec import FineTuneSpec
 from .logs import RunLog
 from .progress import Progress
 from .sgd_head import sgd_heads

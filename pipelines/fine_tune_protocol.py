@@ -15,12 +15,13 @@ from ..featcache import files
 from ..featcache.spec import Table, to_table
 from ..featcache.types import Modality
 from . import runs
-from .accuracy import accuracy_numbers, truth_ranks
+from .accuracy import accuracy_numbers
 from .class_rows import ClassRows
 from .embed import embed_rows
 from .environment import library_versions
 from .evaluated import EvaluatedRun
-from .fine_tune import FineTuneSpec
+from .fine_tune_spec import FineTuneSpec
+from .metrics import label_ranks
 from .progress import Progress
 from .record import command_of
 from .sgd_head import score_rows
@@ -87,7 +88,7 @@ class Protocol(ABC):
         self, head: ClassHead, embeddings: Float32[np.ndarray, "n embed"], test: ClassRows
     ) -> dict[str, Any]:
         """Return the accuracies of a head on the embeddings of all images of `test`."""
-        ranks = truth_ranks(score_rows(head, embeddings, self.device), test.labels)
+        ranks = label_ranks(score_rows(head, embeddings, self.device), test.labels)
         return dict(accuracy_numbers(ranks, test.labels, num_classes=len(test.names)))
 
 

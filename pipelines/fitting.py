@@ -18,7 +18,7 @@ from .first_tokens import check_first_tokens
 from .loop import Trainer
 from .processes import joined
 from .progress import SILENT, Progress
-from .train import TrainPlan, TrainReport, TrainSpec
+from .train_spec import TrainPlan, TrainReport, TrainSpec
 
 
 def fit(

@@ -21,7 +21,7 @@ from ..featcache.reader import FeatureReader
 from ..featcache.types import Grades
 from .progress import SILENT, Progress
 from .stores import SideQuery
-from .summaries import unit
+from .vectors import unit
 
 _BLOCK_PAIRS = 2**13  # pairs whose vectors are held at once: 64 MiB each side with 1,024 features
 

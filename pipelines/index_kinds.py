@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isqrt
 
 from ..featcache.errors import SpecError
+from ..featcache.hardware import free_memory
 
 KINDS = ("auto", "flat", "ivf", "hnsw", "pq")
 EXACT = "flat"  # the search that an evaluation takes unless another is asked for
@@ -155,6 +156,4 @@ _SIZES: dict[str, Callable[[int, int], tuple[str, int]]] = {
 
 
 def _free_share() -> int:
-    from ..featcache.residency import free_memory  # imports torch
-
     return int(SHARE * free_memory())

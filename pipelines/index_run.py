@@ -24,8 +24,10 @@ from ..featcache.registry import unknown_name
 from ..featcache.source import Source
 from ..featcache.types import Side
 from . import runs
-from .evaluated import EvaluatedRun, Found, written
-from .indexed_items import content_of, open_as_extracted
+from .evaluated import EvaluatedRun, Found
+from .evaluation import written
+from .indexed_items import content_of
+from .original_dataset import open_as_extracted
 from .progress import SILENT, Progress
 from .sizes import parse_bytes
 from .stores import (

@@ -20,9 +20,9 @@ from ..featcache.remedies import extraction
 from ..featcache.shuffle import block_shuffle
 from ..featcache.types import Side
 from .metrics import Relevance
-from .mixup import Mix
-from .plan import PooledShape
+from .mixed_rows import Mix
 from .pooled import PooledRows, RowReader, pool_once
+from .pooled_shape import PooledShape
 from .same_text import DROP, NEGATIVE, POSITIVE, same_rows, without_same_texts
 from .stores import StorePair, refuse_graded
 

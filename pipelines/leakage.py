@@ -22,7 +22,8 @@ from ..featcache.types import Modality, Side
 from .evaluated import EvaluatedRun
 from .joined import JoinedStores, Rows
 from .progress import SILENT, Progress
-from .summaries import mean_vectors, unit
+from .summaries import mean_vectors
+from .vectors import unit
 
 NEAR = 0.98  # centred cosine: re-encoded photos lie above, other photos of one scene below
 _CALIBRATED = 2000  # trained images that say how near different images of an encoder are

@@ -13,13 +13,11 @@ from types import TracebackType
 from typing import Any
 
 from ..featcache import files
-from ..featcache.documents import MAX_BYTES, check, read_text
-from ..featcache.errors import MissingExtraError, StoreCorruptError
+from ..featcache.documents import MAX_BYTES, read_text
+from ..featcache.errors import MissingExtraError
 from ..featcache.regular_files import check_regular, read_regular
-from ..featcache.verified import require
 from ..featcache.writing import naming
 from . import runs
-from .schemas import EpochRecord
 from .state_record import LogPromise
 
 EVENTS = "tensorboard.summary.writer.record_writer"  # what frames events
@@ -179,57 +177,6 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
         else:
             found[f"validation/{name}"] = value
     return found
-
-
-def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the records of the log of a finished run.
-
-    Args:
-        folder: The run folder.
-        report: Its report; of an earlier version without a checksum of the log.
-
-    Raises:
-        StoreCorruptError: The log is not as the training has written it.
-    """
-    log = folder / runs.LOG
-    promises = report.get("files", {})
-    if runs.LOG in promises:
-        require(folder, {runs.LOG: promises[runs.LOG]})
-    elif not log.is_file():
-        return []
-    records = files.read_json_lines(log)  # which opens none but a regular file
-    for number, record in enumerate(records, start=1):
-        check(record, EpochRecord, where=f"line {number} of {log}")
-    return records
-
-
-def require_log(folder: Path, promise: LogPromise | None) -> None:
-    """Pass if the log of a stopped training begins with what its state has seen of it.
-
-    It may be ahead by an epoch: a stop may have come after a line and before the state.
-
-    Args:
-        folder: The run folder.
-        promise: What the state records; None in those of earlier versions.
-
-    Raises:
-        StoreCorruptError: It begins otherwise.
-    """
-    if promise is None:
-        return
-    path = folder / runs.LOG
-    ways = f"restore it, or remove the run by `{runs.removal(folder)}` and train anew"
-    try:
-        content = read_regular(path, limit=MAX_BYTES)[: promise["bytes"]]
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise StoreCorruptError(f"cannot read {path}: {error.strerror}; {ways}") from error
-    if hashlib.sha256(content).hexdigest() != promise["sha256"]:
-        raise StoreCorruptError(
-            f"{path} is not as it was after epoch {promise['lines']}, when the training stopped: "
-            f"{ways}"
-        )
 
 
 def keep_lines(path: Path, count: int) -> None:

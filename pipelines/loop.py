@@ -3,9 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,18 +13,16 @@ from typing import Any
 import torch
 
 from ..adapters.checkpoint import save_adapter
-from ..adapters.gradcache import Load, backward_in_chunks
-from ..adapters.objective import PairBatch, Teacher
+from ..adapters.objective import Teacher
 from ..featcache.errors import DivergedError, SpecError
-from ..featcache.tokens import Tokens
-from ..featcache.types import Side
 from . import runs, stopping
 from .ahead import map_ahead
 from .arithmetic import resolve_precision, seeded
-from .batches import Batch, Batches, load_ahead
+from .batches import Batch, Batches
 from .few_steps import single_step_warning
 from .joined import JoinedStores
-from .logs import RunLog, require_log, summary
+from .log_reading import require_log
+from .logs import RunLog, summary
 from .pairs import join_stores
 from .processes import ALONE, Processes
 from .progress import Progress
@@ -34,7 +31,8 @@ from .schedule import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
 from .starting import Start
 from .state import Counts, load_state, restoring, save_state
 from .stores import StorePair, require_there
-from .train import TrainPlan
+from .train_spec import TrainPlan
+from .train_step import TrainStep
 from .trainable import build_trainable
 from .validation import Validation, split_rows
 
@@ -108,6 +106,16 @@ class Trainer:
                 width=self.adapter.out_width,
                 device=device,
             )
+        self.train_step = TrainStep(
+            trainable,
+            plan.options,
+            sides=plan.stores.sides,
+            dtype=self.dtype,
+            device=device,
+            scaler=self.scaler,
+            processes=processes,
+            queue=self.queue,
+        )
         self.start = Start(plan.table, self.adapter, self.stores)
         self.counts = Counts()
 
@@ -132,7 +140,7 @@ class Trainer:
                 self.processes.from_first(partial(self.start.run, self.train_rows, progress))
                 self.processes.copy_first(self.adapter.state_dict().values())
             while not self._is_over():
-                self._train_epoch(folder, log, progress)
+                self.train_epoch(folder, log, progress)
         self.processes.from_first(partial(self.counts.require_best, folder))
         warnings = self._warnings()
         for warning in warnings:
@@ -207,9 +215,11 @@ class Trainer:
         self.adapter.train()
         self.optimiser.zero_grad(set_to_none=True)
         for number, batch in enumerate(batches, start=1):
-            found = self._add_gradient(batch)
+            found = self.train_step.add_gradient(batch)
+            self._check_loss(found["loss"], batch)
             if number % self.options.accumulate == 0 or number == self.num_batches:
-                self._take_step()
+                self.train_step.take(self.rate_factor())
+                self.counts.step += 1
             yield found
 
     def _go_on(self, folder: Path, progress: Progress) -> None:
@@ -230,14 +240,15 @@ class Trainer:
             self.processes.set_random_state(others.get("random", {}), self.device)
         progress.note(f"going on after epoch {self.counts.epoch}")
 
-    def _train_epoch(self, folder: Path, log: RunLog, progress: Progress) -> None:
+    def train_epoch(self, folder: Path, log: RunLog, progress: Progress) -> None:
+        """Train one epoch, log it, keep its weights if they are the best, and keep the state."""
         began = time.perf_counter()
         counts = self.counts
         counts.epoch += 1
-        record = self._epoch(counts.epoch, progress)
+        record = self.run_epoch(counts.epoch, progress)
         log.append(record)
         progress.note(summary(record, self.course.epochs))
-        score = self._score(record)
+        score = self.score(record)
         if score > counts.best_score:
             counts.best, counts.best_score, counts.bad_epochs = record, score, 0
             with self._averaged():
@@ -245,7 +256,7 @@ class Trainer:
         elif counts.epoch >= self.options.early_stopping_from:
             counts.bad_epochs += 1
         if self.options.schedule == "plateau":
-            self._follow_plateau(record["validation"]["loss"])
+            self.follow_plateau(record["validation"]["loss"])
         counts.seconds += time.perf_counter() - began
         if self._is_over():
             return
@@ -260,7 +271,7 @@ class Trainer:
             save_state(folder, counts, self.trainable.modules, self.optimiser, others)
             stopping.keep(runs.kept_of(folder, self.home))
 
-    def _score(self, record: dict[str, Any]) -> float:
+    def score(self, record: dict[str, Any]) -> float:
         """Return what the best epoch has most of; without validation the last epoch wins."""
         if "validation" not in record:
             return float(record["epoch"])
@@ -273,7 +284,7 @@ class Trainer:
         all_done = self.counts.epoch >= self.course.epochs
         return all_done or 0 < self.options.early_stopping <= self.counts.bad_epochs
 
-    def _follow_plateau(self, loss: float) -> None:
+    def follow_plateau(self, loss: float) -> None:
         """Lower the learning rate where the loss has not fallen for some epochs."""
         counts = self.counts
         if loss < counts.lowest_loss * (1 - self.options.plateau_threshold):
@@ -313,7 +324,8 @@ class Trainer:
             # which is without autocast
             self.validation.stores.pool_once(self.adapter, device=self.device, is_float32=True)
 
-    def _epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
+    def run_epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
+        """Train on the batches of an epoch, validate, and return its record."""
         began = time.perf_counter()
         sums: Counter[str] = Counter()
         waited_before = self.counts.seconds_waiting
@@ -337,78 +349,10 @@ class Trainer:
         }
         self._check_weights()
         with self._averaged():
-            validation = self.processes.from_first(self._validate)
+            validation = self.processes.from_first(self.validate)
         return {**record, "validation": validation} if validation else record
 
-    def _add_gradient(self, batch: Batch) -> dict[str, float]:
-        """Add the gradient of the batch's loss, divided by the batches of a step."""
-        positives = batch.positives.to(self.device)
-        if self.options.chunk_size:
-            loss = backward_in_chunks(
-                self._embed_one,
-                self.objective,
-                images=batch.images,
-                texts=batch.texts,
-                positives=positives,
-                sides=self.plan.stores.sides,
-                load_all=load_ahead,
-                scale=self._scaled,
-                join=self._join,
-                complete=partial(self._complete, batch),
-            )
-        else:
-            sides = self.plan.stores.sides
-            embedded = map(self._embed, (batch.images, batch.texts), sides)
-            first, second = map(self._join, embedded, positives.shape)
-            pairs = self._complete(batch, PairBatch(first, second, positives, sides=sides))
-            loss = self.objective(pairs)
-        value = float(loss.total.detach())
-        if not math.isfinite(value):
-            ids = [self.stores.first.ids[row] for row in batch.rows.image[:3].tolist()]
-            items = f"{self.plan.stores.sides[0].modality.value}s"
-            raise DivergedError(
-                f"the loss is {value} at step {self.counts.step + 1}, with {items} such as {ids}: "
-                "lower train.learning_rate"
-            )
-        if not self.options.chunk_size:
-            torch.autograd.backward(self._scaled(loss.total))
-        return {"loss": value, **{name: float(part) for name, part in loss.parts.items()}}
-
-    def _complete(self, batch: Batch, pairs: PairBatch) -> PairBatch:
-        """Return the pairs of a batch with what else the objective looks at."""
-        if batch.teacher is not None:
-            own = batch.teacher.to(self.device)
-            shares = zip((own.image, own.text), pairs.positives.shape, strict=True)
-            teacher = Teacher(*(self.processes.gather(*share) for share in shares))
-            pairs = replace(pairs, teacher=teacher)
-        if self.queue is None:
-            return pairs
-        remembered = self.queue.recall(batch.rows)
-        self.queue.add(batch.rows, pairs)
-        return replace(pairs, remembered=remembered)
-
-    def _scaled(self, total: torch.Tensor) -> torch.Tensor:
-        scaled: torch.Tensor = self.scaler.scale(total)
-        return scaled / self.options.accumulate if self.options.accumulate > 1 else scaled
-
-    def _take_step(self) -> None:
-        rate = self._factor() * self.options.learning_rate
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.processes.add_up_gradients(
-            list(self.adapter.parameters()), alike=list(self.objective.parameters())
-        )
-        self.scaler.unscale_(self.optimiser)
-        if self.options.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.trainable.parameters, self.options.gradient_clip)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.counts.step += 1
-        if self.average is not None:
-            self.average.update()
-
-    def _factor(self) -> float:
+    def rate_factor(self) -> float:
         """Return the factor of the schedule on the learning rate of the step to be taken."""
         options, step, num_steps = self.options, self.counts.step, self.course.steps
         first, last = (
@@ -428,6 +372,17 @@ class Trainer:
         rise = constant_with_warmup(step, num_steps=num_steps, warmup=options.warmup)
         return rise * self.counts.factor
 
+    def _check_loss(self, loss: float, batch: Batch) -> None:
+        """Refuse a batch whose loss is not finite, and name some of its items."""
+        if math.isfinite(loss):
+            return
+        ids = [self.stores.first.ids[row] for row in batch.rows.image[:3].tolist()]
+        items = f"{self.plan.stores.sides[0].modality.value}s"
+        raise DivergedError(
+            f"the loss is {loss} at step {self.counts.step + 1}, with {items} such as {ids}: "
+            "lower train.learning_rate"
+        )
+
     def _check_weights(self) -> None:
         """Refuse what the last step did, which no later loss would show."""
         if not all(bool(torch.isfinite(p).all()) for p in self.trainable.parameters):
@@ -436,22 +391,8 @@ class Trainer:
                 "train.learning_rate"
             )
 
-    def _embed(self, groups: list[Load], side: Side) -> list[torch.Tensor]:
-        return [self._embed_one(group(), side) for group in groups]
-
-    def _join(self, parts: Sequence[torch.Tensor], num_rows: int) -> torch.Tensor:
-        """Return the embeddings of the whole batch, those of other processes included."""
-        if not parts:  # fewer rows than processes; still something to take a gradient of
-            width = self.adapter.out_width
-            parts = [torch.zeros(0, width, device=self.device, requires_grad=True)]
-        return self.processes.gather(torch.cat(list(parts)), num_rows)
-
-    def _embed_one(self, tokens: Tokens, side: Side) -> torch.Tensor:
-        low = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=low):
-            return self.adapter.embed(tokens.to(self.device), side)
-
-    def _validate(self) -> dict[str, Any]:
+    def validate(self) -> dict[str, Any]:
+        """Return what the validation measures, or nothing where this process has none."""
         if self.validation is None:
             return {}
         return self.validation.measure(

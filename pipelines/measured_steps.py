@@ -6,19 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
-from torch import nn
 
-from ..adapters.gradcache import Load, backward_in_chunks
-from ..adapters.objective import PairBatch
+from ..adapters.gradcache import Load
+from ..adapters.objective import PairBatch, Remembered
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side
 from .arithmetic import resolve_precision
-from .batches import load_ahead
+from .batches import Batch
+from .joined import Rows
 from .memory_model import made_up_queue, made_up_teacher
 from .own_memory import OwnMemory
-from .plan import InputShape
 from .planned_step import PlannedStep
+from .shapes import InputShape
+from .train_step import TrainStep
 from .trainable import build_trainable
 
 _STEPS = 3
@@ -46,59 +48,62 @@ def measure(step: PlannedStep) -> int:
     return own.bytes
 
 
+class _FullQueue:
+    """Stand for a queue that is full and of which everything is a negative of every row."""
+
+    def __init__(self, remembered: Remembered) -> None:
+        self._remembered = remembered
+
+    def recall(self, rows: Rows) -> Remembered:
+        return self._remembered
+
+    def add(self, rows: Rows, pairs: PairBatch) -> None:
+        """Keep what is there, which takes as much memory as anything else."""
+
+
 def take_steps(step: PlannedStep) -> None:
     """Take three steps, each of the gradients of as many batches as the options say."""
     device, options, shape = torch.device(step.device), step.options, step.shape
     trained = build_trainable(step.table, options, widths=shape.widths, seed=0, device=device)
     trained.adapter.train()
-    dtype = resolve_precision(options.precision, device)
-
-    def embed(tokens: Tokens, side: Side) -> torch.Tensor:
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            return trained.adapter.embed(tokens.to(device), side)
-
     images = options.mixup.mixtures(options.batch_size)
-    owner = torch.arange(shape.rows(shape.sides[1], images), device=device)
-    owner = owner // shape.texts
+    texts = shape.rows(shape.sides[1], images)
+    queue = made_up_queue(
+        options.queue, width=trained.adapter.out_width, images=images, texts=texts
+    )
+    train_step = TrainStep(
+        trained,
+        options,
+        sides=shape.sides,
+        dtype=resolve_precision(options.precision, device),
+        device=device,
+        queue=None if queue is None else _FullQueue(queue.to(device)),
+    )
+    batches = _batches(shape, images, chunk=options.chunk_size, device=device)
+    if trained.objective.needs_teacher:
+        teacher = made_up_teacher(shape, images).to(device)
+        batches = [replace(batch, teacher=teacher) for batch in batches]
+    for number in range(_STEPS * options.accumulate):
+        train_step.add_gradient(batches[number % len(batches)])
+        if (number + 1) % options.accumulate == 0:
+            train_step.take()
+
+
+def _batches(shape: InputShape, images: int, *, chunk: int, device: torch.device) -> list[Batch]:
+    """Return batches of random features, as many as are in memory at once."""
+    owner = torch.arange(shape.rows(shape.sides[1], images), device=device) // shape.texts
     positives = owner[None, :] == torch.arange(images, device=device)[:, None]
-    texts, width = len(owner), trained.adapter.out_width
-    queue = made_up_queue(options.queue, width=width, images=images, texts=texts)
-    remembered = None if queue is None else queue.to(device)
-    needs = trained.objective.needs_teacher
-    teacher = made_up_teacher(shape, images).to(device) if needs else None
-    chunk = options.chunk_size
-    batches = [
-        [_loads(shape, side, images, chunk) for side in shape.sides]
+    rows = Rows(np.arange(images), np.arange(len(owner)))
+    first, second = shape.sides
+    return [
+        Batch(
+            rows=rows,
+            images=_loads(shape, first, images, chunk),
+            texts=_loads(shape, second, images, chunk),
+            positives=positives,
+        )
         for _ in range(1 if chunk else shape.ready)
     ]
-    for number in range(_STEPS * options.accumulate):
-        batch = batches[number % len(batches)]
-        if chunk:
-            backward_in_chunks(
-                embed,
-                trained.objective,
-                images=batch[0],
-                texts=batch[1],
-                positives=positives,
-                sides=shape.sides,
-                load_all=load_ahead,
-                complete=partial(replace, remembered=remembered, teacher=teacher),
-            )
-        else:
-            first, second = (
-                torch.cat([embed(load(), side) for load in loads])
-                for side, loads in zip(shape.sides, batch, strict=True)
-            )
-            pairs = PairBatch(first, second, positives, remembered, teacher, sides=shape.sides)
-            torch.autograd.backward(trained.objective(pairs).total)
-        if (number + 1) % options.accumulate:
-            continue
-        if options.gradient_clip:
-            nn.utils.clip_grad_norm_(trained.parameters, options.gradient_clip)
-        trained.optimiser.step()
-        trained.optimiser.zero_grad(set_to_none=True)
-        if trained.average is not None:
-            trained.average.update()
 
 
 def _loads(shape: InputShape, side: Side, images: int, chunk: int) -> list[Load]:

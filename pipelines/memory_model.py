@@ -17,8 +17,10 @@ from ..adapters.objective import PairBatch, Remembered, Teacher
 from ..featcache.footprint import LiveTensors
 from ..featcache.tokens import PooledTokens, Tokens
 from ..featcache.types import Side
-from .plan import InputShape, Peak, PooledShape
+from .peak import Peak
 from .pooled import POOLING_BYTES
+from .pooled_shape import PooledShape
+from .shapes import InputShape
 from .trainable import Trainable
 
 _MOST_ROWS = 512  # that embedding is measured with

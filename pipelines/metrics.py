@@ -239,3 +239,22 @@ def recall_curve(ranks: Int64[np.ndarray, " q"], k: int) -> Float[np.ndarray, " 
     """Return R@1 .. R@k in percent: the share of queries whose rank is at most each k."""
     hits = np.bincount(np.minimum(ranks, k + 1), minlength=k + 2)[1 : k + 1]
     return 100.0 * np.cumsum(hits) / len(ranks)
+
+
+def label_ranks(
+    scores: Float[np.ndarray, "q g"], labels: Int64[np.ndarray, " q"]
+) -> Int64[np.ndarray, " q"]:
+    """Return the rank of the one right answer of each query from 1; ties count against it.
+
+    Of the scores 0.3, 0.9, 0.3 with label 0 the rank is 3. Unlike `exact_ranks` it takes scores for
+    equal only where no digit differs. A score may be minus infinity, for an answer that is not
+    considered, but not NaN.
+
+    Args:
+        scores: Scores of all answers for each query.
+        labels: Column of the right answer of each query.
+    """
+    assert not np.isnan(scores).any(), "NaN compares as false and would rank first"
+    own = scores[np.arange(len(labels)), labels]
+    ranks: np.ndarray = (scores >= own[:, None]).sum(axis=1)
+    return ranks.astype(np.int64)

@@ -8,6 +8,7 @@ from jaxtyping import Int64
 
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
+from .mixed_rows import Mix
 
 PARTNERS = ("halves", "shuffled")
 
@@ -36,23 +37,6 @@ class MixupOptions:
     def mixtures(self, images: int) -> int:
         """Return how many images a step sees of so many that are read."""
         return images // 2 if self.alpha and self.partners == "halves" else images
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Name what the rows of a step are mixed with.
-
-    Attributes:
-        image: Partner of each image, by row number.
-        text: Partner of each text, by row number.
-        owner: Which image each text belongs to, by its place in the step.
-        share: How much of a mixture is of the row itself; of its partner is the rest.
-    """
-
-    image: Int64[np.ndarray, " n"]
-    text: Int64[np.ndarray, " m"]
-    owner: Int64[np.ndarray, " m"]
-    share: float
 
 
 def draw_mix(

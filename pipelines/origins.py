@@ -11,7 +11,7 @@ from ..featcache.description import COMPRESSIONS, StoreDescription
 from ..featcache.dtypes import exact_enough
 from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.store import FORMATS
-from .extract import ExtractSpec
+from .extract_spec import ExtractSpec
 from .outputs import Output
 
 

@@ -1,45 +1,22 @@
 """Which stores one pass of extraction fills: encoders times layers times kinds, by split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 from ..featcache.description import StoreDescription
 from ..featcache.dtypes import token_bytes
 from ..featcache.encoder import Encoder
-from ..featcache.footprint import bytes_of_an_item
 from ..featcache.kinds import Kind, LayerLayout
 from ..featcache.types import Modality
-from .extract import ExtractSpec, Opened
+from .extract_spec import ExtractSpec
+from .loaded_encoder import LoadedEncoder
+from .opened import Opened
 
 _SHARD_BYTES = 64 * 2**20  # large enough to write at disk speed, small enough to redo after a crash
 _RAGGED_ROWS = 512, 2048  # of few and of many items; 512 captions take about 5 MB at 384 features
 _RAGGED_SHARDS = 256  # from here on a shard has more rows, as each is several files
 _POOLED_ROWS = 8192  # one token a row: with ids and companions they are in memory at once
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedEncoder:
-    """Hold an encoder with what was settled when it was loaded.
-
-    Attributes:
-        encoder: The encoder, its precision set.
-        origin: Where its weights came from.
-        settings: What a manifest records besides its key, such as the measured cosine.
-        measured_bytes: `item_bytes` where it was measured before, as compiled encoders need.
-    """
-
-    encoder: Encoder[Any]
-    origin: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    measured_bytes: int | None = None
-
-    @cached_property
-    def item_bytes(self) -> int:
-        """Return the memory that the largest item takes in a forward pass."""
-        known = self.measured_bytes
-        return bytes_of_an_item(self.encoder) if known is None else known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from ..featcache.types import sides_of
 from .arithmetic import resolve_precision
 from .memory_model import MemoryModel
 from .own_memory import STATUS
-from .plan import InputShape
-from .train import TrainOptions
+from .shapes import InputShape
+from .train_options import TrainOptions
 from .trainable import build_trainable
 
 # glibc otherwise keeps blocks of many megabytes when they are freed, up to half of a peak again

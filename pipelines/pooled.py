@@ -21,11 +21,12 @@ from jaxtyping import Bool, Int64
 
 from ..adapters.adapter import Adapter
 from ..featcache.description import StoreDescription
+from ..featcache.hardware import free_memory
 from ..featcache.reader import FeatureReader
-from ..featcache.residency import SHARE, free_memory
+from ..featcache.residency import SHARE
 from ..featcache.tokens import PooledTokens, Tokens, split_by_length
 from ..featcache.types import Side
-from .plan import PooledShape
+from .pooled_shape import PooledShape
 
 _FLOAT_BYTES = 4
 _ADDED_IN_ORDER = 64  # features: four vectors of 512 bits, or more of narrower ones

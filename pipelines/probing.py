@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ..featcache.errors import SpecError
-from ..featcache.residency import free_memory
+from ..featcache.hardware import free_memory
 from ..featcache.types import Modality
 from .accuracy import (
     DEFINITIONS,
@@ -17,7 +17,6 @@ from .accuracy import (
     accuracy_numbers,
     differences,
     repeated_numbers,
-    truth_ranks,
 )
 from .class_rows import ClassRows
 from .classifiers import (
@@ -31,7 +30,8 @@ from .classifiers import (
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
-from .probe import ProbeSpec
+from .metrics import label_ranks
+from .probe_spec import ProbeSpec
 from .progress import Progress
 from .sgd_head import score_rows, sgd_heads
 
@@ -161,7 +161,7 @@ class Probing:
         ranks = self.ranks[name] = {}
         scores = None
         for setting, scores in self._scores(name, train, test, progress):
-            ranks[setting] = truth_ranks(scores, self.test.labels)
+            ranks[setting] = label_ranks(scores, self.test.labels)
             numbers = accuracy_numbers(
                 ranks[setting], self.test.labels, num_classes=self.num_classes
             )
@@ -182,7 +182,7 @@ class Probing:
             heads = sgd_heads(train, options.sgd, seed=spec.seed, device=device, progress=progress)
             for epoch, _, head in heads:
                 scores = score_rows(head, test, device)
-                ranks = truth_ranks(scores, self.test.labels)
+                ranks = label_ranks(scores, self.test.labels)
                 line["x"].append(epoch)
                 line["y"].append(100.0 * float((ranks == 1).mean()))
                 yield f"epoch_{epoch}", scores
@@ -230,7 +230,7 @@ class Probing:
                 drawn, classifier = train.take(rows), self._classifier()
                 choice = choose(classifier, drawn, share=share, seed=seed)
                 scores = classifier.scores(drawn, test, choice.value)
-                ranks.append(truth_ranks(scores, self.test.labels))
+                ranks.append(label_ranks(scores, self.test.labels))
                 chosen.append(choice.value)
                 num_fits += len(choice.tried) + 1
                 notes.update({note: len(noted) for note, noted in classifier.notes.items()})

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, distributed, nn
 
-from ..featcache.backends import resolve_device
 from ..featcache.errors import DeviceError, ProcessLostError, SpecError
+from ..featcache.hardware import resolve_device
 from .launch import Launch
 
 T = TypeVar("T")

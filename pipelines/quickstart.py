@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from . import extract, retrieve, train
+from .extract_spec import ExtractReport, ExtractSpec
 from .progress import SILENT, Progress
+from .train_spec import TrainReport, TrainSpec
 
 DATA = "shapes"
 IMAGE_ENCODER = "efficientnet-lite0"
@@ -24,8 +26,8 @@ class QuickstartReport:
         retrieved: What was measured on the test split.
     """
 
-    extracted: extract.ExtractReport
-    trained: train.TrainReport
+    extracted: ExtractReport
+    trained: TrainReport
     retrieved: retrieve.RetrieveReport
 
 
@@ -51,7 +53,7 @@ def run(
     """
     options = source or {}
     extracted = extract.run(
-        extract.ExtractSpec(
+        ExtractSpec(
             encoders=(IMAGE_ENCODER, TEXT_ENCODER),
             data=DATA,
             home=home,
@@ -61,7 +63,7 @@ def run(
         progress,
     )
     trained = train.run(
-        train.TrainSpec(
+        TrainSpec(
             home=home,
             data=DATA,
             source=options,

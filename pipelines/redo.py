@@ -10,66 +10,14 @@ from ..featcache.damage import find_damage
 from ..featcache.datasets import is_drawn
 from ..featcache.description import StoreDescription
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
-from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.spec import apply_overrides, build
 from ..featcache.store import FeatureStore
 from . import cache, extract
+from .extract_spec import ExtractSpec
 from .progress import SILENT, Progress
-
-
-def spec_of(
-    manifest: Mapping[str, Any],
-    home: Path,
-    *,
-    data: str | None = None,
-    weights: Path | None = None,
-    source: Mapping[str, Any] | None = None,
-    device: str = "auto",
-) -> extract.ExtractSpec:
-    """Return the spec that extracts what a manifest describes.
-
-    Args:
-        manifest: Manifest of the store.
-        home: Folder of everything lightalign keeps.
-        data: `NAME=PATH` where the dataset is not in its place.
-        weights: File or local hub folder where the encoder's weights came from `--weights`; that
-            of then if None and it is still there.
-        source: Options of the dataset in place of those that the manifest records.
-        device: `auto`, `cpu` or `cuda`.
-    """
-    found = manifest["description"]
-    settings = manifest["settings"]
-    options = settings.get("source", {})
-    recorded = settings.get("weights")
-    if weights is None and isinstance(recorded, str) and Path(recorded).exists():
-        weights = Path(recorded)
-    version = version_of(home, found["dataset"], found["split"], found["source"])
-    if version is not None and data is None:
-        data = version.data
-        options = version.options
-    return extract.ExtractSpec(
-        encoders=(found["encoder"],),
-        data=data or found["dataset"],
-        home=home,
-        split=found["split"],
-        weights=weights,
-        source={**options, **(source or {})},
-        features=(found["kind"],),
-        layers=(found["layer"],),
-        format=found["container"],
-        dtype=found["dtype"],
-        compression=found["compression"],
-        precision=found["identity"].get("precision", "float32"),
-        compile="compiled_cosine" in settings,
-        batch_size=settings.get("batch_size"),
-        rows_per_shard=found["rows_per_shard"],
-        # what could not be read then is no reason to repair nothing now; but what was never
-        # finished is held to the usual share of bad items
-        on_error="skip" if manifest["complete"] else None,
-        device=device,
-    )
+from .recorded_extraction import spec_of
 
 
 def repair(
@@ -120,7 +68,7 @@ def repair(
     return cache.repair(home, str(folder), recompute)
 
 
-def _allows_more(spec: extract.ExtractSpec, store: FeatureStore) -> bool:
+def _allows_more(spec: ExtractSpec, store: FeatureStore) -> bool:
     """Return whether an unfinished store has more bad items than usual, as was allowed then."""
     return len(store.skipped()) > spec.allowed_bad(store.description.num_items)
 
@@ -181,20 +129,19 @@ def explain_request(
     Raises:
         LightalignError: The dataset, the weights or an option are not usable.
     """
-    spec = build(extract.ExtractSpec, apply_overrides(table, overrides), where="extract")
+    spec = build(ExtractSpec, apply_overrides(table, overrides), where="extract")
     opened, loaded = extract.prepare(spec, progress)
-    from .outputs import describe_outputs  # imports torch, as the encoders do
+    from .loaded_encoder import splits_with_items  # imports torch, as the encoders do
+    from .outputs import describe_outputs
 
     return [
         cache.explain(spec.home, output.description)
-        for split in extract.splits_with_items(opened, loaded, progress)
+        for split in splits_with_items(opened, loaded, progress)
         for output in describe_outputs(spec, opened, loaded, split)
     ]
 
 
-def _check_key(
-    spec: extract.ExtractSpec, prepared: extract.Prepared, manifest: Mapping[str, Any]
-) -> None:
+def _check_key(spec: ExtractSpec, prepared: extract.Prepared, manifest: Mapping[str, Any]) -> None:
     from .outputs import describe_outputs  # imports torch, as the encoders do
 
     opened, loaded = prepared

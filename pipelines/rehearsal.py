@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..adapters.preset import preset_of
-from ..featcache.backends import resolve_device
 from ..featcache.errors import SpecError
+from ..featcache.hardware import resolve_device
 from . import runs
 from .launch import Launch
-from .plan import Peak
+from .peak import Peak
 from .progress import SILENT, Progress
-from .train import TrainSpec, resolve
+from .train_spec import TrainSpec
+from .training_plan import resolve
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from ..featcache.errors import (
 from ..featcache.home import expanded
 from . import runs
 from .evaluation import SCHEMA, facts_of, numbers_of
-from .logs import read_log
+from .log_reading import read_log
 from .run_list import way_out
 from .schemas import check_evaluation
 

@@ -17,7 +17,7 @@ from ..featcache.errors import (
 from ..featcache.images import decode_image, jpeg_address
 from ..featcache.source import Source, readable_size
 from ..featcache.types import Item, Modality
-from .indexed_items import open_as_extracted, open_there
+from .original_dataset import open_as_extracted, open_there
 
 _SIDE = 160  # pixels of the longer side
 _QUALITY = 78  # of a JPEG: about 6 kB

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from .summaries import unit
+from .metrics import label_ranks
+from .vectors import unit
 
 _BLOCK = 2**10  # lines of a similarity matrix held at once
 # Penalties of a ridge map in units of the mean eigenvalue of X X^T, from nearly none to most.
@@ -118,10 +119,7 @@ def ranks_of_own(
     queries: Float[np.ndarray, "h e"], gallery: Float[np.ndarray, "h e"]
 ) -> Int64[np.ndarray, " h"]:
     """Return the rank by cosine of line i of the gallery for query i; ties count against it."""
-    cosines = unit(queries) @ unit(gallery).T
-    own = cosines.diagonal()[:, None]
-    ranks: np.ndarray = (cosines >= own).sum(axis=1)
-    return ranks.astype(np.int64)
+    return label_ranks(unit(queries) @ unit(gallery).T, np.arange(len(queries)))
 
 
 def _centred(values: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:

@@ -12,7 +12,7 @@ from ..featcache.errors import LightalignError, StoreCorruptError
 from ..featcache.regular_files import is_file, is_there
 from ..featcache.spec import Table
 from . import index_files, runs
-from .logs import require_log
+from .log_reading import require_log
 from .runs import RunState
 from .schemas import Evaluation, check_evaluation
 

@@ -30,7 +30,7 @@ from ..featcache.types import Side
 from ..featcache.verified import memory_of_indexes, promise_of, require
 from ..featcache.writing import open_new
 from . import runs
-from .evaluated import written
+from .evaluation import written
 from .index import AnyIndex, BuiltIndex, as_faiss
 from .index_files import CONTENT, FAISS, MANIFEST
 from .runs import named

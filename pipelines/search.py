@@ -19,6 +19,7 @@ from ..featcache.errors import (
     SpecError,
     StoreCorruptError,
 )
+from ..featcache.home import expanded
 from ..featcache.source import Source
 from ..featcache.spec import check_counts
 from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
@@ -26,7 +27,8 @@ from . import runs
 from .destinations import check_file
 from .evaluated import EvaluatedRun
 from .index_run import side_named
-from .indexed_items import find_items, open_there
+from .indexed_items import find_items
+from .original_dataset import open_there
 from .progress import SILENT, Progress
 
 SHEETS = (".html", ".png")
@@ -152,7 +154,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         UnknownNameError: The run has no such side.
         SpecError: The query is an image and both sides are texts, or no such image is there, or it
             is a folder.
-        LightalignError: The query cannot be embedded, see `Bundle`.
+        LightalignError: The query cannot be embedded, see `Embedder`.
     """
     clock = _Clock()
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
@@ -161,7 +163,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     sheet = _sheet_of(spec, evaluated)
     asking = _asking_side(evaluated, query, searched)
     load_backend(_backend(evaluated, asking))
-    from .bundle import load
+    from .embedder import Embedder
     from .index import search
     from .saved_index import again_command, open_index
     from .text_notes import TextReader
@@ -170,18 +172,19 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     folder, opened = _index_of(spec, evaluated, searched)
     saved = open_index(folder, run=evaluated.folder, home=spec.home)
     clock.ends("open_index")
-    bundle = load(evaluated.folder, home=spec.home, device=spec.device, weights=spec.weights)
-    bundle.reading(asking)
+    weights = {name: expanded(path) for name, path in (spec.weights or {}).items()}
+    embedder = Embedder(evaluated.folder, device=spec.device, weights=weights)
+    embedder.reading(asking)
     clock.ends("open_encoder")
     vectors = (
-        bundle.embed_images([query.path])
+        embedder.embed_images([query.path])
         if query.path is not None
-        else bundle.embed_texts([spec.query], side=asking.value)
+        else embedder.embed_texts([spec.query], side=asking.value)
     )
     notes = (
         []
         if query.path is not None
-        else TextReader(bundle.reading(asking).encoder).warnings(spec.query)
+        else TextReader(embedder.reading(asking).encoder).warnings(spec.query)
     )
     clock.ends("embed")
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))

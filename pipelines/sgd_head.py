@@ -14,6 +14,7 @@ from .arithmetic import seeded
 from .classifiers import Examples, scaling
 from .progress import SILENT, Progress
 from .sgd_options import SgdOptions
+from .train_step import OptimiserStep
 
 
 def sgd_heads(
@@ -51,7 +52,8 @@ def sgd_heads(
     head.to(device)
     random = torch.Generator().manual_seed(seed)
     rate, momentum = options.learning_rate, options.momentum
-    optimiser = torch.optim.SGD(head.parameters(), lr=rate, momentum=momentum)
+    parameters = list(head.parameters())
+    step = OptimiserStep(parameters, torch.optim.SGD(parameters, lr=rate, momentum=momentum))
     epochs = range(1, options.epochs + 1)
     for epoch in progress.track(epochs, "train a head", options.epochs, unit="epochs"):
         order = torch.randperm(len(train), generator=random).to(device)
@@ -59,9 +61,8 @@ def sgd_heads(
         for start in range(0, len(train), options.batch_size):
             rows = order[start : start + options.batch_size]
             loss = functional.cross_entropy(head(features[rows]), labels[rows])
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
+            step.add_gradient(loss)
+            step.take()
             total += loss.detach() * len(rows)
         mean_loss = float(total) / len(train)
         if not math.isfinite(mean_loss):

@@ -20,8 +20,8 @@ from ..featcache.source import Source
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
 from .graded import GradedSplit
-from .indexed_items import require_as_extracted
 from .leakage import close_rows, lineage
+from .original_dataset import require_as_extracted
 from .progress import SILENT, Progress
 from .stores import WantedData
 

@@ -14,11 +14,12 @@ from ..featcache.manifest import COPY, MANIFEST, named_key, read_manifest
 from ..featcache.store import FeatureStore
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun
-from .extract import Estimate, ExtractReport
-from .plan import Peak, Planned
+from .extract_spec import Estimate, ExtractReport
+from .peak import Peak
+from .plan_spec import Planned
 from .rehearsal import TrainEstimate
 from .tables import rows_table
-from .train import TrainReport
+from .train_spec import TrainReport
 
 _KEY_DIGITS = 12  # as in the name of its folder
 

@@ -27,7 +27,7 @@ from ..adapters.steps.norm import Norm
 from ..featcache.errors import ExportError
 from ..featcache.portable import Portable
 from ..featcache.types import Modality
-from .bundle import Reading
+from .embedder import Reading
 from .exportable import inexpressible_features
 
 _STOCK_POOLS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # by kind of features

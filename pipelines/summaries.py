@@ -91,13 +91,6 @@ def are_alike(vectors: Float[np.ndarray, "n width"]) -> bool:
     return bool((apart <= _ALIKE * np.linalg.norm(vectors[0])).all())
 
 
-def unit(vectors: Float[np.ndarray, "n width"]) -> Float[np.ndarray, "n width"]:
-    """Return the vectors with length 1; one of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units: np.ndarray = vectors / np.where(lengths > 0, lengths, 1)
-    return units
-
-
 def _blocks(
     reader: FeatureReader, rows: Int64[np.ndarray, " n"]
 ) -> list[Int64[np.ndarray, " some"]]:

@@ -14,8 +14,9 @@ from ..featcache.tokens import split_by_length
 from .batches import GROUPS
 from .joined import Rows
 from .loop import Trainer
-from .plan import InputShape, Peak
+from .peak import Peak
 from .planned_step import PlannedStep
+from .shapes import InputShape
 
 _WARM_STEPS = 1
 _MOST_STEPS = 50

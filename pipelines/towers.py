@@ -21,7 +21,7 @@ from ..featcache.probe import probe_items
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
-from .bundle import Bundle, Reading
+from .embedder import Embedder, Reading
 
 TOLERANCE = 1e-4  # largest difference of a cosine that an export may make
 _DIRECTIONS = 512  # drawn beside the rows themselves: enough to see any turn of the space
@@ -150,27 +150,27 @@ def encoder_table(folder: Path, modality: Modality) -> dict[str, Any]:
     return {"encoder": table.get("encoders", {}).get(modality.value), "features": features}
 
 
-def open_reading(bundle: Bundle, modality: Modality) -> Reading:
+def open_reading(embedder: Embedder, modality: Modality) -> Reading:
     """Open the encoder of a tower.
 
     Raises:
-        LightalignError: See `Bundle`.
+        LightalignError: See `Embedder`.
     """
     try:
-        return bundle.reading(modality)
+        return embedder.reading(modality)
     except WeightsNotFoundError as error:
         reason = str(error).partition("; of a run that is")[0]
-        name = bundle.encoders[modality.value]
+        name = embedder.encoders[modality.value]
         raise WeightsNotFoundError(
             f"{reason}; here that is --weights {name}=PATH, and --to onnx --adapter-only needs none"
         ) from error
 
 
-def embed_probe(bundle: Bundle, modality: Modality) -> Float[np.ndarray, "n embed"]:
+def embed_probe(embedder: Embedder, modality: Modality) -> Float[np.ndarray, "n embed"]:
     """Return what the run makes of the fixed probe."""
     contents = probe_contents(modality)
     embed: Callable[[Sequence[Any]], Float[np.ndarray, "n embed"]] = (
-        bundle.embed_images if modality is Modality.IMAGE else bundle.embed_texts
+        embedder.embed_images if modality is Modality.IMAGE else embedder.embed_texts
     )
     return embed(contents)
 

@@ -13,7 +13,7 @@ from ..featcache.spec import Table
 from ..featcache.types import Side
 from .averaging import MovingAverage
 from .optimisers import build_optimiser
-from .train import TrainOptions
+from .train_options import TrainOptions
 
 
 @dataclass(frozen=True)

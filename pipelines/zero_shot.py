@@ -23,8 +23,8 @@ from .prompts import Prompts, read_prompts, spoken_names
 from .stores import WantedData, usual_split
 
 if TYPE_CHECKING:
-    from .bundle import Bundle
     from .class_rows import ClassRows
+    from .embedder import Embedder
     from .tasks.zero_shot import ClassScores
 
 KIND = "zero-shot"
@@ -99,7 +99,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         SpecError: The run aligns two texts, the dataset has no classes, or prompts are wrong.
         LeakageError: Evaluated images took part in the training.
         WeightsNotFoundError: The weights of the run's text encoder are nowhere to be found.
-        LightalignError: See `Bundle`.
+        LightalignError: See `Embedder`.
     """
     all_prompts = [read_prompts(name) for name in spec.prompts]
     if len({prompts.name for prompts in all_prompts}) < len(all_prompts):
@@ -108,9 +108,9 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     entry = _store(spec, evaluated, progress)
     found = entry.description
     progress.note(f"run {evaluated.folder.name}, split {found.split!r} of {found.dataset}")
-    from .bundle import Bundle  # imports torch, as all below do
     from .class_rows import ClassRows
     from .embed import embed_rows
+    from .embedder import Embedder  # imports torch, as all below do
     from .leakage import Examined, find_leakage
 
     began = time.perf_counter()
@@ -122,16 +122,16 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         progress.note(warning)
     family = kind_of(spec.home, found.dataset, found.split, found.source)
     spoken = [spoken_names(prompts, family, images.names) for prompts in all_prompts]
-    bundle = Bundle(evaluated.folder, device=spec.device, weights=spec.weights)
+    embedder = Embedder(evaluated.folder, device=spec.device, weights=spec.weights)
     embeddings = embed_rows(
-        bundle.adapter, images.reader, images.rows, device=bundle.device, progress=progress
+        embedder.adapter, images.reader, images.rows, device=embedder.device, progress=progress
     )
     scored = [
-        _scores(bundle, embeddings, images.labels, prompts, names)
+        _scores(embedder, embeddings, images.labels, prompts, names)
         for prompts, names in zip(all_prompts, spoken, strict=True)
     ]
     tied = [_tied_warning(*one, images.names) for one in zip(all_prompts, scored, strict=True)]
-    for warning in (*_text_warnings(bundle, all_prompts, spoken), *filter(None, tied)):
+    for warning in (*_text_warnings(embedder, all_prompts, spoken), *filter(None, tied)):
         warnings.append(warning)
         progress.note(warning)
     measured = [_numbers(one, images.names) for one in scored]
@@ -176,21 +176,21 @@ def _store(spec: ZeroShotSpec, evaluated: EvaluatedRun, progress: Progress) -> S
 
 
 def _scores(
-    bundle: "Bundle", images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
+    embedder: "Embedder", images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
 ) -> "ClassScores":
     from .tasks.zero_shot import score_classes
 
-    texts = bundle.embed_texts([text for name in spoken for text in prompts.texts(name)])
+    texts = embedder.embed_texts([text for name in spoken for text in prompts.texts(name)])
     return score_classes(images, labels, texts, len(prompts.templates))
 
 
 def _text_warnings(
-    bundle: "Bundle", all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
+    embedder: "Embedder", all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
 ) -> list[str]:
     """Return what the text encoder cannot read of the texts of the classes."""
     from .text_notes import class_warnings
 
-    encoder = bundle.reading(Modality.TEXT).encoder
+    encoder = embedder.reading(Modality.TEXT).encoder
     return [
         warning
         for prompts, names in zip(all_prompts, spoken, strict=True)

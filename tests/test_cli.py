@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.spec import tomllib
+from lightalign.featcache.documents import tomllib
 
 from .helpers import lightalign, slow, tree_bytes
 from .pipelines.conftest import SCENES

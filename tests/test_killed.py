@@ -101,7 +101,8 @@ FAST = """
 import sys, time
 from pathlib import Path
 from lightalign.featcache.encoders.toy import ToyEncoder
-from lightalign.pipelines.extract import ExtractSpec, run
+from lightalign.pipelines.extract import run
+from lightalign.pipelines.extract_spec import ExtractSpec
 
 encode = ToyEncoder.encode
 def slow(self, batch):

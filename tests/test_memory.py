@@ -39,12 +39,12 @@ LACKING = [
 @pytest.mark.parametrize("error", LACKING, ids=repr)
 def test_a_lack_of_memory_is_one_line_whatever_a_library_raises(error, tmp_path):
     def lacking() -> None:
-        from lightalign.pipelines import extract
+        from lightalign.pipelines import loaded_encoder
 
         def fail(*_: object) -> None:
             raise error
 
-        extract.load_all = fail
+        loaded_encoder.load_all = fail
 
     done = forked(*EXTRACT, home=tmp_path / "home", before=lacking)
     assert done.code == 2

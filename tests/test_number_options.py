@@ -11,9 +11,9 @@ from lightalign.featcache import documents, files
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.spec import apply_overrides, build, to_toml
 from lightalign.pipelines.commands.application import app
-from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.sizes import parse_bytes
-from lightalign.pipelines.train import TrainOptions
+from lightalign.pipelines.train_options import TrainOptions
 
 from .helpers import lightalign
 

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 import transformers
 
-from ..card import EncoderCard, Layout, WeightsCard
+from ..card import EncoderCard, Layout, WeightsCard, split_half
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ..home import expanded
-from ..references import split_half
 from ..sentence_modules import MODELS, MODULES, model_place, read_modules
 from ..types import Modality
 from ..weights import OF_TIMM, PROCESSOR_FILES, find_hub_file

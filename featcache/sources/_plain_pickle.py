@@ -1,16 +1,17 @@
 """Read plain data out of a pickle without running anything of it.
 
-`pickle.load` calls whatever a file names, so a downloaded file could do anything. Here the
-standard library's disassembler names the opcodes one by one, and a small stack machine knows just
-those that build dicts, lists, tuples, numbers, texts, bytes and arrays of numbers; a file with any
-other is refused.
+`pickle.load` calls whatever a file names, so a downloaded file could do anything. Here a pickle may
+name the few functions by which NumPy writes arrays of numbers, and stands for them are found in
+their place; a file that names another, or has an opcode beyond dicts, lists, tuples, numbers, texts
+and bytes, is refused.
 """
 
+import io
+import pickle
 import pickletools
 import re
 import reprlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +20,31 @@ import numpy as np
 from ..errors import DatasetFormatError
 from ._decoding import format_error
 
-_RECONSTRUCT, _NDARRAY, _DTYPE, _ENCODE = "reconstruct", "ndarray", "dtype", "encode"
-_KNOWN = {  # what a pickle may name; nothing of it is called, its effect is ours
-    "numpy.core.multiarray _reconstruct": _RECONSTRUCT,
-    "numpy._core.multiarray _reconstruct": _RECONSTRUCT,
-    "numpy ndarray": _NDARRAY,
-    "numpy dtype": _DTYPE,
-    "_codecs encode": _ENCODE,  # how Python 3 writes bytes for Python 2
-}
-_NUMBERS = re.compile(r"[biuf][1248]")
-_PUSHED = frozenset(
+_OPCODES = frozenset(
     (
+        *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
         *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-        *("STRING", "BINSTRING", "SHORT_BINSTRING"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
         *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-        *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
+        *("EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"),
+        *("EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
+        *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+        *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
     )
 )
-_MOST_TUPLES = 20  # in one another; an array has two
+_TUPLES = frozenset(("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"))
+_MOST_TUPLES = 1000  # an array has four; the hash of very many in one another exhausts the stack
+_NUMBERS = re.compile(r"[biuf][1248]")
 _MOST_COPIES = 2  # times the bytes of the file; of an encoded array one is made
 _BROKEN = (  # what a pickle that is damaged, or made to be, ends in
-    *(ValueError, IndexError, KeyError, TypeError, AttributeError),
-    *(ArithmeticError, MemoryError, RecursionError),
+    *(ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError),
+    *(ArithmeticError, MemoryError, RecursionError, pickle.UnpicklingError),
 )
-_CONSTANTS: dict[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
-@dataclass(frozen=True)
-class _Name:
-    """Stand for one of `_KNOWN`."""
-
-    meaning: str
-
-
-@dataclass
-class _NumberType:
-    code: str
-    order: str = "="
-
-
-@dataclass
-class _Array:
-    values: np.ndarray | None = None
-
-
-_MARK = object()
+class _Refused(Exception):
+    """Something that is no plain data."""
 
 
 def read_plain_pickle(data: bytes, *, file: Path) -> dict[str, Any]:
@@ -79,14 +60,15 @@ def read_plain_pickle(data: bytes, *, file: Path) -> dict[str, Any]:
     Raises:
         DatasetFormatError: It holds anything but plain data, is broken, or is no dict.
     """
-    machine = _Machine(file, most_bytes=_MOST_COPIES * len(data))
     try:
-        for opcode, argument, position in pickletools.genops(data):
-            machine.take(opcode.name, argument, position or 0)
-        found = machine.result()
+        _check_opcodes(data)
+        found = _Reader(data).load()
         if not isinstance(found, dict):
             raise format_error(file, "", f"holds a {type(found).__name__}, expected a dict")
         return {_text(key): _settled(value) for key, value in found.items()}
+    except _Refused as error:
+        problem = f"has {error}, which is no plain data; nothing of it was run, do not trust it"
+        raise format_error(file, "", problem) from error
     except DatasetFormatError:
         raise
     except _BROKEN as error:
@@ -94,7 +76,23 @@ def read_plain_pickle(data: bytes, *, file: Path) -> dict[str, Any]:
         raise format_error(file, "", f"is no whole pickle: {reason}") from error
 
 
+def _check_opcodes(data: bytes) -> None:
+    """Refuse opcodes that build no plain data, and what would exhaust the stack or the memory."""
+    num_tuples = 0
+    for opcode, argument, position in pickletools.genops(data):
+        if opcode.name not in _OPCODES:
+            raise _Refused(f"opcode {opcode.name} at byte {position}")
+        num_tuples += opcode.name in _TUPLES
+        if num_tuples > _MOST_TUPLES:
+            raise _Refused(f"more than {_MOST_TUPLES} tuples")
+        # the unpickler allocates places up to the largest number
+        if opcode.name.endswith("PUT") and int(argument or 0) > (position or 0):
+            raise ValueError(f"place {argument} of the memo at byte {position}")
+
+
 def _text(key: object) -> str:
+    if not isinstance(key, str | bytes | int):
+        raise _Refused(f"a key of type {type(key).__name__}")
     return key.decode("latin-1") if isinstance(key, bytes) else str(key)
 
 
@@ -102,153 +100,105 @@ def _settled(value: object) -> object:
     return value.values if isinstance(value, _Array) else value
 
 
-class _Machine:
-    """Hold the stack and the memo of the opcodes that were taken."""
+class _Stand:
+    """Stand for a name; a pickle can call it, but give it no state.
 
-    def __init__(self, file: Path, *, most_bytes: int) -> None:
-        self.file = file
-        self.left = most_bytes  # that may still be made of texts: one can be named many times
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.tuples: dict[int, tuple[Any, int]] = {}  # by id, with their depth; held, ids stay
-        self.handlers: dict[str, Callable[[], None]] = {
-            "MARK": lambda: self.stack.append(_MARK),
-            "EMPTY_DICT": lambda: self.stack.append({}),
-            "EMPTY_LIST": lambda: self.stack.append([]),
-            "EMPTY_TUPLE": lambda: self.stack.append(()),
-            "DICT": lambda: self.stack.append(self._pairs(self._above_mark())),
-            "LIST": lambda: self.stack.append(self._above_mark()),
-            "TUPLE": lambda: self._tuple(self._above_mark()),
-            "TUPLE1": lambda: self._tuple(self._pop(1)),
-            "TUPLE2": lambda: self._tuple(self._pop(2)),
-            "TUPLE3": lambda: self._tuple(self._pop(3)),
-            "APPEND": lambda: self._extend(self._pop(1)),
-            "APPENDS": lambda: self._extend(self._above_mark()),
-            "SETITEM": lambda: self._update(self._pop(2)),
-            "SETITEMS": lambda: self._update(self._above_mark()),
-            "STACK_GLOBAL": lambda: self._name(" ".join(self._pop(2))),
-            "REDUCE": self._reduce,
-            "BUILD": self._build,
-            "MEMOIZE": lambda: self._put(len(self.memo)),
+    Args:
+        meaning: What messages call it.
+        make: Returns what a call makes, or None where it is refused.
+    """
+
+    __slots__ = ("_make", "_meaning")
+
+    def __init__(self, meaning: str, make: Callable[..., object]) -> None:
+        self._meaning = meaning
+        self._make = make
+
+    def __call__(self, *arguments: Any) -> object:
+        made = self._make(*arguments) if arguments else None
+        if made is None:
+            raise _Refused(f"a call of {self._meaning} with {reprlib.repr(arguments):.60}")
+        return made
+
+    def __setstate__(self, _: object) -> None:
+        raise _Refused("a state for what is no array")
+
+
+class _NumberType:
+    """Stand for a type of numbers, such as `u1`."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.order = "="
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+
+class _Array:
+    """Stand for an array until its state comes."""
+
+    __slots__ = ("_encode", "values")
+
+    def __init__(self, encode: Callable[[str], bytes]) -> None:
+        self._encode = encode
+        self.values: np.ndarray | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, number_type, by_columns, content = state
+        data = self._encode(content) if isinstance(content, str) else content
+        if not isinstance(number_type, _NumberType) or number_type.order not in (
+            "|",
+            "<",
+            ">",
+            "=",
+        ):
+            raise TypeError("an array of what are no numbers")
+        order = "=" if number_type.order == "|" else number_type.order
+        values = np.frombuffer(data, dtype=np.dtype(order + number_type.code))
+        self.values = values.reshape(shape, order="F" if by_columns else "C")
+
+
+class _Reader(pickle.Unpickler):
+    """Read a pickle whose opcodes have been checked.
+
+    Args:
+        data: The pickle.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin-1")
+        self._left = _MOST_COPIES * len(data)  # bytes to make of texts: one can be named many times
+        self._array_class = _Stand("ndarray", lambda *_: None)
+        self._known = {
+            "numpy.core.multiarray._reconstruct": _Stand("reconstruct", self._array),
+            "numpy._core.multiarray._reconstruct": _Stand("reconstruct", self._array),
+            "numpy.ndarray": self._array_class,
+            "numpy.dtype": _Stand("dtype", self._number_type),
+            # how Python 3 writes bytes for Python 2
+            "_codecs.encode": _Stand("encode", self._bytes),
         }
-        self.with_argument: dict[str, Callable[[Any], None]] = {
-            "GLOBAL": self._name,
-            **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), self._put),
-            **dict.fromkeys(
-                ("GET", "BINGET", "LONG_BINGET"), lambda at: self.stack.append(self.memo[at])
-            ),
-        }
 
-    def take(self, name: str, argument: Any, position: int) -> None:
-        """Do what one opcode means, or refuse it."""
-        if name in _PUSHED:
-            self.stack.append(argument)
-        elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name])
-        elif name in self.handlers:
-            self.handlers[name]()
-        elif name in self.with_argument:
-            self.with_argument[name](argument)
-        elif name not in ("PROTO", "FRAME", "STOP"):
-            raise self._refused(f"opcode {name} at byte {position}")
+    def find_class(self, module: str, name: str) -> _Stand:
+        """Return what stands for a name, or refuse the name."""
+        named = f"{module}.{name}"
+        if named not in self._known:
+            raise _Refused(f"the name {named!r}")
+        return self._known[named]
 
-    def result(self) -> Any:
-        """Return the one value that is left."""
-        (value,) = self.stack
-        return value
+    def _array(self, kind: object, *_: object) -> _Array | None:
+        return _Array(self._encode) if kind is self._array_class else None
 
-    def _refused(self, what: str) -> DatasetFormatError:
-        problem = f"has {what}, which is no plain data; nothing of it was run, do not trust it"
-        return format_error(self.file, "", problem)
+    def _number_type(self, code: str, *_: object) -> _NumberType | None:
+        return _NumberType(code) if _NUMBERS.fullmatch(code) else None
 
-    def _pop(self, count: int) -> list[Any]:
-        values = self.stack[-count:]
-        if len(values) < count or any(value is _MARK for value in values):
-            raise ValueError("the stack is empty")
-        del self.stack[-count:]
-        return values
+    def _bytes(self, text: str, encoding: str) -> bytes | None:
+        return self._encode(text) if encoding == "latin1" else None
 
-    def _above_mark(self) -> list[Any]:
-        place = len(self.stack) - 1
-        while self.stack[place] is not _MARK:  # IndexError where there is none
-            place -= 1
-            if place < 0:
-                raise ValueError("no mark")
-        values = self.stack[place + 1 :]
-        del self.stack[place:]
-        return values
-
-    def _extend(self, values: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, list):
-            raise TypeError("appends to what is no list")
-        target.extend(values)
-
-    def _update(self, values: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, dict):
-            raise TypeError("sets items of what is no dict")
-        target.update(self._pairs(values))
-
-    def _pairs(self, values: list[Any]) -> dict[Any, Any]:
-        for key in values[::2]:
-            if not isinstance(key, str | bytes | int):  # a tuple's hash recurses without a guard
-                raise self._refused(f"a key of type {type(key).__name__}")
-        return dict(zip(values[::2], values[1::2], strict=True))
-
-    def _tuple(self, values: list[Any]) -> None:
-        inner = [self.tuples[id(one)][1] for one in values if type(one) is tuple and one]
-        depth = 1 + max(inner, default=0)
-        if depth > _MOST_TUPLES:
-            raise self._refused(f"more than {_MOST_TUPLES} tuples in one another")
-        made = tuple(values)
-        self.tuples[id(made)] = (made, depth)
-        self.stack.append(made)
-
-    def _put(self, place: int) -> None:
-        self.memo[place] = self.stack[-1]
-
-    def _name(self, name: str) -> None:
-        if name not in _KNOWN:
-            raise self._refused(f"the name {name.replace(' ', '.')!r}")
-        self.stack.append(_Name(_KNOWN[name]))
-
-    def _reduce(self) -> None:
-        called, arguments = self._pop(2)
-        if not isinstance(called, _Name) or not isinstance(arguments, tuple):
-            raise self._refused("a call of what is no name")
-        if called.meaning == _RECONSTRUCT and arguments[0] == _Name(_NDARRAY):
-            self.stack.append(_Array())
-        elif called.meaning == _DTYPE and _NUMBERS.fullmatch(arguments[0]):
-            self.stack.append(_NumberType(arguments[0]))
-        elif called.meaning == _ENCODE and arguments[1] == "latin1":
-            self.stack.append(self._encoded(arguments[0]))
-        else:
-            raise self._refused(f"a call of {called.meaning} with {reprlib.repr(arguments):.60}")
-
-    def _encoded(self, text: str) -> bytes:
-        self.left -= len(text)
-        if self.left < 0:
-            raise self._refused("more bytes in its arrays than in all of it")
+    def _encode(self, text: str) -> bytes:
+        self._left -= len(text)
+        if self._left < 0:
+            raise _Refused("more bytes in its arrays than in all of it")
         return text.encode("latin-1")
-
-    def _build(self) -> None:
-        (state,) = self._pop(1)
-        target = self.stack[-1]
-        if isinstance(target, _NumberType):
-            target.order = state[1]
-        elif isinstance(target, _Array):
-            *others, content = state
-            data = self._encoded(content) if isinstance(content, str) else content
-            target.values = _array((*others, data))
-        else:
-            raise self._refused("a state for what is no array")
-
-
-def _array(state: tuple[Any, ...]) -> np.ndarray:
-    _, shape, number_type, by_columns, content = state
-    if not isinstance(number_type, _NumberType) or number_type.order not in ("|", "<", ">", "="):
-        raise TypeError("an array of what are no numbers")
-    order = "=" if number_type.order == "|" else number_type.order
-    values = np.frombuffer(content, dtype=np.dtype(order + number_type.code))
-    return values.reshape(shape, order="F" if by_columns else "C")

@@ -184,8 +184,8 @@ def probe(
     """Measure how well simple classifiers read classes from frozen features."""
     from ...featcache.spec import apply_overrides, build
     from ..evaluation import report_line
-    from ..probe import ProbeOptions, ProbeSpec
     from ..probe import run as run_probe
+    from ..probe_spec import ProbeOptions, ProbeSpec
     from ..show_probe import accuracy_parts
 
     output = Output(as_json=as_json, quiet=quiet)

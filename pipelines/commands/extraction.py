@@ -82,7 +82,8 @@ def extract(
 ) -> None:
     """Run frozen encoders once over a dataset and keep their features."""
     from ...featcache.spec import apply_overrides, build
-    from ..extract import ExtractSpec, run
+    from ..extract import run
+    from ..extract_spec import ExtractSpec
     from ..show import estimate_parts, extract_lines
 
     output = Output(as_json=as_json, quiet=quiet)

@@ -112,6 +112,7 @@ def train_adapter(
     from .. import rehearsal, train
     from ..launch import Launch
     from ..show import train_estimate_parts, train_lines
+    from ..train_spec import TrainSpec
 
     output = Output(as_json=as_json, quiet=quiet, silent=not Launch.of_environment().is_first)
     given: dict[str, Any] = {
@@ -130,7 +131,7 @@ def train_adapter(
         "tensorboard": tensorboard,
     }
     if resume is None:
-        spec = train.TrainSpec(home=home, device=device, **given)
+        spec = TrainSpec(home=home, device=device, **given)
         if dry_run:
             estimated = rehearsal.run(spec, output.progress)
             output.answer(estimated, *train_estimate_parts(estimated))
@@ -175,8 +176,8 @@ def plan(
     quiet: Quiet = False,
 ) -> None:
     """Say how much memory a step of a training will take, and what fits a budget."""
-    from ..plan import PlanSpec
     from ..plan import run as run_plan
+    from ..plan_spec import PlanSpec
     from ..show import plan_parts
 
     sizes = {"batch_size": batch_size, "chunk_size": chunk_size}
@@ -234,8 +235,8 @@ def fine_tune(
 ) -> None:
     """Train the adapter of a run on with a head of classes, on cached tokens."""
     from ...featcache.spec import apply_overrides
-    from ..fine_tune import FineTuneSpec, options_of
     from ..fine_tune import run as run_fine_tune
+    from ..fine_tune_spec import FineTuneSpec, options_of
     from ..show_probe import accuracy_parts, fine_tuned_line
 
     output = Output(as_json=as_json, quiet=quiet)

@@ -15,8 +15,7 @@ from ..chance import (
     chance_in_first,
     chance_of_ranks,
 )
-from ..evaluated import written
-from ..evaluation import Number
+from ..evaluation import Number, written
 from ..index import BuiltIndex, build, build_index
 from ..index_kinds import EXACT, plan_index
 from ..intervals import drawn_share_interval

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..accuracy import MOST, truth_ranks
+from ..accuracy import MOST
 from ..equal_rows import equal_pairs
 from ..evaluation import Number
 from ..intervals import share_interval
+from ..metrics import label_ranks
 
 _FIRST = 3  # classes that a failure names
 
@@ -33,7 +34,7 @@ class ClassScores:
     @property
     def ranks(self) -> Int64[np.ndarray, " n"]:
         """Return the rank of the right class of each image; ties count against it."""
-        return truth_ranks(self.scores, self.labels)
+        return label_ranks(self.scores, self.labels)
 
     @property
     def margins(self) -> Float32[np.ndarray, " n"]:

@@ -11,7 +11,7 @@ from lightalign.adapters.adapter import build_adapter, outline_adapter
 from lightalign.adapters.checkpoint import load_adapter, save_adapter
 from lightalign.adapters.objective import build_objective
 from lightalign.adapters.preset import list_presets, read_preset
-from lightalign.featcache import spec
+from lightalign.featcache import documents, spec
 from lightalign.featcache.errors import (
     LightalignError,
     RunNotFoundError,
@@ -153,7 +153,7 @@ def test_table_without_structure_is_not_saved(tmp_path, key):
 
 def reseal(folder, change):
     """Change the table of a checkpoint, and make its checksum right, as an attacker would."""
-    table = spec.tomllib.loads((folder / "adapter.toml").read_text())
+    table = documents.tomllib.loads((folder / "adapter.toml").read_text())
     change(table)
     spec.write_toml(folder / "adapter.toml", table)
     tensors = safetensors.torch.load_file(folder / "adapter.safetensors")

@@ -11,7 +11,7 @@ from lightalign.adapters.objective import PairBatch, build_objective
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.course import Course
-from lightalign.pipelines.train import resolve_preset
+from lightalign.pipelines.train_options import resolve_preset
 from lightalign.pipelines.trainable import build_trainable
 
 from . import originals

@@ -228,7 +228,7 @@ def an_image_path(path: Path, chance: random.Random) -> str | None:
 def toml_value(path: Path, chance: random.Random) -> str | None:
     import tomli_w
 
-    from lightalign.featcache.spec import tomllib
+    from lightalign.featcache.documents import tomllib
 
     table: MutableMapping[str, Any] | MutableSequence[Any]
     table = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -73,7 +73,7 @@ def trainings() -> dict[str, Verb]:
 
 def of_tree(root: Path) -> Iterator[tuple[str, Any]]:
     """Yield the hash of each file below a folder, and the values of what is JSON or TOML."""
-    from lightalign.featcache.spec import tomllib
+    from lightalign.featcache.documents import tomllib
 
     for path in sorted(root.rglob("*")):
         if not path.is_file():

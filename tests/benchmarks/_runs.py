@@ -8,7 +8,10 @@ from typing import Any
 from lightalign.featcache.errors import RunNotFoundError, SpecError
 from lightalign.featcache.spec import canonical_json, fingerprint, to_table
 from lightalign.pipelines import extract, retrieve, runs, train
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.stores import WantedData
+from lightalign.pipelines.train_options import resolve_preset
+from lightalign.pipelines.train_spec import TrainSpec
 
 ENCODERS = ("efficientnet-lite0", "minilm")
 COLUMNS = [(side, k) for side in ("text_to_image", "image_to_text") for k in ("1", "5", "10")]
@@ -33,9 +36,7 @@ def extract_all(
     """
     for encoder in encoders:
         extract.run(
-            extract.ExtractSpec(
-                encoders=(encoder,), data=data, home=home, source=dict(source), **fields
-            )
+            ExtractSpec(encoders=(encoder,), data=data, home=home, source=dict(source), **fields)
         )
 
 
@@ -55,7 +56,7 @@ def trained(
     try:
         folder = runs.find_run(home, name)
     except RunNotFoundError:
-        spec = train.TrainSpec(
+        spec = TrainSpec(
             home=home,
             data=data,
             source=source,
@@ -64,7 +65,7 @@ def trained(
             **{"image_encoder": ENCODERS[0], "text_encoder": ENCODERS[1], **fields},
         )
         return train.run(spec).folder
-    table, options = train.resolve_preset(fields.get("preset"), fields.get("fusion"), sets)
+    table, options = resolve_preset(fields.get("preset"), fields.get("fusion"), sets)
     now = {**table, "train": to_table(options)}
     then = runs.read_spec(folder)
     for key in ("towers", "objective", "start", "fit", "train"):

@@ -19,6 +19,7 @@ from typing import Any
 from _runs import ENCODERS, evaluated, trained
 
 from lightalign.pipelines import extract
+from lightalign.pipelines.extract_spec import ExtractSpec, StoreReport
 
 TEXTS = ENCODERS[1]
 VARIANTS = (
@@ -35,9 +36,9 @@ SIDES = ("text_to_image", "image_to_text")
 
 def extract_images(
     options: argparse.Namespace, dtype: str, features: Sequence[str]
-) -> list[extract.StoreReport]:
+) -> list[StoreReport]:
     """Extract the splits, or find them in the cache; the stores become the newest either way."""
-    spec = extract.ExtractSpec(
+    spec = ExtractSpec(
         encoders=(options.encoder,),
         data=options.data,
         home=options.home,
@@ -50,7 +51,7 @@ def extract_images(
 
 
 def extract_texts(options: argparse.Namespace) -> None:
-    spec = extract.ExtractSpec(
+    spec = ExtractSpec(
         encoders=(TEXTS,), data=options.data, home=options.home, source=options.source
     )
     extract.run(spec)

@@ -35,21 +35,24 @@ from _photos import photo_rows, write_table
 from jaxtyping import Int64
 from safetensors.torch import save_file
 
-from lightalign.featcache.backends import resolve_device
 from lightalign.featcache.card import read_card
 from lightalign.featcache.datasets import open_source
 from lightalign.featcache.encoder import Encoder
+from lightalign.featcache.hardware import resolve_device
 from lightalign.featcache.tokens import Tokens, split_by_length
 from lightalign.featcache.types import Item, Modality
 from lightalign.pipelines import extract
 from lightalign.pipelines.ahead import map_ahead
 from lightalign.pipelines.batches import GROUPS, Batch
 from lightalign.pipelines.cores import compute_alone, threads_kept
-from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.joined import Rows
+from lightalign.pipelines.loaded_encoder import load_all
 from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.opened import open_all
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 ENCODERS = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
 WORKERS = 2
@@ -198,7 +201,7 @@ def extract_both(
             device=options.device,
         )
         seconds += sum(store.seconds for store in extract.run(spec).stores)
-        (loaded,) = extract.load_all(spec, extract.open_all(spec), SILENT)
+        (loaded,) = load_all(spec, open_all(spec), SILENT)
         encoders[modality] = loaded.encoder
     return encoders, seconds
 

@@ -26,7 +26,8 @@ from lightalign.featcache.types import Features, Pairs
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.own_memory import OwnMemory
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 TOKENS, WORDS = 50, 12  # of an image and of a text
 WIDTHS = {"image": 384, "text": 768}
@@ -76,8 +77,8 @@ def one_step(home: Path, preset: str, batch: int, chunk: int) -> dict[str, float
     rows = next(trainer.batches.order(1))
     began = time.perf_counter()
     with OwnMemory() as own:
-        trainer._add_gradient(trainer.batches.load(rows))
-        trainer._take_step()
+        trainer.train_step.add_gradient(trainer.batches.load(rows))
+        trainer.train_step.take()
     return {"seconds": time.perf_counter() - began, "bytes": own.bytes}
 
 

@@ -13,7 +13,7 @@ import json
 
 import numpy as np
 
-from lightalign.pipelines.evaluated import written
+from lightalign.pipelines.evaluation import written
 from lightalign.pipelines.index import build
 from lightalign.pipelines.show_index import quality_line
 

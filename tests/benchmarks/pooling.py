@@ -28,7 +28,8 @@ from lightalign.featcache.types import Features, Pairs
 from lightalign.pipelines import joined
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 WIDTH, PATCHES, TEXTS = 384, 197, 5
 ROWS = 256  # of a shard

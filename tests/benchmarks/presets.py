@@ -24,7 +24,8 @@ from _runs import COLUMNS, ENCODERS, HEADS, extract_all, file_name, measured, su
 from lightalign.adapters.preset import list_presets
 from lightalign.featcache.spec import fingerprint
 from lightalign.pipelines import rehearsal, runs
-from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve_preset
+from lightalign.pipelines.train_options import TrainOptions, resolve_preset
+from lightalign.pipelines.train_spec import TrainSpec
 
 BLOCKS = ("grid:2x2", "tokens")
 

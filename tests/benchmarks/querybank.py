@@ -22,6 +22,7 @@ from lightalign.featcache.datasets import parse_data
 from lightalign.pipelines import extract, runs, train
 from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.evaluated import EvaluatedRun
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.metrics import recall_curve
 from lightalign.pipelines.pairs import join_stores
 from lightalign.pipelines.querybank import embed_bank, find_bank
@@ -29,6 +30,7 @@ from lightalign.pipelines.ranking import Direction, both_directions, ranks_only
 from lightalign.pipelines.retrieve import BANK
 from lightalign.pipelines.scoring import DYNAMIC, RULES, Normalisation, querybank
 from lightalign.pipelines.stores import StoreQuery, require_pair
+from lightalign.pipelines.train_spec import TrainSpec
 
 SHARPNESS = (10.0, 15.0, 20.0, 30.0)
 KS = (1, 5, 10)
@@ -41,7 +43,7 @@ def trained(options: argparse.Namespace, name: str, seed: int) -> Path:
     folder = options.home / "runs" / run
     if not (folder / runs.REPORT).is_file():
         train.run(
-            train.TrainSpec(
+            TrainSpec(
                 home=options.home,
                 preset=options.preset,
                 data=name,
@@ -91,7 +93,7 @@ def extracted(options: argparse.Namespace) -> str:
     """Extract what is not in the cache, and return the name of the dataset."""
     for encoder in ENCODERS:
         for split in ("train", options.split):
-            spec = extract.ExtractSpec(
+            spec = ExtractSpec(
                 encoders=(encoder,),
                 data=options.data,
                 home=options.home,

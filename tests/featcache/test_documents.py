@@ -21,6 +21,7 @@ from lightalign.featcache.errors import (
 from lightalign.featcache.manifest import read_manifest, read_receipt, write_manifest
 from lightalign.featcache.store import FeatureStore
 from lightalign.pipelines import extract
+from lightalign.pipelines.extract_spec import ExtractSpec
 
 DEEP = "[" * 100_000 + "]" * 100_000
 # a value of every type that JSON has, and those that are hard on whoever believes them
@@ -32,7 +33,7 @@ def home(tmp_path_factory):
     """Return a home with one complete store of twelve images in two shards."""
     home = tmp_path_factory.mktemp("home")
     scenes = {"train": 12, "val": 4, "test": 4, "size": 64}
-    spec = extract.ExtractSpec(
+    spec = ExtractSpec(
         encoders=("toy-image",), data="shapes", home=home, source=scenes, device="cpu",
         rows_per_shard=6, split="train", features=("mean",),
     )  # fmt: skip

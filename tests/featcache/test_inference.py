@@ -16,7 +16,7 @@ from lightalign.featcache.inference import CLASSES
 from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.datasets import add, move
-from lightalign.pipelines.indexed_items import open_there
+from lightalign.pipelines.original_dataset import open_there
 
 from .class_helpers import CLASS_LAYOUTS, write_class_folders
 from .graded_helpers import GRADED_LAYOUTS

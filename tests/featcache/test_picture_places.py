@@ -10,7 +10,8 @@ import pytest
 from lightalign.featcache.errors import DatasetFormatError, SpecError
 from lightalign.featcache.manifest import read_manifest, write_manifest
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.extract import ExtractSpec, run
+from lightalign.pipelines.extract import run
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.redo import repair
 
 from ..helpers import lightalign

@@ -13,8 +13,9 @@ from lightalign.featcache.backends import open_encoder
 from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.encoder import PRECISIONS, Encoder
 from lightalign.featcache.errors import UnknownNameError
+from lightalign.featcache.hardware import has_fast_bfloat16
 from lightalign.featcache.kinds import LayerLayout
-from lightalign.featcache.precision import SAFE_COSINE, choose_precision, has_fast_bfloat16
+from lightalign.featcache.precision import SAFE_COSINE, choose_precision
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 
@@ -197,7 +198,7 @@ def test_a_gpu_is_asked_whether_it_is_fast(monkeypatch):
     ("forced", "answer"), [("1", "True"), pytest.param("0", "False", marks=pytest.mark.slow)]
 )
 def test_the_suite_can_answer_for_the_processor_in_every_process_it_starts(forced, answer):
-    code = "import torch; from lightalign.featcache.precision import has_fast_bfloat16 as fast; "
+    code = "import torch; from lightalign.featcache.hardware import has_fast_bfloat16 as fast; "
     code += "print(fast(torch.device('cpu')))"
     path = os.pathsep.join(
         [str(Path(forced_bfloat16.__file__).parent), os.environ.get("PYTHONPATH", "")]

@@ -13,6 +13,7 @@ from lightalign.featcache import residency
 from lightalign.featcache.description import COMPRESSIONS, DTYPES, StoreDescription
 from lightalign.featcache.dtypes import SCALES, narrow
 from lightalign.featcache.errors import DeviceError, StoreCorruptError, UnknownNameError
+from lightalign.featcache.hardware import free_memory, reserve_files
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.shards import ShardCache
 from lightalign.featcache.shuffle import block_shuffle
@@ -245,7 +246,7 @@ def test_free_memory_is_the_least_that_anyone_leaves(tmp_path):
     (outer / "inner" / "memory.max").write_text("max\n")
 
     def free() -> int:
-        return residency.free_memory(proc=tmp_path / "proc", control_groups=tmp_path / "groups")
+        return free_memory(proc=tmp_path / "proc", control_groups=tmp_path / "groups")
 
     assert free() == 8000 * 1024
     (outer / "memory.max").write_text("1000000\n")
@@ -359,9 +360,9 @@ def test_a_store_larger_than_the_address_space_is_read(tmp_path):
 import resource
 from pathlib import Path
 import numpy as np
-from lightalign.featcache import residency
+from lightalign.featcache import hardware
 from lightalign.featcache.reader import FeatureReader
-taken = residency.memory_fields(Path("/proc/self/status"))["VmSize"]
+taken = hardware.memory_fields(Path("/proc/self/status"))["VmSize"]
 resource.setrlimit(resource.RLIMIT_AS, (taken + 2**25, taken + 2**25))
 reader = FeatureReader(Path({str(tmp_path)!r}), residency="auto")
 assert reader.residency.name == "disk", reader.residency
@@ -385,9 +386,9 @@ def test_reserving_files_raises_the_soft_limit_for_them():
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (128, limits[1]))
-        assert residency.reserve_files(50) == 50
+        assert reserve_files(50) == 50
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 128
-        assert residency.reserve_files(100) == 100
+        assert reserve_files(100) == 100
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -6,6 +6,7 @@ import pytest
 
 from lightalign.featcache import probe
 from lightalign.pipelines import extract, index_quality
+from lightalign.pipelines.extract_spec import ExtractReport, ExtractSpec
 
 SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
 # enough training images to rank encoders by
@@ -13,7 +14,7 @@ MANY_SCENES = {"train": 96, "val": 8, "test": 8, "size": 32}
 GRADED = "captions\tMSRvid\t2012\t{n:04}\t{grade}\ta {n} dog runs\tthe man number {n}"
 
 
-def extract_toy(home: Path, encoder: str, **changes) -> extract.ExtractReport:
+def extract_toy(home: Path, encoder: str, **changes) -> ExtractReport:
     fields = {
         "encoders": (encoder,),
         "data": "shapes",
@@ -23,7 +24,7 @@ def extract_toy(home: Path, encoder: str, **changes) -> extract.ExtractReport:
         "rows_per_shard": 10,
         "precision": "float32",  # else the kind of the processor decides on keys and on numbers
     }
-    return extract.run(extract.ExtractSpec(**{**fields, **changes}))
+    return extract.run(ExtractSpec(**{**fields, **changes}))
 
 
 def extract_graded(home: Path) -> None:

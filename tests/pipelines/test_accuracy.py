@@ -4,18 +4,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
-from lightalign.pipelines.accuracy import (
-    accuracy_numbers,
-    differences,
-    repeated_numbers,
-    truth_ranks,
-)
+from lightalign.pipelines.accuracy import accuracy_numbers, differences, repeated_numbers
+from lightalign.pipelines.metrics import label_ranks
 
 
 def test_a_wrong_class_of_the_same_score_counts_as_higher():
     """Row 1: the right class ties with one other; row 2: it is first; row 3: out of question."""
     scores = np.array([[2, 2, 1], [5, 0, 1], [-np.inf, -np.inf, 1]], dtype=np.float32)
-    assert truth_ranks(scores, np.array([0, 0, 0])).tolist() == [2, 1, 3]
+    assert label_ranks(scores, np.array([0, 0, 0])).tolist() == [2, 1, 3]
 
 
 def test_accuracies_are_those_of_scikit_learn():
@@ -23,7 +19,7 @@ def test_accuracies_are_those_of_scikit_learn():
     labels = random.integers(7, size=200)
     scores = random.standard_normal((200, 7)).astype(np.float32)
     scores[np.arange(200), labels] += 1
-    found = accuracy_numbers(truth_ranks(scores, labels), labels, num_classes=7)
+    found = accuracy_numbers(label_ranks(scores, labels), labels, num_classes=7)
     for k in range(1, 6):
         expected = 100 * top_k_accuracy_score(labels, scores, k=k, labels=range(7))
         assert found[f"top_{k}"].value == pytest.approx(expected)

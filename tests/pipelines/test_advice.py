@@ -23,8 +23,8 @@ from lightalign.featcache.remedies import extraction
 from lightalign.featcache.store import FeatureStore
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs, train
-from lightalign.pipelines.extract import ExtractSpec
 from lightalign.pipelines.extract_command import command_of
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as retrieve
 from lightalign.pipelines.stores import SideQuery, StoreQuery, require_pair, require_there

@@ -19,7 +19,9 @@ from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs, train
 from lightalign.pipelines.embed import embed_rows
 from lightalign.pipelines.pairs import PairedStores
-from lightalign.pipelines.train import TrainSpec
+from lightalign.pipelines.stores import WantedData, evaluation_query, require_pair
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 from ..helpers import slow, write_spec
 from .conftest import SCENES, extract_toy
@@ -42,9 +44,9 @@ def scenes(modality, home):
 
 
 def from_the_store(bundle, home, modality):
-    plan = train.resolve(TrainSpec(preset="lightalign/fusion", home=home, data="shapes"))
-    query = train.evaluation_query(plan.stores, "test", train.WantedData(None, None))
-    stores = PairedStores(train.require_pair(home, query), home=home)
+    plan = resolve(TrainSpec(preset="lightalign/fusion", home=home, data="shapes"))
+    query = evaluation_query(plan.stores, "test", WantedData(None, None))
+    stores = PairedStores(require_pair(home, query), home=home)
     reader = stores.image if modality is Modality.IMAGE else stores.text
     rows = np.arange(len(reader))
     return reader.ids, embed_rows(bundle.adapter, reader, rows, device=bundle.device)
@@ -136,7 +138,7 @@ def test_features_are_reduced_and_rounded_as_in_the_store(tmp_path, dtype, kind)
     sets = (*FAST, "train.validation=none")
     spec = TrainSpec(home=tmp_path, preset="linear", overrides=sets, device="cpu")
     bundle = lightalign.load(train.run(spec).folder, device="cpu")
-    stores = PairedStores(train.resolve(spec).stores, home=tmp_path)
+    stores = PairedStores(resolve(spec).stores, home=tmp_path)
     for reader, modality, embed in (
         (stores.image, Modality.IMAGE, bundle.embed_images),
         (stores.text, Modality.TEXT, bundle.embed_texts),

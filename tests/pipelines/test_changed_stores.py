@@ -119,7 +119,7 @@ def test_a_store_that_is_removed_ends_the_training_on_it_with_one_line(
     home, monkeypatch, residency
 ):
     (store,) = (home / "features" / "shapes" / "train").glob("toy-text--*")
-    epoch = Trainer._train_epoch
+    epoch = Trainer.train_epoch
 
     def remove_before_the_second(self, *arguments):
         if self.counts.epoch == 1:
@@ -127,7 +127,7 @@ def test_a_store_that_is_removed_ends_the_training_on_it_with_one_line(
             assert removed.returncode == 0, removed.stderr
         epoch(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_train_epoch", remove_before_the_second)
+    monkeypatch.setattr(Trainer, "train_epoch", remove_before_the_second)
     sets = ["--set", "train.epochs=2", "--set", f"train.residency={residency}"]
     command = ["train-adapter", "--preset", "linear", *sets, "--name", "second", "--quiet"]
     done = lightalign(*command, home=home)

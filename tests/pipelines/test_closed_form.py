@@ -11,7 +11,7 @@ from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.stores import StoreQuery, newest_pair
-from lightalign.pipelines.train import TrainSpec
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign
 

@@ -11,6 +11,7 @@ import torch
 from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.pipelines import fill
 from lightalign.pipelines.cores import compute_alone, give_way, threads_kept
+from lightalign.pipelines.throughput import overlaps
 
 from .conftest import extract_toy
 
@@ -89,4 +90,4 @@ def test_few_cores_do_not_decode_while_they_compute(
     spec = fill.ExtractSpec(
         encoders=("toy-image",), data="shapes", home=tmp_path, device=device, workers=workers
     )
-    assert fill.overlaps(spec) == expected
+    assert overlaps(spec) == expected

@@ -18,7 +18,9 @@ from lightalign.pipelines.progress import SILENT, Progress
 from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.schedule import cosine_by_epochs
 from lightalign.pipelines.task import PairedEmbeddings
-from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve
+from lightalign.pipelines.train_options import TrainOptions
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 from lightalign.pipelines.validation import mean_loss_of_pairs
 
 from ..helpers import slow
@@ -193,7 +195,7 @@ def test_a_training_of_so_many_steps_ends_within_an_epoch(home, monkeypatch):
 def test_the_last_step_of_a_training_of_so_many_steps_is_the_end_of_its_cosine(home):
     trainer = trainer_of(home, *THREE_STEPS[1:], "train.steps=11", "train.warmup=0")
     trainer.counts.step = 10
-    assert trainer._factor() == pytest.approx(0.5 * (1 + math.cos(math.pi * 10 / 11)))
+    assert trainer.rate_factor() == pytest.approx(0.5 * (1 + math.cos(math.pi * 10 / 11)))
 
 
 def test_a_rehearsal_counts_the_epochs_of_so_many_steps(toy_home):
@@ -297,9 +299,9 @@ def test_the_plateau_is_torchs(home, threshold, patience):
     losses = 2 + np.exp(-np.arange(40) / 8) + random.normal(0, 0.02, 40)
     losses[20:] = losses[20] * (1 - 5e-5) ** np.arange(20)  # falls by less than torch's share
     for loss in losses.tolist():
-        trainer._follow_plateau(loss)
+        trainer.follow_plateau(loss)
         expected.step(loss)
-        assert trainer._factor() == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
+        assert trainer.rate_factor() == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
 
 
 def test_a_cosine_by_epochs_is_that_of_lavis():
@@ -321,7 +323,7 @@ def test_early_stopping_counts_from_the_epoch_that_is_named(home, monkeypatch):
     def validate(self):
         return {"loss": 1.0, "recall_sum": next(recalls), "text_to_image": {"1": 1.0}}
 
-    monkeypatch.setattr(Trainer, "_validate", validate)
+    monkeypatch.setattr(Trainer, "validate", validate)
     overrides = (
         *("train.epochs=6", *THREE_STEPS[1:]),
         *("train.early_stopping=2", "train.early_stopping_from=3"),

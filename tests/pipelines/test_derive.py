@@ -18,7 +18,8 @@ from lightalign.featcache.item_rows import ItemRows
 from lightalign.featcache.manifest import read_manifest
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.store import FeatureStore
-from lightalign.pipelines import estimate, extract
+from lightalign.pipelines import estimate
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.redo import repair
 
 from ..helpers import lightalign, slow, tree_bytes
@@ -445,7 +446,7 @@ def test_a_dry_run_counts_a_pass_for_each_size_of_shards(tmp_path, monkeypatch):
         return 1.0, probe(spec, source, group)[1]  # a second an item
 
     monkeypatch.setattr(estimate, "_probe", count)
-    spec = extract.ExtractSpec(
+    spec = ExtractSpec(
         encoders=("toy-image",),
         data="shapes",
         home=tmp_path,

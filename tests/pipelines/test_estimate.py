@@ -6,7 +6,7 @@ import pytest
 
 from lightalign.featcache.errors import DiskSpaceError
 from lightalign.pipelines import estimate, extract
-from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.extract_spec import ExtractSpec
 
 from ..helpers import slow
 

@@ -9,7 +9,7 @@ from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.documents import read_json
 from lightalign.pipelines.evaluated import Found
 from lightalign.pipelines.evaluation import split_hash
-from lightalign.pipelines.probe import ProbeOptions, ProbeSpec
+from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.sgd_options import SgdOptions
 

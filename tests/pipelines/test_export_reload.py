@@ -20,7 +20,7 @@ from lightalign.featcache.types import Modality
 from lightalign.pipelines import train
 from lightalign.pipelines.onnx_files import OnnxTower, write_onnx
 from lightalign.pipelines.towers import AdapterTower
-from lightalign.pipelines.train import TrainSpec
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign
 from .conftest import extract_toy

@@ -20,7 +20,7 @@ from lightalign.featcache.spec import write_toml
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import train
-from lightalign.pipelines.bundle import Reading
+from lightalign.pipelines.embedder import Reading
 from lightalign.pipelines.exact import exact_commands
 from lightalign.pipelines.runs import read_spec
 from lightalign.pipelines.stock_modules import Dense, StockTower, express
@@ -31,7 +31,7 @@ from lightalign.pipelines.towers import (
     encoder_table,
     padding_takes_part,
 )
-from lightalign.pipelines.train import TrainSpec
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lightalign.pipelines import exact, extract, runs, train
-from lightalign.pipelines.extract import ExtractReport, ExtractSpec
 from lightalign.pipelines.extract_command import command_of
-from lightalign.pipelines.train import TrainSpec
+from lightalign.pipelines.extract_spec import ExtractReport, ExtractSpec
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign, write_spec
 from .conftest import SCENES, extract_toy

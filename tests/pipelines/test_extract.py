@@ -22,7 +22,7 @@ from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.store import FeatureStore
 from lightalign.featcache.tokens import Tokens
 from lightalign.pipelines.collect import ShardRows
-from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.extract_spec import ExtractSpec
 
 from ..helpers import temporary_of, tree_bytes
 from .conftest import SCENES, extract_toy
@@ -176,7 +176,8 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from lightalign.featcache.encoders.toy import ToyEncoder
-from lightalign.pipelines.extract import ExtractSpec, run
+from lightalign.pipelines.extract import run
+from lightalign.pipelines.extract_spec import ExtractSpec
 
 encode = ToyEncoder.encode
 def slow(self, batch):

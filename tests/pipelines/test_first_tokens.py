@@ -14,7 +14,7 @@ from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.progress import SILENT, Progress
 from lightalign.pipelines.similarity import SimilaritySpec
 from lightalign.pipelines.summaries import are_alike
-from lightalign.pipelines.train import TrainSpec
+from lightalign.pipelines.train_spec import TrainSpec
 
 from .conftest import extract_graded, extract_toy
 

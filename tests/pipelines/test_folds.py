@@ -11,6 +11,7 @@ from lightalign.pipelines.show_retrieval import retrieval_parts
 from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.tasks.folds import FoldedRetrieval, split_folds
 from lightalign.pipelines.tasks.retrieval import Retrieval, headline_recalls
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign
 
@@ -108,7 +109,7 @@ def test_folds_that_cannot_be_are_refused():
 
 
 def test_the_command_reports_folds_beside_the_whole(home):
-    spec = train.TrainSpec(
+    spec = TrainSpec(
         home=home,
         preset="linear",
         device="cpu",

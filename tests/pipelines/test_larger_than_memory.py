@@ -21,8 +21,9 @@ CHILD = """
 import json, resource, sys
 from pathlib import Path
 import torch
-from lightalign.featcache.residency import memory_fields
+from lightalign.featcache.hardware import memory_fields
 from lightalign.pipelines import loop, train
+from lightalign.pipelines.train_spec import TrainSpec
 torch.set_num_threads(1)
 weight = torch.ones(64, 64, requires_grad=True)
 weight.mm(weight).sum().backward()
@@ -31,7 +32,7 @@ limit = memory_fields(Path("/proc/self/status"))["VmData"] + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 overrides = ("train.epochs=1", "train.batch_size=16", "train.validation=none", *sys.argv[3:])
 home, preset = Path(sys.argv[1]), "lightalign/fusion"
-spec = train.TrainSpec(home=home, preset=preset, overrides=overrides, device="cpu")
+spec = TrainSpec(home=home, preset=preset, overrides=overrides, device="cpu")
 print(json.dumps(dict(train.run(spec).report)))
 """
 

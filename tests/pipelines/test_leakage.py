@@ -13,9 +13,10 @@ from lightalign.featcache.errors import LeakageError, SpecError
 from lightalign.featcache.reader import FeatureReader
 from lightalign.pipelines import fine_tune, retrieve, runs, train, zero_shot
 from lightalign.pipelines.bundle import load
-from lightalign.pipelines.fine_tune import FineTuneSpec
+from lightalign.pipelines.fine_tune_spec import FineTuneSpec
 from lightalign.pipelines.leakage import NEAR, near_bound
 from lightalign.pipelines.sgd_options import SgdOptions
+from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 
 from ..helpers import changed_report, lightalign
@@ -26,7 +27,7 @@ QUICK = ("train.epochs=1", "train.batch_size=8", "train.precision=float32")
 
 
 def trained(home, *overrides, **fields):
-    spec = train.TrainSpec(
+    spec = TrainSpec(
         preset="linear", home=home, overrides=(*QUICK, *overrides), device="cpu", **fields
     )
     return train.run(spec)

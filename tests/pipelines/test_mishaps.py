@@ -23,11 +23,13 @@ from lightalign.featcache.locks import ShardLocks
 from lightalign.featcache.manifest import MANIFEST, read_manifest
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.store import FeatureStore
-from lightalign.pipelines import cache, extract, fill
+from lightalign.pipelines import cache, extract, throughput
+from lightalign.pipelines.extract_spec import ExtractSpec, StoreReport
+from lightalign.pipelines.loaded_encoder import LoadedEncoder
 from lightalign.pipelines.memory import encode_within_memory
-from lightalign.pipelines.outputs import LoadedEncoder
 from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.redo import each_apart, repair
+from lightalign.pipelines.throughput import fitting_batch_size
 
 from ..helpers import lightalign, tree_bytes
 from .conftest import SCENES, extract_toy
@@ -45,7 +47,7 @@ class Notes(Progress):
         self.lines.append(text)
 
 
-def extract_table(home: Path, data: Path, **changes) -> extract.StoreReport:
+def extract_table(home: Path, data: Path, **changes) -> StoreReport:
     options = {"data": f"image-text-table={data}", "source": {}, "split": "train", "max_bad": 0.5}
     return extract_toy(home, "toy-image", **{**options, **changes}).stores[0]
 
@@ -233,7 +235,7 @@ def test_waiting_for_another_process_says_for_whom(tmp_path, monkeypatch):
                     locks.release(1)
 
         notes = Releasing()
-        spec = extract.ExtractSpec(
+        spec = ExtractSpec(
             encoders=("toy-image",), data="shapes", home=tmp_path, split="train", source=SCENES,
             device="cpu", rows_per_shard=10, precision="float32",
         )  # fmt: skip
@@ -271,14 +273,14 @@ def test_less_than_eight_digits_of_a_key_name_no_store(tmp_path, name):
 
 def test_the_disk_must_hold_all_splits_before_the_first_is_begun(tmp_path, monkeypatch):
     spec = {"data": "shapes", "home": tmp_path, "source": SCENES, "device": "cpu"}
-    from lightalign.pipelines import estimate
+    from lightalign.pipelines import estimate, sizes_of_stores
 
-    full = estimate.run(extract.ExtractSpec(encoders=("toy-image",), **spec)).missing_bytes
-    monkeypatch.setattr(estimate, "free_bytes", lambda _: full - 1)
+    full = estimate.run(ExtractSpec(encoders=("toy-image",), **spec)).missing_bytes
+    monkeypatch.setattr(sizes_of_stores, "free_bytes", lambda _: full - 1)
     with pytest.raises(DiskSpaceError):
         extract_toy(tmp_path, "toy-image")
     assert not list(tmp_path.rglob("shard-*"))
-    monkeypatch.setattr(estimate, "free_bytes", lambda _: full)
+    monkeypatch.setattr(sizes_of_stores, "free_bytes", lambda _: full)
     extract_toy(tmp_path, "toy-image")
 
 
@@ -321,11 +323,11 @@ def test_the_batch_size_is_halved_until_it_fits_half_of_the_free_memory(
     """2,000 bytes are free: 32 items of 31 bytes are 992, of 32 bytes are 1,024."""
     from lightalign.featcache.backends import open_encoder
 
-    monkeypatch.setattr(fill, "free_memory", lambda: 2000)
+    monkeypatch.setattr(throughput, "free_memory", lambda: 2000)
     notes = Notes()
     small = LoadedEncoder(encoder=open_encoder("toy-text"), origin="", measured_bytes=1)
     large = LoadedEncoder(encoder=open_encoder("toy-image"), origin="", measured_bytes=item_bytes)
-    assert fill.fitting_batch_size([small, large], "cpu", notes) == size
+    assert fitting_batch_size([small, large], "cpu", notes) == size
     assert bool(notes.lines) == (size < 32)
 
 

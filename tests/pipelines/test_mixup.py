@@ -8,10 +8,11 @@ from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.pipelines import plan, runs, train
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.mixup import MixupOptions, draw_mix
-from lightalign.pipelines.plan import PlanSpec
+from lightalign.pipelines.plan_spec import PlanSpec
 from lightalign.pipelines.processes import Processes
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 from .conftest import extract_toy
 from .test_resume import stop_in_epoch
@@ -123,7 +124,7 @@ def test_chunks_of_mixtures_have_the_gradient_of_the_whole_batch(pooled_home):
         trainer = trainer_of(
             pooled_home, f"train.chunk_size={size}", "towers.both.refine.dropout=0.0"
         )
-        trainer._add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
+        trainer.train_step.add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
         found.append(torch.cat([p.grad.flatten() for p in trainer.trainable.parameters]))
     assert (found[1] - found[0]).norm() < 1e-5 * found[0].norm()
 

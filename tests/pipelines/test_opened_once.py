@@ -6,7 +6,7 @@ import pytest
 
 from lightalign.featcache.sources.image_text_table import ImageTextTableSource
 from lightalign.featcache.sources.shapes import ShapesSource
-from lightalign.pipelines import extract, redo
+from lightalign.pipelines import loaded_encoder, redo
 from lightalign.pipelines.datasets import add
 
 from ..helpers import lightalign
@@ -77,13 +77,13 @@ def test_a_repair_opens_the_dataset_and_loads_the_encoder_once(
     (content,) = [path for path in (shard, *shard.rglob("*")) if path.is_file()]
     before = content.read_bytes()
     content.write_bytes(b"\0" + before[1:-1] + b"\0")
-    loads, load = Counter(), extract.load_encoder
+    loads, load = Counter(), loaded_encoder.load_encoder
 
     def load_counted(card, *places, **options):
         loads[card.name] += 1
         return load(card, *places, **options)
 
-    monkeypatch.setattr(extract, "load_encoder", load_counted)
+    monkeypatch.setattr(loaded_encoder, "load_encoder", load_counted)
     counted.clear()
     repaired = redo.repair(home, str(report.folder), data=data, device="cpu")
     assert repaired.left == ()

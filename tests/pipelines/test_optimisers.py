@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from timm.optim.lion import Lion
 from torch import nn
 
 from lightalign.featcache.errors import UnknownNameError
 from lightalign.pipelines.averaging import MovingAverage
-from lightalign.pipelines.optimisers import Lion, build_optimiser
+from lightalign.pipelines.optimisers import build_optimiser
 
 
 def test_two_steps_of_lion_by_hand():
@@ -16,7 +17,8 @@ def test_two_steps_of_lion_by_hand():
     g = -1: the sign of 0.9 * 0.005 - 0.1 is -, w = 0.899 * 0.999 + 0.1 = 0.998101.
     """
     weight = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
-    lion = Lion([weight], lr=0.1, weight_decay=0.01)
+    groups = [{"params": [weight], "weight_decay": 0.01}]
+    lion = build_optimiser("lion", groups, learning_rate=0.1)
     for gradient, expected in ((0.5, 0.899), (-1.0, 0.998101)):
         weight.grad = torch.tensor([gradient], dtype=torch.float64)
         lion.step()

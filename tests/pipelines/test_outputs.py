@@ -9,7 +9,7 @@ import pytest
 from lightalign.featcache.errors import OutOfMemoryError, SpecError, TooManyBadItemsError
 from lightalign.featcache.reader import FeatureReader
 from lightalign.pipelines import extract
-from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.extract_spec import ExtractSpec
 
 from ..helpers import tree_bytes
 from .conftest import SCENES, extract_toy
@@ -146,7 +146,8 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from lightalign.featcache.encoders.toy import ToyEncoder
-from lightalign.pipelines.extract import ExtractSpec, run
+from lightalign.pipelines.extract import run
+from lightalign.pipelines.extract_spec import ExtractSpec
 encode = ToyEncoder.encode
 def slow(self, batch):
     time.sleep(0.02)

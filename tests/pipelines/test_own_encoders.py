@@ -12,8 +12,8 @@ from PIL import Image
 from timm.models import save_for_hf
 
 from lightalign.featcache.catalog import list_stores
+from lightalign.featcache.documents import tomllib
 from lightalign.featcache.manifest import read_manifest
-from lightalign.featcache.spec import tomllib
 from lightalign.pipelines import runs
 
 from ..helpers import lightalign

@@ -13,11 +13,12 @@ from lightalign.featcache.card import read_card
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.tokens import PooledTokens, pad
 from lightalign.featcache.types import IMAGE_TEXT, Modality
-from lightalign.pipelines import extract, fitting, joined, pooled, rehearsal, runs, train
+from lightalign.pipelines import fitting, joined, opened, pooled, rehearsal, runs, train
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.pooled import PooledRows, pool_once
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 from ..helpers import slow
 from .conftest import SCENES, extract_toy
@@ -47,7 +48,7 @@ def extract_wide(home: Path, encoder: str, **changes) -> None:
     """Extract with a toy encoder of 64 features, from which on no sum depends on padding."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            extract, "find_card", lambda name, **_: dataclasses.replace(read_card(name), width=64)
+            opened, "find_card", lambda name, **_: dataclasses.replace(read_card(name), width=64)
         )
         extract_toy(home, encoder, **changes)
 
@@ -131,7 +132,7 @@ def test_tokens_are_read_once_and_not_in_every_epoch(home, monkeypatch):
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(home, monkeypatch):
     overrides = (*SMALL, "train.epochs=3", "train.precision=float32")
     whole = train_run(home, "whole", "lightalign/base", *overrides)
-    epoch = Trainer._epoch
+    epoch = Trainer.run_epoch
 
     def stop(self, number, progress):
         if number == 3:
@@ -139,7 +140,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(home, monkeypatch):
         return epoch(self, number, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_epoch", stop)
+        patch.setattr(Trainer, "run_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             train_run(home, "stopped", "lightalign/base", *overrides)
     stopped = train.resume(home, "stopped", device="cpu").folder

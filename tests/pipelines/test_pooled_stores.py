@@ -15,8 +15,9 @@ from lightalign.featcache.types import Modality
 from lightalign.pipelines import export_run, extract, retrieve, train
 from lightalign.pipelines.bundle import load
 from lightalign.pipelines.export_run import ExportSpec
-from lightalign.pipelines.extract import ExtractSpec
+from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.retrieve import RetrieveSpec
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..featcache.conftest import PROCESSOR, randomise_norms, write_tokenizer
 
@@ -94,7 +95,7 @@ def test_pooled_stores_of_a_pair_are_the_librarys_embeddings_and_logits(home):
 def test_the_baseline_of_the_pair_is_a_run_like_any_other(home):
     """Retrieval by the run is retrieval by the cosines of the stored embeddings themselves."""
     home, _, _ = home
-    spec = train.TrainSpec(home=home, preset="as-is", data="shapes", source=SCENES, device="cpu")
+    spec = TrainSpec(home=home, preset="as-is", data="shapes", source=SCENES, device="cpu")
     trained = train.run(spec)
     report = retrieve.run(
         RetrieveSpec(home=home, run=str(trained.folder), split="test", device="cpu")
@@ -138,7 +139,7 @@ def test_the_run_is_exported_with_its_encoders(home, tmp_path):
 
 def test_as_is_refuses_sides_of_other_widths(home):
     home, _, _ = home
-    spec = train.TrainSpec(
+    spec = TrainSpec(
         home=home, preset="as-is", data="shapes", source=SCENES, device="cpu",
         overrides=("towers.both.project.out=64",),
     )  # fmt: skip

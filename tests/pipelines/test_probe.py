@@ -19,7 +19,8 @@ from lightalign.pipelines import probing, runs
 from lightalign.pipelines.class_rows import ClassRows
 from lightalign.pipelines.classifiers import LogisticClassifier
 from lightalign.pipelines.evaluation import numbers_of, split_hash
-from lightalign.pipelines.probe import ProbeOptions, ProbeSpec, run
+from lightalign.pipelines.probe import run
+from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.sgd_options import SgdOptions
 
 from ..helpers import changed_report, lightalign

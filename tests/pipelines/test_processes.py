@@ -20,7 +20,8 @@ from lightalign.pipelines.launch import Launch
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.processes import ALONE, Processes
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 from ..helpers import lightalign
 from .test_resume import stop_in_epoch
@@ -174,7 +175,8 @@ import torch
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.processes import Processes
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 rank, count, folder, home, cases = *map(int, sys.argv[1:3]), *sys.argv[3:5], json.loads(sys.argv[5])
 torch.distributed.init_process_group(
@@ -187,7 +189,7 @@ for number, overrides in enumerate(cases):
         processes=Processes(rank, count))
     found = {}
     for step, rows in enumerate(trainer.batches.order(1)):
-        loss = trainer._add_gradient(trainer.batches.load(rows))["loss"]
+        loss = trainer.train_step.add_gradient(trainer.batches.load(rows))["loss"]
         trainer.processes.add_up_gradients(
             list(trainer.adapter.parameters()), alike=list(trainer.objective.parameters()))
         for name, p in [*trainer.adapter.named_parameters(), *trainer.objective.named_parameters()]:
@@ -222,7 +224,9 @@ def own_gradients(home: Path, overrides: list[str]) -> dict[str, np.ndarray]:
     trainer = Trainer(resolve(spec, SILENT), home=home, seed=0, device=CPU)
     found = {}
     for step, rows in enumerate(trainer.batches.order(1)):
-        found[f"{step}.loss"] = np.array(trainer._add_gradient(trainer.batches.load(rows))["loss"])
+        found[f"{step}.loss"] = np.array(
+            trainer.train_step.add_gradient(trainer.batches.load(rows))["loss"]
+        )
         for module in (trainer.adapter, trainer.objective):
             for name, parameter in module.named_parameters():
                 if parameter.grad is not None:

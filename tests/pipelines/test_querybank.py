@@ -4,13 +4,14 @@ import pytest
 
 from lightalign.featcache.errors import StoreNotFoundError
 from lightalign.pipelines import embed, retrieve, train
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import changed_report
 
 
 def test_a_missing_bank_is_an_error_before_anything_is_embedded(home, monkeypatch):
     sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
-    spec = train.TrainSpec(preset="linear", home=home, overrides=sets, device="cpu")
+    spec = TrainSpec(preset="linear", home=home, overrides=sets, device="cpu")
     folder = train.run(spec).folder
     with changed_report(folder) as report:
         report["spec"]["stores"]["train"]["text"]["key"] = "0" * 64

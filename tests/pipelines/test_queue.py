@@ -9,7 +9,7 @@ from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import plan, runs, train
 from lightalign.pipelines.batches import Rows
-from lightalign.pipelines.plan import PlanSpec
+from lightalign.pipelines.plan_spec import PlanSpec
 from lightalign.pipelines.queue import NegativeQueue
 
 from .test_resume import gradient, stop_in_epoch, trainer_of
@@ -88,9 +88,11 @@ def test_each_batch_is_contrasted_with_those_before_it(home):
     with torch.no_grad():
         for batch in batches:
             groups = ((batch.images, Modality.IMAGE), (batch.texts, Modality.TEXT))
-            sides.append([torch.cat(trainer._embed(*one)).double().numpy() for one in groups])
-    trainer._add_gradient(batches[0])
-    parts = trainer._add_gradient(batches[1])
+            sides.append(
+                [torch.cat(trainer.train_step.embed_all(*one)).double().numpy() for one in groups]
+            )
+    trainer.train_step.add_gradient(batches[0])
+    parts = trainer.train_step.add_gradient(batches[1])
     (old_image, old_text), (image, text) = sides
     scale, own = parts["scale"], batches[1].positives.numpy()
 
@@ -112,7 +114,7 @@ def test_chunks_of_a_batch_with_a_queue_have_its_whole_gradient(home):
             home, f"train.chunk_size={size}", "train.queue=20", "towers.both.drop.p=0.0"
         )
         for rows in list(trainer.batches.order(1))[:2]:
-            trainer._add_gradient(trainer.batches.load(rows))
+            trainer.train_step.add_gradient(trainer.batches.load(rows))
         found.append(gradient(trainer))
     assert (found[1] - found[0]).norm() < 1e-5 * found[0].norm()
 

@@ -21,7 +21,8 @@ from lightalign.pipelines import runs, train
 from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.progress import SILENT
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 
 from ..helpers import SIGNALS, lightalign, slow
 from .conftest import SCENES, extract_toy
@@ -213,7 +214,7 @@ def test_chunks_have_the_gradient_of_the_whole_batch(home):
         trainer_of(home, f"train.chunk_size={size}", "towers.both.drop.p=0.0") for size in (0, 3)
     )
     for trainer in (whole, chunked):
-        trainer._add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
+        trainer.train_step.add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
     expected = gradient(whole)
     assert (gradient(chunked) - expected).norm() < 1e-5 * expected.norm()
 
@@ -227,7 +228,7 @@ def test_accumulated_steps_are_fewer_and_have_the_mean_gradient(home):
     gradients = []
     for trainer in (apart, together):
         for step in steps:
-            trainer._add_gradient(trainer.batches.load(step))
+            trainer.train_step.add_gradient(trainer.batches.load(step))
         gradients.append(gradient(trainer))
     torch.testing.assert_close(gradients[1], gradients[0] / 2)
 
@@ -238,8 +239,8 @@ def test_a_plateau_lowers_the_rate_after_its_patience(home):
     )
     factors = []
     for loss in (3.0, 2.0, 2.0, 2.5, 2.5, 1.0, 1.0, 1.0):
-        trainer._follow_plateau(loss)
-        factors.append(round(trainer._factor(), 3))
+        trainer.follow_plateau(loss)
+        factors.append(round(trainer.rate_factor(), 3))
     assert factors == [1.0, 1.0, 1.0, 0.8, 0.8, 0.8, 0.8, 0.64]
 
 
@@ -256,7 +257,7 @@ def scores(monkeypatch, recalls, losses):
             "image_to_text": direction,
         }
 
-    monkeypatch.setattr(Trainer, "_validate", validate)
+    monkeypatch.setattr(Trainer, "validate", validate)
 
 
 def test_training_ends_after_so_many_epochs_without_a_better_one(home, monkeypatch):
@@ -285,13 +286,13 @@ def test_the_average_is_what_is_kept(home):
 
 def test_determinism_is_asked_for_while_training_only(home, monkeypatch):
     seen = []
-    epoch = Trainer._epoch
+    epoch = Trainer.run_epoch
 
     def look(self, number, progress):
         seen.append(torch.are_deterministic_algorithms_enabled())
         return epoch(self, number, progress)
 
-    monkeypatch.setattr(Trainer, "_epoch", look)
+    monkeypatch.setattr(Trainer, "run_epoch", look)
     quick_train(home, overrides=("train.deterministic=true", *QUICK))
     assert (seen, torch.are_deterministic_algorithms_enabled()) == ([True, True], False)
 

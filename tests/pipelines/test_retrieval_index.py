@@ -16,6 +16,7 @@ from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as run_retrieve
 from lightalign.pipelines.show_retrieval import retrieval_parts
 from lightalign.pipelines.tasks.retrieval import Retrieval
+from lightalign.pipelines.train_spec import TrainSpec
 
 
 def unit(random, *shape):
@@ -140,7 +141,7 @@ def test_the_exact_search_is_never_refused_for_the_memory_of_an_index(direction)
 
 
 def test_retrieve_prints_recalls_and_what_the_index_finds(home):
-    spec = train.TrainSpec(
+    spec = TrainSpec(
         preset="linear", home=home, overrides=("train.epochs=1", "train.batch_size=8"), device="cpu"
     )
     train.run(spec)

@@ -15,6 +15,7 @@ from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.locks import ShardLocks
 from lightalign.pipelines import index_run, run_list, runs, stopping, train
 from lightalign.pipelines.progress import Progress
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign, slow, tree_bytes
 from .made_runs import made_run
@@ -151,7 +152,7 @@ def test_a_failure_after_the_report_removes_no_finished_run(home):
 
 def test_a_stopped_training_says_how_to_go_on_by_its_own_name(home, monkeypatch):
     stop_in_epoch(monkeypatch, 2)
-    spec = train.TrainSpec(home=home, preset="lightalign/fusion", overrides=QUICK, device="cpu")
+    spec = TrainSpec(home=home, preset="lightalign/fusion", overrides=QUICK, device="cpu")
     with pytest.raises(KeyboardInterrupt):
         train.run(spec, Progress())
     (folder,) = runs.run_folders(home)

@@ -16,6 +16,8 @@ from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as run_retrieve
 from lightalign.pipelines.same_text import without_same_texts
 from lightalign.pipelines.stores import StoreQuery, require_pair
+from lightalign.pipelines.train_options import resolve_preset
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign
 from .conftest import extract_toy
@@ -51,7 +53,7 @@ def twin_home(tmp_path_factory):
                 writer.writerow([f"{split}{number}.png", caption, split])
     for encoder in ("toy-image", "toy-text"):
         extract_toy(home, encoder, data="image-text-table", source={})
-    spec = train.TrainSpec(
+    spec = TrainSpec(
         home=home,
         preset="linear",
         name="small",
@@ -84,7 +86,7 @@ def test_dropped_texts_leave_their_image_out(twin_home):
 def test_own_presets_train_with_positives_and_published_ones_do_not(twin_home):
     report = files.read_report(twin_home / "runs" / "small" / "report.json")
     assert report["spec"]["train"]["same_text"] == "positive"
-    assert train.resolve_preset("sail/star", None, ())[1].same_text == "negative"
+    assert resolve_preset("sail/star", None, ())[1].same_text == "negative"
 
 
 def test_retrieval_warns_of_equal_captions_and_takes_them_as_asked(twin_home):

@@ -39,7 +39,7 @@ def test_a_file_of_another_run_is_refused_and_named(home, name):
 @pytest.mark.parametrize("name", [*slow(runs.TABLE), runs.WEIGHTS])
 def test_best_weights_of_before_a_stop_that_are_others_now_are_refused(home, monkeypatch, name):
     """No later epoch is better than the first, so that what is there is what the run ends with."""
-    monkeypatch.setattr(Trainer, "_score", lambda _, record: -float(record["epoch"]))
+    monkeypatch.setattr(Trainer, "score", lambda _, record: -float(record["epoch"]))
     options = ("train.epochs=3", *QUICK[1:])
     stop_in_epoch(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):

@@ -26,6 +26,7 @@ from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.search import run as search
 from lightalign.pipelines.strings import Strings
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign as command
 from .conftest import extract_toy
@@ -54,7 +55,7 @@ def indexed(tmp_path_factory):
     for encoder in ("toy-image", "toy-text"):
         extract_toy(home, encoder, data=data, source={})
     sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
-    spec = train.TrainSpec(
+    spec = TrainSpec(
         home=home, preset="linear", data=data, overrides=sets, device="cpu", name="mine"
     )
     train.run(spec)
@@ -517,7 +518,7 @@ def test_drawn_pictures_are_shown_on_a_sheet_though_they_have_no_files(toy_home,
     home.mkdir()
     (home / "features").symlink_to(toy_home / "features")
     sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
-    spec = train.TrainSpec(home=home, preset="linear", overrides=sets, device="cpu", name="mine")
+    spec = TrainSpec(home=home, preset="linear", overrides=sets, device="cpu", name="mine")
     train.run(spec)
     source = {"train": 24, "val": 8, "test": 8, "size": 64}
     index_run.run(IndexSpec(home=home, run="mine", source=source, device="cpu"))
@@ -550,7 +551,7 @@ def test_captions_that_are_escape_sequences_do_nothing_to_a_terminal(tmp_path):
         extract_toy(home, encoder, data=f"{TABLE}={data}", source={})
     sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
     train.run(
-        train.TrainSpec(
+        TrainSpec(
             home=home,
             preset="linear",
             data=f"{TABLE}={data}",

@@ -15,7 +15,7 @@ from lightalign.pipelines.evaluation import numbers_of
 from lightalign.pipelines.show_similarity import similarity_parts
 from lightalign.pipelines.similarity import SimilaritySpec
 from lightalign.pipelines.stores import SideQuery
-from lightalign.pipelines.train import TrainSpec
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..featcache.graded_helpers import glue_qqp, published_stsb
 from ..featcache.sources_helpers import write_csv

@@ -12,7 +12,7 @@ from lightalign.featcache.types import Modality
 from lightalign.pipelines import retrieve, runs
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.stores import StoreQuery, newest_pair
-from lightalign.pipelines.train import resolve_preset
+from lightalign.pipelines.train_options import resolve_preset
 
 from ..helpers import slow
 from .test_train import quick_train

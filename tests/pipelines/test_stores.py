@@ -20,6 +20,7 @@ from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.stores import SideQuery, StoreQuery, WantedData, newest_pair
+from lightalign.pipelines.train_spec import TrainSpec
 
 from .conftest import SCENES, extract_toy
 
@@ -85,7 +86,7 @@ def test_a_path_takes_the_stores_of_the_dataset_that_lies_there(tmp_path):
         by_path[place] = newest_pair(tmp_path, query)
     assert by_path[old].source != by_path[new].source
     spec = {"home": tmp_path, "overrides": QUICK, "device": "cpu"}
-    trained = train.run(train.TrainSpec(**spec, data=f"image-text-table={old}"))
+    trained = train.run(TrainSpec(**spec, data=f"image-text-table={old}"))
     stored = trained.report["spec"]["stores"]["train"]["source"]
     assert stored == by_path[old].source
     seen = retrieve.run(
@@ -176,7 +177,7 @@ def test_a_run_is_never_evaluated_on_another_kind_of_features(tmp_path):
     """The mean of the same encoder has the same width, so nothing else would notice."""
     extract_both(tmp_path, features=("tokens", "mean"))
     trained = train.run(
-        train.TrainSpec(
+        TrainSpec(
             preset="lightalign/fusion",
             home=tmp_path,
             overrides=QUICK,
@@ -203,11 +204,11 @@ def test_a_run_is_never_evaluated_on_another_kind_of_features(tmp_path):
 def test_features_can_be_named_for_training(tmp_path):
     extract_both(tmp_path, features=("tokens", "mean"))
     spec = {"home": tmp_path, "overrides": QUICK, "device": "cpu"}
-    trained = train.run(train.TrainSpec(**spec, image_features="mean", text_features="mean"))
+    trained = train.run(TrainSpec(**spec, image_features="mean", text_features="mean"))
     stores = trained.report["spec"]["stores"]["train"]
     assert (stores["image"]["kind"], stores["text"]["kind"]) == ("mean", "mean")
     with pytest.raises(StoreNotFoundError, match="images by grid:2x2 any encoder"):
-        train.run(train.TrainSpec(**spec, image_features="grid:2x2"))
+        train.run(TrainSpec(**spec, image_features="grid:2x2"))
 
 
 def test_the_advised_extraction_names_an_encoder_that_is_there(tmp_path):

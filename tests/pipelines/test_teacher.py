@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lightalign.pipelines import plan, runs, train
-from lightalign.pipelines.plan import PlanSpec
+from lightalign.pipelines.plan_spec import PlanSpec
 
 from .test_resume import gradient, stop_in_epoch, trainer_of
 from .test_train import QUICK, quick_train
@@ -42,7 +42,7 @@ def test_the_validation_loss_has_a_teacher_in_the_order_of_its_embeddings(home):
     ):
         rows = [reader.row_of[one] for one in ids]
         np.testing.assert_allclose(side.numpy(), by_hand(reader, rows), rtol=0, atol=1e-5)
-    assert np.isfinite(trainer._validate()["loss"])
+    assert np.isfinite(trainer.validate()["loss"])
 
 
 def test_no_teacher_is_loaded_for_an_objective_that_needs_none(home):
@@ -55,7 +55,7 @@ def test_chunks_of_a_taught_batch_have_its_whole_gradient(home):
     found = []
     for size in (0, 20):
         trainer = trainer_of(home, *DISTIL, f"train.chunk_size={size}", "towers.both.drop.p=0.0")
-        trainer._add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
+        trainer.train_step.add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
         found.append(gradient(trainer))
     assert (found[1] - found[0]).norm() < 1e-5 * found[0].norm()
 

@@ -9,6 +9,7 @@ from lightalign.featcache.backends import build_encoder
 from lightalign.featcache.card import read_card
 from lightalign.pipelines import index_run, train
 from lightalign.pipelines.text_notes import TextReader, class_warnings
+from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign
 
@@ -58,9 +59,7 @@ def test_a_real_tokenizer_is_asked_what_it_cuts_and_does_not_know():
 
 def test_a_search_tells_that_its_text_was_cut(home):
     sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
-    train.run(
-        train.TrainSpec(home=home, preset="linear", device="cpu", overrides=sets, name="small")
-    )
+    train.run(TrainSpec(home=home, preset="linear", device="cpu", overrides=sets, name="small"))
     index_run.run(index_run.IndexSpec(home=home, run="small", split="test", device="cpu"))
     done = lightalign("search", "small", FEW_WORDS, home=home)
     assert done.returncode == 0, done.stderr

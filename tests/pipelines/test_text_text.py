@@ -23,7 +23,9 @@ from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.stores import SideQuery, StoreQuery, newest_pair
-from lightalign.pipelines.train import TrainSpec, resolve
+from lightalign.pipelines.train_options import resolve_preset
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 from lightalign.pipelines.validation import mean_loss
 
 from ..helpers import lightalign as lightalign_command
@@ -137,7 +139,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_stop_changes_none(home, monkey
     whole, other = (quick_train(home, seed=seed, name=f"s{seed}") for seed in (1, 2))
     weights = [(run.folder / runs.WEIGHTS).read_bytes() for run in (whole, other)]
     assert weights[0] != weights[1]
-    epoch = Trainer._train_epoch
+    epoch = Trainer.train_epoch
 
     def stop_in_the_second(self, *given):
         if self.counts.epoch == 1:
@@ -145,7 +147,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_stop_changes_none(home, monkey
         epoch(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_epoch", stop_in_the_second)
+        patch.setattr(Trainer, "train_epoch", stop_in_the_second)
         with pytest.raises(KeyboardInterrupt):
             quick_train(home, seed=1, name="stopped")
     resumed = train.resume(home, "stopped", device="cpu")
@@ -306,7 +308,7 @@ def test_the_tanh_of_additive_attention_is_there_between_texts_only(home):
     changed = ("towers.both.fuse.tanh=false",)
     plan = resolve(TrainSpec(home=home, preset="lightcrl/additive", overrides=changed, **BOTH))
     assert plan.table["towers"]["both"]["fuse"]["tanh"] is False
-    table, _ = train.resolve_preset("lightcrl/additive", None, ())
+    table, _ = resolve_preset("lightcrl/additive", None, ())
     assert table["towers"]["both"]["fuse"]["tanh"] is False
     assert "text_text" not in table
 

@@ -23,7 +23,9 @@ from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.stores import StoreQuery, newest_pair
 from lightalign.pipelines.task import PairedEmbeddings
-from lightalign.pipelines.train import TrainOptions, TrainSpec, resolve
+from lightalign.pipelines.train_options import TrainOptions
+from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training_plan import resolve
 from lightalign.pipelines.validation import mean_loss
 
 from ..helpers import changed_report

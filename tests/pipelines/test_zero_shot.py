@@ -24,8 +24,8 @@ from lightalign.pipelines.tasks.zero_shot import (
     score_classes,
     worst_images,
 )
-from lightalign.pipelines.train import TrainSpec
 from lightalign.pipelines.train import run as run_train
+from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 from lightalign.pipelines.zero_shot import run as run_zero_shot
 

@@ -1,0 +1,324 @@
+"""Embed images and texts by a trained run: its frozen encoders, then its adapter."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from PIL import Image
+
+from ..adapters.checkpoint import load_adapter
+from ..featcache.backends import build_encoder
+from ..featcache.card import parse_card
+from ..featcache.description import encoder_key
+from ..featcache.dtypes import finite_tokens, narrow, widen
+from ..featcache.encoder import Encoder
+from ..featcache.errors import (
+    DivergedError,
+    FeatureRangeError,
+    SpecError,
+    WeightsMismatchError,
+    WeightsNotFoundError,
+)
+from ..featcache.hardware import resolve_device
+from ..featcache.home import expanded
+from ..featcache.images import upright_rgb
+from ..featcache.kinds import Kind, LayerLayout
+from ..featcache.registry import unknown_name
+from ..featcache.spec import Table, canonical_json
+from ..featcache.tokens import Tokens
+from ..featcache.types import Item, Modality, Side, TextSide, sides_of
+from . import runs
+
+_OF_FEATURES = ("layer", "kind", "dtype", "encoder_key")  # what finds the features of a run again
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Hold an encoder with what the training kept of its tokens.
+
+    Attributes:
+        encoder: The encoder.
+        layer: Which of its layers, counted from the end.
+        layout: Tokens of that layer.
+        kind: What is kept of them.
+        dtype: Type in which they are stored.
+    """
+
+    encoder: Encoder[Any]
+    layer: int
+    layout: LayerLayout
+    kind: Kind
+    dtype: str
+
+    def features(self, prepared: Sequence[Any], names: Sequence[str]) -> Tokens:
+        """Return the features of a batch as its store would hold them."""
+        (tokens,) = self.encoder.encode_layers(prepared, [self.kind.layer_read(self.layer)])
+        reduced = self.kind.reduce(tokens, self.layout)
+        stored, scales = narrow(reduced.values[reduced.mask].numpy(), self.dtype)
+        finite = finite_tokens(stored, scales, self.dtype)
+        if not finite.all():
+            rows = torch.arange(len(reduced))[:, None].expand_as(reduced.mask)[reduced.mask]
+            name = names[int(rows[int(np.argmin(finite))])]
+            raise FeatureRangeError(f"{name}: a feature does not fit {self.dtype}")
+        kept = torch.from_numpy(np.ascontiguousarray(widen(stored, scales, self.dtype)))
+        values = torch.zeros(reduced.values.shape, dtype=kept.dtype)
+        values[reduced.mask] = kept
+        return Tokens(values, reduced.mask)
+
+
+class Embedder:
+    """Embed images and texts by the adapter of a finished run and the encoders it was trained on.
+
+    Of a run between two text encoders: texts, through either of them.
+
+    An encoder is opened when it is first needed. It must be the very one whose features the adapter
+    was trained on: weights, preprocessing, tokenizer and precision are compared.
+
+    Each text is embedded without any padding, so that no embedding depends on what else is in a
+    call. Published presets in which padding takes part, such as `lightcrl/addition`, give other
+    embeddings to texts that are padded in a batch, as those of an evaluation are.
+
+    Args:
+        folder: The run folder; nothing else is needed but the encoders' weights.
+        device: `auto`, `cpu` or `cuda`.
+        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+
+    Raises:
+        RunNotFoundError: The folder holds no trained adapter.
+        StoreCorruptError: A file of the run is damaged.
+        SpecError: The run did not record its encoders, or weights are named for another one.
+        UnknownNameError: The adapter has a part that this version does not have.
+        DeviceError: This machine has no such device.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str = "auto",
+        weights: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.device = resolve_device(device)
+        adapter, _, _ = load_adapter(folder)
+        self.adapter = adapter.to(self.device)
+        self._table = runs.read_spec(folder)
+        if "encoders" not in self._table:
+            raise SpecError(
+                f"{folder} does not say what its encoders were: {runs.ways_out(folder)}"
+            )
+        self._sides = sides_of(self._table["encoders"])
+        self._weights = dict(weights or {})
+        unknown = sorted(set(self._weights) - set(self.encoders.values()))
+        if unknown:
+            raise SpecError(
+                f"weights are named for {unknown[0]!r}; the encoders of {folder} are "
+                f"{self.encoders}"
+            )
+        self._readings: dict[Side, Reading] = {}
+
+    @property
+    def encoders(self) -> dict[str, str]:
+        """Return the name of the encoder of each side, such as `image` or `first_text`."""
+        return {side: found["name"] for side, found in self._table["encoders"].items()}
+
+    @property
+    def width(self) -> int:
+        """Return the number of features of an embedding."""
+        return self.adapter.out_width
+
+    def embed_images(
+        self, images: Sequence[str | Path | bytes | Image.Image], *, batch_size: int = 32
+    ) -> Float32[np.ndarray, "n embed"]:
+        """Return the unit-length embedding of each image.
+
+        Args:
+            images: Files, contents of files, or pictures that are already decoded.
+            batch_size: Images per forward pass, at least 1.
+
+        Raises:
+            SpecError: An argument is of another type or range, both sides are texts, or the run has
+                no card of its encoder.
+            UnreadableItemError: An image cannot be read; the message names it.
+            WeightsNotFoundError: The encoder's weights are nowhere to be found.
+            WeightsMismatchError: The encoder that was found is another one.
+            FeatureRangeError: A feature does not fit the type that the training stored.
+            DivergedError: An embedding is not finite.
+        """
+        _check_list(images, (str, Path, bytes, Image.Image), "embed_images", "images")
+        if Modality.IMAGE not in self._sides:
+            raise SpecError(f"{self.folder} aligns two text encoders: it embeds no images")
+        encoder = self.reading(Modality.IMAGE).encoder
+
+        def prepare(image: str | Path | bytes | Image.Image, name: str) -> Any:
+            if isinstance(image, Image.Image):
+                return encoder.preprocess(upright_rgb(image, item_id=name), item_id=name)
+            if isinstance(image, bytes):
+                return encoder.prepare(Item(id=name, data=image))
+            return encoder.prepare(Item(id=name, path=expanded(Path(image))))
+
+        return self._embed(Modality.IMAGE, images, prepare, batch_size)
+
+    def embed_texts(
+        self, texts: Sequence[str], *, side: str | None = None, batch_size: int = 32
+    ) -> Float32[np.ndarray, "n embed"]:
+        """Return the unit-length embedding of each text.
+
+        Args:
+            texts: Texts; what is longer than the encoder reads is cut off.
+            side: Through which encoder: `first_text` or `second_text` where both sides are texts,
+                and nothing else where one is.
+            batch_size: Texts per forward pass of the encoder, at least 1.
+
+        Raises:
+            SpecError: An argument is of another type or range, or the run has no card of its
+                encoder.
+            UnknownNameError: The run has no such side of texts.
+            UnreadableItemError: The encoder can make nothing of a text; the message names it.
+            WeightsNotFoundError: The encoder's weights are nowhere to be found.
+            WeightsMismatchError: The encoder that was found is another one.
+            FeatureRangeError: A feature does not fit the type that the training stored.
+            DivergedError: An embedding is not finite.
+        """
+        _check_list(texts, (str,), "embed_texts", "texts")
+        chosen = self._text_side(side)
+        encoder = self.reading(chosen).encoder
+
+        def prepare(text: str, name: str) -> Any:
+            return encoder.prepare(Item(id=name, text=text))
+
+        return self._embed(chosen, texts, prepare, batch_size)
+
+    def _text_side(self, name: str | None) -> Side:
+        """Return the side of texts called `name`; None will do where there is one."""
+        known = {side.value: side for side in self._sides if side.modality is Modality.TEXT}
+        if name is None and len(known) > 1:
+            raise SpecError(
+                f"{self.folder} aligns two text encoders, {self.encoders}: say through which, by "
+                f"side={TextSide.FIRST.value!r} or side={TextSide.SECOND.value!r}"
+            )
+        if name is None:
+            return Modality.TEXT
+        if name not in known:
+            raise unknown_name("side", name, known)
+        return known[name]
+
+    @torch.inference_mode()
+    def _embed(
+        self,
+        side: Side,
+        contents: Sequence[Any],
+        prepare: Callable[[Any, str], Any],
+        batch_size: int,
+    ) -> Float32[np.ndarray, "n embed"]:
+        if batch_size < 1:
+            raise SpecError(f"batch_size must be at least 1, found {batch_size}")
+        reading = self.reading(side)
+        names = [_name(content, position) for position, content in enumerate(contents)]
+        found = np.empty((len(contents), self.width), dtype=np.float32)
+        for start in range(0, len(contents), batch_size):
+            chunk = slice(start, start + batch_size)
+            prepared = [prepare(*one) for one in zip(contents[chunk], names[chunk], strict=True)]
+            tokens = reading.features(prepared, names[chunk])
+            found[chunk] = self._adapt(tokens, side)
+        finite = np.isfinite(found).all(axis=1)
+        if not finite.all():
+            name = names[int(np.argmin(finite))]
+            raise DivergedError(
+                f"the embedding of {name} is not finite, as an adapter gives whose training "
+                f"diverged: {runs.ways_out(self.folder)} with a lower train.learning_rate"
+            )
+        return found
+
+    def _adapt(self, tokens: Tokens, side: Side) -> Float32[np.ndarray, "n embed"]:
+        """Return the embeddings of rows, those of one length together: no row is padded."""
+        found = np.empty((len(tokens), self.width), dtype=np.float32)
+        lengths = tokens.mask.sum(dim=1)
+        for length in torch.unique(lengths).tolist():
+            rows = torch.nonzero(lengths == length)[:, 0]
+            own = Tokens(
+                tokens.values[rows][tokens.mask[rows]].reshape(len(rows), length, -1),
+                torch.ones(len(rows), length, dtype=torch.bool),
+            )
+            embeddings = self.adapter.embed(own.to(self.device), side)
+            found[rows.numpy()] = embeddings.cpu().numpy()
+        return found
+
+    def reading(self, side: Side) -> Reading:
+        """Return the encoder of a side, with what the training kept of its tokens.
+
+        Raises:
+            LightalignError: See `embed_images`.
+        """
+        if side not in self._readings:
+            self._readings[side] = self._open(side)
+        return self._readings[side]
+
+    def _open(self, side: Side) -> Reading:
+        described: Table = self._table["encoders"][side.value]
+        stored: Table = self._table["stores"]["train"].get(side.value, {})
+        missing = [name for name in _OF_FEATURES if name not in stored]
+        if missing:
+            raise SpecError(
+                f"{self.folder / runs.SPEC} does not say {missing[0]} of the {side.label} features "
+                "that the run was trained on, as an earlier lightalign wrote it: train anew"
+            )
+        name, identity = described["name"], described["identity"]
+        if "card" not in described:
+            raise SpecError(
+                f"{self.folder} holds no card of encoder {name!r}, as the lightalign that trained "
+                "it had none"
+            )
+        card = parse_card(name, described["card"])
+        try:
+            encoder = build_encoder(card, weights=self._weights.get(name), device=str(self.device))
+        except WeightsNotFoundError as error:
+            raise WeightsNotFoundError(
+                f"{error}; of a run that is --weights {name}=PATH, in Python lightalign.load(..., "
+                f"weights={{{name!r}: PATH}})"
+            ) from error
+        encoder.precision = identity.get("precision", encoder.precision)
+        layer, kind = stored["layer"], Kind(stored["kind"])
+        layout = encoder.layout(kind.layer_read(layer))
+        reading = Reading(encoder, layer, layout, kind, stored["dtype"])
+        now: Table = json.loads(canonical_json(encoder.identity_at(kind.layer_read(layer))))
+        found = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
+        if found != stored["encoder_key"]:
+            raise WeightsMismatchError(
+                f"encoder {name!r} is not the one that {self.folder.name} was trained on: "
+                f"{_difference(identity, now)}"
+            )
+        return reading
+
+
+def _name(content: object, position: int) -> str:
+    """Return how messages name one image or text."""
+    shown = str(content) if isinstance(content, str | Path) else type(content).__name__
+    return f"{position} ({shown:.60})"
+
+
+def _check_list(contents: object, kinds: tuple[type, ...], verb: str, noun: str) -> None:
+    """Refuse one item where a list of them is meant, and items of other types."""
+    if isinstance(contents, kinds) or not isinstance(contents, Sequence):
+        raise SpecError(f"{verb} takes a list of {noun}, found {contents!r:.60}")
+    for content in contents:
+        if not isinstance(content, kinds):
+            known = " or ".join(kind.__name__ for kind in kinds)
+            raise SpecError(f"{verb} takes {known}, found {type(content).__name__}")
+
+
+def _difference(then: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> str:
+    """Return in words where two identities differ; TOML has left out what is None."""
+    found = []
+    for key in sorted({*then, *now}):
+        first, second = then.get(key), now.get(key)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            found.append(_difference(first, second, f"{within}{key}."))
+        elif first != second:
+            found.append(f"{within}{key} was {first!r:.60}, is {second!r:.60}")
+    return "; ".join(one for one in found if one)

@@ -1,0 +1,106 @@
+"""Encoders as an extraction loads them: their precision set, compiled where that is asked for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ..featcache.backends import load_encoder
+from ..featcache.compiling import compile_encoder
+from ..featcache.encoder import Encoder
+from ..featcache.errors import SpecError
+from ..featcache.footprint import bytes_of_an_item
+from ..featcache.hardware import resolve_device
+from ..featcache.precision import choose_precision
+from ..featcache.references import table_of_own
+from ..featcache.types import Modality
+from ..featcache.weights import GIVEN
+from .extract_spec import ExtractSpec
+from .opened import Opened, with_place
+from .progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedEncoder:
+    """Hold an encoder with what was settled when it was loaded.
+
+    Attributes:
+        encoder: The encoder, its precision set.
+        origin: Where its weights came from.
+        settings: What a manifest records besides its key, such as the measured cosine.
+        measured_bytes: `item_bytes` where it was measured before, as compiled encoders need.
+    """
+
+    encoder: Encoder[Any]
+    origin: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    measured_bytes: int | None = None
+
+    @cached_property
+    def item_bytes(self) -> int:
+        """Return the memory that the largest item takes in a forward pass."""
+        known = self.measured_bytes
+        return bytes_of_an_item(self.encoder) if known is None else known
+
+
+def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[LoadedEncoder]:
+    """Load the encoders, settle their precision and compile them."""
+    device = resolve_device(spec.device)
+    loaded = []
+    for card, weights in opened.cards:
+        progress.note(f"loading encoder {card.name}, weights: {weights.origin}")
+        encoder = load_encoder(card, weights, device=spec.device)
+        cosine = choose_precision(encoder, spec.precision, device)
+        settings: dict[str, Any] = {
+            "precision": encoder.precision,
+            "first_is_class": _begins_with_class(encoder),
+        }
+        own_card = table_of_own(with_place(card, weights))
+        if own_card is not None:
+            settings["card"] = own_card
+        elif weights.origin == GIVEN and weights.files is not None:
+            settings["weights"] = str(weights.files)
+        if cosine is not None:
+            progress.note(
+                f"{card.name}: computes in {encoder.precision}; in bfloat16 the smallest cosine of "
+                f"a token to its float32 self is {cosine:.5f}"
+            )
+            settings["bfloat16_cosine"] = f"{cosine:.6f}"
+        measured = None
+        if spec.compile:
+            if spec.batch_size is None:
+                measured = bytes_of_an_item(encoder)  # what is compiled hides its tensors
+            progress.note(f"compiling encoder {card.name}")
+            settings["compiled_cosine"] = f"{compile_encoder(encoder):.6f}"
+        loaded.append(
+            LoadedEncoder(
+                encoder=encoder, origin=weights.origin, settings=settings, measured_bytes=measured
+            )
+        )
+    return loaded
+
+
+def _begins_with_class(encoder: Encoder[Any]) -> bool:
+    """Return whether the first token that an encoder gives stands for the whole item."""
+    layout = encoder.layout()
+    if encoder.modality is Modality.IMAGE and not layout.prefix_tokens:
+        return False
+    return bool(layout.first_is_class)
+
+
+def splits_with_items(
+    opened: Opened, loaded: Sequence[LoadedEncoder], progress: Progress
+) -> list[str]:
+    """Return the splits that hold items of every encoder's modality; others are noted."""
+    source = opened.source
+    modalities = {one.encoder.modality for one in loaded}
+    full = [s for s in opened.splits if all(source.items(s, m) for m in modalities)]
+    wanted = " and ".join(sorted(modality.value for modality in modalities))
+    if not full:
+        raise SpecError(
+            f"no split of {list(opened.splits)} of {opened.dataset} holds {wanted} items"
+        )
+    for split in opened.splits:
+        if split not in full:
+            progress.note(f"{opened.dataset}: split {split!r} lacks {wanted} items, passed over")
+    return full

@@ -1,0 +1,61 @@
+"""The request that extracts a store again, as its manifest records it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..featcache.known_datasets import version_of
+from .extract_spec import ExtractSpec
+
+
+def spec_of(
+    manifest: Mapping[str, Any],
+    home: Path,
+    *,
+    data: str | None = None,
+    weights: Path | None = None,
+    source: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> ExtractSpec:
+    """Return the spec that extracts what a manifest describes.
+
+    Args:
+        manifest: Manifest of the store.
+        home: Folder of everything lightalign keeps.
+        data: `NAME=PATH` where the dataset is not in its place.
+        weights: File or local hub folder where the encoder's weights came from `--weights`; that
+            of then if None and it is still there.
+        source: Options of the dataset in place of those that the manifest records.
+        device: `auto`, `cpu` or `cuda`.
+    """
+    found = manifest["description"]
+    settings = manifest["settings"]
+    options = settings.get("source", {})
+    recorded = settings.get("weights")
+    if weights is None and isinstance(recorded, str) and Path(recorded).exists():
+        weights = Path(recorded)
+    version = version_of(home, found["dataset"], found["split"], found["source"])
+    if version is not None and data is None:
+        data = version.data
+        options = version.options
+    return ExtractSpec(
+        encoders=(found["encoder"],),
+        data=data or found["dataset"],
+        home=home,
+        split=found["split"],
+        weights=weights,
+        source={**options, **(source or {})},
+        features=(found["kind"],),
+        layers=(found["layer"],),
+        format=found["container"],
+        dtype=found["dtype"],
+        compression=found["compression"],
+        precision=found["identity"].get("precision", "float32"),
+        compile="compiled_cosine" in settings,
+        batch_size=settings.get("batch_size"),
+        rows_per_shard=found["rows_per_shard"],
+        # what could not be read then is no reason to repair nothing now; but what was never
+        # finished is held to the usual share of bad items
+        on_error="skip" if manifest["complete"] else None,
+        device=device,
+    )

@@ -1,0 +1,111 @@
+"""Bytes that stores will take, counted before any item is encoded, and the free disk."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..featcache.dtypes import token_bytes
+from ..featcache.errors import DiskSpaceError, UnreadableItemError
+from ..featcache.manifest import has_manifest, read_whole_manifest
+from ..featcache.source import Source
+from ..featcache.store import FeatureStore
+from ..featcache.types import PER_ROW, Item
+from .extract_spec import StoreEstimate
+from .outputs import Output
+
+_LENGTH_SAMPLE = 4096  # texts whose lengths are counted: their mean is known to about 0.5 %
+# Bytes of one line of each array that may stand beside the features.
+_COMPANION_BYTES = {
+    "token_ids": 4,
+    "special_tokens": 1,
+    "character_spans": 8,
+    "geometry": 32,
+}
+
+
+def estimate_store(output: Output, source: Source, home: Path) -> StoreEstimate:
+    """Return what one store will hold, uncompressed; text lengths are counted on a sample.
+
+    Of a complete store it is what it does hold.
+    """
+    description = output.description
+    folder = description.folder(home)
+    rows = missing = description.num_items
+    total = None
+    if has_manifest(folder):
+        store = FeatureStore(folder, read_whole_manifest(folder))
+        missing = sum(len(store.shard_items(index)) for index in store.missing_shards())
+        total = None if missing else store.num_bytes
+    if total is None:
+        items = source.items(description.split, output.encoder.modality)
+        total = uncompressed_bytes(
+            output, items, source.ids(description.split, output.encoder.modality)
+        )
+    return StoreEstimate(
+        encoder=description.encoder,
+        split=description.split,
+        layer=description.layer,
+        kind=description.kind,
+        key=description.key,
+        rows=rows,
+        missing=missing,
+        bytes=total,
+        missing_bytes=round(total * missing / max(1, rows)),
+    )
+
+
+def check_disk(outputs: Sequence[Output], source: Source, home: Path) -> None:
+    """Refuse to start what the disk cannot hold; compressed stores count as if they were not.
+
+    How far features shrink is not known before they are there; `--dry-run` measures it.
+
+    Raises:
+        DiskSpaceError: The disk of `home` has less left than the missing shards need.
+    """
+    needed = sum(estimate_store(output, source, home).missing_bytes for output in outputs)
+    free = free_bytes(home)
+    if needed > free:
+        raise DiskSpaceError(
+            f"the features need {needed / 1e6:,.1f} MB, the disk of {home} has {free / 1e6:,.1f} "
+            "MB left: name another --home, or keep less (--features mean, --dtype int8)"
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the disk that `folder` is or will be on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def uncompressed_bytes(output: Output, items: Sequence[Item], ids: Sequence[str]) -> int:
+    """Return the bytes of a store of `items`, as if nothing were compressed."""
+    description = output.description
+    rows = len(items)
+    tokens = description.tokens_per_item
+    num_tokens = rows * tokens if tokens is not None else _count_tokens(output, items)
+    total = num_tokens * token_bytes(description.dtype, description.width)
+    total += rows * 8 if tokens is None else 0  # offsets
+    for name in description.companions:
+        total += _COMPANION_BYTES[name] * (rows if name in PER_ROW else num_tokens)
+    for first in range(0, rows, description.rows_per_shard):
+        last = min(first + description.rows_per_shard, rows)
+        longest = max(len(ids[index].encode()) for index in range(first, last))
+        total += longest * (last - first)  # ids are as wide as the longest of their shard
+    return total
+
+
+def _count_tokens(output: Output, items: Sequence[Item]) -> int:
+    """Return the tokens of all items, from a sample spread over them."""
+    sample = np.unique(np.linspace(0, len(items) - 1, _LENGTH_SAMPLE).astype(int)).tolist()
+    sizes = [_size(output, items[index]) for index in sample]
+    return round(float(np.mean(sizes)) * len(items))
+
+
+def _size(output: Output, item: Item) -> int:
+    try:
+        return output.encoder.size(output.encoder.prepare(item))
+    except UnreadableItemError:
+        return 0
