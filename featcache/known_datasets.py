@@ -23,6 +23,7 @@ from .file_locks import FileLock
 from .home import command_line, is_same_place
 from .regular_files import is_regular, is_there
 from .spec import fingerprint, to_toml
+from .table_names import folders_of_tables, is_table_name
 
 FOLDER = "known-datasets"
 _SCHEMA = 1
@@ -177,8 +178,6 @@ def place_in(version: DatasetVersion, place: Path) -> Path:
 
 def _tables_called_alike(version: DatasetVersion, folder: Path) -> list[Path]:
     """Return where a table would lie in a folder; nothing of what is no table."""
-    from .sources._tables import folders_of_tables, is_table_name
-
     if version.place is None or not is_table_name(version.place):
         return []
     return [one / version.place.name for one in folders_of_tables(folder)]

@@ -13,12 +13,12 @@ from ._caption_source import (
     CaptionedImages,
     counted,
     group_rows,
-    split_name,
     with_hashed_splits,
     with_listed_splits,
 )
 from ._decoding import format_error
 from ._picture_places import PicturePlaces
+from ._splits import split_name
 
 
 @dataclass(frozen=True, kw_only=True)

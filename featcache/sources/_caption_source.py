@@ -18,18 +18,7 @@ from ._decoding import format_error
 from ._lazy import LazyItems
 from ._parquet_tables import StoredItem, StoredPicture, StoredPictures
 from ._row_ledger import shortened_places
-
-# Names that other tools give the three splits. Karpathy's `restval` are training images that were
-# set aside at first; published results train on them.
-_SPLIT_ALIASES = {
-    "training": "train",
-    "restval": "train",
-    "dev": "val",
-    "valid": "val",
-    "validation": "val",
-    "testing": "test",
-}
-SPLIT_ORDER = ("train", "val", "test")
+from ._splits import SPLIT_ORDER, split_name
 
 
 @dataclass(frozen=True)
@@ -47,12 +36,6 @@ class CaptionedImages:
     captions: Mapping[str, Sequence[str]]
     split_of: Mapping[str, str]
     notes: tuple[str, ...] = ()
-
-
-def split_name(name: str) -> str:
-    """Return our name of a split that another tool may call otherwise, such as `dev` for `val`."""
-    lower = name.strip().lower()
-    return _SPLIT_ALIASES.get(lower, lower)
 
 
 def splits_by_folder(names: Iterable[str]) -> dict[str, str] | None:

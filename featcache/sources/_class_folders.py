@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import DatasetFormatError, UnknownColumnError
 from ..item_ids import storable_id
 from ..regular_files import is_regular
-from ._caption_source import counted, split_name, storable_ids, storable_note
+from ._caption_source import counted, storable_ids, storable_note
 from ._class_source import (
     SPLITS,
     Classed,
@@ -18,6 +18,7 @@ from ._class_source import (
 from ._class_tables import ClassTableOptions, Reading, read_class_table
 from ._decoding import format_error
 from ._image_files import LeftOut, image_files, note_strays
+from ._splits import split_name
 from ._tables import TableFiles, joined_tables, tables_of, tables_of_splits
 
 INDEX = "index.csv"

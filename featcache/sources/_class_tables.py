@@ -11,7 +11,7 @@ from ..errors import SpecError
 from ..item_ids import storable_id
 from ..source import Doubt
 from ._caption_files import is_missing, text_of
-from ._caption_source import split_name, storable_ids, storable_note
+from ._caption_source import storable_ids, storable_note
 from ._class_source import ClassedImages, PictureFiles, Pictures, PicturesOfTable
 from ._columns import (
     CLASS_NAMES,
@@ -25,6 +25,7 @@ from ._parquet_tables import StoredPicture
 from ._picture_places import PicturePlaces
 from ._row_images import RowImages, made_up_name
 from ._row_ledger import of_one_value
+from ._splits import split_name
 from ._tables import (
     Cells,
     Table,

@@ -9,9 +9,10 @@ from ..errors import DatasetFormatError
 from ..regular_files import is_regular
 from ..source import missing_dataset
 from ._caption_files import read_lines
-from ._caption_source import counted, split_name
+from ._caption_source import counted
 from ._decoding import format_error
 from ._graded_source import GradedRow, Scale, split_by_hash
+from ._splits import split_name
 
 # What the columns of both texts are called, in lower case.
 FIRST_NAMES = ("sentence1", "question1", "#1 string", "sentence_a", "text1", "first")

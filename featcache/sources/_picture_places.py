@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import DatasetFormatError, SpecError
-from ._caption_source import split_name
 from ._decoding import format_error
+from ._splits import split_name
 
 # folders of pictures beside a table that names them without a folder; in lower case
 _USUAL = frozenset(("images", "image", "imgs", "img", "photos", "pictures", "pics"))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..errors import DatasetFormatError, SpecError, UnknownColumnError
 from ..regular_files import is_regular
 from ..source import missing_dataset
+from ..table_names import DELIMITED, JSON, PLACES, folders_of_tables, suffix_of
 from ._caption_files import is_missing, text_of
 from ._columns import IMAGE_NAMES, left_columns, set_option
 from ._decoding import DecodedText, check_encoding, format_error, read_any_text, unknown_column
@@ -23,8 +24,6 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 # looked for where there is none of those, so that a folder has one table that had one before
 _OTHER_SUFFIXES = (".csv.gz", ".tsv.gz", ".jsonl.gz", ".json", ".json.gz", ".ndjson", ".ndjson.gz")
 _LAST_SUFFIXES = (".tab", ".tab.gz")  # alike, where there is none of those either
-_DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}  # the usual delimiter
-_JSON = (".jsonl", ".ndjson", ".json")
 # tables that are not read, and what to do with them
 _REMEDIES = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), "save it as CSV"),
@@ -41,7 +40,6 @@ _SPLITS = {  # by a word in the name of a file
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _SHARD = re.compile(r"(.*[-_.])?\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?")
-_PLACES = ("data", "annotations")  # folders in a dataset in which hubs and COCO keep tables
 # words in the name of a table that holds the rows of those of splits once more
 _WHOLE = frozenset(("all", "full", "whole", "complete", "combined", "total", "everything"))
 _METADATA = "metadata"  # what hubs call the table in a folder of images
@@ -244,7 +242,7 @@ def joined_tables(tables: Sequence[Path], root: Path) -> TableFiles | None:
     if not whole or len(set(map(_split_of_name, parts)) - {None}) < 2:
         whole, parts = [], list(tables)
     splits = tuple(split for file in parts if (split := _split_of_name(file)))
-    kinds = {_suffix_of(file) for file in parts}
+    kinds = {suffix_of(file) for file in parts}
     is_sharded = kinds == {".parquet"} or _are_shards(parts)
     is_one = len(kinds) == 1 and len(splits) in {0, len(parts)} and (splits or is_sharded)
     if not is_one:
@@ -257,7 +255,7 @@ def tables_of_splits(root: Path) -> TableFiles | None:
 
     So does the library datasets keep a `metadata.csv`, or parquet files, in `train` and `test`.
     """
-    for place in (root, root / _PLACES[0]):
+    for place in (root, root / PLACES[0]):
         files: list[Path] = []
         splits: list[str] = []
         bare: list[Path] = []
@@ -268,7 +266,7 @@ def tables_of_splits(root: Path) -> TableFiles | None:
             files += tables
             splits += [split or ""] * len(tables)
             bare += [place / name] if split is not None and not tables else []
-        if files and len(set(map(_suffix_of, files))) == 1:
+        if files and len(set(map(suffix_of, files))) == 1:
             return TableFiles(tuple(files), tuple(splits), place, root, bare=tuple(bare))
     return None
 
@@ -278,22 +276,12 @@ def _tables_of_split(folder: Path) -> list[Path]:
     named = [file for file in tables if _stem(file) == _METADATA]
     if named or len(tables) < 2:
         return named or tables
-    are_one = {_suffix_of(file) for file in tables} == {".parquet"} or _are_shards(tables)
+    are_one = {suffix_of(file) for file in tables} == {".parquet"} or _are_shards(tables)
     return tables if are_one else []
 
 
 def _is_whole(file: Path) -> bool:
     return not _WHOLE.isdisjoint(re.split(r"[^a-z]+", _stem(file)))
-
-
-def folders_of_tables(root: Path) -> list[Path]:
-    """Return the folders in which the tables of a dataset may lie, the preferred first."""
-    return [root, *(root / place for place in _PLACES)]
-
-
-def is_table_name(file: Path) -> bool:
-    """Return whether a file is called as one that `open_table` reads."""
-    return _suffix_of(file) in {*_DELIMITED, *_JSON, ".parquet"}
 
 
 def tables_of(root: Path) -> tuple[list[Path], list[Path]]:
@@ -347,9 +335,9 @@ def _files_of_tables(folder: Path) -> list[Path]:
         return []
     suffixes = (*TABLE_SUFFIXES, *_OTHER_SUFFIXES, *_LAST_SUFFIXES)
     files = sorted(folder / name for name in _names_in(folder) if name.lower().endswith(suffixes))
-    if folder.name == _PLACES[1]:  # beside the captions of COCO are its boxes and persons
+    if folder.name == PLACES[1]:  # beside the captions of COCO are its boxes and persons
         captions = [file for file in files if file.name.startswith("captions")]
-        files = captions or [file for file in files if _suffix_of(file) != ".json"]
+        files = captions or [file for file in files if suffix_of(file) != ".json"]
     return files
 
 
@@ -367,13 +355,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir()
 
 
-def _suffix_of(file: Path) -> str:
-    """Return the suffix that tells the format, which `.gz` may follow."""
-    return Path(file.name.lower().removesuffix(".gz")).suffix
-
-
 def _stem(file: Path) -> str:
-    return file.name.lower().removesuffix(".gz").removesuffix(_suffix_of(file))
+    return file.name.lower().removesuffix(".gz").removesuffix(suffix_of(file))
 
 
 def _are_shards(files: Sequence[Path]) -> bool:
@@ -494,10 +477,10 @@ def open_table(files: TableFiles, form: TableFormat | None = None) -> Table:
     """
     form = form or TableFormat()
     check_encoding(form.encoding)
-    suffix = _suffix_of(files.files[0])
-    if suffix in _DELIMITED:
-        table = _open_delimited(files, form, _DELIMITED[suffix])
-    elif suffix in _JSON:
+    suffix = suffix_of(files.files[0])
+    if suffix in DELIMITED:
+        table = _open_delimited(files, form, DELIMITED[suffix])
+    elif suffix in JSON:
         _refuse(form, files, "delimiter", "quoted")
         table = _open_json(files, form)
     elif suffix == ".parquet":
@@ -617,7 +600,7 @@ def _open_json(files: TableFiles, form: TableFormat) -> Table:
     for number, file in enumerate(files.files):
         decoded = read_any_text(file, form.encoding)
         found = read_json_rows(file, decoded, _skip_of(ledger, files, number))
-        if found.names_pictures and file.parent.name == _PLACES[1]:
+        if found.names_pictures and file.parent.name == PLACES[1]:
             folder = file.parent.parent
         rows_of.append(_with_folder_of_pictures(found, file, folder))
         notes |= dict.fromkeys(_format_notes(decoded, ",", ",", form))

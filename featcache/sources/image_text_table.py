@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import DatasetFormatError, DatasetNotFoundError, SpecError
 from ..source import Doubt, Source
 from ._caption_files import Row, captions_of, text_of
-from ._caption_source import CaptionSource, group_rows, split_name, with_hashed_splits
+from ._caption_source import CaptionSource, group_rows, with_hashed_splits
 from ._columns import (
     CAPTION_NAMES,
     CLASS_NAMES,
@@ -21,6 +21,7 @@ from ._parquet_tables import StoredPicture
 from ._picture_places import PicturePlaces
 from ._row_images import RowImages, made_up_name
 from ._row_ledger import of_one_value
+from ._splits import split_name
 from ._tables import (
     Cells,
     Table,
