@@ -369,12 +369,15 @@ def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int
 
 
 def _max_tokens(positions: int | None, files: _Files) -> int:
-    """Return the longest text: what the tokenizer, the sentence encoder or the model allows."""
+    """Return the longest text: what the sentence encoder or else the tokenizer says, and the model.
+
+    The length of a sentence encoder takes the place of its tokenizer's, as sentence-transformers
+    has it, also where it is the longer one.
+    """
     names = SETTINGS if files.is_listed else SETTINGS[:1]  # each is a question to the hub
     settings = next(filter(None, map(files.table, names)), {})
-    limits = (
-        positions,
-        files.table("tokenizer_config.json").get("model_max_length"),
-        length_of_settings(settings),
-    )
+    length = length_of_settings(settings)
+    if not is_length(length):
+        length = files.table("tokenizer_config.json").get("model_max_length")
+    limits = (positions, length)
     return min((int(limit) for limit in limits if is_length(limit)), default=_USUAL_TOKENS)

@@ -158,7 +158,7 @@ def test_a_model_of_timm_that_is_nowhere_is_one_line(
         ({"model_max_length": 16.0}, {}, 16),
         ({"model_max_length": int(1e30)}, {"max_seq_length": None}, 38),
         ({"model_max_length": 16}, {"max_seq_length": 10}, 10),
-        ({"model_max_length": 16}, {"max_seq_length": 24}, 16),
+        ({"model_max_length": 16}, {"max_seq_length": 24}, 24),
         ({"model_max_length": 512}, {"max_seq_length": 100}, 38),
         ({}, {"processor_kwargs": {"model_max_length": 9}}, 9),
     ],
