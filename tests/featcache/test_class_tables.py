@@ -373,6 +373,20 @@ def test_options_of_tables_are_refused_where_there_are_class_folders_alone(tmp_p
         define(f"mine={tmp_path}", home=tmp_path / "home", options={"class_column": "Tier"})
 
 
+def test_a_column_of_classes_that_is_named_is_read_though_there_are_class_folders(tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / name, ["0.jpg", "1.jpg"])
+    rows = [
+        f"{name}/{number}.jpg,{'red' if number else 'blue'}"
+        for name in ("cat", "dog")
+        for number in (0, 1)
+    ]
+    (tmp_path / "fur.csv").write_text("\n".join(["image,fur", *rows]), encoding="utf-8")
+    assert names_and_classes(opened("image-folder", tmp_path))[0] == ("cat", "dog")
+    named = opened("image-folder", tmp_path, class_column="fur")
+    assert names_and_classes(named)[0] == ("blue", "red")
+
+
 def test_a_column_that_is_the_only_one_left_holds_the_classes_in_the_order_of_their_numbers(folder):
     table = write_table(folder / "table.csv", Art=("2", "10") * 2)
     assert names_and_classes(opened("image-folder", table))[0] == ("2", "10")
