@@ -94,6 +94,11 @@ class Source(ABC):
         """Return why another family might or should read this if nobody names one, or None."""
         return None
 
+    @property
+    def was_read_otherwise(self) -> bool:
+        """Return whether `as_read_before` may return anything, without what it costs."""
+        return False
+
     def as_read_before(self) -> "Source | None":
         """Return the same files as they were read once, or None where that was not otherwise.
 

@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightalign.featcache.datasets import define, identified, open_version
+from lightalign.featcache.datasets import define, identified, open_source, open_version
 from lightalign.featcache.errors import DatasetFormatError, SpecError
 from lightalign.featcache.known_datasets import remember
+from lightalign.featcache.sources import _class_folders
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.datasets import add
 
@@ -465,3 +466,32 @@ def test_classes_that_are_remembered_by_numbers_or_as_nan_stay_so(folder, tmp_pa
         home = tmp_path / f"home of {place.name}"
         assert remember(home, known)
         assert names_and_classes(open_version(define("mine", home=home), home=home))[0] == before
+
+
+def test_a_reading_that_differs_in_one_split_alone_is_told_by_that_split(folder, tmp_path):
+    """A row without an image changes the test split: the training split is the same in both."""
+    table = folder / "table.csv"
+    rows = ["0.jpg,cat,train", "1.jpg,dog,train", "2.jpg,cat,test", "3.jpg,dog,test"]
+    table.write_text("\n".join(["image,class,split", *rows, "NaN,cat,test"]), encoding="utf-8")
+    now = opened("image-folder", table)
+    for number, reading in enumerate((now, as_read_at_first(now))):
+        home = tmp_path / f"home {number}"
+        version = identified(define(f"mine={table}", home=home), reading)
+        assert remember(home, version)
+        for source in (open_version(version, home=home), open_source("mine", home=home)):
+            assert source.ids("test", Modality.IMAGE) == reading.ids("test", Modality.IMAGE)
+
+
+def test_a_table_that_is_remembered_as_it_is_read_is_read_once(tmp_path, monkeypatch):
+    class_label_table(tmp_path / "t.parquet", [1, 0, 1], ["cat", "dog"])
+    home = tmp_path / "home"
+    version = define(f"mine={tmp_path / 't.parquet'}", home=home)
+    version = identified(version, open_version(version, home=home))
+    assert remember(home, version)
+    readings = []
+    read = _class_folders.read_class_table
+    monkeypatch.setattr(
+        _class_folders, "read_class_table", lambda *args: readings.append(args) or read(*args)
+    )
+    open_version(version, home=home)
+    assert len(readings) == 1
