@@ -30,7 +30,7 @@ class SkippedRow:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why a column, or a dataset, may hold something else than was read from it.
+    """Reason why a column, or a dataset, may hold something else than was read.
 
     Attributes:
         column: The column, or None where it is not one.
