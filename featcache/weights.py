@@ -236,9 +236,9 @@ def _fetch_list_of_modules(hub: str, snapshot: Path) -> None:
             if is_plain and not isinstance(error, LocalEntryNotFoundError):
                 return
             raise WeightsNotFoundError(
-                f"whether {hub} is a sentence encoder cannot be told: the hub cache holds it without "
-                f"{MODULES}, and the hub refused that: {_first_line(error)}; HF_HUB_OFFLINE=1 takes "
-                "what the cache holds"
+                f"whether {hub} is a sentence encoder cannot be told: the hub cache holds it "
+                f"without {MODULES}, and the hub refused that: {_first_line(error)}; "
+                "HF_HUB_OFFLINE=1 takes what the cache holds"
             ) from error
 
 
