@@ -227,7 +227,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         other = _scored(spec, evaluated, embeddings, bank, progress, links=paired.pairs.links)
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
-    ties = [find_ties(direction) for direction in both_directions(embeddings)]
+    ties = [find_ties(one, same_text=spec.same_text) for one in both_directions(embeddings)]
     warnings = [
         *leakage.warnings,
         *filter(None, (found.warning for found in ties)),
