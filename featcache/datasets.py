@@ -159,25 +159,34 @@ def locate(
 
 
 def _as_remembered(opened: Source, version: DatasetVersion, *, home: Path) -> Source:
-    """Return a dataset as the home remembers it, where it would be read otherwise by now."""
-    before = opened.as_read_before()
-    while before is not None:
-        if _is_remembered(before, opened, version, home):
-            return before
-        before = before.as_read_before()
-    return opened
+    """Return a dataset as the home remembers it, where it would be read otherwise by now.
+
+    Readings may differ in one split alone: that of which most splits are remembered is taken.
+    """
+    is_known = version.splits or known_datasets.read_versions(home, version.name)
+    if not opened.was_read_otherwise or not is_known:
+        return opened
+    best, most = opened, _num_remembered(opened, version, home)
+    reading: Source | None = opened
+    # another reading costs as much as the first: none where this one is remembered whole
+    while most < len(best.splits()) and reading is not None:
+        reading = reading.as_read_before()
+        num = 0 if reading is None else _num_remembered(reading, version, home)
+        if reading is not None and num > most:
+            best, most = reading, num
+    return best
 
 
-def _is_remembered(before: Source, opened: Source, version: DatasetVersion, home: Path) -> bool:
-    """Return whether the home remembers a dataset as it was read before, and not as it is now."""
-    split = before.splits()[0]
-    old = before.fingerprint(split)
-    if version.splits:
-        return version.splits.get(split) == old
-    if known_datasets.version_of(home, version.name, split, old) is None:
-        return False
-    new = opened.fingerprint(split) if split in opened.splits() else ""
-    return known_datasets.version_of(home, version.name, split, new) is None
+def _num_remembered(source: Source, version: DatasetVersion, home: Path) -> int:
+    """Return how many splits of a dataset the home remembers as they are read."""
+
+    def is_remembered(split: str) -> bool:
+        found = source.fingerprint(split)
+        if version.splits:
+            return version.splits.get(split) == found
+        return known_datasets.version_of(home, version.name, split, found) is not None
+
+    return sum(map(is_remembered, source.splits()))
 
 
 def _find_family_at(

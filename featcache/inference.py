@@ -54,7 +54,7 @@ class Inferred:
 
 
 class _Trial(NamedTuple):
-    """What some families make of a place.
+    """Result of trying some families at a place.
 
     Attributes:
         inferred: What the first that can reads there, or None.

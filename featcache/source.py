@@ -30,7 +30,7 @@ class SkippedRow:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why a column, or a dataset, may hold something else than was read from it.
+    """Reason why a column, or a dataset, may hold something else than was read.
 
     Attributes:
         column: The column, or None where it is not one.
@@ -93,6 +93,11 @@ class Source(ABC):
     def doubt(self) -> Doubt | None:
         """Return why another family might or should read this if nobody names one, or None."""
         return None
+
+    @property
+    def was_read_otherwise(self) -> bool:
+        """Return whether `as_read_before` may return anything, without what it costs."""
+        return False
 
     def as_read_before(self) -> "Source | None":
         """Return the same files as they were read once, or None where that was not otherwise.

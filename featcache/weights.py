@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,16 +217,29 @@ def _fetch_list_of_modules(hub: str, snapshot: Path) -> None:
 
     Without it a sentence encoder would pass for a plain model. That a repository has none is kept
     in the cache, so that it is asked once.
+
+    Raises:
+        WeightsNotFoundError: The hub is there, and cannot say.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     commit = snapshot.name
     if (snapshot / MODULES).is_file() or _is_offline():
         return
     known = try_to_load_from_cache(hub, MODULES, revision=commit)
     if known is None and _is_reachable(constants.ENDPOINT):
-        with suppress(OSError):  # there is none, or nobody can tell
+        try:
             hf_hub_download(hub, MODULES, revision=commit)
+        except OSError as error:  # the hub's own errors are OSErrors
+            is_plain = isinstance(error, EntryNotFoundError)
+            if is_plain and not isinstance(error, LocalEntryNotFoundError):
+                return
+            raise WeightsNotFoundError(
+                f"whether {hub} is a sentence encoder cannot be told: the hub cache holds it "
+                f"without {MODULES}, and the hub refused that: {_first_line(error)}; "
+                "HF_HUB_OFFLINE=1 takes what the cache holds"
+            ) from error
 
 
 def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Path | None:
@@ -310,13 +323,18 @@ def find_hub_file(hub: str, name: str, *, required: bool) -> Path | None:
         try:
             return Path(hf_hub_download(hub, name))
         except OSError as error:  # the hub's own errors are OSErrors
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = _first_line(error)
     if not required:
         return None
     raise WeightsNotFoundError(
         f"no {name} of {hub!r} to make a card from: it is no folder, not in the hub cache, and "
         f"{reason}; give the folder that holds the model"
     )
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_offline() -> bool:
@@ -376,10 +394,7 @@ def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bo
         with _progress_bars(shown=progress):
             folder = _fetch(card, hub, revision)
     except OSError as error:  # the hub's own errors are OSErrors: no such repository, gated, full
-        reason = str(error).strip().splitlines()
-        raise _HubUnavailableError(
-            f"the hub refused {hub}: {reason[0] if reason else type(error).__name__}"
-        ) from error
+        raise _HubUnavailableError(f"the hub refused {hub}: {_first_line(error)}") from error
     lacking = _lacking(card, folder)
     if lacking is not None:
         raise _HubUnavailableError(

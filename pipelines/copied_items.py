@@ -20,7 +20,7 @@ from ..featcache.types import Item, Modality
 from .original_dataset import require_as_extracted
 from .progress import SILENT, Progress
 
-_MOST_READ = 100_000  # images in archives and tables: minutes
+_MOST_READ = 100_000  # images whose bytes are read: minutes
 _SHOWN = 3  # pairs that a message names
 
 
@@ -76,15 +76,17 @@ def find_copied_images(
         if not all(source.needs_files for source in sources):
             return CopiedImages(pairs={})
         ours, theirs = (
-            _by_size(source.items(part.split, Modality.IMAGE), chosen)
+            _by_size(source.items(part.split, Modality.IMAGE), chosen, progress)
             for source, part, chosen in zip(sources, (evaluated, trained), (ids, None), strict=True)
         )
+        sizes = sorted(ours.keys() & theirs.keys())
+        if sum(len(ours[size]) + len(theirs[size]) for size in sizes) > _MOST_READ:
+            raise SpecError(f"more than {_MOST_READ:,} images have equal sizes and are not read")
     except LightalignError as error:
         where = f"{evaluated.dataset}/{evaluated.split} and {trained.dataset}/{trained.split}"
         reason = f"which evaluated images are copies of trained ones, by the files of {where}"
         return CopiedImages(pairs={}, unchecked=(f"{reason}: {error}",))
     pairs: dict[str, str] = {}
-    sizes = sorted(ours.keys() & theirs.keys())
     for size in progress.track(sizes, "compare image files", len(sizes), unit="sizes"):
         trained_of = {_digest(content): name for name, content in reversed(theirs[size])}
         trained_of.pop(None, None)
@@ -129,7 +131,7 @@ def _opened(part: SplitOfData, version: DatasetVersion | None, home: Path) -> So
 
 
 def _by_size(
-    items: Sequence[Item], ids: Iterable[str] | None
+    items: Sequence[Item], ids: Iterable[str] | None, progress: Progress
 ) -> dict[int, list[tuple[str, Item | bytes]]]:
     """Return the id and the file, or the hash, of images by their size; others are left out.
 
@@ -141,7 +143,7 @@ def _by_size(
     chosen = None if ids is None else set(ids)
     by_size: dict[int, list[tuple[str, Item | bytes]]] = defaultdict(list)
     num_read = 0
-    for item in items:
+    for item in progress.track(items, "look at image files", len(items), unit="images"):
         if chosen is not None and item.id not in chosen:
             continue
         if item.path is not None:

@@ -1,7 +1,7 @@
 """Evaluate a run by retrieval across its two sides from stored features."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,12 +221,13 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     metrics, failures = task.examine(embeddings)
     curves = [_curve("cosine", metrics)]
     if spec.folds:
-        metrics["folds"] = FoldedRetrieval(task, spec.folds).run(embeddings)
+        folded = FoldedRetrieval(task, spec.folds, links=paired.pairs.links)
+        metrics["folds"] = folded.run(embeddings)
     if spec.scoring != COSINE:
-        other = _scored(spec, evaluated, embeddings, bank, progress)
+        other = _scored(spec, evaluated, embeddings, bank, progress, links=paired.pairs.links)
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
-    ties = [find_ties(direction) for direction in both_directions(embeddings)]
+    ties = [find_ties(one, same_text=spec.same_text) for one in both_directions(embeddings)]
     warnings = [
         *leakage.warnings,
         *filter(None, (found.warning for found in ties)),
@@ -292,6 +293,8 @@ def _scored(
     embeddings: "PairedEmbeddings",
     bank: "Mapping[Side, BankRows] | None",
     progress: Progress,
+    *,
+    links: Collection[tuple[str, str]],
 ) -> dict[str, Any]:
     """Return the metrics by another scoring than the cosine."""
     from .querybank import embed_bank
@@ -304,7 +307,7 @@ def _scored(
     )
     found = task.run(embeddings)
     if spec.folds:
-        found["folds"] = FoldedRetrieval(task, spec.folds).run(embeddings)
+        found["folds"] = FoldedRetrieval(task, spec.folds, links=links).run(embeddings)
     return found
 
 

@@ -143,14 +143,17 @@ def read_cifar(
     Raises:
         DatasetNotFoundError: Nothing of it is there, or some of the files are not.
         DatasetFormatError: A file cannot be understood.
+        SpecError: An option of a table is given, and there is none.
     """
     for packing in packings:
         for place in (root, root / packing.folder):
             if any(is_regular(place / file) for file in packing.files):
+                options.require_none(place)
                 return _read_packed(packing, place, _read_folder(packing, place), num_classes)
     for packing in packings:
         archive = root if is_regular(root) else root / packing.archive
         if archive.name == packing.archive and is_regular(archive):
+            options.require_none(archive)
             return _read_packed(packing, archive, _read_archive(packing, archive), num_classes)
     classed = read_class_folders(root, options)
     if classed is not None:

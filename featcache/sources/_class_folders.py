@@ -32,7 +32,7 @@ def read_classes(root: Path, options: ClassTableOptions) -> Classed | None:
 
     Several are one table where their names or folders give splits, or are those of shards; a single
     one is read where options name its columns. Class folders go before them, of which there are two
-    or more.
+    or more, unless options say how a table is to be read.
 
     For arguments and errors see `read_class_folders`.
     """
@@ -43,12 +43,13 @@ def read_classes(root: Path, options: ClassTableOptions) -> Classed | None:
         classed = read_class_folders(root, options if files is None else None)
     except DatasetFormatError as error:
         refusal = error
-    if classed is None or len(classed.images.names) < _LEAST_CLASSES:
+    is_asked = files is not None and not options.is_silent
+    if is_asked or classed is None or len(classed.images.names) < _LEAST_CLASSES:
         try:
             if files is not None:
                 return _read_table(files, options)
         except UnknownColumnError as error:  # it is a table of something else
-            if classed is None and refusal is None:
+            if is_asked or (classed is None and refusal is None):
                 raise
             refusal = refusal or (error if classed is None else None)
     if refusal is not None:

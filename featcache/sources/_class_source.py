@@ -222,16 +222,18 @@ class ClassSource(Source):
         """Return why a column that no name tells may hold no classes."""
         return self._doubt
 
+    @property
+    def was_read_otherwise(self) -> bool:
+        """Return whether the images once had other classes."""
+        return self._read_before is not None
+
     def as_read_before(self) -> Source | None:
         """Return the images with the classes that they once had, or None where these are alike."""
         if self._read_before is None:
             return None
         try:
             return ClassSource(self.root, self._read_before())
-        except (
-            DatasetFormatError,
-            DatasetNotFoundError,
-        ):  # it could not be read, and nobody can remember it so
+        except (DatasetFormatError, DatasetNotFoundError):  # nobody can remember it so
             return None
 
     def table_files(self) -> tuple[Path, ...]:

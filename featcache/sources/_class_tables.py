@@ -49,7 +49,7 @@ _Row = tuple[str, Cells]  # its place, and its cells by column
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTableOptions:
-    """What a user says of a table of classes; what is None is found out.
+    """Options of a table of classes; what is None is found out.
 
     Attributes:
         image_column: Column of image paths.
@@ -86,7 +86,7 @@ class ClassTableOptions:
 
 
 class Reading(NamedTuple):
-    """How a table was read at some time; a dataset that is remembered so stays what it was.
+    """Way in which a table was read; a dataset that is remembered so stays what it was.
 
     Attributes:
         names_first: Whether names of classes go before numbers; once, columns went by their names.
@@ -305,7 +305,7 @@ def _is_order(column: str, classes: str, rows: Sequence[_Row], cells: _ClassCell
 
 
 class _Image(NamedTuple):
-    """What a row says of an image; a label of None orders nothing."""
+    """Row of an image; a label of None orders nothing."""
 
     place: str
     written: str

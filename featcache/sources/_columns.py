@@ -1,4 +1,4 @@
-"""What the columns of a table are called, and what the texts in one of them look like."""
+"""Names that columns of a table usually have, and the look of the texts in one of them."""
 
 import json
 import re
@@ -89,7 +89,7 @@ def set_option(option: str, columns: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class ColumnTexts:
-    """What the texts of a column look like as a whole.
+    """Look of all texts of a column.
 
     Attributes:
         num_texts: Texts that are not empty.

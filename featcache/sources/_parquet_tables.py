@@ -12,7 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DatasetFormatError, UnreadableItemError
+from ..errors import DatasetFormatError, MissingFileError, UnreadableItemError
 from ..regular_files import MAX_PICTURE_BYTES, check_regular, open_regular
 from ..types import Item
 from ._decoding import format_error
@@ -226,14 +226,19 @@ class StoredPictures:
         """Return the encoded image at a place.
 
         Raises:
-            UnreadableItemError: It is larger than `MAX_PICTURE_BYTES`, or the file is broken.
+            UnreadableItemError: It is larger than `MAX_PICTURE_BYTES`, or the file is broken, or
+                the row has no bytes and names a file that is not there.
         """
         try:
             content = self._read(picture)
         except DatasetFormatError as error:
             raise UnreadableItemError(f"{item_id}: {error}") from error
         if content is None:
-            return self._file_of(picture, item_id=item_id).read_bytes()
+            try:
+                return self._file_of(picture, item_id=item_id).read_bytes()
+            except MissingFileError as error:
+                # the item stands for a place in the table, which is still there: nothing vanished
+                raise UnreadableItemError(f"{error}, and its row has no bytes") from error
         if len(content) > MAX_PICTURE_BYTES:
             problem = f"{len(content):,} bytes are more than the {MAX_PICTURE_BYTES:,} allowed"
             raise UnreadableItemError(f"{item_id}: {problem}")

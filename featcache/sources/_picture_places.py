@@ -49,6 +49,7 @@ class PicturePlaces:
         self._inside: dict[str, bool] = {}  # by parent folder: most pictures share one
         self._outside: list[tuple[str, str, str]] = []
         self._elsewhere: dict[str, Path] = {}  # by path as it is written
+        self._as_written: set[str] = set()  # looked up once: on a network each look is a wait
 
     def path_of(self, name: str, place: str) -> Path:
         """Return the file of a picture.
@@ -132,12 +133,13 @@ class PicturePlaces:
             return self._elsewhere[name]
         name_here = self._with_slashes(name)
         path = self._folder / name_here
-        if not self._other_folders or _is_absolute(name) or _exists(str(path)):
+        if not self._other_folders or _is_absolute(name) or name in self._as_written:
             return path
-        for folder in self._other_folders:
+        for folder in () if _exists(str(path)) else self._other_folders:
             other = folder / name_here
             if _exists(str(other)) and self._holds(other):
                 return self._elsewhere.setdefault(name, other)
+        self._as_written.add(name)
         return path
 
     @cached_property

@@ -172,6 +172,11 @@ class ImageTextTableSource(CaptionSource):
         """Return why the column that is the only one left may hold no captions."""
         return self._doubt
 
+    @property
+    def was_read_otherwise(self) -> bool:
+        """Return whether other columns once went before those that are read now."""
+        return self._once is not None
+
     def as_read_before(self) -> Source | None:
         """Return the table by the columns that once went before those that are read now."""
         if self._once is None:

@@ -1,6 +1,6 @@
 """Retrieval in folds of the images, each with a gallery of its own, as the COCO protocol has it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ class FoldedRetrieval(Task):
     Args:
         retrieval: Says by which scores.
         count: Number of folds, at least 2.
+        links: Image id and text id of what an image brings; all of its right answers if None.
 
     Raises:
         SpecError: There are fewer than two folds.
@@ -41,11 +42,18 @@ class FoldedRetrieval(Task):
         ),
     }
 
-    def __init__(self, retrieval: Retrieval, count: int) -> None:
+    def __init__(
+        self,
+        retrieval: Retrieval,
+        count: int,
+        *,
+        links: Collection[tuple[str, str]] | None = None,
+    ) -> None:
         if count < 2:
             raise SpecError(f"--folds must be at least 2, found {count}")
         self.retrieval = retrieval
         self.count = count
+        self.links = links
 
     def run(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
         """Return the recalls of both directions and their sum, each a mean over the folds.
@@ -53,7 +61,7 @@ class FoldedRetrieval(Task):
         Raises:
             SpecError: There are fewer images than folds, or both sides are texts.
         """
-        folds = split_folds(embeddings, self.count)
+        folds = split_folds(embeddings, self.count, links=self.links)
         by_fold = [[self.retrieval.scored(one) for one in both_directions(fold)] for fold in folds]
         found: dict[str, Any] = {"num_folds": self.count}
         values, chances, drawn, num = 0.0, 0.0, np.zeros(Draws(1).draws), 0
@@ -70,8 +78,20 @@ class FoldedRetrieval(Task):
         return found
 
 
-def split_folds(embeddings: PairedEmbeddings, count: int) -> list[PairedEmbeddings]:
+def split_folds(
+    embeddings: PairedEmbeddings,
+    count: int,
+    *,
+    links: Collection[tuple[str, str]] | None = None,
+) -> list[PairedEmbeddings]:
     """Return consecutive images with their texts, as evenly many as they can be.
+
+    A text of an image of another fold that is right here because it says the same stays there.
+
+    Args:
+        embeddings: The whole.
+        count: Number of folds.
+        links: Image id and text id of what an image brings; all of its right answers if None.
 
     Raises:
         SpecError: There are fewer images than folds, or both sides are texts.
@@ -82,12 +102,31 @@ def split_folds(embeddings: PairedEmbeddings, count: int) -> list[PairedEmbeddin
     num = len(whole.images)
     if num < count:
         raise SpecError(f"--folds {count} of {num} images: name fewer")
-    return [_fold(whole, images) for images in np.array_split(np.arange(num), count)]
+    brought = _texts_brought(whole, links)
+    parts = np.array_split(np.arange(num), count)
+    return [_fold(whole, images, np.unique(brought.take(images).rows)) for images in parts]
 
 
-def _fold(whole: PairedEmbeddings, images: Int64[np.ndarray, " n"]) -> PairedEmbeddings:
-    answers = whole.texts_of_image.take(images)
-    texts = np.unique(answers.rows)
+def _texts_brought(whole: PairedEmbeddings, links: Collection[tuple[str, str]] | None) -> Relevance:
+    if links is None:
+        return whole.texts_of_image
+    own = set(links)
+    rows = zip(whole.image_ids, _rows(whole.texts_of_image), strict=True)
+    return Relevance.of(
+        [[n for n in found if (name, whole.text_ids[n]) in own] for name, found in rows]
+    )
+
+
+def _fold(
+    whole: PairedEmbeddings,
+    images: Int64[np.ndarray, " n"],
+    texts: Int64[np.ndarray, " m"],
+) -> PairedEmbeddings:
+    place = {row: number for number, row in enumerate(texts.tolist())}
+    texts_of = [
+        [place[row] for row in own if row in place]
+        for own in _rows(whole.texts_of_image.take(images))
+    ]
     first, last = int(images[0]), int(images[-1])
     images_of = [
         [row - first for row in sorted(own) if first <= row <= last]
@@ -99,7 +138,7 @@ def _fold(whole: PairedEmbeddings, images: Int64[np.ndarray, " n"]) -> PairedEmb
         texts=whole.texts[texts],
         image_ids=tuple(whole.image_ids[row] for row in images.tolist()),
         text_ids=tuple(whole.text_ids[row] for row in texts.tolist()),
-        texts_of_image=Relevance(np.searchsorted(texts, answers.rows), answers.offsets),
+        texts_of_image=Relevance.of(texts_of),
         images_of_text=Relevance.of(images_of),
         anchors=None,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError
+from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
 from lightalign.featcache.images import decode_image
 from lightalign.featcache.sources._plain_pickle import read_plain_pickle
 from lightalign.featcache.types import Modality
@@ -80,6 +80,13 @@ def test_the_archive_itself_may_be_named(tmp_path):
     cifar10_binary_archive(tmp_path)
     source = opened("cifar10", tmp_path / "cifar-10-binary.tar.gz")
     assert len(ids(source, "train", Modality.IMAGE)) == 20
+
+
+@pytest.mark.parametrize("write", [cifar10_binary, cifar10_binary_archive])
+def test_an_option_of_tables_is_refused_where_the_pictures_are_packed(write, tmp_path):
+    write(tmp_path)
+    with pytest.raises(SpecError, match=r"source.delimiter is for tables of classes, found none"):
+        opened("cifar10", tmp_path, delimiter=";")
 
 
 @pytest.mark.parametrize("write", [cifar10_binary, cifar10_python])

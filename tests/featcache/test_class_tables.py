@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightalign.featcache.datasets import define, identified, open_version
+from lightalign.featcache.datasets import define, identified, open_source, open_version
 from lightalign.featcache.errors import DatasetFormatError, SpecError
 from lightalign.featcache.known_datasets import remember
+from lightalign.featcache.sources import _class_folders
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.datasets import add
 
@@ -373,6 +374,20 @@ def test_options_of_tables_are_refused_where_there_are_class_folders_alone(tmp_p
         define(f"mine={tmp_path}", home=tmp_path / "home", options={"class_column": "Tier"})
 
 
+def test_a_column_of_classes_that_is_named_is_read_though_there_are_class_folders(tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / name, ["0.jpg", "1.jpg"])
+    rows = [
+        f"{name}/{number}.jpg,{'red' if number else 'blue'}"
+        for name in ("cat", "dog")
+        for number in (0, 1)
+    ]
+    (tmp_path / "fur.csv").write_text("\n".join(["image,fur", *rows]), encoding="utf-8")
+    assert names_and_classes(opened("image-folder", tmp_path))[0] == ("cat", "dog")
+    named = opened("image-folder", tmp_path, class_column="fur")
+    assert names_and_classes(named)[0] == ("blue", "red")
+
+
 def test_a_column_that_is_the_only_one_left_holds_the_classes_in_the_order_of_their_numbers(folder):
     table = write_table(folder / "table.csv", Art=("2", "10") * 2)
     assert names_and_classes(opened("image-folder", table))[0] == ("2", "10")
@@ -451,3 +466,32 @@ def test_classes_that_are_remembered_by_numbers_or_as_nan_stay_so(folder, tmp_pa
         home = tmp_path / f"home of {place.name}"
         assert remember(home, known)
         assert names_and_classes(open_version(define("mine", home=home), home=home))[0] == before
+
+
+def test_a_reading_that_differs_in_one_split_alone_is_told_by_that_split(folder, tmp_path):
+    """A row without an image changes the test split: the training split is the same in both."""
+    table = folder / "table.csv"
+    rows = ["0.jpg,cat,train", "1.jpg,dog,train", "2.jpg,cat,test", "3.jpg,dog,test"]
+    table.write_text("\n".join(["image,class,split", *rows, "NaN,cat,test"]), encoding="utf-8")
+    now = opened("image-folder", table)
+    for number, reading in enumerate((now, as_read_at_first(now))):
+        home = tmp_path / f"home {number}"
+        version = identified(define(f"mine={table}", home=home), reading)
+        assert remember(home, version)
+        for source in (open_version(version, home=home), open_source("mine", home=home)):
+            assert source.ids("test", Modality.IMAGE) == reading.ids("test", Modality.IMAGE)
+
+
+def test_a_table_that_is_remembered_as_it_is_read_is_read_once(tmp_path, monkeypatch):
+    class_label_table(tmp_path / "t.parquet", [1, 0, 1], ["cat", "dog"])
+    home = tmp_path / "home"
+    version = define(f"mine={tmp_path / 't.parquet'}", home=home)
+    version = identified(version, open_version(version, home=home))
+    assert remember(home, version)
+    readings = []
+    read = _class_folders.read_class_table
+    monkeypatch.setattr(
+        _class_folders, "read_class_table", lambda *args: readings.append(args) or read(*args)
+    )
+    open_version(version, home=home)
+    assert len(readings) == 1

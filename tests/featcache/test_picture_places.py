@@ -4,11 +4,13 @@ import json
 import re
 import shlex
 import shutil
+from collections import Counter
 
 import pytest
 
 from lightalign.featcache.errors import DatasetFormatError, SpecError
 from lightalign.featcache.manifest import read_manifest, write_manifest
+from lightalign.featcache.sources import _picture_places
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.extract import run
 from lightalign.pipelines.extract_spec import ExtractSpec
@@ -177,6 +179,28 @@ def test_a_picture_with_its_folder_and_without_is_one(dataset):
     (dataset / "images" / "a.jpg").write_bytes(RED)
     write_table(dataset, "in.jpg", "a.jpg", "images/a.jpg")
     assert [item.id for item in images(dataset)] == ["in.jpg", "images/a.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["image-text-table", "image-folder"])
+def test_the_place_of_a_picture_is_looked_up_once(kind, dataset, monkeypatch):
+    """Beside a folder `images` nobody knows where a picture lies; on a network a look is a wait."""
+    looks = Counter()
+    look = _picture_places._exists
+
+    def exists(path):
+        looks[path] += 1
+        return look(path)
+
+    monkeypatch.setattr(_picture_places, "_exists", exists)
+    names = [f"images/{number}.jpg" for number in range(200)]
+    (dataset / "images").mkdir()
+    for name in names:
+        (dataset / name).write_bytes(RED)
+    column = "caption" if kind == "image-text-table" else "class"
+    rows = [f"{name},a {number % 2}" for number, name in enumerate(names)]
+    (dataset / "t.csv").write_text("\n".join([f"image,{column}", *rows]), encoding="utf-8")
+    opened(kind, dataset / "t.csv")
+    assert [looks[str(dataset / name)] for name in names] == [1] * len(names)
 
 
 def test_a_folder_of_images_that_leads_out_of_the_dataset_is_none(dataset):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lightalign.featcache.errors import DatasetFormatError, UnreadableItemError
+from lightalign.featcache.errors import DatasetFormatError, MissingFileError, UnreadableItemError
 from lightalign.featcache.types import Modality
 
 from .sources_helpers import ids, opened, texts_of, write_images
@@ -126,6 +126,19 @@ def test_a_picture_without_bytes_is_the_file_of_its_path(num_stored, tmp_path):
         (f"{number}.png", png(number) if number < num_stored else b"x" * (number + 1))
         for number in range(4)
     ]
+
+
+def test_a_row_without_bytes_whose_file_is_not_there_is_an_item_that_cannot_be_read(tmp_path):
+    """It was never there, so extraction skips it and does not wait for it to come back."""
+    rows = rows_of(range(3), split="train")
+    rows[1]["image"]["bytes"] = None
+    write(tmp_path / "table.parquet", rows)
+    item = opened("image-text-table", tmp_path).items("train", Modality.IMAGE)[1]
+    with pytest.raises(
+        UnreadableItemError, match=r"No such file.*, and its row has no bytes"
+    ) as it:
+        item.read_bytes()
+    assert not isinstance(it.value, MissingFileError)
 
 
 def test_a_row_without_a_picture_is_listed(tmp_path):

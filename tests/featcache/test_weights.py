@@ -10,6 +10,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 
+from lightalign.featcache import weights
 from lightalign.featcache.backends import backend_for
 from lightalign.featcache.card import EncoderCard, WeightsCard, read_card
 from lightalign.featcache.errors import WeightsMismatchError, WeightsNotFoundError
@@ -487,3 +488,20 @@ def test_a_link_of_a_hub_cache_is_recorded_as_it_is_given(tmp_path):
     recorded = find_weights(DINO, override=link).files
     assert recorded == link
     assert find_weights(DINO, override=recorded).files == link  # the blob alone is refused
+
+
+def test_a_hub_that_cannot_say_whether_a_model_is_a_sentence_encoder_is_one_line(
+    hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without the list the encoder would pass for a plain model: another pooling, no prompt."""
+
+    def busy(*names: str, **options: Any) -> str:
+        raise OSError("503 busy\nmore of it")
+
+    card = read_card(SENTENCE)
+    put_in_cache(hub_cache, card.weights.hub, COMMIT, *MODEL_FILES, "model.safetensors")
+    monkeypatch.setattr(weights, "_is_offline", lambda: False)
+    monkeypatch.setattr(weights, "_is_reachable", lambda address: True)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", busy)
+    with pytest.raises(WeightsNotFoundError, match=r"gte-large .* refused that: 503 busy; HF_HUB"):
+        find_weights(card)

@@ -95,6 +95,18 @@ def test_a_text_of_images_in_two_folds_is_in_both_and_right_for_its_own():
     assert second.texts_of_image.rows.tolist() == [1, 0]
 
 
+def test_a_text_that_says_the_same_as_one_of_another_fold_stays_in_its_own():
+    """Texts 0 and 3 say the same, and are right for images 0 and 3; each fold has two texts."""
+    eye = np.eye(4, dtype=np.float32)
+    right = Relevance.of([[0, 3], [1], [2], [0, 3]])
+    names = (("a", "b", "c", "d"), ("t", "u", "v", "w"))
+    pairs = PairedEmbeddings(eye, eye, *names, right, right)
+    first, second = split_folds(pairs, 2, links=tuple(zip(*names, strict=True)))
+    assert (first.text_ids, second.text_ids) == (("t", "u"), ("v", "w"))
+    for fold in (first, second):
+        assert fold.texts_of_image.rows.tolist() == fold.images_of_text.rows.tolist() == [0, 1]
+
+
 def test_folds_that_cannot_be_are_refused():
     with pytest.raises(SpecError, match="5 of 3 images"):
         FoldedRetrieval(Retrieval(), 5).run(pairs_of(3))

@@ -11,7 +11,16 @@ from PIL import Image
 from lightalign.featcache import catalog
 from lightalign.featcache.errors import LeakageError, SpecError
 from lightalign.featcache.reader import FeatureReader
-from lightalign.pipelines import fine_tune, leakage, probe, retrieve, runs, train, zero_shot
+from lightalign.pipelines import (
+    copied_items,
+    fine_tune,
+    leakage,
+    probe,
+    retrieve,
+    runs,
+    train,
+    zero_shot,
+)
 from lightalign.pipelines.bundle import load
 from lightalign.pipelines.fine_tune_spec import FineTuneSpec
 from lightalign.pipelines.leakage import NEAR, near_bound
@@ -155,6 +164,16 @@ def test_a_copy_of_a_trained_item_that_cannot_be_looked_for_is_said(tmp_path):
     (line,) = evaluate(tmp_path)["leakage"]["not_checked"]
     assert line.startswith("which evaluated images are copies of trained ones, by the files of")
     assert "lightalign data move image-text-table PATH" in line
+
+
+def test_more_pictures_of_equal_sizes_than_are_read_are_said(tmp_path, monkeypatch):
+    data = write_photos(tmp_path / "a", {"train": range(12), "test": range(20, 26)})
+    shutil.copy(tmp_path / "a" / "train-3.png", tmp_path / "a" / "test-20.png")
+    extracted(tmp_path, data)
+    trained(tmp_path, "train.validation=none")
+    monkeypatch.setattr(copied_items, "_MOST_READ", 1)  # and two have one size
+    (line,) = evaluate(tmp_path)["leakage"]["not_checked"]
+    assert line.endswith("more than 1 images have equal sizes and are not read")
 
 
 def test_photos_that_were_trained_on_are_found_among_classes_too(tmp_path):
