@@ -22,7 +22,7 @@ from lightalign.pipelines import (
     zero_shot,
 )
 from lightalign.pipelines.bundle import load
-from lightalign.pipelines.fine_tune_spec import FineTuneSpec
+from lightalign.pipelines.fine_tune_spec import FineTuneSpec, options_of
 from lightalign.pipelines.leakage import NEAR, near_bound
 from lightalign.pipelines.sgd_options import SgdOptions
 from lightalign.pipelines.train_spec import TrainSpec
@@ -226,7 +226,7 @@ def test_copies_of_what_a_classifier_is_trained_on_are_found(tmp_path):
     probed = probe.run(probe.ProbeSpec(protocol="knn", **asked)).report
     assert probed["leakage"]["copied_images"] == expected
     assert any("1 evaluated images are copies" in line for line in probed["warnings"])
-    options = fine_tune.options_of("full", {"epochs": 1})
+    options = options_of("full", {"epochs": 1})
     tuned = fine_tune.run(FineTuneSpec(protocol="full", **asked, **options)).report
     assert tuned["leakage"]["copied_images"] == expected
 
