@@ -227,7 +227,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         other = _scored(spec, evaluated, embeddings, bank, progress, links=paired.pairs.links)
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
-    ties = [find_ties(one, same_text=spec.same_text) for one in both_directions(embeddings)]
+    usual_rule = spec.same_text == "negative"
+    ties = [find_ties(one, usual_rule=usual_rule) for one in both_directions(embeddings)]
     warnings = [
         *leakage.warnings,
         *filter(None, (found.warning for found in ties)),

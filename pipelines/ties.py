@@ -8,7 +8,6 @@ from jaxtyping import Int64
 
 from .equal_rows import equal_rows
 from .ranking import Direction
-from .same_text import NEGATIVE
 
 DEFINITION = (
     "gallery rows with the embedding of another that is right where they are wrong: `queries` of "
@@ -29,7 +28,7 @@ class Ties:
         num_hopeless: Queries of which each right answer has such a row beside it.
         num_queries: All queries.
         examples: Id of a right row and of a wrong one; at most a hundred pairs.
-        same_text: Rule by which texts that say the same were right or wrong.
+        usual_rule: Whether texts that say the same were wrong, as they are unless told.
     """
 
     name: str
@@ -38,7 +37,7 @@ class Ties:
     num_hopeless: int
     num_queries: int
     examples: tuple[tuple[str, str], ...]
-    same_text: str = NEGATIVE
+    usual_rule: bool = True
 
     @property
     def warning(self) -> str | None:
@@ -48,9 +47,9 @@ class Ties:
         gallery = self.name.rpartition("_to_")[2].replace("_", " ")
         pairs = "; ".join(f"{right} and {wrong}" for right, wrong in self.examples[:_SHOWN])
         more = " ..." if len(self.examples) > _SHOWN else ""
-        is_own_choice = self.same_text != NEGATIVE  # what ties then, says something else
+        # by another rule what ties says something else
         advice = "; --same-text positive counts equal texts as right"
-        advice = "" if "image" in gallery or is_own_choice else advice
+        advice = "" if "image" in gallery or not self.usual_rule else advice
         hopeless = ""
         if self.num_hopeless:
             hopeless = (
@@ -71,12 +70,12 @@ class Ties:
         }
 
 
-def find_ties(direction: Direction, *, same_text: str = NEGATIVE) -> Ties:
+def find_ties(direction: Direction, *, usual_rule: bool = True) -> Ties:
     """Return the equal rows of the gallery of one direction that are right and wrong at once.
 
     Args:
         direction: The direction.
-        same_text: Rule by which texts that say the same are right or wrong in it.
+        usual_rule: Whether texts that say the same are wrong in it.
     """
     relevance, num = direction.relevance, len(direction.gallery)
     first = equal_rows(direction.gallery)
@@ -98,7 +97,7 @@ def find_ties(direction: Direction, *, same_text: str = NEGATIVE) -> Ties:
         num_hopeless=int((least > 0).sum()),
         num_queries=len(relevance),
         examples=_examples(direction, first, place[tied], owners),
-        same_text=same_text,
+        usual_rule=usual_rule,
     )
 
 
