@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..featcache.config import Table
 from ..featcache.errors import SpecError
 from ..featcache.hardware import free_memory
 from ..featcache.registry import Registry
-from ..featcache.spec import Table
 from ..featcache.tokens import PooledTokens, Tokens
 from ..featcache.types import Side, sides_of
 from .context import name_vectors

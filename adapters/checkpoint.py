@@ -15,12 +15,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..featcache.atomic_files import replacing, write_bytes
+from ..featcache.config import Table, canonical_json, fingerprint, write_toml
 from ..featcache.documents import check, parse_json, read_toml
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
-from ..featcache.files import replacing, write_bytes
 from ..featcache.regular_files import check_regular
 from ..featcache.remedies import removal_of_run
-from ..featcache.spec import Table, canonical_json, fingerprint, write_toml
 from ..featcache.types import sides_of
 from .adapter import Adapter, build_adapter, outline_adapter
 from .objective import Objective, build_objective

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
+from ..featcache.atomic_files import write_bytes
+from ..featcache.config import canonical_json
 from ..featcache.documents import check
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
-from ..featcache.files import write_bytes
-from ..featcache.spec import canonical_json
 from .checkpoint import HASHES, check_shapes, read_tensors, tensor_hash
 
 

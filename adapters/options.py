@@ -5,9 +5,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from ..featcache.config import Table, build
 from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
-from ..featcache.spec import Table, build
 
 T = TypeVar("T")
 

@@ -4,10 +4,10 @@ import ast
 from pathlib import Path
 from typing import Any
 
+from ..featcache.config import Table, merge, resolve
 from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.registry import list_names, unknown_name
-from ..featcache.spec import Table, merge, resolve
 from ..featcache.types import TEXT_TEXT as TEXT_TEXT_SIDES
 
 PRESETS = Path(__file__).parent.parent / "data" / "presets"

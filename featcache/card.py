@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from . import spec
+from . import config
 from .documents import read_toml
 from .errors import SpecError
 from .home import expanded
@@ -250,7 +250,7 @@ def safe_name(name: str) -> str:
     return safe
 
 
-def parse_card(name: str, table: spec.Table) -> EncoderCard:
+def parse_card(name: str, table: config.Table) -> EncoderCard:
     """Build a card from its TOML table.
 
     Raises:
@@ -265,7 +265,7 @@ def parse_card(name: str, table: spec.Table) -> EncoderCard:
     resolved = {**table, "name": name}
     if "modality" in table:
         resolved["modality"] = Modality(table["modality"])
-    return spec.build(EncoderCard, resolved, where=f"encoder card {name}")
+    return config.build(EncoderCard, resolved, where=f"encoder card {name}")
 
 
 def split_half(model: str) -> tuple[str, str | None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from . import files, notes
+from . import atomic_files, notes
 from .description import StoreDescription
 from .documents import check
 from .errors import LightalignError, StoreCorruptError, StoreNotFoundError
@@ -204,7 +204,7 @@ def _look_for_stores(home: Path, place: str) -> tuple[list[Path], list[Unread]]:
             for folder in folders
             for child in _children(folder, unread)
             if name in {"*", child.name}
-            and not files.is_temporary(child)
+            and not atomic_files.is_temporary(child)
             and _is_folder(child, unread)
         ]
     names = {MANIFEST, COPY}
@@ -322,7 +322,7 @@ def write_pairs(path: Path, pairs: Pairs) -> None:
             table[name] = vars(labels)
     if pairs.text_marks is not None:
         table["text_marks"] = pairs.text_marks
-    files.write_sealed(path, table)
+    atomic_files.write_sealed(path, table)
 
 
 def read_pairs(path: Path) -> Pairs:
@@ -333,7 +333,7 @@ def read_pairs(path: Path) -> Pairs:
         PermissionError: It may not be read.
     """
     try:
-        table = check(files.read_sealed(path, limit=_LARGEST_PAIRS), _PairsFile, where=path)
+        table = check(atomic_files.read_sealed(path, limit=_LARGEST_PAIRS), _PairsFile, where=path)
         classes, grades = table.get("classes"), table.get("grades")
         _check_name(table, path.name)
         _check_links(table)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import files
+from . import atomic_files
 from .catalog import pairs_path, read_pairs
 from .errors import StoreCorruptError, StoreInUseError, StoreNotFoundError, UnknownNameError
 from .flaws import Flaw, shard_flaws
@@ -123,11 +123,11 @@ def _clear(folder: Path, damage: Damage, claimed: ShardLocks) -> None:
         restore_manifest(folder)
     store = FeatureStore(folder, read_manifest(folder))
     for name in damage.store_files:
-        files.write_bytes(folder / name, store.format.store_files[name])
+        atomic_files.write_bytes(folder / name, store.format.store_files[name])
     if damage.locks:
         remove_unheld(folder)
     for name in damage.temporaries:
-        files.clear(folder / name)
+        atomic_files.clear(folder / name)
     if store.complete:
         store.finish()
     _drop_damaged(store, damage, claimed)

@@ -7,7 +7,7 @@ from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import known_datasets, notes, spec
+from . import config, known_datasets, notes
 from .errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
 from .home import command_line, expanded, is_same_place, plain_place
 from .inference import FOLDERS, TABLES, Inferred, infer_kind, try_family
@@ -263,7 +263,7 @@ def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> 
 def open_family(kind: str, place: Path, options: Mapping[str, object]) -> Source:
     """Open what lies at a place by one family; for errors see `open_version`."""
     family = SOURCES.load(kind)
-    checked: Any = spec.build(_options_of(family), options, where=f"dataset {kind!r}")
+    checked: Any = config.build(_options_of(family), options, where=f"dataset {kind!r}")
     factory: Callable[..., Source] = family
     return factory(place, **vars(checked))
 

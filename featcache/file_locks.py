@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .config import fingerprint
 from .errors import LockError
 from .regular_files import read_regular
-from .spec import fingerprint
 
 # what file systems without flock answer; EINVAL and ENOLCK come from some that are on a network
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}

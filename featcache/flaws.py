@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import files
+from . import atomic_files
 from .file_locks import holder, lock_damage
 from .locks import is_abandoned, lock_files, shard_is_written
 
@@ -62,12 +62,12 @@ def other_flaws(folder: Path, known: Collection[str]) -> Iterator[Flaw]:
     for path in sorted(folder.iterdir()):
         if is_abandoned(path):
             yield Flaw(path=path, problem="left by a process that is dead")
-    for file in files.files_below(folder):
+    for file in atomic_files.files_below(folder):
         name = file.relative_to(folder)
         top = folder / name.parts[0]
         if file in locks:
             problem = lock_damage(file) or (None if holder(file) else "its process is dead")
-        elif str(name) in known or shard_is_written(top) or files.is_temporary(top):
+        elif str(name) in known or shard_is_written(top) or atomic_files.is_temporary(top):
             problem = None  # temporaries that are not named above are being written
         else:
             problem = "not in the manifest"
@@ -92,6 +92,6 @@ def _file_problem(
         return "is reached by a link out of the store"
     if state.st_size != entry["bytes"]:
         return f"{state.st_size} bytes, expected {entry['bytes']}"
-    if content and files.sha256_file(path) != entry["sha256"]:
+    if content and atomic_files.sha256_file(path) != entry["sha256"]:
         return "checksum differs"
     return None

@@ -16,13 +16,13 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from . import files
+from . import atomic_files
+from .config import fingerprint, to_toml
 from .documents import check, read_toml
 from .errors import DatasetNotFoundError, LightalignError, SpecError, StoreCorruptError
 from .file_locks import FileLock
 from .home import command_line, is_same_place
 from .regular_files import is_regular, is_there
-from .spec import fingerprint, to_toml
 from .table_names import folders_of_tables, is_table_name
 
 FOLDER = "known-datasets"
@@ -207,7 +207,7 @@ def kind_of(home: Path, name: str, split: str, source: str) -> str:
 
 def known_names(home: Path) -> list[str]:
     """Return the names of all datasets that a home remembers, sorted."""
-    return [path.stem for path in files.matching(home / FOLDER, "*.toml")]
+    return [path.stem for path in atomic_files.matching(home / FOLDER, "*.toml")]
 
 
 def read_all(home: Path) -> tuple[dict[str, DatasetVersion], dict[str, str]]:
@@ -255,7 +255,7 @@ def remember(
             ]
             _write(home, version.name, [*others, version])
     except OSError as error:
-        if error.errno not in files.NOT_ALLOWED:
+        if error.errno not in atomic_files.NOT_ALLOWED:
             raise
         return False  # nothing is lost but the memory
     return True
@@ -332,7 +332,7 @@ def forget(home: Path, name: str) -> Path:
     if not is_there(path):
         raise unknown_dataset(home, name)
     with _owning(home, name):
-        files.remove(path)
+        atomic_files.remove(path)
     return path
 
 
@@ -351,11 +351,11 @@ def _path(home: Path, name: str) -> Path:
 @contextmanager
 def _owning(home: Path, name: str, tell: Callable[[str], None] | None = None) -> Iterator[None]:
     folder = home / FOLDER
-    with files.making(folder):
+    with atomic_files.making(folder):
         lock = FileLock(folder / f"{name}.lock")
         try:
             lock.wait(tell)
-            files.clear_abandoned(folder)
+            atomic_files.clear_abandoned(folder)
             yield
         finally:
             lock.release()
@@ -368,7 +368,7 @@ def _write(home: Path, name: str, versions: Sequence[DatasetVersion]) -> None:
         "checksum": fingerprint(_sealed(name, content)),
         "versions": content,
     }
-    files.write_bytes(_path(home, name), to_toml(table).encode())
+    atomic_files.write_bytes(_path(home, name), to_toml(table).encode())
 
 
 def _content(versions: Sequence[DatasetVersion]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from . import file_locks, files
+from . import atomic_files, file_locks
 from .file_locks import FileLock, LockHolder, holder
 
 SPLIT_LOCK = "split.lock"
@@ -89,7 +89,7 @@ def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Ite
             yield
     finally:
         for empty in (folder, folder.parent):
-            files.remove_empty(empty)
+            atomic_files.remove_empty(empty)
 
 
 def lock_path(folder: Path, index: int) -> Path:
@@ -135,7 +135,7 @@ def is_abandoned(path: Path) -> bool:
     Raises:
         LockError: The file system has no locks.
     """
-    return files.is_abandoned(path) and not shard_is_written(path)
+    return atomic_files.is_abandoned(path) and not shard_is_written(path)
 
 
 def remove_unheld(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
 
-from . import files
+from . import atomic_files as files
 from .description import FORMAT_VERSION, StoreDescription
 from .documents import MAX_BYTES, check, is_inside, read_json
 from .errors import StoreCorruptError, StoreNotFoundError

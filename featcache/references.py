@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import card as cards
+from .atomic_files import write_bytes
 from .card import HOME_CARDS, EncoderCard, read_card, read_card_file, safe_name, split_half
+from .config import Table, to_table, to_toml, without_none
 from .errors import SpecError
-from .files import write_bytes
 from .home import expanded
-from .spec import Table, to_table, to_toml, without_none
 
 SCHEMES = ("timm", "hf")
 _NOTE = "# kept by lightalign, of --encoder "

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from .config import canonical_json
 from .errors import DatasetNotFoundError
 from .regular_files import size_of
-from .spec import canonical_json
 from .types import Item, Modality, Pairs
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from . import files
+from . import atomic_files
 from .description import FORMAT_VERSION, Skipped, StoreDescription
 from .dtypes import SCALES, companion_type, finite_tokens, storage
 from .errors import (
@@ -157,7 +157,7 @@ class FeatureStore:
         return [
             path
             for path in self.folder.iterdir()
-            if path.name in receipts or path.suffix == ".lock" or files.is_temporary(path)
+            if path.name in receipts or path.suffix == ".lock" or atomic_files.is_temporary(path)
         ]
 
     @classmethod
@@ -245,24 +245,24 @@ class FeatureStore:
         self._check_range(features)
         path = self.shard_path(index)
         arrays = self._arrays(features)
-        with files.replacing(path) as temporary:
+        with atomic_files.replacing(path) as temporary:
             self.format.write(temporary, arrays, compression=self.description.compression)
-            files.remove(path)  # without a receipt it may be anything
+            atomic_files.remove(path)  # without a receipt it may be anything
         receipt: dict[str, Any] = {
             "rows": len(features),
             "tokens": len(features.values),
             "files": {
                 str(file.relative_to(self.folder)): {
                     "bytes": file.stat().st_size,
-                    "sha256": files.sha256_file(file),
+                    "sha256": atomic_files.sha256_file(file),
                 }
-                for file in files.files_below(path)
+                for file in atomic_files.files_below(path)
             },
             "skipped": [asdict(item) for item in skipped],
         }
         if derived:
             receipt["derived"] = True
-        files.write_sealed(self._receipt(index), receipt)
+        atomic_files.write_sealed(self._receipt(index), receipt)
 
     def finish(self) -> None:
         """Move the receipts into the manifest; the store is complete after this."""
@@ -273,7 +273,7 @@ class FeatureStore:
             write_manifest(self.folder, self.manifest)
         for index in range(self.num_shards):
             self._receipt(index).unlink(missing_ok=True)
-        files.sync_folder(self.folder)
+        atomic_files.sync_folder(self.folder)
 
     def touch(self) -> bool:
         """Make this the newest store, which verbs take when they are not told which.
@@ -359,13 +359,13 @@ class FeatureStore:
         kept = {index: receipts[index] for index in receipts if index not in indices}
         if self.complete:
             for index, receipt in kept.items():
-                files.write_sealed(self._receipt(index), receipt)
+                atomic_files.write_sealed(self._receipt(index), receipt)
             rest = {key: value for key, value in self.manifest.items() if key != "shards"}
             self.manifest = {**rest, "complete": False}
             write_manifest(self.folder, self.manifest)
         for index in indices:
             self._receipt(index).unlink(missing_ok=True)
-            files.remove(self.shard_path(index))
+            atomic_files.remove(self.shard_path(index))
 
     def needless_receipts(self) -> list[str]:
         """List the receipts that lie in a complete store, whose manifest has taken them over."""
@@ -404,10 +404,10 @@ class FeatureStore:
 
     def _clear_leftovers(self, locks: ShardLocks) -> None:
         for name, content in self._differing_store_files():
-            files.write_bytes(self.folder / name, content)
+            atomic_files.write_bytes(self.folder / name, content)
         for path in list(self.folder.iterdir()):
             if is_abandoned(path):
-                files.clear(path)
+                atomic_files.clear(path)
         remove_unheld(self.folder)
         shards = {flaw.shard for flaw in self.flaws(content=False)}
         damaged = {index for index in shards if index is not None}

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import files
+from . import atomic_files
+from .config import fingerprint
 from .description import StoreDescription
 from .errors import LightalignError, StoreCorruptError
 from .regular_files import open_regular
-from .spec import fingerprint
 
 FOLDER = "verified"
 LARGE = 2**26  # bytes; of less the checksum takes less than a tenth of a second each time
@@ -85,7 +85,7 @@ class Memory:
         if self._path is None:
             return {}
         try:
-            table = files.read_sealed(self._path, limit=_MAX_BYTES)
+            table = atomic_files.read_sealed(self._path, limit=_MAX_BYTES)
         except (OSError, LightalignError, RecursionError, UnicodeError):
             return {}  # then everything is read again
         marks = table.get("whole") if table.get("version") == _VERSION else None
@@ -113,8 +113,8 @@ class Memory:
         there = {name: mark for name, mark in whole.items() if os.path.lexists(self._home / name)}
         try:
             self._path.parent.mkdir(exist_ok=True)
-            files.clear_abandoned(self._path.parent)
-            files.write_sealed(self._path, {"version": _VERSION, "whole": there})
+            atomic_files.clear_abandoned(self._path.parent)
+            atomic_files.write_sealed(self._path, {"version": _VERSION, "whole": there})
         except (OSError, LightalignError, UnicodeError):
             return  # such as a home on a full or read-only disk, or of another user
 
@@ -156,7 +156,7 @@ def memory_of_indexes(home: Path) -> Memory:
 
 def promise_of(path: Path) -> dict[str, Any]:
     """Return size and checksum of a file, for a sealed table, as `require` takes it."""
-    return {"bytes": path.stat().st_size, "sha256": files.sha256_file(path)}
+    return {"bytes": path.stat().st_size, "sha256": atomic_files.sha256_file(path)}
 
 
 def require(
@@ -216,7 +216,7 @@ def _compare(path: Path, sha256: str) -> None:
         StoreCorruptError: It has another, or cannot be read.
     """
     try:
-        checksum = files.sha256_file(path)
+        checksum = atomic_files.sha256_file(path)
     except PermissionError:
         raise  # it may be whole: nothing is to be done to it
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from typing_extensions import TypedDict
 
-from ..featcache import files, remedies, verified
+from ..featcache import atomic_files, remedies, verified
 from ..featcache.catalog import (
     Unread,
     find_store,
@@ -202,7 +202,7 @@ def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
             f"{folder} may have been used by a run that cannot be read, {unknown[0]}: add --force "
             "to remove it all the same"
         )
-    below = [] if is_link else files.files_below(folder)
+    below = [] if is_link else atomic_files.files_below(folder)
     num_bytes = sum(file.stat().st_size for file in below)
     pairs = _pairs_of_it_alone(folder)
     if pairs is not None:
@@ -211,7 +211,7 @@ def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
     if is_link:
         folder.unlink()
     else:
-        files.remove_whole(folder)
+        atomic_files.remove_whole(folder)
     return RemoveReport(store=folder, bytes=num_bytes, runs=tuple(referring), pairs=pairs)
 
 
@@ -398,7 +398,7 @@ def _tables_of(run: Path) -> tuple[list[Any], list[str]]:
     faults: list[str] = []
     try:
         spec = [run / runs.SPEC] if is_there(run / runs.SPEC) else []
-        paths = [*spec, *files.matching(run, "*.json")]
+        paths = [*spec, *atomic_files.matching(run, "*.json")]
     except OSError as error:
         return [], [f"{error.filename} cannot be read: {error.strerror}"]
     for path in paths:
@@ -412,7 +412,7 @@ def _table_of(path: Path) -> tuple[Any, str]:
     """Return the content of a TOML or JSON file, and why it cannot be read, if it cannot."""
     try:
         is_spec = path.suffix == ".toml"
-        return (runs.read_table(path.parent) if is_spec else files.read_report(path)), ""
+        return (runs.read_table(path.parent) if is_spec else atomic_files.read_report(path)), ""
     except (SpecError, StoreCorruptError) as error:
         return None, str(error)
     except OSError as error:
@@ -439,7 +439,7 @@ def _pairs_of_it_alone(folder: Path) -> Path | None:
 
 def stores_in(split: Path) -> list[Path]:
     """List the stores of a split, whatever state each one is in; what is closed may be one."""
-    return [folder for folder in files.entries(split) if _may_be_store(folder)]
+    return [folder for folder in atomic_files.entries(split) if _may_be_store(folder)]
 
 
 def _may_be_store(folder: Path) -> bool:

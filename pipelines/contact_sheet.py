@@ -10,7 +10,7 @@ from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from ..featcache import files
+from ..featcache import atomic_files
 from ..featcache.errors import UnreadableItemError
 from ..featcache.images import decode_image, jpeg_address
 from ..featcache.types import Item
@@ -89,9 +89,9 @@ def write_sheet(path: Path, query: Cell, cells: Sequence[Cell]) -> None:
         if as_png
         else _page(query, cells).encode("utf-8", "backslashreplace")
     )
-    with files.making(path.parent):
-        files.clear_abandoned_beside(path)
-        files.write_bytes(path, content)
+    with atomic_files.making(path.parent):
+        atomic_files.clear_abandoned_beside(path)
+        atomic_files.write_bytes(path, content)
 
 
 def _page(query: Cell, cells: Sequence[Cell]) -> str:

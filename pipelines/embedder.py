@@ -14,6 +14,7 @@ from PIL import Image
 from ..adapters.checkpoint import load_adapter
 from ..featcache.backends import build_encoder
 from ..featcache.card import parse_card
+from ..featcache.config import Table, canonical_json
 from ..featcache.description import encoder_key
 from ..featcache.dtypes import finite_tokens, narrow, widen
 from ..featcache.encoder import Encoder
@@ -29,7 +30,6 @@ from ..featcache.home import expanded
 from ..featcache.images import upright_rgb
 from ..featcache.kinds import Kind, LayerLayout
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, canonical_json
 from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality, Side, TextSide, sides_of
 from . import runs

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache import files, trust
+from ..featcache import atomic_files, trust
 from ..featcache.catalog import StoreEntry
+from ..featcache.config import fingerprint
 from ..featcache.datasets import absolute_data
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.hardware import resolve_device
-from ..featcache.spec import fingerprint
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
 from .environment import library_versions
@@ -180,7 +180,7 @@ class Found:
             found["source"] = self.source
         if run is not None:
             found["run"] = run.folder.name
-            found["adapter_sha256"] = files.sha256_file(run.folder / runs.WEIGHTS)
+            found["adapter_sha256"] = atomic_files.sha256_file(run.folder / runs.WEIGHTS)
             found["training"] = run.trained["spec"]
         return found
 
@@ -251,9 +251,9 @@ class Found:
         try:
             with nullcontext() if owned else _folder_of_reports(run, home=home):
                 path = self.path(run, home=home)
-                files.write_report(path, report)
+                atomic_files.write_report(path, report)
         except OSError as error:
-            if owned or error.errno not in files.NOT_ALLOWED:
+            if owned or error.errno not in atomic_files.NOT_ALLOWED:
                 raise
             place = self.path(run, home=home)
             report["warnings"].append(_not_written(place, error))
@@ -273,8 +273,8 @@ def _folder_of_reports(run: EvaluatedRun | None, *, home: Path) -> Iterator[None
             yield
         return
     folder = home / "evaluations"
-    with files.making(folder):
-        files.clear_abandoned(folder)
+    with atomic_files.making(folder):
+        atomic_files.clear_abandoned(folder)
         yield
 
 
@@ -292,7 +292,7 @@ def _plain(variant: str) -> str:
 def _report_at(path: Path) -> Mapping[str, Any] | None:
     """Return the report in a file, or None if none can be read there: nothing is lost with it."""
     try:
-        there = files.read_report(path)
+        there = atomic_files.read_report(path)
     except (FileNotFoundError, StoreCorruptError):
         return None
     return there if isinstance(there, Mapping) else None

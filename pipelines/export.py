@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache import files, trust
+from ..featcache import atomic_files, trust
 from ..featcache.catalog import find_store
 from ..featcache.item_ids import encode_ids
 from ..featcache.reader import FeatureReader
@@ -94,10 +94,12 @@ def export(
     """
     if format not in _WRITERS:
         raise unknown_name("export format", format, _WRITERS)
-    files.clear_abandoned_beside(path)  # before: the path may be written, and its remains be there
+    atomic_files.clear_abandoned_beside(
+        path
+    )  # before: the path may be written, and its remains be there
     _check_free(path, format, force=force)
     source = _Source(FeatureReader(find_store(home, store)), block_bytes)
-    with files.making(path.parent), files.replacing(path) as temporary:
+    with atomic_files.making(path.parent), atomic_files.replacing(path) as temporary:
         _WRITERS[format](source, temporary)
         _check_free(path, format, force=force)  # it may have come meanwhile
     return ExportReport(
@@ -107,7 +109,7 @@ def export(
         rows=len(source.reader),
         tokens=int(source.offsets[-1]),
         dtype=str(source.dtype),
-        bytes=sum(file.stat().st_size for file in files.files_below(path)),
+        bytes=sum(file.stat().st_size for file in atomic_files.files_below(path)),
         warnings=tuple(trust.warnings()),
     )
 
@@ -187,7 +189,7 @@ def _write_npy(source: _Source, path: Path) -> None:
                     arrays[name].write(bytes_of(lines.astype(kinds[name][0], copy=False)))
     if source.tokens is None:
         write_npy(path / "offsets.npy", source.offsets)
-    files.write_json(path / "ids.json", list(source.reader.ids))
+    atomic_files.write_json(path / "ids.json", list(source.reader.ids))
 
 
 def _write_safetensors(source: _Source, path: Path) -> None:

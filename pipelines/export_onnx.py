@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..adapters.checkpoint import load_adapter
-from ..featcache import files
+from ..featcache import atomic_files
 from ..featcache.errors import SpecError
 from ..featcache.probe import probe_items
 from ..featcache.types import Modality
@@ -127,7 +127,7 @@ def _describe_file(place: Path, name: str, written: OnnxTower, worst: float) -> 
     beside = sorted(other.name for other in place.glob(f"{name}.onnx.*"))
     return {
         "file": file.name,
-        "sha256": files.sha256_file(file),
+        "sha256": atomic_files.sha256_file(file),
         "bytes": sum((place / part).stat().st_size for part in [file.name, *beside]),
         **written.describe(),
         "largest_cosine_difference": worst,

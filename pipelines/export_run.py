@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..featcache import files
+from ..featcache import atomic_files
 from ..featcache.documents import read_json
 from ..featcache.errors import ExportError, MissingExtraError, SpecError, StoreCorruptError
 from ..featcache.home import expanded
@@ -115,10 +115,10 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
     if spec.to == "sentence-transformers":
         _require_exact(table, spec)
     path = expanded(spec.output).absolute()
-    files.clear_abandoned_beside(path)
+    atomic_files.clear_abandoned_beside(path)
     _check_free(path, force=spec.force)
     _require_packages(spec.to)
-    with files.making(path.parent), files.replacing(path) as temporary:
+    with atomic_files.making(path.parent), atomic_files.replacing(path) as temporary:
         temporary.mkdir()
         towers = _write(spec, folder, temporary, progress)
         about = {
@@ -128,9 +128,9 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
             "versions": _versions(spec.to),
             "towers": towers,
         }
-        files.write_json(temporary / ABOUT, about)
+        atomic_files.write_json(temporary / ABOUT, about)
         _check_free(path, force=spec.force)  # it may have come meanwhile
-    size = sum(file.stat().st_size for file in files.files_below(path))
+    size = sum(file.stat().st_size for file in atomic_files.files_below(path))
     inexact = inexact_sides(table, towers) if spec.whole else {}
     remedy = f"for whole towers {_remedy(table, inexact, spec)}" if inexact else None
     return ExportedRun(run=folder, path=path, to=spec.to, towers=towers, remedy=remedy, bytes=size)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..featcache.config import in_words
 from ..featcache.encoder import LAST, Encoder
 from ..featcache.errors import SpecError
 from ..featcache.kinds import Kind, LayerLayout
 from ..featcache.portable import Portable
-from ..featcache.spec import in_words
 from .exact import EXACT
 from .extract_command import command_of
 from .extract_spec import ExtractSpec

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.bounds import MOST_THREADS
+from ..featcache.config import check_counts
 from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.remedies import ExtractOptions
 from ..featcache.source import SkippedRow
-from ..featcache.spec import check_counts
 from ..featcache.store import FORMATS
 
 _ON_ERROR = re.compile(r"skip|fail|max=(\d{1,18})")

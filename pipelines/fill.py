@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..featcache import catalog, files, notes
+from ..featcache import atomic_files, catalog, notes
 from ..featcache.catalog import StoreEntry
 from ..featcache.description import StoreDescription
 from ..featcache.errors import StoreCorruptError
@@ -80,7 +80,7 @@ def fill_split(
     if jobs is None:
         split = outputs[0].description.folder(spec.home).parent
         with owning_split(split, progress.note):
-            files.clear_abandoned(split)
+            atomic_files.clear_abandoned(split)
             _ensure_pairs(spec.home, source, outputs[0].description)
             origins = find_origins(spec, outputs)
             jobs = _begin(spec, source, outputs, origins, progress)

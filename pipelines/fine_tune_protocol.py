@@ -11,8 +11,8 @@ from jaxtyping import Float32, Int64
 from ..adapters.adapter import Adapter
 from ..adapters.checkpoint import load_adapter, save_adapter
 from ..adapters.class_head import ClassHead, save_head
-from ..featcache import files
-from ..featcache.spec import Table, to_table
+from ..featcache import atomic_files
+from ..featcache.config import Table, to_table
 from ..featcache.types import Modality
 from . import runs
 from .accuracy import accuracy_numbers
@@ -114,7 +114,7 @@ def resolved(spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> Table
         "stores": {"train": {**stores, **sides, "image": image}},
         "began_with": {
             "run": start.folder.name,
-            "adapter_sha256": files.sha256_file(start.folder / runs.WEIGHTS),
+            "adapter_sha256": atomic_files.sha256_file(start.folder / runs.WEIGHTS),
             "selected_by": start.trained.get("selected_by", ""),
             **{key: began[key] for key in ("stores", "began_with") if key in began},
         },

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from ..featcache import files
+from ..featcache import atomic_files
 from ..featcache.catalog import StoreEntry
 from ..featcache.datasets import absolute_data, parse_data
 from ..featcache.errors import (
@@ -174,7 +174,7 @@ class _Split:
         """Return what the manifest of an index says of its origin."""
         return {
             "run": self.evaluated.folder.name,
-            "adapter_sha256": files.sha256_file(self.evaluated.folder / runs.WEIGHTS),
+            "adapter_sha256": atomic_files.sha256_file(self.evaluated.folder / runs.WEIGHTS),
             "dataset": self.dataset,
             "split": self.split,
             "side": side.value,

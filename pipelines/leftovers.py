@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache import files, known_datasets, verified
+from ..featcache import atomic_files, known_datasets, verified
 from ..featcache.errors import RunInUseError, RunNotFoundError
 from ..featcache.file_locks import holder
 from ..featcache.home import is_in_home
@@ -65,7 +65,7 @@ def find_leftovers(home: Path) -> list[Leftover]:
         LockError: The file system has no locks.
     """
     flat = (_of_files(home / name) for name in ("evaluations", verified.FOLDER))
-    known = _each(files.entries(home / known_datasets.FOLDER), _in_known)
+    known = _each(atomic_files.entries(home / known_datasets.FOLDER), _in_known)
     parts = (_of_features(home), _of_runs(home), *flat, known)
     return [leftover for part in parts for leftover in _or_unread(part, home)]
 
@@ -86,13 +86,13 @@ def clear_leftovers(home: Path) -> list[Leftover]:
     for leftover in ours:
         inside = leftover.path.relative_to(home).parts
         if inside[0] == "features" and len(inside) == _DEPTH - 2:
-            files.remove_empty(leftover.path)
+            atomic_files.remove_empty(leftover.path)
         elif inside[0] == "features":
             _clear_split(home.joinpath(*inside[: _DEPTH - 1]))
         elif inside[0] == "runs":
             _clear_run(leftover.path, home)
         else:
-            files.clear(leftover.path)
+            atomic_files.clear(leftover.path)
     return [leftover for leftover in ours if not leftover.path.exists()]
 
 
@@ -122,20 +122,20 @@ def _is_dead_lock(path: Path) -> bool:
     """Return whether a lock file is of nobody; the process that has just made it locks it next."""
     if holder(path) is not None:
         return False
-    files.settle(path)
+    atomic_files.settle(path)
     return holder(path) is None
 
 
 def _is_empty(folder: Path) -> bool:
     """Return whether nothing is in a folder; the process that has just made it writes next."""
-    if files.entries(folder):
+    if atomic_files.entries(folder):
         return False
-    files.settle(folder)
-    return folder.is_dir() and not files.entries(folder)
+    atomic_files.settle(folder)
+    return folder.is_dir() and not atomic_files.entries(folder)
 
 
 def _of_features(home: Path) -> Iterator[Leftover]:
-    for dataset in files.entries(home / "features"):
+    for dataset in atomic_files.entries(home / "features"):
         yield from _or_unread(_of_dataset(dataset), dataset)
 
 
@@ -144,7 +144,7 @@ def _of_dataset(dataset: Path) -> Iterator[Leftover]:
         yield from _each([dataset], _foreign)
     elif _is_empty(dataset):
         yield Leftover(path=dataset, problem="an empty folder")
-    for split in files.entries(dataset):
+    for split in atomic_files.entries(dataset):
         if split.is_dir():
             yield from _or_unread(_of_split(split), split)
         else:
@@ -160,14 +160,14 @@ def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
     """
     if _is_empty(split):
         yield Leftover(path=split, problem="an empty folder")
-    leftovers = list(_each(files.entries(split), _in_split))
+    leftovers = list(_each(atomic_files.entries(split), _in_split))
     # asked last: whoever has it now may have begun what was found
     is_held = holder(split / SPLIT_LOCK) is not None and not is_owned
     yield from (leftover for leftover in leftovers if not (leftover.is_ours and is_held))
 
 
 def _in_split(path: Path) -> Leftover | None:
-    if files.is_temporary(path):
+    if atomic_files.is_temporary(path):
         return _temporary(path)
     if path.name == SPLIT_LOCK:
         return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
@@ -181,7 +181,7 @@ def _in_split(path: Path) -> Leftover | None:
 
 
 def _temporary(path: Path) -> Leftover | None:
-    return Leftover(path=path, problem=_DEAD) if files.is_abandoned(path) else None
+    return Leftover(path=path, problem=_DEAD) if atomic_files.is_abandoned(path) else None
 
 
 def _without_manifest(folder: Path) -> Leftover | None:
@@ -190,14 +190,14 @@ def _without_manifest(folder: Path) -> Leftover | None:
     if any(holder(path) is not None for path in locks):
         return None
     rest = [path for path in folder.iterdir() if path not in locks]
-    if all(files.is_temporary(path) for path in rest):
+    if all(atomic_files.is_temporary(path) for path in rest):
         return Leftover(path=folder, problem="a store that was not begun")
     return Leftover(path=folder, problem="holds no manifest", is_ours=False)
 
 
 def _of_runs(home: Path) -> Iterator[Leftover]:
-    for folder in files.entries(runs.runs_folder(home)):
-        if files.is_temporary(folder):
+    for folder in atomic_files.entries(runs.runs_folder(home)):
+        if atomic_files.is_temporary(folder):
             yield from _each([folder], _temporary)
         elif not folder.is_dir():
             yield from _each([folder], _foreign)
@@ -207,18 +207,18 @@ def _of_runs(home: Path) -> Iterator[Leftover]:
 
 def _of_run(folder: Path) -> Iterator[Leftover]:
     """Yield what belongs to no run or index in a folder of a run that nobody writes."""
-    indexes = files.entries(folder / runs.INDEXES)
+    indexes = atomic_files.entries(folder / runs.INDEXES)
     leftovers = [
-        *_each(files.entries(folder), _in_run),
+        *_each(atomic_files.entries(folder), _in_run),
         *_each(indexes, _in_indexes),
-        *(one for index in indexes for one in _each(files.entries(index), _in_index)),
+        *(one for index in indexes for one in _each(atomic_files.entries(index), _in_index)),
     ]
     if holder(folder / runs.LOCK) is None:  # asked last, as of a split
         yield from leftovers
 
 
 def _in_run(path: Path) -> Leftover | None:
-    if files.is_temporary(path):
+    if atomic_files.is_temporary(path):
         return _temporary(path)
     if path.name == runs.LOCK:
         return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
@@ -228,7 +228,7 @@ def _in_run(path: Path) -> Leftover | None:
 
 
 def _in_indexes(path: Path) -> Leftover | None:
-    if files.is_temporary(path):
+    if atomic_files.is_temporary(path):
         return _temporary(path)
     return None if (path / index_files.MANIFEST).is_file() else _foreign(path)
 
@@ -242,17 +242,17 @@ def _in_index(path: Path) -> Leftover | None:
 
 def _of_files(folder: Path) -> Iterator[Leftover]:
     """Yield what is neither a report nor a record in a folder of such files."""
-    yield from _each(files.entries(folder), _in_files)
+    yield from _each(atomic_files.entries(folder), _in_files)
 
 
 def _in_files(path: Path) -> Leftover | None:
-    if files.is_temporary(path):
+    if atomic_files.is_temporary(path):
         return _temporary(path)
     return _closed(path) if path.suffix in _REPORTS else _foreign(path)
 
 
 def _in_known(path: Path) -> Leftover | None:
-    if files.is_temporary(path):
+    if atomic_files.is_temporary(path):
         return _temporary(path)
     if path.suffix == ".lock":
         return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
@@ -276,16 +276,16 @@ def _clear_split(split: Path) -> None:
         for leftover in list(_of_split(split, is_owned=True)):
             if leftover.path == split / SPLIT_LOCK or not leftover.is_ours:
                 continue
-            if files.is_temporary(leftover.path):
-                files.clear(leftover.path)
+            if atomic_files.is_temporary(leftover.path):
+                atomic_files.clear(leftover.path)
             else:
-                files.remove(leftover.path)
+                atomic_files.remove(leftover.path)
 
 
 def _clear_run(path: Path, home: Path) -> None:
     """Remove one leftover of the runs: what lies in one goes with the next that takes its lock."""
     if path.parent == runs.runs_folder(home):
-        files.clear(path)
+        atomic_files.clear(path)
         return
     folder = path.parent if path.parent.name != runs.INDEXES else path.parent.parent
     with suppress(RunInUseError, RunNotFoundError):  # a living process is at it, and clears it

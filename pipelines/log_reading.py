@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..featcache import files
+from ..featcache import atomic_files
 from ..featcache.documents import MAX_BYTES, check
 from ..featcache.errors import StoreCorruptError
 from ..featcache.regular_files import read_regular
@@ -31,7 +31,7 @@ def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
         require(folder, {runs.LOG: promises[runs.LOG]})
     elif not log.is_file():
         return []
-    records = files.read_json_lines(log)  # which opens none but a regular file
+    records = atomic_files.read_json_lines(log)  # which opens none but a regular file
     for number, record in enumerate(records, start=1):
         check(record, EpochRecord, where=f"line {number} of {log}")
     return records

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..featcache import files
+from ..featcache import atomic_files
 from ..featcache.documents import MAX_BYTES, read_text
 from ..featcache.errors import MissingExtraError
 from ..featcache.regular_files import check_regular, read_regular
@@ -87,7 +87,7 @@ class RunLog:
         """Return what a state records of the log, which is durable before the state is."""
         if not self._writes:
             return None
-        files.sync_tree(self._lines)
+        atomic_files.sync_tree(self._lines)
         content = read_regular(self._lines, limit=MAX_BYTES)
         return LogPromise(
             lines=content.count(b"\n"),
@@ -182,7 +182,7 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
 def keep_lines(path: Path, count: int) -> None:
     """Cut a log to its first lines: a stop may have come after a line and before the state."""
     lines = read_text(path).split("\n")[:-1]  # what comes after the last was not written whole
-    files.write_bytes(path, "".join(f"{line}\n" for line in lines[:count]).encode())
+    atomic_files.write_bytes(path, "".join(f"{line}\n" for line in lines[:count]).encode())
 
 
 def append_json(path: Path, record: dict[str, Any]) -> None:

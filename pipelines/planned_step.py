@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..featcache.config import Table, build, to_table
 from ..featcache.errors import OutOfMemoryError, SpecError
-from ..featcache.spec import Table, build, to_table
 from ..featcache.types import sides_of
 from .arithmetic import resolve_precision
 from .memory_model import MemoryModel

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from ..featcache.spec import to_table
+from ..featcache.config import to_table
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun, Found
 from .probe_spec import ProbeReport, ProbeSpec

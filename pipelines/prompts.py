@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..featcache.config import build
 from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.home import expanded
 from ..featcache.registry import unknown_name
-from ..featcache.spec import build
 
 PROMPTS = Path(__file__).parent.parent / "data" / "prompts"
 _NAMES = PROMPTS / "names"

@@ -5,9 +5,9 @@ from typing import Any
 
 from ..featcache.card import card_names, read_card
 from ..featcache.catalog import StoreEntry
+from ..featcache.config import Table, to_table
 from ..featcache.datasets import absolute_data
 from ..featcache.manifest import read_whole_manifest
-from ..featcache.spec import Table, to_table
 from .stores import StorePair
 
 

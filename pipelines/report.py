@@ -10,10 +10,10 @@ import jinja2
 from markupsafe import Markup
 
 from .. import __version__
-from ..featcache import files
+from ..featcache import atomic_files
+from ..featcache.config import check_counts, fingerprint
 from ..featcache.datasets import parse_data
 from ..featcache.registry import unknown_name
-from ..featcache.spec import check_counts, fingerprint
 from . import runs
 from .confusion_plot import draw_confusion
 from .destinations import check_file
@@ -113,9 +113,9 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
         notes=notes,
     )
     content = for_page(text).encode()
-    with files.making(path.parent), runs.owning_place(path):
-        files.clear_abandoned_beside(path)
-        files.write_bytes(path, content)
+    with atomic_files.making(path.parent), runs.owning_place(path):
+        atomic_files.clear_abandoned_beside(path)
+        atomic_files.write_bytes(path, content)
     return ReportReport(
         path=path,
         bytes=len(content),

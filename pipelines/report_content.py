@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..featcache import files
+from ..featcache import atomic_files
 from ..featcache.errors import (
     LightalignError,
     RunNotFoundError,
@@ -228,7 +228,7 @@ def _name(place: Path) -> str:
 
 
 def _read_evaluation(path: Path) -> RunPart:
-    report = files.read_report(path)
+    report = atomic_files.read_report(path)
     if not isinstance(report, Mapping):
         raise SpecError(f"{path} is no evaluation of lightalign")
     _check(report, path)
@@ -237,11 +237,11 @@ def _read_evaluation(path: Path) -> RunPart:
 
 def _read_run(folder: Path) -> RunPart:
     evaluations, unread = [], []
-    for path in files.matching(folder, "*.json"):
+    for path in atomic_files.matching(folder, "*.json"):
         if path.name == runs.REPORT:
             continue
         try:
-            report = files.read_report(path)
+            report = atomic_files.read_report(path)
             _check(report, path)
             evaluations.append(report)
         except (StoreCorruptError, SpecError, OSError) as error:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..featcache.checked import listing_command
+from ..featcache.config import check_counts
 from ..featcache.errors import SpecError
-from ..featcache.spec import check_counts
 from .evaluated import EvaluatedRun, Found
 from .index_kinds import EXACT
 from .progress import SILENT, Progress

@@ -7,10 +7,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..featcache import files
+from ..featcache import atomic_files
+from ..featcache.config import Table
 from ..featcache.errors import LightalignError, StoreCorruptError
 from ..featcache.regular_files import is_file, is_there
-from ..featcache.spec import Table
 from . import index_files, runs
 from .log_reading import require_log
 from .runs import RunState
@@ -64,7 +64,7 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
     if entry.problem:
         raise StoreCorruptError(f"run {folder.name} is {entry.state}: {entry.problem}")
     evaluations, unread = read_evaluations(folder)
-    indexes = files.entries(folder / runs.INDEXES)
+    indexes = atomic_files.entries(folder / runs.INDEXES)
     described: dict[str, Any] = {
         **vars(entry),
         "folder": str(folder),
@@ -72,7 +72,8 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
         "unread": unread,
         "indexes": [path.name for path in indexes if is_file(path / index_files.MANIFEST)],
         "files": {
-            str(file.relative_to(folder)): file.stat().st_size for file in files.files_below(folder)
+            str(file.relative_to(folder)): file.stat().st_size
+            for file in atomic_files.files_below(folder)
         },
     }
     if entry.state in {state.value for state in (RunState.FINISHED, RunState.STOPPED)}:
@@ -115,7 +116,7 @@ def _entry(folder: Path) -> RunEntry:
         "changed": begun.isoformat(timespec="seconds"),
     }
     try:
-        common["bytes"] = sum(file.stat().st_size for file in files.files_below(folder))
+        common["bytes"] = sum(file.stat().st_size for file in atomic_files.files_below(folder))
         state = runs.state_of(folder)
         if state is RunState.NOTHING:
             return RunEntry(**common, state="damaged", problem=f"{folder / runs.SPEC} is missing")
@@ -164,11 +165,11 @@ def read_evaluations(folder: Path) -> tuple[dict[str, Evaluation], list[str]]:
     """
     evaluations: dict[str, Evaluation] = {}
     unread = []
-    for path in files.matching(folder, "*.json"):
+    for path in atomic_files.matching(folder, "*.json"):
         if path.name == runs.REPORT:
             continue
         try:
-            evaluations[path.name] = check_evaluation(files.read_report(path), where=path)
+            evaluations[path.name] = check_evaluation(atomic_files.read_report(path), where=path)
         except (LightalignError, OSError) as error:
             reason = error if isinstance(error, LightalignError) else error.strerror
             unread.append(f"{path.name} is passed over: {reason}{way_out(path, error)}")

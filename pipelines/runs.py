@@ -24,14 +24,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ..featcache import files
+from ..featcache import atomic_files
+from ..featcache.config import Table, fingerprint, to_toml
 from ..featcache.documents import check, parse_toml, read_toml
 from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.file_locks import FileLock, holder
 from ..featcache.home import command_line, expanded, is_in_home, require_utf8
 from ..featcache.regular_files import is_there, size_of
 from ..featcache.remedies import removal_of_run
-from ..featcache.spec import Table, fingerprint, to_toml
 from ..featcache.verified import promise_of, require
 from .schemas import RunReport, RunSpec
 from .state_record import OtherFiles, other_files
@@ -107,7 +107,7 @@ def owning(
         raise RunNotFoundError(f"run {folder.name} is no longer in {folder.parent}") from error
     with _held(lock):
         for place in (folder, folder / INDEXES):
-            files.clear_abandoned(place)
+            atomic_files.clear_abandoned(place)
         yield folder
 
 
@@ -188,18 +188,18 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
     """Make a run folder with its spec and its lock, or leave nothing."""
     place = runs_folder(home)
     stem = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
-    with files.making(place):
-        files.clear_abandoned(place)
+    with atomic_files.making(place):
+        atomic_files.clear_abandoned(place)
         lock = None
         try:
-            with files.workspace(place / stem) as space:
+            with atomic_files.workspace(place / stem) as space:
                 prepared = space / stem
                 prepared.mkdir()
                 write_spec(prepared, spec)
                 lock = FileLock(prepared / LOCK)
                 lock.wait()
                 lock.follow(_give_name(prepared, home, name) / LOCK)
-            files.sync_folder(place)
+            atomic_files.sync_folder(place)
         except BaseException:
             if lock is not None:
                 _discard(lock.path.parent)
@@ -214,10 +214,10 @@ def _discard(folder: Path) -> None:
     What goes wrong with that is not raised: why the run ended is to be told.
     """
     try:
-        files.remove_whole(folder)
+        atomic_files.remove_whole(folder)
     except OSError:  # a full disk has no room for a temporary
         with suppress(OSError):
-            files.remove(folder)
+            atomic_files.remove(folder)
 
 
 def _give_name(prepared: Path, home: Path, name: str | None) -> Path:
@@ -317,7 +317,7 @@ def remove_run(home: Path, run: str) -> Path:
         RunInUseError: A living process writes it.
     """
     if is_in_home(runs_folder(home), home):
-        files.clear_abandoned(runs_folder(home))  # of an earlier removal that was killed
+        atomic_files.clear_abandoned(runs_folder(home))  # of an earlier removal that was killed
     folder = find_folder(home, run)
     if not is_in_home(folder.parent, home) and folder.parent == runs_folder(home).resolve():
         raise RunNotFoundError(
@@ -331,7 +331,7 @@ def remove_run(home: Path, run: str) -> Path:
             folder.unlink()
         return folder
     with owning(folder):
-        files.remove_whole(folder)
+        atomic_files.remove_whole(folder)
     return folder
 
 
@@ -344,7 +344,7 @@ def find_folder(home: Path, run: str) -> Path:
     place = runs_folder(home).resolve()
     below = [place / run] if run not in {"", ".", ".."} and "/" not in run else []
     for folder in (*below, _resolved(run)):
-        inside = folder.parent == place and not files.is_temporary(folder)
+        inside = folder.parent == place and not atomic_files.is_temporary(folder)
         if folder.is_dir() and (inside or is_there(folder / SPEC)):
             return folder
     names = sorted(path.name for path in run_folders(home))
@@ -357,7 +357,9 @@ def run_folders(home: Path) -> list[Path]:
     if is_there(place) and not place.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
     folders = [
-        path for path in files.entries(place) if _is_folder(path) and not files.is_temporary(path)
+        path
+        for path in atomic_files.entries(place)
+        if _is_folder(path) and not atomic_files.is_temporary(path)
     ]
     return sorted(folders, key=lambda path: (-changed(path), path.name))
 
@@ -520,7 +522,7 @@ def write_spec(folder: Path, spec: Table) -> None:
     """Write the spec of a run with a checksum of itself."""
     table = parse_toml(to_toml(spec))  # as a reader will see it: lists, not tuples
     content = to_toml({**table, "checksum": fingerprint(table)})
-    files.write_bytes(folder / SPEC, content.encode())
+    atomic_files.write_bytes(folder / SPEC, content.encode())
 
 
 def read_spec(folder: Path) -> Table:
@@ -558,7 +560,7 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write the report of a run with the checksums of its files: with it the run is finished."""
     there = [name for name in (*_RESULT, LOG) if (folder / name).is_file()]
     promises = {name: promise_of(folder / name) for name in there}
-    files.write_report(folder / REPORT, {**report, "files": promises})
+    atomic_files.write_report(folder / REPORT, {**report, "files": promises})
 
 
 def check_result(folder: Path) -> Path:
@@ -643,7 +645,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         StoreCorruptError: It is no report.
     """
     try:
-        report: dict[str, Any] = files.read_report(folder / REPORT)
+        report: dict[str, Any] = atomic_files.read_report(folder / REPORT)
         check(report, RunReport, where=folder / REPORT)
     except FileNotFoundError as error:
         raise StoreCorruptError(f"{folder / REPORT} is missing: {ways_out(folder)}") from error

@@ -18,7 +18,8 @@ from typing import Any, TypedDict
 
 import faiss
 
-from ..featcache import files, notes, trust
+from ..featcache import atomic_files as files
+from ..featcache import notes, trust
 from ..featcache.catalog import read_catalog
 from ..featcache.datasets import absolute_data, parse_data
 from ..featcache.documents import check

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.backends import load_backend
+from ..featcache.config import check_counts
 from ..featcache.datasets import parse_data
 from ..featcache.errors import (
     DatasetChangedError,
@@ -21,7 +22,6 @@ from ..featcache.errors import (
 )
 from ..featcache.home import expanded
 from ..featcache.source import Source
-from ..featcache.spec import check_counts
 from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
 from . import runs
 from .destinations import check_file

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..featcache.config import check_counts
 from ..featcache.errors import SpecError
-from ..featcache.spec import check_counts
 
 
 @dataclass(frozen=True, kw_only=True)

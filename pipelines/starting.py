@@ -11,8 +11,8 @@ from ..adapters.adapter import Adapter
 from ..adapters.solver import LinearSolver, build_solver
 from ..adapters.step import FittedStep
 from ..adapters.steps.heads import Heads
+from ..featcache.config import Table
 from ..featcache.errors import SpecError
-from ..featcache.spec import Table
 from .joined import JoinedStores
 from .progress import Progress
 from .slots import Slots, blocks_before, require_own

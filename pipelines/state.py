@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..adapters.checkpoint import tensor_hash
+from ..featcache.atomic_files import replacing
+from ..featcache.config import fingerprint
 from ..featcache.documents import check, parse_json
 from ..featcache.errors import StoreCorruptError
-from ..featcache.files import replacing
 from ..featcache.regular_files import check_regular
-from ..featcache.spec import fingerprint
 from ..featcache.verified import promise_of
 from ..featcache.writing import open_new, safetensors_header
 from . import runs

@@ -4,9 +4,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ..adapters.preset import preset_of
+from ..featcache.config import Table, build, to_table, without_none
 from ..featcache.errors import SpecError
 from ..featcache.known_datasets import version_of
-from ..featcache.spec import Table, build, to_table, without_none
 from . import runs
 from .environment import library_versions
 from .launch import Launch

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
+from ..featcache.config import Table, apply_overrides, build
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from ..featcache.spec import Table, apply_overrides, build
 from .mixup import MixupOptions
 from .same_text import NEGATIVE, SAME_TEXT
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..featcache.spec import Table, check_seed
+from ..featcache.config import Table, check_seed
 from .stores import (
     StorePair,
 )

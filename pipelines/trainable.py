@@ -8,8 +8,8 @@ import torch
 from ..adapters.adapter import Adapter, build_adapter, count_parameters, parameter_groups
 from ..adapters.objective import Objective, build_objective
 from ..adapters.steps.heads import Heads
+from ..featcache.config import Table
 from ..featcache.errors import SpecError
-from ..featcache.spec import Table
 from ..featcache.types import Side
 from .averaging import MovingAverage
 from .optimisers import build_optimiser

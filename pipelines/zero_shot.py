@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache import files
+from ..featcache import atomic_files
 from ..featcache.catalog import StoreEntry
 from ..featcache.checked import listing_command
+from ..featcache.config import fingerprint, to_table
 from ..featcache.errors import SpecError
 from ..featcache.known_datasets import kind_of, version_of
-from ..featcache.spec import fingerprint, to_table
 from ..featcache.types import Modality
 from . import runs
 from .confusion_plot import draw_confusion
@@ -162,7 +162,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     if path is not None:
         plot = path.with_suffix(".svg")
         with runs.owning_place(plot):
-            files.write_bytes(plot, for_page(draw_confusion(report["curves"][-1])).encode())
+            atomic_files.write_bytes(plot, for_page(draw_confusion(report["curves"][-1])).encode())
     return ZeroShotReport(path=path, report=report, plot=plot)
 
 

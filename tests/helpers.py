@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lightalign.cli import main
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.pipelines import runs
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)  # that `main` takes
@@ -45,9 +45,9 @@ def slow(*cases: Any) -> list[Any]:
 @contextmanager
 def changed_report(run: Path) -> Iterator[dict[str, Any]]:
     """Give the report of a run to be changed, and write it again."""
-    report = files.read_report(run / "report.json")
+    report = atomic_files.read_report(run / "report.json")
     yield report
-    files.write_report(run / "report.json", report)
+    atomic_files.write_report(run / "report.json", report)
 
 
 def write_spec(run: Path, table: Mapping[str, Any]) -> None:

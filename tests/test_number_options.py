@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from lightalign.featcache import documents, files
+from lightalign.featcache import atomic_files, documents
+from lightalign.featcache.config import apply_overrides, build, to_toml
 from lightalign.featcache.errors import SpecError
-from lightalign.featcache.spec import apply_overrides, build, to_toml
 from lightalign.pipelines.commands.application import app
 from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.sizes import parse_bytes
@@ -132,9 +132,9 @@ def test_a_large_queue_is_planned_or_refused_in_one_line(tmp_path):
 def test_no_document_is_written_that_would_not_be_read(value, tmp_path):
     path = tmp_path / "a.json"
     with pytest.raises(SpecError, match="could not be read again"):
-        files.write_json(path, {"value": value})
+        atomic_files.write_json(path, {"value": value})
     with pytest.raises(SpecError, match="could not be read again"):
-        files.write_report(path, {"value": value})
+        atomic_files.write_report(path, {"value": value})
     with pytest.raises(SpecError, match="could not be read again"):
         to_toml({"value": value})
     assert list(tmp_path.iterdir()) == []
@@ -142,5 +142,5 @@ def test_no_document_is_written_that_would_not_be_read(value, tmp_path):
 
 def test_what_is_written_is_read(tmp_path):
     table = {"most": 2**64, "least": -(2**64), "deep": [[{"a": (1, 2.5, None, True)}]]}
-    files.write_json(tmp_path / "a.json", table)
+    atomic_files.write_json(tmp_path / "a.json", table)
     assert documents.read_json(tmp_path / "a.json") == json.loads(json.dumps(table))

@@ -14,7 +14,7 @@ import transformers
 from safetensors import SafetensorError
 from torch import nn
 
-from .. import spec
+from .. import config as spec
 from .. import weights as weight_files
 from ..card import EncoderCard
 from ..errors import WeightsMismatchError

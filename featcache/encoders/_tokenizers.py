@@ -10,7 +10,7 @@ import numpy as np
 import transformers
 from tokenizers import Tokenizer, normalizers
 
-from .. import spec
+from .. import config
 from .. import weights as weight_files
 from ..card import EncoderCard
 from ..errors import SpecError, WeightsMismatchError, WeightsNotFoundError
@@ -188,7 +188,7 @@ class PythonTokenizer(TextTokenizer):
             for key, value in self._tokenizer.init_kwargs.items()
             if key not in _INERT and not key.endswith("_file")
         }
-        return spec.fingerprint(
+        return config.fingerprint(
             {
                 "class": type(self._tokenizer).__name__,
                 "settings": settings,

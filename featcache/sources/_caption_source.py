@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..config import fingerprint
 from ..errors import DatasetNotFoundError
 from ..item_ids import storable_id
 from ..registry import unknown_name
 from ..regular_files import is_regular
 from ..source import SkippedRow, Source, fingerprint_items
-from ..spec import fingerprint
 from ..types import Item, Modality, Pairs
 from ._caption_files import Row
 from ._decoding import format_error

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..config import fingerprint
 from ..errors import DatasetFormatError, DatasetNotFoundError
 from ..registry import unknown_name
 from ..regular_files import is_regular
 from ..source import Doubt, SkippedRow, Source, fingerprint_items
-from ..spec import fingerprint
 from ..types import Classes, Item, Modality, Pairs
 from ._caption_source import counted, sha256_of
 from ._lazy import LazyItems

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ..config import fingerprint
 from ..errors import SpecError
 from ..registry import unknown_name
 from ..source import Source
-from ..spec import fingerprint
 from ..types import Item, Modality, Pairs
 from ._lazy import LazyItems
 from ._scene_captions import captions

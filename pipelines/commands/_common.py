@@ -220,7 +220,7 @@ def source_options(overrides: list[str], *, verb: str) -> dict[str, Any]:
     Raises:
         SpecError: One is not of that form.
     """
-    from ...featcache.spec import apply_overrides
+    from ...featcache.config import apply_overrides
 
     changed = apply_overrides({"source": {}}, overrides)
     options = changed.pop("source")

@@ -182,7 +182,7 @@ def probe(
     quiet: Quiet = False,
 ) -> None:
     """Measure how well simple classifiers read classes from frozen features."""
-    from ...featcache.spec import apply_overrides, build
+    from ...featcache.config import apply_overrides, build
     from ..evaluation import report_line
     from ..probe import run as run_probe
     from ..probe_spec import ProbeOptions, ProbeSpec

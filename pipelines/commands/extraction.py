@@ -81,7 +81,7 @@ def extract(
     quiet: Quiet = False,
 ) -> None:
     """Run frozen encoders once over a dataset and keep their features."""
-    from ...featcache.spec import apply_overrides, build
+    from ...featcache.config import apply_overrides, build
     from ..extract import run
     from ..extract_spec import ExtractSpec
     from ..show import estimate_parts, extract_lines

@@ -33,8 +33,8 @@ def encoders_show(
     quiet: Quiet = False,
 ) -> None:
     """Print an encoder's card as TOML; of a model it is the card that is derived from it."""
+    from ...featcache.config import to_table, to_toml
     from ...featcache.references import find_card
-    from ...featcache.spec import to_table, to_toml
 
     table = to_table(find_card(encoder, home=home))
     name = table.pop("name")
@@ -100,7 +100,7 @@ def presets_show(
 ) -> None:
     """Print a preset as TOML, with all that it extends."""
     from ...adapters.preset import read_preset
-    from ...featcache.spec import to_toml
+    from ...featcache.config import to_toml
 
     preset = read_preset(name)
     Output(as_json=as_json, quiet=quiet).answer(preset, to_toml(preset).rstrip())

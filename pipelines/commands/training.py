@@ -234,7 +234,7 @@ def fine_tune(
     quiet: Quiet = False,
 ) -> None:
     """Train the adapter of a run on with a head of classes, on cached tokens."""
-    from ...featcache.spec import apply_overrides
+    from ...featcache.config import apply_overrides
     from ..fine_tune import run as run_fine_tune
     from ..fine_tune_spec import FineTuneSpec, options_of
     from ..show_probe import accuracy_parts, fine_tuned_line

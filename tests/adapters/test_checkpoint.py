@@ -11,7 +11,7 @@ from lightalign.adapters.adapter import build_adapter, outline_adapter
 from lightalign.adapters.checkpoint import load_adapter, save_adapter
 from lightalign.adapters.objective import build_objective
 from lightalign.adapters.preset import list_presets, read_preset
-from lightalign.featcache import documents, spec
+from lightalign.featcache import config, documents
 from lightalign.featcache.errors import (
     LightalignError,
     RunNotFoundError,
@@ -155,13 +155,13 @@ def reseal(folder, change):
     """Change the table of a checkpoint, and make its checksum right, as an attacker would."""
     table = documents.tomllib.loads((folder / "adapter.toml").read_text())
     change(table)
-    spec.write_toml(folder / "adapter.toml", table)
+    config.write_toml(folder / "adapter.toml", table)
     tensors = safetensors.torch.load_file(folder / "adapter.safetensors")
     hashes = {
         "table": checkpoint._table_hash(table),
         "tensors": checkpoint.tensor_hash(tensors),
     }
-    metadata = {checkpoint.HASHES: spec.canonical_json(hashes)}
+    metadata = {checkpoint.HASHES: config.canonical_json(hashes)}
     safetensors.torch.save_file(tensors, folder / "adapter.safetensors", metadata)
 
 

@@ -10,7 +10,7 @@ from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.gradcache import backward_in_chunks
 from lightalign.adapters.objective import OBJECTIVES, PairBatch, Teacher, build_objective
 from lightalign.adapters.preset import list_presets, read_preset
-from lightalign.featcache.spec import apply_overrides
+from lightalign.featcache.config import apply_overrides
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 

@@ -24,7 +24,7 @@ def store_of(path: Path) -> Path:
 
 def seal_again(store: Path) -> None:
     """Give the manifest of a store the sizes and checksums that its shards have now."""
-    from lightalign.featcache import files
+    from lightalign.featcache import atomic_files
 
     manifest = json.loads((store / "manifest.json").read_text())
     del manifest["checksum"]
@@ -34,7 +34,7 @@ def seal_again(store: Path) -> None:
                 content = (store / name).read_bytes()
                 entry["bytes"] = len(content)
                 entry["sha256"] = hashlib.sha256(content).hexdigest()
-    files.write_sealed(store / "manifest.json", manifest)
+    atomic_files.write_sealed(store / "manifest.json", manifest)
     (store / "manifest.copy.json").write_bytes((store / "manifest.json").read_bytes())
 
 
@@ -391,7 +391,7 @@ def sealed_index(mutation: Mutation) -> Mutation:
     """Return the mutation with the sizes and checksums of the index made right behind it."""
 
     def both(path: Path, chance: random.Random) -> str | None:
-        from lightalign.featcache import files
+        from lightalign.featcache import atomic_files
 
         told = mutation(path, chance)
         if told is None:
@@ -408,7 +408,7 @@ def sealed_index(mutation: Mutation) -> Mutation:
             entries[path.name] = (
                 sealed if isinstance(entries[path.name], dict) else sealed["sha256"]
             )
-        files.write_sealed(place, table)
+        atomic_files.write_sealed(place, table)
         return f"{told}, checksums made right"
 
     both.__name__ = f"{mutation.__name__}_resealed"

@@ -86,7 +86,7 @@ def json_value(path: Path, chance: random.Random) -> str | None:
 
 def json_value_resealed(path: Path, chance: random.Random) -> str | None:
     """Change a value of a file with a checksum, and make the checksum right, as a tool would."""
-    from lightalign.featcache import files
+    from lightalign.featcache import atomic_files
 
     table = _load(path)
     if not isinstance(table, dict) or "checksum" not in table:
@@ -96,7 +96,7 @@ def json_value_resealed(path: Path, chance: random.Random) -> str | None:
     if told is None:
         return None
     try:
-        files.write_sealed(path, table)
+        atomic_files.write_sealed(path, table)
     except (ValueError, UnicodeEncodeError):
         return None
     copy = path.with_name("manifest.copy.json")

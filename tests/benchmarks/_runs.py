@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from lightalign.featcache.config import canonical_json, fingerprint, to_table
 from lightalign.featcache.errors import RunNotFoundError, SpecError
-from lightalign.featcache.spec import canonical_json, fingerprint, to_table
 from lightalign.pipelines import extract, retrieve, runs, train
 from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.stores import WantedData

@@ -22,7 +22,7 @@ from typing import Any
 from _runs import COLUMNS, ENCODERS, HEADS, extract_all, file_name, measured, summary, trained
 
 from lightalign.adapters.preset import list_presets
-from lightalign.featcache.spec import fingerprint
+from lightalign.featcache.config import fingerprint
 from lightalign.pipelines import rehearsal, runs
 from lightalign.pipelines.train_options import TrainOptions, resolve_preset
 from lightalign.pipelines.train_spec import TrainSpec

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.catalog import list_stores, pairs_path, read_pairs
 from lightalign.featcache.documents import check, is_inside, read_json, read_toml
 from lightalign.featcache.errors import (
@@ -143,7 +143,7 @@ def outcome(read):
 def other_tool():
     """Have what is written hold what we would not write: other tools do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "check_written", lambda _value, *, where: None)
+        patch.setattr(atomic_files, "check_written", lambda _value, *, where: None)
         yield
 
 
@@ -172,7 +172,7 @@ def test_a_receipt_of_other_types_is_refused_or_means_the_same(home, data):
     (entry,) = list_stores(home)
     receipt = read_manifest(entry.folder)["shards"][0]
     path = home / "receipt.json"
-    files.write_sealed(path, data.draw(mutated(receipt)))
+    atomic_files.write_sealed(path, data.draw(mutated(receipt)))
     items = entry.description.shard_items(0)
     read = outcome(lambda: read_receipt(path, items))
     if not isinstance(read, LightalignError):
@@ -185,11 +185,11 @@ def test_a_receipt_of_other_types_is_refused_or_means_the_same(home, data):
 def test_pairs_of_other_types_are_refused_or_mean_the_same(home, data):
     (entry,) = list_stores(home)
     described = entry.description
-    table = files.read_sealed(
+    table = atomic_files.read_sealed(
         pairs_path(home, described.dataset, described.split, described.source)
     )
     path = home / "pairs.json"
-    files.write_sealed(path, data.draw(mutated(table)))
+    atomic_files.write_sealed(path, data.draw(mutated(table)))
     outcome(lambda: read_pairs(path))
 
 

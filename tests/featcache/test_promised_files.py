@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from lightalign.featcache import files, verified
+from lightalign.featcache import atomic_files, verified
 from lightalign.featcache.errors import RunInUseError, StoreCorruptError, StoreInUseError
 from lightalign.featcache.verified import Memory, promise_of, require
 
@@ -141,15 +141,17 @@ def _huge(path):
 
 
 def _of_another_type(path):
-    files.write_sealed(path, {"version": 2, "whole": ["folder/data"]})
+    atomic_files.write_sealed(path, {"version": 2, "whole": ["folder/data"]})
 
 
 def _of_other_marks(path):
-    files.write_sealed(path, {"version": 2, "whole": {"folder/data": {"mark": 1}, "\0": "x"}})
+    atomic_files.write_sealed(
+        path, {"version": 2, "whole": {"folder/data": {"mark": 1}, "\0": "x"}}
+    )
 
 
 def _of_an_earlier_version(path):
-    files.write_sealed(path, {"version": 1, "verified": {"folder/data": {"size": 8}}})
+    atomic_files.write_sealed(path, {"version": 1, "verified": {"folder/data": {"size": 8}}})
 
 
 DAMAGES = [
@@ -203,7 +205,7 @@ def test_a_memory_that_cannot_be_written_is_no_error(
         raise error
 
     folder, promises = promised
-    monkeypatch.setattr(files, "write_sealed", fail)
+    monkeypatch.setattr(atomic_files, "write_sealed", fail)
     for _ in range(2):
         require(folder, promises, memory, least=0)
     assert read == ["data"] * 2
@@ -230,4 +232,4 @@ def test_what_is_gone_is_forgotten(promised, memory, path, tmp_path, read):
     require(folder, promises, memory, least=0)
     shutil.move(folder, tmp_path / "moved")
     require(tmp_path / "moved", promises, memory, least=0)
-    assert files.read_sealed(path)["whole"].keys() == {"moved/data"}
+    assert atomic_files.read_sealed(path)["whole"].keys() == {"moved/data"}

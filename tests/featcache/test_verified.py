@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightalign.featcache import checked, files, notes, verified
+from lightalign.featcache import atomic_files, checked, notes, verified
 from lightalign.featcache.dtypes import SCALES, narrow
 from lightalign.featcache.errors import FeatureRangeError, StoreCorruptError
 from lightalign.featcache.item_ids import decode_ids, encode_ids
@@ -54,13 +54,13 @@ def flip(path: Path, position: int) -> None:
 def hashed(monkeypatch) -> list[str]:
     """Return the names of the shards' files that are read whole."""
     names: list[str] = []
-    whole = files.sha256_file
+    whole = atomic_files.sha256_file
 
     def counting(path: Path) -> str:
         names.append(path.name)
         return whole(path)
 
-    monkeypatch.setattr(files, "sha256_file", counting)
+    monkeypatch.setattr(atomic_files, "sha256_file", counting)
     return names
 
 
@@ -175,7 +175,7 @@ def forge(folder: Path) -> None:
     manifest = read_manifest(folder)
     for receipt in manifest["shards"]:
         for name, entry in receipt["files"].items():
-            entry["sha256"] = files.sha256_file(folder / name)
+            entry["sha256"] = atomic_files.sha256_file(folder / name)
     write_manifest(folder, manifest)
 
 

@@ -10,8 +10,8 @@ from lightalign.adapters.checkpoint import save_adapter
 from lightalign.adapters.objective import build_objective
 from lightalign.featcache import catalog
 from lightalign.featcache.catalog import StoreEntry
+from lightalign.featcache.config import write_toml
 from lightalign.featcache.description import StoreDescription
-from lightalign.featcache.spec import write_toml
 from lightalign.featcache.store import FeatureStore
 from lightalign.featcache.types import Classes, Features, Modality, Pairs
 from lightalign.pipelines import runs

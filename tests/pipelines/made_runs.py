@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lightalign.featcache.spec import fingerprint
+from lightalign.featcache.config import fingerprint
 from lightalign.pipelines import runs
 
 from .test_resume import stop_in_epoch

@@ -6,7 +6,7 @@ import socket
 import pytest
 from PIL import Image
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import export_run, report
 from lightalign.pipelines.contact_sheet import Cell, write_sheet
@@ -163,7 +163,7 @@ def test_a_search_refuses_its_sheet_before_it_looks_for_a_run(tmp_path):
 def evaluated(tmp_path):
     """Return the file of an evaluation that a page can be written about."""
     table = {"schema": SCHEMA, "kind": "x", "dataset": "d", "split": "s", "metrics": {}}
-    files.write_json(tmp_path / "evaluated.json", table)
+    atomic_files.write_json(tmp_path / "evaluated.json", table)
     return tmp_path / "evaluated.json"
 
 
@@ -197,7 +197,7 @@ def test_an_exported_run_is_told_from_other_folders(tmp_path):
         ({"format": 3}, False),
         ([], False),
     ):
-        files.write_json(tmp_path / export_run.ABOUT, content)
+        atomic_files.write_json(tmp_path / export_run.ABOUT, content)
         assert export_run._is_export(tmp_path) == own
     (tmp_path / export_run.ABOUT).write_text("{")
     assert not export_run._is_export(tmp_path)

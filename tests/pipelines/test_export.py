@@ -157,7 +157,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch, format):
     def fail(_path):
         raise OSError("disk full")
 
-    monkeypatch.setattr("lightalign.featcache.files.sync_tree", fail)
+    monkeypatch.setattr("lightalign.featcache.atomic_files.sync_tree", fail)
     with pytest.raises(OSError, match="disk full"):
         export(tmp_path, store, tmp_path / "out", format=format)
     assert sorted(tmp_path.iterdir()) == before

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import DurabilityError, LockError
 from lightalign.pipelines import runs
 from lightalign.pipelines.export import FORMATS, export
@@ -167,10 +167,10 @@ def new_run(home):
 PLACES = {
     "runs/mine": new_run,
     "index": lambda home: written(home / "index", np.eye(4, dtype=np.float32)),
-    "r.json": lambda home: files.write_report(home / "r.json", {}),
-    "a folder/s": lambda home: enter(files.replacing(home / "a folder" / "s")),
-    "page.html": lambda home: files.write_bytes(home / "page.html", b""),
-    "a folder": lambda home: files.remove_whole(home / "a folder"),
+    "r.json": lambda home: atomic_files.write_report(home / "r.json", {}),
+    "a folder/s": lambda home: enter(atomic_files.replacing(home / "a folder" / "s")),
+    "page.html": lambda home: atomic_files.write_bytes(home / "page.html", b""),
+    "a folder": lambda home: atomic_files.remove_whole(home / "a folder"),
 }
 
 
@@ -210,9 +210,9 @@ def test_a_file_system_without_locks_or_fsync_is_told_of_the_place(tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refused)
         with pytest.raises(DurabilityError) as caught:
-            files.write_bytes(tmp_path / "a", b"")
+            atomic_files.write_bytes(tmp_path / "a", b"")
     assert f"cannot make {tmp_path / 'a'} durable" in str(caught.value)
     monkeypatch.setattr(fcntl, "flock", refused)
     with pytest.raises(LockError) as caught:
-        files.write_bytes(tmp_path / "a", b"")
+        atomic_files.write_bytes(tmp_path / "a", b"")
     assert f"cannot lock {tmp_path / 'a'}: " in str(caught.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.locks import ShardLocks, owning_split
 from lightalign.pipelines import leftovers
@@ -81,7 +81,7 @@ def test_what_a_living_process_is_about_is_no_leftover(tmp_path):
         put_pairs(tmp_path, source="begun just now")
         begun = folder.parent / "e--begun"
         begun.mkdir()
-        with ShardLocks(begun) as locks, files.workspace(folder):
+        with ShardLocks(begun) as locks, atomic_files.workspace(folder):
             assert locks.claim(0)
             assert find_leftovers(tmp_path) == []
 
@@ -112,7 +112,7 @@ def test_in_a_folder_of_the_user_only_our_own_temporaries_are_cleared(tmp_path):
     (tmp_path / ".tmp-ours" / "page.html").write_text("half")
     (tmp_path / ".tmp-other" / "data").write_text("of another program")
     (tmp_path / ".tmpAb3dE6").write_text("of another program")
-    files.clear_abandoned_beside(tmp_path / "page.html")
+    atomic_files.clear_abandoned_beside(tmp_path / "page.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *(".tmp-empty", ".tmp-other", ".tmp-owned", ".tmpAb3dE6")
     ]
@@ -123,7 +123,7 @@ def test_folders_that_may_not_be_read_or_have_vanished_are_passed_over(tmp_path,
     names = ("unreadable", "vanished")
     for name in names:
         (tmp_path / f".tmp-lightalign-{name}").mkdir()
-    entries = files.entries
+    entries = atomic_files.entries
 
     def refuse(folder):
         if folder.name.endswith("unreadable"):
@@ -132,8 +132,8 @@ def test_folders_that_may_not_be_read_or_have_vanished_are_passed_over(tmp_path,
         (tmp_path / ".tmp-lightalign-vanished").rmdir() if folder == tmp_path else None
         return listed
 
-    monkeypatch.setattr(files, "entries", refuse)
-    files.clear_abandoned_beside(tmp_path / "page.html")
+    monkeypatch.setattr(atomic_files, "entries", refuse)
+    atomic_files.clear_abandoned_beside(tmp_path / "page.html")
     assert [path.name for path in tmp_path.iterdir()] == [".tmp-lightalign-unreadable"]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightalign.featcache import atomic_files, catalog
 from lightalign.featcache import card as cards
-from lightalign.featcache import catalog, files
 from lightalign.featcache.damage import verify_folder
 from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.featcache.errors import (
@@ -247,7 +247,7 @@ def test_waiting_for_another_process_says_for_whom(tmp_path, monkeypatch):
 
 def test_a_shard_that_is_being_written_is_no_damage(tmp_path, monkeypatch):
     seen = []
-    digest = files.sha256_file
+    digest = atomic_files.sha256_file
 
     def look(path):
         (folder,) = tmp_path.glob("features/shapes/val/toy-*")
@@ -256,7 +256,7 @@ def test_a_shard_that_is_being_written_is_no_damage(tmp_path, monkeypatch):
             seen[0] = verify_folder(folder)
         return digest(path)
 
-    monkeypatch.setattr(files, "sha256_file", look)
+    monkeypatch.setattr(atomic_files, "sha256_file", look)
     extract_toy(tmp_path, "toy-image", split="val")
     assert seen == [[]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.trust import WARNING
 
 from ..helpers import lightalign
@@ -76,7 +76,7 @@ def test_a_report_says_whether_stores_were_read_without_comparing_them(
     assert done.returncode == 0, done.stderr
     assert (WARNING in json.dumps(json.loads(done.stdout)["warnings"])) == bool(how)
     for path in home.glob(REPORTS.get(verb, "none")):
-        assert (WARNING in files.read_report(path)["warnings"]) == bool(how)
+        assert (WARNING in atomic_files.read_report(path)["warnings"]) == bool(how)
 
 
 def test_what_a_search_finds_in_an_index_of_such_stores_says_so(whole_home, tmp_path):

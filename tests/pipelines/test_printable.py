@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.pipelines import report
 from lightalign.pipelines.bars import BarProgress, LineProgress
 from lightalign.pipelines.commands import _common
@@ -227,7 +227,7 @@ def test_a_report_holds_text_as_text(tmp_path, text):
         "failures": [failure],
         "options": {key: text},
     }
-    files.write_json(tmp_path / "odd.json", evaluation)
+    atomic_files.write_json(tmp_path / "odd.json", evaluation)
     report.run(report.ReportSpec(home=tmp_path, runs=(str(tmp_path / "odd.json"),)))
     content = (tmp_path / "odd.html").read_bytes().decode()
     assert all(character in "\n\t" or ord(character) >= 32 for character in content)
@@ -247,5 +247,5 @@ def test_a_plot_of_odd_class_names_is_xml():
 
 
 def test_an_odd_id_is_written_and_read_as_json(tmp_path):
-    files.write_json(tmp_path / "x.json", list(ATTACKS.values()))
+    atomic_files.write_json(tmp_path / "x.json", list(ATTACKS.values()))
     assert json.loads((tmp_path / "x.json").read_text()) == list(ATTACKS.values())

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from lightalign.pipelines import report, runs
 from lightalign.pipelines.report_content import compare, read_runs
@@ -60,14 +60,16 @@ def evaluation(**changes):
 def make_run(home, name, *evaluations, epochs=2):
     with runs.new_run(home, name, "", spec={}) as folder:
         pass
-    files.write_json(folder / runs.REPORT, {"spec": {}, "num_parameters": 12345, "seconds": 60.0})
+    atomic_files.write_json(
+        folder / runs.REPORT, {"spec": {}, "num_parameters": 12345, "seconds": 60.0}
+    )
     lines = [
         {"epoch": epoch, "loss": 1 / epoch, "validation": {"recall_sum": 100.0 * epoch}}
         for epoch in range(1, epochs + 1)
     ]
     (folder / runs.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
     for position, one in enumerate(evaluations):
-        files.write_json(folder / f"{one['kind']}-{position}.json", one)
+        atomic_files.write_json(folder / f"{one['kind']}-{position}.json", one)
     return folder
 
 
@@ -263,7 +265,7 @@ def test_an_evaluation_without_a_run_is_shown_under_the_name_of_its_file(tmp_pat
     make_run(tmp_path, "one", evaluation())
     path = tmp_path / "evaluations" / "rank-encoders.json"
     path.parent.mkdir()
-    files.write_json(path, evaluation(kind="rank-encoders"))
+    atomic_files.write_json(path, evaluation(kind="rank-encoders"))
     for name in (str(path), "evaluations/rank-encoders.json"):
         found = written(tmp_path, "one", name)
         assert (found.runs, found.evaluations) == (("one", "rank-encoders"), 2)

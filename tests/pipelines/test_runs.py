@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.locks import ShardLocks
@@ -90,14 +90,14 @@ def test_a_failure_on_a_full_disk_leaves_no_run_and_is_what_is_told(home, monkey
 
 
 def test_a_run_whose_name_cannot_be_made_durable_is_not_left_behind(home, monkeypatch):
-    sync_folder = files.sync_folder
+    sync_folder = atomic_files.sync_folder
 
     def fail(folder):
         if folder == runs.runs_folder(home) and (folder / "mine").is_dir():
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
         sync_folder(folder)
 
-    monkeypatch.setattr(files, "sync_folder", fail)
+    monkeypatch.setattr(atomic_files, "sync_folder", fail)
     with (
         pytest.raises(OSError, match="Input/output error"),
         runs.new_run(home, "mine", "x", spec=SPEC),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.featcache import catalog, files
+from lightalign.featcache import atomic_files, catalog
 from lightalign.featcache.text_marks import text_mark
 from lightalign.featcache.types import Pairs
 from lightalign.pipelines import train
@@ -84,7 +84,7 @@ def test_dropped_texts_leave_their_image_out(twin_home):
 
 
 def test_own_presets_train_with_positives_and_published_ones_do_not(twin_home):
-    report = files.read_report(twin_home / "runs" / "small" / "report.json")
+    report = atomic_files.read_report(twin_home / "runs" / "small" / "report.json")
     assert report["spec"]["train"]["same_text"] == "positive"
     assert resolve_preset("sail/star", None, ())[1].same_text == "negative"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.catalog import list_stores, read_catalog
 from lightalign.featcache.documents import parse_json, read_toml
 from lightalign.featcache.errors import SpecError, StoreCorruptError
@@ -108,7 +108,7 @@ def test_toml_that_code_could_stumble_over_is_refused(tmp_path, text, reason):
 def test_a_log_says_which_line_is_damaged(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n{"epoch"\n{"half')
     with pytest.raises(StoreCorruptError, match=r"line 2 of .*log.jsonl"):
-        files.read_json_lines(tmp_path / "log.jsonl")
+        atomic_files.read_json_lines(tmp_path / "log.jsonl")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import lightalign
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.catalog import list_stores
 from lightalign.featcache.documents import read_json
 from lightalign.featcache.errors import (
@@ -192,7 +192,9 @@ def test_scores_by_codes_are_not_called_cosines(home):
 
 def test_an_index_of_another_adapter_is_refused(home):
     for path in (home / "runs" / "mine" / "index").glob("*/index.json"):
-        files.write_sealed(path, {**files.read_sealed(path), "adapter_sha256": "0" * 64})
+        atomic_files.write_sealed(
+            path, {**atomic_files.read_sealed(path), "adapter_sha256": "0" * 64}
+        )
     with pytest.raises(StaleIndexError, match="of another adapter"):
         ask(home, "a picture")
 
@@ -281,9 +283,9 @@ def index_of(home, side="image"):
 
 def rewrite(folder, **changed):
     """Seal a manifest anew; what is changed to None is taken out."""
-    table = {**files.read_sealed(folder / saved_index.MANIFEST), **changed}
+    table = {**atomic_files.read_sealed(folder / saved_index.MANIFEST), **changed}
     table = {name: value for name, value in table.items() if value is not None}
-    files.write_sealed(folder / saved_index.MANIFEST, table)
+    atomic_files.write_sealed(folder / saved_index.MANIFEST, table)
 
 
 def flip(path):

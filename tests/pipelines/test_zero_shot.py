@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.featcache import files
+from lightalign.featcache import atomic_files
 from lightalign.featcache.backends import build_encoder
 from lightalign.featcache.card import read_card
 from lightalign.featcache.errors import SpecError, UnknownNameError
@@ -170,7 +170,7 @@ def test_the_command_writes_numbers_plot_and_failures(colours_home):
     report = json.loads(done.stdout)
     folder = colours_home / "runs" / "small"
     path = folder / "zero-shot-image-folder-test-bare-single-ensemble.json"
-    assert report == files.read_report(path)
+    assert report == atomic_files.read_report(path)
     assert (report["kind"], report["split"]) == ("zero-shot", "test")
     assert list(report["metrics"]) == ["bare", "single", "ensemble"]
     numbers = dict(numbers_of(report["metrics"]))

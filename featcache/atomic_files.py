@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from . import documents, file_locks, writing
+from .config import canonical_json, check_written, fingerprint
 from .errors import DurabilityError, LightalignError, StoreCorruptError
 from .file_locks import FileLock
 from .regular_files import open_regular
-from .spec import canonical_json, check_written, fingerprint
 
 _TEMPORARY = ".tmp-"  # begins the names of all versions
 _OURS = ".tmp-lightalign-"  # of this version, which no other program takes; then something random

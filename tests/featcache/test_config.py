@@ -6,10 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightalign.featcache.documents import read_toml
-from lightalign.featcache.errors import SpecError, UnknownNameError
-from lightalign.featcache.registry import unknown_name
-from lightalign.featcache.spec import (
+from lightalign.featcache.config import (
     apply_overrides,
     build,
     canonical_json,
@@ -19,6 +16,9 @@ from lightalign.featcache.spec import (
     to_table,
     write_toml,
 )
+from lightalign.featcache.documents import read_toml
+from lightalign.featcache.errors import SpecError, UnknownNameError
+from lightalign.featcache.registry import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
