@@ -11,8 +11,8 @@ import torch
 from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.class_head import load_head
+from lightalign.adapters.gradient_check import require_gradients, shared_steps, side_parameters
 from lightalign.adapters.preset import NO_FUSION, SUFFIX, list_fusions
-from lightalign.adapters.reach import require_gradients, shared_steps, side_parameters
 from lightalign.featcache import catalog
 from lightalign.featcache.errors import DivergedError, GradientError, LeakageError, SpecError
 from lightalign.featcache.tokens import Tokens
