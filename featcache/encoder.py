@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from .errors import SpecError, UnreadableItemError
-from .images import decode_image
 from .kinds import LAST as LAST  # where backends look for it
 from .kinds import LayerLayout
+from .modalities.image import decode_image
 from .portable import Portable
 from .tokens import Tokens
 from .types import Item, Modality

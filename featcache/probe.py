@@ -8,9 +8,9 @@ from torch.nn.functional import cosine_similarity
 
 from .encoder import Encoder
 from .errors import UnreadableItemError, WeightsMismatchError
-from .sources._scene_captions import captions
-from .sources._scene_pictures import draw_png
-from .sources._scenes import draw_scenes
+from .modalities.scene_captions import captions
+from .modalities.scene_pictures import draw_png
+from .modalities.scenes import draw_scenes
 from .tokens import Tokens
 from .types import Item, Modality
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from ..featcache import atomic_files
 from ..featcache.errors import UnreadableItemError
-from ..featcache.images import decode_image, jpeg_address
+from ..featcache.modalities.image import decode_image, jpeg_address
 from ..featcache.types import Item
 from .destinations import GENERATOR
 from .printable import for_page, printable

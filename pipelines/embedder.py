@@ -27,8 +27,8 @@ from ..featcache.errors import (
 )
 from ..featcache.hardware import resolve_device
 from ..featcache.home import expanded
-from ..featcache.images import upright_rgb
 from ..featcache.kinds import Kind, LayerLayout
+from ..featcache.modalities.image import upright_rgb
 from ..featcache.registry import unknown_name
 from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality, Side, TextSide, sides_of

@@ -14,8 +14,8 @@ from ..featcache.errors import (
     StoreCorruptError,
     UnreadableItemError,
 )
-from ..featcache.images import decode_image, jpeg_address
 from ..featcache.known_datasets import newest
+from ..featcache.modalities.image import decode_image, jpeg_address
 from ..featcache.source import Source, readable_size
 from ..featcache.types import Item, Modality
 from .original_dataset import open_as_extracted, open_there

@@ -15,9 +15,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import SpecError, UnreadableItemError
-from ..geometry import Resampling, Size, processor_resamplings, proportional, timm_resampling
-from ..images import check_resized
 from ..kinds import LayerLayout
+from ..modalities.image import check_resized
+from ..modalities.patch_geometry import (
+    Resampling,
+    Size,
+    processor_resamplings,
+    proportional,
+    timm_resampling,
+)
 from ..tokens import Tokens
 from ._resampling import agreeing
 

@@ -148,7 +148,7 @@ class HuggingfaceEncoder(Encoder[Prepared]):
     def companions(self, content: Content) -> Mapping[str, np.ndarray]:
         """Return token ids, special-token flags and character spans of a text.
 
-        Of an image, where in it the patches lie; see `featcache/geometry.py`.
+        Of an image, where in it the patches lie; see `featcache/modalities/patch_geometry.py`.
         """
         return self._half.companions(content)
 

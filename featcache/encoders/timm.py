@@ -154,7 +154,7 @@ class TimmEncoder(Encoder[Tensor]):
                 setattr(self._model, name, torch.compile(getattr(self._model, name)))
 
     def companions(self, content: Content) -> Mapping[str, np.ndarray]:
-        """Return where in the image the patches lie; see `featcache/geometry.py`."""
+        """Return where in the image the patches lie; see `featcache/modalities/patch_geometry.py`."""
         assert isinstance(content, Image.Image)
         return geometry_companions(self._preprocessing, content)
 

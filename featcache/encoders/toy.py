@@ -11,9 +11,9 @@ from PIL import Image
 from ..card import EncoderCard
 from ..encoder import LAST, Content, Encoder, without_pooled
 from ..errors import SpecError
-from ..geometry import whole_image
-from ..images import check_resized
 from ..kinds import POOLED, LayerLayout
+from ..modalities.image import check_resized
+from ..modalities.patch_geometry import whole_image
 from ..tokens import Tokens
 from ..types import Modality
 from ..weights import Weights

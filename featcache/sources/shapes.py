@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ..config import fingerprint
 from ..errors import SpecError
+from ..modalities.scene_captions import captions
+from ..modalities.scene_pictures import draw_png
+from ..modalities.scenes import Scene, draw_scenes
 from ..registry import unknown_name
 from ..source import Source
 from ..types import Item, Modality, Pairs
 from ._lazy import LazyItems
-from ._scene_captions import captions
-from ._scene_pictures import draw_png
-from ._scenes import Scene, draw_scenes
 
 DRAWING_VERSION = 1  # raise it with every change to scenes, pixels or captions: it is in the key
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
-from lightalign.featcache.images import decode_image
+from lightalign.featcache.modalities.image import decode_image
 from lightalign.featcache.sources._plain_pickle import read_plain_pickle
 from lightalign.featcache.types import Modality
 

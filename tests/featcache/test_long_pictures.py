@@ -14,10 +14,10 @@ from lightalign.featcache.encoders._images import (
     TimmPreprocessing,
 )
 from lightalign.featcache.errors import UnreadableItemError
-from lightalign.featcache.images import check_resized, decode_image
+from lightalign.featcache.modalities.image import check_resized, decode_image
 from lightalign.featcache.types import Item
 
-from .test_geometry import PROCESSORS, processor_preprocessing
+from .modalities.test_patch_geometry import PROCESSORS, processor_preprocessing
 
 LONG = [(60_000, 1), (1, 60_000), (1, 2_000)]
 
@@ -132,7 +132,7 @@ def test_a_picture_without_pixels_is_one_line(header: bytes) -> None:
 
 
 def test_an_opened_picture_is_bounded_like_a_file(tiny) -> None:
-    from lightalign.featcache.images import upright_rgb
+    from lightalign.featcache.modalities.image import upright_rgb
 
     with pytest.raises(UnreadableItemError, match="more than the 64,000,000 allowed"):
         upright_rgb(Image.new("L", (9_000, 9_000)), item_id="i")

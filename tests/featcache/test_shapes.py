@@ -12,7 +12,7 @@ from PIL import Image
 
 from lightalign.featcache.datasets import open_source
 from lightalign.featcache.errors import SpecError, UnknownNameError
-from lightalign.featcache.images import decode_image
+from lightalign.featcache.modalities.image import decode_image
 from lightalign.featcache.sources.shapes import ShapesSource
 from lightalign.featcache.types import Modality
 

@@ -73,7 +73,7 @@ def test_pooled_stores_of_a_pair_are_the_librarys_embeddings_and_logits(home):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     images = [item.read_bytes() for item in source.items("test", Modality.IMAGE)]
     texts = [item.text for item in source.items("test", Modality.TEXT)]
-    from lightalign.featcache.images import decode_image
+    from lightalign.featcache.modalities.image import decode_image
 
     pictures = [decode_image(data, item_id="i") for data in images]
     inputs = tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageFile
 
 from lightalign.featcache.errors import UnreadableItemError
-from lightalign.featcache.images import MAX_PIXELS, decode_image
+from lightalign.featcache.modalities.image import MAX_PIXELS, decode_image
 
 # Eight grey values whose 8-bit neighbours are known: v / 257 rounded to the nearest.
 GREY_16 = np.array([[0, 128, 129, 257, 32768, 65278, 65406, 65535]], dtype=np.uint16)

@@ -17,10 +17,16 @@ from lightalign.featcache.encoders._images import (
     geometry_companions,
     geometry_names,
 )
-from lightalign.featcache.geometry import FIELDS, from_grid, to_grid, to_input, to_original
+from lightalign.featcache.modalities.patch_geometry import (
+    FIELDS,
+    from_grid,
+    to_grid,
+    to_input,
+    to_original,
+)
 from lightalign.featcache.types import PER_ROW, Item, Modality
 
-from .conftest import PROCESSOR
+from ..conftest import PROCESSOR
 
 # landscape, portrait, square, odd edges, one edge of the model's input, panoramas
 SIZES = [(90, 140), (150, 80), (120, 120), (97, 131), (64, 99), (60, 300), (255, 61)]

@@ -6,7 +6,7 @@ from functools import cache
 
 from PIL import Image, ImageDraw
 
-from ._scenes import BACKGROUNDS, COLOURS, RADIUS, Scene, centres
+from .scenes import BACKGROUNDS, COLOURS, RADIUS, Scene, centres
 
 Point = tuple[float, float]
 

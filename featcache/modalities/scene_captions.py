@@ -1,6 +1,6 @@
 """Say what a scene of coloured shapes shows, in five different and complete sentences."""
 
-from ._scenes import Decisions, Scene, name_scene
+from .scenes import Decisions, Scene, name_scene
 
 _SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
 

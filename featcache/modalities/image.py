@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .errors import UnreadableItemError
-from .geometry import Size
+from ..errors import UnreadableItemError
+from .patch_geometry import Size
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB: the largest phone photos pass, 20,000 x 20,000 does not
 
