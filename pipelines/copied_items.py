@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache.datasets import open_source, open_version
 from ..featcache.errors import LightalignError, MissingFileError, SpecError, UnreadableItemError
 from ..featcache.known_datasets import DatasetVersion, version_of
-from ..featcache.source import Source, readable_size
+from ..featcache.sources.base import Source, readable_size
+from ..featcache.sources.opening import open_source, open_version
 from ..featcache.types import Item, Modality
 from .original_dataset import require_as_extracted
 from .progress import SILENT, Progress

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import known_datasets
-from ..featcache.datasets import (
+from ..featcache.errors import DatasetNotFoundError, LightalignError, SpecError
+from ..featcache.home import plain_place
+from ..featcache.known_datasets import DatasetVersion
+from ..featcache.sources.base import SkippedRow, Source, readable_size
+from ..featcache.sources.opening import (
     SOURCES,
     define,
     identified,
@@ -15,10 +19,6 @@ from ..featcache.datasets import (
     open_version,
     split_fingerprints,
 )
-from ..featcache.errors import DatasetNotFoundError, LightalignError, SpecError
-from ..featcache.home import plain_place
-from ..featcache.known_datasets import DatasetVersion
-from ..featcache.source import SkippedRow, Source, readable_size
 from ..featcache.types import Item, Modality
 
 PREVIEWED = 10  # rows

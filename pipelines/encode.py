@@ -12,7 +12,7 @@ import numpy as np
 
 from ..featcache.encoder import read_item
 from ..featcache.errors import DatasetChangedError, MissingFileError, UnreadableItemError
-from ..featcache.source import readable_size
+from ..featcache.sources.base import readable_size
 from ..featcache.types import Item, Modality
 from .ahead import map_ahead
 from .cores import compute_alone, give_way, threads_kept

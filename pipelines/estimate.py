@@ -14,7 +14,7 @@ from ..featcache.catalog import StoreEntry
 from ..featcache.dtypes import token_bytes
 from ..featcache.item_rows import BLOCK_ELEMENTS
 from ..featcache.manifest import read_whole_manifest
-from ..featcache.source import Source
+from ..featcache.sources.base import Source
 from ..featcache.store import FeatureStore
 from ..featcache.types import Item, Modality
 from .derive import BLOCKS_HELD, Derivation

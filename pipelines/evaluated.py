@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ..featcache import atomic_files, trust
 from ..featcache.catalog import StoreEntry
 from ..featcache.config import fingerprint
-from ..featcache.datasets import absolute_data
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.hardware import resolve_device
+from ..featcache.sources.opening import absolute_data
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
 from .environment import library_versions

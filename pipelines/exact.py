@@ -7,10 +7,10 @@ from typing import Any
 
 from ..featcache.catalog import find_store
 from ..featcache.config import Table
-from ..featcache.datasets import is_drawn, parse_data
 from ..featcache.errors import StoreCorruptError, StoreNotFoundError
 from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
+from ..featcache.sources.opening import is_drawn, parse_data
 from .extract_command import command_of
 from .extract_spec import ExtractSpec
 from .recorded_extraction import spec_of

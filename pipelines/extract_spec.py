@@ -12,7 +12,7 @@ from ..featcache.description import COMPRESSIONS, DTYPES, Skipped
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
 from ..featcache.remedies import ExtractOptions
-from ..featcache.source import SkippedRow
+from ..featcache.sources.base import SkippedRow
 from ..featcache.store import FORMATS
 
 _ON_ERROR = re.compile(r"skip|fail|max=(\d{1,18})")

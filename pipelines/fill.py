@@ -12,9 +12,9 @@ from ..featcache.catalog import StoreEntry
 from ..featcache.description import StoreDescription
 from ..featcache.errors import StoreCorruptError
 from ..featcache.locks import owning_split
-from ..featcache.source import Source
+from ..featcache.sources.base import Source
+from ..featcache.sources.text_marks import marked_pairs
 from ..featcache.store import FeatureStore
-from ..featcache.text_marks import marked_pairs
 from .derive import Derivation
 from .encode import Extraction
 from .environment import library_versions

@@ -11,7 +11,6 @@ from jaxtyping import Float32
 
 from ..featcache import atomic_files
 from ..featcache.catalog import StoreEntry
-from ..featcache.datasets import absolute_data, parse_data
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
@@ -21,7 +20,8 @@ from ..featcache.errors import (
 from ..featcache.known_datasets import version_of
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.registry import unknown_name
-from ..featcache.source import Source
+from ..featcache.sources.base import Source
+from ..featcache.sources.opening import absolute_data, parse_data
 from ..featcache.types import Side
 from . import runs
 from .evaluated import EvaluatedRun, Found

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache.datasets import is_drawn
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
     DatasetNotFoundError,
     SpecError,
 )
-from ..featcache.source import Source
+from ..featcache.sources.base import Source
+from ..featcache.sources.opening import is_drawn
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
 from .original_dataset import open_as_extracted
 

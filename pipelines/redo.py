@@ -8,11 +8,11 @@ from typing import Any
 from ..featcache.catalog import find_store
 from ..featcache.config import apply_overrides, build
 from ..featcache.damage import find_damage
-from ..featcache.datasets import is_drawn
 from ..featcache.description import StoreDescription
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.remedies import extraction, removal_of_store
+from ..featcache.sources.opening import is_drawn
 from ..featcache.store import FeatureStore
 from . import cache, extract
 from .extract_spec import ExtractSpec

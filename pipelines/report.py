@@ -12,8 +12,8 @@ from markupsafe import Markup
 from .. import __version__
 from ..featcache import atomic_files
 from ..featcache.config import check_counts, fingerprint
-from ..featcache.datasets import parse_data
 from ..featcache.registry import unknown_name
+from ..featcache.sources.opening import parse_data
 from . import runs
 from .confusion_plot import draw_confusion
 from .destinations import check_file

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.catalog import pairs_path, read_pairs
-from ..featcache.datasets import open_source, parse_data
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetNotFoundError,
@@ -16,7 +15,8 @@ from ..featcache.errors import (
 )
 from ..featcache.known_datasets import newest
 from ..featcache.modalities.image import decode_image, jpeg_address
-from ..featcache.source import Source, readable_size
+from ..featcache.sources.base import Source, readable_size
+from ..featcache.sources.opening import open_source, parse_data
 from ..featcache.types import Item, Modality
 from .original_dataset import open_as_extracted, open_there
 

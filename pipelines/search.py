@@ -10,7 +10,6 @@ from typing import Any
 
 from ..featcache.backends import load_backend
 from ..featcache.config import check_counts
-from ..featcache.datasets import parse_data
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
@@ -21,7 +20,8 @@ from ..featcache.errors import (
     StoreCorruptError,
 )
 from ..featcache.home import expanded
-from ..featcache.source import Source
+from ..featcache.sources.base import Source
+from ..featcache.sources.opening import parse_data
 from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
 from . import runs
 from .destinations import check_file

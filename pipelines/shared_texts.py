@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..featcache.catalog import StoresByKey
-from ..featcache.datasets import open_source, open_version
 from ..featcache.description import StoreDescription
 from ..featcache.errors import DatasetNotFoundError, LightalignError, StoreCorruptError
 from ..featcache.known_datasets import version_of
 from ..featcache.reader import FeatureReader
-from ..featcache.source import Source
+from ..featcache.sources.base import Source
+from ..featcache.sources.opening import open_source, open_version
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
 from .graded import GradedSplit

@@ -9,7 +9,7 @@ import numpy as np
 from ..featcache.dtypes import token_bytes
 from ..featcache.errors import DiskSpaceError, UnreadableItemError
 from ..featcache.manifest import has_manifest, read_whole_manifest
-from ..featcache.source import Source
+from ..featcache.sources.base import Source
 from ..featcache.store import FeatureStore
 from ..featcache.types import PER_ROW, Item
 from .extract_spec import StoreEstimate

@@ -15,14 +15,6 @@ from ..featcache.catalog import (
     read_catalog,
     read_pairs,
 )
-from ..featcache.datasets import (
-    SOURCES,
-    define,
-    is_drawn,
-    open_defined,
-    open_version,
-    parse_data,
-)
 from ..featcache.description import StoreDescription
 from ..featcache.errors import (
     DatasetNotFoundError,
@@ -37,7 +29,15 @@ from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.references import card_name, lasting_reference
 from ..featcache.registry import unknown_name
 from ..featcache.remedies import extract_command, extraction, feature_options, features_of
-from ..featcache.source import Source
+from ..featcache.sources.base import Source
+from ..featcache.sources.opening import (
+    SOURCES,
+    define,
+    is_drawn,
+    open_defined,
+    open_version,
+    parse_data,
+)
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
 from .progress import SILENT, Progress
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .featcache.graded_helpers import published_stsb
+from .featcache.sources.graded_helpers import published_stsb
 from .helpers import lightalign
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

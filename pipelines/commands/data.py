@@ -110,7 +110,7 @@ def data_preview(
     quiet: Quiet = False,
 ) -> None:
     """Show the first rows as they will be read, the items of every split, and what is left out."""
-    from ...featcache.datasets import open_defined
+    from ...featcache.sources.opening import open_defined
     from ..datasets import preview
     from ..tables import rows_table
 

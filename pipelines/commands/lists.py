@@ -45,7 +45,7 @@ def encoders_show(
 @list_app.command("datasets")
 def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the dataset families."""
-    from ...featcache.datasets import list_datasets as read_datasets
+    from ...featcache.sources.opening import list_datasets as read_datasets
     from ..tables import rows_table
 
     rows = [

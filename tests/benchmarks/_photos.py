@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from lightalign.featcache.sources.shapes import ShapesSource
+from lightalign.featcache.sources.datasets.shapes import ShapesSource
 from lightalign.featcache.types import Modality
 
 Rows = Sequence[dict[str, Any]]

@@ -36,9 +36,9 @@ from jaxtyping import Int64
 from safetensors.torch import save_file
 
 from lightalign.featcache.card import read_card
-from lightalign.featcache.datasets import open_source
 from lightalign.featcache.encoder import Encoder
 from lightalign.featcache.hardware import resolve_device
+from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.tokens import Tokens, split_by_length
 from lightalign.featcache.types import Item, Modality
 from lightalign.pipelines import extract

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from _runs import ENCODERS
 
-from lightalign.featcache.datasets import parse_data
+from lightalign.featcache.sources.opening import parse_data
 from lightalign.pipelines import extract, runs, train
 from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.evaluated import EvaluatedRun

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.datasets import define, identified, is_drawn, open_version
 from lightalign.featcache.errors import (
     DatasetNotFoundError,
     SpecError,
@@ -23,6 +22,7 @@ from lightalign.featcache.known_datasets import (
     remember,
     version_of,
 )
+from lightalign.featcache.sources.opening import define, identified, is_drawn, open_version
 
 ONE = DatasetVersion(
     name="mine",

@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 import lightalign
-from lightalign.featcache.datasets import open_source
 from lightalign.featcache.encoders.toy import ToyEncoder
 from lightalign.featcache.errors import (
     FeatureRangeError,
@@ -15,6 +14,7 @@ from lightalign.featcache.errors import (
     UnreadableItemError,
     WeightsMismatchError,
 )
+from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs, train
 from lightalign.pipelines.embed import embed_rows

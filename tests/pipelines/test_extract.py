@@ -66,7 +66,7 @@ def test_one_split_can_be_named(tmp_path):
 
 def test_stored_values_are_the_encoders_in_float16(toy_home):
     from lightalign.featcache.backends import open_encoder
-    from lightalign.featcache.datasets import open_source
+    from lightalign.featcache.sources.opening import open_source
     from lightalign.featcache.types import Modality
 
     encoder = open_encoder("toy-text")

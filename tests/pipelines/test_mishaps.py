@@ -286,7 +286,7 @@ def test_the_disk_must_hold_all_splits_before_the_first_is_begun(tmp_path, monke
 
 def test_a_cached_extraction_does_not_draw_its_pictures(tmp_path, monkeypatch):
     """Here types are checked, for which one item of each list that is passed on is looked at."""
-    from lightalign.featcache.sources import shapes
+    from lightalign.featcache.sources.datasets import shapes
 
     extract_toy(tmp_path, "toy-image")
     drawn = []

@@ -117,9 +117,9 @@ def test_a_picture_that_becomes_a_pipe_ends_extraction_with_one_line(tmp_path: P
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / "data" / name).write_bytes(RED)
     (tmp_path / "data" / "table.csv").write_text("image,caption\na.jpg,x\nb.jpg,y\n")
-    from lightalign.featcache import source
+    from lightalign.featcache.sources import base
 
-    fingerprint = source.fingerprint_items
+    fingerprint = base.fingerprint_items
 
     def then_replaced(opened, split):
         try:
@@ -131,7 +131,7 @@ def test_a_picture_that_becomes_a_pipe_ends_extraction_with_one_line(tmp_path: P
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "lightalign.featcache.sources._caption_source.fingerprint_items", then_replaced
+            "lightalign.featcache.sources.readers.caption_source.fingerprint_items", then_replaced
         )
         done = lightalign(
             *("extract", "--encoder", "toy-image", "--device", "cpu"),

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from lightalign.featcache.sources.image_text_table import ImageTextTableSource
-from lightalign.featcache.sources.shapes import ShapesSource
+from lightalign.featcache.sources.datasets.image_text_table import ImageTextTableSource
+from lightalign.featcache.sources.datasets.shapes import ShapesSource
 from lightalign.pipelines import loaded_encoder, redo
 from lightalign.pipelines.datasets import add
 

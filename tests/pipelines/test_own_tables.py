@@ -8,7 +8,7 @@ from lightalign.featcache.errors import TooManyBadItemsError
 from lightalign.featcache.manifest import read_manifest
 from lightalign.featcache.reader import FeatureReader
 
-from ..featcache.test_tables_with_pictures import rows_of, write
+from ..featcache.sources.tables.test_parquet import rows_of, write
 from ..helpers import lightalign
 from .conftest import extract_toy
 from .test_broken_pictures import RED

@@ -8,9 +8,9 @@ import torch
 import transformers
 
 from lightalign.featcache import catalog
-from lightalign.featcache.datasets import open_source
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import export_run, extract, retrieve, train
 from lightalign.pipelines.bundle import load

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lightalign.featcache.datasets import SOURCES
 from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import SpecError, UnknownNameError
+from lightalign.featcache.sources.opening import SOURCES
 from lightalign.pipelines.prompts import (
     PROMPTS,
     Prompts,

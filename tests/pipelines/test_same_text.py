@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache import atomic_files, catalog
-from lightalign.featcache.text_marks import text_mark
+from lightalign.featcache.sources.text_marks import text_mark
 from lightalign.featcache.types import Pairs
 from lightalign.pipelines import train
 from lightalign.pipelines.pairs import join_stores

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from lightalign.featcache.datasets import open_source
 from lightalign.featcache.errors import SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality, TextSide
 from lightalign.pipelines import similarity, train
 from lightalign.pipelines.evaluation import numbers_of
@@ -17,8 +17,8 @@ from lightalign.pipelines.similarity import SimilaritySpec
 from lightalign.pipelines.stores import SideQuery
 from lightalign.pipelines.train_spec import TrainSpec
 
-from ..featcache.graded_helpers import glue_qqp, published_stsb
-from ..featcache.sources_helpers import write_csv
+from ..featcache.sources.graded_helpers import glue_qqp, published_stsb
+from ..featcache.sources.sources_helpers import write_csv
 from ..helpers import lightalign
 from .conftest import SCENES, extract_toy
 

@@ -10,8 +10,8 @@ import lightalign
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.objective import PairBatch
 from lightalign.adapters.objectives.clip import Clip
-from lightalign.featcache.datasets import open_source
 from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
+from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide
 from lightalign.pipelines import export_run, index_run, retrieve, runs, search, train
 from lightalign.pipelines.embed import embed_pairs, embed_rows

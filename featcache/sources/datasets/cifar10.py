@@ -1,0 +1,71 @@
+"""CIFAR-10: 60,000 pictures of 32 x 32 pixels in ten classes."""
+
+from pathlib import Path
+
+from ..readers.cifar import CifarSource, Packing, read_cifar
+from ..readers.class_tables import ClassTableOptions
+from ..tables.table import TableFormat
+
+_NUMBERS = range(1, 6)
+_PACKINGS = (
+    Packing(
+        archive="cifar-10-binary.tar.gz",
+        folder="cifar-10-batches-bin",
+        train=tuple(f"data_batch_{number}.bin" for number in _NUMBERS),
+        test="test_batch.bin",
+        names="batches.meta.txt",
+        label_bytes=1,
+    ),
+    Packing(
+        archive="cifar-10-python.tar.gz",
+        folder="cifar-10-batches-py",
+        train=tuple(f"data_batch_{number}" for number in _NUMBERS),
+        test="test_batch",
+        names="batches.meta",
+        names_key="label_names",
+        labels_key="labels",
+    ),
+)
+
+
+class Cifar10Source(CifarSource):
+    """Read CIFAR-10 as published, for C or for Python, packed or not, or in class folders.
+
+    Pickles are read without running anything of them.
+
+    Args:
+        place: Folder of the dataset, or the archive as downloaded.
+        root: Absolute path of a folder below which images of an `index.csv` may lie, too.
+        delimiter: Character between the cells of an `index.csv`; None finds it out.
+        encoding: Encoding of its text, such as `cp1252`; None finds it out.
+        quoted: Whether its cells may be quoted; if not, a quote is a letter like any other.
+
+    Raises:
+        DatasetNotFoundError: The files are not there.
+        DatasetFormatError: A file cannot be understood, or names an image elsewhere.
+        SpecError: `root` is no absolute path of a folder.
+    """
+
+    title = "CIFAR-10: 60,000 pictures of 32 x 32 pixels, ten classes"
+    some_classes = ("airplane", "automobile", "truck")
+
+    def __init__(
+        self,
+        place: Path,
+        /,
+        *,
+        root: str | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        quoted: bool = True,
+    ) -> None:
+        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
+        classed = read_cifar(
+            place,
+            "cifar10",
+            _PACKINGS,
+            num_classes=10,
+            get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
+            options=ClassTableOptions(allowed=root, form=form),
+        )
+        super().__init__(place, classed)

@@ -1,0 +1,98 @@
+"""Any folder of images, each with a text file of its captions beside it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...item_ids import storable_id
+from ...regular_files import is_regular
+from ..base import missing_dataset
+from ..readers.caption_source import (
+    CaptionedImages,
+    CaptionSource,
+    counted,
+    splits_by_folder,
+    with_hashed_splits,
+)
+from ..readers.image_files import LeftOut, image_files
+from ..tables.decoding import read_any_text
+from ..tables.delimited import lines_of
+
+_SUFFIX = ".txt"
+
+
+class ImageTextFilesSource(CaptionSource):
+    """Read images below a folder, with the lines of `NAME.txt` beside `NAME.jpg` as its captions.
+
+    Image ids are paths below the folder. Folders called train, val and test are splits, if all
+    images stand in such; else splits come from a hash of the ids.
+
+    Args:
+        place: The folder.
+
+    Raises:
+        DatasetNotFoundError: No image has a text file beside it.
+        DatasetFormatError: Two images would get the same id, or a text is not UTF-8.
+    """
+
+    title = "Your own images, each with its captions in a .txt file beside it"
+
+    def __init__(self, place: Path, /) -> None:
+        left_out = LeftOut(place, expected=_SUFFIX)
+        files = image_files(place, left_out) if place.is_dir() else []
+        paths = {path.relative_to(place).as_posix(): path for path in files}
+        texts = {name: _Captions.beside(path) for name, path in paths.items()}
+        captions = {name: found.lines if found else () for name, found in texts.items()}
+        if not any(captions.values()):
+            get_it = "It is your own folder of images."
+            raise missing_dataset("image-text-files", place, ("image.jpg with image.txt",), get_it)
+        images = CaptionedImages(place, captions, {}, _notes(texts, left_out))
+        super().__init__(place, _with_splits(images), paths)
+
+
+@dataclass(frozen=True)
+class _Captions:
+    """Lines of a text file, and the encoding that it was in."""
+
+    file: Path
+    lines: tuple[str, ...]
+    encoding: str
+
+    @classmethod
+    def beside(cls, image: Path) -> "_Captions | None":
+        """Return the captions in the text file beside an image, or None where there is none."""
+        file = image.with_suffix(_SUFFIX)
+        if not is_regular(file):
+            return None
+        decoded = read_any_text(file)
+        lines = (line.strip() for line in lines_of(decoded))
+        return cls(file, tuple(line for line in lines if line), decoded.title)
+
+
+def _notes(texts: Mapping[str, _Captions | None], left_out: LeftOut) -> tuple[str, ...]:
+    """Return what a user should know of the text files, and of what is not read."""
+    notes = []
+    without = sum(found is None for found in texts.values())
+    if without:
+        notes.append(f"{counted(without, 'image')} without a .txt file")
+    read = {found.file for found in texts.values() if found}
+    alone = [file for file in left_out.beside if file not in read]
+    if alone:
+        example = storable_id(min(alone).name)
+        notes.append(f"{counted(len(alone), '.txt file')} without an image, such as {example:.80}")
+    encodings = Counter(found.encoding for found in texts.values() if found)
+    notes += [
+        f"encoding of {counted(count, '.txt file')} is {encoding}"
+        for encoding, count in encodings.items()
+        if encoding != "UTF-8"
+    ]
+    return (*notes, *left_out.notes())
+
+
+def _with_splits(images: CaptionedImages) -> CaptionedImages:
+    split_of = splits_by_folder(images.captions)
+    if split_of is not None:
+        return replace(images, split_of=split_of)
+    remedy = "to choose, put the images into folders train, val and test"
+    return with_hashed_splits(images, remedy=remedy)

@@ -1,0 +1,337 @@
+"""Find datasets by name and open them; nothing here imports torch."""
+
+import inspect
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import field, make_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import config, known_datasets, notes
+from ..errors import DatasetFormatError, DatasetNotFoundError, LightalignError, SpecError
+from ..home import command_line, expanded, is_same_place, plain_place
+from ..known_datasets import DatasetVersion
+from ..registry import Registry, unknown_name
+from .base import Source
+from .inference import FOLDERS, TABLES, Inferred, infer_kind, try_family
+
+SOURCES: Registry[Source] = Registry(
+    "dataset",
+    f"{__package__}.datasets",
+    Path(__file__).parent / "datasets",
+    Source,
+)
+
+
+def list_datasets() -> list[tuple[str, str, bool]]:
+    """Return (name, title, whether it needs files) of every dataset family, by name."""
+    families = [(name, SOURCES.load(name)) for name in SOURCES.names()]
+    return [(name, family.title, family.needs_files) for name, family in families]
+
+
+def parse_data(data: str) -> tuple[str, Path | None]:
+    """Split `NAME` or `NAME=PATH` into the name, as it is remembered, and the path.
+
+    Raises:
+        SpecError: The name is empty, or `=` is followed by nothing, or by an address.
+    """
+    name, equals, path = data.partition("=")
+    name = known_datasets.written_name(name)
+    if not name or (equals and not path.strip()):
+        raise SpecError(f"--data {data!r} is not of the form NAME or NAME=PATH")
+    if "://" in path:
+        raise SpecError(
+            f"--data {data!r} names an address: download the files first, and name their place"
+        )
+    return name, expanded(Path(path.strip())) if equals else None
+
+
+def absolute_data(data: str) -> str:
+    """Return `NAME` or `NAME=PATH` so that it means the same in any folder."""
+    name, path = parse_data(data)
+    return name if path is None else f"{name}={plain_place(path)}"
+
+
+def is_drawn(name: str) -> bool:
+    """Return whether a family makes its items itself: it has no files, and no place."""
+    return name in SOURCES.names() and not SOURCES.load(name).needs_files
+
+
+def define(
+    data: str,
+    *,
+    home: Path,
+    options: Mapping[str, object] | None = None,
+    kind: str | None = None,
+) -> DatasetVersion:
+    """Return what `NAME` or `NAME=PATH` asks for: which family, where, and with which options.
+
+    A name is one that the home remembers, or that of a family, whose usual place is
+    `home/datasets/NAME`. With a path, any name will do: its family is the one of that name, the
+    one that is remembered, or the first that can read what lies there.
+
+    Args:
+        data: Name, and perhaps the place.
+        home: Folder of everything lightalign keeps.
+        options: Options of the family; they change remembered ones by name.
+        kind: Name of the family, or None to find it.
+
+    Raises:
+        UnknownNameError: There is no such dataset or family.
+        SpecError: `data` is malformed, or gives a path to a dataset that is drawn.
+        DatasetFormatError: Nothing that lies at the path can be read.
+        DatasetNotFoundError: Nothing lies there.
+        StoreCorruptError: What the home remembers of the name cannot be read.
+    """
+    return locate(data, home=home, options=options, kind=kind)[0]
+
+
+def open_defined(
+    data: str,
+    *,
+    home: Path,
+    options: Mapping[str, object] | None = None,
+    kind: str | None = None,
+) -> tuple[DatasetVersion, Source]:
+    """Return what `NAME` or `NAME=PATH` asks for, and that dataset, opened once.
+
+    For arguments and errors see `define` and `open_version`.
+    """
+    version, opened = locate(data, home=home, options=options, kind=kind)
+    return version, opened or open_version(version, home=home)
+
+
+def locate(
+    data: str,
+    *,
+    home: Path,
+    options: Mapping[str, object] | None = None,
+    kind: str | None = None,
+    anew: bool = False,
+) -> tuple[DatasetVersion, Source | None]:
+    """Return what is asked for, and the dataset where it had to be opened to find its family.
+
+    For errors see `define`.
+
+    Args:
+        data: Name, and perhaps the place.
+        home: Folder of everything lightalign keeps.
+        options: Options of the family; they change remembered ones by name.
+        kind: Name of the family, or None to find it.
+        anew: Whether a folder of images is looked at again for tables beside them.
+    """
+    name, path = parse_data(data)
+    if not known_datasets.is_name(name) and expanded(Path(data)).exists():
+        option = shlex.quote(f"NAME={data}")
+        raise SpecError(f"--data {data!r} is a path: give what lies there a name, --data {option}")
+    known_datasets.checked_name(name)
+    path = None if path is None else plain_place(path)
+    known = known_datasets.version_at(home, name, path)
+    if anew and known is not None and _is_plain_folder(known, path):
+        known = None
+    family = kind or (name if name in SOURCES.names() else None)
+    opened: Source | None = None
+    if family is None and path is None and known is not None:
+        family = known.kind
+    if family is None and path is None:
+        names = {*SOURCES.names(), *known_datasets.known_names(home)}
+        error = unknown_name("dataset", name, names)
+        raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
+    if family is None:
+        assert path is not None
+        found, known = _find_family_at(path, known, options or {}, name=name, home=home)
+        family, path, opened = found.kind, found.place, found.opened
+    drawn = is_drawn(family)
+    if path is not None and drawn:
+        raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")
+    place = path if path is not None else _remembered_place(known, family, home)
+    # a table's columns stay what they were; a drawn family itself has the defaults each time
+    keeps = known is not None and known.kind == family and not (drawn and name == family)
+    remembered = known.options if known is not None and keeps else {}
+    version = DatasetVersion(
+        name=name,
+        kind=family,
+        place=None if drawn else place,
+        options={**remembered, **(options or {})},
+        splits={},
+    )
+    return version, None if opened is None else _as_remembered(opened, version, home=home)
+
+
+def _as_remembered(opened: Source, version: DatasetVersion, *, home: Path) -> Source:
+    """Return a dataset as the home remembers it, where it would be read otherwise by now.
+
+    Readings may differ in one split alone: that of which most splits are remembered is taken.
+    """
+    is_known = version.splits or known_datasets.read_versions(home, version.name)
+    if not opened.was_read_otherwise or not is_known:
+        return opened
+    best, most = opened, _num_remembered(opened, version, home)
+    reading: Source | None = opened
+    # another reading costs as much as the first: none where this one is remembered whole
+    while most < len(best.splits()) and reading is not None:
+        reading = reading.as_read_before()
+        num = 0 if reading is None else _num_remembered(reading, version, home)
+        if reading is not None and num > most:
+            best, most = reading, num
+    return best
+
+
+def _num_remembered(source: Source, version: DatasetVersion, home: Path) -> int:
+    """Return how many splits of a dataset the home remembers as they are read."""
+
+    def is_remembered(split: str) -> bool:
+        found = source.fingerprint(split)
+        if version.splits:
+            return version.splits.get(split) == found
+        return known_datasets.version_of(home, version.name, split, found) is not None
+
+    return sum(map(is_remembered, source.splits()))
+
+
+def _find_family_at(
+    place: Path,
+    known: DatasetVersion | None,
+    options: Mapping[str, object],
+    *,
+    name: str,
+    home: Path,
+) -> tuple[Inferred, DatasetVersion | None]:
+    """Return what lies at a place, and what was known of the name if it is that."""
+    if known is not None and known_datasets.lies_at(known, place) and not place.exists():
+        raise _not_there(known, home)
+    refusal: LightalignError | None = None
+    is_other = known is not None and _is_other_folder(known, place)
+    if known is not None and not is_other:
+        there = known_datasets.place_in(known, place)
+        opened = try_family(known.kind, there, {**known.options, **options}, open_family)
+        if isinstance(opened, Source):
+            return Inferred(known.kind, there, opened), known
+        refusal = opened
+    # its columns are not those of what the name stood for
+    inferred = infer_kind(place, options, open_family, name=name, home=home)
+    if known is not None and refusal is not None and known_datasets.lies_at(known, place):
+        _require_table_again(known, inferred, refusal, home)
+    if known is not None and is_other and inferred.kind != known.kind:
+        was = f"{known.name!r} was {known.kind} at {known.place}"
+        notes.note(f"{was}; {inferred.place} is read as {inferred.kind}")
+    return inferred, None
+
+
+def _is_plain_folder(known: DatasetVersion, path: Path | None) -> bool:
+    """Return whether a path is the known folder of images, of which nothing more was said."""
+    at_path = path is not None and path.is_dir() and is_same_place(known.place, path)
+    return at_path and _is_plain(known)
+
+
+def _is_other_folder(known: DatasetVersion, place: Path) -> bool:
+    """Return whether a folder of images is not the known one: there may be tables beside them."""
+    is_moved_table = known_datasets.place_in(known, place) != place
+    is_elsewhere = not is_same_place(known.place, place)
+    return _is_plain(known) and place.is_dir() and is_elsewhere and not is_moved_table
+
+
+def _is_plain(known: DatasetVersion) -> bool:
+    """Return whether a dataset is a folder of images that is read as folders are if nobody asks."""
+    return known.kind in FOLDERS and not known.options
+
+
+def _require_table_again(
+    known: DatasetVersion, inferred: Inferred, refusal: LightalignError, home: Path
+) -> None:
+    """Refuse to read a folder without the table that it was read by, which holds its texts."""
+    was_table = known.kind in TABLES or known.place != inferred.place
+    if not was_table or inferred.kind not in FOLDERS or not inferred.place.is_dir():
+        return
+    words = ("data", "add", known.name, inferred.place, "--kind", inferred.kind)
+    raise DatasetFormatError(
+        f"{known.name!r} is the {known.kind} at {known.place}, which cannot be read so: {refusal}; "
+        f"if it is to be {inferred.kind} from now on, run `{command_line(*words, home=home)}`"
+    )
+
+
+def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> Path:
+    """Return where a dataset lies that was named without a path."""
+    usual = home / "datasets" / (known.name if known else family)
+    if known is None or known.place is None:
+        return plain_place(usual)
+    if known.name == known.kind and usual.exists() and not known.place.exists():
+        return plain_place(usual)
+    return known.place
+
+
+def open_family(kind: str, place: Path, options: Mapping[str, object]) -> Source:
+    """Open what lies at a place by one family; for errors see `open_version`."""
+    family = SOURCES.load(kind)
+    checked: Any = config.build(_options_of(family), options, where=f"dataset {kind!r}")
+    factory: Callable[..., Source] = family
+    return factory(place, **vars(checked))
+
+
+def open_version(version: DatasetVersion, *, home: Path) -> Source:
+    """Open a dataset as it is defined.
+
+    Raises:
+        UnknownNameError: There is no such family.
+        SpecError: The family has no such option or value.
+        DatasetNotFoundError: The files are not there.
+        DatasetFormatError: The files cannot be understood.
+    """
+    place = home / "datasets" / version.name if version.place is None else version.place
+    is_own = version.place is not None and version.name not in SOURCES.names()
+    if is_own and not place.exists():
+        raise _not_there(version, home)
+    try:
+        opened = open_family(version.kind, place, version.options)
+    except DatasetNotFoundError as error:
+        if not _once_lay_there(version, home):
+            raise
+        raise _not_there(version, home, reason=str(error).partition(". ")[0]) from error
+    return _as_remembered(opened, version, home=home)
+
+
+def _once_lay_there(version: DatasetVersion, home: Path) -> bool:
+    """Return whether a home knows that a dataset was once where a version says that it lies."""
+    known = known_datasets.read_versions(home, version.name)
+    return any(one.splits and is_same_place(one.place, version.place) for one in known)
+
+
+def _not_there(version: DatasetVersion, home: Path, reason: str = "") -> DatasetNotFoundError:
+    """Build the error for a dataset that is gone from its place, with the way out."""
+    because = f" ({reason})" if reason else ""
+    current = known_datasets.newest(home, version.name)
+    if current is None or is_same_place(current.place, version.place):
+        moved = command_line("data", "move", version.name, "PATH", home=home)
+        return DatasetNotFoundError(
+            f"dataset {version.name!r} is not at {version.place} any more{because}: say where it "
+            f"is by `{moved}`"
+        )
+    return DatasetNotFoundError(
+        f"what {version.name!r} stood for before is not at {version.place} any more{because}: put "
+        f"it back, or name its place, --data {version.name}=PATH"
+    )
+
+
+def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
+    """Open the dataset that `NAME` or `NAME=PATH` asks for; see `open_defined`."""
+    return open_defined(data, home=home, options=options)[1]
+
+
+def split_fingerprints(source: Source) -> dict[str, str]:
+    """Return the fingerprint of every split of a dataset that was opened."""
+    return {split: source.fingerprint(split) for split in source.splits()}
+
+
+def identified(version: DatasetVersion, source: Source) -> DatasetVersion:
+    """Return a version with the fingerprints of all its splits."""
+    return replace(version, splits=split_fingerprints(source))
+
+
+def _options_of(family: type[Source]) -> type:
+    """Return a dataclass of the family's keyword-only arguments, to check options against."""
+    options = [
+        (option.name, option.annotation, field(default=option.default))
+        for option in inspect.signature(family).parameters.values()
+        if option.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    return make_dataclass("Options", options, frozen=True, kw_only=True)

@@ -1,0 +1,265 @@
+"""Read CIFAR-10 and CIFAR-100 as they are published: binary, for Python, packed or not.
+
+Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from ...errors import DatasetNotFoundError
+from ...item_ids import storable_id
+from ...regular_files import is_regular, read_regular
+from ...types import Item
+from ..base import Doubt, missing_dataset
+from ..tables.decoding import format_error
+from .class_folders import LAYOUTS, read_class_folders
+from .class_source import Classed, ClassedImages, ClassSource, Pictures
+from .class_tables import ClassTableOptions
+from .plain_pickle import read_plain_pickle
+from .tar_files import read_tar_files
+
+_SIZE = 32  # pixels of a side
+_NUM_BYTES = 3 * _SIZE * _SIZE
+_MOST_BYTES = 2**30  # of a file, or an archive unpacked: six times what is published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """Say what the files of one published packing are called.
+
+    Attributes:
+        archive: Name of the archive as it is downloaded.
+        folder: Name of the folder in it.
+        train: Files of the training images, in order.
+        test: File of the test images.
+        names: File with the names of the classes.
+        names_key: Key of the names in it, or None for text, one name a line.
+        labels_key: Key of the classes in a file of images, or None for bytes in each record.
+        label_bytes: Bytes before the pixels of a record; the last one is the class.
+    """
+
+    archive: str
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    names: str
+    names_key: str | None = None
+    labels_key: str | None = None
+    label_bytes: int = 0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the names of all files."""
+        return (*self.train, self.test, self.names)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Hold the images of one file."""
+
+    pixels: UInt8[np.ndarray, "n 3 32 32"]
+    labels: Int64[np.ndarray, " n"]
+
+
+class PictureArrays(Pictures):
+    """Hold pictures that are arrays of pixels.
+
+    Args:
+        arrays: Pixels of many pictures each.
+        places: Array and row of each picture, by image id.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[UInt8[np.ndarray, "_ 3 32 32"]],
+        places: Mapping[str, tuple[int, int]],
+    ) -> None:
+        self._arrays = arrays
+        self._places = places
+
+    def item(self, image_id: str) -> Item:
+        """Return one of them, as a PPM file: a line of text and the pixels as they are."""
+        pixels = self._pixels(image_id).transpose(1, 2, 0)
+        return Item(id=image_id, data=f"P6 {_SIZE} {_SIZE} 255\n".encode() + pixels.tobytes())
+
+    def digest(self, image_ids: Sequence[str]) -> str | None:
+        """Return a hash of the pixels of some."""
+        digest = hashlib.sha256()
+        for image_id in image_ids:
+            digest.update(self._pixels(image_id).tobytes())
+        return digest.hexdigest()
+
+    def _pixels(self, image_id: str) -> UInt8[np.ndarray, "3 32 32"]:
+        array, row = self._places[image_id]
+        pixels: np.ndarray = self._arrays[array][row]
+        return pixels
+
+
+class CifarSource(ClassSource):
+    """Serve CIFAR in any packing; folders of as many other classes are somebody's own."""
+
+    some_classes: ClassVar[tuple[str, ...]]  # names of published ones
+
+    def doubt(self) -> Doubt | None:
+        """Return why class folders are not those of the published dataset, or None."""
+        if isinstance(self._pictures, PictureArrays):
+            return None
+        names = self._images.names
+        lacking = [name for name in self.some_classes if name not in names]
+        if not lacking:
+            return None
+        return Doubt(None, f"has no class {lacking[0]!r}", stands=False, is_open=False)
+
+
+def read_cifar(
+    root: Path,
+    name: str,
+    packings: Sequence[Packing],
+    *,
+    num_classes: int,
+    get_it: str,
+    options: ClassTableOptions,
+) -> Classed:
+    """Return the images of a dataset with classes and splits, whichever way they are packed.
+
+    The published files in `root` or in their own folder below it go before archives, and these
+    before class folders. Ids are `train-00000` and so on in the order of the files, the same in
+    every packing; in class folders they are paths. No file of it is unpacked onto the disk.
+
+    Args:
+        root: Folder of the dataset, or the archive itself.
+        name: Name of the dataset.
+        packings: How it is published, the preferred first.
+        num_classes: Number of classes.
+        get_it: Where a user can get the files.
+        options: What a user says of an index.
+
+    Raises:
+        DatasetNotFoundError: Nothing of it is there, or some of the files are not.
+        DatasetFormatError: A file cannot be understood.
+        SpecError: An option of a table is given, and there is none.
+    """
+    for packing in packings:
+        for place in (root, root / packing.folder):
+            if any(is_regular(place / file) for file in packing.files):
+                options.require_none(place)
+                return _read_packed(packing, place, _read_folder(packing, place), num_classes)
+    for packing in packings:
+        archive = root if is_regular(root) else root / packing.archive
+        if archive.name == packing.archive and is_regular(archive):
+            options.require_none(archive)
+            return _read_packed(packing, archive, _read_archive(packing, archive), num_classes)
+    classed = read_class_folders(root, options)
+    if classed is not None:
+        images = classed.images
+        if len(images.names) != num_classes:
+            problem = (
+                f"holds {len(images.names)} classes, and {name} has {num_classes}: get all of them,"
+                f" or read these by --data image-folder={root}"
+            )
+            raise format_error(images.place, "", problem)
+        return classed
+    looked_for = [text for one in packings for text in (f"{one.folder}/{one.test}", one.archive)]
+    raise missing_dataset(name, root, [*looked_for, *LAYOUTS], get_it)
+
+
+def _read_folder(packing: Packing, place: Path) -> dict[str, bytes]:
+    contents = {}
+    for file in packing.files:
+        if not is_regular(place / file):
+            continue
+        try:
+            contents[file] = read_regular(place / file, limit=_MOST_BYTES)
+        except OSError as error:
+            raise format_error(place / file, "", f"cannot be read: {error.strerror}") from error
+    return contents
+
+
+def _read_archive(packing: Packing, archive: Path) -> dict[str, bytes]:
+    """Return the content of the files of an archive by name; nothing is written anywhere."""
+    names = {f"{packing.folder}/{file}": file for file in packing.files}
+    contents = read_tar_files(archive, names, limit=_MOST_BYTES)
+    return {names[name]: content for name, content in contents.items()}
+
+
+def _read_packed(
+    packing: Packing, place: Path, contents: Mapping[str, bytes], num_classes: int
+) -> Classed:
+    lacking = [file for file in packing.files if file not in contents]
+    if lacking:
+        raise DatasetNotFoundError(
+            f"{place} lacks {', '.join(lacking)}; unpack all of {packing.archive} again"
+        )
+    names = _read_names(packing, contents[packing.names], place / packing.names)
+    if len(names) != num_classes:
+        problem = f"names {len(names)} classes, expected {num_classes}"
+        raise format_error(place / packing.names, "", problem)
+    class_of: dict[str, int] = {}
+    places: dict[str, tuple[int, int]] = {}
+    arrays: list[np.ndarray] = []
+    next_of = {"train": 0, "test": 0}
+    for file in (*packing.train, packing.test):
+        split = "test" if file == packing.test else "train"
+        batch = _read_batch(packing, contents[file], place / file)
+        if len(batch.labels) and not 0 <= batch.labels.min() <= batch.labels.max() < num_classes:
+            found = [int(batch.labels.min()), int(batch.labels.max())]
+            problem = f"classes are 0 to {num_classes - 1}, found {found}"
+            raise format_error(place / file, "", problem)
+        for row, label in enumerate(batch.labels.tolist()):
+            image_id = f"{split}-{next_of[split]:05d}"
+            class_of[image_id], places[image_id] = label, (len(arrays), row)
+            next_of[split] += 1
+        arrays.append(batch.pixels)
+    split_of = {image_id: image_id.partition("-")[0] for image_id in class_of}
+    images = ClassedImages(place, names, class_of, split_of)
+    return Classed(images, PictureArrays(arrays, places))
+
+
+def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]:
+    if packing.names_key is None:
+        lines = content.decode("latin-1").splitlines()
+        return tuple(line.strip() for line in lines if line.strip())
+    names = _value(read_plain_pickle(content, file=file), packing.names_key, file)
+    if not isinstance(names, list) or not all(isinstance(one, str | bytes) for one in names):
+        raise format_error(file, "", f"{packing.names_key!r} is no list of texts")
+    texts = (one.decode("latin-1") if isinstance(one, bytes) else one for one in names)
+    return tuple(map(storable_id, texts))
+
+
+def _read_batch(packing: Packing, content: bytes, file: Path) -> _Batch:
+    if packing.labels_key is None:
+        size = packing.label_bytes + _NUM_BYTES
+        if not content or len(content) % size:
+            problem = f"has {len(content):,} bytes, expected a multiple of {size:,}"
+            raise format_error(file, "", f"{problem}: it is cut off or another file")
+        records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
+        labels = records[:, packing.label_bytes - 1].astype(np.int64)
+        return _Batch(_planes(records[:, packing.label_bytes :]), labels)
+    table = read_plain_pickle(content, file=file)
+    pixels, labels = _value(table, "data", file), _value(table, packing.labels_key, file)
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise format_error(file, "", "'data' is no array of bytes")
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise format_error(file, "", f"{packing.labels_key!r} is no list of integers")
+    if pixels.shape != (len(labels), _NUM_BYTES):
+        problem = f"'data' is {list(pixels.shape)}, expected {[len(labels), _NUM_BYTES]}"
+        raise format_error(file, "", problem)
+    return _Batch(_planes(pixels), np.array(labels, dtype=np.int64))
+
+
+def _planes(rows: UInt8[np.ndarray, "n bytes"]) -> UInt8[np.ndarray, "n 3 32 32"]:
+    """Return the red, green and blue planes of rows, which hold them one after another."""
+    planes: np.ndarray = rows.reshape(-1, 3, _SIZE, _SIZE)
+    return planes
+
+
+def _value(table: Mapping[str, Any], key: str, file: Path) -> Any:
+    if key not in table:
+        raise format_error(file, "", f"has no key {key!r}; keys: {sorted(table)}")
+    return table[key]

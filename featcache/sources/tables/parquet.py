@@ -1,0 +1,396 @@
+"""Rows of parquet files, and the pictures that stand in them."""
+
+import bisect
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...errors import DatasetFormatError, MissingFileError, UnreadableItemError
+from ...regular_files import MAX_PICTURE_BYTES, check_regular, open_regular
+from ...types import Item
+from .decoding import format_error
+
+_ROWS_AT_ONCE = 16  # of pictures: some are of 10 MB
+_BLOCKS = 64  # of a file of pictures that its fingerprint looks at
+_BLOCK_BYTES = 4096
+_LONGEST_FOOTER = 2**24
+
+
+class StoredPicture(NamedTuple):
+    """Place of a picture that stands in a table itself.
+
+    Attributes:
+        name: Name of its file before, if the table gives it.
+        file: Number of the parquet file.
+        row: Row of it, from 0.
+    """
+
+    name: str | None
+    file: int
+    row: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredItem(Item):
+    """Picture that is read from its table when it is asked for."""
+
+    pictures: "StoredPictures"
+    picture: StoredPicture
+
+    def read_bytes(self) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+            UnreadableItemError: It is larger than `MAX_PICTURE_BYTES`, or its table is broken.
+        """
+        return self.pictures.read(self.picture, item_id=self.id)
+
+
+class PictureColumn(NamedTuple):
+    """A column in which pictures stand.
+
+    Attributes:
+        name: The column.
+        leaf: Path of their bytes: the column itself, or its field.
+        path: Path of the names of their files, if they have any.
+    """
+
+    name: str
+    leaf: str
+    path: str | None
+
+
+class ParquetRows:
+    """Rows of parquet files with the same columns, and what their columns hold.
+
+    Args:
+        files: The files, in order.
+
+    Raises:
+        DatasetFormatError: One is broken, names a column twice or has other columns.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self._schemas = [_opened(file).schema_arrow for file in files]
+        self.columns: list[str] = self._schemas[0].names
+        for file, schema in zip(files, self._schemas, strict=True):
+            if len(set(schema.names)) < len(schema.names):
+                raise format_error(file, "", f"names a column twice: {schema.names}")
+            if sorted(schema.names) != sorted(self.columns):
+                problem = f"has the columns {schema.names}, but {files[0].name} {self.columns}"
+                raise format_error(file, "", f"{problem}; name one of the files")
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the classes whose numbers stand in a column, by the column.
+
+        The library datasets writes them into the schema. A column has none where files differ.
+        """
+        of_files = [_class_names(schema) for schema in self._schemas]
+        columns = dict.fromkeys(column for names in of_files for column in names)
+        return {
+            column: of_files[0].get(column, ())
+            if all(names.get(column) == of_files[0].get(column) for names in of_files)
+            else ()
+            for column in columns
+        }
+
+    def image_columns(self) -> list[str]:
+        """Return the columns that hold images by what the library datasets writes of them."""
+        features = _features(self._schemas[0])
+        return [one for one in self.columns if features.get(one, {}).get("_type") == "Image"]
+
+    def picture_column(self, name: str) -> PictureColumn | None:
+        """Return a column as one in which the bytes of pictures stand, or None if they do not.
+
+        They are a column of bytes, or the `bytes` of a struct with `bytes` and `path`, as the
+        library datasets writes pictures.
+
+        Raises:
+            DatasetFormatError: They stand in one of the files, and not so in another.
+        """
+        columns = [_picture_column(schema, name) for schema in self._schemas]
+        for file, column in zip(self.files, columns, strict=True):
+            if column != columns[0]:
+                problem = f"column {name!r} is of another type than in {self.files[0].name}"
+                raise format_error(file, "", problem)
+        return columns[0]
+
+    def read(
+        self, wanted: Sequence[str], pictures: PictureColumn | None
+    ) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """Yield (number of the file, place, cells by column) of every row.
+
+        Args:
+            wanted: Columns to read; another one may hold the image files themselves.
+            pictures: The column with the bytes of pictures, which are not read here: a cell of it
+                is a `StoredPicture`, or the path of a picture that has no bytes there.
+
+        Raises:
+            DatasetFormatError: A file is broken.
+        """
+        for number, file in enumerate(self.files):
+            with _refusing(file):
+                parquet = _opened(file)
+                rows = (
+                    _rows(parquet, wanted)
+                    if pictures is None
+                    else _rows_with_pictures(number, parquet, wanted, pictures)
+                )
+                for row, cells in enumerate(rows, start=1):
+                    yield number, f"row {row}", cells
+
+
+def _rows(parquet: Any, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for batch in parquet.iter_batches(columns=list(wanted)):
+        yield from batch.to_pylist()
+
+
+def _rows_with_pictures(
+    number: int, parquet: Any, wanted: Sequence[str], pictures: PictureColumn
+) -> Iterator[dict[str, Any]]:
+    others = [name for name in wanted if name != pictures.name]
+    columns = [*others, pictures.path] if pictures.path else others
+    num_rows = parquet.metadata.num_rows
+    rows = _rows(parquet, columns) if columns else ({} for _ in range(num_rows))
+    # nulls take no room: where the first picture is one it costs little to look for others
+    stored = None if _begins_with_bytes(parquet, pictures) else _are_stored(parquet, pictures)
+    for row, cells in enumerate(rows):
+        struct = cells.get(pictures.name)
+        path = struct.get("path") if struct else None
+        is_stored = stored[row] if stored else struct is not None or not pictures.path
+        cells[pictures.name] = StoredPicture(path, number, row) if is_stored else path
+        yield cells
+
+
+def _begins_with_bytes(parquet: Any, pictures: PictureColumn) -> bool:
+    """Return whether the first row has the bytes of a picture.
+
+    The metadata have the number of nulls, but pyarrow ends the process where these are damaged.
+    """
+    batches = parquet.iter_batches(batch_size=1, columns=[pictures.leaf])
+    first = next(batches, None)
+    return first is not None and first.num_rows > 0 and _bytes_of(first, pictures)[0].is_valid
+
+
+def _are_stored(parquet: Any, pictures: PictureColumn) -> list[bool]:
+    """Return for every row whether the bytes of its picture are there."""
+    stored: list[bool] = []
+    for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[pictures.leaf]):
+        stored += _bytes_of(batch, pictures).is_valid().to_pylist()
+    return stored
+
+
+class StoredPictures:
+    """Pictures that stand in parquet files, read one after another for the most part.
+
+    Args:
+        files: The files.
+        column: The column in which they stand.
+    """
+
+    def __init__(self, files: Sequence[Path], column: PictureColumn) -> None:
+        self._files = files
+        self._column = column
+        self._path_of: Callable[[str], Path | None] = lambda _: None
+        self._lock = threading.Lock()
+        self._position: tuple[int, int] | None = None  # file and row group that are being read
+        self._batches: Iterator[Any] = iter(())
+        self._first, self._batch = 0, None  # first row of the batch that was read last
+        self._parquet: Any = None
+        self._ends: list[int] = []  # row behind each group of the file
+
+    def read_files_by(self, path_of: Callable[[str], Path | None]) -> None:
+        """Set what gives the file of a path in the table, or None where it may not be read."""
+        self._path_of = path_of
+
+    def __repr__(self) -> str:
+        return f"StoredPictures({self._files[0]}, {self._column.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StoredPictures):
+            return NotImplemented
+        return (self._files, self._column) == (other._files, other._column)
+
+    def __hash__(self) -> int:
+        return hash((tuple(self._files), self._column))
+
+    def read(self, picture: StoredPicture, *, item_id: str) -> bytes:
+        """Return the encoded image at a place.
+
+        Raises:
+            UnreadableItemError: It is larger than `MAX_PICTURE_BYTES`, or the file is broken, or
+                the row has no bytes and names a file that is not there.
+        """
+        try:
+            content = self._read(picture)
+        except DatasetFormatError as error:
+            raise UnreadableItemError(f"{item_id}: {error}") from error
+        if content is None:
+            try:
+                return self._file_of(picture, item_id=item_id).read_bytes()
+            except MissingFileError as error:
+                # the item stands for a place in the table, which is still there: nothing vanished
+                raise UnreadableItemError(f"{error}, and its row has no bytes") from error
+        if len(content) > MAX_PICTURE_BYTES:
+            problem = f"{len(content):,} bytes are more than the {MAX_PICTURE_BYTES:,} allowed"
+            raise UnreadableItemError(f"{item_id}: {problem}")
+        return content
+
+    def _file_of(self, picture: StoredPicture, *, item_id: str) -> Item:
+        """Return a picture that has no bytes in the table, but perhaps a path."""
+        path = None if picture.name is None else self._path_of(picture.name)
+        if path is None:
+            raise UnreadableItemError(f"{item_id}: its row has neither bytes nor a path to read")
+        return Item(id=item_id, path=path)
+
+    def digest(self, picture: StoredPicture) -> bytes:
+        """Return a hash of the encoded image at a place.
+
+        Raises:
+            DatasetFormatError: The file is broken.
+        """
+        content = self._read(picture)
+        if content is None:
+            content = f"{picture.name}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(content, digest_size=16).digest()
+
+    def fingerprint(self, numbers: Sequence[int]) -> str:
+        """Return a hash that changes with the pictures of some files, without reading them all.
+
+        It is of the size of each file, of its end, which has the sizes of all columns, and of some
+        blocks of it.
+
+        Args:
+            numbers: Numbers of the files.
+
+        Raises:
+            DatasetFormatError: A file cannot be read.
+        """
+        digest = hashlib.sha256()
+        for file in map(self._files.__getitem__, numbers):
+            with _refusing(file), open_regular(file) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                digest.update(f"{size};".encode())
+                for number in range(_BLOCKS + 1):
+                    offset = number * max(0, size - _BLOCK_BYTES) // _BLOCKS
+                    digest.update(os.pread(stream.fileno(), _BLOCK_BYTES, offset))
+                tail = os.pread(stream.fileno(), 8, max(0, size - 8))
+                length = min(int.from_bytes(tail[:4], "little"), _LONGEST_FOOTER, size)
+                digest.update(os.pread(stream.fileno(), length, max(0, size - 8 - length)))
+        return digest.hexdigest()
+
+    def _read(self, picture: StoredPicture) -> bytes | None:
+        # threads that prepare items share the place where reading stands
+        with self._lock, _refusing(self._files[picture.file]):
+            if self._position is None or self._position[0] != picture.file:
+                self._parquet = _opened(self._files[picture.file])
+                metadata = self._parquet.metadata
+                groups = range(metadata.num_row_groups)
+                self._ends = list(accumulate(metadata.row_group(one).num_rows for one in groups))
+                self._position = None
+            group = bisect.bisect_right(self._ends, picture.row)
+            if self._position != (picture.file, group) or picture.row < self._first:
+                self._position = (picture.file, group)
+                self._first, self._batch = (self._ends[group - 1] if group else 0), None
+                self._batches = self._parquet.iter_batches(
+                    batch_size=_ROWS_AT_ONCE, row_groups=[group], columns=[self._column.leaf]
+                )
+            while self._batch is None or picture.row >= self._first + self._batch.num_rows:
+                self._first += 0 if self._batch is None else self._batch.num_rows
+                self._batch = next(self._batches, None)
+                if self._batch is None:
+                    raise ValueError(f"has no row {picture.row + 1}")
+            content: bytes | None = _bytes_of(self._batch, self._column)[
+                picture.row - self._first
+            ].as_py()
+            return content
+
+
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
+    """Return what the library datasets says of the columns, or nothing where it says nothing."""
+    written = (schema.metadata or {}).get(b"huggingface")
+    if written is None or len(written) > _LONGEST_FOOTER:
+        return {}
+    try:
+        features = json.loads(written)["info"]["features"]
+        return {name: one for name, one in features.items() if isinstance(one, dict)}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}  # written by something else under that name
+
+
+def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for column, feature in _features(schema).items():
+        names = feature.get("names")
+        if feature.get("_type") != "ClassLabel" or column not in schema.names:
+            continue
+        names = list(names.values()) if isinstance(names, dict) else names
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+            found[column] = tuple(names)
+    return found
+
+
+def _picture_column(schema: Any, name: str) -> PictureColumn | None:
+    import pyarrow as pa
+
+    kind = schema.field(name).type
+    if _is_binary(kind):
+        return PictureColumn(name, name, None)
+    if not pa.types.is_struct(kind):
+        return None
+    fields = {kind.field(number).name: kind.field(number).type for number in range(len(kind))}
+    if "bytes" not in fields or not _is_binary(fields["bytes"]):
+        return None
+    has_path = "path" in fields and _is_text(fields["path"])
+    return PictureColumn(name, f"{name}.bytes", f"{name}.path" if has_path else None)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_binary(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return any(
+        check(kind)
+        for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    )
+
+
+def _bytes_of(batch: Any, pictures: PictureColumn) -> Any:
+    column = batch.column(0)
+    return column if pictures.leaf == pictures.name else column.field("bytes")
+
+
+def _opened(file: Path) -> Any:
+    import pyarrow.parquet as pq  # here, because only this format needs it
+
+    with _refusing(file):
+        check_regular(file)
+        return pq.ParquetFile(file)
+
+
+@contextmanager
+def _refusing(file: Path) -> Iterator[None]:
+    """Turn what pyarrow raises for a broken file into one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except DatasetFormatError:
+        raise
+    # a text that is no UTF-8 is a ValueError, a date out of range an OverflowError
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise format_error(file, "", f"cannot be read as parquet: {reason}") from error

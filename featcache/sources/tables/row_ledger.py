@@ -1,0 +1,110 @@
+"""Rows of a table that cannot be read: listed with their lines, and an end where they are many."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ..base import SkippedRow
+from .decoding import format_error, shortened
+
+_LISTED = 10  # lines in a note
+
+RowT = TypeVar("RowT")
+
+
+class RowLedger:
+    """Collect the rows of a table that cannot be read.
+
+    Args:
+        file: The table, for messages.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.rows: list[SkippedRow] = []
+
+    def skip(self, place: str, reason: str) -> None:
+        """Add a row.
+
+        Args:
+            place: Where it stands, such as `line 7`.
+            reason: Why it cannot be read.
+        """
+        self.rows.append(SkippedRow(place, shortened(reason)))
+
+    def check(self, num_read: int) -> None:
+        """Put the rows into file order, and pass if at least as many were read as were not.
+
+        Raises:
+            DatasetFormatError: Most rows cannot be read: the table is of another kind.
+        """
+        self.rows.sort(key=lambda row: _in_file(row.place))
+        if len(self.rows) <= num_read:
+            return
+        first = self.rows[0]
+        total = len(self.rows) + num_read
+        others = f" ({len(self.rows):,} of {total:,} rows cannot be read)" if total > 1 else ""
+        raise format_error(self._file, first.place, f"{first.reason}{others}")
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a note that names the lines and the reason of the first, if there are any."""
+        if not self.rows:
+            return ()
+        places = shortened_places([row.place for row in self.rows])
+        return (f"{places} left out, cannot be read: {self.rows[0].reason}",)
+
+
+def of_one_value(
+    rows: Sequence[RowT],
+    key: Callable[[RowT], tuple[str, str | None, str]],
+    what: str,
+    ledger: RowLedger,
+) -> list[RowT]:
+    """Return the rows of images that have one value in all of theirs; those of others are listed.
+
+    Which of the values is right nobody can tell: an image of two classes, or in two splits, is left
+    out whole.
+
+    Args:
+        rows: The rows.
+        key: Returns the image of a row, its value, and the place of the row.
+        what: What the value is, such as `class`.
+        ledger: The rows that cannot be read.
+    """
+    places: dict[str, dict[str | None, str]] = {}
+    for row in rows:
+        image, value, place = key(row)
+        places.setdefault(image, {}).setdefault(value, place)
+    ambiguous = {image: values for image, values in places.items() if len(values) > 1}
+    if not ambiguous:
+        return list(rows)
+    kept = []
+    for row in rows:
+        image, value, place = key(row)
+        others = [other for other in ambiguous.get(image, {}) if other != value]
+        if not others:
+            kept.append(row)
+            continue
+        where = ambiguous[image][others[0]]
+        problem = f"{image!r:.200} is of {what} {value!r:.80}, and of {others[0]!r:.80} in {where}"
+        ledger.skip(place, problem)
+    return kept
+
+
+def _in_file(place: str) -> list[tuple[str, int]]:
+    """Return a key by which `line 9` stands before `line 10`.
+
+    >>> _in_file("a-2.csv, line 10")
+    [('a-', 2), ('.csv, line ', 10), ('', -1)]
+    """
+    parts = re.split(r"(\d+)", place)
+    numbers = [int(part) for part in parts[1::2]]
+    return list(zip(parts[::2], [*numbers, -1], strict=True))
+
+
+def shortened_places(places: Sequence[str]) -> str:
+    """Return the places of rows in a few words, such as `line 7, line 9 and 3 more`."""
+    more = len(places) - _LISTED
+    listed = ", ".join(places[:_LISTED])
+    return f"{listed} and {more:,} more" if more > 0 else listed

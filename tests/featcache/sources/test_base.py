@@ -1,0 +1,84 @@
+"""Every dataset in each of its layouts, whatever it holds: the contract of a source."""
+
+import shutil
+
+import pytest
+
+from lightalign.featcache.errors import DatasetNotFoundError, UnknownNameError
+from lightalign.featcache.sources.opening import SOURCES
+from lightalign.featcache.types import Modality
+
+from .class_helpers import CLASS_LAYOUTS
+from .graded_helpers import GRADED_LAYOUTS
+from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS, OTHER_TABLES, ids, opened, written
+
+TABLES = "image-text-table"
+EVERY_LAYOUT = {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}
+EVERY_LAYOUT[TABLES] = [*LAYOUTS[TABLES], *OTHER_TABLES]
+CASES = [
+    pytest.param(name, write, id=f"{name}-{write.__name__}")
+    for name, writers in EVERY_LAYOUT.items()
+    for write in writers
+]
+
+
+def test_every_registered_dataset_is_under_the_contract():
+    assert sorted(EVERY_LAYOUT) == SOURCES.names()
+
+
+@pytest.mark.parametrize(("name", "write"), CASES)
+def test_items_are_a_sequence_like_any_list_of_them(name, write, tmp_path):
+    source = written(name, write, tmp_path)
+    split = source.splits()[0]
+    kept = [one for one in Modality if len(source.items(split, one))]
+    assert kept
+    for modality in kept:
+        items = source.items(split, modality)
+        whole = list(items)
+        assert len(whole) == len(items) > 2
+        assert [item.id for item in whole] == list(source.ids(split, modality))
+        assert (items[0], items[-1], list(items[1:3])) == (whole[0], whole[-1], whole[1:3])
+        with pytest.raises(IndexError):
+            items[len(items)]
+
+
+@pytest.mark.parametrize(("name", "write"), CASES)
+def test_ids_are_unique_in_a_modality_and_pairs_name_all_of_them(name, write, tmp_path):
+    source = written(name, write, tmp_path)
+    assert set(source.splits()) <= {"train", "val", "test"}
+    for split in source.splits():
+        images, texts = (ids(source, split, one) for one in (Modality.IMAGE, Modality.TEXT))
+        pairs = source.pairs(split)
+        assert (list(pairs.image_ids), list(pairs.text_ids)) == (images, texts)
+        for some in (images, texts):
+            assert len(set(some)) == len(some)
+
+
+@pytest.mark.parametrize(("name", "write"), CASES)
+def test_an_unknown_split_is_refused_with_the_known_ones(name, write, tmp_path):
+    source = written(name, write, tmp_path)
+    message = r"no split named 'trian'(; close: \['train'\]|; known: \['test'\])"
+    for ask in (source.pairs, source.fingerprint, lambda one: source.items(one, Modality.TEXT)):
+        with pytest.raises(UnknownNameError, match=message):
+            ask("trian")
+
+
+@pytest.mark.parametrize(("name", "write"), CASES)
+def test_the_fingerprint_survives_a_move_and_differs_between_splits(name, write, tmp_path):
+    here = written(name, write, tmp_path / "here")
+    prints = [here.fingerprint(split) for split in here.splits()]
+    assert len(set(prints)) == len(here.splits())
+    assert prints == [opened(name, tmp_path / "here").fingerprint(one) for one in here.splits()]
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    moved = opened(name, tmp_path / "there")
+    assert prints == [moved.fingerprint(split) for split in moved.splits()]
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_LAYOUT if name != "shapes"])
+def test_a_missing_folder_is_reported_with_what_was_looked_for_and_what_to_do(name, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for root in (tmp_path / "nowhere", tmp_path / "empty"):
+        with pytest.raises(DatasetNotFoundError) as caught:
+            opened(name, root)
+        for part in (str(root), "looked for", f"--data {name}=PATH"):
+            assert part in str(caught.value)
