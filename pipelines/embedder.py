@@ -12,12 +12,13 @@ from jaxtyping import Float32
 from PIL import Image
 
 from ..adapters.checkpoint import load_adapter
-from ..featcache.backends import build_encoder
-from ..featcache.card import parse_card
 from ..featcache.config import Table, canonical_json
 from ..featcache.description import encoder_key
 from ..featcache.dtypes import finite_tokens, narrow, widen
-from ..featcache.encoder import Encoder
+from ..featcache.encoders.base import Encoder
+from ..featcache.encoders.card import parse_card
+from ..featcache.encoders.loading import build_encoder
+from ..featcache.encoders.pooling import Kind, LayerLayout
 from ..featcache.errors import (
     DivergedError,
     FeatureRangeError,
@@ -27,7 +28,6 @@ from ..featcache.errors import (
 )
 from ..featcache.hardware import resolve_device
 from ..featcache.home import expanded
-from ..featcache.kinds import Kind, LayerLayout
 from ..featcache.modalities.image import upright_rgb
 from ..featcache.registry import unknown_name
 from ..featcache.tokens import Tokens

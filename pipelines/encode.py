@@ -10,7 +10,7 @@ from threading import Event, Lock
 
 import numpy as np
 
-from ..featcache.encoder import read_item
+from ..featcache.encoders.base import read_item
 from ..featcache.errors import DatasetChangedError, MissingFileError, UnreadableItemError
 from ..featcache.sources.base import readable_size
 from ..featcache.types import Item, Modality

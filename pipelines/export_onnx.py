@@ -9,8 +9,8 @@ import torch
 
 from ..adapters.checkpoint import load_adapter
 from ..featcache import atomic_files
+from ..featcache.encoders.probe import probe_items
 from ..featcache.errors import SpecError
-from ..featcache.probe import probe_items
 from ..featcache.types import Modality
 from ..featcache.writing import write_bytes
 from . import runs

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..featcache.encoders._pretrained import quiet
+from ..featcache.encoders.backends._transformers import quiet
 from ..featcache.errors import ExportError
 from ..featcache.types import Modality
 from ..featcache.writing import by_library

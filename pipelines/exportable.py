@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..featcache.config import in_words
-from ..featcache.encoder import LAST, Encoder
+from ..featcache.encoders.base import LAST, Encoder
+from ..featcache.encoders.exportable import Portable
+from ..featcache.encoders.pooling import Kind, LayerLayout
 from ..featcache.errors import SpecError
-from ..featcache.kinds import Kind, LayerLayout
-from ..featcache.portable import Portable
 from .exact import EXACT
 from .extract_command import command_of
 from .extract_spec import ExtractSpec

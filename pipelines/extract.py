@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from ..featcache.encoders.references import keep_card
 from ..featcache.known_datasets import newest, remember, stood_for
-from ..featcache.references import keep_card
 from . import stopping
 from .extract_spec import ExtractReport, ExtractSpec
 from .opened import Opened, open_all, with_place

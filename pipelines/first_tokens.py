@@ -16,8 +16,8 @@ from ..adapters.step import Step
 from ..adapters.steps.cls_pool import ClsPool
 from ..adapters.steps.concat_pool import ConcatPool
 from ..featcache.catalog import StoreEntry
+from ..featcache.encoders.pooling import Kind
 from ..featcache.errors import SpecError
-from ..featcache.kinds import Kind
 from ..featcache.manifest import read_whole_manifest
 from ..featcache.reader import FeatureReader
 from ..featcache.types import Modality, Side

@@ -5,16 +5,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..featcache.backends import load_encoder
-from ..featcache.compiling import compile_encoder
-from ..featcache.encoder import Encoder
+from ..featcache.encoders.base import Encoder
+from ..featcache.encoders.loading import load_encoder
+from ..featcache.encoders.memory import bytes_of_an_item
+from ..featcache.encoders.precision import choose_precision, compile_encoder
+from ..featcache.encoders.references import table_of_own
+from ..featcache.encoders.weights import GIVEN
 from ..featcache.errors import SpecError
-from ..featcache.footprint import bytes_of_an_item
 from ..featcache.hardware import resolve_device
-from ..featcache.precision import choose_precision
-from ..featcache.references import table_of_own
 from ..featcache.types import Modality
-from ..featcache.weights import GIVEN
 from .extract_spec import ExtractSpec
 from .opened import Opened, with_place
 from .progress import Progress

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..featcache.encoder import Encoder
+from ..featcache.encoders.base import Encoder
 from ..featcache.errors import OutOfMemoryError
 from ..featcache.memory_errors import lack_of_memory
 from ..featcache.tokens import Tokens

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..adapters.objective import PairBatch, Remembered, Teacher
-from ..featcache.footprint import LiveTensors
+from ..featcache.encoders.memory import LiveTensors
 from ..featcache.tokens import PooledTokens, Tokens
 from ..featcache.types import Side
 from .peak import Peak

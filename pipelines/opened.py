@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 
-from ..featcache.card import EncoderCard
+from ..featcache.encoders.card import EncoderCard
+from ..featcache.encoders.references import find_card
+from ..featcache.encoders.weights import GIVEN, Weights, find_weights
 from ..featcache.errors import SpecError, TooManyBadItemsError
 from ..featcache.known_datasets import DatasetVersion
-from ..featcache.references import find_card
 from ..featcache.registry import unknown_name
 from ..featcache.sources.base import Source
 from ..featcache.sources.opening import open_defined
-from ..featcache.weights import GIVEN, Weights, find_weights
 from .extract_spec import ExtractSpec
 from .progress import SILENT, Progress
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..featcache.description import StoreDescription
 from ..featcache.dtypes import token_bytes
-from ..featcache.encoder import Encoder
-from ..featcache.kinds import Kind, LayerLayout
+from ..featcache.encoders.base import Encoder
+from ..featcache.encoders.pooling import Kind, LayerLayout
 from ..featcache.types import Modality
 from .extract_spec import ExtractSpec
 from .loaded_encoder import LoadedEncoder

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..adapters.preset import preset_of
-from ..featcache.card import EncoderCard
 from ..featcache.config import to_table
+from ..featcache.encoders.card import EncoderCard
+from ..featcache.encoders.references import find_card
 from ..featcache.errors import OutOfMemoryError, SpecError
 from ..featcache.hardware import resolve_device
 from ..featcache.home import usual_home
 from ..featcache.memory_errors import lack_of_memory
-from ..featcache.references import find_card
 from ..featcache.types import Modality
 from .plan_spec import Planned, PlanSpec
 from .shapes import InputShape

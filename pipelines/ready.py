@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..featcache.description import Skipped
-from ..featcache.encoder import Content, Encoder
+from ..featcache.encoders.base import Content, Encoder
 from ..featcache.errors import TooManyBadItemsError, UnreadableItemError
 from ..featcache.types import Item
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..featcache.backends import load_backend
 from ..featcache.config import check_counts
+from ..featcache.encoders.loading import load_backend
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from ..featcache.card import list_encoders
 from ..featcache.catalog import read_catalog
+from ..featcache.encoders.card import list_encoders
 from ..featcache.errors import LightalignError
 from ..featcache.manifest import COPY, MANIFEST, named_key, read_manifest
 from ..featcache.store import FeatureStore

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.catalog import StoreEntry
+from ..featcache.encoders.references import card_name
 from ..featcache.errors import SpecError
-from ..featcache.references import card_name
 from ..featcache.types import Modality, Side
 from .bootstrap import DRAWS
 from .evaluated import EvaluatedRun, Found

@@ -24,8 +24,8 @@ from ..adapters.steps.mean_pool import MeanPool
 from ..adapters.steps.mlp import Mlp
 from ..adapters.steps.mul_fusion import MulFusion
 from ..adapters.steps.norm import Norm
+from ..featcache.encoders.exportable import Portable
 from ..featcache.errors import ExportError
-from ..featcache.portable import Portable
 from ..featcache.types import Modality
 from .embedder import Reading
 from .exportable import inexpressible_features

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache import notes
-from ..featcache.card import card_names, read_card
 from ..featcache.catalog import (
     StoreEntry,
     StoresByKey,
@@ -16,6 +15,8 @@ from ..featcache.catalog import (
     read_pairs,
 )
 from ..featcache.description import StoreDescription
+from ..featcache.encoders.card import card_names, read_card
+from ..featcache.encoders.references import card_name, lasting_reference
 from ..featcache.errors import (
     DatasetNotFoundError,
     LightalignError,
@@ -26,7 +27,6 @@ from ..featcache.errors import (
 from ..featcache.home import command_line
 from ..featcache.known_datasets import DatasetVersion, newest, read_versions, version_of
 from ..featcache.manifest import has_manifest, read_whole_manifest
-from ..featcache.references import card_name, lasting_reference
 from ..featcache.registry import unknown_name
 from ..featcache.remedies import extract_command, extraction, feature_options, features_of
 from ..featcache.sources.base import Source

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..featcache.encoder import Encoder
+from ..featcache.encoders.base import Encoder
 from ..featcache.errors import UnreadableItemError
 
 # Letters of scripts that vocabularies lack, Ugaritic and cuneiform: what they have in common beside

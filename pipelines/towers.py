@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..adapters.adapter import Adapter
-from ..featcache.encoder import read_item
+from ..featcache.encoders.base import read_item
+from ..featcache.encoders.exportable import ATTENTION_MASK, Portable
+from ..featcache.encoders.probe import probe_items
 from ..featcache.errors import ExportError, WeightsNotFoundError
-from ..featcache.portable import ATTENTION_MASK, Portable
-from ..featcache.probe import probe_items
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs

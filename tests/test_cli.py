@@ -270,7 +270,7 @@ STOPPED += [*SETS, "--batch-size", "2", "--set", "rows_per_shard=4"]
 PAUSING = """
 import sys, time
 from pathlib import Path
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 
 home, encode, batches = Path(sys.argv[-1]), ToyEncoder.encode, []
 def pausing(self, batch):
@@ -303,7 +303,7 @@ def test_a_stopped_extraction_says_so_and_goes_on(tmp_path):
 
 
 def test_a_terminated_extraction_says_so_and_goes_on(tmp_path, monkeypatch):
-    from lightalign.featcache.encoders.toy import ToyEncoder
+    from lightalign.featcache.encoders.backends.toy import ToyEncoder
 
     encode, batches = ToyEncoder.encode, []
 

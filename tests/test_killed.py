@@ -100,7 +100,7 @@ def test_resumed_with_other_batch_sizes_rows_are_the_same(tmp_path, encoder, rec
 FAST = """
 import sys, time
 from pathlib import Path
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.pipelines.extract import run
 from lightalign.pipelines.extract_spec import ExtractSpec
 

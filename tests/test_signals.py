@@ -24,7 +24,7 @@ def raised_in_batch(home, number, *signals):
     """Have the extraction get signals in a batch, past the first shard of two."""
 
     def patch() -> None:
-        from lightalign.featcache.encoders.toy import ToyEncoder
+        from lightalign.featcache.encoders.backends.toy import ToyEncoder
 
         encode, batches = ToyEncoder.encode, []
 

@@ -94,7 +94,7 @@ def test_bars_on_a_terminal_that_goes_away_end_no_extraction(whole, tmp_path):
         os.close(window)
 
     def slow() -> None:
-        from lightalign.featcache.encoders.toy import ToyEncoder
+        from lightalign.featcache.encoders.backends.toy import ToyEncoder
 
         encode = ToyEncoder.encode
         ToyEncoder.encode = lambda self, batch: (time.sleep(0.1), encode(self, batch))[1]

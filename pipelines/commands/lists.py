@@ -34,7 +34,7 @@ def encoders_show(
 ) -> None:
     """Print an encoder's card as TOML; of a model it is the card that is derived from it."""
     from ...featcache.config import to_table, to_toml
-    from ...featcache.references import find_card
+    from ...featcache.encoders.references import find_card
 
     table = to_table(find_card(encoder, home=home))
     name = table.pop("name")

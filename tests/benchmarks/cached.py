@@ -35,8 +35,8 @@ from _photos import photo_rows, write_table
 from jaxtyping import Int64
 from safetensors.torch import save_file
 
-from lightalign.featcache.card import read_card
-from lightalign.featcache.encoder import Encoder
+from lightalign.featcache.encoders.base import Encoder
+from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.hardware import resolve_device
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.tokens import Tokens, split_by_length

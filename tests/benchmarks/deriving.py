@@ -17,7 +17,7 @@ import torch
 from pooling import PATCHES, TEXTS, WIDTH, write_home
 
 from lightalign.featcache.catalog import StoreEntry, list_stores
-from lightalign.featcache.kinds import Kind, LayerLayout
+from lightalign.featcache.encoders.pooling import Kind, LayerLayout
 from lightalign.featcache.store import FeatureStore
 from lightalign.pipelines.derive import Derivation
 from lightalign.pipelines.filling import Job

@@ -39,8 +39,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from lightalign.featcache.card import read_card
-from lightalign.featcache.weights import find_weights
+from lightalign.featcache.encoders.card import read_card
+from lightalign.featcache.encoders.weights import find_weights
 from lightalign.pipelines import estimate, extract
 from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.fill import fill_split

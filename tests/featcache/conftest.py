@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from lightalign.featcache.backends import build_encoder, open_encoder
-from lightalign.featcache.card import EncoderCard, Layout, WeightsCard
-from lightalign.featcache.encoder import Encoder
+from lightalign.featcache.encoders.base import Encoder
+from lightalign.featcache.encoders.card import EncoderCard, Layout, WeightsCard
+from lightalign.featcache.encoders.loading import build_encoder, open_encoder
 from lightalign.featcache.types import Item, Modality
 
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]

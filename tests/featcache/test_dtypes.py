@@ -16,7 +16,7 @@ from lightalign.featcache.dtypes import (
     token_bytes,
     widen,
 )
-from lightalign.featcache.encoder import read_item
+from lightalign.featcache.encoders.base import read_item
 from lightalign.featcache.types import PER_TOKEN
 
 patterns = arrays.arrays(np.uint32, st.tuples(st.integers(1, 4), st.integers(1, 20)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache import probe
+from lightalign.featcache.encoders import probe
 from lightalign.pipelines import extract, index_quality
 from lightalign.pipelines.extract_spec import ExtractReport, ExtractSpec
 

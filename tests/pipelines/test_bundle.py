@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import lightalign
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import (
     FeatureRangeError,
     RunNotFoundError,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.pipelines import fill
 from lightalign.pipelines.cores import compute_alone, give_way, threads_kept
 from lightalign.pipelines.throughput import overlaps

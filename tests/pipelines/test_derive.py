@@ -8,7 +8,7 @@ import pytest
 
 from lightalign.featcache import item_rows
 from lightalign.featcache.checked import CheckedShards
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import (
     StoreCorruptError,
     StoreNotFoundError,

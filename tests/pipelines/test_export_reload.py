@@ -13,8 +13,8 @@ import torch
 import lightalign as package
 from lightalign.adapters.adapter import STEPS, build_adapter
 from lightalign.adapters.preset import list_presets, read_preset
+from lightalign.featcache.encoders.probe import probe_items
 from lightalign.featcache.errors import ExportError
-from lightalign.featcache.probe import probe_items
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import train

@@ -65,7 +65,7 @@ def test_one_split_can_be_named(tmp_path):
 
 
 def test_stored_values_are_the_encoders_in_float16(toy_home):
-    from lightalign.featcache.backends import open_encoder
+    from lightalign.featcache.encoders.loading import open_encoder
     from lightalign.featcache.sources.opening import open_source
     from lightalign.featcache.types import Modality
 
@@ -175,7 +175,7 @@ def test_an_unknown_dtype_is_refused(tmp_path):
 KILLED = """
 import sys, time
 from pathlib import Path
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.pipelines.extract import run
 from lightalign.pipelines.extract_spec import ExtractSpec
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import first_tokens, fitting, rehearsal, runs, similarity, train
 from lightalign.pipelines.batches import Batches

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lightalign.featcache import atomic_files, catalog
-from lightalign.featcache import card as cards
 from lightalign.featcache.damage import verify_folder
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders import card as cards
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import (
     CompileError,
     DatasetChangedError,
@@ -321,7 +321,7 @@ def test_the_batch_size_is_halved_until_it_fits_half_of_the_free_memory(
     monkeypatch, item_bytes, size
 ):
     """2,000 bytes are free: 32 items of 31 bytes are 992, of 32 bytes are 1,024."""
-    from lightalign.featcache.backends import open_encoder
+    from lightalign.featcache.encoders.loading import open_encoder
 
     monkeypatch.setattr(throughput, "free_memory", lambda: 2000)
     notes = Notes()
@@ -332,7 +332,7 @@ def test_the_batch_size_is_halved_until_it_fits_half_of_the_free_memory(
 
 
 def test_a_batch_size_fails_but_once():
-    from lightalign.featcache.backends import open_encoder
+    from lightalign.featcache.encoders.loading import open_encoder
     from lightalign.featcache.types import Item
 
     encoder = open_encoder("toy-text")

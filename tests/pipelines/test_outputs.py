@@ -109,7 +109,7 @@ def test_fewer_bytes_keep_the_values_to_their_rounding(
 
 @pytest.mark.usefixtures("untried")
 def test_equal_texts_are_encoded_once_and_each_has_its_row(tmp_path, monkeypatch):
-    from lightalign.featcache.encoders.toy import ToyEncoder
+    from lightalign.featcache.encoders.backends.toy import ToyEncoder
 
     data = tmp_path / "data"
     data.mkdir()
@@ -145,7 +145,7 @@ def test_equal_texts_are_encoded_once_and_each_has_its_row(tmp_path, monkeypatch
 SLOW = """
 import sys, time
 from pathlib import Path
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.pipelines.extract import run
 from lightalign.pipelines.extract_spec import ExtractSpec
 encode = ToyEncoder.encode
@@ -228,7 +228,7 @@ def test_options_that_make_no_sense_are_refused(tmp_path, options):
 
 @pytest.mark.parametrize("encoder", ["toy-image", "toy-text"])
 def test_a_shard_without_any_readable_item_is_written_empty(tmp_path, encoder, monkeypatch):
-    from lightalign.featcache.encoders.toy import ToyEncoder
+    from lightalign.featcache.encoders.backends.toy import ToyEncoder
     from lightalign.featcache.errors import UnreadableItemError
 
     preprocess = ToyEncoder.preprocess
@@ -253,7 +253,7 @@ def test_a_gpu_without_the_memory_gets_halves(tmp_path):
     """An encoder that takes three items at a time at most is given seven."""
     import torch
 
-    from lightalign.featcache.backends import open_encoder
+    from lightalign.featcache.encoders.loading import open_encoder
     from lightalign.featcache.types import Item
     from lightalign.pipelines.memory import encode_within_memory
 
@@ -277,7 +277,7 @@ def test_a_gpu_without_the_memory_gets_halves(tmp_path):
 def test_one_item_that_no_memory_holds_is_a_clear_error(text):
     import torch
 
-    from lightalign.featcache.backends import open_encoder
+    from lightalign.featcache.encoders.loading import open_encoder
     from lightalign.pipelines.memory import encode_within_memory
 
     def full(_batch):

@@ -10,10 +10,10 @@ from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.gradcache import backward_in_chunks
 from lightalign.adapters.objective import PairBatch, build_objective
 from lightalign.adapters.preset import read_preset
-from lightalign.featcache.card import CARDS
 from lightalign.featcache.config import apply_overrides
+from lightalign.featcache.encoders.card import CARDS
+from lightalign.featcache.encoders.memory import LiveTensors
 from lightalign.featcache.errors import OutOfMemoryError, SpecError, UnknownNameError
-from lightalign.featcache.footprint import LiveTensors
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import plan, planned_step

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightalign.adapters.adapter import build_adapter
-from lightalign.featcache.card import read_card
+from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.tokens import PooledTokens, pad
 from lightalign.featcache.types import IMAGE_TEXT, Modality

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lightalign.featcache.damage import find_damage, verify_folder
 from lightalign.featcache.description import StoreDescription
-from lightalign.featcache.encoders.toy import ToyEncoder
+from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError, StoreCorruptError
 from lightalign.featcache.locks import lock_path
 from lightalign.featcache.manifest import read_manifest, write_manifest

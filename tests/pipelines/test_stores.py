@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lightalign.featcache.card import read_card
+from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.errors import (
     StoreCorruptError,
     StoreNotFoundError,

@@ -18,7 +18,7 @@ import os
 import sys
 
 from lightalign import cli
-from lightalign.featcache.encoders import toy
+from lightalign.featcache.encoders.backends import toy
 
 cli._PATIENCE = 1.0
 reading, writing = os.pipe()

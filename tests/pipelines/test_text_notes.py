@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from lightalign.featcache.backends import build_encoder
-from lightalign.featcache.card import read_card
+from lightalign.featcache.encoders.card import read_card
+from lightalign.featcache.encoders.loading import build_encoder
 from lightalign.pipelines import index_run, train
 from lightalign.pipelines.text_notes import TextReader, class_warnings
 from lightalign.pipelines.train_spec import TrainSpec

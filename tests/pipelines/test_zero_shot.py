@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache import atomic_files
-from lightalign.featcache.backends import build_encoder
-from lightalign.featcache.card import read_card
+from lightalign.featcache.encoders.card import read_card
+from lightalign.featcache.encoders.loading import build_encoder
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import Item
 from lightalign.pipelines.confusion_plot import draw_confusion

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightalign.featcache.backends import build_encoder, open_encoder
-from lightalign.featcache.encoder import read_item
-from lightalign.featcache.encoders._images import (
+from lightalign.featcache.encoders.backends._image_preprocessing import (
     ProcessorPreprocessing,
     TimmPreprocessing,
     geometry_companions,
     geometry_names,
 )
+from lightalign.featcache.encoders.base import read_item
+from lightalign.featcache.encoders.loading import build_encoder, open_encoder
 from lightalign.featcache.modalities.patch_geometry import (
     FIELDS,
     from_grid,

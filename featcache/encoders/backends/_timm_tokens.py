@@ -1,0 +1,230 @@
+"""Tokens of what a timm model returns: where its cells lie, and the norm that it applies last."""
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ...errors import WeightsMismatchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalNorm:
+    """The norm that a model applies to its pooled vector only, if it does.
+
+    Attributes:
+        name: Path of the module within the model, or None where the features are normalised, or
+            the model has no final norm.
+        module: The module; the identity where there is none.
+        on_maps: Whether the module takes [rows, width, 1, 1].
+    """
+
+    name: str | None
+    module: nn.Module
+    on_maps: bool = False
+
+    @property
+    def described(self) -> str:
+        """Return the norm as identities name it."""
+        if self.name is None:
+            return "norm"
+        return f"{self.name.replace('_', '-')} on tokens"
+
+    def __call__(
+        self, tokens: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Return each token as the model would return it, were it the pooled vector."""
+        normed: Tensor
+        if self.on_maps:
+            normed = self.module(tokens.reshape(-1, tokens.shape[2], 1, 1)).reshape(tokens.shape)
+        elif isinstance(self.module, nn.BatchNorm1d):
+            normed = self.module(tokens.reshape(-1, tokens.shape[2])).reshape(tokens.shape)
+        else:
+            normed = self.module(tokens)
+        return normed.contiguous()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureShape:
+    """Where the cells of a model's features lie.
+
+    Attributes:
+        prefix_tokens: Tokens before the cells.
+        grid: Rows and columns of the cells.
+        width: Features of one token.
+        channels_last: Whether a map is [rows, columns, width] rather than [width, rows, columns].
+    """
+
+    prefix_tokens: int
+    grid: tuple[int, int]
+    width: int
+    channels_last: bool = False
+
+    def tokens(self, features: Tensor) -> Float[Tensor, "batch tokens width"]:
+        """Return features as tokens; the cells of a map are read row by row."""
+        if features.ndim == 3:
+            return features
+        if self.channels_last:
+            return features.flatten(1, 2)
+        return features.flatten(2).transpose(1, 2)
+
+
+def find_shape(model: Any, features: object, *, image: tuple[int, int], what: str) -> FeatureShape:
+    """Return where the cells of features lie.
+
+    Args:
+        model: The timm model.
+        features: What its `forward_features` returns for one image.
+        image: Height and width of the image in pixels.
+        what: Encoder and architecture, for messages.
+
+    Raises:
+        WeightsMismatchError: The features are not one grid of cells.
+    """
+    if not isinstance(features, Tensor):
+        parts = features if isinstance(features, (list, tuple)) else ()
+        shapes = " and ".join(
+            "x".join(map(str, part.shape[1:])) for part in parts if isinstance(part, Tensor)
+        )
+        raise WeightsMismatchError(
+            f"{what} returns several sets of tokens ({shapes or type(features).__name__}), not one "
+            "grid: choose another architecture"
+        )
+    if features.ndim == 4:
+        last = _is_channels_last(model, features)
+        width = features.shape[3] if last else features.shape[1]
+        rows, columns = features.shape[1:3] if last else features.shape[2:]
+        return FeatureShape(prefix_tokens=0, grid=(rows, columns), width=width, channels_last=last)
+    if features.ndim != 3:
+        raise WeightsMismatchError(
+            f"{what} returns one vector an image, not a grid of tokens: choose another architecture"
+        )
+    _, num_tokens, width = features.shape
+    prefix = getattr(model, "num_prefix_tokens", None)
+    # a class token stands first also where the model does not count it (VOLO, XCiT); where it
+    # stands alone (PiT) it is no grid of one cell
+    counts = (0, 1) if prefix is None else (int(prefix),)
+    for count in counts:
+        grid = _grid(num_tokens - count, image)
+        if grid is not None and (prefix is not None or math.prod(grid) > 1):
+            return FeatureShape(prefix_tokens=count, grid=grid, width=width)
+    raise WeightsMismatchError(
+        f"{what} returns {num_tokens} tokens for an image of {image[0]} x {image[1]} pixels, which "
+        "form no grid of its proportions: choose another architecture"
+    )
+
+
+def find_norm(model: Any, images: Tensor) -> tuple[Any, FinalNorm]:
+    """Return the features of images, and the norm that the model applies to its pooled vector only.
+
+    That is `fc_norm` of a model whose `norm` is switched off, or else the first module of the
+    classifier's head which computes anything, if it is a norm and the features are no norm's
+    output.
+    """
+    children = dict(model.named_children())
+    if isinstance(children.get("norm"), nn.Identity) and "fc_norm" in children:
+        return model.forward_features(images), FinalNorm(name="fc_norm", module=children["fc_norm"])
+    calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                calls.append((name, module, inputs[0], output))
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if _is_norm(module) or next(module.parameters(recurse=False), None) is not None
+    ]
+    try:
+        features = model.forward_features(images)
+        if not isinstance(features, Tensor) or features.ndim < 3 or _is_normed(features, calls):
+            return features, FinalNorm(name=None, module=nn.Identity())
+        calls.clear()
+        if "pre_logits" in inspect.signature(model.forward_head).parameters:
+            model.forward_head(features, pre_logits=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return features, _head_norm(calls, features)
+
+
+def in_order(
+    model: Any, images: Tensor, features: Tensor, shape: FeatureShape, *, what: str
+) -> None:
+    """Refuse a model that returns its cells in another order than row by row.
+
+    Raises:
+        WeightsMismatchError: Its last intermediate map holds the same values elsewhere (Hiera
+            with fewer poolings).
+    """
+    if features.ndim != 3 or not hasattr(model, "forward_intermediates"):
+        return
+    intermediates = model.forward_intermediates(images, indices=1, intermediates_only=True)
+    if not intermediates or not isinstance(intermediates[-1], Tensor):
+        return
+    cells = intermediates[-1].flatten(2).transpose(1, 2)
+    ours = shape.tokens(features)[:, shape.prefix_tokens :]
+    if cells.shape != ours.shape or torch.allclose(cells, ours, atol=1e-4):
+        return
+    if torch.allclose(_sorted(cells), _sorted(ours), atol=1e-4):
+        raise WeightsMismatchError(
+            f"{what} returns its cells in an order that is not row by row: choose another "
+            "architecture"
+        )
+
+
+def _sorted(tokens: Tensor) -> Tensor:
+    return tokens.flatten(1).sort(dim=1).values
+
+
+def _head_norm(calls: list[tuple[str, nn.Module, Tensor, Tensor]], features: Tensor) -> FinalNorm:
+    nothing = FinalNorm(name=None, module=nn.Identity())
+    if not calls or not _is_norm(calls[0][1]):
+        return nothing
+    name, module, pooled, _ = calls[0]
+    on_maps = pooled.ndim == 4 and pooled.shape[2:] == (1, 1)
+    width = pooled.shape[1] if on_maps else pooled.shape[-1]
+    if width not in features.shape[1:]:  # what is normalised is no token, but made of several
+        return nothing
+    return FinalNorm(name=name, module=module, on_maps=on_maps)
+
+
+def _is_normed(features: Tensor, calls: list[tuple[str, nn.Module, Tensor, Tensor]]) -> bool:
+    """Return whether the features are what the last norm gave, whatever their order of axes."""
+    normed = [output for _, module, _, output in calls if _is_norm(module)]
+    if not normed or normed[-1].numel() < features.numel():
+        return False
+    last = normed[-1]
+    if last.shape == features.shape:
+        return torch.equal(last, features)
+    if last.numel() != features.numel():
+        return False
+    return torch.equal(last.flatten().sort().values, features.flatten().sort().values)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower() and not list(module.children())
+
+
+def _is_channels_last(model: Any, features: Tensor) -> bool:
+    """Return whether a map is [rows, columns, width]."""
+    width = int(model.num_features)
+    if (features.shape[1] == width) != (features.shape[3] == width):
+        return features.shape[3] == width
+    return str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
+
+
+def _grid(num_cells: int, image: tuple[int, int]) -> tuple[int, int] | None:
+    """Return rows and columns of cells in the proportions of an image, or None."""
+    rows = round(math.sqrt(num_cells * image[0] / image[1])) if num_cells > 0 else 0
+    if rows < 1 or num_cells % rows:
+        return None
+    columns = num_cells // rows
+    return (rows, columns) if abs(rows * image[1] - columns * image[0]) < max(image) else None

@@ -1,0 +1,302 @@
+"""The tokenizer of a directory: the Rust one where there is one, else the one in Python."""
+
+import hashlib
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import transformers
+from tokenizers import Tokenizer, normalizers
+
+from ... import config
+from ...errors import SpecError, WeightsMismatchError, WeightsNotFoundError
+from .. import weights as weight_files
+from ..card import EncoderCard
+from ..weights import TOKENIZER_VOCABULARIES
+from ._checks import unreadable
+from ._transformers import quiet
+
+# Entries of tokenizer_config.json that decide no id of ours.
+_INERT = {
+    "_commit_hash",
+    "auto_map",
+    "backend",
+    "chat_template",
+    "clean_up_tokenization_spaces",
+    "is_local",
+    "local_files_only",
+    "max_length",
+    "model_max_length",
+    "name_or_path",
+    "padding_side",
+    "processor_class",
+    "special_tokens_map_file",
+    "tokenizer_file",
+    "trust_remote_code",
+    "truncation_side",
+}
+_READING_ERRORS = (
+    OSError,
+    ValueError,
+    ImportError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    IndexError,
+)
+
+
+class TextTokenizer(ABC):
+    """Turn a text into tokens, cut at a length; safe to share by threads.
+
+    Attributes:
+        padding: Id that the tokenizer pads with, or None.
+        cuts_left: Whether a text that is too long loses its beginning, not its end.
+        companion_names: Arrays that it gives beside the features of tokens.
+    """
+
+    padding: int | None
+    cuts_left: bool
+    companion_names: tuple[str, ...]
+
+    @abstractmethod
+    def hash(self) -> str:
+        """Return the SHA-256 of all that decides the tokens, but for the length."""
+
+    @abstractmethod
+    def cut(self, max_tokens: int) -> None:
+        """Have every text cut at so many tokens, special tokens included."""
+
+    @abstractmethod
+    def lower_case(self) -> None:
+        """Have every text made lower case first."""
+
+    @abstractmethod
+    def ids(self, text: str) -> list[int]:
+        """Return the id of each token of `text`.
+
+        Raises:
+            TypeError: The text is not valid Unicode.
+            UnicodeEncodeError: The same.
+        """
+
+    @abstractmethod
+    def companions(self, text: str) -> dict[str, np.ndarray]:
+        """Return the arrays of `companion_names`, one line a token of `text`."""
+
+    @abstractmethod
+    def special_ids(self) -> set[int]:
+        """Return the ids that stand for no part of a text."""
+
+    @abstractmethod
+    def named_ids(self) -> set[int]:
+        """Return the ids that transformers has a name for, such as that of an unknown word."""
+
+    @abstractmethod
+    def num_ids(self) -> int:
+        """Return one more than the largest id."""
+
+    @abstractmethod
+    def files(self, padding: int) -> dict[str, str]:
+        """Return the files that an export needs, by name.
+
+        Raises:
+            SpecError: The tokenizer has no such file.
+        """
+
+
+class RustTokenizer(TextTokenizer):
+    """Call the Rust tokenizer itself: the wrapper around it is not safe to share by threads."""
+
+    companion_names = ("token_ids", "special_tokens", "character_spans")
+
+    def __init__(self, tokenizer: Tokenizer, wrapper: Any) -> None:
+        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._named_ids = set(wrapper.all_special_ids)
+        self.padding = wrapper.pad_token_id
+        self.cuts_left = wrapper.truncation_side == "left"
+
+    def hash(self) -> str:
+        return hashlib.sha256(self._bare().to_str().encode()).hexdigest()
+
+    def cut(self, max_tokens: int) -> None:
+        direction = "left" if self.cuts_left else "right"
+        self._tokenizer.enable_truncation(max_tokens, direction=direction)
+
+    def lower_case(self) -> None:
+        own = self._tokenizer.normalizer
+        if '"lowercase":true' in _compact(own) or '"type":"Lowercase"' in _compact(own):
+            return
+        steps = [normalizers.Lowercase(), *([] if own is None else [own])]
+        self._tokenizer.normalizer = normalizers.Sequence(steps)
+
+    def ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text).ids
+        return ids
+
+    def companions(self, text: str) -> dict[str, np.ndarray]:
+        encoding = self._tokenizer.encode(text)
+        return {
+            "token_ids": np.array(encoding.ids, dtype=np.int32),
+            "special_tokens": np.array(encoding.special_tokens_mask, dtype=np.uint8),
+            "character_spans": np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2),
+        }
+
+    def special_ids(self) -> set[int]:
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {index for index, token in added.items() if token.special}
+
+    def named_ids(self) -> set[int]:
+        return self._named_ids
+
+    def num_ids(self) -> int:
+        return 1 + max(self._tokenizer.get_vocab().values(), default=-1)
+
+    def files(self, padding: int) -> dict[str, str]:
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.enable_padding(pad_id=padding, pad_token=tokenizer.id_to_token(padding) or "")
+        return {"tokenizer.json": tokenizer.to_str(pretty=True)}
+
+    def _bare(self) -> Tokenizer:
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.no_truncation()
+        return tokenizer
+
+
+class PythonTokenizer(TextTokenizer):
+    """Call a tokenizer that transformers has in Python only, such as those of bytes or proteins."""
+
+    companion_names = ("token_ids", "special_tokens")
+
+    def __init__(self, tokenizer: Any, folder: Path) -> None:
+        self._tokenizer = tokenizer
+        self._folder = folder
+        self._max_tokens: int | None = None
+        self._lower_case = False
+        self._lock = threading.Lock()
+        self.padding = tokenizer.pad_token_id
+        self.cuts_left = tokenizer.truncation_side == "left"
+
+    def hash(self) -> str:
+        files = dict(sorted(self._tokenizer.vocab_files_names.items())).values()
+        settings = {
+            key: value if isinstance(value, bool | int | str) else str(value)
+            for key, value in self._tokenizer.init_kwargs.items()
+            if key not in _INERT and not key.endswith("_file")
+        }
+        return config.fingerprint(
+            {
+                "class": type(self._tokenizer).__name__,
+                "settings": settings,
+                "special": {
+                    str(key): str(value)
+                    for key, value in self._tokenizer.special_tokens_map.items()
+                },
+                "vocabulary": dict(self._tokenizer.get_vocab()),
+                "lower_case": self._lower_case,
+                "files": {name: _hash_file(self._folder / name) for name in files},
+            }
+        )
+
+    def cut(self, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+
+    def lower_case(self) -> None:
+        self._lower_case = True
+
+    def ids(self, text: str) -> list[int]:
+        return list(self._tokenize(text)["input_ids"])
+
+    def companions(self, text: str) -> dict[str, np.ndarray]:
+        tokens = self._tokenize(text)
+        return {
+            "token_ids": np.array(tokens["input_ids"], dtype=np.int32),
+            "special_tokens": np.array(tokens["special_tokens_mask"], dtype=np.uint8),
+        }
+
+    def _tokenize(self, text: str) -> Any:
+        text.encode()  # raises of half a surrogate pair
+        with self._lock:
+            return self._tokenizer(
+                text.lower() if self._lower_case else text,
+                truncation=self._max_tokens is not None,
+                max_length=self._max_tokens,
+                return_special_tokens_mask=True,
+                return_attention_mask=False,
+                verbose=False,
+            )
+
+    def special_ids(self) -> set[int]:
+        return set(self._tokenizer.all_special_ids)
+
+    def named_ids(self) -> set[int]:
+        return self.special_ids()
+
+    def num_ids(self) -> int:
+        return len(self._tokenizer)
+
+    def files(self, padding: int) -> dict[str, str]:
+        raise SpecError(
+            f"{type(self._tokenizer).__name__} is a tokenizer in Python, without a tokenizer.json: "
+            "it cannot be exported"
+        )
+
+
+def read_tokenizer(card: EncoderCard, folder: Path) -> TextTokenizer:
+    """Return the tokenizer of `folder`, neither padding nor cutting.
+
+    Raises:
+        WeightsNotFoundError: There is none.
+        WeightsMismatchError: It cannot be read.
+    """
+    if not _has_tokenizer(card, folder):
+        # transformers would build an empty vocabulary without a word
+        raise WeightsNotFoundError(
+            f"encoder {card.name!r}: {folder} has no tokenizer (one of "
+            f"{', '.join(TOKENIZER_VOCABULARIES)}); save it beside the model"
+        )
+    with quiet():
+        try:
+            wrapper: Any = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except _READING_ERRORS as error:
+            hint = " (SentencePiece files need `pip install sentencepiece protobuf`)"
+            sentencepiece = any(folder.glob("*.model"))
+            what = f"the tokenizer in {folder}{hint if sentencepiece else ''}"
+            raise unreadable(card, what, error) from error
+    backend = getattr(wrapper, "backend_tokenizer", None)
+    if isinstance(backend, Tokenizer):
+        return RustTokenizer(backend, wrapper)
+    if not hasattr(wrapper, "vocab_files_names") or not callable(wrapper):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {type(wrapper).__name__} in {folder} is no tokenizer of texts"
+        )
+    return PythonTokenizer(wrapper, folder)
+
+
+def _has_tokenizer(card: EncoderCard, folder: Path) -> bool:
+    if any((folder / name).is_file() for name in TOKENIZER_VOCABULARIES):
+        return True
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return False
+    name = str(weight_files.read_config(card, path).get("tokenizer_class"))
+    known = getattr(transformers, name, None)  # of bytes or letters: needs no vocabulary
+    return known is not None and not getattr(known, "vocab_files_names", True)
+
+
+def _compact(normalizer: Any) -> str:
+    if normalizer is None:
+        return ""
+    state = normalizer.__getstate__()
+    text = state.decode() if isinstance(state, bytes) else str(state)
+    return text.replace(" ", "")
+
+
+def _hash_file(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -1,0 +1,244 @@
+"""Vision models of timm, from its hub directories or from bare weights files."""
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from ...errors import SpecError
+from ...tokens import Tokens
+from ...types import Modality
+from ..base import LAST, Content, Encoder, without_pooled
+from ..card import EncoderCard
+from ..exportable import ModelCall, Portable
+from ..pooling import POOLED, LayerLayout
+from ..weights import Weights
+from ._checks import check_grid, check_layout, has_class_token, hash_state
+from ._image_preprocessing import (
+    TimmPreprocessing,
+    all_real,
+    compute_precision,
+    geometry_companions,
+    geometry_names,
+    probe_image,
+    scaled_layout,
+)
+from ._timm_models import build, describe, load, memory_format
+from ._timm_tokens import FeatureShape, FinalNorm, find_norm, find_shape, in_order
+
+
+class TimmEncoder(Encoder[Tensor]):
+    """Encode images with a timm model: all tokens after its final norm.
+
+    Transformers give prefix tokens, then patches row by row; convolutional models give the cells
+    of their last feature map row by row. Models that normalise only their pooled vector (BEiT,
+    ConvNeXt) have that norm (`fc_norm`, `head.norm`) applied to every token.
+
+    Args:
+        card: Card of the encoder; `model` is a timm architecture.
+        weights: Weights file, or timm hub directory whose `config.json` then decides
+            architecture and preprocessing.
+        device: Where the model runs.
+
+    Raises:
+        WeightsMismatchError: The weights do not fit the model, or the model not the card.
+        WeightsNotFoundError: The hub directory holds no weights file.
+    """
+
+    modality = Modality.IMAGE
+
+    def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
+        assert weights.files is not None, "a timm card names weights"
+        self.name = card.name
+        self.width = card.width
+        self.tokens_per_item = card.layout.tokens_per_item
+        self._device = device
+        description = describe(card, weights.files)
+        self._architecture = description.architecture
+        self._options = description.arguments
+        self._model = build(card, description, weights.files)
+        load(self._model, card, weights)
+        self._hash = hash_state(self._model.state_dict())
+        self._preprocessing = TimmPreprocessing(
+            self._model.pretrained_cfg, image_size=description.image_size
+        )
+        self.companion_names = geometry_names(self._preprocessing)
+        self._memory = memory_format(self._model)
+        self._model.eval().requires_grad_(False).to(device).to(memory_format=self._memory)
+        self._num_layers, self._intermediate_options = _intermediates_of(self._model)
+        self._shape, self._norm = self._find_tokens(card)
+        self._layouts = {
+            LAST: LayerLayout(
+                width=card.width,
+                prefix_tokens=card.layout.prefix_tokens,
+                grid=self._shape.grid,
+                first_is_class=has_class_token(self._model),
+            )
+        }
+
+    def identity(self) -> dict[str, object]:
+        """Return ALL that changes the numbers, as JSON values."""
+        return {
+            "backend": "timm",
+            "model": self._architecture.partition(".")[0],  # the tag only names the weights
+            "options": self._options,
+            "weights": self._hash,
+            "preprocessing": self._preprocessing.identity(),
+            "final_norm": self._norm.described,
+            "precision": self.precision,
+        }
+
+    def preprocess(
+        self, content: Content, *, item_id: str
+    ) -> Float[Tensor, "channels height width"]:
+        """Resize, crop and normalise one decoded image.
+
+        Raises:
+            UnreadableItemError: Resized it would be too large.
+        """
+        assert isinstance(content, Image.Image)
+        return self._preprocessing.of_item(content, item_id=item_id)
+
+    def encode(self, batch: Sequence[Float[Tensor, "channels height width"]]) -> Tokens:
+        """Return all tokens of `batch`, float32 on the CPU."""
+        return self.encode_layers(batch, [LAST])[0]
+
+    def encode_layers(
+        self, batch: Sequence[Float[Tensor, "channels height width"]], layers: Sequence[int]
+    ) -> list[Tokens]:
+        """Return all tokens of several layers; -1 is after the final norm.
+
+        Layers before it are blocks of a transformer, but stages of a convolutional model.
+
+        Raises:
+            SpecError: The model has no such layer.
+        """
+        return [all_real(found) for found in self._forward(torch.stack(list(batch)), layers)]
+
+    def layout(self, layer: int = LAST) -> LayerLayout:
+        """Return which tokens `layer` returns, from one forward pass for layers before the last.
+
+        Raises:
+            SpecError: The model has no such layer, or its tokens form no grid.
+        """
+        if layer not in self._layouts:
+            (values,) = self._forward(probe_image(self._preprocessing), [layer])
+            if layer == POOLED:
+                return LayerLayout(width=values.shape[2])
+            self._layouts[layer] = scaled_layout(values, self._layouts[LAST])
+        return self._layouts[layer]
+
+    def portable(self, layer: int = LAST) -> Portable:
+        """Return the model up to `layer`; it takes `pixel_values` as `preprocess` gives them.
+
+        Raises:
+            SpecError: The model has no such layer.
+        """
+        self._check_layers([layer])
+        return Portable(
+            model=ModelCall(lambda images: self._features(images, [layer])[0], self._model),
+            axes={"pixel_values": {0: "batch"}},
+            collate=lambda batch: (torch.stack(list(batch)),),
+        )
+
+    def compile(self) -> None:
+        """Have the model compiled by torch.compile when it next runs."""
+        for name in ("forward_features", "forward_intermediates"):
+            if hasattr(self._model, name):
+                setattr(self._model, name, torch.compile(getattr(self._model, name)))
+
+    def companions(self, content: Content) -> Mapping[str, np.ndarray]:
+        """Return where in the image the patches lie; see `modalities/patch_geometry.py`."""
+        assert isinstance(content, Image.Image)
+        return geometry_companions(self._preprocessing, content)
+
+    @torch.inference_mode()
+    def _find_tokens(self, card: EncoderCard) -> tuple[FeatureShape, FinalNorm]:
+        """Return where the model's tokens lie and its final norm, from one image.
+
+        Raises:
+            WeightsMismatchError: They form no grid, or not that of the card.
+        """
+        image = probe_image(self._preprocessing).to(self._device, memory_format=self._memory)
+        what = f"encoder {card.name!r} ({self._architecture})"
+        with compute_precision(self._device, self.precision):
+            features, norm = find_norm(self._model, image)
+            shape = find_shape(
+                self._model, features, image=(image.shape[2], image.shape[3]), what=what
+            )
+            in_order(self._model, image, features, shape, what=what)
+        check_layout(card, tokens=shape.prefix_tokens + math.prod(shape.grid), width=shape.width)
+        check_grid(card, prefix_tokens=shape.prefix_tokens, grid=shape.grid)
+        return shape, norm
+
+    @torch.inference_mode()
+    def _forward(
+        self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "batch _ _"]]:
+        self._check_layers(layers)
+        images = images.to(self._device, memory_format=self._memory)
+        with compute_precision(self._device, self.precision):
+            return self._features(images, layers)
+
+    def _check_layers(self, layers: Sequence[int]) -> None:
+        if POOLED in layers and not hasattr(self._model, "forward_head"):
+            raise without_pooled(self.name)
+        for layer in layers:
+            if layer != POOLED and not -self._num_layers <= layer < 0:
+                raise SpecError(
+                    f"encoder {self.name!r} ({self._architecture}) has layers -1 to "
+                    f"{-self._num_layers}, found {layer}"
+                )
+
+    def _features(
+        self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "batch _ _"]]:
+        earlier = sorted({layer for layer in layers if layer not in (LAST, POOLED)})
+        found: dict[int, Tensor] = {}
+        if not earlier:
+            features: Tensor = self._model.forward_features(images)
+        else:
+            features, intermediates = self._intermediates(images, earlier)
+            found = dict(zip(earlier, intermediates, strict=True))
+        found[LAST] = self._norm(self._shape.tokens(features))
+        if POOLED in layers:
+            found[POOLED] = self._pooled(features)
+        return [found[layer] for layer in layers]
+
+    def _pooled(self, features: Tensor) -> Float[Tensor, "batch one width"]:
+        """Return what the model's own head pools, before any classifier."""
+        vectors: Tensor = self._model.forward_head(features, pre_logits=True)
+        if vectors.ndim != 2:
+            raise without_pooled(self.name)
+        return vectors[:, None]
+
+    def _intermediates(
+        self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the model's features, and tokens of blocks (or stages, where it has no tokens)."""
+        features, found = self._model.forward_intermediates(
+            images, indices=list(layers), norm=False, **self._intermediate_options
+        )
+        return features, [_as_tokens(one) for one in found]
+
+
+def _intermediates_of(model: Any) -> tuple[int, dict[str, bool]]:
+    """Return how many layers a timm model can give, and the options that give all their tokens."""
+    forward = getattr(model, "forward_intermediates", None)
+    if forward is None:
+        return 1, {}
+    has_prefix = "return_prefix_tokens" in inspect.signature(forward).parameters
+    return len(model.feature_info), {"return_prefix_tokens": True} if has_prefix else {}
+
+
+def _as_tokens(found: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Join a map [batch, width, rows, columns] and its prefix tokens, if any, to tokens."""
+    cells, prefix = found if isinstance(found, tuple) else (found, None)
+    tokens = cells.flatten(2).transpose(1, 2)
+    return tokens.contiguous() if prefix is None else torch.cat([prefix, tokens], dim=1)

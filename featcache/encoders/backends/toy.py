@@ -1,0 +1,142 @@
+"""Encoders without weights, for tests and examples, and the shortest backend to copy."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from PIL import Image
+
+from ...errors import SpecError
+from ...modalities.image import check_resized
+from ...modalities.patch_geometry import whole_image
+from ...tokens import Tokens
+from ...types import Modality
+from ..base import LAST, Content, Encoder, without_pooled
+from ..card import EncoderCard
+from ..pooling import POOLED, LayerLayout
+from ..weights import Weights
+from ._checks import check_layout, hash_state
+
+SEED = 0  # of the random projection; part of the identity
+WORD_BUCKETS = 256  # few enough to stay tiny, enough to keep most words of a caption apart
+
+# Colours of the cells, or the rows of the table that the words name.
+# `_`: the texts of a batch differ in their number of tokens
+Raw = Float32[np.ndarray, "_ 3"] | Int64[np.ndarray, " _"]
+
+
+class ToyEncoder(Encoder[Raw]):
+    """Project simple statistics of an item to `width` features, always the same way.
+
+    An image gives the mean colour of each cell of the card's grid, a text one token a word: the
+    hash of the lower-cased word names one row of a table. So equal colours and equal words have
+    equal features, and nothing else is known about either.
+
+    Args:
+        card: Card of the encoder; its grid or `max_tokens` decide how many tokens there are.
+        weights: Where the weights are; this encoder has none.
+        device: Where the projection runs.
+    """
+
+    def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
+        assert weights.files is None, "find_weights refuses weights for cards without any"
+        self.name = card.name
+        self.modality = card.modality
+        self.width = card.width
+        self.tokens_per_item = card.layout.tokens_per_item
+        self.companion_names = ("geometry",) if card.modality is Modality.IMAGE else ()
+        self._layout = card.layout
+        self._device = device
+        raw = 3 if card.modality is Modality.IMAGE else WORD_BUCKETS
+        generator = torch.Generator().manual_seed(SEED)
+        projection = torch.randn(raw, card.width, generator=generator)
+        self._hash = hash_state({"projection": projection})
+        self._projection = projection.to(device)
+        if card.layout.grid is not None:
+            rows, columns = card.layout.grid
+            check_layout(card, tokens=rows * columns, width=projection.shape[1])
+
+    def identity(self) -> dict[str, object]:
+        """Return ALL that changes the numbers, as JSON values."""
+        return {
+            "backend": "toy",
+            "modality": self.modality.value,
+            "weights": self._hash,
+            "grid": None if self._layout.grid is None else list(self._layout.grid),
+            "max_tokens": self._layout.max_tokens,
+            "precision": self.precision,
+        }
+
+    def preprocess(self, content: Content, *, item_id: str) -> Raw:
+        """Return what is measured of one item, before the projection.
+
+        Raises:
+            UnreadableItemError: The image is too long for its width to be resized.
+        """
+        if isinstance(content, Image.Image):
+            assert self._layout.grid is not None
+            rows, columns = self._layout.grid
+            size = (content.height, content.width)
+            check_resized(size, (rows, columns), item_id=item_id)
+            return self._cell_colours(content)
+        return self._word_rows(content)
+
+    def encode(self, batch: Sequence[Raw]) -> Tokens:
+        """Return the projected tokens of `batch`, padded with zeros, float32 on the CPU."""
+        longest = max((len(raw) for raw in batch), default=0)
+        values = torch.zeros(len(batch), longest, self.width)
+        mask = torch.zeros(len(batch), longest, dtype=torch.bool)
+        for row, raw in enumerate(batch):
+            values[row, : len(raw)] = self._projected(torch.from_numpy(raw)).cpu()
+            mask[row, : len(raw)] = True
+        return Tokens(values, mask)
+
+    def layout(self, layer: int = LAST) -> LayerLayout:
+        """Return which tokens the only layer returns.
+
+        Raises:
+            SpecError: Another layer than the last is asked for.
+        """
+        if layer == POOLED:
+            raise without_pooled(self.name)
+        if layer != LAST:
+            raise SpecError(f"encoder {self.name!r} has one layer, -1; found {layer}")
+        grid = self._layout.grid
+        return LayerLayout(width=self.width, grid=None if grid is None else (grid[0], grid[1]))
+
+    def companions(self, content: Content) -> Mapping[str, np.ndarray]:
+        """Return where in an image its cells lie: all of it is resized to one pixel a cell."""
+        if not isinstance(content, Image.Image) or self._layout.grid is None:
+            return {}
+        rows, columns = self._layout.grid
+        return {"geometry": whole_image((rows, columns)).geometry((content.height, content.width))}
+
+    def size(self, prepared: Raw) -> int:
+        """Return the number of tokens."""
+        return len(prepared)
+
+    def _projected(self, raw: torch.Tensor) -> Float[torch.Tensor, "tokens width"]:
+        raw = raw.to(self._device)
+        if raw.is_floating_point():
+            return raw @ self._projection
+        return self._projection[raw.clamp(min=0)] * (raw >= 0)[:, None]
+
+    def _cell_colours(self, image: Image.Image) -> Raw:
+        """Return the mean red, green and blue of each cell, row by row, between 0 and 1."""
+        assert self._layout.grid is not None
+        rows, columns = self._layout.grid
+        # A box filter down to one pixel a cell is the mean over the cell, whatever the size.
+        cells = image.resize((columns, rows), Image.Resampling.BOX)
+        return np.asarray(cells, dtype=np.float32).reshape(rows * columns, 3) / 255
+
+    def _word_rows(self, text: str) -> Raw:
+        """Return the row of the table that each word's hash names.
+
+        A text without words is one token of zeros, called -1: every row has at least one.
+        """
+        words = text.lower().split()[: self._layout.max_tokens]
+        # CRC-32, because Python's own hash differs from run to run
+        hashes = [zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in words]
+        return np.array([number % WORD_BUCKETS for number in hashes] or [-1], dtype=np.int64)

@@ -1,0 +1,165 @@
+"""The contract of a frozen encoder: items in, token features out, and all that decides them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from ..errors import SpecError, UnreadableItemError
+from ..modalities.image import decode_image
+from ..tokens import Tokens
+from ..types import Item, Modality
+from .exportable import Portable
+from .pooling import LAST as LAST  # where backends look for it
+from .pooling import LayerLayout
+
+Prepared = TypeVar("Prepared")
+Content: TypeAlias = Image.Image | str
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+class Encoder(ABC, Generic[Prepared]):
+    """Encode items of one modality with a frozen model in evaluation mode.
+
+    Attributes:
+        name: Name of the encoder card.
+        modality: What the encoder reads.
+        width: Features of one token.
+        tokens_per_item: Tokens of every item, or None where items differ (text).
+        precision: Type of the matrix products, one of `PRECISIONS`; part of the identity.
+        companion_names: Arrays that `companions` returns.
+    """
+
+    name: str
+    modality: Modality
+    width: int
+    tokens_per_item: int | None
+    precision: str = "float32"
+    companion_names: tuple[str, ...] = ()
+
+    @abstractmethod
+    def identity(self) -> dict[str, object]:
+        """Return ALL that changes the numbers, as JSON values.
+
+        Weights hash, preprocessing, tokenizer, maximum length, compute precision; never the
+        device, the batch size or a path.
+        """
+
+    def identity_at(self, layer: int = LAST) -> dict[str, object]:
+        """Return all that changes the numbers of `layer`, as JSON values.
+
+        That is `identity`, and of `POOLED` what does the pooling.
+
+        Raises:
+            SpecError: The model has no pooled output.
+        """
+        return self.identity()
+
+    def prepare(self, item: Item) -> Prepared:
+        """Read, decode and preprocess one item on the CPU.
+
+        Raises:
+            UnreadableItemError: The item cannot be decoded; the message gives its id and why.
+        """
+        return self.preprocess(read_item(item, self.modality), item_id=item.id)
+
+    @abstractmethod
+    def preprocess(self, content: Content, *, item_id: str) -> Prepared:
+        """Turn decoded content into what `encode` takes; called from worker threads.
+
+        Encoders of one modality share the content of an item, and must not change it.
+
+        Raises:
+            UnreadableItemError: The encoder can make nothing of it.
+        """
+
+    @abstractmethod
+    def encode(self, batch: Sequence[Prepared]) -> Tokens:
+        """Return the features of `batch` after the encoder's final norm, float32 on the CPU."""
+
+    def encode_layers(self, batch: Sequence[Prepared], layers: Sequence[int]) -> list[Tokens]:
+        """Return the features of several layers, counted from the end, in one forward pass.
+
+        -1 is `encode`; -2 and so on are outputs of earlier blocks, before any final norm, and
+        `POOLED` is the one vector that the model itself makes of an item.
+
+        Raises:
+            SpecError: The encoder has no such layer.
+        """
+        if any(layer != LAST for layer in layers):
+            raise SpecError(f"encoder {self.name!r} gives its last layer, -1, only; found {layers}")
+        return [self.encode(batch)] * len(layers)
+
+    @abstractmethod
+    def layout(self, layer: int = LAST) -> LayerLayout:
+        """Return which tokens `layer` returns.
+
+        Raises:
+            SpecError: The encoder has no such layer.
+        """
+
+    def portable(self, layer: int = LAST) -> Portable:
+        """Return the model up to `layer`, to run it elsewhere; the encoder must be on the CPU.
+
+        Raises:
+            SpecError: The encoder has no such layer, or no model that tensors alone go into.
+        """
+        raise SpecError(f"encoder {self.name!r} has no model that could be exported")
+
+    def compile(self) -> None:
+        """Have the model compiled by torch.compile when it next runs.
+
+        Raises:
+            SpecError: The encoder has nothing to compile.
+        """
+        raise SpecError(f"encoder {self.name!r} has no model that could be compiled")
+
+    def companions(self, content: Content) -> Mapping[str, np.ndarray]:
+        """Return the arrays that are stored beside all tokens of one item, by name.
+
+        Those of `PER_TOKEN` have one line a token, those of `PER_ROW` exactly one.
+        """
+        return {}
+
+    def size(self, prepared: Prepared) -> int:
+        """Return how much work one prepared item is: its tokens, where items differ."""
+        return 1
+
+
+def without_pooled(name: str) -> SpecError:
+    """Build the error for an encoder whose model pools nothing itself."""
+    return SpecError(f"encoder {name!r} has no pooled output of its own; take 'mean' or 'tokens'")
+
+
+def read_item(item: Item, modality: Modality) -> Content:
+    """Return the decoded image or the text of `item`.
+
+    Raises:
+        UnreadableItemError: The image cannot be read or decoded, or the item holds no text, or one
+            that is not valid Unicode.
+    """
+    if modality is Modality.IMAGE:
+        return decode_image(item.read_bytes(), item_id=item.id)
+    if item.text is None:
+        raise UnreadableItemError(f"{item.id}: holds no text")
+    if not item.text.isascii():
+        _check_unicode(item.text, item.id)
+    return item.text
+
+
+def _check_unicode(text: str, item_id: str) -> None:
+    """Pass if a text has a UTF-8; JSON can write half of a surrogate pair, which has none.
+
+    Raises:
+        UnreadableItemError: It has none.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnreadableItemError(
+            f"{item_id}: the text is not valid Unicode: half of a surrogate pair, "
+            f"{text[error.start]!r}, at letter {error.start + 1}"
+        ) from error

@@ -1,0 +1,79 @@
+"""A few items that are the same for every dataset, to try an encoder on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import cosine_similarity
+
+from ..errors import UnreadableItemError, WeightsMismatchError
+from ..modalities.scene_captions import captions
+from ..modalities.scene_pictures import draw_png
+from ..modalities.scenes import draw_scenes
+from ..tokens import Tokens
+from ..types import Item, Modality
+from .base import Encoder
+
+PROBE_ITEMS = 8
+_PIXELS = 224  # of a side, as most encoders read; recorded cosines are of these pictures
+_REPEATED = 2  # items; one would do, were it not for batch statistics
+_ROUNDING = 1e-3  # of the largest value: sums on a GPU come in any order, masks change everything
+
+
+def probe_items(modality: Modality, count: int = PROBE_ITEMS) -> Sequence[Item]:
+    """Return drawn scenes, or their captions."""
+    assert modality in (Modality.IMAGE, Modality.TEXT)
+    scenes = draw_scenes("test", count, seed=0)
+    if modality is Modality.IMAGE:
+        return [
+            Item(id=f"probe-{number}", data=draw_png(scene, _PIXELS))
+            for number, scene in enumerate(scenes)
+        ]
+    texts = [caption for scene in scenes for caption in captions(scene)][:count]
+    return [Item(id=f"probe-{number}", text=text) for number, text in enumerate(texts)]
+
+
+def encode_probe(encoder: Encoder[Any]) -> Tokens:
+    """Return the last layer's features of the probe as the encoder is now set."""
+    return encoder.encode([encoder.prepare(item) for item in probe_items(encoder.modality)])
+
+
+def require_repeatable(encoder: Encoder[Any]) -> None:
+    """Encode the same items twice, and refuse an encoder that draws anything at random.
+
+    A cache holds one answer for each item. Models that mask patches at random (ViTMAE), or that
+    drop some at inference, have no such answer.
+
+    Raises:
+        WeightsMismatchError: The features differ by more than rounding.
+    """
+    items = probe_items(encoder.modality, _REPEATED)
+    try:
+        prepared = [encoder.prepare(item) for item in items]
+    except UnreadableItemError:  # what it can make nothing of is in no cache, but in its ledger
+        return
+    first, second = encoder.encode(prepared), encoder.encode(prepared)
+    if not _agree(first, second):
+        raise WeightsMismatchError(
+            f"encoder {encoder.name!r} encodes the same {encoder.modality.value} twice, "
+            "differently: it masks or drops at random, and nothing that it gives can be cached; "
+            "choose another encoder, or switch the masking off in its configuration"
+        )
+
+
+def _agree(first: Tokens, second: Tokens) -> bool:
+    if first.values.shape != second.values.shape or not torch.equal(first.mask, second.mask):
+        return False
+    ours, other = first.values[first.mask], second.values[second.mask]
+    largest = torch.nan_to_num(ours).abs().max()
+    return bool(
+        torch.allclose(ours, other, rtol=0, atol=_ROUNDING * float(largest), equal_nan=True)
+    )
+
+
+def smallest_cosine(exact: Tokens, other: Tokens) -> float:
+    """Return the smallest cosine of a token to its self in other features of the same items."""
+    first, second = exact.values[exact.mask], other.values[exact.mask]
+    cosines = cosine_similarity(first, second, dim=1)
+    cosines[(first == second).all(dim=1)] = 1.0  # two tokens of zeros have no angle
+    return float(torch.min(cosines))
