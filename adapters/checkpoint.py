@@ -20,7 +20,7 @@ from ..featcache.config import Table, canonical_json, fingerprint, write_toml
 from ..featcache.documents import check, parse_json, read_toml
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.regular_files import check_regular
-from ..featcache.remedies import removal_of_run
+from ..featcache.store.remedies import removal_of_run
 from ..featcache.types import sides_of
 from .adapter import Adapter, build_adapter, outline_adapter
 from .objective import Objective, build_objective

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 
 from .copying import Spans
 from .errors import StoreCorruptError
-from .format import ArrayLocation
+from .store.containers.base import ArrayLocation
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped
 
-from .checked import first_not_finite, not_finite, open_shards
 from .device_rows import DeviceRows
 from .errors import StoreCorruptError
 from .hardware import free_memory
@@ -17,9 +16,10 @@ from .item_ids import decode_ids
 from .layout import Layout
 from .residency import choose_residency
 from .shards import StoredArrays
-from .store import FeatureStore
+from .store.checked_shards import first_not_finite, not_finite, open_shards
+from .store.feature_store import FeatureStore
+from .store.trust import is_trusting
 from .tokens import Tokens, pad, pad_groups, split_by_length
-from .trust import is_trusting
 from .types import Features
 
 _BUFFER_BYTES = 2**28  # of decompressed shards kept at once: four of the default size

@@ -1,6 +1,7 @@
 """Turn a folder into a registry: one public class or one TOML file is one name.
 
 A hyphen in a name is an underscore in the file: `add-fusion` is `add_fusion.py`.
+The contract, `base.py`, may stand beside its entries, and so may helpers, `_name.py`.
 """
 
 import difflib
@@ -72,5 +73,7 @@ class Registry(Generic[T]):
 def list_names(folder: Path) -> list[str]:
     """List the entries of a registry folder, sorted, as they are written in TOML."""
     return sorted(
-        path.stem.replace("_", "-") for path in folder.glob("*.py") if not path.stem.startswith("_")
+        path.stem.replace("_", "-")
+        for path in folder.glob("*.py")
+        if not path.stem.startswith("_") and path.stem != "base"
     )

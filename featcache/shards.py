@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from .copying import Spans, copy_rows
-from .description import StoreDescription
-from .dtypes import SCALES, storage, widen
-from .format import ArrayLocation
 from .hardware import free_address_space, reserve_files
 from .regular_files import is_regular, open_regular
+from .store.containers.base import ArrayLocation
+from .store.key import StoreDescription
+from .store.stored_types import SCALES, storage, widen
 from .types import PER_TOKEN
 
 

@@ -8,16 +8,7 @@ from typing import Any, TypeAlias
 
 from typing_extensions import TypedDict
 
-from ..featcache import atomic_files, remedies, verified
-from ..featcache.catalog import (
-    Unread,
-    find_store,
-    manifest_folders,
-    note_unread,
-    read_catalog,
-)
-from ..featcache.damage import clear_damage, find_damage
-from ..featcache.description import StoreDescription
+from ..featcache import atomic_files
 from ..featcache.documents import check, read_json
 from ..featcache.errors import (
     DatasetChangedError,
@@ -27,8 +18,20 @@ from ..featcache.errors import (
     StoreNotFoundError,
 )
 from ..featcache.home import is_in_home
-from ..featcache.locks import holders, owning_split
-from ..featcache.manifest import (
+from ..featcache.regular_files import is_there
+from ..featcache.store import remedies, verified_files
+from ..featcache.store.catalog import (
+    Unread,
+    find_store,
+    manifest_folders,
+    note_unread,
+    read_catalog,
+)
+from ..featcache.store.damage import clear_damage, find_damage
+from ..featcache.store.feature_store import FeatureStore
+from ..featcache.store.key import StoreDescription
+from ..featcache.store.locks import holders, owning_split
+from ..featcache.store.manifest import (
     COPY,
     MANIFEST,
     has_manifest,
@@ -36,8 +39,6 @@ from ..featcache.manifest import (
     read_manifest,
     read_whole_manifest,
 )
-from ..featcache.regular_files import is_there
-from ..featcache.store import FeatureStore
 from . import runs
 
 Recompute: TypeAlias = Callable[[FeatureStore, list[int]], None]
@@ -207,7 +208,7 @@ def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
     pairs = _pairs_of_it_alone(folder)
     if pairs is not None:
         pairs.unlink()  # first: pairs without a store would be found by nobody
-    verified.memory_of_store(folder, home).forget()
+    verified_files.memory_of_store(folder, home).forget()
     if is_link:
         folder.unlink()
     else:

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from ..featcache import catalog
-from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
 from ..featcache.reader import FeatureReader
-from ..featcache.remedies import extraction, removal_of_store
+from ..featcache.store import catalog
+from ..featcache.store.catalog import StoreEntry
+from ..featcache.store.remedies import extraction, removal_of_store
 from ..featcache.types import Modality
 from .progress import SILENT, Progress
 from .stores import (

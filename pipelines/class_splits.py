@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache.checked import listing_command
 from ..featcache.errors import LeakageError, SpecError
+from ..featcache.store.checked_shards import listing_command
 from ..featcache.types import Modality
 from .class_rows import ClassRows, require_images
 from .copied_items import CopiedImages, SplitOfData, find_copied_images

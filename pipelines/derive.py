@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from ..featcache.errors import StoreCorruptError, StoreNotFoundError
-from ..featcache.item_rows import ItemBlock, ItemRows
-from ..featcache.store import FeatureStore
+from ..featcache.store.feature_store import FeatureStore
+from ..featcache.store.item_rows import ItemBlock, ItemRows
 from ..featcache.tokens import Tokens, pad_groups
 from .filling import Filling, Job, Shard, Shards
 from .progress import Progress

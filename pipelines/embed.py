@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float32, Int64
 
 from ..adapters.adapter import Adapter
-from ..featcache.catalog import StoreEntry
 from ..featcache.errors import DivergedError
 from ..featcache.reader import FeatureReader
+from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Modality, Side
 from .joined import JoinedStores
 from .pooled import RowReader

@@ -13,8 +13,6 @@ from PIL import Image
 
 from ..adapters.checkpoint import load_adapter
 from ..featcache.config import Table, canonical_json
-from ..featcache.description import encoder_key
-from ..featcache.dtypes import finite_tokens, narrow, widen
 from ..featcache.encoders.base import Encoder
 from ..featcache.encoders.card import parse_card
 from ..featcache.encoders.loading import build_encoder
@@ -30,6 +28,8 @@ from ..featcache.hardware import resolve_device
 from ..featcache.home import expanded
 from ..featcache.modalities.image import upright_rgb
 from ..featcache.registry import unknown_name
+from ..featcache.store.key import encoder_key
+from ..featcache.store.stored_types import finite_tokens, narrow, widen
 from ..featcache.tokens import Tokens
 from ..featcache.types import Item, Modality, Side, TextSide, sides_of
 from . import runs

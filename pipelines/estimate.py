@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache.catalog import StoreEntry
-from ..featcache.dtypes import token_bytes
-from ..featcache.item_rows import BLOCK_ELEMENTS
-from ..featcache.manifest import read_whole_manifest
 from ..featcache.sources.base import Source
-from ..featcache.store import FeatureStore
+from ..featcache.store.catalog import StoreEntry
+from ..featcache.store.feature_store import FeatureStore
+from ..featcache.store.item_rows import BLOCK_ELEMENTS
+from ..featcache.store.manifest import read_whole_manifest
+from ..featcache.store.stored_types import token_bytes
 from ..featcache.types import Item, Modality
 from .derive import BLOCKS_HELD, Derivation
 from .encode import Extraction

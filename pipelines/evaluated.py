@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache import atomic_files, trust
-from ..featcache.catalog import StoreEntry
+from ..featcache import atomic_files
 from ..featcache.config import fingerprint
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.hardware import resolve_device
 from ..featcache.sources.opening import absolute_data
+from ..featcache.store import trust
+from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
 from .environment import library_versions

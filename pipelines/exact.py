@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache.catalog import find_store
 from ..featcache.config import Table
 from ..featcache.errors import StoreCorruptError, StoreNotFoundError
 from ..featcache.known_datasets import version_of
-from ..featcache.manifest import read_whole_manifest
 from ..featcache.sources.opening import is_drawn, parse_data
+from ..featcache.store.catalog import find_store
+from ..featcache.store.manifest import read_whole_manifest
 from .extract_command import command_of
 from .extract_spec import ExtractSpec
 from .recorded_extraction import spec_of

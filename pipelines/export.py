@@ -21,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache import atomic_files, trust
-from ..featcache.catalog import find_store
+from ..featcache import atomic_files
 from ..featcache.item_ids import encode_ids
 from ..featcache.reader import FeatureReader
 from ..featcache.registry import unknown_name
+from ..featcache.store import trust
+from ..featcache.store.catalog import find_store
 from ..featcache.types import PER_ROW, PER_TOKEN, Features
 from ..featcache.writing import (
     bytes_of,

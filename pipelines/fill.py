@@ -7,14 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..featcache import atomic_files, catalog, notes
-from ..featcache.catalog import StoreEntry
-from ..featcache.description import StoreDescription
+from ..featcache import atomic_files, notes
 from ..featcache.errors import StoreCorruptError
-from ..featcache.locks import owning_split
 from ..featcache.sources.base import Source
 from ..featcache.sources.text_marks import marked_pairs
-from ..featcache.store import FeatureStore
+from ..featcache.store import catalog
+from ..featcache.store.catalog import StoreEntry
+from ..featcache.store.feature_store import FeatureStore
+from ..featcache.store.key import StoreDescription
+from ..featcache.store.locks import owning_split
 from .derive import Derivation
 from .encode import Extraction
 from .environment import library_versions

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..featcache.description import Skipped
 from ..featcache.errors import StoreNotFoundError
-from ..featcache.locks import MANIFEST_LOCK, ShardLocks, holders
-from ..featcache.store import FeatureStore
+from ..featcache.store.feature_store import FeatureStore
+from ..featcache.store.key import Skipped
+from ..featcache.store.locks import MANIFEST_LOCK, ShardLocks, holders
 from ..featcache.types import Features
 from .collect import ShardRows
 from .outputs import Output

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from ..featcache import trust
+from ..featcache.store import trust
 from ..featcache.types import Modality
 from . import runs
 from .evaluated import EvaluatedRun, Found

@@ -15,11 +15,11 @@ from ..adapters.adapter import Adapter
 from ..adapters.step import Step
 from ..adapters.steps.cls_pool import ClsPool
 from ..adapters.steps.concat_pool import ConcatPool
-from ..featcache.catalog import StoreEntry
 from ..featcache.encoders.pooling import Kind
 from ..featcache.errors import SpecError
-from ..featcache.manifest import read_whole_manifest
 from ..featcache.reader import FeatureReader
+from ..featcache.store.catalog import StoreEntry
+from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.types import Modality, Side
 from .joined import JoinedStores
 from .record import card_of

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from ..featcache import trust
 from ..featcache.config import Table, fingerprint
 from ..featcache.errors import SpecError
 from ..featcache.regular_files import is_there
+from ..featcache.store import trust
 from . import runs, stopping
 from .closed_form import ClosedForm
 from .environment import library_versions

@@ -14,10 +14,10 @@ from jaxtyping import Float32, Float64, Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..featcache import catalog
-from ..featcache.catalog import StoreEntry
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.reader import FeatureReader
+from ..featcache.store import catalog
+from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Grades
 from .progress import SILENT, Progress
 from .stores import SideQuery

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from ..featcache import atomic_files
-from ..featcache.catalog import StoreEntry
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
@@ -18,10 +17,11 @@ from ..featcache.errors import (
     StoreNotFoundError,
 )
 from ..featcache.known_datasets import version_of
-from ..featcache.manifest import read_whole_manifest
 from ..featcache.registry import unknown_name
 from ..featcache.sources.base import Source
 from ..featcache.sources.opening import absolute_data, parse_data
+from ..featcache.store.catalog import StoreEntry
+from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.types import Side
 from . import runs
 from .evaluated import EvaluatedRun, Found

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Int64
 
 from ..adapters.adapter import Adapter
-from ..featcache import catalog
 from ..featcache.reader import FeatureReader
-from ..featcache.remedies import extraction
 from ..featcache.shuffle import block_shuffle
+from ..featcache.store import catalog
+from ..featcache.store.remedies import extraction
 from ..featcache.types import Side
 from .metrics import Relevance
 from .mixed_rows import Mix

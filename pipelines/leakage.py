@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from ..featcache.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
 from ..featcache.errors import LeakageError
 from ..featcache.reader import FeatureReader
-from ..featcache.remedies import extraction
+from ..featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
+from ..featcache.store.remedies import extraction
 from ..featcache.types import Modality, Side
 from .copied_items import CopiedImages, SplitOfData, copied_message, find_copied_images
 from .evaluated import EvaluatedRun

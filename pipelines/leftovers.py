@@ -11,12 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache import atomic_files, known_datasets, verified
+from ..featcache import atomic_files, known_datasets
 from ..featcache.errors import RunInUseError, RunNotFoundError
 from ..featcache.file_locks import holder
 from ..featcache.home import is_in_home
-from ..featcache.locks import SPLIT_LOCK, lock_files, owning_split
-from ..featcache.manifest import has_manifest
+from ..featcache.store import verified_files
+from ..featcache.store.locks import SPLIT_LOCK, lock_files, owning_split
+from ..featcache.store.manifest import has_manifest
 from . import index_files, runs
 from .cache import needs_pairs
 
@@ -64,7 +65,7 @@ def find_leftovers(home: Path) -> list[Leftover]:
     Raises:
         LockError: The file system has no locks.
     """
-    flat = (_of_files(home / name) for name in ("evaluations", verified.FOLDER))
+    flat = (_of_files(home / name) for name in ("evaluations", verified_files.FOLDER))
     known = _each(atomic_files.entries(home / known_datasets.FOLDER), _in_known)
     parts = (_of_features(home), _of_runs(home), *flat, known)
     return [leftover for part in parts for leftover in _or_unread(part, home)]

@@ -9,7 +9,7 @@ from ..featcache import atomic_files
 from ..featcache.documents import MAX_BYTES, check
 from ..featcache.errors import StoreCorruptError
 from ..featcache.regular_files import read_regular
-from ..featcache.verified import require
+from ..featcache.store.verified_files import require
 from . import runs
 from .schemas import EpochRecord
 from .state_record import LogPromise

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache.catalog import StoreEntry, read_catalog
-from ..featcache.description import COMPRESSIONS, StoreDescription
-from ..featcache.dtypes import exact_enough
-from ..featcache.manifest import has_manifest, read_whole_manifest
-from ..featcache.store import FORMATS
+from ..featcache.store.catalog import StoreEntry, read_catalog
+from ..featcache.store.feature_store import FORMATS
+from ..featcache.store.key import COMPRESSIONS, StoreDescription
+from ..featcache.store.manifest import has_manifest, read_whole_manifest
+from ..featcache.store.stored_types import exact_enough
 from .extract_spec import ExtractSpec
 from .outputs import Output
 

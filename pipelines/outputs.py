@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..featcache.description import StoreDescription
-from ..featcache.dtypes import token_bytes
 from ..featcache.encoders.base import Encoder
 from ..featcache.encoders.pooling import Kind, LayerLayout
+from ..featcache.store.key import StoreDescription
+from ..featcache.store.stored_types import token_bytes
 from ..featcache.types import Modality
 from .extract_spec import ExtractSpec
 from .loaded_encoder import LoadedEncoder

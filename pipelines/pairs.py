@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ..featcache import catalog
 from ..featcache.errors import StoreCorruptError
 from ..featcache.reader import FeatureReader
 from ..featcache.shuffle import block_shuffle
+from ..featcache.store import catalog
 from ..featcache.types import IMAGE_TEXT
 from .joined import JoinedStores, Relations, Rows, order_by_shard
 from .metrics import Relevance

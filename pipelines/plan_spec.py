@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..featcache.config import Table, check_counts
-from ..featcache.description import DTYPES
 from ..featcache.registry import unknown_name
+from ..featcache.store.key import DTYPES
 from .peak import Peak
 
 _CAPTIONS = 5  # of an image of Flickr and COCO

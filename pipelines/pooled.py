@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Bool, Int64
 
 from ..adapters.adapter import Adapter
-from ..featcache.description import StoreDescription
 from ..featcache.hardware import free_memory
 from ..featcache.reader import FeatureReader
 from ..featcache.residency import SHARE
+from ..featcache.store.key import StoreDescription
 from ..featcache.tokens import PooledTokens, Tokens, split_by_length
 from ..featcache.types import Side
 from .pooled_shape import PooledShape

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.catalog import StoresByKey
 from ..featcache.errors import SpecError, StoreNotFoundError
 from ..featcache.reader import FeatureReader
+from ..featcache.store.catalog import StoresByKey
 from ..featcache.types import Side
 from .embed import embed_rows
 from .evaluated import EvaluatedRun

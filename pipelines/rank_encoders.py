@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..featcache import catalog
-from ..featcache.catalog import StoreEntry
 from ..featcache.config import check_counts, check_seed
 from ..featcache.errors import SpecError
+from ..featcache.store import catalog
+from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import IMAGE_TEXT
 from .evaluated import Found
 from .progress import SILENT, Progress

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..featcache.description import Skipped
 from ..featcache.encoders.base import Content, Encoder
 from ..featcache.errors import TooManyBadItemsError, UnreadableItemError
+from ..featcache.store.key import Skipped
 from ..featcache.types import Item
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..featcache.catalog import StoreEntry
 from ..featcache.config import Table, to_table
 from ..featcache.encoders.card import card_names, read_card
-from ..featcache.manifest import read_whole_manifest
 from ..featcache.sources.opening import absolute_data
+from ..featcache.store.catalog import StoreEntry
+from ..featcache.store.manifest import read_whole_manifest
 from .stores import StorePair
 
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache.catalog import find_store
 from ..featcache.config import apply_overrides, build
-from ..featcache.damage import find_damage
-from ..featcache.description import StoreDescription
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
-from ..featcache.manifest import read_whole_manifest
-from ..featcache.remedies import extraction, removal_of_store
 from ..featcache.sources.opening import is_drawn
-from ..featcache.store import FeatureStore
+from ..featcache.store.catalog import find_store
+from ..featcache.store.damage import find_damage
+from ..featcache.store.feature_store import FeatureStore
+from ..featcache.store.key import StoreDescription
+from ..featcache.store.manifest import read_whole_manifest
+from ..featcache.store.remedies import extraction, removal_of_store
 from . import cache, extract
 from .extract_spec import ExtractSpec
 from .progress import SILENT, Progress

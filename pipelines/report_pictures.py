@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..featcache.catalog import pairs_path, read_pairs
 from ..featcache.errors import (
     DatasetChangedError,
     DatasetNotFoundError,
@@ -17,6 +16,7 @@ from ..featcache.known_datasets import newest
 from ..featcache.modalities.image import decode_image, jpeg_address
 from ..featcache.sources.base import Source, readable_size
 from ..featcache.sources.opening import open_source, parse_data
+from ..featcache.store.catalog import pairs_path, read_pairs
 from ..featcache.types import Item, Modality
 from .original_dataset import open_as_extracted, open_there
 

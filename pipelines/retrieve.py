@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache.checked import listing_command
 from ..featcache.config import check_counts
 from ..featcache.errors import SpecError
+from ..featcache.store.checked_shards import listing_command
 from .evaluated import EvaluatedRun, Found
 from .index_kinds import EXACT
 from .progress import SILENT, Progress

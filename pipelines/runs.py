@@ -31,8 +31,8 @@ from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, Store
 from ..featcache.file_locks import FileLock, holder
 from ..featcache.home import command_line, expanded, is_in_home, require_utf8
 from ..featcache.regular_files import is_there, size_of
-from ..featcache.remedies import removal_of_run
-from ..featcache.verified import promise_of, require
+from ..featcache.store.remedies import removal_of_run
+from ..featcache.store.verified_files import promise_of, require
 from .schemas import RunReport, RunSpec
 from .state_record import OtherFiles, other_files
 

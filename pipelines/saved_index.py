@@ -19,16 +19,17 @@ from typing import Any, TypedDict
 import faiss
 
 from ..featcache import atomic_files as files
-from ..featcache import notes, trust
-from ..featcache.catalog import read_catalog
+from ..featcache import notes
 from ..featcache.documents import check
 from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
 from ..featcache.home import command_line
 from ..featcache.known_datasets import DatasetVersion, newest, version_of
 from ..featcache.regular_files import check_regular, is_there, open_regular
 from ..featcache.sources.opening import absolute_data, parse_data
+from ..featcache.store import trust
+from ..featcache.store.catalog import read_catalog
+from ..featcache.store.verified_files import memory_of_indexes, promise_of, require
 from ..featcache.types import Side
-from ..featcache.verified import memory_of_indexes, promise_of, require
 from ..featcache.writing import open_new
 from . import runs
 from .evaluation import written

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..featcache.catalog import StoresByKey
-from ..featcache.description import StoreDescription
 from ..featcache.errors import DatasetNotFoundError, LightalignError, StoreCorruptError
 from ..featcache.known_datasets import version_of
 from ..featcache.reader import FeatureReader
 from ..featcache.sources.base import Source
 from ..featcache.sources.opening import open_source, open_version
+from ..featcache.store.catalog import StoresByKey
+from ..featcache.store.key import StoreDescription
 from ..featcache.types import Modality
 from .evaluated import EvaluatedRun
 from .graded import GradedSplit

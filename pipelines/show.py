@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.table import Table
 
-from ..featcache.catalog import read_catalog
 from ..featcache.encoders.card import list_encoders
 from ..featcache.errors import LightalignError
-from ..featcache.manifest import COPY, MANIFEST, named_key, read_manifest
-from ..featcache.store import FeatureStore
+from ..featcache.store.catalog import read_catalog
+from ..featcache.store.feature_store import FeatureStore
+from ..featcache.store.manifest import COPY, MANIFEST, named_key, read_manifest
 from ..featcache.types import Modality
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache.catalog import StoreEntry
 from ..featcache.encoders.references import card_name
 from ..featcache.errors import SpecError
+from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Modality, Side
 from .bootstrap import DRAWS
 from .evaluated import EvaluatedRun, Found

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache.dtypes import token_bytes
 from ..featcache.errors import DiskSpaceError, UnreadableItemError
-from ..featcache.manifest import has_manifest, read_whole_manifest
 from ..featcache.sources.base import Source
-from ..featcache.store import FeatureStore
+from ..featcache.store.feature_store import FeatureStore
+from ..featcache.store.manifest import has_manifest, read_whole_manifest
+from ..featcache.store.stored_types import token_bytes
 from ..featcache.types import PER_ROW, Item
 from .extract_spec import StoreEstimate
 from .outputs import Output

@@ -19,7 +19,7 @@ from ..featcache.config import fingerprint
 from ..featcache.documents import check, parse_json
 from ..featcache.errors import StoreCorruptError
 from ..featcache.regular_files import check_regular
-from ..featcache.verified import promise_of
+from ..featcache.store.verified_files import promise_of
 from ..featcache.writing import open_new, safetensors_header
 from . import runs
 from .state_record import ENTRY, LogPromise

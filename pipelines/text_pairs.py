@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ..featcache import catalog
 from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.reader import FeatureReader
+from ..featcache.store import catalog
 from .joined import JoinedStores, Relations, Rows, order_by_shard
 from .metrics import Relevance
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache.catalog import StoreEntry, read_catalog
 from ..featcache.errors import StoreNotFoundError
+from ..featcache.store.catalog import StoreEntry, read_catalog
 from ..featcache.types import Modality
 from .progress import SILENT, Progress
 from .stores import (

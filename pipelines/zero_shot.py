@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..featcache import atomic_files
-from ..featcache.catalog import StoreEntry
-from ..featcache.checked import listing_command
 from ..featcache.config import fingerprint, to_table
 from ..featcache.errors import SpecError
 from ..featcache.known_datasets import kind_of, version_of
+from ..featcache.store.catalog import StoreEntry
+from ..featcache.store.checked_shards import listing_command
 from ..featcache.types import Modality
 from . import runs
 from .confusion_plot import draw_confusion

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightalign.featcache.catalog import list_stores
 from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.store.catalog import list_stores
 
 from .helpers import tree_bytes
 

@@ -10,10 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ...featcache import notes, trust
+from ...featcache import notes
 from ...featcache.bounds import MOST, MOST_SEED
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, checked_home, default_home, expanded
+from ...featcache.store import trust
 from .. import streams
 from ..bars import BarProgress, LineProgress
 from ..printable import printable_lines

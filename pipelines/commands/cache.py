@@ -44,9 +44,9 @@ def cache_info(
     quiet: Quiet = False,
 ) -> None:
     """Show what one store holds and what its key is made of."""
-    from ...featcache.catalog import find_store
-    from ...featcache.manifest import read_manifest
-    from ...featcache.store import FeatureStore
+    from ...featcache.store.catalog import find_store
+    from ...featcache.store.feature_store import FeatureStore
+    from ...featcache.store.manifest import read_manifest
 
     opened = FeatureStore(folder := find_store(home, store), read_manifest(folder))
     manifest = dict(opened.manifest)
@@ -69,8 +69,8 @@ def cache_verify(
     A store that was not finished is damaged, too. Of the whole home, what dead processes have left
     counts as well, and files that lightalign has not written are named.
     """
-    from ...featcache.catalog import find_store, manifest_folders, unreadable_folders
-    from ...featcache.damage import verify_folder
+    from ...featcache.store.catalog import find_store, manifest_folders, unreadable_folders
+    from ...featcache.store.damage import verify_folder
     from ..leftovers import find_leftovers
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -167,7 +167,7 @@ def cache_repair(
     Without a store, what dead processes have left in the home is removed, too. Exits 1 when damage
     is left.
     """
-    from ...featcache.catalog import manifest_folders, unreadable_folders
+    from ...featcache.store.catalog import manifest_folders, unreadable_folders
     from ..leftovers import clear_leftovers
     from ..redo import each_apart, origins_first, reason_of, repair
     from ..show import repair_lines

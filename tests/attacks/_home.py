@@ -153,8 +153,8 @@ def _leave_a_store_incomplete(place: Path) -> None:
     """Take one shard away from a store of its own, as a stopped extraction would leave it."""
 
     def drop() -> None:
-        from lightalign.featcache.manifest import read_manifest
-        from lightalign.featcache.store import FeatureStore
+        from lightalign.featcache.store.feature_store import FeatureStore
+        from lightalign.featcache.store.manifest import read_manifest
 
         (folder,) = [
             path.parent

@@ -16,9 +16,9 @@ from typing import Any, cast
 import torch
 from pooling import PATCHES, TEXTS, WIDTH, write_home
 
-from lightalign.featcache.catalog import StoreEntry, list_stores
 from lightalign.featcache.encoders.pooling import Kind, LayerLayout
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store.catalog import StoreEntry, list_stores
+from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.pipelines.derive import Derivation
 from lightalign.pipelines.filling import Job
 from lightalign.pipelines.outputs import Output

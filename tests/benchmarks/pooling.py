@@ -21,9 +21,9 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from lightalign.featcache import catalog
-from lightalign.featcache.description import StoreDescription
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store import catalog
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Features, Pairs
 from lightalign.pipelines import joined
 from lightalign.pipelines.loop import Trainer

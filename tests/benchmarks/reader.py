@@ -22,9 +22,9 @@ from statistics import median
 import h5py
 import numpy as np
 
-from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.reader import FeatureReader
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Features
 
 WIDTH = 384

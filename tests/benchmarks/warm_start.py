@@ -27,11 +27,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lightalign.featcache import verified
-from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.reader import FeatureReader
-from lightalign.featcache.store import FeatureStore
-from lightalign.featcache.trust import trusting
+from lightalign.featcache.store import verified_files
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.key import StoreDescription
+from lightalign.featcache.store.trust import trusting
 from lightalign.featcache.types import Features
 
 TURNS = ("verifying", "trusting", "control")
@@ -43,7 +43,7 @@ from pathlib import Path
 import lightalign.cli
 from lightalign.pipelines import pairs, retrieve
 from lightalign.featcache.reader import FeatureReader
-from lightalign.featcache.trust import trusting
+from lightalign.featcache.store.trust import trusting
 with nullcontext() if sys.argv[2] == "verifying" else trusting():
     reader = FeatureReader(Path(sys.argv[1]), residency="disk")
     reader.gather(range(64))
@@ -122,7 +122,7 @@ def main() -> None:
         folder = write_store(home, int(options.gigabytes * 1e9))
         for act in (start, opening):
             act(folder, "trusting")
-        shutil.rmtree(home / verified.FOLDER, ignore_errors=True)
+        shutil.rmtree(home / verified_files.FOLDER, ignore_errors=True)
         result: dict[str, object] = {"cold": timed(lambda: opening(folder, "verifying"))}
         print(f"cold opening: {result['cold'][0]:.2f} s wall, {result['cold'][1]:.2f} s CPU")
         for act, rounds in ((opening, 10 * options.rounds), (start, options.rounds)):

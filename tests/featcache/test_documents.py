@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightalign.featcache import atomic_files
-from lightalign.featcache.catalog import list_stores, pairs_path, read_pairs
 from lightalign.featcache.documents import check, is_inside, read_json, read_toml
 from lightalign.featcache.errors import (
     LightalignError,
@@ -18,8 +17,9 @@ from lightalign.featcache.errors import (
     StoreCorruptError,
     StoreNotFoundError,
 )
-from lightalign.featcache.manifest import read_manifest, read_receipt, write_manifest
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store.catalog import list_stores, pairs_path, read_pairs
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.manifest import read_manifest, read_receipt, write_manifest
 from lightalign.pipelines import extract
 from lightalign.pipelines.extract_spec import ExtractSpec
 

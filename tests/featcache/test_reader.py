@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightalign.featcache import residency
-from lightalign.featcache.description import COMPRESSIONS, DTYPES, StoreDescription
-from lightalign.featcache.dtypes import SCALES, narrow
 from lightalign.featcache.errors import DeviceError, StoreCorruptError, UnknownNameError
 from lightalign.featcache.hardware import free_memory, reserve_files
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.shards import ShardCache
 from lightalign.featcache.shuffle import block_shuffle
-from lightalign.featcache.store import FORMATS, FeatureStore
+from lightalign.featcache.store.feature_store import FORMATS, FeatureStore
+from lightalign.featcache.store.key import COMPRESSIONS, DTYPES, StoreDescription
+from lightalign.featcache.store.stored_types import SCALES, narrow
 from lightalign.featcache.tokens import pad, pad_groups
 from lightalign.featcache.types import Features
 

@@ -8,11 +8,11 @@ import numpy as np
 from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.checkpoint import save_adapter
 from lightalign.adapters.objective import build_objective
-from lightalign.featcache import catalog
-from lightalign.featcache.catalog import StoreEntry
 from lightalign.featcache.config import write_toml
-from lightalign.featcache.description import StoreDescription
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store import catalog
+from lightalign.featcache.store.catalog import StoreEntry
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Classes, Features, Modality, Pairs
 from lightalign.pipelines import runs
 from lightalign.pipelines.class_rows import ClassRows

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from lightalign.adapters.checkpoint import load_adapter
-from lightalign.featcache.catalog import list_stores, read_pairs
-from lightalign.featcache.checked import not_finite
 from lightalign.featcache.errors import (
     RunNotFoundError,
     StoreCorruptError,
@@ -18,9 +16,11 @@ from lightalign.featcache.errors import (
 )
 from lightalign.featcache.home import VARIABLE, command_line, expanded, usual_home
 from lightalign.featcache.known_datasets import version_of
-from lightalign.featcache.manifest import COPY, MANIFEST, read_manifest, restore_manifest
-from lightalign.featcache.remedies import extraction
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store.catalog import list_stores, read_pairs
+from lightalign.featcache.store.checked_shards import not_finite
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.manifest import COPY, MANIFEST, read_manifest, restore_manifest
+from lightalign.featcache.store.remedies import extraction
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs, train
 from lightalign.pipelines.extract_command import command_of

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache import catalog
-from lightalign.featcache.damage import verify_folder
 from lightalign.featcache.errors import SpecError, StoreCorruptError, StoreInUseError
-from lightalign.featcache.locks import ShardLocks, lock_path
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store import catalog
+from lightalign.featcache.store.damage import verify_folder
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.locks import ShardLocks, lock_path
 from lightalign.featcache.types import Pairs
 from lightalign.pipelines.cache import Difference, explain, explain_stores, remove, repair
 
-from ..featcache.test_damage import DEAD, flip
-from ..featcache.test_store import describe, features_of, shard_files, write
+from ..featcache.store.test_damage import DEAD, flip
+from ..featcache.store.test_feature_store import describe, features_of, shard_files, write
 from ..helpers import lightalign, temporary_of, tree_bytes
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lightalign.pipelines.loop import Trainer
 
-from ..featcache.test_verified import forge
+from ..featcache.store.test_checked_shards import forge
 from ..helpers import lightalign
 from .conftest import extract_toy
 

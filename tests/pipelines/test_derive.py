@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightalign.featcache import item_rows
-from lightalign.featcache.checked import CheckedShards
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import (
     StoreCorruptError,
     StoreNotFoundError,
     TooManyBadItemsError,
 )
-from lightalign.featcache.item_rows import ItemRows
-from lightalign.featcache.manifest import read_manifest
 from lightalign.featcache.reader import FeatureReader
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store import item_rows
+from lightalign.featcache.store.checked_shards import CheckedShards
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.item_rows import ItemRows
+from lightalign.featcache.store.manifest import read_manifest
 from lightalign.pipelines import estimate
 from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.redo import repair

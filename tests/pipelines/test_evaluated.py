@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.catalog import StoreEntry
-from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.documents import read_json
+from lightalign.featcache.store.catalog import StoreEntry
+from lightalign.featcache.store.key import StoreDescription
 from lightalign.pipelines.evaluated import Found
 from lightalign.pipelines.evaluation import split_hash
 from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec

@@ -13,10 +13,10 @@ from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.preset import read_preset
 from lightalign.featcache.config import write_toml
 from lightalign.featcache.documents import read_toml
-from lightalign.featcache.dtypes import narrow, widen
 from lightalign.featcache.encoders.loading import open_encoder
 from lightalign.featcache.encoders.pooling import Kind, LayerLayout
 from lightalign.featcache.errors import ExportError
+from lightalign.featcache.store.stored_types import narrow, widen
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import train

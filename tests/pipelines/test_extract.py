@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.featcache import catalog
 from lightalign.featcache.errors import (
     FeatureRangeError,
     SpecError,
@@ -19,7 +18,8 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.featcache.reader import FeatureReader
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store import catalog
+from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.tokens import Tokens
 from lightalign.pipelines.collect import ShardRows
 from lightalign.pipelines.extract_spec import ExtractSpec
@@ -152,7 +152,7 @@ def test_values_beyond_float16_become_infinite_and_are_refused(tmp_path):
 
 
 def _description(**changes):
-    from lightalign.featcache.description import StoreDescription
+    from lightalign.featcache.store.key import StoreDescription
 
     fields = {"dataset": "d", "split": "s", "source": "f", "encoder": "e", "identity": {}}
     return StoreDescription(**fields, modality="image", width=3, tokens_per_item=2, **changes)

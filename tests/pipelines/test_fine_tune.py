@@ -13,8 +13,8 @@ from lightalign.adapters.checkpoint import load_adapter
 from lightalign.adapters.class_head import load_head
 from lightalign.adapters.gradient_check import require_gradients, shared_steps, side_parameters
 from lightalign.adapters.preset import NO_FUSION, SUFFIX, list_fusions
-from lightalign.featcache import catalog
 from lightalign.featcache.errors import DivergedError, GradientError, LeakageError, SpecError
+from lightalign.featcache.store import catalog
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightalign.featcache import catalog
-from lightalign.featcache.description import StoreDescription
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store import catalog
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Features, Modality, Pairs
 
 ALLOWED = 96 * 2**20  # bytes of data that the process may take after its imports

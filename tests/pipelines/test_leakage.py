@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.featcache import catalog
 from lightalign.featcache.errors import LeakageError, SpecError
 from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.store import catalog
 from lightalign.pipelines import (
     copied_items,
     fine_tune,

@@ -11,7 +11,7 @@ import pytest
 
 from lightalign.featcache import atomic_files
 from lightalign.featcache.file_locks import FileLock
-from lightalign.featcache.locks import ShardLocks, owning_split
+from lightalign.featcache.store.locks import ShardLocks, owning_split
 from lightalign.pipelines import leftovers
 from lightalign.pipelines.leftovers import clear_leftovers, find_leftovers
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightalign.featcache import atomic_files, catalog
-from lightalign.featcache.damage import verify_folder
+from lightalign.featcache import atomic_files
 from lightalign.featcache.encoders import card as cards
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import (
@@ -19,10 +18,12 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
-from lightalign.featcache.locks import ShardLocks
-from lightalign.featcache.manifest import MANIFEST, read_manifest
 from lightalign.featcache.reader import FeatureReader
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store import catalog
+from lightalign.featcache.store.damage import verify_folder
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.locks import ShardLocks
+from lightalign.featcache.store.manifest import MANIFEST, read_manifest
 from lightalign.pipelines import cache, extract, throughput
 from lightalign.pipelines.extract_spec import ExtractSpec, StoreReport
 from lightalign.pipelines.loaded_encoder import LoadedEncoder

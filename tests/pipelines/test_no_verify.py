@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache import atomic_files
-from lightalign.featcache.trust import WARNING
+from lightalign.featcache.store.trust import WARNING
 
 from ..helpers import lightalign
 from .conftest import MANY_SCENES, extract_graded, extract_toy

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from timm.models import save_for_hf
 
-from lightalign.featcache.catalog import list_stores
 from lightalign.featcache.documents import tomllib
-from lightalign.featcache.manifest import read_manifest
+from lightalign.featcache.store.catalog import list_stores
+from lightalign.featcache.store.manifest import read_manifest
 from lightalign.pipelines import runs
 
 from ..helpers import lightalign

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from lightalign.featcache.errors import TooManyBadItemsError
-from lightalign.featcache.manifest import read_manifest
 from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.store.manifest import read_manifest
 
 from ..featcache.sources.tables.test_parquet import rows_of, write
 from ..helpers import lightalign

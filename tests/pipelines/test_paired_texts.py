@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.featcache import catalog
 from lightalign.featcache.errors import SpecError
+from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Pairs
 from lightalign.pipelines.text_pairs import PairedTexts
 

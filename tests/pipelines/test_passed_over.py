@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lightalign.featcache import notes
-from lightalign.featcache.catalog import StoresByKey, list_stores, read_catalog
-from lightalign.featcache.manifest import COPY, MANIFEST
+from lightalign.featcache.store.catalog import StoresByKey, list_stores, read_catalog
+from lightalign.featcache.store.manifest import COPY, MANIFEST
 
 from ..helpers import lightalign, slow
 from .conftest import MANY_SCENES, extract_graded, extract_toy
@@ -170,7 +170,7 @@ def test_it_is_said_why_the_store_of_a_key_is_missing(state, home):
     if state == "damaged":
         damage(home, "stsb/val/toy-text")
     elif state == "incomplete":
-        from lightalign.featcache.store import FeatureStore
+        from lightalign.featcache.store.feature_store import FeatureStore
 
         FeatureStore.open(entry.folder).drop_shards({0})
     else:

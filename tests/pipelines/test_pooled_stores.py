@@ -7,10 +7,10 @@ import pytest
 import torch
 import transformers
 
-from lightalign.featcache import catalog
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
+from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import export_run, extract, retrieve, train
 from lightalign.pipelines.bundle import load

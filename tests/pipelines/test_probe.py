@@ -233,7 +233,7 @@ def test_the_command_prints_a_table_and_the_same_as_json(home):
 
 def test_a_split_that_is_not_whole_is_not_the_usual_one(home, tmp_path):
     """The extraction of `test` was stopped: `val` is taken."""
-    from lightalign.featcache.manifest import read_manifest, write_manifest
+    from lightalign.featcache.store.manifest import read_manifest, write_manifest
     from lightalign.pipelines.stores import SideQuery, WantedData, usual_split
 
     entry = write_split(tmp_path, "test", *blobs(9, seed=0))

@@ -7,9 +7,9 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
-from lightalign.featcache import catalog
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
 from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.store import catalog
 from lightalign.pipelines import rank_encoders
 from lightalign.pipelines.encoder_pairs import Seen, compared
 from lightalign.pipelines.rank_encoders import RankSpec

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lightalign.featcache.damage import find_damage, verify_folder
-from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError, StoreCorruptError
-from lightalign.featcache.locks import lock_path
-from lightalign.featcache.manifest import read_manifest, write_manifest
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store.damage import find_damage, verify_folder
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.key import StoreDescription
+from lightalign.featcache.store.locks import lock_path
+from lightalign.featcache.store.manifest import read_manifest, write_manifest
 from lightalign.pipelines import cache, redo
 from lightalign.pipelines.commands.cache import cache_app
 from lightalign.pipelines.redo import explain_request, repair

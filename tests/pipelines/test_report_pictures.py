@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.featcache.catalog import pairs_path, write_pairs
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.sources.opening import open_source
+from lightalign.featcache.store.catalog import pairs_path, write_pairs
 from lightalign.pipelines.datasets import add
 from lightalign.pipelines.report_pictures import Pictures
 

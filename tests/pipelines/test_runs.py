@@ -12,7 +12,7 @@ import pytest
 from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from lightalign.featcache.file_locks import FileLock
-from lightalign.featcache.locks import ShardLocks
+from lightalign.featcache.store.locks import ShardLocks
 from lightalign.pipelines import index_run, run_list, runs, stopping, train
 from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.train_spec import TrainSpec

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.featcache import atomic_files, catalog
+from lightalign.featcache import atomic_files
 from lightalign.featcache.sources.text_marks import text_mark
+from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Pairs
 from lightalign.pipelines import train
 from lightalign.pipelines.pairs import join_stores

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lightalign.featcache import atomic_files
-from lightalign.featcache.catalog import list_stores, read_catalog
 from lightalign.featcache.documents import parse_json, read_toml
 from lightalign.featcache.errors import SpecError, StoreCorruptError
+from lightalign.featcache.store.catalog import list_stores, read_catalog
 from lightalign.pipelines.schemas import check_evaluation
 
 from ..helpers import lightalign

@@ -11,7 +11,6 @@ from PIL import Image
 
 import lightalign
 from lightalign.featcache import atomic_files
-from lightalign.featcache.catalog import list_stores
 from lightalign.featcache.documents import read_json
 from lightalign.featcache.errors import (
     IndexNotFoundError,
@@ -20,6 +19,7 @@ from lightalign.featcache.errors import (
     StoreCorruptError,
     UnknownNameError,
 )
+from lightalign.featcache.store.catalog import list_stores
 from lightalign.pipelines import index_run, runs, saved_index, train
 from lightalign.pipelines.datasets import add
 from lightalign.pipelines.index_run import IndexSpec

@@ -14,7 +14,7 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.pairs import PairedStores

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.catalog import list_stores
-from lightalign.featcache.manifest import COPY, MANIFEST
+from lightalign.featcache.store.catalog import list_stores
+from lightalign.featcache.store.manifest import COPY, MANIFEST
 
 from ..helpers import lightalign, tree_bytes
 from .conftest import extract_toy

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from rich.console import Console
 
-from lightalign.featcache.manifest import COPY, MANIFEST
+from lightalign.featcache.store.manifest import COPY, MANIFEST
 from lightalign.pipelines.show import store_rows, store_table
 from lightalign.pipelines.tables import rows_table
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.encoders import precision
 from lightalign.featcache.encoders.base import PRECISIONS, Encoder
 from lightalign.featcache.encoders.loading import open_encoder
@@ -16,6 +15,7 @@ from lightalign.featcache.encoders.pooling import LayerLayout
 from lightalign.featcache.encoders.precision import SAFE_COSINE, choose_precision
 from lightalign.featcache.errors import UnknownNameError
 from lightalign.featcache.hardware import has_fast_bfloat16
+from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 

@@ -10,7 +10,6 @@ import timm
 from timm.models import save_for_hf
 
 from lightalign.featcache import notes
-from lightalign.featcache.description import StoreDescription
 from lightalign.featcache.encoders.card import (
     EncoderCard,
     Layout,
@@ -31,6 +30,7 @@ from lightalign.featcache.errors import (
     WeightsMismatchError,
     WeightsNotFoundError,
 )
+from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Modality
 
 from ...helpers import lightalign

@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from lightalign.featcache.errors import DatasetFormatError, SpecError
-from lightalign.featcache.manifest import read_manifest, write_manifest
 from lightalign.featcache.sources.tables import picture_places
+from lightalign.featcache.store.manifest import read_manifest, write_manifest
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.extract import run
 from lightalign.pipelines.extract_spec import ExtractSpec

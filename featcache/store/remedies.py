@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .description import StoreDescription
-from .home import command_line
-from .known_datasets import set_words, source_words, version_of
+from ..home import command_line
+from ..known_datasets import set_words, source_words, version_of
+from .key import StoreDescription
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import atomic_files
-from .config import fingerprint
-from .description import StoreDescription
-from .errors import LightalignError, StoreCorruptError
-from .regular_files import open_regular
+from .. import atomic_files
+from ..config import fingerprint
+from ..errors import LightalignError, StoreCorruptError
+from ..regular_files import open_regular
+from .key import StoreDescription
 
 FOLDER = "verified"
 LARGE = 2**26  # bytes; of less the checksum takes less than a tenth of a second each time

@@ -8,7 +8,7 @@ number between -127 and 127 times one float32 scale a token, the largest absolut
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
-from .errors import StoreCorruptError
+from ..errors import StoreCorruptError
 
 SCALES = "scales"  # name of the array that `int8` needs beside the values
 _STORAGE = {"float16": "float16", "bfloat16": "uint16", "float32": "float32", "int8": "int8"}

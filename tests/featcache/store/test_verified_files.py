@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 
-from lightalign.featcache import atomic_files, verified
+from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import RunInUseError, StoreCorruptError, StoreInUseError
-from lightalign.featcache.verified import Memory, promise_of, require
+from lightalign.featcache.store import verified_files
+from lightalign.featcache.store.verified_files import Memory, promise_of, require
 
 LONG_AGO = 1_000_000_000  # seconds since the epoch
 
@@ -38,10 +39,12 @@ def path(tmp_path):
 def read(monkeypatch):
     """Return the list of the files whose bytes are compared from here on; all count as settled."""
     compared = []
-    compare = verified._compare
-    monkeypatch.setattr(verified, "_SETTLED", -(10**12))
+    compare = verified_files._compare
+    monkeypatch.setattr(verified_files, "_SETTLED", -(10**12))
     monkeypatch.setattr(
-        verified, "_compare", lambda path, sha: (compared.append(path.name), compare(path, sha))
+        verified_files,
+        "_compare",
+        lambda path, sha: (compared.append(path.name), compare(path, sha)),
     )
     return compared
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import atomic_files
-from .file_locks import holder, lock_damage
+from .. import atomic_files
+from ..file_locks import holder, lock_damage
 from .locks import is_abandoned, lock_files, shard_is_written
 
 

@@ -9,15 +9,15 @@ import time
 
 import pytest
 
-from lightalign.featcache import locks
 from lightalign.featcache.errors import LockError
 from lightalign.featcache.file_locks import LockHolder, holder, lock_damage
-from lightalign.featcache.locks import ShardLocks, lock_path
+from lightalign.featcache.store import locks
+from lightalign.featcache.store.locks import ShardLocks, lock_path
 
 HOLD = """
 import sys
 from pathlib import Path
-from lightalign.featcache.locks import ShardLocks
+from lightalign.featcache.store.locks import ShardLocks
 with ShardLocks(Path(sys.argv[1])) as held:
     assert held.claim(3)
     print("held", flush=True)

@@ -26,18 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from . import atomic_files
-from .description import FORMAT_VERSION, Skipped, StoreDescription
-from .dtypes import SCALES, companion_type, finite_tokens, storage
-from .errors import (
-    FeatureRangeError,
-    SpecError,
-    StoreCorruptError,
-    StoreIncompleteError,
-)
-from .flaws import Flaw, other_flaws, shard_flaws
-from .format import ArrayLocation, ArrayType, Format
-from .item_ids import encode_ids
+from .. import atomic_files
+from ..errors import FeatureRangeError, SpecError, StoreCorruptError, StoreIncompleteError
+from ..item_ids import encode_ids
+from ..registry import Registry
+from ..regular_files import holds
+from ..types import PER_TOKEN, Features
+from .containers.base import ArrayLocation, ArrayType, Format
+from .key import FORMAT_VERSION, Skipped, StoreDescription
 from .locks import MANIFEST_LOCK, ShardLocks, is_abandoned, remove_unheld
 from .manifest import (
     COPY,
@@ -49,12 +45,13 @@ from .manifest import (
     restore_manifest,
     write_manifest,
 )
-from .registry import Registry
-from .regular_files import holds
 from .remedies import extraction_into, repair
-from .types import PER_TOKEN, Features
+from .stored_types import SCALES, companion_type, finite_tokens, storage
+from .verify import Flaw, other_flaws, shard_flaws
 
-FORMATS = Registry("format", f"{__package__}.formats", Path(__file__).parent / "formats", Format)
+FORMATS = Registry(
+    "format", f"{__package__}.containers", Path(__file__).parent / "containers", Format
+)
 
 
 class FeatureStore:

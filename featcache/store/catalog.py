@@ -10,13 +10,13 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from . import atomic_files, notes
-from .description import StoreDescription
-from .documents import check
-from .errors import LightalignError, StoreCorruptError, StoreNotFoundError
-from .home import command_line
+from .. import atomic_files, notes
+from ..documents import check
+from ..errors import LightalignError, StoreCorruptError, StoreNotFoundError
+from ..home import command_line
+from ..types import Classes, Grades, Pairs
+from .key import StoreDescription
 from .manifest import COPY, MANIFEST, has_manifest, named_key, read_manifest, read_whole_manifest
-from .types import Classes, Grades, Pairs
 
 _KEY_DIGITS = 8
 _NAME_DIGITS = 12  # of the key, in the name of a store's folder

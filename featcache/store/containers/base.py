@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .errors import StoreCorruptError
+from ...errors import StoreCorruptError
 
 _SHOWN = 120  # characters of what a damaged file says instead
 

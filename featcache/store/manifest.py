@@ -12,11 +12,11 @@ from typing import Annotated, Any
 from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
 
-from . import atomic_files as files
-from .description import FORMAT_VERSION, StoreDescription
-from .documents import MAX_BYTES, check, is_inside, read_json
-from .errors import StoreCorruptError, StoreNotFoundError
-from .regular_files import is_file, read_regular
+from .. import atomic_files as files
+from ..documents import MAX_BYTES, check, is_inside, read_json
+from ..errors import StoreCorruptError, StoreNotFoundError
+from ..regular_files import is_file, read_regular
+from .key import FORMAT_VERSION, StoreDescription
 from .remedies import extraction_into, removal_of_store
 
 _NAMED_BY_KEY = re.compile(r"--([0-9a-f]{12})\Z")  # folders elsewhere may have other names

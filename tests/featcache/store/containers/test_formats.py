@@ -12,12 +12,12 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightalign.featcache.description import COMPRESSIONS
 from lightalign.featcache.errors import StoreCorruptError
-from lightalign.featcache.format import ArrayType
-from lightalign.featcache.store import FORMATS
+from lightalign.featcache.store.containers.base import ArrayType
+from lightalign.featcache.store.feature_store import FORMATS
+from lightalign.featcache.store.key import COMPRESSIONS
 
-from ..helpers import tree_bytes
+from ....helpers import tree_bytes
 
 NAMES = FORMATS.names()
 COMPRESSED = [name for name in COMPRESSIONS if name != "none"]

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import numcodecs
 import numpy as np
 
-from ..compressed import check_header, most_compressed_bytes
-from ..errors import StoreCorruptError
-from ..format import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, refusal
-from ..regular_files import open_regular, read_regular
-from ..writing import open_new, write_bytes
+from ...errors import StoreCorruptError
+from ...regular_files import open_regular, read_regular
+from ...writing import open_new, write_bytes
+from ._compressed import check_header, most_compressed_bytes
+from .base import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, refusal
 
 _MAX_METADATA_BYTES = 2**16
 

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.featcache.damage import Damage, clear_damage, find_damage, verify_folder
 from lightalign.featcache.errors import StoreCorruptError, StoreInUseError
-from lightalign.featcache.locks import ShardLocks, lock_path
-from lightalign.featcache.manifest import COPY, MANIFEST, read_manifest
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store.damage import Damage, clear_damage, find_damage, verify_folder
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.locks import ShardLocks, lock_path
+from lightalign.featcache.store.manifest import COPY, MANIFEST, read_manifest
 
-from ..helpers import temporary_of, tree_bytes
-from .test_store import FORMAT_NAMES, describe, features_of, shard_files, write
+from ...helpers import temporary_of, tree_bytes
+from .test_feature_store import FORMAT_NAMES, describe, features_of, shard_files, write
 
 DEAD = 2**22 + 1  # above the largest process id of Linux
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from .checked import CheckedShards
-from .description import Skipped
-from .dtypes import SCALES, widen
-from .errors import StoreCorruptError
-from .format import ArrayLocation
-from .item_ids import decode_ids
-from .store import FeatureStore, skipped_of
-from .types import Features
+from ..errors import StoreCorruptError
+from ..item_ids import decode_ids
+from ..types import Features
+from .checked_shards import CheckedShards
+from .containers.base import ArrayLocation
+from .feature_store import FeatureStore, skipped_of
+from .key import Skipped
+from .stored_types import SCALES, widen
 
 BLOCK_ELEMENTS = 2**24  # features of a block: 64 MiB in float32
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import fingerprint
-from .errors import SpecError
-from .registry import unknown_name
+from ..config import fingerprint
+from ..errors import SpecError
+from ..registry import unknown_name
 
 FORMAT_VERSION = 2  # of keys and layout; a change makes older stores unreachable, not wrong
 

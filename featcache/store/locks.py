@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from . import atomic_files, file_locks
-from .file_locks import FileLock, LockHolder, holder
+from .. import atomic_files, file_locks
+from ..file_locks import FileLock, LockHolder, holder
 
 SPLIT_LOCK = "split.lock"
 MANIFEST_LOCK = 999_999_999  # stands for the manifest; no store has as many shards

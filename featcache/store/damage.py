@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import atomic_files
+from .. import atomic_files
+from ..errors import StoreCorruptError, StoreInUseError, StoreNotFoundError, UnknownNameError
 from .catalog import pairs_path, read_pairs
-from .errors import StoreCorruptError, StoreInUseError, StoreNotFoundError, UnknownNameError
-from .flaws import Flaw, shard_flaws
+from .feature_store import FeatureStore
 from .locks import MANIFEST_LOCK, ShardLocks, holders, is_abandoned, lock_files, remove_unheld
 from .manifest import (
     COPY,
@@ -16,7 +16,7 @@ from .manifest import (
     read_whole_manifest,
     restore_manifest,
 )
-from .store import FeatureStore
+from .verify import Flaw, shard_flaws
 
 _NAMED = 8  # missing shards that are listed by their numbers
 

@@ -1,7 +1,7 @@
 """Open the shards of a store and compare them with what is recorded of them, once.
 
 The bytes come first: a shard is opened when its checksums are right, and its values are read for
-numbers that are not finite then. What was compared is remembered in `verified.py`.
+numbers that are not finite then. What was compared is remembered in `verified_files.py`.
 """
 
 import os
@@ -13,16 +13,17 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from . import notes, verified
-from .dtypes import SCALES, finite_tokens
-from .errors import FeatureRangeError, StoreCorruptError
-from .flaws import shard_flaws
-from .format import ArrayLocation
-from .home import command_line
-from .item_ids import decode_ids
+from .. import notes
+from ..errors import FeatureRangeError, StoreCorruptError
+from ..home import command_line
+from ..item_ids import decode_ids
+from . import verified_files
+from .containers.base import ArrayLocation
+from .feature_store import FeatureStore
 from .remedies import extraction, removal_of_store, repair
-from .store import FeatureStore
+from .stored_types import SCALES, finite_tokens
 from .trust import is_trusting
+from .verify import shard_flaws
 
 T = TypeVar("T")
 _MOST_THREADS = 8
@@ -40,8 +41,8 @@ def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
         FeatureRangeError: A stored feature is not finite.
     """
     receipts = list(store.receipts())
-    home = verified.home_of(store.folder, store.description)
-    memory = verified.memory_of_store(store.folder, home)
+    home = verified_files.home_of(store.folder, store.description)
+    memory = verified_files.memory_of_store(store.folder, home)
     names = [memory.name_of(store.shard_path(index).absolute()) for index in range(len(receipts))]
     unread = {} if is_trusting() else _states_of_unread(store, receipts, memory.read(), names)
     _announce(store, [receipts[index] for index in unread])
@@ -68,10 +69,10 @@ class CheckedShards:
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
         self.receipts = list(store.receipts())
-        home = verified.home_of(store.folder, store.description)
-        self._memory = verified.memory_of_store(store.folder, home)
+        home = verified_files.home_of(store.folder, store.description)
+        self._memory = verified_files.memory_of_store(store.folder, home)
         self._remembered = self._memory.read()
-        self._whole: dict[str, verified.State] = {}
+        self._whole: dict[str, verified_files.State] = {}
 
     def open(self, index: int) -> dict[str, ArrayLocation]:
         """Return where the arrays of a shard lie.
@@ -124,7 +125,7 @@ def _states_of_unread(
     receipts: Sequence[Mapping[str, Any]],
     remembered: Mapping[str, str],
     names: Sequence[str],
-) -> dict[int, verified.State]:
+) -> dict[int, verified_files.State]:
     states = [_state_of(store, receipt) for receipt in receipts]
     return {
         index: state
@@ -133,14 +134,14 @@ def _states_of_unread(
     }
 
 
-def _state_of(store: FeatureStore, receipt: Mapping[str, Any]) -> verified.State:
+def _state_of(store: FeatureStore, receipt: Mapping[str, Any]) -> verified_files.State:
     """Return the state of a shard's files.
 
     Raises:
         StoreCorruptError: One is not there.
     """
     try:
-        return verified.state_of(store.folder, receipt["files"])
+        return verified_files.state_of(store.folder, receipt["files"])
     except PermissionError:
         raise
     except OSError as error:
@@ -158,7 +159,7 @@ def _check_files(store: FeatureStore, index: int, receipt: Mapping[str, Any]) ->
 
 
 def _remedy(store: FeatureStore) -> str:
-    home = verified.home_of(store.folder, store.description)
+    home = verified_files.home_of(store.folder, store.description)
     if home is None:
         return _WITHOUT_HOME
     return f"to mend it: {repair_command(store.folder.absolute(), home)}"
@@ -208,7 +209,7 @@ def _row_of(offsets: Int64[np.ndarray, " rows_plus_1"], token: int) -> int:
 
 def not_finite(store: FeatureStore, item: str) -> FeatureRangeError:
     """Return the error of an item with a stored feature that is not finite."""
-    home = verified.home_of(store.folder, store.description)
+    home = verified_files.home_of(store.folder, store.description)
     remedy = _WITHOUT_HOME
     if home is not None:
         removal = removal_of_store(store.folder, home)

@@ -12,14 +12,14 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from lightalign.featcache.compressed import check_header
 from lightalign.featcache.errors import StoreCorruptError
-from lightalign.featcache.formats.hdf5 import Hdf5Format
-from lightalign.featcache.store import FeatureStore
+from lightalign.featcache.store.containers._compressed import check_header
+from lightalign.featcache.store.containers.hdf5 import Hdf5Format
+from lightalign.featcache.store.feature_store import FeatureStore
 
+from ..test_feature_store import describe
+from ..test_feature_store import write as write_store
 from .test_formats import COMPRESSED, arrays_of, locate, read, write
-from .test_store import describe
-from .test_store import write as write_store
 
 VALUES = arrays_of()["values"]  # float16 of shape 6, 4, 32
 

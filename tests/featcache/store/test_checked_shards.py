@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from lightalign.featcache import atomic_files, checked, notes, verified
-from lightalign.featcache.dtypes import SCALES, narrow
+from lightalign.featcache import atomic_files, notes
 from lightalign.featcache.errors import FeatureRangeError, StoreCorruptError
 from lightalign.featcache.item_ids import decode_ids, encode_ids
-from lightalign.featcache.manifest import read_manifest, write_manifest
 from lightalign.featcache.reader import FeatureReader
-from lightalign.featcache.store import FeatureStore
-from lightalign.featcache.trust import trusting
+from lightalign.featcache.store import checked_shards, verified_files
+from lightalign.featcache.store.feature_store import FeatureStore
+from lightalign.featcache.store.manifest import read_manifest, write_manifest
+from lightalign.featcache.store.stored_types import SCALES, narrow
+from lightalign.featcache.store.trust import trusting
 from lightalign.featcache.types import Features
 
-from .test_store import FORMAT_NAMES, describe, write
+from .test_feature_store import FORMAT_NAMES, describe, write
 
 
 def store_in(home: Path, **changes) -> Path:
@@ -31,7 +32,7 @@ def store_in(home: Path, **changes) -> Path:
 def settled(request, monkeypatch):
     """Have all files count as written long ago, unless a test is marked as of just now."""
     if "just_now" not in request.fixturenames:
-        monkeypatch.setattr(verified, "_SETTLED", -(10**12))
+        monkeypatch.setattr(verified_files, "_SETTLED", -(10**12))
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def just_now():
 
 
 def memo(home: Path) -> Path:
-    (path,) = (home / verified.FOLDER).iterdir()
+    (path,) = (home / verified_files.FOLDER).iterdir()
     return path
 
 
@@ -81,7 +82,7 @@ def test_shards_of_just_now_are_not_remembered(tmp_path, hashed, just_now):
         hashed.clear()
         FeatureReader(folder)
         assert hashed
-    assert not (tmp_path / verified.FOLDER).exists()
+    assert not (tmp_path / verified_files.FOLDER).exists()
 
 
 def test_only_a_shard_that_was_touched_is_read_again(tmp_path, hashed):
@@ -123,7 +124,7 @@ def test_a_damaged_memo_is_made_anew(content, tmp_path, hashed):
 def test_a_home_that_cannot_be_written_is_verified_and_not_remembered(tmp_path, hashed):
     """A file in place of the folder, as the user of the tests may be allowed everything."""
     folder = store_in(tmp_path)
-    (tmp_path / verified.FOLDER).write_text("")
+    (tmp_path / verified_files.FOLDER).write_text("")
     for _ in range(2):
         hashed.clear()
         FeatureReader(folder)
@@ -219,7 +220,7 @@ def test_every_stored_type_is_examined(dtype, container, compression, tmp_path, 
 
 
 def test_a_shard_is_examined_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(checked, "_BLOCK_BYTES", 6)  # one token
+    monkeypatch.setattr(checked_shards, "_BLOCK_BYTES", 6)  # one token
     test_a_stored_feature_that_is_not_finite_is_named(np.nan, None, tmp_path)
 
 
@@ -274,7 +275,7 @@ def test_without_verifying_a_row_that_is_not_finite_is_named_when_it_is_read(
 
 def test_comparing_that_takes_long_is_announced_once(tmp_path, monkeypatch):
     folder = store_in(tmp_path)
-    monkeypatch.setattr(checked, "_ANNOUNCED_BYTES", 1)
+    monkeypatch.setattr(checked_shards, "_ANNOUNCED_BYTES", 1)
     monkeypatch.setattr(notes, "_listeners", [])
     lines: list[str] = []
     notes.tell(lines.append)

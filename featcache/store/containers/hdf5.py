@@ -9,11 +9,11 @@ import hdf5plugin  # registers the filters with the HDF5 library, for reading to
 import numpy as np
 from h5py import h5d, h5o, h5t, h5z
 
-from ..compressed import check_header
-from ..errors import StoreCorruptError
-from ..format import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, refusal
-from ..regular_files import check_regular, open_regular
-from ..writing import write_bytes
+from ...errors import StoreCorruptError
+from ...regular_files import check_regular, open_regular
+from ...writing import write_bytes
+from ._compressed import check_header
+from .base import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, refusal
 
 # what h5py raises for damaged files, depending on which of their structures is hit
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)

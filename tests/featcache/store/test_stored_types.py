@@ -7,8 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lightalign.featcache.description import DTYPES
-from lightalign.featcache.dtypes import (
+from lightalign.featcache.encoders.base import read_item
+from lightalign.featcache.store.key import DTYPES
+from lightalign.featcache.store.stored_types import (
     empty_companion,
     finite_tokens,
     narrow,
@@ -16,7 +17,6 @@ from lightalign.featcache.dtypes import (
     token_bytes,
     widen,
 )
-from lightalign.featcache.encoders.base import read_item
 from lightalign.featcache.types import PER_TOKEN
 
 patterns = arrays.arrays(np.uint32, st.tuples(st.integers(1, 4), st.integers(1, 20)))

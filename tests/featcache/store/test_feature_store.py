@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightalign.featcache.description import Skipped, StoreDescription
 from lightalign.featcache.errors import (
     FeatureRangeError,
     SpecError,
@@ -16,15 +15,13 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
 )
 from lightalign.featcache.item_ids import decode_ids, encode_ids
-from lightalign.featcache.locks import ShardLocks
 from lightalign.featcache.reader import FeatureReader
-from lightalign.featcache.store import (
-    FORMATS,
-    FeatureStore,
-)
+from lightalign.featcache.store.feature_store import FORMATS, FeatureStore
+from lightalign.featcache.store.key import Skipped, StoreDescription
+from lightalign.featcache.store.locks import ShardLocks
 from lightalign.featcache.types import Features
 
-from ..helpers import temporary_of, tree_bytes
+from ...helpers import temporary_of, tree_bytes
 
 FORMAT_NAMES = FORMATS.names()
 
