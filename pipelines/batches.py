@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int64
 from ..adapters.gradcache import Load
 from ..adapters.objective import Teacher
 from ..featcache.errors import SpecError
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.tokens import Tokens
 from .ahead import map_ahead
 from .course import Course

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float32, Int64
 
 from ..featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.store import catalog
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.remedies import extraction, removal_of_store

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int64
 
 from ..adapters.adapter import Adapter
 from ..featcache.errors import DivergedError
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Modality, Side
 from .joined import JoinedStores

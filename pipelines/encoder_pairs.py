@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ..featcache.errors import StoreCorruptError
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from .bootstrap import mean_interval
 from .evaluation import Number
 from .intervals import share_interval

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..featcache import atomic_files
 from ..featcache.item_ids import encode_ids
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.registry import unknown_name
 from ..featcache.store import trust
 from ..featcache.store.catalog import find_store

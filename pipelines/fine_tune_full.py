@@ -16,7 +16,7 @@ from ..adapters.checkpoint import load_adapter
 from ..adapters.class_head import ClassHead, load_head
 from ..adapters.gradient_check import Reached, require_gradients, shared_steps, side_parameters
 from ..featcache.errors import DivergedError, SpecError
-from ..featcache.shuffle import block_shuffle
+from ..featcache.reading.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs

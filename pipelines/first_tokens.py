@@ -17,7 +17,7 @@ from ..adapters.steps.cls_pool import ClsPool
 from ..adapters.steps.concat_pool import ConcatPool
 from ..featcache.encoders.pooling import Kind
 from ..featcache.errors import SpecError
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.types import Modality, Side

@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..featcache.errors import SpecError, StoreCorruptError
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.store import catalog
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Grades

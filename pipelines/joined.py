@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Int64
 
 from ..adapters.adapter import Adapter
-from ..featcache.reader import FeatureReader
-from ..featcache.shuffle import block_shuffle
+from ..featcache.reading.reader import FeatureReader
+from ..featcache.reading.shuffle import block_shuffle
 from ..featcache.store import catalog
 from ..featcache.store.remedies import extraction
 from ..featcache.types import Side

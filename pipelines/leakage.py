@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from ..featcache.errors import LeakageError
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
 from ..featcache.store.remedies import extraction
 from ..featcache.types import Modality, Side

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int64
 
 from ..featcache.errors import StoreCorruptError
-from ..featcache.reader import FeatureReader
-from ..featcache.shuffle import block_shuffle
+from ..featcache.reading.reader import FeatureReader
+from ..featcache.reading.shuffle import block_shuffle
 from ..featcache.store import catalog
 from ..featcache.types import IMAGE_TEXT
 from .joined import JoinedStores, Relations, Rows, order_by_shard

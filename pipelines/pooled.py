@@ -21,8 +21,8 @@ from jaxtyping import Bool, Int64
 
 from ..adapters.adapter import Adapter
 from ..featcache.hardware import free_memory
-from ..featcache.reader import FeatureReader
-from ..featcache.residency import SHARE
+from ..featcache.reading.reader import FeatureReader
+from ..featcache.reading.residency import SHARE
 from ..featcache.store.key import StoreDescription
 from ..featcache.tokens import PooledTokens, Tokens, split_by_length
 from ..featcache.types import Side

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ..featcache.errors import SpecError, StoreNotFoundError
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoresByKey
 from ..featcache.types import Side
 from .embed import embed_rows

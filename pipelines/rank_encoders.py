@@ -110,7 +110,7 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     progress.note(
         f"{len(images)} image stores by {len(texts)} text stores of {newest.dataset}/{spec.split}"
     )
-    from ..featcache.reader import FeatureReader  # imports torch, as the next does
+    from ..featcache.reading.reader import FeatureReader  # imports torch, as the next does
     from .encoder_pairs import HELD_OUT, RECALL_AT, Seen, compared, in_all_of
 
     readers = {

@@ -10,7 +10,7 @@ from ..featcache.registry import unknown_name
 from ..featcache.types import Pairs
 
 if TYPE_CHECKING:
-    from ..featcache.reader import FeatureReader  # imports torch
+    from ..featcache.reading.reader import FeatureReader  # imports torch
 
 NEGATIVE, POSITIVE, DROP = "negative", "positive", "drop"
 SAME_TEXT = (NEGATIVE, POSITIVE, DROP)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..featcache.errors import DatasetNotFoundError, LightalignError, StoreCorruptError
 from ..featcache.known_datasets import version_of
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.sources.base import Source
 from ..featcache.sources.opening import open_source, open_version
 from ..featcache.store.catalog import StoresByKey

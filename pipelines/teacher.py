@@ -12,7 +12,7 @@ from torch.nn import functional
 from ..adapters.gradcache import Load
 from ..adapters.masking import without_padding
 from ..adapters.objective import Teacher
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.tokens import Tokens
 from .joined import JoinedStores
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ..featcache.errors import SpecError, StoreCorruptError
-from ..featcache.reader import FeatureReader
+from ..featcache.reading.reader import FeatureReader
 from ..featcache.store import catalog
 from .joined import JoinedStores, Relations, Rows, order_by_shard
 from .metrics import Relevance

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store.catalog import list_stores
 
 from .helpers import tree_bytes

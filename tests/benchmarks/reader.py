@@ -22,7 +22,7 @@ from statistics import median
 import h5py
 import numpy as np
 
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Features

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import verified_files
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
@@ -42,7 +42,7 @@ from contextlib import nullcontext
 from pathlib import Path
 import lightalign.cli
 from lightalign.pipelines import pairs, retrieve
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store.trust import trusting
 with nullcontext() if sys.argv[2] == "verifying" else trusting():
     reader = FeatureReader(Path(sys.argv[1]), residency="disk")

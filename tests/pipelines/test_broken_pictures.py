@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 
 from .conftest import extract_toy
 

@@ -6,7 +6,7 @@ import torch
 
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.featcache.errors import SpecError
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.pairs import PairedStores

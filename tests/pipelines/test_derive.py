@@ -12,7 +12,7 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     TooManyBadItemsError,
 )
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import item_rows
 from lightalign.featcache.store.checked_shards import CheckedShards
 from lightalign.featcache.store.feature_store import FeatureStore

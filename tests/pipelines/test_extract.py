@@ -17,7 +17,7 @@ from lightalign.featcache.errors import (
     TooManyBadItemsError,
     UnknownNameError,
 )
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.tokens import Tokens

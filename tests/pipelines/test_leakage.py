@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache.errors import LeakageError, SpecError
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
 from lightalign.pipelines import (
     copied_items,

@@ -18,7 +18,7 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
 from lightalign.featcache.store.damage import verify_folder
 from lightalign.featcache.store.feature_store import FeatureStore

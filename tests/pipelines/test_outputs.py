@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import OutOfMemoryError, SpecError, TooManyBadItemsError
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.pipelines import extract
 from lightalign.pipelines.extract_spec import ExtractSpec
 

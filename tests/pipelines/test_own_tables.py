@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lightalign.featcache.errors import TooManyBadItemsError
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store.manifest import read_manifest
 
 from ..featcache.sources.tables.test_parquet import rows_of, write

@@ -10,7 +10,7 @@ import torch
 
 from lightalign.adapters.adapter import build_adapter
 from lightalign.featcache.encoders.card import read_card
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.tokens import PooledTokens, pad
 from lightalign.featcache.types import IMAGE_TEXT, Modality
 from lightalign.pipelines import fitting, joined, opened, pooled, rehearsal, runs, train

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from lightalign.featcache.errors import SpecError
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Modality

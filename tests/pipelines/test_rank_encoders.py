@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
 from lightalign.pipelines import rank_encoders
 from lightalign.pipelines.encoder_pairs import Seen, compared

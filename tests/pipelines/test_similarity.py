@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError, StoreNotFoundError, UnknownNameError
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality, TextSide
 from lightalign.pipelines import similarity, train

@@ -260,7 +260,7 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
     for kind in ("tokens", "mean"):
         compression = "zstd" if kind == packed else "none"
         extract_toy(tmp_path, "toy-text", split="train", features=(kind,), compression=compression)
-    monkeypatch.setattr("lightalign.featcache.reader._BUFFER_BYTES", 1)
+    monkeypatch.setattr("lightalign.featcache.reading.reader._BUFFER_BYTES", 1)
     overrides = (*QUICK, "train.residency=disk", "train.validation=none")
     plan = resolve(
         TrainSpec(preset="lightalign/fusion", home=tmp_path, overrides=overrides, **BOTH), SILENT

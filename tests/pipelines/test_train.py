@@ -144,7 +144,7 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
         extract_toy(
             tmp_path, encoder, split="train", compression="zstd" if encoder == packed else "none"
         )
-    monkeypatch.setattr("lightalign.featcache.reader._BUFFER_BYTES", 1)
+    monkeypatch.setattr("lightalign.featcache.reading.reader._BUFFER_BYTES", 1)
     overrides = (*QUICK, "train.residency=disk", "train.validation=none")
     plan = resolve(
         TrainSpec(preset="lightalign/fusion", home=tmp_path, overrides=overrides), SILENT

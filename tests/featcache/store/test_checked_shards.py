@@ -11,7 +11,7 @@ import torch
 from lightalign.featcache import atomic_files, notes
 from lightalign.featcache.errors import FeatureRangeError, StoreCorruptError
 from lightalign.featcache.item_ids import decode_ids, encode_ids
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import checked_shards, verified_files
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.manifest import read_manifest, write_manifest

@@ -15,7 +15,7 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
 )
 from lightalign.featcache.item_ids import decode_ids, encode_ids
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store.feature_store import FORMATS, FeatureStore
 from lightalign.featcache.store.key import Skipped, StoreDescription
 from lightalign.featcache.store.locks import ShardLocks

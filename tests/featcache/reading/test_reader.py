@@ -9,12 +9,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightalign.featcache import residency
 from lightalign.featcache.errors import DeviceError, StoreCorruptError, UnknownNameError
 from lightalign.featcache.hardware import free_memory, reserve_files
-from lightalign.featcache.reader import FeatureReader
-from lightalign.featcache.shards import ShardCache
-from lightalign.featcache.shuffle import block_shuffle
+from lightalign.featcache.reading import residency
+from lightalign.featcache.reading.reader import FeatureReader
+from lightalign.featcache.reading.shard_cache import ShardCache
+from lightalign.featcache.reading.shuffle import block_shuffle
 from lightalign.featcache.store.feature_store import FORMATS, FeatureStore
 from lightalign.featcache.store.key import COMPRESSIONS, DTYPES, StoreDescription
 from lightalign.featcache.store.stored_types import SCALES, narrow
@@ -337,7 +337,7 @@ def test_a_store_of_more_shards_than_open_files_is_read(tmp_path):
 import resource
 from pathlib import Path
 import numpy as np
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 reader = FeatureReader(Path({str(tmp_path)!r}), residency="disk")
 rows = np.random.default_rng(0).permutation(200)
@@ -361,7 +361,7 @@ import resource
 from pathlib import Path
 import numpy as np
 from lightalign.featcache import hardware
-from lightalign.featcache.reader import FeatureReader
+from lightalign.featcache.reading.reader import FeatureReader
 taken = hardware.memory_fields(Path("/proc/self/status"))["VmSize"]
 resource.setrlimit(resource.RLIMIT_AS, (taken + 2**25, taken + 2**25))
 reader = FeatureReader(Path({str(tmp_path)!r}), residency="auto")

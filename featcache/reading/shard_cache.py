@@ -10,13 +10,13 @@ from threading import Lock
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from .copying import Spans, copy_rows
-from .hardware import free_address_space, reserve_files
-from .regular_files import is_regular, open_regular
-from .store.containers.base import ArrayLocation
-from .store.key import StoreDescription
-from .store.stored_types import SCALES, storage, widen
-from .types import PER_TOKEN
+from ..hardware import free_address_space, reserve_files
+from ..regular_files import is_regular, open_regular
+from ..store.containers.base import ArrayLocation
+from ..store.key import StoreDescription
+from ..store.stored_types import SCALES, storage, widen
+from ..types import PER_TOKEN
+from .gather import Spans, copy_rows
 
 
 class ShardCache:

@@ -10,14 +10,19 @@ stored type):
 A quarter, as training holds two stores, or four with a validation split, and wants memory itself.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
-from .errors import DeviceError
-from .hardware import free_memory
-from .registry import unknown_name
+from ..errors import DeviceError
+from ..hardware import free_memory
+from ..registry import unknown_name
+from ..tokens import Tokens
 
 RESIDENCIES = ("auto", "device", "host", "disk")
 SHARE = 0.25  # of the free memory that one store may take
@@ -71,3 +76,49 @@ def choose_residency(
     if asked == "auto":
         name = "host" if num_bytes <= SHARE * free else "disk"
     return Residency(name=name, num_bytes=num_bytes, free_bytes=free, asked=asked)
+
+
+class DeviceRows:
+    """Hold the values of all rows on a device.
+
+    Args:
+        parts: The values, shard after shard.
+        shape: Tokens of all parts together, and features of one token.
+        dtype: Type of the values.
+        device: Where to put them.
+    """
+
+    def __init__(
+        self,
+        parts: Iterator[Float[np.ndarray, "tokens width"]],
+        *,
+        shape: tuple[int, int],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.values = torch.empty(shape, dtype=dtype, device=device)
+        place = 0
+        for part in parts:
+            # a copy, as torch takes no arrays that cannot be written to, which memory maps are
+            self.values[place : place + len(part)].copy_(torch.from_numpy(np.array(part)))
+            place += len(part)
+
+    def pad(self, starts: Int64[np.ndarray, " n"], lengths: Int64[np.ndarray, " n"]) -> Tokens:
+        """Return the same as `tokens.pad` of these rows, on the device.
+
+        Args:
+            starts: First token of each row, counted through the whole store.
+            lengths: Number of tokens of each row.
+        """
+        device = self.values.device
+        longest = int(lengths.max()) if len(lengths) else 0
+        within = torch.arange(longest, device=device)
+        first = torch.from_numpy(starts).to(device, non_blocking=True)
+        mask = within < torch.from_numpy(lengths).to(device, non_blocking=True)[:, None]
+        values = self._values_at(first[:, None] + within, mask)
+        return Tokens(values, mask)
+
+    def _values_at(self, places: Tensor, mask: Tensor) -> Float[Tensor, "n tokens width"]:
+        last = max(0, len(self.values) - 1)
+        found = self.values[places.clamp(max=last)]
+        return found.masked_fill(~mask[..., None], 0)

@@ -9,18 +9,17 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped
 
-from .device_rows import DeviceRows
-from .errors import StoreCorruptError
-from .hardware import free_memory
-from .item_ids import decode_ids
-from .layout import Layout
-from .residency import choose_residency
-from .shards import StoredArrays
-from .store.checked_shards import first_not_finite, not_finite, open_shards
-from .store.feature_store import FeatureStore
-from .store.trust import is_trusting
-from .tokens import Tokens, pad, pad_groups, split_by_length
-from .types import Features
+from ..errors import StoreCorruptError
+from ..hardware import free_memory
+from ..item_ids import decode_ids
+from ..store.checked_shards import first_not_finite, not_finite, open_shards
+from ..store.feature_store import FeatureStore
+from ..store.trust import is_trusting
+from ..tokens import Tokens, pad, pad_groups, split_by_length
+from ..types import Features
+from .gather import Layout
+from .residency import DeviceRows, choose_residency
+from .shard_cache import StoredArrays
 
 _BUFFER_BYTES = 2**28  # of decompressed shards kept at once: four of the default size
 
