@@ -17,8 +17,8 @@ from typing import NoReturn
 
 from .featcache.errors import LightalignError
 from .featcache.memory_errors import lack_of_memory
-from .pipelines import stopping, streams
-from .pipelines.printable import printable
+from .pipelines.common import stopping, streams
+from .pipelines.common.printable import printable
 
 _PATIENCE = 5.0  # seconds that a stopped command has to end its threads and the shard it writes
 _STANDARD_ERROR = 2  # its descriptor

@@ -13,7 +13,7 @@ from ..adapters.objective import Teacher
 from ..featcache.errors import SpecError
 from ..featcache.reading.reader import FeatureReader
 from ..featcache.tokens import Tokens
-from .ahead import map_ahead
+from .common.prefetch import map_ahead
 from .course import Course
 from .joined import JoinedStores, Rows
 from .mixed_rows import Mix

@@ -12,7 +12,7 @@ from ..featcache.store import catalog
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.remedies import extraction, removal_of_store
 from ..featcache.types import Modality
-from .progress import SILENT, Progress
+from .common.progress import SILENT, Progress
 from .stores import (
     SideQuery,
     StoreQuery,

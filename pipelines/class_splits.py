@@ -9,10 +9,10 @@ from ..featcache.errors import LeakageError, SpecError
 from ..featcache.store.checked_shards import listing_command
 from ..featcache.types import Modality
 from .class_rows import ClassRows, require_images
+from .common.progress import SILENT, Progress
 from .copied_items import CopiedImages, SplitOfData, find_copied_images
 from .evaluated import EvaluatedRun
 from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
-from .progress import SILENT, Progress
 from .stores import WantedData
 
 

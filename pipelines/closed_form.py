@@ -15,9 +15,9 @@ from ..adapters.solver import AnchorSolver, LinearSolver, build_solver
 from ..adapters.steps.heads import Heads
 from ..adapters.steps.relative import Relative
 from ..featcache.errors import SpecError
+from .common.progress import Progress
 from .logs import RunLog
 from .pairs import join_stores
-from .progress import Progress
 from .slots import SLOT, Slots
 from .starting import fit_steps
 from .tasks.retrieval import headline_recalls

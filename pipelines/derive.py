@@ -20,8 +20,8 @@ from ..featcache.errors import StoreCorruptError, StoreNotFoundError
 from ..featcache.store.feature_store import FeatureStore
 from ..featcache.store.item_rows import ItemBlock, ItemRows
 from ..featcache.tokens import Tokens, pad_groups
+from .common.progress import Progress
 from .filling import Filling, Job, Shard, Shards
-from .progress import Progress
 
 BLOCKS_HELD = 3  # of float32 at once: as read, padded, and what reducing it takes
 _GROUPS = 8  # of similar length in a block; more saves little padding

@@ -11,9 +11,9 @@ from ..featcache.errors import DivergedError
 from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Modality, Side
+from .common.progress import SILENT, Progress
 from .joined import JoinedStores
 from .pooled import RowReader
-from .progress import SILENT, Progress
 from .task import PairedEmbeddings
 
 _BATCH_ELEMENTS = 2**24  # float32 features, or embeddings, held at once: 64 MiB

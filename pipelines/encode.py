@@ -14,11 +14,11 @@ from ..featcache.encoders.base import read_item
 from ..featcache.errors import DatasetChangedError, MissingFileError, UnreadableItemError
 from ..featcache.sources.base import readable_size
 from ..featcache.types import Item, Modality
-from .ahead import map_ahead
+from .common.prefetch import map_ahead
+from .common.progress import Progress
 from .cores import compute_alone, give_way, threads_kept
 from .filling import Filling, Job, Shard, Shards
 from .memory import encode_within_memory
-from .progress import Progress
 from .ready import Ready, batches_of
 
 

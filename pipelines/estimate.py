@@ -17,9 +17,10 @@ from ..featcache.store.item_rows import BLOCK_ELEMENTS
 from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.store.stored_types import token_bytes
 from ..featcache.types import Item, Modality
+from .common.progress import SILENT, Progress
+from .common.versions import library_versions
 from .derive import BLOCKS_HELD, Derivation
 from .encode import Extraction
-from .environment import library_versions
 from .exportable import note_exports
 from .extract_spec import Estimate, ExtractSpec, StoreEstimate
 from .filling import Job
@@ -27,7 +28,6 @@ from .loaded_encoder import load_all, splits_with_items
 from .opened import open_all
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
-from .progress import SILENT, Progress
 from .sizes_of_stores import estimate_store, free_bytes, uncompressed_bytes
 
 _WARM_BATCHES = 1

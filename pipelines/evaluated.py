@@ -17,7 +17,7 @@ from ..featcache.store import trust
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
-from .environment import library_versions
+from .common.versions import library_versions
 from .evaluation import SCHEMA, split_hash, written
 from .stores import SideQuery, WantedData, recorded_features
 

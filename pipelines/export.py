@@ -36,7 +36,7 @@ from ..featcache.writing import (
     write_npy,
     write_npy_header,
 )
-from .destinations import check_file, check_folder, never_own
+from .common.destinations import check_file, check_folder, never_own
 
 _BLOCK_BYTES = 64 * 2**20  # large enough to write at disk speed, small beside any memory
 _NPY_FILES = {"ids.json"} | {f"{name}.npy" for name in ("values", "offsets", *PER_TOKEN, *PER_ROW)}

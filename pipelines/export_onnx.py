@@ -14,10 +14,10 @@ from ..featcache.errors import SpecError
 from ..featcache.types import Modality
 from ..featcache.writing import write_bytes
 from . import runs
+from .common.progress import Progress
 from .embedder import Embedder
 from .exact import inexact_sides, why_inexact
 from .onnx_files import OnnxTower, write_onnx
-from .progress import Progress
 from .towers import (
     AdapterTower,
     WholeTower,

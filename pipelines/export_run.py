@@ -27,10 +27,10 @@ from ..featcache.home import expanded
 from ..featcache.registry import unknown_name
 from ..featcache.types import TEXT_TEXT, Modality, sides_of
 from . import runs
-from .destinations import check_folder
-from .environment import library_versions
+from .common.destinations import check_folder
+from .common.progress import SILENT, Progress
+from .common.versions import library_versions
 from .exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
-from .progress import SILENT, Progress
 
 ABOUT = "lightalign.json"
 VERSION = 1  # of the table in it

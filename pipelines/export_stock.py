@@ -11,8 +11,8 @@ from ..featcache.encoders.backends._transformers import quiet
 from ..featcache.errors import ExportError
 from ..featcache.types import Modality
 from ..featcache.writing import by_library
+from .common.progress import Progress
 from .embedder import Embedder
-from .progress import Progress
 from .stock_modules import build_model, express, require_transformers
 from .towers import (
     cosine_difference,

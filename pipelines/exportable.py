@@ -9,10 +9,10 @@ from ..featcache.encoders.base import LAST, Encoder
 from ..featcache.encoders.exportable import Portable
 from ..featcache.encoders.pooling import Kind, LayerLayout
 from ..featcache.errors import SpecError
+from .common.progress import Progress
 from .exact import EXACT
 from .extract_command import command_of
 from .extract_spec import ExtractSpec
-from .progress import Progress
 
 _ROUNDED = {"int8": "dtype int8", "bfloat16": "dtype bfloat16 where its rounding shows"}
 

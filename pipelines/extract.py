@@ -4,10 +4,10 @@ from typing import Any
 
 from ..featcache.encoders.references import keep_card
 from ..featcache.known_datasets import newest, remember, stood_for
-from . import stopping
+from .common import stopping
+from .common.progress import SILENT, Progress
 from .extract_spec import ExtractReport, ExtractSpec
 from .opened import Opened, open_all, with_place
-from .progress import SILENT, Progress
 
 Prepared = tuple[Opened, list[Any]]  # with the `LoadedEncoder`s, whose module imports torch
 

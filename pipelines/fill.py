@@ -16,16 +16,16 @@ from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.feature_store import FeatureStore
 from ..featcache.store.key import StoreDescription
 from ..featcache.store.locks import owning_split
+from .common.progress import Progress
+from .common.versions import library_versions
 from .derive import Derivation
 from .encode import Extraction
-from .environment import library_versions
 from .extract_spec import ExtractSpec, StoreReport
 from .filling import Filling, Job, Shares, removals_told
 from .loaded_encoder import LoadedEncoder
 from .opened import Opened
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
-from .progress import Progress
 from .ready import check_bad
 from .sizes_of_stores import check_disk
 from .throughput import fitting_batch_size, overlaps

@@ -17,8 +17,8 @@ from ..featcache.store.key import Skipped
 from ..featcache.store.locks import MANIFEST_LOCK, ShardLocks, holders
 from ..featcache.types import Features
 from .collect import ShardRows
+from .common.progress import Progress
 from .outputs import Output
-from .progress import Progress
 from .ready import check_bad
 
 _WAIT = 0.2  # seconds between looks at shards that another process is writing

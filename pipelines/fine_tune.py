@@ -6,9 +6,9 @@ from dataclasses import replace
 from ..featcache.store import trust
 from ..featcache.types import Modality
 from . import runs
+from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
 from .fine_tune_spec import FineTuneReport, FineTuneSpec
-from .progress import SILENT, Progress
 from .stores import WantedData, usual_split
 
 

@@ -20,17 +20,17 @@ from ..featcache.reading.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
-from .ahead import map_ahead
-from .arithmetic import seeded
 from .class_rows import ClassRows, hold_out
 from .classifiers import scaling
+from .common.prefetch import map_ahead
+from .common.progress import Progress
+from .common.reproducibility import seeded
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
 from .logs import RunLog
 from .metrics import label_ranks
-from .progress import Progress
 from .schedule import cosine_with_warmup
 from .sgd_head import score_rows
 from .state import Counts

@@ -17,12 +17,12 @@ from ..featcache.types import Modality
 from . import runs
 from .accuracy import accuracy_numbers
 from .class_rows import ClassRows
+from .common.progress import Progress
+from .common.versions import library_versions
 from .embed import embed_rows
-from .environment import library_versions
 from .evaluated import EvaluatedRun
 from .fine_tune_spec import FineTuneSpec
 from .metrics import label_ranks
-from .progress import Progress
 from .record import command_of
 from .sgd_head import score_rows
 

@@ -11,13 +11,14 @@ from ..featcache.config import Table, fingerprint
 from ..featcache.errors import SpecError
 from ..featcache.regular_files import is_there
 from ..featcache.store import trust
-from . import runs, stopping
+from . import runs
 from .closed_form import ClosedForm
-from .environment import library_versions
+from .common import stopping
+from .common.progress import SILENT, Progress
+from .common.versions import library_versions
 from .first_tokens import check_first_tokens
 from .loop import Trainer
 from .processes import joined
-from .progress import SILENT, Progress
 from .train_spec import TrainPlan, TrainReport, TrainSpec
 
 

@@ -19,7 +19,7 @@ from ..featcache.reading.reader import FeatureReader
 from ..featcache.store import catalog
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Grades
-from .progress import SILENT, Progress
+from .common.progress import SILENT, Progress
 from .stores import SideQuery
 from .vectors import unit
 

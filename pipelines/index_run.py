@@ -24,12 +24,12 @@ from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.types import Side
 from . import runs
+from .common.byte_sizes import parse_bytes
+from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
 from .evaluation import written
 from .indexed_items import content_of
 from .original_dataset import open_as_extracted
-from .progress import SILENT, Progress
-from .sizes import parse_bytes
 from .stores import (
     StoreQuery,
     WantedData,

@@ -21,11 +21,11 @@ from .agreement import (
     tolerance_curve,
 )
 from .bootstrap import Statistics, interval_of, weighted_draws
+from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun
 from .evaluation import Number
 from .graded import GradedSplit, Scorer
 from .intervals import drawn_share_interval
-from .progress import SILENT, Progress
 from .shared_texts import GradedTexts, find_shared_pairs, find_trained_texts, with_way_out
 
 DEFINITIONS = {

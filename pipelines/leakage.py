@@ -20,10 +20,10 @@ from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
 from ..featcache.store.remedies import extraction
 from ..featcache.types import Modality, Side
+from .common.progress import SILENT, Progress
 from .copied_items import CopiedImages, SplitOfData, copied_message, find_copied_images
 from .evaluated import EvaluatedRun
 from .joined import JoinedStores, Rows
-from .progress import SILENT, Progress
 from .summaries import mean_vectors
 from .vectors import unit
 

@@ -14,9 +14,9 @@ from ..featcache.encoders.weights import GIVEN
 from ..featcache.errors import SpecError
 from ..featcache.hardware import resolve_device
 from ..featcache.types import Modality
+from .common.progress import Progress
 from .extract_spec import ExtractSpec
 from .opened import Opened, with_place
-from .progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

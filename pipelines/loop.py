@@ -15,17 +15,18 @@ import torch
 from ..adapters.checkpoint import save_adapter
 from ..adapters.objective import Teacher
 from ..featcache.errors import DivergedError, SpecError
-from . import runs, stopping
-from .ahead import map_ahead
-from .arithmetic import resolve_precision, seeded
+from . import runs
 from .batches import Batch, Batches
+from .common import stopping
+from .common.prefetch import map_ahead
+from .common.progress import Progress
+from .common.reproducibility import resolve_precision, seeded
 from .few_steps import single_step_warning
 from .joined import JoinedStores
 from .log_reading import require_log
 from .logs import RunLog, summary
 from .pairs import join_stores
 from .processes import ALONE, Processes
-from .progress import Progress
 from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
 from .starting import Start

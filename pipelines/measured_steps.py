@@ -13,8 +13,8 @@ from ..adapters.gradcache import Load
 from ..adapters.objective import PairBatch, Remembered
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side
-from .arithmetic import resolve_precision
 from .batches import Batch
+from .common.reproducibility import resolve_precision
 from .joined import Rows
 from .memory_model import made_up_queue, made_up_teacher
 from .own_memory import OwnMemory

@@ -10,8 +10,8 @@ from ..featcache.known_datasets import DatasetVersion
 from ..featcache.registry import unknown_name
 from ..featcache.sources.base import Source
 from ..featcache.sources.opening import open_defined
+from .common.progress import SILENT, Progress
 from .extract_spec import ExtractSpec
-from .progress import SILENT, Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from ..featcache.hardware import resolve_device
 from ..featcache.home import usual_home
 from ..featcache.memory_errors import lack_of_memory
 from ..featcache.types import Modality
+from .common.byte_sizes import parse_bytes
 from .plan_spec import Planned, PlanSpec
 from .shapes import InputShape
-from .sizes import parse_bytes
 from .train_options import TrainOptions, resolve_preset
 
 

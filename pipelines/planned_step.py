@@ -11,7 +11,7 @@ import torch
 from ..featcache.config import Table, build, to_table
 from ..featcache.errors import OutOfMemoryError, SpecError
 from ..featcache.types import sides_of
-from .arithmetic import resolve_precision
+from .common.reproducibility import resolve_precision
 from .memory_model import MemoryModel
 from .own_memory import STATUS
 from .shapes import InputShape

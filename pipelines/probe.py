@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from ..featcache.config import to_table
 from ..featcache.types import Modality
+from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
 from .probe_spec import ProbeReport, ProbeSpec
-from .progress import SILENT, Progress
 from .stores import WantedData, usual_split
 
 

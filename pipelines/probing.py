@@ -27,12 +27,12 @@ from .classifiers import (
     choose,
     draw_shots,
 )
+from .common.progress import Progress
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
 from .metrics import label_ranks
 from .probe_spec import ProbeSpec
-from .progress import Progress
 from .sgd_head import score_rows, sgd_heads
 
 _FEW_SHARE = 0.25  # of few shots to hold out, at least: a tenth of sixteen is one image

@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 
 from ..featcache.errors import DeviceError, ProcessLostError, SpecError
 from ..featcache.hardware import resolve_device
-from .launch import Launch
+from .common.torchrun import Launch
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=6)  # the first may validate for long; one that ends is noticed before

@@ -11,10 +11,10 @@ from ..featcache.errors import SpecError, StoreNotFoundError
 from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoresByKey
 from ..featcache.types import Side
+from .common.progress import Progress
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .joined import JoinedStores, Rows
-from .progress import Progress
 from .stores import extract_again
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from . import extract, retrieve, train
+from .common.progress import SILENT, Progress
 from .extract_spec import ExtractReport, ExtractSpec
-from .progress import SILENT, Progress
 from .train_spec import TrainReport, TrainSpec
 
 DATA = "shapes"

@@ -15,8 +15,8 @@ from ..featcache.store.key import StoreDescription
 from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.store.remedies import extraction, removal_of_store
 from . import cache, extract
+from .common.progress import SILENT, Progress
 from .extract_spec import ExtractSpec
-from .progress import SILENT, Progress
 from .recorded_extraction import spec_of
 
 

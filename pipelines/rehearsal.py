@@ -8,9 +8,9 @@ from ..adapters.preset import preset_of
 from ..featcache.errors import SpecError
 from ..featcache.hardware import resolve_device
 from . import runs
-from .launch import Launch
+from .common.progress import SILENT, Progress
+from .common.torchrun import Launch
 from .peak import Peak
-from .progress import SILENT, Progress
 from .train_spec import TrainSpec
 from .training_plan import resolve
 

@@ -15,12 +15,12 @@ from ..featcache.config import check_counts, fingerprint
 from ..featcache.registry import unknown_name
 from ..featcache.sources.opening import parse_data
 from . import runs
-from .confusion_plot import draw_confusion
-from .destinations import check_file
+from .common.confusion_plot import draw_confusion
+from .common.destinations import check_file
+from .common.plots import line_plot
+from .common.printable import for_page
+from .common.progress import SILENT, Progress
 from .evaluation import shown
-from .plots import line_plot
-from .printable import for_page
-from .progress import SILENT, Progress
 from .report_content import Compared, RunPart, compare, read_runs, training_curves
 from .report_pictures import Pictures
 

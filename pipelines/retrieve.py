@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ..featcache.config import check_counts
 from ..featcache.errors import SpecError
 from ..featcache.store.checked_shards import listing_command
+from .common.byte_sizes import parse_bytes
+from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
 from .index_kinds import EXACT
-from .progress import SILENT, Progress
-from .sizes import parse_bytes
 from .stores import StoreQuery, require_pair
 
 if TYPE_CHECKING:

@@ -32,12 +32,12 @@ from ..featcache.store.verified_files import memory_of_indexes, promise_of, requ
 from ..featcache.types import Side
 from ..featcache.writing import open_new
 from . import runs
+from .common.string_array import Strings
 from .evaluation import written
 from .index import AnyIndex, BuiltIndex, as_faiss
 from .index_files import CONTENT, FAISS, MANIFEST
 from .runs import named
 from .stores import require_name
-from .strings import Strings
 
 FOLDER = "index"
 _VERSION = 1

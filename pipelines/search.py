@@ -24,12 +24,12 @@ from ..featcache.sources.base import Source
 from ..featcache.sources.opening import parse_data
 from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
 from . import runs
-from .destinations import check_file
+from .common.destinations import check_file
+from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun
 from .index_run import side_named
 from .indexed_items import find_items
 from .original_dataset import open_there
-from .progress import SILENT, Progress
 
 SHEETS = (".html", ".png")
 _PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".jp2"}

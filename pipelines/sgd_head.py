@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from ..adapters.class_head import ClassHead
 from ..featcache.errors import DivergedError
-from .arithmetic import seeded
 from .classifiers import Examples, scaling
-from .progress import SILENT, Progress
+from .common.progress import SILENT, Progress
+from .common.reproducibility import seeded
 from .sgd_options import SgdOptions
 from .train_step import OptimiserStep
 

@@ -18,11 +18,11 @@ from ..featcache.sources.opening import open_source, open_version
 from ..featcache.store.catalog import StoresByKey
 from ..featcache.store.key import StoreDescription
 from ..featcache.types import Modality
+from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun
 from .graded import GradedSplit
 from .leakage import Seen, close_rows, lineage, marks_of
 from .original_dataset import require_as_extracted
-from .progress import SILENT, Progress
 from .stores import WantedData
 
 _WORD = re.compile(r"\w+")

@@ -11,8 +11,8 @@ from ..featcache.errors import SpecError
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Modality, Side
 from .bootstrap import DRAWS
+from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
-from .progress import SILENT, Progress
 from .stores import SideQuery, WantedData, usual_split
 from .text_stores import RawEncoder, TextStores, queries_of
 

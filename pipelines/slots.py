@@ -21,9 +21,9 @@ from ..adapters.steps.weighted_unit import WeightedUnit
 from ..featcache.errors import SpecError
 from ..featcache.types import Side
 from .batches import GROUPS
+from .common.progress import Progress
 from .joined import JoinedStores, partner_mask
 from .pooled import RowReader
-from .progress import Progress
 
 SLOT = "project"  # what a solver fills
 _ROWS = 1024  # images whose pairs are added up at a time

@@ -13,8 +13,8 @@ from ..adapters.step import FittedStep
 from ..adapters.steps.heads import Heads
 from ..featcache.config import Table
 from ..featcache.errors import SpecError
+from .common.progress import Progress
 from .joined import JoinedStores
-from .progress import Progress
 from .slots import Slots, blocks_before, require_own
 
 

@@ -33,7 +33,7 @@ from ..featcache.store.key import StoreDescription
 from ..featcache.store.manifest import has_manifest, read_whole_manifest
 from ..featcache.store.remedies import extract_command, extraction, feature_options, features_of
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
-from .progress import SILENT, Progress
+from .common.progress import SILENT, Progress
 
 # where any encoder will do
 _USUAL = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..featcache.errors import StoreNotFoundError
 from ..featcache.store.catalog import StoreEntry, read_catalog
 from ..featcache.types import Modality
-from .progress import SILENT, Progress
+from .common.progress import SILENT, Progress
 from .stores import (
     SideQuery,
     StoreQuery,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from ..featcache.hardware import free_memory, resolve_device
+from .common.progress import SILENT, Progress
 from .extract_spec import ExtractSpec
 from .loaded_encoder import LoadedEncoder
-from .progress import SILENT, Progress
 
 _BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
 

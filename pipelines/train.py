@@ -8,9 +8,9 @@ from ..featcache.config import Table, build, to_table, without_none
 from ..featcache.errors import SpecError
 from ..featcache.known_datasets import version_of
 from . import runs
-from .environment import library_versions
-from .launch import Launch
-from .progress import SILENT, Progress
+from .common.progress import SILENT, Progress
+from .common.torchrun import Launch
+from .common.versions import library_versions
 from .record import command_of, describe_encoders, describe_pair
 from .stores import (
     StorePair,

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ..featcache.types import Modality
+from .common.progress import SILENT, Progress
 from .logs import require_tensorboard
-from .progress import SILENT, Progress
 from .record import describe_pair
 from .stores import (
     SideQuery,

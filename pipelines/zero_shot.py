@@ -14,11 +14,11 @@ from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.checked_shards import listing_command
 from ..featcache.types import Modality
 from . import runs
-from .confusion_plot import draw_confusion
+from .common.confusion_plot import draw_confusion
+from .common.printable import for_page
+from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
 from .evaluation import Number
-from .printable import for_page
-from .progress import SILENT, Progress
 from .prompts import Prompts, read_prompts, spoken_names
 from .stores import WantedData, usual_split
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Item
-from lightalign.pipelines.sizes import parse_bytes
+from lightalign.pipelines.common.byte_sizes import parse_bytes
 
 from .typing_hook import check_types
 

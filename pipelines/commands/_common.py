@@ -15,10 +15,10 @@ from ...featcache.bounds import MOST, MOST_SEED
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, checked_home, default_home, expanded
 from ...featcache.store import trust
-from .. import streams
 from ..bars import BarProgress, LineProgress
-from ..printable import printable_lines
-from ..progress import Progress
+from ..common import streams
+from ..common.printable import printable_lines
+from ..common.progress import Progress
 
 
 def within(least: int | float, most: int | float = MOST) -> Callable[[Any, Any, Any], Any]:

@@ -110,7 +110,7 @@ def train_adapter(
     on the CPU, and take the steps that one would.
     """
     from .. import rehearsal, train
-    from ..launch import Launch
+    from ..common.torchrun import Launch
     from ..show import train_estimate_parts, train_lines
     from ..train_spec import TrainSpec
 

@@ -42,12 +42,12 @@ from torch.utils.data import DataLoader, Dataset
 from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.weights import find_weights
 from lightalign.pipelines import estimate, extract
+from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.extract_spec import ExtractSpec
 from lightalign.pipelines.fill import fill_split
 from lightalign.pipelines.loaded_encoder import load_all
 from lightalign.pipelines.opened import open_all
 from lightalign.pipelines.outputs import describe_outputs
-from lightalign.pipelines.progress import SILENT
 
 BATCH = 32
 WORKERS = 2

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    from lightalign.pipelines.progress import SILENT
+    from lightalign.pipelines.common.progress import SILENT
 
     options.progress = SILENT
     name = extracted(options)

@@ -10,11 +10,11 @@ from lightalign.adapters.objective import PairBatch
 from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.pipelines import rehearsal, retrieve, runs, train
+from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.course import Course
 from lightalign.pipelines.joined import Rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.metrics import Relevance
-from lightalign.pipelines.progress import SILENT, Progress
 from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.schedule import cosine_by_epochs
 from lightalign.pipelines.task import PairedEmbeddings

@@ -11,7 +11,7 @@ from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import first_tokens, fitting, rehearsal, runs, similarity, train
 from lightalign.pipelines.batches import Batches
-from lightalign.pipelines.progress import SILENT, Progress
+from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.similarity import SimilaritySpec
 from lightalign.pipelines.summaries import are_alike
 from lightalign.pipelines.train_spec import TrainSpec

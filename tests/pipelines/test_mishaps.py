@@ -25,10 +25,10 @@ from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.locks import ShardLocks
 from lightalign.featcache.store.manifest import MANIFEST, read_manifest
 from lightalign.pipelines import cache, extract, throughput
+from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.extract_spec import ExtractSpec, StoreReport
 from lightalign.pipelines.loaded_encoder import LoadedEncoder
 from lightalign.pipelines.memory import encode_within_memory
-from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.redo import each_apart, repair
 from lightalign.pipelines.throughput import fitting_batch_size
 

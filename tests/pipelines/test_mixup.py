@@ -6,11 +6,11 @@ import torch
 
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.pipelines import plan, runs, train
+from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.mixup import MixupOptions, draw_mix
 from lightalign.pipelines.plan_spec import PlanSpec
 from lightalign.pipelines.processes import Processes
-from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 

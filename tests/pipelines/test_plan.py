@@ -17,6 +17,7 @@ from lightalign.featcache.errors import OutOfMemoryError, SpecError, UnknownName
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import plan, planned_step
+from lightalign.pipelines.common.byte_sizes import parse_bytes
 from lightalign.pipelines.memory_model import MemoryModel
 from lightalign.pipelines.own_memory import STATUS, OwnMemory
 from lightalign.pipelines.peak import Peak
@@ -24,7 +25,6 @@ from lightalign.pipelines.plan_spec import Planned, PlanSpec
 from lightalign.pipelines.planned_step import PlannedStep
 from lightalign.pipelines.shapes import InputShape
 from lightalign.pipelines.show import plan_parts
-from lightalign.pipelines.sizes import parse_bytes
 from lightalign.pipelines.train_options import TrainOptions
 from lightalign.pipelines.trainable import build_trainable
 

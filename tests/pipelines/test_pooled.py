@@ -14,9 +14,9 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.tokens import PooledTokens, pad
 from lightalign.featcache.types import IMAGE_TEXT, Modality
 from lightalign.pipelines import fitting, joined, opened, pooled, rehearsal, runs, train
+from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.pooled import PooledRows, pool_once
-from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import DeviceError, SpecError
 from lightalign.pipelines import processes, runs, train
-from lightalign.pipelines.launch import Launch
+from lightalign.pipelines.common.progress import SILENT
+from lightalign.pipelines.common.torchrun import Launch
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.processes import ALONE, Processes
-from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 
@@ -174,7 +174,7 @@ import numpy as np
 import torch
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.processes import Processes
-from lightalign.pipelines.progress import SILENT
+from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 

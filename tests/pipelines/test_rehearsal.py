@@ -10,9 +10,9 @@ import torch
 from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import plan, rehearsal, runs, train
+from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.plan_spec import PlanSpec
-from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.show import train_estimate_parts
 from lightalign.pipelines.timed_steps import input_shape, predict_memory, time_training
 from lightalign.pipelines.train_spec import TrainSpec

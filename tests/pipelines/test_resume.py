@@ -19,8 +19,8 @@ from lightalign.featcache.errors import (
 )
 from lightalign.pipelines import runs, train
 from lightalign.pipelines.batches import Batches
+from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 

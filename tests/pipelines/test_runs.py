@@ -13,8 +13,9 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.store.locks import ShardLocks
-from lightalign.pipelines import index_run, run_list, runs, stopping, train
-from lightalign.pipelines.progress import Progress
+from lightalign.pipelines import index_run, run_list, runs, train
+from lightalign.pipelines.common import stopping
+from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign, slow, tree_bytes

@@ -12,8 +12,8 @@ import torch
 
 from lightalign.featcache.errors import SpecError, StoreCorruptError
 from lightalign.pipelines import run_list, runs, train
+from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.report_content import read_runs
 
 from ..helpers import lightalign, slow, tree_bytes

@@ -17,8 +17,8 @@ from lightalign.featcache.errors import (
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import retrieve, train
+from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.pairs import PairedStores
-from lightalign.pipelines.progress import Progress
 from lightalign.pipelines.stores import SideQuery, StoreQuery, WantedData, newest_pair
 from lightalign.pipelines.train_spec import TrainSpec
 

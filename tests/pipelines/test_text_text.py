@@ -14,12 +14,12 @@ from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundErr
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide
 from lightalign.pipelines import export_run, index_run, retrieve, runs, search, train
+from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.joined import Rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.pairs import join_stores
-from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.stores import SideQuery, StoreQuery, newest_pair

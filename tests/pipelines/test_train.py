@@ -16,11 +16,11 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.pipelines import retrieve, runs, train
+from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.metrics import Relevance
 from lightalign.pipelines.pairs import PairedStores
-from lightalign.pipelines.progress import SILENT
 from lightalign.pipelines.stores import StoreQuery, newest_pair
 from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.train_options import TrainOptions

@@ -14,7 +14,7 @@ from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.loading import build_encoder
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import Item
-from lightalign.pipelines.confusion_plot import draw_confusion
+from lightalign.pipelines.common.confusion_plot import draw_confusion
 from lightalign.pipelines.evaluation import numbers_of
 from lightalign.pipelines.tasks.zero_shot import (
     ClassScores,

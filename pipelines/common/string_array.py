@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
-from ..featcache.errors import StoreCorruptError
-from ..featcache.regular_files import check_regular
-from ..featcache.writing import write_npy
+from ...featcache.errors import StoreCorruptError
+from ...featcache.regular_files import check_regular
+from ...featcache.writing import write_npy
 
 # Of a file name that is not UTF-8, and of JSON's lone surrogates, Python makes strings that have no
 # encoding otherwise; they come back as they were.

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from ..featcache.errors import SpecError
+from ...featcache.errors import SpecError
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 _MEETING = ("MASTER_ADDR", "MASTER_PORT")  # where processes find one another

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ..featcache.hardware import has_fast_bfloat16
+from ...featcache.hardware import has_fast_bfloat16
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:

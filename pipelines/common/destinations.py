@@ -6,8 +6,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from ..featcache.errors import SpecError
-from ..featcache.regular_files import open_regular
+from ...featcache.errors import SpecError
+from ...featcache.regular_files import open_regular
 
 GENERATOR = "lightalign"
 _HEAD = 4096  # bytes within which a file says who wrote it

@@ -2,7 +2,7 @@
 
 import re
 
-from ..featcache.errors import SpecError
+from ...featcache.errors import SpecError
 
 _MOST = 2**63  # bytes, which no machine has
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)

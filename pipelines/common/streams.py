@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..featcache.errors import ResultLostError
+from ...featcache.errors import ResultLostError
 
 _STANDARD_ERROR = 2  # the last of the descriptors of standard streams
 _CLOSED: set[str] = set()  # streams that were closed before the command began

@@ -9,14 +9,14 @@ from PIL import Image
 from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import export_run, report
+from lightalign.pipelines.common.destinations import check_file, check_folder
 from lightalign.pipelines.contact_sheet import Cell, write_sheet
-from lightalign.pipelines.destinations import check_file, check_folder
 from lightalign.pipelines.evaluation import SCHEMA
 from lightalign.pipelines.export_run import ExportSpec
 from lightalign.pipelines.report import ReportSpec
 from lightalign.pipelines.search import SearchSpec
 
-from ..helpers import lightalign
+from ...helpers import lightalign
 
 CELL = Cell(picture=None, text="a text", title="1.", name="x")
 

@@ -14,10 +14,10 @@ from lightalign.pipelines import report
 from lightalign.pipelines.bars import BarProgress, LineProgress
 from lightalign.pipelines.commands import _common
 from lightalign.pipelines.commands._common import Output
-from lightalign.pipelines.confusion_plot import draw_confusion
+from lightalign.pipelines.common.confusion_plot import draw_confusion
+from lightalign.pipelines.common.printable import for_page, printable, printable_lines
 from lightalign.pipelines.contact_sheet import Cell, write_sheet
 from lightalign.pipelines.evaluation import SCHEMA
-from lightalign.pipelines.printable import for_page, printable, printable_lines
 from lightalign.pipelines.tables import ResultTable, rows_table
 
 # clears the screen; sets the title; the clipboard; an 8-bit CSI; bell; backspace; return to the
@@ -156,7 +156,7 @@ def test_the_label_of_a_bar_is_shown_as_it_is(text):
 def test_an_error_is_one_line_that_does_nothing(monkeypatch, tmp_path, text):
     from lightalign.featcache.errors import SpecError
 
-    from ..helpers import lightalign
+    from ...helpers import lightalign
 
     def fail(*_):
         raise SpecError(f"no such thing: {text}")

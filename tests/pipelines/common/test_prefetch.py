@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from lightalign.pipelines.ahead import map_ahead
+from lightalign.pipelines.common.prefetch import map_ahead
 
 
 def test_results_come_in_order_whatever_finishes_first():

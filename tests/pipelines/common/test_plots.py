@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from lightalign.pipelines.plots import line_plot
+from lightalign.pipelines.common.plots import line_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 
