@@ -18,8 +18,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from ..featcache.errors import SpecError
 from .class_rows import hold_out
-from .metrics import label_ranks
-from .vectors import unit
+from .metrics.ranks import label_ranks
+from .metrics.vectors import unit
 
 _BLOCK_COSINES = 2**25  # held at once: 128 MiB
 _MOST_LETTERS = 120  # of a solver's message: what is wrong comes first, then advice

@@ -11,10 +11,16 @@ from jaxtyping import Float32, Int64
 
 from ..featcache.errors import StoreCorruptError
 from ..featcache.reading.reader import FeatureReader
-from .bootstrap import mean_interval
-from .evaluation import Number
-from .intervals import share_interval
-from .resemblance import RidgeMap, linear_cka, neighbours, ranks_of_own, shared_neighbours
+from .metrics.bootstrap import mean_interval
+from .metrics.intervals import share_interval
+from .metrics.number import Number
+from .metrics.representation import (
+    RidgeMap,
+    linear_cka,
+    neighbours,
+    ranks_of_own,
+    shared_neighbours,
+)
 from .summaries import flat_vectors, mean_vectors
 
 RECALL_AT = 10

@@ -30,7 +30,7 @@ from .few_steps import single_step_warning
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
 from .logs import RunLog
-from .metrics import label_ranks
+from .metrics.ranks import label_ranks
 from .schedule import cosine_with_warmup
 from .sgd_head import score_rows
 from .state import Counts

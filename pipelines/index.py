@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ..featcache.errors import SpecError
-from .evaluation import Number
 from .index_kinds import FLAT, KINDS, IndexPlan, plan_index
 from .index_parts import check_trainable, forget_training, prepare_training
 from .index_quality import compare_with_flat, tune
+from .metrics.number import Number
 
 WORTHY = 95.0  # percent of the true nearest that an approximate index should find
 _POINTS = 64  # a centroid is learnt from; FAISS's 256 take four times as long for no more recall

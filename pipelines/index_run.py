@@ -27,8 +27,8 @@ from . import runs
 from .common.byte_sizes import parse_bytes
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
-from .evaluation import written
 from .indexed_items import content_of
+from .metrics.number import written
 from .original_dataset import open_as_extracted
 from .stores import (
     StoreQuery,

@@ -19,7 +19,7 @@ from ..featcache.reading.shuffle import block_shuffle
 from ..featcache.store import catalog
 from ..featcache.store.remedies import extraction
 from ..featcache.types import Side
-from .metrics import Relevance
+from .metrics.ranks import Relevance
 from .mixed_rows import Mix
 from .pooled import PooledRows, RowReader, pool_once
 from .pooled_shape import PooledShape

@@ -9,7 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
-from .agreement import (
+from .common.progress import SILENT, Progress
+from .evaluated import EvaluatedRun
+from .graded import GradedSplit, Scorer
+from .metrics.bootstrap import Statistics, interval_of, weighted_draws
+from .metrics.graded_pairs import (
     Ranking,
     at_threshold,
     auroc,
@@ -20,12 +24,8 @@ from .agreement import (
     spearman,
     tolerance_curve,
 )
-from .bootstrap import Statistics, interval_of, weighted_draws
-from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun
-from .evaluation import Number
-from .graded import GradedSplit, Scorer
-from .intervals import drawn_share_interval
+from .metrics.intervals import drawn_share_interval
+from .metrics.number import Number
 from .shared_texts import GradedTexts, find_shared_pairs, find_trained_texts, with_way_out
 
 DEFINITIONS = {

@@ -14,7 +14,7 @@ from ..featcache.reading.shuffle import block_shuffle
 from ..featcache.store import catalog
 from ..featcache.types import IMAGE_TEXT
 from .joined import JoinedStores, Relations, Rows, order_by_shard
-from .metrics import Relevance
+from .metrics.ranks import Relevance
 from .same_text import NEGATIVE
 from .stores import StorePair
 from .text_pairs import PairedTexts

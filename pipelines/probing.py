@@ -11,13 +11,6 @@ from jaxtyping import Float32, Int64
 from ..featcache.errors import SpecError
 from ..featcache.hardware import free_memory
 from ..featcache.types import Modality
-from .accuracy import (
-    DEFINITIONS,
-    REPEATED_DEFINITIONS,
-    accuracy_numbers,
-    differences,
-    repeated_numbers,
-)
 from .class_rows import ClassRows
 from .classifiers import (
     Classifier,
@@ -31,7 +24,14 @@ from .common.progress import Progress
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
-from .metrics import label_ranks
+from .metrics.accuracy import (
+    DEFINITIONS,
+    REPEATED_DEFINITIONS,
+    accuracy_numbers,
+    differences,
+    repeated_numbers,
+)
+from .metrics.ranks import label_ranks
 from .probe_spec import ProbeSpec
 from .sgd_head import score_rows, sgd_heads
 

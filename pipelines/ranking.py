@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from .index import AnyIndex, build_index, search
-from .metrics import (
+from .metrics.ranks import (
     Relevance,
     average_precisions,
     best_ranks,

@@ -20,7 +20,7 @@ from .common.destinations import check_file
 from .common.plots import line_plot
 from .common.printable import for_page
 from .common.progress import SILENT, Progress
-from .evaluation import shown
+from .metrics.number import shown
 from .report_content import Compared, RunPart, compare, read_runs, training_curves
 from .report_pictures import Pictures
 

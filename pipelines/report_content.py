@@ -16,8 +16,8 @@ from ..featcache.errors import (
 )
 from ..featcache.home import expanded
 from . import runs
-from .evaluation import SCHEMA, facts_of, numbers_of
 from .log_reading import read_log
+from .metrics.number import SCHEMA, facts_of, numbers_of
 from .run_list import way_out
 from .schemas import check_evaluation
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from .evaluation import is_number, shown, shown_chance
+from .metrics.number import is_number, shown, shown_chance
 from .tables import ResultTable
 
 _COLUMNS = ("top_1", "top_5", "mean_per_class", "deviation_of_top_1")

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .evaluation import report_line, shown, shown_chance
+from .metrics.number import report_line, shown, shown_chance
 from .tables import ResultTable
 from .zero_shot import ZeroShotReport
 

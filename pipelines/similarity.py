@@ -10,9 +10,9 @@ from ..featcache.encoders.references import card_name
 from ..featcache.errors import SpecError
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Modality, Side
-from .bootstrap import DRAWS
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
+from .metrics.bootstrap import DRAWS
 from .stores import SideQuery, WantedData, usual_split
 from .text_stores import RawEncoder, TextStores, queries_of
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Sides
-from .metrics import Relevance
+from .metrics.ranks import Relevance
 
 
 @dataclass(frozen=True)

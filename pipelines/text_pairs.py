@@ -10,7 +10,7 @@ from ..featcache.errors import SpecError, StoreCorruptError
 from ..featcache.reading.reader import FeatureReader
 from ..featcache.store import catalog
 from .joined import JoinedStores, Relations, Rows, order_by_shard
-from .metrics import Relevance
+from .metrics.ranks import Relevance
 
 
 class PairedTexts(JoinedStores):

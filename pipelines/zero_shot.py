@@ -18,14 +18,14 @@ from .common.confusion_plot import draw_confusion
 from .common.printable import for_page
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
-from .evaluation import Number
+from .metrics.number import Number
 from .prompts import Prompts, read_prompts, spoken_names
 from .stores import WantedData, usual_split
 
 if TYPE_CHECKING:
     from .class_rows import ClassRows
     from .embedder import Embedder
-    from .tasks.zero_shot import ClassScores
+    from .metrics.class_scores import ClassScores
 
 KIND = "zero-shot"
 USUAL = ("ensemble",)  # prompts, where none are named
@@ -178,7 +178,7 @@ def _store(spec: ZeroShotSpec, evaluated: EvaluatedRun, progress: Progress) -> S
 def _scores(
     embedder: "Embedder", images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
 ) -> "ClassScores":
-    from .tasks.zero_shot import score_classes
+    from .metrics.class_scores import score_classes
 
     texts = embedder.embed_texts([text for name in spoken for text in prompts.texts(name)])
     return score_classes(images, labels, texts, len(prompts.templates))
@@ -218,8 +218,8 @@ def _tied_warning(prompts: Prompts, scored: "ClassScores", names: Sequence[str])
 
 
 def _numbers(scored: "ClassScores", names: Sequence[str]) -> dict[str, Any]:
-    from .accuracy import accuracy_numbers
-    from .tasks.zero_shot import per_class_numbers
+    from .metrics.accuracy import accuracy_numbers
+    from .metrics.class_scores import per_class_numbers
 
     ranks = scored.ranks
     overall = accuracy_numbers(ranks, scored.labels, num_classes=len(names))
@@ -227,7 +227,7 @@ def _numbers(scored: "ClassScores", names: Sequence[str]) -> dict[str, Any]:
 
 
 def _definitions() -> dict[str, str]:
-    from .accuracy import DEFINITIONS as ACCURACY
+    from .metrics.accuracy import DEFINITIONS as ACCURACY
 
     return {**ACCURACY, **DEFINITIONS}
 
@@ -235,7 +235,7 @@ def _definitions() -> dict[str, str]:
 def _failures(
     scored: "ClassScores", ids: Sequence[str], names: Sequence[str]
 ) -> list[Mapping[str, Any]]:
-    from .tasks.zero_shot import worst_images
+    from .metrics.class_scores import worst_images
 
     return worst_images(scored, ids, names, most=_FAILURES)
 
@@ -303,7 +303,7 @@ def _curves(
     names: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Return the accuracy by k of all prompts, and the confusion of the first, which is last."""
-    from .tasks.zero_shot import confusion
+    from .metrics.class_scores import confusion
 
     lines: dict[str, dict[str, list[float]]] = {}
     for prompts, found in zip(all_prompts, measured, strict=True):

@@ -84,7 +84,7 @@ def retrieve(
     quiet: Quiet = False,
 ) -> None:
     """Measure retrieval across the two sides of a run."""
-    from ..evaluation import report_line
+    from ..metrics.number import report_line
     from ..retrieve import BANK, RetrieveSpec
     from ..retrieve import run as run_retrieve
     from ..show_retrieval import retrieval_parts
@@ -183,7 +183,7 @@ def probe(
 ) -> None:
     """Measure how well simple classifiers read classes from frozen features."""
     from ...featcache.config import apply_overrides, build
-    from ..evaluation import report_line
+    from ..metrics.number import report_line
     from ..probe import run as run_probe
     from ..probe_spec import ProbeOptions, ProbeSpec
     from ..show_probe import accuracy_parts
@@ -234,7 +234,7 @@ def similarity(
     quiet: Quiet = False,
 ) -> None:
     """Compare cosines of pairs of texts with people's judgement of them."""
-    from ..evaluation import report_line
+    from ..metrics.number import report_line
     from ..show_similarity import similarity_parts
     from ..similarity import SimilaritySpec
     from ..similarity import run as run_similarity
@@ -273,7 +273,7 @@ def rank_encoders(
     quiet: Quiet = False,
 ) -> None:
     """Say which image and text stores fit one another, before anything is trained."""
-    from ..evaluation import report_line
+    from ..metrics.number import report_line
     from ..rank_encoders import RankSpec
     from ..rank_encoders import run as run_ranking
     from ..show_similarity import ranking_parts

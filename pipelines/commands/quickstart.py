@@ -23,7 +23,7 @@ def quickstart(
     quiet: Quiet = False,
 ) -> None:
     """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
-    from ..evaluation import report_line
+    from ..metrics.number import report_line
     from ..quickstart import run
     from ..show import extract_lines, train_lines
     from ..show_retrieval import retrieval_parts

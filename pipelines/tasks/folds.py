@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from ...featcache.errors import SpecError
-from ..bootstrap import Draws, interval_of
-from ..chance import chance_curve
-from ..evaluation import Number
-from ..intervals import drawn_share_interval
-from ..metrics import Relevance
+from ..metrics.bootstrap import Draws, interval_of
+from ..metrics.chance import chance_curve
+from ..metrics.intervals import drawn_share_interval
+from ..metrics.number import Number
+from ..metrics.ranks import Relevance
 from ..ranking import Direction, both_directions, ranks_only, without_repeats
 from ..task import PairedEmbeddings, Task
 from .retrieval import HEADLINE, Retrieval

@@ -8,18 +8,18 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from ...featcache.errors import SpecError
-from ..bootstrap import Draws, interval_of
-from ..chance import (
+from ..index import BuiltIndex, build, build_index
+from ..index_kinds import EXACT, plan_index
+from ..metrics.bootstrap import Draws, interval_of
+from ..metrics.chance import (
     chance_average_precision,
     chance_curve,
     chance_in_first,
     chance_of_ranks,
 )
-from ..evaluation import Number, written
-from ..index import BuiltIndex, build, build_index
-from ..index_kinds import EXACT, plan_index
-from ..intervals import drawn_share_interval
-from ..metrics import recall_curve
+from ..metrics.intervals import drawn_share_interval
+from ..metrics.number import Number, written
+from ..metrics.ranks import recall_curve
 from ..ranking import FIRST, Direction, Ranking, both_directions, rank, ranks_by, ranks_only
 from ..rerank import Reranker
 from ..scoring import (

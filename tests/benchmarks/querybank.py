@@ -23,7 +23,7 @@ from lightalign.pipelines import extract, runs, train
 from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.evaluated import EvaluatedRun
 from lightalign.pipelines.extract_spec import ExtractSpec
-from lightalign.pipelines.metrics import recall_curve
+from lightalign.pipelines.metrics.ranks import recall_curve
 from lightalign.pipelines.pairs import join_stores
 from lightalign.pipelines.querybank import embed_bank, find_bank
 from lightalign.pipelines.ranking import Direction, both_directions, ranks_only

@@ -23,8 +23,8 @@ from statistics import median
 import faiss
 import numpy as np
 
-from lightalign.pipelines.bootstrap import Draws
-from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.metrics.bootstrap import Draws
+from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking import Direction
 from lightalign.pipelines.tasks.retrieval import Retrieval
 

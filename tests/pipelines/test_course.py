@@ -14,7 +14,7 @@ from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.course import Course
 from lightalign.pipelines.joined import Rows
 from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.schedule import cosine_by_epochs
 from lightalign.pipelines.task import PairedEmbeddings

@@ -18,9 +18,9 @@ from lightalign.featcache.store import catalog
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs
-from lightalign.pipelines.evaluation import numbers_of
 from lightalign.pipelines.fine_tune import run
 from lightalign.pipelines.fine_tune_spec import FineTuneOptions, FineTuneSpec, options_of
+from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.probe import run as run_probe
 from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.sgd_options import SgdOptions

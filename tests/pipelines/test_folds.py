@@ -6,7 +6,7 @@ import pytest
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import TEXT_TEXT
 from lightalign.pipelines import retrieve, train
-from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.show_retrieval import retrieval_parts
 from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.tasks.folds import FoldedRetrieval, split_folds

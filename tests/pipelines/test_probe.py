@@ -18,7 +18,7 @@ from lightalign.featcache.errors import (
 from lightalign.pipelines import probing, runs
 from lightalign.pipelines.class_rows import ClassRows
 from lightalign.pipelines.classifiers import LogisticClassifier
-from lightalign.pipelines.evaluation import numbers_of, split_hash
+from lightalign.pipelines.metrics.number import numbers_of, split_hash
 from lightalign.pipelines.probe import run
 from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.sgd_options import SgdOptions

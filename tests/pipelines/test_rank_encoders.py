@@ -12,8 +12,8 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
 from lightalign.pipelines import rank_encoders
 from lightalign.pipelines.encoder_pairs import Seen, compared
+from lightalign.pipelines.metrics.representation import neighbours
 from lightalign.pipelines.rank_encoders import RankSpec
-from lightalign.pipelines.resemblance import neighbours
 
 from ..helpers import lightalign
 from .conftest import SCENES, extract_toy

@@ -7,9 +7,9 @@ import pytest
 
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import index_quality, train
-from lightalign.pipelines.bootstrap import Draws
 from lightalign.pipelines.index import build
-from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.metrics.bootstrap import Draws
+from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking import Direction, ranks_by, ranks_only
 from lightalign.pipelines.rerank import Reranker
 from lightalign.pipelines.retrieve import RetrieveSpec

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ir_measures import AP, RR, Success
 
-from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.tasks.retrieval import Retrieval
 

@@ -6,7 +6,7 @@ from scipy.special import logsumexp
 
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import TEXT_TEXT
-from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking import both_directions
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.scoring import (

@@ -11,7 +11,7 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality, TextSide
 from lightalign.pipelines import similarity, train
-from lightalign.pipelines.evaluation import numbers_of
+from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.show_similarity import similarity_parts
 from lightalign.pipelines.similarity import SimilaritySpec
 from lightalign.pipelines.stores import SideQuery

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.types import TEXT_TEXT
-from lightalign.pipelines.equal_rows import equal_pairs, equal_rows
-from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.metrics.equal_rows import equal_pairs, equal_rows
+from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking import both_directions, rank
 from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.ties import find_ties

@@ -19,7 +19,7 @@ from lightalign.pipelines import retrieve, runs, train
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.metrics import Relevance
+from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.stores import StoreQuery, newest_pair
 from lightalign.pipelines.task import PairedEmbeddings

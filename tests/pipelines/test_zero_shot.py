@@ -15,8 +15,7 @@ from lightalign.featcache.encoders.loading import build_encoder
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import Item
 from lightalign.pipelines.common.confusion_plot import draw_confusion
-from lightalign.pipelines.evaluation import numbers_of
-from lightalign.pipelines.tasks.zero_shot import (
+from lightalign.pipelines.metrics.class_scores import (
     ClassScores,
     class_embeddings,
     confusion,
@@ -24,6 +23,7 @@ from lightalign.pipelines.tasks.zero_shot import (
     score_classes,
     worst_images,
 )
+from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.train import run as run_train
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.zero_shot import ZeroShotSpec

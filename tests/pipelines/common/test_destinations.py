@@ -11,8 +11,8 @@ from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import export_run, report
 from lightalign.pipelines.common.destinations import check_file, check_folder
 from lightalign.pipelines.contact_sheet import Cell, write_sheet
-from lightalign.pipelines.evaluation import SCHEMA
 from lightalign.pipelines.export_run import ExportSpec
+from lightalign.pipelines.metrics.number import SCHEMA
 from lightalign.pipelines.report import ReportSpec
 from lightalign.pipelines.search import SearchSpec
 

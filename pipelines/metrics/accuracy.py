@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from .evaluation import Number
 from .intervals import (
     class_mean_interval,
     deviation_interval,
@@ -16,6 +15,7 @@ from .intervals import (
     repeated_interval,
     share_interval,
 )
+from .number import Number
 
 MOST = 5  # largest k of a top-k accuracy
 

@@ -5,7 +5,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from lightalign.pipelines.chance import (
+from lightalign.pipelines.metrics.chance import (
     chance_average_precision,
     chance_curve,
     chance_in_first,

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from lightalign.pipelines.agreement import (
+from lightalign.pipelines.metrics.bootstrap import interval_of, mean_interval, weighted_draws
+from lightalign.pipelines.metrics.graded_pairs import (
     Ranking,
     at_threshold,
     auroc,
@@ -15,7 +16,6 @@ from lightalign.pipelines.agreement import (
     spearman,
     tolerance_curve,
 )
-from lightalign.pipelines.bootstrap import interval_of, mean_interval, weighted_draws
 
 
 def once(num):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from .metrics import label_ranks
+from .ranks import label_ranks
 from .vectors import unit
 
 _BLOCK = 2**10  # lines of a similarity matrix held at once

@@ -31,7 +31,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ..featcache.config import fingerprint
+from ...featcache.config import fingerprint
 
 SCHEMA = 1
 _WHOLE = 99.95  # from here on three digits leave nothing behind the point

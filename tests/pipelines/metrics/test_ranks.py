@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import TEXT_TEXT
 from lightalign.pipelines.index import build_index, search
-from lightalign.pipelines.metrics import (
+from lightalign.pipelines.metrics.ranks import (
     Relevance,
     average_precisions,
     exact_ranks,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
-from lightalign.pipelines.accuracy import accuracy_numbers, differences, repeated_numbers
-from lightalign.pipelines.metrics import label_ranks
+from lightalign.pipelines.metrics.accuracy import accuracy_numbers, differences, repeated_numbers
+from lightalign.pipelines.metrics.ranks import label_ranks
 
 
 def test_a_wrong_class_of_the_same_score_counts_as_higher():

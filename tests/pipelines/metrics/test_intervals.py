@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightalign.pipelines.bootstrap import Draws, mean_interval
-from lightalign.pipelines.intervals import (
+from lightalign.pipelines.metrics.bootstrap import Draws, mean_interval
+from lightalign.pipelines.metrics.intervals import (
     class_mean_interval,
     deviation_interval,
     drawn_share_interval,

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from lightalign.pipelines.bootstrap import Draws, interval_of, mean_interval
-from lightalign.pipelines.evaluation import (
+from lightalign.pipelines.metrics.bootstrap import Draws, interval_of, mean_interval
+from lightalign.pipelines.metrics.intervals import drawn_share_interval
+from lightalign.pipelines.metrics.number import (
     Number,
     facts_of,
     numbers_of,
@@ -14,7 +15,6 @@ from lightalign.pipelines.evaluation import (
     shown_chance,
     split_hash,
 )
-from lightalign.pipelines.intervals import drawn_share_interval
 
 
 def test_a_number_is_written_with_all_that_it_rests_on_and_nothing_that_is_not_there():
@@ -118,7 +118,7 @@ def test_drawn_means_and_medians_are_those_of_the_drawn_items():
 def test_the_draws_are_the_same_however_many_are_held_at_once(monkeypatch):
     values, groups = np.arange(12.0)[:, None], np.arange(12) // 3
     whole = Draws(4).means(values, groups)
-    monkeypatch.setattr("lightalign.pipelines.bootstrap._BLOCK", 28)
+    monkeypatch.setattr("lightalign.pipelines.metrics.bootstrap._BLOCK", 28)
     np.testing.assert_array_equal(Draws(4).means(values, groups), whole)
 
 

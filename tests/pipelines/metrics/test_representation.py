@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from lightalign.pipelines.resemblance import (
+from lightalign.pipelines.metrics.representation import (
     RidgeMap,
     linear_cka,
     neighbours,

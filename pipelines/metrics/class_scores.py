@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..accuracy import MOST
-from ..equal_rows import equal_pairs
-from ..evaluation import Number
-from ..intervals import share_interval
-from ..metrics import label_ranks
+from .accuracy import MOST
+from .equal_rows import equal_pairs
+from .intervals import share_interval
+from .number import Number
+from .ranks import label_ranks
 
 _FIRST = 3  # classes that a failure names
 
