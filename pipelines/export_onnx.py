@@ -16,7 +16,7 @@ from ..featcache.writing import write_bytes
 from . import runs
 from .common.progress import Progress
 from .embedder import Embedder
-from .exact import inexact_sides, why_inexact
+from .extraction.exact import inexact_sides, why_inexact
 from .onnx_files import OnnxTower, write_onnx
 from .towers import (
     AdapterTower,

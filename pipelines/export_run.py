@@ -30,7 +30,7 @@ from . import runs
 from .common.destinations import check_folder
 from .common.progress import SILENT, Progress
 from .common.versions import library_versions
-from .exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
+from .extraction.exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
 
 ABOUT = "lightalign.json"
 VERSION = 1  # of the table in it

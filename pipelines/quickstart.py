@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import extract, retrieve, train
+from . import retrieve, train
 from .common.progress import SILENT, Progress
-from .extract_spec import ExtractReport, ExtractSpec
+from .extraction import extract
+from .extraction.spec import ExtractReport, ExtractSpec
 from .train_spec import TrainReport, TrainSpec
 
 DATA = "shapes"

@@ -14,10 +14,11 @@ from ..featcache.store.feature_store import FeatureStore
 from ..featcache.store.key import StoreDescription
 from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.store.remedies import extraction, removal_of_store
-from . import cache, extract
+from . import cache
 from .common.progress import SILENT, Progress
-from .extract_spec import ExtractSpec
-from .recorded_extraction import spec_of
+from .extraction import extract
+from .extraction.recorded import spec_of
+from .extraction.spec import ExtractSpec
 
 
 def repair(
@@ -131,8 +132,8 @@ def explain_request(
     """
     spec = build(ExtractSpec, apply_overrides(table, overrides), where="extract")
     opened, loaded = extract.prepare(spec, progress)
-    from .loaded_encoder import splits_with_items  # imports torch, as the encoders do
-    from .outputs import describe_outputs
+    from .extraction.loaded_encoder import splits_with_items  # imports torch, as the encoders do
+    from .extraction.outputs import describe_outputs
 
     return [
         cache.explain(spec.home, output.description)
@@ -142,7 +143,7 @@ def explain_request(
 
 
 def _check_key(spec: ExtractSpec, prepared: extract.Prepared, manifest: Mapping[str, Any]) -> None:
-    from .outputs import describe_outputs  # imports torch, as the encoders do
+    from .extraction.outputs import describe_outputs  # imports torch, as the encoders do
 
     opened, loaded = prepared
     assert spec.split is not None

@@ -15,7 +15,7 @@ from ..featcache.store.manifest import COPY, MANIFEST, named_key, read_manifest
 from ..featcache.types import Modality
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun
-from .extract_spec import Estimate, ExtractReport
+from .extraction.spec import Estimate, ExtractReport
 from .peak import Peak
 from .plan_spec import Planned
 from .rehearsal import TrainEstimate

@@ -28,7 +28,7 @@ from ..featcache.encoders.exportable import Portable
 from ..featcache.errors import ExportError
 from ..featcache.types import Modality
 from .embedder import Reading
-from .exportable import inexpressible_features
+from .extraction.exportable import inexpressible_features
 
 _STOCK_POOLS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # by kind of features
 _REASONS = {  # by part, what of it no stock module does

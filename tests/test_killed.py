@@ -101,8 +101,8 @@ FAST = """
 import sys, time
 from pathlib import Path
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
-from lightalign.pipelines.extract import run
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction.extract import run
+from lightalign.pipelines.extraction.spec import ExtractSpec
 
 encode = ToyEncoder.encode
 def slow(self, batch):

@@ -39,7 +39,7 @@ LACKING = [
 @pytest.mark.parametrize("error", LACKING, ids=repr)
 def test_a_lack_of_memory_is_one_line_whatever_a_library_raises(error, tmp_path):
     def lacking() -> None:
-        from lightalign.pipelines import loaded_encoder
+        from lightalign.pipelines.extraction import loaded_encoder
 
         def fail(*_: object) -> None:
             raise error

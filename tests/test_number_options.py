@@ -12,7 +12,7 @@ from lightalign.featcache.config import apply_overrides, build, to_toml
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines.commands.application import app
 from lightalign.pipelines.common.byte_sizes import parse_bytes
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.train_options import TrainOptions
 
 from .helpers import lightalign

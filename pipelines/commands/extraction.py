@@ -82,8 +82,8 @@ def extract(
 ) -> None:
     """Run frozen encoders once over a dataset and keep their features."""
     from ...featcache.config import apply_overrides, build
-    from ..extract import run
-    from ..extract_spec import ExtractSpec
+    from ..extraction.extract import run
+    from ..extraction.spec import ExtractSpec
     from ..show import estimate_parts, extract_lines
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -108,7 +108,7 @@ def extract(
     }
     spec = build(ExtractSpec, apply_overrides(_table(options), overrides or []), where="extract")
     if dry_run:
-        from .. import estimate
+        from ..extraction import estimate
 
         estimated = estimate.run(spec, output.progress)
         output.answer(estimated, *estimate_parts(estimated))

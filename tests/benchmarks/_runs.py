@@ -7,8 +7,9 @@ from typing import Any
 
 from lightalign.featcache.config import canonical_json, fingerprint, to_table
 from lightalign.featcache.errors import RunNotFoundError, SpecError
-from lightalign.pipelines import extract, retrieve, runs, train
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines import retrieve, runs, train
+from lightalign.pipelines.extraction import extract
+from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.stores import WantedData
 from lightalign.pipelines.train_options import resolve_preset
 from lightalign.pipelines.train_spec import TrainSpec

@@ -18,8 +18,8 @@ from typing import Any
 
 from _runs import ENCODERS, evaluated, trained
 
-from lightalign.pipelines import extract
-from lightalign.pipelines.extract_spec import ExtractSpec, StoreReport
+from lightalign.pipelines.extraction import extract
+from lightalign.pipelines.extraction.spec import ExtractSpec, StoreReport
 
 TEXTS = ENCODERS[1]
 VARIANTS = (

@@ -41,16 +41,16 @@ from lightalign.featcache.hardware import resolve_device
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.tokens import Tokens, split_by_length
 from lightalign.featcache.types import Item, Modality
-from lightalign.pipelines import extract
 from lightalign.pipelines.batches import GROUPS, Batch
 from lightalign.pipelines.common.prefetch import map_ahead
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.cores import compute_alone, threads_kept
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction import extract
+from lightalign.pipelines.extraction.loaded_encoder import load_all
+from lightalign.pipelines.extraction.opening import open_all
+from lightalign.pipelines.extraction.spec import ExtractSpec
+from lightalign.pipelines.extraction.threads import compute_alone, threads_kept
 from lightalign.pipelines.joined import Rows
-from lightalign.pipelines.loaded_encoder import load_all
 from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.opened import open_all
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 

@@ -20,9 +20,9 @@ from lightalign.featcache.encoders.pooling import Kind, LayerLayout
 from lightalign.featcache.store.catalog import StoreEntry, list_stores
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.derive import Derivation
-from lightalign.pipelines.filling import Job
-from lightalign.pipelines.outputs import Output
+from lightalign.pipelines.extraction.derive import Derivation
+from lightalign.pipelines.extraction.filling import Job
+from lightalign.pipelines.extraction.outputs import Output
 
 _SETTLES = 2.5  # seconds after which a file is remembered as whole
 

@@ -41,13 +41,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.weights import find_weights
-from lightalign.pipelines import estimate, extract
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.extract_spec import ExtractSpec
-from lightalign.pipelines.fill import fill_split
-from lightalign.pipelines.loaded_encoder import load_all
-from lightalign.pipelines.opened import open_all
-from lightalign.pipelines.outputs import describe_outputs
+from lightalign.pipelines.extraction import estimate, extract
+from lightalign.pipelines.extraction.extract import fill_split
+from lightalign.pipelines.extraction.loaded_encoder import load_all
+from lightalign.pipelines.extraction.opening import open_all
+from lightalign.pipelines.extraction.outputs import describe_outputs
+from lightalign.pipelines.extraction.spec import ExtractSpec
 
 BATCH = 32
 WORKERS = 2

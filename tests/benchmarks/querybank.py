@@ -19,10 +19,11 @@ import numpy as np
 from _runs import ENCODERS
 
 from lightalign.featcache.sources.opening import parse_data
-from lightalign.pipelines import extract, runs, train
+from lightalign.pipelines import runs, train
 from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.evaluated import EvaluatedRun
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction import extract
+from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.metrics.ranks import recall_curve
 from lightalign.pipelines.pairs import join_stores
 from lightalign.pipelines.querybank import embed_bank, find_bank

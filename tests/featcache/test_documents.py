@@ -20,8 +20,8 @@ from lightalign.featcache.errors import (
 from lightalign.featcache.store.catalog import list_stores, pairs_path, read_pairs
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.manifest import read_manifest, read_receipt, write_manifest
-from lightalign.pipelines import extract
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction import extract
+from lightalign.pipelines.extraction.spec import ExtractSpec
 
 DEEP = "[" * 100_000 + "]" * 100_000
 # a value of every type that JSON has, and those that are hard on whoever believes them

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from lightalign.featcache.encoders import probe
-from lightalign.pipelines import extract, index_quality
-from lightalign.pipelines.extract_spec import ExtractReport, ExtractSpec
+from lightalign.pipelines import index_quality
+from lightalign.pipelines.extraction import extract
+from lightalign.pipelines.extraction.spec import ExtractReport, ExtractSpec
 
 SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
 # enough training images to rank encoders by

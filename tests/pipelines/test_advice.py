@@ -23,8 +23,8 @@ from lightalign.featcache.store.manifest import COPY, MANIFEST, read_manifest, r
 from lightalign.featcache.store.remedies import extraction
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs, train
-from lightalign.pipelines.extract_command import command_of
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction.extract_command import command_of
+from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as retrieve
 from lightalign.pipelines.stores import SideQuery, StoreQuery, require_pair, require_there

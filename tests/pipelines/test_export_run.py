@@ -21,7 +21,7 @@ from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import train
 from lightalign.pipelines.embedder import Reading
-from lightalign.pipelines.exact import exact_commands
+from lightalign.pipelines.extraction.exact import exact_commands
 from lightalign.pipelines.runs import read_spec
 from lightalign.pipelines.stock_modules import Dense, StockTower, express
 from lightalign.pipelines.towers import (

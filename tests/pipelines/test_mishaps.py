@@ -24,17 +24,18 @@ from lightalign.featcache.store.damage import verify_folder
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.locks import ShardLocks
 from lightalign.featcache.store.manifest import MANIFEST, read_manifest
-from lightalign.pipelines import cache, extract, throughput
+from lightalign.pipelines import cache
 from lightalign.pipelines.common.progress import Progress
-from lightalign.pipelines.extract_spec import ExtractSpec, StoreReport
-from lightalign.pipelines.loaded_encoder import LoadedEncoder
-from lightalign.pipelines.memory import encode_within_memory
+from lightalign.pipelines.extraction import extract, throughput
+from lightalign.pipelines.extraction.loaded_encoder import LoadedEncoder
+from lightalign.pipelines.extraction.out_of_memory import encode_within_memory
+from lightalign.pipelines.extraction.spec import ExtractSpec, StoreReport
+from lightalign.pipelines.extraction.throughput import fitting_batch_size
 from lightalign.pipelines.redo import each_apart, repair
-from lightalign.pipelines.throughput import fitting_batch_size
 
 from ..helpers import lightalign, tree_bytes
 from .conftest import SCENES, extract_toy
-from .test_extract import write_table
+from .extraction.test_extract import write_table
 from .test_redo import flip
 
 
@@ -274,7 +275,8 @@ def test_less_than_eight_digits_of_a_key_name_no_store(tmp_path, name):
 
 def test_the_disk_must_hold_all_splits_before_the_first_is_begun(tmp_path, monkeypatch):
     spec = {"data": "shapes", "home": tmp_path, "source": SCENES, "device": "cpu"}
-    from lightalign.pipelines import estimate, sizes_of_stores
+    from lightalign.pipelines.extraction import estimate
+    from lightalign.pipelines.extraction import sizes as sizes_of_stores
 
     full = estimate.run(ExtractSpec(encoders=("toy-image",), **spec)).missing_bytes
     monkeypatch.setattr(sizes_of_stores, "free_bytes", lambda _: full - 1)

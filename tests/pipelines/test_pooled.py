@@ -13,8 +13,9 @@ from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.tokens import PooledTokens, pad
 from lightalign.featcache.types import IMAGE_TEXT, Modality
-from lightalign.pipelines import fitting, joined, opened, pooled, rehearsal, runs, train
+from lightalign.pipelines import fitting, joined, pooled, rehearsal, runs, train
 from lightalign.pipelines.common.progress import SILENT
+from lightalign.pipelines.extraction import opening
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.pooled import PooledRows, pool_once
 from lightalign.pipelines.train_spec import TrainSpec
@@ -48,7 +49,7 @@ def extract_wide(home: Path, encoder: str, **changes) -> None:
     """Extract with a toy encoder of 64 features, from which on no sum depends on padding."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            opened, "find_card", lambda name, **_: dataclasses.replace(read_card(name), width=64)
+            opening, "find_card", lambda name, **_: dataclasses.replace(read_card(name), width=64)
         )
         extract_toy(home, encoder, **changes)
 

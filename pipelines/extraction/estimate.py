@@ -10,25 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache.sources.base import Source
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.store.feature_store import FeatureStore
-from ..featcache.store.item_rows import BLOCK_ELEMENTS
-from ..featcache.store.manifest import read_whole_manifest
-from ..featcache.store.stored_types import token_bytes
-from ..featcache.types import Item, Modality
-from .common.progress import SILENT, Progress
-from .common.versions import library_versions
+from ...featcache.sources.base import Source
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.store.feature_store import FeatureStore
+from ...featcache.store.item_rows import BLOCK_ELEMENTS
+from ...featcache.store.manifest import read_whole_manifest
+from ...featcache.store.stored_types import token_bytes
+from ...featcache.types import Item, Modality
+from ..common.progress import SILENT, Progress
+from ..common.versions import library_versions
 from .derive import BLOCKS_HELD, Derivation
-from .encode import Extraction
 from .exportable import note_exports
-from .extract_spec import Estimate, ExtractSpec, StoreEstimate
 from .filling import Job
 from .loaded_encoder import load_all, splits_with_items
-from .opened import open_all
+from .opening import open_all
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
-from .sizes_of_stores import estimate_store, free_bytes, uncompressed_bytes
+from .shard_writer import Extraction
+from .sizes import estimate_store, free_bytes, uncompressed_bytes
+from .spec import Estimate, ExtractSpec, StoreEstimate
 
 _WARM_BATCHES = 1
 # Of texts more, as batches of similar length take many texts to choose from.

@@ -8,11 +8,11 @@ import pytest
 
 from lightalign.featcache.errors import OutOfMemoryError, SpecError, TooManyBadItemsError
 from lightalign.featcache.reading.reader import FeatureReader
-from lightalign.pipelines import extract
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction import extract
+from lightalign.pipelines.extraction.spec import ExtractSpec
 
-from ..helpers import tree_bytes
-from .conftest import SCENES, extract_toy
+from ...helpers import tree_bytes
+from ..conftest import SCENES, extract_toy
 
 
 def values(report, kind: str = "tokens", encoder: str = "toy-image") -> np.ndarray:
@@ -146,8 +146,8 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
-from lightalign.pipelines.extract import run
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction.extract import run
+from lightalign.pipelines.extraction.spec import ExtractSpec
 encode = ToyEncoder.encode
 def slow(self, batch):
     time.sleep(0.02)
@@ -255,7 +255,7 @@ def test_a_gpu_without_the_memory_gets_halves(tmp_path):
 
     from lightalign.featcache.encoders.loading import open_encoder
     from lightalign.featcache.types import Item
-    from lightalign.pipelines.memory import encode_within_memory
+    from lightalign.pipelines.extraction.out_of_memory import encode_within_memory
 
     encoder = open_encoder("toy-text")
     prepared = [encoder.prepare(Item(id=str(n), text="a " * (n + 1))) for n in range(7)]
@@ -278,7 +278,7 @@ def test_one_item_that_no_memory_holds_is_a_clear_error(text):
     import torch
 
     from lightalign.featcache.encoders.loading import open_encoder
-    from lightalign.pipelines.memory import encode_within_memory
+    from lightalign.pipelines.extraction.out_of_memory import encode_within_memory
 
     def full(_batch):
         raise torch.cuda.OutOfMemoryError(text) if text == "too much" else RuntimeError(text)

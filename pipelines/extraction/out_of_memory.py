@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from ..featcache.encoders.base import Encoder
-from ..featcache.errors import OutOfMemoryError
-from ..featcache.memory_errors import lack_of_memory
-from ..featcache.tokens import Tokens
+from ...featcache.encoders.base import Encoder
+from ...featcache.errors import OutOfMemoryError
+from ...featcache.memory_errors import lack_of_memory
+from ...featcache.tokens import Tokens
 
 
 def encode_within_memory(

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..featcache.errors import StoreCorruptError, StoreNotFoundError
-from ..featcache.store.feature_store import FeatureStore
-from ..featcache.store.item_rows import ItemBlock, ItemRows
-from ..featcache.tokens import Tokens, pad_groups
-from .common.progress import Progress
+from ...featcache.errors import StoreCorruptError, StoreNotFoundError
+from ...featcache.store.feature_store import FeatureStore
+from ...featcache.store.item_rows import ItemBlock, ItemRows
+from ...featcache.tokens import Tokens, pad_groups
+from ..common.progress import Progress
 from .filling import Filling, Job, Shard, Shards
 
 BLOCKS_HELD = 3  # of float32 at once: as read, padded, and what reducing it takes

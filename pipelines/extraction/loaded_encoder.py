@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..featcache.encoders.base import Encoder
-from ..featcache.encoders.loading import load_encoder
-from ..featcache.encoders.memory import bytes_of_an_item
-from ..featcache.encoders.precision import choose_precision, compile_encoder
-from ..featcache.encoders.references import table_of_own
-from ..featcache.encoders.weights import GIVEN
-from ..featcache.errors import SpecError
-from ..featcache.hardware import resolve_device
-from ..featcache.types import Modality
-from .common.progress import Progress
-from .extract_spec import ExtractSpec
-from .opened import Opened, with_place
+from ...featcache.encoders.base import Encoder
+from ...featcache.encoders.loading import load_encoder
+from ...featcache.encoders.memory import bytes_of_an_item
+from ...featcache.encoders.precision import choose_precision, compile_encoder
+from ...featcache.encoders.references import table_of_own
+from ...featcache.encoders.weights import GIVEN
+from ...featcache.errors import SpecError
+from ...featcache.hardware import resolve_device
+from ...featcache.types import Modality
+from ..common.progress import Progress
+from .opening import Opened, with_place
+from .spec import ExtractSpec
 
 
 @dataclass(frozen=True, kw_only=True)

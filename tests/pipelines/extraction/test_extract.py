@@ -21,11 +21,11 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.tokens import Tokens
-from lightalign.pipelines.collect import ShardRows
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction.shard_rows import ShardRows
+from lightalign.pipelines.extraction.spec import ExtractSpec
 
-from ..helpers import temporary_of, tree_bytes
-from .conftest import SCENES, extract_toy
+from ...helpers import temporary_of, tree_bytes
+from ..conftest import SCENES, extract_toy
 
 
 def write_table(folder: Path, num_images: int) -> Path:
@@ -176,8 +176,8 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
-from lightalign.pipelines.extract import run
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction.extract import run
+from lightalign.pipelines.extraction.spec import ExtractSpec
 
 encode = ToyEncoder.encode
 def slow(self, batch):

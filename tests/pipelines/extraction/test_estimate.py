@@ -5,10 +5,10 @@ from collections import namedtuple
 import pytest
 
 from lightalign.featcache.errors import DiskSpaceError
-from lightalign.pipelines import estimate, extract
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction import estimate, extract
+from lightalign.pipelines.extraction.spec import ExtractSpec
 
-from ..helpers import slow
+from ...helpers import slow
 
 SCENES = {"train": 300, "val": 10, "test": 10, "size": 32}
 FEW = {**SCENES, "train": 40}

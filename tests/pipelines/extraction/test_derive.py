@@ -18,12 +18,12 @@ from lightalign.featcache.store.checked_shards import CheckedShards
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.item_rows import ItemRows
 from lightalign.featcache.store.manifest import read_manifest
-from lightalign.pipelines import estimate
-from lightalign.pipelines.extract_spec import ExtractSpec
+from lightalign.pipelines.extraction import estimate
+from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.redo import repair
 
-from ..helpers import lightalign, slow, tree_bytes
-from .conftest import SCENES, extract_toy
+from ...helpers import lightalign, slow, tree_bytes
+from ..conftest import SCENES, extract_toy
 from .test_extract import write_table
 
 IMAGE_KINDS = ("mean", "grid:2x2", "grid:3x2")

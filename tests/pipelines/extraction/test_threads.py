@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
-from lightalign.pipelines import fill
-from lightalign.pipelines.cores import compute_alone, give_way, threads_kept
-from lightalign.pipelines.throughput import overlaps
+from lightalign.pipelines.extraction import extract
+from lightalign.pipelines.extraction.threads import compute_alone, give_way, threads_kept
+from lightalign.pipelines.extraction.throughput import overlaps
 
-from .conftest import extract_toy
+from ..conftest import extract_toy
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_items_are_prepared_while_an_encoder_runs_only_if_they_may(tmp_path, mon
 
     monkeypatch.setattr(ToyEncoder, "preprocess", prepare)
     monkeypatch.setattr(ToyEncoder, "encode", slow)
-    monkeypatch.setattr(fill, "overlaps", lambda _: overlap)
+    monkeypatch.setattr(extract, "overlaps", lambda _: overlap)
     extract_toy(tmp_path, "toy-image", split="train", batch_size=8, rows_per_shard=24)
     assert (max(meanwhile) > 2) == overlap  # two had begun before
 
@@ -87,7 +87,7 @@ def test_few_cores_do_not_decode_while_they_compute(
     tmp_path, monkeypatch, device, threads, workers, expected
 ):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    spec = fill.ExtractSpec(
+    spec = extract.ExtractSpec(
         encoders=("toy-image",), data="shapes", home=tmp_path, device=device, workers=workers
     )
     assert overlaps(spec) == expected

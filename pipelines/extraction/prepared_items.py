@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..featcache.encoders.base import Content, Encoder
-from ..featcache.errors import TooManyBadItemsError, UnreadableItemError
-from ..featcache.store.key import Skipped
-from ..featcache.types import Item
+from ...featcache.encoders.base import Content, Encoder
+from ...featcache.errors import TooManyBadItemsError, UnreadableItemError
+from ...featcache.store.key import Skipped
+from ...featcache.types import Item
 
 
 @dataclass

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..featcache.bounds import MOST_THREADS
-from ..featcache.config import check_counts
-from ..featcache.errors import SpecError
-from ..featcache.registry import unknown_name
-from ..featcache.sources.base import SkippedRow
-from ..featcache.store.feature_store import FORMATS
-from ..featcache.store.key import COMPRESSIONS, DTYPES, Skipped
-from ..featcache.store.remedies import ExtractOptions
+from ...featcache.bounds import MOST_THREADS
+from ...featcache.config import check_counts
+from ...featcache.errors import SpecError
+from ...featcache.registry import unknown_name
+from ...featcache.sources.base import SkippedRow
+from ...featcache.store.feature_store import FORMATS
+from ...featcache.store.key import COMPRESSIONS, DTYPES, Skipped
+from ...featcache.store.remedies import ExtractOptions
 
 _ON_ERROR = re.compile(r"skip|fail|max=(\d{1,18})")
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache.errors import DiskSpaceError, UnreadableItemError
-from ..featcache.sources.base import Source
-from ..featcache.store.feature_store import FeatureStore
-from ..featcache.store.manifest import has_manifest, read_whole_manifest
-from ..featcache.store.stored_types import token_bytes
-from ..featcache.types import PER_ROW, Item
-from .extract_spec import StoreEstimate
+from ...featcache.errors import DiskSpaceError, UnreadableItemError
+from ...featcache.sources.base import Source
+from ...featcache.store.feature_store import FeatureStore
+from ...featcache.store.manifest import has_manifest, read_whole_manifest
+from ...featcache.store.stored_types import token_bytes
+from ...featcache.types import PER_ROW, Item
 from .outputs import Output
+from .spec import StoreEstimate
 
 _LENGTH_SAMPLE = 4096  # texts whose lengths are counted: their mean is known to about 0.5 %
 # Bytes of one line of each array that may stand beside the features.

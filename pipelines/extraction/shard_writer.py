@@ -10,16 +10,16 @@ from threading import Event, Lock
 
 import numpy as np
 
-from ..featcache.encoders.base import read_item
-from ..featcache.errors import DatasetChangedError, MissingFileError, UnreadableItemError
-from ..featcache.sources.base import readable_size
-from ..featcache.types import Item, Modality
-from .common.prefetch import map_ahead
-from .common.progress import Progress
-from .cores import compute_alone, give_way, threads_kept
+from ...featcache.encoders.base import read_item
+from ...featcache.errors import DatasetChangedError, MissingFileError, UnreadableItemError
+from ...featcache.sources.base import readable_size
+from ...featcache.types import Item, Modality
+from ..common.prefetch import map_ahead
+from ..common.progress import Progress
 from .filling import Filling, Job, Shard, Shards
-from .memory import encode_within_memory
-from .ready import Ready, batches_of
+from .out_of_memory import encode_within_memory
+from .prepared_items import Ready, batches_of
+from .threads import compute_alone, give_way, threads_kept
 
 
 class Extraction(Filling):

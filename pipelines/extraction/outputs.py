@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..featcache.encoders.base import Encoder
-from ..featcache.encoders.pooling import Kind, LayerLayout
-from ..featcache.store.key import StoreDescription
-from ..featcache.store.stored_types import token_bytes
-from ..featcache.types import Modality
-from .extract_spec import ExtractSpec
+from ...featcache.encoders.base import Encoder
+from ...featcache.encoders.pooling import Kind, LayerLayout
+from ...featcache.store.key import StoreDescription
+from ...featcache.store.stored_types import token_bytes
+from ...featcache.types import Modality
 from .loaded_encoder import LoadedEncoder
-from .opened import Opened
+from .opening import Opened
+from .spec import ExtractSpec
 
 _SHARD_BYTES = 64 * 2**20  # large enough to write at disk speed, small enough to redo after a crash
 _RAGGED_ROWS = 512, 2048  # of few and of many items; 512 captions take about 5 MB at 384 features

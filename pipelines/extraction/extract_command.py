@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from ..featcache.encoders.references import lasting_reference
-from ..featcache.known_datasets import source_words
-from ..featcache.sources.opening import absolute_data
-from ..featcache.store.remedies import extract_command
-from .extract_spec import ExtractSpec
+from ...featcache.encoders.references import lasting_reference
+from ...featcache.known_datasets import source_words
+from ...featcache.sources.opening import absolute_data
+from ...featcache.store.remedies import extract_command
+from .spec import ExtractSpec
 
 
 def command_of(spec: ExtractSpec) -> str:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache.store.catalog import StoreEntry, read_catalog
-from ..featcache.store.feature_store import FORMATS
-from ..featcache.store.key import COMPRESSIONS, StoreDescription
-from ..featcache.store.manifest import has_manifest, read_whole_manifest
-from ..featcache.store.stored_types import exact_enough
-from .extract_spec import ExtractSpec
+from ...featcache.store.catalog import StoreEntry, read_catalog
+from ...featcache.store.feature_store import FORMATS
+from ...featcache.store.key import COMPRESSIONS, StoreDescription
+from ...featcache.store.manifest import has_manifest, read_whole_manifest
+from ...featcache.store.stored_types import exact_enough
 from .outputs import Output
+from .spec import ExtractSpec
 
 
 def find_origins(spec: ExtractSpec, outputs: Sequence[Output]) -> dict[str, StoreEntry]:

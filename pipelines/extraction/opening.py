@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 
-from ..featcache.encoders.card import EncoderCard
-from ..featcache.encoders.references import find_card
-from ..featcache.encoders.weights import GIVEN, Weights, find_weights
-from ..featcache.errors import SpecError, TooManyBadItemsError
-from ..featcache.known_datasets import DatasetVersion
-from ..featcache.registry import unknown_name
-from ..featcache.sources.base import Source
-from ..featcache.sources.opening import open_defined
-from .common.progress import SILENT, Progress
-from .extract_spec import ExtractSpec
+from ...featcache.encoders.card import EncoderCard
+from ...featcache.encoders.references import find_card
+from ...featcache.encoders.weights import GIVEN, Weights, find_weights
+from ...featcache.errors import SpecError, TooManyBadItemsError
+from ...featcache.known_datasets import DatasetVersion
+from ...featcache.registry import unknown_name
+from ...featcache.sources.base import Source
+from ...featcache.sources.opening import open_defined
+from ..common.progress import SILENT, Progress
+from .spec import ExtractSpec
 
 
 @dataclass(frozen=True, kw_only=True)

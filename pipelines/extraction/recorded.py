@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..featcache.known_datasets import version_of
-from .extract_spec import ExtractSpec
+from ...featcache.known_datasets import version_of
+from .spec import ExtractSpec
 
 
 def spec_of(

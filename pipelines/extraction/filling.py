@@ -11,15 +11,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..featcache.errors import StoreNotFoundError
-from ..featcache.store.feature_store import FeatureStore
-from ..featcache.store.key import Skipped
-from ..featcache.store.locks import MANIFEST_LOCK, ShardLocks, holders
-from ..featcache.types import Features
-from .collect import ShardRows
-from .common.progress import Progress
+from ...featcache.errors import StoreNotFoundError
+from ...featcache.store.feature_store import FeatureStore
+from ...featcache.store.key import Skipped
+from ...featcache.store.locks import MANIFEST_LOCK, ShardLocks, holders
+from ...featcache.types import Features
+from ..common.progress import Progress
 from .outputs import Output
-from .ready import check_bad
+from .prepared_items import check_bad
+from .shard_rows import ShardRows
 
 _WAIT = 0.2  # seconds between looks at shards that another process is writing
 

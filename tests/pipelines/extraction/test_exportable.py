@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.pipelines import exact, extract, runs, train
-from lightalign.pipelines.extract_command import command_of
-from lightalign.pipelines.extract_spec import ExtractReport, ExtractSpec
+from lightalign.pipelines import runs, train
+from lightalign.pipelines.extraction import exact, extract
+from lightalign.pipelines.extraction.extract_command import command_of
+from lightalign.pipelines.extraction.spec import ExtractReport, ExtractSpec
 from lightalign.pipelines.train_spec import TrainSpec
 
-from ..helpers import lightalign, write_spec
-from .conftest import SCENES, extract_toy
+from ...helpers import lightalign, write_spec
+from ..conftest import SCENES, extract_toy
 
 FEW = [f"--set=source.{key}={value}" for key, value in {"train": 2, "val": 1, "test": 1}.items()]
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache.config import Table
-from ..featcache.errors import StoreCorruptError, StoreNotFoundError
-from ..featcache.known_datasets import version_of
-from ..featcache.sources.opening import is_drawn, parse_data
-from ..featcache.store.catalog import find_store
-from ..featcache.store.manifest import read_whole_manifest
+from ...featcache.config import Table
+from ...featcache.errors import StoreCorruptError, StoreNotFoundError
+from ...featcache.known_datasets import version_of
+from ...featcache.sources.opening import is_drawn, parse_data
+from ...featcache.store.catalog import find_store
+from ...featcache.store.manifest import read_whole_manifest
 from .extract_command import command_of
-from .extract_spec import ExtractSpec
-from .recorded_extraction import spec_of
+from .recorded import spec_of
+from .spec import ExtractSpec
 
 EXACT = "float32"  # the precision that exports compute in
 USUAL_DTYPE = "float16"  # of stores; its rounding moves no cosine by as much as exports may

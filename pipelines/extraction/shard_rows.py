@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ..featcache.store.stored_types import SCALES, empty_companion, narrow, storage
-from ..featcache.tokens import Tokens
-from ..featcache.types import PER_TOKEN, Features, ragged_arange
+from ...featcache.store.stored_types import SCALES, empty_companion, narrow, storage
+from ...featcache.tokens import Tokens
+from ...featcache.types import PER_TOKEN, Features, ragged_arange
 
 
 class ShardRows:

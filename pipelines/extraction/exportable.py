@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..featcache.config import in_words
-from ..featcache.encoders.base import LAST, Encoder
-from ..featcache.encoders.exportable import Portable
-from ..featcache.encoders.pooling import Kind, LayerLayout
-from ..featcache.errors import SpecError
-from .common.progress import Progress
+from ...featcache.config import in_words
+from ...featcache.encoders.base import LAST, Encoder
+from ...featcache.encoders.exportable import Portable
+from ...featcache.encoders.pooling import Kind, LayerLayout
+from ...featcache.errors import SpecError
+from ..common.progress import Progress
 from .exact import EXACT
 from .extract_command import command_of
-from .extract_spec import ExtractSpec
+from .spec import ExtractSpec
 
 _ROUNDED = {"int8": "dtype int8", "bfloat16": "dtype bfloat16 where its rounding shows"}
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from ..featcache.hardware import free_memory, resolve_device
-from .common.progress import SILENT, Progress
-from .extract_spec import ExtractSpec
+from ...featcache.hardware import free_memory, resolve_device
+from ..common.progress import SILENT, Progress
 from .loaded_encoder import LoadedEncoder
+from .spec import ExtractSpec
 
 _BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
 

@@ -7,27 +7,30 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..featcache import atomic_files, notes
-from ..featcache.errors import StoreCorruptError
-from ..featcache.sources.base import Source
-from ..featcache.sources.text_marks import marked_pairs
-from ..featcache.store import catalog
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.store.feature_store import FeatureStore
-from ..featcache.store.key import StoreDescription
-from ..featcache.store.locks import owning_split
-from .common.progress import Progress
-from .common.versions import library_versions
+from ...featcache import atomic_files, notes
+from ...featcache.encoders.references import keep_card
+from ...featcache.errors import StoreCorruptError
+from ...featcache.known_datasets import newest, remember, stood_for
+from ...featcache.sources.base import Source
+from ...featcache.sources.text_marks import marked_pairs
+from ...featcache.store import catalog
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.store.feature_store import FeatureStore
+from ...featcache.store.key import StoreDescription
+from ...featcache.store.locks import owning_split
+from ..common import stopping
+from ..common.progress import SILENT, Progress
+from ..common.versions import library_versions
 from .derive import Derivation
-from .encode import Extraction
-from .extract_spec import ExtractSpec, StoreReport
 from .filling import Filling, Job, Shares, removals_told
 from .loaded_encoder import LoadedEncoder
-from .opened import Opened
+from .opening import Opened, open_all, with_place
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
-from .ready import check_bad
-from .sizes_of_stores import check_disk
+from .prepared_items import check_bad
+from .shard_writer import Extraction
+from .sizes import check_disk
+from .spec import ExtractReport, ExtractSpec, StoreReport
 from .throughput import fitting_batch_size, overlaps
 
 _MOST_ROWS_LISTED = 1000  # of those that cannot be read: a manifest is no copy of a broken table
@@ -310,4 +313,61 @@ def _report(
         skipped=tuple(store.skipped()),
         seconds=seconds,
         shares=vars(shares),
+    )
+
+
+Prepared = tuple[Opened, list[Any]]  # with the `LoadedEncoder`s, whose module imports torch
+
+
+def prepare(spec: ExtractSpec, progress: Progress = SILENT) -> Prepared:
+    """Open the dataset that `spec` names and load its encoders.
+
+    Raises:
+        LightalignError: The dataset or the weights are not usable.
+    """
+    from .loaded_encoder import load_all  # imports torch; what is missing is reported without it
+
+    opened = open_all(spec, progress)
+    return opened, load_all(spec, opened, progress)
+
+
+def run(
+    spec: ExtractSpec,
+    progress: Progress = SILENT,
+    *,
+    makes_newest: bool = True,
+    prepared: Prepared | None = None,
+) -> ExtractReport:
+    """Extract every split that `spec` asks for, going on where an earlier call stopped.
+
+    Args:
+        spec: What to extract.
+        progress: Receives notes and the progress.
+        makes_newest: Whether verbs take these stores when they are not told which.
+        prepared: What `spec` names, where it is open already.
+
+    Raises:
+        LightalignError: The dataset, the weights or too many items are not usable.
+    """
+    stopping.keep(stopping.SHARDS)
+    opened, loaded = prepare(spec, progress) if prepared is None else prepared
+    from .exportable import note_exports  # imports torch, as the encoders do
+    from .loaded_encoder import splits_with_items
+
+    note_exports(spec, [one.encoder for one in loaded], progress)
+    splits = splits_with_items(opened, loaded, progress)
+    for reference, (card, weights) in zip(spec.encoders, opened.cards, strict=True):
+        keep_card(reference, with_place(card, weights), spec.home)
+    stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
+    before = None
+    if makes_newest:
+        version = opened.identified()
+        before = stood_for(newest(spec.home, version.name), version)
+        remember(spec.home, version, tell=progress.note)
+    return ExtractReport(
+        dataset=opened.dataset,
+        weights={one.encoder.name: one.origin for one in loaded},
+        stores=tuple(stores),
+        skipped_rows=opened.source.skipped_rows(),
+        stood_for=before,
     )
