@@ -18,9 +18,9 @@ from ..featcache.errors import SpecError
 from .common.progress import Progress
 from .logs import RunLog
 from .pairs import join_stores
+from .ranking.recall import headline_recalls
 from .slots import SLOT, Slots
 from .starting import fit_steps
-from .tasks.retrieval import headline_recalls
 from .train_spec import TrainPlan
 from .validation import Validation, split_rows
 

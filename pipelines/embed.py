@@ -14,7 +14,7 @@ from ..featcache.types import Modality, Side
 from .common.progress import SILENT, Progress
 from .joined import JoinedStores
 from .pooled import RowReader
-from .task import PairedEmbeddings
+from .ranking.embeddings import PairedEmbeddings
 
 _BATCH_ELEMENTS = 2**24  # float32 features, or embeddings, held at once: 64 MiB
 

@@ -42,7 +42,7 @@ from .stores import (
 
 if TYPE_CHECKING:
     from .embed import Embeddings
-    from .index import BuiltIndex
+    from .ranking.faiss_index import BuiltIndex
 else:
     # At run time torch is imported only once the stores are found: a mistake in an option is
     # reported before the seconds that this import takes.
@@ -139,8 +139,8 @@ class _Split:
 
     def build(self, side: Side, kind: str, budget: int | None) -> BuiltIndex:
         """Return the index of one side."""
-        from .index import build
-        from .index_kinds import plan_index
+        from .ranking.faiss_index import build
+        from .ranking.index_plan import plan_index
 
         vectors = self.embeddings[side].vectors
         num, width = vectors.shape
@@ -252,7 +252,7 @@ def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
 
 def _report(spec: IndexSpec, split: _Split, side: Side, built: BuiltIndex) -> Found:
     """Return the report of what the index of one side finds."""
-    from .index_quality import DEFINITIONS
+    from .ranking.index_tuning import DEFINITIONS
 
     return Found(
         kind="index",

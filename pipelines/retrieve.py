@@ -12,16 +12,16 @@ from ..featcache.store.checked_shards import listing_command
 from .common.byte_sizes import parse_bytes
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
-from .index_kinds import EXACT
+from .ranking.index_plan import EXACT
 from .stores import StoreQuery, require_pair
 
 if TYPE_CHECKING:
     from ..featcache.types import Side
     from .joined import JoinedStores, Rows
     from .querybank import BankRows
-    from .scoring import Normalisation
+    from .ranking.embeddings import PairedEmbeddings
+    from .ranking.hubness import Normalisation
     from .stores import StorePair
-    from .task import PairedEmbeddings
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
 _USUAL_K = 100
@@ -115,7 +115,7 @@ class RetrieveSpec:
             UnknownNameError: There is no such rule.
             SpecError: The sharpness is out of its range.
         """
-        from .scoring import Normalisation
+        from .ranking.hubness import Normalisation
 
         usual = Normalisation()
         return Normalisation(
@@ -141,7 +141,7 @@ class RetrieveSpec:
 
     def _unusual_normalisation(self) -> list[str]:
         """Return what is another than when there was one rule, whose reports had no more name."""
-        from .scoring import PUBLISHED
+        from .ranking.hubness import PUBLISHED
 
         chosen = self.normalisation
         unusual = [] if chosen == PUBLISHED else [chosen.rule, f"{chosen.sharpness:g}"]
@@ -193,8 +193,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         SpecError: There is no such index, or it is larger than the memory it may take.
         LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
+    from .ranking.hubness import COSINE, check_scoring
     from .same_text import check_same_text
-    from .scoring import COSINE, check_scoring
 
     check_scoring(spec.scoring)
     check_same_text(spec.same_text)
@@ -205,10 +205,10 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
     from .embed import embed_pairs  # imports torch, as all below do
     from .leakage import Examined, find_leakage
-    from .ranking import both_directions
-    from .tasks.folds import FoldedRetrieval
-    from .tasks.retrieval import Retrieval
-    from .ties import find_ties
+    from .ranking.folds import FoldedRetrieval
+    from .ranking.ranking import both_directions
+    from .ranking.recall import Retrieval
+    from .ranking.ties import find_ties
 
     began = time.perf_counter()
     paired = _joined(spec, stores)
@@ -276,7 +276,7 @@ def _bank(
 ) -> "Mapping[Side, BankRows] | None":
     """Return the training items of qb-norm, None for another scoring."""
     from .querybank import find_bank
-    from .scoring import QUERYBANK
+    from .ranking.hubness import QUERYBANK
 
     if spec.scoring != QUERYBANK:
         return None
@@ -299,8 +299,8 @@ def _scored(
 ) -> dict[str, Any]:
     """Return the metrics by another scoring than the cosine."""
     from .querybank import embed_bank
-    from .tasks.folds import FoldedRetrieval
-    from .tasks.retrieval import Retrieval
+    from .ranking.folds import FoldedRetrieval
+    from .ranking.recall import Retrieval
 
     embedded = None if bank is None else embed_bank(evaluated, bank, progress)
     task = Retrieval(
@@ -314,9 +314,11 @@ def _scored(
 
 def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return what each name in the report means."""
-    from . import index_quality, same_text, scoring, ties
-    from .tasks.folds import FoldedRetrieval
-    from .tasks.retrieval import Retrieval
+    from . import same_text
+    from .ranking import hubness as scoring
+    from .ranking import index_tuning, ties
+    from .ranking.folds import FoldedRetrieval
+    from .ranking.recall import Retrieval
 
     found = {**Retrieval.definitions, scoring.COSINE: scoring.DEFINITIONS[scoring.COSINE]}
     found["ties"] = ties.DEFINITION
@@ -325,7 +327,7 @@ def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, st
     if spec.same_text != same_text.NEGATIVE:
         found["same_text"] = same_text.DEFINITIONS[spec.same_text]
     if any("index" in table for table in metrics.values()):
-        found.update(index_quality.DEFINITIONS)
+        found.update(index_tuning.DEFINITIONS)
     if spec.scoring != scoring.COSINE:
         is_bank = spec.scoring == scoring.QUERYBANK
         found[spec.scoring.replace("-", "_")] = (
@@ -355,7 +357,7 @@ def _curve(scoring: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
 def _warnings(spec: RetrieveSpec, paired: "JoinedStores", metrics: Mapping[str, Any]) -> list[str]:
     """Say what to know of these numbers beside leakage."""
     from ..featcache.types import TEXT_TEXT
-    from .scoring import DUAL_SOFTMAX
+    from .ranking.hubness import DUAL_SOFTMAX
 
     warnings = []
     is_texts = paired.pair.sides == TEXT_TEXT

@@ -33,9 +33,9 @@ from ..featcache.types import Side
 from ..featcache.writing import open_new
 from . import runs
 from .common.string_array import Strings
-from .index import AnyIndex, BuiltIndex, as_faiss
 from .index_files import CONTENT, FAISS, MANIFEST
 from .metrics.number import written
+from .ranking.faiss_index import AnyIndex, BuiltIndex, as_faiss
 from .runs import named
 from .stores import require_name
 

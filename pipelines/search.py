@@ -164,7 +164,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     asking = _asking_side(evaluated, query, searched)
     load_backend(_backend(evaluated, asking))
     from .embedder import Embedder
-    from .index import search
+    from .ranking.faiss_index import search
     from .saved_index import again_command, open_index
     from .text_notes import TextReader
 

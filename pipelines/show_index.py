@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
-from .index_kinds import scores_exactly
 from .index_run import IndexReport
 from .metrics.number import shown, shown_chance
+from .ranking.index_plan import scores_exactly
 from .search import SearchReport
 from .tables import rows_table
 

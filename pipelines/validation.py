@@ -12,8 +12,8 @@ from ..adapters.adapter import Adapter
 from ..adapters.objective import Objective, PairBatch, Teacher
 from .embed import embed_pairs
 from .joined import JoinedStores, partner_mask
-from .task import PairedEmbeddings
-from .tasks.retrieval import headline_recalls
+from .ranking.embeddings import PairedEmbeddings
+from .ranking.recall import headline_recalls
 from .teacher import teacher_of_rows
 
 

@@ -13,8 +13,8 @@ import json
 
 import numpy as np
 
-from lightalign.pipelines.index import build
 from lightalign.pipelines.metrics.number import written
+from lightalign.pipelines.ranking.faiss_index import build
 from lightalign.pipelines.show_index import quality_line
 
 _BLOCK = 50_000

@@ -27,9 +27,9 @@ from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.metrics.ranks import recall_curve
 from lightalign.pipelines.pairs import join_stores
 from lightalign.pipelines.querybank import embed_bank, find_bank
-from lightalign.pipelines.ranking import Direction, both_directions, ranks_only
+from lightalign.pipelines.ranking.hubness import DYNAMIC, RULES, Normalisation, querybank
+from lightalign.pipelines.ranking.ranking import Direction, both_directions, ranks_only
 from lightalign.pipelines.retrieve import BANK
-from lightalign.pipelines.scoring import DYNAMIC, RULES, Normalisation, querybank
 from lightalign.pipelines.stores import StoreQuery, require_pair
 from lightalign.pipelines.train_spec import TrainSpec
 

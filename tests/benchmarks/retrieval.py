@@ -25,8 +25,8 @@ import numpy as np
 
 from lightalign.pipelines.metrics.bootstrap import Draws
 from lightalign.pipelines.metrics.ranks import Relevance
-from lightalign.pipelines.ranking import Direction
-from lightalign.pipelines.tasks.retrieval import Retrieval
+from lightalign.pipelines.ranking.ranking import Direction
+from lightalign.pipelines.ranking.recall import Retrieval
 
 _BLOCK = 50_000
 _NOISE = 1.5  # times the spread of an item: the right item is mostly among the first hundred

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from lightalign.featcache.encoders import probe
-from lightalign.pipelines import index_quality
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractReport, ExtractSpec
+from lightalign.pipelines.ranking import index_tuning
 
 SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
 # enough training images to rank encoders by
@@ -42,7 +42,7 @@ def extract_graded(home: Path) -> None:
 def short_measurements():
     """Measure once how fast an index is; no test looks at how fast."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_quality, "LEAST_SECONDS", 0.0)
+        patch.setattr(index_tuning, "LEAST_SECONDS", 0.0)
         yield
 
 

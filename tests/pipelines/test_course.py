@@ -16,8 +16,8 @@ from lightalign.pipelines.joined import Rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.queue import NegativeQueue
+from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.schedule import cosine_by_epochs
-from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.train_options import TrainOptions
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve

@@ -20,8 +20,8 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import DurabilityError, LockError
 from lightalign.pipelines import runs
 from lightalign.pipelines.export import FORMATS, export
-from lightalign.pipelines.index import build
 from lightalign.pipelines.logs import RunLog
+from lightalign.pipelines.ranking.faiss_index import build
 from lightalign.pipelines.saved_index import write_index
 from lightalign.pipelines.state import Counts, load_state, save_state
 

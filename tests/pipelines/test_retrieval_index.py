@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import index_quality, train
-from lightalign.pipelines.index import build
+from lightalign.pipelines import train
 from lightalign.pipelines.metrics.bootstrap import Draws
 from lightalign.pipelines.metrics.ranks import Relevance
-from lightalign.pipelines.ranking import Direction, ranks_by, ranks_only
-from lightalign.pipelines.rerank import Reranker
+from lightalign.pipelines.ranking import index_tuning
+from lightalign.pipelines.ranking.faiss_index import build
+from lightalign.pipelines.ranking.ranking import Direction, ranks_by, ranks_only
+from lightalign.pipelines.ranking.recall import Retrieval
+from lightalign.pipelines.ranking.rerank import Reranker
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as run_retrieve
 from lightalign.pipelines.show_retrieval import retrieval_parts
-from lightalign.pipelines.tasks.retrieval import Retrieval
 from lightalign.pipelines.train_spec import TrainSpec
 
 
@@ -187,7 +188,7 @@ def test_an_option_of_another_type_is_refused_by_its_name(tmp_path, option, valu
 
 def test_a_gallery_of_one_is_measured_at_once(monkeypatch):
     """A call takes microseconds: a thousand of them are enough, whatever the least time is."""
-    monkeypatch.setattr(index_quality, "LEAST_SECONDS", 60.0)
+    monkeypatch.setattr(index_tuning, "LEAST_SECONDS", 60.0)
     began = time.perf_counter()
     built = build(np.ones((1, 4), np.float32) / 2, "ivf", queries=np.ones((1, 4), np.float32) / 2)
     assert built.metrics["recall_at_10"].value == 100.0

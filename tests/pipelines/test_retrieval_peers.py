@@ -7,8 +7,8 @@ import torch
 from ir_measures import AP, RR, Success
 
 from lightalign.pipelines.metrics.ranks import Relevance
-from lightalign.pipelines.task import PairedEmbeddings
-from lightalign.pipelines.tasks.retrieval import Retrieval
+from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
+from lightalign.pipelines.ranking.recall import Retrieval
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.pairs import PairedStores
+from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.stores import StoreQuery, newest_pair
-from lightalign.pipelines.task import PairedEmbeddings
 from lightalign.pipelines.train_options import TrainOptions
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
@@ -86,7 +86,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(home):
     adapter, _, _ = load_adapter(trained.folder)
     query = StoreQuery(split="val")
     stores = PairedStores(newest_pair(home, query), home=home)
-    from lightalign.pipelines.tasks.retrieval import Retrieval
+    from lightalign.pipelines.ranking.recall import Retrieval
 
     measured = Retrieval(k=10).run(embed_pairs(adapter, stores, device=CPU))
     assert measured["recall_sum"]["value"] == trained.report["best"]["validation"]["recall_sum"]

@@ -9,7 +9,6 @@ from hypothesis.extra.numpy import arrays
 
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import TEXT_TEXT
-from lightalign.pipelines.index import build_index, search
 from lightalign.pipelines.metrics.ranks import (
     Relevance,
     average_precisions,
@@ -18,9 +17,10 @@ from lightalign.pipelines.metrics.ranks import (
     recall_curve,
     wrong_above,
 )
-from lightalign.pipelines.ranking import both_directions, rank, ranks_only
-from lightalign.pipelines.task import PairedEmbeddings
-from lightalign.pipelines.tasks.retrieval import (
+from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
+from lightalign.pipelines.ranking.faiss_index import build_index, search
+from lightalign.pipelines.ranking.ranking import both_directions, rank, ranks_only
+from lightalign.pipelines.ranking.recall import (
     Retrieval,
     curve_points,
     headline_recalls,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import DivergedError
-from lightalign.pipelines.index import build_index, search
-from lightalign.pipelines.rerank import Reranker, rerank
+from lightalign.pipelines.ranking.faiss_index import build_index, search
+from lightalign.pipelines.ranking.rerank import Reranker, rerank
 
 
 class Oracle(Reranker):

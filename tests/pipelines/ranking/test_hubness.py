@@ -7,17 +7,17 @@ from scipy.special import logsumexp
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import TEXT_TEXT
 from lightalign.pipelines.metrics.ranks import Relevance
-from lightalign.pipelines.ranking import both_directions
-from lightalign.pipelines.retrieve import RetrieveSpec
-from lightalign.pipelines.scoring import (
+from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
+from lightalign.pipelines.ranking.hubness import (
     PUBLISHED,
     SHARPNESS,
     Normalisation,
     dual_softmax,
     querybank,
 )
-from lightalign.pipelines.task import PairedEmbeddings
-from lightalign.pipelines.tasks.retrieval import Retrieval
+from lightalign.pipelines.ranking.ranking import both_directions
+from lightalign.pipelines.ranking.recall import Retrieval
+from lightalign.pipelines.retrieve import RetrieveSpec
 
 
 def unit(random, *shape):

@@ -12,11 +12,11 @@ import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.errors import SpecError
-from .index_kinds import FLAT, KINDS, IndexPlan, plan_index
-from .index_parts import check_trainable, forget_training, prepare_training
-from .index_quality import compare_with_flat, tune
-from .metrics.number import Number
+from ...featcache.errors import SpecError
+from ..metrics.number import Number
+from .index_plan import FLAT, KINDS, IndexPlan, plan_index
+from .index_training import check_trainable, forget_training, prepare_training
+from .index_tuning import compare_with_flat, tune
 
 WORTHY = 95.0  # percent of the true nearest that an approximate index should find
 _POINTS = 64  # a centroid is learnt from; FAISS's 256 take four times as long for no more recall

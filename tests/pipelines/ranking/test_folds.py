@@ -7,13 +7,13 @@ from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import TEXT_TEXT
 from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.metrics.ranks import Relevance
+from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
+from lightalign.pipelines.ranking.folds import FoldedRetrieval, split_folds
+from lightalign.pipelines.ranking.recall import Retrieval, headline_recalls
 from lightalign.pipelines.show_retrieval import retrieval_parts
-from lightalign.pipelines.task import PairedEmbeddings
-from lightalign.pipelines.tasks.folds import FoldedRetrieval, split_folds
-from lightalign.pipelines.tasks.retrieval import Retrieval, headline_recalls
 from lightalign.pipelines.train_spec import TrainSpec
 
-from ..helpers import lightalign
+from ...helpers import lightalign
 
 
 def unit(random, *shape):

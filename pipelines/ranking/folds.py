@@ -13,9 +13,9 @@ from ..metrics.chance import chance_curve
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number
 from ..metrics.ranks import Relevance
-from ..ranking import Direction, both_directions, ranks_only, without_repeats
-from ..task import PairedEmbeddings, Task
-from .retrieval import HEADLINE, Retrieval
+from .embeddings import PairedEmbeddings, Task
+from .ranking import Direction, both_directions, ranks_only, without_repeats
+from .recall import HEADLINE, Retrieval
 
 
 class FoldedRetrieval(Task):

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines.index import build, build_index, search
-from lightalign.pipelines.index_kinds import num_lists, plan_index, scores_exactly
-from lightalign.pipelines.index_parts import parts, prepare_training
-from lightalign.pipelines.index_quality import compare_with_flat, tune
+from lightalign.pipelines.ranking.faiss_index import build, build_index, search
+from lightalign.pipelines.ranking.index_plan import num_lists, plan_index, scores_exactly
+from lightalign.pipelines.ranking.index_training import parts, prepare_training
+from lightalign.pipelines.ranking.index_tuning import compare_with_flat, tune
 
 
 def unit(vectors):

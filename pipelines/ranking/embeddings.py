@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Sides
-from .metrics.ranks import Relevance
+from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Sides
+from ..metrics.ranks import Relevance
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from ...featcache.errors import SpecError
-from ..index import BuiltIndex, build, build_index
-from ..index_kinds import EXACT, plan_index
 from ..metrics.bootstrap import Draws, interval_of
 from ..metrics.chance import (
     chance_average_precision,
@@ -20,9 +18,9 @@ from ..metrics.chance import (
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number, written
 from ..metrics.ranks import recall_curve
-from ..ranking import FIRST, Direction, Ranking, both_directions, rank, ranks_by, ranks_only
-from ..rerank import Reranker
-from ..scoring import (
+from .embeddings import PairedEmbeddings, Task
+from .faiss_index import BuiltIndex, build, build_index
+from .hubness import (
     COSINE,
     DUAL_SOFTMAX,
     PUBLISHED,
@@ -32,7 +30,9 @@ from ..scoring import (
     dual_softmax,
     querybank,
 )
-from ..task import PairedEmbeddings, Task
+from .index_plan import EXACT, plan_index
+from .ranking import FIRST, Direction, Ranking, both_directions, rank, ranks_by, ranks_only
+from .rerank import Reranker
 
 HEADLINE = (1, 5, 10)
 _BLOCK_SCORES = 2**24  # scores of the worst queries held at once: 64 MiB

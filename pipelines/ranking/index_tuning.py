@@ -10,10 +10,10 @@ import faiss
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from .index_parts import parts
-from .metrics.bootstrap import mean_interval
-from .metrics.number import Number
-from .metrics.ranks import TIE
+from ..metrics.bootstrap import mean_interval
+from ..metrics.number import Number
+from ..metrics.ranks import TIE
+from .index_training import parts
 
 NEAREST = 10
 DEFINITIONS = {

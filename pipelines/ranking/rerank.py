@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.errors import DivergedError
+from ...featcache.errors import DivergedError
 
 _PAIRS = 2**16  # given to a model at once; it may cut them into batches
 

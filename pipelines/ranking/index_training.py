@@ -5,7 +5,7 @@ from typing import Any
 
 import faiss
 
-from ..featcache.errors import SpecError
+from ...featcache.errors import SpecError
 
 _INSIDE = ("index", "base_index", "refine_index", "storage", "quantizer")
 _QUANTIZERS = ("pq", "rq", "prq")

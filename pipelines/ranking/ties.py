@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from .metrics.equal_rows import equal_rows
+from ..metrics.equal_rows import equal_rows
 from .ranking import Direction
 
 DEFINITION = (

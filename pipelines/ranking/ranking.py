@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from .index import AnyIndex, build_index, search
-from .metrics.ranks import (
+from ..metrics.ranks import (
     Relevance,
     average_precisions,
     best_ranks,
@@ -20,8 +19,9 @@ from .metrics.ranks import (
     right_in_first,
     wrong_above,
 )
+from .embeddings import PairedEmbeddings
+from .faiss_index import AnyIndex, build_index, search
 from .rerank import Reranker, rerank
-from .task import PairedEmbeddings
 
 FIRST = 5  # answers among which right ones are counted: an image of Flickr or COCO has as many
 _BLOCK_HITS = 2**21  # hits held at once: 24 MiB of scores and row numbers

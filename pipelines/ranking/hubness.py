@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from ..featcache.errors import SpecError
-from ..featcache.registry import unknown_name
+from ...featcache.errors import SpecError
+from ...featcache.registry import unknown_name
 from .ranking import Direction
 
 COSINE, QUERYBANK, DUAL_SOFTMAX = "cosine", "qb-norm", "dual-softmax"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
 
-from ..featcache.errors import SpecError
-from ..featcache.hardware import free_memory
+from ...featcache.errors import SpecError
+from ...featcache.hardware import free_memory
 
 KINDS = ("auto", "flat", "ivf", "hnsw", "pq")
 EXACT = "flat"  # the search that an evaluation takes unless another is asked for

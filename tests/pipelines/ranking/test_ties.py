@@ -6,9 +6,9 @@ import pytest
 from lightalign.featcache.types import TEXT_TEXT
 from lightalign.pipelines.metrics.equal_rows import equal_pairs, equal_rows
 from lightalign.pipelines.metrics.ranks import Relevance
-from lightalign.pipelines.ranking import both_directions, rank
-from lightalign.pipelines.task import PairedEmbeddings
-from lightalign.pipelines.ties import find_ties
+from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
+from lightalign.pipelines.ranking.ranking import both_directions, rank
+from lightalign.pipelines.ranking.ties import find_ties
 
 
 def unit(rows):
