@@ -15,10 +15,10 @@ from ..featcache.reading.reader import FeatureReader
 from ..featcache.tokens import Tokens
 from .common.prefetch import map_ahead
 from .course import Course
-from .joined import JoinedStores, Rows
-from .mixed_rows import Mix
+from .inputs.cached_steps import RowReader
+from .inputs.mixed_rows import Mix
+from .inputs.pairs import JoinedStores, Rows
 from .mixup import draw_mix
-from .pooled import RowReader
 from .processes import ALONE, Processes
 from .teacher import teacher_of
 from .train_options import TrainOptions

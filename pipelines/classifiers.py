@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
 from ..featcache.errors import SpecError
-from .class_rows import hold_out
+from .inputs.labelled_images import hold_out
 from .metrics.ranks import label_ranks
 from .metrics.vectors import unit
 

@@ -16,8 +16,8 @@ from ..adapters.steps.heads import Heads
 from ..adapters.steps.relative import Relative
 from ..featcache.errors import SpecError
 from .common.progress import Progress
+from .inputs.image_text import join_stores
 from .logs import RunLog
-from .pairs import join_stores
 from .ranking.recall import headline_recalls
 from .slots import SLOT, Slots
 from .starting import fit_steps

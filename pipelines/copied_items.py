@@ -18,7 +18,7 @@ from ..featcache.sources.base import Source, readable_size
 from ..featcache.sources.opening import open_source, open_version
 from ..featcache.types import Item, Modality
 from .common.progress import SILENT, Progress
-from .original_dataset import require_as_extracted
+from .inputs.original_dataset import require_as_extracted
 
 _MOST_READ = 100_000  # images whose bytes are read: minutes
 _SHOWN = 3  # pairs that a message names

@@ -12,8 +12,8 @@ from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Modality, Side
 from .common.progress import SILENT, Progress
-from .joined import JoinedStores
-from .pooled import RowReader
+from .inputs.cached_steps import RowReader
+from .inputs.pairs import JoinedStores
 from .ranking.embeddings import PairedEmbeddings
 
 _BATCH_ELEMENTS = 2**24  # float32 features, or embeddings, held at once: 64 MiB

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int64
 
 from ..featcache.errors import StoreCorruptError
 from ..featcache.reading.reader import FeatureReader
+from .inputs.pooled_features import flat_vectors, mean_vectors
 from .metrics.bootstrap import mean_interval
 from .metrics.intervals import share_interval
 from .metrics.number import Number
@@ -21,7 +22,6 @@ from .metrics.representation import (
     ranks_of_own,
     shared_neighbours,
 )
-from .summaries import flat_vectors, mean_vectors
 
 RECALL_AT = 10
 HELD_OUT = 0.2  # share of the items

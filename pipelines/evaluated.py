@@ -18,8 +18,8 @@ from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from . import runs
 from .common.versions import library_versions
+from .inputs.store_selection import SideQuery, WantedData, recorded_features
 from .metrics.number import SCHEMA, split_hash, written
-from .stores import SideQuery, WantedData, recorded_features
 
 if TYPE_CHECKING:
     import torch

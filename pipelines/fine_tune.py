@@ -9,7 +9,7 @@ from . import runs
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
 from .fine_tune_spec import FineTuneReport, FineTuneSpec
-from .stores import WantedData, usual_split
+from .inputs.store_selection import WantedData, usual_split
 
 
 def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:

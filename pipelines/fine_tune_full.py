@@ -20,7 +20,6 @@ from ..featcache.reading.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
 from . import runs
-from .class_rows import ClassRows, hold_out
 from .classifiers import scaling
 from .common.prefetch import map_ahead
 from .common.progress import Progress
@@ -29,6 +28,7 @@ from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
+from .inputs.labelled_images import ClassRows, hold_out
 from .logs import RunLog
 from .metrics.ranks import label_ranks
 from .schedule import cosine_with_warmup

@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from ..adapters.class_head import ClassHead
-from .class_rows import ClassRows
 from .classifiers import Examples
 from .common.progress import Progress
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
+from .inputs.labelled_images import ClassRows
 from .logs import RunLog
 from .sgd_head import sgd_heads
 

@@ -15,12 +15,12 @@ from ..featcache import atomic_files
 from ..featcache.config import Table, to_table
 from ..featcache.types import Modality
 from . import runs
-from .class_rows import ClassRows
 from .common.progress import Progress
 from .common.versions import library_versions
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .fine_tune_spec import FineTuneSpec
+from .inputs.labelled_images import ClassRows
 from .metrics.accuracy import accuracy_numbers
 from .metrics.ranks import label_ranks
 from .record import command_of

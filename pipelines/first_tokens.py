@@ -21,9 +21,9 @@ from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.types import Modality, Side
-from .joined import JoinedStores
+from .inputs.pairs import JoinedStores
+from .inputs.pooled_features import are_alike, begins_with_added, first_is_constant, spread_rows
 from .record import card_of
-from .summaries import are_alike, begins_with_added, first_is_constant, spread_rows
 
 
 def check_first_tokens(

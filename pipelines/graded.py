@@ -20,8 +20,8 @@ from ..featcache.store import catalog
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Grades
 from .common.progress import SILENT, Progress
+from .inputs.store_selection import SideQuery
 from .metrics.vectors import unit
-from .stores import SideQuery
 
 _BLOCK_PAIRS = 2**13  # pairs whose vectors are held at once: 64 MiB each side with 1,024 features
 

@@ -28,9 +28,8 @@ from .common.byte_sizes import parse_bytes
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
 from .indexed_items import content_of
-from .metrics.number import written
-from .original_dataset import open_as_extracted
-from .stores import (
+from .inputs.original_dataset import open_as_extracted
+from .inputs.store_selection import (
     StoreQuery,
     WantedData,
     extract_again,
@@ -39,6 +38,7 @@ from .stores import (
     readable_stores,
     require_data,
 )
+from .metrics.number import written
 
 if TYPE_CHECKING:
     from .embed import Embeddings

@@ -13,7 +13,7 @@ from ..featcache.errors import (
 from ..featcache.sources.base import Source
 from ..featcache.sources.opening import is_drawn
 from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
-from .original_dataset import open_as_extracted
+from .inputs.original_dataset import open_as_extracted
 
 if TYPE_CHECKING:
     from .saved_index import SavedIndex

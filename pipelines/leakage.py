@@ -23,9 +23,9 @@ from ..featcache.types import Modality, Side
 from .common.progress import SILENT, Progress
 from .copied_items import CopiedImages, SplitOfData, copied_message, find_copied_images
 from .evaluated import EvaluatedRun
-from .joined import JoinedStores, Rows
+from .inputs.pairs import JoinedStores, Rows
+from .inputs.pooled_features import mean_vectors
 from .metrics.vectors import unit
-from .summaries import mean_vectors
 
 NEAR = 0.98  # centred cosine: re-encoded photos lie above, other photos of one scene below
 _CALIBRATED = 2000  # trained images that say how near different images of an encoder are

@@ -22,16 +22,16 @@ from .common.prefetch import map_ahead
 from .common.progress import Progress
 from .common.reproducibility import resolve_precision, seeded
 from .few_steps import single_step_warning
-from .joined import JoinedStores
+from .inputs.image_text import join_stores
+from .inputs.pairs import JoinedStores
+from .inputs.store_selection import StorePair, require_there
 from .log_reading import require_log
 from .logs import RunLog, summary
-from .pairs import join_stores
 from .processes import ALONE, Processes
 from .queue import NegativeQueue
 from .schedule import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
 from .starting import Start
 from .state import Counts, load_state, restoring, save_state
-from .stores import StorePair, require_there
 from .train_spec import TrainPlan
 from .train_step import TrainStep
 from .trainable import build_trainable

@@ -15,7 +15,7 @@ from ..featcache.tokens import Tokens
 from ..featcache.types import Side
 from .batches import Batch
 from .common.reproducibility import resolve_precision
-from .joined import Rows
+from .inputs.pairs import Rows
 from .memory_model import made_up_queue, made_up_teacher
 from .own_memory import OwnMemory
 from .planned_step import PlannedStep

@@ -17,9 +17,9 @@ from ..adapters.objective import PairBatch, Remembered, Teacher
 from ..featcache.encoders.memory import LiveTensors
 from ..featcache.tokens import PooledTokens, Tokens
 from ..featcache.types import Side
+from .inputs.cached_steps import POOLING_BYTES
+from .inputs.pooled_shape import PooledShape
 from .peak import Peak
-from .pooled import POOLING_BYTES
-from .pooled_shape import PooledShape
 from .shapes import InputShape
 from .trainable import Trainable
 

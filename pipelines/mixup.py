@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
-from .mixed_rows import Mix
+from .inputs.mixed_rows import Mix
 
 PARTNERS = ("halves", "shuffled")
 

@@ -7,8 +7,8 @@ from ..featcache.config import to_table
 from ..featcache.types import Modality
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
+from .inputs.store_selection import WantedData, usual_split
 from .probe_spec import ProbeReport, ProbeSpec
-from .stores import WantedData, usual_split
 
 
 def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:

@@ -11,7 +11,6 @@ from jaxtyping import Float32, Int64
 from ..featcache.errors import SpecError
 from ..featcache.hardware import free_memory
 from ..featcache.types import Modality
-from .class_rows import ClassRows
 from .classifiers import (
     Classifier,
     Examples,
@@ -24,6 +23,7 @@ from .common.progress import Progress
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
+from .inputs.labelled_images import ClassRows
 from .metrics.accuracy import (
     DEFINITIONS,
     REPEATED_DEFINITIONS,

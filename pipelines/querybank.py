@@ -14,8 +14,8 @@ from ..featcache.types import Side
 from .common.progress import Progress
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
-from .joined import JoinedStores, Rows
-from .stores import extract_again
+from .inputs.pairs import JoinedStores, Rows
+from .inputs.store_selection import extract_again
 
 
 @dataclass(frozen=True)

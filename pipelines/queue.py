@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ..adapters.objective import PairBatch, Remembered
-from .joined import Rows
+from .inputs.pairs import Rows
 
 
 class NegativeQueue:

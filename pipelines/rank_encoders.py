@@ -15,7 +15,7 @@ from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import IMAGE_TEXT
 from .common.progress import SILENT, Progress
 from .evaluated import Found
-from .stores import SideQuery, StoreQuery, WantedData, require_pair
+from .inputs.store_selection import SideQuery, StoreQuery, WantedData, require_pair
 
 _FEWEST = 80  # items: of the 16 that are held out R@10 is 62.5 % by chance, and of 50 items 100 %
 

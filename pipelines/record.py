@@ -8,7 +8,7 @@ from ..featcache.encoders.card import card_names, read_card
 from ..featcache.sources.opening import absolute_data
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.manifest import read_whole_manifest
-from .stores import StorePair
+from .inputs.store_selection import StorePair
 
 
 def describe_pair(pair: StorePair) -> Table:

@@ -18,7 +18,7 @@ from ..featcache.sources.base import Source, readable_size
 from ..featcache.sources.opening import open_source, parse_data
 from ..featcache.store.catalog import pairs_path, read_pairs
 from ..featcache.types import Item, Modality
-from .original_dataset import open_as_extracted, open_there
+from .inputs.original_dataset import open_as_extracted, open_there
 
 _SIDE = 160  # pixels of the longer side
 _QUALITY = 78  # of a JPEG: about 6 kB

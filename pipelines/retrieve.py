@@ -12,16 +12,16 @@ from ..featcache.store.checked_shards import listing_command
 from .common.byte_sizes import parse_bytes
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
+from .inputs.store_selection import StoreQuery, require_pair
 from .ranking.index_plan import EXACT
-from .stores import StoreQuery, require_pair
 
 if TYPE_CHECKING:
     from ..featcache.types import Side
-    from .joined import JoinedStores, Rows
+    from .inputs.pairs import JoinedStores, Rows
+    from .inputs.store_selection import StorePair
     from .querybank import BankRows
     from .ranking.embeddings import PairedEmbeddings
     from .ranking.hubness import Normalisation
-    from .stores import StorePair
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
 _USUAL_K = 100
@@ -193,8 +193,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         SpecError: There is no such index, or it is larger than the memory it may take.
         LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
+    from .inputs.same_text import check_same_text
     from .ranking.hubness import COSINE, check_scoring
-    from .same_text import check_same_text
 
     check_scoring(spec.scoring)
     check_same_text(spec.same_text)
@@ -262,8 +262,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
 
 def _joined(spec: RetrieveSpec, stores: "StorePair") -> "JoinedStores":
     """Return the stores, joined; refuse a rule for same texts that these stores cannot tell."""
-    from .pairs import join_stores
-    from .same_text import NEGATIVE, require_marks
+    from .inputs.image_text import join_stores
+    from .inputs.same_text import NEGATIVE, require_marks
 
     paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
     if spec.same_text != NEGATIVE:
@@ -314,7 +314,7 @@ def _scored(
 
 def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return what each name in the report means."""
-    from . import same_text
+    from .inputs import same_text
     from .ranking import hubness as scoring
     from .ranking import index_tuning, ties
     from .ranking.folds import FoldedRetrieval

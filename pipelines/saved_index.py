@@ -34,10 +34,10 @@ from ..featcache.writing import open_new
 from . import runs
 from .common.string_array import Strings
 from .index_files import CONTENT, FAISS, MANIFEST
+from .inputs.store_selection import require_name
 from .metrics.number import written
 from .ranking.faiss_index import AnyIndex, BuiltIndex, as_faiss
 from .runs import named
-from .stores import require_name
 
 FOLDER = "index"
 _VERSION = 1

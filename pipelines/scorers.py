@@ -7,14 +7,14 @@ from ..featcache.types import Side
 from .embed import embed_rows
 from .evaluated import EvaluatedRun
 from .graded import GradedSplit, Leg, Scorer
-from .stores import SideQuery
-from .summaries import (
+from .inputs.pooled_features import (
     begins_with_added,
     first_is_constant,
     first_vectors,
     has_cls,
     mean_vectors,
 )
+from .inputs.store_selection import SideQuery
 from .text_stores import RawEncoder
 
 _OF_TOKENS = {"mean": mean_vectors, "cls": first_vectors}  # what a store of all tokens gives

@@ -29,7 +29,7 @@ from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun
 from .index_run import side_named
 from .indexed_items import find_items
-from .original_dataset import open_there
+from .inputs.original_dataset import open_there
 
 SHEETS = (".html", ".png")
 _PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".jp2"}
@@ -164,9 +164,9 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     asking = _asking_side(evaluated, query, searched)
     load_backend(_backend(evaluated, asking))
     from .embedder import Embedder
+    from .inputs.text_notes import TextReader
     from .ranking.faiss_index import search
     from .saved_index import again_command, open_index
-    from .text_notes import TextReader
 
     clock.ends("import")
     folder, opened = _index_of(spec, evaluated, searched)

@@ -21,9 +21,9 @@ from ..featcache.types import Modality
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun
 from .graded import GradedSplit
+from .inputs.original_dataset import require_as_extracted
+from .inputs.store_selection import WantedData
 from .leakage import Seen, close_rows, lineage, marks_of
-from .original_dataset import require_as_extracted
-from .stores import WantedData
 
 _WORD = re.compile(r"\w+")
 _SHOWN = 3  # pairs that a warning names

@@ -12,8 +12,8 @@ from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Modality, Side
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
+from .inputs.store_selection import SideQuery, WantedData, usual_split
 from .metrics.bootstrap import DRAWS
-from .stores import SideQuery, WantedData, usual_split
 from .text_stores import RawEncoder, TextStores, queries_of
 
 _FITTED_ON = "train"  # split that a threshold is fitted on

@@ -22,8 +22,8 @@ from ..featcache.errors import SpecError
 from ..featcache.types import Side
 from .batches import GROUPS
 from .common.progress import Progress
-from .joined import JoinedStores, partner_mask
-from .pooled import RowReader
+from .inputs.cached_steps import RowReader
+from .inputs.pairs import JoinedStores, partner_mask
 
 SLOT = "project"  # what a solver fills
 _ROWS = 1024  # images whose pairs are added up at a time

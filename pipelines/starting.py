@@ -14,7 +14,7 @@ from ..adapters.steps.heads import Heads
 from ..featcache.config import Table
 from ..featcache.errors import SpecError
 from .common.progress import Progress
-from .joined import JoinedStores
+from .inputs.pairs import JoinedStores
 from .slots import Slots, blocks_before, require_own
 
 

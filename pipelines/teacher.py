@@ -14,7 +14,7 @@ from ..adapters.masking import without_padding
 from ..adapters.objective import Teacher
 from ..featcache.reading.reader import FeatureReader
 from ..featcache.tokens import Tokens
-from .joined import JoinedStores
+from .inputs.pairs import JoinedStores
 
 _ROWS = 1024  # that are averaged at a time
 

@@ -8,7 +8,7 @@ from ..featcache.errors import StoreNotFoundError
 from ..featcache.store.catalog import StoreEntry, read_catalog
 from ..featcache.types import Modality
 from .common.progress import SILENT, Progress
-from .stores import (
+from .inputs.store_selection import (
     SideQuery,
     StoreQuery,
     WantedData,

@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from ..featcache.tokens import split_by_length
 from .batches import GROUPS
-from .joined import Rows
+from .inputs.pairs import Rows
 from .loop import Trainer
 from .peak import Peak
 from .planned_step import PlannedStep

@@ -11,11 +11,8 @@ from . import runs
 from .common.progress import SILENT, Progress
 from .common.torchrun import Launch
 from .common.versions import library_versions
+from .inputs.store_selection import StorePair, recorded_pair
 from .record import command_of, describe_encoders, describe_pair
-from .stores import (
-    StorePair,
-    recorded_pair,
-)
 from .train_options import PRESET_KEYS, TrainOptions
 from .train_spec import TrainPlan, TrainReport, TrainSpec
 from .training_plan import _HOLDOUT, resolve

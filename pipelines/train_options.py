@@ -7,8 +7,8 @@ from ..adapters.preset import for_sides, preset_of, read_preset, with_fusion
 from ..featcache.config import Table, apply_overrides, build
 from ..featcache.errors import SpecError
 from ..featcache.registry import unknown_name
+from .inputs.same_text import NEGATIVE, SAME_TEXT
 from .mixup import MixupOptions
-from .same_text import NEGATIVE, SAME_TEXT
 
 PRESET_KEYS = frozenset(
     {"title", "source", "check", "towers", "objective", "train", "fit", "start"}

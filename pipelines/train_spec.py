@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..featcache.config import Table, check_seed
-from .stores import (
-    StorePair,
-)
+from .inputs.store_selection import StorePair
 from .train_options import TrainOptions
 
 

@@ -18,7 +18,7 @@ from ..featcache.tokens import Tokens
 from ..featcache.types import Side, Sides
 from .averaging import MovingAverage
 from .batches import Batch, load_ahead
-from .joined import Rows
+from .inputs.pairs import Rows
 from .processes import ALONE, Processes
 from .train_options import TrainOptions
 from .trainable import Trainable

@@ -4,9 +4,7 @@ from pathlib import Path
 
 from ..featcache.types import Modality
 from .common.progress import SILENT, Progress
-from .logs import require_tensorboard
-from .record import describe_pair
-from .stores import (
+from .inputs.store_selection import (
     SideQuery,
     StorePair,
     StoreQuery,
@@ -16,6 +14,8 @@ from .stores import (
     newest_pair,
     require_pair,
 )
+from .logs import require_tensorboard
+from .record import describe_pair
 from .train_options import resolve_preset
 from .train_spec import TrainPlan, TrainSpec
 

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from ..adapters.adapter import Adapter
 from ..adapters.objective import Objective, PairBatch, Teacher
 from .embed import embed_pairs
-from .joined import JoinedStores, partner_mask
+from .inputs.pairs import JoinedStores, partner_mask
 from .ranking.embeddings import PairedEmbeddings
 from .ranking.recall import headline_recalls
 from .teacher import teacher_of_rows

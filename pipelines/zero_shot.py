@@ -18,13 +18,13 @@ from .common.confusion_plot import draw_confusion
 from .common.printable import for_page
 from .common.progress import SILENT, Progress
 from .evaluated import EvaluatedRun, Found
+from .inputs.store_selection import WantedData, usual_split
 from .metrics.number import Number
 from .prompts import Prompts, read_prompts, spoken_names
-from .stores import WantedData, usual_split
 
 if TYPE_CHECKING:
-    from .class_rows import ClassRows
     from .embedder import Embedder
+    from .inputs.labelled_images import ClassRows
     from .metrics.class_scores import ClassScores
 
 KIND = "zero-shot"
@@ -108,9 +108,9 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     entry = _store(spec, evaluated, progress)
     found = entry.description
     progress.note(f"run {evaluated.folder.name}, split {found.split!r} of {found.dataset}")
-    from .class_rows import ClassRows
     from .embed import embed_rows
     from .embedder import Embedder  # imports torch, as all below do
+    from .inputs.labelled_images import ClassRows
     from .leakage import Examined, find_leakage
 
     began = time.perf_counter()
@@ -167,7 +167,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
 
 
 def _store(spec: ZeroShotSpec, evaluated: EvaluatedRun, progress: Progress) -> StoreEntry:
-    from .class_rows import require_images
+    from .inputs.labelled_images import require_images
 
     query = evaluated.query(Modality.IMAGE)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
@@ -188,7 +188,7 @@ def _text_warnings(
     embedder: "Embedder", all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
 ) -> list[str]:
     """Return what the text encoder cannot read of the texts of the classes."""
-    from .text_notes import class_warnings
+    from .inputs.text_notes import class_warnings
 
     encoder = embedder.reading(Modality.TEXT).encoder
     return [

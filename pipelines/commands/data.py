@@ -11,7 +11,7 @@ from ._common import DEFAULT_HOME, AsJson, Home, Output, Overrides, Quiet, sourc
 
 if TYPE_CHECKING:
     from ...featcache.known_datasets import DatasetVersion
-    from ..datasets import Preview
+    from ..inputs.datasets import Preview
 
 data_app = typer.Typer(no_args_is_help=True, help="Give datasets names, and see what they hold.")
 Name = Annotated[str, typer.Argument(help="Name of the dataset, as `data list` prints it.")]
@@ -37,7 +37,7 @@ def data_add(
 ) -> None:
     """Give a dataset a name, under which every command finds it with its place and options."""
     from ...featcache.known_datasets import newest, stood_for, written_name
-    from ..datasets import add, preview
+    from ..inputs.datasets import add, preview
 
     options = source_options(overrides, verb="data add") if overrides else None
     output = Output(as_json=as_json, quiet=quiet)
@@ -88,7 +88,7 @@ def data_show(
 ) -> None:
     """Show what a name stands for, and what it stood for before."""
     from ...featcache.known_datasets import read_versions
-    from ..datasets import require
+    from ..inputs.datasets import require
 
     current = require(home, name)
     earlier = read_versions(home, current.name)[:-1]
@@ -111,7 +111,7 @@ def data_preview(
 ) -> None:
     """Show the first rows as they will be read, the items of every split, and what is left out."""
     from ...featcache.sources.opening import open_defined
-    from ..datasets import preview
+    from ..inputs.datasets import preview
     from ..tables import rows_table
 
     options = source_options(overrides, verb="data preview") if overrides else None
@@ -146,7 +146,7 @@ def data_move(
     quiet: Quiet = False,
 ) -> None:
     """Say where a dataset lies now; what lies there must be the same data."""
-    from ..datasets import move
+    from ..inputs.datasets import move
 
     version = move(home, name, expanded(place))
     Output(as_json=as_json, quiet=quiet).result(_table(version), *_lines(version))
@@ -157,7 +157,7 @@ def data_rm(
     name: Name, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
     """Forget a name; the dataset's own files, and features that were extracted, stay."""
-    from ..datasets import forget
+    from ..inputs.datasets import forget
 
     removed = forget(home, name)
     Output(as_json=as_json, quiet=quiet).result({"forgotten": name}, f"forgotten: {removed}")

@@ -10,7 +10,7 @@ from lightalign.featcache.errors import RunNotFoundError, SpecError
 from lightalign.pipelines import retrieve, runs, train
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
-from lightalign.pipelines.stores import WantedData
+from lightalign.pipelines.inputs.store_selection import WantedData
 from lightalign.pipelines.train_options import resolve_preset
 from lightalign.pipelines.train_spec import TrainSpec
 

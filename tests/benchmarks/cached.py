@@ -49,7 +49,7 @@ from lightalign.pipelines.extraction.loaded_encoder import load_all
 from lightalign.pipelines.extraction.opening import open_all
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.extraction.threads import compute_alone, threads_kept
-from lightalign.pipelines.joined import Rows
+from lightalign.pipelines.inputs.pairs import Rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve

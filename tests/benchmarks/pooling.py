@@ -25,8 +25,8 @@ from lightalign.featcache.store import catalog
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Features, Pairs
-from lightalign.pipelines import joined
 from lightalign.pipelines.common.progress import SILENT
+from lightalign.pipelines.inputs import pairs as joined
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve

@@ -24,13 +24,13 @@ from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.evaluated import EvaluatedRun
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
+from lightalign.pipelines.inputs.image_text import join_stores
+from lightalign.pipelines.inputs.store_selection import StoreQuery, require_pair
 from lightalign.pipelines.metrics.ranks import recall_curve
-from lightalign.pipelines.pairs import join_stores
 from lightalign.pipelines.querybank import embed_bank, find_bank
 from lightalign.pipelines.ranking.hubness import DYNAMIC, RULES, Normalisation, querybank
 from lightalign.pipelines.ranking.ranking import Direction, both_directions, ranks_only
 from lightalign.pipelines.retrieve import BANK
-from lightalign.pipelines.stores import StoreQuery, require_pair
 from lightalign.pipelines.train_spec import TrainSpec
 
 SHARPNESS = (10.0, 15.0, 20.0, 30.0)

@@ -41,7 +41,8 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 import lightalign.cli
-from lightalign.pipelines import pairs, retrieve
+from lightalign.pipelines.inputs import image_text as pairs
+from lightalign.pipelines import retrieve
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store.trust import trusting
 with nullcontext() if sys.argv[2] == "verifying" else trusting():

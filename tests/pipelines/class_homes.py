@@ -15,7 +15,7 @@ from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Classes, Features, Modality, Pairs
 from lightalign.pipelines import runs
-from lightalign.pipelines.class_rows import ClassRows
+from lightalign.pipelines.inputs.labelled_images import ClassRows
 
 NAMES = ("ash", "beech", "cedar")
 LINEAR = {

@@ -25,9 +25,14 @@ from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs, train
 from lightalign.pipelines.extraction.extract_command import command_of
 from lightalign.pipelines.extraction.spec import ExtractSpec
+from lightalign.pipelines.inputs.store_selection import (
+    SideQuery,
+    StoreQuery,
+    require_pair,
+    require_there,
+)
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as retrieve
-from lightalign.pipelines.stores import SideQuery, StoreQuery, require_pair, require_there
 
 from ..helpers import lightalign
 from .conftest import extract_toy

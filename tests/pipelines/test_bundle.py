@@ -18,8 +18,8 @@ from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import runs, train
 from lightalign.pipelines.embed import embed_rows
-from lightalign.pipelines.pairs import PairedStores
-from lightalign.pipelines.stores import WantedData, evaluation_query, require_pair
+from lightalign.pipelines.inputs.image_text import PairedStores
+from lightalign.pipelines.inputs.store_selection import WantedData, evaluation_query, require_pair
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 

@@ -17,7 +17,6 @@ from lightalign.featcache.errors import (
     SpecError,
     StoreCorruptError,
 )
-from lightalign.pipelines.class_rows import hold_out
 from lightalign.pipelines.classifiers import (
     Examples,
     LogisticClassifier,
@@ -26,6 +25,7 @@ from lightalign.pipelines.classifiers import (
     draw_shots,
     scaling,
 )
+from lightalign.pipelines.inputs.labelled_images import hold_out
 from lightalign.pipelines.sgd_head import score_rows, sgd_heads
 from lightalign.pipelines.sgd_options import SgdOptions
 

@@ -12,7 +12,7 @@ from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.pipelines import rehearsal, retrieve, runs, train
 from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.course import Course
-from lightalign.pipelines.joined import Rows
+from lightalign.pipelines.inputs.pairs import Rows
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.queue import NegativeQueue

@@ -12,8 +12,8 @@ from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import first_tokens, fitting, rehearsal, runs, similarity, train
 from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.common.progress import SILENT, Progress
+from lightalign.pipelines.inputs.pooled_features import are_alike
 from lightalign.pipelines.similarity import SimilaritySpec
-from lightalign.pipelines.summaries import are_alike
 from lightalign.pipelines.train_spec import TrainSpec
 
 from .conftest import extract_graded, extract_toy

@@ -7,8 +7,8 @@ import pytest
 from lightalign.featcache.sources.datasets.image_text_table import ImageTextTableSource
 from lightalign.featcache.sources.datasets.shapes import ShapesSource
 from lightalign.pipelines import redo
-from lightalign.pipelines.datasets import add
 from lightalign.pipelines.extraction import loaded_encoder
+from lightalign.pipelines.inputs.datasets import add
 
 from ..helpers import lightalign
 from .conftest import extract_toy

@@ -16,8 +16,8 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.pipelines import probing, runs
-from lightalign.pipelines.class_rows import ClassRows
 from lightalign.pipelines.classifiers import LogisticClassifier
+from lightalign.pipelines.inputs.labelled_images import ClassRows
 from lightalign.pipelines.metrics.number import numbers_of, split_hash
 from lightalign.pipelines.probe import run
 from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
@@ -234,7 +234,7 @@ def test_the_command_prints_a_table_and_the_same_as_json(home):
 def test_a_split_that_is_not_whole_is_not_the_usual_one(home, tmp_path):
     """The extraction of `test` was stopped: `val` is taken."""
     from lightalign.featcache.store.manifest import read_manifest, write_manifest
-    from lightalign.pipelines.stores import SideQuery, WantedData, usual_split
+    from lightalign.pipelines.inputs.store_selection import SideQuery, WantedData, usual_split
 
     entry = write_split(tmp_path, "test", *blobs(9, seed=0))
     write_split(tmp_path, "val", *blobs(9, seed=1))

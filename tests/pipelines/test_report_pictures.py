@@ -7,7 +7,7 @@ from PIL import Image
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.store.catalog import pairs_path, write_pairs
-from lightalign.pipelines.datasets import add
+from lightalign.pipelines.inputs.datasets import add
 from lightalign.pipelines.report_pictures import Pictures
 
 IDS = [f"val/{name}/{number}.png" for name in ("ash", "birch") for number in range(2)]

@@ -22,8 +22,8 @@ from lightalign.featcache.errors import (
 from lightalign.featcache.store.catalog import list_stores
 from lightalign.pipelines import index_run, runs, saved_index, train
 from lightalign.pipelines.common.string_array import Strings
-from lightalign.pipelines.datasets import add
 from lightalign.pipelines.index_run import IndexSpec
+from lightalign.pipelines.inputs.datasets import add
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.search import run as search
 from lightalign.pipelines.train_spec import TrainSpec

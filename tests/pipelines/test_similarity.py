@@ -11,10 +11,10 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality, TextSide
 from lightalign.pipelines import similarity, train
+from lightalign.pipelines.inputs.store_selection import SideQuery
 from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.show_similarity import similarity_parts
 from lightalign.pipelines.similarity import SimilaritySpec
-from lightalign.pipelines.stores import SideQuery
 from lightalign.pipelines.train_spec import TrainSpec
 
 from ..featcache.sources.graded_helpers import glue_qqp, published_stsb
@@ -152,8 +152,8 @@ def test_across_takes_the_first_text_through_the_first_side(graded_home):
     from lightalign.pipelines.common.progress import SILENT
     from lightalign.pipelines.evaluated import EvaluatedRun
     from lightalign.pipelines.graded import GradedSplit
+    from lightalign.pipelines.inputs.store_selection import WantedData
     from lightalign.pipelines.scorers import make_scorers
-    from lightalign.pipelines.stores import WantedData
     from lightalign.pipelines.text_stores import TextStores
 
     run = EvaluatedRun(graded_home, "texts", device="cpu")
@@ -247,7 +247,7 @@ def test_shares_without_a_miss_have_a_width_and_those_of_nothing_no_interval(gra
 def test_pairs_that_have_a_text_in_common_are_of_one_group(graded_home):
     """Three pairs in a row share texts; without the middle one the outer ones do not."""
     from lightalign.pipelines.graded import GradedSplit
-    from lightalign.pipelines.stores import WantedData
+    from lightalign.pipelines.inputs.store_selection import WantedData
     from lightalign.pipelines.text_stores import TextStores
 
     stores = TextStores(graded_home, WantedData("stsb", None), "val")
@@ -360,7 +360,7 @@ def test_the_verb_prints_tables_or_one_json_object(graded_home):
 
 
 def test_the_stores_of_a_raw_encoder_are_found_by_what_they_keep(graded_home):
-    from lightalign.pipelines.stores import WantedData
+    from lightalign.pipelines.inputs.store_selection import WantedData
     from lightalign.pipelines.text_stores import TextStores
 
     stores = TextStores(graded_home, WantedData("stsb", None), "val")

@@ -10,8 +10,8 @@ from lightalign.featcache.errors import SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import retrieve, runs
-from lightalign.pipelines.pairs import PairedStores
-from lightalign.pipelines.stores import StoreQuery, newest_pair
+from lightalign.pipelines.inputs.image_text import PairedStores
+from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
 from lightalign.pipelines.train_options import resolve_preset
 
 from ..helpers import slow

@@ -17,12 +17,12 @@ from lightalign.pipelines import export_run, index_run, retrieve, runs, search, 
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.index_run import IndexSpec
-from lightalign.pipelines.joined import Rows
+from lightalign.pipelines.inputs.image_text import join_stores
+from lightalign.pipelines.inputs.pairs import Rows
+from lightalign.pipelines.inputs.store_selection import SideQuery, StoreQuery, newest_pair
 from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.pairs import join_stores
 from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.search import SearchSpec
-from lightalign.pipelines.stores import SideQuery, StoreQuery, newest_pair
 from lightalign.pipelines.train_options import resolve_preset
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve

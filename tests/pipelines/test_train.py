@@ -18,11 +18,11 @@ from lightalign.featcache.errors import (
 from lightalign.pipelines import retrieve, runs, train
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.embed import embed_pairs, embed_rows
+from lightalign.pipelines.inputs.image_text import PairedStores
+from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.metrics.ranks import Relevance
-from lightalign.pipelines.pairs import PairedStores
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
-from lightalign.pipelines.stores import StoreQuery, newest_pair
 from lightalign.pipelines.train_options import TrainOptions
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve

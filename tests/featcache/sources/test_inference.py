@@ -15,8 +15,8 @@ from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.sources.inference import CLASSES
 from lightalign.featcache.sources.opening import define, identified, open_version
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.datasets import add, move
-from lightalign.pipelines.original_dataset import open_there
+from lightalign.pipelines.inputs.datasets import add, move
+from lightalign.pipelines.inputs.original_dataset import open_there
 
 from .class_helpers import CLASS_LAYOUTS, write_class_folders
 from .graded_helpers import GRADED_LAYOUTS

@@ -12,7 +12,7 @@ from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.sources.opening import define, identified, open_source, open_version
 from lightalign.featcache.sources.readers import class_folders
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.datasets import add
+from lightalign.pipelines.inputs.datasets import add
 
 from ..sources_helpers import opened, write_csv, write_images
 from ..tables.test_parquet import everything, png

@@ -8,10 +8,10 @@ import pytest
 from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.loading import build_encoder
 from lightalign.pipelines import index_run, train
-from lightalign.pipelines.text_notes import TextReader, class_warnings
+from lightalign.pipelines.inputs.text_notes import TextReader, class_warnings
 from lightalign.pipelines.train_spec import TrainSpec
 
-from ..helpers import lightalign
+from ...helpers import lightalign
 
 FEW_WORDS = " ".join(f"word{number}" for number in range(400))
 

@@ -13,16 +13,17 @@ from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.tokens import PooledTokens, pad
 from lightalign.featcache.types import IMAGE_TEXT, Modality
-from lightalign.pipelines import fitting, joined, pooled, rehearsal, runs, train
+from lightalign.pipelines import fitting, rehearsal, runs, train
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.extraction import opening
+from lightalign.pipelines.inputs import cached_steps, pairs
+from lightalign.pipelines.inputs.cached_steps import PooledRows, pool_once
 from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.pooled import PooledRows, pool_once
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 
-from ..helpers import slow
-from .conftest import SCENES, extract_toy
+from ...helpers import slow
+from ..conftest import SCENES, extract_toy
 
 CPU = torch.device("cpu")
 QUICK = ("train.epochs=2", "train.batch_size=8")
@@ -107,7 +108,7 @@ def test_weights_and_losses_after_two_epochs_are_those_of_pooling_at_each_step(
         (toy_home if stores == "plain" else packed_home) / "features"
     )
     once = train_run(tmp_path, "once", preset, *overrides)
-    monkeypatch.setattr(joined, "pool_once", never)
+    monkeypatch.setattr(pairs, "pool_once", never)
     each = train_run(tmp_path, "each", preset, *overrides)
     assert (once / "adapter.safetensors").read_bytes() == (
         each / "adapter.safetensors"
@@ -246,7 +247,7 @@ def test_an_estimate_counts_the_pooled_rows_and_their_time(home):
     found = rehearsal.run(spec, SILENT)
     images, texts = SCENES["train"] + SCENES["val"], 5 * (SCENES["train"] + SCENES["val"])
     kept = (images * 3 + texts * 5) * 64 * 4  # three summaries of an image, five of a text
-    assert found.predicted.pooled == kept + pooled.POOLING_BYTES
+    assert found.predicted.pooled == kept + cached_steps.POOLING_BYTES
     assert found.residency["image"]["pooled_bytes"] == SCENES["train"] * 3 * 64 * 4
     seconds = 2 * (found.epoch_seconds + found.validation_seconds) + found.pooling_seconds
     assert found.minutes == pytest.approx(seconds / 60)

@@ -5,15 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache.errors import (
-    DatasetChangedError,
-    DatasetFormatError,
-    DatasetNotFoundError,
-)
-from ..featcache.home import plain_place
-from ..featcache.known_datasets import place_in, version_of
-from ..featcache.sources.base import Source, require_place
-from ..featcache.sources.opening import open_source, open_version, parse_data
+from ...featcache.errors import DatasetChangedError, DatasetFormatError, DatasetNotFoundError
+from ...featcache.home import plain_place
+from ...featcache.known_datasets import place_in, version_of
+from ...featcache.sources.base import Source, require_place
+from ...featcache.sources.opening import open_source, open_version, parse_data
 
 
 def open_as_extracted(

@@ -6,7 +6,7 @@ Axis names: `n` rows, `width` features of a vector.
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from ..featcache.reading.reader import FeatureReader
+from ...featcache.reading.reader import FeatureReader
 
 _COMPARED = 16  # rows whose first tokens are compared: equal texts are rarely so many
 _ALIKE = 2e-3  # of a vector's length: float16 rounds by a quarter of it

@@ -9,10 +9,10 @@ from PIL import Image
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Pairs
-from lightalign.pipelines.text_pairs import PairedTexts
+from lightalign.pipelines.inputs.text_text import PairedTexts
 
-from .conftest import extract_toy
-from .test_text_text import TOKENS, joined
+from ..conftest import extract_toy
+from ..test_text_text import TOKENS, joined
 
 
 def few_texts(home, links, texts):

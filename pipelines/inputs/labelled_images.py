@@ -6,14 +6,15 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from ..featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.store import catalog
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.store.remedies import extraction, removal_of_store
-from ..featcache.types import Modality
-from .common.progress import SILENT, Progress
-from .stores import (
+from ...featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.store import catalog
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.store.remedies import extraction, removal_of_store
+from ...featcache.types import Modality
+from ..common.progress import SILENT, Progress
+from .pooled_features import mean_vectors
+from .store_selection import (
     SideQuery,
     StoreQuery,
     WantedData,
@@ -22,7 +23,6 @@ from .stores import (
     readable_stores,
     require_data,
 )
-from .summaries import mean_vectors
 
 
 def require_images(

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache import known_datasets
-from ..featcache.errors import DatasetNotFoundError, LightalignError, SpecError
-from ..featcache.home import plain_place
-from ..featcache.known_datasets import DatasetVersion
-from ..featcache.sources.base import SkippedRow, Source, readable_size
-from ..featcache.sources.opening import (
+from ...featcache import known_datasets
+from ...featcache.errors import DatasetNotFoundError, LightalignError, SpecError
+from ...featcache.home import plain_place
+from ...featcache.known_datasets import DatasetVersion
+from ...featcache.sources.base import SkippedRow, Source, readable_size
+from ...featcache.sources.opening import (
     SOURCES,
     define,
     identified,
@@ -19,7 +19,7 @@ from ..featcache.sources.opening import (
     open_version,
     split_fingerprints,
 )
-from ..featcache.types import Item, Modality
+from ...featcache.types import Item, Modality
 
 PREVIEWED = 10  # rows
 _EXAMPLES = 3  # of what cannot be read

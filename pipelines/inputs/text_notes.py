@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..featcache.encoders.base import Encoder
-from ..featcache.errors import UnreadableItemError
+from ...featcache.encoders.base import Encoder
+from ...featcache.errors import UnreadableItemError
 
 # Letters of scripts that vocabularies lack, Ugaritic and cuneiform: what they have in common beside
 # what stands around every text is what the tokenizer makes of anything that it does not know. Those

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
-from ..adapters.adapter import Adapter
-from ..featcache.hardware import free_memory
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.reading.residency import SHARE
-from ..featcache.store.key import StoreDescription
-from ..featcache.tokens import PooledTokens, Tokens, split_by_length
-from ..featcache.types import Side
+from ...adapters.adapter import Adapter
+from ...featcache.hardware import free_memory
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.reading.residency import SHARE
+from ...featcache.store.key import StoreDescription
+from ...featcache.tokens import PooledTokens, Tokens, split_by_length
+from ...featcache.types import Side
 from .pooled_shape import PooledShape
 
 _FLOAT_BYTES = 4

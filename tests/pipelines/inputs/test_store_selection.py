@@ -18,11 +18,16 @@ from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.common.progress import Progress
-from lightalign.pipelines.pairs import PairedStores
-from lightalign.pipelines.stores import SideQuery, StoreQuery, WantedData, newest_pair
+from lightalign.pipelines.inputs.image_text import PairedStores
+from lightalign.pipelines.inputs.store_selection import (
+    SideQuery,
+    StoreQuery,
+    WantedData,
+    newest_pair,
+)
 from lightalign.pipelines.train_spec import TrainSpec
 
-from .conftest import SCENES, extract_toy
+from ..conftest import SCENES, extract_toy
 
 QUICK = ("train.epochs=1", "train.batch_size=8", "train.precision=float32")
 

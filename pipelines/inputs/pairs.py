@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
-from ..adapters.adapter import Adapter
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.reading.shuffle import block_shuffle
-from ..featcache.store import catalog
-from ..featcache.store.remedies import extraction
-from ..featcache.types import Side
-from .metrics.ranks import Relevance
+from ...adapters.adapter import Adapter
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.reading.shuffle import block_shuffle
+from ...featcache.store import catalog
+from ...featcache.store.remedies import extraction
+from ...featcache.types import Side
+from ..metrics.ranks import Relevance
+from .cached_steps import PooledRows, RowReader, pool_once
 from .mixed_rows import Mix
-from .pooled import PooledRows, RowReader, pool_once
 from .pooled_shape import PooledShape
 from .same_text import DROP, NEGATIVE, POSITIVE, same_rows, without_same_texts
-from .stores import StorePair, refuse_graded
+from .store_selection import StorePair, refuse_graded
 
 
 @dataclass(frozen=True)

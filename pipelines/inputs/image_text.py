@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ..featcache.errors import StoreCorruptError
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.reading.shuffle import block_shuffle
-from ..featcache.store import catalog
-from ..featcache.types import IMAGE_TEXT
-from .joined import JoinedStores, Relations, Rows, order_by_shard
-from .metrics.ranks import Relevance
+from ...featcache.errors import StoreCorruptError
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.reading.shuffle import block_shuffle
+from ...featcache.store import catalog
+from ...featcache.types import IMAGE_TEXT
+from ..metrics.ranks import Relevance
+from .pairs import JoinedStores, Relations, Rows, order_by_shard
 from .same_text import NEGATIVE
-from .stores import StorePair
-from .text_pairs import PairedTexts
+from .store_selection import StorePair
+from .text_text import PairedTexts
 
 
 class PairedStores(JoinedStores):

@@ -6,21 +6,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache import notes
-from ..featcache.encoders.card import card_names, read_card
-from ..featcache.encoders.references import card_name, lasting_reference
-from ..featcache.errors import (
+from ...featcache import notes
+from ...featcache.encoders.card import card_names, read_card
+from ...featcache.encoders.references import card_name, lasting_reference
+from ...featcache.errors import (
     DatasetNotFoundError,
     LightalignError,
     SpecError,
     StoreCorruptError,
     StoreNotFoundError,
 )
-from ..featcache.home import command_line
-from ..featcache.known_datasets import DatasetVersion, newest, read_versions, version_of
-from ..featcache.registry import unknown_name
-from ..featcache.sources.base import Source
-from ..featcache.sources.opening import (
+from ...featcache.home import command_line
+from ...featcache.known_datasets import DatasetVersion, newest, read_versions, version_of
+from ...featcache.registry import unknown_name
+from ...featcache.sources.base import Source
+from ...featcache.sources.opening import (
     SOURCES,
     define,
     is_drawn,
@@ -28,12 +28,12 @@ from ..featcache.sources.opening import (
     open_version,
     parse_data,
 )
-from ..featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_catalog, read_pairs
-from ..featcache.store.key import StoreDescription
-from ..featcache.store.manifest import has_manifest, read_whole_manifest
-from ..featcache.store.remedies import extract_command, extraction, feature_options, features_of
-from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
-from .common.progress import SILENT, Progress
+from ...featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_catalog, read_pairs
+from ...featcache.store.key import StoreDescription
+from ...featcache.store.manifest import has_manifest, read_whole_manifest
+from ...featcache.store.remedies import extract_command, extraction, feature_options, features_of
+from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
+from ..common.progress import SILENT, Progress
 
 # where any encoder will do
 _USUAL = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..featcache.errors import SpecError
-from ..featcache.registry import unknown_name
-from ..featcache.types import Pairs
+from ...featcache.errors import SpecError
+from ...featcache.registry import unknown_name
+from ...featcache.types import Pairs
 
 if TYPE_CHECKING:
-    from ..featcache.reading.reader import FeatureReader  # imports torch
+    from ...featcache.reading.reader import FeatureReader  # imports torch
 
 NEGATIVE, POSITIVE, DROP = "negative", "positive", "drop"
 SAME_TEXT = (NEGATIVE, POSITIVE, DROP)

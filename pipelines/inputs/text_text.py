@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ..featcache.errors import SpecError, StoreCorruptError
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.store import catalog
-from .joined import JoinedStores, Relations, Rows, order_by_shard
-from .metrics.ranks import Relevance
+from ...featcache.errors import SpecError, StoreCorruptError
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.store import catalog
+from ..metrics.ranks import Relevance
+from .pairs import JoinedStores, Relations, Rows, order_by_shard
 
 
 class PairedTexts(JoinedStores):

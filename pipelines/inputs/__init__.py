@@ -1,0 +1,28 @@
+"""What a verb reads: the stores it works on, their rows joined by id, their original items.
+
+`store_selection` chooses stores or says which command would make them. `pairs` is the contract of
+two stores joined item by item, and `labelled_images` that of images with classes.
+"""
+
+from typing import TYPE_CHECKING
+
+from ...featcache.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from .image_text import join_stores
+    from .labelled_images import ClassRows
+    from .pairs import JoinedStores
+    from .store_selection import StorePair, WantedData
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "ClassRows": "labelled_images",
+            "JoinedStores": "pairs",
+            "StorePair": "store_selection",
+            "WantedData": "store_selection",
+            "join_stores": "image_text",
+        },
+    )
+
+__all__ = ["ClassRows", "JoinedStores", "StorePair", "WantedData", "join_stores"]
