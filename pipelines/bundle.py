@@ -7,9 +7,10 @@ from typing import Any
 
 from ..featcache.errors import SpecError
 from ..featcache.home import expanded
-from . import retrieve, runs
-from .embedder import Embedder
+from . import retrieve
 from .retrieve import RetrieveSpec
+from .runs import run_folder
+from .runs.embedder import Embedder
 
 
 class Bundle(Embedder):
@@ -72,5 +73,5 @@ def load(
         LightalignError: See `Bundle`.
     """
     places = {name: expanded(Path(path)) for name, path in (weights or {}).items()}
-    folder = runs.find_run(home, None if run is None else str(run))
+    folder = run_folder.find_run(home, None if run is None else str(run))
     return Bundle(folder, device=device, weights=places, home=home)

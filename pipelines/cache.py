@@ -39,7 +39,7 @@ from ..featcache.store.manifest import (
     read_manifest,
     read_whole_manifest,
 )
-from . import runs
+from .runs import run_folder as runs
 
 Recompute: TypeAlias = Callable[[FeatureStore, list[int]], None]
 _ABSENT = "absent"

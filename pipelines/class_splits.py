@@ -9,11 +9,11 @@ from ..featcache.errors import LeakageError, SpecError
 from ..featcache.store.checked_shards import listing_command
 from ..featcache.types import Modality
 from .common.progress import SILENT, Progress
-from .copied_items import CopiedImages, SplitOfData, find_copied_images
-from .evaluated import EvaluatedRun
 from .inputs.labelled_images import ClassRows, require_images
 from .inputs.store_selection import WantedData
-from .leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
+from .runs.copied_items import CopiedImages, SplitOfData, find_copied_images
+from .runs.leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
+from .runs.trained_run import EvaluatedRun
 
 
 @dataclass(frozen=True, kw_only=True)

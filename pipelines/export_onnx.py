@@ -13,11 +13,11 @@ from ..featcache.encoders.probe import probe_items
 from ..featcache.errors import SpecError
 from ..featcache.types import Modality
 from ..featcache.writing import write_bytes
-from . import runs
 from .common.progress import Progress
-from .embedder import Embedder
 from .extraction.exact import inexact_sides, why_inexact
 from .onnx_files import OnnxTower, write_onnx
+from .runs import run_folder
+from .runs.embedder import Embedder
 from .towers import (
     AdapterTower,
     WholeTower,
@@ -95,7 +95,7 @@ def _write_whole(
     embedder: Embedder, tower: AdapterTower, place: Path, progress: Progress
 ) -> dict[str, Any]:
     """Write encoder and adapter in one file, or return why the encoder cannot be written."""
-    inexact = inexact_sides(runs.read_spec(embedder.folder), [tower.modality.value])
+    inexact = inexact_sides(run_folder.read_spec(embedder.folder), [tower.modality.value])
     if inexact:
         return {"left_out": why_inexact(inexact[tower.modality.value])}
     reading = open_reading(embedder, tower.modality)

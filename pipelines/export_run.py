@@ -26,11 +26,11 @@ from ..featcache.errors import ExportError, MissingExtraError, SpecError, StoreC
 from ..featcache.home import expanded
 from ..featcache.registry import unknown_name
 from ..featcache.types import TEXT_TEXT, Modality, sides_of
-from . import runs
 from .common.destinations import check_folder
 from .common.progress import SILENT, Progress
 from .common.versions import library_versions
 from .extraction.exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
+from .runs import run_folder
 
 ABOUT = "lightalign.json"
 VERSION = 1  # of the table in it
@@ -109,8 +109,8 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
         ExportError: A tower cannot be expressed there, or gives other cosines.
         LightalignError: The encoders cannot be opened; see `Bundle`.
     """
-    folder = runs.find_run(spec.home, spec.run)
-    table = runs.read_spec(folder)
+    folder = run_folder.find_run(spec.home, spec.run)
+    table = run_folder.read_spec(folder)
     _require_images_and_texts(folder, table)
     if spec.to == "sentence-transformers":
         _require_exact(table, spec)
@@ -225,6 +225,6 @@ def _write(spec: ExportSpec, folder: Path, place: Path, progress: Progress) -> d
         place,
         modality=modality,
         weights=spec.weights,
-        remedy=_remedy_for_rounding(runs.read_spec(folder), modality.value, spec),
+        remedy=_remedy_for_rounding(run_folder.read_spec(folder), modality.value, spec),
         progress=progress,
     )

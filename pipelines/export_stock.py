@@ -12,7 +12,7 @@ from ..featcache.errors import ExportError
 from ..featcache.types import Modality
 from ..featcache.writing import by_library
 from .common.progress import Progress
-from .embedder import Embedder
+from .runs.embedder import Embedder
 from .stock_modules import build_model, express, require_transformers
 from .towers import (
     cosine_difference,

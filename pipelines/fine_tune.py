@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from ..featcache.store import trust
 from ..featcache.types import Modality
-from . import runs
 from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun, Found
 from .fine_tune_spec import FineTuneReport, FineTuneSpec
 from .inputs.store_selection import WantedData, usual_split
+from .runs import run_folder
+from .runs.trained_run import EvaluatedRun, Found
 
 
 def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
@@ -26,7 +26,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         DivergedError: A loss or a weight is not finite.
     """
     began = time.perf_counter()
-    runs.check_name(spec.home, spec.name)
+    run_folder.check_name(spec.home, spec.name)
     start = EvaluatedRun(spec.home, spec.run, device=spec.device)
     query = start.query(Modality.IMAGE)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
@@ -44,7 +44,9 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     kind = FullProtocol if spec.protocol == "full" else LightCrlProtocol
     protocol = kind(spec, start, train)
     table = resolved(spec, start, train)
-    with runs.new_run(spec.home, spec.name, "fine-tune", spec=table, can_go_on=False) as folder:
+    with run_folder.new_run(
+        spec.home, spec.name, "fine-tune", spec=table, can_go_on=False
+    ) as folder:
         progress.note(f"run {folder.name}")
         trained = protocol.fit(folder, progress)
         metrics = protocol.metrics(folder, test)
@@ -72,5 +74,5 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         tuned = EvaluatedRun.unfinished(spec.home, folder, report, device=spec.device)
         path, evaluation = found.write(tuned, home=spec.home, owned=True)
         assert path is not None, "a run that was just made can be written"
-        runs.write_report(folder, report)  # last: with it the run is finished
+        run_folder.write_report(folder, report)  # last: with it the run is finished
     return FineTuneReport(folder=folder, trained=report, path=path, report=evaluation)

@@ -19,18 +19,18 @@ from ..featcache.errors import DivergedError, SpecError
 from ..featcache.reading.shuffle import block_shuffle
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
-from . import runs
 from .classifiers import scaling
 from .common.prefetch import map_ahead
 from .common.progress import Progress
 from .common.reproducibility import seeded
-from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
 from .inputs.labelled_images import ClassRows, hold_out
 from .logs import RunLog
 from .metrics.ranks import label_ranks
+from .runs import run_folder
+from .runs.trained_run import EvaluatedRun
 from .schedule import cosine_with_warmup
 from .sgd_head import score_rows
 from .state import Counts
@@ -162,7 +162,7 @@ class FullProtocol(Protocol):
     def metrics(self, folder: Path, test: ClassRows) -> dict[str, Any]:
         """Return the accuracies of what was saved in `folder`, at the epoch that was kept."""
         adapter, _, _ = load_adapter(folder)
-        head, _ = load_head(folder / runs.HEAD)
+        head, _ = load_head(folder / run_folder.HEAD)
         embeddings = self.embed(adapter.to(self.device), test, test.rows)
         numbers = self.numbers(head.to(self.device), embeddings, test)
         return {"fine_tuned": {f"epoch_{self.counts.best['epoch']}": numbers}}

@@ -14,16 +14,16 @@ from ..adapters.class_head import ClassHead, save_head
 from ..featcache import atomic_files
 from ..featcache.config import Table, to_table
 from ..featcache.types import Modality
-from . import runs
 from .common.progress import Progress
 from .common.versions import library_versions
-from .embed import embed_rows
-from .evaluated import EvaluatedRun
 from .fine_tune_spec import FineTuneSpec
 from .inputs.labelled_images import ClassRows
 from .metrics.accuracy import accuracy_numbers
 from .metrics.ranks import label_ranks
-from .record import command_of
+from .runs import run_folder
+from .runs.embed_stored import embed_rows
+from .runs.provenance import command_of
+from .runs.trained_run import EvaluatedRun
 from .sgd_head import score_rows
 
 
@@ -69,7 +69,7 @@ class Protocol(ABC):
     def save(self, folder: Path, head: ClassHead) -> None:
         """Save the adapter as it is now, and a head."""
         save_adapter(folder, self.adapter, self.objective, table=self.table)
-        save_head(folder / runs.HEAD, head, self.train.names)
+        save_head(folder / run_folder.HEAD, head, self.train.names)
 
     def embed(
         self,
@@ -114,7 +114,7 @@ def resolved(spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> Table
         "stores": {"train": {**stores, **sides, "image": image}},
         "began_with": {
             "run": start.folder.name,
-            "adapter_sha256": atomic_files.sha256_file(start.folder / runs.WEIGHTS),
+            "adapter_sha256": atomic_files.sha256_file(start.folder / run_folder.WEIGHTS),
             "selected_by": start.trained.get("selected_by", ""),
             **{key: began[key] for key in ("stores", "began_with") if key in began},
         },

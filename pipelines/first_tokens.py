@@ -23,7 +23,7 @@ from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.types import Modality, Side
 from .inputs.pairs import JoinedStores
 from .inputs.pooled_features import are_alike, begins_with_added, first_is_constant, spread_rows
-from .record import card_of
+from .runs.provenance import card_of
 
 
 def check_first_tokens(

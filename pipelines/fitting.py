@@ -11,7 +11,6 @@ from ..featcache.config import Table, fingerprint
 from ..featcache.errors import SpecError
 from ..featcache.regular_files import is_there
 from ..featcache.store import trust
-from . import runs
 from .closed_form import ClosedForm
 from .common import stopping
 from .common.progress import SILENT, Progress
@@ -19,6 +18,7 @@ from .common.versions import library_versions
 from .first_tokens import check_first_tokens
 from .loop import Trainer
 from .processes import joined
+from .runs import run_folder
 from .train_spec import TrainPlan, TrainReport, TrainSpec
 
 
@@ -70,7 +70,7 @@ def fit(
         shown = progress if processes.is_first else SILENT
         for note in notes:
             shown.note(note)
-        kept = stopping.keeping(runs.kept_of(folder, spec.home))
+        kept = stopping.keeping(run_folder.kept_of(folder, spec.home))
         with kept if processes.is_first else nullcontext():
             found = _fit(trainer, folder, spec, shown)
 
@@ -82,8 +82,8 @@ def fit(
                 "warnings": [*found.get("warnings", ()), *trust.warnings()],
                 "versions": library_versions(),  # when it ended; those of its start are in the spec
             }
-            runs.write_report(folder, report)
-            (folder / runs.STATE).unlink(missing_ok=True)
+            run_folder.write_report(folder, report)
+            (folder / run_folder.STATE).unlink(missing_ok=True)
             return report
 
         return TrainReport(folder=folder, report=processes.from_first(end))
@@ -112,6 +112,6 @@ def _fit(
     try:
         return trainer.fit(folder, progress, tensorboard=spec.tensorboard)
     except Exception:
-        if is_there(folder / runs.STATE):
-            progress.note(runs.kept_of(folder, spec.home))
+        if is_there(folder / run_folder.STATE):
+            progress.note(run_folder.kept_of(folder, spec.home))
         raise

@@ -23,10 +23,8 @@ from ..featcache.sources.opening import absolute_data, parse_data
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.manifest import read_whole_manifest
 from ..featcache.types import Side
-from . import runs
 from .common.byte_sizes import parse_bytes
 from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun, Found
 from .indexed_items import content_of
 from .inputs.original_dataset import open_as_extracted
 from .inputs.store_selection import (
@@ -39,10 +37,12 @@ from .inputs.store_selection import (
     require_data,
 )
 from .metrics.number import written
+from .runs import run_folder
+from .runs.trained_run import EvaluatedRun, Found
 
 if TYPE_CHECKING:
-    from .embed import Embeddings
     from .ranking.faiss_index import BuiltIndex
+    from .runs.embed_stored import Embeddings
 else:
     # At run time torch is imported only once the stores are found: a mistake in an option is
     # reported before the seconds that this import takes.
@@ -154,7 +154,7 @@ class _Split:
 
     def _queries(self, side: Side) -> Float32[np.ndarray, "q embed"]:
         """Return a sample of what will be asked: of the other side, if it has a store."""
-        from .embed import embed_store
+        from .runs.embed_stored import embed_store
 
         others = [other for other in self.stores if other is not side]
         if not others:
@@ -174,7 +174,7 @@ class _Split:
         """Return what the manifest of an index says of its origin."""
         return {
             "run": self.evaluated.folder.name,
-            "adapter_sha256": atomic_files.sha256_file(self.evaluated.folder / runs.WEIGHTS),
+            "adapter_sha256": atomic_files.sha256_file(self.evaluated.folder / run_folder.WEIGHTS),
             "dataset": self.dataset,
             "split": self.split,
             "side": side.value,
@@ -198,8 +198,8 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
         UnknownNameError: The run has no such side, or the dataset no such split.
         SpecError: There is no such index, or it does not fit the memory.
     """
-    folder = runs.find_run(spec.home, spec.run)
-    with runs.owning(folder, wait=True, tell=progress.note):  # nobody removes it meanwhile
+    folder = run_folder.find_run(spec.home, spec.run)
+    with run_folder.owning(folder, wait=True, tell=progress.note):  # nobody removes it meanwhile
         return _run(replace(spec, run=str(folder)), progress)
 
 
@@ -295,7 +295,7 @@ def _opened(
     evaluated: EvaluatedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
 ) -> _Split:
     """Find the stores and the dataset, and embed the stores."""
-    from .embed import embed_store
+    from .runs.embed_stored import embed_store
 
     wanted = evaluated.wanted(spec.data, spec.source)
     stores = _stores(evaluated, spec, sides, wanted, progress)

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float64, Int64
 
 from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
 from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun
 from .graded import GradedSplit, Scorer
 from .metrics.bootstrap import Statistics, interval_of, weighted_draws
 from .metrics.graded_pairs import (
@@ -26,6 +25,7 @@ from .metrics.graded_pairs import (
 )
 from .metrics.intervals import drawn_share_interval
 from .metrics.number import Number
+from .runs.trained_run import EvaluatedRun
 from .shared_texts import GradedTexts, find_shared_pairs, find_trained_texts, with_way_out
 
 DEFINITIONS = {

@@ -18,14 +18,22 @@ from ..featcache.home import is_in_home
 from ..featcache.store import verified_files
 from ..featcache.store.locks import SPLIT_LOCK, lock_files, owning_split
 from ..featcache.store.manifest import has_manifest
-from . import index_files, runs
 from .cache import needs_pairs
+from .runs import index_files, run_folder
 
 _DEPTH = 4  # of a store: features, dataset, split, store
 _DEAD = "left by a process that is dead"
 _OF_RUNS = {
-    *(runs.SPEC, runs.TABLE, runs.WEIGHTS, runs.HEAD, runs.STATE, runs.LOG, runs.REPORT),
-    *(runs.TENSORBOARD, runs.INDEXES, runs.LOCK),
+    *(
+        run_folder.SPEC,
+        run_folder.TABLE,
+        run_folder.WEIGHTS,
+        run_folder.HEAD,
+        run_folder.STATE,
+        run_folder.LOG,
+        run_folder.REPORT,
+    ),
+    *(run_folder.TENSORBOARD, run_folder.INDEXES, run_folder.LOCK),
 }
 _OF_INDEXES = {index_files.MANIFEST, *index_files.CONTENT}
 _REPORTS = {
@@ -197,7 +205,7 @@ def _without_manifest(folder: Path) -> Leftover | None:
 
 
 def _of_runs(home: Path) -> Iterator[Leftover]:
-    for folder in atomic_files.entries(runs.runs_folder(home)):
+    for folder in atomic_files.entries(run_folder.runs_folder(home)):
         if atomic_files.is_temporary(folder):
             yield from _each([folder], _temporary)
         elif not folder.is_dir():
@@ -208,22 +216,22 @@ def _of_runs(home: Path) -> Iterator[Leftover]:
 
 def _of_run(folder: Path) -> Iterator[Leftover]:
     """Yield what belongs to no run or index in a folder of a run that nobody writes."""
-    indexes = atomic_files.entries(folder / runs.INDEXES)
+    indexes = atomic_files.entries(folder / run_folder.INDEXES)
     leftovers = [
         *_each(atomic_files.entries(folder), _in_run),
         *_each(indexes, _in_indexes),
         *(one for index in indexes for one in _each(atomic_files.entries(index), _in_index)),
     ]
-    if holder(folder / runs.LOCK) is None:  # asked last, as of a split
+    if holder(folder / run_folder.LOCK) is None:  # asked last, as of a split
         yield from leftovers
 
 
 def _in_run(path: Path) -> Leftover | None:
     if atomic_files.is_temporary(path):
         return _temporary(path)
-    if path.name == runs.LOCK:
+    if path.name == run_folder.LOCK:
         return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
-    if path.name == runs.STATE and (path.parent / runs.REPORT).is_file():
+    if path.name == run_folder.STATE and (path.parent / run_folder.REPORT).is_file():
         return Leftover(path=path, problem="the state of a training that is finished")
     return _closed(path) if path.name in _OF_RUNS or path.suffix in _REPORTS else _foreign(path)
 
@@ -285,13 +293,13 @@ def _clear_split(split: Path) -> None:
 
 def _clear_run(path: Path, home: Path) -> None:
     """Remove one leftover of the runs: what lies in one goes with the next that takes its lock."""
-    if path.parent == runs.runs_folder(home):
+    if path.parent == run_folder.runs_folder(home):
         atomic_files.clear(path)
         return
-    folder = path.parent if path.parent.name != runs.INDEXES else path.parent.parent
+    folder = path.parent if path.parent.name != run_folder.INDEXES else path.parent.parent
     with suppress(RunInUseError, RunNotFoundError):  # a living process is at it, and clears it
-        if path.name == runs.STATE:
-            runs.tidy(folder)
+        if path.name == run_folder.STATE:
+            run_folder.tidy(folder)
         else:
-            with runs.owning(folder):
+            with run_folder.owning(folder):
                 pass  # which has cleared it

@@ -17,8 +17,8 @@ from ..featcache.documents import MAX_BYTES, read_text
 from ..featcache.errors import MissingExtraError
 from ..featcache.regular_files import check_regular, read_regular
 from ..featcache.writing import naming
-from . import runs
-from .state_record import LogPromise
+from .runs import run_folder
+from .runs.state_record import LogPromise
 
 EVENTS = "tensorboard.summary.writer.record_writer"  # what frames events
 
@@ -51,8 +51,8 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool, writes: bool = True) -> None:
-        self._lines = folder / runs.LOG
-        self._place = folder / runs.TENSORBOARD
+        self._lines = folder / run_folder.LOG
+        self._place = folder / run_folder.TENSORBOARD
         self._tensorboard = tensorboard
         self._writes = writes
         self._events: _Events | None = None

@@ -15,7 +15,6 @@ import torch
 from ..adapters.checkpoint import save_adapter
 from ..adapters.objective import Teacher
 from ..featcache.errors import DivergedError, SpecError
-from . import runs
 from .batches import Batch, Batches
 from .common import stopping
 from .common.prefetch import map_ahead
@@ -25,10 +24,11 @@ from .few_steps import single_step_warning
 from .inputs.image_text import join_stores
 from .inputs.pairs import JoinedStores
 from .inputs.store_selection import StorePair, require_there
-from .log_reading import require_log
 from .logs import RunLog, summary
 from .processes import ALONE, Processes
 from .queue import NegativeQueue
+from .runs import run_folder
+from .runs.log_reading import require_log
 from .schedule import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
 from .starting import Start
 from .state import Counts, load_state, restoring, save_state
@@ -225,7 +225,7 @@ class Trainer:
 
     def _go_on(self, folder: Path, progress: Progress) -> None:
         """Go on where an earlier call was stopped, at the end of its last whole epoch."""
-        if not (folder / runs.STATE).is_file():
+        if not (folder / run_folder.STATE).is_file():
             return
         self.counts, others = load_state(
             folder, self.trainable.modules, self.optimiser, progress.note
@@ -270,7 +270,7 @@ class Trainer:
         if self.processes.is_first:
             counts.log = log.promise()
             save_state(folder, counts, self.trainable.modules, self.optimiser, others)
-            stopping.keep(runs.kept_of(folder, self.home))
+            stopping.keep(run_folder.kept_of(folder, self.home))
 
     def score(self, record: dict[str, Any]) -> float:
         """Return what the best epoch has most of; without validation the last epoch wins."""

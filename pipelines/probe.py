@@ -6,9 +6,9 @@ from dataclasses import replace
 from ..featcache.config import to_table
 from ..featcache.types import Modality
 from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun, Found
 from .inputs.store_selection import WantedData, usual_split
 from .probe_spec import ProbeReport, ProbeSpec
+from .runs.trained_run import EvaluatedRun, Found
 
 
 def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:

@@ -20,8 +20,6 @@ from .classifiers import (
     draw_shots,
 )
 from .common.progress import Progress
-from .embed import embed_rows
-from .evaluated import EvaluatedRun
 from .few_steps import single_step_warning
 from .inputs.labelled_images import ClassRows
 from .metrics.accuracy import (
@@ -33,6 +31,8 @@ from .metrics.accuracy import (
 )
 from .metrics.ranks import label_ranks
 from .probe_spec import ProbeSpec
+from .runs.embed_stored import embed_rows
+from .runs.trained_run import EvaluatedRun
 from .sgd_head import score_rows, sgd_heads
 
 _FEW_SHARE = 0.25  # of few shots to hold out, at least: a tenth of sixteen is one image

@@ -12,10 +12,10 @@ from ..featcache.reading.reader import FeatureReader
 from ..featcache.store.catalog import StoresByKey
 from ..featcache.types import Side
 from .common.progress import Progress
-from .embed import embed_rows
-from .evaluated import EvaluatedRun
 from .inputs.pairs import JoinedStores, Rows
 from .inputs.store_selection import extract_again
+from .runs.embed_stored import embed_rows
+from .runs.trained_run import EvaluatedRun
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from ..featcache.store import catalog
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import IMAGE_TEXT
 from .common.progress import SILENT, Progress
-from .evaluated import Found
 from .inputs.store_selection import SideQuery, StoreQuery, WantedData, require_pair
+from .runs.trained_run import Found
 
 _FEWEST = 80  # items: of the 16 that are held out R@10 is 62.5 % by chance, and of 50 items 100 %
 

@@ -7,10 +7,10 @@ from typing import Any
 from ..adapters.preset import preset_of
 from ..featcache.errors import SpecError
 from ..featcache.hardware import resolve_device
-from . import runs
 from .common.progress import SILENT, Progress
 from .common.torchrun import Launch
 from .peak import Peak
+from .runs import run_folder
 from .train_spec import TrainSpec
 from .training_plan import resolve
 
@@ -73,7 +73,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     """
     if Launch.of_environment().count > 1:
         raise SpecError("--dry-run looks at one process: run it without torchrun")
-    runs.check_name(spec.home, spec.name)
+    run_folder.check_name(spec.home, spec.name)
     preset = preset_of(spec.preset, spec.fusion)
     plan = resolve(spec, progress)
     if "fit" in plan.table:

@@ -14,7 +14,6 @@ from ..featcache import atomic_files
 from ..featcache.config import check_counts, fingerprint
 from ..featcache.registry import unknown_name
 from ..featcache.sources.opening import parse_data
-from . import runs
 from .common.confusion_plot import draw_confusion
 from .common.destinations import check_file
 from .common.plots import line_plot
@@ -23,6 +22,7 @@ from .common.progress import SILENT, Progress
 from .metrics.number import shown
 from .report_content import Compared, RunPart, compare, read_runs, training_curves
 from .report_pictures import Pictures
+from .runs import run_folder as runs
 
 _TEMPLATES = Path(__file__).parents[1] / "data" / "report"
 _PAGE = "page.html.jinja"

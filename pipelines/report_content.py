@@ -15,11 +15,11 @@ from ..featcache.errors import (
     StoreCorruptError,
 )
 from ..featcache.home import expanded
-from . import runs
-from .log_reading import read_log
 from .metrics.number import SCHEMA, facts_of, numbers_of
-from .run_list import way_out
-from .schemas import check_evaluation
+from .runs import run_folder
+from .runs.log_reading import read_log
+from .runs.run_list import way_out
+from .runs.schemas import check_evaluation
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
         SpecError: One is named twice, two are called the same, or a file is no evaluation.
         StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
-    places = [_place(home, name) for name in names] or [runs.find_run(home, None)]
+    places = [_place(home, name) for name in names] or [run_folder.find_run(home, None)]
     called = Counter(_name(place) for place in places)
     twice = sorted(name for name, count in called.items() if count > 1)
     if twice:
@@ -211,9 +211,9 @@ def _place(home: Path, name: str) -> Path:
         RunNotFoundError: There is neither.
     """
     given = expanded(Path(name))
-    folders = (given, runs.runs_folder(home) / name)
+    folders = (given, run_folder.runs_folder(home) / name)
     if given.suffix != ".json" or any(folder.is_dir() for folder in folders):
-        return runs.find_run(home, name)
+        return run_folder.find_run(home, name)
     for path in (given, home / given, home / "evaluations" / given):
         if path.is_file():
             return path
@@ -238,7 +238,7 @@ def _read_evaluation(path: Path) -> RunPart:
 def _read_run(folder: Path) -> RunPart:
     evaluations, unread = [], []
     for path in atomic_files.matching(folder, "*.json"):
-        if path.name == runs.REPORT:
+        if path.name == run_folder.REPORT:
             continue
         try:
             report = atomic_files.read_report(path)
@@ -248,12 +248,12 @@ def _read_run(folder: Path) -> RunPart:
             unread.append(
                 f"{folder.name}/{path.name} is left out: {_reason(error)}{way_out(path, error)}"
             )
-    report = runs.read_report(folder)
+    report = run_folder.read_report(folder)
     try:
         epochs = read_log(folder, report)
     except (StoreCorruptError, OSError) as error:
         epochs = []
-        unread.append(f"{folder.name}/{runs.LOG} is left out: {_reason(error)}")
+        unread.append(f"{folder.name}/{run_folder.LOG} is left out: {_reason(error)}")
     return RunPart(folder.name, folder / "report.html", report, epochs, evaluations, unread)
 
 

@@ -11,9 +11,9 @@ from ..featcache.errors import SpecError
 from ..featcache.store.checked_shards import listing_command
 from .common.byte_sizes import parse_bytes
 from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun, Found
 from .inputs.store_selection import StoreQuery, require_pair
 from .ranking.index_plan import EXACT
+from .runs.trained_run import EvaluatedRun, Found
 
 if TYPE_CHECKING:
     from ..featcache.types import Side
@@ -203,12 +203,12 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
     stores = require_pair(spec.home, _query(evaluated, spec), progress)
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
-    from .embed import embed_pairs  # imports torch, as all below do
-    from .leakage import Examined, find_leakage
     from .ranking.folds import FoldedRetrieval
     from .ranking.ranking import both_directions
     from .ranking.recall import Retrieval
     from .ranking.ties import find_ties
+    from .runs.embed_stored import embed_pairs  # imports torch, as all below do
+    from .runs.leakage import Examined, find_leakage
 
     began = time.perf_counter()
     paired = _joined(spec, stores)

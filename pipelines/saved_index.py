@@ -31,13 +31,13 @@ from ..featcache.store.catalog import read_catalog
 from ..featcache.store.verified_files import memory_of_indexes, promise_of, require
 from ..featcache.types import Side
 from ..featcache.writing import open_new
-from . import runs
 from .common.string_array import Strings
-from .index_files import CONTENT, FAISS, MANIFEST
 from .inputs.store_selection import require_name
 from .metrics.number import written
 from .ranking.faiss_index import AnyIndex, BuiltIndex, as_faiss
-from .runs import named
+from .runs import run_folder
+from .runs.index_files import CONTENT, FAISS, MANIFEST
+from .runs.run_folder import named
 
 FOLDER = "index"
 _VERSION = 1
@@ -398,7 +398,7 @@ def _check_fresh(
 ) -> tuple[str, ...]:
     """Return what to know of an index of features that are not the newest."""
     again = f"run {again_command(manifest, run=run, home=home)} again"
-    if manifest["adapter_sha256"] != files.sha256_file(run / runs.WEIGHTS):
+    if manifest["adapter_sha256"] != files.sha256_file(run / run_folder.WEIGHTS):
         raise StaleIndexError(f"{folder} is of another adapter than {run} has now: {again}")
     place = f"{manifest['dataset']}/{manifest['split']}"
     stored = read_catalog(home, place)
@@ -426,7 +426,7 @@ def _check_fresh(
 
 def _is_of_the_run(manifest: Mapping[str, Any], *, run: Path, home: Path) -> bool:
     """Return whether an index is of the data that its run was trained on, as far as is known."""
-    spec = runs.read_report(run)["spec"]
+    spec = run_folder.read_report(run)["spec"]
     trained = spec["stores"]["train"]
     if trained["dataset"] != manifest["dataset"]:
         return False

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ..featcache.types import Side
-from .embed import embed_rows
-from .evaluated import EvaluatedRun
 from .graded import GradedSplit, Leg, Scorer
 from .inputs.pooled_features import (
     begins_with_added,
@@ -15,6 +13,8 @@ from .inputs.pooled_features import (
     mean_vectors,
 )
 from .inputs.store_selection import SideQuery
+from .runs.embed_stored import embed_rows
+from .runs.trained_run import EvaluatedRun
 from .text_stores import RawEncoder
 
 _OF_TOKENS = {"mean": mean_vectors, "cls": first_vectors}  # what a store of all tokens gives

@@ -23,13 +23,13 @@ from ..featcache.home import expanded
 from ..featcache.sources.base import Source
 from ..featcache.sources.opening import parse_data
 from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
-from . import runs
 from .common.destinations import check_file
 from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun
 from .index_run import side_named
 from .indexed_items import find_items
 from .inputs.original_dataset import open_there
+from .runs import run_folder
+from .runs.trained_run import EvaluatedRun
 
 SHEETS = (".html", ".png")
 _PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".jp2"}
@@ -163,9 +163,9 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     sheet = _sheet_of(spec, evaluated)
     asking = _asking_side(evaluated, query, searched)
     load_backend(_backend(evaluated, asking))
-    from .embedder import Embedder
     from .inputs.text_notes import TextReader
     from .ranking.faiss_index import search
+    from .runs.embedder import Embedder
     from .saved_index import again_command, open_index
 
     clock.ends("import")
@@ -308,8 +308,8 @@ def _backend(evaluated: EvaluatedRun, side: Side) -> str:
         return str(evaluated.trained["spec"]["encoders"][side.value]["card"]["backend"])
     except (KeyError, TypeError) as error:
         raise StoreCorruptError(
-            f"{evaluated.folder / runs.REPORT} does not say what its encoders were: "
-            f"{runs.ways_out(evaluated.folder)}"
+            f"{evaluated.folder / run_folder.REPORT} does not say what its encoders were: "
+            f"{run_folder.ways_out(evaluated.folder)}"
         ) from error
 
 
@@ -324,5 +324,5 @@ def _write_sheet(sheet: Path, query: Item, hits: Sequence[Hit], items: Mapping[s
 
     cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
     name = "" if query.path is None else query.path.name
-    with runs.owning_place(sheet):
+    with run_folder.owning_place(sheet):
         write_sheet(sheet, Cell.of(query, "query", name), cells)

@@ -19,11 +19,11 @@ from ..featcache.store.catalog import StoresByKey
 from ..featcache.store.key import StoreDescription
 from ..featcache.types import Modality
 from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun
 from .graded import GradedSplit
 from .inputs.original_dataset import require_as_extracted
 from .inputs.store_selection import WantedData
-from .leakage import Seen, close_rows, lineage, marks_of
+from .runs.leakage import Seen, close_rows, lineage, marks_of
+from .runs.trained_run import EvaluatedRun
 
 _WORD = re.compile(r"\w+")
 _SHOWN = 3  # pairs that a warning names

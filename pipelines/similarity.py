@@ -11,9 +11,9 @@ from ..featcache.errors import SpecError
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.types import Modality, Side
 from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun, Found
 from .inputs.store_selection import SideQuery, WantedData, usual_split
 from .metrics.bootstrap import DRAWS
+from .runs.trained_run import EvaluatedRun, Found
 from .text_stores import RawEncoder, TextStores, queries_of
 
 _FITTED_ON = "train"  # split that a threshold is fitted on

@@ -21,8 +21,8 @@ from ..featcache.errors import StoreCorruptError
 from ..featcache.regular_files import check_regular
 from ..featcache.store.verified_files import promise_of
 from ..featcache.writing import open_new, safetensors_header
-from . import runs
-from .state_record import ENTRY, LogPromise
+from .runs import run_folder
+from .runs.state_record import ENTRY, LogPromise
 
 T = TypeVar("T")
 _UNREADABLE = (
@@ -71,7 +71,7 @@ class Counts:
 
     def promise_best(self, folder: Path) -> None:
         """Remember what the files of the best weights are, once they are written."""
-        names = (runs.SPEC, runs.TABLE, runs.WEIGHTS)
+        names = (run_folder.SPEC, run_folder.TABLE, run_folder.WEIGHTS)
         self.best_files = {name: promise_of(folder / name) for name in names}
 
     def require_spec(self, folder: Path) -> None:
@@ -80,12 +80,14 @@ class Counts:
         Raises:
             StoreCorruptError: It is another.
         """
-        spec = {name: self.best_files[name] for name in (runs.SPEC,) if name in self.best_files}
-        runs.require_files(
+        spec = {
+            name: self.best_files[name] for name in (run_folder.SPEC,) if name in self.best_files
+        }
+        run_folder.require_files(
             folder,
             spec,
             "its training began with another spec; restore it, or remove the run by "
-            f"`{runs.removal(folder)}`",
+            f"`{run_folder.removal(folder)}`",
         )
 
     def require_best(self, folder: Path) -> None:
@@ -94,11 +96,11 @@ class Counts:
         Raises:
             StoreCorruptError: They are others.
         """
-        runs.require_files(
+        run_folder.require_files(
             folder,
             self.best_files,
             "the best weights of the run are lost; remove it by "
-            f"`{runs.removal(folder)}` and train anew",
+            f"`{run_folder.removal(folder)}` and train anew",
         )
 
     def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
@@ -144,7 +146,7 @@ def save_state(
     written = vars(counts)
     checksum = _checksum(written, whole)
     metadata = {ENTRY: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
-    with replacing(folder / runs.STATE) as temporary:
+    with replacing(folder / run_folder.STATE) as temporary:
         _write_tensors(temporary, whole, metadata)
 
 
@@ -182,7 +184,7 @@ def load_state(
     Raises:
         StoreCorruptError: The file is damaged, or of another training.
     """
-    path = folder / runs.STATE
+    path = folder / run_folder.STATE
     with restoring(folder):
         check_regular(path)
         with safetensors.safe_open(path, framework="pt") as file:
@@ -222,8 +224,8 @@ def restoring(folder: Path) -> Iterator[None]:
     except _UNREADABLE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StoreCorruptError(
-            f"{folder / runs.STATE} cannot be gone on from: {reason}; remove the run by "
-            f"`{runs.removal(folder)}` and train anew"
+            f"{folder / run_folder.STATE} cannot be gone on from: {reason}; remove the run by "
+            f"`{run_folder.removal(folder)}` and train anew"
         ) from error
 
 

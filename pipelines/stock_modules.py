@@ -27,8 +27,8 @@ from ..adapters.steps.norm import Norm
 from ..featcache.encoders.exportable import Portable
 from ..featcache.errors import ExportError
 from ..featcache.types import Modality
-from .embedder import Reading
 from .extraction.exportable import inexpressible_features
+from .runs.embedder import Reading
 
 _STOCK_POOLS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # by kind of features
 _REASONS = {  # by part, what of it no stock module does

@@ -20,8 +20,8 @@ from ..featcache.encoders.probe import probe_items
 from ..featcache.errors import ExportError, WeightsNotFoundError
 from ..featcache.tokens import Tokens
 from ..featcache.types import Modality
-from . import runs
-from .embedder import Embedder, Reading
+from .runs import run_folder
+from .runs.embedder import Embedder, Reading
 
 TOLERANCE = 1e-4  # largest difference of a cosine that an export may make
 _DIRECTIONS = 512  # drawn beside the rows themselves: enough to see any turn of the space
@@ -144,7 +144,7 @@ def require_faithful(differences: Mapping[str, float], *, remedy: str = "") -> f
 
 def encoder_table(folder: Path, modality: Modality) -> dict[str, Any]:
     """Return what finds the encoder of a tower again, as far as the run recorded it."""
-    table = runs.read_spec(folder)
+    table = run_folder.read_spec(folder)
     stored = table["stores"]["train"].get(modality.value, {})  # earlier versions wrote less
     features = {key: stored[key] for key in ("layer", "kind", "dtype", "width") if key in stored}
     return {"encoder": table.get("encoders", {}).get(modality.value), "features": features}

@@ -7,12 +7,12 @@ from ..adapters.preset import preset_of
 from ..featcache.config import Table, build, to_table, without_none
 from ..featcache.errors import SpecError
 from ..featcache.known_datasets import version_of
-from . import runs
 from .common.progress import SILENT, Progress
 from .common.torchrun import Launch
 from .common.versions import library_versions
 from .inputs.store_selection import StorePair, recorded_pair
-from .record import command_of, describe_encoders, describe_pair
+from .runs import run_folder
+from .runs.provenance import command_of, describe_encoders, describe_pair
 from .train_options import PRESET_KEYS, TrainOptions
 from .train_spec import TrainPlan, TrainReport, TrainSpec
 from .training_plan import _HOLDOUT, resolve
@@ -25,7 +25,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
         LightalignError: The preset, the stores or the loss are not usable.
     """
     if Launch.of_environment().is_first:
-        runs.check_name(spec.home, spec.name)
+        run_folder.check_name(spec.home, spec.name)
     plan = resolve(spec, progress)
     label = spec.fusion or preset_of(spec.preset, spec.fusion).replace("/", "-")
     resolved = _resolved(spec, plan)
@@ -34,7 +34,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
     return fit(
         spec,
         plan,
-        lambda: runs.new_run(spec.home, spec.name, label, spec=resolved),
+        lambda: run_folder.new_run(spec.home, spec.name, label, spec=resolved),
         resolved,
         progress,
     )
@@ -57,11 +57,11 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
         StoreNotFoundError: A store that it is trained on is no longer there.
         SpecError: It cannot go on, or not in this number of processes.
     """
-    folder = runs.find_unfinished(home, run)
+    folder = run_folder.find_unfinished(home, run)
     launch = Launch.of_environment()
-    with runs.owning(folder) if launch.is_first else nullcontext(folder):
-        runs.find_unfinished(home, str(folder))  # it may have finished before it was locked
-        table = runs.read_spec(folder)
+    with run_folder.owning(folder) if launch.is_first else nullcontext(folder):
+        run_folder.find_unfinished(home, str(folder))  # it may have finished before it was locked
+        table = run_folder.read_spec(folder)
         count = table.setdefault("processes", 1)  # earlier versions had one and did not say so
         if count != launch.count:
             raise SpecError(
@@ -83,12 +83,12 @@ def _as_begun(
         SpecError: The table is not that of a training.
         StoreNotFoundError: A store that it is trained on is not there.
     """
-    where = str(folder / runs.SPEC)
+    where = str(folder / run_folder.SPEC)
     missing = {"command", "towers", "objective", "train", "stores"} - set(table)
     if missing or "protocol" in table:
         reason = "it is a fine-tuning" if not missing else f"{where} lacks {sorted(missing)}"
         raise SpecError(
-            f"run {folder.name} cannot go on, {reason}: remove it by `{runs.removal(folder)}`"
+            f"run {folder.name} cannot go on, {reason}: remove it by `{run_folder.removal(folder)}`"
         )
     command = {**table["command"], "home": str(home), "device": device}
     spec = build(TrainSpec, command, where=f"{where} [command]")

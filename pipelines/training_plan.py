@@ -15,7 +15,7 @@ from .inputs.store_selection import (
     require_pair,
 )
 from .logs import require_tensorboard
-from .record import describe_pair
+from .runs.provenance import describe_pair
 from .train_options import resolve_preset
 from .train_spec import TrainPlan, TrainSpec
 

@@ -10,10 +10,10 @@ from jaxtyping import Int64
 
 from ..adapters.adapter import Adapter
 from ..adapters.objective import Objective, PairBatch, Teacher
-from .embed import embed_pairs
 from .inputs.pairs import JoinedStores, partner_mask
 from .ranking.embeddings import PairedEmbeddings
 from .ranking.recall import headline_recalls
+from .runs.embed_stored import embed_pairs
 from .teacher import teacher_of_rows
 
 

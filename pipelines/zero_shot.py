@@ -13,19 +13,19 @@ from ..featcache.known_datasets import kind_of, version_of
 from ..featcache.store.catalog import StoreEntry
 from ..featcache.store.checked_shards import listing_command
 from ..featcache.types import Modality
-from . import runs
 from .common.confusion_plot import draw_confusion
 from .common.printable import for_page
 from .common.progress import SILENT, Progress
-from .evaluated import EvaluatedRun, Found
 from .inputs.store_selection import WantedData, usual_split
 from .metrics.number import Number
 from .prompts import Prompts, read_prompts, spoken_names
+from .runs import run_folder
+from .runs.trained_run import EvaluatedRun, Found
 
 if TYPE_CHECKING:
-    from .embedder import Embedder
     from .inputs.labelled_images import ClassRows
     from .metrics.class_scores import ClassScores
+    from .runs.embedder import Embedder
 
 KIND = "zero-shot"
 USUAL = ("ensemble",)  # prompts, where none are named
@@ -108,10 +108,10 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     entry = _store(spec, evaluated, progress)
     found = entry.description
     progress.note(f"run {evaluated.folder.name}, split {found.split!r} of {found.dataset}")
-    from .embed import embed_rows
-    from .embedder import Embedder  # imports torch, as all below do
     from .inputs.labelled_images import ClassRows
-    from .leakage import Examined, find_leakage
+    from .runs.embed_stored import embed_rows
+    from .runs.embedder import Embedder  # imports torch, as all below do
+    from .runs.leakage import Examined, find_leakage
 
     began = time.perf_counter()
     images = ClassRows(entry, home=spec.home, device=evaluated.device)
@@ -161,7 +161,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     plot = None
     if path is not None:
         plot = path.with_suffix(".svg")
-        with runs.owning_place(plot):
+        with run_folder.owning_place(plot):
             atomic_files.write_bytes(plot, for_page(draw_confusion(report["curves"][-1])).encode())
     return ZeroShotReport(path=path, report=report, plot=plot)
 
@@ -266,7 +266,7 @@ def _options(
 
 
 def _warnings(images: "ClassRows", evaluated: EvaluatedRun) -> list[str]:
-    from .leakage import lineage
+    from .runs.leakage import lineage
 
     warnings = []
     described = images.entry.description

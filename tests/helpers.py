@@ -15,7 +15,7 @@ import pytest
 
 from lightalign.cli import main
 from lightalign.featcache import atomic_files
-from lightalign.pipelines import runs
+from lightalign.pipelines.runs import run_folder
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)  # that `main` takes
 
@@ -52,9 +52,9 @@ def changed_report(run: Path) -> Iterator[dict[str, Any]]:
 
 def write_spec(run: Path, table: Mapping[str, Any]) -> None:
     """Have a finished run be of another spec from its beginning."""
-    runs.write_spec(run, dict(table))
+    run_folder.write_spec(run, dict(table))
     with changed_report(run) as report:
-        del report["files"][runs.SPEC]
+        del report["files"][run_folder.SPEC]
 
 
 def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:

@@ -14,8 +14,8 @@ Run = Annotated[str, typer.Argument(help="Name of a run, as `runs list` prints i
 @runs_app.command("list")
 def runs_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List all runs, newest first: what they are, what they measured, what they take."""
-    from ..run_list import list_runs, run_rows
-    from ..runs import runs_folder
+    from ..runs.run_folder import runs_folder
+    from ..runs.run_list import list_runs, run_rows
     from ..tables import rows_table
 
     listed = list_runs(home)
@@ -35,7 +35,7 @@ def runs_show(
     run: Run, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
     """Show one run: its state, what it was trained on and by, and all its evaluations."""
-    from ..run_list import describe_run
+    from ..runs.run_list import describe_run
 
     described = describe_run(home, run)
     shown = json.dumps(described, indent=2, default=str)
@@ -47,7 +47,7 @@ def runs_rm(
     run: Run, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
     """Remove one run with its indexes and evaluations; one that is in use is refused."""
-    from ..runs import remove_run
+    from ..runs.run_folder import remove_run
 
     removed = remove_run(home, run)
     Output(as_json=as_json, quiet=quiet).result({"run": str(removed)}, f"removed {removed}")

@@ -7,10 +7,11 @@ from typing import Any
 
 from lightalign.featcache.config import canonical_json, fingerprint, to_table
 from lightalign.featcache.errors import RunNotFoundError, SpecError
-from lightalign.pipelines import retrieve, runs, train
+from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.store_selection import WantedData
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.train_options import resolve_preset
 from lightalign.pipelines.train_spec import TrainSpec
 
@@ -55,7 +56,7 @@ def trained(
     asked = fingerprint([wanted.fingerprint("train"), list(sets), fields])[:12]
     name = f"{file_name(label)}-{wanted.name}-{asked}"
     try:
-        folder = runs.find_run(home, name)
+        folder = run_folder.find_run(home, name)
     except RunNotFoundError:
         spec = TrainSpec(
             home=home,
@@ -68,7 +69,7 @@ def trained(
         return train.run(spec).folder
     table, options = resolve_preset(fields.get("preset"), fields.get("fusion"), sets)
     now = {**table, "train": to_table(options)}
-    then = runs.read_spec(folder)
+    then = run_folder.read_spec(folder)
     for key in ("towers", "objective", "start", "fit", "train"):
         if canonical_json(now.get(key)) != canonical_json(then.get(key)):
             raise SpecError(f"[{key}] of {folder} is another now: remove that run")

@@ -13,7 +13,7 @@ from pathlib import Path
 from _runs import COLUMNS, HEADS, extract_all, measured, summary, trained
 
 from lightalign.adapters.preset import list_fusions
-from lightalign.pipelines import runs
+from lightalign.pipelines.runs import run_folder
 
 
 def measure(options: argparse.Namespace, source: dict, fusion: str, seed: int) -> dict[str, float]:
@@ -21,7 +21,7 @@ def measure(options: argparse.Namespace, source: dict, fusion: str, seed: int) -
     place = (options.home, options.data, source)
     folder = trained(f"fusion-{fusion}-{seed}", *place, sets, fusion=fusion, seed=seed)
     found = measured(folder, *place, options.split)
-    return {**found, "seconds": runs.read_report(folder)["seconds"]}
+    return {**found, "seconds": run_folder.read_report(folder)["seconds"]}
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ from _runs import COLUMNS, ENCODERS, HEADS, extract_all, file_name, measured, su
 
 from lightalign.adapters.preset import list_presets
 from lightalign.featcache.config import fingerprint
-from lightalign.pipelines import rehearsal, runs
+from lightalign.pipelines import rehearsal
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.train_options import TrainOptions, resolve_preset
 from lightalign.pipelines.train_spec import TrainSpec
 
@@ -116,7 +117,7 @@ def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
             **features,
         )
         rows.append(measured(folder, options.home, options.data, options.source, options.split))
-        reports.append(runs.read_report(folder))
+        reports.append(run_folder.read_report(folder))
     minutes = mean(report["seconds"] for report in reports) / 60
     speed = {"images_per_second": reports[0]["num_images"] / minutes / 60, "minutes": minutes}
     return {

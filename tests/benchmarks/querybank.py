@@ -19,9 +19,7 @@ import numpy as np
 from _runs import ENCODERS
 
 from lightalign.featcache.sources.opening import parse_data
-from lightalign.pipelines import runs, train
-from lightalign.pipelines.embed import embed_pairs
-from lightalign.pipelines.evaluated import EvaluatedRun
+from lightalign.pipelines import train
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.image_text import join_stores
@@ -31,6 +29,9 @@ from lightalign.pipelines.querybank import embed_bank, find_bank
 from lightalign.pipelines.ranking.hubness import DYNAMIC, RULES, Normalisation, querybank
 from lightalign.pipelines.ranking.ranking import Direction, both_directions, ranks_only
 from lightalign.pipelines.retrieve import BANK
+from lightalign.pipelines.runs import run_folder
+from lightalign.pipelines.runs.embed_stored import embed_pairs
+from lightalign.pipelines.runs.trained_run import EvaluatedRun
 from lightalign.pipelines.train_spec import TrainSpec
 
 SHARPNESS = (10.0, 15.0, 20.0, 30.0)
@@ -42,7 +43,7 @@ def trained(options: argparse.Namespace, name: str, seed: int) -> Path:
     """Return the run of one seed, trained now unless it is there."""
     run = f"querybank-{name}-{options.preset.replace('/', '-')}-{seed}"
     folder = options.home / "runs" / run
-    if not (folder / runs.REPORT).is_file():
+    if not (folder / run_folder.REPORT).is_file():
         train.run(
             TrainSpec(
                 home=options.home,

@@ -14,8 +14,8 @@ from lightalign.featcache.store.catalog import StoreEntry
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Classes, Features, Modality, Pairs
-from lightalign.pipelines import runs
 from lightalign.pipelines.inputs.labelled_images import ClassRows
+from lightalign.pipelines.runs import run_folder
 
 NAMES = ("ash", "beech", "cedar")
 LINEAR = {
@@ -92,8 +92,8 @@ def write_run(home: Path, entry: StoreEntry, *, towers=LINEAR, weights=None, nam
     text = {**image, "encoder": "made-up-text", "encoder_key": "text", "width": 5}
     stores = {"dataset": "captions", "split": "train", "source": "s", "image": image, "text": text}
     spec = {**table, "stores": {"train": stores}, "encoders": {}}
-    write_toml(folder / runs.SPEC, spec)
-    (folder / runs.REPORT).write_text(json.dumps({"kind": "train", "spec": spec}))
+    write_toml(folder / run_folder.SPEC, spec)
+    (folder / run_folder.REPORT).write_text(json.dumps({"kind": "train", "spec": spec}))
     return folder
 
 

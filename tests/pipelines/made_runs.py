@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lightalign.featcache.config import fingerprint
-from lightalign.pipelines import runs
+from lightalign.pipelines.runs import run_folder
 
 from .test_resume import stop_in_epoch
 from .test_train import QUICK, quick_train
@@ -42,6 +42,8 @@ def made_run(
                 stop_in_epoch(patch, stopped_in)
                 with pytest.raises(KeyboardInterrupt):
                     quick_train(template, name="made", overrides=overrides, **changes)
-    folder = runs.runs_folder(home) / name
-    shutil.copytree(runs.runs_folder(template) / "made", folder, copy_function=shutil.copyfile)
+    folder = run_folder.runs_folder(home) / name
+    shutil.copytree(
+        run_folder.runs_folder(template) / "made", folder, copy_function=shutil.copyfile
+    )
     return folder

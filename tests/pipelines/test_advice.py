@@ -22,7 +22,7 @@ from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.manifest import COPY, MANIFEST, read_manifest, restore_manifest
 from lightalign.featcache.store.remedies import extraction
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import runs, train
+from lightalign.pipelines import train
 from lightalign.pipelines.extraction.extract_command import command_of
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.store_selection import (
@@ -33,11 +33,12 @@ from lightalign.pipelines.inputs.store_selection import (
 )
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as retrieve
+from lightalign.pipelines.runs import run_folder
 
 from ..helpers import lightalign
 from .conftest import extract_toy
 from .made_runs import made_run
-from .test_runs import stopped_run
+from .runs.test_run_folder import stopped_run
 from .test_train import QUICK, quick_train
 
 
@@ -98,15 +99,15 @@ def test_both_ways_out_of_a_stopped_run_run_as_printed_whatever_the_home(home, t
     other = tmp_path / "another home"
     assert lightalign(*resume, "--device", "cpu", home=other).returncode == 0
     assert lightalign(*remove, home=other).returncode == 0
-    assert runs.run_folders(home) == []
+    assert run_folder.run_folders(home) == []
 
 
 def test_the_way_out_of_a_damaged_report_runs_as_printed(home, tmp_path):
     folder = made_run(home, "mine")
-    report = folder / runs.REPORT
+    report = folder / run_folder.REPORT
     report.write_text(report.read_text().replace("1", "2", 1))
     with pytest.raises(StoreCorruptError) as refused:
-        runs.find_run(home, "mine")
+        run_folder.find_run(home, "mine")
     (remove,) = commands_in(str(refused.value))
     assert lightalign(*remove, home=tmp_path / "other").returncode == 0
     assert not folder.exists()
@@ -115,10 +116,10 @@ def test_the_way_out_of_a_damaged_report_runs_as_printed(home, tmp_path):
 def test_a_copy_of_a_run_outside_a_home_is_removed_by_a_command_that_runs(home, tmp_path):
     folder = made_run(home, "mine")
     copy = folder.rename(tmp_path / "a copy")
-    (copy / runs.SPEC).write_text("")
+    (copy / run_folder.SPEC).write_text("")
     with pytest.raises(StoreCorruptError, match="rm -r"):
-        runs.find_run(home, str(copy))
-    assert shlex.split(runs.removal(copy)) == ["rm", "-r", str(copy)]
+        run_folder.find_run(home, str(copy))
+    assert shlex.split(run_folder.removal(copy)) == ["rm", "-r", str(copy)]
 
 
 def test_a_store_that_is_missing_is_asked_for_in_its_home(tmp_path):
@@ -132,10 +133,10 @@ def test_a_store_that_is_missing_is_asked_for_in_its_home(tmp_path):
 def test_a_run_of_another_home_goes_on_by_its_folder(home, tmp_path):
     folder = stopped_run(home)
     moved = folder.rename(tmp_path / "elsewhere")
-    command = shlex.split(runs.resumption(moved, home))
+    command = shlex.split(run_folder.resumption(moved, home))
     assert command[:4] == ["lightalign", "train-adapter", "--resume", str(moved)]
     assert train.resume(home, str(moved), device="cpu").report["epochs"] == 2
-    assert os.path.lexists(moved / runs.REPORT)
+    assert os.path.lexists(moved / run_folder.REPORT)
 
 
 def test_what_is_left_out_of_a_retrieval_is_listed_by_a_command_that_runs(tmp_path, monkeypatch):
@@ -228,7 +229,7 @@ def test_a_store_that_was_removed_meanwhile_is_extracted_by_what_is_printed(tmp_
 @pytest.mark.parametrize("content", [b"", b"not tensors"])
 def test_a_damaged_adapter_names_the_command_that_removes_its_run(home, tmp_path, content):
     folder = made_run(home, "mine")
-    (folder / runs.WEIGHTS).write_bytes(content)
+    (folder / run_folder.WEIGHTS).write_bytes(content)
     with pytest.raises(StoreCorruptError) as refused:
         load_adapter(folder)
     run_all(str(refused.value), tmp_path / "other")

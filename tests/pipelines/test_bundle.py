@@ -16,10 +16,11 @@ from lightalign.featcache.errors import (
 )
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import runs, train
-from lightalign.pipelines.embed import embed_rows
+from lightalign.pipelines import train
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import WantedData, evaluation_query, require_pair
+from lightalign.pipelines.runs import run_folder
+from lightalign.pipelines.runs.embed_stored import embed_rows
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 
@@ -85,7 +86,7 @@ def test_nothing_to_embed_gives_no_rows(run):
 
 def test_the_newest_run_of_the_home_is_loaded(toy_home, run, monkeypatch):
     monkeypatch.setenv("LIGHTALIGN_HOME", str(toy_home))
-    assert lightalign.load(device="cpu").folder == runs.find_run(toy_home, None)
+    assert lightalign.load(device="cpu").folder == run_folder.find_run(toy_home, None)
     assert lightalign.load(run.name, device="cpu").encoders == {
         "image": "toy-image",
         "text": "toy-text",
@@ -181,7 +182,7 @@ def test_weights_are_named_for_an_encoder_of_the_run_only(run, tmp_path):
 
 def test_a_run_without_its_encoders_says_so(run, tmp_path):
     old = shutil.copytree(run, tmp_path / "old")
-    table = runs.read_spec(old)
+    table = run_folder.read_spec(old)
     del table["encoders"]
     write_spec(old, table)
     with pytest.raises(SpecError, match="does not say what its encoders were"):

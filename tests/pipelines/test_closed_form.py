@@ -8,9 +8,9 @@ from lightalign.adapters.checkpoint import load_adapter
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.pipelines import retrieve, train
-from lightalign.pipelines.embed import embed_pairs
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
+from lightalign.pipelines.runs.embed_stored import embed_pairs
 from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import lightalign

@@ -9,7 +9,7 @@ import torch
 from lightalign.adapters.objective import PairBatch
 from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import SpecError, UnknownNameError
-from lightalign.pipelines import rehearsal, retrieve, runs, train
+from lightalign.pipelines import rehearsal, retrieve, train
 from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.course import Course
 from lightalign.pipelines.inputs.pairs import Rows
@@ -17,6 +17,7 @@ from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.schedule import cosine_by_epochs
 from lightalign.pipelines.train_options import TrainOptions
 from lightalign.pipelines.train_spec import TrainSpec
@@ -395,6 +396,6 @@ def test_a_run_of_an_earlier_version_goes_on_and_is_evaluated_as_it_was(home, mo
     monkeypatch.setattr(train, "to_table", as_it_was)
     overrides = ("train.epochs=4", *THREE_STEPS[1:], "train.schedule=plateau", "train.captions=one")
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)
-    spec = runs.read_spec(runs.runs_folder(home) / "cut")
+    spec = run_folder.read_spec(run_folder.runs_folder(home) / "cut")
     assert not later & set(spec["train"])
     assert retrieve.run(retrieve.RetrieveSpec(home=home, run="cut", device="cpu")).report

@@ -20,9 +20,9 @@ from lightalign.featcache.store.stored_types import narrow, widen
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines import train
-from lightalign.pipelines.embedder import Reading
 from lightalign.pipelines.extraction.exact import exact_commands
-from lightalign.pipelines.runs import read_spec
+from lightalign.pipelines.runs.embedder import Reading
+from lightalign.pipelines.runs.run_folder import read_spec
 from lightalign.pipelines.stock_modules import Dense, StockTower, express
 from lightalign.pipelines.towers import (
     AdapterTower,

@@ -17,12 +17,12 @@ from lightalign.featcache.errors import DivergedError, GradientError, LeakageErr
 from lightalign.featcache.store import catalog
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import runs
 from lightalign.pipelines.fine_tune import run
 from lightalign.pipelines.fine_tune_spec import FineTuneOptions, FineTuneSpec, options_of
 from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.probe import run as run_probe
 from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.sgd_options import SgdOptions
 
 from ..helpers import SIGNALS, changed_report, lightalign
@@ -94,10 +94,10 @@ def test_fine_tuning_learns_what_a_probe_of_the_frozen_adapter_cannot(home):
 def test_the_run_folder_says_what_was_trained_and_from_where(home):
     tuned = tune(home, name="mine", options=FineTuneOptions(epochs=2))
     assert tuned.folder == home / "runs" / "mine"
-    report = json.loads((tuned.folder / runs.REPORT).read_text())
+    report = json.loads((tuned.folder / run_folder.REPORT).read_text())
     assert report["kind"] == "fine-tune"
     spec = report["spec"]
-    assert spec == json.loads(json.dumps(runs.read_spec(tuned.folder)))
+    assert spec == json.loads(json.dumps(run_folder.read_spec(tuned.folder)))
     assert spec["began_with"]["run"] == "start"
     assert spec["began_with"]["stores"]["train"]["dataset"] == "captions"
     assert spec["stores"]["train"]["dataset"] == "trees"
@@ -110,7 +110,9 @@ def test_the_run_folder_says_what_was_trained_and_from_where(home):
     }
     assert report["num_parameters"] == 6 * 6 + 6 + 3 * 6 + 3
     assert report["num_images"] == 81  # of 90; three of each thirty chose the epoch
-    records = [json.loads(line) for line in (tuned.folder / runs.LOG).read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (tuned.folder / run_folder.LOG).read_text().splitlines()
+    ]
     assert [record["epoch"] for record in records] == [1, 2]
     before, after = weights(home / "runs" / "start"), weights(tuned.folder)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -137,7 +139,9 @@ def test_the_report_has_every_number_with_interval_chance_and_count(home):
 
 def test_the_kept_weights_are_those_of_the_best_epoch(home):
     tuned = tune(home)
-    records = [json.loads(line) for line in (tuned.folder / runs.LOG).read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (tuned.folder / run_folder.LOG).read_text().splitlines()
+    ]
     best = max(records, key=lambda r: (r["validation"]["top_1"], -r["validation"]["loss"]))
     assert tuned.trained["best"] == best
     assert list(tuned.report["metrics"]["fine_tuned"]) == [f"epoch_{best['epoch']}"]
@@ -150,7 +154,7 @@ def test_the_evaluated_split_chooses_nothing(home):
     features, labels = blind_features(60, seed=1)
     write_split(home, "test", features, (labels + 1) % 3)
     second = tune(home, options=FineTuneOptions(epochs=3))
-    one, other = ((done.folder / runs.WEIGHTS).read_bytes() for done in (first, second))
+    one, other = ((done.folder / run_folder.WEIGHTS).read_bytes() for done in (first, second))
     assert one == other
 
 
@@ -178,7 +182,7 @@ def test_the_published_protocol_leaves_the_adapter_as_it_is(home):
     assert "receives no gradient" in tuned.report["definitions"]["lightcrl"]
     assert {"head_alone", "epoch_n"} <= set(tuned.report["definitions"])
     assert any("trains the head alone" in warning for warning in tuned.report["warnings"])
-    head, names = load_head(tuned.folder / runs.HEAD)
+    head, names = load_head(tuned.folder / run_folder.HEAD)
     assert (head.layers[0].out_features, len(names)) == (5, 3)
 
 
@@ -277,7 +281,7 @@ def test_steps_that_are_too_long_stop_the_training(home):
     options = FineTuneOptions(epochs=2, adapter_rate=1e30, learning_rate=1e30, gradient_clip=0.0)
     with pytest.raises(DivergedError, match="adapter_rate"):
         tune(home, options=options, name="lost")
-    assert not (home / "runs" / "lost" / runs.REPORT).exists()
+    assert not (home / "runs" / "lost" / run_folder.REPORT).exists()
 
 
 def test_what_cannot_be_fine_tuned_is_said(home):
@@ -307,7 +311,7 @@ def test_a_fine_tuning_that_was_stopped_leaves_no_folder_and_says_so(home, monke
     from lightalign.pipelines.fine_tune_full import FullProtocol
 
     def stopped(self, folder, progress):
-        (folder / runs.LOG).write_text("{}")
+        (folder / run_folder.LOG).write_text("{}")
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(FullProtocol, "fit", stopped)

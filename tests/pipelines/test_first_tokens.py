@@ -9,10 +9,11 @@ import pytest
 
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import first_tokens, fitting, rehearsal, runs, similarity, train
+from lightalign.pipelines import first_tokens, fitting, rehearsal, similarity, train
 from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.inputs.pooled_features import are_alike
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.similarity import SimilaritySpec
 from lightalign.pipelines.train_spec import TrainSpec
 
@@ -88,7 +89,7 @@ def test_a_tower_of_the_first_token_alone_is_refused_with_what_to_do(pool, advic
     )
     with pytest.raises(SpecError, match=re.escape(reason)):
         train_on(causal_home, pool)
-    assert not runs.run_folders(causal_home)
+    assert not run_folder.run_folders(causal_home)
 
 
 def test_the_first_cell_of_an_image_is_no_class_token(causal_home):
@@ -159,7 +160,7 @@ def test_a_first_token_that_knows_of_the_others_is_taken(causal_home, tmp_path):
     before = {"part": "transformer", "heads": 1, "layers": 1}
     pool = {"part": "cls-pool"}
     train_on(tmp_path, {"part": "mean-pool"}, before=before, image_pool=pool)
-    assert runs.run_folders(tmp_path)
+    assert run_folder.run_folders(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from torch import nn
 
 from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import DurabilityError, LockError
-from lightalign.pipelines import runs
 from lightalign.pipelines.export import FORMATS, export
 from lightalign.pipelines.logs import RunLog
 from lightalign.pipelines.ranking.faiss_index import build
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.saved_index import write_index
 from lightalign.pipelines.state import Counts, load_state, save_state
 
@@ -47,7 +47,7 @@ def trained(folder):
     optimiser = torch.optim.AdamW(module.parameters())
     module(torch.ones(1, 16)).sum().backward()
     optimiser.step()
-    (folder / runs.SPEC).write_text("")
+    (folder / run_folder.SPEC).write_text("")
     others = {"queue": {"rows": torch.arange(3), "half": torch.ones(2, dtype=torch.bfloat16)}}
     return module, optimiser, others
 
@@ -56,8 +56,8 @@ def test_the_state_of_a_training(tmp_path):
     module, optimiser, others = trained(tmp_path)
     with full_disk() as caught:
         save_state(tmp_path, Counts(), {"adapter": module}, optimiser, others)
-    assert caught.value.filename == str(tmp_path / runs.STATE)
-    assert [path.name for path in tmp_path.iterdir()] == [runs.SPEC]
+    assert caught.value.filename == str(tmp_path / run_folder.STATE)
+    assert [path.name for path in tmp_path.iterdir()] == [run_folder.SPEC]
 
 
 def test_the_state_of_a_training_comes_back_as_it_was_written(tmp_path):
@@ -130,7 +130,7 @@ def test_events_for_tensorboard_print_no_traceback_of_a_thread(size, tmp_path, c
 
     with full_disk(size) as caught:
         log()
-    (events,) = (tmp_path / runs.TENSORBOARD).iterdir()
+    (events,) = (tmp_path / run_folder.TENSORBOARD).iterdir()
     assert caught.value.filename == str(events)
     assert capfd.readouterr() == ("", "")
 
@@ -160,7 +160,7 @@ def refuses_owners(monkeypatch, number):
 
 
 def new_run(home):
-    with runs.new_run(home, "mine", "x", spec={}):
+    with run_folder.new_run(home, "mine", "x", spec={}):
         pytest.fail("it has begun")
 
 
@@ -198,9 +198,9 @@ def test_what_has_not_begun_is_named_by_where_it_was_to_be(
 
 def test_what_was_prepared_for_a_run_is_named_by_its_folder(tmp_path):
     """The spec is what is written first."""
-    with full_disk(200) as caught, runs.new_run(tmp_path, "mine", "x", spec={"a": "b" * 500}):
+    with full_disk(200) as caught, run_folder.new_run(tmp_path, "mine", "x", spec={"a": "b" * 500}):
         pytest.fail("it has begun")
-    assert caught.value.filename == str(tmp_path / "runs" / "mine" / runs.SPEC)
+    assert caught.value.filename == str(tmp_path / "runs" / "mine" / run_folder.SPEC)
 
 
 def test_a_file_system_without_locks_or_fsync_is_told_of_the_place(tmp_path, monkeypatch):

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from lightalign.featcache.errors import SpecError, UnknownNameError
-from lightalign.pipelines import plan, runs, train
+from lightalign.pipelines import plan, train
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.mixup import MixupOptions, draw_mix
 from lightalign.pipelines.plan_spec import PlanSpec
 from lightalign.pipelines.processes import Processes
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 
@@ -138,7 +139,7 @@ def test_a_stopped_training_on_mixtures_goes_on_to_the_same_bytes(pooled_home, m
     with pytest.raises(KeyboardInterrupt):
         train.run(spec_of(pooled_home, "train.chunk_size=5", preset=preset, name=f"{preset}-cut"))
     resumed = train.resume(pooled_home, f"{preset}-cut", device="cpu")
-    for name in (runs.WEIGHTS, runs.TABLE):
+    for name in (run_folder.WEIGHTS, run_folder.TABLE):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 

@@ -16,7 +16,7 @@ from lightalign.featcache.known_datasets import (
     read_versions,
     remember,
 )
-from lightalign.pipelines.runs import check_name
+from lightalign.pipelines.runs.run_folder import check_name
 
 from ..helpers import changed_report, lightalign, slow
 

@@ -14,7 +14,7 @@ from timm.models import save_for_hf
 from lightalign.featcache.documents import tomllib
 from lightalign.featcache.store.catalog import list_stores
 from lightalign.featcache.store.manifest import read_manifest
-from lightalign.pipelines import runs
+from lightalign.pipelines.runs import run_folder
 
 from ..helpers import lightalign
 from .test_advice import commands_in
@@ -87,7 +87,7 @@ def test_a_store_finds_its_encoder_without_the_homes_cards(own: Path):
     shutil.rmtree(own / "home" / "encoders")
     sides = ("--image-encoder", "my-vit", "--text-encoder", "toy-text", "--data", "shapes")
     run("train-adapter", *sides, "--name", "second", *QUICK, home=own / "home")
-    table = runs.read_spec(own / "home" / "runs" / "second")
+    table = run_folder.read_spec(own / "home" / "runs" / "second")
     assert table["encoders"]["image"]["card"]["model"] == "test_convnext"
 
 

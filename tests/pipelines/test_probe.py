@@ -15,12 +15,13 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
-from lightalign.pipelines import probing, runs
+from lightalign.pipelines import probing
 from lightalign.pipelines.classifiers import LogisticClassifier
 from lightalign.pipelines.inputs.labelled_images import ClassRows
 from lightalign.pipelines.metrics.number import numbers_of, split_hash
 from lightalign.pipelines.probe import run
 from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.sgd_options import SgdOptions
 
 from ..helpers import changed_report, lightalign
@@ -264,7 +265,7 @@ def test_lightcrls_head_is_trained_on_embeddings_of_any_length(
     monkeypatch.setattr(probing, "Examples", examples)
     sgd = replace(QUICK.sgd, unit=unit)
     probe(home, protocol=protocol, features=("embedding",), options=replace(QUICK, sgd=sgd))
-    adapter = load_adapter(runs.runs_folder(home) / "start")[0]
+    adapter = load_adapter(run_folder.runs_folder(home) / "start")[0]
     linear = adapter.steps["image/project"].linear
     tokens, _ = blobs(45, seed=0, spread=3.5)
     weight, bias = (one.detach().numpy().astype(np.float64) for one in linear.parameters())

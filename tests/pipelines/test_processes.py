@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 
 from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import DeviceError, SpecError
-from lightalign.pipelines import processes, runs, train
+from lightalign.pipelines import processes, train
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.common.torchrun import Launch
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.processes import ALONE, Processes
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 
@@ -129,7 +130,7 @@ def test_a_run_is_gone_on_with_by_as_many_processes_as_it_says(home, monkeypatch
     stop_in_epoch(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, name="cut")
-    spec = runs.runs_folder(home) / "cut" / runs.SPEC
+    spec = run_folder.runs_folder(home) / "cut" / run_folder.SPEC
     with pytest.MonkeyPatch.context() as patch:
         launched_as(patch, 0, 2)
         with pytest.raises(SpecError, match="was begun by 1 processes, these are 2"):
@@ -139,7 +140,7 @@ def test_a_run_is_gone_on_with_by_as_many_processes_as_it_says(home, monkeypatch
     spec.write_text(
         "".join(line for line in lines if not line.startswith(("processes = ", "checksum = ")))
     )
-    (spec.parent / runs.STATE).unlink()  # it names this version's spec: begun anew
+    (spec.parent / run_folder.STATE).unlink()  # it names this version's spec: begun anew
     assert train.resume(home, "cut", device="cpu").report["processes"] == 1
     assert "processes" not in read_toml(spec)  # written once, with the run
 
@@ -148,7 +149,7 @@ def test_a_training_free_method_is_not_shared(home, monkeypatch):
     launched_as(monkeypatch, 0, 2)
     with pytest.raises(SpecError, match="without torchrun"):
         quick_train(home, preset="procrustes", overrides=())
-    assert not runs.runs_folder(home).exists()
+    assert not run_folder.runs_folder(home).exists()
 
 
 def test_processes_have_no_device_but_the_cpu_and_gpus_of_their_own(monkeypatch):
@@ -310,10 +311,10 @@ def test_torchrun_ends_with_the_weights_of_one_process(home, chunk_size, record_
         out, err = finish(running)
     assert json.loads(out)["processes"] == 2  # one object: only the first process has spoken
     assert err.count("epoch 4/4") == 1
-    folder = runs.runs_folder(home) / "two"
-    assert runs.read_spec(folder)["processes"] == 2
-    assert len((folder / runs.LOG).read_text().splitlines()) == 4
-    first, second = (load_file(one / runs.WEIGHTS) for one in (alone.folder, folder))
+    folder = run_folder.runs_folder(home) / "two"
+    assert run_folder.read_spec(folder)["processes"] == 2
+    assert len((folder / run_folder.LOG).read_text().splitlines()) == 4
+    first, second = (load_file(one / run_folder.WEIGHTS) for one in (alone.folder, folder))
     assert set(first) == set(second)
     differences = [float((second[name] - first[name]).abs().max()) for name in first]
     record_property("largest_difference", max(differences))
@@ -323,7 +324,7 @@ def test_torchrun_ends_with_the_weights_of_one_process(home, chunk_size, record_
 
 def losses(folder: Path) -> list[float]:
     """Return the loss of each epoch."""
-    return [json.loads(line)["loss"] for line in (folder / runs.LOG).read_text().splitlines()]
+    return [json.loads(line)["loss"] for line in (folder / run_folder.LOG).read_text().splitlines()]
 
 
 def children(process: int) -> list[int]:
@@ -349,11 +350,11 @@ def test_when_one_is_killed_all_end_and_together_they_go_on_to_the_same_bytes(ho
     overrides = ("train.epochs=15", *UNEVEN[:-1])
     with torchrun(home, "--name", "whole", "--quiet", *sets(*overrides)) as running:
         finish(running)
-    whole = runs.runs_folder(home) / "whole"
+    whole = run_folder.runs_folder(home) / "whole"
     for killed in (0, 1):
         cut = whole.with_name(f"cut-{killed}")
         with torchrun(home, "--name", cut.name, "--quiet", *sets(*overrides)) as running:
-            while not (cut / runs.STATE).is_file():
+            while not (cut / run_folder.STATE).is_file():
                 assert running.poll() is None
                 time.sleep(0.001)
             os.kill(children(running.pid)[killed], signal.SIGKILL)
@@ -362,12 +363,12 @@ def test_when_one_is_killed_all_end_and_together_they_go_on_to_the_same_bytes(ho
         # the other has noticed it, or torchrun was quicker to stop it
         lines = ("another process of this training has failed", "stopped; finished epochs")
         assert any(f"lightalign: {line}" in err for line in lines)
-        assert not (cut / runs.REPORT).exists()
+        assert not (cut / run_folder.REPORT).exists()
         assert len(losses(cut)) < 15
         with torchrun(home, "--resume", cut.name, "--quiet") as running:
             finish(running)
         assert losses(cut) == losses(whole)
-        assert (cut / runs.WEIGHTS).read_bytes() == (whole / runs.WEIGHTS).read_bytes()
+        assert (cut / run_folder.WEIGHTS).read_bytes() == (whole / run_folder.WEIGHTS).read_bytes()
 
 
 @pytest.mark.slow
@@ -380,4 +381,4 @@ def test_a_loss_that_is_not_finite_stops_all(home):
     assert running.returncode != 0
     said = [line for line in err.splitlines() if line.startswith("lightalign: ")]
     assert any("lower train.learning_rate" in line for line in said)
-    assert not (runs.runs_folder(home) / "lost" / runs.REPORT).exists()
+    assert not (run_folder.runs_folder(home) / "lost" / run_folder.REPORT).exists()

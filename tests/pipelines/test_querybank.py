@@ -3,7 +3,8 @@
 import pytest
 
 from lightalign.featcache.errors import StoreNotFoundError
-from lightalign.pipelines import embed, retrieve, train
+from lightalign.pipelines import retrieve, train
+from lightalign.pipelines.runs import embed_stored
 from lightalign.pipelines.train_spec import TrainSpec
 
 from ..helpers import changed_report
@@ -15,6 +16,6 @@ def test_a_missing_bank_is_an_error_before_anything_is_embedded(home, monkeypatc
     folder = train.run(spec).folder
     with changed_report(folder) as report:
         report["spec"]["stores"]["train"]["text"]["key"] = "0" * 64
-    monkeypatch.setattr(embed, "embed_pairs", lambda *_, **__: pytest.fail("embedded"))
+    monkeypatch.setattr(embed_stored, "embed_pairs", lambda *_, **__: pytest.fail("embedded"))
     with pytest.raises(StoreNotFoundError, match=r"qb-norm needs the texts that .* was trained on"):
         retrieve.run(retrieve.RetrieveSpec(home=home, scoring="qb-norm", device="cpu"))

@@ -7,10 +7,11 @@ import torch
 from lightalign.adapters.objective import PairBatch
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import plan, runs, train
+from lightalign.pipelines import plan, train
 from lightalign.pipelines.batches import Rows
 from lightalign.pipelines.plan_spec import PlanSpec
 from lightalign.pipelines.queue import NegativeQueue
+from lightalign.pipelines.runs import run_folder
 
 from .test_resume import gradient, stop_in_epoch, trainer_of
 from .test_train import CPU, QUICK, quick_train
@@ -126,8 +127,8 @@ def test_a_stopped_training_goes_on_with_the_same_queue_to_the_same_bytes(home, 
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, overrides=overrides, name="cut", seed=3)
     resumed = train.resume(home, "cut", device="cpu")
-    assert (resumed.folder / runs.WEIGHTS).read_bytes() == (
-        whole.folder / runs.WEIGHTS
+    assert (resumed.folder / run_folder.WEIGHTS).read_bytes() == (
+        whole.folder / run_folder.WEIGHTS
     ).read_bytes()
 
 

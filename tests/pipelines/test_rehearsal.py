@@ -9,10 +9,11 @@ import torch
 
 from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import plan, rehearsal, runs, train
+from lightalign.pipelines import plan, rehearsal, train
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.plan_spec import PlanSpec
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.show import train_estimate_parts
 from lightalign.pipelines.timed_steps import input_shape, predict_memory, time_training
 from lightalign.pipelines.train_spec import TrainSpec
@@ -140,8 +141,8 @@ def test_rows_are_as_long_as_in_the_batches(toy_home):
 )
 def test_what_the_command_refuses_is_refused_with_the_same_words(home, changes):
     if changes.get("name") == "taken":
-        with runs.new_run(home, "taken", "x", spec={}) as folder:
-            (folder / runs.REPORT).write_text("{}")
+        with run_folder.new_run(home, "taken", "x", spec={}) as folder:
+            (folder / run_folder.REPORT).write_text("{}")
     with pytest.raises(LightalignError) as real:
         train.run(spec_of(home, **changes))
     with pytest.raises(LightalignError) as rehearsed:
@@ -181,7 +182,7 @@ def test_the_command_prints_parameters_memory_and_minutes(home):
     assert found["parameters"] > 0
     assert found["minutes"] > 0
     assert found["predicted"]["activations"] > 0
-    assert not runs.runs_folder(home).exists()
+    assert not run_folder.runs_folder(home).exists()
     together = lightalign("train-adapter", "--resume", "x", "--dry-run", home=home)
     assert (together.returncode, "give it alone" in together.stderr) == (2, True)
 

@@ -8,8 +8,9 @@ import pytest
 
 from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
-from lightalign.pipelines import report, runs
+from lightalign.pipelines import report
 from lightalign.pipelines.report_content import compare, read_runs
+from lightalign.pipelines.runs import run_folder
 
 VOID = {"meta", "link", "img", "br", "rect", "line", "circle", "polyline"}
 
@@ -58,16 +59,16 @@ def evaluation(**changes):
 
 
 def make_run(home, name, *evaluations, epochs=2):
-    with runs.new_run(home, name, "", spec={}) as folder:
+    with run_folder.new_run(home, name, "", spec={}) as folder:
         pass
     atomic_files.write_json(
-        folder / runs.REPORT, {"spec": {}, "num_parameters": 12345, "seconds": 60.0}
+        folder / run_folder.REPORT, {"spec": {}, "num_parameters": 12345, "seconds": 60.0}
     )
     lines = [
         {"epoch": epoch, "loss": 1 / epoch, "validation": {"recall_sum": 100.0 * epoch}}
         for epoch in range(1, epochs + 1)
     ]
-    (folder / runs.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / run_folder.LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
     for position, one in enumerate(evaluations):
         atomic_files.write_json(folder / f"{one['kind']}-{position}.json", one)
     return folder
@@ -300,17 +301,17 @@ def test_mistakes_are_said_clearly(tmp_path):
         written(tmp_path, "one", out=tmp_path)
     with pytest.raises(SpecError, match="'one'"):
         written(tmp_path, "one", "one")
-    (folder / runs.REPORT).write_text("{")
+    (folder / run_folder.REPORT).write_text("{")
     with pytest.raises(StoreCorruptError, match="not valid JSON"):
         written(tmp_path, "one")
 
 
 def test_a_log_that_was_cut_off_is_read_to_its_last_whole_line(tmp_path):
     folder = make_run(tmp_path, "one", epochs=3)
-    with (folder / runs.LOG).open("a") as log:
+    with (folder / run_folder.LOG).open("a") as log:
         log.write('{"epoch": 4, "lo')
     assert len(read_runs(tmp_path, ["one"])[0].epochs) == 3
-    (folder / runs.LOG).write_text('{"epoch"\n')
+    (folder / run_folder.LOG).write_text('{"epoch"\n')
     (part,) = read_runs(tmp_path, ["one"])
     assert part.epochs == []
     assert "one/log.jsonl is left out" in part.unread[0]

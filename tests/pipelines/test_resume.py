@@ -17,10 +17,11 @@ from lightalign.featcache.errors import (
     StoreCorruptError,
     StoreNotFoundError,
 )
-from lightalign.pipelines import runs, train
+from lightalign.pipelines import train
 from lightalign.pipelines.batches import Batches
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 
@@ -80,19 +81,19 @@ def goes_on_to_the_same_bytes(home, monkeypatch, **changes) -> None:
     stop_in_epoch(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, name="cut", seed=3, **changes)
-    folder = runs.runs_folder(home) / "cut"
-    assert (folder / runs.STATE).is_file()
-    with (folder / runs.LOG).open("a") as log:
+    folder = run_folder.runs_folder(home) / "cut"
+    assert (folder / run_folder.STATE).is_file()
+    with (folder / run_folder.LOG).open("a") as log:
         log.write('{"epoch": 3}\n')  # stopped between the line and the state
     resumed = train.resume(home, "cut", device="cpu")
-    for name in (runs.WEIGHTS, runs.TABLE):
+    for name in (run_folder.WEIGHTS, run_folder.TABLE):
         assert (folder / name).read_bytes() == (whole.folder / name).read_bytes()
-    logs = [(one / runs.LOG).read_text().splitlines() for one in (folder, whole.folder)]
+    logs = [(one / run_folder.LOG).read_text().splitlines() for one in (folder, whole.folder)]
     losses = [[json.loads(line)["loss"] for line in log] for log in logs]
     assert losses[0] == losses[1]
     assert resumed.report["best"]["epoch"] == whole.report["best"]["epoch"]
     assert resumed.report["steps"] == whole.report["steps"]
-    assert not (folder / runs.STATE).exists()
+    assert not (folder / run_folder.STATE).exists()
 
 
 def test_a_training_that_was_stopped_in_its_first_epoch_begins_anew(home, monkeypatch):
@@ -100,11 +101,11 @@ def test_a_training_that_was_stopped_in_its_first_epoch_begins_anew(home, monkey
     stop_in_epoch(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, name="cut")
-    log = runs.runs_folder(home) / "cut" / runs.LOG
+    log = run_folder.runs_folder(home) / "cut" / run_folder.LOG
     log.write_text('{"epoch": 1}\n')  # stopped between the line and the state
     resumed = train.resume(home, "cut", device="cpu")
-    assert (resumed.folder / runs.WEIGHTS).read_bytes() == (
-        whole.folder / runs.WEIGHTS
+    assert (resumed.folder / run_folder.WEIGHTS).read_bytes() == (
+        whole.folder / run_folder.WEIGHTS
     ).read_bytes()
     assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
 
@@ -116,7 +117,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(home):
     sets = [part for override in overrides for part in ("--set", override)]
     command = [sys.executable, "-m", "lightalign", "train-adapter", "--name", "cut", *sets]
     running = subprocess.Popen([*command, "--home", str(home), "--device", "cpu", "--quiet"])
-    state = runs.runs_folder(home) / "cut" / runs.STATE
+    state = run_folder.runs_folder(home) / "cut" / run_folder.STATE
     while not state.is_file():
         assert running.poll() is None
         time.sleep(0.001)
@@ -124,8 +125,8 @@ def test_a_killed_training_goes_on_to_the_same_bytes(home):
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
     train.resume(home, "cut", device="cpu")
-    found = (runs.runs_folder(home) / "cut" / runs.WEIGHTS).read_bytes()
-    assert found == (whole.folder / runs.WEIGHTS).read_bytes()
+    found = (run_folder.runs_folder(home) / "cut" / run_folder.WEIGHTS).read_bytes()
+    assert found == (whole.folder / run_folder.WEIGHTS).read_bytes()
 
 
 def test_what_cannot_be_gone_on_with_is_said(home, monkeypatch):
@@ -137,7 +138,7 @@ def test_what_cannot_be_gone_on_with_is_said(home, monkeypatch):
     stop_in_epoch(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, name="cut")
-    state = runs.runs_folder(home) / "cut" / runs.STATE
+    state = run_folder.runs_folder(home) / "cut" / run_folder.STATE
     content = state.read_bytes()
     state.write_bytes(content[: len(content) // 2])
     with pytest.raises(StoreCorruptError, match="cannot be gone on from"):
@@ -156,13 +157,13 @@ def test_a_training_goes_on_with_its_own_stores_whatever_newer_ones_there_are(
     stop_in_epoch(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         quick_train(tmp_path, name="cut")
-    spec = (runs.runs_folder(tmp_path) / "cut" / runs.SPEC).read_bytes()
+    spec = (run_folder.runs_folder(tmp_path) / "cut" / run_folder.SPEC).read_bytes()
     extract_toy(tmp_path, "toy-image", dtype="float32")
     extract_toy(tmp_path, "toy-image", features=("mean",))
     resumed = train.resume(tmp_path, "cut", device="cpu")
-    for name in (runs.WEIGHTS, runs.TABLE):
+    for name in (run_folder.WEIGHTS, run_folder.TABLE):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
-    assert (resumed.folder / runs.SPEC).read_bytes() == spec
+    assert (resumed.folder / run_folder.SPEC).read_bytes() == spec
     assert resumed.report["spec"]["stores"] == whole.report["spec"]["stores"]
 
 
@@ -185,7 +186,7 @@ def test_any_changed_byte_of_a_state_is_refused(home, monkeypatch, place):
     stop_in_epoch(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, name="cut")
-    state = runs.runs_folder(home) / "cut" / runs.STATE
+    state = run_folder.runs_folder(home) / "cut" / run_folder.STATE
     content = bytearray(state.read_bytes())
     content[int(len(content) * place)] ^= 4
     state.write_bytes(bytes(content))
@@ -277,9 +278,9 @@ def test_the_kept_epoch_is_best_in_what_was_asked(home, monkeypatch, select_by, 
 def test_the_average_is_what_is_kept(home):
     raw = quick_train(home, overrides=QUICK)
     averaged = quick_train(home, overrides=("train.ema=0.99", *QUICK))
-    weights = [(run.folder / runs.WEIGHTS).read_bytes() for run in (raw, averaged)]
+    weights = [(run.folder / run_folder.WEIGHTS).read_bytes() for run in (raw, averaged)]
     assert weights[0] != weights[1]
-    records = [(run.folder / runs.LOG).read_text().splitlines()[0] for run in (raw, averaged)]
+    records = [(run.folder / run_folder.LOG).read_text().splitlines()[0] for run in (raw, averaged)]
     losses = [json.loads(record)["loss"] for record in records]
     assert losses[0] == losses[1]  # training itself does not see it
 

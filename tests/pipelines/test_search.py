@@ -20,10 +20,11 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.featcache.store.catalog import list_stores
-from lightalign.pipelines import index_run, runs, saved_index, train
+from lightalign.pipelines import index_run, saved_index, train
 from lightalign.pipelines.common.string_array import Strings
 from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.inputs.datasets import add
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.search import run as search
 from lightalign.pipelines.train_spec import TrainSpec
@@ -509,7 +510,7 @@ def test_the_command_line_indexes_and_searches(home, monkeypatch):
 
 
 def test_a_stale_index_is_one_line_and_exit_code_2(home):
-    (home / "runs" / "mine" / runs.WEIGHTS).write_bytes(b"other")
+    (home / "runs" / "mine" / run_folder.WEIGHTS).write_bytes(b"other")
     result = command("search", "mine", "a picture", home=home)
     assert result.returncode == 2
     assert "adapter.safetensors has" in result.stderr

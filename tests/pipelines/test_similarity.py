@@ -150,9 +150,9 @@ def test_a_run_on_images_is_compared_by_its_text_tower_and_one_on_texts_across_t
 
 def test_across_takes_the_first_text_through_the_first_side(graded_home):
     from lightalign.pipelines.common.progress import SILENT
-    from lightalign.pipelines.evaluated import EvaluatedRun
     from lightalign.pipelines.graded import GradedSplit
     from lightalign.pipelines.inputs.store_selection import WantedData
+    from lightalign.pipelines.runs.trained_run import EvaluatedRun
     from lightalign.pipelines.scorers import make_scorers
     from lightalign.pipelines.text_stores import TextStores
 

@@ -9,9 +9,10 @@ from lightalign.adapters.solver import Moments, build_solver
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import retrieve, runs
+from lightalign.pipelines import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.train_options import resolve_preset
 
 from ..helpers import slow
@@ -49,7 +50,7 @@ def centred(rows: np.ndarray, over: np.ndarray, blocks: int) -> np.ndarray:
 
 def test_the_default_centres_and_solves_as_float64_does(home):
     trained = quick_train(home, preset=None, overrides=BASE)
-    spec = runs.read_spec(trained.folder)
+    spec = run_folder.read_spec(trained.folder)
     assert spec["preset"] == "lightalign/base"
     stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
     adapter, _, table = load_adapter(trained.folder)
@@ -107,7 +108,7 @@ def test_narrow_features_fill_a_part_of_the_solved_head(home):
 def test_the_default_aligns_two_text_encoders(home):
     both = {"text_encoder": "toy-text", "second_text_encoder": "toy-text"}
     trained = quick_train(home, preset=None, overrides=BASE[:3], **both)
-    towers = runs.read_spec(trained.folder)["towers"]
+    towers = run_folder.read_spec(trained.folder)["towers"]
     assert set(towers) == {"first_text", "second_text"}
     adapter, _, _ = load_adapter(trained.folder)
     for side in towers:
@@ -131,7 +132,7 @@ def test_parts_other_than_the_heads_are_refused(home, overrides):
 @pytest.mark.parametrize("part", ["siglip", *slow("distil")])
 def test_another_objective_brings_its_own_options(home, part):
     trained = quick_train(home, preset=None, overrides=(*BASE, f"objective.part={part}"))
-    assert runs.read_spec(trained.folder)["objective"] == {"part": part}
+    assert run_folder.read_spec(trained.folder)["objective"] == {"part": part}
     assert np.isfinite(trained.report["best"]["loss"])
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from lightalign.pipelines import plan, runs, train
+from lightalign.pipelines import plan, train
 from lightalign.pipelines.plan_spec import PlanSpec
+from lightalign.pipelines.runs import run_folder
 
 from .test_resume import gradient, stop_in_epoch, trainer_of
 from .test_train import QUICK, quick_train
@@ -68,7 +69,7 @@ def test_a_stopped_training_with_a_teacher_goes_on_to_the_same_bytes(home, monke
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, overrides=overrides, name="cut", seed=3)
     resumed = train.resume(home, "cut", device="cpu")
-    for name in (runs.WEIGHTS, runs.TABLE):
+    for name in (run_folder.WEIGHTS, run_folder.TABLE):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightalign.pipelines import loop, runs, train
+from lightalign.pipelines import loop, train
 from lightalign.pipelines.logs import EVENTS
+from lightalign.pipelines.runs import run_folder
 
 from ..helpers import lightalign
 from .test_train import THREE_STEPS, quick_train
@@ -19,7 +20,7 @@ OPTIONS = {"preset": "linear", "tensorboard": True}
 
 def curves(folder):
     """Return steps and values by name, as TensorBoard reads them."""
-    reader = EventAccumulator(str(folder / runs.TENSORBOARD))
+    reader = EventAccumulator(str(folder / run_folder.TENSORBOARD))
     reader.Reload()
     return {
         name: [(event.step, event.value) for event in reader.Scalars(name)]
@@ -40,7 +41,7 @@ def validated(record):
 def logged(folder):
     """Return the same from the log, rounded to the float32 that events hold."""
     found = {}
-    for line in (folder / runs.LOG).read_text().splitlines():
+    for line in (folder / run_folder.LOG).read_text().splitlines():
         record = json.loads(line)
         values = {
             **validated(record),
@@ -81,7 +82,7 @@ def test_a_training_that_goes_on_has_each_step_once(home, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         quick_train(home, overrides=overrides, name="cut", **OPTIONS)
     monkeypatch.setattr(loop, "save_state", save_state)
-    cut = runs.runs_folder(home) / "cut"
+    cut = run_folder.runs_folder(home) / "cut"
     assert [step for step, _ in curves(cut)["train/loss"]] == [3, 6, 9]
     train.resume(home, "cut", device="cpu")
     found = curves(cut)
@@ -91,7 +92,7 @@ def test_a_training_that_goes_on_has_each_step_once(home, monkeypatch):
 
 def test_a_closed_form_has_one_point(home):
     folder = quick_train(home, preset="procrustes", overrides=SMALL, tensorboard=True).folder
-    record = json.loads((folder / runs.LOG).read_text())
+    record = json.loads((folder / run_folder.LOG).read_text())
     expected = {name: [(0, float(np.float32(one)))] for name, one in validated(record).items()}
     assert curves(folder) == expected
 
@@ -104,4 +105,4 @@ def test_without_the_package_the_error_names_it_and_nothing_is_begun(home, monke
     (line,) = result.stderr.splitlines()
     assert line.startswith("lightalign: --tensorboard needs the package tensorboard")
     assert 'pip install "lightalign[tensorboard]"' in line
-    assert not runs.runs_folder(home).exists()
+    assert not run_folder.runs_folder(home).exists()

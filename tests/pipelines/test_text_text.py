@@ -13,15 +13,16 @@ from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide
-from lightalign.pipelines import export_run, index_run, retrieve, runs, search, train
+from lightalign.pipelines import export_run, index_run, retrieve, search, train
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.inputs.pairs import Rows
 from lightalign.pipelines.inputs.store_selection import SideQuery, StoreQuery, newest_pair
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.queue import NegativeQueue
+from lightalign.pipelines.runs import run_folder
+from lightalign.pipelines.runs.embed_stored import embed_pairs, embed_rows
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.train_options import resolve_preset
 from lightalign.pipelines.train_spec import TrainSpec
@@ -117,13 +118,15 @@ def test_each_epoch_draws_other_texts_of_an_image(home):
 
 
 def test_training_lowers_the_loss_and_says_what_both_sides_are(learnt):
-    records = [json.loads(line) for line in (learnt.folder / runs.LOG).read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (learnt.folder / run_folder.LOG).read_text().splitlines()
+    ]
     assert records[-1]["loss"] < records[0]["loss"] - 0.3
     assert set(records[0]["validation"]) == {
         *("loss", "recall_sum", "first_text_to_second_text", "second_text_to_first_text")
     }
     assert "first_text_to_second_text" in records[0]["parts"]
-    spec = runs.read_spec(learnt.folder)
+    spec = run_folder.read_spec(learnt.folder)
     stores = spec["stores"]["train"]
     assert (stores["first_text"]["kind"], stores["second_text"]["kind"]) == ("tokens", "mean")
     assert set(spec["encoders"]) == {"first_text", "second_text"}
@@ -137,7 +140,7 @@ def test_training_lowers_the_loss_and_says_what_both_sides_are(learnt):
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_a_stop_changes_none(home, monkeypatch):
     whole, other = (quick_train(home, seed=seed, name=f"s{seed}") for seed in (1, 2))
-    weights = [(run.folder / runs.WEIGHTS).read_bytes() for run in (whole, other)]
+    weights = [(run.folder / run_folder.WEIGHTS).read_bytes() for run in (whole, other)]
     assert weights[0] != weights[1]
     epoch = Trainer.train_epoch
 
@@ -151,7 +154,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_stop_changes_none(home, monkey
         with pytest.raises(KeyboardInterrupt):
             quick_train(home, seed=1, name="stopped")
     resumed = train.resume(home, "stopped", device="cpu")
-    assert (resumed.folder / runs.WEIGHTS).read_bytes() == weights[0]
+    assert (resumed.folder / run_folder.WEIGHTS).read_bytes() == weights[0]
 
 
 def test_one_encoder_can_be_on_both_sides(home):
@@ -218,7 +221,9 @@ def test_the_validation_loss_is_of_first_texts_with_their_others(text_home, lear
 def test_queues_mixtures_and_teachers_work_between_texts(home, changed):
     same = {**BOTH, "text_features": "mean"}  # mixtures are of one token each
     trained = quick_train(home, **same, overrides=(*QUICK, *changed))
-    records = [json.loads(line) for line in (trained.folder / runs.LOG).read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (trained.folder / run_folder.LOG).read_text().splitlines()
+    ]
     assert len(records) == 2
     assert all(np.isfinite(record["loss"]) for record in records)
 
@@ -328,7 +333,7 @@ def test_the_tanh_of_additive_attention_is_there_between_texts_only(home):
 def test_sides_that_do_not_go_together_are_refused(home, changes, error, message):
     with pytest.raises(error, match=message):
         quick_train(home, **changes)
-    assert not list(runs.runs_folder(home).glob("*"))
+    assert not list(run_folder.runs_folder(home).glob("*"))
 
 
 SIDES = ("--text-encoder", "toy-text", "--second-text-encoder", "toy-text")

@@ -15,14 +15,15 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
-from lightalign.pipelines import retrieve, runs, train
+from lightalign.pipelines import retrieve, train
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.embed import embed_pairs, embed_rows
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
+from lightalign.pipelines.runs import run_folder
+from lightalign.pipelines.runs.embed_stored import embed_pairs, embed_rows
 from lightalign.pipelines.train_options import TrainOptions
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
@@ -56,13 +57,15 @@ def quick_train(home, **changes):
 def test_training_lowers_the_loss_and_writes_a_whole_run(home):
     overrides = ("train.epochs=10", "train.learning_rate=0.03", *QUICK[1:])
     trained = quick_train(home, fusion="cross_attn", overrides=overrides)
-    records = [json.loads(line) for line in (trained.folder / runs.LOG).read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (trained.folder / run_folder.LOG).read_text().splitlines()
+    ]
     assert [record["epoch"] for record in records] == list(range(1, 11))
     assert records[-1]["loss"] < records[0]["loss"] - 0.3
     assert trained.report["best"]["validation"]["recall_sum"] == max(
         record["validation"]["recall_sum"] for record in records
     )
-    spec = runs.read_spec(trained.folder)
+    spec = run_folder.read_spec(trained.folder)
     assert spec["towers"]["both"]["fuse"] == {"part": "cross-attn-fusion"}
     assert spec["train"]["epochs"] == 10
     assert spec["stores"]["train"]["image"]["encoder"] == "toy-image"
@@ -70,7 +73,7 @@ def test_training_lowers_the_loss_and_writes_a_whole_run(home):
 
 def test_the_same_seed_gives_the_same_bytes(home):
     first, second, other = (quick_train(home, seed=seed) for seed in (1, 1, 2))
-    weights = [(run.folder / runs.WEIGHTS).read_bytes() for run in (first, second, other)]
+    weights = [(run.folder / run_folder.WEIGHTS).read_bytes() for run in (first, second, other)]
     assert weights[0] == weights[1] != weights[2]
 
 
@@ -197,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_items(home):
 def test_a_wrong_spec_is_refused(home, changes, error, message):
     with pytest.raises(error, match=message):
         quick_train(home, **changes)
-    assert not list(runs.runs_folder(home).glob("*/report.json"))
+    assert not list(run_folder.runs_folder(home).glob("*/report.json"))
 
 
 @pytest.mark.parametrize(
@@ -243,10 +246,10 @@ def test_retrieve_takes_the_newest_run_and_says_what_it_measured(home):
 
 def test_a_run_is_found_by_name_or_the_finished_ones_are_listed(home):
     with pytest.raises(RunNotFoundError, match="no finished run"):
-        runs.find_run(home, None)
+        run_folder.find_run(home, None)
     quick_train(home, name="mine")
     with pytest.raises(RunNotFoundError, match=r"no run 'yours' .* finished: \['mine'\]"):
-        runs.find_run(home, "yours")
+        run_folder.find_run(home, "yours")
     with pytest.raises(SpecError, match="a run named 'mine' exists"):
         quick_train(home, name="mine")
 
@@ -254,7 +257,7 @@ def test_a_run_is_found_by_name_or_the_finished_ones_are_listed(home):
 def test_a_run_is_found_from_its_own_folder(home, monkeypatch):
     folder = quick_train(home, name="mine").folder
     monkeypatch.chdir(folder)
-    assert runs.find_run(home, ".").name == "mine"
+    assert run_folder.find_run(home, ".").name == "mine"
 
 
 def test_weights_that_break_in_the_last_step_are_not_kept(home, tmp_path):
@@ -271,10 +274,10 @@ def test_weights_that_break_in_the_last_step_are_not_kept(home, tmp_path):
 
 def test_an_unfinished_run_is_not_taken(home):
     split = {"dataset": "shapes", "split": "train", "source": "0"}
-    with runs.new_run(home, "half", "x", spec={"stores": {"train": split}}):
+    with run_folder.new_run(home, "half", "x", spec={"stores": {"train": split}}):
         pass
     with pytest.raises(RunNotFoundError, match="has not finished"):
-        runs.find_run(home, "half")
+        run_folder.find_run(home, "half")
 
 
 def test_stores_of_other_weights_do_not_answer_for_a_run(home):

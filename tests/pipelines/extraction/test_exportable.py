@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.pipelines import runs, train
+from lightalign.pipelines import train
 from lightalign.pipelines.extraction import exact, extract
 from lightalign.pipelines.extraction.extract_command import command_of
 from lightalign.pipelines.extraction.spec import ExtractReport, ExtractSpec
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.train_spec import TrainSpec
 
 from ...helpers import lightalign, write_spec
@@ -174,7 +175,7 @@ def test_what_an_export_leaves_out_is_said_once_with_one_command_for_all(own_hom
 
 
 def commands(folder: Path, home: Path, **weights: Path) -> list[str]:
-    table = runs.read_spec(folder)
+    table = run_folder.read_spec(folder)
     given = {name.replace("_", "-"): path for name, path in weights.items()}
     found = exact.exact_commands(table, ["image", "text"], home=home, weights=given)
     return found.split(" && ")
@@ -208,7 +209,7 @@ def test_the_place_of_the_dataset_is_named_as_far_as_it_is_known(
     tmp_path, inexact_home, asked, there, named
 ):
     run = shutil.copytree(inexact_home / "runs" / "inexact", tmp_path / "runs" / "inexact")
-    table = runs.read_spec(run)
+    table = run_folder.read_spec(run)
     table["stores"]["train"]["dataset"] = "flickr8k"
     table["command"] = {**table["command"], **({} if asked is None else {"data": asked})}
     write_spec(run, table)

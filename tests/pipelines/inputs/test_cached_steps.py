@@ -13,12 +13,13 @@ from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.tokens import PooledTokens, pad
 from lightalign.featcache.types import IMAGE_TEXT, Modality
-from lightalign.pipelines import fitting, rehearsal, runs, train
+from lightalign.pipelines import fitting, rehearsal, train
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.extraction import opening
 from lightalign.pipelines.inputs import cached_steps, pairs
 from lightalign.pipelines.inputs.cached_steps import PooledRows, pool_once
 from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.training_plan import resolve
 
@@ -37,7 +38,7 @@ def train_run(home: Path, name: str, preset: str, *overrides: str, **changes) ->
 
 
 def numbers(run: Path) -> list[tuple[float, float, float]]:
-    lines = (run / runs.LOG).read_text().splitlines()
+    lines = (run / run_folder.LOG).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     return [(r["loss"], r["validation"]["loss"], r["validation"]["recall_sum"]) for r in records]
 

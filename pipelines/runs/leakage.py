@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
-from ..featcache.errors import LeakageError
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
-from ..featcache.store.remedies import extraction
-from ..featcache.types import Modality, Side
-from .common.progress import SILENT, Progress
+from ...featcache.errors import LeakageError
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
+from ...featcache.store.remedies import extraction
+from ...featcache.types import Modality, Side
+from ..common.progress import SILENT, Progress
+from ..inputs.pairs import JoinedStores, Rows
+from ..inputs.pooled_features import mean_vectors
+from ..metrics.vectors import unit
 from .copied_items import CopiedImages, SplitOfData, copied_message, find_copied_images
-from .evaluated import EvaluatedRun
-from .inputs.pairs import JoinedStores, Rows
-from .inputs.pooled_features import mean_vectors
-from .metrics.vectors import unit
+from .trained_run import EvaluatedRun
 
 NEAR = 0.98  # centred cosine: re-encoded photos lie above, other photos of one scene below
 _CALIBRATED = 2000  # trained images that say how near different images of an encoder are

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
 
-from ..featcache.documents import check, parse_json
-from ..featcache.errors import StoreCorruptError
-from ..featcache.regular_files import open_regular
-from ..featcache.store.manifest import ShardFile
+from ...featcache.documents import check, parse_json
+from ...featcache.errors import StoreCorruptError
+from ...featcache.regular_files import open_regular
+from ...featcache.store.manifest import ShardFile
 
 ENTRY = "lightalign"  # name of our entry in the metadata
 _LENGTH = 8  # bytes of the length of a header of safetensors, in little endian

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..featcache import atomic_files
-from ..featcache.documents import MAX_BYTES, check
-from ..featcache.errors import StoreCorruptError
-from ..featcache.regular_files import read_regular
-from ..featcache.store.verified_files import require
-from . import runs
+from ...featcache import atomic_files
+from ...featcache.documents import MAX_BYTES, check
+from ...featcache.errors import StoreCorruptError
+from ...featcache.regular_files import read_regular
+from ...featcache.store.verified_files import require
+from . import run_folder
 from .schemas import EpochRecord
 from .state_record import LogPromise
 
@@ -25,10 +25,10 @@ def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         StoreCorruptError: The log is not as the training has written it.
     """
-    log = folder / runs.LOG
+    log = folder / run_folder.LOG
     promises = report.get("files", {})
-    if runs.LOG in promises:
-        require(folder, {runs.LOG: promises[runs.LOG]})
+    if run_folder.LOG in promises:
+        require(folder, {run_folder.LOG: promises[run_folder.LOG]})
     elif not log.is_file():
         return []
     records = atomic_files.read_json_lines(log)  # which opens none but a regular file
@@ -51,8 +51,8 @@ def require_log(folder: Path, promise: LogPromise | None) -> None:
     """
     if promise is None:
         return
-    path = folder / runs.LOG
-    ways = f"restore it, or remove the run by `{runs.removal(folder)}` and train anew"
+    path = folder / run_folder.LOG
+    ways = f"restore it, or remove the run by `{run_folder.removal(folder)}` and train anew"
     try:
         content = read_regular(path, limit=MAX_BYTES)[: promise["bytes"]]
     except PermissionError:

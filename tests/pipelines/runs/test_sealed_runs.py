@@ -11,32 +11,33 @@ import safetensors.torch
 import torch
 
 from lightalign.featcache.errors import SpecError, StoreCorruptError
-from lightalign.pipelines import run_list, runs, train
+from lightalign.pipelines import train
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.report_content import read_runs
+from lightalign.pipelines.runs import run_folder, run_list
 
-from ..helpers import lightalign, slow, tree_bytes
-from .made_runs import made_run
-from .test_resume import stop_in_epoch
-from .test_train import QUICK, quick_train
+from ...helpers import lightalign, slow, tree_bytes
+from ..made_runs import made_run
+from ..test_resume import stop_in_epoch
+from ..test_train import QUICK, quick_train
 
 
-@pytest.mark.parametrize("name", [runs.SPEC, runs.TABLE, runs.WEIGHTS])
+@pytest.mark.parametrize("name", [run_folder.SPEC, run_folder.TABLE, run_folder.WEIGHTS])
 def test_a_file_of_another_run_is_refused_and_named(home, name):
     """Each is whole, with a right checksum of its own, and of equal structure."""
     for run, seed in (("one", 1), ("other", 2)):
         made_run(home, run, epochs=1, seed=seed)
-    folder = runs.runs_folder(home) / "one"
+    folder = run_folder.runs_folder(home) / "one"
     content = (folder.parent / "other" / name).read_bytes()
     if content == (folder / name).read_bytes():
         content += b"\n"
     (folder / name).write_bytes(content)
     with pytest.raises(StoreCorruptError, match=f"{name} has .*runs rm one"):
-        runs.find_run(home, "one")
+        run_folder.find_run(home, "one")
 
 
-@pytest.mark.parametrize("name", [*slow(runs.TABLE), runs.WEIGHTS])
+@pytest.mark.parametrize("name", [*slow(run_folder.TABLE), run_folder.WEIGHTS])
 def test_best_weights_of_before_a_stop_that_are_others_now_are_refused(home, monkeypatch, name):
     """No later epoch is better than the first, so that what is there is what the run ends with."""
     monkeypatch.setattr(Trainer, "score", lambda _, record: -float(record["epoch"]))
@@ -46,7 +47,7 @@ def test_best_weights_of_before_a_stop_that_are_others_now_are_refused(home, mon
         quick_train(home, name="one", overrides=options)
     other = quick_train(home, name="other", seed=4, overrides=options).folder
     content = (other / name).read_bytes()
-    folder = runs.runs_folder(home) / "one"
+    folder = run_folder.runs_folder(home) / "one"
     same = content == (folder / name).read_bytes()
     (folder / name).write_bytes(content + b"\n" * same)
     with pytest.raises(StoreCorruptError, match=r"best weights of the run are lost.*runs rm one"):
@@ -56,7 +57,7 @@ def test_best_weights_of_before_a_stop_that_are_others_now_are_refused(home, mon
 def test_a_stopped_training_does_not_go_on_with_the_spec_of_another(home):
     folder = stopped_before_third_epoch(home)
     other = made_run(home, "other")
-    shutil.copyfile(other / runs.SPEC, folder / runs.SPEC)
+    shutil.copyfile(other / run_folder.SPEC, folder / run_folder.SPEC)
     with pytest.raises(StoreCorruptError, match=r"began with another spec.*runs rm one"):
         train.resume(home, "one", device="cpu")
 
@@ -64,8 +65,8 @@ def test_a_stopped_training_does_not_go_on_with_the_spec_of_another(home):
 def test_a_log_of_another_run_is_left_out_of_a_page(home):
     for run, seed in (("one", 1), ("other", 2)):
         made_run(home, run, epochs=1, seed=seed)
-    folder = runs.runs_folder(home) / "one"
-    shutil.copyfile(folder.parent / "other" / runs.LOG, folder / runs.LOG)
+    folder = run_folder.runs_folder(home) / "one"
+    shutil.copyfile(folder.parent / "other" / run_folder.LOG, folder / run_folder.LOG)
     (part,) = read_runs(home, ["one"])
     assert part.epochs == []
     assert "one/log.jsonl is left out" in part.unread[0]
@@ -77,7 +78,7 @@ def test_a_changed_number_of_a_report_or_a_spec_is_refused(home, name):
     text = (folder / name).read_text()
     (folder / name).write_text(text.replace("1", "2", 1))
     with pytest.raises((StoreCorruptError, SpecError)):
-        runs.find_run(home, "one")
+        run_folder.find_run(home, "one")
 
 
 def stopped_before_third_epoch(home):
@@ -87,7 +88,7 @@ def stopped_before_third_epoch(home):
 @pytest.mark.parametrize("change", ["a number", "first line", "last line", "all", "the file"])
 def test_a_log_that_is_another_than_when_the_training_stopped_is_refused(home, change):
     folder = stopped_before_third_epoch(home)
-    log = folder / runs.LOG
+    log = folder / run_folder.LOG
     first, last = log.read_text().splitlines(keepends=True)
     changed = {
         "a number": first.replace('"step": ', '"step": 1', 1) + last,
@@ -110,7 +111,7 @@ def test_a_log_that_is_another_than_when_the_training_stopped_is_refused(home, c
 @pytest.mark.parametrize("more", ['{"epoch": 3}\n', '{"epoch": 3, "lo', "\n\n"])
 def test_a_log_that_is_ahead_of_its_state_is_cut_to_it(home, more):
     folder = stopped_before_third_epoch(home)
-    log = folder / runs.LOG
+    log = folder / run_folder.LOG
     seen = log.read_text()
     log.write_text(seen + more)
     train.resume(home, "one", device="cpu")
@@ -143,7 +144,7 @@ def unsealed(state, change):
 )
 def test_an_unsealed_state_that_does_not_fit_is_one_line(home, change):
     folder = stopped_before_third_epoch(home)
-    unsealed(folder / runs.STATE, change)
+    unsealed(folder / run_folder.STATE, change)
     done = lightalign("train-adapter", "--resume", "one", "--device", "cpu", home=home)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("lightalign: ")]
@@ -154,7 +155,7 @@ def test_an_unsealed_state_that_does_not_fit_is_one_line(home, change):
 def test_a_state_of_an_earlier_version_goes_on_and_that_it_is_unsealed_is_said(home, monkeypatch):
     """It has neither a checksum nor the log's."""
     folder = stopped_before_third_epoch(home)
-    unsealed(folder / runs.STATE, lambda _tensors, _counts: None)
+    unsealed(folder / run_folder.STATE, lambda _tensors, _counts: None)
     notes = []
     monkeypatch.setattr(Progress, "note", lambda _, text: notes.append(text))
     assert [entry.state for entry in run_list.list_runs(home)] == ["stopped"]
@@ -169,7 +170,7 @@ def test_a_state_of_an_earlier_version_goes_on_and_that_it_is_unsealed_is_said(h
 def test_a_state_whose_header_is_none_is_listed_as_damaged(home, header):
     """The header of safetensors is JSON, and its length stands before it in eight bytes."""
     folder = stopped_before_third_epoch(home)
-    (folder / runs.STATE).write_bytes(len(header).to_bytes(8, "little") + header)
+    (folder / run_folder.STATE).write_bytes(len(header).to_bytes(8, "little") + header)
     (entry,) = run_list.list_runs(home)
     assert entry.state == "damaged"
     done = lightalign("runs", "show", "one", home=home)
@@ -180,7 +181,7 @@ def test_a_state_whose_header_is_none_is_listed_as_damaged(home, header):
 def test_a_stopped_run_with_the_spec_of_another_is_listed_as_damaged(home):
     folder = stopped_before_third_epoch(home)
     other = made_run(home, "other")
-    shutil.copyfile(other / runs.SPEC, folder / runs.SPEC)
+    shutil.copyfile(other / run_folder.SPEC, folder / run_folder.SPEC)
     states = {entry.name: entry.state for entry in run_list.list_runs(home)}
     assert states == {"one": "damaged", "other": "finished"}
     shown = lightalign("runs", "show", "one", home=home)
@@ -188,7 +189,9 @@ def test_a_stopped_run_with_the_spec_of_another_is_listed_as_damaged(home):
     assert "run.toml" in shown.stderr
 
 
-@pytest.mark.parametrize("name", [runs.SPEC, runs.WEIGHTS, runs.TABLE, runs.LOG])
+@pytest.mark.parametrize(
+    "name", [run_folder.SPEC, run_folder.WEIGHTS, run_folder.TABLE, run_folder.LOG]
+)
 def test_a_finished_run_with_a_damaged_file_is_listed_as_damaged(home, name):
     folder = made_run(home, "one")
     with (folder / name).open("a") as file:
@@ -198,7 +201,7 @@ def test_a_finished_run_with_a_damaged_file_is_listed_as_damaged(home, name):
     assert lightalign("runs", "show", "one", home=home).returncode == 2
 
 
-@pytest.mark.parametrize("name", [runs.WEIGHTS, runs.LOG])
+@pytest.mark.parametrize("name", [run_folder.WEIGHTS, run_folder.LOG])
 def test_bytes_of_a_finished_run_that_keep_their_number_are_seen_by_show(home, name):
     folder = made_run(home, "one")
     content = bytearray((folder / name).read_bytes())
@@ -221,7 +224,7 @@ def put(kind, path):
             made.bind(path.name)  # whose whole path may be too long
 
 
-@pytest.mark.parametrize("name", [runs.REPORT, runs.SPEC])
+@pytest.mark.parametrize("name", [run_folder.REPORT, run_folder.SPEC])
 @pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "link to nothing"])
 def test_what_is_no_file_in_the_place_of_one_is_damage_and_can_be_removed(home, kind, name):
     folder = made_run(home, "one")
@@ -238,7 +241,7 @@ def test_what_is_no_file_in_the_place_of_one_is_damage_and_can_be_removed(home, 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "socket"])
 def test_a_spec_of_a_stopped_run_that_is_no_file_is_damage(home, kind):
     folder = stopped_before_third_epoch(home)
-    put(kind, folder / runs.SPEC)
+    put(kind, folder / run_folder.SPEC)
     (entry,) = run_list.list_runs(home)
     assert (entry.state, "missing" in entry.problem) == ("damaged", False)
     done = lightalign("train-adapter", "--resume", "one", home=home)

@@ -8,23 +8,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache import atomic_files
-from ..featcache.config import fingerprint
-from ..featcache.errors import SpecError, StoreCorruptError
-from ..featcache.hardware import resolve_device
-from ..featcache.sources.opening import absolute_data
-from ..featcache.store import trust
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
-from . import runs
-from .common.versions import library_versions
-from .inputs.store_selection import SideQuery, WantedData, recorded_features
-from .metrics.number import SCHEMA, split_hash, written
+from ...featcache import atomic_files
+from ...featcache.config import fingerprint
+from ...featcache.errors import SpecError, StoreCorruptError
+from ...featcache.hardware import resolve_device
+from ...featcache.sources.opening import absolute_data
+from ...featcache.store import trust
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
+from ..common.versions import library_versions
+from ..inputs.store_selection import SideQuery, WantedData, recorded_features
+from ..metrics.number import SCHEMA, split_hash, written
+from . import run_folder
 
 if TYPE_CHECKING:
     import torch
 
-    from ..adapters.adapter import Adapter
+    from ...adapters.adapter import Adapter
 
 
 class EvaluatedRun:
@@ -41,8 +41,8 @@ class EvaluatedRun:
     """
 
     def __init__(self, home: Path, run: str | None, *, device: str = "auto") -> None:
-        folder = runs.find_run(home, run)
-        self._settle(home, folder, runs.read_report(folder), device)
+        folder = run_folder.find_run(home, run)
+        self._settle(home, folder, run_folder.read_report(folder), device)
 
     @classmethod
     def unfinished(
@@ -83,7 +83,7 @@ class EvaluatedRun:
                 for side in self.sides
             }
         except (KeyError, TypeError) as error:
-            raise StoreCorruptError(f"{self.folder / runs.REPORT} lacks {error}") from error
+            raise StoreCorruptError(f"{self.folder / run_folder.REPORT} lacks {error}") from error
 
     def wanted(self, data: str | None, options: Mapping[str, Any] | None) -> WantedData:
         """Return the dataset to evaluate: as named, or else the very data of the training.
@@ -103,7 +103,7 @@ class EvaluatedRun:
     @cached_property
     def adapter(self) -> "Adapter":
         """Return the trained adapter, on the device."""
-        from ..adapters.checkpoint import load_adapter
+        from ...adapters.checkpoint import load_adapter
 
         adapter, _, _ = load_adapter(self.folder)
         return adapter.to(self.device)
@@ -181,7 +181,7 @@ class Found:
             found["source"] = self.source
         if run is not None:
             found["run"] = run.folder.name
-            found["adapter_sha256"] = atomic_files.sha256_file(run.folder / runs.WEIGHTS)
+            found["adapter_sha256"] = atomic_files.sha256_file(run.folder / run_folder.WEIGHTS)
             found["training"] = run.trained["spec"]
         return found
 
@@ -270,7 +270,7 @@ def _not_written(path: Path, error: OSError) -> str:
 def _folder_of_reports(run: EvaluatedRun | None, *, home: Path) -> Iterator[None]:
     """Hold the lock of the folder that reports of evaluations go to."""
     if run is not None:
-        with runs.owning(run.folder, wait=True):
+        with run_folder.owning(run.folder, wait=True):
             yield
         return
     folder = home / "evaluations"

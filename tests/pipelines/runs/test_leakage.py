@@ -11,26 +11,18 @@ from PIL import Image
 from lightalign.featcache.errors import LeakageError, SpecError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
-from lightalign.pipelines import (
-    copied_items,
-    fine_tune,
-    leakage,
-    probe,
-    retrieve,
-    runs,
-    train,
-    zero_shot,
-)
+from lightalign.pipelines import fine_tune, probe, retrieve, train, zero_shot
 from lightalign.pipelines.bundle import load
 from lightalign.pipelines.fine_tune_spec import FineTuneSpec, options_of
-from lightalign.pipelines.leakage import NEAR, near_bound
+from lightalign.pipelines.runs import copied_items, leakage, run_folder
+from lightalign.pipelines.runs.leakage import NEAR, near_bound
 from lightalign.pipelines.sgd_options import SgdOptions
 from lightalign.pipelines.train_spec import TrainSpec
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 
-from ..helpers import changed_report, lightalign
-from .class_homes import write_split
-from .conftest import extract_toy
+from ...helpers import changed_report, lightalign
+from ..class_homes import write_split
+from ..conftest import extract_toy
 
 QUICK = ("train.epochs=1", "train.batch_size=8", "train.precision=float32")
 
@@ -257,7 +249,7 @@ def test_what_chose_the_run_that_was_fine_tuned_is_still_refused(home, tmp_path)
     sgd = SgdOptions(epochs=1, every=1)
     spec = FineTuneSpec(home=home, data="image-folder", run="mine", protocol="lightcrl", sgd=sgd)
     tuned = fine_tune.run(replace(spec, name="tuned", device="cpu")).folder
-    assert runs.find_run(home, None).name == "mine"  # the newest that was trained on pairs
+    assert run_folder.find_run(home, None).name == "mine"  # the newest that was trained on pairs
     with pytest.raises(LeakageError, match=r"split 'val' of shapes chose the epoch of mine"):
         evaluate(home, run="tuned", data="shapes", split="val")
     with pytest.raises(LeakageError, match=r"24 evaluated images were trained on"):

@@ -11,9 +11,9 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.documents import parse_json, read_toml
 from lightalign.featcache.errors import SpecError, StoreCorruptError
 from lightalign.featcache.store.catalog import list_stores, read_catalog
-from lightalign.pipelines.schemas import check_evaluation
+from lightalign.pipelines.runs.schemas import check_evaluation
 
-from ..helpers import lightalign
+from ...helpers import lightalign
 
 WHERE = Path("some.json")
 EVALUATION = {

@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache.errors import LightalignError, MissingFileError, SpecError, UnreadableItemError
-from ..featcache.known_datasets import DatasetVersion, version_of
-from ..featcache.sources.base import Source, readable_size
-from ..featcache.sources.opening import open_source, open_version
-from ..featcache.types import Item, Modality
-from .common.progress import SILENT, Progress
-from .inputs.original_dataset import require_as_extracted
+from ...featcache.errors import LightalignError, MissingFileError, SpecError, UnreadableItemError
+from ...featcache.known_datasets import DatasetVersion, version_of
+from ...featcache.sources.base import Source, readable_size
+from ...featcache.sources.opening import open_source, open_version
+from ...featcache.types import Item, Modality
+from ..common.progress import SILENT, Progress
+from ..inputs.original_dataset import require_as_extracted
 
 _MOST_READ = 100_000  # images whose bytes are read: minutes
 _SHOWN = 3  # pairs that a message names

@@ -24,15 +24,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ..featcache import atomic_files
-from ..featcache.config import Table, fingerprint, to_toml
-from ..featcache.documents import check, parse_toml, read_toml
-from ..featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
-from ..featcache.file_locks import FileLock, holder
-from ..featcache.home import command_line, expanded, is_in_home, require_utf8
-from ..featcache.regular_files import is_there, size_of
-from ..featcache.store.remedies import removal_of_run
-from ..featcache.store.verified_files import promise_of, require
+from ...featcache import atomic_files
+from ...featcache.config import Table, fingerprint, to_toml
+from ...featcache.documents import check, parse_toml, read_toml
+from ...featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
+from ...featcache.file_locks import FileLock, holder
+from ...featcache.home import command_line, expanded, is_in_home, require_utf8
+from ...featcache.regular_files import is_there, size_of
+from ...featcache.store.remedies import removal_of_run
+from ...featcache.store.verified_files import promise_of, require
 from .schemas import RunReport, RunSpec
 from .state_record import OtherFiles, other_files
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
 
-from ..featcache.documents import check
-from ..featcache.errors import StoreCorruptError
-from ..featcache.store.manifest import ShardFile
+from ...featcache.documents import check
+from ...featcache.errors import StoreCorruptError
+from ...featcache.store.manifest import ShardFile
 
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 _FolderName = Annotated[str, Meta(pattern=r"\A\w[\w.-]*\Z")]

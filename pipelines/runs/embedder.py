@@ -11,28 +11,28 @@ import torch
 from jaxtyping import Float32
 from PIL import Image
 
-from ..adapters.checkpoint import load_adapter
-from ..featcache.config import Table, canonical_json
-from ..featcache.encoders.base import Encoder
-from ..featcache.encoders.card import parse_card
-from ..featcache.encoders.loading import build_encoder
-from ..featcache.encoders.pooling import Kind, LayerLayout
-from ..featcache.errors import (
+from ...adapters.checkpoint import load_adapter
+from ...featcache.config import Table, canonical_json
+from ...featcache.encoders.base import Encoder
+from ...featcache.encoders.card import parse_card
+from ...featcache.encoders.loading import build_encoder
+from ...featcache.encoders.pooling import Kind, LayerLayout
+from ...featcache.errors import (
     DivergedError,
     FeatureRangeError,
     SpecError,
     WeightsMismatchError,
     WeightsNotFoundError,
 )
-from ..featcache.hardware import resolve_device
-from ..featcache.home import expanded
-from ..featcache.modalities.image import upright_rgb
-from ..featcache.registry import unknown_name
-from ..featcache.store.key import encoder_key
-from ..featcache.store.stored_types import finite_tokens, narrow, widen
-from ..featcache.tokens import Tokens
-from ..featcache.types import Item, Modality, Side, TextSide, sides_of
-from . import runs
+from ...featcache.hardware import resolve_device
+from ...featcache.home import expanded
+from ...featcache.modalities.image import upright_rgb
+from ...featcache.registry import unknown_name
+from ...featcache.store.key import encoder_key
+from ...featcache.store.stored_types import finite_tokens, narrow, widen
+from ...featcache.tokens import Tokens
+from ...featcache.types import Item, Modality, Side, TextSide, sides_of
+from . import run_folder
 
 _OF_FEATURES = ("layer", "kind", "dtype", "encoder_key")  # what finds the features of a run again
 
@@ -107,10 +107,10 @@ class Embedder:
         self.device = resolve_device(device)
         adapter, _, _ = load_adapter(folder)
         self.adapter = adapter.to(self.device)
-        self._table = runs.read_spec(folder)
+        self._table = run_folder.read_spec(folder)
         if "encoders" not in self._table:
             raise SpecError(
-                f"{folder} does not say what its encoders were: {runs.ways_out(folder)}"
+                f"{folder} does not say what its encoders were: {run_folder.ways_out(folder)}"
             )
         self._sides = sides_of(self._table["encoders"])
         self._weights = dict(weights or {})
@@ -231,7 +231,7 @@ class Embedder:
             name = names[int(np.argmin(finite))]
             raise DivergedError(
                 f"the embedding of {name} is not finite, as an adapter gives whose training "
-                f"diverged: {runs.ways_out(self.folder)} with a lower train.learning_rate"
+                f"diverged: {run_folder.ways_out(self.folder)} with a lower train.learning_rate"
             )
         return found
 
@@ -265,8 +265,9 @@ class Embedder:
         missing = [name for name in _OF_FEATURES if name not in stored]
         if missing:
             raise SpecError(
-                f"{self.folder / runs.SPEC} does not say {missing[0]} of the {side.label} features "
-                "that the run was trained on, as an earlier lightalign wrote it: train anew"
+                f"{self.folder / run_folder.SPEC} does not say {missing[0]} of the {side.label} "
+                "features that the run was trained on, as an earlier lightalign wrote it: "
+                "train anew"
             )
         name, identity = described["name"], described["identity"]
         if "card" not in described:

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from ..adapters.adapter import Adapter
-from ..featcache.errors import DivergedError
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.types import Modality, Side
-from .common.progress import SILENT, Progress
-from .inputs.cached_steps import RowReader
-from .inputs.pairs import JoinedStores
-from .ranking.embeddings import PairedEmbeddings
+from ...adapters.adapter import Adapter
+from ...featcache.errors import DivergedError
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.types import Modality, Side
+from ..common.progress import SILENT, Progress
+from ..inputs.cached_steps import RowReader
+from ..inputs.pairs import JoinedStores
+from ..ranking.embeddings import PairedEmbeddings
 
 _BATCH_ELEMENTS = 2**24  # float32 features, or embeddings, held at once: 64 MiB
 

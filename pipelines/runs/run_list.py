@@ -7,13 +7,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..featcache import atomic_files
-from ..featcache.config import Table
-from ..featcache.errors import LightalignError, StoreCorruptError
-from ..featcache.regular_files import is_file, is_there
-from . import index_files, runs
+from ...featcache import atomic_files
+from ...featcache.config import Table
+from ...featcache.errors import LightalignError, StoreCorruptError
+from ...featcache.regular_files import is_file, is_there
+from . import index_files, run_folder
 from .log_reading import require_log
-from .runs import RunState
+from .run_folder import RunState
 from .schemas import Evaluation, check_evaluation
 
 
@@ -49,7 +49,7 @@ class RunEntry:
 
 def list_runs(home: Path) -> list[RunEntry]:
     """Return all runs below `home`, newest first; one that cannot be read has a `problem`."""
-    return [_entry(folder) for folder in runs.run_folders(home)]
+    return [_entry(folder) for folder in run_folder.run_folders(home)]
 
 
 def describe_run(home: Path, run: str) -> dict[str, Any]:
@@ -59,12 +59,12 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
         RunNotFoundError: There is no such run.
         LightalignError: A file of it is damaged.
     """
-    folder = runs.find_folder(home, run)
+    folder = run_folder.find_folder(home, run)
     entry = _entry(folder)
     if entry.problem:
         raise StoreCorruptError(f"run {folder.name} is {entry.state}: {entry.problem}")
     evaluations, unread = read_evaluations(folder)
-    indexes = atomic_files.entries(folder / runs.INDEXES)
+    indexes = atomic_files.entries(folder / run_folder.INDEXES)
     described: dict[str, Any] = {
         **vars(entry),
         "folder": str(folder),
@@ -77,13 +77,13 @@ def describe_run(home: Path, run: str) -> dict[str, Any]:
         },
     }
     if entry.state in {state.value for state in (RunState.FINISHED, RunState.STOPPED)}:
-        runs.check_files(folder, content=True)
+        run_folder.check_files(folder, content=True)
     if entry.state == RunState.STOPPED.value:
-        require_log(folder, runs.recorded_by_state(folder).get("log"))
-    if is_there(folder / runs.SPEC):
-        described["spec"] = runs.read_spec(folder)
-    if is_there(folder / runs.REPORT):
-        report = runs.read_report(folder)
+        require_log(folder, run_folder.recorded_by_state(folder).get("log"))
+    if is_there(folder / run_folder.SPEC):
+        described["spec"] = run_folder.read_spec(folder)
+    if is_there(folder / run_folder.REPORT):
+        report = run_folder.read_report(folder)
         described["report"] = {key: value for key, value in report.items() if key != "spec"}
     return described
 
@@ -110,21 +110,23 @@ def _what(entry: RunEntry) -> str:
 
 
 def _entry(folder: Path) -> RunEntry:
-    begun = datetime.fromtimestamp(runs.changed(folder) / 1e9, tz=timezone.utc)
+    begun = datetime.fromtimestamp(run_folder.changed(folder) / 1e9, tz=timezone.utc)
     common: dict[str, Any] = {
         "name": folder.name,
         "changed": begun.isoformat(timespec="seconds"),
     }
     try:
         common["bytes"] = sum(file.stat().st_size for file in atomic_files.files_below(folder))
-        state = runs.state_of(folder)
+        state = run_folder.state_of(folder)
         if state is RunState.NOTHING:
-            return RunEntry(**common, state="damaged", problem=f"{folder / runs.SPEC} is missing")
+            return RunEntry(
+                **common, state="damaged", problem=f"{folder / run_folder.SPEC} is missing"
+            )
         finished = state is RunState.FINISHED
-        report = runs.read_report(folder) if finished else {}
-        spec = report["spec"] if finished else runs.read_spec(folder)
+        report = run_folder.read_report(folder) if finished else {}
+        spec = report["spec"] if finished else run_folder.read_spec(folder)
         if state is not RunState.RUNNING:  # whose files are being written
-            runs.check_files(folder, content=False)
+            run_folder.check_files(folder, content=False)
         evaluations, unread = read_evaluations(folder)
         return RunEntry(
             **common,
@@ -166,7 +168,7 @@ def read_evaluations(folder: Path) -> tuple[dict[str, Evaluation], list[str]]:
     evaluations: dict[str, Evaluation] = {}
     unread = []
     for path in atomic_files.matching(folder, "*.json"):
-        if path.name == runs.REPORT:
+        if path.name == run_folder.REPORT:
             continue
         try:
             evaluations[path.name] = check_evaluation(atomic_files.read_report(path), where=path)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..featcache.config import Table, to_table
-from ..featcache.encoders.card import card_names, read_card
-from ..featcache.sources.opening import absolute_data
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.store.manifest import read_whole_manifest
-from .inputs.store_selection import StorePair
+from ...featcache.config import Table, to_table
+from ...featcache.encoders.card import card_names, read_card
+from ...featcache.sources.opening import absolute_data
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.store.manifest import read_whole_manifest
+from ..inputs.store_selection import StorePair
 
 
 def describe_pair(pair: StorePair) -> Table:
