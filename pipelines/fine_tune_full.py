@@ -23,18 +23,18 @@ from .classifiers import scaling
 from .common.prefetch import map_ahead
 from .common.progress import Progress
 from .common.reproducibility import seeded
-from .few_steps import single_step_warning
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
 from .inputs.labelled_images import ClassRows, hold_out
-from .logs import RunLog
 from .metrics.ranks import label_ranks
 from .runs import run_folder
 from .runs.trained_run import EvaluatedRun
-from .schedule import cosine_with_warmup
 from .sgd_head import score_rows
-from .state import Counts
-from .train_step import OptimiserStep
+from .training.checkpoint import Counts
+from .training.few_steps import single_step_warning
+from .training.log import RunLog
+from .training.optimisation import cosine_with_warmup
+from .training.step import OptimiserStep
 
 _SCALING_ROWS = 8192  # whose embeddings say what a head subtracts and divides by
 

@@ -13,13 +13,13 @@ from jaxtyping import Float32
 from ..adapters.class_head import ClassHead
 from .classifiers import Examples
 from .common.progress import Progress
-from .few_steps import single_step_warning
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
 from .inputs.labelled_images import ClassRows
-from .logs import RunLog
 from .runs.trained_run import EvaluatedRun
 from .sgd_head import sgd_heads
+from .training.few_steps import single_step_warning
+from .training.log import RunLog
 
 
 class LightCrlProtocol(Protocol):

@@ -13,15 +13,15 @@ from ..adapters.gradcache import Load
 from ..adapters.objective import PairBatch, Remembered
 from ..featcache.tokens import Tokens
 from ..featcache.types import Side
-from .batches import Batch
 from .common.reproducibility import resolve_precision
 from .inputs.pairs import Rows
 from .memory_model import made_up_queue, made_up_teacher
 from .own_memory import OwnMemory
 from .planned_step import PlannedStep
 from .shapes import InputShape
-from .train_step import TrainStep
-from .trainable import build_trainable
+from .training.batches import Batch
+from .training.modules import build_trainable
+from .training.step import TrainStep
 
 _STEPS = 3
 

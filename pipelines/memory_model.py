@@ -21,7 +21,7 @@ from .inputs.cached_steps import POOLING_BYTES
 from .inputs.pooled_shape import PooledShape
 from .peak import Peak
 from .shapes import InputShape
-from .trainable import Trainable
+from .training.modules import Trainable
 
 _MOST_ROWS = 512  # that embedding is measured with
 _LINEAR = 0.02  # by how much a slope may differ from the one before

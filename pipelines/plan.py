@@ -15,7 +15,7 @@ from ..featcache.types import Modality
 from .common.byte_sizes import parse_bytes
 from .plan_spec import Planned, PlanSpec
 from .shapes import InputShape
-from .train_options import TrainOptions, resolve_preset
+from .training.options import TrainOptions, resolve_preset
 
 
 def run(spec: PlanSpec) -> Planned:

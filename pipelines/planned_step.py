@@ -15,8 +15,8 @@ from .common.reproducibility import resolve_precision
 from .memory_model import MemoryModel
 from .own_memory import STATUS
 from .shapes import InputShape
-from .train_options import TrainOptions
-from .trainable import build_trainable
+from .training.modules import build_trainable
+from .training.options import TrainOptions
 
 # glibc otherwise keeps blocks of many megabytes when they are freed, up to half of a peak again
 _RETURNED = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}

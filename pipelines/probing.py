@@ -20,7 +20,6 @@ from .classifiers import (
     draw_shots,
 )
 from .common.progress import Progress
-from .few_steps import single_step_warning
 from .inputs.labelled_images import ClassRows
 from .metrics.accuracy import (
     DEFINITIONS,
@@ -34,6 +33,7 @@ from .probe_spec import ProbeSpec
 from .runs.embed_stored import embed_rows
 from .runs.trained_run import EvaluatedRun
 from .sgd_head import score_rows, sgd_heads
+from .training.few_steps import single_step_warning
 
 _FEW_SHARE = 0.25  # of few shots to hold out, at least: a tenth of sixteen is one image
 _FAILURES = 50

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import retrieve, train
+from . import retrieve
 from .common.progress import SILENT, Progress
 from .extraction import extract
 from .extraction.spec import ExtractReport, ExtractSpec
-from .train_spec import TrainReport, TrainSpec
+from .training import train
+from .training.spec import TrainReport, TrainSpec
 
 DATA = "shapes"
 IMAGE_ENCODER = "efficientnet-lite0"

@@ -11,8 +11,8 @@ from .common.progress import SILENT, Progress
 from .common.torchrun import Launch
 from .peak import Peak
 from .runs import run_folder
-from .train_spec import TrainSpec
-from .training_plan import resolve
+from .training.plan import resolve
+from .training.spec import TrainSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,9 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
             f"preset {preset!r} is solved in closed form, in one pass over the pairs: it has "
             "no steps to time"
         )
-    from .first_tokens import check_first_tokens  # imports torch, as the others do
-    from .loop import Trainer
     from .timed_steps import predict_memory, time_training
+    from .training.first_tokens import check_first_tokens  # imports torch, as the others do
+    from .training.trainer import Trainer
 
     device = resolve_device(spec.device)
     trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)

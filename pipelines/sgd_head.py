@@ -14,7 +14,7 @@ from .classifiers import Examples, scaling
 from .common.progress import SILENT, Progress
 from .common.reproducibility import seeded
 from .sgd_options import SgdOptions
-from .train_step import OptimiserStep
+from .training.step import OptimiserStep
 
 
 def sgd_heads(

@@ -20,7 +20,7 @@ from .peak import Peak
 from .plan_spec import Planned
 from .rehearsal import TrainEstimate
 from .tables import rows_table
-from .train_spec import TrainReport
+from .training.spec import TrainReport
 
 _KEY_DIGITS = 12  # as in the name of its folder
 

@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from ..featcache.tokens import split_by_length
-from .batches import GROUPS
 from .inputs.pairs import Rows
-from .loop import Trainer
 from .peak import Peak
 from .planned_step import PlannedStep
 from .shapes import InputShape
+from .training.batches import GROUPS
+from .training.trainer import Trainer
 
 _WARM_STEPS = 1
 _MOST_STEPS = 50

@@ -13,7 +13,7 @@ from lightalign.featcache.errors import SpecError
 from lightalign.pipelines.commands.application import app
 from lightalign.pipelines.common.byte_sizes import parse_bytes
 from lightalign.pipelines.extraction.spec import ExtractSpec
-from lightalign.pipelines.train_options import TrainOptions
+from lightalign.pipelines.training.options import TrainOptions
 
 from .helpers import lightalign
 

@@ -109,10 +109,11 @@ def train_adapter(
     Below `torchrun --nproc-per-node N --no-python` N processes share each batch, on a GPU each or
     on the CPU, and take the steps that one would.
     """
-    from .. import rehearsal, train
+    from .. import rehearsal
     from ..common.torchrun import Launch
     from ..show import train_estimate_parts, train_lines
-    from ..train_spec import TrainSpec
+    from ..training import train
+    from ..training.spec import TrainSpec
 
     output = Output(as_json=as_json, quiet=quiet, silent=not Launch.of_environment().is_first)
     given: dict[str, Any] = {

@@ -10,9 +10,9 @@ from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.objective import PairBatch, build_objective
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.course import Course
-from lightalign.pipelines.train_options import resolve_preset
-from lightalign.pipelines.trainable import build_trainable
+from lightalign.pipelines.training.course import Course
+from lightalign.pipelines.training.modules import build_trainable
+from lightalign.pipelines.training.options import resolve_preset
 
 from . import originals
 

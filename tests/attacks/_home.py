@@ -123,7 +123,7 @@ def _stop_a_training(place: Path) -> None:
         import sys
 
         from lightalign.cli import main
-        from lightalign.pipelines.batches import Batches
+        from lightalign.pipelines.training.batches import Batches
 
         order = Batches.order
 

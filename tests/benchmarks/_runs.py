@@ -7,13 +7,14 @@ from typing import Any
 
 from lightalign.featcache.config import canonical_json, fingerprint, to_table
 from lightalign.featcache.errors import RunNotFoundError, SpecError
-from lightalign.pipelines import retrieve, train
+from lightalign.pipelines import retrieve
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.store_selection import WantedData
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.train_options import resolve_preset
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.options import resolve_preset
+from lightalign.pipelines.training.spec import TrainSpec
 
 ENCODERS = ("efficientnet-lite0", "minilm")
 COLUMNS = [(side, k) for side in ("text_to_image", "image_to_text") for k in ("1", "5", "10")]

@@ -41,7 +41,6 @@ from lightalign.featcache.hardware import resolve_device
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.tokens import Tokens, split_by_length
 from lightalign.featcache.types import Item, Modality
-from lightalign.pipelines.batches import GROUPS, Batch
 from lightalign.pipelines.common.prefetch import map_ahead
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.extraction import extract
@@ -50,9 +49,10 @@ from lightalign.pipelines.extraction.opening import open_all
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.extraction.threads import compute_alone, threads_kept
 from lightalign.pipelines.inputs.pairs import Rows
-from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.train_spec import TrainSpec
-from lightalign.pipelines.training_plan import resolve
+from lightalign.pipelines.training.batches import GROUPS, Batch
+from lightalign.pipelines.training.plan import resolve
+from lightalign.pipelines.training.spec import TrainSpec
+from lightalign.pipelines.training.trainer import Trainer
 
 ENCODERS = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
 WORKERS = 2

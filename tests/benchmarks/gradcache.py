@@ -24,10 +24,10 @@ from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Features, Pairs
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.own_memory import OwnMemory
-from lightalign.pipelines.train_spec import TrainSpec
-from lightalign.pipelines.training_plan import resolve
+from lightalign.pipelines.training.plan import resolve
+from lightalign.pipelines.training.spec import TrainSpec
+from lightalign.pipelines.training.trainer import Trainer
 
 TOKENS, WORDS = 50, 12  # of an image and of a text
 WIDTHS = {"image": 384, "text": 768}

@@ -27,9 +27,9 @@ from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Features, Pairs
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.inputs import pairs as joined
-from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.train_spec import TrainSpec
-from lightalign.pipelines.training_plan import resolve
+from lightalign.pipelines.training.plan import resolve
+from lightalign.pipelines.training.spec import TrainSpec
+from lightalign.pipelines.training.trainer import Trainer
 
 WIDTH, PATCHES, TEXTS = 384, 197, 5
 ROWS = 256  # of a shard

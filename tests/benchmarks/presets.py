@@ -25,8 +25,8 @@ from lightalign.adapters.preset import list_presets
 from lightalign.featcache.config import fingerprint
 from lightalign.pipelines import rehearsal
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.train_options import TrainOptions, resolve_preset
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training.options import TrainOptions, resolve_preset
+from lightalign.pipelines.training.spec import TrainSpec
 
 BLOCKS = ("grid:2x2", "tokens")
 

@@ -19,7 +19,6 @@ import numpy as np
 from _runs import ENCODERS
 
 from lightalign.featcache.sources.opening import parse_data
-from lightalign.pipelines import train
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.image_text import join_stores
@@ -32,7 +31,8 @@ from lightalign.pipelines.retrieve import BANK
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_pairs
 from lightalign.pipelines.runs.trained_run import EvaluatedRun
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 SHARPNESS = (10.0, 15.0, 20.0, 30.0)
 KS = (1, 5, 10)

@@ -12,8 +12,8 @@ import pytest
 from lightalign.featcache.config import fingerprint
 from lightalign.pipelines.runs import run_folder
 
-from .test_resume import stop_in_epoch
-from .test_train import QUICK, quick_train
+from .training.test_resume import stop_in_epoch
+from .training.test_train import QUICK, quick_train
 
 
 def made_run(

@@ -22,7 +22,6 @@ from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.manifest import COPY, MANIFEST, read_manifest, restore_manifest
 from lightalign.featcache.store.remedies import extraction
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import train
 from lightalign.pipelines.extraction.extract_command import command_of
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.store_selection import (
@@ -34,12 +33,13 @@ from lightalign.pipelines.inputs.store_selection import (
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as retrieve
 from lightalign.pipelines.runs import run_folder
+from lightalign.pipelines.training import train
 
 from ..helpers import lightalign
 from .conftest import extract_toy
 from .made_runs import made_run
 from .runs.test_run_folder import stopped_run
-from .test_train import QUICK, quick_train
+from .training.test_train import QUICK, quick_train
 
 
 def commands_in(message: str) -> list[list[str]]:

@@ -16,13 +16,13 @@ from lightalign.featcache.errors import (
 )
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import train
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import WantedData, evaluation_query, require_pair
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_rows
-from lightalign.pipelines.train_spec import TrainSpec
-from lightalign.pipelines.training_plan import resolve
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.plan import resolve
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ..helpers import slow, write_spec
 from .conftest import SCENES, extract_toy

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightalign.pipelines.loop import Trainer
+from lightalign.pipelines.training.trainer import Trainer
 
 from ..featcache.store.test_checked_shards import forge
 from ..helpers import lightalign

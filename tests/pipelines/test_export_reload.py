@@ -17,10 +17,10 @@ from lightalign.featcache.encoders.probe import probe_items
 from lightalign.featcache.errors import ExportError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import train
 from lightalign.pipelines.onnx_files import OnnxTower, write_onnx
 from lightalign.pipelines.towers import AdapterTower
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ..helpers import lightalign
 from .conftest import extract_toy

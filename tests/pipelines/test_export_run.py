@@ -19,7 +19,6 @@ from lightalign.featcache.errors import ExportError
 from lightalign.featcache.store.stored_types import narrow, widen
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import train
 from lightalign.pipelines.extraction.exact import exact_commands
 from lightalign.pipelines.runs.embedder import Reading
 from lightalign.pipelines.runs.run_folder import read_spec
@@ -31,7 +30,8 @@ from lightalign.pipelines.towers import (
     encoder_table,
     padding_takes_part,
 )
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ..helpers import lightalign
 

@@ -22,8 +22,8 @@ import json, resource, sys
 from pathlib import Path
 import torch
 from lightalign.featcache.hardware import memory_fields
-from lightalign.pipelines import loop, train
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import trainer as loop, train
+from lightalign.pipelines.training.spec import TrainSpec
 torch.set_num_threads(1)
 weight = torch.ones(64, 64, requires_grad=True)
 weight.mm(weight).sum().backward()

@@ -25,8 +25,8 @@ from lightalign.pipelines.plan_spec import Planned, PlanSpec
 from lightalign.pipelines.planned_step import PlannedStep
 from lightalign.pipelines.shapes import InputShape
 from lightalign.pipelines.show import plan_parts
-from lightalign.pipelines.train_options import TrainOptions
-from lightalign.pipelines.trainable import build_trainable
+from lightalign.pipelines.training.modules import build_trainable
+from lightalign.pipelines.training.options import TrainOptions
 
 from ..helpers import lightalign, slow
 

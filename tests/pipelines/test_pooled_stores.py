@@ -12,13 +12,14 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import export_run, retrieve, train
+from lightalign.pipelines import export_run, retrieve
 from lightalign.pipelines.bundle import load
 from lightalign.pipelines.export_run import ExportSpec
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.retrieve import RetrieveSpec
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ..featcache.conftest import PROCESSOR, randomise_norms, write_tokenizer
 

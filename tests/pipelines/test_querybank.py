@@ -3,9 +3,10 @@
 import pytest
 
 from lightalign.featcache.errors import StoreNotFoundError
-from lightalign.pipelines import retrieve, train
+from lightalign.pipelines import retrieve
 from lightalign.pipelines.runs import embed_stored
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ..helpers import changed_report
 

@@ -9,19 +9,20 @@ import torch
 
 from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import plan, rehearsal, train
+from lightalign.pipelines import plan, rehearsal
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.plan_spec import PlanSpec
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.show import train_estimate_parts
 from lightalign.pipelines.timed_steps import input_shape, predict_memory, time_training
-from lightalign.pipelines.train_spec import TrainSpec
-from lightalign.pipelines.training_plan import resolve
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.plan import resolve
+from lightalign.pipelines.training.spec import TrainSpec
+from lightalign.pipelines.training.trainer import Trainer
 
 from ..helpers import lightalign, slow
 from .conftest import SCENES, extract_toy
-from .test_train import CPU, THREE_STEPS, quick_train
+from .training.test_train import CPU, THREE_STEPS, quick_train
 
 LINEAR = {"preset": "linear", "overrides": THREE_STEPS}
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import train
 from lightalign.pipelines.metrics.bootstrap import Draws
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking import index_tuning
@@ -17,7 +16,8 @@ from lightalign.pipelines.ranking.rerank import Reranker
 from lightalign.pipelines.retrieve import RetrieveSpec
 from lightalign.pipelines.retrieve import run as run_retrieve
 from lightalign.pipelines.show_retrieval import retrieval_parts
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 
 def unit(random, *shape):

@@ -20,14 +20,15 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.featcache.store.catalog import list_stores
-from lightalign.pipelines import index_run, saved_index, train
+from lightalign.pipelines import index_run, saved_index
 from lightalign.pipelines.common.string_array import Strings
 from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.inputs.datasets import add
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.search import SearchSpec
 from lightalign.pipelines.search import run as search
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ..helpers import lightalign as command
 from .conftest import extract_toy

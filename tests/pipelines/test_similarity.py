@@ -10,12 +10,13 @@ from lightalign.featcache.errors import SpecError, StoreNotFoundError, UnknownNa
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality, TextSide
-from lightalign.pipelines import similarity, train
+from lightalign.pipelines import similarity
 from lightalign.pipelines.inputs.store_selection import SideQuery
 from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.show_similarity import similarity_parts
 from lightalign.pipelines.similarity import SimilaritySpec
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ..featcache.sources.graded_helpers import glue_qqp, published_stsb
 from ..featcache.sources.sources_helpers import write_csv

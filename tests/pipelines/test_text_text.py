@@ -13,21 +13,22 @@ from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide
-from lightalign.pipelines import export_run, index_run, retrieve, search, train
+from lightalign.pipelines import export_run, index_run, retrieve, search
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.inputs.pairs import Rows
 from lightalign.pipelines.inputs.store_selection import SideQuery, StoreQuery, newest_pair
-from lightalign.pipelines.loop import Trainer
-from lightalign.pipelines.queue import NegativeQueue
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_pairs, embed_rows
 from lightalign.pipelines.search import SearchSpec
-from lightalign.pipelines.train_options import resolve_preset
-from lightalign.pipelines.train_spec import TrainSpec
-from lightalign.pipelines.training_plan import resolve
-from lightalign.pipelines.validation import mean_loss
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.negative_queue import NegativeQueue
+from lightalign.pipelines.training.options import resolve_preset
+from lightalign.pipelines.training.plan import resolve
+from lightalign.pipelines.training.spec import TrainSpec
+from lightalign.pipelines.training.trainer import Trainer
+from lightalign.pipelines.training.validation import mean_loss
 
 from ..helpers import lightalign as lightalign_command
 from ..helpers import slow

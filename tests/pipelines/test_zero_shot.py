@@ -24,8 +24,8 @@ from lightalign.pipelines.metrics.class_scores import (
     worst_images,
 )
 from lightalign.pipelines.metrics.number import numbers_of
-from lightalign.pipelines.train import run as run_train
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training.spec import TrainSpec
+from lightalign.pipelines.training.train import run as run_train
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 from lightalign.pipelines.zero_shot import run as run_zero_shot
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lightalign.pipelines import train
 from lightalign.pipelines.extraction import exact, extract
 from lightalign.pipelines.extraction.extract_command import command_of
 from lightalign.pipelines.extraction.spec import ExtractReport, ExtractSpec
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ...helpers import lightalign, write_spec
 from ..conftest import SCENES, extract_toy

@@ -13,15 +13,16 @@ from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.tokens import PooledTokens, pad
 from lightalign.featcache.types import IMAGE_TEXT, Modality
-from lightalign.pipelines import fitting, rehearsal, train
+from lightalign.pipelines import rehearsal
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.extraction import opening
 from lightalign.pipelines.inputs import cached_steps, pairs
 from lightalign.pipelines.inputs.cached_steps import PooledRows, pool_once
-from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.train_spec import TrainSpec
-from lightalign.pipelines.training_plan import resolve
+from lightalign.pipelines.training import fit, train
+from lightalign.pipelines.training.plan import resolve
+from lightalign.pipelines.training.spec import TrainSpec
+from lightalign.pipelines.training.trainer import Trainer
 
 from ...helpers import slow
 from ..conftest import SCENES, extract_toy
@@ -119,7 +120,7 @@ def test_weights_and_losses_after_two_epochs_are_those_of_pooling_at_each_step(
 
 @pytest.mark.slow
 def test_tokens_are_read_once_and_not_in_every_epoch(home, monkeypatch):
-    monkeypatch.setattr(fitting, "check_first_tokens", lambda *_, **__: [])  # which looks at a few
+    monkeypatch.setattr(fit, "check_first_tokens", lambda *_, **__: [])  # which looks at a few
     rows: list[int] = []
     padded = FeatureReader.padded
     monkeypatch.setattr(

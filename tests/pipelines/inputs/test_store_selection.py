@@ -16,7 +16,7 @@ from lightalign.featcache.errors import (
 )
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import retrieve, train
+from lightalign.pipelines import retrieve
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import (
@@ -25,7 +25,8 @@ from lightalign.pipelines.inputs.store_selection import (
     WantedData,
     newest_pair,
 )
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ..conftest import SCENES, extract_toy
 

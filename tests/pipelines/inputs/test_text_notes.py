@@ -7,9 +7,10 @@ import pytest
 
 from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.loading import build_encoder
-from lightalign.pipelines import index_run, train
+from lightalign.pipelines import index_run
 from lightalign.pipelines.inputs.text_notes import TextReader, class_warnings
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ...helpers import lightalign
 

@@ -5,13 +5,14 @@ import pytest
 
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import TEXT_TEXT
-from lightalign.pipelines import retrieve, train
+from lightalign.pipelines import retrieve
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.ranking.folds import FoldedRetrieval, split_folds
 from lightalign.pipelines.ranking.recall import Retrieval, headline_recalls
 from lightalign.pipelines.show_retrieval import retrieval_parts
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ...helpers import lightalign
 

@@ -11,13 +11,14 @@ from PIL import Image
 from lightalign.featcache.errors import LeakageError, SpecError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
-from lightalign.pipelines import fine_tune, probe, retrieve, train, zero_shot
+from lightalign.pipelines import fine_tune, probe, retrieve, zero_shot
 from lightalign.pipelines.bundle import load
 from lightalign.pipelines.fine_tune_spec import FineTuneSpec, options_of
 from lightalign.pipelines.runs import copied_items, leakage, run_folder
 from lightalign.pipelines.runs.leakage import NEAR, near_bound
 from lightalign.pipelines.sgd_options import SgdOptions
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.zero_shot import ZeroShotSpec
 
 from ...helpers import changed_report, lightalign

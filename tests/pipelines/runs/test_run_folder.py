@@ -13,16 +13,17 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.store.locks import ShardLocks
-from lightalign.pipelines import index_run, train
+from lightalign.pipelines import index_run
 from lightalign.pipelines.common import stopping
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.runs import run_folder, run_list
-from lightalign.pipelines.train_spec import TrainSpec
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ...helpers import lightalign, slow, tree_bytes
 from ..made_runs import made_run
-from ..test_resume import stop_in_epoch
-from ..test_train import QUICK, quick_train
+from ..training.test_resume import stop_in_epoch
+from ..training.test_train import QUICK, quick_train
 
 SPEC = {"seed": 3}
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks

@@ -11,16 +11,16 @@ import safetensors.torch
 import torch
 
 from lightalign.featcache.errors import SpecError, StoreCorruptError
-from lightalign.pipelines import train
 from lightalign.pipelines.common.progress import Progress
-from lightalign.pipelines.loop import Trainer
 from lightalign.pipelines.report_content import read_runs
 from lightalign.pipelines.runs import run_folder, run_list
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.trainer import Trainer
 
 from ...helpers import lightalign, slow, tree_bytes
 from ..made_runs import made_run
-from ..test_resume import stop_in_epoch
-from ..test_train import QUICK, quick_train
+from ..training.test_resume import stop_in_epoch
+from ..training.test_train import QUICK, quick_train
 
 
 @pytest.mark.parametrize("name", [run_folder.SPEC, run_folder.TABLE, run_folder.WEIGHTS])

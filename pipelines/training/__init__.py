@@ -1,0 +1,28 @@
+"""Train a light adapter on the features of two stores.
+
+`plan` resolves a spec into all that a training needs, `train` carries it out, and `trainer` is the
+loop: batches from the cache, one objective, the best weights by validation. A closed form needs no
+loop; several processes may share one.
+"""
+
+from typing import TYPE_CHECKING
+
+from ...featcache.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from .options import TrainOptions
+    from .spec import TrainPlan, TrainReport, TrainSpec
+    from .trainer import Trainer
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "TrainOptions": "options",
+            "TrainPlan": "spec",
+            "TrainReport": "spec",
+            "TrainSpec": "spec",
+            "Trainer": "trainer",
+        },
+    )
+
+__all__ = ["TrainOptions", "TrainPlan", "TrainReport", "TrainSpec", "Trainer"]

@@ -1,0 +1,333 @@
+"""Which rows make a batch, in what order, and how their features come into memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from ...adapters.gradcache import Load
+from ...adapters.masking import without_padding
+from ...adapters.objective import Teacher
+from ...featcache.errors import SpecError
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.tokens import Tokens
+from ..common.prefetch import map_ahead
+from ..inputs.cached_steps import RowReader
+from ..inputs.mixed_rows import Mix
+from ..inputs.pairs import JoinedStores, Rows
+from .course import Course
+from .distributed import ALONE, Processes
+from .mixup import draw_mix
+from .options import TrainOptions
+
+_ROWS = 1024  # that are averaged at a time
+
+
+def teacher_of(images: Sequence[Load], texts: Sequence[Load]) -> Teacher:
+    """Return the averaged tokens of all that is loaded, in order; chunks one after the other."""
+    image, text = (torch.cat([unit_means(load()) for load in side]) for side in (images, texts))
+    return Teacher(image, text)
+
+
+def teacher_of_rows(
+    stores: JoinedStores, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]
+) -> Teacher:
+    """Return the averaged tokens of these rows, on the CPU."""
+    found = teacher_of(_loads(stores.first, images), _loads(stores.second, texts))
+    return found.to(torch.device("cpu"))
+
+
+def unit_means(tokens: Tokens) -> Float[Tensor, "rows width"]:
+    """Return the mean of the real tokens of each row, of length 1, in float32."""
+    sums = without_padding(tokens).float().sum(dim=1)
+    return functional.normalize(sums / tokens.mask.sum(dim=1, keepdim=True), dim=1)
+
+
+def _loads(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> list[Load]:
+    starts = range(0, len(rows), _ROWS)
+    return [partial(reader.padded, rows[start : start + _ROWS]) for start in starts]
+
+
+GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Hold the features of one batch, images and texts in groups of similar length.
+
+    Between two text encoders the texts of the first side stand in the place of the images.
+
+    What gives a group has it already, or, with `chunk_size`, loads it then. The rows are in the
+    order of the groups. Of several processes each has the groups and the teacher of its share;
+    `rows` and `positives` are of all groups, process after process.
+    """
+
+    rows: Rows
+    images: list[Load]
+    texts: list[Load]
+    positives: torch.Tensor
+    teacher: Teacher | None = None
+
+
+class Batches:
+    """Draw and load the batches of a training.
+
+    With captions = 'each' a batch is of pairs: its n-th image belongs to its n-th text, and an
+    image, or a text of two images, may be in it several times.
+
+    Args:
+        stores: Where the features are.
+        images: Numbers of the images to train on.
+        options: Which texts come with an image, how large batches and chunks are, and whether and
+            how to mix.
+        seed: Seed of the order and of what is mixed with what.
+        teacher: Whether a batch has the averaged tokens of its items; chunks are loaded once more.
+        processes: Who shares the rows of each batch.
+
+    Raises:
+        SpecError: Items that are to be mixed have several tokens, or are too few.
+    """
+
+    def __init__(
+        self,
+        stores: JoinedStores,
+        images: Int64[np.ndarray, " n"],
+        *,
+        options: TrainOptions,
+        seed: int,
+        teacher: bool = False,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.stores = stores
+        self.images = images
+        self.options = options
+        self.captions = options.captions
+        self.chunk_size = options.chunk_size
+        self.seed = seed
+        self.mixup = options.mixup
+        self.teacher = teacher
+        self.processes = processes
+        self.by_captions = options.captions == "each"
+        num_rows = len(images)
+        if self.by_captions:
+            self._links, self._image_of_link = stores.links(images)
+            num_rows = len(self._links)
+        self.course = Course.of(options, num_rows)
+        if self.mixup.alpha:
+            for reader in (stores.first, stores.second):
+                _check_one_token(reader)
+            rows, num_batches = self.course.rows, self.course.batches
+            if self.mixup.mixtures(rows // num_batches) < 2:
+                raise SpecError(
+                    f"{rows} {self.course.counted} in {num_batches} batches leave a batch with "
+                    "fewer than two mixtures, and one has no negatives: raise train.batch_size"
+                )
+
+    def order(self, epoch: int) -> Iterator[Rows]:
+        """Yield the rows of each step; the order depends on seed, epoch and residency alone.
+
+        It is the same in all processes: the residency is that of the first.
+        """
+        if self.by_captions:
+            yield from self._order_of_captions(epoch)
+            return
+        random = np.random.default_rng([self.seed, epoch])
+        order = self._block_order([self.seed, epoch])
+        shuffled = random.permutation(self.images) if order is None else order
+
+        def seconds_of(first: int) -> Sequence[int]:
+            seconds = self.stores.seconds_of[first]
+            return seconds if self.captions == "all" else (int(random.choice(seconds)),)
+
+        for images in np.array_split(shuffled[: self.course.rows], self.course.batches):
+            firsts = self.stores.firsts(images, random)
+            if self.mixup.alpha:
+                yield Rows(*draw_mix(firsts, seconds_of, options=self.mixup, random=random))
+            else:
+                seconds = [second for first in firsts.tolist() for second in seconds_of(first)]
+                yield Rows(firsts, np.unique(np.array(seconds, dtype=np.int64)))
+
+    def _order_of_captions(self, epoch: int) -> Iterator[Rows]:
+        """Yield the pairs of each step, each of an image with one of its texts."""
+        random = np.random.default_rng([self.seed, epoch])
+        shuffled = self._shuffled_links(random, epoch)[: self.course.rows]
+        for numbers in np.array_split(shuffled, self.course.batches):
+            pairs = self._links[numbers]
+            if not self.mixup.alpha:
+                yield Rows(pairs[:, 0], pairs[:, 1])
+                continue
+            places = np.arange(len(pairs))
+            firsts, seconds, mix = draw_mix(
+                places, lambda place: (place,), options=self.mixup, random=random
+            )
+            partners = replace(mix, image=pairs[mix.image, 0], text=pairs[mix.text, 1])
+            yield Rows(pairs[firsts, 0], pairs[seconds, 1], partners)
+
+    def _shuffled_links(
+        self, random: np.random.Generator, epoch: int
+    ) -> Int64[np.ndarray, " links"]:
+        """Return the numbers of all pairs in random order.
+
+        Where few shards are at hand at a time, it is pass after pass over the images, each with
+        one of its pairs, shard by shard: pairs of an image side by side would fill a batch.
+        """
+        shuffled = random.permutation(len(self._links))
+        if self._block_order([self.seed, epoch, 0]) is None:
+            return shuffled
+        images = self._image_of_link[shuffled]
+        by_image = np.argsort(images, kind="stable")
+        first_of_image = np.searchsorted(images[by_image], images[by_image])
+        turns = np.empty(len(shuffled), dtype=np.int64)
+        turns[by_image] = np.arange(len(shuffled)) - first_of_image
+        place_of = {image: place for place, image in enumerate(self.images.tolist())}
+        passes = []
+        for turn in range(int(turns.max()) + 1):
+            order = self._block_order([self.seed, epoch, turn])
+            assert order is not None, "the same stores were read shard by shard a moment ago"
+            position = np.empty(len(self.images), dtype=np.int64)
+            position[[place_of[image] for image in order.tolist()]] = np.arange(len(order))
+            own = shuffled[turns == turn]
+            passes.append(own[np.argsort(position[self._image_of_link[own]], kind="stable")])
+        return np.concatenate(passes)
+
+    def _block_order(self, seed: Sequence[int]) -> Int64[np.ndarray, " n"] | None:
+        if self.processes.count == 1:
+            return self.stores.block_order(self.images, seed)
+
+        def draw() -> list[int] | None:
+            order = self.stores.block_order(self.images, seed)
+            return None if order is None else order.tolist()
+
+        # others may have less memory and would keep fewer shards
+        order = self.processes.from_first(draw)
+        return None if order is None else np.array(order, dtype=np.int64)
+
+    def load(self, rows: Rows) -> Batch:
+        """Return the batch of these rows, or this process's share of it."""
+        batch = self._load_plain(rows) if rows.mix is None else self._load_mixed(rows, rows.mix)
+        if not self.teacher:
+            return batch
+        stores = self.stores
+        images = batch.images or [partial(stores.first.padded, rows.image[:0])]
+        texts = batch.texts or [partial(stores.second.padded, rows.text[:0])]
+        return replace(batch, teacher=teacher_of(images, texts))
+
+    def _load_plain(self, rows: Rows) -> Batch:
+        first, second = self.stores.sources
+        images, image_order = self._load_share(first, rows.image)
+        texts, text_order = self._load_share(second, rows.text)
+        positives = self._positives(rows)
+        return Batch(
+            rows=Rows(rows.image[image_order], rows.text[text_order]),
+            images=images,
+            texts=texts,
+            positives=positives[image_order][:, text_order],
+        )
+
+    def _positives(self, rows: Rows) -> Bool[torch.Tensor, "n m"]:
+        if not self.by_captions:
+            return self.stores.positives(rows.image, rows.text)
+        if self.options.same_image == "negative":
+            return torch.eye(len(rows.image), dtype=torch.bool)
+        texts, places = np.unique(rows.text, return_inverse=True)
+        return self.stores.positives(rows.image, texts)[:, places]
+
+    def _load_share(
+        self, reader: RowReader, rows: Int64[np.ndarray, " n"]
+    ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
+        """Return what loads this process's groups, and which row each one of all groups is."""
+        load = self._chunks if self.chunk_size else _load_groups
+        if self.processes.count == 1:
+            return load(reader, rows)
+        shares = self.processes.shares(len(rows))
+        own = rows[shares[self.processes.rank]]
+        loads = load(reader, own)[0] if len(own) else []
+        orders = [share[_by_length(reader, rows[share])] for share in shares]
+        return loads, np.concatenate(orders)
+
+    def _load_mixed(self, rows: Rows, mix: Mix) -> Batch:
+        """Return the batch of mixtures; chunks of them are mixed again whenever they are loaded."""
+        owners = torch.from_numpy(mix.owner)
+        places = torch.arange(len(rows.image))
+        positives: Bool[torch.Tensor, "n m"] = owners[None, :] == places[:, None]
+        return Batch(
+            rows=rows,
+            images=self._mixed_chunks(self.stores.first, rows.image, mix.image, mix.share),
+            texts=self._mixed_chunks(self.stores.second, rows.text, mix.text, mix.share),
+            positives=positives,
+        )
+
+    def _mixed_chunks(
+        self,
+        reader: FeatureReader,
+        rows: Int64[np.ndarray, " n"],
+        partners: Int64[np.ndarray, " n"],
+        share: float,
+    ) -> list[Load]:
+        own = self.processes.shares(len(rows))[self.processes.rank]
+        rows, partners = rows[own], partners[own]
+        if not len(rows):
+            return []
+        if not self.chunk_size:
+            return [partial(_itself, _mixture(reader, rows, partners, share))]
+        cuts = [
+            slice(start, start + self.chunk_size) for start in range(0, len(rows), self.chunk_size)
+        ]
+        return [partial(_mixture, reader, rows[cut], partners[cut], share) for cut in cuts]
+
+    def _chunks(
+        self, reader: RowReader, rows: Int64[np.ndarray, " n"]
+    ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
+        """Return what loads chunks of rows of similar length, and which row each of theirs is."""
+        order = _by_length(reader, rows)
+        starts = range(0, len(rows), self.chunk_size)
+        chunks = [rows[order[start : start + self.chunk_size]] for start in starts]
+        return [partial(reader.padded, chunk) for chunk in chunks], order
+
+
+def _by_length(reader: RowReader, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Return the order in which rows come in chunks, and in groups of similar length, too."""
+    return np.argsort(reader.lengths[rows], kind="stable")
+
+
+def _load_groups(
+    reader: RowReader, rows: Int64[np.ndarray, " n"]
+) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
+    groups, order = reader.padded_groups(rows, GROUPS)
+    return [partial(_itself, group) for group in groups], order
+
+
+def _mixture(
+    reader: FeatureReader,
+    rows: Int64[np.ndarray, " n"],
+    partners: Int64[np.ndarray, " n"],
+    share: float,
+) -> Tokens:
+    """Return share x + (1 - share) y of rows x and their partners y, in float32."""
+    first, second = reader.padded(rows), reader.padded(partners)
+    return first.with_values(share * first.values.float() + (1 - share) * second.values.float())
+
+
+def _check_one_token(reader: FeatureReader) -> None:
+    longest = int(reader.lengths.max())
+    if longest > 1:
+        what = reader.description
+        raise SpecError(
+            f"[train.mixup] mixes items of one token each, found {what.modality}s of up to "
+            f"{longest} tokens ({what.kind} of {what.encoder}): extract them with --features mean "
+            f"or cls, and train with --{what.modality}-features mean or cls"
+        )
+
+
+def _itself(tokens: Tokens) -> Tokens:
+    return tokens
+
+
+def load_ahead(loads: Sequence[Load]) -> Iterator[Tokens]:
+    """Load the next chunk while one is used."""
+    return map_ahead(lambda load: load(), loads, ahead=1)

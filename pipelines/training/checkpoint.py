@@ -1,0 +1,279 @@
+"""All that a training needs to go on as if it had never stopped, in one file of a run folder."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ...adapters.checkpoint import tensor_hash
+from ...featcache.atomic_files import replacing
+from ...featcache.config import fingerprint
+from ...featcache.documents import check, parse_json
+from ...featcache.errors import StoreCorruptError
+from ...featcache.regular_files import check_regular
+from ...featcache.store.verified_files import promise_of
+from ...featcache.writing import open_new, safetensors_header
+from ..runs import run_folder
+from ..runs.state_record import ENTRY, LogPromise
+
+T = TypeVar("T")
+_UNREADABLE = (
+    safetensors.SafetensorError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    MemoryError,
+)
+
+
+@dataclass
+class Counts:
+    """Hold what a training knows besides tensors, at the end of an epoch.
+
+    Attributes:
+        epoch: Epochs that are done.
+        step: Steps that are done.
+        best: Record of the best epoch, or nothing yet.
+        best_files: Size and checksum of each file of its weights, and of the spec, by name.
+        best_score: Its score, the higher the better.
+        bad_epochs: Epochs since then.
+        lowest_loss: Lowest validation loss, for the plateau schedule.
+        flat_epochs: Epochs since the plateau schedule last saw a lower one.
+        factor: Factor of the plateau schedule on the learning rate.
+        seconds: Wall-clock time so far.
+        seconds_waiting: Time of it in which the next batch was not ready.
+        log: Lines, bytes and checksum of the log; None in states of earlier versions.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+    best_files: dict[str, Any] = field(default_factory=dict)
+    best_score: float = -float("inf")
+    bad_epochs: int = 0
+    lowest_loss: float = float("inf")
+    flat_epochs: int = 0
+    factor: float = 1.0
+    seconds: float = 0.0
+    seconds_waiting: float = 0.0
+    log: LogPromise | None = None
+
+    def promise_best(self, folder: Path) -> None:
+        """Remember what the files of the best weights are, once they are written."""
+        names = (run_folder.SPEC, run_folder.TABLE, run_folder.WEIGHTS)
+        self.best_files = {name: promise_of(folder / name) for name in names}
+
+    def require_spec(self, folder: Path) -> None:
+        """Pass if the spec is that which the training began with.
+
+        Raises:
+            StoreCorruptError: It is another.
+        """
+        spec = {
+            name: self.best_files[name] for name in (run_folder.SPEC,) if name in self.best_files
+        }
+        run_folder.require_files(
+            folder,
+            spec,
+            "its training began with another spec; restore it, or remove the run by "
+            f"`{run_folder.removal(folder)}`",
+        )
+
+    def require_best(self, folder: Path) -> None:
+        """Pass if the best weights are those that were written, maybe before the training stopped.
+
+        Raises:
+            StoreCorruptError: They are others.
+        """
+        run_folder.require_files(
+            folder,
+            self.best_files,
+            "the best weights of the run are lost; remove it by "
+            f"`{run_folder.removal(folder)}` and train anew",
+        )
+
+    def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
+        """Yield the same and count the seconds in which the next one was not ready."""
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds_waiting += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
+
+def save_state(
+    folder: Path,
+    counts: Counts,
+    modules: Mapping[str, nn.Module],
+    optimiser: Optimizer,
+    others: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write the state of a training, atomically.
+
+    Args:
+        folder: The run folder.
+        counts: What is not a tensor.
+        modules: What is trained, by name.
+        optimiser: The optimiser, after at least one step.
+        others: Further tensors and numbers, by name and name.
+    """
+    tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        for number, state in enumerate(torch.cuda.get_rng_state_all()):
+            tensors[f"random.cuda.{number}"] = state
+    for owner, module in modules.items():
+        tensors |= {f"module.{owner}.{name}": value for name, value in module.state_dict().items()}
+    for number, parameter in enumerate(_parameters(optimiser)):
+        for name, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser.{number}.{name}"] = torch.as_tensor(value)
+    for owner, table in others.items():
+        for name, value in table.items():
+            tensors[f"other.{owner}.{name}"] = torch.as_tensor(value)
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    written = vars(counts)
+    checksum = _checksum(written, whole)
+    metadata = {ENTRY: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
+    with replacing(folder / run_folder.STATE) as temporary:
+        _write_tensors(temporary, whole, metadata)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors one after the other: all of them as bytes would be in memory once more."""
+    # larger elements first: then each begins at a multiple of its element's size
+    ordered = dict(sorted(tensors.items(), key=lambda named: (-named[1].itemsize, named[0])))
+    described = {
+        name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.nbytes)
+        for name, tensor in ordered.items()
+    }
+    with open_new(path) as file:
+        file.write(safetensors_header(described, metadata))
+        for tensor in ordered.values():
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def load_state(
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    optimiser: Optimizer,
+    tell: Callable[[str], None],
+) -> tuple[Counts, dict[str, dict[str, Tensor]]]:
+    """Put the saved state into modules, optimiser and random generators.
+
+    Args:
+        folder: The run folder.
+        modules: What is trained, by name.
+        optimiser: The optimiser.
+        tell: Receives a line where nobody can tell whether the state is as it was written.
+
+    Returns:
+        What is not a tensor, and the further tensors, by name and name.
+
+    Raises:
+        StoreCorruptError: The file is damaged, or of another training.
+    """
+    path = folder / run_folder.STATE
+    with restoring(folder):
+        check_regular(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            written = parse_json(file.metadata()[ENTRY], where=f"{path}: metadata")
+        counts = _checked(written, tensors)
+        for owner, module in modules.items():
+            prefix = f"module.{owner}."
+            module.load_state_dict(_below(tensors, prefix))
+    if "checksum" not in written:
+        tell(f"{path} was written without a checksum: nobody can tell whether it is whole")
+    counts.require_spec(folder)
+    with restoring(folder):
+        _restore_optimiser(optimiser, tensors)
+        torch.set_rng_state(tensors["random"])
+        cuda = _below(tensors, "random.cuda.")
+        if cuda and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([cuda[str(number)] for number in range(len(cuda))])
+    others: dict[str, dict[str, Tensor]] = {}
+    for name, value in _below(tensors, "other.").items():
+        owner, _, rest = name.partition(".")
+        others.setdefault(owner, {})[rest] = value
+    return counts, others
+
+
+@contextmanager
+def restoring(folder: Path) -> Iterator[None]:
+    """Name the state of a run where what is read of it does not fit the training.
+
+    Raises:
+        StoreCorruptError: It does not.
+    """
+    try:
+        yield
+    except PermissionError:
+        raise
+    except _UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise StoreCorruptError(
+            f"{folder / run_folder.STATE} cannot be gone on from: {reason}; remove the run by "
+            f"`{run_folder.removal(folder)}` and train anew"
+        ) from error
+
+
+def _restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put what an optimiser knew of each parameter back.
+
+    Raises:
+        ValueError: It is of parameters of another shape.
+    """
+    for number, parameter in enumerate(_parameters(optimiser)):
+        found = _below(tensors, f"optimiser.{number}.")
+        for name, value in found.items():
+            if value.ndim > 0 and value.shape != parameter.shape:
+                raise ValueError(f"{name} of parameter {number} has shape {list(value.shape)}")
+        if found:
+            # counts of steps stay on the CPU, as the optimisers have them
+            optimiser.state[parameter] = {
+                name: value if value.ndim == 0 else value.to(parameter.device)
+                for name, value in found.items()
+            }
+
+
+def _checked(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Counts:
+    """Return the counts of a state whose content is as it was written.
+
+    Raises:
+        ValueError: Its checksum differs.
+    """
+    check(written.get("counts", written), Counts, where="its metadata")
+    if "checksum" not in written:  # of an earlier version
+        return Counts(**written)
+    if written["checksum"] != _checksum(written["counts"], tensors):
+        raise ValueError("its checksum differs")
+    return Counts(**written["counts"])
+
+
+def _checksum(counts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return the hash of all that a state holds, in hexadecimal."""
+    return fingerprint([dict(counts), tensor_hash(tensors)])
+
+
+def _parameters(optimiser: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

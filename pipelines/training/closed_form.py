@@ -1,0 +1,139 @@
+"""Fit a training-free method: one pass over the pairs, and the weights are known."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from ...adapters.adapter import build_adapter, count_parameters
+from ...adapters.checkpoint import save_adapter
+from ...adapters.objective import build_objective
+from ...adapters.solver import AnchorSolver, LinearSolver, build_solver
+from ...adapters.steps.heads import Heads
+from ...adapters.steps.relative import Relative
+from ...featcache.errors import SpecError
+from ..common.progress import Progress
+from ..inputs.image_text import join_stores
+from ..ranking.recall import headline_recalls
+from .initialise import SLOT, Slots, fit_steps
+from .log import RunLog
+from .spec import TrainPlan
+from .validation import Validation, split_rows
+
+
+class ClosedForm:
+    """Fill the slot `project` of both towers by the solver of `[fit]`.
+
+    What stands before the slot, such as a pool, is run as it is; each image makes a pair with each
+    of its texts, or each of its texts with all others. Where pairs are anchors, they are drawn:
+    each image, or each text, once before any comes twice.
+
+    Args:
+        plan: The resolved training; its table has a `fit`.
+        home: Folder of everything lightalign keeps.
+        seed: Seed of the anchors, and of the held-out images where there is no validation split.
+        device: Where towers are run.
+
+    Raises:
+        SpecError: A tower has no such slot, or something behind it, or another than the method
+            fills.
+    """
+
+    def __init__(self, plan: TrainPlan, *, home: Path, seed: int, device: torch.device) -> None:
+        self.plan = plan
+        self.seed = seed
+        self.device = device
+        same_text = plan.options.same_text
+        self.stores = join_stores(
+            plan.stores, home=home, residency=plan.options.residency, same_text=same_text
+        )
+        self.rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
+        split = None
+        if plan.validation:
+            split = join_stores(plan.validation, home=home, same_text=same_text)
+        self.validation = Validation.choose(split, self.stores, held_out)
+        widths = plan.stores.widths
+        self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed).eval()
+        self.adapter.to(device)
+        self.solver = build_solver(plan.table["fit"])
+        self.slots = Slots(self.adapter, self.stores, self.solver)
+        if any(isinstance(step, Heads) for step in self.slots.steps):
+            raise SpecError("[fit] trains nothing, and heads would stay random: use [start]")
+        self.objective = build_objective(plan.table["objective"])
+
+    def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
+        """Solve, save the adapter in `folder`, and return what happened.
+
+        Args:
+            folder: The run folder.
+            progress: Receives the progress.
+            tensorboard: Whether to log for TensorBoard, too.
+
+        Raises:
+            SpecError: The method cannot give as many features as the slot has.
+        """
+        began = time.perf_counter()
+        for note in self.stores.notes:
+            progress.note(note)
+        fit_steps(self.adapter, self.stores, self.rows)
+        if isinstance(self.solver, AnchorSolver):
+            num_pairs = self._fill_anchors(self.solver)
+        else:
+            assert isinstance(self.solver, LinearSolver), "there are two kinds"
+            num_pairs = self.slots.fill(self.solver, self.rows, progress)
+        save_adapter(folder, self.adapter, self.objective, table=self.plan.table)
+        record: dict[str, Any] = {"epoch": 0, "pairs": num_pairs}
+        if self.validation is not None:
+            embeddings = self.validation.embed(self.adapter, device=self.device)
+            record["validation"] = headline_recalls(embeddings)
+        with RunLog(folder, tensorboard=tensorboard) as log:
+            log.go_on(epochs=0, next_step=0)
+            log.append(record)
+        return {
+            "best": record,
+            "selected_by": "closed form",
+            "num_parameters": count_parameters(self.adapter),
+            "num_images": len(self.rows),
+            "num_links_lost": self.stores.num_links_lost,
+            "precision": "float64",
+            "device": str(self.device),
+            "residency": self.stores.residency,
+            "seconds": time.perf_counter() - began,
+        }
+
+    @torch.no_grad()
+    def _fill_anchors(self, solver: AnchorSolver) -> int:
+        """Fill both slots with anchors and return how many there are."""
+        slots = [step for step in self.slots.steps if isinstance(step, Relative)]
+        images, texts = self._draw_pairs(slots[0].out_width)
+        first, second = self.stores.pair.sides
+        features = (
+            self.slots.before(self.stores.first, images, first),
+            self.slots.before(self.stores.second, texts, second),
+        )
+        for slot, found in zip(slots, solver.anchors(*features), strict=True):
+            slot.anchors.copy_(torch.from_numpy(found))
+        return len(images)
+
+    def _draw_pairs(
+        self, count: int
+    ) -> tuple[Int64[np.ndarray, " count"], Int64[np.ndarray, " count"]]:
+        random = np.random.default_rng(self.seed)
+        images = random.permutation(self.stores.all_firsts(self.rows)).tolist()
+        texts = [random.permutation(self.stores.seconds_of[image]).tolist() for image in images]
+        pairs = [
+            (image, own[number])
+            for number in range(max(map(len, texts)))
+            for image, own in zip(images, texts, strict=True)
+            if number < len(own)
+        ]
+        if count > len(pairs):
+            raise SpecError(
+                f"{count} anchors are asked for, and there are {len(pairs)} training pairs: set "
+                f"towers.both.{SLOT}.anchors to as many at most"
+            )
+        drawn = np.array(pairs[:count], dtype=np.int64)
+        return drawn[:, 0], drawn[:, 1]

@@ -1,0 +1,80 @@
+"""How long a training is: its batches, steps and epochs. Nothing here imports torch."""
+
+import math
+from dataclasses import dataclass
+
+from .options import TrainOptions
+
+_FEW_STEPS = 10  # of an epoch; fewer, and so many epochs are hardly a training
+_USUAL_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Course:
+    """Batches, steps and epochs of one training.
+
+    Attributes:
+        rows: Rows that an epoch reads: images, or captions with their images.
+        batches: Batches of an epoch.
+        epoch_steps: Steps of the optimiser in an epoch.
+        epochs: Epochs in all; early stopping may end before.
+        steps: Steps in all.
+        counted: What the rows are, in the plural.
+        accumulate: Batches of a step; the last step of an epoch may have fewer.
+    """
+
+    rows: int
+    batches: int
+    epoch_steps: int
+    epochs: int
+    steps: int
+    counted: str
+    accumulate: int = 1
+
+    @classmethod
+    def of(cls, options: TrainOptions, num_rows: int) -> "Course":
+        """Return the course of a training over so many images, or captions if those are counted.
+
+        With `drop_last` what is left over after whole batches, and after whole steps of several
+        batches, is left out; less than one batch is one all the same, or nothing could be trained.
+        """
+        size, together = options.batch_size, options.accumulate
+        batches, rows = math.ceil(num_rows / size), num_rows
+        if options.drop_last:
+            batches = max(1, num_rows // size)
+            batches = batches // together * together or batches
+            rows = min(num_rows, batches * size)
+        epoch_steps = math.ceil(batches / together)
+        epochs = math.ceil(options.steps / epoch_steps) if options.steps else options.epochs
+        return cls(
+            rows=rows,
+            batches=batches,
+            epoch_steps=epoch_steps,
+            epochs=epochs,
+            steps=options.steps or epoch_steps * epochs,
+            counted="captions" if options.captions == "each" else "images",
+            accumulate=together,
+        )
+
+    def batches_of(self, epoch: int) -> int:
+        """Return the batches of an epoch, counted from 1; the last may have fewer."""
+        left = self.steps - (epoch - 1) * self.epoch_steps
+        return min(self.batches, left * self.accumulate)
+
+    def notes(self) -> list[str]:
+        """Return what people should know of it before it begins."""
+        line = (
+            f"{_count(self.steps, 'step')} in all: {_count(self.epochs, 'epoch')} of "
+            f"{_count(self.epoch_steps, 'step')} over {self.rows:,} {self.counted}"
+        )
+        lines = [line]
+        if self.epoch_steps < _FEW_STEPS:
+            lines.append(
+                f"an epoch has {_count(self.epoch_steps, 'step')} only, as a batch is large for so "
+                f"few {self.counted}: `--set train.steps={_USUAL_STEPS}` counts steps, not epochs"
+            )
+        return lines
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}" + ("" if number == 1 else "s")

@@ -1,0 +1,171 @@
+"""Refuse to train on the first token of each row where it is the same in all of them.
+
+It is in a text encoder whose attention is causal, such as CLIP's or GPT: the first token knows
+nothing of those after it. A run on it would end with the ranks of chance. Where no class token
+stands first, it is the upper left cell of an image or a register, which are refused as well.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...adapters.adapter import Adapter
+from ...adapters.step import Step
+from ...adapters.steps.cls_pool import ClsPool
+from ...adapters.steps.concat_pool import ConcatPool
+from ...featcache.encoders.pooling import Kind
+from ...featcache.errors import SpecError
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.store.manifest import read_whole_manifest
+from ...featcache.types import Modality, Side
+from ..inputs.pairs import JoinedStores
+from ..inputs.pooled_features import are_alike, begins_with_added, first_is_constant, spread_rows
+from ..runs.provenance import card_of
+
+
+def check_first_tokens(
+    adapter: Adapter, stores: JoinedStores, *, device: torch.device
+) -> list[str]:
+    """Return a line for each tower that reads such tokens among other things.
+
+    Args:
+        adapter: Adapter that is to be trained, on `device`.
+        stores: What it is trained on.
+        device: Where it is trained.
+
+    Raises:
+        SpecError: A tower reads nothing else.
+    """
+    notes = []
+    for side, reader in zip(stores.pair.sides, (stores.first, stores.second), strict=True):
+        _check_stored(reader, side)
+        name = _reads_first(adapter, side)
+        if name is None:
+            continue
+        place = f"towers.{name.replace('/', '.')}"
+        instead = _what_is_first(stores.pair.entries[side], reader)
+        if instead is not None and not _is_mixed_before(adapter, side, name):
+            notes += _tell_no_class(reader, place, adapter.steps[name], instead)
+            continue
+        if instead is not None:
+            notes.append(_note_mixed(reader, place, adapter.steps[name], instead))
+        if not _is_constant_at(adapter, reader, side, name, device):
+            continue
+        what = f"the first token of {reader.description.encoder} is the same for all {side.label}s"
+        if not _takes_more(adapter.steps[name]):
+            raise SpecError(
+                f"{place} reads the first token alone, but {what}: add --set "
+                f"{_mean_instead(adapter.steps[name], place)}, or train on its 'last', 'mean' or "
+                "'pooled' features"
+            )
+        notes.append(f"warning: {what}: 'cls' in {place}.summaries tells nothing of any")
+    return notes
+
+
+def _check_stored(reader: FeatureReader, side: Side) -> None:
+    description = reader.description
+    if description.kind == "cls" and first_is_constant(reader):
+        raise SpecError(
+            f"the 'cls' features of {description.encoder} are one vector for all {side.label}s, as "
+            "those of a causal encoder are: extract and train on its 'last', 'mean' or 'pooled'"
+        )
+
+
+def _what_is_first(entry: StoreEntry, reader: FeatureReader) -> str | None:
+    """Return what the first token of each row is, where it is known to be no class token."""
+    description = entry.description
+    if description.tokens_per_item == 1:
+        return None
+    settings = read_whole_manifest(entry.folder)["settings"]
+    if description.modality == Modality.IMAGE.value:
+        return _first_of_image(entry, settings)
+    if not Kind(description.kind).keeps_tokens:
+        return None
+    recorded = settings.get("first_is_class")
+    if recorded is None and "special_tokens" in description.companions:
+        recorded = begins_with_added(reader)
+    # an encoder without a tokenizer, as toy-text, calls the first word its class token
+    return "the first word of a text" if recorded is False else None
+
+
+def _first_of_image(entry: StoreEntry, settings: Mapping[str, Any]) -> str | None:
+    if not Kind(entry.description.kind).keeps_tokens:
+        return "the upper left cell of an image"
+    card = card_of(entry, settings)
+    if card is not None and not card["layout"].get("prefix_tokens", 0):
+        return "the upper left cell of an image"
+    # stores of before this was recorded do not tell a register from a class token
+    return "a register" if settings.get("first_is_class") is False else None
+
+
+def _is_mixed_before(adapter: Adapter, side: Side, name: str) -> bool:
+    """Return whether a step before another lets each token know of the others."""
+    names = adapter.paths[side]
+    steps = (adapter.steps[earlier] for earlier in names[: names.index(name)])
+    return any(isinstance(step, Step) and step.mixes for step in steps)
+
+
+def _tell_no_class(reader: FeatureReader, place: str, step: nn.Module, instead: str) -> list[str]:
+    """Return a warning that a step takes for a summary what is none.
+
+    Raises:
+        SpecError: The step takes nothing else.
+    """
+    what = f"{reader.description.encoder} has no class token: it is {instead}"
+    if _takes_more(step):
+        return [f"warning: 'cls' in {place}.summaries reads the first token, but {what}"]
+    raise SpecError(
+        f"{place} reads the first token alone, but {what}; add --set "
+        f"{_mean_instead(step, place)}, or train on its 'mean' or 'pooled' features"
+    )
+
+
+def _note_mixed(reader: FeatureReader, place: str, step: nn.Module, instead: str) -> str:
+    """Return a note that a summary begins as one of the tokens, unlike that of a class token."""
+    what = f"'cls' in {place}.summaries" if isinstance(step, ConcatPool) else place
+    return (
+        f"{what} reads the first token, which is no class token, as "
+        f"{reader.description.encoder} has none: it begins as {instead}, and the steps before let "
+        "it know of the others"
+    )
+
+
+def _reads_first(adapter: Adapter, side: Side) -> str | None:
+    """Return the name of the step of a tower that takes the first token of each row, if any."""
+    return next((name for name in adapter.paths[side] if _takes_first(adapter.steps[name])), None)
+
+
+@torch.no_grad()
+def _is_constant_at(
+    adapter: Adapter, reader: FeatureReader, side: Side, name: str, device: torch.device
+) -> bool:
+    """Return whether the first token of what a step reads is the same in all rows, unlike the rest.
+
+    Steps before it may have mixed the tokens.
+    """
+    was_training = adapter.training
+    adapter.eval()
+    tokens = adapter.tokens_before(reader.padded(spread_rows(reader)).to(device), side, name)
+    adapter.train(was_training)
+    real = tokens.mask.unsqueeze(2)
+    means = torch.where(real, tokens.values, 0).sum(dim=1) / real.sum(dim=1)
+    firsts = tokens.values[:, 0]
+    return are_alike(firsts.float().cpu().numpy()) and not are_alike(means.float().cpu().numpy())
+
+
+def _takes_first(step: nn.Module) -> bool:
+    return isinstance(step, ClsPool) or (isinstance(step, ConcatPool) and "cls" in step.summaries)
+
+
+def _mean_instead(step: nn.Module, place: str) -> str:
+    """Return the override that has a step take the mean of the tokens."""
+    if isinstance(step, ClsPool):
+        return f"{place}.part=mean-pool"
+    return f"'{place}.summaries=[\"mean\"]'"
+
+
+def _takes_more(step: nn.Module) -> bool:
+    return isinstance(step, ConcatPool) and len(step.summaries) > 1

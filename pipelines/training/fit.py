@@ -1,0 +1,117 @@
+"""Carry out a training that is resolved: in one process, or in all that torchrun started."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...featcache.config import Table, fingerprint
+from ...featcache.errors import SpecError
+from ...featcache.regular_files import is_there
+from ...featcache.store import trust
+from ..common import stopping
+from ..common.progress import SILENT, Progress
+from ..common.versions import library_versions
+from ..runs import run_folder
+from .closed_form import ClosedForm
+from .distributed import joined
+from .first_tokens import check_first_tokens
+from .spec import TrainPlan, TrainReport, TrainSpec
+from .trainer import Trainer
+
+
+def fit(
+    spec: TrainSpec,
+    plan: TrainPlan,
+    open_folder: Callable[[], AbstractContextManager[Path]],
+    resolved: Table,
+    progress: Progress,
+    *,
+    is_begun: bool = False,
+) -> TrainReport:
+    """Train what `plan` says, and write the run folder; the first of several processes writes.
+
+    Args:
+        spec: What was asked for.
+        plan: What that means here and now.
+        open_folder: Returns a block that holds the run folder, which is opened once nothing is
+            known to stand against the training.
+        resolved: What the folder records of it.
+        progress: Receives notes and the progress; that of the first process only.
+        is_begun: Whether it goes on: then what is refused of a new training is a warning.
+
+    Raises:
+        LightalignError: The preset, the stores, the device or the loss are not usable, or another
+            process has ended.
+    """
+    if "fit" in plan.table and resolved["processes"] > 1:
+        raise SpecError("a training-free method is solved in one process: run it without torchrun")
+    with ExitStack() as held, joined(spec.device) as (processes, device):
+        alike = {key: value for key, value in resolved.items() if key != "versions"}
+        processes.check_alike(fingerprint(alike))
+        trainer: ClosedForm | Trainer
+        if "fit" in plan.table:
+            trainer = ClosedForm(plan, home=spec.home, seed=spec.seed, device=device)
+        else:
+            trainer = Trainer(
+                plan, home=spec.home, seed=spec.seed, device=device, processes=processes
+            )
+        notes = _notes_of_first_tokens(trainer, device, is_begun=is_begun)
+        processes.wait_for_all()  # one that cannot train ends before anything is written
+
+        def begin() -> str:
+            folder = held.enter_context(open_folder())
+            progress.note(f"run {folder.name}")
+            return str(folder)
+
+        folder = Path(processes.from_first(begin))
+        shown = progress if processes.is_first else SILENT
+        for note in notes:
+            shown.note(note)
+        kept = stopping.keeping(run_folder.kept_of(folder, spec.home))
+        with kept if processes.is_first else nullcontext():
+            found = _fit(trainer, folder, spec, shown)
+
+        def end() -> dict[str, Any]:
+            report = {
+                "kind": "train",
+                **found,
+                "spec": resolved,
+                "warnings": [*found.get("warnings", ()), *trust.warnings()],
+                "versions": library_versions(),  # when it ended; those of its start are in the spec
+            }
+            run_folder.write_report(folder, report)
+            (folder / run_folder.STATE).unlink(missing_ok=True)
+            return report
+
+        return TrainReport(folder=folder, report=processes.from_first(end))
+
+
+def _notes_of_first_tokens(
+    trainer: ClosedForm | Trainer, device: torch.device, *, is_begun: bool
+) -> list[str]:
+    """Return warnings of first tokens; a training that is begun can be given no other steps.
+
+    Raises:
+        SpecError: A tower of a new training reads nothing else.
+    """
+    try:
+        return check_first_tokens(trainer.adapter, trainer.stores, device=device)
+    except SpecError as error:
+        if not is_begun:
+            raise
+        return [f"warning: it goes on as it was begun, though a new run would not: {error}"]
+
+
+def _fit(
+    trainer: ClosedForm | Trainer, folder: Path, spec: TrainSpec, progress: Progress
+) -> dict[str, Any]:
+    """Train, and after a failure tell the command that goes on where there is one."""
+    try:
+        return trainer.fit(folder, progress, tensorboard=spec.tensorboard)
+    except Exception:
+        if is_there(folder / run_folder.STATE):
+            progress.note(run_folder.kept_of(folder, spec.home))
+        raise

@@ -1,0 +1,265 @@
+"""What stands before the slot that a closed form fills, and filling it.
+
+Axis names: `n` rows, `features` of the one token that a slot reads.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from ...adapters.adapter import Adapter
+from ...adapters.solver import AnchorSolver, LinearMap, LinearSolver, Moments, Solver, build_solver
+from ...adapters.step import FittedStep, Step
+from ...adapters.steps.heads import Heads
+from ...adapters.steps.linear import Linear
+from ...adapters.steps.relative import Relative
+from ...adapters.steps.weighted_unit import WeightedUnit
+from ...featcache.config import Table
+from ...featcache.errors import SpecError
+from ...featcache.types import Side
+from ..common.progress import Progress
+from ..inputs.cached_steps import RowReader
+from ..inputs.pairs import JoinedStores, partner_mask
+from .batches import GROUPS
+
+SLOT = "project"  # what a solver fills
+_ROWS = 1024  # images whose pairs are added up at a time
+_NUMBERS = 2**24  # of the tokens that are in memory at a time
+
+
+class Slots:
+    """Find the slot `project` of both towers, and run what stands before it.
+
+    Args:
+        adapter: The adapter, in evaluation mode.
+        stores: Where the features are.
+        solver: What is to fill the slots.
+
+    Attributes:
+        steps: The two slots.
+
+    Raises:
+        SpecError: A tower has no such slot, or something behind it, or another than the solver
+            fills.
+    """
+
+    def __init__(self, adapter: Adapter, stores: JoinedStores, solver: Solver) -> None:
+        self.adapter = adapter
+        self.stores = stores
+        self.steps = [_slot(adapter, side, solver) for side in stores.pair.sides]
+
+    def fill(self, solver: LinearSolver, rows: Int64[np.ndarray, " n"], progress: Progress) -> int:
+        """Fill both slots with linear maps and return how many pairs they are of.
+
+        A head among others takes as many features as the method has, and has zeros in the rest.
+
+        Args:
+            solver: What finds the maps.
+            rows: Numbers of the images whose pairs are looked at.
+            progress: Receives the progress.
+
+        Raises:
+            SpecError: The method cannot give as many features as a slot has.
+        """
+        filled = [_solved(step) for step in self.steps]
+        moments = self._moments(rows, [one.in_features for one in filled], progress)
+        out = filled[0].out_features
+        if isinstance(self.steps[0], Heads):
+            out = min(out, *(one.in_features for one in filled))
+        maps = solver.solve(moments, out)
+        for step, found in zip(self.steps, maps, strict=True):
+            _fill(step, found)
+        return moments.count
+
+    def before(
+        self, reader: RowReader, rows: Int64[np.ndarray, " n"], side: Side
+    ) -> Float[np.ndarray, "n features"]:
+        """Return what the slot of a side reads of these rows."""
+        name = self.adapter.paths[side][-1]
+        return np.concatenate(list(blocks_before(self.adapter, name, reader, rows, side)))
+
+    def _moments(
+        self, rows: Int64[np.ndarray, " n"], widths: Sequence[int], progress: Progress
+    ) -> Moments:
+        stores = self.stores
+        moments = Moments(*widths)
+        starts = range(0, len(rows), _ROWS)
+        for start in progress.track(starts, "pairs", len(starts), unit="blocks"):
+            firsts = stores.all_firsts(rows[start : start + _ROWS])
+            partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
+            seconds = np.unique(np.concatenate(partners))
+            first_side, second_side = stores.pair.sides
+            first = self.before(stores.sources[0], firsts, first_side)
+            second = self.before(stores.sources[1], seconds, second_side)
+            moments.add(first, second, partner_mask(partners, seconds).numpy())
+        return moments
+
+
+@torch.inference_mode()
+def blocks_before(
+    adapter: Adapter,
+    name: str,
+    reader: RowReader,
+    rows: Int64[np.ndarray, " n"],
+    side: Side,
+) -> Iterator[Float[np.ndarray, "block features"]]:
+    """Yield what the step `name` of a tower reads of these rows, in their order.
+
+    A block is of rows whose tokens have 64 MiB at most, in float32.
+    """
+    device = next(chain(adapter.parameters(), adapter.buffers())).device
+    size = max(1, _NUMBERS // max(1, int(reader.lengths[rows].max()) * adapter.widths[side]))
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
+        groups, order = reader.padded_groups(block, GROUPS)
+        found = np.concatenate(
+            [adapter.before(group.to(device), side, name).cpu().numpy() for group in groups]
+        )
+        in_order = np.empty_like(found)
+        in_order[order] = found
+        yield in_order
+
+
+def _slot(adapter: Adapter, side: Side, solver: Solver) -> Step:
+    """Return the slot of one tower, if `solver` can fill it."""
+    name = adapter.paths[side][-1]
+    step = adapter.steps[name]
+    kinds: tuple[type[Step], ...]
+    needed, kinds = "linear", (Linear, Heads)
+    if isinstance(solver, AnchorSolver):
+        needed, kinds = "relative", (Relative,)
+    elif isinstance(solver, LinearSolver) and solver.weighs:
+        needed, kinds = "weighted-unit", (WeightedUnit,)
+    if name.partition("/")[2] != SLOT or not isinstance(step, kinds):
+        raise SpecError(
+            f"this training-free method fills the slot {SLOT!r}, a {needed} step at the end of "
+            f"each tower; the {side.value} tower ends in {name!r}, a {type(step).__name__}"
+        )
+    require_own(name, side)
+    if isinstance(step, Linear) and step.linear.bias is None:
+        raise SpecError(f"slot {SLOT!r} needs a bias: a training-free method centres the features")
+    if isinstance(step, Heads) and step.solved is None:
+        raise SpecError(f"slot {SLOT!r} has no head in closed form: it must say solved = 1.0, say")
+    assert isinstance(step, Step), "looked at above"
+    return step
+
+
+def require_own(name: str, side: Side) -> None:
+    """Refuse a step that is filled or fitted for one side, and that the other shares.
+
+    Raises:
+        SpecError: Both sides share it.
+    """
+    owner, _, slot = name.partition("/")
+    if owner != side.value:
+        raise SpecError(f"slot {slot!r} must say per_modality = true")
+
+
+def _solved(step: Step) -> nn.Linear:
+    """Return the matrix of a slot that a closed form gives."""
+    found = step.solved if isinstance(step, Heads) else step.linear
+    assert isinstance(found, nn.Linear), "looked at before"
+    return found
+
+
+@torch.no_grad()
+def _fill(step: Step, found: LinearMap) -> None:
+    solved, out = _solved(step), len(found.bias)
+    solved.weight.zero_()[:out].copy_(torch.from_numpy(found.weight))
+    solved.bias.zero_()[:out].copy_(torch.from_numpy(found.bias))
+    if isinstance(step, WeightedUnit):
+        step.weights.copy_(torch.from_numpy(found.weights))
+
+
+class Start:
+    """Fit steps that look at the training rows, and fill heads in closed form by `[start]`.
+
+    Args:
+        table: The preset.
+        adapter: Its adapter.
+        stores: Where the features are.
+
+    Raises:
+        SpecError: `[start]` names no linear solver or finds no head to fill, or there is such a
+            head and no `[start]`.
+        UnknownNameError: There is no such solver.
+    """
+
+    def __init__(self, table: Table, adapter: Adapter, stores: JoinedStores) -> None:
+        self.adapter = adapter
+        self.stores = stores
+        self.solver: LinearSolver | None = None
+        self.slots: Slots | None = None
+        steps = adapter.steps.values()
+        if "start" not in table:
+            if any(isinstance(step, Heads) and step.solved is not None for step in steps):
+                raise SpecError(
+                    "a heads step has a solved head, and there is no [start] to fill it"
+                )
+            return
+        solver = build_solver(table["start"], where="[start]")
+        if not isinstance(solver, LinearSolver):
+            raise SpecError(f"[start] needs a linear solver such as cca, found {table['start']}")
+        self.solver = solver
+        self.slots = Slots(adapter, stores, solver)
+
+    def run(self, rows: Int64[np.ndarray, " n"], progress: Progress) -> None:
+        """Look at the training pairs.
+
+        Args:
+            rows: Numbers of the images that are trained on.
+            progress: Receives the progress.
+        """
+        self.adapter.eval()
+        fit_steps(self.adapter, self.stores, rows)
+        if self.solver is not None and self.slots is not None:
+            progress.note("solving the heads in closed form")
+            self.slots.fill(self.solver, rows, progress)
+
+
+def fit_steps(adapter: Adapter, stores: JoinedStores, rows: Int64[np.ndarray, " n"]) -> None:
+    """Fit the steps that look at the training rows, in their order.
+
+    Args:
+        adapter: The adapter, in evaluation mode.
+        stores: Where the features are.
+        rows: Numbers of the images that are trained on.
+
+    Raises:
+        SpecError: Such a step is shared by both sides, or reads several tokens a row.
+    """
+    if not any(isinstance(step, FittedStep) for step in adapter.steps.values()):
+        return
+    firsts = stores.all_firsts(rows)
+    partners = {second for first in firsts.tolist() for second in stores.seconds_of[first]}
+    of_side = (firsts, np.array(sorted(partners), dtype=np.int64))
+    for side, reader, own in zip(stores.pair.sides, stores.sources, of_side, strict=True):
+        for name in adapter.paths[side]:
+            step = adapter.steps[name]
+            if isinstance(step, FittedStep):
+                require_own(name, side)
+                step.fit(*_moments_of(blocks_before(adapter, name, reader, own, side)))
+
+
+def _moments_of(
+    blocks: Iterable[Float[np.ndarray, "block features"]],
+) -> tuple[Float64[Tensor, " features"], Float64[Tensor, " features"]]:
+    """Return mean and variance of each feature over all blocks.
+
+    Source: Chan et al. 1979, updating formulae, equation 2.1: no cancellation of large squares.
+    """
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for block in blocks:
+        values = block.astype(np.float64)
+        own = values.mean(axis=0)
+        total = count + len(values)
+        apart = own - mean
+        squares = squares + ((values - own) ** 2).sum(axis=0)
+        squares = squares + apart**2 * (count * len(values) / total)
+        mean = mean + apart * (len(values) / total)
+        count = total
+    return torch.from_numpy(mean), torch.from_numpy(squares / count)

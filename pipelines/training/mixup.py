@@ -1,0 +1,83 @@
+"""Which items of a batch are mixed with which, and how much of each is in the mixture."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from ...featcache.errors import SpecError
+from ...featcache.registry import unknown_name
+from ..inputs.mixed_rows import Mix
+
+PARTNERS = ("halves", "shuffled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixupOptions:
+    """Hold the `[train.mixup]` table of a preset.
+
+    Attributes:
+        alpha: Both parameters of the Beta distribution from which the share of the first item of
+            every mixture of a batch is drawn; 0 mixes nothing.
+        partners: `halves` mixes each image of the first half of a batch with one of the second, so
+            that a batch has half as many mixtures as it reads images; `shuffled` mixes each image
+            with one drawn from the whole batch, all of them different ones.
+    """
+
+    alpha: float = 0.0
+    partners: str = "halves"
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0:
+            raise SpecError(f"[train.mixup] alpha must be at least 0, found {self.alpha}")
+        if self.partners not in PARTNERS:
+            raise unknown_name("mixup.partners", self.partners, PARTNERS)
+
+    def mixtures(self, images: int) -> int:
+        """Return how many images a step sees of so many that are read."""
+        return images // 2 if self.alpha and self.partners == "halves" else images
+
+
+def draw_mix(
+    images: Int64[np.ndarray, " read"],
+    texts_of: Callable[[int], Sequence[int]],
+    *,
+    options: MixupOptions,
+    random: np.random.Generator,
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"], Mix]:
+    """Return the images and texts of a step, and what they are mixed with.
+
+    x = share x_1 + (1 - share) x_2, share ~ Beta(alpha, alpha) drawn once a batch, for images and
+    texts alike, so that a mixed text still belongs to its mixed image. The n-th text of an image
+    is mixed with the n-th of its partner; where one has fewer, they are taken round again, so that
+    each text that is read is in a mixture.
+
+    Source: FuseMix, Vouitsis et al. 2024, arXiv 2312.10144, section 4.2 and algorithm 1; fusemix,
+    commit 25f83ee, lavis/models/fusion_models/mlp_contrastive_fusion.py: halves, one share a
+    batch. There each pair is a row of its own, here one image may have several texts.
+
+    Args:
+        images: Images of the batch, by row number, in random order; of an odd number of them
+            `halves` leaves the last one out.
+        texts_of: Gives the texts of an image that are read, by row number.
+        options: How to mix.
+        random: Draws share and partners.
+    """
+    share = float(random.beta(options.alpha, options.alpha))
+    half = options.mixtures(len(images))
+    first, second = images[:half], images[half : 2 * half]
+    if options.partners == "shuffled":
+        second = images[random.permutation(len(images))]
+    texts: list[int] = []
+    partners: list[int] = []
+    owners: list[int] = []
+    for place, (image, partner) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+        own = texts_of(image)
+        others = own if image == partner else texts_of(partner)
+        for number in range(max(len(own), len(others))):
+            texts.append(own[number % len(own)])
+            partners.append(others[number % len(others)])
+            owners.append(place)
+    mix = Mix(second, np.array(partners), np.array(owners), share)
+    return first, np.array(texts), mix

@@ -1,0 +1,89 @@
+"""What a training changes, built from its tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ...adapters.adapter import Adapter, build_adapter, count_parameters, parameter_groups
+from ...adapters.objective import Objective, build_objective
+from ...adapters.steps.heads import Heads
+from ...featcache.config import Table
+from ...featcache.errors import SpecError
+from ...featcache.types import Side
+from .optimisation import MovingAverage, build_optimiser
+from .options import TrainOptions
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """Hold the modules of a training and what steps them.
+
+    Attributes:
+        adapter: The adapter.
+        objective: Its objective.
+        optimiser: The optimiser of both.
+        average: The moving average of both, or None.
+    """
+
+    adapter: Adapter
+    objective: Objective
+    optimiser: torch.optim.Optimizer
+    average: MovingAverage | None
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Return both modules by name."""
+        return {"adapter": self.adapter, "objective": self.objective}
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return the parameters of both modules."""
+        return [*self.adapter.parameters(), *self.objective.parameters()]
+
+    @property
+    def num_parameters(self) -> int:
+        """Return how many numbers are trained."""
+        return count_parameters(self.adapter) + count_parameters(self.objective)
+
+
+def build_trainable(
+    table: Table,
+    options: TrainOptions,
+    *,
+    widths: Mapping[Side, int],
+    seed: int,
+    device: torch.device,
+) -> Trainable:
+    """Build what the `towers` and the `objective` of `table` describe, on `device`.
+
+    Raises:
+        SpecError: A table or an option is wrong, or the objective cuts embeddings in other parts
+            than the towers make.
+        UnknownNameError: There is no such part.
+    """
+    adapter = build_adapter(table["towers"], widths=widths, seed=seed).to(device)
+    objective = build_objective(table["objective"]).to(device)
+    _check_parts(adapter, objective)
+    groups = parameter_groups(
+        adapter, objective, weight_decay=options.weight_decay, decay_all=options.decay_all
+    )
+    optimiser = build_optimiser(options.optimiser, groups, learning_rate=options.learning_rate)
+    average = MovingAverage([adapter, objective], decay=options.ema) if options.ema else None
+    return Trainable(adapter, objective, optimiser, average)
+
+
+def _check_parts(adapter: Adapter, objective: Objective) -> None:
+    """Refuse an objective that would cut embeddings elsewhere than between their heads."""
+    if objective.parts == 1:
+        return
+    for side, names in adapter.paths.items():
+        step = adapter.steps[names[-1]]
+        trained = len(step.heads) if isinstance(step, Heads) else 1
+        parts = trained + (isinstance(step, Heads) and step.solved is not None)
+        if (objective.parts, objective.contrasted) != (parts, trained):
+            raise SpecError(
+                f"[objective] parts and contrasted must be {parts} and {trained}, the heads of the "
+                f"{side.value} tower with and without the solved one, or 1; found "
+                f"{objective.parts} and {objective.contrasted}"
+            )

@@ -1,0 +1,156 @@
+"""Learning-rate schedules as pure functions of the step."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ...featcache.registry import unknown_name
+
+
+def cosine_with_warmup(step: int, *, num_steps: int, warmup: float) -> float:
+    """Return the factor on the learning rate at `step`: linear rise, then half a cosine to 0.
+
+    f(s) = (s + 1) / w for s < w, else (1 + cos(pi (s - w) / (n - w))) / 2.
+
+    Args:
+        step: Step about to be taken, in [0, num_steps).
+        num_steps: Steps of the whole training, n.
+        warmup: Share of the steps that rise, in [0, 1); w is its whole number of steps.
+    """
+    rising = int(warmup * num_steps)
+    if step < rising:
+        return constant_with_warmup(step, num_steps=num_steps, warmup=warmup)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / (num_steps - rising)))
+
+
+def cosine_by_epochs(
+    step: int,
+    *,
+    epoch_steps: int,
+    num_epochs: int,
+    warmup_steps: int = 0,
+    first: float = 0.0,
+    last: float = 0.0,
+) -> float:
+    """Return the factor on the learning rate at `step`: a rise in the first epoch, then a cosine.
+
+    f(s) = min(1, first + (1 - first) s / w) in the first epoch, without a rise if w = 0, and
+    last + (1 - last) (1 + cos(pi e / E)) / 2 in each step of epoch e of E, counted from 0.
+
+    Source: `linear_warmup_cosine_lr` of LAVIS (Li et al. 2022, arXiv 2209.09019), as FuseMix
+    (fusemix, commit 25f83ee) has it.
+
+    Args:
+        step: Step about to be taken.
+        epoch_steps: Steps of an epoch.
+        num_epochs: Epochs of the whole training, E.
+        warmup_steps: Steps of the rise, w; what of it is beyond the first epoch is left out.
+        first: Factor of the first step.
+        last: Factor that the cosine falls to.
+    """
+    epoch = step // epoch_steps
+    if epoch:
+        return last + (1.0 - last) * 0.5 * (1.0 + math.cos(math.pi * epoch / num_epochs))
+    return min(1.0, first + (1.0 - first) * step / warmup_steps) if warmup_steps else 1.0
+
+
+def constant_with_warmup(step: int, *, num_steps: int, warmup: float) -> float:
+    """Return the factor on the learning rate at `step`: linear rise, then 1.
+
+    f(s) = (s + 1) / w for s < w, else 1.
+
+    Args:
+        step: Step about to be taken, in [0, num_steps).
+        num_steps: Steps of the whole training.
+        warmup: Share of the steps that rise, in [0, 1); w is its whole number of steps.
+    """
+    rising = int(warmup * num_steps)
+    return (step + 1) / rising if step < rising else 1.0
+
+
+class MovingAverage:
+    """Follow the trained weights of some modules at a distance.
+
+    a <- d a + (1 - d) w after each step, d = min(decay, (1 + n) / (10 + n)) after n steps, so that
+    the first weights are soon forgotten.
+
+    Source: Polyak and Juditsky 1992; the warm-up of d is that of TensorFlow's
+    ExponentialMovingAverage.
+
+    Args:
+        modules: What is trained.
+        decay: Largest d, in (0, 1).
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], *, decay: float) -> None:
+        self.decay = decay
+        self.num_steps = 0
+        self._trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+        self._averages = [p.detach().clone() for p in self._trained]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the weights of one more step in."""
+        decay = min(self.decay, (1 + self.num_steps) / (10 + self.num_steps))
+        self.num_steps += 1
+        for average, parameter in zip(self._averages, self._trained, strict=True):
+            average.lerp_(parameter, 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the averages in the place of the weights within the block."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the averages and the number of steps."""
+        averages = {f"average.{number}": one for number, one in enumerate(self._averages)}
+        return {**averages, "num_steps": torch.tensor(self.num_steps)}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        self.num_steps = int(state["num_steps"])
+        for number, average in enumerate(self._averages):
+            average.copy_(state[f"average.{number}"])
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for average, parameter in zip(self._averages, self._trained, strict=True):
+            kept = parameter.clone()
+            parameter.copy_(average)
+            average.copy_(kept)
+
+
+def _lion(groups: list[dict[str, Any]], *, lr: float) -> Optimizer:
+    """Build Lion (Chen et al. 2023, arXiv 2302.06675, algorithm 2), which PyTorch lacks."""
+    from timm.optim.lion import Lion  # imports all of timm, which no other optimiser needs
+
+    built: Optimizer = Lion(groups, lr=lr)
+    return built
+
+
+_OPTIMISERS: Mapping[str, Callable[..., Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "lion": _lion,
+}
+
+
+def build_optimiser(name: str, groups: list[dict[str, Any]], *, learning_rate: float) -> Optimizer:
+    """Build the optimiser called `name` for groups of parameters.
+
+    Raises:
+        UnknownNameError: No optimiser is called so.
+    """
+    if name not in _OPTIMISERS:
+        raise unknown_name("optimiser", name, _OPTIMISERS)
+    return _OPTIMISERS[name](groups, lr=learning_rate)

@@ -1,0 +1,215 @@
+"""One training step: gradients of one batch or several, then the optimiser.
+
+Everything that trains takes its steps here: adapters on pairs, heads of classes, and the steps on
+random features by which a plan measures memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from ...adapters.gradcache import Load, backward_in_chunks
+from ...adapters.objective import PairBatch, Remembered, Teacher
+from ...featcache.tokens import Tokens
+from ...featcache.types import Side, Sides
+from ..inputs.pairs import Rows
+from .batches import Batch, load_ahead
+from .distributed import ALONE, Processes
+from .modules import Trainable
+from .optimisation import MovingAverage
+from .options import TrainOptions
+
+
+@runtime_checkable  # the typing hook of the tests asks at run time
+class RememberedPairs(Protocol):
+    """Embeddings of earlier batches, such as a `NegativeQueue`."""
+
+    def recall(self, rows: Rows) -> Remembered | None:
+        """Return what is remembered, and which of it is a negative of which of these rows."""
+
+    def add(self, rows: Rows, pairs: PairBatch) -> None:
+        """Remember the embeddings of these rows."""
+
+
+def _stay() -> None:
+    """Leave the gradients as they are: no other process has further ones."""
+
+
+class OptimiserStep:
+    """Add gradients of losses, and step the optimiser by their sum.
+
+    Args:
+        parameters: What is trained.
+        optimiser: The optimiser of these, each group at its highest learning rate.
+        gradient_clip: Largest norm of all gradients together, or 0 for no limit.
+        accumulate: Losses of a step; the gradient of each is divided by their number.
+        scaler: Scales losses whose gradients would vanish in float16, or None.
+        average: Moving average of the weights, or None.
+        sum_gradients: Adds to the gradients what other processes have found.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        optimiser: torch.optim.Optimizer,
+        *,
+        gradient_clip: float = 0.0,
+        accumulate: int = 1,
+        scaler: torch.amp.GradScaler | None = None,
+        average: MovingAverage | None = None,
+        sum_gradients: Callable[[], None] = _stay,
+    ) -> None:
+        self.optimiser = optimiser
+        self._parameters = parameters
+        self._gradient_clip = gradient_clip
+        self._accumulate = accumulate
+        self._scaler = scaler
+        self._average = average
+        self._sum_gradients = sum_gradients
+        self._highest_rates = [group["lr"] for group in optimiser.param_groups]
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """Return a loss as its gradient is taken."""
+        scaled: Tensor = loss if self._scaler is None else self._scaler.scale(loss)
+        return scaled / self._accumulate if self._accumulate > 1 else scaled
+
+    def add_gradient(self, loss: Tensor) -> None:
+        """Add the gradient of a loss to that of those before it."""
+        torch.autograd.backward(self.scaled(loss))
+
+    def take(self, factor: float = 1.0) -> None:
+        """Step by the gradients that were added, and forget them.
+
+        Args:
+            factor: Factor of the schedule on the highest learning rates.
+        """
+        for group, highest in zip(self.optimiser.param_groups, self._highest_rates, strict=True):
+            group["lr"] = factor * highest
+        self._sum_gradients()
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimiser)
+        if self._gradient_clip:
+            nn.utils.clip_grad_norm_(self._parameters, self._gradient_clip)
+        if self._scaler is None:
+            self.optimiser.step()
+        else:
+            self._scaler.step(self.optimiser)
+            self._scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.update()
+
+
+class TrainStep:
+    """Embed the pairs of a batch, add the gradient of their loss, and step the optimiser.
+
+    Args:
+        trained: The adapter, its objective, and what steps both.
+        options: How large chunks are, how many batches a step has, and its limit on gradients.
+        sides: What both sides are.
+        dtype: Type of matrix products.
+        device: Where the adapter is.
+        scaler: Scales losses whose gradients would vanish in float16, or None.
+        processes: Who shares the rows of each batch.
+        queue: Embeddings of earlier batches that are further negatives, or None.
+    """
+
+    def __init__(
+        self,
+        trained: Trainable,
+        options: TrainOptions,
+        *,
+        sides: Sides,
+        dtype: torch.dtype,
+        device: torch.device,
+        scaler: torch.amp.GradScaler | None = None,
+        processes: Processes = ALONE,
+        queue: RememberedPairs | None = None,
+    ) -> None:
+        self.adapter, self.objective = trained.adapter, trained.objective
+        self.sides = sides
+        self.dtype = dtype
+        self.device = device
+        self.processes = processes
+        self.queue = queue
+        self._in_chunks = options.chunk_size > 0
+        self._optimiser_step = OptimiserStep(
+            trained.parameters,
+            trained.optimiser,
+            gradient_clip=options.gradient_clip,
+            accumulate=options.accumulate,
+            scaler=scaler,
+            average=trained.average,
+            sum_gradients=partial(
+                processes.add_up_gradients,
+                list(trained.adapter.parameters()),
+                alike=list(trained.objective.parameters()),
+            ),
+        )
+
+    def add_gradient(self, batch: Batch) -> dict[str, float]:
+        """Add the gradient of a batch's loss, and return the loss with its parts by name."""
+        positives = batch.positives.to(self.device)
+        if self._in_chunks:
+            loss = backward_in_chunks(
+                self.embed,
+                self.objective,
+                images=batch.images,
+                texts=batch.texts,
+                positives=positives,
+                sides=self.sides,
+                load_all=load_ahead,
+                scale=self._optimiser_step.scaled,
+                join=self._join,
+                complete=partial(self._complete, batch),
+            )
+        else:
+            first, second = (
+                self._join(self.embed_all(loads, side), num_rows)
+                for loads, side, num_rows in zip(
+                    (batch.images, batch.texts), self.sides, positives.shape, strict=True
+                )
+            )
+            pairs = self._complete(batch, PairBatch(first, second, positives, sides=self.sides))
+            loss = self.objective(pairs)
+            self._optimiser_step.add_gradient(loss.total)
+        parts = {name: float(part) for name, part in loss.parts.items()}
+        return {"loss": float(loss.total.detach()), **parts}
+
+    def take(self, factor: float = 1.0) -> None:
+        """Step the optimiser, with `factor` of its highest learning rate."""
+        self._optimiser_step.take(factor)
+
+    def embed(self, tokens: Tokens, side: Side) -> Tensor:
+        """Return the embeddings of rows, with a graph, in the type of matrix products."""
+        low = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=low):
+            return self.adapter.embed(tokens.to(self.device), side)
+
+    def embed_all(self, loads: Sequence[Load], side: Side) -> list[Tensor]:
+        """Return the embeddings of groups of rows."""
+        return [self.embed(load(), side) for load in loads]
+
+    def _join(self, parts: Sequence[Tensor], num_rows: int) -> Tensor:
+        """Return the embeddings of the whole batch, those of other processes included."""
+        if not parts:  # fewer rows than processes; still something to take a gradient of
+            width = self.adapter.out_width
+            parts = [torch.zeros(0, width, device=self.device, requires_grad=True)]
+        return self.processes.gather(torch.cat(list(parts)), num_rows)
+
+    def _complete(self, batch: Batch, pairs: PairBatch) -> PairBatch:
+        """Return the pairs of a batch with what else the objective looks at."""
+        if batch.teacher is not None:
+            own = batch.teacher.to(self.device)
+            shares = zip((own.image, own.text), pairs.positives.shape, strict=True)
+            teacher = Teacher(*(self.processes.gather(*share) for share in shares))
+            pairs = replace(pairs, teacher=teacher)
+        if self.queue is None:
+            return pairs
+        remembered = self.queue.recall(batch.rows)
+        self.queue.add(batch.rows, pairs)
+        return replace(pairs, remembered=remembered)

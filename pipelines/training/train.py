@@ -1,0 +1,142 @@
+"""Train a light adapter on the features of two stores."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from ...adapters.preset import preset_of
+from ...featcache.config import Table, build, to_table, without_none
+from ...featcache.errors import SpecError
+from ...featcache.known_datasets import version_of
+from ..common.progress import SILENT, Progress
+from ..common.torchrun import Launch
+from ..common.versions import library_versions
+from ..inputs.store_selection import StorePair, recorded_pair
+from ..runs import run_folder
+from ..runs.provenance import command_of, describe_encoders, describe_pair
+from .options import PRESET_KEYS, TrainOptions
+from .plan import _HOLDOUT, resolve
+from .spec import TrainPlan, TrainReport, TrainSpec
+
+
+def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
+    """Train an adapter and write its run folder.
+
+    Raises:
+        LightalignError: The preset, the stores or the loss are not usable.
+    """
+    if Launch.of_environment().is_first:
+        run_folder.check_name(spec.home, spec.name)
+    plan = resolve(spec, progress)
+    label = spec.fusion or preset_of(spec.preset, spec.fusion).replace("/", "-")
+    resolved = _resolved(spec, plan)
+    from .fit import fit  # imports torch; a mistake is reported without it
+
+    return fit(
+        spec,
+        plan,
+        lambda: run_folder.new_run(spec.home, spec.name, label, spec=resolved),
+        resolved,
+        progress,
+    )
+
+
+def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) -> TrainReport:
+    """Go on with a training that was stopped, after its last whole epoch.
+
+    On a CPU its weights end with the same bytes as if it had never been stopped.
+
+    Args:
+        home: Folder of everything lightalign keeps.
+        run: Name or folder of the run.
+        device: `auto`, `cpu` or `cuda`.
+        progress: Receives notes and the progress.
+
+    Raises:
+        RunNotFoundError: There is no such run, or it has finished.
+        RunInUseError: Another process trains it.
+        StoreNotFoundError: A store that it is trained on is no longer there.
+        SpecError: It cannot go on, or not in this number of processes.
+    """
+    folder = run_folder.find_unfinished(home, run)
+    launch = Launch.of_environment()
+    with run_folder.owning(folder) if launch.is_first else nullcontext(folder):
+        run_folder.find_unfinished(home, str(folder))  # it may have finished before it was locked
+        table = run_folder.read_spec(folder)
+        count = table.setdefault("processes", 1)  # earlier versions had one and did not say so
+        if count != launch.count:
+            raise SpecError(
+                f"{folder} was begun by {count} processes, these are {launch.count}: go on with "
+                f"torchrun and {count} processes, or in one process if that is 1"
+            )
+        spec, plan = _as_begun(table, folder, home=home, device=device, progress=progress)
+        from .fit import fit
+
+        return fit(spec, plan, lambda: nullcontext(folder), table, progress, is_begun=True)
+
+
+def _as_begun(
+    table: Table, folder: Path, *, home: Path, device: str, progress: Progress
+) -> tuple[TrainSpec, TrainPlan]:
+    """Return what a run was asked for and what that meant then, as its `run.toml` says.
+
+    Raises:
+        SpecError: The table is not that of a training.
+        StoreNotFoundError: A store that it is trained on is not there.
+    """
+    where = str(folder / run_folder.SPEC)
+    missing = {"command", "towers", "objective", "train", "stores"} - set(table)
+    if missing or "protocol" in table:
+        reason = "it is a fine-tuning" if not missing else f"{where} lacks {sorted(missing)}"
+        raise SpecError(
+            f"run {folder.name} cannot go on, {reason}: remove it by `{run_folder.removal(folder)}`"
+        )
+    command = {**table["command"], "home": str(home), "device": device}
+    spec = build(TrainSpec, command, where=f"{where} [command]")
+    options = build(TrainOptions, table["train"], where=f"{where} [train]")
+    encoders = table.get("encoders", {})
+    recorded = table["stores"]
+    stores = recorded_pair(home, recorded["train"], run=folder.name, encoders=encoders)
+    validation, holdout = None, 0.0
+    if "validation" in recorded:
+        validation = recorded_pair(home, recorded["validation"], run=folder.name, encoders=encoders)
+    elif options.validation != "none":
+        holdout = _HOLDOUT if isinstance(options.validation, str) else options.validation
+    parts = {key: value for key, value in table.items() if key in PRESET_KEYS}
+    progress.note(f"training on {stores.dataset}/{stores.split}, as it was begun")
+    plan = TrainPlan(
+        table=parts, options=options, stores=stores, validation=validation, holdout=holdout
+    )
+    return spec, plan
+
+
+def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
+    """Return the run's spec, in which nothing is a default any more, as `run.toml` gives it back.
+
+    So the report of a training that was stopped is the same as that of one that was not.
+    """
+    table = {
+        **{key: value for key, value in plan.table.items() if key != "train"},
+        "preset": preset_of(spec.preset, spec.fusion),
+        "seed": spec.seed,
+        "processes": Launch.of_environment().count,
+        "command": command_of(spec),
+        "train": to_table(plan.options),
+        "stores": _describe_stores(plan),
+        "splits": _all_splits(plan.stores, spec.home),
+        "encoders": describe_encoders(plan.stores),
+        "versions": library_versions(),
+    }
+    return without_none(table)
+
+
+def _all_splits(stores: StorePair, home: Path) -> Table:
+    """Return the fingerprint of every split of the data, where the home remembers them."""
+    version = version_of(home, stores.dataset, stores.split, stores.source)
+    return {} if version is None else dict(version.splits)
+
+
+def _describe_stores(plan: TrainPlan) -> Table:
+    described = {"train": describe_pair(plan.stores)}
+    if plan.validation is not None:
+        described["validation"] = describe_pair(plan.validation)
+    return described

@@ -1,0 +1,422 @@
+"""The training loop: batches from the cache, one objective, the best weights by validation."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...adapters.checkpoint import save_adapter
+from ...adapters.objective import Teacher
+from ...featcache.errors import DivergedError, SpecError
+from ..common import stopping
+from ..common.prefetch import map_ahead
+from ..common.progress import Progress
+from ..common.reproducibility import resolve_precision, seeded
+from ..inputs.image_text import join_stores
+from ..inputs.pairs import JoinedStores
+from ..inputs.store_selection import StorePair, require_there
+from ..runs import run_folder
+from ..runs.log_reading import require_log
+from .batches import Batch, Batches
+from .checkpoint import Counts, load_state, restoring, save_state
+from .distributed import ALONE, Processes
+from .few_steps import single_step_warning
+from .initialise import Start
+from .log import RunLog, summary
+from .modules import build_trainable
+from .negative_queue import NegativeQueue
+from .optimisation import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
+from .spec import TrainPlan
+from .step import TrainStep
+from .validation import Validation, split_rows
+
+
+class Trainer:
+    """Train the adapter of one plan.
+
+    Args:
+        plan: The resolved training.
+        home: Folder of everything lightalign keeps.
+        seed: Seed of initialisation, order and dropout.
+        device: Where to train.
+        processes: Who trains together; only the first validates and writes.
+
+    Raises:
+        SpecError: Fewer than two images are left to train on, or the preset is wrong.
+    """
+
+    def __init__(
+        self,
+        plan: TrainPlan,
+        *,
+        home: Path,
+        seed: int,
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.plan = plan
+        self.home = home
+        self.processes = processes
+        self.options = plan.options
+        self.seed = seed
+        self.device = device
+        self.dtype = resolve_precision(plan.options.precision, device)
+        self.stores = self._open(plan.stores, home)
+        self.train_rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
+        if len(self.train_rows) < 2:
+            raise SpecError(
+                f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
+                "on, and one image has no negatives: extract more, or validate on fewer"
+            )
+        self.validation: Validation | None = None
+        if processes.is_first:
+            split = self._open(plan.validation, home) if plan.validation else None
+            self.validation = Validation.choose(split, self.stores, held_out)
+        trainable = build_trainable(
+            plan.table, plan.options, widths=plan.stores.widths, seed=seed, device=device
+        )
+        self.trainable = trainable
+        self.adapter, self.objective = trainable.adapter, trainable.objective
+        self._pool_once()
+        self.optimiser, self.average = trainable.optimiser, trainable.average
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.batches = Batches(
+            self.stores,
+            self.train_rows,
+            options=plan.options,
+            seed=seed,
+            teacher=self.objective.needs_teacher,
+            processes=processes,
+        )
+        self.course = self.batches.course
+        self.teacher: Teacher | None = None  # of the validation pairs
+        if self.validation is not None and self.objective.needs_teacher:
+            self.teacher = self.validation.teacher()
+        self.queue: NegativeQueue | None = None
+        if plan.options.queue:
+            self.queue = NegativeQueue(
+                plan.options.queue,
+                self.stores.belonging,
+                width=self.adapter.out_width,
+                device=device,
+            )
+        self.train_step = TrainStep(
+            trainable,
+            plan.options,
+            sides=plan.stores.sides,
+            dtype=self.dtype,
+            device=device,
+            scaler=self.scaler,
+            processes=processes,
+            queue=self.queue,
+        )
+        self.start = Start(plan.table, self.adapter, self.stores)
+        self.counts = Counts()
+
+    def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
+        """Train all epochs, keep the best weights in `folder`, and return what happened.
+
+        Args:
+            folder: The run folder.
+            progress: Receives the progress.
+            tensorboard: Whether to log for TensorBoard, too.
+
+        Raises:
+            DivergedError: A loss is not finite.
+        """
+        for note in (*self.stores.notes, *self.course.notes()):
+            progress.note(note)
+        log = RunLog(folder, tensorboard=tensorboard, writes=self.processes.is_first)
+        with self.seeded(), log:
+            self._go_on(folder, progress)
+            log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
+            if not self.counts.epoch:
+                self.processes.from_first(partial(self.start.run, self.train_rows, progress))
+                self.processes.copy_first(self.adapter.state_dict().values())
+            while not self._is_over():
+                self.train_epoch(folder, log, progress)
+        self.processes.from_first(partial(self.counts.require_best, folder))
+        warnings = self._warnings()
+        for warning in warnings:
+            progress.note(f"warning: {warning}")
+        return {
+            "best": self.counts.best,
+            "epochs": self.counts.epoch,
+            "steps": self.counts.step,
+            "selected_by": self._selection(),
+            "num_parameters": self.trainable.num_parameters,
+            "num_images": len(self.train_rows),
+            "num_links_lost": self.stores.num_links_lost,
+            "precision": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "processes": self.processes.count,
+            "residency": self.stores.residency,
+            "warnings": warnings,
+            "seconds": self.counts.seconds,
+            "seconds_waiting": self.counts.seconds_waiting,
+        }
+
+    def _warnings(self) -> list[str]:
+        """Return what to know before this training is compared with others."""
+        warnings = list(self.stores.warnings)
+        bound = self.objective.at_bound()
+        if bound is not None:
+            warnings.append(
+                f"the scale of the loss ended at {bound}: the bound has taken the place of what "
+                "would have been learnt; change the bound or train.learning_rate"
+            )
+        warnings += single_step_warning(
+            num_images=self.course.rows,
+            batch_size=self.options.batch_size * self.options.accumulate,
+            epochs=self.course.epochs,
+            counted=self.course.counted,
+        )
+        return warnings
+
+    @property
+    def num_batches(self) -> int:
+        """Return the batches of an epoch."""
+        return self.course.batches
+
+    @property
+    def num_steps(self) -> int:
+        """Return the steps of all epochs."""
+        return self.course.steps
+
+    def seeded(self) -> AbstractContextManager[None]:
+        """Return a block within which what is random is that of the training's seed."""
+        seed = self.processes.seed(self.seed)  # dropout differs by process
+        return seeded(seed, device=self.device, deterministic=self.options.deterministic)
+
+    def loaded(self, epoch: int, most: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of an epoch, or the first of them, counting the seconds of waiting.
+
+        Raises:
+            StoreNotFoundError: A store was removed meanwhile.
+        """
+        order = islice(self.batches.order(epoch), most)
+        batches = map_ahead(self.batches.load, order, ahead=2)
+        for batch in self.counts.waiting_for(batches):
+            require_there((self.plan.stores, self.plan.validation))
+            yield batch
+
+    def steps(self, batches: Iterable[Batch]) -> Iterator[dict[str, float]]:
+        """Train on the batches of an epoch, and yield the loss of each with its parts.
+
+        Raises:
+            DivergedError: A loss is not finite.
+        """
+        self.adapter.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        for number, batch in enumerate(batches, start=1):
+            found = self.train_step.add_gradient(batch)
+            self._check_loss(found["loss"], batch)
+            if number % self.options.accumulate == 0 or number == self.num_batches:
+                self.train_step.take(self.rate_factor())
+                self.counts.step += 1
+            yield found
+
+    def _go_on(self, folder: Path, progress: Progress) -> None:
+        """Go on where an earlier call was stopped, at the end of its last whole epoch."""
+        if not (folder / run_folder.STATE).is_file():
+            return
+        self.counts, others = load_state(
+            folder, self.trainable.modules, self.optimiser, progress.note
+        )
+        require_log(folder, self.counts.log)
+        with restoring(folder):
+            if self.average is not None:
+                self.average.load(others["average"])
+            if self.queue is not None:
+                self.queue.load(others["queue"])
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
+            self.processes.set_random_state(others.get("random", {}), self.device)
+        progress.note(f"going on after epoch {self.counts.epoch}")
+
+    def train_epoch(self, folder: Path, log: RunLog, progress: Progress) -> None:
+        """Train one epoch, log it, keep its weights if they are the best, and keep the state."""
+        began = time.perf_counter()
+        counts = self.counts
+        counts.epoch += 1
+        record = self.run_epoch(counts.epoch, progress)
+        log.append(record)
+        progress.note(summary(record, self.course.epochs))
+        score = self.score(record)
+        if score > counts.best_score:
+            counts.best, counts.best_score, counts.bad_epochs = record, score, 0
+            with self._averaged():
+                self._save(folder)
+        elif counts.epoch >= self.options.early_stopping_from:
+            counts.bad_epochs += 1
+        if self.options.schedule == "plateau":
+            self.follow_plateau(record["validation"]["loss"])
+        counts.seconds += time.perf_counter() - began
+        if self._is_over():
+            return
+        others = {
+            "average": self.average.state() if self.average else {},
+            "scaler": self.scaler.state_dict(),
+            "queue": self.queue.state() if self.queue else {},
+            "random": self.processes.random_states(self.device),
+        }
+        if self.processes.is_first:
+            counts.log = log.promise()
+            save_state(folder, counts, self.trainable.modules, self.optimiser, others)
+            stopping.keep(run_folder.kept_of(folder, self.home))
+
+    def score(self, record: dict[str, Any]) -> float:
+        """Return what the best epoch has most of; without validation the last epoch wins."""
+        if "validation" not in record:
+            return float(record["epoch"])
+        if self.options.select_by == "loss":
+            return -float(record["validation"]["loss"])
+        return float(record["validation"]["recall_sum"])
+
+    def _is_over(self) -> bool:
+        """Say whether all epochs are done, or too many of them were no better than the best."""
+        all_done = self.counts.epoch >= self.course.epochs
+        return all_done or 0 < self.options.early_stopping <= self.counts.bad_epochs
+
+    def follow_plateau(self, loss: float) -> None:
+        """Lower the learning rate where the loss has not fallen for some epochs."""
+        counts = self.counts
+        if loss < counts.lowest_loss * (1 - self.options.plateau_threshold):
+            counts.lowest_loss, counts.flat_epochs = loss, 0
+            return
+        counts.flat_epochs += 1
+        if counts.flat_epochs > self.options.plateau_patience:
+            counts.factor *= self.options.plateau_factor
+            counts.flat_epochs = 0
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Return a block within which the averaged weights stand in the adapter, if there are."""
+        return self.average.in_place() if self.average else nullcontext()
+
+    def _open(self, pair: StorePair, home: Path) -> JoinedStores:
+        residency = self.options.residency
+        return join_stores(
+            pair,
+            home=home,
+            residency=residency,
+            device=self.device,
+            same_text=self.options.same_text,
+        )
+
+    def _pool_once(self) -> None:
+        """Have towers that begin with a pool read the tokens of a row once.
+
+        A teacher reads them each time. On a GPU sums round by the size of a batch, which is another
+        one after a resume, and `deterministic` promises one result.
+        """
+        is_on_gpu = self.device.type != "cpu"
+        if self.objective.needs_teacher or (self.options.deterministic and is_on_gpu):
+            return
+        is_float32 = self.dtype == torch.float32
+        self.stores.pool_once(self.adapter, device=self.device, is_float32=is_float32)
+        if self.validation is not None and self.validation.stores is not self.stores:
+            # which is without autocast
+            self.validation.stores.pool_once(self.adapter, device=self.device, is_float32=True)
+
+    def run_epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
+        """Train on the batches of an epoch, validate, and return its record."""
+        began = time.perf_counter()
+        sums: Counter[str] = Counter()
+        waited_before = self.counts.seconds_waiting
+        label = f"epoch {epoch}/{self.course.epochs}"
+        num_batches = self.course.batches_of(epoch)
+        batches = self.loaded(epoch, num_batches)
+        tracked = progress.track(batches, label, num_batches, unit="batches")
+        for found in self.steps(tracked):
+            sums.update(found)
+        seconds = time.perf_counter() - began
+        means = {name: total / num_batches for name, total in sums.items()}
+        record: dict[str, Any] = {
+            "epoch": epoch,
+            "step": self.counts.step,
+            "loss": means.pop("loss"),
+            "parts": means,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "seconds": seconds,
+            "seconds_waiting": self.counts.seconds_waiting - waited_before,
+            "images_per_second": self.course.rows * num_batches / self.course.batches / seconds,
+        }
+        self._check_weights()
+        with self._averaged():
+            validation = self.processes.from_first(self.validate)
+        return {**record, "validation": validation} if validation else record
+
+    def rate_factor(self) -> float:
+        """Return the factor of the schedule on the learning rate of the step to be taken."""
+        options, step, num_steps = self.options, self.counts.step, self.course.steps
+        first, last = (
+            rate / options.learning_rate for rate in (options.first_rate, options.last_rate)
+        )
+        if options.schedule == "cosine-epochs":
+            return cosine_by_epochs(
+                step,
+                epoch_steps=self.course.epoch_steps,
+                num_epochs=self.course.epochs,
+                warmup_steps=options.warmup_steps,
+                first=first,
+                last=last,
+            )
+        if options.schedule == "cosine":
+            return cosine_with_warmup(step, num_steps=num_steps, warmup=options.warmup)
+        rise = constant_with_warmup(step, num_steps=num_steps, warmup=options.warmup)
+        return rise * self.counts.factor
+
+    def _check_loss(self, loss: float, batch: Batch) -> None:
+        """Refuse a batch whose loss is not finite, and name some of its items."""
+        if math.isfinite(loss):
+            return
+        ids = [self.stores.first.ids[row] for row in batch.rows.image[:3].tolist()]
+        items = f"{self.plan.stores.sides[0].modality.value}s"
+        raise DivergedError(
+            f"the loss is {loss} at step {self.counts.step + 1}, with {items} such as {ids}: "
+            "lower train.learning_rate"
+        )
+
+    def _check_weights(self) -> None:
+        """Refuse what the last step did, which no later loss would show."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.trainable.parameters):
+            raise DivergedError(
+                f"the weights are not finite after step {self.counts.step}: lower "
+                "train.learning_rate"
+            )
+
+    def validate(self) -> dict[str, Any]:
+        """Return what the validation measures, or nothing where this process has none."""
+        if self.validation is None:
+            return {}
+        return self.validation.measure(
+            self.adapter,
+            self.objective,
+            batch_size=self.options.batch_size,
+            device=self.device,
+            teacher=self.teacher,
+            pairs=self.options.same_image if self.options.captions == "each" else None,
+        )
+
+    def _save(self, folder: Path) -> None:
+        if not self.processes.is_first:
+            return
+        table = {
+            "towers": self.plan.table["towers"],
+            "objective": self.plan.table["objective"],
+        }
+        save_adapter(folder, self.adapter, self.objective, table=table)
+        self.counts.promise_best(folder)
+
+    def _selection(self) -> str:
+        if self.validation is None:
+            return "last epoch"
+        name = "loss" if self.options.select_by == "loss" else "recall_sum"
+        return f"{name} on {self.validation.name}"

@@ -1,0 +1,145 @@
+"""Training-free presets go from the stores to a run that every other verb takes."""
+
+import numpy as np
+import pytest
+import torch
+
+from lightalign.adapters.checkpoint import load_adapter
+from lightalign.featcache.errors import SpecError
+from lightalign.featcache.reading.reader import FeatureReader
+from lightalign.pipelines import retrieve
+from lightalign.pipelines.inputs.image_text import PairedStores
+from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
+from lightalign.pipelines.runs.embed_stored import embed_pairs
+from lightalign.pipelines.training import train
+from lightalign.pipelines.training.spec import TrainSpec
+
+from ...helpers import lightalign
+
+
+def solve(home, preset, *overrides):
+    return train.run(TrainSpec(home=home, preset=preset, overrides=overrides, device="cpu"))
+
+
+def pooled(reader: FeatureReader) -> np.ndarray:
+    features = reader.gather(range(len(reader)))
+    return np.stack([features.row(i).astype(np.float64).mean(axis=0) for i in range(len(reader))])
+
+
+@pytest.mark.parametrize("preset", ["cca", "csa", "procrustes"])
+def test_a_run_is_solved_and_evaluated(home, preset):
+    solved = solve(home, preset, "towers.both.project.out=8")
+    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    assert solved.report["best"]["pairs"] == 24 * 5
+    assert solved.report["selected_by"] == "closed form"
+    found = retrieve.run(retrieve.RetrieveSpec(home=home, split="test", k=5, device="cpu")).report
+    assert found["metrics"]["text_to_image"]["recall"]["5"]["value"] > 0
+    # the image map is centred: its mean over all pairs, five to an image, is zero
+    adapter, _, _ = load_adapter(solved.folder)
+    linear = adapter.steps["image/project"].linear
+    with torch.no_grad():
+        mapped = linear(torch.from_numpy(pooled(stores.image)).float())
+    np.testing.assert_allclose(mapped.mean(dim=0), 0, atol=1e-3)
+
+
+def test_ridge_predicts_texts_as_float64_does(home):
+    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    width = stores.text.description.width
+    solved = solve(home, "ridge", f"towers.both.project.out={width}", "fit.alpha=2.0")
+    images, texts = pooled(stores.image), pooled(stores.text)
+    rows = [(i, t) for i, own in stores.texts_of.items() for t in own]
+    x = images[[i for i, _ in rows]]
+    y = texts[[t for _, t in rows]]
+    x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+    gram = (x - x_mean).T @ (x - x_mean) + 2.0 * np.eye(x.shape[1])
+    weight = np.linalg.solve(gram, (x - x_mean).T @ (y - y_mean)).T
+    adapter, _, _ = load_adapter(solved.folder)
+    found = adapter.steps["image/project"].linear
+    np.testing.assert_allclose(found.weight.detach().numpy(), weight, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(found.bias.detach().numpy(), -weight @ x_mean, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("top", [15, 500])
+def test_asif_compares_as_float64_does(home, top):
+    """All 120 pairs are anchors, so that it does not matter how they were drawn."""
+    slot = "towers.both.project"
+    solved = solve(home, "asif", f"{slot}.anchors=120", f"{slot}.top={top}", f"{slot}.power=6.0")
+    assert (solved.report["best"]["pairs"], solved.report["num_parameters"]) == (120, 0)
+    train_stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    test_stores = PairedStores(newest_pair(home, StoreQuery(split="test")), home=home)
+    links = [(i, t) for i, own in train_stores.texts_of.items() for t in own]
+    sides = []
+    for column, name in enumerate(("image", "text")):
+        anchors = pooled(getattr(train_stores, name))[[link[column] for link in links]]
+        items = pooled(getattr(test_stores, name))
+        anchors, items = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (anchors, items))
+        cosines = np.maximum(items @ anchors.T, 0.0)
+        kept = min(top, len(links))
+        least = np.sort(cosines, axis=1)[:, -kept][:, None]
+        powers = np.where(cosines >= least, cosines, 0.0) ** 6
+        sides.append(powers / np.linalg.norm(powers, axis=1, keepdims=True))
+    adapter, _, _ = load_adapter(solved.folder)
+    found = embed_pairs(adapter, test_stores, device=torch.device("cpu"))
+    np.testing.assert_allclose(found.images @ found.texts.T, sides[0] @ sides[1].T, atol=2e-4)
+
+
+def test_anchors_are_of_all_images_before_any_has_two(home):
+    """Of 24 images with five texts each, 30 anchors have 24 images, six of them twice."""
+    preset = ("asif", "towers.both.project.anchors=30")
+    adapters = [load_adapter(solve(home, *preset).folder)[0] for _ in range(2)]
+    anchors = [adapter.steps["image/project"].anchors for adapter in adapters]
+    torch.testing.assert_close(anchors[0], anchors[1], rtol=0, atol=0)
+    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    images = torch.nn.functional.normalize(torch.from_numpy(pooled(stores.image)), dim=1)
+    nearest = torch.cdist(anchors[0].double(), images).argmin(dim=1)
+    assert sorted(nearest[:24].tolist()) == list(range(24))
+    assert len(set(nearest[24:].tolist())) == 6
+
+
+def test_without_a_validation_split_some_images_are_held_out(home):
+    solved = solve(home, "cca", "towers.both.project.out=4", "train.validation=0.25")
+    assert solved.report["num_images"] == 18
+    assert solved.report["best"]["pairs"] == 18 * 5
+    assert 0 <= solved.report["best"]["validation"]["recall_sum"] <= 600
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "towers.both.project={part='mlp',out=4,hidden=4,per_modality=true}",
+            "a linear step at the end",
+        ),
+        ("towers.both.project.bias=false", "needs a bias"),
+        ("towers.both.after={part='norm'}", "the image tower ends in 'both/after'"),
+        ("towers.both.project.out=4096", "directions at most"),
+        ("fit={alpha=1.0}", "must name its part"),
+        ("fit={part='asif'}", "a relative step at the end .* ends in 'image/project', a Linear"),
+    ],
+)
+def test_towers_that_cannot_be_solved_are_refused(home, override, message):
+    with pytest.raises(SpecError, match=message):
+        solve(home, "cca", override)
+
+
+def test_more_anchors_than_pairs_are_refused(home):
+    with pytest.raises(SpecError, match=r"121 anchors are asked for, and there are 120 .*anchors"):
+        solve(home, "asif", "towers.both.project.anchors=121")
+
+
+def test_the_command_says_what_it_solved(home):
+    result = lightalign(
+        "train-adapter", "--preset", "cca", "--set", "towers.both.project.out=8", home=home
+    )
+    assert result.returncode == 0, result.stderr
+    assert "parameters from 120 pairs" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("preset", "part", "needed"),
+    [("csa", "linear", "weighted-unit"), ("cca", "weighted-unit", "linear")],
+)
+def test_a_method_with_weights_needs_a_slot_for_them(home, preset, part, needed):
+    slot = f"towers.both.project={{part='{part}',out=4,per_modality=true}}"
+    with pytest.raises(SpecError, match=f"a {needed} step at the end"):
+        solve(home, preset, slot)
