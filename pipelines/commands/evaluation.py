@@ -236,8 +236,8 @@ def similarity(
     """Compare cosines of pairs of texts with people's judgement of them."""
     from ..metrics.number import report_line
     from ..show_similarity import similarity_parts
-    from ..similarity import SimilaritySpec
-    from ..similarity import run as run_similarity
+    from ..similarity.similarity import SimilaritySpec
+    from ..similarity.similarity import run as run_similarity
 
     output = Output(as_json=as_json, quiet=quiet)
     spec = SimilaritySpec(

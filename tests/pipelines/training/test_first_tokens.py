@@ -9,11 +9,12 @@ import pytest
 
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import rehearsal, similarity
+from lightalign.pipelines import rehearsal
 from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.inputs.pooled_features import are_alike
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.similarity import SimilaritySpec
+from lightalign.pipelines.similarity import similarity
+from lightalign.pipelines.similarity.similarity import SimilaritySpec
 from lightalign.pipelines.training import first_tokens, fit, train
 from lightalign.pipelines.training.batches import Batches
 from lightalign.pipelines.training.spec import TrainSpec

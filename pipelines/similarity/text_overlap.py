@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from ..featcache.errors import DatasetNotFoundError, LightalignError, StoreCorruptError
-from ..featcache.known_datasets import version_of
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.sources.base import Source
-from ..featcache.sources.opening import open_source, open_version
-from ..featcache.store.catalog import StoresByKey
-from ..featcache.store.key import StoreDescription
-from ..featcache.types import Modality
-from .common.progress import SILENT, Progress
-from .graded import GradedSplit
-from .inputs.original_dataset import require_as_extracted
-from .inputs.store_selection import WantedData
-from .runs.leakage import Seen, close_rows, lineage, marks_of
-from .runs.trained_run import EvaluatedRun
+from ...featcache.errors import DatasetNotFoundError, LightalignError, StoreCorruptError
+from ...featcache.known_datasets import version_of
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.sources.base import Source
+from ...featcache.sources.opening import open_source, open_version
+from ...featcache.store.catalog import StoresByKey
+from ...featcache.store.key import StoreDescription
+from ...featcache.types import Modality
+from ..common.progress import SILENT, Progress
+from ..inputs.original_dataset import require_as_extracted
+from ..inputs.store_selection import WantedData
+from ..runs.leakage import Seen, close_rows, lineage, marks_of
+from ..runs.trained_run import EvaluatedRun
+from .graded_split import GradedSplit
 
 _WORD = re.compile(r"\w+")
 _SHOWN = 3  # pairs that a warning names

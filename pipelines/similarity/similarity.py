@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache.encoders.references import card_name
-from ..featcache.errors import SpecError
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.types import Modality, Side
-from .common.progress import SILENT, Progress
-from .inputs.store_selection import SideQuery, WantedData, usual_split
-from .metrics.bootstrap import DRAWS
-from .runs.trained_run import EvaluatedRun, Found
+from ...featcache.encoders.references import card_name
+from ...featcache.errors import SpecError
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.types import Modality, Side
+from ..common.progress import SILENT, Progress
+from ..inputs.store_selection import SideQuery, WantedData, usual_split
+from ..metrics.bootstrap import DRAWS
+from ..runs.trained_run import EvaluatedRun, Found
 from .text_stores import RawEncoder, TextStores, queries_of
 
 _FITTED_ON = "train"  # split that a threshold is fitted on
@@ -83,10 +83,10 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     chosen = _choose(spec, texts, evaluated)
     subject = ", ".join([f"run {evaluated.folder.name}"] if evaluated else spec.encoders)
     progress.note(f"{subject}, split {split!r} of {wanted.name}")
-    from .graded import GradedSplit  # imports torch, as all below do
-    from .judging import DEFINITIONS, Judge, judge_all
+    from .evaluate_pairs import DEFINITIONS, Judge, judge_all
+    from .graded_split import GradedSplit  # imports torch, as all below do
     from .scorers import make_scorers
-    from .shared_texts import GradedTexts
+    from .text_overlap import GradedTexts
 
     pairs = GradedSplit(spec.home, chosen.stores)
     fitting, fit_warnings = (

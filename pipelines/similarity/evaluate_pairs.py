@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
-from .common.progress import SILENT, Progress
-from .graded import GradedSplit, Scorer
-from .metrics.bootstrap import Statistics, interval_of, weighted_draws
-from .metrics.graded_pairs import (
+from ...featcache.errors import LightalignError, SpecError, StoreCorruptError
+from ..common.progress import SILENT, Progress
+from ..metrics.bootstrap import Statistics, interval_of, weighted_draws
+from ..metrics.graded_pairs import (
     Ranking,
     at_threshold,
     auroc,
@@ -23,10 +22,11 @@ from .metrics.graded_pairs import (
     spearman,
     tolerance_curve,
 )
-from .metrics.intervals import drawn_share_interval
-from .metrics.number import Number
-from .runs.trained_run import EvaluatedRun
-from .shared_texts import GradedTexts, find_shared_pairs, find_trained_texts, with_way_out
+from ..metrics.intervals import drawn_share_interval
+from ..metrics.number import Number
+from ..runs.trained_run import EvaluatedRun
+from .graded_split import GradedSplit, Scorer
+from .text_overlap import GradedTexts, find_shared_pairs, find_trained_texts, with_way_out
 
 DEFINITIONS = {
     "cosine": (

@@ -10,18 +10,18 @@ from lightalign.featcache.errors import SpecError, StoreNotFoundError, UnknownNa
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality, TextSide
-from lightalign.pipelines import similarity
 from lightalign.pipelines.inputs.store_selection import SideQuery
 from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.show_similarity import similarity_parts
-from lightalign.pipelines.similarity import SimilaritySpec
+from lightalign.pipelines.similarity import similarity
+from lightalign.pipelines.similarity.similarity import SimilaritySpec
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
-from ..featcache.sources.graded_helpers import glue_qqp, published_stsb
-from ..featcache.sources.sources_helpers import write_csv
-from ..helpers import lightalign
-from .conftest import SCENES, extract_toy
+from ...featcache.sources.graded_helpers import glue_qqp, published_stsb
+from ...featcache.sources.sources_helpers import write_csv
+from ...helpers import lightalign
+from ..conftest import SCENES, extract_toy
 
 QUICK = ("train.epochs=1", "train.batch_size=8", "towers.both.project.out=16")
 IMAGES = {"fusion": "add", "text_features": "tokens"}
@@ -151,11 +151,11 @@ def test_a_run_on_images_is_compared_by_its_text_tower_and_one_on_texts_across_t
 
 def test_across_takes_the_first_text_through_the_first_side(graded_home):
     from lightalign.pipelines.common.progress import SILENT
-    from lightalign.pipelines.graded import GradedSplit
     from lightalign.pipelines.inputs.store_selection import WantedData
     from lightalign.pipelines.runs.trained_run import EvaluatedRun
-    from lightalign.pipelines.scorers import make_scorers
-    from lightalign.pipelines.text_stores import TextStores
+    from lightalign.pipelines.similarity.graded_split import GradedSplit
+    from lightalign.pipelines.similarity.scorers import make_scorers
+    from lightalign.pipelines.similarity.text_stores import TextStores
 
     run = EvaluatedRun(graded_home, "texts", device="cpu")
     stores = TextStores(graded_home, WantedData("stsb", None), "val", SILENT)
@@ -225,9 +225,9 @@ def test_pairs_with_a_text_that_the_adapter_was_trained_on_are_counted(
     assert report["leakage"]["num_pairs_with_trained_texts"] == 2
     assert not any("was trained on" in line for line in measured(home, run="images")["warnings"])
     with monkeypatch.context() as patched:  # as of an earlier version, which kept no marks
-        patched.setattr("lightalign.pipelines.shared_texts.marks_of", lambda *_: None)
+        patched.setattr("lightalign.pipelines.similarity.text_overlap.marks_of", lambda *_: None)
         assert line in measured(home, run="images", data=data, split="val")["warnings"]
-        patched.setattr("lightalign.pipelines.shared_texts._MOST_COSINES", 1)
+        patched.setattr("lightalign.pipelines.similarity.text_overlap._MOST_COSINES", 1)
         many = "leakage not checked: the texts that images was trained on are too many to compare"
         assert many in measured(home, run="images", data=data, split="val")["warnings"]
     shutil.rmtree(home / "features" / "shapes")
@@ -247,9 +247,9 @@ def test_shares_without_a_miss_have_a_width_and_those_of_nothing_no_interval(gra
 
 def test_pairs_that_have_a_text_in_common_are_of_one_group(graded_home):
     """Three pairs in a row share texts; without the middle one the outer ones do not."""
-    from lightalign.pipelines.graded import GradedSplit
     from lightalign.pipelines.inputs.store_selection import WantedData
-    from lightalign.pipelines.text_stores import TextStores
+    from lightalign.pipelines.similarity.graded_split import GradedSplit
+    from lightalign.pipelines.similarity.text_stores import TextStores
 
     stores = TextStores(graded_home, WantedData("stsb", None), "val")
     query = SideQuery(encoder="toy-text")
@@ -362,7 +362,7 @@ def test_the_verb_prints_tables_or_one_json_object(graded_home):
 
 def test_the_stores_of_a_raw_encoder_are_found_by_what_they_keep(graded_home):
     from lightalign.pipelines.inputs.store_selection import WantedData
-    from lightalign.pipelines.text_stores import TextStores
+    from lightalign.pipelines.similarity.text_stores import TextStores
 
     stores = TextStores(graded_home, WantedData("stsb", None), "val")
     assert stores.find(SideQuery(encoder="minilm")) is None

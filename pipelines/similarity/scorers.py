@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from ..featcache.types import Side
-from .graded import GradedSplit, Leg, Scorer
-from .inputs.pooled_features import (
+from ...featcache.types import Side
+from ..inputs.pooled_features import (
     begins_with_added,
     first_is_constant,
     first_vectors,
     has_cls,
     mean_vectors,
 )
-from .inputs.store_selection import SideQuery
-from .runs.embed_stored import embed_rows
-from .runs.trained_run import EvaluatedRun
+from ..inputs.store_selection import SideQuery
+from ..runs.embed_stored import embed_rows
+from ..runs.trained_run import EvaluatedRun
+from .graded_split import GradedSplit, Leg, Scorer
 from .text_stores import RawEncoder
 
 _OF_TOKENS = {"mean": mean_vectors, "cls": first_vectors}  # what a store of all tokens gives

@@ -14,14 +14,14 @@ from jaxtyping import Float32, Float64, Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..featcache.errors import SpecError, StoreCorruptError
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.store import catalog
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.types import Grades
-from .common.progress import SILENT, Progress
-from .inputs.store_selection import SideQuery
-from .metrics.vectors import unit
+from ...featcache.errors import SpecError, StoreCorruptError
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.store import catalog
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.types import Grades
+from ..common.progress import SILENT, Progress
+from ..inputs.store_selection import SideQuery
+from ..metrics.vectors import unit
 
 _BLOCK_PAIRS = 2**13  # pairs whose vectors are held at once: 64 MiB each side with 1,024 features
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache.errors import StoreNotFoundError
-from ..featcache.store.catalog import StoreEntry, read_catalog
-from ..featcache.types import Modality
-from .common.progress import SILENT, Progress
-from .inputs.store_selection import (
+from ...featcache.errors import StoreNotFoundError
+from ...featcache.store.catalog import StoreEntry, read_catalog
+from ...featcache.types import Modality
+from ..common.progress import SILENT, Progress
+from ..inputs.store_selection import (
     SideQuery,
     StoreQuery,
     WantedData,
