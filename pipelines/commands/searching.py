@@ -41,8 +41,8 @@ def index(
     quiet: Quiet = False,
 ) -> None:
     """Save an index of a split's embeddings, to search in."""
-    from ..index_run import IndexSpec
-    from ..index_run import run as run_index
+    from ..search.build_index import IndexSpec
+    from ..search.build_index import run as run_index
     from ..show_index import index_lines
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -89,8 +89,8 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Find what is nearest to a text or an image, in an index that `index` has saved."""
-    from ..search import SearchSpec, open_in_browser
-    from ..search import run as run_search
+    from ..search.search import SearchSpec, open_in_browser
+    from ..search.search import run as run_search
     from ..show_index import search_parts
 
     output = Output(as_json=as_json, quiet=quiet)

@@ -21,7 +21,7 @@ from lightalign.featcache.errors import DurabilityError, LockError
 from lightalign.pipelines.export import FORMATS, export
 from lightalign.pipelines.ranking.faiss_index import build
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.saved_index import write_index
+from lightalign.pipelines.search.saved_index import write_index
 from lightalign.pipelines.training.checkpoint import Counts, load_state, save_state
 from lightalign.pipelines.training.log import RunLog
 

@@ -13,15 +13,16 @@ from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide
-from lightalign.pipelines import export_run, index_run, retrieve, search
+from lightalign.pipelines import export_run, retrieve
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.inputs.pairs import Rows
 from lightalign.pipelines.inputs.store_selection import SideQuery, StoreQuery, newest_pair
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_pairs, embed_rows
-from lightalign.pipelines.search import SearchSpec
+from lightalign.pipelines.search import build_index, search
+from lightalign.pipelines.search.build_index import IndexSpec
+from lightalign.pipelines.search.search import SearchSpec
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.negative_queue import NegativeQueue
 from lightalign.pipelines.training.options import resolve_preset
@@ -399,7 +400,7 @@ def test_an_export_says_that_it_takes_images_and_texts_only(learnt, tmp_path):
 
 def test_a_search_asks_through_the_side_that_is_not_searched(text_home, learnt):
     run = str(learnt.folder)
-    index_run.run(IndexSpec(home=text_home, run=run, side="second_text", source=SCENES))
+    build_index.run(IndexSpec(home=text_home, run=run, side="second_text", source=SCENES))
     asked = SearchSpec(home=text_home, run=run, query="a red square", side="second_text", k=3)
     found = search.run(asked)
     bundle = lightalign.load(run, home=text_home, device="cpu")

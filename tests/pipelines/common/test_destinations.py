@@ -10,11 +10,11 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines import export_run, report
 from lightalign.pipelines.common.destinations import check_file, check_folder
-from lightalign.pipelines.contact_sheet import Cell, write_sheet
 from lightalign.pipelines.export_run import ExportSpec
 from lightalign.pipelines.metrics.number import SCHEMA
 from lightalign.pipelines.report import ReportSpec
-from lightalign.pipelines.search import SearchSpec
+from lightalign.pipelines.search.contact_sheet import Cell, write_sheet
+from lightalign.pipelines.search.search import SearchSpec
 
 from ...helpers import lightalign
 

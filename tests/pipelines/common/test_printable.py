@@ -16,8 +16,8 @@ from lightalign.pipelines.commands import _common
 from lightalign.pipelines.commands._common import Output
 from lightalign.pipelines.common.confusion_plot import draw_confusion
 from lightalign.pipelines.common.printable import for_page, printable, printable_lines
-from lightalign.pipelines.contact_sheet import Cell, write_sheet
 from lightalign.pipelines.metrics.number import SCHEMA
+from lightalign.pipelines.search.contact_sheet import Cell, write_sheet
 from lightalign.pipelines.tables import ResultTable, rows_table
 
 # clears the screen; sets the title; the clipboard; an 8-bit CSI; bell; backspace; return to the

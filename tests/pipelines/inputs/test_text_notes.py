@@ -7,8 +7,8 @@ import pytest
 
 from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.loading import build_encoder
-from lightalign.pipelines import index_run
 from lightalign.pipelines.inputs.text_notes import TextReader, class_warnings
+from lightalign.pipelines.search import build_index
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
@@ -61,7 +61,7 @@ def test_a_real_tokenizer_is_asked_what_it_cuts_and_does_not_know():
 def test_a_search_tells_that_its_text_was_cut(home):
     sets = ("train.epochs=1", "train.batch_size=8", "train.validation=none")
     train.run(TrainSpec(home=home, preset="linear", device="cpu", overrides=sets, name="small"))
-    index_run.run(index_run.IndexSpec(home=home, run="small", split="test", device="cpu"))
+    build_index.run(build_index.IndexSpec(home=home, run="small", split="test", device="cpu"))
     done = lightalign("search", "small", FEW_WORDS, home=home)
     assert done.returncode == 0, done.stderr
     assert "only the first" in " ".join(done.stdout.split())

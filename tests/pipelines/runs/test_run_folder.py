@@ -13,10 +13,10 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import RunInUseError, RunNotFoundError, SpecError
 from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.store.locks import ShardLocks
-from lightalign.pipelines import index_run
 from lightalign.pipelines.common import stopping
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.runs import run_folder, run_list
+from lightalign.pipelines.search import build_index
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
@@ -297,14 +297,14 @@ def test_a_link_to_a_run_is_removed_and_the_run_stays_as_it_was(home, tmp_path):
 def test_an_index_holds_its_run(home, monkeypatch):
     folder = made_run(home, "mine")
     codes = []
-    build = index_run._Split.build
+    build = build_index._Split.build
 
     def remove_first(*arguments):
         codes.append(lightalign("runs", "rm", "mine", home=home).returncode)
         return build(*arguments)
 
-    monkeypatch.setattr(index_run._Split, "build", remove_first)
-    index_run.run(index_run.IndexSpec(home=home, run="mine", split="test", device="cpu"))
+    monkeypatch.setattr(build_index._Split, "build", remove_first)
+    build_index.run(build_index.IndexSpec(home=home, run="mine", split="test", device="cpu"))
     assert codes == [2]
     assert (folder / run_folder.INDEXES).is_dir()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightalign.pipelines.contact_sheet import Cell, write_sheet
+from lightalign.pipelines.search.contact_sheet import Cell, write_sheet
 
 
 def drawn(folder, name):

@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache.errors import (
+from ...featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
     DatasetNotFoundError,
     SpecError,
 )
-from ..featcache.sources.base import Source
-from ..featcache.sources.opening import is_drawn
-from ..featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
-from .inputs.original_dataset import open_as_extracted
+from ...featcache.sources.base import Source
+from ...featcache.sources.opening import is_drawn
+from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
+from ..inputs.original_dataset import open_as_extracted
 
 if TYPE_CHECKING:
     from .saved_index import SavedIndex

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..featcache.config import check_counts
-from ..featcache.encoders.loading import load_backend
-from ..featcache.errors import (
+from ...featcache.config import check_counts
+from ...featcache.encoders.loading import load_backend
+from ...featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
     DatasetNotFoundError,
@@ -19,17 +19,17 @@ from ..featcache.errors import (
     SpecError,
     StoreCorruptError,
 )
-from ..featcache.home import expanded
-from ..featcache.sources.base import Source
-from ..featcache.sources.opening import parse_data
-from ..featcache.types import IMAGE_TEXT, Item, Modality, Side
-from .common.destinations import check_file
-from .common.progress import SILENT, Progress
-from .index_run import side_named
-from .indexed_items import find_items
-from .inputs.original_dataset import open_there
-from .runs import run_folder
-from .runs.trained_run import EvaluatedRun
+from ...featcache.home import expanded
+from ...featcache.sources.base import Source
+from ...featcache.sources.opening import parse_data
+from ...featcache.types import IMAGE_TEXT, Item, Modality, Side
+from ..common.destinations import check_file
+from ..common.progress import SILENT, Progress
+from ..inputs.original_dataset import open_there
+from ..runs import run_folder
+from ..runs.trained_run import EvaluatedRun
+from .build_index import side_named
+from .original_items import find_items
 
 SHEETS = (".html", ".png")
 _PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".jp2"}
@@ -163,9 +163,9 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     sheet = _sheet_of(spec, evaluated)
     asking = _asking_side(evaluated, query, searched)
     load_backend(_backend(evaluated, asking))
-    from .inputs.text_notes import TextReader
-    from .ranking.faiss_index import search
-    from .runs.embedder import Embedder
+    from ..inputs.text_notes import TextReader
+    from ..ranking.faiss_index import search
+    from ..runs.embedder import Embedder
     from .saved_index import again_command, open_index
 
     clock.ends("import")

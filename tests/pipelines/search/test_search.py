@@ -20,18 +20,18 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.featcache.store.catalog import list_stores
-from lightalign.pipelines import index_run, saved_index
 from lightalign.pipelines.common.string_array import Strings
-from lightalign.pipelines.index_run import IndexSpec
 from lightalign.pipelines.inputs.datasets import add
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.search import SearchSpec
-from lightalign.pipelines.search import run as search
+from lightalign.pipelines.search import build_index, saved_index
+from lightalign.pipelines.search.build_index import IndexSpec
+from lightalign.pipelines.search.search import SearchSpec
+from lightalign.pipelines.search.search import run as search
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
-from ..helpers import lightalign as command
-from .conftest import extract_toy
+from ...helpers import lightalign as command
+from ..conftest import extract_toy
 
 COUNT = 12
 TABLE = "image-text-table"
@@ -61,7 +61,7 @@ def indexed(tmp_path_factory):
         home=home, preset="linear", data=data, overrides=sets, device="cpu", name="mine"
     )
     train.run(spec)
-    index_run.run(IndexSpec(home=home, run="mine", split="train", side="both", device="cpu"))
+    build_index.run(IndexSpec(home=home, run="mine", split="train", side="both", device="cpu"))
     return home
 
 
@@ -133,7 +133,7 @@ def test_the_same_data_in_another_place_are_found_there_though_the_old_ones_stay
     copied = shutil.copytree(home / "photos", tmp_path / "copied")
     found = ask(home, "a picture", data=f"{TABLE}={copied}")
     assert {Path(hit.path).parent for hit in found.hits} == {copied}
-    index_run.run(
+    build_index.run(
         IndexSpec(home=home, run="mine", split="train", data=f"{TABLE}={copied}", device="cpu")
     )
     found = ask(home, "a picture")
@@ -168,7 +168,7 @@ def test_a_text_that_is_called_like_a_photo_is_asked_for_as_text(indexed):
 
 @pytest.mark.parametrize("kind", ["flat", "IVF2,Flat", "hnsw", "PQ4x2np", "IVF2,PQ4x2np,RFlat"])
 def test_an_index_that_is_mapped_into_memory_answers_alike(home, monkeypatch, kind):
-    index_run.run(IndexSpec(home=home, run="mine", split="train", index=kind, device="cpu"))
+    build_index.run(IndexSpec(home=home, run="mine", split="train", index=kind, device="cpu"))
     read = ask(home, "a picture number 3")
     monkeypatch.setattr(saved_index, "_MAPPED", 0)
     assert ask(home, "a picture number 3").hits == read.hits
@@ -176,7 +176,7 @@ def test_an_index_that_is_mapped_into_memory_answers_alike(home, monkeypatch, ki
 
 def test_an_approximate_index_says_what_it_finds(home):
     spec = IndexSpec(home=home, run="mine", split="train", index="IVF2,Flat", device="cpu")
-    made = index_run.run(spec)
+    made = build_index.run(spec)
     recall = read_json(made.paths["image"])["metrics"]["image"]["recall_at_10"]
     assert recall["num"] == COUNT  # half of the texts
     assert recall["chance"] == pytest.approx(100 * 10 / COUNT)
@@ -186,7 +186,7 @@ def test_an_approximate_index_says_what_it_finds(home):
 
 
 def test_scores_by_codes_are_not_called_cosines(home):
-    index_run.run(IndexSpec(home=home, run="mine", split="train", index="SQ4", device="cpu"))
+    build_index.run(IndexSpec(home=home, run="mine", split="train", index="SQ4", device="cpu"))
     shown = command("search", "mine", "a picture", home=home).stdout
     assert "score (approximate)" in shown
     assert "cosine" not in shown
@@ -209,10 +209,10 @@ def test_an_index_of_other_features_is_refused(indexed, home, tmp_path):
     extract_toy(home, "toy-image", data=f"{TABLE}={changed}", source={})
     assert ask(home, "a picture").warnings == ()  # it is of the run's own data, which are there
     new = {"run": "mine", "split": "train", "data": f"{TABLE}={changed}"}
-    index_run.run(IndexSpec(home=home, device="cpu", **new))
+    build_index.run(IndexSpec(home=home, device="cpu", **new))
     assert ask(home, "a picture").warnings == ()
     old = {"run": "mine", "split": "train", "data": f"{TABLE}={indexed / 'photos'}"}
-    index_run.run(IndexSpec(home=home, device="cpu", **old))
+    build_index.run(IndexSpec(home=home, device="cpu", **old))
     assert ask(home, "a picture").warnings == ()
     key = ask(home, "a picture").manifest["store"]
     (gone,) = [entry.folder for entry in list_stores(home) if entry.key == key]
@@ -227,7 +227,7 @@ def test_a_text_too_long_for_a_file_name_is_a_text(home):
 
 
 def test_a_damaged_index_does_not_hide_another(home):
-    index_run.run(IndexSpec(home=home, run="mine", split="train", side="text", device="cpu"))
+    build_index.run(IndexSpec(home=home, run="mine", split="train", side="text", device="cpu"))
     (of_texts,) = (home / "runs" / "mine" / saved_index.FOLDER).glob("*-text--*")
     (of_texts / saved_index.MANIFEST).write_text("{}")
     assert len(ask(home, "a picture").hits) == COUNT
@@ -261,12 +261,12 @@ def test_a_side_that_a_run_lacks_is_refused(home):
     with pytest.raises(UnknownNameError, match="no side named 'audio'"):
         ask(home, "a picture", side="audio")
     with pytest.raises(UnknownNameError, match="no side named 'audio'"):
-        index_run.run(IndexSpec(home=home, run="mine", split="train", side="audio"))
+        build_index.run(IndexSpec(home=home, run="mine", split="train", side="audio"))
 
 
 def test_a_split_that_was_not_extracted_is_not_indexed(home):
     with pytest.raises(UnknownNameError, match=r"no split named 'test'; known: \['train'\]"):
-        index_run.run(IndexSpec(home=home, run="mine", split="test", device="cpu"))
+        build_index.run(IndexSpec(home=home, run="mine", split="test", device="cpu"))
 
 
 @pytest.mark.parametrize("name", ["index.faiss", "ids.npy", "ids-ends.npy", "index.json"])
@@ -432,7 +432,7 @@ def test_an_index_file_that_claims_to_be_huge_is_refused_before_it_is_read(home,
 
 def test_an_index_that_is_stopped_before_its_report_has_none_of_an_earlier_one(home, monkeypatch):
     spec = IndexSpec(home=home, run="mine", split="train", index="IVF2,Flat", device="cpu")
-    (path,) = index_run.run(spec).paths.values()
+    (path,) = build_index.run(spec).paths.values()
 
     class Killed(BaseException):
         """Stand for a signal."""
@@ -442,11 +442,11 @@ def test_an_index_that_is_stopped_before_its_report_has_none_of_an_earlier_one(h
 
     other = IndexSpec(home=home, run="mine", split="train", index="SQ8", device="cpu")
     with monkeypatch.context() as patch:
-        patch.setattr(index_run.Found, "write", kill)
+        patch.setattr(build_index.Found, "write", kill)
         with pytest.raises(Killed):
-            index_run.run(other)
+            build_index.run(other)
     assert not path.exists()
-    assert index_run.run(spec).paths == {"image": path}
+    assert build_index.run(spec).paths == {"image": path}
 
 
 def test_photos_that_have_moved_are_found_where_the_dataset_is_said_to_be(indexed, home, tmp_path):
@@ -454,7 +454,7 @@ def test_photos_that_have_moved_are_found_where_the_dataset_is_said_to_be(indexe
     spec = IndexSpec(
         home=home, run="mine", split="train", data=f"{TABLE}={tmp_path / 'photos'}", device="cpu"
     )
-    index_run.run(spec)
+    build_index.run(spec)
     (tmp_path / "photos").rename(tmp_path / "moved")
     gone = ask(home, "a picture")
     assert [hit.path for hit in gone.hits] == [None] * COUNT
@@ -525,7 +525,7 @@ def test_drawn_pictures_are_shown_on_a_sheet_though_they_have_no_files(toy_home,
     spec = TrainSpec(home=home, preset="linear", overrides=sets, device="cpu", name="mine")
     train.run(spec)
     source = {"train": 24, "val": 8, "test": 8, "size": 64}
-    index_run.run(IndexSpec(home=home, run="mine", source=source, device="cpu"))
+    build_index.run(IndexSpec(home=home, run="mine", source=source, device="cpu"))
     assert [hit.path for hit in ask(home, "a red square").hits] == [None] * 8
     found = ask(home, "a red square", sheet=tmp_path / "page.html")
     assert found.sheet.read_text().count("data:image/jpeg;base64,") == 8

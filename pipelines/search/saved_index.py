@@ -18,26 +18,26 @@ from typing import Any, TypedDict
 
 import faiss
 
-from ..featcache import atomic_files as files
-from ..featcache import notes
-from ..featcache.documents import check
-from ..featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
-from ..featcache.home import command_line
-from ..featcache.known_datasets import DatasetVersion, newest, version_of
-from ..featcache.regular_files import check_regular, is_there, open_regular
-from ..featcache.sources.opening import absolute_data, parse_data
-from ..featcache.store import trust
-from ..featcache.store.catalog import read_catalog
-from ..featcache.store.verified_files import memory_of_indexes, promise_of, require
-from ..featcache.types import Side
-from ..featcache.writing import open_new
-from .common.string_array import Strings
-from .inputs.store_selection import require_name
-from .metrics.number import written
-from .ranking.faiss_index import AnyIndex, BuiltIndex, as_faiss
-from .runs import run_folder
-from .runs.index_files import CONTENT, FAISS, MANIFEST
-from .runs.run_folder import named
+from ...featcache import atomic_files as files
+from ...featcache import notes
+from ...featcache.documents import check
+from ...featcache.errors import IndexNotFoundError, StaleIndexError, StoreCorruptError
+from ...featcache.home import command_line
+from ...featcache.known_datasets import DatasetVersion, newest, version_of
+from ...featcache.regular_files import check_regular, is_there, open_regular
+from ...featcache.sources.opening import absolute_data, parse_data
+from ...featcache.store import trust
+from ...featcache.store.catalog import read_catalog
+from ...featcache.store.verified_files import memory_of_indexes, promise_of, require
+from ...featcache.types import Side
+from ...featcache.writing import open_new
+from ..common.string_array import Strings
+from ..inputs.store_selection import require_name
+from ..metrics.number import written
+from ..ranking.faiss_index import AnyIndex, BuiltIndex, as_faiss
+from ..runs import run_folder
+from ..runs.index_files import CONTENT, FAISS, MANIFEST
+from ..runs.run_folder import named
 
 FOLDER = "index"
 _VERSION = 1

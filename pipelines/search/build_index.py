@@ -9,25 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from ..featcache import atomic_files
-from ..featcache.errors import (
+from ...featcache import atomic_files
+from ...featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
     DatasetNotFoundError,
     StoreNotFoundError,
 )
-from ..featcache.known_datasets import version_of
-from ..featcache.registry import unknown_name
-from ..featcache.sources.base import Source
-from ..featcache.sources.opening import absolute_data, parse_data
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.store.manifest import read_whole_manifest
-from ..featcache.types import Side
-from .common.byte_sizes import parse_bytes
-from .common.progress import SILENT, Progress
-from .indexed_items import content_of
-from .inputs.original_dataset import open_as_extracted
-from .inputs.store_selection import (
+from ...featcache.known_datasets import version_of
+from ...featcache.registry import unknown_name
+from ...featcache.sources.base import Source
+from ...featcache.sources.opening import absolute_data, parse_data
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.store.manifest import read_whole_manifest
+from ...featcache.types import Side
+from ..common.byte_sizes import parse_bytes
+from ..common.progress import SILENT, Progress
+from ..inputs.original_dataset import open_as_extracted
+from ..inputs.store_selection import (
     StoreQuery,
     WantedData,
     extract_again,
@@ -36,13 +35,14 @@ from .inputs.store_selection import (
     readable_stores,
     require_data,
 )
-from .metrics.number import written
-from .runs import run_folder
-from .runs.trained_run import EvaluatedRun, Found
+from ..metrics.number import written
+from ..runs import run_folder
+from ..runs.trained_run import EvaluatedRun, Found
+from .original_items import content_of
 
 if TYPE_CHECKING:
-    from .ranking.faiss_index import BuiltIndex
-    from .runs.embed_stored import Embeddings
+    from ..ranking.faiss_index import BuiltIndex
+    from ..runs.embed_stored import Embeddings
 else:
     # At run time torch is imported only once the stores are found: a mistake in an option is
     # reported before the seconds that this import takes.
@@ -139,8 +139,8 @@ class _Split:
 
     def build(self, side: Side, kind: str, budget: int | None) -> BuiltIndex:
         """Return the index of one side."""
-        from .ranking.faiss_index import build
-        from .ranking.index_plan import plan_index
+        from ..ranking.faiss_index import build
+        from ..ranking.index_plan import plan_index
 
         vectors = self.embeddings[side].vectors
         num, width = vectors.shape
@@ -154,7 +154,7 @@ class _Split:
 
     def _queries(self, side: Side) -> Float32[np.ndarray, "q embed"]:
         """Return a sample of what will be asked: of the other side, if it has a store."""
-        from .runs.embed_stored import embed_store
+        from ..runs.embed_stored import embed_store
 
         others = [other for other in self.stores if other is not side]
         if not others:
@@ -252,7 +252,7 @@ def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
 
 def _report(spec: IndexSpec, split: _Split, side: Side, built: BuiltIndex) -> Found:
     """Return the report of what the index of one side finds."""
-    from .ranking.index_tuning import DEFINITIONS
+    from ..ranking.index_tuning import DEFINITIONS
 
     return Found(
         kind="index",
@@ -295,7 +295,7 @@ def _opened(
     evaluated: EvaluatedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
 ) -> _Split:
     """Find the stores and the dataset, and embed the stores."""
-    from .runs.embed_stored import embed_store
+    from ..runs.embed_stored import embed_store
 
     wanted = evaluated.wanted(spec.data, spec.source)
     stores = _stores(evaluated, spec, sides, wanted, progress)

@@ -10,12 +10,12 @@ from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from ..featcache import atomic_files
-from ..featcache.errors import UnreadableItemError
-from ..featcache.modalities.image import decode_image, jpeg_address
-from ..featcache.types import Item
-from .common.destinations import GENERATOR
-from .common.printable import for_page, printable
+from ...featcache import atomic_files
+from ...featcache.errors import UnreadableItemError
+from ...featcache.modalities.image import decode_image, jpeg_address
+from ...featcache.types import Item
+from ..common.destinations import GENERATOR
+from ..common.printable import for_page, printable
 
 _SIDE = 240  # pixels of the longer side of a picture
 _COLUMNS = 5  # of a PNG
