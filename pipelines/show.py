@@ -16,9 +16,9 @@ from ..featcache.types import Modality
 from .cache import Explanation, RepairReport
 from .export_run import ExportedRun
 from .extraction.spec import Estimate, ExtractReport
-from .peak import Peak
-from .plan_spec import Planned
-from .rehearsal import TrainEstimate
+from .planning.dry_run import TrainEstimate
+from .planning.peak import Peak
+from .planning.spec import Planned
 from .tables import rows_table
 from .training.spec import TrainReport
 

@@ -109,8 +109,8 @@ def train_adapter(
     Below `torchrun --nproc-per-node N --no-python` N processes share each batch, on a GPU each or
     on the CPU, and take the steps that one would.
     """
-    from .. import rehearsal
     from ..common.torchrun import Launch
+    from ..planning import dry_run as rehearsal
     from ..show import train_estimate_parts, train_lines
     from ..training import train
     from ..training.spec import TrainSpec
@@ -177,8 +177,8 @@ def plan(
     quiet: Quiet = False,
 ) -> None:
     """Say how much memory a step of a training will take, and what fits a budget."""
-    from ..plan import run as run_plan
-    from ..plan_spec import PlanSpec
+    from ..planning.plan import run as run_plan
+    from ..planning.spec import PlanSpec
     from ..show import plan_parts
 
     sizes = {"batch_size": batch_size, "chunk_size": chunk_size}

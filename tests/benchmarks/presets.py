@@ -23,7 +23,7 @@ from _runs import COLUMNS, ENCODERS, HEADS, extract_all, file_name, measured, su
 
 from lightalign.adapters.preset import list_presets
 from lightalign.featcache.config import fingerprint
-from lightalign.pipelines import rehearsal
+from lightalign.pipelines.planning import dry_run
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training.options import TrainOptions, resolve_preset
 from lightalign.pipelines.training.spec import TrainSpec
@@ -54,7 +54,7 @@ def timed(
 ) -> dict[str, float]:
     """Return images a second and the minutes of all epochs of a preset, from some real steps."""
     image_encoder, text_encoder = ENCODERS
-    found = rehearsal.run(
+    found = dry_run.run(
         TrainSpec(
             home=options.home,
             **named(preset),

@@ -13,11 +13,11 @@ from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.tokens import PooledTokens, pad
 from lightalign.featcache.types import IMAGE_TEXT, Modality
-from lightalign.pipelines import rehearsal
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.extraction import opening
 from lightalign.pipelines.inputs import cached_steps, pairs
 from lightalign.pipelines.inputs.cached_steps import PooledRows, pool_once
+from lightalign.pipelines.planning import dry_run
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import fit, train
 from lightalign.pipelines.training.plan import resolve
@@ -246,7 +246,7 @@ def test_an_objective_with_a_teacher_reads_tokens(home):
 
 def test_an_estimate_counts_the_pooled_rows_and_their_time(home):
     spec = TrainSpec(preset="lightalign/base", home=home, overrides=(*QUICK, *SMALL), device="cpu")
-    found = rehearsal.run(spec, SILENT)
+    found = dry_run.run(spec, SILENT)
     images, texts = SCENES["train"] + SCENES["val"], 5 * (SCENES["train"] + SCENES["val"])
     kept = (images * 3 + texts * 5) * 64 * 4  # three summaries of an image, five of a text
     assert found.predicted.pooled == kept + cached_steps.POOLING_BYTES

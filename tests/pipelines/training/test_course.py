@@ -9,10 +9,11 @@ import torch
 from lightalign.adapters.objective import PairBatch
 from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import SpecError, UnknownNameError
-from lightalign.pipelines import rehearsal, retrieve
+from lightalign.pipelines import retrieve
 from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.inputs.pairs import Rows
 from lightalign.pipelines.metrics.ranks import Relevance
+from lightalign.pipelines.planning import dry_run
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
@@ -207,7 +208,7 @@ def test_a_rehearsal_counts_the_epochs_of_so_many_steps(toy_home):
         overrides=(*THREE_STEPS[1:], "train.steps=11"),
         device="cpu",
     )
-    found = rehearsal.run(spec)
+    found = dry_run.run(spec)
     assert (found.steps, found.epochs) == (11, 4)
     seconds = 11 / 3 * found.epoch_seconds + 4 * found.validation_seconds
     assert found.minutes * 60 == pytest.approx(seconds)

@@ -9,9 +9,9 @@ import pytest
 
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import rehearsal
 from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.inputs.pooled_features import are_alike
+from lightalign.pipelines.planning import dry_run
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.similarity import similarity
 from lightalign.pipelines.similarity.similarity import SimilaritySpec
@@ -181,7 +181,7 @@ def test_a_first_cell_that_knows_of_the_others_is_one_note(image_pool, what, cau
     trained, rehearsed = Notes(), Notes()
     pools = {"before": before, "image_pool": image_pool}
     train_on(tmp_path, {"part": "mean-pool"}, trained, **pools)
-    rehearsal.run(spec_on(tmp_path, {"part": "mean-pool"}, **pools), rehearsed)
+    dry_run.run(spec_on(tmp_path, {"part": "mean-pool"}, **pools), rehearsed)
     note = (
         f"{what} reads the first token, which is no class token, as toy-image has none: it begins "
         "as the upper left cell of an image, and the steps before let it know of the others"
@@ -203,7 +203,7 @@ def test_a_dry_run_refuses_what_the_training_refuses_by_the_same_line(changes, c
     with pytest.raises(SpecError) as trained:
         train_on(causal_home, **changes)
     with pytest.raises(SpecError) as rehearsed:
-        rehearsal.run(spec_on(causal_home, **changes))
+        dry_run.run(spec_on(causal_home, **changes))
     assert str(rehearsed.value) == str(trained.value)
 
 
@@ -212,7 +212,7 @@ def test_a_dry_run_warns_of_first_tokens_as_the_training_does(causal_home, tmp_p
     trained, rehearsed = Notes(), Notes()
     pool = {"part": "concat-pool", "summaries": ["mean", "cls"]}
     train_on(tmp_path, pool, trained, image_pool=pool)
-    rehearsal.run(spec_on(tmp_path, pool, image_pool=pool), rehearsed)
+    dry_run.run(spec_on(tmp_path, pool, image_pool=pool), rehearsed)
     expected = [line for line in trained.lines if "summaries" in line]
     assert len(expected) == 2
     assert [line for line in rehearsed.lines if "summaries" in line] == expected

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from lightalign.featcache.errors import SpecError, UnknownNameError
-from lightalign.pipelines import plan
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.plan_spec import PlanSpec
+from lightalign.pipelines.planning import plan
+from lightalign.pipelines.planning.spec import PlanSpec
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.distributed import Processes

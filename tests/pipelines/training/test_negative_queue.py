@@ -7,8 +7,8 @@ import torch
 from lightalign.adapters.objective import PairBatch
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import plan
-from lightalign.pipelines.plan_spec import PlanSpec
+from lightalign.pipelines.planning import plan
+from lightalign.pipelines.planning.spec import PlanSpec
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.batches import Rows

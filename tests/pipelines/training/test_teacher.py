@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lightalign.pipelines import plan
-from lightalign.pipelines.plan_spec import PlanSpec
+from lightalign.pipelines.planning import plan
+from lightalign.pipelines.planning.spec import PlanSpec
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 

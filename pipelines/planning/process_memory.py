@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from ..featcache.hardware import memory_fields
+from ...featcache.hardware import memory_fields
 
 STATUS = Path("/proc/self/status")  # where Linux says how much memory a process takes
 _SECONDS = 0.005  # between two looks; the products and sums at a peak last longer

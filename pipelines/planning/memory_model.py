@@ -13,15 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..adapters.objective import PairBatch, Remembered, Teacher
-from ..featcache.encoders.memory import LiveTensors
-from ..featcache.tokens import PooledTokens, Tokens
-from ..featcache.types import Side
-from .inputs.cached_steps import POOLING_BYTES
-from .inputs.pooled_shape import PooledShape
+from ...adapters.objective import PairBatch, Remembered, Teacher
+from ...featcache.encoders.memory import LiveTensors
+from ...featcache.tokens import PooledTokens, Tokens
+from ...featcache.types import Side
+from ..inputs.cached_steps import POOLING_BYTES
+from ..inputs.pooled_shape import PooledShape
+from ..training.modules import Trainable
 from .peak import Peak
 from .shapes import InputShape
-from .training.modules import Trainable
 
 _MOST_ROWS = 512  # that embedding is measured with
 _LINEAR = 0.02  # by how much a slope may differ from the one before

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..featcache.types import Side, Sides, sides_of
-from .inputs.pooled_shape import PooledShape
+from ...featcache.types import Side, Sides, sides_of
+from ..inputs.pooled_shape import PooledShape
 
 
 @dataclass(frozen=True, kw_only=True)

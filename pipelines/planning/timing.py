@@ -10,13 +10,13 @@ from itertools import count
 import numpy as np
 from jaxtyping import Int64
 
-from ..featcache.tokens import split_by_length
-from .inputs.pairs import Rows
+from ...featcache.tokens import split_by_length
+from ..inputs.pairs import Rows
+from ..training.batches import GROUPS
+from ..training.trainer import Trainer
 from .peak import Peak
-from .planned_step import PlannedStep
 from .shapes import InputShape
-from .training.batches import GROUPS
-from .training.trainer import Trainer
+from .step import PlannedStep
 
 _WARM_STEPS = 1
 _MOST_STEPS = 50

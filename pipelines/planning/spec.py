@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache.config import Table, check_counts
-from ..featcache.registry import unknown_name
-from ..featcache.store.key import DTYPES
+from ...featcache.config import Table, check_counts
+from ...featcache.registry import unknown_name
+from ...featcache.store.key import DTYPES
 from .peak import Peak
 
 _CAPTIONS = 5  # of an image of Flickr and COCO

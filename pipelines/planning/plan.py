@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..adapters.preset import preset_of
-from ..featcache.config import to_table
-from ..featcache.encoders.card import EncoderCard
-from ..featcache.encoders.references import find_card
-from ..featcache.errors import OutOfMemoryError, SpecError
-from ..featcache.hardware import resolve_device
-from ..featcache.home import usual_home
-from ..featcache.memory_errors import lack_of_memory
-from ..featcache.types import Modality
-from .common.byte_sizes import parse_bytes
-from .plan_spec import Planned, PlanSpec
+from ...adapters.preset import preset_of
+from ...featcache.config import to_table
+from ...featcache.encoders.card import EncoderCard
+from ...featcache.encoders.references import find_card
+from ...featcache.errors import OutOfMemoryError, SpecError
+from ...featcache.hardware import resolve_device
+from ...featcache.home import usual_home
+from ...featcache.memory_errors import lack_of_memory
+from ...featcache.types import Modality
+from ..common.byte_sizes import parse_bytes
+from ..training.options import TrainOptions, resolve_preset
 from .shapes import InputShape
-from .training.options import TrainOptions, resolve_preset
+from .spec import Planned, PlanSpec
 
 
 def run(spec: PlanSpec) -> Planned:
@@ -36,7 +36,7 @@ def run(spec: PlanSpec) -> Planned:
         Modality.IMAGE: _card(spec.image_encoder, Modality.IMAGE, spec.home),
         Modality.TEXT: _card(spec.text_encoder, Modality.TEXT, spec.home),
     }
-    from . import planned_step  # imports torch, as below; a mistake is reported without it
+    from . import step as planned_step  # imports torch, as below; a mistake is reported without it
 
     device = resolve_device(spec.device)
     shape = _shape(spec, options, cards, on_cpu=device.type == "cpu")

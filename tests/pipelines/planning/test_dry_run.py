@@ -9,20 +9,20 @@ import torch
 
 from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import plan, rehearsal
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.plan_spec import PlanSpec
+from lightalign.pipelines.planning import dry_run, plan
+from lightalign.pipelines.planning.spec import PlanSpec
+from lightalign.pipelines.planning.timing import input_shape, predict_memory, time_training
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.show import train_estimate_parts
-from lightalign.pipelines.timed_steps import input_shape, predict_memory, time_training
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.trainer import Trainer
 
-from ..helpers import lightalign, slow
-from .conftest import SCENES, extract_toy
-from .training.test_train import CPU, THREE_STEPS, quick_train
+from ...helpers import lightalign, slow
+from ..conftest import SCENES, extract_toy
+from ..training.test_train import CPU, THREE_STEPS, quick_train
 
 LINEAR = {"preset": "linear", "overrides": THREE_STEPS}
 
@@ -50,7 +50,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 def found(toy_home):
     """Return the estimate of a training of `linear`, in whose making nothing changes."""
     before, random = listing(toy_home), torch.get_rng_state()
-    found = rehearsal.run(spec_of(toy_home))
+    found = dry_run.run(spec_of(toy_home))
     assert listing(toy_home) == before
     assert torch.equal(torch.get_rng_state(), random)
     return found
@@ -147,14 +147,14 @@ def test_what_the_command_refuses_is_refused_with_the_same_words(home, changes):
     with pytest.raises(LightalignError) as real:
         train.run(spec_of(home, **changes))
     with pytest.raises(LightalignError) as rehearsed:
-        rehearsal.run(spec_of(home, **changes))
+        dry_run.run(spec_of(home, **changes))
     assert type(rehearsed.value) is type(real.value)
     assert str(rehearsed.value) == str(real.value)
 
 
 def test_what_is_solved_in_closed_form_has_no_steps(home):
     with pytest.raises(SpecError, match=r"closed form.*no steps to time"):
-        rehearsal.run(spec_of(home, preset="cca", overrides=()))
+        dry_run.run(spec_of(home, preset="cca", overrides=()))
 
 
 def test_several_processes_are_not_rehearsed(home, monkeypatch):
@@ -163,13 +163,13 @@ def test_several_processes_are_not_rehearsed(home, monkeypatch):
     for name, number in (numbers | meeting).items():
         monkeypatch.setenv(name, str(number))
     with pytest.raises(SpecError, match="without torchrun"):
-        rehearsal.run(spec_of(home))
+        dry_run.run(spec_of(home))
 
 
 def test_an_adapter_between_two_texts_is_rehearsed(home):
     """Five captions of an image: the other four of each are the texts of the second side."""
     both = {"text_encoder": "toy-text", "second_text_encoder": "toy-text"}
-    found = rehearsal.run(spec_of(home, **both))
+    found = dry_run.run(spec_of(home, **both))
     assert set(found.rows) == set(found.residency) == {"first_text", "second_text"}
     assert found.predicted.activations > 0
     line = train_estimate_parts(found)[0]
@@ -204,7 +204,7 @@ def test_the_minutes_are_within_a_factor_of_two_of_the_training(tmp_path):
     for encoder in ("toy-image", "toy-text"):
         extract_toy(tmp_path, encoder, source=scenes, rows_per_shard=200)
     spec = spec_of(tmp_path, overrides=("train.epochs=8", "train.batch_size=50"))
-    expected = rehearsal.run(spec).minutes * 60
+    expected = dry_run.run(spec).minutes * 60
     seconds = train.run(spec).report["seconds"]
     assert 0.5 < expected / seconds < 2
 
@@ -214,10 +214,10 @@ def test_mixtures_a_queue_and_a_teacher_are_rehearsed(tmp_path):
     """Of 24 images in 3 batches of 8, halves leave 4 mixtures of one token a batch."""
     for encoder in ("toy-image", "toy-text"):
         extract_toy(tmp_path, encoder, features=("mean",))
-    mixed = rehearsal.run(spec_of(tmp_path, overrides=(*THREE_STEPS, "train.mixup.alpha=1.0")))
+    mixed = dry_run.run(spec_of(tmp_path, overrides=(*THREE_STEPS, "train.mixup.alpha=1.0")))
     assert (mixed.batch_size, mixed.rows) == (4, {"image": "1 x 16", "text": "1 x 16"})
     assert mixed.predicted.features == 3 * 4 * 16 * (4 + 20)  # ready, bytes, width, rows
     taught = ("objective.part=distil", "train.queue=16")
-    found = rehearsal.run(spec_of(tmp_path, overrides=(*THREE_STEPS, *taught)))
+    found = dry_run.run(spec_of(tmp_path, overrides=(*THREE_STEPS, *taught)))
     assert found.batch_size == 8
     assert found.validation_seconds > 0

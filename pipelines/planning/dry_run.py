@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..adapters.preset import preset_of
-from ..featcache.errors import SpecError
-from ..featcache.hardware import resolve_device
-from .common.progress import SILENT, Progress
-from .common.torchrun import Launch
+from ...adapters.preset import preset_of
+from ...featcache.errors import SpecError
+from ...featcache.hardware import resolve_device
+from ..common.progress import SILENT, Progress
+from ..common.torchrun import Launch
+from ..runs import run_folder
+from ..training.plan import resolve
+from ..training.spec import TrainSpec
 from .peak import Peak
-from .runs import run_folder
-from .training.plan import resolve
-from .training.spec import TrainSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,9 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
             f"preset {preset!r} is solved in closed form, in one pass over the pairs: it has "
             "no steps to time"
         )
-    from .timed_steps import predict_memory, time_training
-    from .training.first_tokens import check_first_tokens  # imports torch, as the others do
-    from .training.trainer import Trainer
+    from ..training.first_tokens import check_first_tokens  # imports torch, as the others do
+    from ..training.trainer import Trainer
+    from .timing import predict_memory, time_training
 
     device = resolve_device(spec.device)
     trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)

@@ -9,19 +9,19 @@ from functools import partial
 import numpy as np
 import torch
 
-from ..adapters.gradcache import Load
-from ..adapters.objective import PairBatch, Remembered
-from ..featcache.tokens import Tokens
-from ..featcache.types import Side
-from .common.reproducibility import resolve_precision
-from .inputs.pairs import Rows
+from ...adapters.gradcache import Load
+from ...adapters.objective import PairBatch, Remembered
+from ...featcache.tokens import Tokens
+from ...featcache.types import Side
+from ..common.reproducibility import resolve_precision
+from ..inputs.pairs import Rows
+from ..training.batches import Batch
+from ..training.modules import build_trainable
+from ..training.step import TrainStep
 from .memory_model import made_up_queue, made_up_teacher
-from .own_memory import OwnMemory
-from .planned_step import PlannedStep
+from .process_memory import OwnMemory
 from .shapes import InputShape
-from .training.batches import Batch
-from .training.modules import build_trainable
-from .training.step import TrainStep
+from .step import PlannedStep
 
 _STEPS = 3
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
-from ..featcache.config import Table, build, to_table
-from ..featcache.errors import OutOfMemoryError, SpecError
-from ..featcache.types import sides_of
-from .common.reproducibility import resolve_precision
+from ...featcache.config import Table, build, to_table
+from ...featcache.errors import OutOfMemoryError, SpecError
+from ...featcache.types import sides_of
+from ..common.reproducibility import resolve_precision
+from ..training.modules import build_trainable
+from ..training.options import TrainOptions
 from .memory_model import MemoryModel
-from .own_memory import STATUS
+from .process_memory import STATUS
 from .shapes import InputShape
-from .training.modules import build_trainable
-from .training.options import TrainOptions
 
 # glibc otherwise keeps blocks of many megabytes when they are freed, up to half of a peak again
 _RETURNED = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
@@ -69,7 +69,7 @@ class PlannedStep:
         """
         if self.device == "cpu" and not STATUS.is_file():
             raise SpecError(f"--measure on a CPU needs {STATUS}, which this system has not")
-        code = f"from {__package__}.measured_steps import main; main()"
+        code = f"from {__package__}.measure import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", code],
             input=json.dumps(self.to_json()),

@@ -16,19 +16,20 @@ from lightalign.featcache.encoders.memory import LiveTensors
 from lightalign.featcache.errors import OutOfMemoryError, SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import plan, planned_step
 from lightalign.pipelines.common.byte_sizes import parse_bytes
-from lightalign.pipelines.memory_model import MemoryModel
-from lightalign.pipelines.own_memory import STATUS, OwnMemory
-from lightalign.pipelines.peak import Peak
-from lightalign.pipelines.plan_spec import Planned, PlanSpec
-from lightalign.pipelines.planned_step import PlannedStep
-from lightalign.pipelines.shapes import InputShape
+from lightalign.pipelines.planning import plan
+from lightalign.pipelines.planning import step as planned_step
+from lightalign.pipelines.planning.memory_model import MemoryModel
+from lightalign.pipelines.planning.peak import Peak
+from lightalign.pipelines.planning.process_memory import STATUS, OwnMemory
+from lightalign.pipelines.planning.shapes import InputShape
+from lightalign.pipelines.planning.spec import Planned, PlanSpec
+from lightalign.pipelines.planning.step import PlannedStep
 from lightalign.pipelines.show import plan_parts
 from lightalign.pipelines.training.modules import build_trainable
 from lightalign.pipelines.training.options import TrainOptions
 
-from ..helpers import lightalign, slow
+from ...helpers import lightalign, slow
 
 SMALL = InputShape(
     tokens={Modality.IMAGE: 49, Modality.TEXT: 12},
