@@ -79,8 +79,8 @@ def export_run(
     quiet: Quiet = False,
 ) -> None:
     """Write the towers of a run for onnxruntime or sentence-transformers."""
-    from ..export_run import ExportSpec
-    from ..export_run import run as run_export
+    from ..exporting.export import ExportSpec
+    from ..exporting.export import run as run_export
     from ..show import exported_lines
 
     output_of = Output(as_json=as_json, quiet=quiet)

@@ -12,9 +12,10 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import export_run, retrieve
+from lightalign.pipelines import retrieve
 from lightalign.pipelines.bundle import load
-from lightalign.pipelines.export_run import ExportSpec
+from lightalign.pipelines.exporting import export
+from lightalign.pipelines.exporting.export import ExportSpec
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.retrieve import RetrieveSpec
@@ -134,7 +135,7 @@ def test_the_run_is_exported_with_its_encoders(home, tmp_path):
     home, folder, _ = home
     weights = dict.fromkeys(CARDS.values(), folder)
     spec = ExportSpec(home=home, run=None, to="onnx", output=tmp_path / "onnx", weights=weights)
-    export_run.run(spec)
+    export.run(spec)
     written = {path.name for path in (tmp_path / "onnx").iterdir()}
     assert {"image.onnx", "text.onnx", "tokenizer.json"} <= written
 

@@ -13,8 +13,9 @@ from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide
-from lightalign.pipelines import export_run, retrieve
+from lightalign.pipelines import retrieve
 from lightalign.pipelines.common.progress import SILENT
+from lightalign.pipelines.exporting import export
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.inputs.pairs import Rows
 from lightalign.pipelines.inputs.store_selection import SideQuery, StoreQuery, newest_pair
@@ -392,9 +393,9 @@ def test_lightcrl_addition_aligns_real_text_encoders_end_to_end(tmp_path, second
 
 def test_an_export_says_that_it_takes_images_and_texts_only(learnt, tmp_path):
     output = tmp_path / "out"
-    spec = export_run.ExportSpec(home=tmp_path, run=str(learnt.folder), to="onnx", output=output)
+    spec = export.ExportSpec(home=tmp_path, run=str(learnt.folder), to="onnx", output=output)
     with pytest.raises(ExportError, match="aligns two text encoders"):
-        export_run.run(spec)
+        export.run(spec)
     assert not output.exists()
 
 

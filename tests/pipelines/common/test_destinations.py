@@ -8,9 +8,10 @@ from PIL import Image
 
 from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines import export_run, report
+from lightalign.pipelines import report
 from lightalign.pipelines.common.destinations import check_file, check_folder
-from lightalign.pipelines.export_run import ExportSpec
+from lightalign.pipelines.exporting import export
+from lightalign.pipelines.exporting.export import ExportSpec
 from lightalign.pipelines.metrics.number import SCHEMA
 from lightalign.pipelines.report import ReportSpec
 from lightalign.pipelines.search.contact_sheet import Cell, write_sheet
@@ -197,7 +198,7 @@ def test_an_exported_run_is_told_from_other_folders(tmp_path):
         ({"format": 3}, False),
         ([], False),
     ):
-        atomic_files.write_json(tmp_path / export_run.ABOUT, content)
-        assert export_run._is_export(tmp_path) == own
-    (tmp_path / export_run.ABOUT).write_text("{")
-    assert not export_run._is_export(tmp_path)
+        atomic_files.write_json(tmp_path / export.ABOUT, content)
+        assert export._is_export(tmp_path) == own
+    (tmp_path / export.ABOUT).write_text("{")
+    assert not export._is_export(tmp_path)

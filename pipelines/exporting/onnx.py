@@ -1,4 +1,4 @@
-"""Write the towers of a run as ONNX files; `export_run.py` says which, and what they take."""
+"""Write the towers of a run as ONNX files; `export.py` says which, and what they take."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..adapters.checkpoint import load_adapter
-from ..featcache import atomic_files
-from ..featcache.encoders.probe import probe_items
-from ..featcache.errors import SpecError
-from ..featcache.types import Modality
-from ..featcache.writing import write_bytes
-from .common.progress import Progress
-from .extraction.exact import inexact_sides, why_inexact
+from ...adapters.checkpoint import load_adapter
+from ...featcache import atomic_files
+from ...featcache.encoders.probe import probe_items
+from ...featcache.errors import SpecError
+from ...featcache.types import Modality
+from ...featcache.writing import write_bytes
+from ..common.progress import Progress
+from ..extraction.exact import inexact_sides, why_inexact
+from ..runs import run_folder
+from ..runs.embedder import Embedder
 from .onnx_files import OnnxTower, write_onnx
-from .runs import run_folder
-from .runs.embedder import Embedder
 from .towers import (
     AdapterTower,
     WholeTower,

@@ -12,23 +12,23 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ..adapters.adapter import Adapter
-from ..adapters.step import Step
-from ..adapters.steps.add_fusion import AddFusion
-from ..adapters.steps.cls_pool import ClsPool
-from ..adapters.steps.concat_pool import ConcatPool
-from ..adapters.steps.dropout import Dropout
-from ..adapters.steps.identity import Identity
-from ..adapters.steps.linear import Linear
-from ..adapters.steps.mean_pool import MeanPool
-from ..adapters.steps.mlp import Mlp
-from ..adapters.steps.mul_fusion import MulFusion
-from ..adapters.steps.norm import Norm
-from ..featcache.encoders.exportable import Portable
-from ..featcache.errors import ExportError
-from ..featcache.types import Modality
-from .extraction.exportable import inexpressible_features
-from .runs.embedder import Reading
+from ...adapters.adapter import Adapter
+from ...adapters.step import Step
+from ...adapters.steps.add_fusion import AddFusion
+from ...adapters.steps.cls_pool import ClsPool
+from ...adapters.steps.concat_pool import ConcatPool
+from ...adapters.steps.dropout import Dropout
+from ...adapters.steps.identity import Identity
+from ...adapters.steps.linear import Linear
+from ...adapters.steps.mean_pool import MeanPool
+from ...adapters.steps.mlp import Mlp
+from ...adapters.steps.mul_fusion import MulFusion
+from ...adapters.steps.norm import Norm
+from ...featcache.encoders.exportable import Portable
+from ...featcache.errors import ExportError
+from ...featcache.types import Modality
+from ..extraction.exportable import inexpressible_features
+from ..runs.embedder import Reading
 
 _STOCK_POOLS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # by kind of features
 _REASONS = {  # by part, what of it no stock module does

@@ -13,15 +13,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..adapters.adapter import Adapter
-from ..featcache.encoders.base import read_item
-from ..featcache.encoders.exportable import ATTENTION_MASK, Portable
-from ..featcache.encoders.probe import probe_items
-from ..featcache.errors import ExportError, WeightsNotFoundError
-from ..featcache.tokens import Tokens
-from ..featcache.types import Modality
-from .runs import run_folder
-from .runs.embedder import Embedder, Reading
+from ...adapters.adapter import Adapter
+from ...featcache.encoders.base import read_item
+from ...featcache.encoders.exportable import ATTENTION_MASK, Portable
+from ...featcache.encoders.probe import probe_items
+from ...featcache.errors import ExportError, WeightsNotFoundError
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..runs import run_folder
+from ..runs.embedder import Embedder, Reading
 
 TOLERANCE = 1e-4  # largest difference of a cosine that an export may make
 _DIRECTIONS = 512  # drawn beside the rows themselves: enough to see any turn of the space

@@ -19,21 +19,21 @@ from lightalign.featcache.errors import ExportError
 from lightalign.featcache.store.stored_types import narrow, widen
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.extraction.exact import exact_commands
-from lightalign.pipelines.runs.embedder import Reading
-from lightalign.pipelines.runs.run_folder import read_spec
-from lightalign.pipelines.stock_modules import Dense, StockTower, express
-from lightalign.pipelines.towers import (
+from lightalign.pipelines.exporting.stock_modules import Dense, StockTower, express
+from lightalign.pipelines.exporting.towers import (
     AdapterTower,
     as_stored,
     cosine_difference,
     encoder_table,
     padding_takes_part,
 )
+from lightalign.pipelines.extraction.exact import exact_commands
+from lightalign.pipelines.runs.embedder import Reading
+from lightalign.pipelines.runs.run_folder import read_spec
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
-from ..helpers import lightalign
+from ...helpers import lightalign
 
 WIDTHS = {Modality.IMAGE: 6, Modality.TEXT: 8}
 

@@ -17,13 +17,13 @@ from lightalign.featcache.encoders.probe import probe_items
 from lightalign.featcache.errors import ExportError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.onnx_files import OnnxTower, write_onnx
-from lightalign.pipelines.towers import AdapterTower
+from lightalign.pipelines.exporting.onnx_files import OnnxTower, write_onnx
+from lightalign.pipelines.exporting.towers import AdapterTower
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
-from ..helpers import lightalign
-from .conftest import extract_toy
+from ...helpers import lightalign
+from ..conftest import extract_toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

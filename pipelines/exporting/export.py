@@ -19,18 +19,18 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..featcache import atomic_files
-from ..featcache.documents import read_json
-from ..featcache.errors import ExportError, MissingExtraError, SpecError, StoreCorruptError
-from ..featcache.home import expanded
-from ..featcache.registry import unknown_name
-from ..featcache.types import TEXT_TEXT, Modality, sides_of
-from .common.destinations import check_folder
-from .common.progress import SILENT, Progress
-from .common.versions import library_versions
-from .extraction.exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
-from .runs import run_folder
+from ... import __version__
+from ...featcache import atomic_files
+from ...featcache.documents import read_json
+from ...featcache.errors import ExportError, MissingExtraError, SpecError, StoreCorruptError
+from ...featcache.home import expanded
+from ...featcache.registry import unknown_name
+from ...featcache.types import TEXT_TEXT, Modality, sides_of
+from ..common.destinations import check_folder
+from ..common.progress import SILENT, Progress
+from ..common.versions import library_versions
+from ..extraction.exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
+from ..runs import run_folder
 
 ABOUT = "lightalign.json"
 VERSION = 1  # of the table in it
@@ -207,8 +207,8 @@ def _versions(target: str) -> dict[str, str]:
 
 def _write(spec: ExportSpec, folder: Path, place: Path, progress: Progress) -> dict[str, Any]:
     # these import torch; a mistake is reported without it
-    from .export_onnx import write_towers
-    from .export_stock import write_tower
+    from .onnx import write_towers
+    from .sentence_transformers import write_tower
 
     if spec.to == "onnx":
         return write_towers(

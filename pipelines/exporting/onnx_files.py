@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..featcache.errors import ExportError
-from ..featcache.writing import by_library
+from ...featcache.errors import ExportError
+from ...featcache.writing import by_library
 
 OUTPUT = "embedding"
 

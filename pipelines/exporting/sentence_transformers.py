@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..featcache.encoders.backends._transformers import quiet
-from ..featcache.errors import ExportError
-from ..featcache.types import Modality
-from ..featcache.writing import by_library
-from .common.progress import Progress
-from .runs.embedder import Embedder
+from ...featcache.encoders.backends._transformers import quiet
+from ...featcache.errors import ExportError
+from ...featcache.types import Modality
+from ...featcache.writing import by_library
+from ..common.progress import Progress
+from ..runs.embedder import Embedder
 from .stock_modules import build_model, express, require_transformers
 from .towers import (
     cosine_difference,
