@@ -7,8 +7,8 @@ from typing import Any
 
 from ..featcache.errors import SpecError
 from ..featcache.home import expanded
-from . import retrieve
-from .retrieve import RetrieveSpec
+from .evaluation import retrieve
+from .evaluation.retrieve import RetrieveSpec
 from .runs import run_folder
 from .runs.embedder import Embedder
 

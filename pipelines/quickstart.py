@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import retrieve
 from .common.progress import SILENT, Progress
+from .evaluation import retrieve
 from .extraction import extract
 from .extraction.spec import ExtractReport, ExtractSpec
 from .training import train

@@ -84,9 +84,9 @@ def retrieve(
     quiet: Quiet = False,
 ) -> None:
     """Measure retrieval across the two sides of a run."""
+    from ..evaluation.retrieve import BANK, RetrieveSpec
+    from ..evaluation.retrieve import run as run_retrieve
     from ..metrics.number import report_line
-    from ..retrieve import BANK, RetrieveSpec
-    from ..retrieve import run as run_retrieve
     from ..show_retrieval import retrieval_parts
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -273,9 +273,9 @@ def rank_encoders(
     quiet: Quiet = False,
 ) -> None:
     """Say which image and text stores fit one another, before anything is trained."""
+    from ..evaluation.rank_encoders import RankSpec
+    from ..evaluation.rank_encoders import run as run_ranking
     from ..metrics.number import report_line
-    from ..rank_encoders import RankSpec
-    from ..rank_encoders import run as run_ranking
     from ..show_similarity import ranking_parts
 
     output = Output(as_json=as_json, quiet=quiet)

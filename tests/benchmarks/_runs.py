@@ -7,7 +7,7 @@ from typing import Any
 
 from lightalign.featcache.config import canonical_json, fingerprint, to_table
 from lightalign.featcache.errors import RunNotFoundError, SpecError
-from lightalign.pipelines import retrieve
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.store_selection import WantedData

@@ -42,7 +42,7 @@ from contextlib import nullcontext
 from pathlib import Path
 import lightalign.cli
 from lightalign.pipelines.inputs import image_text as pairs
-from lightalign.pipelines import retrieve
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store.trust import trusting
 with nullcontext() if sys.argv[2] == "verifying" else trusting():

@@ -13,8 +13,8 @@ from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide
-from lightalign.pipelines import retrieve
 from lightalign.pipelines.common.progress import SILENT
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.exporting import export
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.inputs.pairs import Rows

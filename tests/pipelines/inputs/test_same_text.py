@@ -11,11 +11,11 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.sources.text_marks import text_mark
 from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Pairs
+from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
+from lightalign.pipelines.evaluation.retrieve import run as run_retrieve
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.inputs.same_text import without_same_texts
 from lightalign.pipelines.inputs.store_selection import StoreQuery, require_pair
-from lightalign.pipelines.retrieve import RetrieveSpec
-from lightalign.pipelines.retrieve import run as run_retrieve
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.options import resolve_preset
 from lightalign.pipelines.training.spec import TrainSpec

@@ -16,8 +16,8 @@ from lightalign.featcache.errors import (
 )
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import retrieve
 from lightalign.pipelines.common.progress import Progress
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import (
     SideQuery,

@@ -5,7 +5,7 @@ import pytest
 
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import TEXT_TEXT
-from lightalign.pipelines import retrieve
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.ranking.folds import FoldedRetrieval, split_folds

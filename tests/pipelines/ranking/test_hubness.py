@@ -6,6 +6,7 @@ from scipy.special import logsumexp
 
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import TEXT_TEXT
+from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.ranking.hubness import (
@@ -17,7 +18,6 @@ from lightalign.pipelines.ranking.hubness import (
 )
 from lightalign.pipelines.ranking.ranking import both_directions
 from lightalign.pipelines.ranking.recall import Retrieval
-from lightalign.pipelines.retrieve import RetrieveSpec
 
 
 def unit(random, *shape):

@@ -11,8 +11,9 @@ from PIL import Image
 from lightalign.featcache.errors import LeakageError, SpecError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
-from lightalign.pipelines import fine_tune, probe, retrieve, zero_shot
+from lightalign.pipelines import fine_tune, probe, zero_shot
 from lightalign.pipelines.bundle import load
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.fine_tune_spec import FineTuneSpec, options_of
 from lightalign.pipelines.runs import copied_items, leakage, run_folder
 from lightalign.pipelines.runs.leakage import NEAR, near_bound

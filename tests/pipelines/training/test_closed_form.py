@@ -7,7 +7,7 @@ import torch
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.reading.reader import FeatureReader
-from lightalign.pipelines import retrieve
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
 from lightalign.pipelines.runs.embed_stored import embed_pairs

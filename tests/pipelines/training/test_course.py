@@ -9,8 +9,8 @@ import torch
 from lightalign.adapters.objective import PairBatch
 from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import SpecError, UnknownNameError
-from lightalign.pipelines import retrieve
 from lightalign.pipelines.common.progress import SILENT, Progress
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.pairs import Rows
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.planning import dry_run

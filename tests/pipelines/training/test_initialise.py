@@ -9,7 +9,7 @@ from lightalign.adapters.solver import Moments, build_solver
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines import retrieve
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
 from lightalign.pipelines.runs import run_folder

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.errors import StoreCorruptError
-from ..featcache.reading.reader import FeatureReader
-from .inputs.pooled_features import flat_vectors, mean_vectors
-from .metrics.bootstrap import mean_interval
-from .metrics.intervals import share_interval
-from .metrics.number import Number
-from .metrics.representation import (
+from ...featcache.errors import StoreCorruptError
+from ...featcache.reading.reader import FeatureReader
+from ..inputs.pooled_features import flat_vectors, mean_vectors
+from ..metrics.bootstrap import mean_interval
+from ..metrics.intervals import share_interval
+from ..metrics.number import Number
+from ..metrics.representation import (
     RidgeMap,
     linear_cka,
     neighbours,

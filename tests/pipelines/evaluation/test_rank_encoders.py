@@ -10,13 +10,13 @@ from sklearn.metrics.pairwise import cosine_similarity
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
-from lightalign.pipelines import rank_encoders
-from lightalign.pipelines.encoder_pairs import Seen, compared
+from lightalign.pipelines.evaluation import rank_encoders
+from lightalign.pipelines.evaluation.encoder_comparison import Seen, compared
+from lightalign.pipelines.evaluation.rank_encoders import RankSpec
 from lightalign.pipelines.metrics.representation import neighbours
-from lightalign.pipelines.rank_encoders import RankSpec
 
-from ..helpers import lightalign
-from .conftest import SCENES, extract_toy
+from ...helpers import lightalign
+from ..conftest import SCENES, extract_toy
 
 PAIR = "toy-image tokens | toy-text tokens"
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.errors import SpecError, StoreNotFoundError
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.store.catalog import StoresByKey
-from ..featcache.types import Side
-from .common.progress import Progress
-from .inputs.pairs import JoinedStores, Rows
-from .inputs.store_selection import extract_again
-from .runs.embed_stored import embed_rows
-from .runs.trained_run import EvaluatedRun
+from ...featcache.errors import SpecError, StoreNotFoundError
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.store.catalog import StoresByKey
+from ...featcache.types import Side
+from ..common.progress import Progress
+from ..inputs.pairs import JoinedStores, Rows
+from ..inputs.store_selection import extract_again
+from ..runs.embed_stored import embed_rows
+from ..runs.trained_run import EvaluatedRun
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 import pytest
 
 from lightalign.featcache.errors import StoreNotFoundError
-from lightalign.pipelines import retrieve
+from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.runs import embed_stored
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
-from ..helpers import changed_report
+from ...helpers import changed_report
 
 
 def test_a_missing_bank_is_an_error_before_anything_is_embedded(home, monkeypatch):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
+from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
+from lightalign.pipelines.evaluation.retrieve import run as run_retrieve
 from lightalign.pipelines.metrics.bootstrap import Draws
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking import index_tuning
@@ -13,8 +15,6 @@ from lightalign.pipelines.ranking.faiss_index import build
 from lightalign.pipelines.ranking.ranking import Direction, ranks_by, ranks_only
 from lightalign.pipelines.ranking.recall import Retrieval
 from lightalign.pipelines.ranking.rerank import Reranker
-from lightalign.pipelines.retrieve import RetrieveSpec
-from lightalign.pipelines.retrieve import run as run_retrieve
 from lightalign.pipelines.show_retrieval import retrieval_parts
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec

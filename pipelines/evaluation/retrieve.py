@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache.config import check_counts
-from ..featcache.errors import SpecError
-from ..featcache.store.checked_shards import listing_command
-from .common.byte_sizes import parse_bytes
-from .common.progress import SILENT, Progress
-from .inputs.store_selection import StoreQuery, require_pair
-from .ranking.index_plan import EXACT
-from .runs.trained_run import EvaluatedRun, Found
+from ...featcache.config import check_counts
+from ...featcache.errors import SpecError
+from ...featcache.store.checked_shards import listing_command
+from ..common.byte_sizes import parse_bytes
+from ..common.progress import SILENT, Progress
+from ..inputs.store_selection import StoreQuery, require_pair
+from ..ranking.index_plan import EXACT
+from ..runs.trained_run import EvaluatedRun, Found
 
 if TYPE_CHECKING:
-    from ..featcache.types import Side
-    from .inputs.pairs import JoinedStores, Rows
-    from .inputs.store_selection import StorePair
-    from .querybank import BankRows
-    from .ranking.embeddings import PairedEmbeddings
-    from .ranking.hubness import Normalisation
+    from ...featcache.types import Side
+    from ..inputs.pairs import JoinedStores, Rows
+    from ..inputs.store_selection import StorePair
+    from ..ranking.embeddings import PairedEmbeddings
+    from ..ranking.hubness import Normalisation
+    from .query_bank import BankRows
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
 _USUAL_K = 100
@@ -115,7 +115,7 @@ class RetrieveSpec:
             UnknownNameError: There is no such rule.
             SpecError: The sharpness is out of its range.
         """
-        from .ranking.hubness import Normalisation
+        from ..ranking.hubness import Normalisation
 
         usual = Normalisation()
         return Normalisation(
@@ -141,7 +141,7 @@ class RetrieveSpec:
 
     def _unusual_normalisation(self) -> list[str]:
         """Return what is another than when there was one rule, whose reports had no more name."""
-        from .ranking.hubness import PUBLISHED
+        from ..ranking.hubness import PUBLISHED
 
         chosen = self.normalisation
         unusual = [] if chosen == PUBLISHED else [chosen.rule, f"{chosen.sharpness:g}"]
@@ -193,8 +193,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         SpecError: There is no such index, or it is larger than the memory it may take.
         LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
-    from .inputs.same_text import check_same_text
-    from .ranking.hubness import COSINE, check_scoring
+    from ..inputs.same_text import check_same_text
+    from ..ranking.hubness import COSINE, check_scoring
 
     check_scoring(spec.scoring)
     check_same_text(spec.same_text)
@@ -203,12 +203,12 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
     stores = require_pair(spec.home, _query(evaluated, spec), progress)
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
-    from .ranking.folds import FoldedRetrieval
-    from .ranking.ranking import both_directions
-    from .ranking.recall import Retrieval
-    from .ranking.ties import find_ties
-    from .runs.embed_stored import embed_pairs  # imports torch, as all below do
-    from .runs.leakage import Examined, find_leakage
+    from ..ranking.folds import FoldedRetrieval
+    from ..ranking.ranking import both_directions
+    from ..ranking.recall import Retrieval
+    from ..ranking.ties import find_ties
+    from ..runs.embed_stored import embed_pairs  # imports torch, as all below do
+    from ..runs.leakage import Examined, find_leakage
 
     began = time.perf_counter()
     paired = _joined(spec, stores)
@@ -262,8 +262,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
 
 def _joined(spec: RetrieveSpec, stores: "StorePair") -> "JoinedStores":
     """Return the stores, joined; refuse a rule for same texts that these stores cannot tell."""
-    from .inputs.image_text import join_stores
-    from .inputs.same_text import NEGATIVE, require_marks
+    from ..inputs.image_text import join_stores
+    from ..inputs.same_text import NEGATIVE, require_marks
 
     paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
     if spec.same_text != NEGATIVE:
@@ -275,8 +275,8 @@ def _bank(
     spec: RetrieveSpec, evaluated: EvaluatedRun, paired: "JoinedStores", rows: "Rows"
 ) -> "Mapping[Side, BankRows] | None":
     """Return the training items of qb-norm, None for another scoring."""
-    from .querybank import find_bank
-    from .ranking.hubness import QUERYBANK
+    from ..ranking.hubness import QUERYBANK
+    from .query_bank import find_bank
 
     if spec.scoring != QUERYBANK:
         return None
@@ -298,9 +298,9 @@ def _scored(
     links: Collection[tuple[str, str]],
 ) -> dict[str, Any]:
     """Return the metrics by another scoring than the cosine."""
-    from .querybank import embed_bank
-    from .ranking.folds import FoldedRetrieval
-    from .ranking.recall import Retrieval
+    from ..ranking.folds import FoldedRetrieval
+    from ..ranking.recall import Retrieval
+    from .query_bank import embed_bank
 
     embedded = None if bank is None else embed_bank(evaluated, bank, progress)
     task = Retrieval(
@@ -314,11 +314,11 @@ def _scored(
 
 def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return what each name in the report means."""
-    from .inputs import same_text
-    from .ranking import hubness as scoring
-    from .ranking import index_tuning, ties
-    from .ranking.folds import FoldedRetrieval
-    from .ranking.recall import Retrieval
+    from ..inputs import same_text
+    from ..ranking import hubness as scoring
+    from ..ranking import index_tuning, ties
+    from ..ranking.folds import FoldedRetrieval
+    from ..ranking.recall import Retrieval
 
     found = {**Retrieval.definitions, scoring.COSINE: scoring.DEFINITIONS[scoring.COSINE]}
     found["ties"] = ties.DEFINITION
@@ -356,8 +356,8 @@ def _curve(scoring: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _warnings(spec: RetrieveSpec, paired: "JoinedStores", metrics: Mapping[str, Any]) -> list[str]:
     """Say what to know of these numbers beside leakage."""
-    from ..featcache.types import TEXT_TEXT
-    from .ranking.hubness import DUAL_SOFTMAX
+    from ...featcache.types import TEXT_TEXT
+    from ..ranking.hubness import DUAL_SOFTMAX
 
     warnings = []
     is_texts = paired.pair.sides == TEXT_TEXT

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..featcache.config import check_counts, check_seed
-from ..featcache.errors import SpecError
-from ..featcache.store import catalog
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.types import IMAGE_TEXT
-from .common.progress import SILENT, Progress
-from .inputs.store_selection import SideQuery, StoreQuery, WantedData, require_pair
-from .runs.trained_run import Found
+from ...featcache.config import check_counts, check_seed
+from ...featcache.errors import SpecError
+from ...featcache.store import catalog
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.types import IMAGE_TEXT
+from ..common.progress import SILENT, Progress
+from ..inputs.store_selection import SideQuery, StoreQuery, WantedData, require_pair
+from ..runs.trained_run import Found
 
 _FEWEST = 80  # items: of the 16 that are held out R@10 is 62.5 % by chance, and of 50 items 100 %
 
@@ -110,8 +110,8 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     progress.note(
         f"{len(images)} image stores by {len(texts)} text stores of {newest.dataset}/{spec.split}"
     )
-    from ..featcache.reading.reader import FeatureReader  # imports torch, as the next does
-    from .encoder_pairs import HELD_OUT, RECALL_AT, Seen, compared, in_all_of
+    from ...featcache.reading.reader import FeatureReader  # imports torch, as the next does
+    from .encoder_comparison import HELD_OUT, RECALL_AT, Seen, compared, in_all_of
 
     readers = {
         label: FeatureReader(entry.folder, residency="disk")
