@@ -6,9 +6,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from .classification.zero_shot import ZeroShotReport
 from .metrics.number import report_line, shown, shown_chance
 from .tables import ResultTable
-from .zero_shot import ZeroShotReport
 
 _ALL_CLASSES = 20  # so many are all shown, else as many of the worst and the best together
 

@@ -132,9 +132,9 @@ def zero_shot(
     quiet: Quiet = False,
 ) -> None:
     """Classify images by the nearest text, without training on any class."""
+    from ..classification.zero_shot import ZeroShotSpec
+    from ..classification.zero_shot import run as run_zero_shot
     from ..show_zero_shot import zero_shot_parts
-    from ..zero_shot import ZeroShotSpec
-    from ..zero_shot import run as run_zero_shot
 
     output = Output(as_json=as_json, quiet=quiet)
     spec = ZeroShotSpec(
@@ -183,9 +183,9 @@ def probe(
 ) -> None:
     """Measure how well simple classifiers read classes from frozen features."""
     from ...featcache.config import apply_overrides, build
+    from ..classification.probe import run as run_probe
+    from ..classification.probe_spec import ProbeOptions, ProbeSpec
     from ..metrics.number import report_line
-    from ..probe import run as run_probe
-    from ..probe_spec import ProbeOptions, ProbeSpec
     from ..show_probe import accuracy_parts
 
     output = Output(as_json=as_json, quiet=quiet)

@@ -68,7 +68,7 @@ def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
 @list_app.command("prompts")
 def list_prompts(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the prompts."""
-    from ..prompts import prompt_names, read_prompts
+    from ..classification.prompts import prompt_names, read_prompts
     from ..tables import rows_table
 
     rows = [{"name": name, "title": read_prompts(name).title} for name in prompt_names()]

@@ -236,8 +236,8 @@ def fine_tune(
 ) -> None:
     """Train the adapter of a run on with a head of classes, on cached tokens."""
     from ...featcache.config import apply_overrides
-    from ..fine_tune import run as run_fine_tune
-    from ..fine_tune_spec import FineTuneSpec, options_of
+    from ..classification.fine_tune import run as run_fine_tune
+    from ..classification.fine_tune_spec import FineTuneSpec, options_of
     from ..show_probe import accuracy_parts, fine_tuned_line
 
     output = Output(as_json=as_json, quiet=quiet)

@@ -11,16 +11,16 @@ from PIL import Image
 from lightalign.featcache.errors import LeakageError, SpecError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
-from lightalign.pipelines import fine_tune, probe, zero_shot
 from lightalign.pipelines.bundle import load
+from lightalign.pipelines.classification import fine_tune, probe, zero_shot
+from lightalign.pipelines.classification.fine_tune_spec import FineTuneSpec, options_of
+from lightalign.pipelines.classification.sgd_options import SgdOptions
+from lightalign.pipelines.classification.zero_shot import ZeroShotSpec
 from lightalign.pipelines.evaluation import retrieve
-from lightalign.pipelines.fine_tune_spec import FineTuneSpec, options_of
 from lightalign.pipelines.runs import copied_items, leakage, run_folder
 from lightalign.pipelines.runs.leakage import NEAR, near_bound
-from lightalign.pipelines.sgd_options import SgdOptions
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
-from lightalign.pipelines.zero_shot import ZeroShotSpec
 
 from ...helpers import changed_report, lightalign
 from ..class_homes import write_split

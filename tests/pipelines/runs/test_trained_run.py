@@ -7,11 +7,11 @@ import pytest
 from lightalign.featcache.documents import read_json
 from lightalign.featcache.store.catalog import StoreEntry
 from lightalign.featcache.store.key import StoreDescription
+from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSpec
+from lightalign.pipelines.classification.sgd_options import SgdOptions
 from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
 from lightalign.pipelines.metrics.number import split_hash
-from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.runs.trained_run import Found
-from lightalign.pipelines.sgd_options import SgdOptions
 
 IDS = ("0", "1")
 

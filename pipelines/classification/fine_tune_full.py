@@ -12,29 +12,29 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.nn import functional
 
-from ..adapters.checkpoint import load_adapter
-from ..adapters.class_head import ClassHead, load_head
-from ..adapters.gradient_check import Reached, require_gradients, shared_steps, side_parameters
-from ..featcache.errors import DivergedError, SpecError
-from ..featcache.reading.shuffle import block_shuffle
-from ..featcache.tokens import Tokens
-from ..featcache.types import Modality
+from ...adapters.checkpoint import load_adapter
+from ...adapters.class_head import ClassHead, load_head
+from ...adapters.gradient_check import Reached, require_gradients, shared_steps, side_parameters
+from ...featcache.errors import DivergedError, SpecError
+from ...featcache.reading.shuffle import block_shuffle
+from ...featcache.tokens import Tokens
+from ...featcache.types import Modality
+from ..common.prefetch import map_ahead
+from ..common.progress import Progress
+from ..common.reproducibility import seeded
+from ..inputs.labelled_images import ClassRows, hold_out
+from ..metrics.ranks import label_ranks
+from ..runs import run_folder
+from ..runs.trained_run import EvaluatedRun
+from ..training.checkpoint import Counts
+from ..training.few_steps import single_step_warning
+from ..training.log import RunLog
+from ..training.optimisation import cosine_with_warmup
+from ..training.step import OptimiserStep
 from .classifiers import scaling
-from .common.prefetch import map_ahead
-from .common.progress import Progress
-from .common.reproducibility import seeded
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
-from .inputs.labelled_images import ClassRows, hold_out
-from .metrics.ranks import label_ranks
-from .runs import run_folder
-from .runs.trained_run import EvaluatedRun
 from .sgd_head import score_rows
-from .training.checkpoint import Counts
-from .training.few_steps import single_step_warning
-from .training.log import RunLog
-from .training.optimisation import cosine_with_warmup
-from .training.step import OptimiserStep
 
 _SCALING_ROWS = 8192  # whose embeddings say what a head subtracts and divides by
 

@@ -17,7 +17,7 @@ from lightalign.featcache.errors import (
     SpecError,
     StoreCorruptError,
 )
-from lightalign.pipelines.classifiers import (
+from lightalign.pipelines.classification.classifiers import (
     Examples,
     LogisticClassifier,
     NeighbourClassifier,
@@ -25,11 +25,11 @@ from lightalign.pipelines.classifiers import (
     draw_shots,
     scaling,
 )
+from lightalign.pipelines.classification.sgd_head import score_rows, sgd_heads
+from lightalign.pipelines.classification.sgd_options import SgdOptions
 from lightalign.pipelines.inputs.labelled_images import hold_out
-from lightalign.pipelines.sgd_head import score_rows, sgd_heads
-from lightalign.pipelines.sgd_options import SgdOptions
 
-from .class_homes import NAMES, blobs
+from ..class_homes import NAMES, blobs
 
 CPU = torch.device("cpu")
 GRID = (1e-3, 1e-2, 1e-1, 1.0)

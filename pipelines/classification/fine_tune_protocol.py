@@ -8,22 +8,22 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..adapters.adapter import Adapter
-from ..adapters.checkpoint import load_adapter, save_adapter
-from ..adapters.class_head import ClassHead, save_head
-from ..featcache import atomic_files
-from ..featcache.config import Table, to_table
-from ..featcache.types import Modality
-from .common.progress import Progress
-from .common.versions import library_versions
+from ...adapters.adapter import Adapter
+from ...adapters.checkpoint import load_adapter, save_adapter
+from ...adapters.class_head import ClassHead, save_head
+from ...featcache import atomic_files
+from ...featcache.config import Table, to_table
+from ...featcache.types import Modality
+from ..common.progress import Progress
+from ..common.versions import library_versions
+from ..inputs.labelled_images import ClassRows
+from ..metrics.accuracy import accuracy_numbers
+from ..metrics.ranks import label_ranks
+from ..runs import run_folder
+from ..runs.embed_stored import embed_rows
+from ..runs.provenance import command_of
+from ..runs.trained_run import EvaluatedRun
 from .fine_tune_spec import FineTuneSpec
-from .inputs.labelled_images import ClassRows
-from .metrics.accuracy import accuracy_numbers
-from .metrics.ranks import label_ranks
-from .runs import run_folder
-from .runs.embed_stored import embed_rows
-from .runs.provenance import command_of
-from .runs.trained_run import EvaluatedRun
 from .sgd_head import score_rows
 
 

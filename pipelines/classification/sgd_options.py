@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..featcache.config import check_counts
-from ..featcache.errors import SpecError
+from ...featcache.config import check_counts
+from ...featcache.errors import SpecError
 
 
 @dataclass(frozen=True, kw_only=True)

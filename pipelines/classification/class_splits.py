@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache.errors import LeakageError, SpecError
-from ..featcache.store.checked_shards import listing_command
-from ..featcache.types import Modality
-from .common.progress import SILENT, Progress
-from .inputs.labelled_images import ClassRows, require_images
-from .inputs.store_selection import WantedData
-from .runs.copied_items import CopiedImages, SplitOfData, find_copied_images
-from .runs.leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
-from .runs.trained_run import EvaluatedRun
+from ...featcache.errors import LeakageError, SpecError
+from ...featcache.store.checked_shards import listing_command
+from ...featcache.types import Modality
+from ..common.progress import SILENT, Progress
+from ..inputs.labelled_images import ClassRows, require_images
+from ..inputs.store_selection import WantedData
+from ..runs.copied_items import CopiedImages, SplitOfData, find_copied_images
+from ..runs.leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
+from ..runs.trained_run import EvaluatedRun
 
 
 @dataclass(frozen=True, kw_only=True)

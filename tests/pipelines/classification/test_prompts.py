@@ -5,7 +5,7 @@ import pytest
 from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.sources.opening import SOURCES
-from lightalign.pipelines.prompts import (
+from lightalign.pipelines.classification.prompts import (
     PROMPTS,
     Prompts,
     prompt_names,

@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32
 
-from ..adapters.class_head import ClassHead
+from ...adapters.class_head import ClassHead
+from ..common.progress import Progress
+from ..inputs.labelled_images import ClassRows
+from ..runs.trained_run import EvaluatedRun
+from ..training.few_steps import single_step_warning
+from ..training.log import RunLog
 from .classifiers import Examples
-from .common.progress import Progress
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
-from .inputs.labelled_images import ClassRows
-from .runs.trained_run import EvaluatedRun
 from .sgd_head import sgd_heads
-from .training.few_steps import single_step_warning
-from .training.log import RunLog
 
 
 class LightCrlProtocol(Protocol):

@@ -3,12 +3,12 @@
 import time
 from dataclasses import replace
 
-from ..featcache.config import to_table
-from ..featcache.types import Modality
-from .common.progress import SILENT, Progress
-from .inputs.store_selection import WantedData, usual_split
+from ...featcache.config import to_table
+from ...featcache.types import Modality
+from ..common.progress import SILENT, Progress
+from ..inputs.store_selection import WantedData, usual_split
+from ..runs.trained_run import EvaluatedRun, Found
 from .probe_spec import ProbeReport, ProbeSpec
-from .runs.trained_run import EvaluatedRun, Found
 
 
 def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
@@ -30,7 +30,7 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
     split = spec.split or usual_split(spec.home, wanted, query)
     spec = replace(spec, split=split)
     from .class_splits import open_both
-    from .probing import Probing
+    from .probe_protocols import Probing
 
     splits = open_both(
         evaluated, wanted, train_split=spec.train_split, split=split, progress=progress

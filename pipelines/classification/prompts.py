@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..featcache.config import build
-from ..featcache.documents import read_toml
-from ..featcache.errors import SpecError
-from ..featcache.home import expanded
-from ..featcache.registry import unknown_name
+from ...featcache.config import build
+from ...featcache.documents import read_toml
+from ...featcache.errors import SpecError
+from ...featcache.home import expanded
+from ...featcache.registry import unknown_name
 
-PROMPTS = Path(__file__).parent.parent / "data" / "prompts"
+PROMPTS = Path(__file__).parents[2] / "data" / "prompts"
 _NAMES = PROMPTS / "names"
 _PLACES = re.compile(r"\{[^{}]*\}?|\}")
 # "a unicycle" and "a ukulele", but "an unidentified bird", "an uninhabited island"

@@ -6,26 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..featcache import atomic_files
-from ..featcache.config import fingerprint, to_table
-from ..featcache.errors import SpecError
-from ..featcache.known_datasets import kind_of, version_of
-from ..featcache.store.catalog import StoreEntry
-from ..featcache.store.checked_shards import listing_command
-from ..featcache.types import Modality
-from .common.confusion_plot import draw_confusion
-from .common.printable import for_page
-from .common.progress import SILENT, Progress
-from .inputs.store_selection import WantedData, usual_split
-from .metrics.number import Number
+from ...featcache import atomic_files
+from ...featcache.config import fingerprint, to_table
+from ...featcache.errors import SpecError
+from ...featcache.known_datasets import kind_of, version_of
+from ...featcache.store.catalog import StoreEntry
+from ...featcache.store.checked_shards import listing_command
+from ...featcache.types import Modality
+from ..common.confusion_plot import draw_confusion
+from ..common.printable import for_page
+from ..common.progress import SILENT, Progress
+from ..inputs.store_selection import WantedData, usual_split
+from ..metrics.number import Number
+from ..runs import run_folder
+from ..runs.trained_run import EvaluatedRun, Found
 from .prompts import Prompts, read_prompts, spoken_names
-from .runs import run_folder
-from .runs.trained_run import EvaluatedRun, Found
 
 if TYPE_CHECKING:
-    from .inputs.labelled_images import ClassRows
-    from .metrics.class_scores import ClassScores
-    from .runs.embedder import Embedder
+    from ..inputs.labelled_images import ClassRows
+    from ..metrics.class_scores import ClassScores
+    from ..runs.embedder import Embedder
 
 KIND = "zero-shot"
 USUAL = ("ensemble",)  # prompts, where none are named
@@ -108,10 +108,10 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     entry = _store(spec, evaluated, progress)
     found = entry.description
     progress.note(f"run {evaluated.folder.name}, split {found.split!r} of {found.dataset}")
-    from .inputs.labelled_images import ClassRows
-    from .runs.embed_stored import embed_rows
-    from .runs.embedder import Embedder  # imports torch, as all below do
-    from .runs.leakage import Examined, find_leakage
+    from ..inputs.labelled_images import ClassRows
+    from ..runs.embed_stored import embed_rows
+    from ..runs.embedder import Embedder  # imports torch, as all below do
+    from ..runs.leakage import Examined, find_leakage
 
     began = time.perf_counter()
     images = ClassRows(entry, home=spec.home, device=evaluated.device)
@@ -167,7 +167,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
 
 
 def _store(spec: ZeroShotSpec, evaluated: EvaluatedRun, progress: Progress) -> StoreEntry:
-    from .inputs.labelled_images import require_images
+    from ..inputs.labelled_images import require_images
 
     query = evaluated.query(Modality.IMAGE)
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
@@ -178,7 +178,7 @@ def _store(spec: ZeroShotSpec, evaluated: EvaluatedRun, progress: Progress) -> S
 def _scores(
     embedder: "Embedder", images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
 ) -> "ClassScores":
-    from .metrics.class_scores import score_classes
+    from ..metrics.class_scores import score_classes
 
     texts = embedder.embed_texts([text for name in spoken for text in prompts.texts(name)])
     return score_classes(images, labels, texts, len(prompts.templates))
@@ -188,7 +188,7 @@ def _text_warnings(
     embedder: "Embedder", all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
 ) -> list[str]:
     """Return what the text encoder cannot read of the texts of the classes."""
-    from .inputs.text_notes import class_warnings
+    from ..inputs.text_notes import class_warnings
 
     encoder = embedder.reading(Modality.TEXT).encoder
     return [
@@ -218,8 +218,8 @@ def _tied_warning(prompts: Prompts, scored: "ClassScores", names: Sequence[str])
 
 
 def _numbers(scored: "ClassScores", names: Sequence[str]) -> dict[str, Any]:
-    from .metrics.accuracy import accuracy_numbers
-    from .metrics.class_scores import per_class_numbers
+    from ..metrics.accuracy import accuracy_numbers
+    from ..metrics.class_scores import per_class_numbers
 
     ranks = scored.ranks
     overall = accuracy_numbers(ranks, scored.labels, num_classes=len(names))
@@ -227,7 +227,7 @@ def _numbers(scored: "ClassScores", names: Sequence[str]) -> dict[str, Any]:
 
 
 def _definitions() -> dict[str, str]:
-    from .metrics.accuracy import DEFINITIONS as ACCURACY
+    from ..metrics.accuracy import DEFINITIONS as ACCURACY
 
     return {**ACCURACY, **DEFINITIONS}
 
@@ -235,7 +235,7 @@ def _definitions() -> dict[str, str]:
 def _failures(
     scored: "ClassScores", ids: Sequence[str], names: Sequence[str]
 ) -> list[Mapping[str, Any]]:
-    from .metrics.class_scores import worst_images
+    from ..metrics.class_scores import worst_images
 
     return worst_images(scored, ids, names, most=_FAILURES)
 
@@ -266,7 +266,7 @@ def _options(
 
 
 def _warnings(images: "ClassRows", evaluated: EvaluatedRun) -> list[str]:
-    from .runs.leakage import lineage
+    from ..runs.leakage import lineage
 
     warnings = []
     described = images.entry.description
@@ -303,7 +303,7 @@ def _curves(
     names: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Return the accuracy by k of all prompts, and the confusion of the first, which is last."""
-    from .metrics.class_scores import confusion
+    from ..metrics.class_scores import confusion
 
     lines: dict[str, dict[str, list[float]]] = {}
     for prompts, found in zip(all_prompts, measured, strict=True):

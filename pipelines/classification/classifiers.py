@@ -16,10 +16,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
-from ..featcache.errors import SpecError
-from .inputs.labelled_images import hold_out
-from .metrics.ranks import label_ranks
-from .metrics.vectors import unit
+from ...featcache.errors import SpecError
+from ..inputs.labelled_images import hold_out
+from ..metrics.ranks import label_ranks
+from ..metrics.vectors import unit
 
 _BLOCK_COSINES = 2**25  # held at once: 128 MiB
 _MOST_LETTERS = 120  # of a solver's message: what is wrong comes first, then advice

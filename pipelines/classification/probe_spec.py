@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..featcache.bounds import MOST
-from ..featcache.config import check_counts, check_seed, fingerprint, to_table
-from ..featcache.errors import SpecError
-from ..featcache.registry import unknown_name
+from ...featcache.bounds import MOST
+from ...featcache.config import check_counts, check_seed, fingerprint, to_table
+from ...featcache.errors import SpecError
+from ...featcache.registry import unknown_name
 from .sgd_options import SgdOptions
 
 PROTOCOLS = ("lbfgs", "sgd", "knn")

@@ -8,9 +8,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ..featcache.errors import SpecError
-from ..featcache.hardware import free_memory
-from ..featcache.types import Modality
+from ...featcache.errors import SpecError
+from ...featcache.hardware import free_memory
+from ...featcache.types import Modality
+from ..common.progress import Progress
+from ..inputs.labelled_images import ClassRows
+from ..metrics.accuracy import (
+    DEFINITIONS,
+    REPEATED_DEFINITIONS,
+    accuracy_numbers,
+    differences,
+    repeated_numbers,
+)
+from ..metrics.ranks import label_ranks
+from ..runs.embed_stored import embed_rows
+from ..runs.trained_run import EvaluatedRun
+from ..training.few_steps import single_step_warning
 from .classifiers import (
     Classifier,
     Examples,
@@ -19,21 +32,8 @@ from .classifiers import (
     choose,
     draw_shots,
 )
-from .common.progress import Progress
-from .inputs.labelled_images import ClassRows
-from .metrics.accuracy import (
-    DEFINITIONS,
-    REPEATED_DEFINITIONS,
-    accuracy_numbers,
-    differences,
-    repeated_numbers,
-)
-from .metrics.ranks import label_ranks
 from .probe_spec import ProbeSpec
-from .runs.embed_stored import embed_rows
-from .runs.trained_run import EvaluatedRun
 from .sgd_head import score_rows, sgd_heads
-from .training.few_steps import single_step_warning
 
 _FEW_SHARE = 0.25  # of few shots to hold out, at least: a tenth of sixteen is one image
 _FAILURES = 50

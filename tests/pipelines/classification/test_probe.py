@@ -15,17 +15,17 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
-from lightalign.pipelines import probing
-from lightalign.pipelines.classifiers import LogisticClassifier
+from lightalign.pipelines.classification import probe_protocols
+from lightalign.pipelines.classification.classifiers import LogisticClassifier
+from lightalign.pipelines.classification.probe import run
+from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSpec
+from lightalign.pipelines.classification.sgd_options import SgdOptions
 from lightalign.pipelines.inputs.labelled_images import ClassRows
 from lightalign.pipelines.metrics.number import numbers_of, split_hash
-from lightalign.pipelines.probe import run
-from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.sgd_options import SgdOptions
 
-from ..helpers import changed_report, lightalign
-from .class_homes import NAMES, blobs, write_run, write_split
+from ...helpers import changed_report, lightalign
+from ..class_homes import NAMES, blobs, write_run, write_split
 
 QUICK = ProbeOptions(
     regularisations=(0.01, 1.0),
@@ -116,7 +116,9 @@ def test_what_a_solver_says_is_counted_over_few_shots_and_named_with_its_values_
 ):
     """Two draws, in each of which two values of C are tried and the better one is fitted again."""
     hasty = functools.partial(LogisticClassifier, most_steps=1)
-    monkeypatch.setattr("lightalign.pipelines.probing.LogisticClassifier", hasty)
+    monkeypatch.setattr(
+        "lightalign.pipelines.classification.probe_protocols.LogisticClassifier", hasty
+    )
     told = "the solver stopped after 1 steps, short of its tolerance"
     few = probe(home, features=("encoder",), shots=(8,), seeds=2).report
     own = [line for line in few["warnings"] if "leakage not checked" not in line]
@@ -256,13 +258,13 @@ def test_lightcrls_head_is_trained_on_embeddings_of_any_length(
 ):
     """The adapter is one matrix before a mean; its bias and rows are those of the run."""
     read = []
-    whole = probing.Examples
+    whole = probe_protocols.Examples
 
     def examples(features, labels, num_classes):
         read.append(features)
         return whole(features, labels, num_classes)
 
-    monkeypatch.setattr(probing, "Examples", examples)
+    monkeypatch.setattr(probe_protocols, "Examples", examples)
     sgd = replace(QUICK.sgd, unit=unit)
     probe(home, protocol=protocol, features=("embedding",), options=replace(QUICK, sgd=sgd))
     adapter = load_adapter(run_folder.runs_folder(home) / "start")[0]

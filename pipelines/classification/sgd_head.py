@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float32
 from torch.nn import functional
 
-from ..adapters.class_head import ClassHead
-from ..featcache.errors import DivergedError
+from ...adapters.class_head import ClassHead
+from ...featcache.errors import DivergedError
+from ..common.progress import SILENT, Progress
+from ..common.reproducibility import seeded
+from ..training.step import OptimiserStep
 from .classifiers import Examples, scaling
-from .common.progress import SILENT, Progress
-from .common.reproducibility import seeded
 from .sgd_options import SgdOptions
-from .training.step import OptimiserStep
 
 
 def sgd_heads(

@@ -14,6 +14,8 @@ from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.loading import build_encoder
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import Item
+from lightalign.pipelines.classification.zero_shot import ZeroShotSpec
+from lightalign.pipelines.classification.zero_shot import run as run_zero_shot
 from lightalign.pipelines.common.confusion_plot import draw_confusion
 from lightalign.pipelines.metrics.class_scores import (
     ClassScores,
@@ -26,11 +28,9 @@ from lightalign.pipelines.metrics.class_scores import (
 from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.train import run as run_train
-from lightalign.pipelines.zero_shot import ZeroShotSpec
-from lightalign.pipelines.zero_shot import run as run_zero_shot
 
-from ..helpers import changed_report, lightalign
-from .conftest import extract_toy
+from ...helpers import changed_report, lightalign
+from ..conftest import extract_toy
 
 NAMES = ("red", "green", "blue")
 COLOURS = {"red": (220, 30, 20), "green": (20, 200, 40), "blue": (30, 40, 230)}

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..featcache.config import Table, build, check_seed, to_table
-from ..featcache.errors import SpecError
-from ..featcache.registry import unknown_name
+from ...featcache.config import Table, build, check_seed, to_table
+from ...featcache.errors import SpecError
+from ...featcache.registry import unknown_name
 from .sgd_options import SgdOptions
 
 PROTOCOLS = ("full", "lightcrl")

@@ -17,16 +17,20 @@ from lightalign.featcache.errors import DivergedError, GradientError, LeakageErr
 from lightalign.featcache.store import catalog
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.fine_tune import run
-from lightalign.pipelines.fine_tune_spec import FineTuneOptions, FineTuneSpec, options_of
+from lightalign.pipelines.classification.fine_tune import run
+from lightalign.pipelines.classification.fine_tune_spec import (
+    FineTuneOptions,
+    FineTuneSpec,
+    options_of,
+)
+from lightalign.pipelines.classification.probe import run as run_probe
+from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSpec
+from lightalign.pipelines.classification.sgd_options import SgdOptions
 from lightalign.pipelines.metrics.number import numbers_of
-from lightalign.pipelines.probe import run as run_probe
-from lightalign.pipelines.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.sgd_options import SgdOptions
 
-from ..helpers import SIGNALS, changed_report, lightalign
-from .class_homes import LINEAR, write_run, write_split
+from ...helpers import SIGNALS, changed_report, lightalign
+from ..class_homes import LINEAR, write_run, write_split
 
 QUICK = FineTuneOptions(epochs=6, batch_size=16, learning_rate=0.05, adapter_rate=0.05)
 FUSED = {
@@ -308,7 +312,7 @@ def test_the_command_prints_what_was_trained(home):
 def test_a_fine_tuning_that_was_stopped_leaves_no_folder_and_says_so(home, monkeypatch, capsys):
     """There is nothing that could go on from it."""
     from lightalign.cli import main
-    from lightalign.pipelines.fine_tune_full import FullProtocol
+    from lightalign.pipelines.classification.fine_tune_full import FullProtocol
 
     def stopped(self, folder, progress):
         (folder / run_folder.LOG).write_text("{}")

@@ -3,13 +3,13 @@
 import time
 from dataclasses import replace
 
-from ..featcache.store import trust
-from ..featcache.types import Modality
-from .common.progress import SILENT, Progress
+from ...featcache.store import trust
+from ...featcache.types import Modality
+from ..common.progress import SILENT, Progress
+from ..inputs.store_selection import WantedData, usual_split
+from ..runs import run_folder
+from ..runs.trained_run import EvaluatedRun, Found
 from .fine_tune_spec import FineTuneReport, FineTuneSpec
-from .inputs.store_selection import WantedData, usual_split
-from .runs import run_folder
-from .runs.trained_run import EvaluatedRun, Found
 
 
 def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
@@ -32,11 +32,11 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
     split = spec.split or usual_split(spec.home, wanted, query)
     spec = replace(spec, split=split)
+    from ..metrics.accuracy import DEFINITIONS as ACCURACY
     from .class_splits import open_both
     from .fine_tune_full import FullProtocol
     from .fine_tune_lightcrl import LightCrlProtocol
     from .fine_tune_protocol import resolved
-    from .metrics.accuracy import DEFINITIONS as ACCURACY
 
     splits = open_both(start, wanted, train_split=spec.train_split, split=split, progress=progress)
     train, test = splits.train, splits.evaluated
