@@ -71,7 +71,7 @@ def cache_verify(
     """
     from ...featcache.store.catalog import find_store, manifest_folders, unreadable_folders
     from ...featcache.store.damage import verify_folder
-    from ..leftovers import find_leftovers
+    from ..cache.leftovers import find_leftovers
 
     output = Output(as_json=as_json, quiet=quiet)
     folders = [find_store(home, store)] if store else manifest_folders(home)
@@ -109,8 +109,8 @@ def cache_explain(
     With --encoder and --data, and --set for every other option of `extract`, such as
     --set dtype=int8 or --set split=val: what that extraction would ask for, and the nearest store.
     """
-    from ..cache import explain_stores
-    from ..redo import explain_request
+    from ..cache.repair import explain_request
+    from ..cache.stores import explain_stores
     from ..show import explanation_parts
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -135,8 +135,8 @@ def cache_rm(
     quiet: Quiet = False,
 ) -> None:
     """Remove one store, and its pairs with the last store of its split."""
-    from ..cache import remove
-    from ..leftovers import clear_leftovers
+    from ..cache.leftovers import clear_leftovers
+    from ..cache.stores import remove
 
     clear_leftovers(home)  # of an earlier removal that was killed: given again, it finds no store
     removed = remove(home, store, force=force)
@@ -168,8 +168,8 @@ def cache_repair(
     is left.
     """
     from ...featcache.store.catalog import manifest_folders, unreadable_folders
-    from ..leftovers import clear_leftovers
-    from ..redo import each_apart, origins_first, reason_of, repair
+    from ..cache.leftovers import clear_leftovers
+    from ..cache.repair import each_apart, origins_first, reason_of, repair
     from ..show import repair_lines
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -217,7 +217,7 @@ def cache_export(
     quiet: Quiet = False,
 ) -> None:
     """Write one store for other tools: ids beside vectors, in floats."""
-    from ..export import export
+    from ..cache.export import export
 
     done = export(home, store, path, format=format, force=force)
     line = f"{done.rows} rows, {done.tokens} tokens, {done.bytes / 1e6:.1f} MB: {done.path}"

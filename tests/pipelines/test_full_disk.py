@@ -18,14 +18,14 @@ from torch import nn
 
 from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import DurabilityError, LockError
-from lightalign.pipelines.export import FORMATS, export
+from lightalign.pipelines.cache.export import FORMATS, export
 from lightalign.pipelines.ranking.faiss_index import build
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.search.saved_index import write_index
 from lightalign.pipelines.training.checkpoint import Counts, load_state, save_state
 from lightalign.pipelines.training.log import RunLog
 
-from .test_export import put
+from .cache.test_export import put
 
 
 @contextmanager

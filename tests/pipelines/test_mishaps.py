@@ -24,19 +24,19 @@ from lightalign.featcache.store.damage import verify_folder
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.locks import ShardLocks
 from lightalign.featcache.store.manifest import MANIFEST, read_manifest
-from lightalign.pipelines import cache
+from lightalign.pipelines.cache import stores as cache
+from lightalign.pipelines.cache.repair import each_apart, repair
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.extraction import extract, throughput
 from lightalign.pipelines.extraction.loaded_encoder import LoadedEncoder
 from lightalign.pipelines.extraction.out_of_memory import encode_within_memory
 from lightalign.pipelines.extraction.spec import ExtractSpec, StoreReport
 from lightalign.pipelines.extraction.throughput import fitting_batch_size
-from lightalign.pipelines.redo import each_apart, repair
 
 from ..helpers import lightalign, tree_bytes
+from .cache.test_repair import flip
 from .conftest import SCENES, extract_toy
 from .extraction.test_extract import write_table
-from .test_redo import flip
 
 
 class Notes(Progress):

@@ -6,7 +6,7 @@ import pytest
 
 from lightalign.featcache.sources.datasets.image_text_table import ImageTextTableSource
 from lightalign.featcache.sources.datasets.shapes import ShapesSource
-from lightalign.pipelines import redo
+from lightalign.pipelines.cache import repair
 from lightalign.pipelines.extraction import loaded_encoder
 from lightalign.pipelines.inputs.datasets import add
 
@@ -86,7 +86,7 @@ def test_a_repair_opens_the_dataset_and_loads_the_encoder_once(
 
     monkeypatch.setattr(loaded_encoder, "load_encoder", load_counted)
     counted.clear()
-    repaired = redo.repair(home, str(report.folder), data=data, device="cpu")
+    repaired = repair.repair(home, str(report.folder), data=data, device="cpu")
     assert repaired.left == ()
     assert content.read_bytes() == before
     assert counted == {"opened": 1, "train": 1}

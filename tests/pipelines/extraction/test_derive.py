@@ -18,9 +18,9 @@ from lightalign.featcache.store.checked_shards import CheckedShards
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.item_rows import ItemRows
 from lightalign.featcache.store.manifest import read_manifest
+from lightalign.pipelines.cache.repair import repair
 from lightalign.pipelines.extraction import estimate
 from lightalign.pipelines.extraction.spec import ExtractSpec
-from lightalign.pipelines.redo import repair
 
 from ...helpers import lightalign, slow, tree_bytes
 from ..conftest import SCENES, extract_toy

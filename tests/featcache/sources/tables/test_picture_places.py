@@ -12,9 +12,9 @@ from lightalign.featcache.errors import DatasetFormatError, SpecError
 from lightalign.featcache.sources.tables import picture_places
 from lightalign.featcache.store.manifest import read_manifest, write_manifest
 from lightalign.featcache.types import Modality
+from lightalign.pipelines.cache.repair import repair
 from lightalign.pipelines.extraction.extract import run
 from lightalign.pipelines.extraction.spec import ExtractSpec
-from lightalign.pipelines.redo import repair
 
 from ....helpers import lightalign
 from ....pipelines.test_broken_pictures import RED

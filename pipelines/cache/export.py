@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..featcache import atomic_files
-from ..featcache.item_ids import encode_ids
-from ..featcache.reading.reader import FeatureReader
-from ..featcache.registry import unknown_name
-from ..featcache.store import trust
-from ..featcache.store.catalog import find_store
-from ..featcache.types import PER_ROW, PER_TOKEN, Features
-from ..featcache.writing import (
+from ...featcache import atomic_files
+from ...featcache.item_ids import encode_ids
+from ...featcache.reading.reader import FeatureReader
+from ...featcache.registry import unknown_name
+from ...featcache.store import trust
+from ...featcache.store.catalog import find_store
+from ...featcache.types import PER_ROW, PER_TOKEN, Features
+from ...featcache.writing import (
     bytes_of,
     naming,
     open_new,
@@ -36,7 +36,7 @@ from ..featcache.writing import (
     write_npy,
     write_npy_header,
 )
-from .common.destinations import check_file, check_folder, never_own
+from ..common.destinations import check_file, check_folder, never_own
 
 _BLOCK_BYTES = 64 * 2**20  # large enough to write at disk speed, small beside any memory
 _NPY_FILES = {"ids.json"} | {f"{name}.npy" for name in ("values", "offsets", *PER_TOKEN, *PER_ROW)}

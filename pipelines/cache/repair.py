@@ -5,20 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..featcache.config import apply_overrides, build
-from ..featcache.errors import LightalignError, SpecError, StoreCorruptError
-from ..featcache.sources.opening import is_drawn
-from ..featcache.store.catalog import find_store
-from ..featcache.store.damage import find_damage
-from ..featcache.store.feature_store import FeatureStore
-from ..featcache.store.key import StoreDescription
-from ..featcache.store.manifest import read_whole_manifest
-from ..featcache.store.remedies import extraction, removal_of_store
-from . import cache
-from .common.progress import SILENT, Progress
-from .extraction import extract
-from .extraction.recorded import spec_of
-from .extraction.spec import ExtractSpec
+from ...featcache.config import apply_overrides, build
+from ...featcache.errors import LightalignError, SpecError, StoreCorruptError
+from ...featcache.sources.opening import is_drawn
+from ...featcache.store.catalog import find_store
+from ...featcache.store.damage import find_damage
+from ...featcache.store.feature_store import FeatureStore
+from ...featcache.store.key import StoreDescription
+from ...featcache.store.manifest import read_whole_manifest
+from ...featcache.store.remedies import extraction, removal_of_store
+from ..common.progress import SILENT, Progress
+from ..extraction import extract
+from ..extraction.recorded import spec_of
+from ..extraction.spec import ExtractSpec
+from . import stores as cache
 
 
 def repair(
@@ -132,8 +132,8 @@ def explain_request(
     """
     spec = build(ExtractSpec, apply_overrides(table, overrides), where="extract")
     opened, loaded = extract.prepare(spec, progress)
-    from .extraction.loaded_encoder import splits_with_items  # imports torch, as the encoders do
-    from .extraction.outputs import describe_outputs
+    from ..extraction.loaded_encoder import splits_with_items  # imports torch, as the encoders do
+    from ..extraction.outputs import describe_outputs
 
     return [
         cache.explain(spec.home, output.description)
@@ -143,7 +143,7 @@ def explain_request(
 
 
 def _check_key(spec: ExtractSpec, prepared: extract.Prepared, manifest: Mapping[str, Any]) -> None:
-    from .extraction.outputs import describe_outputs  # imports torch, as the encoders do
+    from ..extraction.outputs import describe_outputs  # imports torch, as the encoders do
 
     opened, loaded = prepared
     assert spec.split is not None

@@ -10,12 +10,12 @@ from safetensors.numpy import load_file
 
 from lightalign.featcache.errors import SpecError, StoreIncompleteError, UnknownNameError
 from lightalign.featcache.store.feature_store import FeatureStore
-from lightalign.pipelines import export as exporting
-from lightalign.pipelines.export import FORMATS, export
+from lightalign.pipelines.cache import export as exporting
+from lightalign.pipelines.cache.export import FORMATS, export
 
-from ..featcache.reading.test_reader import companion_lines, random_rows
-from ..featcache.reading.test_reader import write as write_with_companions
-from ..featcache.store.test_feature_store import describe, write
+from ...featcache.reading.test_reader import companion_lines, random_rows
+from ...featcache.reading.test_reader import write as write_with_companions
+from ...featcache.store.test_feature_store import describe, write
 
 LENGTHS = [1, 3, 2, 1, 4]
 IDS = [f"item-{i}" for i in range(5)]

@@ -8,30 +8,30 @@ from typing import Any, TypeAlias
 
 from typing_extensions import TypedDict
 
-from ..featcache import atomic_files
-from ..featcache.documents import check, read_json
-from ..featcache.errors import (
+from ...featcache import atomic_files
+from ...featcache.documents import check, read_json
+from ...featcache.errors import (
     DatasetChangedError,
     SpecError,
     StoreCorruptError,
     StoreInUseError,
     StoreNotFoundError,
 )
-from ..featcache.home import is_in_home
-from ..featcache.regular_files import is_there
-from ..featcache.store import remedies, verified_files
-from ..featcache.store.catalog import (
+from ...featcache.home import is_in_home
+from ...featcache.regular_files import is_there
+from ...featcache.store import remedies, verified_files
+from ...featcache.store.catalog import (
     Unread,
     find_store,
     manifest_folders,
     note_unread,
     read_catalog,
 )
-from ..featcache.store.damage import clear_damage, find_damage
-from ..featcache.store.feature_store import FeatureStore
-from ..featcache.store.key import StoreDescription
-from ..featcache.store.locks import holders, owning_split
-from ..featcache.store.manifest import (
+from ...featcache.store.damage import clear_damage, find_damage
+from ...featcache.store.feature_store import FeatureStore
+from ...featcache.store.key import StoreDescription
+from ...featcache.store.locks import holders, owning_split
+from ...featcache.store.manifest import (
     COPY,
     MANIFEST,
     has_manifest,
@@ -39,7 +39,7 @@ from ..featcache.store.manifest import (
     read_manifest,
     read_whole_manifest,
 )
-from .runs import run_folder as runs
+from ..runs import run_folder as runs
 
 Recompute: TypeAlias = Callable[[FeatureStore, list[int]], None]
 _ABSENT = "absent"

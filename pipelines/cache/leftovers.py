@@ -11,15 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..featcache import atomic_files, known_datasets
-from ..featcache.errors import RunInUseError, RunNotFoundError
-from ..featcache.file_locks import holder
-from ..featcache.home import is_in_home
-from ..featcache.store import verified_files
-from ..featcache.store.locks import SPLIT_LOCK, lock_files, owning_split
-from ..featcache.store.manifest import has_manifest
-from .cache import needs_pairs
-from .runs import index_files, run_folder
+from ...featcache import atomic_files, known_datasets
+from ...featcache.errors import RunInUseError, RunNotFoundError
+from ...featcache.file_locks import holder
+from ...featcache.home import is_in_home
+from ...featcache.store import verified_files
+from ...featcache.store.locks import SPLIT_LOCK, lock_files, owning_split
+from ...featcache.store.manifest import has_manifest
+from ..runs import index_files, run_folder
+from .stores import needs_pairs
 
 _DEPTH = 4  # of a store: features, dataset, split, store
 _DEAD = "left by a process that is dead"

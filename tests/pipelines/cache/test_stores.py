@@ -10,11 +10,11 @@ from lightalign.featcache.store.damage import verify_folder
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.locks import ShardLocks, lock_path
 from lightalign.featcache.types import Pairs
-from lightalign.pipelines.cache import Difference, explain, explain_stores, remove, repair
+from lightalign.pipelines.cache.stores import Difference, explain, explain_stores, remove, repair
 
-from ..featcache.store.test_damage import DEAD, flip
-from ..featcache.store.test_feature_store import describe, features_of, shard_files, write
-from ..helpers import lightalign, temporary_of, tree_bytes
+from ...featcache.store.test_damage import DEAD, flip
+from ...featcache.store.test_feature_store import describe, features_of, shard_files, write
+from ...helpers import lightalign, temporary_of, tree_bytes
 
 
 def put(home: Path, **changes) -> Path:

@@ -12,11 +12,11 @@ import pytest
 from lightalign.featcache import atomic_files
 from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.store.locks import ShardLocks, owning_split
-from lightalign.pipelines import leftovers
-from lightalign.pipelines.leftovers import clear_leftovers, find_leftovers
+from lightalign.pipelines.cache import leftovers
+from lightalign.pipelines.cache.leftovers import clear_leftovers, find_leftovers
 
-from ..helpers import folder_for_everyone, lightalign, tree_bytes
-from .test_cache import put, put_pairs
+from ...helpers import folder_for_everyone, lightalign, tree_bytes
+from .test_stores import put, put_pairs
 
 
 def names(home: Path) -> set[str]:
