@@ -43,8 +43,8 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write one HTML page about runs: tables side by side, plots, and the worst answers."""
-    from ..report import ReportSpec
-    from ..report import run as run_report
+    from ..reports.report import ReportSpec
+    from ..reports.report import run as run_report
 
     output = Output(as_json=as_json, quiet=quiet)
     spec = ReportSpec(

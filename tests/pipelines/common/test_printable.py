@@ -10,13 +10,13 @@ from PIL import Image
 from rich.console import Console
 
 from lightalign.featcache import atomic_files
-from lightalign.pipelines import report
 from lightalign.pipelines.bars import BarProgress, LineProgress
 from lightalign.pipelines.commands import _common
 from lightalign.pipelines.commands._common import Output
 from lightalign.pipelines.common.confusion_plot import draw_confusion
 from lightalign.pipelines.common.printable import for_page, printable, printable_lines
 from lightalign.pipelines.metrics.number import SCHEMA
+from lightalign.pipelines.reports import report
 from lightalign.pipelines.search.contact_sheet import Cell, write_sheet
 from lightalign.pipelines.tables import ResultTable, rows_table
 

@@ -12,7 +12,7 @@ import torch
 
 from lightalign.featcache.errors import SpecError, StoreCorruptError
 from lightalign.pipelines.common.progress import Progress
-from lightalign.pipelines.report_content import read_runs
+from lightalign.pipelines.reports.comparison import read_runs
 from lightalign.pipelines.runs import run_folder, run_list
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.trainer import Trainer

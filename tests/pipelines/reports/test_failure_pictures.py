@@ -8,7 +8,7 @@ from lightalign.featcache.errors import SpecError
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.store.catalog import pairs_path, write_pairs
 from lightalign.pipelines.inputs.datasets import add
-from lightalign.pipelines.report_pictures import Pictures
+from lightalign.pipelines.reports.failure_pictures import Pictures
 
 IDS = [f"val/{name}/{number}.png" for name in ("ash", "birch") for number in range(2)]
 

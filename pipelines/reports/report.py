@@ -9,22 +9,22 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from .. import __version__
-from ..featcache import atomic_files
-from ..featcache.config import check_counts, fingerprint
-from ..featcache.registry import unknown_name
-from ..featcache.sources.opening import parse_data
-from .common.confusion_plot import draw_confusion
-from .common.destinations import check_file
-from .common.plots import line_plot
-from .common.printable import for_page
-from .common.progress import SILENT, Progress
-from .metrics.number import shown
-from .report_content import Compared, RunPart, compare, read_runs, training_curves
-from .report_pictures import Pictures
-from .runs import run_folder as runs
+from ... import __version__
+from ...featcache import atomic_files
+from ...featcache.config import check_counts, fingerprint
+from ...featcache.registry import unknown_name
+from ...featcache.sources.opening import parse_data
+from ..common.confusion_plot import draw_confusion
+from ..common.destinations import check_file
+from ..common.plots import line_plot
+from ..common.printable import for_page
+from ..common.progress import SILENT, Progress
+from ..metrics.number import shown
+from ..runs import run_folder as runs
+from .comparison import Compared, RunPart, compare, read_runs, training_curves
+from .failure_pictures import Pictures
 
-_TEMPLATES = Path(__file__).parents[1] / "data" / "report"
+_TEMPLATES = Path(__file__).parents[2] / "data" / "report"
 _PAGE = "page.html.jinja"
 _LETTERS = 80  # of the names of runs in that of a page; file systems have an end
 _HEADLINES = 40  # numbers of one evaluation that are shown without being asked for

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..featcache.errors import (
+from ...featcache.errors import (
     DatasetChangedError,
     DatasetNotFoundError,
     LightalignError,
@@ -12,13 +12,13 @@ from ..featcache.errors import (
     StoreCorruptError,
     UnreadableItemError,
 )
-from ..featcache.known_datasets import newest
-from ..featcache.modalities.image import decode_image, jpeg_address
-from ..featcache.sources.base import Source, readable_size
-from ..featcache.sources.opening import open_source, parse_data
-from ..featcache.store.catalog import pairs_path, read_pairs
-from ..featcache.types import Item, Modality
-from .inputs.original_dataset import open_as_extracted, open_there
+from ...featcache.known_datasets import newest
+from ...featcache.modalities.image import decode_image, jpeg_address
+from ...featcache.sources.base import Source, readable_size
+from ...featcache.sources.opening import open_source, parse_data
+from ...featcache.store.catalog import pairs_path, read_pairs
+from ...featcache.types import Item, Modality
+from ..inputs.original_dataset import open_as_extracted, open_there
 
 _SIDE = 160  # pixels of the longer side
 _QUALITY = 78  # of a JPEG: about 6 kB

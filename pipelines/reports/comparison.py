@@ -7,19 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..featcache import atomic_files
-from ..featcache.errors import (
-    LightalignError,
-    RunNotFoundError,
-    SpecError,
-    StoreCorruptError,
-)
-from ..featcache.home import expanded
-from .metrics.number import SCHEMA, facts_of, numbers_of
-from .runs import run_folder
-from .runs.log_reading import read_log
-from .runs.run_list import way_out
-from .runs.schemas import check_evaluation
+from ...featcache import atomic_files
+from ...featcache.errors import LightalignError, RunNotFoundError, SpecError, StoreCorruptError
+from ...featcache.home import expanded
+from ..metrics.number import SCHEMA, facts_of, numbers_of
+from ..runs import run_folder
+from ..runs.log_reading import read_log
+from ..runs.run_list import way_out
+from ..runs.schemas import check_evaluation
 
 
 @dataclass(frozen=True)

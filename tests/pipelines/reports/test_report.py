@@ -8,8 +8,8 @@ import pytest
 
 from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
-from lightalign.pipelines import report
-from lightalign.pipelines.report_content import compare, read_runs
+from lightalign.pipelines.reports import report
+from lightalign.pipelines.reports.comparison import compare, read_runs
 from lightalign.pipelines.runs import run_folder
 
 VOID = {"meta", "link", "img", "br", "rect", "line", "circle", "polyline"}

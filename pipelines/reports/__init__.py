@@ -1,0 +1,16 @@
+"""Write one page about some runs: their numbers side by side, plots, and the worst answers.
+
+`report` renders the page; `comparison` collects what stands in it, and `failure_pictures` finds
+the items behind the worst answers.
+"""
+
+from typing import TYPE_CHECKING
+
+from ...featcache.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from .report import ReportSpec
+else:
+    __getattr__ = lazy_exports(__name__, {"ReportSpec": "report"})
+
+__all__ = ["ReportSpec"]
