@@ -165,7 +165,12 @@ def test_nothing_is_unpickled():
 
 def test_tables_and_consoles_are_made_where_text_is_made_printable():
     """Rich reads markup in strings, and passes control characters on to the terminal."""
-    makers = {"cli.py", "pipelines/bars.py", "pipelines/commands/_common.py", "pipelines/tables.py"}
+    makers = {
+        "cli.py",
+        "pipelines/rendering/progress_bars.py",
+        "pipelines/commands/_common.py",
+        "pipelines/rendering/tables.py",
+    }
     risky = re.compile(r"(?<!\w)(Table|Console)\(|console\.print\(|sys\.std\w+\.write\(")
     names = {str(path.relative_to(PACKAGE)): path for path in modules()}
     risked = [

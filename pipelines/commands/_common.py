@@ -15,10 +15,10 @@ from ...featcache.bounds import MOST, MOST_SEED
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, checked_home, default_home, expanded
 from ...featcache.store import trust
-from ..bars import BarProgress, LineProgress
 from ..common import streams
 from ..common.printable import printable_lines
 from ..common.progress import Progress
+from ..rendering.progress_bars import BarProgress, LineProgress
 
 
 def within(least: int | float, most: int | float = MOST) -> Callable[[Any, Any, Any], Any]:

@@ -27,7 +27,7 @@ StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` print
 @cache_app.command("ls")
 def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List all feature stores, newest first."""
-    from ..show import store_rows, store_table
+    from ..rendering.training import store_rows, store_table
 
     rows = store_rows(home)
     empty = f"no feature stores in {home / 'features'}"
@@ -111,7 +111,7 @@ def cache_explain(
     """
     from ..cache.repair import explain_request
     from ..cache.stores import explain_stores
-    from ..show import explanation_parts
+    from ..rendering.training import explanation_parts
 
     output = Output(as_json=as_json, quiet=quiet)
     if encoder is not None and data is not None and store is None:
@@ -170,7 +170,7 @@ def cache_repair(
     from ...featcache.store.catalog import manifest_folders, unreadable_folders
     from ..cache.leftovers import clear_leftovers
     from ..cache.repair import each_apart, origins_first, reason_of, repair
-    from ..show import repair_lines
+    from ..rendering.training import repair_lines
 
     output = Output(as_json=as_json, quiet=quiet)
     again = partial(

@@ -59,7 +59,7 @@ def data_add(
 def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the datasets that have a name, with their families and places."""
     from ...featcache.known_datasets import FOLDER, read_all
-    from ..tables import rows_table
+    from ..rendering.tables import rows_table
 
     output = Output(as_json=as_json, quiet=quiet)
     known, unread = read_all(home)
@@ -112,7 +112,7 @@ def data_preview(
     """Show the first rows as they will be read, the items of every split, and what is left out."""
     from ...featcache.sources.opening import open_defined
     from ..inputs.datasets import preview
-    from ..tables import rows_table
+    from ..rendering.tables import rows_table
 
     options = source_options(overrides, verb="data preview") if overrides else None
     output = Output(as_json=as_json, quiet=quiet)
@@ -181,7 +181,7 @@ def _lines(version: "DatasetVersion") -> list[str]:
 
 
 def _counted(preview: "Preview") -> Any:
-    from ..tables import rows_table
+    from ..rendering.tables import rows_table
 
     return rows_table([_without_zeros(vars(one), preview) for one in preview.counts])
 

@@ -84,7 +84,7 @@ def extract(
     from ...featcache.config import apply_overrides, build
     from ..extraction.extract import run
     from ..extraction.spec import ExtractSpec
-    from ..show import estimate_parts, extract_lines
+    from ..rendering.training import estimate_parts, extract_lines
 
     output = Output(as_json=as_json, quiet=quiet)
     options = {

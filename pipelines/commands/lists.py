@@ -15,8 +15,8 @@ presets_app = typer.Typer(no_args_is_help=True, help="Show and check the presets
 @encoders_app.command("list")
 def list_encoders(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the encoder cards: those of lightalign, and those in HOME/encoders."""
-    from ..show import encoder_rows
-    from ..tables import rows_table
+    from ..rendering.tables import rows_table
+    from ..rendering.training import encoder_rows
 
     output = Output(as_json=as_json, quiet=quiet)  # before any card is passed over
     rows = encoder_rows(home)
@@ -46,7 +46,7 @@ def encoders_show(
 def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the dataset families."""
     from ...featcache.sources.opening import list_datasets as read_datasets
-    from ..tables import rows_table
+    from ..rendering.tables import rows_table
 
     rows = [
         {"name": name, "files": "needed" if needs_files else "drawn", "title": title}
@@ -59,7 +59,7 @@ def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
 def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the fusions."""
     from ...adapters.preset import list_fusions as read_fusions
-    from ..tables import rows_table
+    from ..rendering.tables import rows_table
 
     rows = [{"name": name, "what it does": title} for name, title in read_fusions()]
     Output(as_json=as_json, quiet=quiet).answer({"fusions": rows}, rows_table(rows))
@@ -69,7 +69,7 @@ def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
 def list_prompts(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the prompts."""
     from ..classification.prompts import prompt_names, read_prompts
-    from ..tables import rows_table
+    from ..rendering.tables import rows_table
 
     rows = [{"name": name, "title": read_prompts(name).title} for name in prompt_names()]
     Output(as_json=as_json, quiet=quiet).answer({"prompts": rows}, rows_table(rows))
@@ -80,7 +80,7 @@ def list_presets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the presets."""
     from ...adapters.preset import list_presets as list_names
     from ...adapters.preset import read_preset
-    from ..tables import rows_table
+    from ..rendering.tables import rows_table
 
     rows = [{"name": name, "title": read_preset(name)["title"]} for name in list_names()]
     Output(as_json=as_json, quiet=quiet).answer({"presets": rows}, rows_table(rows))
@@ -115,7 +115,7 @@ def presets_check(
     """Build presets and compare their parameters with their sources'; exits 1 where they differ."""
     from ...adapters.check import check_preset
     from ...adapters.preset import list_presets as list_names
-    from ..tables import rows_table
+    from ..rendering.tables import rows_table
 
     output = Output(as_json=as_json, quiet=quiet)
     names = [name] if name else list_names()

@@ -25,8 +25,8 @@ def quickstart(
     """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
     from ..metrics.number import report_line
     from ..quickstart import run
-    from ..show import extract_lines, train_lines
-    from ..show_retrieval import retrieval_parts
+    from ..rendering.retrieval import retrieval_parts
+    from ..rendering.training import extract_lines, train_lines
 
     output = Output(as_json=as_json, quiet=quiet)
     source = source_options(overrides or [], verb="quickstart")

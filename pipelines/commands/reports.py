@@ -81,7 +81,7 @@ def export_run(
     """Write the towers of a run for onnxruntime or sentence-transformers."""
     from ..exporting.export import ExportSpec
     from ..exporting.export import run as run_export
-    from ..show import exported_lines
+    from ..rendering.training import exported_lines
 
     output_of = Output(as_json=as_json, quiet=quiet)
     spec = ExportSpec(

@@ -14,9 +14,9 @@ Run = Annotated[str, typer.Argument(help="Name of a run, as `runs list` prints i
 @runs_app.command("list")
 def runs_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List all runs, newest first: what they are, what they measured, what they take."""
+    from ..rendering.tables import rows_table
     from ..runs.run_folder import runs_folder
     from ..runs.run_list import list_runs, run_rows
-    from ..tables import rows_table
 
     listed = list_runs(home)
     empty = f"no runs in {runs_folder(home)}"

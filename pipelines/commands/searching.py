@@ -41,9 +41,9 @@ def index(
     quiet: Quiet = False,
 ) -> None:
     """Save an index of a split's embeddings, to search in."""
+    from ..rendering.search import index_lines
     from ..search.build_index import IndexSpec
     from ..search.build_index import run as run_index
-    from ..show_index import index_lines
 
     output = Output(as_json=as_json, quiet=quiet)
     spec = IndexSpec(
@@ -89,9 +89,9 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Find what is nearest to a text or an image, in an index that `index` has saved."""
+    from ..rendering.search import search_parts
     from ..search.search import SearchSpec, open_in_browser
     from ..search.search import run as run_search
-    from ..show_index import search_parts
 
     output = Output(as_json=as_json, quiet=quiet)
     spec = SearchSpec(

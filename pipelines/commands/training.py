@@ -111,7 +111,7 @@ def train_adapter(
     """
     from ..common.torchrun import Launch
     from ..planning import dry_run as rehearsal
-    from ..show import train_estimate_parts, train_lines
+    from ..rendering.training import train_estimate_parts, train_lines
     from ..training import train
     from ..training.spec import TrainSpec
 
@@ -179,7 +179,7 @@ def plan(
     """Say how much memory a step of a training will take, and what fits a budget."""
     from ..planning.plan import run as run_plan
     from ..planning.spec import PlanSpec
-    from ..show import plan_parts
+    from ..rendering.training import plan_parts
 
     sizes = {"batch_size": batch_size, "chunk_size": chunk_size}
     changed = [f"train.{key}={value}" for key, value in sizes.items() if value is not None]
@@ -238,7 +238,7 @@ def fine_tune(
     from ...featcache.config import apply_overrides
     from ..classification.fine_tune import run as run_fine_tune
     from ..classification.fine_tune_spec import FineTuneSpec, options_of
-    from ..show_probe import accuracy_parts, fine_tuned_line
+    from ..rendering.classification import accuracy_parts, fine_tuned_line
 
     output = Output(as_json=as_json, quiet=quiet)
     spec = FineTuneSpec(

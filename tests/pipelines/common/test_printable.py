@@ -10,15 +10,15 @@ from PIL import Image
 from rich.console import Console
 
 from lightalign.featcache import atomic_files
-from lightalign.pipelines.bars import BarProgress, LineProgress
 from lightalign.pipelines.commands import _common
 from lightalign.pipelines.commands._common import Output
 from lightalign.pipelines.common.confusion_plot import draw_confusion
 from lightalign.pipelines.common.printable import for_page, printable, printable_lines
 from lightalign.pipelines.metrics.number import SCHEMA
+from lightalign.pipelines.rendering.progress_bars import BarProgress, LineProgress
+from lightalign.pipelines.rendering.tables import ResultTable, rows_table
 from lightalign.pipelines.reports import report
 from lightalign.pipelines.search.contact_sheet import Cell, write_sheet
-from lightalign.pipelines.tables import ResultTable, rows_table
 
 # clears the screen; sets the title; the clipboard; an 8-bit CSI; bell; backspace; return to the
 # beginning of the line; turns what follows around; half of a surrogate pair; markup, emoji

@@ -25,7 +25,7 @@ from lightalign.pipelines.planning.process_memory import STATUS, OwnMemory
 from lightalign.pipelines.planning.shapes import InputShape
 from lightalign.pipelines.planning.spec import Planned, PlanSpec
 from lightalign.pipelines.planning.step import PlannedStep
-from lightalign.pipelines.show import plan_parts
+from lightalign.pipelines.rendering.training import plan_parts
 from lightalign.pipelines.training.modules import build_trainable
 from lightalign.pipelines.training.options import TrainOptions
 

@@ -12,7 +12,7 @@ from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality, TextSide
 from lightalign.pipelines.inputs.store_selection import SideQuery
 from lightalign.pipelines.metrics.number import numbers_of
-from lightalign.pipelines.show_similarity import similarity_parts
+from lightalign.pipelines.rendering.similarity import similarity_parts
 from lightalign.pipelines.similarity import similarity
 from lightalign.pipelines.similarity.similarity import SimilaritySpec
 from lightalign.pipelines.training import train

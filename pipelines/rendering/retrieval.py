@@ -6,8 +6,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .metrics.number import shown, shown_chance
-from .show_index import quality_line
+from ..metrics.number import shown, shown_chance
+from .search import quality_line
 from .tables import ResultTable
 
 _OWN = "own_in_first_5"

@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.table import Table
 
-from .metrics.number import shown, shown_chance
-from .ranking.index_plan import scores_exactly
-from .search.build_index import IndexReport
-from .search.search import SearchReport
+from ..metrics.number import shown, shown_chance
+from ..ranking.index_plan import scores_exactly
+from ..search.build_index import IndexReport
+from ..search.search import SearchReport
 from .tables import rows_table
 
 

@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from lightalign.featcache.store.manifest import COPY, MANIFEST
-from lightalign.pipelines.show import store_rows, store_table
-from lightalign.pipelines.tables import rows_table
+from lightalign.pipelines.rendering.tables import rows_table
+from lightalign.pipelines.rendering.training import store_rows, store_table
 
-from ..helpers import lightalign
+from ...helpers import lightalign
 
 KEYS = ["key", "kind", "layer", "type", "rows", "MB", "shards", "store"]
 

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from .common.printable import printable
+from ..common.printable import printable
 
 _INDENT = "   "  # of a line below its row
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from .metrics.number import shown, shown_chance
+from ..metrics.number import shown, shown_chance
 from .tables import ResultTable
 
 _THRESHOLDS = ("fixed", "fitted")

@@ -7,20 +7,20 @@ from typing import Any
 
 from rich.table import Table
 
-from ..featcache.encoders.card import list_encoders
-from ..featcache.errors import LightalignError
-from ..featcache.store.catalog import read_catalog
-from ..featcache.store.feature_store import FeatureStore
-from ..featcache.store.manifest import COPY, MANIFEST, named_key, read_manifest
-from ..featcache.types import Modality
-from .cache.stores import Explanation, RepairReport
-from .exporting.export import ExportedRun
-from .extraction.spec import Estimate, ExtractReport
-from .planning.dry_run import TrainEstimate
-from .planning.peak import Peak
-from .planning.spec import Planned
+from ...featcache.encoders.card import list_encoders
+from ...featcache.errors import LightalignError
+from ...featcache.store.catalog import read_catalog
+from ...featcache.store.feature_store import FeatureStore
+from ...featcache.store.manifest import COPY, MANIFEST, named_key, read_manifest
+from ...featcache.types import Modality
+from ..cache.stores import Explanation, RepairReport
+from ..exporting.export import ExportedRun
+from ..extraction.spec import Estimate, ExtractReport
+from ..planning.dry_run import TrainEstimate
+from ..planning.peak import Peak
+from ..planning.spec import Planned
+from ..training.spec import TrainReport
 from .tables import rows_table
-from .training.spec import TrainReport
 
 _KEY_DIGITS = 12  # as in the name of its folder
 

@@ -15,8 +15,8 @@ from rich.progress import (
 from rich.progress import Progress as RichBars
 from rich.text import Text
 
-from .common.printable import printable
-from .common.progress import Progress
+from ..common.printable import printable
+from ..common.progress import Progress
 
 _PLAIN_SECONDS = 5.0  # between progress lines when not on a terminal
 
