@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .pipelines.bundle import Bundle
+    from .pipelines.loaded_run import Bundle
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -31,7 +31,7 @@ def load(
         LightalignError: See `Bundle`.
     """
     from .featcache.home import expanded, usual_home
-    from .pipelines import bundle  # imports torch
+    from .pipelines import loaded_run  # imports torch
 
     place = expanded(Path(home)) if home else usual_home()
-    return bundle.load(run, home=place, device=device, weights=weights)
+    return loaded_run.load(run, home=place, device=device, weights=weights)

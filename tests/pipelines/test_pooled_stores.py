@@ -12,13 +12,13 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.bundle import load
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
 from lightalign.pipelines.exporting import export
 from lightalign.pipelines.exporting.export import ExportSpec
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
+from lightalign.pipelines.loaded_run import load
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 

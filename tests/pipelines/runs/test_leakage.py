@@ -11,12 +11,12 @@ from PIL import Image
 from lightalign.featcache.errors import LeakageError, SpecError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
-from lightalign.pipelines.bundle import load
 from lightalign.pipelines.classification import fine_tune, probe, zero_shot
 from lightalign.pipelines.classification.fine_tune_spec import FineTuneSpec, options_of
 from lightalign.pipelines.classification.sgd_options import SgdOptions
 from lightalign.pipelines.classification.zero_shot import ZeroShotSpec
 from lightalign.pipelines.evaluation import retrieve
+from lightalign.pipelines.loaded_run import load
 from lightalign.pipelines.runs import copied_items, leakage, run_folder
 from lightalign.pipelines.runs.leakage import NEAR, near_bound
 from lightalign.pipelines.training import train
