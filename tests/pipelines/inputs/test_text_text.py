@@ -11,8 +11,8 @@ from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Pairs
 from lightalign.pipelines.inputs.text_text import PairedTexts
 
+from ...scenarios.test_text_text import TOKENS, joined
 from ..conftest import extract_toy
-from ..test_text_text import TOKENS, joined
 
 
 def few_texts(home, links, texts):

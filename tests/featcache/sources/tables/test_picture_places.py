@@ -17,7 +17,7 @@ from lightalign.pipelines.extraction.extract import run
 from lightalign.pipelines.extraction.spec import ExtractSpec
 
 from ....helpers import lightalign
-from ....pipelines.test_broken_pictures import RED
+from ....scenarios.test_broken_pictures import RED
 from ..sources_helpers import opened
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..helpers import slow
-from .conftest import SCENES
+from ..pipelines.conftest import SCENES
 
 # A disk that does not answer: a thread that reads from a pipe to which nobody writes.
 STUCK = """

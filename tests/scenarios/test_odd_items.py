@@ -12,7 +12,7 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.pipelines.extraction.spec import StoreReport
 
 from ..helpers import lightalign
-from .conftest import extract_toy
+from ..pipelines.conftest import extract_toy
 from .test_broken_pictures import RED
 
 LONG = "x" * 300 + ".jpg"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ..helpers import give_up_root_rights, lightalign, slow, tree_bytes
-from .conftest import SCENES, extract_toy
+from ..pipelines.conftest import SCENES, extract_toy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gives up root's rights")
 

@@ -14,7 +14,7 @@ import pytest
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store.catalog import list_stores
 
-from .helpers import tree_bytes
+from ..helpers import tree_bytes
 
 
 def extract_command(home: Path, encoder: str, batch_size: int, container: str) -> list[str]:

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from .ends import forked
-from .helpers import SIGNALS, lightalign, tree_bytes
+from ..ends import forked
+from ..helpers import SIGNALS, lightalign, tree_bytes
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),  # forks

@@ -11,7 +11,7 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.store.trust import WARNING
 
 from ..helpers import lightalign
-from .conftest import MANY_SCENES, extract_graded, extract_toy
+from ..pipelines.conftest import MANY_SCENES, extract_graded, extract_toy
 
 ONE_EPOCH = ["--preset", "linear", "--set", "train.epochs=1"]
 

@@ -13,7 +13,7 @@ from lightalign.featcache.store.catalog import StoresByKey, list_stores, read_ca
 from lightalign.featcache.store.manifest import COPY, MANIFEST
 
 from ..helpers import lightalign, slow
-from .conftest import MANY_SCENES, extract_graded, extract_toy
+from ..pipelines.conftest import MANY_SCENES, extract_graded, extract_toy
 
 ONE_EPOCH = ["--preset", "linear", "--set", "train.epochs=1"]
 KEPT = ["--image-features", "tokens", "--text-features", "tokens"]

@@ -9,7 +9,7 @@ from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.pipelines.commands._strict import StrictCommand
 from lightalign.pipelines.commands.application import app
 
-from .helpers import lightalign
+from ...helpers import lightalign
 from .test_number_options import commands_below
 
 COMMANDS = dict(commands_below(typer.main.get_command(app)))

@@ -11,7 +11,7 @@ from lightalign.featcache.store.catalog import list_stores
 from lightalign.featcache.store.manifest import COPY, MANIFEST
 
 from ..helpers import lightalign, tree_bytes
-from .conftest import extract_toy
+from ..pipelines.conftest import extract_toy
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_readme import write_flickr30k
+from ..test_readme import write_flickr30k
 
 
 def lightalign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:

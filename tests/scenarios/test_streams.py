@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .ends import forked
-from .helpers import lightalign, tree_bytes
+from ..ends import forked
+from ..helpers import lightalign, tree_bytes
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks
 needs_full = pytest.mark.skipif(

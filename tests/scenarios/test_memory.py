@@ -10,7 +10,7 @@ import pytest
 
 from lightalign.featcache.memory_errors import lack_of_memory
 
-from .ends import forked
+from ..ends import forked
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks
 EXTRACT = ["extract", "--encoder", "toy-image", "--data", "shapes", "--split", "test"]

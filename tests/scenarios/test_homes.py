@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..helpers import lightalign
-from .conftest import extract_toy
+from ..pipelines.conftest import extract_toy
 
 COMMANDS = (
     *("cache ls", "cache verify", "cache repair", "cache info x", "cache rm x", "cache explain x"),

@@ -15,7 +15,7 @@ from lightalign.pipelines.common.byte_sizes import parse_bytes
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.training.options import TrainOptions
 
-from .helpers import lightalign
+from ...helpers import lightalign
 
 REQUIRED = {"data": "shapes", "encoder": "toy-image", "to": "onnx", "output": "out"}
 

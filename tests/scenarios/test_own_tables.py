@@ -10,7 +10,7 @@ from lightalign.featcache.store.manifest import read_manifest
 
 from ..featcache.sources.tables.test_parquet import rows_of, write
 from ..helpers import lightalign
-from .conftest import extract_toy
+from ..pipelines.conftest import extract_toy
 from .test_broken_pictures import RED
 
 LINES = [

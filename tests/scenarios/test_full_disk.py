@@ -25,7 +25,7 @@ from lightalign.pipelines.search.saved_index import write_index
 from lightalign.pipelines.training.checkpoint import Counts, load_state, save_state
 from lightalign.pipelines.training.log import RunLog
 
-from .cache.test_export import put
+from ..pipelines.cache.test_export import put
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from lightalign.pipelines.training.validation import mean_loss
 
 from ..helpers import lightalign as lightalign_command
 from ..helpers import slow
-from .conftest import SCENES, extract_toy
+from ..pipelines.conftest import SCENES, extract_toy
 
 CPU = torch.device("cpu")
 QUICK = ("train.epochs=2", "train.batch_size=8", "towers.both.project.out=16")

@@ -11,7 +11,7 @@ from lightalign.pipelines.extraction import loaded_encoder
 from lightalign.pipelines.inputs.datasets import add
 
 from ..helpers import lightalign
-from .conftest import extract_toy
+from ..pipelines.conftest import extract_toy
 
 
 @pytest.fixture

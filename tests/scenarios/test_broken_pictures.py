@@ -11,7 +11,7 @@ from PIL import Image
 
 from lightalign.featcache.reading.reader import FeatureReader
 
-from .conftest import extract_toy
+from ..pipelines.conftest import extract_toy
 
 
 def encoded(image: Image.Image, format: str, **options) -> bytes:

@@ -34,9 +34,9 @@ from lightalign.pipelines.extraction.spec import ExtractSpec, StoreReport
 from lightalign.pipelines.extraction.throughput import fitting_batch_size
 
 from ..helpers import lightalign, tree_bytes
-from .cache.test_repair import flip
-from .conftest import SCENES, extract_toy
-from .extraction.test_extract import write_table
+from ..pipelines.cache.test_repair import flip
+from ..pipelines.conftest import SCENES, extract_toy
+from ..pipelines.extraction.test_extract import write_table
 
 
 class Notes(Progress):

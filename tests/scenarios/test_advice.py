@@ -36,10 +36,10 @@ from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 
 from ..helpers import lightalign
-from .conftest import extract_toy
-from .made_runs import made_run
-from .runs.test_run_folder import stopped_run
-from .training.test_train import QUICK, quick_train
+from ..pipelines.conftest import extract_toy
+from ..pipelines.made_runs import made_run
+from ..pipelines.runs.test_run_folder import stopped_run
+from ..pipelines.training.test_train import QUICK, quick_train
 
 
 def commands_in(message: str) -> list[list[str]]:

@@ -11,7 +11,7 @@ from lightalign.pipelines.training.trainer import Trainer
 
 from ..featcache.store.test_checked_shards import forge
 from ..helpers import lightalign
-from .conftest import extract_toy
+from ..pipelines.conftest import extract_toy
 
 TRAIN = ["train-adapter", "--preset", "linear", "--set", "train.epochs=1"]
 
