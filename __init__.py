@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .pipelines.loaded_run import Bundle
+    from .pipelines.loaded_run import LoadedRun
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -17,7 +17,7 @@ def load(
     home: str | Path | None = None,
     device: str = "auto",
     weights: Mapping[str, str | Path] | None = None,
-) -> "Bundle":
+) -> "LoadedRun":
     """Open a finished run to embed with it: images and texts, or texts by two encoders.
 
     Args:
@@ -28,7 +28,7 @@ def load(
 
     Raises:
         RunNotFoundError: There is no such finished run.
-        LightalignError: See `Bundle`.
+        LightalignError: See `LoadedRun`.
     """
     from .featcache.home import expanded, usual_home
     from .pipelines import loaded_run  # imports torch

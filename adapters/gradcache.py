@@ -19,11 +19,11 @@ from .objective import Loss, Objective, PairBatch
 
 Embed: TypeAlias = Callable[[Tokens, Side], Float[Tensor, "rows embed"]]
 Scale: TypeAlias = Callable[[Tensor], Tensor]
-Load: TypeAlias = Callable[[], Tokens]
+LazyTokens: TypeAlias = Callable[[], Tokens]
 Join: TypeAlias = Callable[[Sequence[Tensor], int], Float[Tensor, "rows embed"]]
 
 
-def load_each(loads: Sequence[Load]) -> Iterator[Tokens]:
+def load_each(loads: Sequence[LazyTokens]) -> Iterator[Tokens]:
     """Load chunks one after the other, when they are asked for."""
     return (load() for load in loads)
 
@@ -37,11 +37,11 @@ def backward_in_chunks(
     embed: Embed,
     objective: Objective,
     *,
-    images: Sequence[Load],
-    texts: Sequence[Load],
+    images: Sequence[LazyTokens],
+    texts: Sequence[LazyTokens],
     positives: Bool[Tensor, "images texts"],
     sides: Sides = IMAGE_TEXT,
-    load_all: Callable[[Sequence[Load]], Iterable[Tokens]] = load_each,
+    load_all: Callable[[Sequence[LazyTokens]], Iterable[Tokens]] = load_each,
     scale: Scale = lambda total: total,
     join: Join = concatenate,
     complete: Callable[[PairBatch], PairBatch] = lambda batch: batch,

@@ -22,7 +22,7 @@ from .options import build_part
 
 
 @dataclass(frozen=True)
-class Remembered:
+class QueuedNegatives:
     """Hold embeddings of earlier batches, without a graph: further negatives of a batch.
 
     Attributes:
@@ -38,9 +38,9 @@ class Remembered:
     image_to_text: Bool[Tensor, "images old_texts"]
     text_to_image: Bool[Tensor, "texts old_images"]
 
-    def to(self, device: torch.device) -> "Remembered":
+    def to(self, device: torch.device) -> "QueuedNegatives":
         """Return the same on `device`."""
-        return Remembered(
+        return QueuedNegatives(
             self.image.to(device),
             self.text.to(device),
             self.image_to_text.to(device),
@@ -49,7 +49,7 @@ class Remembered:
 
 
 @dataclass(frozen=True)
-class Teacher:
+class TeacherFeatures:
     """Hold what the frozen encoders say of the items of a batch.
 
     Attributes:
@@ -60,13 +60,17 @@ class Teacher:
     image: Float[Tensor, "images image_features"]
     text: Float[Tensor, "texts text_features"]
 
-    def to(self, device: torch.device) -> "Teacher":
+    def to(self, device: torch.device) -> "TeacherFeatures":
         """Return the same on `device`."""
-        return Teacher(self.image.to(device), self.text.to(device))
+        return TeacherFeatures(self.image.to(device), self.text.to(device))
 
-    def take(self, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]) -> "Teacher":
+    def take(
+        self, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]
+    ) -> "TeacherFeatures":
         """Return these rows."""
-        return Teacher(self.image[torch.from_numpy(images)], self.text[torch.from_numpy(texts)])
+        return TeacherFeatures(
+            self.image[torch.from_numpy(images)], self.text[torch.from_numpy(texts)]
+        )
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ class PairBatch:
     image: Float[Tensor, "images embed"]
     text: Float[Tensor, "texts embed"]
     positives: Bool[Tensor, "images texts"]
-    remembered: Remembered | None = None
-    teacher: Teacher | None = None
+    remembered: QueuedNegatives | None = None
+    teacher: TeacherFeatures | None = None
     sides: Sides = IMAGE_TEXT
 
 

@@ -13,7 +13,7 @@ from .runs import run_folder
 from .runs.embedder import Embedder
 
 
-class Bundle(Embedder):
+class LoadedRun(Embedder):
     """Embed by a finished run, see `Embedder`, and measure it.
 
     Args:
@@ -65,13 +65,13 @@ def load(
     home: Path,
     device: str = "auto",
     weights: Mapping[str, str | Path] | None = None,
-) -> Bundle:
-    """Open a finished run, by name or folder, or the newest, to embed with it; see `Bundle`.
+) -> LoadedRun:
+    """Open a finished run, by name or folder, or the newest, to embed with it; see `LoadedRun`.
 
     Raises:
         RunNotFoundError: There is no such finished run.
-        LightalignError: See `Bundle`.
+        LightalignError: See `LoadedRun`.
     """
     places = {name: expanded(Path(path)) for name, path in (weights or {}).items()}
     folder = run_folder.find_run(home, None if run is None else str(run))
-    return Bundle(folder, device=device, weights=places, home=home)
+    return LoadedRun(folder, device=device, weights=places, home=home)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .base import Encoder
     from .card import EncoderCard
     from .loading import open_encoder
-    from .pooling import Kind
+    from .pooling import FeaturePooling
     from .references import find_card
 else:
     __getattr__ = lazy_exports(
@@ -21,10 +21,10 @@ else:
         {
             "Encoder": "base",
             "EncoderCard": "card",
-            "Kind": "pooling",
+            "FeaturePooling": "pooling",
             "find_card": "references",
             "open_encoder": "loading",
         },
     )
 
-__all__ = ["Encoder", "EncoderCard", "Kind", "find_card", "open_encoder"]
+__all__ = ["Encoder", "EncoderCard", "FeaturePooling", "find_card", "open_encoder"]

@@ -11,7 +11,7 @@ from ..errors import SpecError, UnreadableItemError
 from ..modalities.image import decode_image
 from ..tokens import Tokens
 from ..types import Item, Modality
-from .exportable import Portable
+from .exportable import ExportableEncoder
 from .pooling import LAST as LAST  # where backends look for it
 from .pooling import LayerLayout
 
@@ -101,7 +101,7 @@ class Encoder(ABC, Generic[Prepared]):
             SpecError: The encoder has no such layer.
         """
 
-    def portable(self, layer: int = LAST) -> Portable:
+    def portable(self, layer: int = LAST) -> ExportableEncoder:
         """Return the model up to `layer`, to run it elsewhere; the encoder must be on the CPU.
 
         Raises:

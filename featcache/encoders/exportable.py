@@ -30,7 +30,7 @@ class ModelCall(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Portable:
+class ExportableEncoder:
     """Hold one layer of an encoder on the CPU, in float32.
 
     Attributes:

@@ -44,7 +44,7 @@ class LayerLayout:
 
 
 @dataclass(frozen=True)
-class Kind:
+class FeaturePooling:
     """Reduce the tokens of each row.
 
     Attributes:

@@ -131,7 +131,7 @@ def _lines(
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """Find rows by number.
 
     Attributes:
@@ -153,7 +153,7 @@ class Layout:
         shards: Sequence[Mapping[str, ArrayLocation]],
         receipts: Sequence[Mapping[str, Any]],
         tokens_per_row: int | None,
-    ) -> "Layout":
+    ) -> "RowLayout":
         """Read the layout of the shards and compare it with their receipts.
 
         Raises:

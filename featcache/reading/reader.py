@@ -17,8 +17,8 @@ from ..store.feature_store import FeatureStore
 from ..store.trust import is_trusting
 from ..tokens import Tokens, pad, pad_groups, split_by_length
 from ..types import Features
-from .gather import Layout
-from .residency import DeviceRows, choose_residency
+from .gather import RowLayout
+from .residency import DeviceFeatures, choose_residency
 from .shard_cache import StoredArrays
 
 _BUFFER_BYTES = 2**28  # of decompressed shards kept at once: four of the default size
@@ -69,7 +69,7 @@ class FeatureReader:
         self._unexamined = is_trusting()  # then rows are examined as they are read
         shards = open_shards(self.store)
         try:
-            self._layout = Layout.read(
+            self._layout = RowLayout.read(
                 shards, list(self.store.receipts()), self.description.tokens_per_item
             )
         except StoreCorruptError as error:
@@ -88,10 +88,10 @@ class FeatureReader:
                 min(_BUFFER_BYTES, free_memory() // 8) if buffer_bytes is None else buffer_bytes
             ),
         )
-        self._on_device: DeviceRows | None = None
+        self._on_device: DeviceFeatures | None = None
         if self.residency.name == "device":
             assert device is not None, "choose_residency refuses this"
-            self._on_device = DeviceRows(
+            self._on_device = DeviceFeatures(
                 (self._examined_shard(index) for index in range(len(shards))),
                 shape=(self._layout.num_tokens, self.description.width),
                 dtype=torch.float16 if self.dtype == np.float16 else torch.float32,

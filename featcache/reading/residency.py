@@ -78,7 +78,7 @@ def choose_residency(
     return Residency(name=name, num_bytes=num_bytes, free_bytes=free, asked=asked)
 
 
-class DeviceRows:
+class DeviceFeatures:
     """Hold the values of all rows on a device.
 
     Args:

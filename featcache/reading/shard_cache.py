@@ -14,7 +14,7 @@ from ..hardware import free_address_space, reserve_files
 from ..regular_files import is_regular, open_regular
 from ..store.containers.base import ArrayLocation
 from ..store.key import StoreDescription
-from ..store.stored_types import SCALES, storage, widen
+from ..store.stored_types import SCALES, dequantise, storage
 from ..types import PER_TOKEN
 from .gather import Spans, copy_rows
 
@@ -134,7 +134,7 @@ class StoredArrays:
         if SCALES in self._beside:
             scales = np.empty(len(out), np.float32)
             self._copy(self._beside[SCALES], tokens, scales)
-        out[...] = widen(stored, scales, dtype)
+        out[...] = dequantise(stored, scales, dtype)
 
     def companion(
         self, name: str, *, num_tokens: int, tokens: Spans, rows: Spans
@@ -163,7 +163,7 @@ class StoredArrays:
         width = self._description.width
         scales = self._read(SCALES, index).reshape(-1) if SCALES in self._beside else None
         stored = self._read("values", index).reshape(-1, width)
-        return widen(stored, scales, self._description.dtype)
+        return dequantise(stored, scales, self._description.dtype)
 
     def _copy(self, cache: ShardCache, spans: Spans, out: Shaped[np.ndarray, "total ..."]) -> None:
         """Copy arrays of one line a token, whose shape `_by_row` has changed."""

@@ -16,13 +16,13 @@ from .manifest import (
     read_whole_manifest,
     restore_manifest,
 )
-from .verify import Flaw, shard_flaws
+from .verify import IntegrityEntry, shard_flaws
 
 _NAMED = 8  # missing shards that are listed by their numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Damage:
+class IntegrityReport:
     """Name everything in a store that is not as its manifest says.
 
     Attributes:
@@ -66,7 +66,7 @@ def verify_folder(folder: Path) -> list[str]:
         return [f"{error.filename or folder} cannot be read: {error.strerror}"]
 
 
-def find_damage(folder: Path) -> Damage:
+def find_damage(folder: Path) -> IntegrityReport:
     """Read every byte of a store and sort what is damaged.
 
     Raises:
@@ -91,7 +91,7 @@ def find_damage(folder: Path) -> Damage:
         lines.append(_unfinished_line(store, missing))
     if pairs is not None:
         lines.append(str(pairs))
-    return Damage(
+    return IntegrityReport(
         shards=tuple(sorted({index for index in shards if index is not None} | set(missing))),
         is_unfinished=is_unfinished,
         pairs=() if pairs is None else (pairs.path.name,),
@@ -100,7 +100,7 @@ def find_damage(folder: Path) -> Damage:
     )
 
 
-def clear_damage(folder: Path, damage: Damage) -> None:
+def clear_damage(folder: Path, damage: IntegrityReport) -> None:
     """Restore what can be restored, and remove damaged shards so that just these are missing.
 
     Files that lightalign has not written stay, and so does what another process has mended since.
@@ -118,7 +118,7 @@ def clear_damage(folder: Path, damage: Damage) -> None:
         _clear(folder, damage, claimed)
 
 
-def _clear(folder: Path, damage: Damage, claimed: ShardLocks) -> None:
+def _clear(folder: Path, damage: IntegrityReport, claimed: ShardLocks) -> None:
     if damage.manifests:
         restore_manifest(folder)
     store = FeatureStore(folder, read_manifest(folder))
@@ -135,7 +135,7 @@ def _clear(folder: Path, damage: Damage, claimed: ShardLocks) -> None:
         store.finish()
 
 
-def _drop_damaged(store: FeatureStore, damage: Damage, claimed: ShardLocks) -> None:
+def _drop_damaged(store: FeatureStore, damage: IntegrityReport, claimed: ShardLocks) -> None:
     """Remove the shards that are still damaged, now that nobody else can mend them."""
     folder = store.folder
     receipts = store.receipt_of_each_shard()
@@ -166,7 +166,7 @@ def _unfinished_line(store: FeatureStore, missing: Sequence[int]) -> str:
     )
 
 
-def _pairs_flaw(store: FeatureStore) -> Flaw | None:
+def _pairs_flaw(store: FeatureStore) -> IntegrityEntry | None:
     """Return what is wrong with the pairs of the store's source; None for a store in no home."""
     described = store.description
     home = store.folder.resolve().parents[3:4]
@@ -176,11 +176,11 @@ def _pairs_flaw(store: FeatureStore) -> Flaw | None:
     try:
         read_pairs(path)
     except StoreCorruptError:
-        return Flaw(path=path, problem="damaged" if path.is_file() else "missing")
+        return IntegrityEntry(path=path, problem="damaged" if path.is_file() else "missing")
     return None
 
 
-def _shard_of(store: FeatureStore, flaw: Flaw) -> int | None:
+def _shard_of(store: FeatureStore, flaw: IntegrityEntry) -> int | None:
     """Return the shard that must be computed again, among them those never finished."""
     if flaw.shard is not None:
         return flaw.shard
@@ -189,8 +189,8 @@ def _shard_of(store: FeatureStore, flaw: Flaw) -> int | None:
     return unfinished.get(top)
 
 
-def _kind_of(store: FeatureStore, flaw: Flaw) -> tuple[str, str]:
-    """Return the attribute of `Damage` that `flaw` belongs to, and the name to put there."""
+def _kind_of(store: FeatureStore, flaw: IntegrityEntry) -> tuple[str, str]:
+    """Return the attribute of the report that `flaw` belongs to, and the name to put there."""
     name = str(flaw.path.relative_to(store.folder))
     if name in (MANIFEST, COPY):
         return "manifests", name

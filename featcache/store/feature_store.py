@@ -47,7 +47,7 @@ from .manifest import (
 )
 from .remedies import extraction_into, repair
 from .stored_types import SCALES, companion_type, finite_tokens, storage
-from .verify import Flaw, other_flaws, shard_flaws
+from .verify import IntegrityEntry, other_flaws, shard_flaws
 
 FORMATS = Registry(
     "format", f"{__package__}.containers", Path(__file__).parent / "containers", Format
@@ -331,23 +331,23 @@ class FeatureStore:
         """Read every byte; return one line for each damaged, missing or foreign file."""
         return [str(flaw) for flaw in self.flaws(content=True)]
 
-    def flaws(self, *, content: bool) -> Iterator[Flaw]:
+    def flaws(self, *, content: bool) -> Iterator[IntegrityEntry]:
         """Iterate over what is not as the manifest says.
 
         Args:
             content: Read every byte, and look for foreign files, too.
         """
         for name, _ in self._differing_store_files():
-            yield Flaw(path=self.folder / name, problem="differs")
+            yield IntegrityEntry(path=self.folder / name, problem="differs")
         for index, receipt in self.receipt_of_each_shard().items():
             yield from shard_flaws(self.folder, index, receipt, content=content)
         if content:
             for name, problem in manifest_damage(self.folder).items():
-                yield Flaw(path=self.folder / name, problem=problem)
+                yield IntegrityEntry(path=self.folder / name, problem=problem)
             for index in self.missing_shards():
                 if self._receipt(index).is_file():
                     path = self._receipt(index)
-                    yield Flaw(path=path, problem="checksum differs", shard=index)
+                    yield IntegrityEntry(path=path, problem="checksum differs", shard=index)
             yield from other_flaws(self.folder, self._known_files())
 
     def drop_shards(self, indices: Collection[int]) -> None:

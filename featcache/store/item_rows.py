@@ -13,7 +13,7 @@ from .checked_shards import CheckedShards
 from .containers.base import ArrayLocation
 from .feature_store import FeatureStore, skipped_of
 from .key import Skipped
-from .stored_types import SCALES, widen
+from .stored_types import SCALES, dequantise
 
 BLOCK_ELEMENTS = 2**24  # features of a block: 64 MiB in float32
 
@@ -106,7 +106,7 @@ class ItemRows:
         offsets = shard.offsets[first : end + 1]
         tokens = slice(int(offsets[0]), int(offsets[-1]))
         scales = None if shard.scales is None else shard.scales[tokens]
-        values = widen(shard.values[tokens], scales, self.store.description.dtype)
+        values = dequantise(shard.values[tokens], scales, self.store.description.dtype)
         if not values.flags.writeable:
             values = np.array(values)  # torch takes no arrays that cannot be written to
         positions = shard.positions[first:end]

@@ -65,7 +65,7 @@ def empty_companion(name: str) -> Shaped[np.ndarray, "lines ..."]:
     return np.empty((0, *shape), dtype)
 
 
-def narrow(
+def quantise(
     values: Float[np.ndarray, "total width"], dtype: str
 ) -> tuple[Shaped[np.ndarray, "total width"], Float32[np.ndarray, " total"] | None]:
     """Return `values` as they are stored, and their scales if `dtype` has any.
@@ -90,7 +90,7 @@ def narrow(
         return values.astype(dtype, copy=False), None
 
 
-def widen(
+def dequantise(
     stored: Shaped[np.ndarray, "total width"],
     scales: Float32[np.ndarray, " total"] | None,
     dtype: str,

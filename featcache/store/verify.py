@@ -13,7 +13,7 @@ from .locks import is_abandoned, lock_files, shard_is_written
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flaw:
+class IntegrityEntry:
     """Name one file that is not as it should be.
 
     Attributes:
@@ -32,7 +32,7 @@ class Flaw:
 
 def shard_flaws(
     folder: Path, index: int, receipt: Mapping[str, Any], *, content: bool
-) -> Iterator[Flaw]:
+) -> Iterator[IntegrityEntry]:
     """Iterate over the files of one shard that are not as its receipt says.
 
     Args:
@@ -48,10 +48,10 @@ def shard_flaws(
     for name, entry in receipt["files"].items():
         problem = _file_problem(real_folder, name, entry, content=content)
         if problem:
-            yield Flaw(path=folder / name, problem=problem, shard=index)
+            yield IntegrityEntry(path=folder / name, problem=problem, shard=index)
 
 
-def other_flaws(folder: Path, known: Collection[str]) -> Iterator[Flaw]:
+def other_flaws(folder: Path, known: Collection[str]) -> Iterator[IntegrityEntry]:
     """Iterate over damaged locks, what dead processes left, and files that nothing records.
 
     Args:
@@ -61,7 +61,7 @@ def other_flaws(folder: Path, known: Collection[str]) -> Iterator[Flaw]:
     locks = set(lock_files(folder))
     for path in sorted(folder.iterdir()):
         if is_abandoned(path):
-            yield Flaw(path=path, problem="left by a process that is dead")
+            yield IntegrityEntry(path=path, problem="left by a process that is dead")
     for file in atomic_files.files_below(folder):
         name = file.relative_to(folder)
         top = folder / name.parts[0]
@@ -72,7 +72,7 @@ def other_flaws(folder: Path, known: Collection[str]) -> Iterator[Flaw]:
         else:
             problem = "not in the manifest"
         if problem:
-            yield Flaw(path=file, problem=problem)
+            yield IntegrityEntry(path=file, problem=problem)
 
 
 def _file_problem(

@@ -9,11 +9,11 @@ from ...featcache.errors import LeakageError, SpecError
 from ...featcache.store.checked_shards import listing_command
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.labelled_images import ClassRows, require_images
-from ..inputs.store_selection import WantedData
+from ..inputs.labelled_images import LabelledImages, require_images
+from ..inputs.store_selection import DatasetQuery
 from ..runs.copied_items import CopiedImages, SplitOfData, find_copied_images
-from ..runs.leakage import Examined, Leakage, find_leakage, lineage, near_duplicates
-from ..runs.trained_run import EvaluatedRun
+from ..runs.leakage import EvaluatedItems, Leakage, find_leakage, lineage, near_duplicates
+from ..runs.trained_run import TrainedRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +27,15 @@ class ClassSplits:
         warnings: What to know before any number of theirs is believed, leakage included.
     """
 
-    train: ClassRows
-    evaluated: ClassRows
+    train: LabelledImages
+    evaluated: LabelledImages
     leakage: Leakage
     warnings: tuple[str, ...]
 
 
 def open_both(
-    run: EvaluatedRun,
-    wanted: WantedData,
+    run: TrainedRun,
+    wanted: DatasetQuery,
     *,
     train_split: str,
     split: str,
@@ -44,11 +44,11 @@ def open_both(
     """Open the images to train on and those to measure, and check them for any classifier.
 
     Raises:
-        LightalignError: See `require_images`, `ClassRows`, `check_classes` and `require_apart`.
+        LightalignError: See `require_images`, `LabelledImages`, `check_classes`, `require_apart`.
     """
     query = run.query(Modality.IMAGE)
     train, evaluated = (
-        ClassRows(
+        LabelledImages(
             require_images(run.home, query, wanted, one, progress),
             home=run.home,
             device=run.device,
@@ -60,7 +60,7 @@ def open_both(
     return ClassSplits(train=train, evaluated=evaluated, leakage=leakage, warnings=warnings)
 
 
-def check_classes(train: ClassRows, evaluated: ClassRows, *, home: Path) -> list[str]:
+def check_classes(train: LabelledImages, evaluated: LabelledImages, *, home: Path) -> list[str]:
     """Return what to know of the classes that a classifier is trained on and measured on.
 
     Raises:
@@ -96,7 +96,11 @@ def check_classes(train: ClassRows, evaluated: ClassRows, *, home: Path) -> list
 
 
 def require_apart(
-    train: ClassRows, evaluated: ClassRows, *, run: EvaluatedRun, progress: Progress = SILENT
+    train: LabelledImages,
+    evaluated: LabelledImages,
+    *,
+    run: TrainedRun,
+    progress: Progress = SILENT,
 ) -> Leakage:
     """Refuse to measure images that were trained on, or that chose what is measured.
 
@@ -128,7 +132,9 @@ def require_apart(
             f"{len(common)} images are in {train.name}, which is trained on, and in "
             f"{evaluated.name}, which is evaluated, such as {common[:3]}: evaluate other images"
         )
-    leakage = find_leakage(run, Examined.of_images(evaluated.entry, evaluated.reader), progress)
+    leakage = find_leakage(
+        run, EvaluatedItems.of_images(evaluated.entry, evaluated.reader), progress
+    )
     leakage.refuse()
     leakage = leakage.with_copies(_copied(train, evaluated, run=run, progress=progress))
     keys = {seen.stores["train"]["image"]["key"] for seen in lineage(run)}
@@ -138,7 +144,7 @@ def require_apart(
 
 
 def _copied(
-    train: ClassRows, evaluated: ClassRows, *, run: EvaluatedRun, progress: Progress
+    train: LabelledImages, evaluated: LabelledImages, *, run: TrainedRun, progress: Progress
 ) -> CopiedImages:
     """Return the evaluated images that are copies of those that a classifier is trained on."""
     here, there = (

@@ -6,9 +6,9 @@ from dataclasses import replace
 from ...featcache.store import trust
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.store_selection import WantedData, usual_split
+from ..inputs.store_selection import DatasetQuery, usual_split
 from ..runs import run_folder
-from ..runs.trained_run import EvaluatedRun, Found
+from ..runs.trained_run import EvaluationReport, TrainedRun
 from .fine_tune_spec import FineTuneReport, FineTuneSpec
 
 
@@ -27,9 +27,9 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
     """
     began = time.perf_counter()
     run_folder.check_name(spec.home, spec.name)
-    start = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    start = TrainedRun(spec.home, spec.run, device=spec.device)
     query = start.query(Modality.IMAGE)
-    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     split = spec.split or usual_split(spec.home, wanted, query)
     spec = replace(spec, split=split)
     from ..metrics.accuracy import DEFINITIONS as ACCURACY
@@ -57,7 +57,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
             "spec": table,
             "warnings": trust.warnings(),
         }
-        found = Found(
+        found = EvaluationReport(
             kind="fine-tune",
             dataset=test.entry.description.dataset,
             split=split,
@@ -71,7 +71,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
             seconds=time.perf_counter() - began,
             beside={"leakage": splits.leakage.table()},
         )
-        tuned = EvaluatedRun.unfinished(spec.home, folder, report, device=spec.device)
+        tuned = TrainedRun.unfinished(spec.home, folder, report, device=spec.device)
         path, evaluation = found.write(tuned, home=spec.home, owned=True)
         assert path is not None, "a run that was just made can be written"
         run_folder.write_report(folder, report)  # last: with it the run is finished

@@ -19,14 +19,14 @@ from ...featcache.errors import DivergedError, SpecError
 from ...featcache.reading.shuffle import block_shuffle
 from ...featcache.tokens import Tokens
 from ...featcache.types import Modality
-from ..common.prefetch import map_ahead
+from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from ..common.reproducibility import seeded
-from ..inputs.labelled_images import ClassRows, hold_out
+from ..inputs.labelled_images import LabelledImages, hold_out
 from ..metrics.ranks import label_ranks
 from ..runs import run_folder
-from ..runs.trained_run import EvaluatedRun
-from ..training.checkpoint import Counts
+from ..runs.trained_run import TrainedRun
+from ..training.checkpoint import TrainingState
 from ..training.few_steps import single_step_warning
 from ..training.log import RunLog
 from ..training.optimisation import cosine_with_warmup
@@ -62,7 +62,7 @@ class FullProtocol(Protocol):
         "epoch_n": "after n epochs of the training, the best by held-out training images",
     }
 
-    def __init__(self, spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> None:
+    def __init__(self, spec: FineTuneSpec, start: TrainedRun, train: LabelledImages) -> None:
         super().__init__(spec, start, train)
         self.options = spec.options
         self.rows, self.held = hold_out(train.labels, share=self.options.validation, seed=spec.seed)
@@ -84,7 +84,7 @@ class FullProtocol(Protocol):
         of_head = {f"head.{name}": value for name, value in self.head.named_parameters()}
         self.trained = {**self.of_adapter, **of_head}
         self.begun = [value.detach().clone() for value in self.of_adapter.values()]
-        self.counts = Counts()
+        self.counts = TrainingState()
         self.num_batches = math.ceil(len(self.rows) / self.options.batch_size)
         self.warnings += single_step_warning(
             num_images=len(self.rows),
@@ -159,7 +159,7 @@ class FullProtocol(Protocol):
             "seconds_waiting": counts.seconds_waiting,
         }
 
-    def metrics(self, folder: Path, test: ClassRows) -> dict[str, Any]:
+    def metrics(self, folder: Path, test: LabelledImages) -> dict[str, Any]:
         """Return the accuracies of what was saved in `folder`, at the epoch that was kept."""
         adapter, _, _ = load_adapter(folder)
         head, _ = load_head(folder / run_folder.HEAD)
@@ -221,7 +221,7 @@ class FullProtocol(Protocol):
         began, waited = time.perf_counter(), self.counts.seconds_waiting
         self.adapter.train()
         total = 0.0
-        ahead = map_ahead(
+        ahead = prefetch(
             lambda rows: (rows, self.train.reader.padded(rows)), self._order(epoch), ahead=2
         )
         loaded = self.counts.waiting_for(ahead)

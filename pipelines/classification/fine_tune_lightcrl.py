@@ -12,8 +12,8 @@ from jaxtyping import Float32
 
 from ...adapters.class_head import ClassHead
 from ..common.progress import Progress
-from ..inputs.labelled_images import ClassRows
-from ..runs.trained_run import EvaluatedRun
+from ..inputs.labelled_images import LabelledImages
+from ..runs.trained_run import TrainedRun
 from ..training.few_steps import single_step_warning
 from ..training.log import RunLog
 from .classifiers import Examples
@@ -45,7 +45,7 @@ class LightCrlProtocol(Protocol):
         "epoch_n": "after n epochs of the training",
     }
 
-    def __init__(self, spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> None:
+    def __init__(self, spec: FineTuneSpec, start: TrainedRun, train: LabelledImages) -> None:
         super().__init__(spec, start, train)
         self.heads: dict[int, ClassHead] = {}
         self.warnings.append(
@@ -105,10 +105,10 @@ class LightCrlProtocol(Protocol):
             "seconds": time.perf_counter() - began,
         }
 
-    def _embeddings(self, images: ClassRows) -> Float32[np.ndarray, "n embed"]:
+    def _embeddings(self, images: LabelledImages) -> Float32[np.ndarray, "n embed"]:
         return self.embed(self.adapter, images, images.rows, unit=self.spec.sgd.unit)
 
-    def metrics(self, folder: Path, test: ClassRows) -> dict[str, Any]:
+    def metrics(self, folder: Path, test: LabelledImages) -> dict[str, Any]:
         """Return the accuracies of the head at each epoch of the table."""
         del folder
         embeddings = self._embeddings(test)

@@ -16,13 +16,13 @@ from ...featcache.config import Table, to_table
 from ...featcache.types import Modality
 from ..common.progress import Progress
 from ..common.versions import library_versions
-from ..inputs.labelled_images import ClassRows
+from ..inputs.labelled_images import LabelledImages
 from ..metrics.accuracy import accuracy_numbers
 from ..metrics.ranks import label_ranks
 from ..runs import run_folder
 from ..runs.embed_stored import embed_rows
 from ..runs.provenance import command_of
-from ..runs.trained_run import EvaluatedRun
+from ..runs.trained_run import TrainedRun
 from .fine_tune_spec import FineTuneSpec
 from .sgd_head import score_rows
 
@@ -45,7 +45,7 @@ class Protocol(ABC):
     definition: ClassVar[str]
     names: ClassVar[Mapping[str, str]]
 
-    def __init__(self, spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> None:
+    def __init__(self, spec: FineTuneSpec, start: TrainedRun, train: LabelledImages) -> None:
         self.spec = spec
         self.train = train
         self.device = start.device
@@ -63,7 +63,7 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    def metrics(self, folder: Path, test: ClassRows) -> dict[str, Any]:
+    def metrics(self, folder: Path, test: LabelledImages) -> dict[str, Any]:
         """Return the accuracies of what was saved in `folder`."""
 
     def save(self, folder: Path, head: ClassHead) -> None:
@@ -74,7 +74,7 @@ class Protocol(ABC):
     def embed(
         self,
         adapter: Adapter,
-        images: ClassRows,
+        images: LabelledImages,
         rows: Int64[np.ndarray, " n"],
         *,
         unit: bool = True,
@@ -85,14 +85,14 @@ class Protocol(ABC):
         )
 
     def numbers(
-        self, head: ClassHead, embeddings: Float32[np.ndarray, "n embed"], test: ClassRows
+        self, head: ClassHead, embeddings: Float32[np.ndarray, "n embed"], test: LabelledImages
     ) -> dict[str, Any]:
         """Return the accuracies of a head on the embeddings of all images of `test`."""
         ranks = label_ranks(score_rows(head, embeddings, self.device), test.labels)
         return dict(accuracy_numbers(ranks, test.labels, num_classes=len(test.names)))
 
 
-def resolved(spec: FineTuneSpec, start: EvaluatedRun, train: ClassRows) -> Table:
+def resolved(spec: FineTuneSpec, start: TrainedRun, train: LabelledImages) -> Table:
     """Return the new run's spec: what it was trained on, by what, and what it started from.
 
     The text side is that of the start; its features are those it was trained on then.

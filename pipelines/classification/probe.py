@@ -6,8 +6,8 @@ from dataclasses import replace
 from ...featcache.config import to_table
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.store_selection import WantedData, usual_split
-from ..runs.trained_run import EvaluatedRun, Found
+from ..inputs.store_selection import DatasetQuery, usual_split
+from ..runs.trained_run import EvaluationReport, TrainedRun
 from .probe_spec import ProbeReport, ProbeSpec
 
 
@@ -24,9 +24,9 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
         DivergedError: A loss or an embedding is not finite.
     """
     began = time.perf_counter()
-    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
     query = evaluated.query(Modality.IMAGE)
-    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     split = spec.split or usual_split(spec.home, wanted, query)
     spec = replace(spec, split=split)
     from .class_splits import open_both
@@ -44,7 +44,7 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
     measured = probing.run(progress)
     left_out = {"home", "run", "device"}
     options = {key: value for key, value in to_table(spec).items() if key not in left_out}
-    path, report = Found(
+    path, report = EvaluationReport(
         kind=spec.kind,
         dataset=test.entry.description.dataset,
         split=split,

@@ -12,7 +12,7 @@ from ...featcache.errors import SpecError
 from ...featcache.hardware import free_memory
 from ...featcache.types import Modality
 from ..common.progress import Progress
-from ..inputs.labelled_images import ClassRows
+from ..inputs.labelled_images import LabelledImages
 from ..metrics.accuracy import (
     DEFINITIONS,
     REPEATED_DEFINITIONS,
@@ -22,7 +22,7 @@ from ..metrics.accuracy import (
 )
 from ..metrics.ranks import label_ranks
 from ..runs.embed_stored import embed_rows
-from ..runs.trained_run import EvaluatedRun
+from ..runs.trained_run import TrainedRun
 from ..training.few_steps import single_step_warning
 from .classifiers import (
     Classifier,
@@ -74,7 +74,7 @@ _SETTINGS = {
 
 @dataclass
 class Probed:
-    """Hold what a probe has measured; the fields are those of `Found`."""
+    """Hold what a probe has measured; the fields are those of `EvaluationReport`."""
 
     metrics: dict[str, Any] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Probing:
     """
 
     def __init__(
-        self, spec: ProbeSpec, run: EvaluatedRun, train: ClassRows, test: ClassRows
+        self, spec: ProbeSpec, run: TrainedRun, train: LabelledImages, test: LabelledImages
     ) -> None:
         self.spec = spec
         self.run_of = run
@@ -129,7 +129,7 @@ class Probing:
         return self.found
 
     def _features(
-        self, name: str, rows: ClassRows, progress: Progress
+        self, name: str, rows: LabelledImages, progress: Progress
     ) -> Float32[np.ndarray, "n width"]:
         embeds = name == "embedding"
         width = self.run_of.adapter.out_width if embeds else rows.reader.description.width

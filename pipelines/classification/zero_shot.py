@@ -16,14 +16,14 @@ from ...featcache.types import Modality
 from ..common.confusion_plot import draw_confusion
 from ..common.printable import for_page
 from ..common.progress import SILENT, Progress
-from ..inputs.store_selection import WantedData, usual_split
+from ..inputs.store_selection import DatasetQuery, usual_split
 from ..metrics.number import Number
 from ..runs import run_folder
-from ..runs.trained_run import EvaluatedRun, Found
+from ..runs.trained_run import EvaluationReport, TrainedRun
 from .prompts import Prompts, read_prompts, spoken_names
 
 if TYPE_CHECKING:
-    from ..inputs.labelled_images import ClassRows
+    from ..inputs.labelled_images import LabelledImages
     from ..metrics.class_scores import ClassScores
     from ..runs.embedder import Embedder
 
@@ -104,18 +104,18 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     all_prompts = [read_prompts(name) for name in spec.prompts]
     if len({prompts.name for prompts in all_prompts}) < len(all_prompts):
         raise SpecError(f"two of the prompts {list(spec.prompts)} have the same name: rename one")
-    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
     entry = _store(spec, evaluated, progress)
     found = entry.description
     progress.note(f"run {evaluated.folder.name}, split {found.split!r} of {found.dataset}")
-    from ..inputs.labelled_images import ClassRows
+    from ..inputs.labelled_images import LabelledImages
     from ..runs.embed_stored import embed_rows
     from ..runs.embedder import Embedder  # imports torch, as all below do
-    from ..runs.leakage import Examined, find_leakage
+    from ..runs.leakage import EvaluatedItems, find_leakage
 
     began = time.perf_counter()
-    images = ClassRows(entry, home=spec.home, device=evaluated.device)
-    leakage = find_leakage(evaluated, Examined.of_images(entry, images.reader), progress)
+    images = LabelledImages(entry, home=spec.home, device=evaluated.device)
+    leakage = find_leakage(evaluated, EvaluatedItems.of_images(entry, images.reader), progress)
     leakage.refuse()
     warnings = [*leakage.warnings, *_warnings(images, evaluated)]
     for warning in warnings:
@@ -135,7 +135,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         warnings.append(warning)
         progress.note(warning)
     measured = [_numbers(one, images.names) for one in scored]
-    kept = Found(
+    kept = EvaluationReport(
         kind=KIND,
         dataset=found.dataset,
         split=found.split,
@@ -166,11 +166,11 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     return ZeroShotReport(path=path, report=report, plot=plot)
 
 
-def _store(spec: ZeroShotSpec, evaluated: EvaluatedRun, progress: Progress) -> StoreEntry:
+def _store(spec: ZeroShotSpec, evaluated: TrainedRun, progress: Progress) -> StoreEntry:
     from ..inputs.labelled_images import require_images
 
     query = evaluated.query(Modality.IMAGE)
-    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     split = spec.split or usual_split(spec.home, wanted, query)
     return require_images(spec.home, query, wanted, split, progress)
 
@@ -265,7 +265,7 @@ def _options(
     }
 
 
-def _warnings(images: "ClassRows", evaluated: EvaluatedRun) -> list[str]:
+def _warnings(images: "LabelledImages", evaluated: TrainedRun) -> list[str]:
     from ..runs.leakage import lineage
 
     warnings = []

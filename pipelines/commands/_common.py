@@ -122,7 +122,7 @@ DEFAULT_HOME = default_home()
 _PIPE_WIDTH = 240  # columns
 
 
-class Output:
+class CommandOutput:
     """Print everything a command has to say; results on stdout, the rest on stderr.
 
     Args:

@@ -11,10 +11,10 @@ from ...featcache.errors import SpecError
 from ._common import (
     DEFAULT_HOME,
     AsJson,
+    CommandOutput,
     Device,
     Home,
     NoVerify,
-    Output,
     Overrides,
     Quiet,
     source_options,
@@ -31,7 +31,7 @@ def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = 
 
     rows = store_rows(home)
     empty = f"no feature stores in {home / 'features'}"
-    Output(as_json=as_json, quiet=quiet).answer(
+    CommandOutput(as_json=as_json, quiet=quiet).answer(
         {"stores": rows}, store_table(rows) if rows else empty
     )
 
@@ -54,7 +54,7 @@ def cache_info(
     manifest["num_shards"] = opened.num_shards
     manifest["missing_shards"] = opened.missing_shards()
     manifest["skipped"] = [vars(item) for item in opened.skipped()]
-    Output(as_json=as_json, quiet=quiet).answer(manifest, json.dumps(manifest, indent=2))
+    CommandOutput(as_json=as_json, quiet=quiet).answer(manifest, json.dumps(manifest, indent=2))
 
 
 @cache_app.command("verify")
@@ -73,7 +73,7 @@ def cache_verify(
     from ...featcache.store.damage import verify_folder
     from ..cache.leftovers import find_leftovers
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     folders = [find_store(home, store)] if store else manifest_folders(home)
     damage: dict[str, list[str]] = {}
     unread = [] if store else unreadable_folders(home)
@@ -113,7 +113,7 @@ def cache_explain(
     from ..cache.stores import explain_stores
     from ..rendering.training import explanation_parts
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     if encoder is not None and data is not None and store is None:
         table = {"encoders": [encoder], "data": data, "home": str(home)}
         explained = explain_request(table, overrides or [], output.progress)
@@ -141,7 +141,7 @@ def cache_rm(
     clear_leftovers(home)  # of an earlier removal that was killed: given again, it finds no store
     removed = remove(home, store, force=force)
     line = f"removed {removed.store}, {removed.bytes / 1e6:.1f} MB"
-    Output(as_json=as_json, quiet=quiet).result(removed, line)
+    CommandOutput(as_json=as_json, quiet=quiet).result(removed, line)
 
 
 @cache_app.command("repair")
@@ -172,7 +172,7 @@ def cache_repair(
     from ..cache.repair import each_apart, origins_first, reason_of, repair
     from ..rendering.training import repair_lines
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     again = partial(
         repair,
         home,
@@ -221,4 +221,4 @@ def cache_export(
 
     done = export(home, store, path, format=format, force=force)
     line = f"{done.rows} rows, {done.tokens} tokens, {done.bytes / 1e6:.1f} MB: {done.path}"
-    Output(as_json=as_json, quiet=quiet).result(done, line)
+    CommandOutput(as_json=as_json, quiet=quiet).result(done, line)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...featcache.home import expanded
-from ._common import DEFAULT_HOME, AsJson, Home, Output, Overrides, Quiet, source_options
+from ._common import DEFAULT_HOME, AsJson, CommandOutput, Home, Overrides, Quiet, source_options
 
 if TYPE_CHECKING:
     from ...featcache.known_datasets import DatasetVersion
@@ -40,7 +40,7 @@ def data_add(
     from ..inputs.datasets import add, preview
 
     options = source_options(overrides, verb="data add") if overrides else None
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     found = None if place is None else expanded(place)
     known = newest(home, written_name(name))
     version, source = add(home, name, found, kind=kind, options=options)
@@ -61,7 +61,7 @@ def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
     from ...featcache.known_datasets import FOLDER, read_all
     from ..rendering.tables import rows_table
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     known, unread = read_all(home)
     tables = [_table(version) for version in known.values()]
     rows = [
@@ -96,7 +96,7 @@ def data_show(
     for version in earlier:
         lines += ["before:", *(f"  {line}" for line in _lines(version))]
     value = {**_table(current), "earlier": [_table(version) for version in earlier]}
-    Output(as_json=as_json, quiet=quiet).answer(value, *lines)
+    CommandOutput(as_json=as_json, quiet=quiet).answer(value, *lines)
 
 
 @data_app.command("preview")
@@ -115,7 +115,7 @@ def data_preview(
     from ..rendering.tables import rows_table
 
     options = source_options(overrides, verb="data preview") if overrides else None
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     shown = preview(*open_defined(name, home=home, options=options, kind=kind), split=split)
     value = {
         **_table(shown.version),
@@ -149,7 +149,7 @@ def data_move(
     from ..inputs.datasets import move
 
     version = move(home, name, expanded(place))
-    Output(as_json=as_json, quiet=quiet).result(_table(version), *_lines(version))
+    CommandOutput(as_json=as_json, quiet=quiet).result(_table(version), *_lines(version))
 
 
 @data_app.command("rm")
@@ -160,7 +160,7 @@ def data_rm(
     from ..inputs.datasets import forget
 
     removed = forget(home, name)
-    Output(as_json=as_json, quiet=quiet).result({"forgotten": name}, f"forgotten: {removed}")
+    CommandOutput(as_json=as_json, quiet=quiet).result({"forgotten": name}, f"forgotten: {removed}")
 
 
 def _table(version: "DatasetVersion") -> dict[str, Any]:

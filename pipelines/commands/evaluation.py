@@ -9,12 +9,12 @@ from ._common import (
     DEFAULT_HOME,
     AsJson,
     ClassData,
+    CommandOutput,
     Device,
     EncoderWeights,
     Home,
     NoVerify,
     OtherData,
-    Output,
     Overrides,
     Quiet,
     RunName,
@@ -89,7 +89,7 @@ def retrieve(
     from ..metrics.number import report_line
     from ..rendering.retrieval import retrieval_parts
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = RetrieveSpec(
         home=home,
         run=run,
@@ -136,7 +136,7 @@ def zero_shot(
     from ..classification.zero_shot import run as run_zero_shot
     from ..rendering.classification import zero_shot_parts
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = ZeroShotSpec(
         home=home,
         data=data,
@@ -188,7 +188,7 @@ def probe(
     from ..metrics.number import report_line
     from ..rendering.classification import accuracy_parts
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = ProbeSpec(
         home=home,
         data=data,
@@ -239,7 +239,7 @@ def similarity(
     from ..similarity.similarity import SimilaritySpec
     from ..similarity.similarity import run as run_similarity
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = SimilaritySpec(
         home=home,
         data=data,
@@ -278,7 +278,7 @@ def rank_encoders(
     from ..metrics.number import report_line
     from ..rendering.similarity import ranking_parts
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = RankSpec(
         home=home, data=data, split=split, items=items, neighbours=neighbours, seed=seed
     )

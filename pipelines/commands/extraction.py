@@ -9,9 +9,9 @@ from ...featcache.bounds import MOST_THREADS
 from ._common import (
     DEFAULT_HOME,
     AsJson,
+    CommandOutput,
     Device,
     Home,
-    Output,
     Overrides,
     Quiet,
     split_commas,
@@ -86,7 +86,7 @@ def extract(
     from ..extraction.spec import ExtractSpec
     from ..rendering.training import estimate_parts, extract_lines
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     options = {
         "encoders": encoder,
         "data": data,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ._common import DEFAULT_HOME, AsJson, Home, Output, Quiet
+from ._common import DEFAULT_HOME, AsJson, CommandOutput, Home, Quiet
 
 list_app = typer.Typer(no_args_is_help=True, help="List what can be named on the command line.")
 encoders_app = typer.Typer(no_args_is_help=True, help="List and show the encoder cards.")
@@ -18,7 +18,7 @@ def list_encoders(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Qui
     from ..rendering.tables import rows_table
     from ..rendering.training import encoder_rows
 
-    output = Output(as_json=as_json, quiet=quiet)  # before any card is passed over
+    output = CommandOutput(as_json=as_json, quiet=quiet)  # before any card is passed over
     rows = encoder_rows(home)
     output.answer({"encoders": rows}, rows_table(rows))
 
@@ -39,7 +39,7 @@ def encoders_show(
     table = to_table(find_card(encoder, home=home))
     name = table.pop("name")
     shown = f"# {name}\n{to_toml(table)}".rstrip()
-    Output(as_json=as_json, quiet=quiet).answer({"name": name, **table}, shown)
+    CommandOutput(as_json=as_json, quiet=quiet).answer({"name": name, **table}, shown)
 
 
 @list_app.command("datasets")
@@ -52,7 +52,7 @@ def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
         {"name": name, "files": "needed" if needs_files else "drawn", "title": title}
         for name, title, needs_files in read_datasets()
     ]
-    Output(as_json=as_json, quiet=quiet).answer({"datasets": rows}, rows_table(rows))
+    CommandOutput(as_json=as_json, quiet=quiet).answer({"datasets": rows}, rows_table(rows))
 
 
 @list_app.command("fusions")
@@ -62,7 +62,7 @@ def list_fusions(as_json: AsJson = False, quiet: Quiet = False) -> None:
     from ..rendering.tables import rows_table
 
     rows = [{"name": name, "what it does": title} for name, title in read_fusions()]
-    Output(as_json=as_json, quiet=quiet).answer({"fusions": rows}, rows_table(rows))
+    CommandOutput(as_json=as_json, quiet=quiet).answer({"fusions": rows}, rows_table(rows))
 
 
 @list_app.command("prompts")
@@ -72,7 +72,7 @@ def list_prompts(as_json: AsJson = False, quiet: Quiet = False) -> None:
     from ..rendering.tables import rows_table
 
     rows = [{"name": name, "title": read_prompts(name).title} for name in prompt_names()]
-    Output(as_json=as_json, quiet=quiet).answer({"prompts": rows}, rows_table(rows))
+    CommandOutput(as_json=as_json, quiet=quiet).answer({"prompts": rows}, rows_table(rows))
 
 
 @list_app.command("presets")
@@ -83,7 +83,7 @@ def list_presets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     from ..rendering.tables import rows_table
 
     rows = [{"name": name, "title": read_preset(name)["title"]} for name in list_names()]
-    Output(as_json=as_json, quiet=quiet).answer({"presets": rows}, rows_table(rows))
+    CommandOutput(as_json=as_json, quiet=quiet).answer({"presets": rows}, rows_table(rows))
 
 
 @presets_app.command("list")
@@ -103,7 +103,7 @@ def presets_show(
     from ...featcache.config import to_toml
 
     preset = read_preset(name)
-    Output(as_json=as_json, quiet=quiet).answer(preset, to_toml(preset).rstrip())
+    CommandOutput(as_json=as_json, quiet=quiet).answer(preset, to_toml(preset).rstrip())
 
 
 @presets_app.command("check")
@@ -117,7 +117,7 @@ def presets_check(
     from ...adapters.preset import list_presets as list_names
     from ..rendering.tables import rows_table
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     names = [name] if name else list_names()
     tracked = output.progress.track(names, "check", len(names), unit="presets")
     rows = [vars(check_preset(one)) for one in tracked]

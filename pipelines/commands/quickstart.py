@@ -4,9 +4,9 @@ from ...featcache.home import command_line
 from ._common import (
     DEFAULT_HOME,
     AsJson,
+    CommandOutput,
     Device,
     Home,
-    Output,
     Overrides,
     Quiet,
     Seed,
@@ -28,7 +28,7 @@ def quickstart(
     from ..rendering.retrieval import retrieval_parts
     from ..rendering.training import extract_lines, train_lines
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     source = source_options(overrides or [], verb="quickstart")
     done = run(home, source=source, device=device, seed=seed, progress=output.progress)
     output.result(

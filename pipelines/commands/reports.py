@@ -8,9 +8,9 @@ import typer
 from ._common import (
     DEFAULT_HOME,
     AsJson,
+    CommandOutput,
     EncoderWeights,
     Home,
-    Output,
     Quiet,
     RunName,
     places_of_weights,
@@ -46,7 +46,7 @@ def report(
     from ..reports.report import ReportSpec
     from ..reports.report import run as run_report
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = ReportSpec(
         home=home,
         runs=tuple(run or ()),
@@ -83,7 +83,7 @@ def export_run(
     from ..exporting.export import run as run_export
     from ..rendering.training import exported_lines
 
-    output_of = Output(as_json=as_json, quiet=quiet)
+    output_of = CommandOutput(as_json=as_json, quiet=quiet)
     spec = ExportSpec(
         home=home,
         run=run,

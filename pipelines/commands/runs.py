@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ._common import DEFAULT_HOME, AsJson, Home, Output, Quiet
+from ._common import DEFAULT_HOME, AsJson, CommandOutput, Home, Quiet
 
 runs_app = typer.Typer(no_args_is_help=True, help="Look after the trained and stopped runs.")
 Run = Annotated[str, typer.Argument(help="Name of a run, as `runs list` prints it, or its folder.")]
@@ -20,7 +20,7 @@ def runs_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
 
     listed = list_runs(home)
     empty = f"no runs in {runs_folder(home)}"
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     for run in listed:
         for line in run.unread:
             output.progress.note(f"run {run.name}: {line}")
@@ -39,7 +39,7 @@ def runs_show(
 
     described = describe_run(home, run)
     shown = json.dumps(described, indent=2, default=str)
-    Output(as_json=as_json, quiet=quiet).answer(described, shown)
+    CommandOutput(as_json=as_json, quiet=quiet).answer(described, shown)
 
 
 @runs_app.command("rm")
@@ -50,4 +50,4 @@ def runs_rm(
     from ..runs.run_folder import remove_run
 
     removed = remove_run(home, run)
-    Output(as_json=as_json, quiet=quiet).result({"run": str(removed)}, f"removed {removed}")
+    CommandOutput(as_json=as_json, quiet=quiet).result({"run": str(removed)}, f"removed {removed}")

@@ -8,12 +8,12 @@ import typer
 from ._common import (
     DEFAULT_HOME,
     AsJson,
+    CommandOutput,
     Device,
     EncoderWeights,
     Home,
     NoVerify,
     OtherData,
-    Output,
     Quiet,
     RunName,
     places_of_weights,
@@ -45,7 +45,7 @@ def index(
     from ..search.build_index import IndexSpec
     from ..search.build_index import run as run_index
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = IndexSpec(
         home=home,
         run=run,
@@ -93,7 +93,7 @@ def search(
     from ..search.search import SearchSpec, open_in_browser
     from ..search.search import run as run_search
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = SearchSpec(
         home=home,
         run=run,

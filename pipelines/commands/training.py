@@ -11,10 +11,10 @@ from ._common import (
     DEFAULT_HOME,
     AsJson,
     ClassData,
+    CommandOutput,
     Device,
     Home,
     NoVerify,
-    Output,
     Overrides,
     Quiet,
     Seed,
@@ -115,7 +115,9 @@ def train_adapter(
     from ..training import train
     from ..training.spec import TrainSpec
 
-    output = Output(as_json=as_json, quiet=quiet, silent=not Launch.of_environment().is_first)
+    output = CommandOutput(
+        as_json=as_json, quiet=quiet, silent=not Launch.of_environment().is_first
+    )
     given: dict[str, Any] = {
         "preset": preset,
         "fusion": fusion,
@@ -201,7 +203,7 @@ def plan(
         home=home,
         **{name: value for name, value in given.items() if value is not None},
     )
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     planned = run_plan(spec)
     output.answer(vars(planned), *plan_parts(planned))
 
@@ -240,7 +242,7 @@ def fine_tune(
     from ..classification.fine_tune_spec import FineTuneSpec, options_of
     from ..rendering.classification import accuracy_parts, fine_tuned_line
 
-    output = Output(as_json=as_json, quiet=quiet)
+    output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = FineTuneSpec(
         home=home,
         data=data,

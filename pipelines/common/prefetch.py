@@ -9,7 +9,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def map_ahead(
+def prefetch(
     function: Callable[[In], Out],
     inputs: Iterable[In],
     *,

@@ -29,7 +29,7 @@ _READ = {"tokens": mean_vectors}  # of all others, their tokens one after the ot
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncoderNeighbours:
     """Hold how one encoder sees the drawn items.
 
     Attributes:
@@ -41,7 +41,9 @@ class Seen:
     nearest: Int64[np.ndarray, "n k"]
 
     @classmethod
-    def of(cls, label: str, reader: FeatureReader, ids: Sequence[str], num: int) -> "Seen":
+    def of(
+        cls, label: str, reader: FeatureReader, ids: Sequence[str], num: int
+    ) -> "EncoderNeighbours":
         """Read the items `ids`.
 
         Raises:
@@ -56,7 +58,7 @@ class Seen:
 
 
 def compared(
-    image: Seen, texts: Mapping[str, Seen], num_neighbours: int
+    image: EncoderNeighbours, texts: Mapping[str, EncoderNeighbours], num_neighbours: int
 ) -> dict[str, dict[str, Number]]:
     """Return the numbers of one image store with each text store."""
     num = len(image.vectors)

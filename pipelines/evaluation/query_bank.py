@@ -12,10 +12,10 @@ from ...featcache.reading.reader import FeatureReader
 from ...featcache.store.catalog import StoresByKey
 from ...featcache.types import Side
 from ..common.progress import Progress
-from ..inputs.pairs import JoinedStores, Rows
+from ..inputs.pairs import BatchRows, PairDataset
 from ..inputs.store_selection import extract_again
 from ..runs.embed_stored import embed_rows
-from ..runs.trained_run import EvaluatedRun
+from ..runs.trained_run import TrainedRun
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class BankRows:
 
 
 def find_bank(
-    evaluated: EvaluatedRun, paired: JoinedStores, tested: Rows, *, home: Path, most: int
+    evaluated: TrainedRun, paired: PairDataset, tested: BatchRows, *, home: Path, most: int
 ) -> dict[Side, BankRows]:
     """Return training items of each side; none of an evaluated id.
 
@@ -72,7 +72,7 @@ def find_bank(
 
 
 def embed_bank(
-    evaluated: EvaluatedRun, bank: Mapping[Side, BankRows], progress: Progress
+    evaluated: TrainedRun, bank: Mapping[Side, BankRows], progress: Progress
 ) -> dict[str, Float32[np.ndarray, "_ embed"]]:
     """Return the embeddings of the bank of each side, by its name."""
     return {

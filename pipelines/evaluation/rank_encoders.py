@@ -14,8 +14,8 @@ from ...featcache.store import catalog
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.types import IMAGE_TEXT
 from ..common.progress import SILENT, Progress
-from ..inputs.store_selection import SideQuery, StoreQuery, WantedData, require_pair
-from ..runs.trained_run import Found
+from ..inputs.store_selection import DatasetQuery, SideQuery, StoreQuery, require_pair
+from ..runs.trained_run import EvaluationReport
 
 _FEWEST = 80  # items: of the 16 that are held out R@10 is 62.5 % by chance, and of 50 items 100 %
 
@@ -101,7 +101,7 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
         StoreCorruptError: The features of a store do not vary.
     """
     began = time.perf_counter()
-    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     query = StoreQuery.of(wanted, spec.split, dict.fromkeys(IMAGE_TEXT, SideQuery()))
     newest = require_pair(spec.home, query, progress)
     both = StoreQuery(split=spec.split, dataset=newest.dataset, source=newest.source)
@@ -111,7 +111,7 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
         f"{len(images)} image stores by {len(texts)} text stores of {newest.dataset}/{spec.split}"
     )
     from ...featcache.reading.reader import FeatureReader  # imports torch, as the next does
-    from .encoder_comparison import HELD_OUT, RECALL_AT, Seen, compared, in_all_of
+    from .encoder_comparison import HELD_OUT, RECALL_AT, EncoderNeighbours, compared, in_all_of
 
     readers = {
         label: FeatureReader(entry.folder, residency="disk")
@@ -121,14 +121,17 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     readable = [in_all_of([readers[label] for label in labels]) for labels in (images, texts)]
     links = _first_links(catalog.read_pairs(path).links, *readable)
     image_ids, text_ids = zip(*_draw(links, spec), strict=True)
-    seen = {label: Seen.of(label, readers[label], text_ids, spec.neighbours) for label in texts}
+    seen = {
+        label: EncoderNeighbours.of(label, readers[label], text_ids, spec.neighbours)
+        for label in texts
+    }
     found: dict[str, dict[str, Any]] = {}
     for label in progress.track(images, "compare", len(images), unit="image stores"):
-        image = Seen.of(label, readers[label], image_ids, spec.neighbours)
+        image = EncoderNeighbours.of(label, readers[label], image_ids, spec.neighbours)
         for name, numbers in compared(image, seen, spec.neighbours).items():
             found[f"{label} | {name}"] = numbers
     ranked = dict(sorted(found.items(), key=lambda pair: -pair[1]["ridge"].value))
-    report = Found(
+    report = EvaluationReport(
         kind="rank-encoders",
         dataset=newest.dataset,
         split=spec.split,

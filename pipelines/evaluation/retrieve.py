@@ -13,11 +13,11 @@ from ..common.byte_sizes import parse_bytes
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import StoreQuery, require_pair
 from ..ranking.index_plan import EXACT
-from ..runs.trained_run import EvaluatedRun, Found
+from ..runs.trained_run import EvaluationReport, TrainedRun
 
 if TYPE_CHECKING:
     from ...featcache.types import Side
-    from ..inputs.pairs import JoinedStores, Rows
+    from ..inputs.pairs import BatchRows, PairDataset
     from ..inputs.store_selection import StorePair
     from ..ranking.embeddings import PairedEmbeddings
     from ..ranking.hubness import Normalisation
@@ -200,7 +200,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     check_same_text(spec.same_text)
     _ = spec.normalisation  # what is wrong with it is said before anything is read
     budget = None if spec.memory is None else parse_bytes(spec.memory)
-    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
     stores = require_pair(spec.home, _query(evaluated, spec), progress)
     progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
     from ..ranking.folds import FoldedRetrieval
@@ -208,13 +208,13 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     from ..ranking.recall import Retrieval
     from ..ranking.ties import find_ties
     from ..runs.embed_stored import embed_pairs  # imports torch, as all below do
-    from ..runs.leakage import Examined, find_leakage
+    from ..runs.leakage import EvaluatedItems, find_leakage
 
     began = time.perf_counter()
     paired = _joined(spec, stores)
     rows = paired.relations(paired.images).rows
     bank = _bank(spec, evaluated, paired, rows)  # before anything is embedded: it may be missing
-    leakage = find_leakage(evaluated, Examined.of(paired, rows), progress)
+    leakage = find_leakage(evaluated, EvaluatedItems.of(paired, rows), progress)
     leakage.refuse(allow=spec.allow_leakage)
     embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)
     task = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)
@@ -236,7 +236,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     ]
     for warning in warnings:
         progress.note(warning)
-    found = Found(
+    found = EvaluationReport(
         kind="retrieval",
         dataset=stores.dataset,
         split=spec.split,
@@ -260,7 +260,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     return RetrieveReport(folder=evaluated.folder, path=path, report=report)
 
 
-def _joined(spec: RetrieveSpec, stores: "StorePair") -> "JoinedStores":
+def _joined(spec: RetrieveSpec, stores: "StorePair") -> "PairDataset":
     """Return the stores, joined; refuse a rule for same texts that these stores cannot tell."""
     from ..inputs.image_text import join_stores
     from ..inputs.same_text import NEGATIVE, require_marks
@@ -272,7 +272,7 @@ def _joined(spec: RetrieveSpec, stores: "StorePair") -> "JoinedStores":
 
 
 def _bank(
-    spec: RetrieveSpec, evaluated: EvaluatedRun, paired: "JoinedStores", rows: "Rows"
+    spec: RetrieveSpec, evaluated: TrainedRun, paired: "PairDataset", rows: "BatchRows"
 ) -> "Mapping[Side, BankRows] | None":
     """Return the training items of qb-norm, None for another scoring."""
     from ..ranking.hubness import QUERYBANK
@@ -283,14 +283,14 @@ def _bank(
     return find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
 
 
-def _query(evaluated: EvaluatedRun, spec: RetrieveSpec) -> StoreQuery:
+def _query(evaluated: TrainedRun, spec: RetrieveSpec) -> StoreQuery:
     wanted = evaluated.wanted(spec.data, spec.source)
     return StoreQuery.of(wanted, spec.split, evaluated.queries)
 
 
 def _scored(
     spec: RetrieveSpec,
-    evaluated: EvaluatedRun,
+    evaluated: TrainedRun,
     embeddings: "PairedEmbeddings",
     bank: "Mapping[Side, BankRows] | None",
     progress: Progress,
@@ -354,7 +354,7 @@ def _curve(scoring: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {"title": title, "x_label": "k", "y_label": "queries, %", "lines": lines}
 
 
-def _warnings(spec: RetrieveSpec, paired: "JoinedStores", metrics: Mapping[str, Any]) -> list[str]:
+def _warnings(spec: RetrieveSpec, paired: "PairDataset", metrics: Mapping[str, Any]) -> list[str]:
     """Say what to know of these numbers beside leakage."""
     from ...featcache.types import TEXT_TEXT
     from ..ranking.hubness import DUAL_SOFTMAX

@@ -107,7 +107,7 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
         SpecError: There is something at `output`.
         MissingExtraError: A package that the target needs is not installed.
         ExportError: A tower cannot be expressed there, or gives other cosines.
-        LightalignError: The encoders cannot be opened; see `Bundle`.
+        LightalignError: The encoders cannot be opened; see `LoadedRun`.
     """
     folder = run_folder.find_run(spec.home, spec.run)
     table = run_folder.read_spec(folder)

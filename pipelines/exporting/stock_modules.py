@@ -24,11 +24,11 @@ from ...adapters.steps.mean_pool import MeanPool
 from ...adapters.steps.mlp import Mlp
 from ...adapters.steps.mul_fusion import MulFusion
 from ...adapters.steps.norm import Norm
-from ...featcache.encoders.exportable import Portable
+from ...featcache.encoders.exportable import ExportableEncoder
 from ...featcache.errors import ExportError
 from ...featcache.types import Modality
 from ..extraction.exportable import inexpressible_features
-from ..runs.embedder import Reading
+from ..runs.embedder import EncoderView
 
 _STOCK_POOLS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # by kind of features
 _REASONS = {  # by part, what of it no stock module does
@@ -91,7 +91,7 @@ class StockTower:
     after: list[Part] = field(default_factory=list)
 
 
-def express(adapter: Adapter, modality: Modality, reading: Reading) -> StockTower:
+def express(adapter: Adapter, modality: Modality, reading: EncoderView) -> StockTower:
     """Return the tower of `modality` in stock modules.
 
     Maps of single tokens stand behind the pool where they commute with it: a matrix with a mean,
@@ -119,7 +119,7 @@ def express(adapter: Adapter, modality: Modality, reading: Reading) -> StockTowe
     return tower
 
 
-def build_model(tower: StockTower, portable: Portable) -> Any:
+def build_model(tower: StockTower, portable: ExportableEncoder) -> Any:
     """Return the SentenceTransformer of a tower, on the CPU.
 
     Args:
@@ -147,7 +147,7 @@ def build_model(tower: StockTower, portable: Portable) -> Any:
     return SentenceTransformer(modules=chain, device="cpu").eval()
 
 
-def require_transformers(portable: Portable, name: str) -> Path:
+def require_transformers(portable: ExportableEncoder, name: str) -> Path:
     """Return the hub directory that transformers reads the encoder `name` from.
 
     Raises:
@@ -162,7 +162,7 @@ def require_transformers(portable: Portable, name: str) -> Path:
     return portable.transformers_folder
 
 
-def _begin(tower: StockTower, modality: Modality, reading: Reading) -> None:
+def _begin(tower: StockTower, modality: Modality, reading: EncoderView) -> None:
     """Begin with the pool that the stored features have already gone through, if any."""
     where = f"the {modality.value} features {reading.kind.name!r} of layer {reading.layer}"
     reason = inexpressible_features(reading.layer, reading.kind, reading.layout)

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from ...adapters.adapter import Adapter
 from ...featcache.encoders.base import read_item
-from ...featcache.encoders.exportable import ATTENTION_MASK, Portable
+from ...featcache.encoders.exportable import ATTENTION_MASK, ExportableEncoder
 from ...featcache.encoders.probe import probe_items
 from ...featcache.errors import ExportError, WeightsNotFoundError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Modality
 from ..runs import run_folder
-from ..runs.embedder import Embedder, Reading
+from ..runs.embedder import Embedder, EncoderView
 
 TOLERANCE = 1e-4  # largest difference of a cosine that an export may make
 _DIRECTIONS = 512  # drawn beside the rows themselves: enough to see any turn of the space
@@ -65,7 +65,9 @@ class WholeTower(nn.Module):
         tower: The adapter's half.
     """
 
-    def __init__(self, portable: Portable, reading: Reading, tower: AdapterTower) -> None:
+    def __init__(
+        self, portable: ExportableEncoder, reading: EncoderView, tower: AdapterTower
+    ) -> None:
         super().__init__()
         names = list(portable.axes)
         self.encoder = portable.model
@@ -150,7 +152,7 @@ def encoder_table(folder: Path, modality: Modality) -> dict[str, Any]:
     return {"encoder": table.get("encoders", {}).get(modality.value), "features": features}
 
 
-def open_reading(embedder: Embedder, modality: Modality) -> Reading:
+def open_reading(embedder: Embedder, modality: Modality) -> EncoderView:
     """Open the encoder of a tower.
 
     Raises:

@@ -21,7 +21,7 @@ from ...featcache.store.feature_store import FeatureStore
 from ...featcache.store.item_rows import ItemBlock, ItemRows
 from ...featcache.tokens import Tokens, pad_groups
 from ..common.progress import Progress
-from .filling import Filling, Job, Shard, Shards
+from .filling import Filling, Shard, Shards, StoreJob
 
 BLOCKS_HELD = 3  # of float32 at once: as read, padded, and what reducing it takes
 _GROUPS = 8  # of similar length in a block; more saves little padding
@@ -45,7 +45,7 @@ class Derivation(Filling):
 
     def __init__(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[StoreJob],
         origin: Path,
         ids: Sequence[str],
         *,
@@ -66,7 +66,7 @@ class Derivation(Filling):
         self._settle()
         self._rows.close()
 
-    def _derive_shard(self, index: int, jobs: Sequence[Job]) -> dict[Path, Shard]:
+    def _derive_shard(self, index: int, jobs: Sequence[StoreJob]) -> dict[Path, Shard]:
         """Return the rows of one shard by store."""
         items = jobs[0].store.shard_items(index)
         shards = Shards(jobs)
@@ -93,7 +93,9 @@ class Derivation(Filling):
                 return
             yield block
 
-    def _reduce(self, block: ItemBlock, items: range, jobs: Sequence[Job], shards: Shards) -> None:
+    def _reduce(
+        self, block: ItemBlock, items: range, jobs: Sequence[StoreJob], shards: Shards
+    ) -> None:
         """Take what each store keeps of the tokens of a block."""
         positions = block.positions - items.start
         groups, order = pad_groups(block.features, _GROUPS)

@@ -21,12 +21,12 @@ from ..common.progress import SILENT, Progress
 from ..common.versions import library_versions
 from .derive import BLOCKS_HELD, Derivation
 from .exportable import note_exports
-from .filling import Job
+from .filling import StoreJob
 from .loaded_encoder import load_all, splits_with_items
 from .opening import open_all
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
-from .shard_writer import Extraction
+from .shard_writer import ShardWriter
 from .sizes import estimate_store, free_bytes, uncompressed_bytes
 from .spec import Estimate, ExtractSpec, StoreEstimate
 
@@ -166,7 +166,7 @@ def _extract(
 
     with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
         jobs = _probe_jobs(group, len(items), Path(folder))
-        Extraction(
+        ShardWriter(
             jobs,
             items,
             batch_size=batch_size,
@@ -179,7 +179,7 @@ def _extract(
         return [job.store.num_bytes for job in jobs]
 
 
-def _probe_jobs(group: Sequence[Output], count: int, folder: Path) -> list[Job]:
+def _probe_jobs(group: Sequence[Output], count: int, folder: Path) -> list[StoreJob]:
     """Begin stores of so many items in a folder."""
     jobs = []
     for number, output in enumerate(group):
@@ -187,7 +187,7 @@ def _probe_jobs(group: Sequence[Output], count: int, folder: Path) -> list[Job]:
         store = FeatureStore.create(
             folder / str(number), probe.description, versions=library_versions()
         )
-        jobs.append(Job(output=probe, store=store))
+        jobs.append(StoreJob(output=probe, store=store))
     return jobs
 
 

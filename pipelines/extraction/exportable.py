@@ -6,8 +6,8 @@ from typing import Any
 
 from ...featcache.config import in_words
 from ...featcache.encoders.base import LAST, Encoder
-from ...featcache.encoders.exportable import Portable
-from ...featcache.encoders.pooling import Kind, LayerLayout
+from ...featcache.encoders.exportable import ExportableEncoder
+from ...featcache.encoders.pooling import FeaturePooling, LayerLayout
 from ...featcache.errors import SpecError
 from ..common.progress import Progress
 from .exact import EXACT
@@ -49,7 +49,7 @@ def note_exports(spec: ExtractSpec, encoders: Sequence[Encoder[Any]], progress: 
         progress.note(f"`lightalign export` {'; '.join(reasons)}")
 
 
-def inexpressible_features(layer: int, kind: Kind, layout: LayerLayout) -> str | None:
+def inexpressible_features(layer: int, kind: FeaturePooling, layout: LayerLayout) -> str | None:
     """Return why stock modules of sentence-transformers cannot give some features, or None."""
     if layer != LAST:
         return "the stock encoder gives its last layer only"
@@ -62,7 +62,7 @@ def inexpressible_features(layer: int, kind: Kind, layout: LayerLayout) -> str |
     return None
 
 
-def _portable(encoder: Encoder[Any]) -> Portable | None:
+def _portable(encoder: Encoder[Any]) -> ExportableEncoder | None:
     try:
         return encoder.portable()
     except SpecError:
@@ -75,7 +75,7 @@ def _refused_by_stock(spec: ExtractSpec, last: LayerLayout) -> list[str]:
     refused += [
         f"features {name}"
         for name in spec.features
-        if inexpressible_features(LAST, Kind(name), last) is not None
+        if inexpressible_features(LAST, FeaturePooling(name), last) is not None
     ]
     rounded = _ROUNDED.get(spec.dtype)  # as no stock module rounds
     return refused if rounded is None else [*refused, rounded]

@@ -22,13 +22,13 @@ from ..common import stopping
 from ..common.progress import SILENT, Progress
 from ..common.versions import library_versions
 from .derive import Derivation
-from .filling import Filling, Job, Shares, removals_told
+from .filling import Filling, StageTimes, StoreJob, removals_told
 from .loaded_encoder import LoadedEncoder
-from .opening import Opened, open_all, with_place
+from .opening import ResolvedExtraction, open_all, with_place
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
-from .prepared_items import check_bad
-from .shard_writer import Extraction
+from .prepared_items import check_skipped
+from .shard_writer import ShardWriter
 from .sizes import check_disk
 from .spec import ExtractReport, ExtractSpec, StoreReport
 from .throughput import fitting_batch_size, overlaps
@@ -38,7 +38,7 @@ _MOST_ROWS_LISTED = 1000  # of those that cannot be read: a manifest is no copy 
 
 def fill(
     spec: ExtractSpec,
-    opened: Opened,
+    opened: ResolvedExtraction,
     loaded: Sequence[LoadedEncoder],
     splits: Sequence[str],
     progress: Progress,
@@ -109,7 +109,7 @@ def _make_newest(store: FeatureStore, progress: Progress) -> None:
         )
 
 
-def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[Job] | None:
+def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[StoreJob] | None:
     """Return the stores of a split if nothing of it is to be written, else None.
 
     They may be another user's, or on a read-only file system.
@@ -126,7 +126,7 @@ def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[Job] | No
         store = FeatureStore.cached(output.description.folder(spec.home), output.description)
         if store is None:
             return None
-        jobs.append(Job(output=output, store=store))
+        jobs.append(StoreJob(output=output, store=store))
     return jobs
 
 
@@ -136,7 +136,7 @@ def _begin(
     outputs: Sequence[Output],
     origins: Mapping[str, StoreEntry],
     progress: Progress,
-) -> list[Job]:
+) -> list[StoreJob]:
     """Open the stores of a split for writing; its lock is held."""
     batch_size = _batch_size_to_record(spec, outputs, origins, progress)
     jobs = []
@@ -156,7 +156,7 @@ def _begin(
             settings={**output.loaded.settings, **made_by, **of_source},
             tell=progress.note,
         )
-        jobs.append(Job(output=output, store=store))
+        jobs.append(StoreJob(output=output, store=store))
         begun_from = store.manifest["settings"].get("derived_from")
         if spec.derive and origin is None and begun_from is not None and not store.complete:
             progress.note(
@@ -218,9 +218,9 @@ def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress
     return found or fitting_batch_size([output.loaded for output in outputs], spec.device, progress)
 
 
-def _passes(jobs: Sequence[Job], origins: Mapping[str, StoreEntry]) -> list[list[Job]]:
+def _passes(jobs: Sequence[StoreJob], origins: Mapping[str, StoreEntry]) -> list[list[StoreJob]]:
     """Return the stores that are filled together, in the order of the first of each pass."""
-    passes: dict[tuple[str, int, str], list[Job]] = {}
+    passes: dict[tuple[str, int, str], list[StoreJob]] = {}
     for job in jobs:
         key = pass_of(job.store.description, origins.get(job.output.description.key))
         passes.setdefault(key, []).append(job)
@@ -230,7 +230,7 @@ def _passes(jobs: Sequence[Job], origins: Mapping[str, StoreEntry]) -> list[list
 def _fill_pass(
     spec: ExtractSpec,
     source: Source,
-    jobs: list[Job],
+    jobs: list[StoreJob],
     origin: StoreEntry | None,
     progress: Progress,
 ) -> list[StoreReport]:
@@ -241,7 +241,7 @@ def _fill_pass(
     num_items = len(source.items(first.split, modality))
     max_bad = spec.allowed_bad(num_items)
     open_jobs = [job for job in jobs if not job.store.complete]
-    shares = Shares()
+    shares = StageTimes()
     written: Mapping[Path, int] = {}
     if open_jobs:
         union = {index for job in open_jobs for index in job.store.missing_shards()}
@@ -263,7 +263,7 @@ def _fill_pass(
         if origin is None:
             progress.note(f"{label}: time went to {shares.describe()}")
     for job in jobs:
-        check_bad(job.store.skipped(), num_items, max_bad)
+        check_skipped(job.store.skipped(), num_items, max_bad)
     seconds = time.perf_counter() - began
     return [
         _report(job.store, written.get(job.store.folder, 0), origin, seconds, shares)
@@ -272,10 +272,10 @@ def _fill_pass(
 
 
 def _extraction(
-    spec: ExtractSpec, source: Source, jobs: list[Job], *, max_bad: int, progress: Progress
-) -> Extraction:
+    spec: ExtractSpec, source: Source, jobs: list[StoreJob], *, max_bad: int, progress: Progress
+) -> ShardWriter:
     described = jobs[0].store.description
-    return Extraction(
+    return ShardWriter(
         jobs,
         source.items(described.split, jobs[0].output.encoder.modality),
         batch_size=_batch_size(spec, [job.output for job in jobs], progress),
@@ -292,7 +292,7 @@ def _report(
     written: int,
     origin: StoreEntry | None,
     seconds: float,
-    shares: Shares,
+    shares: StageTimes,
 ) -> StoreReport:
     description = store.description
     is_derived = origin is not None and written > 0
@@ -316,7 +316,9 @@ def _report(
     )
 
 
-Prepared = tuple[Opened, list[Any]]  # with the `LoadedEncoder`s, whose module imports torch
+Prepared = tuple[
+    ResolvedExtraction, list[Any]
+]  # with the `LoadedEncoder`s, whose module imports torch
 
 
 def prepare(spec: ExtractSpec, progress: Progress = SILENT) -> Prepared:

@@ -18,14 +18,14 @@ from ...featcache.store.locks import MANIFEST_LOCK, ShardLocks, holders
 from ...featcache.types import Features
 from ..common.progress import Progress
 from .outputs import Output
-from .prepared_items import check_bad
+from .prepared_items import check_skipped
 from .shard_rows import ShardRows
 
 _WAIT = 0.2  # seconds between looks at shards that another process is writing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class StoreJob:
     """Pair one output with the store that holds it."""
 
     output: Output
@@ -33,7 +33,7 @@ class Job:
 
 
 @dataclass
-class Shares:
+class StageTimes:
     """Count the seconds in which the encoding thread worked or waited.
 
     Attributes:
@@ -80,7 +80,7 @@ class Shard:
     companions: dict[str, list[np.ndarray]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
 
-    def features(self, job: Job) -> Features:
+    def features(self, job: StoreJob) -> Features:
         """Return the rows as they are stored."""
         names = job.store.description.companions
         return self.rows.features(self.ids, {name: self.companions[name] for name in names})
@@ -89,7 +89,7 @@ class Shard:
 class Shards:
     """Collect the same shard of several stores."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[StoreJob]) -> None:
         self.by_store = {
             job.store.folder: Shard(
                 ShardRows(dtype=job.store.description.dtype, width=job.store.description.width),
@@ -98,11 +98,11 @@ class Shards:
             for job in jobs
         }
 
-    def rows(self, job: Job) -> ShardRows:
+    def rows(self, job: StoreJob) -> ShardRows:
         """Return where the rows of one store are collected."""
         return self.of(job).rows
 
-    def of(self, job: Job) -> Shard:
+    def of(self, job: StoreJob) -> Shard:
         """Return that of one store."""
         return self.by_store[job.store.folder]
 
@@ -125,13 +125,13 @@ class Filling(ABC):
     is_derived: ClassVar[bool] = False
 
     def __init__(
-        self, jobs: Sequence[Job], *, num_items: int, max_bad: int, progress: Progress
+        self, jobs: Sequence[StoreJob], *, num_items: int, max_bad: int, progress: Progress
     ) -> None:
         self.jobs = jobs
         self.num_items = num_items
         self.max_bad = max_bad
         self.progress = progress
-        self.shares = Shares()
+        self.shares = StageTimes()
         self.num_done = 0
         self.num_written = {job.store.folder: 0 for job in jobs}
         self._locks: dict[Path, ShardLocks] = {}
@@ -191,7 +191,7 @@ class Filling(ABC):
     def _pass(self, writer: ThreadPoolExecutor) -> None:
         """Make every shard that is missing and that no other process is making."""
 
-    def _claim(self, job: Job, index: int) -> bool:
+    def _claim(self, job: StoreJob, index: int) -> bool:
         locks = self._locks[job.store.folder]
         if not locks.claim(index):
             return False
@@ -204,7 +204,7 @@ class Filling(ABC):
     def _write(
         self,
         index: int,
-        jobs: Sequence[Job],
+        jobs: Sequence[StoreJob],
         shards: Mapping[Path, Shard],
         writer: ThreadPoolExecutor,
     ) -> None:
@@ -212,10 +212,12 @@ class Filling(ABC):
         for job in jobs:
             folder = job.store.folder
             self._bad[folder] += shards[folder].skipped
-            check_bad(self._bad[folder], self.num_items, self.max_bad)
+            check_skipped(self._bad[folder], self.num_items, self.max_bad)
         self._writing = writer.submit(self._write_now, index, jobs, shards)
 
-    def _write_now(self, index: int, jobs: Sequence[Job], shards: Mapping[Path, Shard]) -> None:
+    def _write_now(
+        self, index: int, jobs: Sequence[StoreJob], shards: Mapping[Path, Shard]
+    ) -> None:
         for job in jobs:
             folder = job.store.folder
             features = shards[folder].features(job)
@@ -231,7 +233,7 @@ class Filling(ABC):
             writing.result()
         self.shares.write += time.perf_counter() - began
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: StoreJob) -> None:
         locks = self._locks[job.store.folder]
         locks.wait_for(MANIFEST_LOCK, self.progress.note)
         job.store.refresh()

@@ -15,7 +15,7 @@ from ...featcache.errors import SpecError
 from ...featcache.hardware import resolve_device
 from ...featcache.types import Modality
 from ..common.progress import Progress
-from .opening import Opened, with_place
+from .opening import ResolvedExtraction, with_place
 from .spec import ExtractSpec
 
 
@@ -42,7 +42,9 @@ class LoadedEncoder:
         return bytes_of_an_item(self.encoder) if known is None else known
 
 
-def load_all(spec: ExtractSpec, opened: Opened, progress: Progress) -> list[LoadedEncoder]:
+def load_all(
+    spec: ExtractSpec, opened: ResolvedExtraction, progress: Progress
+) -> list[LoadedEncoder]:
     """Load the encoders, settle their precision and compile them."""
     device = resolve_device(spec.device)
     loaded = []
@@ -88,7 +90,7 @@ def _begins_with_class(encoder: Encoder[Any]) -> bool:
 
 
 def splits_with_items(
-    opened: Opened, loaded: Sequence[LoadedEncoder], progress: Progress
+    opened: ResolvedExtraction, loaded: Sequence[LoadedEncoder], progress: Progress
 ) -> list[str]:
     """Return the splits that hold items of every encoder's modality; others are noted."""
     source = opened.source

@@ -15,7 +15,7 @@ from .spec import ExtractSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class ResolvedExtraction:
     """Hold what a spec names: the dataset, its splits, and the encoders with their weights.
 
     Attributes:
@@ -45,7 +45,7 @@ class Opened:
         return replace(self.version, splits=splits)
 
 
-def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
+def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> ResolvedExtraction:
     """Find everything that `spec` names, without torch: what is missing is reported at once.
 
     Raises:
@@ -65,7 +65,9 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> Opened:
     for note in source.notes():
         progress.note(f"{version.name}: {note}")
     _check_rows(spec, source)
-    return Opened(dataset=version.name, version=version, source=source, splits=splits, cards=found)
+    return ResolvedExtraction(
+        dataset=version.name, version=version, source=source, splits=splits, cards=found
+    )
 
 
 def _check_rows(spec: ExtractSpec, source: Source) -> None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...featcache.encoders.base import Encoder
-from ...featcache.encoders.pooling import Kind, LayerLayout
+from ...featcache.encoders.pooling import FeaturePooling, LayerLayout
 from ...featcache.store.key import StoreDescription
 from ...featcache.store.stored_types import token_bytes
 from ...featcache.types import Modality
 from .loaded_encoder import LoadedEncoder
-from .opening import Opened
+from .opening import ResolvedExtraction
 from .spec import ExtractSpec
 
 _SHARD_BYTES = 64 * 2**20  # large enough to write at disk speed, small enough to redo after a crash
@@ -33,7 +33,7 @@ class Output:
 
     loaded: LoadedEncoder
     layer: int
-    kind: Kind
+    kind: FeaturePooling
     layout: LayerLayout
     description: StoreDescription
 
@@ -49,7 +49,7 @@ class Output:
 
 
 def describe_outputs(
-    spec: ExtractSpec, opened: Opened, loaded: Sequence[LoadedEncoder], split: str
+    spec: ExtractSpec, opened: ResolvedExtraction, loaded: Sequence[LoadedEncoder], split: str
 ) -> list[Output]:
     """Return every store that `spec` asks for of one split, in the order of its options.
 
@@ -64,7 +64,7 @@ def describe_outputs(
     for one in sorted(loaded, key=lambda one: one.encoder.modality.value):
         encoder = one.encoder
         for layer in spec.layers:
-            for kind in map(Kind, spec.features):
+            for kind in map(FeaturePooling, spec.features):
                 layout = encoder.layout(kind.layer_read(layer))
                 tokens = kind.tokens_per_item(layout, encoder.modality)
                 description = StoreDescription(
@@ -108,7 +108,7 @@ def _rows_per_shard(
     for one in loaded:
         modality = one.encoder.modality
         for layer in spec.layers:
-            for kind in map(Kind, spec.features):
+            for kind in map(FeaturePooling, spec.features):
                 layout = one.encoder.layout(kind.layer_read(layer))
                 tokens = kind.tokens_per_item(layout, modality)
                 fewest, most = _RAGGED_ROWS

@@ -13,7 +13,7 @@ from ...featcache.types import Item
 
 
 @dataclass
-class Ready:
+class PreparedItem:
     """Hold one item as the encoders read it, or why it cannot be read."""
 
     item: Item
@@ -37,15 +37,15 @@ class Ready:
 
 
 def batches_of(
-    encoder: Encoder[Any], items: Sequence[tuple[int, Ready]], batch_size: int
-) -> list[list[list[tuple[int, Ready]]]]:
+    encoder: Encoder[Any], items: Sequence[tuple[int, PreparedItem]], batch_size: int
+) -> list[list[list[tuple[int, PreparedItem]]]]:
     """Return batches of groups of equal items, longest first, in item order where all are alike.
 
     Identical texts are encoded once. Texts of similar length are padded together: captions of 8 to
     40 tokens in item order are half padding. The longest come first, as what they take and free
     is large enough for all others; the other way round memory falls to pieces and grows.
     """
-    groups: dict[object, list[tuple[int, Ready]]] = {}
+    groups: dict[object, list[tuple[int, PreparedItem]]] = {}
     for position, found in items:
         content = found.item.text if found.item.text is not None else position
         groups.setdefault(content, []).append((position, found))
@@ -55,7 +55,7 @@ def batches_of(
     return [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
 
 
-def check_bad(bad: Sequence[Skipped], num_items: int, max_bad: int) -> None:
+def check_skipped(bad: Sequence[Skipped], num_items: int, max_bad: int) -> None:
     """Refuse more unreadable items than allowed.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ...featcache.store.stored_types import SCALES, empty_companion, narrow, storage
+from ...featcache.store.stored_types import SCALES, empty_companion, quantise, storage
 from ...featcache.tokens import Tokens
 from ...featcache.types import PER_TOKEN, Features, ragged_arange
 
@@ -44,7 +44,7 @@ class ShardRows:
         found = tokens.values.flatten(0, 1) if whole else tokens.values[tokens.mask]
         if self._dtype == "float16":
             found = found.half()  # rounds as NumPy does, several times as fast
-        values, scales = narrow(found.numpy(), self._dtype)
+        values, scales = quantise(found.numpy(), self._dtype)
         self._batches.append((targets, sources, values, scales, lengths))
 
     def features(

@@ -14,15 +14,15 @@ from ...featcache.encoders.base import read_item
 from ...featcache.errors import DatasetChangedError, MissingFileError, UnreadableItemError
 from ...featcache.sources.base import readable_size
 from ...featcache.types import Item, Modality
-from ..common.prefetch import map_ahead
+from ..common.prefetch import prefetch
 from ..common.progress import Progress
-from .filling import Filling, Job, Shard, Shards
+from .filling import Filling, Shard, Shards, StoreJob
 from .out_of_memory import encode_within_memory
-from .prepared_items import Ready, batches_of
-from .threads import compute_alone, give_way, threads_kept
+from .prepared_items import PreparedItem, batches_of
+from .threads import lower_thread_priority, threads_kept, use_one_thread
 
 
-class Extraction(Filling):
+class ShardWriter(Filling):
     """Fill the missing shards of several stores by encoding their items.
 
     A batch never crosses the end of a shard, so a
@@ -41,7 +41,7 @@ class Extraction(Filling):
 
     def __init__(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[StoreJob],
         items: Sequence[Item],
         *,
         batch_size: int,
@@ -65,16 +65,16 @@ class Extraction(Filling):
         self._absent_lock = Lock()
 
     def _writer(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, initializer=None if self.overlap else give_way)
+        return ThreadPoolExecutor(1, initializer=None if self.overlap else lower_thread_priority)
 
     def _pass(self, writer: ThreadPoolExecutor) -> None:
-        claimed: deque[tuple[int, list[Job]]] = deque()
-        ready = map_ahead(
+        claimed: deque[tuple[int, list[StoreJob]]] = deque()
+        ready = prefetch(
             self._prepare,
             self._claimed_positions(claimed),
             ahead=self._ahead(),
             workers=self.workers,
-            initializer=compute_alone,
+            initializer=use_one_thread,
         )
         with closing(ready), threads_kept():
             while (first := self._next(ready)) is not None:
@@ -92,7 +92,7 @@ class Extraction(Filling):
             return rows + self.workers
         return min(self.batch_size, rows) + self.workers  # no batch crosses the end of a shard
 
-    def _claimed_positions(self, claimed: deque[tuple[int, list[Job]]]) -> Iterator[int]:
+    def _claimed_positions(self, claimed: deque[tuple[int, list[StoreJob]]]) -> Iterator[int]:
         """Yield the items of each missing shard that no other process is writing."""
         for index in self._missing():
             jobs = [job for job in self.jobs if self._claim(job, index)]
@@ -100,16 +100,16 @@ class Extraction(Filling):
                 claimed.append((index, jobs))
                 yield from jobs[0].store.shard_items(index)
 
-    def _next(self, ready: Iterator[Ready]) -> Ready | None:
+    def _next(self, ready: Iterator[PreparedItem]) -> PreparedItem | None:
         began = time.perf_counter()
         found = next(ready, None)
         self.shares.decode += time.perf_counter() - began
         return found
 
-    def _prepare(self, position: int) -> Ready:
+    def _prepare(self, position: int) -> PreparedItem:
         self._may_prepare.wait()
         item = self.items[position]
-        found = Ready(item)
+        found = PreparedItem(item)
         modality = self.jobs[0].output.encoder.modality
         try:
             content = read_item(item, modality)
@@ -137,14 +137,18 @@ class Extraction(Filling):
             return item.id in self._absent
 
     def _encode_shard(
-        self, index: int, jobs: Sequence[Job], first: Ready, ready: Iterator[Ready]
+        self,
+        index: int,
+        jobs: Sequence[StoreJob],
+        first: PreparedItem,
+        ready: Iterator[PreparedItem],
     ) -> dict[Path, Shard]:
         """Return the rows of one shard by store."""
         count = len(jobs[0].store.shard_items(index))
         shard = Shards(jobs)
         is_text = jobs[0].output.encoder.modality is Modality.TEXT
         size = count if is_text else self.batch_size  # texts are sorted by length first
-        chunk: list[tuple[int, Ready]] = []
+        chunk: list[tuple[int, PreparedItem]] = []
         for position in range(count):
             found = first if position == 0 else self._next(ready)
             assert found is not None, "as many items are prepared as were claimed"
@@ -155,7 +159,7 @@ class Extraction(Filling):
         return shard.by_store
 
     def _encode_chunk(
-        self, jobs: Sequence[Job], chunk: Sequence[tuple[int, Ready]], shard: Shards
+        self, jobs: Sequence[StoreJob], chunk: Sequence[tuple[int, PreparedItem]], shard: Shards
     ) -> None:
         for name in dict.fromkeys(job.output.encoder.name for job in jobs):
             own = [job for job in jobs if job.output.encoder.name == name]
@@ -183,9 +187,9 @@ class Extraction(Filling):
 
     def _encode_batch(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[StoreJob],
         name: str,
-        batch: Sequence[Sequence[tuple[int, Ready]]],
+        batch: Sequence[Sequence[tuple[int, PreparedItem]]],
         shard: Shards,
     ) -> None:
         """Encode one item of each group of equal items, and take its rows for all of them."""
@@ -201,7 +205,9 @@ class Extraction(Filling):
             shard.rows(job).add(reduced, sources=sources, targets=targets)
 
 
-def _note(shard: Shards, jobs: Sequence[Job], position: int, found: Ready, name: str) -> None:
+def _note(
+    shard: Shards, jobs: Sequence[StoreJob], position: int, found: PreparedItem, name: str
+) -> None:
     """Take the id and companions of an item into a shard, or why it has no row."""
     skipped = found.errors.get(name)
     for job in jobs:

@@ -9,7 +9,7 @@ from threading import get_native_id
 import torch
 
 
-def compute_alone() -> None:
+def use_one_thread() -> None:
     """Let this thread compute by itself: helpers of its own would be more than there are cores.
 
     OpenMP then stops waiting actively, and the many short waits of an encoder become long ones.
@@ -19,7 +19,7 @@ def compute_alone() -> None:
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Undo for threads to come what `compute_alone` has set."""
+    """Undo for threads to come what `use_one_thread` has set."""
     number = torch.get_num_threads()
     try:
         yield
@@ -27,7 +27,7 @@ def threads_kept() -> Iterator[None]:
         torch.set_num_threads(number)
 
 
-def give_way() -> None:
+def lower_thread_priority() -> None:
     """Let this thread run when others do not want the processor, where the system can do that."""
     if sys.platform == "linux":  # elsewhere a number of a thread would be taken for a process
         with suppress(OSError):

@@ -10,19 +10,19 @@ from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
     from .image_text import join_stores
-    from .labelled_images import ClassRows
-    from .pairs import JoinedStores
-    from .store_selection import StorePair, WantedData
+    from .labelled_images import LabelledImages
+    from .pairs import PairDataset
+    from .store_selection import DatasetQuery, StorePair
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "ClassRows": "labelled_images",
-            "JoinedStores": "pairs",
+            "DatasetQuery": "store_selection",
+            "LabelledImages": "labelled_images",
+            "PairDataset": "pairs",
             "StorePair": "store_selection",
-            "WantedData": "store_selection",
             "join_stores": "image_text",
         },
     )
 
-__all__ = ["ClassRows", "JoinedStores", "StorePair", "WantedData", "join_stores"]
+__all__ = ["DatasetQuery", "LabelledImages", "PairDataset", "StorePair", "join_stores"]

@@ -14,13 +14,13 @@ from ...featcache.reading.shuffle import block_shuffle
 from ...featcache.store import catalog
 from ...featcache.types import IMAGE_TEXT
 from ..metrics.ranks import Relevance
-from .pairs import JoinedStores, Relations, Rows, order_by_shard
+from .pairs import BatchRows, PairDataset, Relations, order_by_shard
 from .same_text import NEGATIVE
 from .store_selection import StorePair
 from .text_text import PairedTexts
 
 
-class PairedStores(JoinedStores):
+class PairedStores(PairDataset):
     """Join images and texts; the number of an image is its row.
 
     An image or text whose partner has no row, because it could not be read, takes no part.
@@ -80,7 +80,7 @@ class PairedStores(JoinedStores):
     def relations(self, images: Int64[np.ndarray, " n"]) -> Relations:
         """Return these images and all their texts; right is what belongs together."""
         texts = [text for image in images.tolist() for text in self.texts_of[image]]
-        rows = Rows(images, np.unique(np.array(texts, dtype=np.int64)))
+        rows = BatchRows(images, np.unique(np.array(texts, dtype=np.int64)))
         place = {text: position for position, text in enumerate(rows.text.tolist())}
         texts_of = [
             [place[text] for text in self.belonging[image] if text in place]
@@ -113,8 +113,8 @@ def join_stores(
     residency: str = "auto",
     device: torch.device | None = None,
     same_text: str = NEGATIVE,
-) -> JoinedStores:
-    """Join images with texts, or texts with texts, whichever the stores hold; see `JoinedStores`.
+) -> PairDataset:
+    """Join images with texts, or texts with texts, whichever the stores hold; see `PairDataset`.
 
     Raises:
         StoreCorruptError: Nothing with a row belongs together.

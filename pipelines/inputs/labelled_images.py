@@ -15,9 +15,9 @@ from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from .pooled_features import mean_vectors
 from .store_selection import (
+    DatasetQuery,
     SideQuery,
     StoreQuery,
-    WantedData,
     note_versions,
     others_line,
     readable_stores,
@@ -26,7 +26,7 @@ from .store_selection import (
 
 
 def require_images(
-    home: Path, query: SideQuery, wanted: WantedData, split: str, progress: Progress = SILENT
+    home: Path, query: SideQuery, wanted: DatasetQuery, split: str, progress: Progress = SILENT
 ) -> StoreEntry:
     """Return the newest complete store of the images of a split.
 
@@ -55,7 +55,7 @@ def require_images(
     return found[0]
 
 
-class ClassRows:
+class LabelledImages:
     """Hold the images of a split that have a row, with the class of each.
 
     Args:

@@ -7,7 +7,7 @@ from jaxtyping import Int64
 
 
 @dataclass(frozen=True)
-class Mix:
+class MixupRows:
     """Name what the rows of a step are mixed with.
 
     Attributes:

@@ -21,14 +21,14 @@ from ...featcache.store.remedies import extraction
 from ...featcache.types import Side
 from ..metrics.ranks import Relevance
 from .cached_steps import PooledRows, RowReader, pool_once
-from .mixed_rows import Mix
+from .mixed_rows import MixupRows
 from .pooled_shape import PooledShape
 from .same_text import DROP, NEGATIVE, POSITIVE, same_rows, without_same_texts
 from .store_selection import StorePair, refuse_graded
 
 
 @dataclass(frozen=True)
-class Rows:
+class BatchRows:
     """Name the rows of one step, and what they are mixed with, if they are.
 
     Between two text encoders the texts of the first side stand in the place of the images.
@@ -36,7 +36,7 @@ class Rows:
 
     image: Int64[np.ndarray, " n"]
     text: Int64[np.ndarray, " m"]
-    mix: Mix | None = None
+    mix: MixupRows | None = None
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Relations:
         anchors: Places of the first side that a loss is of, or None for all.
     """
 
-    rows: Rows
+    rows: BatchRows
     texts_of_image: Relevance
     images_of_text: Relevance
     anchors: Int64[np.ndarray, " some"] | None = None
 
 
-class JoinedStores(ABC):
+class PairDataset(ABC):
     """Hold the readers of both sides and who belongs to whom, by row number.
 
     What belongs together does so by an image: with its texts, or its texts with one another.

@@ -194,7 +194,7 @@ class StoreQuery:
 
     @classmethod
     def of(
-        cls, wanted: "WantedData", split: str, by_side: Mapping[Side, SideQuery]
+        cls, wanted: "DatasetQuery", split: str, by_side: Mapping[Side, SideQuery]
     ) -> "StoreQuery":
         """Return the query for stores of a dataset.
 
@@ -234,7 +234,7 @@ class StoreQuery:
 
 
 @dataclass(frozen=True)
-class WantedData:
+class DatasetQuery:
     """Say which dataset's stores a verb is to take.
 
     Attributes:
@@ -255,7 +255,9 @@ class WantedData:
     others: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, data: str | None, *, home: Path, options: Mapping[str, Any] | None) -> "WantedData":
+    def of(
+        cls, data: str | None, *, home: Path, options: Mapping[str, Any] | None
+    ) -> "DatasetQuery":
         """Read `NAME` or `NAME=PATH`: a name is what it stands for by now.
 
         A path or options open the dataset.
@@ -284,7 +286,7 @@ class WantedData:
         home: Path,
         options: Mapping[str, Any] | None,
         splits: Mapping[str, str] | None = None,
-    ) -> "WantedData":
+    ) -> "DatasetQuery":
         """Read as `of` does; where nothing is named, what was trained on keeps its identity.
 
         It does so, too, under a name that the home has forgotten.
@@ -371,7 +373,7 @@ def require_name(home: Path, name: str) -> None:
 
 
 def usual_split(
-    home: Path, wanted: WantedData, query: SideQuery, names: Sequence[str] = ("test", "val")
+    home: Path, wanted: DatasetQuery, query: SideQuery, names: Sequence[str] = ("test", "val")
 ) -> str:
     """Return the split to evaluate where none is named: the first of `names` that has a store.
 
@@ -427,7 +429,7 @@ def choose_sides(
     return {TextSide.FIRST: text, TextSide.SECOND: second_text}
 
 
-def evaluation_query(stores: StorePair, split: str, wanted: WantedData) -> StoreQuery:
+def evaluation_query(stores: StorePair, split: str, wanted: DatasetQuery) -> StoreQuery:
     """Return the query for another split with the same dataset and the same encoders."""
     by_side: dict[Side, SideQuery] = {
         side: SideQuery.like(entry) for side, entry in stores.entries.items()

@@ -10,10 +10,10 @@ from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.store import catalog
 from ..metrics.ranks import Relevance
-from .pairs import JoinedStores, Relations, Rows, order_by_shard
+from .pairs import BatchRows, PairDataset, Relations, order_by_shard
 
 
-class PairedTexts(JoinedStores):
+class PairedTexts(PairDataset):
     """Join each text of the first side with the other texts of its image on the second.
 
     A text makes no pair with itself, unless its image has no other. Where it meets itself in a
@@ -137,7 +137,7 @@ class PairedTexts(JoinedStores):
         anchors = [place[self.texts_of[image][0]] for image in images.tolist()]
         relevance = Relevance.of(others)
         return Relations(
-            Rows(texts, self.second_row[texts]),
+            BatchRows(texts, self.second_row[texts]),
             relevance,
             relevance,
             np.unique([anchor for anchor in anchors if others[anchor]]),

@@ -39,7 +39,7 @@ def mean_interval(
 
 
 @dataclass(frozen=True)
-class Draws:
+class BootstrapDraws:
     """Draw whole groups of items again, always the same ones: 95 % percentile intervals.
 
     Several numbers of the same groups can so be added up draw by draw, as a sum of recalls is.
@@ -135,7 +135,7 @@ def weighted_draws(
     if num_groups == 1:
         return {}
     found: dict[str, list[Float[np.ndarray, " some"]]] = {}
-    for _, counts in Draws(num_groups, draws, seed).counts(max(1, _BLOCK // len(groups))):
+    for _, counts in BootstrapDraws(num_groups, draws, seed).counts(max(1, _BLOCK // len(groups))):
         for name, values in statistics(counts.astype(np.int64)[:, groups]).items():
             found.setdefault(name, []).append(values)
     return {name: np.concatenate(parts) for name, parts in found.items()}

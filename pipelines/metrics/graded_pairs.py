@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 _SAME = 1e-12  # a spread below this share of the values is rounding
 
 
-class Ranking:
+class ValueOrder:
     """Hold the order of some values, equal ones together.
 
     Args:
@@ -38,7 +38,7 @@ class Ranking:
 
 
 def auroc(
-    ranking: Ranking, labels: Bool[np.ndarray, " n"], weights: Int64[np.ndarray, "draws n"]
+    ranking: ValueOrder, labels: Bool[np.ndarray, " n"], weights: Int64[np.ndarray, "draws n"]
 ) -> Float64[np.ndarray, " draws"]:
     """Return how likely a positive scores higher than a negative, in [0, 1]; a tie counts half.
 
@@ -53,7 +53,7 @@ def auroc(
 
 
 def average_precision(
-    ranking: Ranking, labels: Bool[np.ndarray, " n"], weights: Int64[np.ndarray, "draws n"]
+    ranking: ValueOrder, labels: Bool[np.ndarray, " n"], weights: Int64[np.ndarray, "draws n"]
 ) -> Float64[np.ndarray, " draws"]:
     """Return the sum over thresholds, highest first, of precision times the recall it adds.
 
@@ -122,7 +122,7 @@ def pearson(
 
 
 def spearman(
-    first: Ranking, second: Ranking, weights: Int64[np.ndarray, "draws n"]
+    first: ValueOrder, second: ValueOrder, weights: Int64[np.ndarray, "draws n"]
 ) -> Float64[np.ndarray, " draws"]:
     """Return the linear correlation of ranks, in [-1, 1]; equal values share their mean rank.
 

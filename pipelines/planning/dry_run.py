@@ -12,7 +12,7 @@ from ..common.torchrun import Launch
 from ..runs import run_folder
 from ..training.plan import resolve
 from ..training.spec import TrainSpec
-from .peak import Peak
+from .peak import PeakMemory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class TrainEstimate:
     chunk_size: int
     rows: Mapping[str, str]
     texts_of_an_image: int
-    predicted: Peak
+    predicted: PeakMemory
     memory: str
     residency: Mapping[str, Mapping[str, Any]]
     epochs: int

@@ -9,17 +9,17 @@ from functools import partial
 import numpy as np
 import torch
 
-from ...adapters.gradcache import Load
-from ...adapters.objective import PairBatch, Remembered
+from ...adapters.gradcache import LazyTokens
+from ...adapters.objective import PairBatch, QueuedNegatives
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
 from ..common.reproducibility import resolve_precision
-from ..inputs.pairs import Rows
+from ..inputs.pairs import BatchRows
 from ..training.batches import Batch
 from ..training.modules import build_trainable
 from ..training.step import TrainStep
 from .memory_model import made_up_queue, made_up_teacher
-from .process_memory import OwnMemory
+from .process_memory import ProcessMemory
 from .shapes import InputShape
 from .step import PlannedStep
 
@@ -43,7 +43,7 @@ def measure(step: PlannedStep) -> int:
         before = torch.cuda.memory_allocated(device)
         take_steps(step)
         return torch.cuda.max_memory_allocated(device) - before
-    with OwnMemory() as own:
+    with ProcessMemory() as own:
         take_steps(step)
     return own.bytes
 
@@ -51,13 +51,13 @@ def measure(step: PlannedStep) -> int:
 class _FullQueue:
     """Stand for a queue that is full and of which everything is a negative of every row."""
 
-    def __init__(self, remembered: Remembered) -> None:
+    def __init__(self, remembered: QueuedNegatives) -> None:
         self._remembered = remembered
 
-    def recall(self, rows: Rows) -> Remembered:
+    def recall(self, rows: BatchRows) -> QueuedNegatives:
         return self._remembered
 
-    def add(self, rows: Rows, pairs: PairBatch) -> None:
+    def add(self, rows: BatchRows, pairs: PairBatch) -> None:
         """Keep what is there, which takes as much memory as anything else."""
 
 
@@ -93,7 +93,7 @@ def _batches(shape: InputShape, images: int, *, chunk: int, device: torch.device
     """Return batches of random features, as many as are in memory at once."""
     owner = torch.arange(shape.rows(shape.sides[1], images), device=device) // shape.texts
     positives = owner[None, :] == torch.arange(images, device=device)[:, None]
-    rows = Rows(np.arange(images), np.arange(len(owner)))
+    rows = BatchRows(np.arange(images), np.arange(len(owner)))
     first, second = shape.sides
     return [
         Batch(
@@ -106,7 +106,7 @@ def _batches(shape: InputShape, images: int, *, chunk: int, device: torch.device
     ]
 
 
-def _loads(shape: InputShape, side: Side, images: int, chunk: int) -> list[Load]:
+def _loads(shape: InputShape, side: Side, images: int, chunk: int) -> list[LazyTokens]:
     """Return what loads each chunk of a batch, or a whole batch that is in memory already."""
     rows = shape.rows(side, images)
     make: Callable[[int], Tokens] = partial(_random, shape=shape, side=side)

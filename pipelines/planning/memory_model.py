@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...adapters.objective import PairBatch, Remembered, Teacher
+from ...adapters.objective import PairBatch, QueuedNegatives, TeacherFeatures
 from ...featcache.encoders.memory import LiveTensors
 from ...featcache.tokens import PooledTokens, Tokens
 from ...featcache.types import Side
 from ..inputs.cached_steps import POOLING_BYTES
 from ..inputs.pooled_shape import PooledShape
-from ..training.modules import Trainable
-from .peak import Peak
+from ..training.modules import TrainingModules
+from .peak import PeakMemory
 from .shapes import InputShape
 
 _MOST_ROWS = 512  # that embedding is measured with
@@ -41,7 +41,7 @@ class MemoryModel:
 
     def __init__(
         self,
-        trainable: Trainable,
+        trainable: TrainingModules,
         *,
         shape: InputShape,
         dtype: torch.dtype,
@@ -68,7 +68,7 @@ class MemoryModel:
                 self._try_rows(side)
             self._optimiser, self._stepping = self._step()
 
-    def peak(self, batch_size: int, chunk_size: int) -> Peak:
+    def peak(self, batch_size: int, chunk_size: int) -> PeakMemory:
         """Return what is in memory at the peak of a step.
 
         Args:
@@ -79,7 +79,7 @@ class MemoryModel:
         rows = {side: self.shape.rows(side, batch_size) for side in self._rows}
         return max(moments(rows, chunk_size), key=lambda peak: peak.total)
 
-    def _moments_of_a_whole(self, rows: Mapping[Side, int], _: int) -> Sequence[Peak]:
+    def _moments_of_a_whole(self, rows: Mapping[Side, int], _: int) -> Sequence[PeakMemory]:
         """Return what is in memory when the loss is known, while going back, and at the step.
 
         Gradients come one by one while what embedding has kept goes, so that the peak is where one
@@ -97,7 +97,7 @@ class MemoryModel:
             self._peak(features, gradients=self._gradients, activations=self._stepping),
         )
 
-    def _moments_of_chunks(self, rows: Mapping[Side, int], chunk: int) -> Sequence[Peak]:
+    def _moments_of_chunks(self, rows: Mapping[Side, int], chunk: int) -> Sequence[PeakMemory]:
         """Return what is in memory when the loss is known, in the last chunk, and at the step."""
         chunks = {side: min(chunk, count) for side, count in rows.items()}
         features = max(count * self.shape.row_bytes(m) for m, count in chunks.items())
@@ -118,8 +118,8 @@ class MemoryModel:
 
     def _peak(
         self, features: int, *, gradients: int = 0, activations: int = 0, loss: int = 0
-    ) -> Peak:
-        return Peak(
+    ) -> PeakMemory:
+        return PeakMemory(
             weights=self._weights,
             gradients=self._gradients if self._accumulates else gradients,
             optimiser=self._optimiser,
@@ -250,11 +250,11 @@ def pooled_bytes(shapes: Collection[PooledShape]) -> int:
     return sum(shape.num_bytes for shape in shapes) + (POOLING_BYTES if shapes else 0)
 
 
-def made_up_queue(size: int, *, width: int, images: int, texts: int) -> Remembered | None:
+def made_up_queue(size: int, *, width: int, images: int, texts: int) -> QueuedNegatives | None:
     """Return a full queue of which everything is a negative of every row; none of size 0."""
     if not size:
         return None
-    return Remembered(
+    return QueuedNegatives(
         image=_unit(size, width),
         text=_unit(size, width),
         image_to_text=torch.ones(images, size, dtype=torch.bool),
@@ -262,10 +262,10 @@ def made_up_queue(size: int, *, width: int, images: int, texts: int) -> Remember
     )
 
 
-def made_up_teacher(shape: InputShape, images: int) -> Teacher:
+def made_up_teacher(shape: InputShape, images: int) -> TeacherFeatures:
     """Return features of so many images and of their texts."""
     units = {side: _unit(shape.rows(side, images), shape.widths[side]) for side in shape.tokens}
-    return Teacher(*(units[side] for side in shape.sides))
+    return TeacherFeatures(*(units[side] for side in shape.sides))
 
 
 def _unit(rows: int, width: int) -> Float[Tensor, "rows width"]:

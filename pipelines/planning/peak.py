@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peak:
+class PeakMemory:
     """Say what is in memory when most is, in bytes.
 
     Attributes:

@@ -15,10 +15,10 @@ from ...featcache.types import Modality
 from ..common.byte_sizes import parse_bytes
 from ..training.options import TrainOptions, resolve_preset
 from .shapes import InputShape
-from .spec import Planned, PlanSpec
+from .spec import MemoryPlan, PlanSpec
 
 
-def run(spec: PlanSpec) -> Planned:
+def run(spec: PlanSpec) -> MemoryPlan:
     """Predict the peak of memory of one training, and measure it if asked.
 
     Raises:
@@ -54,7 +54,7 @@ def run(spec: PlanSpec) -> Planned:
             f"{str(error).splitlines()[0]:.200}; lower the tokens, the captions or train.queue"
         ) from error
     measured = step.measure() if spec.measure else None
-    return Planned(
+    return MemoryPlan(
         spec={
             **to_table(spec),
             "preset": preset,

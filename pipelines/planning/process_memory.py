@@ -10,7 +10,7 @@ STATUS = Path("/proc/self/status")  # where Linux says how much memory a process
 _SECONDS = 0.005  # between two looks; the products and sums at a peak last longer
 
 
-class OwnMemory:
+class ProcessMemory:
     """Note the most bytes that this process takes while the block runs, above those before it.
 
     Pages of files do not count: libraries that are read in when they are first needed, and stores
@@ -26,7 +26,7 @@ class OwnMemory:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "OwnMemory":
+    def __enter__(self) -> "ProcessMemory":
         self._before = self._most = _own_bytes()
         self._thread.start()
         return self

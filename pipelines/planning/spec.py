@@ -6,7 +6,7 @@ from pathlib import Path
 from ...featcache.config import Table, check_counts
 from ...featcache.registry import unknown_name
 from ...featcache.store.key import DTYPES
-from .peak import Peak
+from .peak import PeakMemory
 
 _CAPTIONS = 5  # of an image of Flickr and COCO
 
@@ -55,7 +55,7 @@ class PlanSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class MemoryPlan:
     """Say what a training will take.
 
     Attributes:
@@ -70,7 +70,7 @@ class Planned:
 
     spec: Table
     parameters: int
-    predicted: Peak
+    predicted: PeakMemory
     fits: bool | None
     largest_chunk: int | None
     measured: int | None

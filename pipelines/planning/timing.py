@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from ...featcache.tokens import split_by_length
-from ..inputs.pairs import Rows
+from ..inputs.pairs import BatchRows
 from ..training.batches import GROUPS
 from ..training.trainer import Trainer
-from .peak import Peak
+from .peak import PeakMemory
 from .shapes import InputShape
 from .step import PlannedStep
 
@@ -35,7 +35,7 @@ class PredictedMemory:
         texts_of_an_image: Texts of an image in its batch.
     """
 
-    predicted: Peak
+    predicted: PeakMemory
     batch_size: int
     rows: Mapping[str, str]
     texts_of_an_image: int
@@ -85,7 +85,7 @@ def predict_memory(trainer: Trainer) -> PredictedMemory:
     )
 
 
-def input_shape(trainer: Trainer, batches: Sequence[Rows]) -> InputShape:
+def input_shape(trainer: Trainer, batches: Sequence[BatchRows]) -> InputShape:
     """Return what one row of each side is in these batches of a training."""
     stores = trainer.stores
     first, second = trainer.plan.stores.sides

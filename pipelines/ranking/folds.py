@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from ...featcache.errors import SpecError
-from ..metrics.bootstrap import Draws, interval_of
+from ..metrics.bootstrap import BootstrapDraws, interval_of
 from ..metrics.chance import chance_curve
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number
@@ -64,7 +64,7 @@ class FoldedRetrieval(Task):
         folds = split_folds(embeddings, self.count, links=self.links)
         by_fold = [[self.retrieval.scored(one) for one in both_directions(fold)] for fold in folds]
         found: dict[str, Any] = {"num_folds": self.count}
-        values, chances, drawn, num = 0.0, 0.0, np.zeros(Draws(1).draws), 0
+        values, chances, drawn, num = 0.0, 0.0, np.zeros(BootstrapDraws(1).draws), 0
         for directions in zip(*by_fold, strict=True):
             table, of_draws = _measure(directions)
             found[directions[0].name] = table
@@ -163,7 +163,7 @@ def _measure(
         counts = direction.relevance.counts
         chance = chance_curve(counts, num_gallery=direction.num_gallery, k=ks[-1])
         chances.append(chance[np.array(ks) - 1])
-        drawn.append(Draws(int(groups.max()) + 1, seed=number).means(hits, groups))
+        drawn.append(BootstrapDraws(int(groups.max()) + 1, seed=number).means(hits, groups))
     means, of_draws = np.mean(values, axis=0), np.mean(drawn, axis=0)
     num = sum(len(one.queries) for one in directions)
     num_groups = sum(len(np.unique(one.groups)) for one in directions)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from ...featcache.errors import SpecError
-from ..metrics.bootstrap import Draws, interval_of
+from ..metrics.bootstrap import BootstrapDraws, interval_of
 from ..metrics.chance import (
     chance_average_precision,
     chance_curve,
@@ -141,7 +141,7 @@ class Retrieval(Task):
     def examine(self, embeddings: PairedEmbeddings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return what `run` does, and `worst_queries` of both directions."""
         directions = [self.scored(one) for one in both_directions(embeddings)]
-        draws = Draws(_num_groups(directions))
+        draws = BootstrapDraws(_num_groups(directions))
         found: dict[str, Any] = {}
         recalls, drawn, failures = [], np.zeros(draws.draws), []
         for direction in directions:
@@ -159,7 +159,7 @@ class Retrieval(Task):
         return found, failures
 
     def measure(
-        self, direction: Direction, draws: Draws
+        self, direction: Direction, draws: BootstrapDraws
     ) -> tuple[dict[str, Any], Float[np.ndarray, "draws recalls"], list[dict[str, Any]]]:
         """Return the table of one direction, R@1, R@5 and R@10 in each draw, and `worst_queries`.
 
@@ -211,7 +211,7 @@ class Retrieval(Task):
         )
 
     def _recalls(
-        self, direction: Direction, ranks: Int64[np.ndarray, " q"], draws: Draws
+        self, direction: Direction, ranks: Int64[np.ndarray, " q"], draws: BootstrapDraws
     ) -> tuple[dict[str, Any], Float[np.ndarray, "draws recalls"]]:
         """Return the recalls of one direction, and the same in each draw."""
         groups, num = direction.groups, len(direction.queries)
@@ -266,7 +266,7 @@ def _described(built: BuiltIndex) -> dict[str, Any]:
     }
 
 
-def _rank_numbers(direction: Direction, ranking: Ranking, draws: Draws) -> dict[str, Any]:
+def _rank_numbers(direction: Direction, ranking: Ranking, draws: BootstrapDraws) -> dict[str, Any]:
     """Return precision and reciprocal, median and mean rank."""
     counts, num_gallery = direction.relevance.counts, direction.num_gallery
     chance = chance_of_ranks(counts, num_gallery=num_gallery)
@@ -293,7 +293,7 @@ def _rank_numbers(direction: Direction, ranking: Ranking, draws: Draws) -> dict[
     }
 
 
-def _own_in_first(direction: Direction, ranking: Ranking, draws: Draws) -> dict[str, Any]:
+def _own_in_first(direction: Direction, ranking: Ranking, draws: BootstrapDraws) -> dict[str, Any]:
     """Return how often several right answers stand first, where queries have several.
 
     Source: LightCRL; lightweightCRL, commit e3421ad, image_retrieval/retrieval.py, the text

@@ -17,8 +17,8 @@ from ..cache.stores import Explanation, RepairReport
 from ..exporting.export import ExportedRun
 from ..extraction.spec import Estimate, ExtractReport
 from ..planning.dry_run import TrainEstimate
-from ..planning.peak import Peak
-from ..planning.spec import Planned
+from ..planning.peak import PeakMemory
+from ..planning.spec import MemoryPlan
 from ..training.spec import TrainReport
 from .tables import rows_table
 
@@ -199,7 +199,7 @@ def estimate_parts(estimate: Estimate) -> list[Table | str]:
     return [rows_table(rows), *derived, line]
 
 
-def plan_parts(planned: Planned) -> list[Table | str]:
+def plan_parts(planned: MemoryPlan) -> list[Table | str]:
     """Return what a training will take: a table of the parts, their sum, and what fits."""
     spec, total = planned.spec, planned.predicted.total
     head = (
@@ -227,7 +227,7 @@ def _preset_line(preset: str, fusion: str | None) -> str:
     return f"preset {preset}" + ("" if fusion is None else f", fusion {fusion}")
 
 
-def _peak_table(peak: Peak) -> Table:
+def _peak_table(peak: PeakMemory) -> Table:
     parts = vars(peak).items()
     return rows_table([{"part": name, "megabytes": round(count / 1e6, 1)} for name, count in parts])
 

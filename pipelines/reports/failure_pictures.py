@@ -25,7 +25,7 @@ _QUALITY = 78  # of a JPEG: about 6 kB
 _RIGHT = 3  # right answers that are shown
 
 
-class Pictures:
+class FailurePictures:
     """Look up items of the datasets that were evaluated.
 
     Each place that is known of a dataset is tried. Where it is nowhere, or is another one now, ids

@@ -22,7 +22,7 @@ from ..common.progress import SILENT, Progress
 from ..metrics.number import shown
 from ..runs import run_folder as runs
 from .comparison import Compared, RunPart, compare, read_runs, training_curves
-from .failure_pictures import Pictures
+from .failure_pictures import FailurePictures
 
 _TEMPLATES = Path(__file__).parents[2] / "data" / "report"
 _PAGE = "page.html.jinja"
@@ -94,7 +94,7 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     notes = [line for part in parts for line in part.unread]
     compared = compare(parts)
     _check_names(spec.data, compared)
-    pictures = Pictures(spec.home, spec.data)
+    pictures = FailurePictures(spec.home, spec.data)
     sections = [
         _section(one, pictures, spec.failures)
         for one in progress.track(compared, "evaluations", len(compared), unit="evaluations")
@@ -196,7 +196,7 @@ def _facts(part: RunPart) -> dict[str, Any]:
     return {"name": part.name, "facts": facts, "spec": spec}
 
 
-def _section(one: Compared, pictures: Pictures, most: int) -> dict[str, Any]:
+def _section(one: Compared, pictures: FailurePictures, most: int) -> dict[str, Any]:
     rows, kind = one.rows, one.kind.replace("-", " ")
     return {
         "title": ", ".join(filter(None, (kind, f"{one.dataset} {one.split}", one.variant))),

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from .embed_stored import embed_rows
     from .embedder import Embedder
     from .leakage import find_leakage
-    from .trained_run import EvaluatedRun
+    from .trained_run import TrainedRun
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "Embedder": "embedder",
-            "EvaluatedRun": "trained_run",
+            "TrainedRun": "trained_run",
             "embed_rows": "embed_stored",
             "find_leakage": "leakage",
         },
     )
 
-__all__ = ["Embedder", "EvaluatedRun", "embed_rows", "find_leakage"]
+__all__ = ["Embedder", "TrainedRun", "embed_rows", "find_leakage"]

@@ -13,7 +13,7 @@ from ...featcache.store.catalog import StoreEntry
 from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
 from ..inputs.cached_steps import RowReader
-from ..inputs.pairs import JoinedStores
+from ..inputs.pairs import PairDataset
 from ..ranking.embeddings import PairedEmbeddings
 
 _BATCH_ELEMENTS = 2**24  # float32 features, or embeddings, held at once: 64 MiB
@@ -68,7 +68,7 @@ def embed_rows(
 
 def embed_pairs(
     adapter: Adapter,
-    stores: JoinedStores,
+    stores: PairDataset,
     *,
     images: Int64[np.ndarray, " n"] | None = None,
     device: torch.device,

@@ -16,7 +16,7 @@ from ...featcache.config import Table, canonical_json
 from ...featcache.encoders.base import Encoder
 from ...featcache.encoders.card import parse_card
 from ...featcache.encoders.loading import build_encoder
-from ...featcache.encoders.pooling import Kind, LayerLayout
+from ...featcache.encoders.pooling import FeaturePooling, LayerLayout
 from ...featcache.errors import (
     DivergedError,
     FeatureRangeError,
@@ -29,7 +29,7 @@ from ...featcache.home import expanded
 from ...featcache.modalities.image import upright_rgb
 from ...featcache.registry import unknown_name
 from ...featcache.store.key import encoder_key
-from ...featcache.store.stored_types import finite_tokens, narrow, widen
+from ...featcache.store.stored_types import dequantise, finite_tokens, quantise
 from ...featcache.tokens import Tokens
 from ...featcache.types import Item, Modality, Side, TextSide, sides_of
 from . import run_folder
@@ -38,7 +38,7 @@ _OF_FEATURES = ("layer", "kind", "dtype", "encoder_key")  # what finds the featu
 
 
 @dataclass(frozen=True)
-class Reading:
+class EncoderView:
     """Hold an encoder with what the training kept of its tokens.
 
     Attributes:
@@ -52,20 +52,20 @@ class Reading:
     encoder: Encoder[Any]
     layer: int
     layout: LayerLayout
-    kind: Kind
+    kind: FeaturePooling
     dtype: str
 
     def features(self, prepared: Sequence[Any], names: Sequence[str]) -> Tokens:
         """Return the features of a batch as its store would hold them."""
         (tokens,) = self.encoder.encode_layers(prepared, [self.kind.layer_read(self.layer)])
         reduced = self.kind.reduce(tokens, self.layout)
-        stored, scales = narrow(reduced.values[reduced.mask].numpy(), self.dtype)
+        stored, scales = quantise(reduced.values[reduced.mask].numpy(), self.dtype)
         finite = finite_tokens(stored, scales, self.dtype)
         if not finite.all():
             rows = torch.arange(len(reduced))[:, None].expand_as(reduced.mask)[reduced.mask]
             name = names[int(rows[int(np.argmin(finite))])]
             raise FeatureRangeError(f"{name}: a feature does not fit {self.dtype}")
-        kept = torch.from_numpy(np.ascontiguousarray(widen(stored, scales, self.dtype)))
+        kept = torch.from_numpy(np.ascontiguousarray(dequantise(stored, scales, self.dtype)))
         values = torch.zeros(reduced.values.shape, dtype=kept.dtype)
         values[reduced.mask] = kept
         return Tokens(values, reduced.mask)
@@ -120,7 +120,7 @@ class Embedder:
                 f"weights are named for {unknown[0]!r}; the encoders of {folder} are "
                 f"{self.encoders}"
             )
-        self._readings: dict[Side, Reading] = {}
+        self._readings: dict[Side, EncoderView] = {}
 
     @property
     def encoders(self) -> dict[str, str]:
@@ -249,7 +249,7 @@ class Embedder:
             found[rows.numpy()] = embeddings.cpu().numpy()
         return found
 
-    def reading(self, side: Side) -> Reading:
+    def reading(self, side: Side) -> EncoderView:
         """Return the encoder of a side, with what the training kept of its tokens.
 
         Raises:
@@ -259,7 +259,7 @@ class Embedder:
             self._readings[side] = self._open(side)
         return self._readings[side]
 
-    def _open(self, side: Side) -> Reading:
+    def _open(self, side: Side) -> EncoderView:
         described: Table = self._table["encoders"][side.value]
         stored: Table = self._table["stores"]["train"].get(side.value, {})
         missing = [name for name in _OF_FEATURES if name not in stored]
@@ -284,9 +284,9 @@ class Embedder:
                 f"weights={{{name!r}: PATH}})"
             ) from error
         encoder.precision = identity.get("precision", encoder.precision)
-        layer, kind = stored["layer"], Kind(stored["kind"])
+        layer, kind = stored["layer"], FeaturePooling(stored["kind"])
         layout = encoder.layout(kind.layer_read(layer))
-        reading = Reading(encoder, layer, layout, kind, stored["dtype"])
+        reading = EncoderView(encoder, layer, layout, kind, stored["dtype"])
         now: Table = json.loads(canonical_json(encoder.identity_at(kind.layer_read(layer))))
         found = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
         if found != stored["encoder_key"]:

@@ -21,11 +21,11 @@ from ...featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read
 from ...featcache.store.remedies import extraction
 from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
-from ..inputs.pairs import JoinedStores, Rows
+from ..inputs.pairs import BatchRows, PairDataset
 from ..inputs.pooled_features import mean_vectors
 from ..metrics.vectors import unit
 from .copied_items import CopiedImages, SplitOfData, copied_message, find_copied_images
-from .trained_run import EvaluatedRun
+from .trained_run import TrainedRun
 
 NEAR = 0.98  # centred cosine: re-encoded photos lie above, other photos of one scene below
 _CALIBRATED = 2000  # trained images that say how near different images of an encoder are
@@ -167,7 +167,7 @@ class Leakage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examined:
+class EvaluatedItems:
     """Say what is evaluated.
 
     Attributes:
@@ -183,7 +183,7 @@ class Examined:
     sides: Mapping[Side, tuple[FeatureReader, Int64[np.ndarray, " _"]]]
 
     @classmethod
-    def of(cls, stores: JoinedStores, rows: Rows) -> "Examined":
+    def of(cls, stores: PairDataset, rows: BatchRows) -> "EvaluatedItems":
         """Return some rows of both sides of a split."""
         first, second = stores.pair.sides
         return cls(
@@ -194,7 +194,7 @@ class Examined:
         )
 
     @classmethod
-    def of_images(cls, entry: StoreEntry, reader: FeatureReader) -> "Examined":
+    def of_images(cls, entry: StoreEntry, reader: FeatureReader) -> "EvaluatedItems":
         """Return all images of a split."""
         found = entry.description
         return cls(
@@ -205,7 +205,7 @@ class Examined:
         )
 
 
-def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SILENT) -> Leakage:
+def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress = SILENT) -> Leakage:
     """Compare evaluated rows with the stores that the run was trained on, and validated by.
 
     Args:
@@ -248,7 +248,7 @@ def find_leakage(run: EvaluatedRun, examined: Examined, progress: Progress = SIL
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenByRun:
     """Hold what one run has seen: the evaluated one, or one that it began with.
 
     Attributes:
@@ -266,7 +266,7 @@ class Seen:
         """Say whether its validation chose its weights."""
         return self.selected_by not in _NOT_CHOSEN
 
-    def selection(self, examined: Examined) -> str | None:
+    def selection(self, examined: EvaluatedItems) -> str | None:
         """Say that the evaluated split is the one by which weights were chosen, if it is."""
         validation = self.stores.get("validation")
         if not self.chose or validation is None or validation["source"] != examined.source:
@@ -277,13 +277,13 @@ class Seen:
         )
 
 
-def lineage(run: EvaluatedRun) -> list[Seen]:
+def lineage(run: TrainedRun) -> list[SeenByRun]:
     """Return what the run has seen, then the run that it began with, and so on."""
     spec = run.trained["spec"]
-    found = [Seen(run.folder.name, run.stores, run.trained.get("selected_by", ""))]
+    found = [SeenByRun(run.folder.name, run.stores, run.trained.get("selected_by", ""))]
     while "began_with" in spec:
         spec = spec["began_with"]
-        found.append(Seen(spec["run"], spec["stores"], spec.get("selected_by", "")))
+        found.append(SeenByRun(spec["run"], spec["stores"], spec.get("selected_by", "")))
     return found
 
 
@@ -319,7 +319,7 @@ class _Compared:
 
 
 def _compare(
-    described: Mapping[str, Any], part: str, examined: Examined, compared: _Compared
+    described: Mapping[str, Any], part: str, examined: EvaluatedItems, compared: _Compared
 ) -> None:
     """Compare the evaluated items of each side with those of one part of the training."""
     for side, (reader, rows) in examined.sides.items():
@@ -342,7 +342,7 @@ def _compare(
 
 
 def _compare_images(
-    train: Mapping[str, Any], examined: Examined, compared: _Compared, progress: Progress
+    train: Mapping[str, Any], examined: EvaluatedItems, compared: _Compared, progress: Progress
 ) -> None:
     """Find the evaluated images that are byte copies of those of a training split."""
     if Modality.IMAGE not in examined.sides or not compared.is_new("copies", train["source"]):
@@ -360,7 +360,7 @@ def _compare_images(
     compared.unchecked += copied.unchecked
 
 
-def _compare_texts(train: Mapping[str, Any], examined: Examined, compared: _Compared) -> None:
+def _compare_texts(train: Mapping[str, Any], examined: EvaluatedItems, compared: _Compared) -> None:
     """Find the evaluated texts that say the same as one of a training split, by their marks."""
     texts = {
         side: found for side, found in examined.sides.items() if side.modality is Modality.TEXT

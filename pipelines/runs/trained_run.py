@@ -17,7 +17,7 @@ from ...featcache.store import trust
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from ..common.versions import library_versions
-from ..inputs.store_selection import SideQuery, WantedData, recorded_features
+from ..inputs.store_selection import DatasetQuery, SideQuery, recorded_features
 from ..metrics.number import SCHEMA, split_hash, written
 from . import run_folder
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...adapters.adapter import Adapter
 
 
-class EvaluatedRun:
+class TrainedRun:
     """Hold a finished run that is evaluated.
 
     Args:
@@ -47,7 +47,7 @@ class EvaluatedRun:
     @classmethod
     def unfinished(
         cls, home: Path, folder: Path, trained: Mapping[str, Any], *, device: str
-    ) -> "EvaluatedRun":
+    ) -> "TrainedRun":
         """Return a run that is measured before its report is written.
 
         Args:
@@ -85,13 +85,13 @@ class EvaluatedRun:
         except (KeyError, TypeError) as error:
             raise StoreCorruptError(f"{self.folder / run_folder.REPORT} lacks {error}") from error
 
-    def wanted(self, data: str | None, options: Mapping[str, Any] | None) -> WantedData:
+    def wanted(self, data: str | None, options: Mapping[str, Any] | None) -> DatasetQuery:
         """Return the dataset to evaluate: as named, or else the very data of the training.
 
         Raises:
             LightalignError: It cannot be opened.
         """
-        return WantedData.of_trained(
+        return DatasetQuery.of_trained(
             data, self.stores["train"], home=self.home, options=options, splits=self.splits
         )
 
@@ -121,7 +121,7 @@ class EvaluatedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class EvaluationReport:
     """Hold what an evaluation has found.
 
     Attributes:
@@ -156,7 +156,7 @@ class Found:
     seconds: float = 0.0
     beside: Mapping[str, Any] = field(default_factory=dict)
 
-    def report(self, run: EvaluatedRun | None) -> dict[str, Any]:
+    def report(self, run: TrainedRun | None) -> dict[str, Any]:
         """Return the report of it; `run` is None where no adapter took part."""
         found = {
             "schema": SCHEMA,
@@ -205,7 +205,7 @@ class Found:
             options["data"] = absolute_data(options["data"])
         return options
 
-    def path(self, run: EvaluatedRun | None, *, home: Path) -> Path:
+    def path(self, run: TrainedRun | None, *, home: Path) -> Path:
         """Return where the report of it is, or will be.
 
         One of another dataset or of other items with the same names lies beside it: ids may be
@@ -233,7 +233,7 @@ class Found:
         return all(there.get(key, value) == value for key, value in own.items())
 
     def write(
-        self, run: EvaluatedRun | None, *, home: Path, owned: bool = False
+        self, run: TrainedRun | None, *, home: Path, owned: bool = False
     ) -> tuple[Path | None, dict[str, Any]]:
         """Write the report into the run, or below `home/evaluations`; return path and content.
 
@@ -267,7 +267,7 @@ def _not_written(path: Path, error: OSError) -> str:
 
 
 @contextmanager
-def _folder_of_reports(run: EvaluatedRun | None, *, home: Path) -> Iterator[None]:
+def _folder_of_reports(run: TrainedRun | None, *, home: Path) -> Iterator[None]:
     """Hold the lock of the folder that reports of evaluations go to."""
     if run is not None:
         with run_folder.owning(run.folder, wait=True):

@@ -27,8 +27,8 @@ from ..common.byte_sizes import parse_bytes
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import open_as_extracted
 from ..inputs.store_selection import (
+    DatasetQuery,
     StoreQuery,
-    WantedData,
     extract_again,
     note_versions,
     others_line,
@@ -37,7 +37,7 @@ from ..inputs.store_selection import (
 )
 from ..metrics.number import written
 from ..runs import run_folder
-from ..runs.trained_run import EvaluatedRun, Found
+from ..runs.trained_run import EvaluationReport, TrainedRun
 from .original_items import content_of
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class _Split:
         progress: Receives the progress.
     """
 
-    evaluated: EvaluatedRun
+    evaluated: TrainedRun
     dataset: str
     split: str
     data: str
@@ -206,7 +206,7 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
 def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
     """Index what is asked for of a run whose lock is held."""
     began = time.perf_counter()
-    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
     sides = _sides(evaluated, spec.side)
     budget = None if spec.memory is None else parse_bytes(spec.memory)
     split = _opened(evaluated, spec, sides, progress)
@@ -250,11 +250,11 @@ def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
     )
 
 
-def _report(spec: IndexSpec, split: _Split, side: Side, built: BuiltIndex) -> Found:
+def _report(spec: IndexSpec, split: _Split, side: Side, built: BuiltIndex) -> EvaluationReport:
     """Return the report of what the index of one side finds."""
     from ..ranking.index_tuning import DEFINITIONS
 
-    return Found(
+    return EvaluationReport(
         kind="index",
         dataset=split.dataset,
         split=spec.split,
@@ -269,7 +269,7 @@ def _report(spec: IndexSpec, split: _Split, side: Side, built: BuiltIndex) -> Fo
     )
 
 
-def side_named(evaluated: EvaluatedRun, name: str | None) -> Side:
+def side_named(evaluated: TrainedRun, name: str | None) -> Side:
     """Return the side of a run that is called so; the first if None.
 
     Raises:
@@ -283,7 +283,7 @@ def side_named(evaluated: EvaluatedRun, name: str | None) -> Side:
     return known[name]
 
 
-def _sides(evaluated: EvaluatedRun, name: str | None) -> Sequence[Side]:
+def _sides(evaluated: TrainedRun, name: str | None) -> Sequence[Side]:
     if name == BOTH:
         return evaluated.sides
     if name is not None and name not in {side.value for side in evaluated.sides}:
@@ -292,7 +292,7 @@ def _sides(evaluated: EvaluatedRun, name: str | None) -> Sequence[Side]:
 
 
 def _opened(
-    evaluated: EvaluatedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
+    evaluated: TrainedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
 ) -> _Split:
     """Find the stores and the dataset, and embed the stores."""
     from ..runs.embed_stored import embed_store
@@ -329,10 +329,10 @@ def _opened(
 
 
 def _stores(
-    evaluated: EvaluatedRun,
+    evaluated: TrainedRun,
     spec: IndexSpec,
     sides: Sequence[Side],
-    wanted: WantedData,
+    wanted: DatasetQuery,
     progress: Progress,
 ) -> dict[Side, StoreEntry]:
     """Return the newest store of each indexed side, and of the other, where there is one.
@@ -376,7 +376,7 @@ def _stores(
 
 
 def _place(
-    evaluated: EvaluatedRun, spec: IndexSpec, store: StoreEntry
+    evaluated: TrainedRun, spec: IndexSpec, store: StoreEntry
 ) -> tuple[str, Mapping[str, Any]]:
     """Return the dataset as `NAME` or `NAME=PATH`, and its options, of one named without a place.
 

@@ -27,7 +27,7 @@ from ..common.destinations import check_file
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import open_there
 from ..runs import run_folder
-from ..runs.trained_run import EvaluatedRun
+from ..runs.trained_run import TrainedRun
 from .build_index import side_named
 from .original_items import find_items
 
@@ -157,7 +157,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         LightalignError: The query cannot be embedded, see `Embedder`.
     """
     clock = _Clock()
-    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device)
+    evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
     searched = side_named(evaluated, spec.side)
     query = _query_of(spec, evaluated)
     sheet = _sheet_of(spec, evaluated)
@@ -216,7 +216,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     )
 
 
-def _index_of(spec: SearchSpec, evaluated: EvaluatedRun, side: Side) -> tuple[Path, Source | None]:
+def _index_of(spec: SearchSpec, evaluated: TrainedRun, side: Side) -> tuple[Path, Source | None]:
     """Return the index to search in, and its dataset where its place was named.
 
     Raises:
@@ -259,7 +259,7 @@ def open_in_browser(sheet: Path, progress: Progress) -> None:
         progress.note(f"there is no display to open {sheet} on")
 
 
-def _query_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Item:
+def _query_of(spec: SearchSpec, evaluated: TrainedRun) -> Item:
     """Return the query as a text or as an image file."""
     path = Path(spec.query)
     try:
@@ -282,7 +282,7 @@ def _query_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Item:
     return Item(id=spec.query, path=path)
 
 
-def _sheet_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Path | None:
+def _sheet_of(spec: SearchSpec, evaluated: TrainedRun) -> Path | None:
     """Return where a contact sheet is written; the place in a run is ours, whatever is there."""
     if spec.sheet is not None or not spec.default_sheet:
         return spec.sheet
@@ -291,14 +291,14 @@ def _sheet_of(spec: SearchSpec, evaluated: EvaluatedRun) -> Path | None:
     return sheet
 
 
-def _asking_side(evaluated: EvaluatedRun, query: Item, searched: Side) -> Side:
+def _asking_side(evaluated: TrainedRun, query: Item, searched: Side) -> Side:
     """Return the side that embeds the query: of two text encoders the one that is not searched."""
     if evaluated.sides == IMAGE_TEXT:
         return Modality.TEXT if query.path is None else Modality.IMAGE
     return next(side for side in evaluated.sides if side is not searched)
 
 
-def _backend(evaluated: EvaluatedRun, side: Side) -> str:
+def _backend(evaluated: TrainedRun, side: Side) -> str:
     """Return which libraries will open the encoder of a side.
 
     Raises:

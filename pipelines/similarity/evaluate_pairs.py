@@ -12,7 +12,7 @@ from ...featcache.errors import LightalignError, SpecError, StoreCorruptError
 from ..common.progress import SILENT, Progress
 from ..metrics.bootstrap import Statistics, interval_of, weighted_draws
 from ..metrics.graded_pairs import (
-    Ranking,
+    ValueOrder,
     at_threshold,
     auroc,
     average_precision,
@@ -24,7 +24,7 @@ from ..metrics.graded_pairs import (
 )
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number
-from ..runs.trained_run import EvaluatedRun
+from ..runs.trained_run import TrainedRun
 from .graded_split import GradedSplit, Scorer
 from .text_overlap import GradedTexts, find_shared_pairs, find_trained_texts, with_way_out
 
@@ -68,7 +68,7 @@ _FEW_GROUPS = 20  # below, a bootstrap interval is too narrow to be believed
 
 
 @dataclass(frozen=True)
-class Judged:
+class PairResult:
     """Hold what was measured by one scorer.
 
     Attributes:
@@ -84,7 +84,7 @@ class Judged:
     curves: Sequence[Mapping[str, Any]]
 
 
-class Judge:
+class PairEvaluator:
     """Measure how far the cosines of a scorer agree with the grades of a split.
 
     Args:
@@ -126,19 +126,19 @@ class Judge:
                 "common: that is too few"
             )
 
-    def __call__(self, scorer: Scorer) -> Judged:
+    def __call__(self, scorer: Scorer) -> PairResult:
         """Return the numbers and curves of one scorer."""
         cosines = self.split.cosines(scorer, self.progress)
         if not self.split.scale.binary:
             metrics, curves = self._graded(scorer.label, cosines)
-            return Judged(scorer.label, cosines, metrics, curves)
-        return Judged(scorer.label, cosines, self._binary(scorer, cosines), ())
+            return PairResult(scorer.label, cosines, metrics, curves)
+        return PairResult(scorer.label, cosines, self._binary(scorer, cosines), ())
 
     def _graded(
         self, label: str, cosines: Float64[np.ndarray, " n"]
     ) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
         grades = self.split.unit_grades
-        rankings = Ranking(cosines), Ranking(grades)
+        rankings = ValueOrder(cosines), ValueOrder(grades)
 
         def statistics(
             weights: Int64[np.ndarray, "draws n"],
@@ -171,7 +171,7 @@ class Judge:
 
     def _binary(self, scorer: Scorer, cosines: Float64[np.ndarray, " n"]) -> dict[str, Any]:
         labels = self.split.unit_grades > 0.5
-        ranking = Ranking(cosines)
+        ranking = ValueOrder(cosines)
         positives = 100.0 * float(labels.mean())
 
         def statistics(
@@ -252,8 +252,8 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Hold what all scorers measured; the fields are those of `Found`."""
+class PairReport:
+    """Hold what all scorers measured; the fields are those of `EvaluationReport`."""
 
     metrics: Mapping[str, Any]
     curves: Sequence[Mapping[str, Any]]
@@ -262,9 +262,9 @@ class Measured:
     leakage: Mapping[str, Any]
 
 
-def judge_all(
-    judge: Judge, scorers: Sequence[Scorer], texts: GradedTexts, run: EvaluatedRun | None
-) -> Measured:
+def evaluate_pairs(
+    judge: PairEvaluator, scorers: Sequence[Scorer], texts: GradedTexts, run: TrainedRun | None
+) -> PairReport:
     """Measure by every scorer, and look for what was fitted or trained on before."""
     judged = [judge(scorer) for scorer in scorers]
     pairs, train = judge.split, judge.train
@@ -277,7 +277,7 @@ def judge_all(
     if run is not None:
         count, trained = find_trained_texts(pairs, run, judge.progress)
         leakage = {**leakage, "num_pairs_with_trained_texts": count}
-    return Measured(
+    return PairReport(
         metrics={one.label: one.metrics for one in judged},
         curves=[curve for one in judged for curve in one.curves],
         failures=failures,
@@ -297,7 +297,7 @@ def worst_pairs(
         texts: Reads their texts; where they are not found there are ids alone.
     """
     ones = np.ones((1, len(split)), dtype=np.int64)
-    ranks = [Ranking(values).ranks(ones)[0] for values in (cosines, split.grades)]
+    ranks = [ValueOrder(values).ranks(ones)[0] for values in (cosines, split.grades)]
     worst = np.argsort(-np.abs(ranks[0] - ranks[1]), kind="stable")[:_NUM_WORST].tolist()
     warnings = []
     try:

@@ -31,7 +31,7 @@ Embed: TypeAlias = Callable[
 
 
 @dataclass(frozen=True)
-class Leg:
+class TextEmbedder:
     """Say how a text becomes a vector.
 
     Attributes:
@@ -54,11 +54,11 @@ class Scorer:
     """
 
     label: str
-    first: Leg
-    second: Leg
+    first: TextEmbedder
+    second: TextEmbedder
 
     @property
-    def legs(self) -> tuple[Leg, Leg]:
+    def legs(self) -> tuple[TextEmbedder, TextEmbedder]:
         """Return both."""
         return self.first, self.second
 
@@ -156,7 +156,7 @@ class GradedSplit:
             parts.append(np.einsum("nd,nd->n", one, other, dtype=np.float64))
         return np.concatenate(parts)
 
-    def _vectors(self, leg: Leg, ids: Sequence[str]) -> Float32[np.ndarray, "some embed"]:
+    def _vectors(self, leg: TextEmbedder, ids: Sequence[str]) -> Float32[np.ndarray, "some embed"]:
         """Return the unit vector of each text; one that comes again is made once."""
         reader = self._readers[leg.query]
         rows = np.array([reader.row_of[name] for name in ids], dtype=np.int64)

@@ -13,8 +13,8 @@ from ..inputs.pooled_features import (
 )
 from ..inputs.store_selection import SideQuery
 from ..runs.embed_stored import embed_rows
-from ..runs.trained_run import EvaluatedRun
-from .graded_split import GradedSplit, Leg, Scorer
+from ..runs.trained_run import TrainedRun
+from .graded_split import GradedSplit, Scorer, TextEmbedder
 from .text_stores import RawEncoder
 
 _OF_TOKENS = {"mean": mean_vectors, "cls": first_vectors}  # what a store of all tokens gives
@@ -24,7 +24,7 @@ def make_scorers(
     sides: Mapping[Side, SideQuery],
     raws: Sequence[RawEncoder],
     split: GradedSplit,
-    evaluated: EvaluatedRun | None,
+    evaluated: TrainedRun | None,
 ) -> tuple[list[Scorer], list[str]]:
     """Return the towers of a run, alone and across, then the encoders as they are; and warnings.
 
@@ -39,7 +39,7 @@ def make_scorers(
     for side, query in sides.items():
         assert evaluated is not None, "sides are those of a run"
         embed = partial(embed_rows, evaluated.adapter, side=side, device=evaluated.device)
-        legs[side] = Leg(query, embed)
+        legs[side] = TextEmbedder(query, embed)
         scorers.append(Scorer(side.value, legs[side], legs[side]))
     if len(legs) > 1:
         scorers.append(Scorer("across", *legs.values()))
@@ -84,7 +84,7 @@ def _raw_scorers(raw: RawEncoder, split: GradedSplit) -> list[Scorer]:
             and kind in _OF_TOKENS
             and (kind == "mean" or has_cls(split.reader(tokens)))
         ):
-            legs[kind] = Leg(tokens, embed)
+            legs[kind] = TextEmbedder(tokens, embed)
         elif kind in raw.by_kind:
-            legs[kind] = Leg(raw.by_kind[kind], first_vectors)
+            legs[kind] = TextEmbedder(raw.by_kind[kind], first_vectors)
     return [Scorer(f"raw {raw.label} {kind}", leg, leg) for kind, leg in legs.items()]

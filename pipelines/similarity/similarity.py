@@ -11,9 +11,9 @@ from ...featcache.errors import SpecError
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
-from ..inputs.store_selection import SideQuery, WantedData, usual_split
+from ..inputs.store_selection import DatasetQuery, SideQuery, usual_split
 from ..metrics.bootstrap import DRAWS
-from ..runs.trained_run import EvaluatedRun, Found
+from ..runs.trained_run import EvaluationReport, TrainedRun
 from .text_stores import RawEncoder, TextStores, queries_of
 
 _FITTED_ON = "train"  # split that a threshold is fitted on
@@ -73,9 +73,9 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
         StoreCorruptError: The files of the run or of a store contradict one another.
     """
     began = time.perf_counter()
-    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     of_run = spec.run is not None or not spec.encoders
-    evaluated = EvaluatedRun(spec.home, spec.run, device=spec.device) if of_run else None
+    evaluated = TrainedRun(spec.home, spec.run, device=spec.device) if of_run else None
     asked = SideQuery.of(spec.encoders[0] if spec.encoders else None)
     split = spec.split or usual_split(spec.home, wanted, asked, ("val", "test"))
     spec = replace(spec, split=split)
@@ -83,7 +83,7 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     chosen = _choose(spec, texts, evaluated)
     subject = ", ".join([f"run {evaluated.folder.name}"] if evaluated else spec.encoders)
     progress.note(f"{subject}, split {split!r} of {wanted.name}")
-    from .evaluate_pairs import DEFINITIONS, Judge, judge_all
+    from .evaluate_pairs import DEFINITIONS, PairEvaluator, evaluate_pairs
     from .graded_split import GradedSplit  # imports torch, as all below do
     from .scorers import make_scorers
     from .text_overlap import GradedTexts
@@ -94,12 +94,12 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     )
     train = GradedSplit(spec.home, fitting) if fitting else None
     scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, pairs, evaluated)
-    judge = Judge(pairs, train, threshold=spec.threshold, progress=progress)
-    measured = judge_all(judge, scorers, GradedTexts(wanted, spec.home), evaluated)
+    judge = PairEvaluator(pairs, train, threshold=spec.threshold, progress=progress)
+    measured = evaluate_pairs(judge, scorers, GradedTexts(wanted, spec.home), evaluated)
     warnings = [*fit_warnings, *raw_warnings, *measured.warnings]
     for warning in warnings:
         progress.note(warning)
-    found = Found(
+    found = EvaluationReport(
         kind="similarity",
         dataset=str(wanted.name),
         split=split,
@@ -149,7 +149,7 @@ class _Chosen:
     stores: Mapping[SideQuery, StoreEntry]
 
 
-def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: EvaluatedRun | None) -> _Chosen:
+def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: TrainedRun | None) -> _Chosen:
     """Find the store of each side of the run that reads texts, and those of the raw encoders."""
     sides: dict[Side, SideQuery] = {}
     read: list[StoreEntry] = []
@@ -171,7 +171,7 @@ def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: EvaluatedRun | N
 
 
 def _fitting_stores(
-    spec: SimilaritySpec, chosen: _Chosen, wanted: WantedData, progress: Progress
+    spec: SimilaritySpec, chosen: _Chosen, wanted: DatasetQuery, progress: Progress
 ) -> tuple[dict[SideQuery, StoreEntry], list[str]]:
     """Return the stores that a threshold is fitted on, none if one is missing, and warnings."""
     if spec.split == _FITTED_ON:

@@ -20,9 +20,9 @@ from ...featcache.store.key import StoreDescription
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import require_as_extracted
-from ..inputs.store_selection import WantedData
-from ..runs.leakage import Seen, close_rows, lineage, marks_of
-from ..runs.trained_run import EvaluatedRun
+from ..inputs.store_selection import DatasetQuery
+from ..runs.leakage import SeenByRun, close_rows, lineage, marks_of
+from ..runs.trained_run import TrainedRun
 from .graded_split import GradedSplit
 
 _WORD = re.compile(r"\w+")
@@ -40,7 +40,7 @@ class GradedTexts:
         home: Folder of everything lightalign keeps.
     """
 
-    def __init__(self, wanted: WantedData, home: Path) -> None:
+    def __init__(self, wanted: DatasetQuery, home: Path) -> None:
         self.wanted = wanted
         self.home = home
         self._opened: dict[tuple[str, str], Source] = {}
@@ -77,7 +77,7 @@ class GradedTexts:
         return self._opened[key]
 
 
-def with_way_out(error: LightalignError, wanted: WantedData) -> str:
+def with_way_out(error: LightalignError, wanted: DatasetQuery) -> str:
     """Return why a dataset cannot be opened, and what to do: one that is gone says it itself."""
     if isinstance(error, DatasetNotFoundError):
         return str(error)
@@ -124,7 +124,7 @@ def find_shared_pairs(
 
 
 def find_trained_texts(
-    pairs: GradedSplit, run: EvaluatedRun, progress: Progress = SILENT
+    pairs: GradedSplit, run: TrainedRun, progress: Progress = SILENT
 ) -> tuple[int, list[str]]:
     """Return how many measured pairs hold a text that the adapter was trained on, and warnings.
 
@@ -167,7 +167,7 @@ def find_trained_texts(
     return count, warnings
 
 
-def _by_marks(ours: Mapping[str, str] | None, past: Seen, *, home: Path) -> set[str] | None:
+def _by_marks(ours: Mapping[str, str] | None, past: SeenByRun, *, home: Path) -> set[str] | None:
     """Return the texts that say the same as a trained one, or None where no marks were kept."""
     train = past.stores["train"]
     theirs = marks_of(home, train["dataset"], train["split"], train["source"])

@@ -9,9 +9,9 @@ from ...featcache.store.catalog import StoreEntry, read_catalog
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import (
+    DatasetQuery,
     SideQuery,
     StoreQuery,
-    WantedData,
     label_of,
     note_versions,
     readable_stores,
@@ -47,7 +47,7 @@ class TextStores:
     """
 
     def __init__(
-        self, home: Path, wanted: WantedData, split: str, progress: Progress = SILENT
+        self, home: Path, wanted: DatasetQuery, split: str, progress: Progress = SILENT
     ) -> None:
         self.home = home
         self.wanted = wanted

@@ -10,33 +10,33 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from ...adapters.gradcache import Load
+from ...adapters.gradcache import LazyTokens
 from ...adapters.masking import without_padding
-from ...adapters.objective import Teacher
+from ...adapters.objective import TeacherFeatures
 from ...featcache.errors import SpecError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.tokens import Tokens
-from ..common.prefetch import map_ahead
+from ..common.prefetch import prefetch
 from ..inputs.cached_steps import RowReader
-from ..inputs.mixed_rows import Mix
-from ..inputs.pairs import JoinedStores, Rows
+from ..inputs.mixed_rows import MixupRows
+from ..inputs.pairs import BatchRows, PairDataset
 from .course import Course
-from .distributed import ALONE, Processes
+from .distributed import ALONE, ProcessGroup
 from .mixup import draw_mix
 from .options import TrainOptions
 
 _ROWS = 1024  # that are averaged at a time
 
 
-def teacher_of(images: Sequence[Load], texts: Sequence[Load]) -> Teacher:
+def teacher_of(images: Sequence[LazyTokens], texts: Sequence[LazyTokens]) -> TeacherFeatures:
     """Return the averaged tokens of all that is loaded, in order; chunks one after the other."""
     image, text = (torch.cat([unit_means(load()) for load in side]) for side in (images, texts))
-    return Teacher(image, text)
+    return TeacherFeatures(image, text)
 
 
 def teacher_of_rows(
-    stores: JoinedStores, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]
-) -> Teacher:
+    stores: PairDataset, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]
+) -> TeacherFeatures:
     """Return the averaged tokens of these rows, on the CPU."""
     found = teacher_of(_loads(stores.first, images), _loads(stores.second, texts))
     return found.to(torch.device("cpu"))
@@ -48,7 +48,7 @@ def unit_means(tokens: Tokens) -> Float[Tensor, "rows width"]:
     return functional.normalize(sums / tokens.mask.sum(dim=1, keepdim=True), dim=1)
 
 
-def _loads(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> list[Load]:
+def _loads(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> list[LazyTokens]:
     starts = range(0, len(rows), _ROWS)
     return [partial(reader.padded, rows[start : start + _ROWS]) for start in starts]
 
@@ -67,11 +67,11 @@ class Batch:
     `rows` and `positives` are of all groups, process after process.
     """
 
-    rows: Rows
-    images: list[Load]
-    texts: list[Load]
+    rows: BatchRows
+    images: list[LazyTokens]
+    texts: list[LazyTokens]
     positives: torch.Tensor
-    teacher: Teacher | None = None
+    teacher: TeacherFeatures | None = None
 
 
 class Batches:
@@ -95,13 +95,13 @@ class Batches:
 
     def __init__(
         self,
-        stores: JoinedStores,
+        stores: PairDataset,
         images: Int64[np.ndarray, " n"],
         *,
         options: TrainOptions,
         seed: int,
         teacher: bool = False,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
         self.stores = stores
         self.images = images
@@ -128,7 +128,7 @@ class Batches:
                     "fewer than two mixtures, and one has no negatives: raise train.batch_size"
                 )
 
-    def order(self, epoch: int) -> Iterator[Rows]:
+    def order(self, epoch: int) -> Iterator[BatchRows]:
         """Yield the rows of each step; the order depends on seed, epoch and residency alone.
 
         It is the same in all processes: the residency is that of the first.
@@ -147,26 +147,26 @@ class Batches:
         for images in np.array_split(shuffled[: self.course.rows], self.course.batches):
             firsts = self.stores.firsts(images, random)
             if self.mixup.alpha:
-                yield Rows(*draw_mix(firsts, seconds_of, options=self.mixup, random=random))
+                yield BatchRows(*draw_mix(firsts, seconds_of, options=self.mixup, random=random))
             else:
                 seconds = [second for first in firsts.tolist() for second in seconds_of(first)]
-                yield Rows(firsts, np.unique(np.array(seconds, dtype=np.int64)))
+                yield BatchRows(firsts, np.unique(np.array(seconds, dtype=np.int64)))
 
-    def _order_of_captions(self, epoch: int) -> Iterator[Rows]:
+    def _order_of_captions(self, epoch: int) -> Iterator[BatchRows]:
         """Yield the pairs of each step, each of an image with one of its texts."""
         random = np.random.default_rng([self.seed, epoch])
         shuffled = self._shuffled_links(random, epoch)[: self.course.rows]
         for numbers in np.array_split(shuffled, self.course.batches):
             pairs = self._links[numbers]
             if not self.mixup.alpha:
-                yield Rows(pairs[:, 0], pairs[:, 1])
+                yield BatchRows(pairs[:, 0], pairs[:, 1])
                 continue
             places = np.arange(len(pairs))
             firsts, seconds, mix = draw_mix(
                 places, lambda place: (place,), options=self.mixup, random=random
             )
             partners = replace(mix, image=pairs[mix.image, 0], text=pairs[mix.text, 1])
-            yield Rows(pairs[firsts, 0], pairs[seconds, 1], partners)
+            yield BatchRows(pairs[firsts, 0], pairs[seconds, 1], partners)
 
     def _shuffled_links(
         self, random: np.random.Generator, epoch: int
@@ -204,10 +204,10 @@ class Batches:
             return None if order is None else order.tolist()
 
         # others may have less memory and would keep fewer shards
-        order = self.processes.from_first(draw)
+        order = self.processes.broadcast_from_rank0(draw)
         return None if order is None else np.array(order, dtype=np.int64)
 
-    def load(self, rows: Rows) -> Batch:
+    def load(self, rows: BatchRows) -> Batch:
         """Return the batch of these rows, or this process's share of it."""
         batch = self._load_plain(rows) if rows.mix is None else self._load_mixed(rows, rows.mix)
         if not self.teacher:
@@ -217,19 +217,19 @@ class Batches:
         texts = batch.texts or [partial(stores.second.padded, rows.text[:0])]
         return replace(batch, teacher=teacher_of(images, texts))
 
-    def _load_plain(self, rows: Rows) -> Batch:
+    def _load_plain(self, rows: BatchRows) -> Batch:
         first, second = self.stores.sources
         images, image_order = self._load_share(first, rows.image)
         texts, text_order = self._load_share(second, rows.text)
         positives = self._positives(rows)
         return Batch(
-            rows=Rows(rows.image[image_order], rows.text[text_order]),
+            rows=BatchRows(rows.image[image_order], rows.text[text_order]),
             images=images,
             texts=texts,
             positives=positives[image_order][:, text_order],
         )
 
-    def _positives(self, rows: Rows) -> Bool[torch.Tensor, "n m"]:
+    def _positives(self, rows: BatchRows) -> Bool[torch.Tensor, "n m"]:
         if not self.by_captions:
             return self.stores.positives(rows.image, rows.text)
         if self.options.same_image == "negative":
@@ -239,7 +239,7 @@ class Batches:
 
     def _load_share(
         self, reader: RowReader, rows: Int64[np.ndarray, " n"]
-    ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
+    ) -> tuple[list[LazyTokens], Int64[np.ndarray, " n"]]:
         """Return what loads this process's groups, and which row each one of all groups is."""
         load = self._chunks if self.chunk_size else _load_groups
         if self.processes.count == 1:
@@ -250,7 +250,7 @@ class Batches:
         orders = [share[_by_length(reader, rows[share])] for share in shares]
         return loads, np.concatenate(orders)
 
-    def _load_mixed(self, rows: Rows, mix: Mix) -> Batch:
+    def _load_mixed(self, rows: BatchRows, mix: MixupRows) -> Batch:
         """Return the batch of mixtures; chunks of them are mixed again whenever they are loaded."""
         owners = torch.from_numpy(mix.owner)
         places = torch.arange(len(rows.image))
@@ -268,7 +268,7 @@ class Batches:
         rows: Int64[np.ndarray, " n"],
         partners: Int64[np.ndarray, " n"],
         share: float,
-    ) -> list[Load]:
+    ) -> list[LazyTokens]:
         own = self.processes.shares(len(rows))[self.processes.rank]
         rows, partners = rows[own], partners[own]
         if not len(rows):
@@ -282,7 +282,7 @@ class Batches:
 
     def _chunks(
         self, reader: RowReader, rows: Int64[np.ndarray, " n"]
-    ) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
+    ) -> tuple[list[LazyTokens], Int64[np.ndarray, " n"]]:
         """Return what loads chunks of rows of similar length, and which row each of theirs is."""
         order = _by_length(reader, rows)
         starts = range(0, len(rows), self.chunk_size)
@@ -297,7 +297,7 @@ def _by_length(reader: RowReader, rows: Int64[np.ndarray, " n"]) -> Int64[np.nda
 
 def _load_groups(
     reader: RowReader, rows: Int64[np.ndarray, " n"]
-) -> tuple[list[Load], Int64[np.ndarray, " n"]]:
+) -> tuple[list[LazyTokens], Int64[np.ndarray, " n"]]:
     groups, order = reader.padded_groups(rows, GROUPS)
     return [partial(_itself, group) for group in groups], order
 
@@ -328,6 +328,6 @@ def _itself(tokens: Tokens) -> Tokens:
     return tokens
 
 
-def load_ahead(loads: Sequence[Load]) -> Iterator[Tokens]:
+def load_ahead(loads: Sequence[LazyTokens]) -> Iterator[Tokens]:
     """Load the next chunk while one is used."""
-    return map_ahead(lambda load: load(), loads, ahead=1)
+    return prefetch(lambda load: load(), loads, ahead=1)

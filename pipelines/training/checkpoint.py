@@ -38,7 +38,7 @@ _UNREADABLE = (
 
 
 @dataclass
-class Counts:
+class TrainingState:
     """Hold what a training knows besides tensors, at the end of an epoch.
 
     Attributes:
@@ -116,7 +116,7 @@ class Counts:
 
 def save_state(
     folder: Path,
-    counts: Counts,
+    counts: TrainingState,
     modules: Mapping[str, nn.Module],
     optimiser: Optimizer,
     others: Mapping[str, Mapping[str, Any]],
@@ -169,7 +169,7 @@ def load_state(
     modules: Mapping[str, nn.Module],
     optimiser: Optimizer,
     tell: Callable[[str], None],
-) -> tuple[Counts, dict[str, dict[str, Tensor]]]:
+) -> tuple[TrainingState, dict[str, dict[str, Tensor]]]:
     """Put the saved state into modules, optimiser and random generators.
 
     Args:
@@ -248,18 +248,18 @@ def _restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> N
             }
 
 
-def _checked(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Counts:
+def _checked(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainingState:
     """Return the counts of a state whose content is as it was written.
 
     Raises:
         ValueError: Its checksum differs.
     """
-    check(written.get("counts", written), Counts, where="its metadata")
+    check(written.get("counts", written), TrainingState, where="its metadata")
     if "checksum" not in written:  # of an earlier version
-        return Counts(**written)
+        return TrainingState(**written)
     if written["checksum"] != _checksum(written["counts"], tensors):
         raise ValueError("its checksum differs")
-    return Counts(**written["counts"])
+    return TrainingState(**written["counts"])
 
 
 def _checksum(counts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -18,7 +18,7 @@ from ...featcache.errors import SpecError
 from ..common.progress import Progress
 from ..inputs.image_text import join_stores
 from ..ranking.recall import headline_recalls
-from .initialise import SLOT, Slots, fit_steps
+from .initialise import SLOT, ClosedFormLayers, fit_steps
 from .log import RunLog
 from .spec import TrainPlan
 from .validation import Validation, split_rows
@@ -59,7 +59,7 @@ class ClosedForm:
         self.adapter = build_adapter(plan.table["towers"], widths=widths, seed=seed).eval()
         self.adapter.to(device)
         self.solver = build_solver(plan.table["fit"])
-        self.slots = Slots(self.adapter, self.stores, self.solver)
+        self.slots = ClosedFormLayers(self.adapter, self.stores, self.solver)
         if any(isinstance(step, Heads) for step in self.slots.steps):
             raise SpecError("[fit] trains nothing, and heads would stay random: use [start]")
         self.objective = build_objective(plan.table["objective"])
@@ -111,8 +111,8 @@ class ClosedForm:
         images, texts = self._draw_pairs(slots[0].out_width)
         first, second = self.stores.pair.sides
         features = (
-            self.slots.before(self.stores.first, images, first),
-            self.slots.before(self.stores.second, texts, second),
+            self.slots.features_before(self.stores.first, images, first),
+            self.slots.features_before(self.stores.second, texts, second),
         )
         for slot, found in zip(slots, solver.anchors(*features), strict=True):
             slot.anchors.copy_(torch.from_numpy(found))

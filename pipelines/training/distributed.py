@@ -26,7 +26,7 @@ _PATIENCE = timedelta(hours=6)  # the first may validate for long; one that ends
 
 
 @dataclass(frozen=True)
-class Processes:
+class ProcessGroup:
     """Let processes exchange what they need of one another; one alone exchanges nothing.
 
     Attributes:
@@ -80,7 +80,7 @@ class Processes:
         parts[self.rank] = own
         return torch.cat(parts)
 
-    def add_up_gradients(
+    def all_reduce_gradients(
         self, parameters: Sequence[nn.Parameter], *, alike: Sequence[nn.Parameter] = ()
     ) -> None:
         """Sum the gradients over the processes, to the same bits in each.
@@ -111,7 +111,7 @@ class Processes:
             whole = gradient.view_as(parameter).to(parameter.dtype)
             parameter.grad = whole if used_by else None
 
-    def from_first(self, work: Callable[[], T]) -> T:
+    def broadcast_from_rank0(self, work: Callable[[], T]) -> T:
         """Do `work` in the first process and return its result in all, waiting for it meanwhile.
 
         Args:
@@ -137,7 +137,7 @@ class Processes:
         self._send({"value": done})
         return done
 
-    def wait_for_all(self) -> None:
+    def barrier(self) -> None:
         """Go on when all processes have come here.
 
         Raises:
@@ -169,7 +169,7 @@ class Processes:
             SpecError: It is not that of the first process.
             ProcessLostError: Another process has ended.
         """
-        if self.from_first(lambda: fingerprint) != fingerprint:
+        if self.broadcast_from_rank0(lambda: fingerprint) != fingerprint:
             raise SpecError(
                 f"process {self.rank} of {self.count} would train something else than the first: "
                 "all need the same command, presets and newest stores"
@@ -219,11 +219,11 @@ class Processes:
         return content.numpy().tobytes()
 
 
-ALONE = Processes()
+ALONE = ProcessGroup()
 
 
 @contextmanager
-def joined(device_name: str) -> Iterator[tuple[Processes, torch.device]]:
+def joined(device_name: str) -> Iterator[tuple[ProcessGroup, torch.device]]:
     """Give the processes that torchrun started, and this one's device, within the block.
 
     Args:
@@ -244,7 +244,7 @@ def joined(device_name: str) -> Iterator[tuple[Processes, torch.device]]:
     with _with_others():
         distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
-        yield Processes(launch.rank, launch.count), device
+        yield ProcessGroup(launch.rank, launch.count), device
     finally:
         distributed.destroy_process_group()
 

@@ -15,20 +15,18 @@ from ...adapters.adapter import Adapter
 from ...adapters.step import Step
 from ...adapters.steps.cls_pool import ClsPool
 from ...adapters.steps.concat_pool import ConcatPool
-from ...featcache.encoders.pooling import Kind
+from ...featcache.encoders.pooling import FeaturePooling
 from ...featcache.errors import SpecError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.manifest import read_whole_manifest
 from ...featcache.types import Modality, Side
-from ..inputs.pairs import JoinedStores
+from ..inputs.pairs import PairDataset
 from ..inputs.pooled_features import are_alike, begins_with_added, first_is_constant, spread_rows
 from ..runs.provenance import card_of
 
 
-def check_first_tokens(
-    adapter: Adapter, stores: JoinedStores, *, device: torch.device
-) -> list[str]:
+def check_first_tokens(adapter: Adapter, stores: PairDataset, *, device: torch.device) -> list[str]:
     """Return a line for each tower that reads such tokens among other things.
 
     Args:
@@ -82,7 +80,7 @@ def _what_is_first(entry: StoreEntry, reader: FeatureReader) -> str | None:
     settings = read_whole_manifest(entry.folder)["settings"]
     if description.modality == Modality.IMAGE.value:
         return _first_of_image(entry, settings)
-    if not Kind(description.kind).keeps_tokens:
+    if not FeaturePooling(description.kind).keeps_tokens:
         return None
     recorded = settings.get("first_is_class")
     if recorded is None and "special_tokens" in description.companions:
@@ -92,7 +90,7 @@ def _what_is_first(entry: StoreEntry, reader: FeatureReader) -> str | None:
 
 
 def _first_of_image(entry: StoreEntry, settings: Mapping[str, Any]) -> str | None:
-    if not Kind(entry.description.kind).keeps_tokens:
+    if not FeaturePooling(entry.description.kind).keeps_tokens:
         return "the upper left cell of an image"
     card = card_of(entry, settings)
     if card is not None and not card["layout"].get("prefix_tokens", 0):

@@ -59,14 +59,14 @@ def fit(
                 plan, home=spec.home, seed=spec.seed, device=device, processes=processes
             )
         notes = _notes_of_first_tokens(trainer, device, is_begun=is_begun)
-        processes.wait_for_all()  # one that cannot train ends before anything is written
+        processes.barrier()  # one that cannot train ends before anything is written
 
         def begin() -> str:
             folder = held.enter_context(open_folder())
             progress.note(f"run {folder.name}")
             return str(folder)
 
-        folder = Path(processes.from_first(begin))
+        folder = Path(processes.broadcast_from_rank0(begin))
         shown = progress if processes.is_first else SILENT
         for note in notes:
             shown.note(note)
@@ -86,7 +86,7 @@ def fit(
             (folder / run_folder.STATE).unlink(missing_ok=True)
             return report
 
-        return TrainReport(folder=folder, report=processes.from_first(end))
+        return TrainReport(folder=folder, report=processes.broadcast_from_rank0(end))
 
 
 def _notes_of_first_tokens(

@@ -23,7 +23,7 @@ from ...featcache.errors import SpecError
 from ...featcache.types import Side
 from ..common.progress import Progress
 from ..inputs.cached_steps import RowReader
-from ..inputs.pairs import JoinedStores, partner_mask
+from ..inputs.pairs import PairDataset, partner_mask
 from .batches import GROUPS
 
 SLOT = "project"  # what a solver fills
@@ -31,7 +31,7 @@ _ROWS = 1024  # images whose pairs are added up at a time
 _NUMBERS = 2**24  # of the tokens that are in memory at a time
 
 
-class Slots:
+class ClosedFormLayers:
     """Find the slot `project` of both towers, and run what stands before it.
 
     Args:
@@ -47,7 +47,7 @@ class Slots:
             fills.
     """
 
-    def __init__(self, adapter: Adapter, stores: JoinedStores, solver: Solver) -> None:
+    def __init__(self, adapter: Adapter, stores: PairDataset, solver: Solver) -> None:
         self.adapter = adapter
         self.stores = stores
         self.steps = [_slot(adapter, side, solver) for side in stores.pair.sides]
@@ -75,7 +75,7 @@ class Slots:
             _fill(step, found)
         return moments.count
 
-    def before(
+    def features_before(
         self, reader: RowReader, rows: Int64[np.ndarray, " n"], side: Side
     ) -> Float[np.ndarray, "n features"]:
         """Return what the slot of a side reads of these rows."""
@@ -93,8 +93,8 @@ class Slots:
             partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
             seconds = np.unique(np.concatenate(partners))
             first_side, second_side = stores.pair.sides
-            first = self.before(stores.sources[0], firsts, first_side)
-            second = self.before(stores.sources[1], seconds, second_side)
+            first = self.features_before(stores.sources[0], firsts, first_side)
+            second = self.features_before(stores.sources[1], seconds, second_side)
             moments.add(first, second, partner_mask(partners, seconds).numpy())
         return moments
 
@@ -175,7 +175,7 @@ def _fill(step: Step, found: LinearMap) -> None:
         step.weights.copy_(torch.from_numpy(found.weights))
 
 
-class Start:
+class ClosedFormInit:
     """Fit steps that look at the training rows, and fill heads in closed form by `[start]`.
 
     Args:
@@ -189,11 +189,11 @@ class Start:
         UnknownNameError: There is no such solver.
     """
 
-    def __init__(self, table: Table, adapter: Adapter, stores: JoinedStores) -> None:
+    def __init__(self, table: Table, adapter: Adapter, stores: PairDataset) -> None:
         self.adapter = adapter
         self.stores = stores
         self.solver: LinearSolver | None = None
-        self.slots: Slots | None = None
+        self.slots: ClosedFormLayers | None = None
         steps = adapter.steps.values()
         if "start" not in table:
             if any(isinstance(step, Heads) and step.solved is not None for step in steps):
@@ -205,7 +205,7 @@ class Start:
         if not isinstance(solver, LinearSolver):
             raise SpecError(f"[start] needs a linear solver such as cca, found {table['start']}")
         self.solver = solver
-        self.slots = Slots(adapter, stores, solver)
+        self.slots = ClosedFormLayers(adapter, stores, solver)
 
     def run(self, rows: Int64[np.ndarray, " n"], progress: Progress) -> None:
         """Look at the training pairs.
@@ -221,7 +221,7 @@ class Start:
             self.slots.fill(self.solver, rows, progress)
 
 
-def fit_steps(adapter: Adapter, stores: JoinedStores, rows: Int64[np.ndarray, " n"]) -> None:
+def fit_steps(adapter: Adapter, stores: PairDataset, rows: Int64[np.ndarray, " n"]) -> None:
     """Fit the steps that look at the training rows, in their order.
 
     Args:

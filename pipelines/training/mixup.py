@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from ...featcache.errors import SpecError
 from ...featcache.registry import unknown_name
-from ..inputs.mixed_rows import Mix
+from ..inputs.mixed_rows import MixupRows
 
 PARTNERS = ("halves", "shuffled")
 
@@ -45,7 +45,7 @@ def draw_mix(
     *,
     options: MixupOptions,
     random: np.random.Generator,
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"], Mix]:
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"], MixupRows]:
     """Return the images and texts of a step, and what they are mixed with.
 
     x = share x_1 + (1 - share) x_2, share ~ Beta(alpha, alpha) drawn once a batch, for images and
@@ -79,5 +79,5 @@ def draw_mix(
             texts.append(own[number % len(own)])
             partners.append(others[number % len(others)])
             owners.append(place)
-    mix = Mix(second, np.array(partners), np.array(owners), share)
+    mix = MixupRows(second, np.array(partners), np.array(owners), share)
     return first, np.array(texts), mix

@@ -16,7 +16,7 @@ from .options import TrainOptions
 
 
 @dataclass(frozen=True)
-class Trainable:
+class TrainingModules:
     """Hold the modules of a training and what steps them.
 
     Attributes:
@@ -54,7 +54,7 @@ def build_trainable(
     widths: Mapping[Side, int],
     seed: int,
     device: torch.device,
-) -> Trainable:
+) -> TrainingModules:
     """Build what the `towers` and the `objective` of `table` describe, on `device`.
 
     Raises:
@@ -70,7 +70,7 @@ def build_trainable(
     )
     optimiser = build_optimiser(options.optimiser, groups, learning_rate=options.learning_rate)
     average = MovingAverage([adapter, objective], decay=options.ema) if options.ema else None
-    return Trainable(adapter, objective, optimiser, average)
+    return TrainingModules(adapter, objective, optimiser, average)
 
 
 def _check_parts(adapter: Adapter, objective: Objective) -> None:

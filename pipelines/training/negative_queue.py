@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ...adapters.objective import PairBatch, Remembered
-from ..inputs.pairs import Rows
+from ...adapters.objective import PairBatch, QueuedNegatives
+from ..inputs.pairs import BatchRows
 
 
 class NegativeQueue:
@@ -44,26 +44,26 @@ class NegativeQueue:
         for image, texts in texts_of.items():
             for text in texts:
                 self._images_of[text].append(image)
-        self._rows = Rows(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        self._rows = BatchRows(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
         self._image = self._text = torch.zeros(0, width, device=device)
 
-    def recall(self, rows: Rows) -> Remembered | None:
+    def recall(self, rows: BatchRows) -> QueuedNegatives | None:
         """Return what is remembered, and which of it is a negative of which of these rows."""
         if not len(self._rows.image):
             return None
-        return Remembered(
+        return QueuedNegatives(
             image=self._image,
             text=self._text,
             image_to_text=_strangers(rows.image, self._rows.text, self._images_of),
             text_to_image=_strangers(rows.text, self._rows.image, self._texts_of),
         ).to(self._image.device)
 
-    def add(self, rows: Rows, pairs: PairBatch) -> None:
+    def add(self, rows: BatchRows, pairs: PairBatch) -> None:
         """Remember the embeddings of these rows, and forget the oldest beyond the size."""
         images, texts = _drawn_order(rows.image), _drawn_order(rows.text)
         self._image = self._last(self._image, pairs.image[images])
         self._text = self._last(self._text, pairs.text[texts])
-        self._rows = Rows(
+        self._rows = BatchRows(
             np.concatenate([self._rows.image, rows.image[images]])[-self.size :],
             np.concatenate([self._rows.text, rows.text[texts]])[-self.size :],
         )
@@ -93,7 +93,7 @@ class NegativeQueue:
                 raise ValueError(f"{side}s of the queue have shape {list(state[side].shape)}")
         self._image = state["image"].to(self._image.device)
         self._text = state["text"].to(self._text.device)
-        self._rows = Rows(state["image_rows"].numpy(), state["text_rows"].numpy())
+        self._rows = BatchRows(state["image_rows"].numpy(), state["text_rows"].numpy())
 
 
 def _drawn_order(rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:

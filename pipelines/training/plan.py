@@ -5,10 +5,10 @@ from pathlib import Path
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import (
+    DatasetQuery,
     SideQuery,
     StorePair,
     StoreQuery,
-    WantedData,
     choose_sides,
     evaluation_query,
     newest_pair,
@@ -41,7 +41,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     )
     text_text = Modality.IMAGE not in by_side
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)
-    wanted = WantedData.of(spec.data, home=spec.home, options=spec.source)
+    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     stores = require_pair(spec.home, StoreQuery.of(wanted, "train", by_side), progress)
     encoders = [
         f"{side.label}s by {entry.description.encoder} ({entry.description.what})"
@@ -57,10 +57,10 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
 
 
 def _choose_validation(
-    home: Path, stores: StorePair, wanted: WantedData, asked: str | float, progress: Progress
+    home: Path, stores: StorePair, wanted: DatasetQuery, asked: str | float, progress: Progress
 ) -> tuple[StorePair | None, float]:
     if wanted.opened is None:  # the newest of a name may be other data by now
-        wanted = WantedData.of_trained(None, describe_pair(stores), home=home, options=None)
+        wanted = DatasetQuery.of_trained(None, describe_pair(stores), home=home, options=None)
     if asked == "none":
         progress.note("validation: none, the last epoch is kept")
         return None, 0.0

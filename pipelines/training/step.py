@@ -12,14 +12,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ...adapters.gradcache import Load, backward_in_chunks
-from ...adapters.objective import PairBatch, Remembered, Teacher
+from ...adapters.gradcache import LazyTokens, backward_in_chunks
+from ...adapters.objective import PairBatch, QueuedNegatives, TeacherFeatures
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side, Sides
-from ..inputs.pairs import Rows
+from ..inputs.pairs import BatchRows
 from .batches import Batch, load_ahead
-from .distributed import ALONE, Processes
-from .modules import Trainable
+from .distributed import ALONE, ProcessGroup
+from .modules import TrainingModules
 from .optimisation import MovingAverage
 from .options import TrainOptions
 
@@ -28,10 +28,10 @@ from .options import TrainOptions
 class RememberedPairs(Protocol):
     """Embeddings of earlier batches, such as a `NegativeQueue`."""
 
-    def recall(self, rows: Rows) -> Remembered | None:
+    def recall(self, rows: BatchRows) -> QueuedNegatives | None:
         """Return what is remembered, and which of it is a negative of which of these rows."""
 
-    def add(self, rows: Rows, pairs: PairBatch) -> None:
+    def add(self, rows: BatchRows, pairs: PairBatch) -> None:
         """Remember the embeddings of these rows."""
 
 
@@ -120,14 +120,14 @@ class TrainStep:
 
     def __init__(
         self,
-        trained: Trainable,
+        trained: TrainingModules,
         options: TrainOptions,
         *,
         sides: Sides,
         dtype: torch.dtype,
         device: torch.device,
         scaler: torch.amp.GradScaler | None = None,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = ALONE,
         queue: RememberedPairs | None = None,
     ) -> None:
         self.adapter, self.objective = trained.adapter, trained.objective
@@ -145,7 +145,7 @@ class TrainStep:
             scaler=scaler,
             average=trained.average,
             sum_gradients=partial(
-                processes.add_up_gradients,
+                processes.all_reduce_gradients,
                 list(trained.adapter.parameters()),
                 alike=list(trained.objective.parameters()),
             ),
@@ -190,7 +190,7 @@ class TrainStep:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=low):
             return self.adapter.embed(tokens.to(self.device), side)
 
-    def embed_all(self, loads: Sequence[Load], side: Side) -> list[Tensor]:
+    def embed_all(self, loads: Sequence[LazyTokens], side: Side) -> list[Tensor]:
         """Return the embeddings of groups of rows."""
         return [self.embed(load(), side) for load in loads]
 
@@ -206,7 +206,7 @@ class TrainStep:
         if batch.teacher is not None:
             own = batch.teacher.to(self.device)
             shares = zip((own.image, own.text), pairs.positives.shape, strict=True)
-            teacher = Teacher(*(self.processes.gather(*share) for share in shares))
+            teacher = TeacherFeatures(*(self.processes.gather(*share) for share in shares))
             pairs = replace(pairs, teacher=teacher)
         if self.queue is None:
             return pairs

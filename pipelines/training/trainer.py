@@ -13,22 +13,22 @@ from typing import Any
 import torch
 
 from ...adapters.checkpoint import save_adapter
-from ...adapters.objective import Teacher
+from ...adapters.objective import TeacherFeatures
 from ...featcache.errors import DivergedError, SpecError
 from ..common import stopping
-from ..common.prefetch import map_ahead
+from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from ..common.reproducibility import resolve_precision, seeded
 from ..inputs.image_text import join_stores
-from ..inputs.pairs import JoinedStores
+from ..inputs.pairs import PairDataset
 from ..inputs.store_selection import StorePair, require_there
 from ..runs import run_folder
 from ..runs.log_reading import require_log
 from .batches import Batch, Batches
-from .checkpoint import Counts, load_state, restoring, save_state
-from .distributed import ALONE, Processes
+from .checkpoint import TrainingState, load_state, restoring, save_state
+from .distributed import ALONE, ProcessGroup
 from .few_steps import single_step_warning
-from .initialise import Start
+from .initialise import ClosedFormInit
 from .log import RunLog, summary
 from .modules import build_trainable
 from .negative_queue import NegativeQueue
@@ -59,7 +59,7 @@ class Trainer:
         home: Path,
         seed: int,
         device: torch.device,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
         self.plan = plan
         self.home = home
@@ -96,7 +96,7 @@ class Trainer:
             processes=processes,
         )
         self.course = self.batches.course
-        self.teacher: Teacher | None = None  # of the validation pairs
+        self.teacher: TeacherFeatures | None = None  # of the validation pairs
         if self.validation is not None and self.objective.needs_teacher:
             self.teacher = self.validation.teacher()
         self.queue: NegativeQueue | None = None
@@ -117,8 +117,8 @@ class Trainer:
             processes=processes,
             queue=self.queue,
         )
-        self.start = Start(plan.table, self.adapter, self.stores)
-        self.counts = Counts()
+        self.start = ClosedFormInit(plan.table, self.adapter, self.stores)
+        self.counts = TrainingState()
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
         """Train all epochs, keep the best weights in `folder`, and return what happened.
@@ -135,14 +135,16 @@ class Trainer:
             progress.note(note)
         log = RunLog(folder, tensorboard=tensorboard, writes=self.processes.is_first)
         with self.seeded(), log:
-            self._go_on(folder, progress)
+            self._restore(folder, progress)
             log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
             if not self.counts.epoch:
-                self.processes.from_first(partial(self.start.run, self.train_rows, progress))
+                self.processes.broadcast_from_rank0(
+                    partial(self.start.run, self.train_rows, progress)
+                )
                 self.processes.copy_first(self.adapter.state_dict().values())
-            while not self._is_over():
+            while not self._finished():
                 self.train_epoch(folder, log, progress)
-        self.processes.from_first(partial(self.counts.require_best, folder))
+        self.processes.broadcast_from_rank0(partial(self.counts.require_best, folder))
         warnings = self._warnings()
         for warning in warnings:
             progress.note(f"warning: {warning}")
@@ -202,7 +204,7 @@ class Trainer:
             StoreNotFoundError: A store was removed meanwhile.
         """
         order = islice(self.batches.order(epoch), most)
-        batches = map_ahead(self.batches.load, order, ahead=2)
+        batches = prefetch(self.batches.load, order, ahead=2)
         for batch in self.counts.waiting_for(batches):
             require_there((self.plan.stores, self.plan.validation))
             yield batch
@@ -223,7 +225,7 @@ class Trainer:
                 self.counts.step += 1
             yield found
 
-    def _go_on(self, folder: Path, progress: Progress) -> None:
+    def _restore(self, folder: Path, progress: Progress) -> None:
         """Go on where an earlier call was stopped, at the end of its last whole epoch."""
         if not (folder / run_folder.STATE).is_file():
             return
@@ -259,7 +261,7 @@ class Trainer:
         if self.options.schedule == "plateau":
             self.follow_plateau(record["validation"]["loss"])
         counts.seconds += time.perf_counter() - began
-        if self._is_over():
+        if self._finished():
             return
         others = {
             "average": self.average.state() if self.average else {},
@@ -280,7 +282,7 @@ class Trainer:
             return -float(record["validation"]["loss"])
         return float(record["validation"]["recall_sum"])
 
-    def _is_over(self) -> bool:
+    def _finished(self) -> bool:
         """Say whether all epochs are done, or too many of them were no better than the best."""
         all_done = self.counts.epoch >= self.course.epochs
         return all_done or 0 < self.options.early_stopping <= self.counts.bad_epochs
@@ -300,7 +302,7 @@ class Trainer:
         """Return a block within which the averaged weights stand in the adapter, if there are."""
         return self.average.in_place() if self.average else nullcontext()
 
-    def _open(self, pair: StorePair, home: Path) -> JoinedStores:
+    def _open(self, pair: StorePair, home: Path) -> PairDataset:
         residency = self.options.residency
         return join_stores(
             pair,
@@ -350,7 +352,7 @@ class Trainer:
         }
         self._check_weights()
         with self._averaged():
-            validation = self.processes.from_first(self.validate)
+            validation = self.processes.broadcast_from_rank0(self.validate)
         return {**record, "validation": validation} if validation else record
 
     def rate_factor(self) -> float:

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int64
 
 from ...adapters.adapter import Adapter
-from ...adapters.objective import Objective, PairBatch, Teacher
-from ..inputs.pairs import JoinedStores, partner_mask
+from ...adapters.objective import Objective, PairBatch, TeacherFeatures
+from ..inputs.pairs import PairDataset, partner_mask
 from ..ranking.embeddings import PairedEmbeddings
 from ..ranking.recall import headline_recalls
 from ..runs.embed_stored import embed_pairs
@@ -27,25 +27,25 @@ class Validation:
         name: What they are, for reports.
     """
 
-    stores: JoinedStores
+    stores: PairDataset
     images: Int64[np.ndarray, " n"]
     name: str
 
     @classmethod
-    def of_split(cls, stores: JoinedStores) -> "Validation":
+    def of_split(cls, stores: PairDataset) -> "Validation":
         """Take all pairs of a split of their own."""
         return cls(stores, stores.images, f"split {stores.pair.split!r}")
 
     @classmethod
-    def held_out(cls, stores: JoinedStores, rows: Int64[np.ndarray, " n"]) -> "Validation":
+    def held_out(cls, stores: PairDataset, rows: Int64[np.ndarray, " n"]) -> "Validation":
         """Take some images of the split that is trained on."""
         return cls(stores, rows, f"{len(rows)} held-out images of split {stores.pair.split!r}")
 
     @classmethod
     def choose(
         cls,
-        split: JoinedStores | None,
-        stores: JoinedStores,
+        split: PairDataset | None,
+        stores: PairDataset,
         held_out: Int64[np.ndarray, " n"],
     ) -> "Validation | None":
         """Take a split of its own, else the images that were held out, else nothing."""
@@ -53,7 +53,7 @@ class Validation:
             return cls.of_split(split)
         return cls.held_out(stores, held_out) if len(held_out) else None
 
-    def teacher(self) -> Teacher:
+    def teacher(self) -> TeacherFeatures:
         """Return the averaged tokens of both sides, in the order of their embeddings."""
         rows = self.stores.relations(np.sort(self.images)).rows
         return teacher_of_rows(self.stores, rows.image, rows.text)
@@ -69,7 +69,7 @@ class Validation:
         *,
         batch_size: int,
         device: torch.device,
-        teacher: Teacher | None = None,
+        teacher: TeacherFeatures | None = None,
         pairs: str | None = None,
     ) -> dict[str, Any]:
         """Return the loss and the recalls of both ways.
@@ -112,7 +112,7 @@ def mean_loss(
     *,
     batch_size: int,
     device: torch.device,
-    teacher: Teacher | None = None,
+    teacher: TeacherFeatures | None = None,
 ) -> float:
     """Return the mean loss over batches of `batch_size` images in order, each with its texts.
 
@@ -157,7 +157,7 @@ def mean_loss_of_pairs(
     *,
     batch_size: int,
     device: torch.device,
-    teacher: Teacher | None = None,
+    teacher: TeacherFeatures | None = None,
     same_image: str = "negative",
 ) -> float:
     """Return the mean loss a pair, each text once with its image, in one fixed random order.

@@ -8,7 +8,7 @@ import torch
 from scipy.special import rel_entr, softmax
 from torch.nn import functional
 
-from lightalign.adapters.objective import PairBatch, Teacher, build_objective
+from lightalign.adapters.objective import PairBatch, TeacherFeatures, build_objective
 from lightalign.featcache.errors import SpecError, UnknownNameError
 
 OWNERS = np.array([0, 0, 1, 2, 2, 2])  # images of six texts
@@ -22,7 +22,7 @@ def unit(rows, width, seed):
 
 def batch_of(seed=0):
     positives = torch.from_numpy(np.arange(3)[:, None] == OWNERS[None, :])
-    teacher = Teacher(unit(3, 7, seed + 2), unit(6, 4, seed + 3))
+    teacher = TeacherFeatures(unit(3, 7, seed + 2), unit(6, 4, seed + 3))
     return PairBatch(unit(3, 5, seed), unit(6, 5, seed + 1), positives, teacher=teacher)
 
 
@@ -55,7 +55,7 @@ def test_two_orthogonal_pairs_by_hand():
     """The teacher's texts at cosine 1/2, t = 1: KL is 0.027955 both ways, clip log(1 + 1/e)."""
     eye = torch.eye(2, dtype=torch.float64)
     features = torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5]], dtype=torch.float64)
-    batch = PairBatch(eye, eye, eye.bool(), teacher=Teacher(eye, features))
+    batch = PairBatch(eye, eye, eye.bool(), teacher=TeacherFeatures(eye, features))
     loss = distil(temperature=1.0, scale_init=1.0, weight=2.0)(batch)
     assert loss.parts["distillation"].item() == pytest.approx(0.027955, abs=1e-6)
     assert loss.total.item() == pytest.approx(0.3132617 + 2 * 0.027955, abs=1e-6)
@@ -89,7 +89,7 @@ def test_a_student_that_sees_what_the_teacher_sees_is_left_alone(student):
     """Embeddings that are the teacher's own features: KL and its gradient are zero."""
     text = unit(4, 5, 0).requires_grad_()
     image = text.detach().clone().requires_grad_()
-    features = Teacher(text.detach(), text.detach())
+    features = TeacherFeatures(text.detach(), text.detach())
     batch = PairBatch(image, text, torch.eye(4, dtype=torch.bool), teacher=features)
     objective = distil(student=student)
     loss = objective(batch)
@@ -117,7 +117,9 @@ def test_steps_down_the_loss_bring_the_student_to_the_teacher(student):
 
 def test_one_item_alone_has_nobody_to_be_like():
     one = unit(1, 5, 0)
-    batch = PairBatch(one, one, torch.ones(1, 1, dtype=torch.bool), teacher=Teacher(one, one))
+    batch = PairBatch(
+        one, one, torch.ones(1, 1, dtype=torch.bool), teacher=TeacherFeatures(one, one)
+    )
     assert distil(student="within")(batch).total.item() == 0.0
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.gradcache import backward_in_chunks
-from lightalign.adapters.objective import OBJECTIVES, PairBatch, Teacher, build_objective
+from lightalign.adapters.objective import OBJECTIVES, PairBatch, TeacherFeatures, build_objective
 from lightalign.adapters.preset import list_presets, read_preset
 from lightalign.featcache.config import apply_overrides
 from lightalign.featcache.tokens import Tokens
@@ -74,7 +74,9 @@ def taught(batch):
     """Return the batch with features of frozen encoders, for an objective that needs them."""
     generator = torch.Generator().manual_seed(4)
     sides = (torch.randn(rows, 7, generator=generator) for rows in (IMAGES, TEXTS))
-    return replace(batch, teacher=Teacher(*(functional.normalize(side, dim=1) for side in sides)))
+    return replace(
+        batch, teacher=TeacherFeatures(*(functional.normalize(side, dim=1) for side in sides))
+    )
 
 
 @pytest.mark.parametrize(("name", "objective"), [*CASES[::2], *slow(*CASES[1::2])])

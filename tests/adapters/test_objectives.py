@@ -15,8 +15,8 @@ from lightalign.adapters.adapter import count_parameters
 from lightalign.adapters.objective import (
     OBJECTIVES,
     PairBatch,
-    Remembered,
-    Teacher,
+    QueuedNegatives,
+    TeacherFeatures,
     build_objective,
 )
 from lightalign.adapters.objectives import clip
@@ -30,7 +30,7 @@ def embeddings(rows, seed, dtype=torch.float64):
 
 def identity_batch(rows, dtype=torch.float64):
     positives = torch.eye(rows, dtype=torch.bool)
-    teacher = Teacher(embeddings(rows, 5, dtype), embeddings(rows, 6, dtype))
+    teacher = TeacherFeatures(embeddings(rows, 5, dtype), embeddings(rows, 6, dtype))
     pair = embeddings(rows, 0, dtype), embeddings(rows, 1, dtype)
     return PairBatch(*pair, positives, teacher=teacher)
 
@@ -62,7 +62,7 @@ def with_old(batch, negative):
     """Return the batch with six remembered images and texts, all of them negatives or none."""
     dtype = batch.image.dtype
     mask = torch.full((len(batch.image), 6), negative)
-    old = Remembered(embeddings(6, 7, dtype), embeddings(6, 8, dtype), mask, mask)
+    old = QueuedNegatives(embeddings(6, 7, dtype), embeddings(6, 8, dtype), mask, mask)
     return replace(batch, remembered=old)
 
 
@@ -83,7 +83,7 @@ def test_an_old_text_at_cosine_zero_is_a_term_of_the_softmax_by_hand():
     """
     eye = torch.eye(3)
     mask = torch.ones(2, 1, dtype=torch.bool)
-    old = Remembered(eye[2:], eye[2:], mask, mask)
+    old = QueuedNegatives(eye[2:], eye[2:], mask, mask)
     batch = PairBatch(eye[:2], eye[:2], torch.eye(2, dtype=torch.bool), old)
     clip = build_objective({"part": "clip", "scale_init": 1.0})
     assert clip(batch).total.item() == pytest.approx(math.log(1 + 2 / math.e), abs=1e-6)
@@ -110,7 +110,7 @@ def test_a_large_batch_has_the_loss_and_the_gradient_of_one_block(queued, monkey
         batch = PairBatch(image, text, positives)
         if queued:
             masks = (torch.arange(6) % 5 != torch.arange(rows)[:, None] for rows in (5, 7))
-            old = Remembered(embeddings(6, 7), embeddings(6, 8), *masks)
+            old = QueuedNegatives(embeddings(6, 7), embeddings(6, 8), *masks)
             batch = replace(batch, remembered=old)
         loss = objective(batch)
         loss.total.backward()
@@ -319,7 +319,9 @@ def test_parts_are_contrasted_each_on_its_own(contrasted, count, queued):
     batch = PairBatch(parted(0), parted(1), torch.eye(3, dtype=torch.bool))
     if queued:
         negatives = torch.ones(3, 3, dtype=torch.bool)
-        batch = replace(batch, remembered=Remembered(parted(2), parted(3), negatives, negatives))
+        batch = replace(
+            batch, remembered=QueuedNegatives(parted(2), parted(3), negatives, negatives)
+        )
     options = {"part": "clip", "scale_init": 5.0}
     found = build_objective({**options, "parts": 3, "contrasted": contrasted})(batch)
 

@@ -10,7 +10,7 @@ from lightalign.featcache.errors import RunNotFoundError, SpecError
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
-from lightalign.pipelines.inputs.store_selection import WantedData
+from lightalign.pipelines.inputs.store_selection import DatasetQuery
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.options import resolve_preset
@@ -53,7 +53,7 @@ def trained(
     Raises:
         SpecError: The run is there, and was trained by a preset that has changed since.
     """
-    wanted = WantedData.of(data, home=home, options=source)
+    wanted = DatasetQuery.of(data, home=home, options=source)
     asked = fingerprint([wanted.fingerprint("train"), list(sets), fields])[:12]
     name = f"{file_name(label)}-{wanted.name}-{asked}"
     try:

@@ -41,14 +41,14 @@ from lightalign.featcache.hardware import resolve_device
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.tokens import Tokens, split_by_length
 from lightalign.featcache.types import Item, Modality
-from lightalign.pipelines.common.prefetch import map_ahead
+from lightalign.pipelines.common.prefetch import prefetch
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.loaded_encoder import load_all
 from lightalign.pipelines.extraction.opening import open_all
 from lightalign.pipelines.extraction.spec import ExtractSpec
-from lightalign.pipelines.extraction.threads import compute_alone, threads_kept
-from lightalign.pipelines.inputs.pairs import Rows
+from lightalign.pipelines.extraction.threads import threads_kept, use_one_thread
+from lightalign.pipelines.inputs.pairs import BatchRows
 from lightalign.pipelines.training.batches import GROUPS, Batch
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
@@ -106,12 +106,12 @@ class Online:
     def loaded(self, epoch: int) -> Iterator[Batch]:
         order = list(self.trainer.batches.order(epoch))
         size = max(len(rows.image) + len(rows.text) for rows in order)
-        prepared = map_ahead(
+        prepared = prefetch(
             self.prepare,
             self.wanted(order),
             ahead=2 * size,
             workers=self.workers,
-            initializer=compute_alone,
+            initializer=use_one_thread,
         )
         with closing(prepared), threads_kept():
             for rows in order:
@@ -119,7 +119,7 @@ class Online:
                 order, texts = self.in_groups(list(islice(prepared, len(rows.text))), rows.text)
                 positives = self.trainer.stores.positives(rows.image, rows.text)[:, order]
                 yield Batch(
-                    Rows(rows.image, rows.text[order]),
+                    BatchRows(rows.image, rows.text[order]),
                     [partial(itself, images)],
                     [partial(itself, group) for group in texts],
                     positives,
@@ -133,7 +133,7 @@ class Online:
         encoded = [self.encode(Modality.TEXT, [prepared[at] for at in group]) for group in groups]
         return np.concatenate(groups), encoded
 
-    def wanted(self, order: Iterable[Rows]) -> Iterator[tuple[Modality, str]]:
+    def wanted(self, order: Iterable[BatchRows]) -> Iterator[tuple[Modality, str]]:
         for rows in order:
             for modality, own in ((Modality.IMAGE, rows.image), (Modality.TEXT, rows.text)):
                 yield from ((modality, self.readers[modality].ids[row]) for row in own.tolist())

@@ -16,12 +16,12 @@ from typing import Any, cast
 import torch
 from pooling import PATCHES, TEXTS, WIDTH, write_home
 
-from lightalign.featcache.encoders.pooling import Kind, LayerLayout
+from lightalign.featcache.encoders.pooling import FeaturePooling, LayerLayout
 from lightalign.featcache.store.catalog import StoreEntry, list_stores
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.extraction.derive import Derivation
-from lightalign.pipelines.extraction.filling import Job
+from lightalign.pipelines.extraction.filling import StoreJob
 from lightalign.pipelines.extraction.outputs import Output
 
 _SETTLES = 2.5  # seconds after which a file is remembered as whole
@@ -34,7 +34,7 @@ def derive(home: Path, entry: StoreEntry, ids: list[str]) -> float:
     grid = (14, 14) if is_image else None
     layout = LayerLayout(width=WIDTH, prefix_tokens=PATCHES - 196 if is_image else 0, grid=grid)
     jobs = []
-    for kind in map(Kind, kinds):
+    for kind in map(FeaturePooling, kinds):
         tokens = 49 if kind.name.startswith("grid") else 1
         described = replace(
             entry.description, kind=kind.name, tokens_per_item=tokens, rows_per_shard=1024
@@ -44,7 +44,7 @@ def derive(home: Path, entry: StoreEntry, ids: list[str]) -> float:
         output = Output(
             loaded=no_encoder, layer=-1, kind=kind, layout=layout, description=described
         )
-        jobs.append(Job(output=output, store=store))
+        jobs.append(StoreJob(output=output, store=store))
     began = time.perf_counter()
     Derivation(jobs, entry.folder, ids, max_bad=0, progress=SILENT).run()
     seconds = time.perf_counter() - began

@@ -30,7 +30,7 @@ from lightalign.pipelines.ranking.hubness import DYNAMIC, RULES, Normalisation, 
 from lightalign.pipelines.ranking.ranking import Direction, both_directions, ranks_only
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_pairs
-from lightalign.pipelines.runs.trained_run import EvaluatedRun
+from lightalign.pipelines.runs.trained_run import TrainedRun
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
@@ -69,7 +69,7 @@ def recalls(direction: Direction) -> list[float]:
 
 def measured(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Return the recalls of both directions by each scoring, of the run of one seed."""
-    run = EvaluatedRun(options.home, str(trained(options, name, seed)))
+    run = TrainedRun(options.home, str(trained(options, name, seed)))
     query = StoreQuery(split=options.split, dataset=name, by_side=run.queries)
     paired = join_stores(require_pair(options.home, query), home=options.home)
     rows = paired.relations(paired.images).rows

@@ -23,7 +23,7 @@ from statistics import median
 import faiss
 import numpy as np
 
-from lightalign.pipelines.metrics.bootstrap import Draws
+from lightalign.pipelines.metrics.bootstrap import BootstrapDraws
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.ranking import Direction
 from lightalign.pipelines.ranking.recall import Retrieval
@@ -58,7 +58,7 @@ def ours(gallery: np.ndarray, queries: np.ndarray, right: np.ndarray, k: int) ->
         gallery_ids=range(len(gallery)),
         groups=np.arange(len(queries)),
     )
-    table, _, _ = Retrieval(k=k).measure(direction, Draws(len(queries)))
+    table, _, _ = Retrieval(k=k).measure(direction, BootstrapDraws(len(queries)))
     return table["curve"]["recall"][-1]
 
 

@@ -14,7 +14,7 @@ from lightalign.featcache.store.catalog import StoreEntry
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Classes, Features, Modality, Pairs
-from lightalign.pipelines.inputs.labelled_images import ClassRows
+from lightalign.pipelines.inputs.labelled_images import LabelledImages
 from lightalign.pipelines.runs import run_folder
 
 NAMES = ("ash", "beech", "cedar")
@@ -97,5 +97,5 @@ def write_run(home: Path, entry: StoreEntry, *, towers=LINEAR, weights=None, nam
     return folder
 
 
-def class_rows(home: Path, entry: StoreEntry) -> ClassRows:
-    return ClassRows(entry, home=home)
+def class_rows(home: Path, entry: StoreEntry) -> LabelledImages:
+    return LabelledImages(entry, home=home)

@@ -17,7 +17,7 @@ from lightalign.featcache.errors import (
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.inputs.image_text import PairedStores
-from lightalign.pipelines.inputs.store_selection import WantedData, evaluation_query, require_pair
+from lightalign.pipelines.inputs.store_selection import DatasetQuery, evaluation_query, require_pair
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_rows
 from lightalign.pipelines.training import train
@@ -46,7 +46,7 @@ def scenes(modality, home):
 
 def from_the_store(bundle, home, modality):
     plan = resolve(TrainSpec(preset="lightalign/fusion", home=home, data="shapes"))
-    query = evaluation_query(plan.stores, "test", WantedData(None, None))
+    query = evaluation_query(plan.stores, "test", DatasetQuery(None, None))
     stores = PairedStores(require_pair(home, query), home=home)
     reader = stores.image if modality is Modality.IMAGE else stores.text
     rows = np.arange(len(reader))

@@ -22,7 +22,7 @@ from lightalign.pipelines.cache.export import FORMATS, export
 from lightalign.pipelines.ranking.faiss_index import build
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.search.saved_index import write_index
-from lightalign.pipelines.training.checkpoint import Counts, load_state, save_state
+from lightalign.pipelines.training.checkpoint import TrainingState, load_state, save_state
 from lightalign.pipelines.training.log import RunLog
 
 from ..pipelines.cache.test_export import put
@@ -55,18 +55,18 @@ def trained(folder):
 def test_the_state_of_a_training(tmp_path):
     module, optimiser, others = trained(tmp_path)
     with full_disk() as caught:
-        save_state(tmp_path, Counts(), {"adapter": module}, optimiser, others)
+        save_state(tmp_path, TrainingState(), {"adapter": module}, optimiser, others)
     assert caught.value.filename == str(tmp_path / run_folder.STATE)
     assert [path.name for path in tmp_path.iterdir()] == [run_folder.SPEC]
 
 
 def test_the_state_of_a_training_comes_back_as_it_was_written(tmp_path):
     module, optimiser, others = trained(tmp_path)
-    save_state(tmp_path, Counts(epoch=3), {"adapter": module}, optimiser, others)
+    save_state(tmp_path, TrainingState(epoch=3), {"adapter": module}, optimiser, others)
     again = nn.Linear(16, 16)
     resumed = torch.optim.AdamW(again.parameters())
     counts, tensors = load_state(tmp_path, {"adapter": again}, resumed, tell=pytest.fail)
-    assert counts == Counts(epoch=3)
+    assert counts == TrainingState(epoch=3)
     assert all(
         torch.equal(one, other)
         for one, other in zip(module.parameters(), again.parameters(), strict=True)

@@ -17,7 +17,7 @@ from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.exporting import export
 from lightalign.pipelines.inputs.image_text import join_stores
-from lightalign.pipelines.inputs.pairs import Rows
+from lightalign.pipelines.inputs.pairs import BatchRows
 from lightalign.pipelines.inputs.store_selection import SideQuery, StoreQuery, newest_pair
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_pairs, embed_rows
@@ -235,9 +235,9 @@ def test_a_remembered_text_is_no_negative_of_itself_nor_of_its_image(home):
     stores = joined(home)
     queue = NegativeQueue(99, stores.belonging, width=2, device=CPU)
     own, stranger = stores.texts_of[0][0], stores.texts_of[1][0]
-    rows = Rows(np.array([stranger]), stores.second_row[list(stores.texts_of[0])])
+    rows = BatchRows(np.array([stranger]), stores.second_row[list(stores.texts_of[0])])
     queue.add(rows, PairBatch(torch.ones(1, 2), torch.ones(5, 2), torch.ones(1, 5) > 0))
-    found = queue.recall(Rows(np.array([own, stranger]), stores.second_row[[own, stranger]]))
+    found = queue.recall(BatchRows(np.array([own, stranger]), stores.second_row[[own, stranger]]))
     assert found.image_to_text.tolist() == [[False] * 5, [True] * 5]
     assert found.text_to_image.tolist() == [[True], [False]]
 

@@ -14,7 +14,7 @@ from ...errors import SpecError, UnreadableItemError, WeightsMismatchError
 from ...tokens import Tokens
 from ..base import LAST, Content
 from ..card import EncoderCard
-from ..exportable import ATTENTION_MASK, ModelCall, Portable
+from ..exportable import ATTENTION_MASK, ExportableEncoder, ModelCall
 from ..pooling import POOLED, LayerLayout
 from ..weights import Weights
 from ._checks import check_layout, hash_state
@@ -266,7 +266,7 @@ class Text(Half):
         kept = slice(self._left_out, longest)
         return Tokens(values[:, kept], mask[:, kept])
 
-    def portable(self, layer: int) -> Portable:
+    def portable(self, layer: int) -> ExportableEncoder:
         self._check_portable()
         any_length = {0: "batch", 1: "tokens"}
 
@@ -278,7 +278,7 @@ class Text(Half):
         if layer == POOLED:
             sentence = bool(self._sentence.modules)
             pooling = (self._pool_sentence(),) if sentence else self._pool().models
-        return Portable(
+        return ExportableEncoder(
             model=ModelCall(
                 lambda ids, mask: self._features(ids, mask, [layer])[0], self._model, *pooling
             ),

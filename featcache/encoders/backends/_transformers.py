@@ -23,7 +23,7 @@ from ...types import Modality
 from .. import weights as weight_files
 from ..base import LAST, Content
 from ..card import EncoderCard
-from ..exportable import Portable
+from ..exportable import ExportableEncoder
 from ..pooling import POOLED, LayerLayout
 from ..sentence_modules import model_place
 from ..weights import ADAPTER, Weights
@@ -264,7 +264,7 @@ class Half(ABC):
     def layout(self, layer: int) -> LayerLayout: ...
 
     @abstractmethod
-    def portable(self, layer: int) -> Portable: ...
+    def portable(self, layer: int) -> ExportableEncoder: ...
 
     @abstractmethod
     def identity(self) -> dict[str, object]: ...

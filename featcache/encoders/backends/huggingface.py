@@ -16,7 +16,7 @@ from ...tokens import Tokens
 from ...types import Modality
 from ..base import LAST, Content, Encoder
 from ..card import EncoderCard
-from ..exportable import ModelCall, Portable
+from ..exportable import ExportableEncoder, ModelCall
 from ..pooling import POOLED, LayerLayout
 from ..weights import PROCESSOR_FILES, Weights
 from ._checks import check_layout, has_class_token, hash_state, unreadable
@@ -133,7 +133,7 @@ class HuggingfaceEncoder(Encoder[Prepared]):
         """
         return self._half.last if layer == LAST else self._half.layout(layer)
 
-    def portable(self, layer: int = LAST) -> Portable:
+    def portable(self, layer: int = LAST) -> ExportableEncoder:
         """Return the model up to `layer`.
 
         It takes `pixel_values` as `preprocess` gives them, or `input_ids` and `attention_mask`.
@@ -258,12 +258,12 @@ class _Vision(Half):
         with compute_precision(self._device, precision):
             return self._features(images.to(self._device), layers)
 
-    def portable(self, layer: int) -> Portable:
+    def portable(self, layer: int) -> ExportableEncoder:
         as_it_is = isinstance(self._norm, nn.Identity) and isinstance(
             self._preprocessing, ProcessorPreprocessing
         )
         pooling = self._pool().models if layer == POOLED else ()
-        return Portable(
+        return ExportableEncoder(
             model=ModelCall(
                 lambda images: self._features(images, [layer])[0],
                 self._model,

@@ -16,7 +16,7 @@ from ...tokens import Tokens
 from ...types import Modality
 from ..base import LAST, Content, Encoder, without_pooled
 from ..card import EncoderCard
-from ..exportable import ModelCall, Portable
+from ..exportable import ExportableEncoder, ModelCall
 from ..pooling import POOLED, LayerLayout
 from ..weights import Weights
 from ._checks import check_grid, check_layout, has_class_token, hash_state
@@ -134,14 +134,14 @@ class TimmEncoder(Encoder[Tensor]):
             self._layouts[layer] = scaled_layout(values, self._layouts[LAST])
         return self._layouts[layer]
 
-    def portable(self, layer: int = LAST) -> Portable:
+    def portable(self, layer: int = LAST) -> ExportableEncoder:
         """Return the model up to `layer`; it takes `pixel_values` as `preprocess` gives them.
 
         Raises:
             SpecError: The model has no such layer.
         """
         self._check_layers([layer])
-        return Portable(
+        return ExportableEncoder(
             model=ModelCall(lambda images: self._features(images, [layer])[0], self._model),
             axes={"pixel_values": {0: "batch"}},
             collate=lambda batch: (torch.stack(list(batch)),),

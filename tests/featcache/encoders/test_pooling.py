@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightalign.featcache.encoders.pooling import POOLED, Kind, LayerLayout
+from lightalign.featcache.encoders.pooling import POOLED, FeaturePooling, LayerLayout
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
@@ -57,52 +57,60 @@ def pooled_by_numpy(tokens: Tokens, layout: LayerLayout, rows: int, columns: int
 
 def test_tokens_keeps_everything():
     tokens = text_tokens(0.0)
-    assert Kind("tokens").reduce(tokens, TEXT) is tokens
-    assert Kind("tokens").keeps_tokens
+    assert FeaturePooling("tokens").reduce(tokens, TEXT) is tokens
+    assert FeaturePooling("tokens").keeps_tokens
 
 
 def test_cls_keeps_the_first_token():
-    assert Kind("cls").reduce(image_tokens(), IMAGE).values.tolist() == [[[9, 9]]]
-    assert Kind("cls").reduce(text_tokens(0.0), TEXT).values.tolist() == [[[1, 2]], [[7, 8]]]
+    assert FeaturePooling("cls").reduce(image_tokens(), IMAGE).values.tolist() == [[[9, 9]]]
+    assert FeaturePooling("cls").reduce(text_tokens(0.0), TEXT).values.tolist() == [
+        [[1, 2]],
+        [[7, 8]],
+    ]
 
 
 @pytest.mark.parametrize("padding", [0.0, float("nan")])
 def test_last_keeps_the_last_real_token_whichever_side_is_padded(padding):
-    assert Kind("last").reduce(text_tokens(padding), TEXT).values.tolist() == [[[5, 9]], [[7, 8]]]
+    assert FeaturePooling("last").reduce(text_tokens(padding), TEXT).values.tolist() == [
+        [[5, 9]],
+        [[7, 8]],
+    ]
     padded = text_tokens(padding)
     left = Tokens(padded.values.flip(1), padded.mask.flip(1))  # (5, 9), (3, 4), (1, 2); (7, 8)
-    assert Kind("last").reduce(left, TEXT).values.tolist() == [[[1, 2]], [[7, 8]]]
+    assert FeaturePooling("last").reduce(left, TEXT).values.tolist() == [[[1, 2]], [[7, 8]]]
 
 
 def test_pooled_is_read_in_place_of_the_last_layer_only():
-    assert Kind("pooled").layer_read(-1) == POOLED
-    assert [Kind(kind).layer_read(-2) for kind in ("tokens", "cls", "mean", "last")] == [-2] * 4
+    assert FeaturePooling("pooled").layer_read(-1) == POOLED
+    assert [FeaturePooling(kind).layer_read(-2) for kind in ("tokens", "cls", "mean", "last")] == [
+        -2
+    ] * 4
     with pytest.raises(SpecError, match="of the last layer, -1, only; found layer -2"):
-        Kind("pooled").layer_read(-2)
+        FeaturePooling("pooled").layer_read(-2)
 
 
 def test_the_mean_of_an_image_leaves_the_prefix_out():
     """(1 + 2 + 3 + 6) / 4 = 3 and 4 / 4 = 1."""
-    assert Kind("mean").reduce(image_tokens(), IMAGE).values.tolist() == [[[3, 1]]]
+    assert FeaturePooling("mean").reduce(image_tokens(), IMAGE).values.tolist() == [[[3, 1]]]
 
 
 def test_the_mean_of_an_image_without_prefix_takes_all_its_tokens():
     """(1 + 2 + 3 + 6) / 4 = 3 and 4 / 4 = 1."""
     cells = image_tokens().values[:, 1:]
     tokens = Tokens(cells, torch.ones(1, 4, dtype=torch.bool))
-    assert Kind("mean").reduce(tokens, BARE_IMAGE).values.tolist() == [[[3, 1]]]
+    assert FeaturePooling("mean").reduce(tokens, BARE_IMAGE).values.tolist() == [[[3, 1]]]
 
 
 @pytest.mark.parametrize("padding", [0.0, 1e30, float("nan"), float("inf")])
 def test_the_mean_of_a_text_leaves_padding_out_whatever_it_holds(padding):
     """(1 + 3 + 5) / 3 = 3 and (2 + 4 + 9) / 3 = 5; one token is its own mean."""
-    found = Kind("mean").reduce(text_tokens(padding), TEXT)
+    found = FeaturePooling("mean").reduce(text_tokens(padding), TEXT)
     assert found.values.tolist() == [[[3, 5]], [[7, 8]]]
 
 
 def test_every_reduced_token_is_real():
     for kind in ("cls", "mean", "last", "pooled"):
-        found = Kind(kind).reduce(text_tokens(float("nan")), TEXT)
+        found = FeaturePooling(kind).reduce(text_tokens(float("nan")), TEXT)
         assert found.mask.tolist() == [[True], [True]]
         assert found.values.is_contiguous()
 
@@ -110,7 +118,9 @@ def test_every_reduced_token_is_real():
 def test_a_grid_of_one_cell_is_the_mean():
     tokens = random_grid(3, 4, prefix=2)
     layout = LayerLayout(width=5, prefix_tokens=2, grid=(3, 4))
-    mean, grid = (Kind(name).reduce(tokens, layout).values for name in ("mean", "grid:1x1"))
+    mean, grid = (
+        FeaturePooling(name).reduce(tokens, layout).values for name in ("mean", "grid:1x1")
+    )
     torch.testing.assert_close(grid, mean)
 
 
@@ -118,14 +128,14 @@ def test_a_grid_that_divides_is_the_mean_of_its_blocks():
     """4 x 4 cells 0 to 15: the upper left block holds 0, 1, 4 and 5, mean 2.5."""
     values = torch.arange(16.0).reshape(1, 16, 1)
     tokens = Tokens(values, torch.ones(1, 16, dtype=torch.bool))
-    found = Kind("grid:2x2").reduce(tokens, LayerLayout(width=1, grid=(4, 4)))
+    found = FeaturePooling("grid:2x2").reduce(tokens, LayerLayout(width=1, grid=(4, 4)))
     assert found.values.flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
 
 
 def test_neighbours_share_the_middle_of_a_grid_that_does_not_divide():
     """3 x 1 cells 1, 2, 6 to two: (1 + 2) / 2 and (2 + 6) / 2."""
     tokens = Tokens(torch.tensor([[[1.0], [2], [6]]]), torch.ones(1, 3, dtype=torch.bool))
-    found = Kind("grid:2x1").reduce(tokens, LayerLayout(width=1, grid=(3, 1)))
+    found = FeaturePooling("grid:2x1").reduce(tokens, LayerLayout(width=1, grid=(3, 1)))
     assert found.values.flatten().tolist() == [1.5, 4]
 
 
@@ -136,7 +146,7 @@ def test_neighbours_share_the_middle_of_a_grid_that_does_not_divide():
 def test_a_coarser_grid_is_that_of_numpy_in_float64(grid, kept, prefix):
     layout = LayerLayout(width=5, prefix_tokens=prefix, grid=grid)
     tokens = random_grid(*grid, prefix=prefix)
-    found = Kind(f"grid:{kept[0]}x{kept[1]}").reduce(tokens, layout)
+    found = FeaturePooling(f"grid:{kept[0]}x{kept[1]}").reduce(tokens, layout)
     expected = pooled_by_numpy(tokens, layout, *kept)
     np.testing.assert_allclose(found.values.double().numpy(), expected, atol=1e-6)
     assert found.mask.shape == (3, kept[0] * kept[1])
@@ -147,13 +157,13 @@ def test_a_coarser_grid_is_that_of_numpy_in_float64(grid, kept, prefix):
     [("tokens", 5, None), ("cls", 1, 1), ("mean", 1, 1), ("pooled", 1, 1)],
 )
 def test_the_number_of_tokens_is_known_before_any_is_seen(kind, image, text):
-    assert Kind(kind).tokens_per_item(IMAGE, Modality.IMAGE) == image
-    assert Kind(kind).tokens_per_item(TEXT, Modality.TEXT) == text
+    assert FeaturePooling(kind).tokens_per_item(IMAGE, Modality.IMAGE) == image
+    assert FeaturePooling(kind).tokens_per_item(TEXT, Modality.TEXT) == text
 
 
 def test_the_number_of_cells_is_known_before_any_is_seen():
     layout = LayerLayout(width=5, prefix_tokens=1, grid=(14, 7))
-    assert Kind("grid:7x2").tokens_per_item(layout, Modality.IMAGE) == 14
+    assert FeaturePooling("grid:7x2").tokens_per_item(layout, Modality.IMAGE) == 14
 
 
 @pytest.mark.parametrize(
@@ -172,7 +182,7 @@ def test_the_number_of_cells_is_known_before_any_is_seen():
 )
 def test_what_a_layer_cannot_give_is_refused(kind, layout, modality, message):
     with pytest.raises(SpecError, match=message):
-        Kind(kind).tokens_per_item(layout, modality)
+        FeaturePooling(kind).tokens_per_item(layout, modality)
 
 
 @pytest.mark.parametrize(
@@ -180,4 +190,4 @@ def test_what_a_layer_cannot_give_is_refused(kind, layout, modality, message):
 )
 def test_names_that_mean_nothing_are_refused(name):
     with pytest.raises(SpecError, match=r"known: tokens, cls, mean, last, pooled, grid:HxW"):
-        Kind(name)
+        FeaturePooling(name)

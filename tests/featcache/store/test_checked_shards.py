@@ -15,7 +15,7 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import checked_shards, verified_files
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.manifest import read_manifest, write_manifest
-from lightalign.featcache.store.stored_types import SCALES, narrow
+from lightalign.featcache.store.stored_types import SCALES, quantise
 from lightalign.featcache.store.trust import trusting
 from lightalign.featcache.types import Features
 
@@ -209,7 +209,7 @@ def test_every_stored_type_is_examined(dtype, container, compression, tmp_path, 
         rows = np.ones((2 * len(items), 3), np.float32)
         if index == 1:
             rows[2, 1] = np.inf
-        stored, scales = narrow(rows, dtype)
+        stored, scales = quantise(rows, dtype)
         beside = {} if scales is None else {SCALES: scales}
         offsets = np.arange(0, 2 * len(items) + 1, 2)
         ids = tuple(f"item-{item}" for item in items)

@@ -4,7 +4,12 @@ from pathlib import Path
 import pytest
 
 from lightalign.featcache.errors import StoreCorruptError, StoreInUseError
-from lightalign.featcache.store.damage import Damage, clear_damage, find_damage, verify_folder
+from lightalign.featcache.store.damage import (
+    IntegrityReport,
+    clear_damage,
+    find_damage,
+    verify_folder,
+)
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.locks import ShardLocks, lock_path
 from lightalign.featcache.store.manifest import COPY, MANIFEST, read_manifest
@@ -29,7 +34,7 @@ def missing_shards(folder: Path) -> list[int]:
 @pytest.mark.parametrize("container", FORMAT_NAMES)
 def test_a_whole_store_has_no_damage(tmp_path, container):
     write(tmp_path, describe(container=container))
-    assert find_damage(tmp_path) == Damage()
+    assert find_damage(tmp_path) == IntegrityReport()
     assert not find_damage(tmp_path)
 
 
@@ -40,7 +45,7 @@ def test_clearing_a_damaged_shard_leaves_just_that_one_missing(tmp_path, contain
     whole = tree_bytes(tmp_path)
     flip(shard_files(tmp_path, 1)[-1])
     damage = find_damage(tmp_path)
-    assert damage == Damage(shards=(1,))
+    assert damage == IntegrityReport(shards=(1,))
     clear_damage(tmp_path, damage)
     assert missing_shards(tmp_path) == [1]
     assert not shard_files(tmp_path, 1)
@@ -59,7 +64,7 @@ def test_any_flipped_byte_of_a_manifest_is_named_and_restored(tmp_path, name):
     for position in range(0, len(whole[name]), 97):
         flip(tmp_path / name, position)
         damage = find_damage(tmp_path)
-        assert damage == Damage(manifests=(name,))
+        assert damage == IntegrityReport(manifests=(name,))
         assert verify_folder(tmp_path) == list(damage.lines)
         assert str(tmp_path / name) in damage.lines[0]
         clear_damage(tmp_path, damage)
@@ -80,7 +85,7 @@ def test_a_damaged_shard_is_found_through_the_copy_of_a_damaged_manifest(tmp_pat
     write(tmp_path, describe())
     flip(tmp_path / MANIFEST)
     flip(shard_files(tmp_path, 2)[-1])
-    assert find_damage(tmp_path) == Damage(shards=(2,), manifests=(MANIFEST,))
+    assert find_damage(tmp_path) == IntegrityReport(shards=(2,), manifests=(MANIFEST,))
 
 
 def test_a_manifest_and_a_copy_both_damaged_cannot_be_restored(tmp_path):
@@ -89,7 +94,7 @@ def test_a_manifest_and_a_copy_both_damaged_cannot_be_restored(tmp_path):
         flip(tmp_path / name)
     assert MANIFEST in verify_folder(tmp_path)[0]
     with pytest.raises(StoreCorruptError, match="both damaged: replace the store by a whole copy"):
-        clear_damage(tmp_path, Damage(manifests=(MANIFEST, COPY)))
+        clear_damage(tmp_path, IntegrityReport(manifests=(MANIFEST, COPY)))
 
 
 @pytest.mark.parametrize("name", [MANIFEST, COPY])
@@ -120,13 +125,13 @@ def test_a_damaged_lock_and_that_of_a_dead_process_are_removed(tmp_path):
     with ShardLocks(tmp_path) as held:
         for index in (0, 1):
             assert held.claim(index)
-        assert find_damage(tmp_path) == Damage()
+        assert find_damage(tmp_path) == IntegrityReport()
         kept = lock_path(tmp_path, 1).read_bytes()
     lock_path(tmp_path, 0).write_bytes(kept[:-1])
     lock_path(tmp_path, 1).write_bytes(kept)
     flip(lock_path(tmp_path, 0))
     damage = find_damage(tmp_path)
-    assert damage == Damage(locks=("shard-00000.lock", "shard-00001.lock"))
+    assert damage == IntegrityReport(locks=("shard-00000.lock", "shard-00001.lock"))
     assert damage.lines == (
         f"{lock_path(tmp_path, 0)}: checksum differs",
         f"{lock_path(tmp_path, 1)}: its process is dead",
@@ -146,7 +151,7 @@ def test_what_the_dead_left_goes_and_what_is_not_ours_stays(tmp_path):
         (folder / "zarr.json").write_text("{}")
     with ShardLocks(tmp_path) as locks:
         assert locks.claim(0)
-        assert find_damage(tmp_path) == Damage(foreign=("notes.txt",))
+        assert find_damage(tmp_path) == IntegrityReport(foreign=("notes.txt",))
     damage = find_damage(tmp_path)
     assert set(damage.temporaries) == {dead.name, living.name, elsewhere.name}
     clear_damage(tmp_path, damage)
@@ -158,7 +163,7 @@ def test_a_file_between_the_shards_is_written_again(tmp_path):
     whole = tree_bytes(tmp_path)
     flip(tmp_path / "zarr.json")
     damage = find_damage(tmp_path)
-    assert damage == Damage(store_files=("zarr.json",))
+    assert damage == IntegrityReport(store_files=("zarr.json",))
     clear_damage(tmp_path, damage)
     assert tree_bytes(tmp_path) == whole
 

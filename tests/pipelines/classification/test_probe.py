@@ -20,7 +20,7 @@ from lightalign.pipelines.classification.classifiers import LogisticClassifier
 from lightalign.pipelines.classification.probe import run
 from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.classification.sgd_options import SgdOptions
-from lightalign.pipelines.inputs.labelled_images import ClassRows
+from lightalign.pipelines.inputs.labelled_images import LabelledImages
 from lightalign.pipelines.metrics.number import numbers_of, split_hash
 from lightalign.pipelines.runs import run_folder
 
@@ -79,7 +79,7 @@ def test_a_report_has_every_number_with_interval_and_count(home, protocol, setti
 
 def test_the_raw_encoder_is_the_mean_over_its_tokens(home):
     entry = write_split(home, "ragged", *blobs(12, seed=3, tokens=4), dataset="means")
-    rows = ClassRows(entry, home=home)
+    rows = LabelledImages(entry, home=home)
     features, labels = blobs(12, seed=3, tokens=4)
     expected = features.astype(np.float64).mean(axis=1)
     assert rows.pooled(np.array([3, 11])) == pytest.approx(expected[[3, 11]], abs=1e-6)
@@ -237,11 +237,11 @@ def test_the_command_prints_a_table_and_the_same_as_json(home):
 def test_a_split_that_is_not_whole_is_not_the_usual_one(home, tmp_path):
     """The extraction of `test` was stopped: `val` is taken."""
     from lightalign.featcache.store.manifest import read_manifest, write_manifest
-    from lightalign.pipelines.inputs.store_selection import SideQuery, WantedData, usual_split
+    from lightalign.pipelines.inputs.store_selection import DatasetQuery, SideQuery, usual_split
 
     entry = write_split(tmp_path, "test", *blobs(9, seed=0))
     write_split(tmp_path, "val", *blobs(9, seed=1))
-    wanted = WantedData("trees", None)
+    wanted = DatasetQuery("trees", None)
     assert usual_split(tmp_path, wanted, SideQuery()) == "test"
     table = read_manifest(entry.folder)
     del table["shards"]

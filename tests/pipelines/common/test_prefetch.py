@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from lightalign.pipelines.common.prefetch import map_ahead
+from lightalign.pipelines.common.prefetch import prefetch
 
 
 def test_results_come_in_order_whatever_finishes_first():
@@ -15,19 +15,19 @@ def test_results_come_in_order_whatever_finishes_first():
             assert gates[0].wait(5)  # the second must have started before the first may end
         return value * 10
 
-    assert list(map_ahead(work, [0, 1], ahead=2, workers=2)) == [0, 10]
+    assert list(prefetch(work, [0, 1], ahead=2, workers=2)) == [0, 10]
 
 
 def test_no_more_than_asked_is_computed_ahead():
     started = []
-    results = map_ahead(lambda value: started.append(value), range(100), ahead=3)
+    results = prefetch(lambda value: started.append(value), range(100), ahead=3)
     next(results)
     results.close()
     assert len(started) <= 5
 
 
 def test_an_error_is_raised_in_its_place():
-    results = map_ahead(lambda value: 1 // value, [1, 0, 1], ahead=2)
+    results = prefetch(lambda value: 1 // value, [1, 0, 1], ahead=2)
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)

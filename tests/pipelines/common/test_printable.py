@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lightalign.featcache import atomic_files
 from lightalign.pipelines.commands import _common
-from lightalign.pipelines.commands._common import Output
+from lightalign.pipelines.commands._common import CommandOutput
 from lightalign.pipelines.common.confusion_plot import draw_confusion
 from lightalign.pipelines.common.printable import for_page, printable, printable_lines
 from lightalign.pipelines.metrics.number import SCHEMA
@@ -88,7 +88,7 @@ def printed(capsys):
     """Return a function that prints a result and returns what reaches standard output."""
 
     def show(value, *parts, as_json=False):
-        Output(as_json=as_json, quiet=True).result(value, *parts)
+        CommandOutput(as_json=as_json, quiet=True).result(value, *parts)
         return capsys.readouterr().out
 
     return show
@@ -161,7 +161,7 @@ def test_an_error_is_one_line_that_does_nothing(monkeypatch, tmp_path, text):
     def fail(*_):
         raise SpecError(f"no such thing: {text}")
 
-    monkeypatch.setattr(_common.Output, "result", fail)
+    monkeypatch.setattr(_common.CommandOutput, "result", fail)
     result = lightalign("list", "fusions", home=tmp_path)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1

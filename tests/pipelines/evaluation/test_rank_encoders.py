@@ -11,7 +11,7 @@ from lightalign.featcache.errors import SpecError, StoreNotFoundError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
 from lightalign.pipelines.evaluation import rank_encoders
-from lightalign.pipelines.evaluation.encoder_comparison import Seen, compared
+from lightalign.pipelines.evaluation.encoder_comparison import EncoderNeighbours, compared
 from lightalign.pipelines.evaluation.rank_encoders import RankSpec
 from lightalign.pipelines.metrics.representation import neighbours
 
@@ -122,9 +122,10 @@ def test_texts_that_are_a_turn_of_the_images_are_found_and_drawn_ones_are_not():
     turn, _ = np.linalg.qr(random.normal(size=(8, 8)))
     sides = {"turned": images @ turn.astype(np.float32), "drawn": random.normal(size=(100, 8))}
     seen = {
-        name: Seen(side.astype(np.float32), neighbours(side, 5)) for name, side in sides.items()
+        name: EncoderNeighbours(side.astype(np.float32), neighbours(side, 5))
+        for name, side in sides.items()
     }
-    found = compared(Seen(images, neighbours(images, 5)), seen, 5)
+    found = compared(EncoderNeighbours(images, neighbours(images, 5)), seen, 5)
     turned = {name: number.value for name, number in found["turned"].items()}
     assert turned == pytest.approx(dict.fromkeys(turned, 100.0), abs=1e-3)
     drawn = found["drawn"]

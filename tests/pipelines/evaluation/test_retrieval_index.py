@@ -8,7 +8,7 @@ import pytest
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
 from lightalign.pipelines.evaluation.retrieve import run as run_retrieve
-from lightalign.pipelines.metrics.bootstrap import Draws
+from lightalign.pipelines.metrics.bootstrap import BootstrapDraws
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking import index_tuning
 from lightalign.pipelines.ranking.faiss_index import build
@@ -90,7 +90,7 @@ def test_the_text_itself_is_left_out_of_what_is_found():
 
 @pytest.mark.parametrize("k", [1, 5, 100])
 def test_recalls_do_not_depend_on_the_length_of_the_curve(direction, k):
-    draws = Draws(60)
+    draws = BootstrapDraws(60)
     exact, _, _ = Retrieval(k=100).measure(direction, draws)
     found, _, worst = Retrieval(k=k, index="IVF1,Flat").measure(direction, draws)
     assert found["recall"] == exact["recall"]
@@ -109,7 +109,7 @@ def test_what_an_index_misses_of_the_whole_gallery_lies_in_the_interval():
     ids = [f"{row}" for row in range(600)]
     own = Relevance.of([[(row + 300) % 600 if row % 3 == 0 else row] for row in range(600)])
     direction = Direction("text_to_image", queries, gallery, own, ids, ids, np.arange(600))
-    found, _, _ = Retrieval(k=600, index="IVF16,Flat").measure(direction, Draws(600))
+    found, _, _ = Retrieval(k=600, index="IVF16,Flat").measure(direction, BootstrapDraws(600))
     curve = found["curve"]
     assert 60 < curve["recall"][-1] < 100
     assert curve["low"][-1] < curve["recall"][-1] < curve["high"][-1]
@@ -125,7 +125,7 @@ class Oracle(Reranker):
 
 @pytest.mark.parametrize("index", ["flat", "IVF1,Flat"])
 def test_with_an_oracle_the_first_answer_is_right_where_it_was_among_the_first_k(direction, index):
-    draws, oracle = Draws(60), Oracle(direction.relevance.rows)
+    draws, oracle = BootstrapDraws(60), Oracle(direction.relevance.rows)
     exact, _, _ = Retrieval(k=20).measure(direction, draws)
     retrieval = Retrieval(k=20, index=index, rerankers={"text_to_image": oracle})
     found, _, _ = retrieval.measure(direction, draws)
@@ -135,10 +135,10 @@ def test_with_an_oracle_the_first_answer_is_right_where_it_was_among_the_first_k
 
 
 def test_the_exact_search_is_never_refused_for_the_memory_of_an_index(direction):
-    table, _, _ = Retrieval(index="Flat", memory_budget=1).measure(direction, Draws(60))
+    table, _, _ = Retrieval(index="Flat", memory_budget=1).measure(direction, BootstrapDraws(60))
     assert table["mean_rank"]["value"] > 1
     with pytest.raises(SpecError, match="may be taken"):
-        Retrieval(index="ivf", memory_budget=1).measure(direction, Draws(60))
+        Retrieval(index="ivf", memory_budget=1).measure(direction, BootstrapDraws(60))
 
 
 def test_retrieve_prints_recalls_and_what_the_index_finds(home):

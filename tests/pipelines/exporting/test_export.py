@@ -14,9 +14,9 @@ from lightalign.adapters.preset import read_preset
 from lightalign.featcache.config import write_toml
 from lightalign.featcache.documents import read_toml
 from lightalign.featcache.encoders.loading import open_encoder
-from lightalign.featcache.encoders.pooling import Kind, LayerLayout
+from lightalign.featcache.encoders.pooling import FeaturePooling, LayerLayout
 from lightalign.featcache.errors import ExportError
-from lightalign.featcache.store.stored_types import narrow, widen
+from lightalign.featcache.store.stored_types import dequantise, quantise
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.exporting.stock_modules import Dense, StockTower, express
@@ -28,7 +28,7 @@ from lightalign.pipelines.exporting.towers import (
     padding_takes_part,
 )
 from lightalign.pipelines.extraction.exact import exact_commands
-from lightalign.pipelines.runs.embedder import Reading
+from lightalign.pipelines.runs.embedder import EncoderView
 from lightalign.pipelines.runs.run_folder import read_spec
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
@@ -132,7 +132,7 @@ def test_a_tower_that_cannot_be_expressed_leaves_nothing_behind(toy_home, run, t
 def test_features_are_rounded_as_in_a_store(dtype):
     values = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
     values[2] = 0
-    expected = widen(*narrow(values, dtype), dtype).astype(np.float32)
+    expected = dequantise(*quantise(values, dtype), dtype).astype(np.float32)
     found = as_stored(torch.from_numpy(values)[None], dtype)[0].numpy()
     np.testing.assert_array_equal(found, expected)
 
@@ -163,7 +163,7 @@ def adapter_of(**slots):
 
 def reading_of(kind="tokens", layer=-1, prefix=0):
     layout = LayerLayout(width=8, prefix_tokens=prefix)
-    return Reading(open_encoder("toy-text"), layer, layout, Kind(kind), "float32")
+    return EncoderView(open_encoder("toy-text"), layer, layout, FeaturePooling(kind), "float32")
 
 
 def run_stock(tower: StockTower, values: np.ndarray, mask: np.ndarray) -> np.ndarray:

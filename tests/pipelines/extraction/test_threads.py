@@ -10,7 +10,11 @@ import torch
 
 from lightalign.featcache.encoders.backends.toy import ToyEncoder
 from lightalign.pipelines.extraction import extract
-from lightalign.pipelines.extraction.threads import compute_alone, give_way, threads_kept
+from lightalign.pipelines.extraction.threads import (
+    lower_thread_priority,
+    threads_kept,
+    use_one_thread,
+)
 from lightalign.pipelines.extraction.throughput import overlaps
 
 from ..conftest import extract_toy
@@ -27,7 +31,7 @@ def two_threads():
 @pytest.mark.usefixtures("two_threads")
 def test_a_thread_that_decodes_computes_alone_and_the_encoder_with_all():
     with threads_kept():
-        with ThreadPoolExecutor(1, initializer=compute_alone) as pool:
+        with ThreadPoolExecutor(1, initializer=use_one_thread) as pool:
             assert pool.submit(torch.get_num_threads).result() == 1
         assert torch.get_num_threads() == 2
     with ThreadPoolExecutor(1) as pool:
@@ -43,7 +47,7 @@ def test_the_writer_gives_way_and_no_other_thread_does():
         return os.getpriority(os.PRIO_PROCESS, get_native_id())
 
     before = priority()
-    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+    with ThreadPoolExecutor(1, initializer=lower_thread_priority) as pool:
         assert pool.submit(priority).result() == min(before + 10, 19)
     assert priority() == before
 

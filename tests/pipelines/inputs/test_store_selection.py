@@ -20,9 +20,9 @@ from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import (
+    DatasetQuery,
     SideQuery,
     StoreQuery,
-    WantedData,
     newest_pair,
 )
 from lightalign.pipelines.training import train
@@ -87,7 +87,7 @@ def test_a_path_takes_the_stores_of_the_dataset_that_lies_there(tmp_path):
         extract_both(tmp_path, data=f"image-text-table={place}", source={})
     by_path = {}
     for place in (old, new):
-        wanted = WantedData.of(f"image-text-table={place}", home=tmp_path, options={})
+        wanted = DatasetQuery.of(f"image-text-table={place}", home=tmp_path, options={})
         query = StoreQuery(split="train", dataset=wanted.name, source=wanted.fingerprint("train"))
         by_path[place] = newest_pair(tmp_path, query)
     assert by_path[old].source != by_path[new].source
@@ -98,7 +98,7 @@ def test_a_path_takes_the_stores_of_the_dataset_that_lies_there(tmp_path):
     seen = retrieve.run(
         retrieve.RetrieveSpec(home=tmp_path, data=f"image-text-table={new}", device="cpu")
     )
-    test_split = WantedData.of(f"image-text-table={new}", home=tmp_path, options={})
+    test_split = DatasetQuery.of(f"image-text-table={new}", home=tmp_path, options={})
     assert seen.report["source"] == test_split.fingerprint("test")
 
 
@@ -164,7 +164,7 @@ def test_the_manifest_of_another_store_is_damage(tmp_path):
 
 
 def test_a_split_that_the_dataset_has_not_is_named(tmp_path):
-    wanted = WantedData.of("shapes", home=tmp_path, options=SCENES)
+    wanted = DatasetQuery.of("shapes", home=tmp_path, options=SCENES)
     with pytest.raises(UnknownNameError, match="no split named 'tset'; close: \\['test'\\]"):
         wanted.fingerprint("tset")
 

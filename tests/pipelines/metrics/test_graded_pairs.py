@@ -7,7 +7,7 @@ from sklearn import metrics
 
 from lightalign.pipelines.metrics.bootstrap import interval_of, mean_interval, weighted_draws
 from lightalign.pipelines.metrics.graded_pairs import (
-    Ranking,
+    ValueOrder,
     at_threshold,
     auroc,
     average_precision,
@@ -34,13 +34,13 @@ def test_auroc_counts_the_pairs_in_the_right_order_and_half_a_tie():
     """Positives 0.9 and 0.4, negatives 0.4 and 0.1: three pairs are right, 0.4 is half."""
     scores = np.array([0.9, 0.4, 0.4, 0.1])
     labels = np.array([True, True, False, False])
-    assert auroc(Ranking(scores), labels, once(4)) == pytest.approx([3.5 / 4])
+    assert auroc(ValueOrder(scores), labels, once(4)) == pytest.approx([3.5 / 4])
 
 
 def test_average_precision_adds_precision_where_recall_grows():
     """In order +, -, +: recall 1/2 at precision 1, and 1/2 more at precision 2/3."""
     found = average_precision(
-        Ranking(np.array([0.9, 0.8, 0.7])), np.array([True, False, True]), once(3)
+        ValueOrder(np.array([0.9, 0.8, 0.7])), np.array([True, False, True]), once(3)
     )
     assert found == pytest.approx([0.5 * 1 + 0.5 * 2 / 3])
 
@@ -48,7 +48,7 @@ def test_average_precision_adds_precision_where_recall_grows():
 @pytest.mark.parametrize("seed", range(5))
 def test_ranking_metrics_equal_those_of_scikit_learn_with_ties(seed):
     scores, labels = tied(seed)
-    ranking, ones = Ranking(scores), once(len(scores))
+    ranking, ones = ValueOrder(scores), once(len(scores))
     assert auroc(ranking, labels, ones) == pytest.approx([metrics.roc_auc_score(labels, scores)])
     expected = metrics.average_precision_score(labels, scores)
     assert average_precision(ranking, labels, ones) == pytest.approx([expected])
@@ -59,7 +59,7 @@ def test_correlations_equal_those_of_scipy_with_ties(seed):
     scores, _ = tied(seed)
     grades = np.round(5 * scores + np.random.default_rng(seed).normal(size=len(scores)))
     ones = once(len(scores))
-    found = spearman(Ranking(scores), Ranking(grades), ones)
+    found = spearman(ValueOrder(scores), ValueOrder(grades), ones)
     assert found == pytest.approx([stats.spearmanr(scores, grades).statistic])
     assert pearson(scores, grades, ones) == pytest.approx(
         [stats.pearsonr(scores, grades).statistic]
@@ -72,9 +72,9 @@ def test_weights_are_repeated_pairs():
     rows = np.random.default_rng(2).integers(60, size=(3, 60))
     weights = np.stack([np.bincount(some, minlength=60) for some in rows])
     by_weight = [
-        auroc(Ranking(scores), labels, weights),
-        average_precision(Ranking(scores), labels, weights),
-        spearman(Ranking(scores), Ranking(grades), weights),
+        auroc(ValueOrder(scores), labels, weights),
+        average_precision(ValueOrder(scores), labels, weights),
+        spearman(ValueOrder(scores), ValueOrder(grades), weights),
         pearson(scores, grades, weights),
     ]
     by_row = [
@@ -89,8 +89,8 @@ def test_weights_are_repeated_pairs():
 def test_what_is_the_same_for_all_has_no_correlation_and_one_class_no_auroc():
     same, grades = np.full(4, 0.3), np.arange(4.0)
     assert np.isnan(pearson(same, grades, once(4))).all()
-    assert np.isnan(spearman(Ranking(same), Ranking(grades), once(4))).all()
-    assert np.isnan(auroc(Ranking(grades), np.ones(4, dtype=bool), once(4))).all()
+    assert np.isnan(spearman(ValueOrder(same), ValueOrder(grades), once(4))).all()
+    assert np.isnan(auroc(ValueOrder(grades), np.ones(4, dtype=bool), once(4))).all()
 
 
 def test_each_class_at_a_threshold_by_hand():
@@ -162,7 +162,9 @@ def test_intervals_of_weights_are_those_of_rows():
     assert interval_of(found["mean"]) == pytest.approx(mean_interval(values))
     scores, labels = tied(1, 80)
     found = weighted_draws(
-        lambda weights: {"area": auroc(Ranking(scores), labels, weights)}, np.arange(80), draws=50
+        lambda weights: {"area": auroc(ValueOrder(scores), labels, weights)},
+        np.arange(80),
+        draws=50,
     )
     random = np.random.default_rng(0)
     drawn = [random.integers(80, size=80) for _ in range(50)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightalign.pipelines.metrics.bootstrap import Draws, mean_interval
+from lightalign.pipelines.metrics.bootstrap import BootstrapDraws, mean_interval
 from lightalign.pipelines.metrics.intervals import (
     class_mean_interval,
     deviation_interval,
@@ -57,7 +57,7 @@ def test_intervals_of_drawn_shares_cover_large_and_small_ones_as_well(true):
     random = np.random.default_rng(6)
     of_image = random.beta(2 * true, 2 * (1 - true), size=(1000, 100, 1))
     hits = 100.0 * (random.random((1000, 100, 3)) < of_image).reshape(1000, 300)
-    drawn = Draws(100, draws=300).means(hits.T.copy(), np.repeat(np.arange(100), 3))
+    drawn = BootstrapDraws(100, draws=300).means(hits.T.copy(), np.repeat(np.arange(100), 3))
     found = [
         drawn_share_interval(share, own, groups=100, items=300)
         for share, own in zip(hits.mean(axis=1), drawn.T, strict=True)

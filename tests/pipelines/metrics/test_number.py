@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lightalign.pipelines.metrics.bootstrap import Draws, interval_of, mean_interval
+from lightalign.pipelines.metrics.bootstrap import BootstrapDraws, interval_of, mean_interval
 from lightalign.pipelines.metrics.intervals import drawn_share_interval
 from lightalign.pipelines.metrics.number import (
     Number,
@@ -83,7 +83,7 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_distribution_where_items_a
 
 def test_items_of_one_group_count_as_one():
     values = np.repeat(np.random.default_rng(0).normal(size=50), 20)
-    draws = Draws(50).means(values[:, None], np.repeat(np.arange(50), 20))
+    draws = BootstrapDraws(50).means(values[:, None], np.repeat(np.arange(50), 20))
     low, high = interval_of(draws[:, 0])
     apart = 1.96 * values.std() / math.sqrt(50)
     assert high - low == pytest.approx(2 * apart, rel=0.15)
@@ -96,7 +96,7 @@ def test_draws_that_are_no_number_are_left_out():
 
 def test_draws_of_single_items_give_the_interval_of_a_mean():
     values = np.random.default_rng(1).normal(5.0, 2.0, size=300)
-    draws = Draws(300).means(values[:, None], np.arange(300))
+    draws = BootstrapDraws(300).means(values[:, None], np.arange(300))
     assert interval_of(draws[:, 0]) == pytest.approx(mean_interval(values), abs=0.05)
     apart = 1.96 * values.std() / math.sqrt(300)
     assert interval_of(draws[:, 0]) == pytest.approx(
@@ -107,7 +107,7 @@ def test_draws_of_single_items_give_the_interval_of_a_mean():
 def test_drawn_means_and_medians_are_those_of_the_drawn_items():
     """Groups {0, 1} and {2}: of the draws 00, 01, 10 and 11 the items are 0101, 012 and 22."""
     values = np.array([1, 4, 10])
-    draws = Draws(2, draws=200)
+    draws = BootstrapDraws(2, draws=200)
     groups = np.array([0, 0, 1])
     means = draws.means(values[:, None].astype(float), groups)[:, 0]
     medians = draws.medians(values, groups)
@@ -117,9 +117,9 @@ def test_drawn_means_and_medians_are_those_of_the_drawn_items():
 
 def test_the_draws_are_the_same_however_many_are_held_at_once(monkeypatch):
     values, groups = np.arange(12.0)[:, None], np.arange(12) // 3
-    whole = Draws(4).means(values, groups)
+    whole = BootstrapDraws(4).means(values, groups)
     monkeypatch.setattr("lightalign.pipelines.metrics.bootstrap._BLOCK", 28)
-    np.testing.assert_array_equal(Draws(4).means(values, groups), whole)
+    np.testing.assert_array_equal(BootstrapDraws(4).means(values, groups), whole)
 
 
 def test_intervals_cover_the_true_value_in_93_to_97_percent_of_a_thousand_cases():
@@ -132,7 +132,7 @@ def test_intervals_cover_the_true_value_in_93_to_97_percent_of_a_thousand_cases(
     """
     random = np.random.default_rng(0)
     groups = np.repeat(np.arange(100), 3)
-    grouped, single = Draws(100), Draws(300)
+    grouped, single = BootstrapDraws(100), BootstrapDraws(300)
     cases = 1000
     easy = np.repeat(random.random((100, cases)) < 0.4, 3, axis=0)
     first = random.random((300, cases)) < np.where(easy, 0.9, 0.2)

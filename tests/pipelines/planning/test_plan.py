@@ -20,10 +20,10 @@ from lightalign.pipelines.common.byte_sizes import parse_bytes
 from lightalign.pipelines.planning import plan
 from lightalign.pipelines.planning import step as planned_step
 from lightalign.pipelines.planning.memory_model import MemoryModel
-from lightalign.pipelines.planning.peak import Peak
-from lightalign.pipelines.planning.process_memory import STATUS, OwnMemory
+from lightalign.pipelines.planning.peak import PeakMemory
+from lightalign.pipelines.planning.process_memory import STATUS, ProcessMemory
 from lightalign.pipelines.planning.shapes import InputShape
-from lightalign.pipelines.planning.spec import Planned, PlanSpec
+from lightalign.pipelines.planning.spec import MemoryPlan, PlanSpec
 from lightalign.pipelines.planning.step import PlannedStep
 from lightalign.pipelines.rendering.training import plan_parts
 from lightalign.pipelines.training.modules import build_trainable
@@ -189,10 +189,10 @@ SHOWN = ("batch_size", "chunk_size", "image", "text", "texts_of_an_image")
 
 
 def test_people_are_told_the_peak_and_what_fits():
-    planned = Planned(
+    planned = MemoryPlan(
         spec={**vars(PlanSpec(preset="linear", budget="2GB")), **dict.fromkeys(SHOWN, 8)},
         parameters=1000,
-        predicted=Peak(
+        predicted=PeakMemory(
             weights=10**9, gradients=0, optimiser=0, features=0, activations=0, loss=10**9 // 2
         ),
         fits=True,
@@ -228,7 +228,7 @@ def test_what_stops_the_measured_steps_is_told_apart(script, error, message, mon
 
 @pytest.mark.skipif(not STATUS.is_file(), reason="Linux says what a process takes")
 def test_what_a_process_takes_and_gives_back_is_seen():
-    with OwnMemory() as own:
+    with ProcessMemory() as own:
         taken = np.ones(2**25)  # 256 MiB
         del taken
     assert own.bytes == pytest.approx(2**28, rel=0.1)

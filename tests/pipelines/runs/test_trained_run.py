@@ -11,7 +11,7 @@ from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSp
 from lightalign.pipelines.classification.sgd_options import SgdOptions
 from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
 from lightalign.pipelines.metrics.number import split_hash
-from lightalign.pipelines.runs.trained_run import Found
+from lightalign.pipelines.runs.trained_run import EvaluationReport
 
 IDS = ("0", "1")
 
@@ -40,7 +40,7 @@ def found(*, source="a" * 64, ids=IDS, **changes):
         "metrics": {},
         "definitions": {},
     }
-    return Found(**{**fields, **changes})
+    return EvaluationReport(**{**fields, **changes})
 
 
 def names(home):

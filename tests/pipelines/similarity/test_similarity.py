@@ -151,14 +151,14 @@ def test_a_run_on_images_is_compared_by_its_text_tower_and_one_on_texts_across_t
 
 def test_across_takes_the_first_text_through_the_first_side(graded_home):
     from lightalign.pipelines.common.progress import SILENT
-    from lightalign.pipelines.inputs.store_selection import WantedData
-    from lightalign.pipelines.runs.trained_run import EvaluatedRun
+    from lightalign.pipelines.inputs.store_selection import DatasetQuery
+    from lightalign.pipelines.runs.trained_run import TrainedRun
     from lightalign.pipelines.similarity.graded_split import GradedSplit
     from lightalign.pipelines.similarity.scorers import make_scorers
     from lightalign.pipelines.similarity.text_stores import TextStores
 
-    run = EvaluatedRun(graded_home, "texts", device="cpu")
-    stores = TextStores(graded_home, WantedData("stsb", None), "val", SILENT)
+    run = TrainedRun(graded_home, "texts", device="cpu")
+    stores = TextStores(graded_home, DatasetQuery("stsb", None), "val", SILENT)
     queries = {side: run.query(side) for side in TextSide}
     split = GradedSplit(graded_home, {query: stores.find(query) for query in queries.values()})
     scorers, warnings = make_scorers(queries, [], split, run)
@@ -247,11 +247,11 @@ def test_shares_without_a_miss_have_a_width_and_those_of_nothing_no_interval(gra
 
 def test_pairs_that_have_a_text_in_common_are_of_one_group(graded_home):
     """Three pairs in a row share texts; without the middle one the outer ones do not."""
-    from lightalign.pipelines.inputs.store_selection import WantedData
+    from lightalign.pipelines.inputs.store_selection import DatasetQuery
     from lightalign.pipelines.similarity.graded_split import GradedSplit
     from lightalign.pipelines.similarity.text_stores import TextStores
 
-    stores = TextStores(graded_home, WantedData("stsb", None), "val")
+    stores = TextStores(graded_home, DatasetQuery("stsb", None), "val")
     query = SideQuery(encoder="toy-text")
     split = GradedSplit(graded_home, {query: stores.find(query)})
     assert split.groups.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
@@ -361,10 +361,10 @@ def test_the_verb_prints_tables_or_one_json_object(graded_home):
 
 
 def test_the_stores_of_a_raw_encoder_are_found_by_what_they_keep(graded_home):
-    from lightalign.pipelines.inputs.store_selection import WantedData
+    from lightalign.pipelines.inputs.store_selection import DatasetQuery
     from lightalign.pipelines.similarity.text_stores import TextStores
 
-    stores = TextStores(graded_home, WantedData("stsb", None), "val")
+    stores = TextStores(graded_home, DatasetQuery("stsb", None), "val")
     assert stores.find(SideQuery(encoder="minilm")) is None
     raw = stores.raw_encoder(stores.find(SideQuery(encoder="toy-text")))
     assert (raw.label, sorted(raw.by_kind)) == ("toy-text", ["mean", "tokens"])

@@ -11,7 +11,7 @@ from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.evaluation import retrieve
-from lightalign.pipelines.inputs.pairs import Rows
+from lightalign.pipelines.inputs.pairs import BatchRows
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.planning import dry_run
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
@@ -275,8 +275,10 @@ def test_every_row_of_an_image_is_a_stranger_to_no_text_of_it():
     """Image 0 stands in the batch twice; of the texts remembered the first is its own."""
     queue = NegativeQueue(4, {0: (0, 1), 1: (2,)}, width=2, device=CPU)
     vectors = torch.eye(2)
-    queue.add(Rows(np.array([0, 1]), np.array([0, 2])), PairBatch(vectors, vectors, vectors > 0))
-    asked = Rows(np.array([0, 0, 1]), np.array([0, 1, 2]))
+    queue.add(
+        BatchRows(np.array([0, 1]), np.array([0, 2])), PairBatch(vectors, vectors, vectors > 0)
+    )
+    asked = BatchRows(np.array([0, 0, 1]), np.array([0, 1, 2]))
     found = queue.recall(asked)
     places = queue.state()["text_rows"].tolist()
     own = found.image_to_text[:, places.index(0)].tolist()

@@ -19,7 +19,7 @@ from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.common.torchrun import Launch
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import distributed, train
-from lightalign.pipelines.training.distributed import ALONE, Processes
+from lightalign.pipelines.training.distributed import ALONE, ProcessGroup
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.trainer import Trainer
@@ -78,15 +78,15 @@ def test_numbers_that_no_process_has_are_refused(monkeypatch, numbers):
 
 @pytest.mark.parametrize(("num_rows", "sizes"), [(7, [3, 2, 2]), (2, [1, 1, 0]), (0, [0, 0, 0])])
 def test_shares_are_disjoint_and_differ_by_one_row_at_most(num_rows, sizes):
-    shares = Processes(rank=1, count=3).shares(num_rows)
+    shares = ProcessGroup(rank=1, count=3).shares(num_rows)
     assert [len(share) for share in shares] == sizes
     assert np.concatenate(shares).tolist() == list(range(num_rows))
 
 
 def test_dropout_differs_by_process_and_by_seed():
-    seeds = {Processes(rank, 4).seed(seed) for rank in range(4) for seed in range(10)}
+    seeds = {ProcessGroup(rank, 4).seed(seed) for rank in range(4) for seed in range(10)}
     assert len(seeds) == 4 * 10
-    assert [Processes(0, 4).seed(7), ALONE.seed(7)] == [7, 7]
+    assert [ProcessGroup(0, 4).seed(7), ALONE.seed(7)] == [7, 7]
     assert max(seeds) < 2**32  # further bits would not reach the generator
 
 
@@ -97,7 +97,7 @@ def test_each_process_knows_the_positives_of_all(home):
     rows = next(batches[0].order(1))
     shared = []
     for rank, one in enumerate(batches):
-        one.processes = Processes(rank, 3)
+        one.processes = ProcessGroup(rank, 3)
         shared.append(one.load(rows))
     assert [sum(len(load()) for load in batch.images) for batch in shared] == [2, 2, 1]
     assert [sum(len(load()) for load in batch.texts) for batch in shared] == [9, 8, 8]

@@ -10,7 +10,7 @@ from lightalign.pipelines.planning import plan
 from lightalign.pipelines.planning.spec import PlanSpec
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
-from lightalign.pipelines.training.distributed import Processes
+from lightalign.pipelines.training.distributed import ProcessGroup
 from lightalign.pipelines.training.mixup import MixupOptions, draw_mix
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
@@ -186,7 +186,7 @@ def test_several_processes_share_the_mixtures_of_one(pooled_home, chunk_size):
     whole = trainer.batches.load(rows)
     shares = []
     for rank in range(3):
-        trainer.batches.processes = Processes(rank, 3)
+        trainer.batches.processes = ProcessGroup(rank, 3)
         shares.append(trainer.batches.load(rows))
     for side in ("images", "texts"):
         together = [load for share in shares for load in getattr(share, side)]

@@ -11,7 +11,7 @@ from lightalign.pipelines.planning import plan
 from lightalign.pipelines.planning.spec import PlanSpec
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
-from lightalign.pipelines.training.batches import Rows
+from lightalign.pipelines.training.batches import BatchRows
 from lightalign.pipelines.training.negative_queue import NegativeQueue
 
 from .test_resume import gradient, stop_in_epoch, trainer_of
@@ -19,7 +19,7 @@ from .test_train import CPU, QUICK, quick_train
 
 
 def rows_of(images, texts):
-    return Rows(np.array(images), np.array(texts))
+    return BatchRows(np.array(images), np.array(texts))
 
 
 def pairs_of(images, texts, first):
@@ -66,7 +66,7 @@ def test_what_is_forgotten_depends_neither_on_the_order_of_a_batch_nor_on_the_nu
         for order in (rows, np.flip(rows).copy()):
             queue = NegativeQueue(2, texts_of, width=1, device=CPU)
             values = torch.from_numpy(order).float()[:, None]
-            queue.add(Rows(order, order), PairBatch(values, values, torch.eye(8) > 0))
+            queue.add(BatchRows(order, order), PairBatch(values, values, torch.eye(8) > 0))
             found.append(queue.state()["image_rows"].tolist())
         assert found[0] == found[1]
         remembered += found[0]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.loading import build_encoder
-from lightalign.featcache.encoders.pooling import POOLED, Kind
+from lightalign.featcache.encoders.pooling import POOLED, FeaturePooling
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.types import Item, Modality
 
@@ -54,7 +54,7 @@ def saved_pair(request, tmp_path_factory):
 def pooled(encoder, items) -> torch.Tensor:
     prepared = [encoder.prepare(item) for item in items]
     (tokens,) = encoder.encode_layers(prepared, [POOLED])
-    kept = Kind("pooled").reduce(tokens, encoder.layout(POOLED))
+    kept = FeaturePooling("pooled").reduce(tokens, encoder.layout(POOLED))
     assert kept.mask.tolist() == [[True]] * len(items)
     return kept.values[:, 0]
 
@@ -186,9 +186,9 @@ def test_cls_of_a_causal_model_is_refused_and_last_is_its_last_real_token(name, 
     assert encoder.layout().constant_first
     assert encoder.layout(-2).constant_first
     with pytest.raises(SpecError, match="one vector for all texts that begin alike"):
-        Kind("cls").tokens_per_item(encoder.layout(), Modality.TEXT)
+        FeaturePooling("cls").tokens_per_item(encoder.layout(), Modality.TEXT)
     prepared = [encoder.prepare(Item(id="t", text=text)) for text in TEXTS]
-    found = Kind("last").reduce(encoder.encode(prepared), encoder.layout()).values[:, 0]
+    found = FeaturePooling("last").reduce(encoder.encode(prepared), encoder.layout()).values[:, 0]
     model = transformers.AutoModel.from_pretrained(folder).eval()
     for row, ids in enumerate(prepared):
         with torch.no_grad():
@@ -200,7 +200,7 @@ def test_cls_of_a_causal_model_is_refused_and_last_is_its_last_real_token(name, 
 def test_cls_of_a_model_that_looks_both_ways_is_not_refused(name, tiny):
     encoder = tiny.opened(f"transformers {name}")
     assert not encoder.layout().constant_first
-    assert Kind("cls").tokens_per_item(encoder.layout(), Modality.TEXT) == 1
+    assert FeaturePooling("cls").tokens_per_item(encoder.layout(), Modality.TEXT) == 1
 
 
 def test_cls_of_the_embeddings_is_refused_as_no_attention_precedes_them(tiny):
@@ -209,7 +209,7 @@ def test_cls_of_the_embeddings_is_refused_as_no_attention_precedes_them(tiny):
         assert encoder.layout(-3).constant_first
         assert not encoder.layout(-2).constant_first
         with pytest.raises(SpecError, match="'cls' would be one vector for all"):
-            Kind("cls").tokens_per_item(encoder.layout(-3), encoder.modality)
+            FeaturePooling("cls").tokens_per_item(encoder.layout(-3), encoder.modality)
 
 
 @pytest.mark.parametrize("name", ["vit", "convolutional"])

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from lightalign.featcache.encoders.loading import build_encoder
-from lightalign.featcache.encoders.pooling import POOLED, Kind
+from lightalign.featcache.encoders.pooling import POOLED, FeaturePooling
 from lightalign.featcache.encoders.references import find_card
 from lightalign.featcache.errors import SpecError, WeightsMismatchError
 from lightalign.featcache.types import Item
@@ -49,9 +49,9 @@ def save_sentence(tiny, to, *, mode="mean", rest=(), include_prompt=True, lower=
 
 def stored(encoder, kind: str) -> torch.Tensor:
     prepared = [encoder.prepare(Item(id=f"t{i}", text=text)) for i, text in enumerate(TEXTS)]
-    layer = Kind(kind).layer_read(-1)
+    layer = FeaturePooling(kind).layer_read(-1)
     (tokens,) = encoder.encode_layers(prepared, [layer])
-    return Kind(kind).reduce(tokens, encoder.layout(layer)).values[:, 0]
+    return FeaturePooling(kind).reduce(tokens, encoder.layout(layer)).values[:, 0]
 
 
 def check(folder, expected, kind="pooled"):

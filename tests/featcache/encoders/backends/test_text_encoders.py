@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from lightalign.featcache.encoders.loading import build_encoder, open_encoder
-from lightalign.featcache.encoders.pooling import Kind
+from lightalign.featcache.encoders.pooling import FeaturePooling
 from lightalign.featcache.errors import (
     SpecError,
     UnreadableItemError,
@@ -75,7 +75,7 @@ def test_without_special_tokens_an_empty_text_has_none_and_no_text_a_class(tiny,
     with pytest.raises(UnreadableItemError, match="t: the text gives no tokens"):
         prepare(encoder, "")
     with pytest.raises(SpecError, match="'cls' would be those of each text's first word"):
-        Kind("cls").tokens_per_item(encoder.layout(), Modality.TEXT)
+        FeaturePooling("cls").tokens_per_item(encoder.layout(), Modality.TEXT)
 
 
 def test_the_identity_changes_with_the_tokenizer(tiny, tmp_path):

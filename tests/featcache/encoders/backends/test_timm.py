@@ -14,7 +14,7 @@ from timm.models import save_for_hf
 
 from lightalign.featcache.encoders.card import EncoderCard
 from lightalign.featcache.encoders.loading import build_encoder
-from lightalign.featcache.encoders.pooling import Kind
+from lightalign.featcache.encoders.pooling import FeaturePooling
 from lightalign.featcache.encoders.references import find_card
 from lightalign.featcache.errors import SpecError, WeightsMismatchError
 from lightalign.featcache.types import Modality
@@ -85,10 +85,10 @@ def test_a_register_is_no_class_token(class_token: bool, registers: int, tmp_pat
     encoder = build_encoder(card)
     for layout in (encoder.layout(), encoder.layout(-2)):
         if class_token:
-            assert Kind("cls").tokens_per_item(layout, Modality.IMAGE) == 1
+            assert FeaturePooling("cls").tokens_per_item(layout, Modality.IMAGE) == 1
             continue
         with pytest.raises(SpecError, match=r"'cls' need a (CLS|class) token, which this encoder"):
-            Kind("cls").tokens_per_item(layout, Modality.IMAGE)
+            FeaturePooling("cls").tokens_per_item(layout, Modality.IMAGE)
     assert bool(card.note) == (not class_token)
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from timm.models import save_for_hf
 
 from lightalign.featcache.encoders.loading import build_encoder
-from lightalign.featcache.encoders.pooling import Kind
+from lightalign.featcache.encoders.pooling import FeaturePooling
 from lightalign.featcache.encoders.references import find_card
 from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.featcache.types import Item, Modality
@@ -265,7 +265,7 @@ def differences(family: Family, folder: Path, model: Any) -> list[str]:
     elif not _refuses_cls(encoder):
         found.append("cls is not refused")
     for name, values in by_kind.items():
-        kind = Kind(name)
+        kind = FeaturePooling(name)
         assert kind.tokens_per_item(encoder.layout(), Modality.IMAGE) == len(values)
         ours = kind.reduce(tokens, encoder.layout()).values[0].numpy()
         if not np.allclose(ours, values, rtol=0, atol=TOLERANCE * scale):
@@ -275,7 +275,7 @@ def differences(family: Family, folder: Path, model: Any) -> list[str]:
 
 def _refuses_cls(encoder: Any) -> bool:
     try:
-        Kind("cls").tokens_per_item(encoder.layout(), Modality.IMAGE)
+        FeaturePooling("cls").tokens_per_item(encoder.layout(), Modality.IMAGE)
     except SpecError:
         return True
     return False

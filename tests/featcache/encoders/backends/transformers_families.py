@@ -30,7 +30,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from lightalign.featcache.encoders.base import Encoder
 from lightalign.featcache.encoders.card import EncoderCard, Layout
 from lightalign.featcache.encoders.loading import build_encoder
-from lightalign.featcache.encoders.pooling import Kind
+from lightalign.featcache.encoders.pooling import FeaturePooling
 from lightalign.featcache.encoders.references import find_card
 from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.featcache.types import Item, Modality
@@ -585,7 +585,7 @@ def _compare(
     outcome = Outcome(name, "equal")
     equal = []
     for kind_name, make in expected.items():
-        kind = Kind(kind_name)
+        kind = FeaturePooling(kind_name)
         try:
             layer = kind.layer_read(-1)
             layout = encoder.layout(layer)
