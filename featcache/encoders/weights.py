@@ -112,7 +112,7 @@ def find_weights(
     if override is not None:
         return _given(card, override, origin=GIVEN)
     if card.weights.path is not None:
-        return _given(card, Path(card.weights.path), origin=f"weights.path of card {card.name!r},")
+        return _given(card, Path(card.weights.path), origin=f"weights.path of card {card.name!r}")
     package = card.weights.package
     found = _in_package(package) if package is not None else None
     if found is None and card.weights.hub is not None:
@@ -142,27 +142,28 @@ def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
 def _given(card: EncoderCard, path: Path, *, origin: str) -> Weights:
     path = expanded(path)
     require_utf8(path, what=origin)
+    place = f"{origin} {path}" if origin == GIVEN else f"{origin}, {path}"
     if not path.exists():
         other = "" if origin == GIVEN else "; correct the card, or say where they are by --weights"
-        raise WeightsNotFoundError(f"{origin} {path}: No such file or directory{other}")
+        raise WeightsNotFoundError(f"{place}: No such file or directory{other}")
     odd = next((one for one in _members(path) if _is_odd(one)), None)
     if odd is not None:
         raise WeightsNotFoundError(
-            f"{origin} {path}: {odd.name} is a pipe, a socket or a device, not a regular file"
+            f"{place}: {odd.name} is a pipe, a socket or a device, not a regular file"
         )
     if path.is_dir() and (path / ADAPTER).is_file() and not (path / "config.json").is_file():
         raise WeightsMismatchError(
-            f"{origin} {path}: the directory holds an adapter ({ADAPTER}) without its model; merge "
+            f"{place}: the directory holds an adapter ({ADAPTER}) without its model; merge "
             "both by `merge_and_unload()` of PEFT, and give the merged model"
         )
     if path.is_dir() and not (model_place(card, path) / "config.json").is_file():
         raise WeightsNotFoundError(
-            f"{origin} {path}: the directory has no config.json; give a hub directory "
+            f"{place}: the directory has no config.json; give a hub directory "
             f"(config.json beside model.safetensors) or one file ({', '.join(FILE_SUFFIXES)})"
         )
     if path.is_file() and path.suffix not in FILE_SUFFIXES:
         raise WeightsNotFoundError(
-            f"{origin} {path}: cannot read {path.suffix or 'a file without suffix'}; give a "
+            f"{place}: cannot read {path.suffix or 'a file without suffix'}; give a "
             f"{', '.join(FILE_SUFFIXES)} file or a hub directory"
         )
     # a link of a hub cache leads to a file without the suffix that tells what it holds

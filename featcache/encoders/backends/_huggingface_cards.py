@@ -353,14 +353,18 @@ def _prefix_tokens(config: Any, size: tuple[int, int], num_tokens: int) -> int |
 
 
 def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int]:
-    """Return height and width of what the image processor gives, or else of the configuration."""
+    """Return height and width of what the image processor gives, or else of the configuration.
+
+    Raises:
+        WeightsMismatchError: The image processor cannot be read, or gives no picture.
+    """
     places = (files.find(name) for name in PROCESSOR_FILES)
     processor = next((place for place in places if place is not None), None)
     if processor is not None:
         with quiet():
             try:
                 pixels = probe_image(ProcessorPreprocessing(processor.parent))
-            except (OSError, ValueError, ImportError) as error:
+            except (OSError, *_MODEL_ERRORS) as error:
                 raise unreadable(card, f"the image processor in {processor}", error) from error
         return int(pixels.shape[2]), int(pixels.shape[3])
     size = getattr(config, "image_size", None) or 224

@@ -157,8 +157,15 @@ class ProcessorPreprocessing(Preprocessing):
         self._resize = proportional(settings) if self.resampling is None else self.resampling.resize
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
-        """Return `image` resized, cropped and normalised, float32."""
+        """Return `image` resized, cropped and normalised, float32.
+
+        Raises:
+            ValueError: The processor gives something else, such as patches of pictures of any size.
+        """
         tensor: Tensor = self._processor(images=image, return_tensors="pt")["pixel_values"][0]
+        if tensor.ndim != 3:
+            shape = " x ".join(map(str, tensor.shape))
+            raise ValueError(f"it gives {shape} numbers, not channels, height and width")
         return tensor.to(torch.float32)
 
     def resized(self, size: Size) -> Size:

@@ -99,6 +99,14 @@ def test_given_weights_that_do_not_exist_are_their_own_error(tmp_path: Path):
         find_weights(DINO, override=tmp_path / "none.pth")
 
 
+def test_weights_of_a_card_are_recorded_by_its_key(tmp_path: Path):
+    card = replace(DINO, weights=WeightsCard(path=str(tmp_path / "some.pth")))
+    with pytest.raises(WeightsNotFoundError, match=r"of card 'dino-vits16', /.*: No such file"):
+        find_weights(card)
+    (tmp_path / "some.pth").touch()
+    assert find_weights(card).origin == "weights.path of card 'dino-vits16'"
+
+
 def test_a_directory_without_config_is_refused(tmp_path: Path):
     with pytest.raises(WeightsNotFoundError, match=r"has no config\.json"):
         find_weights(DINO, override=tmp_path)

@@ -229,3 +229,22 @@ def test_a_card_says_that_code_of_its_own_is_not_run(tiny: Any, tmp_path: Path):
     code = {"auto_map": {"AutoModel": "modeling_own.OwnModel"}}
     path.write_text(json.dumps({**json.loads(path.read_text()), **code}))
     assert "(modeling_own.OwnModel), which is not run" in find_card(f"hf:{folder}").note
+
+
+@pytest.mark.parametrize(
+    ("processor", "match"),
+    [
+        (transformers.Siglip2ImageProcessor(max_num_patches=16), "gives 16 x 768 numbers"),
+        (transformers.Pix2StructImageProcessor(), "cannot read the image processor .*pixel_values"),
+        (None, "cannot read the image processor"),
+    ],
+    ids=["patches of any picture", "no pixel values", "a list"],
+)
+def test_a_processor_that_gives_no_picture_is_one_line(processor: Any, match: str, tmp_path: Path):
+    config = transformers.ViTConfig(**SMALL, image_size=32, patch_size=8)
+    folder = save_vision(tmp_path / "vit", transformers.ViTModel(config).eval())
+    (folder / "preprocessor_config.json").write_text("[]")
+    if processor is not None:
+        processor.save_pretrained(folder)
+    with pytest.raises(WeightsMismatchError, match=match):
+        find_card(f"hf:{folder}")
