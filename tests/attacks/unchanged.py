@@ -53,7 +53,7 @@ PRESETS = {  # of each family one or two, and what makes them small
     "cca": None,
 }
 # what differs with time: values by name, and lines with a speed
-VOLATILE = re.compile(r"free_bytes$|seconds|^runs .*\.bytes$|\.files\.")
+VOLATILE = re.compile(r"free_bytes$|seconds|^runs .*\.bytes$|\.files\.|^home verified/")
 SPEED = re.compile(r"\d/s, | images/s, ")
 SOLVED = sets("towers.both.project.out=16")
 
