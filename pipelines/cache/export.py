@@ -44,7 +44,7 @@ _NPY_FILES = {"ids.json"} | {f"{name}.npy" for name in ("values", "offsets", *PE
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """Say what was exported.
+    """Report of one exported store.
 
     Attributes:
         store: Folder of the store.

@@ -1,4 +1,4 @@
-"""What processes that were killed have left in a home folder, and what no command has written.
+"""Leftovers in a home folder: what killed processes have left, and what no command has written.
 
 Whatever belongs to one store or one run goes when that is written or removed again. This finds and
 clears what nothing would come to, and does both without disturbing a living process.

@@ -58,7 +58,7 @@ _NAMES = ("dataset", "encoder")  # of the folders: they change the place of a st
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Hold one value that two stores differ in.
+    """One value in which two stores differ.
 
     Attributes:
         field: Dotted name of the value.
@@ -73,7 +73,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Say in what two stores differ, of all that makes their keys and names.
+    """Comparison of two stores, by all values that make their keys and names.
 
     Attributes:
         first: Key of what was asked for, or the folder of the first store.
@@ -92,7 +92,7 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoveReport:
-    """Say what was removed.
+    """Report of one removed store.
 
     Attributes:
         store: Folder of the store.
@@ -109,7 +109,7 @@ class RemoveReport:
 
 @dataclass(frozen=True, kw_only=True)
 class RepairReport:
-    """Say what was repaired.
+    """Report of one repaired store.
 
     Attributes:
         store: Folder of the store.

@@ -27,7 +27,7 @@ _MOST_LETTERS = 120  # of a solver's message: what is wrong comes first, then ad
 
 @dataclass(frozen=True)
 class Examples:
-    """Hold features with their classes.
+    """Features of images with their classes.
 
     Attributes:
         features: One row an image.
@@ -84,7 +84,7 @@ class Classifier(ABC):
         """Return the scores of each class, minus infinity where a class is out of question."""
 
     def fits(self, value: float, num_rows: int) -> bool:
-        """Say whether the option can have this value with so many rows."""
+        """Return whether the option can have this value with so many rows."""
         del value, num_rows
         return True
 
@@ -167,7 +167,7 @@ class NeighbourClassifier(Classifier):
         super().__init__([float(count) for count in candidates], default=1.0)
 
     def fits(self, value: float, num_rows: int) -> bool:
-        """Say whether there are so many neighbours."""
+        """Return whether there are at least `value` rows to be neighbours."""
         return value <= num_rows
 
     def scores(
@@ -203,7 +203,7 @@ def _nearest_of_class(
 
 @dataclass(frozen=True)
 class Choice:
-    """Say which value of a classifier's option was chosen and by what.
+    """Value of a classifier's option, chosen by accuracy on a held-out part.
 
     Attributes:
         value: The value.

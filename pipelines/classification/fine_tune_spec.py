@@ -26,7 +26,7 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneOptions:
-    """Hold how adapter and head are trained.
+    """Options of fine-tuning adapter and head together.
 
     Attributes:
         epochs: Passes over the images; the best by the held-out part is kept.
@@ -69,7 +69,7 @@ def options_of(protocol: str, table: Table) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneSpec:
-    """Say what to fine-tune.
+    """Settings of one fine-tuning.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -110,7 +110,7 @@ class FineTuneSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneReport:
-    """Say what was trained and measured.
+    """Report of one fine-tuning: its new run and the measurement at its end.
 
     Attributes:
         folder: The new run folder.

@@ -74,7 +74,7 @@ _SETTINGS = {
 
 @dataclass
 class Probed:
-    """Hold what a probe has measured; the fields are those of `EvaluationReport`."""
+    """Results of one probe; the fields are those of `EvaluationReport`."""
 
     metrics: dict[str, Any] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)

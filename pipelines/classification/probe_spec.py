@@ -24,7 +24,7 @@ _READABLE = 24  # letters of a value that a name still holds
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """Hold what a protocol can be told.
+    """Options of the probe protocols.
 
     Attributes:
         validation: Share of the training images of each class by which options are chosen, in
@@ -53,7 +53,7 @@ class ProbeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSpec:
-    """Say what to probe.
+    """Settings of one probe.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -147,7 +147,7 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeReport:
-    """Say what was measured.
+    """Report of one probe.
 
     Attributes:
         path: The report file, or None where it may not be written.

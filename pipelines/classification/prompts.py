@@ -21,7 +21,7 @@ _SOUNDS_LIKE_AN = re.compile(r"[aeiou]|hour|honou?r|honest|heir", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """Hold the templates that make texts of the name of a class.
+    """Templates that turn the name of a class into texts.
 
     Attributes:
         name: Name of the prompts, the file's stem.

@@ -1,4 +1,4 @@
-"""How a head of classes is trained by plain steps."""
+"""Options of training a head of classes by plain gradient steps."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from ...featcache.errors import SpecError
 
 @dataclass(frozen=True, kw_only=True)
 class SgdOptions:
-    """Say how a head is trained; the defaults are LightCRL's linear classification.
+    """Options of training a head; the defaults are LightCRL's linear classification.
 
     Source: lightweightCRL, commit e3421ad, text_image/downstream_task: two matrices without a
     non-linearity between them, momentum 0.9, no decay, no schedule, batches of 64 in 100 epochs,

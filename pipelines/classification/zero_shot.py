@@ -46,7 +46,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotSpec:
-    """Say what to classify, and by which texts.
+    """Settings of one zero-shot classification: the dataset, the run and the prompts.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -77,7 +77,7 @@ class ZeroShotSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotReport:
-    """Say what was measured.
+    """Report of one zero-shot classification.
 
     Attributes:
         path: The report file, or None where it may not be written.

@@ -1,4 +1,4 @@
-"""What the commands share: where they print, and the options that more than one of them has."""
+"""Parts that the commands share: their output, and the options that more than one of them has."""
 
 import json
 import sys

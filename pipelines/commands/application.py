@@ -68,4 +68,4 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Hold the options that stand before the command."""
+    """Accept the options that stand before the command."""

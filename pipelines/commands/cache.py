@@ -104,7 +104,7 @@ def cache_explain(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say which of the values that make their keys two stores differ in, or why one is a miss.
+    """List the values in which the keys of two stores differ, or those that make one a miss.
 
     With --encoder and --data, and --set for every other option of `extract`, such as
     --set dtype=int8 or --set split=val: what that extraction would ask for, and the nearest store.

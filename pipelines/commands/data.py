@@ -145,7 +145,7 @@ def data_move(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say where a dataset lies now; what lies there must be the same data."""
+    """Set the place of a dataset that has moved; what lies there must be the same data."""
     from ..inputs.datasets import move
 
     version = move(home, name, expanded(place))

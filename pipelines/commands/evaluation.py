@@ -272,7 +272,7 @@ def rank_encoders(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say which image and text stores fit one another, before anything is trained."""
+    """Rank pairs of image and text encoders by how well they fit, before anything is trained."""
     from ..evaluation.rank_encoders import RankSpec
     from ..evaluation.rank_encoders import run as run_ranking
     from ..metrics.number import report_line

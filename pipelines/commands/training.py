@@ -178,7 +178,7 @@ def plan(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say how much memory a step of a training will take, and what fits a budget."""
+    """Predict the memory of a step of a training, and find what fits a budget."""
     from ..planning.plan import run as run_plan
     from ..planning.spec import PlanSpec
     from ..rendering.training import plan_parts

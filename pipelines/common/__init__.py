@@ -1,4 +1,4 @@
-"""What verbs of all kinds need and what is about none of them: progress, sizes, plots.
+"""Helpers for verbs of all kinds that belong to none of them: progress, sizes, plots.
 
 Nothing here knows of stores, runs or metrics. Most files are a few functions on plain values or
 on the process: its threads, its streams, its seed.

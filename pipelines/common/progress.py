@@ -1,4 +1,4 @@
-"""How a verb tells what it is doing; the command line decides how that looks."""
+"""Progress of a verb as a stream of calls; the command line decides how it looks."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar

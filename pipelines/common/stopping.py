@@ -1,4 +1,4 @@
-"""What a command that is stopped says of its work."""
+"""Message of a stopped command: which part of its work is kept, and how to go on with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

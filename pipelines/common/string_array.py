@@ -16,7 +16,7 @@ _ERRORS = "surrogatepass"
 
 
 class Strings:
-    """Hold strings by row.
+    """Strings by row, in one buffer of UTF-8.
 
     Args:
         content: All of them in UTF-8, one after the other.

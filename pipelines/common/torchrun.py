@@ -1,4 +1,4 @@
-"""Which of the processes that torchrun started this one is; needs no torch."""
+"""Place of this process among those that torchrun started; needs no torch."""
 
 import os
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _MEETING = ("MASTER_ADDR", "MASTER_PORT")  # where processes find one another
 
 @dataclass(frozen=True)
 class Launch:
-    """Say which of the processes that train together this one is.
+    """Place of this process among those that train together.
 
     Attributes:
         rank: Number of this process, in [0, count).
@@ -44,5 +44,5 @@ class Launch:
 
     @property
     def is_first(self) -> bool:
-        """Say whether this is the process that writes and speaks for all."""
+        """Return whether this is the process that writes files and prints for all."""
         return self.rank == 0

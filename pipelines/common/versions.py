@@ -1,4 +1,4 @@
-"""What a result depends on besides its spec: library versions."""
+"""Versions of the libraries that a result depends on besides its spec."""
 
 import functools
 import platform
