@@ -30,7 +30,7 @@ _READ = {"tokens": mean_vectors}  # of all others, their tokens one after the ot
 
 @dataclass(frozen=True)
 class EncoderNeighbours:
-    """Hold how one encoder sees the drawn items.
+    """Features of the drawn items by one encoder, with the nearest neighbours of each.
 
     Attributes:
         vectors: Features of each item.

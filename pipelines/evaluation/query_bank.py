@@ -20,7 +20,7 @@ from ..runs.trained_run import TrainedRun
 
 @dataclass(frozen=True)
 class BankRows:
-    """Hold which rows of a training store are the bank of one side.
+    """Rows of a training store that are the query bank of one side.
 
     Attributes:
         reader: The store.

@@ -1,4 +1,4 @@
-"""Say which image and text encoders fit one another, before any training, from the stores alone."""
+"""Rank pairs of image and text encoders by how well they fit, before training, by stores alone."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class RankSpec:
-    """Say what to compare.
+    """Settings of one ranking of encoders.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -81,7 +81,7 @@ class RankSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RankReport:
-    """Say what was measured.
+    """Report of one ranking of encoders.
 
     Attributes:
         path: The report file, or None where it may not be written.

@@ -46,7 +46,7 @@ _KINDS: Mapping[str, tuple[Any, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieveSpec:
-    """Say what to evaluate.
+    """Settings of one retrieval evaluation.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -168,7 +168,7 @@ class RetrieveSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieveReport:
-    """Say what was measured.
+    """Report of one retrieval evaluation.
 
     Attributes:
         folder: The run folder.
@@ -355,7 +355,7 @@ def _curve(scoring: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _warnings(spec: RetrieveSpec, paired: "PairDataset", metrics: Mapping[str, Any]) -> list[str]:
-    """Say what to know of these numbers beside leakage."""
+    """Return the warnings to read before these numbers are believed, but those of leakage."""
     from ...featcache.types import TEXT_TEXT
     from ..ranking.hubness import DUAL_SOFTMAX
 

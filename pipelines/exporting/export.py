@@ -80,7 +80,7 @@ class ExportSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedRun:
-    """Say what was exported.
+    """Report of one exported run.
 
     Attributes:
         run: Folder of the run.

@@ -48,7 +48,7 @@ _REASONS = {  # by part, what of it no stock module does
 
 @dataclass(frozen=True)
 class Dense:
-    """Hold activation(weight x + bias).
+    """Dense layer: activation(weight x + bias).
 
     Attributes:
         weight: Matrix, [out, features].
@@ -63,7 +63,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """Hold a norm with the gain and bias of `norm`.
+    """Layer norm with the gain and bias of `norm`.
 
     Attributes:
         norm: The norm.
@@ -77,7 +77,7 @@ Part: TypeAlias = Dense | LayerNorm
 
 @dataclass
 class StockTower:
-    """Hold a tower as stock modules, in order.
+    """Tower as stock modules, in order.
 
     Attributes:
         before: What each token goes through.

@@ -103,7 +103,7 @@ def as_stored(
 
 @torch.inference_mode()
 def padding_takes_part(tower: AdapterTower) -> bool:
-    """Say whether a row's embedding depends on how far it is padded, as in published presets."""
+    """Return whether a row's embedding depends on its padding, as in published presets."""
     values = torch.randn(1, 5, tower.width, generator=torch.Generator().manual_seed(0))
     mask = torch.arange(5)[None] < 3
     alone = tower(values[:, :3], mask[:, :3])

@@ -1,4 +1,4 @@
-"""Say what an extraction will cost before it begins: rows, bytes, memory and minutes."""
+"""Estimate the cost of an extraction before it begins: rows, bytes, memory and minutes."""
 
 import resource
 import sys

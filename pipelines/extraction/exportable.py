@@ -1,4 +1,4 @@
-"""What cannot be exported of some features, as far as their extraction knows, and what to do."""
+"""Limits on exporting some features, as far as their extraction knows, and the way around them."""
 
 from collections.abc import Sequence
 from dataclasses import replace

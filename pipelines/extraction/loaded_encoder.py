@@ -21,7 +21,7 @@ from .spec import ExtractSpec
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedEncoder:
-    """Hold an encoder with what was settled when it was loaded.
+    """Loaded encoder, with what was settled when it was loaded.
 
     Attributes:
         encoder: The encoder, its precision set.

@@ -16,7 +16,7 @@ from .spec import ExtractSpec
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedExtraction:
-    """Hold what a spec names: the dataset, its splits, and the encoders with their weights.
+    """Dataset, splits, and encoders with their weights, as a spec names them.
 
     Attributes:
         dataset: Name of the dataset.

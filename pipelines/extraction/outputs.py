@@ -1,4 +1,4 @@
-"""Which stores one pass of extraction fills: encoders times layers times kinds, by split."""
+"""Stores that one pass of extraction fills: encoders times layers times kinds, by split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

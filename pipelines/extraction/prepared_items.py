@@ -14,7 +14,7 @@ from ...featcache.types import Item
 
 @dataclass
 class PreparedItem:
-    """Hold one item as the encoders read it, or why it cannot be read."""
+    """One item as the encoders read it, or the reason why it cannot be read."""
 
     item: Item
     prepared: dict[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from ...featcache.types import PER_TOKEN, Features, ragged_arange
 
 
 class ShardRows:
-    """Hold the rows of one shard, already in the stored type, until all are there.
+    """Buffer of the rows of one shard, in the stored type, until all are there.
 
     Args:
         dtype: Stored type.

@@ -129,7 +129,7 @@ class ShardWriter(Filling):
         return found
 
     def _was_absent(self, item: Item) -> bool:
-        """Say whether the key of the stores stands for a dataset without the file of `item`."""
+        """Return whether `item` had no file in the dataset that the stores' key stands for."""
         with self._absent_lock:
             if item.id not in self._absent and self.unchanged():
                 missing = (one for one in self.items if one.path and readable_size(one) < 0)

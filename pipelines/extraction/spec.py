@@ -20,7 +20,7 @@ _ON_ERROR = re.compile(r"skip|fail|max=(\d{1,18})")
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSpec(ExtractOptions):
-    """Say what to extract.
+    """Settings of one extraction.
 
     Attributes:
         encoders: Encoder cards by name, file, `timm:MODEL` or `hf:MODEL`; those of one modality
@@ -94,7 +94,7 @@ class ExtractSpec(ExtractOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreReport:
-    """Say what was done for one store.
+    """Report of one store of an extraction.
 
     Attributes:
         encoder: Name of the encoder card.
@@ -137,7 +137,7 @@ class StoreReport:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractReport:
-    """Say what one call of `extract` did.
+    """Report of one extraction.
 
     Attributes:
         dataset: Name of the dataset.
@@ -156,7 +156,7 @@ class ExtractReport:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreEstimate:
-    """Say what one store will hold.
+    """Estimated size of one store, and the part of it that is missing.
 
     Attributes:
         encoder: Name of the encoder card.
@@ -185,7 +185,7 @@ class StoreEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Say what an extraction will cost.
+    """Estimated cost of one extraction.
 
     Attributes:
         stores: Every store that it would fill.

@@ -19,7 +19,7 @@ _MEMORY_SHARE = 0.5  # of what is free: operations need memory that no probe see
 
 
 def overlaps(spec: ExtractSpec) -> bool:
-    """Say whether items are best prepared while encoders run.
+    """Return whether preparing items while encoders run is faster.
 
     On few cores they are not: each thread that decodes takes the core of one that computes, and
     the others of a matrix product wait for that one.

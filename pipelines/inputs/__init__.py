@@ -1,4 +1,4 @@
-"""What a verb reads: the stores it works on, their rows joined by id, their original items.
+"""Inputs of the verbs: stores, their rows joined by id, and their original items.
 
 `store_selection` chooses stores or says which command would make them. `pairs` is the contract of
 two stores joined item by item, and `labelled_images` that of images with classes.

@@ -48,7 +48,7 @@ class SplitCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What a dataset holds, as it will be read.
+    """Preview of a dataset as it will be read.
 
     Attributes:
         version: What the name stands for.

@@ -56,7 +56,7 @@ def require_images(
 
 
 class LabelledImages:
-    """Hold the images of a split that have a row, with the class of each.
+    """Images of a split that have a row, with the class of each.
 
     Args:
         entry: Store of the images.

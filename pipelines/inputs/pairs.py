@@ -41,7 +41,7 @@ class BatchRows:
 
 @dataclass(frozen=True)
 class Relations:
-    """Say what an evaluation embeds and which of it belongs together, by place in `rows`.
+    """Rows that an evaluation embeds, and which places in `rows` are relevant to which.
 
     Attributes:
         rows: What is embedded.
@@ -57,7 +57,7 @@ class Relations:
 
 
 class PairDataset(ABC):
-    """Hold the readers of both sides and who belongs to whom, by row number.
+    """Readers of both sides, and the pairs of their rows that belong together.
 
     What belongs together does so by an image: with its texts, or its texts with one another.
 
@@ -236,7 +236,7 @@ class PairDataset(ABC):
     def positives(
         self, first_rows: Int64[np.ndarray, " n"], second_rows: Int64[np.ndarray, " m"]
     ) -> Bool[torch.Tensor, "n m"]:
-        """Say which of these rows belong together; `second_rows` must be sorted."""
+        """Return the mask of the positives among these rows; `second_rows` must be sorted."""
         partners = [np.array(self.belonging[row]) for row in first_rows.tolist()]
         return partner_mask(partners, second_rows)
 
@@ -253,7 +253,7 @@ class PairDataset(ABC):
 def partner_mask(
     partners: Sequence[Int64[np.ndarray, " _"]], rows: Int64[np.ndarray, " m"]
 ) -> Bool[torch.Tensor, "n m"]:
-    """Say for each line which of `rows`, which must be sorted, are among its partners."""
+    """Return for each line a mask of those of the sorted `rows` that are its partners."""
     mask = np.zeros((len(partners), len(rows)), dtype=bool)
     for line, belonging in enumerate(partners):
         places = np.searchsorted(rows, belonging)

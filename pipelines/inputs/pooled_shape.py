@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PooledShape:
-    """Say what the first steps of a tower leave of a row, where rows are pooled once.
+    """Shape of what the first steps of a tower leave of a row, where rows are pooled once.
 
     Attributes:
         num_steps: How many steps.

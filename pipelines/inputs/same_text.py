@@ -1,4 +1,4 @@
-"""What becomes of texts that say the same under several ids: of two images, or of one twice."""
+"""Rules for texts that say the same under several ids: of two images, or of one image twice."""
 
 from collections import defaultdict
 from collections.abc import Mapping

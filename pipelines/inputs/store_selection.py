@@ -41,7 +41,7 @@ _USUAL = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
 
 @dataclass(frozen=True)
 class StorePair:
-    """Hold the stores of both sides, of items of the same dataset.
+    """Stores of both sides, of items of the same dataset.
 
     Attributes:
         first: Store of the images, or of the texts of the first side.
@@ -94,7 +94,7 @@ class StorePair:
 
 @dataclass(frozen=True, kw_only=True)
 class SideQuery:
-    """Say which stores will do for one side; None means any.
+    """Query for the store of one side; None matches any.
 
     Attributes:
         encoder: Name of the encoder's card.
@@ -153,7 +153,7 @@ class SideQuery:
         return extract_command([encoder], data, home=home, options=options)
 
     def matches(self, entry: StoreEntry) -> bool:
-        """Say whether `entry` is of this encoder and kind."""
+        """Return whether `entry` is of this encoder and kind."""
         return (
             self.encoder in {None, entry.description.encoder}
             and self.kind in {None, entry.description.kind}
@@ -167,7 +167,7 @@ class SideQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreQuery:
-    """Say which two stores will do; None means any.
+    """Query for the stores of both sides; None matches any.
 
     Attributes:
         split: Name of the split.
@@ -235,7 +235,7 @@ class StoreQuery:
 
 @dataclass(frozen=True)
 class DatasetQuery:
-    """Say which dataset's stores a verb is to take.
+    """Query for the stores of one dataset.
 
     Attributes:
         name: Name of the dataset, or None for any.
@@ -582,7 +582,7 @@ def readable_stores(
 
 
 def note_versions(entries: Iterable[StoreEntry], progress: Progress) -> None:
-    """Say which is taken where stores of a split are of several versions of its dataset."""
+    """Note which version is taken where stores of a split are of several versions of a dataset."""
     places = {entry.description.source: entry.description for entry in entries}
     if len(places) > 1:
         found = next(iter(places.values()))

@@ -16,7 +16,7 @@ _NOWHERE = ("\U00010380", "\U00012000")
 
 
 class TextReader:
-    """Say what an encoder makes of texts, by its tokens alone.
+    """Reader of texts as an encoder's tokens: how much of a text it takes in, and what is unknown.
 
     Args:
         encoder: An encoder of texts.
@@ -61,7 +61,7 @@ class TextReader:
         return high
 
     def is_unknown(self, text: str) -> bool:
-        """Say whether all tokens of a text stand for what the tokenizer does not know."""
+        """Return whether all tokens of a text stand for what the tokenizer does not know."""
         own = Counter(self._tokens(text)) - self._around
         return all(token in self._unknown for token in own)
 

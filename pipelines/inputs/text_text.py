@@ -89,7 +89,7 @@ class PairedTexts(PairDataset):
 
     @property
     def notes(self) -> list[str]:
-        """Say how many texts have no other to be paired with."""
+        """Return the notes on the pairs, with the count of texts that only match themselves."""
         alone = sum(len(related) == 1 for related in self._related.values())
         whole = len(self._related)
         line = f"{alone} of {whole} texts have no other of their image: each is its own partner"
