@@ -20,7 +20,7 @@ EPOCHS = 10  # most of the R@1 that the preset reaches here in 20, in half of th
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartReport:
-    """Hold the reports of the stages, in order.
+    """Reports of the quickstart's stages, in order.
 
     Attributes:
         extracted: What both encoders did.

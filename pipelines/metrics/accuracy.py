@@ -1,4 +1,4 @@
-"""How often a classifier is right: scores of classes and right classes in, numbers out.
+"""Accuracy of a classifier: scores of classes and right classes in, numbers out.
 
 Axis names: `n` images, `classes` classes, `seeds` repetitions.
 """

@@ -1,4 +1,4 @@
-"""What a random order of the gallery gives, in closed form, as the level beside each number.
+"""Chance level beside each number: the mean over random orders of the gallery, in closed form.
 
 A query has m right answers among the g rows of its gallery; q is the number of queries.
 """

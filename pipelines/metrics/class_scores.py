@@ -18,7 +18,7 @@ _FIRST = 3  # classes that a failure names
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Hold how well each image goes with each class.
+    """Scores of each image for each class, with its right class.
 
     Attributes:
         scores: Cosine of each image with each class.

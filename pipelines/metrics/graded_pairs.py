@@ -13,7 +13,7 @@ _SAME = 1e-12  # a spread below this share of the values is rounding
 
 
 class ValueOrder:
-    """Hold the order of some values, equal ones together.
+    """Ascending order of some values, equal ones in one group.
 
     Args:
         values: One number a pair.

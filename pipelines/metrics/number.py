@@ -1,4 +1,4 @@
-"""What all evaluations report: numbers with what they rest on, and where they come from.
+"""Report of every evaluation: numbers with what they rest on, and where they come from.
 
 A report is one JSON object, `<run>/<kind>-<dataset>-<split>[-<variant>].json`; the name of one of
 another dataset or of other items ends in `--` and the first letters of their hash:
@@ -39,7 +39,7 @@ _WHOLE = 99.95  # from here on three digits leave nothing behind the point
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
-    """Hold one measured number with what it rests on.
+    """One measured number with what it rests on.
 
     Attributes:
         value: The number.
@@ -69,7 +69,7 @@ class Number:
 
 
 def is_number(value: object) -> bool:
-    """Say whether a part of `metrics` is a number as `Number.table` writes it."""
+    """Return whether a part of `metrics` is a number as `Number.table` writes it."""
     return isinstance(value, Mapping) and "value" in value and "num" in value
 
 

@@ -18,7 +18,7 @@ _FEW_ANSWERS = 16  # right answers of a query, up to which comparing beats sorti
 
 @dataclass(frozen=True)
 class Relevance:
-    """Say which gallery rows are right answers to each query.
+    """Relevant gallery rows of each query.
 
     Attributes:
         rows: Relevant gallery rows of all queries, one query after the other.
@@ -51,7 +51,7 @@ class Relevance:
     def contains(
         self, queries: Int64[np.ndarray, " q"], rows: Int64[np.ndarray, "q k"]
     ) -> Bool[np.ndarray, "q k"]:
-        """Say for each of `rows` whether it is a right answer to the query of its line."""
+        """Return for each of `rows` whether it is relevant to the query of its line."""
         size = int(max(self.rows.max(initial=0), rows.max(initial=0))) + 1
         owner = np.repeat(np.arange(len(self)), self.counts)
         return np.isin(queries[:, None] * size + rows, owner * size + self.rows)

@@ -1,4 +1,4 @@
-"""How alike two encoders see the same items, before anything is trained; arrays in, numbers out.
+"""Similarity of two encoders' features of the same items, before training; arrays in, numbers out.
 
 Axis names: `n` items, `d` and `e` features of an item on either side, `k` neighbours, `t` training
 items, `h` held-out items.
@@ -19,7 +19,7 @@ _PENALTIES = np.logspace(-4, 2, 13)
 
 @dataclass(frozen=True)
 class Alignment:
-    """Hold a linear CKA.
+    """Linear CKA of two sets of features, with its chance level.
 
     Attributes:
         value: In [0, 1].

@@ -1,4 +1,4 @@
-"""What a training will cost before it begins: parameters, memory and minutes.
+"""Cost of a training before it begins: parameters, memory and minutes.
 
 `plan` answers for shapes that a user names, `dry_run` for a training that is set up. Memory is
 predicted from smaller steps or measured by real ones in a process of their own.

@@ -1,4 +1,4 @@
-"""Say what a training will cost before it begins: parameters, memory and minutes."""
+"""Estimate the cost of a training before it begins: parameters, memory and minutes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .peak import PeakMemory
 
 @dataclass(frozen=True, kw_only=True)
 class TrainEstimate:
-    """Say what a training will cost.
+    """Estimated cost of one training.
 
     Attributes:
         preset: Name of the preset.

@@ -29,7 +29,7 @@ _IMAGES = (128, 256, 512)  # that the loss is measured with
 
 
 class MemoryModel:
-    """Know how many bytes each part of a training step takes.
+    """Model of the bytes that each part of a training step takes.
 
     Args:
         trainable: What is trained, on the CPU.

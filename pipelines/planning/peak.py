@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PeakMemory:
-    """Say what is in memory when most is, in bytes.
+    """Bytes of each part of memory at the peak of a training step.
 
     Attributes:
         weights: What is trained, with a moving average if there is one.

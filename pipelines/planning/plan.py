@@ -1,4 +1,4 @@
-"""Say before a training how much memory it will take, and what fits a budget."""
+"""Plan the memory of a training before it begins, and find what fits a budget."""
 
 from collections.abc import Mapping
 from pathlib import Path

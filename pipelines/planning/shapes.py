@@ -9,7 +9,7 @@ from ..inputs.pooled_shape import PooledShape
 
 @dataclass(frozen=True, kw_only=True)
 class InputShape:
-    """Say what one row of each side is.
+    """Shape of one row of each side, as a step reads it.
 
     Between two text encoders the texts of the first side stand in the place of the images.
 

@@ -13,7 +13,7 @@ _CAPTIONS = 5  # of an image of Flickr and COCO
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSpec:
-    """Say which training to look at.
+    """Settings of one memory plan: the training that is looked at.
 
     Features count as they come into a step. Those that lie on a GPU for good (`train.residency`)
     and what validation takes between the epochs are not in it.
@@ -56,7 +56,7 @@ class PlanSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """Say what a training will take.
+    """Predicted memory of one training.
 
     Attributes:
         spec: What was looked at, resolved: preset, batch, chunk, optimiser, rows.

@@ -25,7 +25,7 @@ _LACKING = ("out of memory", "can't allocate memory", "MemoryError")
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedStep:
-    """Hold what a step is made of.
+    """Parts that a planned training step is made of.
 
     Attributes:
         table: Preset with `towers` and `objective`.

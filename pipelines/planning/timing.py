@@ -1,4 +1,4 @@
-"""What a training that is set up will take: its memory by a model, its time by real steps."""
+"""Cost of a training that is set up: its memory by a model, its time by real steps."""
 
 import math
 import time
@@ -26,7 +26,7 @@ _IMAGES = 256  # that a validation is timed with
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedMemory:
-    """Say what a step takes at its peak, and of which rows.
+    """Predicted peak memory of a step, with the rows that it is of.
 
     Attributes:
         predicted: Bytes by part.
@@ -43,7 +43,7 @@ class PredictedMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class TimedTraining:
-    """Say how long parts of a training take, in seconds.
+    """Measured times of the parts of a training, in seconds.
 
     Attributes:
         epoch_seconds: The steps of an epoch, with rows that were pooled before, if they are.

@@ -13,7 +13,7 @@ from ..metrics.ranks import Relevance
 
 @dataclass(frozen=True)
 class PairedEmbeddings:
-    """Hold the unit-length embeddings of one split and which of them belong together.
+    """Unit-length embeddings of both sides of one split, and the pairs that belong together.
 
     Between two text encoders the texts of the first side stand in the place of the images; both
     sides hold the same texts in the same order, and a text is no right answer to itself.
@@ -42,7 +42,7 @@ class PairedEmbeddings:
 
     @property
     def same_texts(self) -> bool:
-        """Say whether row i of both sides is the same text."""
+        """Return whether row i of both sides is the same text."""
         return self.sides == TEXT_TEXT
 
 

@@ -47,7 +47,7 @@ AnyIndex: TypeAlias = faiss.Index | FlatIndex
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltIndex:
-    """Hold an index with what is known of it.
+    """Built index, with its plan, its search parameters and its measured recall.
 
     Attributes:
         index: What `search` takes.
@@ -67,7 +67,7 @@ class BuiltIndex:
 
     @property
     def approximate(self) -> bool:
-        """Say whether it may miss some of the nearest."""
+        """Return whether it may miss some of the nearest."""
         return self.plan.approximate
 
 

@@ -34,7 +34,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """How `qb-norm` normalises.
+    """Rule and sharpness by which `qb-norm` normalises.
 
     The defaults are the best on the validation splits of two datasets, see `querybank.py` in
     tests/benchmarks.

@@ -1,4 +1,4 @@
-"""Which index to build: by name, or by the size of the gallery and the memory there is."""
+"""Choose the index to build: by name, or by the size of the gallery and the free memory."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _CODES = 256  # that a byte of a product quantizer tells apart; it needs as many
 
 @dataclass(frozen=True, kw_only=True)
 class IndexPlan:
-    """Say which index is built.
+    """Plan of the index that is built.
 
     Attributes:
         kind: `flat`, `ivf`, `ivf-sq8`, `hnsw`, `pq`, or the factory string that was asked for.
@@ -40,12 +40,12 @@ class IndexPlan:
 
     @property
     def approximate(self) -> bool:
-        """Say whether it may miss some of the nearest."""
+        """Return whether it may miss some of the nearest."""
         return self.factory != FLAT
 
     @property
     def is_ours(self) -> bool:
-        """Say whether we have chosen the factory string."""
+        """Return whether lightalign has chosen the factory string."""
         return self.kind != self.factory
 
 
@@ -101,7 +101,7 @@ def _check(name: str, num: int) -> None:
 
 
 def scores_exactly(factory: str) -> bool:
-    """Say whether an index scores by the vectors themselves, and not by codes or fewer floats.
+    """Return whether an index scores by the vectors themselves, not by codes or fewer floats.
 
     Args:
         factory: A FAISS factory string. One with a part that is not known to keep the vectors as

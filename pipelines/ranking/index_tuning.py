@@ -37,7 +37,7 @@ _MOST_CALLS = 1000  # of a measurement: those of a gallery of one take microseco
 
 @dataclass(frozen=True)
 class _Effort:
-    """Hold one number that says how thorough a search is.
+    """One search parameter of an index, which sets how thorough a search is.
 
     Attributes:
         name: FAISS's name of it.

@@ -29,7 +29,7 @@ _BLOCK_HITS = 2**21  # hits held at once: 24 MiB of scores and row numbers
 
 @dataclass(frozen=True)
 class Direction:
-    """Hold one direction of a retrieval.
+    """One direction of a retrieval: queries, gallery, and what is relevant.
 
     Attributes:
         name: Such as `text_to_image`.
@@ -59,7 +59,7 @@ class Direction:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Say where the right answers of each query stand.
+    """Ranks of the relevant items of each query.
 
     Attributes:
         ranks: Rank of the best right answer, 1 is perfect.

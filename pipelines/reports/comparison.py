@@ -19,7 +19,7 @@ from ..runs.schemas import check_evaluation
 
 @dataclass(frozen=True)
 class RunPart:
-    """Hold one run as a page shows it, or one evaluation in which no run took part.
+    """One run as a page shows it, or one evaluation in which no run took part.
 
     Attributes:
         name: Name of its folder, or of the file without its ending.
@@ -40,7 +40,7 @@ class RunPart:
 
 @dataclass
 class Compared:
-    """Hold the reports of several runs of one kind of evaluation of one split.
+    """Reports of several runs of one kind of evaluation of one split.
 
     Attributes:
         kind: Name of the evaluation.

@@ -162,7 +162,7 @@ class FailurePictures:
         return {one.id: one for one in (*images, *source.items(split, Modality.TEXT))}
 
     def _note(self, what: str, dataset: str, faults: Sequence[LightalignError]) -> None:
-        """Say why there are ids alone: that it has changed before that it is not there."""
+        """Note why ids are shown alone; changed data is named before missing data."""
         others = [one for one in faults if not isinstance(one, DatasetNotFoundError)]
         changed = [one for one in others if isinstance(one, DatasetChangedError)]
         if changed:

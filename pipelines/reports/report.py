@@ -32,7 +32,7 @@ _HEADLINES = 40  # numbers of one evaluation that are shown without being asked 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSpec:
-    """Say which runs to write a page about.
+    """Settings of one page about runs.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -60,7 +60,7 @@ class ReportSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportReport:
-    """Say what was written.
+    """Report of one written page.
 
     Attributes:
         path: The page.
