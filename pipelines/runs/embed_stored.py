@@ -102,7 +102,7 @@ def embed_pairs(
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Hold the embeddings of a store.
+    """Embeddings of a store, with their ids.
 
     Attributes:
         ids: Id of each row.

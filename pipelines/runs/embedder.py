@@ -39,7 +39,7 @@ _OF_FEATURES = ("layer", "kind", "dtype", "encoder_key")  # what finds the featu
 
 @dataclass(frozen=True)
 class EncoderView:
-    """Hold an encoder with what the training kept of its tokens.
+    """Encoder, with the layer and the kind of features that a training read of it.
 
     Attributes:
         encoder: The encoder.

@@ -43,7 +43,7 @@ _NOT_CHOSEN = ("closed form", "last epoch")  # what a report says where no valid
 
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
-    """Say what is shared, of what could be compared.
+    """Leakage between training and evaluation, as far as it could be compared.
 
     Attributes:
         selection: Why the evaluated items chose what was kept, or None.
@@ -168,7 +168,7 @@ class Leakage:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedItems:
-    """Say what is evaluated.
+    """Evaluated items: their dataset, split, and rows by side.
 
     Attributes:
         dataset: Name of its dataset.
@@ -249,7 +249,7 @@ def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress =
 
 @dataclass(frozen=True)
 class SeenByRun:
-    """Hold what one run has seen: the evaluated one, or one that it began with.
+    """Stores that one run has seen: the evaluated run, or one that it began with.
 
     Attributes:
         name: Name of the run.
@@ -263,11 +263,11 @@ class SeenByRun:
 
     @property
     def chose(self) -> bool:
-        """Say whether its validation chose its weights."""
+        """Return whether the weights were chosen by its validation."""
         return self.selected_by not in _NOT_CHOSEN
 
     def selection(self, examined: EvaluatedItems) -> str | None:
-        """Say that the evaluated split is the one by which weights were chosen, if it is."""
+        """Return the warning that weights were chosen by the evaluated split, or None if not."""
         validation = self.stores.get("validation")
         if not self.chose or validation is None or validation["source"] != examined.source:
             return None
@@ -301,7 +301,7 @@ class _Compared:
     done: set[tuple[str, str]] = field(default_factory=set)
 
     def is_new(self, what: str, key: str) -> bool:
-        """Say whether a store has not been compared yet, and note that it will be."""
+        """Return whether a store has not been compared yet, and mark it as compared."""
         fresh = (what, key) not in self.done
         self.done.add((what, key))
         return fresh
@@ -426,7 +426,7 @@ def _same_items(
 
 
 def _alike(first: Shaped[np.ndarray, "_ width"], second: Shaped[np.ndarray, "_ width"]) -> bool:
-    """Say whether two rows hold the same tokens, but for rounding."""
+    """Return whether two rows hold the same tokens, but for rounding."""
     if first.shape != second.shape:
         return False
     one, other = (row.astype(np.float32) for row in (first, second))
@@ -540,7 +540,7 @@ def close_rows(
 
 
 def near_message(near: Sequence[tuple[str, str, float]], count: int, bound: float) -> str:
-    """Say which images are nearly the same, of what `near_duplicates` has found."""
+    """Return the warning that names the near duplicates that `near_duplicates` has found."""
     pairs = "; ".join(
         f"{evaluated} and {trained} ({cosine:.4f})" for evaluated, trained, cosine in near[:_SHOWN]
     )

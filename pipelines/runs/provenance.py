@@ -1,4 +1,4 @@
-"""What a run records: its command, its stores, and the encoders behind them."""
+"""Provenance of a run: its command, its stores, and the encoders behind them."""
 
 from collections.abc import Mapping
 from typing import Any

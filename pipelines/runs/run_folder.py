@@ -83,7 +83,7 @@ def named(folder: Path, home: Path) -> str:
 def owning(
     folder: Path, *, wait: bool = False, tell: Callable[[str], None] | None = None
 ) -> Iterator[Path]:
-    """Hold the lock of a run: whatever writes into its folder does so within this block.
+    """Lock the folder of a run; whatever writes into it does so within this block.
 
     Args:
         folder: The run folder.

@@ -1,4 +1,4 @@
-"""What the runs below a home folder are, whatever state each one is in."""
+"""List of the runs below a home folder, whatever state each one is in."""
 
 import shlex
 from collections.abc import Mapping

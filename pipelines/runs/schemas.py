@@ -133,7 +133,7 @@ class NumberRecord(TypedDict):
 
 
 class _Chosen(TypedDict):
-    """What was chosen for a number, or in each of many draws."""
+    """Option value that was chosen for a number, or one value for each of many draws."""
 
     chosen: float | str | list[float] | None
 

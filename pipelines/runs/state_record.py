@@ -1,4 +1,4 @@
-"""What the state of a stopped training says of the files beside it, read without its tensors."""
+"""Record of other files in the state of a stopped training, read without its tensors."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ class LogPromise(TypedDict):
 
 
 class OtherFiles(TypedDict):
-    """What a state records of other files, as far as it is of a version that does."""
+    """Record of the files beside a state; states of earlier versions lack parts of it."""
 
     best_files: NotRequired[dict[str, ShardFile]]
     log: NotRequired[LogPromise | None]

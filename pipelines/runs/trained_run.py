@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class TrainedRun:
-    """Hold a finished run that is evaluated.
+    """Finished run that is evaluated.
 
     Args:
         home: Folder of everything lightalign keeps.
@@ -122,7 +122,7 @@ class TrainedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """Hold what an evaluation has found.
+    """Results of one evaluation, and the report that they make.
 
     Attributes:
         kind: Name of the evaluation.
@@ -225,7 +225,7 @@ class EvaluationReport:
         return places[-1]
 
     def _owns(self, path: Path) -> bool | None:
-        """Say whether a file is a report of the same dataset and items; None if it is free."""
+        """Return whether a file is a report of the same dataset and items; None if it is free."""
         there = _report_at(path)
         if there is None:
             return None
@@ -268,7 +268,7 @@ def _not_written(path: Path, error: OSError) -> str:
 
 @contextmanager
 def _folder_of_reports(run: TrainedRun | None, *, home: Path) -> Iterator[None]:
-    """Hold the lock of the folder that reports of evaluations go to."""
+    """Lock the folder that reports of evaluations are written to."""
     if run is not None:
         with run_folder.owning(run.folder, wait=True):
             yield

@@ -54,7 +54,7 @@ _QUERIES = 1000  # half of them to tune an index and half to measure it
 
 @dataclass(frozen=True, kw_only=True)
 class IndexSpec:
-    """Say what to index.
+    """Settings of building the indexes of one split.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -83,7 +83,7 @@ class IndexSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
-    """Say what was indexed.
+    """Report of the indexes that were built.
 
     Attributes:
         run: The run folder.
@@ -104,7 +104,7 @@ class IndexReport:
 
 @dataclass(frozen=True, kw_only=True)
 class _Split:
-    """Hold the split that is indexed.
+    """Split that is indexed, with its stores and embeddings.
 
     Attributes:
         evaluated: The run.

@@ -52,7 +52,7 @@ $cells
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Hold what one place of the sheet shows.
+    """Content of one cell of a contact sheet.
 
     Attributes:
         picture: The picture, or None.

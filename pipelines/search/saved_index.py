@@ -78,14 +78,14 @@ class _Described(TypedDict):
 
 
 class _Checked(_Described, total=False):
-    """What a manifest may lack, as earlier versions have not written it."""
+    """Manifest of an index, with the checksums that earlier versions have not written."""
 
     files: dict[str, _Promise]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedIndex:
-    """Hold an index that was read from disk.
+    """Index that was read from disk.
 
     Attributes:
         folder: Where it lies.

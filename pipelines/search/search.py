@@ -37,7 +37,7 @@ _PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpec:
-    """Say what to search for, and where.
+    """Settings of one search.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -84,7 +84,7 @@ class SearchSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """Hold one answer.
+    """One answer of a search.
 
     Attributes:
         rank: Its place, from 1.
@@ -104,7 +104,7 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchReport:
-    """Say what was found.
+    """Report of one search.
 
     Attributes:
         query: The query.

@@ -69,7 +69,7 @@ _FEW_GROUPS = 20  # below, a bootstrap interval is too narrow to be believed
 
 @dataclass(frozen=True)
 class PairResult:
-    """Hold what was measured by one scorer.
+    """Measurements of one scorer on all pairs.
 
     Attributes:
         label: What it is called.
@@ -253,7 +253,7 @@ class PairEvaluator:
 
 @dataclass(frozen=True)
 class PairReport:
-    """Hold what all scorers measured; the fields are those of `EvaluationReport`."""
+    """Measurements of all scorers; the fields are those of `EvaluationReport`."""
 
     metrics: Mapping[str, Any]
     curves: Sequence[Mapping[str, Any]]

@@ -32,7 +32,7 @@ Embed: TypeAlias = Callable[
 
 @dataclass(frozen=True)
 class TextEmbedder:
-    """Say how a text becomes a vector.
+    """Embedding of texts by one tower or by one encoder's own vectors.
 
     Attributes:
         query: Which store holds its features.
@@ -45,7 +45,7 @@ class TextEmbedder:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Say how two texts are compared.
+    """Comparison of two texts by the cosine of their vectors.
 
     Attributes:
         label: What it is called.
@@ -64,7 +64,7 @@ class Scorer:
 
 
 class GradedSplit:
-    """Hold the graded pairs of one split, and the stores that hold both their texts.
+    """Graded pairs of one split, and the stores that hold both their texts.
 
     A pair with a text that has no row in one of the stores, because it could not be read, takes no
     part.
@@ -132,7 +132,7 @@ class GradedSplit:
 
     @property
     def warnings(self) -> list[str]:
-        """Say how many pairs take no part."""
+        """Return the warning that counts the pairs that take no part, if any."""
         line = f"{self.num_lost} pairs are left out: a text of theirs could not be read"
         return [line] if self.num_lost else []
 

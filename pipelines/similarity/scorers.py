@@ -1,4 +1,4 @@
-"""Say by which towers and by which of the encoders' own vectors two texts are compared."""
+"""Build the scorers of two texts: by which towers, and by which encoders' own vectors."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

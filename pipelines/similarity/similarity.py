@@ -22,7 +22,7 @@ _PUBLISHED = 0.9  # threshold of LightCRL
 
 @dataclass(frozen=True, kw_only=True)
 class SimilaritySpec:
-    """Say what to evaluate.
+    """Settings of one evaluation of text similarity.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -52,7 +52,7 @@ class SimilaritySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarityReport:
-    """Say what was measured.
+    """Report of one evaluation of text similarity.
 
     Attributes:
         path: The report file, or None where it may not be written.
@@ -142,7 +142,7 @@ def _named(stores: Mapping[SideQuery, StoreEntry], what: str = "") -> dict[str, 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Hold what is compared, and the store of each query of it in the evaluated split."""
+    """Towers and encoders to compare, and the store of each of their queries in the split."""
 
     sides: Mapping[Side, SideQuery]
     raws: list[RawEncoder]

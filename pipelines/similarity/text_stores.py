@@ -35,7 +35,7 @@ class RawEncoder:
 
 
 class TextStores:
-    """Hold the complete stores of the texts of one split, newest first.
+    """Complete stores of the texts of one split, newest first.
 
     Where the dataset has changed between extractions, those of its newest version.
 

@@ -1,4 +1,4 @@
-"""Which rows make a batch, in what order, and how their features come into memory."""
+"""Batches: which rows make one, in what order, and how their features come into memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +58,7 @@ GROUPS = 8  # groups of similar length in a batch; more saves little padding and
 
 @dataclass(frozen=True)
 class Batch:
-    """Hold the features of one batch, images and texts in groups of similar length.
+    """Features of one batch, images and texts in groups of similar length.
 
     Between two text encoders the texts of the first side stand in the place of the images.
 

@@ -39,7 +39,7 @@ _UNREADABLE = (
 
 @dataclass
 class TrainingState:
-    """Hold what a training knows besides tensors, at the end of an epoch.
+    """State of a training at the end of an epoch, besides its tensors.
 
     Attributes:
         epoch: Epochs that are done.

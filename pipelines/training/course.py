@@ -1,4 +1,4 @@
-"""How long a training is: its batches, steps and epochs. Nothing here imports torch."""
+"""Length of a training: its batches, steps and epochs. Nothing here imports torch."""
 
 import math
 from dataclasses import dataclass

@@ -39,7 +39,7 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Say whether this is the process that writes and speaks for all."""
+        """Return whether this is the process that writes files and prints for all."""
         return self.rank == 0
 
     def seed(self, seed: int) -> int:

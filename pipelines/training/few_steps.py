@@ -1,4 +1,4 @@
-"""Tell trainings that take a step an epoch: their epochs say nothing of what is learnt."""
+"""Warn of trainings that take one step an epoch: their epochs show nothing of what is learnt."""
 
 
 def single_step_warning(

@@ -1,4 +1,4 @@
-"""What stands before the slot that a closed form fills, and filling it.
+"""Fit the closed-form layer at the end of each tower, on the output of the steps before it.
 
 Axis names: `n` rows, `features` of the one token that a slot reads.
 """

@@ -1,4 +1,4 @@
-"""Which items of a batch are mixed with which, and how much of each is in the mixture."""
+"""Mixup: which items of a batch are mixed, and the share of each in the mixture."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ PARTNERS = ("halves", "shuffled")
 
 @dataclass(frozen=True, kw_only=True)
 class MixupOptions:
-    """Hold the `[train.mixup]` table of a preset.
+    """Options of the `[train.mixup]` table of a preset.
 
     Attributes:
         alpha: Both parameters of the Beta distribution from which the share of the first item of

@@ -1,4 +1,4 @@
-"""What a training changes, built from its tables."""
+"""Modules that a training changes, built from its tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .options import TrainOptions
 
 @dataclass(frozen=True)
 class TrainingModules:
-    """Hold the modules of a training and what steps them.
+    """Modules of a training, with their optimiser and their moving average.
 
     Attributes:
         adapter: The adapter.

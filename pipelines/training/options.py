@@ -49,7 +49,7 @@ _CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """Hold the `[train]` table of a preset.
+    """Options of the `[train]` table of a preset.
 
     Attributes:
         batch_size: Images per step; their texts come with them. With captions = 'each', captions.

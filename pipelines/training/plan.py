@@ -1,4 +1,4 @@
-"""What a request for a training means here and now: its preset, its stores, its validation."""
+"""Resolve the settings of a training to a plan: its preset, its stores, its validation."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ from .options import TrainOptions
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec:
-    """Say what to train.
+    """Settings of one training.
 
     Attributes:
         home: Folder of everything lightalign keeps.
@@ -58,7 +58,7 @@ class TrainSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReport:
-    """Say what one training did.
+    """Report of one training.
 
     Attributes:
         folder: The run folder.
@@ -71,7 +71,7 @@ class TrainReport:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPlan:
-    """Hold a resolved training: nothing in it is a default any more.
+    """Resolved settings of one training: nothing in it is a default any more.
 
     Attributes:
         table: Preset with fusion and overrides applied: `towers`, `objective`, `train`.

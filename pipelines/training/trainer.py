@@ -283,7 +283,7 @@ class Trainer:
         return float(record["validation"]["recall_sum"])
 
     def _finished(self) -> bool:
-        """Say whether all epochs are done, or too many of them were no better than the best."""
+        """Return whether all epochs are done, or too many in a row were no better than the best."""
         all_done = self.counts.epoch >= self.course.epochs
         return all_done or 0 < self.options.early_stopping <= self.counts.bad_epochs
 

@@ -19,7 +19,7 @@ from .batches import teacher_of_rows
 
 @dataclass(frozen=True)
 class Validation:
-    """Hold the pairs by which weights are chosen.
+    """Pairs by which weights are chosen.
 
     Attributes:
         stores: Where their features are.
