@@ -13,7 +13,7 @@ _WIDTHS = {"image": 384, "text": 384}
 
 @dataclass(frozen=True)
 class Check:
-    """Say what one preset has.
+    """Trainable parameters of one preset, compared with those of its source.
 
     Attributes:
         preset: Its name.

@@ -1,4 +1,4 @@
-"""What a gradient must reach: the parameters of one side of an adapter, and whether it does."""
+"""Parameters of one side of an adapter that a gradient must reach, and the check that it does."""
 
 import math
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def shared_steps(adapter: Adapter, side: Side) -> list[str]:
 
 @dataclass(frozen=True)
 class Reached:
-    """Say which parameters a gradient reaches.
+    """Parameters that a gradient reaches, and those that it misses.
 
     Attributes:
         largest: Largest absolute gradient of each parameter that is reached, by name.

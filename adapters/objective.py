@@ -23,7 +23,7 @@ from .options import build_part
 
 @dataclass(frozen=True)
 class QueuedNegatives:
-    """Hold embeddings of earlier batches, without a graph: further negatives of a batch.
+    """Embeddings of earlier batches, without a graph: further negatives of a batch.
 
     Attributes:
         image: L2-normalised embeddings of images.
@@ -50,7 +50,7 @@ class QueuedNegatives:
 
 @dataclass(frozen=True)
 class TeacherFeatures:
-    """Hold what the frozen encoders say of the items of a batch.
+    """Features of a batch from the frozen encoders, as the teacher of a loss.
 
     Attributes:
         image: L2-normalised features of images.
@@ -75,7 +75,7 @@ class TeacherFeatures:
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Hold the embeddings of a batch and say which of them belong together.
+    """Embeddings of a batch, with the mask of the pairs that belong together.
 
     Between two text encoders the texts of the first side stand in the place of the images, here as
     in all that is remembered or taught.
@@ -100,7 +100,7 @@ class PairBatch:
 
 @dataclass(frozen=True)
 class Loss:
-    """Hold a loss and what it is made of.
+    """Loss to minimise, and the parts of it to log.
 
     Attributes:
         total: What is minimised, with its graph.

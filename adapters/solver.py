@@ -79,7 +79,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class LinearMap:
-    """Hold y = weight x + bias.
+    """Affine map y = weight x + bias.
 
     Attributes:
         weight: Matrix.

@@ -354,7 +354,7 @@ def read_report(path: Path) -> Any:
 
 
 def _is_written_as(path: Path, value: Any) -> bool:
-    """Say whether the file holds exactly what `write_json` writes for `value`."""
+    """Return whether the file is exactly what `write_json` writes for `value`."""
     expected = _as_written(value)
     with open_regular(path) as raw, os.fdopen(raw.fileno(), "rb", closefd=False) as file:
         return file.read(len(expected) + 1) == expected

@@ -126,7 +126,7 @@ def resolve_device(name: str) -> Device:
 
 
 def has_fast_bfloat16(device: Device) -> bool:
-    """Say whether `device` multiplies bfloat16 matrices several times as fast as float32."""
+    """Return whether `device` multiplies bfloat16 matrices several times as fast as float32."""
     import torch
 
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Where everything that lightalign keeps lies, unless a user names another folder."""
+"""Home folder, in which lightalign keeps everything unless a user names another folder."""
 
 import os
 import shlex

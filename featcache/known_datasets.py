@@ -47,7 +47,7 @@ class _Table(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetVersion:
-    """What a name stands for, or stood for.
+    """Version of a dataset that a name stands for, or stood for.
 
     Attributes:
         name: Name of the dataset.

@@ -1,4 +1,4 @@
-"""Tell a lack of memory from other errors: libraries raise what they like for it."""
+"""Recognise a lack of memory, for which libraries raise errors of many types."""
 
 import errno
 import re

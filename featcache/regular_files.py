@@ -126,7 +126,7 @@ def _mode(path: Path, *, follow_links: bool) -> int | None:
 
 
 def is_regular(path: Path) -> bool:
-    """Say whether `path` is a regular file, whatever its name; nothing is opened."""
+    """Return whether `path` is a regular file, whatever its name; nothing is opened."""
     return size_of(path) >= 0
 
 

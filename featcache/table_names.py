@@ -1,4 +1,4 @@
-"""How files are called that hold tables, and where in the folder of a dataset they may lie."""
+"""Names of files that hold tables, and the folders of a dataset in which they may lie."""
 
 from pathlib import Path
 

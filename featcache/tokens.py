@@ -15,7 +15,7 @@ from .types import Features
 
 @dataclass(frozen=True)
 class Tokens:
-    """Hold token features with the mask that says which positions are real.
+    """Token features, with the mask of the positions that are real.
 
     Attributes:
         values: Features; what stands at masked positions is undefined.
@@ -44,7 +44,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class PooledTokens(Tokens):
-    """Hold what the first steps of a tower have made of tokens already.
+    """Tokens to which the first steps of a tower have been applied already.
 
     Attributes:
         num_steps: How many steps.

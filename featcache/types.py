@@ -43,7 +43,7 @@ class Side(str, Enum):
 
     @property
     def is_first(self) -> bool:
-        """Say whether it is the first of the two."""
+        """Return whether this side is the first of the two."""
         return self is next(iter(type(self)))
 
     @property
@@ -126,7 +126,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Classes:
-    """Say which class each image of a split is of.
+    """Class of each image of a split.
 
     Attributes:
         names: Name of each class, as the dataset writes it.
@@ -139,7 +139,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Grades:
-    """Say how alike pairs of texts are, by people's judgement.
+    """Human judgements of how alike pairs of texts are.
 
     Attributes:
         links: (first text id, second text id, grade) of every pair.
@@ -156,7 +156,7 @@ class Grades:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Say which image and which text belong together, many-to-many, by id and never by position.
+    """Images and texts that belong together, many-to-many, by id and never by position.
 
     Attributes:
         image_ids: Ids of all images of the split, each once, in item order.
@@ -186,7 +186,7 @@ Offsets: TypeAlias = Int64[np.ndarray, " n_plus_1"]
 
 @dataclass(frozen=True)
 class Features:
-    """Hold the features of n rows: pooled vectors, patch grids and ragged text alike.
+    """Features of n rows: pooled vectors, patch grids and ragged text alike.
 
     Row i is `values[offsets[i]:offsets[i + 1]]`, one line a token; a pooled vector is one token.
 

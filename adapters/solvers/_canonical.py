@@ -12,7 +12,7 @@ from ..solver import Moments
 
 @dataclass(frozen=True)
 class Canonical:
-    """Hold the directions of both sides, and how much they correlate, the most first.
+    """Canonical directions of both sides, with their correlations, the largest first.
 
     Attributes:
         first: Directions of the first side, of variance 1 over the pairs.

@@ -25,7 +25,7 @@ _LONGEST_NAME = 120  # bytes; file systems take 255, and a key stands behind it
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Say which tokens an encoder returns; a grid for images, ragged rows for text.
+    """Layout of the tokens that an encoder returns: a grid for images, ragged rows for text.
 
     Attributes:
         prefix_tokens: Tokens before the grid: CLS, distillation, registers.
@@ -78,7 +78,7 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsCard:
-    """Say where pretrained weights can come from; without any source none are needed.
+    """Sources of an encoder's pretrained weights; where none is named, none are needed.
 
     Attributes:
         hub: Hub repository.

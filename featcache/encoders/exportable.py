@@ -1,4 +1,4 @@
-"""What runs a frozen encoder elsewhere: its model on tensors alone, and its files."""
+"""Frozen encoders for use elsewhere: a model on tensors alone, and the files beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class ModelCall(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportableEncoder:
-    """Hold one layer of an encoder on the CPU, in float32.
+    """One layer of a frozen encoder, on the CPU in float32, with the files that it needs elsewhere.
 
     Attributes:
         model: Takes the inputs in order and returns the features, [batch, tokens, width]. An input

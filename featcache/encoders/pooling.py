@@ -1,4 +1,4 @@
-"""What of an encoder's tokens is kept: all, one, their mean, a coarser grid, or its own pooling."""
+"""Features made of an encoder's tokens: all, one, mean, coarser grid, or its own pooling."""
 
 import math
 import re
@@ -19,7 +19,7 @@ _GRID = re.compile(r"grid:([1-9]\d{0,8})x([1-9]\d{0,8})")
 
 @dataclass(frozen=True, kw_only=True)
 class LayerLayout:
-    """Say which tokens one layer of an encoder returns.
+    """Layout of the tokens that one layer of an encoder returns.
 
     Attributes:
         width: Features of one token.
@@ -65,7 +65,7 @@ class FeaturePooling:
 
     @property
     def keeps_tokens(self) -> bool:
-        """Say whether every token of the encoder is a token of the result."""
+        """Return whether every token of the encoder is a token of the result."""
         return self.name == "tokens"
 
     def layer_read(self, layer: int) -> int:
@@ -133,7 +133,7 @@ class FeaturePooling:
 
     @property
     def is_derivable(self) -> bool:
-        """Say whether `reduce` makes it of the tokens that a store of the same layer holds."""
+        """Return whether `reduce` makes these features of stored tokens of the same layer."""
         return self.name in ("cls", "mean", "last") or _GRID.fullmatch(self.name) is not None
 
     def _grid(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""How an encoder computes: in float32 or bfloat16, as it stands or compiled by torch.
+"""Precision and compilation of an encoder: float32 or bfloat16, eager or compiled by torch.
 
 Either choice is measured on the probe items before it is taken.
 """

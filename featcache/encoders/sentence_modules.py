@@ -1,4 +1,4 @@
-"""Where a sentence-transformers directory has its modules; nothing here imports torch.
+"""Modules of a sentence-transformers directory and their folders; nothing here imports torch.
 
 Its `modules.json` lists them. The first one, the model, lies in the directory itself, or as older
 versions wrote it in a folder of its own, such as `0_Transformer` or `0_CLIPModel`.

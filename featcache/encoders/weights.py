@@ -76,7 +76,7 @@ _ROOT_FILES = (MODULES, "config_sentence_transformers.json", "config.json", ADAP
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Say where an encoder's weights are.
+    """Location and origin of an encoder's weights.
 
     Attributes:
         files: One weights file or one hub directory; None for an encoder without weights.
@@ -175,7 +175,7 @@ def _members(path: Path) -> list[Path]:
 
 
 def _is_odd(path: Path) -> bool:
-    """Say whether reading `path` could wait for ever, or have no end."""
+    """Return whether reading `path` could block for ever, or never reach an end."""
     return path.exists() and not path.is_dir() and not is_regular(path)
 
 
@@ -381,7 +381,7 @@ def _has_weights(card: EncoderCard, folder: Path) -> bool:
 
 
 class _HubUnavailableError(Exception):
-    """Say why the hub could not give the files."""
+    """Failure of the hub to give the files; the message states the reason."""
 
 
 def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bool) -> Weights:

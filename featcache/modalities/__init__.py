@@ -1,4 +1,4 @@
-"""What items of each modality are before any encoder reads them.
+"""Items of each modality as they are before any encoder reads them.
 
 Images are decoded here from files that nobody vouches for, and scenes of coloured shapes are
 drawn with their captions. Sources, encoders and contact sheets all read items this way.

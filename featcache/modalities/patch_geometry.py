@@ -1,4 +1,4 @@
-"""Where in an image its patches lie: how it was resized and cropped, and coordinates through it.
+"""Geometry of patches in an image: its resize and crop, and coordinates mapped through both.
 
 Coordinates are (y, x) and continuous: the top left pixel covers 0 to 1 both ways, so that edges map
 to edges, as resizing does. A box is two points. Sizes are (height, width) in pixels. NumPy only.
@@ -72,7 +72,7 @@ def _scale(geometry: Geometry) -> Float[np.ndarray, "..."]:
 
 @dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """Say how images of any size become the model's input.
+    """Resizing, cropping and padding that make an image of any size the model's input.
 
     Attributes:
         resize: Returns the size after resizing.

@@ -1,4 +1,4 @@
-"""Say what a scene of coloured shapes shows, in five different and complete sentences."""
+"""Captions of a scene of coloured shapes: five different and complete sentences."""
 
 from .scenes import Decisions, Scene, name_scene
 

@@ -147,7 +147,7 @@ def _propose(decide: Decisions) -> Scene:
 
 
 def _is_clear(scene: Scene) -> bool:
-    """Say whether captions can tell the shapes apart and the picture shows what they say."""
+    """Return whether captions can tell the shapes apart and the picture shows what they say."""
     first, second = scene.shapes[:2]
     if scene.layout == "inside":
         return (first.size, second.size) == ("small", "large") and first.colour != second.colour

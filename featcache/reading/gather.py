@@ -1,4 +1,4 @@
-"""Which rows and tokens of a store are in which shard.
+"""Rows and tokens of a store: their places in the shards, and copies of them.
 
 Axis names: `n` asked rows, `shards_plus_1` and `rows_plus_1` counts from zero to the total.
 """
@@ -23,7 +23,7 @@ _MANY_ROWS = 8  # of each shard
 
 @dataclass(frozen=True)
 class Spans:
-    """Say where rows lie in the arrays of their shards.
+    """Spans of lines that rows take in the arrays of their shards.
 
     Attributes:
         shard: Shard of each row.

@@ -1,4 +1,4 @@
-"""Where the features of a store are while they are read, and how much memory there is for them.
+"""Placement of a store's features while they are read, and the memory there is for them.
 
 The rule of `auto`, by the bytes of all values as they are read (float16, or float32 for every other
 stored type):
@@ -30,7 +30,7 @@ SHARE = 0.25  # of the free memory that one store may take
 
 @dataclass(frozen=True, kw_only=True)
 class Residency:
-    """Say where the features are and why.
+    """Placement of a store's features, and the byte counts by which it was chosen.
 
     Attributes:
         name: `device`, `host` or `disk`.
@@ -79,7 +79,7 @@ def choose_residency(
 
 
 class DeviceFeatures:
-    """Hold the values of all rows on a device.
+    """Values of all rows of a store on a device.
 
     Args:
         parts: The values, shard after shard.

@@ -50,7 +50,7 @@ class ShardCache:
 
     @property
     def bounded(self) -> bool:
-        """Say whether arrays may be let go."""
+        """Return whether the cache has a limit, so that arrays may be dropped from it."""
         return self._limit_bytes is not None or self._limit_shards is not None
 
     def get(self, index: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where items come from: datasets by name, and any folder or table that a user points at.
+"""Sources of items: datasets by name, and any folder or table that a user points at.
 
 `base` is the contract of a dataset, `opening` turns what `--data` names into one, and `datasets`
 has one family a file. `readers` and `tables` read what people publish: folders, archives, text

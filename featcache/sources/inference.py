@@ -284,7 +284,7 @@ class _Folder:
     def _note_tables(
         self, chosen: Inferred, left_out: Sequence[Path], readable: Sequence[Inferred] = ()
     ) -> None:
-        """Say which tables beside what was chosen are not read, and what reads the first."""
+        """Note the tables that are not read beside the chosen data, and what reads the first."""
         if not left_out:
             return
         first = left_out[0]
@@ -304,7 +304,7 @@ class _Folder:
         return table.name if is_found_by_name else table.relative_to(self.place).as_posix()
 
     def _note_elsewhere(self, chosen: Inferred) -> None:
-        """Say which tables are not read as they stand in folders of it, or for their format."""
+        """Note the tables that are not read because they lie in subfolders, or for their format."""
         by_remedy: dict[str, list[Path]] = {}
         for table, remedy in self._elsewhere.unread.items():
             by_remedy.setdefault(remedy, []).append(table)

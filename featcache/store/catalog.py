@@ -90,7 +90,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Catalog:
-    """What lies where stores do.
+    """Stores below a home folder, and the stores and folders there that cannot be read.
 
     Attributes:
         entries: All stores whose manifest can be read, or else the copy of it, newest first: one

@@ -99,7 +99,7 @@ class CheckedShards:
 
 
 def _announce(store: FeatureStore, receipts: Sequence[Mapping[str, Any]]) -> None:
-    """Say why nothing else happens, where reading takes long."""
+    """Note that a comparison with checksums will take long, before it begins."""
     files_of_shards = (entry for receipt in receipts for entry in receipt["files"].values())
     num_bytes = sum(entry["bytes"] for entry in files_of_shards)
     if num_bytes > _ANNOUNCED_BYTES:

@@ -182,7 +182,7 @@ class FeatureStore:
 
     @property
     def complete(self) -> bool:
-        """Say whether every shard is in the manifest."""
+        """Return whether every shard is in the manifest."""
         return bool(self.manifest["complete"])
 
     @property
@@ -216,7 +216,7 @@ class FeatureStore:
             self.manifest = read_manifest(self.folder)
 
     def has_shard(self, index: int) -> bool:
-        """Say whether shard `index` is finished."""
+        """Return whether shard `index` is finished."""
         if self.complete:
             return True
         with suppress(FileNotFoundError, StoreCorruptError):

@@ -1,4 +1,4 @@
-"""What a store holds, and the key that follows from it."""
+"""Description of a store, and the key that follows from it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreDescription:
-    """Say what a store holds; the part that changes numbers makes its key.
+    """Description of a store; the part of it that changes numbers makes the key.
 
     Attributes:
         dataset: Name of the dataset; it and `split` name folders.

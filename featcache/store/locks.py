@@ -70,7 +70,7 @@ class ShardLocks:
 
 @contextmanager
 def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock of a split's folder, which is made before and goes afterwards if it is empty.
+    """Own the lock of a split's folder, which is made first and removed last if it is empty.
 
     Args:
         folder: The folder of the split's stores and pairs.
@@ -115,7 +115,7 @@ def holders(folder: Path) -> Iterator[tuple[Path, LockHolder]]:
 
 
 def shard_is_written(path: Path) -> bool:
-    """Say whether a living process works on the shard that `path`, in a store's folder, is part of.
+    """Return whether a living process works on the shard that a store's file `path` is part of.
 
     Its files, its receipt and the temporaries of both count; of another file it is False.
 
@@ -127,7 +127,7 @@ def shard_is_written(path: Path) -> bool:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Say whether `path`, in a store's folder, is a temporary that nobody writes any more.
+    """Return whether `path`, in a store's folder, is a temporary that nobody writes any more.
 
     Its owner's lock tells, which holds on every machine and in every container; of a shard that an
     earlier version was writing, the lock of the shard.

@@ -71,7 +71,7 @@ class UnreadRow(TypedDict):
 
 
 class Settings(TypedDict):
-    """What else was asked for or seen at the first extraction."""
+    """Settings and observations of the first extraction that the description leaves out."""
 
     batch_size: NotRequired[Annotated[int, Meta(ge=1, lt=2**31)]]
     source: NotRequired[dict[str, Any]]
@@ -197,7 +197,7 @@ def _check_receipt(receipt: Receipt, items: range, *, name: str, where: Path) ->
 
 
 def has_manifest(folder: Path) -> bool:
-    """Say whether a store was begun in `folder`.
+    """Return whether a store was begun in `folder`.
 
     Raises:
         PermissionError: The folder may not be searched.
@@ -219,7 +219,7 @@ def read_whole_manifest(folder: Path) -> dict[str, Any]:
 
 
 def manifest_damage(folder: Path) -> dict[str, str]:
-    """Say what is wrong with the manifest and with its copy, by file name; empty if both are whole.
+    """Return what is wrong with the manifest and with its copy, by file name; empty if nothing is.
 
     Where both are whole and differ, the copy is the older one: it is written second.
     """

@@ -109,7 +109,7 @@ def finite_tokens(
     scales: Float32[np.ndarray, " total"] | None,
     dtype: str,
 ) -> Bool[np.ndarray, " total"]:
-    """Say of each token whether all its features are finite numbers in the stored type."""
+    """Return for each token whether all its features are finite numbers in the stored type."""
     if dtype == "bfloat16":
         special = (stored & _BFLOAT16_EXPONENT) == _BFLOAT16_EXPONENT
         return np.asarray(~special.any(axis=1))

@@ -1,4 +1,4 @@
-"""Whether stores are read as they are, without comparing them with their checksums first.
+"""Read stores as they are, without comparing them with their checksums first.
 
 That is one decision of a whole command, which no function on the way to a store has a part in:
 

@@ -1,4 +1,4 @@
-"""What every backend does with pretrained weights: hash them, and hold them against the card."""
+"""Checks of pretrained weights in every backend: their hash, and comparison with the card."""
 
 import hashlib
 import re
@@ -47,7 +47,7 @@ def check_keys(
 
 
 def check_layout(card: EncoderCard, *, tokens: int, width: int) -> None:
-    """Hold what the model returns for one item against its card.
+    """Compare the tokens that the model returns for one item, number and width, with its card.
 
     Args:
         card: Card of the encoder.
@@ -68,7 +68,7 @@ def check_layout(card: EncoderCard, *, tokens: int, width: int) -> None:
 
 
 def check_grid(card: EncoderCard, *, prefix_tokens: int, grid: tuple[int, int]) -> None:
-    """Hold where the model's tokens lie against its card, the number of tokens being the same.
+    """Compare the model's prefix tokens and grid with its card; their total is already the same.
 
     Raises:
         WeightsMismatchError: The card has another prefix or other rows and columns.

@@ -234,7 +234,7 @@ def _note_of_vector(files: _Files) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _TextShape:
-    """What a text model gives and takes.
+    """Token width and number of positions of a text model.
 
     Attributes:
         width: Features of a token.

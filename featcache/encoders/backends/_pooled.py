@@ -1,4 +1,4 @@
-"""What a model of transformers itself makes of an item: one vector, projected where it projects."""
+"""Vectors that a model of transformers itself pools from items, projected where it projects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ _PROJECTING = "WithProjection"
 
 @dataclass(frozen=True, kw_only=True)
 class Pooling:
-    """What gives the pooled vector of an item, together with its tokens.
+    """Call of a model that returns the pooled vector of an item together with its tokens.
 
     Attributes:
         run: Takes what the model takes, and returns an output with `vector` beside the tokens.

@@ -1,4 +1,4 @@
-"""Hold what is known of a preprocessing against what it does to a drawn picture."""
+"""Compare candidate resamplings with what a preprocessing does to a drawn picture."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""What a sentence-transformers directory adds to its model: prompt, length, case and pooling."""
+"""Prompt, length, case and pooling that a sentence-transformers directory adds to its model."""
 
 import importlib
 import pickle
@@ -75,7 +75,7 @@ MODES = {  # by the flags of older directories, in the order in which they are j
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceSettings:
-    """What a sentence-transformers directory does to each text, and then to its tokens.
+    """Settings of a sentence-transformers directory, for each text and then for its tokens.
 
     Attributes:
         folder: The directory.

@@ -50,7 +50,7 @@ class FinalNorm:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureShape:
-    """Where the cells of a model's features lie.
+    """Shape of a model's features: prefix tokens, then the cells of a grid.
 
     Attributes:
         prefix_tokens: Tokens before the cells.

@@ -1,4 +1,4 @@
-"""Which class of transformers reads the images or the texts of a directory."""
+"""Classes of transformers that read the images or the texts of a directory."""
 
 import inspect
 from dataclasses import dataclass, field

@@ -236,7 +236,7 @@ def _refuse_other_shapes(card: EncoderCard, mismatched: Any) -> None:
 
 
 class Half(ABC):
-    """What an encoder of one modality does; vision and text share nothing else."""
+    """Part of an encoder that reads one modality; vision and text share only this interface."""
 
     @abstractmethod
     def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None: ...

@@ -309,7 +309,7 @@ def _find_preprocessing(card: EncoderCard, folder: Path) -> Preprocessing:
 
 
 def _normalises_in_pooler(config: Any) -> bool:
-    """Tell whether the final norm is part of the pooler (BEiT and its kin)."""
+    """Return whether the final norm is part of the pooler (BEiT and its kin)."""
     return config.model_type in ("beit", "data2vec-vision") and bool(config.use_mean_pooling)
 
 

@@ -1,4 +1,4 @@
-"""What several dataset families share: how their published files become a `Source`.
+"""Readers that dataset families share, from their published files to a `Source`.
 
 There are three kinds: images with captions, images with classes, and graded pairs of texts.
 Each has a file that finds and reads what is published, and one that serves it with its splits.

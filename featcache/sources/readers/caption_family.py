@@ -23,7 +23,7 @@ from .caption_source import (
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Say what the files of one dataset family are called.
+    """File and folder names of one dataset family of captioned images.
 
     Attributes:
         name: Name of the dataset.

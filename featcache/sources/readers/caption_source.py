@@ -23,7 +23,7 @@ from .lazy_items import LazyItems
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Hold the images of a dataset in file order, each with its captions and perhaps its split.
+    """Images of a dataset in file order, each with its captions and perhaps its split.
 
     Attributes:
         file: The file that names the images; used in messages.
@@ -184,7 +184,7 @@ def storable_note(ids: Mapping[str, str]) -> tuple[str, ...]:
 
 
 class _Split:
-    """Hold the images and captions of one split, and little else."""
+    """Images and captions of one split; items are made when they are asked for."""
 
     def __init__(self, pictures: StoredPictures | None) -> None:
         self._pictures = pictures

@@ -31,7 +31,7 @@ _MOST_BYTES = 2**30  # of a file, or an archive unpacked: six times what is publ
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Say what the files of one published packing are called.
+    """File and key names of one published packing of CIFAR.
 
     Attributes:
         archive: Name of the archive as it is downloaded.
@@ -61,14 +61,14 @@ class Packing:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Hold the images of one file."""
+    """Pixels and labels of the images in one file."""
 
     pixels: UInt8[np.ndarray, "n 3 32 32"]
     labels: Int64[np.ndarray, " n"]
 
 
 class PictureArrays(Pictures):
-    """Hold pictures that are arrays of pixels.
+    """Pictures of a dataset that are arrays of pixels.
 
     Args:
         arrays: Pixels of many pictures each.

@@ -23,7 +23,7 @@ _LEAST = 3  # images of a class that can be in every split
 
 @dataclass(frozen=True)
 class ClassedImages:
-    """Hold the images of a dataset in order, each with its class and perhaps its split.
+    """Images of a dataset in order, each with its class and perhaps its split.
 
     Attributes:
         place: File or folder that says which classes there are; used in messages.
@@ -76,7 +76,7 @@ def with_hashed_class_splits(images: ClassedImages, *, remedy: str) -> ClassedIm
 
 
 class Pictures(ABC):
-    """Hold the pictures of a dataset."""
+    """Pictures of a dataset, by image id."""
 
     @abstractmethod
     def item(self, image_id: str) -> Item:
@@ -88,7 +88,7 @@ class Pictures(ABC):
 
 
 class PictureFiles(Pictures):
-    """Hold pictures that are files.
+    """Pictures of a dataset that are files.
 
     Args:
         paths: File by image id.

@@ -22,7 +22,7 @@ _ALL = "all"  # stands for a file of all splits
 
 @dataclass(frozen=True, kw_only=True)
 class GradedFamily:
-    """Say what the files of one dataset are called and what their columns are.
+    """File names, columns and grades of one dataset of graded text pairs.
 
     Attributes:
         name: Name of the dataset.

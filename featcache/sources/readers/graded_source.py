@@ -14,7 +14,7 @@ from .lazy_items import LazyItems
 
 
 class GradedRow(NamedTuple):
-    """Hold two texts and how alike people found them.
+    """Pair of texts and people's judgement of how alike they are.
 
     Attributes:
         first: One text, as written.
@@ -33,7 +33,7 @@ class GradedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """Say what the grades of a dataset may be.
+    """Range of the grades of a dataset, or its only two grades.
 
     Attributes:
         lowest: Grade of two texts that mean nothing alike.
@@ -46,7 +46,7 @@ class Scale:
     binary: bool
 
     def holds(self, grade: float) -> bool:
-        """Say whether `grade` is one of the scale; what is not a number never is."""
+        """Return whether `grade` is on the scale; what is not a number never is."""
         if self.binary:
             return grade in {self.lowest, self.highest}
         return self.lowest <= grade <= self.highest
@@ -79,7 +79,7 @@ def split_by_hash(
 
 
 class _Split:
-    """Hold the texts and grades of one split; a text that comes again is held once."""
+    """Texts and grades of one split; a text that comes again is stored once."""
 
     def __init__(self, name: str, rows: Sequence[GradedRow]) -> None:
         self.ids: list[str] = []

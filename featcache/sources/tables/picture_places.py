@@ -242,7 +242,7 @@ class PicturePlaces:
         )
 
     def _holds(self, path: Path) -> bool:
-        """Say whether a file is below an allowed folder, as it is written and as it is found.
+        """Return whether a file is below an allowed folder once links are followed.
 
         A link whose target is not there leads nowhere: its row is listed as missing.
         """

@@ -115,7 +115,7 @@ class Elsewhere(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TableFormat:
-    """How the files of a table are to be read; what is None is found out.
+    """Delimiter, encoding and quoting of a table's files; what is None is found out.
 
     Attributes:
         delimiter: The character between cells.

@@ -21,7 +21,7 @@ _LITERAL = re.compile(
 
 
 class Row(NamedTuple):
-    """Hold what one place of a caption file says about one image.
+    """Entry of a caption file: one image, its captions there and perhaps its split.
 
     Attributes:
         image: The image as the file names it.

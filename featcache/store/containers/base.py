@@ -60,7 +60,7 @@ class ArrayType:
 
 @dataclass(frozen=True)
 class ArrayLocation:
-    """Say where the bytes of one array lie: little-endian and C-ordered, or compressed.
+    """Location of the bytes of one array: little-endian and C-ordered, or compressed.
 
     Attributes:
         file: File that holds them.

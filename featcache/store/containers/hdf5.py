@@ -161,7 +161,7 @@ def _decompress(path: Path, name: str, expected: ArrayType) -> np.ndarray:
 
 
 def _check_chunk(path: Path, chunk: Any, expected: ArrayType) -> None:
-    """Hold the size of the only chunk, and its header, against what it must become.
+    """Compare the size and header of the only chunk with the array that it must become.
 
     Raises:
         ValueError: A size differs.
