@@ -183,6 +183,11 @@ class PicturePlaces:
         other = name.replace("\\", "/")
         return other if _exists(str(_without_detour(Path(self._written[0], other)))) else name
 
+    def below(self, name: str) -> str:
+        """Return a path as it is below the folder, without `.` and `..`; no file is looked at."""
+        path = os.path.normpath(name.replace("\\", "/"))
+        return _relative(path, (self._written[0], self._real[0])) or path
+
     def ids_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return the id of the picture that each name is of; names of one picture have one id.
 
