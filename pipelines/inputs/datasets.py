@@ -7,7 +7,7 @@ from typing import Any
 
 from ...featcache import known_datasets
 from ...featcache.errors import DatasetNotFoundError, LightalignError, SpecError
-from ...featcache.home import plain_place
+from ...featcache.home import command_line, plain_place
 from ...featcache.known_datasets import DatasetVersion
 from ...featcache.sources.base import SkippedRow, Source
 from ...featcache.sources.opening import (
@@ -133,7 +133,19 @@ def move(home: Path, name: str, place: Path) -> DatasetVersion:
     """Have a dataset lie somewhere else; see `known_datasets.move`."""
 
     def read(version: DatasetVersion) -> Mapping[str, str]:
-        return split_fingerprints(open_version(version, home=home))
+        try:
+            return split_fingerprints(open_version(version, home=home))
+        except DatasetNotFoundError as error:
+            # the family's own words call the dataset by the family's name
+            words = str(error.__cause__ or error).partition(". ")[0]
+            words = words.removeprefix(f"dataset {version.kind!r} not found in {version.place}: ")
+            is_there = version.place is not None and version.place.exists()
+            reason = words if is_there else "there is neither a folder nor a file"
+            again = command_line("data", "move", version.name, "PATH", home=home)
+            raise DatasetNotFoundError(
+                f"dataset {version.name!r} is not at {version.place}: {reason}; say where it is by "
+                f"`{again}`"
+            ) from error
 
     return known_datasets.move(home, _name_of(name), plain_place(place), read)
 
