@@ -4,6 +4,7 @@ Axis names: `n` rows (items), `total` tokens of all rows together, `width` featu
 """
 
 import errno
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,7 +16,7 @@ from jaxtyping import Int64, Shaped
 
 from .errors import MissingFileError, SpecError, UnreadableItemError
 from .item_ids import storable_id
-from .regular_files import MAX_PICTURE_BYTES, read_regular
+from .regular_files import MAX_PICTURE_BYTES, read_regular, size_of
 
 _NO_FILE = (  # what opening says where a path leads to no file that we may read
     errno.ENOENT,
@@ -122,6 +123,12 @@ class Item:
             if error.errno in _NO_PICTURE:
                 raise UnreadableItemError(problem) from error
             raise MissingFileError(problem) from error
+
+    def missing(self) -> str | None:
+        """Return why there is nothing to read, or None; the content is not looked at."""
+        if self.path is None or (size_of(self.path) >= 0 and os.access(self.path, os.R_OK)):
+            return None
+        return f"no file that can be read at {self.path}"
 
 
 @dataclass(frozen=True)

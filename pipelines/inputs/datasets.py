@@ -1,15 +1,15 @@
 """Name datasets, show what they hold, and tell where they lie now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...featcache import known_datasets
 from ...featcache.errors import DatasetNotFoundError, LightalignError, SpecError
-from ...featcache.home import plain_place
+from ...featcache.home import command_line, plain_place
 from ...featcache.known_datasets import DatasetVersion
-from ...featcache.sources.base import SkippedRow, Source, readable_size
+from ...featcache.sources.base import SkippedRow, Source
 from ...featcache.sources.opening import (
     SOURCES,
     define,
@@ -19,6 +19,7 @@ from ...featcache.sources.opening import (
     open_version,
     split_fingerprints,
 )
+from ...featcache.sources.tables.parquet import StoredItem
 from ...featcache.types import Item, Modality
 
 PREVIEWED = 10  # rows
@@ -132,7 +133,19 @@ def move(home: Path, name: str, place: Path) -> DatasetVersion:
     """Have a dataset lie somewhere else; see `known_datasets.move`."""
 
     def read(version: DatasetVersion) -> Mapping[str, str]:
-        return split_fingerprints(open_version(version, home=home))
+        try:
+            return split_fingerprints(open_version(version, home=home))
+        except DatasetNotFoundError as error:
+            # the family's own words call the dataset by the family's name
+            words = str(error.__cause__ or error).partition(". ")[0]
+            words = words.removeprefix(f"dataset {version.kind!r} not found in {version.place}: ")
+            is_there = version.place is not None and version.place.exists()
+            reason = words if is_there else "there is neither a folder nor a file"
+            again = command_line("data", "move", version.name, "PATH", home=home)
+            raise DatasetNotFoundError(
+                f"dataset {version.name!r} is not at {version.place}: {reason}; say where it is by "
+                f"`{again}`"
+            ) from error
 
     return known_datasets.move(home, _name_of(name), plain_place(place), read)
 
@@ -180,10 +193,17 @@ def preview(version: DatasetVersion, source: Source, *, split: str | None = None
         counts=counts,
         rows=_rows(source, shown),
         split=shown,
-        notes=source.notes(),
+        notes=(*source.notes(), *_note_unlooked(source)),
         unreadable=unreadable,
         skipped_rows=source.skipped_rows(),
     )
+
+
+def _note_unlooked(source: Source) -> Iterator[str]:
+    """Yield that rows without a picture are not counted, of tables too large to look through."""
+    images = (item for split in source.splits() for item in source.items(split, Modality.IMAGE))
+    if any(isinstance(one, StoredItem) and not one.pictures.are_looked_through for one in images):
+        yield "rows without a picture are not counted: the table is too large to look through"
 
 
 def _counts(source: Source, split: str, unreadable: list[str]) -> SplitCounts:
@@ -191,11 +211,10 @@ def _counts(source: Source, split: str, unreadable: list[str]) -> SplitCounts:
     images = source.items(split, Modality.IMAGE)
     bad = 0
     for item in images:
-        if item.path is None or readable_size(item) >= 0:  # without one it has its content
-            continue
-        bad += 1
-        if len(unreadable) < _EXAMPLES:
-            unreadable.append(f"{split}: {item.id}: no file that can be read at {item.path}")
+        reason = item.missing()
+        bad += reason is not None
+        if reason is not None and len(unreadable) < _EXAMPLES:
+            unreadable.append(f"{split}: {item.id}: {reason}")
     return SplitCounts(
         split=split,
         images=len(images),

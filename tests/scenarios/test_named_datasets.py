@@ -128,6 +128,16 @@ def test_other_data_are_no_move(two_tables, home):
     assert "other data than 'mine'" in ended.stderr
 
 
+@pytest.mark.parametrize("place", ["empty", "nowhere"])
+def test_a_move_to_where_nothing_lies_names_the_dataset_and_the_command(place, home, tmp_path):
+    (tmp_path / "empty").mkdir()
+    ended = lightalign("data", "move", "mine", str(tmp_path / place), home=home)
+    assert ended.returncode == 2
+    assert f"dataset 'mine' is not at {tmp_path / place}: " in ended.stderr
+    assert "say where it is by `lightalign data move mine PATH`" in ended.stderr
+    assert "image-text-table" not in ended.stderr
+
+
 def test_a_store_is_repaired_from_where_its_own_data_lie(home):
     stores = sorted((home / "features/image-text-table/test").glob("toy-image--*"))
     assert len(stores) == 2

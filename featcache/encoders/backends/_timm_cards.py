@@ -1,6 +1,7 @@
 """Cards derived from what timm knows of a model."""
 
 import difflib
+import shlex
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,13 @@ import timm
 import timm.models
 import torch
 
-from ...errors import UnknownNameError
+from ...errors import SpecError, UnknownNameError
 from ...home import expanded
 from ...types import Modality
 from ..card import EncoderCard, Layout, WeightsCard
-from ..weights import find_hub_file
+from ..weights import find_hub_file, read_config
 from ._checks import NO_CLASS_TOKEN, has_class_token
-from ._timm_models import ModelDescription, build, describe
+from ._timm_models import ModelDescription, build, describe, is_of_transformers
 from ._timm_tokens import FeatureShape, find_shape
 
 
@@ -31,6 +32,7 @@ def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> E
         weights: Weights file or hub directory that is used instead of the model's own.
 
     Raises:
+        SpecError: The model is of transformers.
         UnknownNameError: timm has no such model.
         WeightsMismatchError: The model gives no grid of tokens, or cannot be built.
         WeightsNotFoundError: The hub's repository has no configuration that could be read.
@@ -55,6 +57,7 @@ def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> E
     described = files if weights is None else expanded(weights)
     if hub is not None and weights is None:
         described = _configuration(hub).parent
+    _refuse_transformers(card, described, model if weights is None else str(weights))
     description = describe(card, described)
     if files is not None or hub is not None:
         title = f"{description.architecture} in {files or hub}"
@@ -63,6 +66,15 @@ def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> E
     layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
     note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
     return replace(card, width=shape.width, layout=layout, note=note)
+
+
+def _refuse_transformers(card: EncoderCard, files: Path | None, reference: str) -> None:
+    path = None if files is None else files / "config.json"
+    if path is not None and path.is_file() and is_of_transformers(read_config(card, path)):
+        raise SpecError(
+            f"{reference} is a model of transformers: take --encoder "
+            f"{shlex.quote(f'hf:{reference}')}"
+        )
 
 
 def _configuration(hub: str) -> Path:

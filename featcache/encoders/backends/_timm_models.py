@@ -66,6 +66,10 @@ def describe(card: EncoderCard, files: Path | None) -> ModelDescription:
         description = ModelDescription(architecture=card.model, arguments={}, pretrained=None)
         return _checked(card, description, files or Path("the card"))
     config = read_config(card, path)
+    if is_of_transformers(config):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {files} holds a model of transformers, and its card is of timm"
+        )
     architecture = config.get("architecture", card.model)
     arguments = config.get("model_args") or {}
     if not isinstance(architecture, str) or not isinstance(arguments, dict):
@@ -80,6 +84,12 @@ def describe(card: EncoderCard, files: Path | None) -> ModelDescription:
         is_resolved="num_classes" in arguments,  # which older versions did not write there
     )
     return _checked(card, description, path)
+
+
+def is_of_transformers(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration is of a model that transformers builds without timm."""
+    is_named = "model_type" in config and config["model_type"] != OF_TIMM
+    return is_named and "architecture" not in config
 
 
 def build(card: EncoderCard, description: ModelDescription, place: Path | None) -> Any:

@@ -2,11 +2,18 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ...errors import DatasetFormatError, DatasetNotFoundError, SpecError
 from ..base import Doubt, Source
-from ..readers.caption_source import CaptionSource, group_rows, with_hashed_splits
+from ..readers.caption_source import (
+    BY_FOLDERS,
+    CaptionSource,
+    group_rows,
+    splits_of_folders,
+    with_hashed_splits,
+)
 from ..splits import split_name
 from ..tables.columns import (
     CAPTION_NAMES,
@@ -71,11 +78,14 @@ class ImageTextTableSource(CaptionSource):
     captions. Image paths are relative to the table's folder; parquet may hold the images
     themselves. An `id` column gives the image ids where it names each image once and no two alike,
     else the paths are the ids, or the numbers of the rows where there are no paths. Without a
-    split column, splits come from a hash of the image ids, or from the names of several files.
+    split column, splits come from the names of several files, from the folders of splits that all
+    paths begin with, or from a hash of the image ids.
     Rows that cannot be read are left out and listed.
 
     Args:
         place: The table, or a folder that holds exactly one.
+        knows_folders: Whether folders of splits that all paths begin with give the splits where no
+            column does; once, these were drawn, and a dataset that is remembered so stays.
         image_column: Column of image paths; None recognises it by the usual names.
         caption_columns: Columns of captions; None recognises them by the usual names.
         split_column: Column of split names; the table may lack it only under its default name.
@@ -98,6 +108,7 @@ class ImageTextTableSource(CaptionSource):
     def __init__(
         self,
         place: Path,
+        knows_folders: bool = True,  # by position: it is no option
         /,
         *,
         image_column: str | None = None,
@@ -123,22 +134,31 @@ class ImageTextTableSource(CaptionSource):
         )
         is_guess = caption_columns is None and not caption_names(table.columns)
         once = caption_names(table.columns, as_once=True)
+        # a home of before remembers drawn splits, and perhaps those columns, too
+        before = partial(
+            ImageTextTableSource,
+            place,
+            False,
+            image_column=image_column,
+            split_column=split_column,
+            root=root,
+            delimiter=delimiter,
+            encoding=encoding,
+            quoted=quoted,
+        )
         self._once: Callable[[], Source] | None = None
         if caption_columns is None and once and once != columns.captions:
-            self._once = lambda: ImageTextTableSource(
-                place,
-                image_column=image_column,
-                caption_columns=once,
-                split_column=split_column,
-                root=root,
-                delimiter=delimiter,
-                encoding=encoding,
-                quoted=quoted,
-            )
+            self._once = partial(before, caption_columns=once)
         pictures = table.pictures(image)
         read = _read_rows(table, columns)
         picture_places = PicturePlaces(table.file, table.folder, root, dataset=table.root)
         read = _with_pictures_found(table, read, picture_places)
+        split_of = _splits_of_folders(read, picture_places) if knows_folders and not split else None
+        if split_of is not None:
+            self._once = partial(before, caption_columns=caption_columns)
+            read = replace(
+                read, rows=[row._replace(split=split_of[row.image]) for row in read.rows]
+            )
         table.ledger.check(len(read.rows))
         self._doubt = _doubt(table, columns, read.rows) if is_guess else None
         if pictures is not None:
@@ -156,8 +176,11 @@ class ImageTextTableSource(CaptionSource):
         table.ledger.check(len(rows))
         images = group_rows(rows, file=table.file)
         notes = (*table.notes, *table.ledger.notes(), *images.notes)
-        images = replace(images, notes=(_column_note(table, columns, named_by), *notes))
-        if columns.split is None:
+        by_folders = () if split_of is None else (BY_FOLDERS,)
+        images = replace(
+            images, notes=(_column_note(table, columns, named_by), *by_folders, *notes)
+        )
+        if columns.split is None and split_of is None:
             images = with_hashed_splits(images, remedy=f"add a column {split_column!r} to choose")
         places = {ids[name]: path for name, path in paths.files.items()}
         super().__init__(
@@ -174,11 +197,11 @@ class ImageTextTableSource(CaptionSource):
 
     @property
     def was_read_otherwise(self) -> bool:
-        """Return whether other columns once went before those that are read now."""
+        """Return whether the splits were once drawn, or other columns went before those of now."""
         return self._once is not None
 
     def as_read_before(self) -> Source | None:
-        """Return the table by the columns that once went before those that are read now."""
+        """Return the table by the splits and columns that it was once read by."""
         if self._once is None:
             return None
         try:
@@ -205,6 +228,14 @@ def _paths(places: PicturePlaces, read: _Read) -> _Paths:
         if row.image not in files and row.image not in read.stored:
             files[row.image] = places.path_of(row.image, row.place)
     return _Paths(files, places.ids_of(files))
+
+
+def _splits_of_folders(read: _Read, places: PicturePlaces) -> dict[str, str] | None:
+    """Return the split of each image by the folder that its path begins with, if all say one."""
+    images = dict.fromkeys(row.image for row in read.rows)
+    path_of = {one: read.stored[one].name or "" if one in read.stored else one for one in images}
+    split_of = splits_of_folders(path_of.values(), places)
+    return split_of and {one: split_of[path] for one, path in path_of.items()}
 
 
 def _with_pictures_found(table: Table, read: _Read, places: PicturePlaces) -> _Read:

@@ -16,9 +16,13 @@ from ..base import SkippedRow, Source, fingerprint_items
 from ..splits import SPLIT_ORDER, split_name
 from ..tables.decoding import format_error
 from ..tables.parquet import StoredItem, StoredPicture, StoredPictures
+from ..tables.picture_places import PicturePlaces
 from ..tables.row_ledger import shortened_places
 from ..tables.text_files import Row
 from .lazy_items import LazyItems
+
+# note of a table whose splits `splits_of_folders` gives
+BY_FOLDERS = "splits are the folders that the image paths begin with"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,18 @@ def splits_by_folder(names: Iterable[str]) -> dict[str, str] | None:
     if all("/" in name and split in SPLIT_ORDER for name, split in split_of.items()):
         return split_of
     return None
+
+
+def splits_of_folders(names: Iterable[str], places: PicturePlaces) -> dict[str, str] | None:
+    """Return the split of each path of a table by its first folder; None without two splits.
+
+    A lone folder, such as `train`, says nothing of what is held out: it is one of images.
+    """
+    below = {name: places.below(name) for name in names}
+    split_of = splits_by_folder(below.values())
+    if split_of is None or len(set(split_of.values())) < 2:
+        return None
+    return {name: split_of[path] for name, path in below.items()}
 
 
 def in_order(splits: Collection[str]) -> tuple[str, ...]:

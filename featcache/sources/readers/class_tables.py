@@ -32,7 +32,7 @@ from ..tables.table import (
     usual_columns,
 )
 from ..tables.text_files import is_missing, text_of
-from .caption_source import storable_ids, storable_note
+from .caption_source import BY_FOLDERS, splits_of_folders, storable_ids, storable_note
 from .class_source import ClassedImages, PictureFiles, Pictures, PicturesOfTable
 
 _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
@@ -86,15 +86,19 @@ class Reading(NamedTuple):
         names_first: Whether names of classes go before numbers; once, columns went by their names.
         knows_missing: Whether `NaN` and the like are no classes, and numbers of classes have the
             names that the table gives them; once, all of them were names themselves.
+        knows_folders: Whether folders of splits that all paths begin with give the splits where no
+            column does; once, these were drawn.
     """
 
     names_first: bool = True
     knows_missing: bool = True
+    knows_folders: bool = True
 
 
 BEFORE = (
-    Reading(knows_missing=False),
-    Reading(names_first=False, knows_missing=False),
+    Reading(knows_folders=False),
+    Reading(knows_missing=False, knows_folders=False),
+    Reading(names_first=False, knows_missing=False, knows_folders=False),
 )  # the newest first
 
 
@@ -177,11 +181,14 @@ def read_class_table(
         for one in (Reading(), *BEFORE)
     }
     columns = _Columns(image, *choices[reading], split, item_id)
-    images, looks = _Reader(table, columns, cells, options, files).images(rows)
+    reader = _Reader(table, columns, cells, options, files)
+    images, looks = reader.images(rows)
     before = [one for one in BEFORE if BEFORE.index(one) >= _next_of(reading)]
     names = [name for name in (image, columns.classes, split) if name is not None]
-    if not any(cells.has_names_or_missing(rows, name) for name in names):
-        before = [one for one in before if choices[one] != choices[reading]]
+    if not reader.has_splits_of_folders:
+        before = [one for one in before if one != reading._replace(knows_folders=False)]
+        if not any(cells.has_names_or_missing(rows, name) for name in names):
+            before = [one for one in before if choices[one] != choices[reading]]
     doubt = _doubt(columns.classes, cells.texts(columns.classes, rows), is_guess=is_guess)
     return ClassTable(images, looks, before, doubt if options.class_column is None else None)
 
@@ -257,7 +264,7 @@ class _ClassCells:
         """Return whether a cell of a column was something else before this way of reading."""
         if not self.reading.knows_missing:
             return False
-        before = _ClassCells(self._table, BEFORE[0])
+        before = _ClassCells(self._table, Reading(knows_missing=False))
         return self.texts(column, rows) != before.texts(column, rows)
 
 
@@ -338,12 +345,13 @@ class _Reader:
             self._pictures.read_files_by(self._places.allowed_path)
         self._stored: dict[str, StoredPicture] = {}
         self._labels: dict[str, tuple[int, str]] = {}  # and the place of the first
+        self.has_splits_of_folders = False
 
     def images(self, rows: Sequence[_Row]) -> tuple[ClassedImages, Pictures]:
         """Return the images with their classes, and what they look like."""
         file, ledger = self._table.file, self._table.ledger
         found = [image for place, cells in rows if (image := self._read(place, cells)) is not None]
-        found = self._in_places(found)
+        found = self._with_splits(self._in_places(found))
         id_of, named_by = self._ids(found)
         found = of_one_value(
             found, lambda one: (id_of[one.written], one.name, one.place), "class", ledger
@@ -368,7 +376,8 @@ class _Reader:
         names = self._in_order(set(class_of.values()))
         index_of = {name: index for index, name in enumerate(names)}
         ids = storable_ids(class_of, file)
-        notes = (*self._table.notes, *ledger.notes(), *storable_note(ids))
+        by_folders = (BY_FOLDERS,) if self.has_splits_of_folders else ()
+        notes = (*by_folders, *self._table.notes, *ledger.notes(), *storable_note(ids))
         images = ClassedImages(
             file,
             tuple(map(storable_id, names)),
@@ -442,6 +451,22 @@ class _Reader:
         written = [(one.written, one.place) for one in found if one.written not in self._stored]
         outside = self._places.leave_out(written, self._table.ledger.skip)
         return [image for image in found if image.written not in outside]
+
+    def _with_splits(self, found: list[_Image]) -> list[_Image]:
+        """Return the images with the splits of their folders, where no column gives these."""
+        if self._columns.split is not None or not self._cells.reading.knows_folders:
+            return found
+        stored = self._stored
+        names = [
+            stored[one.written].name or "" if one.written in stored else one.written
+            for one in found
+        ]
+        split_of = splits_of_folders(names, self._places)
+        if split_of is None:
+            return found
+        self.has_splits_of_folders = True
+        pairs = zip(found, names, strict=True)
+        return [image._replace(split=split_of[name]) for image, name in pairs]
 
     def _ids(self, found: Sequence[_Image]) -> tuple[Mapping[str, str], str]:
         written = [image.written for image in found]

@@ -6,14 +6,15 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import DatasetFormatError, MissingFileError, UnreadableItemError
-from ...regular_files import MAX_PICTURE_BYTES, check_regular, open_regular
+from ...regular_files import MAX_PICTURE_BYTES, check_regular, open_regular, size_of
 from ...types import Item
 from .decoding import format_error
 
@@ -21,6 +22,7 @@ _ROWS_AT_ONCE = 16  # of pictures: some are of 10 MB
 _BLOCKS = 64  # of a file of pictures that its fingerprint looks at
 _BLOCK_BYTES = 4096
 _LONGEST_FOOTER = 2**24
+_MOST_LOOKED_THROUGH = 2**32  # bytes: some seconds; rows without a picture are rare
 
 
 class StoredPicture(NamedTuple):
@@ -51,6 +53,10 @@ class StoredItem(Item):
             UnreadableItemError: It is larger than `MAX_PICTURE_BYTES`, or its table is broken.
         """
         return self.pictures.read(self.picture, item_id=self.id)
+
+    def missing(self) -> str | None:
+        """Return why there is nothing to read, or None; see `StoredPictures.missing`."""
+        return self.pictures.missing(self.picture)
 
 
 class PictureColumn(NamedTuple):
@@ -161,7 +167,8 @@ def _rows_with_pictures(
     num_rows = parquet.metadata.num_rows
     rows = _rows(parquet, columns) if columns else ({} for _ in range(num_rows))
     # nulls take no room: where the first picture is one it costs little to look for others
-    stored = None if _begins_with_bytes(parquet, pictures) else _are_stored(parquet, pictures)
+    begins = _begins_with_bytes(parquet, pictures)
+    stored = None if begins else list(_are_stored(parquet, pictures))
     for row, cells in enumerate(rows):
         struct = cells.get(pictures.name)
         path = struct.get("path") if struct else None
@@ -180,12 +187,10 @@ def _begins_with_bytes(parquet: Any, pictures: PictureColumn) -> bool:
     return first is not None and first.num_rows > 0 and _bytes_of(first, pictures)[0].is_valid
 
 
-def _are_stored(parquet: Any, pictures: PictureColumn) -> list[bool]:
-    """Return for every row whether the bytes of its picture are there."""
-    stored: list[bool] = []
+def _are_stored(parquet: Any, pictures: PictureColumn) -> Iterator[bool]:
+    """Yield for every row whether the bytes of its picture are there."""
     for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[pictures.leaf]):
-        stored += _bytes_of(batch, pictures).is_valid().to_pylist()
-    return stored
+        yield from _bytes_of(batch, pictures).is_valid().to_pylist()
 
 
 class StoredPictures:
@@ -200,6 +205,7 @@ class StoredPictures:
         self._files = files
         self._column = column
         self._path_of: Callable[[str], Path | None] = lambda _: None
+        self._has_bytes: dict[int, list[bool]] = {}  # by file, where it was looked through
         self._lock = threading.Lock()
         self._position: tuple[int, int] | None = None  # file and row group that are being read
         self._batches: Iterator[Any] = iter(())
@@ -250,6 +256,36 @@ class StoredPictures:
         if path is None:
             raise UnreadableItemError(f"{item_id}: its row has neither bytes nor a path to read")
         return Item(id=item_id, path=path)
+
+    @cached_property
+    def are_looked_through(self) -> bool:
+        """Return whether `missing` looks for rows without bytes, which reads all files."""
+        return sum(map(size_of, self._files)) <= _MOST_LOOKED_THROUGH
+
+    def missing(self, picture: StoredPicture) -> str | None:
+        """Return why a row has nothing to read, as far as can be told without decoding, or None."""
+        if not self.are_looked_through:
+            return None
+        if picture.file not in self._has_bytes:
+            self._has_bytes[picture.file] = self._rows_with_bytes(self._files[picture.file])
+        has_bytes = self._has_bytes[picture.file]
+        if picture.row >= len(has_bytes):
+            return f"{self._files[picture.file].name} cannot be read up to its row"
+        if has_bytes[picture.row]:
+            return None
+        path = None if picture.name is None else self._path_of(picture.name)
+        if path is None:
+            return "its row has neither bytes nor a path to read"
+        reason = Item(id="", path=path).missing()
+        return None if reason is None else f"its row has no bytes, and {reason}"
+
+    def _rows_with_bytes(self, file: Path) -> list[bool]:
+        """Return for every row whether it has bytes, up to where the file is broken."""
+        rows: list[bool] = []
+        with suppress(DatasetFormatError), _refusing(file):
+            for stored in _are_stored(_opened(file), self._column):
+                rows.append(stored)  # noqa: PERF402  # those before a broken one count
+        return rows
 
     def digest(self, picture: StoredPicture) -> bytes:
         """Return a hash of the encoded image at a place.

@@ -132,11 +132,11 @@ class PicturePlaces:
         if name in self._elsewhere:
             return self._elsewhere[name]
         name_here = self._with_slashes(name)
-        path = self._folder / name_here
+        path = _without_detour(self._folder / name_here)
         if not self._other_folders or _is_absolute(name) or name in self._as_written:
             return path
         for folder in () if _exists(str(path)) else self._other_folders:
-            other = folder / name_here
+            other = _without_detour(folder / name_here)
             if _exists(str(other)) and self._holds(other):
                 return self._elsewhere.setdefault(name, other)
         self._as_written.add(name)
@@ -181,7 +181,12 @@ class PicturePlaces:
         if "\\" not in name or _exists(os.path.join(self._written[0], name)):  # noqa: PTH118
             return name
         other = name.replace("\\", "/")
-        return other if _exists(os.path.join(self._written[0], other)) else name  # noqa: PTH118
+        return other if _exists(str(_without_detour(Path(self._written[0], other)))) else name
+
+    def below(self, name: str) -> str:
+        """Return a path as it is below the folder, without `.` and `..`; no file is looked at."""
+        path = os.path.normpath(name.replace("\\", "/"))
+        return _relative(path, (self._written[0], self._real[0])) or path
 
     def ids_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return the id of the picture that each name is of; names of one picture have one id.
@@ -300,6 +305,19 @@ def _relative(path: str, folders: Sequence[str]) -> str | None:
 
 def _real_parent(path: str) -> str:
     return _real(os.path.dirname(path))  # noqa: PTH120  # a name that no file can have
+
+
+def _without_detour(path: Path) -> Path:
+    """Return the file that a path through folders which are not there, such as `no/../a`, means.
+
+    A path that leads somewhere as it is written stays, and so does one whose `..` climbs out of a
+    link.
+    """
+    if ".." not in path.parts or _exists(str(path)):
+        return path
+    direct = os.path.normpath(path)
+    is_meant = _real_parent(str(path)) == _real_parent(direct) and _exists(direct)
+    return Path(direct) if is_meant else path
 
 
 def _is_below(path: str, folders: Sequence[str]) -> bool:

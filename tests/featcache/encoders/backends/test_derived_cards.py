@@ -248,3 +248,13 @@ def test_a_processor_that_gives_no_picture_is_one_line(processor: Any, match: st
         processor.save_pretrained(folder)
     with pytest.raises(WeightsMismatchError, match=match):
         find_card(f"hf:{folder}")
+
+
+def test_a_folder_of_transformers_is_asked_for_by_hf(tmp_path: Path):
+    place = tmp_path / "my model"
+    place.mkdir()
+    (place / "config.json").write_text(json.dumps({"model_type": "vit", "hidden_size": 8}))
+    with pytest.raises(SpecError, match=r"of transformers: take --encoder 'hf:.*/my model'$"):
+        find_card(f"timm:{place}")
+    with pytest.raises(SpecError, match=r"of transformers: take --encoder 'hf:.*/my model'$"):
+        find_card("timm:test_vit", weights=place)

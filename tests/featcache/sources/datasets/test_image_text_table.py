@@ -282,3 +282,50 @@ def test_captions_that_are_remembered_from_titles_stay_titles(folder, tmp_path):
     assert remember(tmp_path / "old", identified(version, before))
     again = open_version(define("mine", home=tmp_path / "old"), home=tmp_path / "old")
     assert texts_of(again, "train") == ["x", "y"]
+
+
+PATHS_IN_FOLDERS = {  # what each gives: the split of the folder, or drawn ones
+    "a folder a split": (["train/a.jpg", "./train/b.jpg", "test/c.jpg"], ("train", "test")),
+    "other names": (["Train/a.jpg", "validation/b.jpg", "validation/c.jpg"], ("train", "val")),
+    "one folder": (["train/a.jpg", "train/b.jpg", "train/c.jpg"], ("train", "val", "test")),
+    "one beside": (["train/a.jpg", "test/b.jpg", "c.jpg"], ("train", "val", "test")),
+}
+
+
+@pytest.mark.parametrize(("paths", "splits"), PATHS_IN_FOLDERS.values(), ids=PATHS_IN_FOLDERS)
+def test_folders_that_all_paths_begin_with_give_the_splits(paths, splits, tmp_path):
+    """As the library datasets reads one `metadata.csv` above `train` and `test`."""
+    write_images(tmp_path, paths)
+    rows = [f"{path},caption {number}" for number, path in enumerate(paths)]
+    source = table(tmp_path, "\n".join(["file_name,text", *rows]), "metadata.csv")
+    assert source.splits() == splits
+    by_folder = "splits are the folders that the image paths begin with" in source.notes()
+    assert by_folder == (len(splits) == 2)
+    if by_folder:
+        assert texts_of(source, splits[1])[-1] == "caption 2"
+
+
+def test_a_split_column_goes_before_folders(tmp_path):
+    write_images(tmp_path, ["train/a.jpg", "test/b.jpg"])
+    source = table(tmp_path, "image,caption,split\ntrain/a.jpg,x,test\ntest/b.jpg,y,val\n")
+    assert (source.splits(), texts_of(source, "test")) == (("val", "test"), ["x"])
+
+
+@pytest.mark.parametrize("columns", ["image,title", "image,title,description"])
+def test_drawn_splits_that_are_remembered_stay_drawn(columns, tmp_path):
+    """Beside folders of splits, and with the titles that once were the captions, too."""
+    paths = ["train/a.jpg", "train/b.jpg", "test/c.jpg"]
+    write_images(tmp_path, paths)
+    more = ",words" * columns.count("description")
+    content = "\n".join([columns, *(f"{path},title of {path}{more}" for path in paths)])
+    source = table(tmp_path, content)
+    assert source.splits() == ("train", "test")
+    while (before := source.as_read_before()) is not None:
+        source = before
+    assert source.splits() == ("train", "val", "test")
+    version = define(f"mine={tmp_path / 'table.csv'}", home=tmp_path / "old")
+    assert remember(tmp_path / "old", identified(version, source))
+    again = open_version(define("mine", home=tmp_path / "old"), home=tmp_path / "old")
+    assert again.splits() == ("train", "val", "test")
+    assert texts_of(again, "train") == texts_of(source, "train")
+    assert texts_of(again, "train")[0].startswith("title of")

@@ -495,3 +495,37 @@ def test_a_table_that_is_remembered_as_it_is_read_is_read_once(tmp_path, monkeyp
     )
     open_version(version, home=home)
     assert len(readings) == 1
+
+
+def test_folders_that_all_paths_begin_with_give_the_splits_unless_they_were_drawn(tmp_path):
+    paths = [f"{split}/{number}.jpg" for split in ("train", "test") for number in range(4)]
+    write_images(tmp_path, paths)
+    rows = [f"{path},{'cat' if number % 2 else 'dog'}" for number, path in enumerate(paths)]
+    table = tmp_path / "metadata.csv"
+    table.write_text("\n".join(["file_name,label", *rows]), encoding="utf-8")
+    source = opened("image-folder", table)
+    assert source.splits() == ("train", "test")
+    assert source.ids("test", Modality.IMAGE) == paths[4:]
+    assert "splits are the folders that the image paths begin with" in source.notes()
+    before = as_read_at_first(source)
+    assert before.splits() == ("train", "val", "test")
+    home = tmp_path / "home"
+    assert remember(home, identified(define(f"mine={table}", home=home), before))
+    again = open_source("mine", home=home)
+    assert again.ids("train", Modality.IMAGE) == before.ids("train", Modality.IMAGE)
+
+
+def test_splits_of_folders_and_classes_of_before_are_read_otherwise_one_by_one(tmp_path):
+    """A home of before the last change knows `NaN` as no class, and drew the splits."""
+    paths = [f"{split}/{number}.jpg" for split in ("train", "test") for number in range(4)]
+    write_images(tmp_path, paths)
+    classes = ["cat", "dog", "cat", "NaN", "cat", "dog", "cat", "dog"]
+    rows = [f"{path},{name}" for path, name in zip(paths, classes, strict=True)]
+    table = tmp_path / "metadata.csv"
+    table.write_text("\n".join(["file_name,class", *rows]), encoding="utf-8")
+    source = opened("image-folder", table)
+    found = []
+    while source is not None:
+        found.append((len(source.splits()), names_and_classes(source)[0]))
+        source = source.as_read_before()
+    assert found == [(2, ("cat", "dog")), (3, ("cat", "dog")), (3, ("NaN", "cat", "dog"))]

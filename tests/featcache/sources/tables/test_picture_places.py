@@ -290,3 +290,27 @@ def test_a_store_of_pictures_elsewhere_is_repaired_with_the_options_it_was_extra
     done = lightalign("cache", "repair", "--data", data, *shlex.split(option), home=home)
     assert done.returncode == 0, done.stderr
     assert values.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kind", ["image-text-table", "image-folder"])
+@pytest.mark.parametrize("folder", [".", "images"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_path_through_a_folder_that_is_not_there_is_that_without_it(order, folder, kind, dataset):
+    """Whichever of the two names of a picture comes first."""
+    (dataset / folder).mkdir(exist_ok=True)
+    for name in ("3.png", "4.png"):
+        (dataset / folder / name).write_bytes(RED)
+    names = ["3.png", "nowhere/../3.png"][::order]
+    rows = [f"{name},cat,a cat,train" for name in names] + ["no/../4.png,dog,a dog,train"]
+    (dataset / "index.csv").write_text("\n".join(["image,class,caption,split", *rows]))
+    source = opened(kind, dataset / "index.csv")
+    items = [item for split in source.splits() for item in source.items(split, Modality.IMAGE)]
+    assert [item.read_bytes() for item in items] == [RED, RED]
+
+
+def test_a_path_that_climbs_out_of_a_link_is_not_shortened(dataset):
+    """`disk` leads out of the dataset, so what is above it is not the dataset's `in.jpg`."""
+    (dataset / "disk").symlink_to(dataset.parent / "elsewhere")
+    write_table(dataset, "disk/../in.jpg", "in.jpg", "./in.jpg")
+    source = opened("image-text-table", dataset)
+    assert [row.place for row in source.skipped_rows()] == ["line 2"]
