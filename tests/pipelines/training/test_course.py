@@ -214,6 +214,13 @@ def test_a_rehearsal_counts_the_epochs_of_so_many_steps(toy_home):
     assert found.minutes * 60 == pytest.approx(seconds)
 
 
+def test_a_rehearsal_says_that_an_epoch_has_few_steps(toy_home):
+    notes = Notes()
+    spec = TrainSpec(home=toy_home, preset="lightalign/fusion", overrides=THREE_STEPS, device="cpu")
+    dry_run.run(spec, notes)
+    assert any("an epoch has 3 steps only" in line for line in notes.lines)
+
+
 def test_what_drop_last_leaves_out_is_drawn_anew_each_epoch(home):
     trainer = trainer_of(
         home, "train.batch_size=7", "train.drop_last=true", "train.validation=none"
