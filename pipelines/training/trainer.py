@@ -180,6 +180,7 @@ class Trainer:
             batch_size=self.options.batch_size * self.options.accumulate,
             epochs=self.course.epochs,
             counted=self.course.counted,
+            steps=self.options.steps,
         )
         return warnings
 
