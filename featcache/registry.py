@@ -16,6 +16,11 @@ from .errors import UnknownNameError
 T = TypeVar("T")
 
 
+def close_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return the names that are most like `name`, three at most, the closest first."""
+    return difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Build the error for `name`, listing the close and all known names.
 
@@ -25,7 +30,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
         known: All names that are there.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = close_names(name, names)
     hint = f"; close: {close}" if close else ""
     return UnknownNameError(f"no {kind} named {name!r}{hint}; known: {names}")
 

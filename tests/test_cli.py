@@ -192,6 +192,10 @@ def test_a_store_is_exported_once_unless_forced(home, tmp_path, format):
         (["train-adapter", "--fusion", "cross"], "cross_attn"),
         (["retrieve"], "lightalign train-adapter"),
         (["retrieve", "--k", "0"], "--k must be from 1 to"),
+        *(
+            (["retrieve", "--qb-sharpness", given], "must be above 0 and at most 1,000, found")
+            for given in ("0", "1e9", "nan")
+        ),
         (["train-adapter", "--seed", "-1"], "--seed must be from 0 to"),
         (["train-adapter", "--seed", str(2**63)], "--seed must be from 0 to"),
         (["fine-tune", "--data", "shapes", "--seed", str(2**63)], "--seed must be from 0 to"),

@@ -21,7 +21,9 @@ from ..common.progress import Progress
 from ..rendering.progress_bars import BarProgress, LineProgress
 
 
-def within(least: int | float, most: int | float = MOST) -> Callable[[Any, Any, Any], Any]:
+def within(
+    least: int | float, most: int | float = MOST, *, is_above: bool = False
+) -> Callable[[Any, Any, Any], Any]:
     """Return what refuses a number of an option that is out of range, in one line that names it.
 
     Every option of a number has one, so that none reaches an array, a thread or a file that cannot
@@ -30,14 +32,14 @@ def within(least: int | float, most: int | float = MOST) -> Callable[[Any, Any, 
     Args:
         least: The least that is allowed.
         most: The most that is allowed.
+        is_above: Whether the least itself is refused.
     """
+    limits = f"above {least:,} and at most {most:,}" if is_above else f"from {least:,} to {most:,}"
 
     def check(_context: Any, parameter: Any, value: Any) -> Any:  # Any: as for `_trust_stores`
-        if value is not None and not least <= value <= most:
-            raise SpecError(
-                f"{parameter.opts[0]} must be from {least:,} to {most:,}, found {value}"
-            )
-        return value
+        if value is None or (least <= value <= most and not (is_above and value == least)):
+            return value
+        raise SpecError(f"{parameter.opts[0]} must be {limits}, found {value}")
 
     return check
 

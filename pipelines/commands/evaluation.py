@@ -48,7 +48,8 @@ def retrieve(
     qb_sharpness: Annotated[
         float | None,
         typer.Option(
-            callback=within(0, 1000), help="Factor on cosines of qb-norm; 15 if none, published 20."
+            callback=within(0, 1000, is_above=True),
+            help="Factor on cosines of qb-norm; 15 if none, published 20.",
         ),
     ] = None,
     index: Annotated[

@@ -359,7 +359,7 @@ def _warnings(spec: RetrieveSpec, paired: "PairDataset", metrics: Mapping[str, A
     from ...featcache.types import TEXT_TEXT
     from ..ranking.hubness import DUAL_SOFTMAX
 
-    warnings = []
+    warnings = list(paired.warnings)
     is_texts = paired.pair.sides == TEXT_TEXT
     linked, counted = ("pairs of texts", "texts") if is_texts else ("image-caption pairs", "images")
     if paired.num_links_lost:

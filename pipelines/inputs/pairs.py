@@ -77,6 +77,7 @@ class PairDataset(ABC):
         seconds_of: Rows of the second side that make a pair with each of the first, in order.
         belonging: Rows of the second side that are not wrong for each of the first, in order.
         num_links_lost: Links between an image and a text that lack a row.
+        num_whole: Images that would have something if no text were dropped.
 
     Raises:
         SpecError: The dataset holds graded pairs of texts, which belong to no image.
@@ -108,7 +109,10 @@ class PairDataset(ABC):
         self.pairs = catalog.read_pairs(self.path)
         refuse_graded(self.pairs, pair.dataset, home=home)
         self.same_text = same_text
-        self._join(without_same_texts(self.pairs) if same_text == DROP else self.pairs)
+        self._join(self.pairs)
+        self.num_whole = len(self.images)
+        if same_text == DROP:
+            self._join(without_same_texts(self.pairs))
         if same_text == POSITIVE:
             self._unite(same_rows(self.pairs, self._texts))
 
@@ -182,12 +186,25 @@ class PairDataset(ABC):
     @property
     def warnings(self) -> list[str]:
         """Return what a training on these pairs reports, too."""
-        if self.same_text == NEGATIVE or self.pairs.text_marks is not None:
+        if self.same_text == NEGATIVE:
             return []
+        if self.pairs.text_marks is not None:
+            return self._left_out()
         line = (
             f"same_text = {self.same_text!r} has no effect: an earlier version extracted these "
             f"texts and did not keep which say the same; `{self.extraction}` looks them up and "
             "encodes nothing that is there"
+        )
+        return [line]
+
+    def _left_out(self) -> list[str]:
+        """Return how many images are left without any text, if some are."""
+        count = self.num_whole - len(self.images)
+        if not count:
+            return []
+        line = (
+            f"{count:,} of {self.num_whole:,} images have no caption of their own left and take no "
+            f"part (same_text = {self.same_text!r}, split {self.pair.split!r})"
         )
         return [line]
 

@@ -18,7 +18,7 @@ from ...featcache.errors import (
 )
 from ...featcache.home import command_line
 from ...featcache.known_datasets import DatasetVersion, newest, read_versions, version_of
-from ...featcache.registry import unknown_name
+from ...featcache.registry import close_names, unknown_name
 from ...featcache.sources.base import Source
 from ...featcache.sources.opening import (
     SOURCES,
@@ -245,6 +245,7 @@ class DatasetQuery:
         asked: What was given, of a dataset that is opened.
         is_of_run: Whether it is what a run was trained on.
         others: Fingerprints of what else has its name, where its own are not known.
+        is_remembered: Whether its name alone stands for it.
     """
 
     name: str | None
@@ -253,6 +254,7 @@ class DatasetQuery:
     asked: DatasetVersion | None = None
     is_of_run: bool = False
     others: frozenset[str] = frozenset()
+    is_remembered: bool = False
 
     @classmethod
     def of(
@@ -271,11 +273,13 @@ class DatasetQuery:
         name, path = parse_data(data)
         if path is not None or options is not None:
             asked, opened = open_defined(data, home=home, options=options)
-            return cls(name, opened, asked=asked)
+            return cls(name, opened, asked=asked, is_remembered=is_remembered(home, asked))
         version = newest(home, name)
         if version is None:
             require_name(home, name)
-        return cls(name, None, version if version is not None and version.splits else None)
+        if version is None or not version.splits:
+            return cls(name, None)
+        return cls(name, None, version, is_remembered=is_remembered(home, version))
 
     @classmethod
     def of_trained(
@@ -321,8 +325,7 @@ class DatasetQuery:
     def words(self) -> list[str]:
         """Return the options that name the dataset in a command that people can copy."""
         named = self.version or self.asked
-        is_meant = self.version is not None and not self.is_of_run  # by its name alone
-        if named is None or (is_meant and named.place is not None):
+        if named is None or self.is_remembered:
             return ["--data", str(self.name)]
         return named.words()
 
@@ -354,6 +357,18 @@ class DatasetQuery:
         if split not in self.opened.splits():
             raise unknown_name("split", split, self.opened.splits())
         return self.opened.fingerprint(split)
+
+
+def is_remembered(home: Path, version: DatasetVersion) -> bool:
+    """Return whether the name of a dataset alone stands for it, with its place and its options.
+
+    A drawn family itself has its defaults each time.
+    """
+    known = newest(home, version.name)
+    if known is None or (is_drawn(version.kind) and version.name == version.kind):
+        return False
+    named = (version.kind, version.place, version.options)
+    return (known.kind, known.place, known.options) == named
 
 
 def require_name(home: Path, name: str) -> None:
@@ -619,16 +634,21 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
             if path.is_file():
                 refuse_graded(read_pairs(path), found.dataset, home=home)
     have = sorted({label_of(entry, query) for entry in near or entries})
-    data = query.data or ["--data", query.dataset or "flickr30k"]
+    missing = _missing_sides(query, entries, home=home)
+    data = query.data or _data_of_others(query, missing, entries, home=home)
+    close = {side: _close_stores(asked, side, near) for side, asked in missing.items()}
     wanted = {
         side: _as_before(asked, side, near, dataset=query.dataset)
-        for side, asked in query.by_side.items()
+        for side, asked in missing.items()
+        # what names no encoder cannot be extracted: a close name was meant
+        if not close[side] or asked.reference != asked.encoder or asked.encoder in card_names(home)
     }
     commands = [
         f"`{asked.extraction(data, home=home, modality=side.modality)}`"
         for side, asked in wanted.items()
     ]
-    names = " and ".join(f"{side.label} store" for side in query.by_side)
+    names = " and ".join(f"{side.label} store" for side in missing)
+    similar = list(dict.fromkeys(name for some in close.values() for name in some))
     require_data(home, query)
     unread = read_catalog(home, f"{query.dataset or '*'}/{query.split}").unread
     if unread:  # it may be what is asked for: to extract it again is no way out
@@ -638,9 +658,64 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
         )
     raise StoreNotFoundError(
         f"no {names} for {query.describe()} in {home}; have: {have or 'none'}"
-        f"{catalog.unread_line()}; "
-        f"run {' and '.join(dict.fromkeys(commands))}"
+        f"{catalog.unread_line()}{f'; close: {similar}' if similar else ''}; "
+        + (f"run {' and '.join(dict.fromkeys(commands))}" if commands else "name one of these")
     )
+
+
+def _missing_sides(
+    query: StoreQuery, entries: Sequence[StoreEntry], *, home: Path
+) -> Mapping[Side, SideQuery]:
+    """Return the sides that no store is there for; both where stores are, of differing items."""
+    by_side = query.by_side
+    missing = {side: asked for side, asked in by_side.items() if not query.matching(entries, side)}
+    if query.dataset is None and _partner(query, missing, entries, home=home) is None:
+        return by_side
+    return missing or by_side
+
+
+def _partner(
+    query: StoreQuery, missing: Iterable[Side], entries: Sequence[StoreEntry], *, home: Path
+) -> StoreEntry | None:
+    """Return the newest store of the side that is there, of a dataset that pairs both."""
+    there = [side for side in query.by_side if side not in set(missing)]
+    if len(there) != 1:
+        return None
+    for entry in query.matching(entries, there[0]):
+        known = entry.description
+        path = pairs_path(home, known.dataset, known.split, known.source)
+        pairs = read_pairs(path) if path.is_file() else None
+        if pairs is not None and pairs.links:
+            return entry
+    return None
+
+
+def _data_of_others(
+    query: StoreQuery, missing: Iterable[Side], entries: Sequence[StoreEntry], *, home: Path
+) -> list[str]:
+    """Return the options that name the dataset of the side that is there, or else a usual one."""
+    partner = None
+    if query.dataset is None:
+        partner = _partner(query, missing, entries, home=home)
+    if partner is None:
+        return ["--data", query.dataset or "flickr30k"]
+    known = partner.description
+    version = version_of(home, known.dataset, known.split, known.source)
+    if version is None or is_remembered(home, version):
+        return ["--data", known.dataset]
+    return version.words()
+
+
+def _close_stores(asked: SideQuery, side: Side, entries: Iterable[StoreEntry]) -> list[str]:
+    """Return encoders with stores whose names are like one that has none and was asked for."""
+    if asked.encoder is None or asked.key is not None:
+        return []
+    names = {
+        entry.description.encoder
+        for entry in entries
+        if entry.description.modality == side.modality.value
+    }
+    return [] if asked.encoder in names else close_names(asked.encoder, names)
 
 
 def _as_before(

@@ -88,7 +88,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     device = resolve_device(spec.device)
     trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)
     notes = check_first_tokens(trainer.adapter, trainer.stores, device=device)
-    for note in notes:
+    for note in (*notes, *trainer.notes):
         progress.note(note)
     progress.note("timing some steps")
     timed = time_training(trainer)

@@ -57,7 +57,7 @@ class Normalisation:
             raise unknown_name("querybank rule", self.rule, RULES)
         if not 0 < self.sharpness <= _MOST_SHARPNESS:
             raise SpecError(
-                f"--qb-sharpness must be above 0 and at most {_MOST_SHARPNESS:g}, found "
+                f"--qb-sharpness must be above 0 and at most {_MOST_SHARPNESS:,g}, found "
                 f"{self.sharpness}"
             )
 

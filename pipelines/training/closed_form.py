@@ -21,7 +21,7 @@ from ..ranking.recall import headline_recalls
 from .initialise import SLOT, ClosedFormLayers, fit_steps
 from .log import RunLog
 from .spec import TrainPlan
-from .validation import Validation, split_rows
+from .validation import Validation, pair_warnings, split_rows
 
 
 class ClosedForm:
@@ -76,7 +76,8 @@ class ClosedForm:
             SpecError: The method cannot give as many features as the slot has.
         """
         began = time.perf_counter()
-        for note in self.stores.notes:
+        warnings = pair_warnings(self.stores, self.validation)
+        for note in dict.fromkeys([*self.stores.notes, *warnings]):
             progress.note(note)
         fit_steps(self.adapter, self.stores, self.rows)
         if isinstance(self.solver, AnchorSolver):
@@ -101,6 +102,7 @@ class ClosedForm:
             "precision": "float64",
             "device": str(self.device),
             "residency": self.stores.residency,
+            "warnings": warnings,
             "seconds": time.perf_counter() - began,
         }
 

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from .few_steps import ENOUGH_STEPS
 from .options import TrainOptions
 
 _FEW_STEPS = 10  # of an epoch; fewer, and so many epochs are hardly a training
-_USUAL_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Course:
         steps: Steps in all.
         counted: What the rows are, in the plural.
         accumulate: Batches of a step; the last step of an epoch may have fewer.
+        counts_steps: Whether the steps were asked for, and the epochs follow from them.
     """
 
     rows: int
@@ -30,6 +31,7 @@ class Course:
     steps: int
     counted: str
     accumulate: int = 1
+    counts_steps: bool = False
 
     @classmethod
     def of(cls, options: TrainOptions, num_rows: int) -> "Course":
@@ -54,6 +56,7 @@ class Course:
             steps=options.steps or epoch_steps * epochs,
             counted="captions" if options.captions == "each" else "images",
             accumulate=together,
+            counts_steps=bool(options.steps),
         )
 
     def batches_of(self, epoch: int) -> int:
@@ -65,15 +68,22 @@ class Course:
         """Return what people should know of it before it begins."""
         line = (
             f"{_count(self.steps, 'step')} in all: {_count(self.epochs, 'epoch')} of "
-            f"{_count(self.epoch_steps, 'step')} over {self.rows:,} {self.counted}"
+            f"{_count(self.epoch_steps, 'step')}{self._cut()} over {self.rows:,} {self.counted}"
         )
         lines = [line]
-        if self.epoch_steps < _FEW_STEPS:
+        if self.epoch_steps < _FEW_STEPS and not self.counts_steps:
             lines.append(
                 f"an epoch has {_count(self.epoch_steps, 'step')} only, as a batch is large for so "
-                f"few {self.counted}: `--set train.steps={_USUAL_STEPS}` counts steps, not epochs"
+                f"few {self.counted}: `--set train.steps={ENOUGH_STEPS}` counts steps, not epochs"
             )
         return lines
+
+    def _cut(self) -> str:
+        """Return after how many steps the last epoch is cut, if it is."""
+        last = self.steps - (self.epochs - 1) * self.epoch_steps
+        if last == self.epoch_steps:
+            return ""
+        return f", {'cut' if self.epochs == 1 else 'the last cut'} after {last:,},"
 
 
 def _count(number: int, unit: str) -> str:

@@ -35,7 +35,7 @@ from .negative_queue import NegativeQueue
 from .optimisation import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
 from .spec import TrainPlan
 from .step import TrainStep
-from .validation import Validation, split_rows
+from .validation import Validation, pair_warnings, split_rows
 
 
 class Trainer:
@@ -71,9 +71,10 @@ class Trainer:
         self.stores = self._open(plan.stores, home)
         self.train_rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
         if len(self.train_rows) < 2:
+            reasons = "".join(f"; {warning}" for warning in self.stores.warnings)
             raise SpecError(
                 f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
-                "on, and one image has no negatives: extract more, or validate on fewer"
+                f"on, and one image has no negatives: extract more, or validate on fewer{reasons}"
             )
         self.validation: Validation | None = None
         if processes.is_first:
@@ -131,7 +132,7 @@ class Trainer:
         Raises:
             DivergedError: A loss is not finite.
         """
-        for note in (*self.stores.notes, *self.course.notes()):
+        for note in self.notes:
             progress.note(note)
         log = RunLog(folder, tensorboard=tensorboard, writes=self.processes.is_first)
         with self.seeded(), log:
@@ -167,7 +168,7 @@ class Trainer:
 
     def _warnings(self) -> list[str]:
         """Return what to know before this training is compared with others."""
-        warnings = list(self.stores.warnings)
+        warnings = pair_warnings(self.stores, self.validation)
         bound = self.objective.at_bound()
         if bound is not None:
             warnings.append(
@@ -179,8 +180,15 @@ class Trainer:
             batch_size=self.options.batch_size * self.options.accumulate,
             epochs=self.course.epochs,
             counted=self.course.counted,
+            steps=self.options.steps,
         )
         return warnings
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what people should know before the first step."""
+        of_pairs = [*self.stores.notes, *pair_warnings(self.stores, self.validation)]
+        return [*dict.fromkeys(of_pairs), *self.course.notes()]
 
     @property
     def num_batches(self) -> int:

@@ -105,6 +105,12 @@ class Validation:
         return Validation(self.stores, self.images[places], self.name)
 
 
+def pair_warnings(stores: PairDataset, validation: Validation | None) -> list[str]:
+    """Return what a report says of the pairs that are trained on, and of those that validate."""
+    others = [] if validation is None else validation.stores.warnings
+    return list(dict.fromkeys([*stores.warnings, *others]))  # both may be of one split
+
+
 @torch.no_grad()
 def mean_loss(
     objective: Objective,

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache import atomic_files
+from lightalign.featcache.errors import SpecError
 from lightalign.featcache.sources.text_marks import text_mark
 from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Pairs
@@ -23,6 +24,10 @@ from lightalign.pipelines.training.spec import TrainSpec
 from ...helpers import lightalign
 from ..conftest import extract_toy
 
+TINY = {
+    "linear": ("train.epochs=1", "train.batch_size=4"),
+    "procrustes": ("towers.both.project.out=16",),
+}
 CAPTIONS = ("A red  square", "a red square", "a blue circle", "a green line")
 
 
@@ -84,6 +89,30 @@ def test_dropped_texts_leave_their_image_out(twin_home):
     assert opened(twin_home, "drop").images.tolist() == [0, 2, 3]
 
 
+LEFT_OUT = "1 of 4 images have no caption of their own left and take no part"
+
+
+@pytest.mark.parametrize("preset", ["linear", "procrustes"])
+def test_a_training_says_how_many_images_dropping_leaves_out(twin_home, preset):
+    trained = train.run(
+        TrainSpec(
+            home=twin_home,
+            preset=preset,
+            device="cpu",
+            overrides=(*TINY[preset], "train.validation=none", "train.same_text=drop"),
+        )
+    )
+    (line,) = [line for line in trained.report["warnings"] if LEFT_OUT in line]
+    assert line.endswith("(same_text = 'drop', split 'train')")
+
+
+def test_too_few_images_to_train_on_say_that_dropping_left_the_others_out(twin_home):
+    overrides = ("train.validation=0.5", "train.same_text=drop")
+    spec = TrainSpec(home=twin_home, preset="linear", device="cpu", overrides=overrides)
+    with pytest.raises(SpecError, match=f"are left to train on, .*; {LEFT_OUT}"):
+        train.run(spec)
+
+
 def test_own_presets_train_with_positives_and_published_ones_do_not(twin_home):
     report = atomic_files.read_report(twin_home / "runs" / "small" / "report.json")
     assert report["spec"]["train"]["same_text"] == "positive"
@@ -107,7 +136,9 @@ def test_retrieval_warns_of_equal_captions_and_takes_them_as_asked(twin_home):
     assert united.report["ties"]["image_to_text"]["queries"] == 0
     assert united.report["metrics"]["image_to_text"]["recall"]["1"]["chance"] == 37.5
     assert "same_text" in united.report["definitions"]
-    dropped = run_retrieve(RetrieveSpec(**spec, same_text="drop")).report["metrics"]
+    found = run_retrieve(RetrieveSpec(**spec, same_text="drop"))
+    dropped = found.report["metrics"]
+    assert any(LEFT_OUT in line for line in found.report["warnings"])
     assert [dropped[name]["num_gallery"] for name in ("text_to_image", "image_to_text")] == [3, 3]
 
 

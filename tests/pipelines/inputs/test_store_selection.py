@@ -223,3 +223,36 @@ def test_the_advised_extraction_names_an_encoder_that_is_there(tmp_path):
         words = shlex.split(query.extraction(["--data", "x"], home=tmp_path, modality=modality))
         encoder = words[words.index("--encoder") + 1]
         assert read_card(encoder).modality is modality
+
+
+def refused(home: Path, **changes) -> str:
+    with pytest.raises(StoreNotFoundError) as error:
+        train.run(TrainSpec(home=home, preset="linear", device="cpu", **changes))
+    return str(error.value)
+
+
+def test_a_text_encoder_without_a_store_is_told_the_close_one_that_has_one(home):
+    message = refused(home, data="shapes", text_encoder="toy")
+    assert message.startswith("no text store for split 'train' of shapes")
+    assert message.endswith("; close: ['toy-text']; name one of these")
+
+
+def test_only_the_missing_side_is_to_be_extracted_of_the_data_of_the_other(tmp_path):
+    """The drawn family itself has its defaults each time, so its options are named again."""
+    home = tmp_path / "h"
+    extract_toy(home, "toy-image", split="train")
+    message = refused(home, text_encoder="distilbert")
+    assert message.startswith("no text store for split 'train' of any dataset")
+    (command,) = message.split("`")[1::2]
+    assert command.startswith("lightalign extract --encoder distilbert --data shapes ")
+    assert "--set source.train=24 " in command
+
+
+def test_options_that_the_home_remembers_are_not_named_again(tmp_path):
+    folder, home = write_table(tmp_path / "table", 0), tmp_path / "home"
+    source = {"image_column": "image"}
+    extract_toy(home, "toy-image", data=f"mine={folder}", source=source)
+    expected = f"run `lightalign extract --encoder distilbert --data mine --home {home}`"
+    for changes in ({"data": f"mine={folder}", "source": source}, {"data": "mine"}, {}):
+        message = refused(home, text_encoder="distilbert", **changes)
+        assert message.endswith(expected)

@@ -75,7 +75,7 @@ def test_the_published_rule_is_dynamic_at_20():
 
 @pytest.mark.parametrize("sharpness", [0.0, -1.0, float("nan"), float("inf"), 1001.0])
 def test_a_sharpness_out_of_its_range_is_refused(sharpness):
-    with pytest.raises(SpecError, match="--qb-sharpness must be above 0"):
+    with pytest.raises(SpecError, match="--qb-sharpness must be above 0 and at most 1,000, found"):
         Normalisation(sharpness=sharpness)
 
 

@@ -18,6 +18,7 @@ from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.course import Course
+from lightalign.pipelines.training.few_steps import single_step_warning
 from lightalign.pipelines.training.negative_queue import NegativeQueue
 from lightalign.pipelines.training.optimisation import cosine_by_epochs
 from lightalign.pipelines.training.options import TrainOptions
@@ -88,6 +89,36 @@ def test_a_note_gives_all_steps_and_another_one_says_that_an_epoch_has_few():
     assert "`--set train.steps=1000`" in few
     assert len(Course.of(TrainOptions(batch_size=300, epochs=5), 3000).notes()) == 1  # ten steps
     assert len(Course.of(TrainOptions(batch_size=334, epochs=5), 3000).notes()) == 2  # nine
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [  # 120 images
+        (
+            {"batch_size": 3, "steps": 7},
+            "7 steps in all: 1 epoch of 40 steps, cut after 7, over 120 images",
+        ),
+        (
+            {"batch_size": 32, "steps": 25},
+            "25 steps in all: 7 epochs of 4 steps, the last cut after 1, over 120 images",
+        ),
+        ({"batch_size": 32, "steps": 8}, "8 steps in all: 2 epochs of 4 steps over 120 images"),
+    ],
+)
+def test_a_training_of_so_many_steps_says_where_it_is_cut_and_is_not_told_to_count_steps(
+    options, line
+):
+    assert Course.of(TrainOptions(**options), 120).notes() == [line]
+
+
+def test_an_epoch_of_one_step_advises_what_adds_steps():
+    """More epochs where they are counted, more steps where those are, nothing at a thousand."""
+    given = {"num_images": 120, "batch_size": 256, "epochs": 7}
+    (by_epochs,) = single_step_warning(**given)
+    (by_steps,) = single_step_warning(**given, steps=7)
+    assert by_epochs.endswith("; lower the batch size or raise the epochs")
+    assert by_steps.endswith("7 epochs 7 steps; raise train.steps")
+    assert single_step_warning(**given, steps=1000) == []
 
 
 @pytest.mark.parametrize(
@@ -208,10 +239,20 @@ def test_a_rehearsal_counts_the_epochs_of_so_many_steps(toy_home):
         overrides=(*THREE_STEPS[1:], "train.steps=11"),
         device="cpu",
     )
-    found = dry_run.run(spec)
+    notes = Notes()
+    found = dry_run.run(spec, notes)
     assert (found.steps, found.epochs) == (11, 4)
+    cut = "11 steps in all: 4 epochs of 3 steps, the last cut after 2, over 24 images"
+    assert cut in notes.lines
     seconds = 11 / 3 * found.epoch_seconds + 4 * found.validation_seconds
     assert found.minutes * 60 == pytest.approx(seconds)
+
+
+def test_a_rehearsal_says_that_an_epoch_has_few_steps(toy_home):
+    notes = Notes()
+    spec = TrainSpec(home=toy_home, preset="lightalign/fusion", overrides=THREE_STEPS, device="cpu")
+    dry_run.run(spec, notes)
+    assert any("an epoch has 3 steps only" in line for line in notes.lines)
 
 
 def test_what_drop_last_leaves_out_is_drawn_anew_each_epoch(home):
