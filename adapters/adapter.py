@@ -89,10 +89,10 @@ class Adapter(nn.Module):
         Raises:
             SpecError: It reads several.
         """
-        found = self.tokens_before(tokens, side, name).values
-        if found.shape[1] != 1:
+        values = self.tokens_before(tokens, side, name).values
+        if values.shape[1] != 1:
             raise SpecError(f"step {name!r} reads several tokens a row: put a pool before it")
-        return found[:, 0]
+        return values[:, 0]
 
     def tokens_before(self, tokens: Tokens, side: Side, name: str) -> Tokens:
         """Return what the step `name` reads of each row.
@@ -126,8 +126,8 @@ class Adapter(nn.Module):
         """
         count = self.num_fixed(side)
         exact = self.is_exact(side)
-        found = self._run(tokens, side, self.paths[side][:count], exact=exact)
-        return PooledTokens(found.values, found.mask, count)
+        pooled = self._run(tokens, side, self.paths[side][:count], exact=exact)
+        return PooledTokens(pooled.values, pooled.mask, count)
 
     def is_exact(self, side: Side) -> bool:
         """Return whether the tower of a side takes features as they are under autocast."""
@@ -252,8 +252,8 @@ def _assemble(towers: Mapping[str, Any], widths: Mapping[Side, int]) -> Adapter:
     steps: dict[str, Step] = {}
     paths: dict[Side, list[str]] = {}
     for owner, tower in towers.items():
-        own = {side: widths[side] for side in sides if owner in (SHARED, side.value)}
-        tower_steps, tower_paths = _build_tower(tower, owner=owner, widths=own)
+        tower_widths = {side: widths[side] for side in sides if owner in (SHARED, side.value)}
+        tower_steps, tower_paths = _build_tower(tower, owner=owner, widths=tower_widths)
         steps |= tower_steps
         paths |= tower_paths
     for step in steps.values():
@@ -319,9 +319,9 @@ def _read_slot(slot: str, entry: Any, *, where: str) -> tuple[str, Table, bool]:
 
 def _one_width(widths: Mapping[Side, int], *, where: str) -> int:
     if len(set(widths.values())) > 1:
-        found = " and ".join(f"{m.value} tokens of width {width}" for m, width in widths.items())
+        inputs = " and ".join(f"{m.value} tokens of width {width}" for m, width in widths.items())
         raise SpecError(
-            f"{where} is shared but meets {found}: say per_modality = true or project them first"
+            f"{where} is shared but meets {inputs}: say per_modality = true or project them first"
         )
     return next(iter(widths.values()))
 

@@ -44,13 +44,13 @@ def check_preset(name: str) -> Check:
     widths = stated.get("widths", _WIDTHS)
     by_side = {side: widths[side.value] for side in sides_of(widths)}
     adapter = build_adapter(preset["towers"], widths=by_side, seed=0)
-    found = count_parameters(adapter) + count_parameters(build_objective(preset["objective"]))
+    parameters = count_parameters(adapter) + count_parameters(build_objective(preset["objective"]))
     expected = stated.get("parameters")
     return Check(
         preset=name,
         image_width=widths["image"],
         text_width=widths["text"],
-        parameters=found,
+        parameters=parameters,
         expected=expected,
-        right=expected is None or expected == found,
+        right=expected is None or expected == parameters,
     )

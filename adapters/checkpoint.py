@@ -153,7 +153,8 @@ def check_shapes(
         StoreCorruptError: One is missing, too many, or of another shape.
     """
     shapes = [
-        {name: tuple(value.shape) for name, value in one.items()} for one in (expected, found)
+        {name: tuple(value.shape) for name, value in tensors.items()}
+        for tensors in (expected, found)
     ]
     differing = sorted(name for name, _ in shapes[0].items() ^ shapes[1].items())
     if differing:

@@ -20,7 +20,7 @@ def side_parameters(adapter: Adapter, side: Side) -> dict[str, nn.Parameter]:
 
     Of a context, which holds the vectors of both sides, that of `side` alone.
     """
-    found: dict[str, nn.Parameter] = {}
+    parameters: dict[str, nn.Parameter] = {}
     for name in adapter.paths[side]:
         step = adapter.steps[name]
         others = {
@@ -30,17 +30,17 @@ def side_parameters(adapter: Adapter, side: Side) -> dict[str, nn.Parameter]:
             for owner, vector in part.vectors.items()
             if owner != side.value
         }
-        found |= {
-            f"{name}.{own}": parameter
-            for own, parameter in step.named_parameters()
+        parameters |= {
+            f"{name}.{parameter_name}": parameter
+            for parameter_name, parameter in step.named_parameters()
             if parameter.requires_grad and id(parameter) not in others
         }
-    return found
+    return parameters
 
 
 def shared_steps(adapter: Adapter, side: Side) -> list[str]:
     """Return the names of the steps of `side` with parameters that the other side has, too."""
-    others = {name for one, names in adapter.paths.items() if one is not side for name in names}
+    others = {name for other, names in adapter.paths.items() if other is not side for name in names}
     return [
         name
         for name in adapter.paths[side]
@@ -82,12 +82,12 @@ def require_gradients(parameters: Mapping[str, nn.Parameter]) -> Reached:
     reached = {name: value for name, value in largest.items() if name not in missed}
     cut_off = sorted({_step(name) for name in missed} - {_step(name) for name in reached})
     if cut_off:
-        own = [name for name in missed if _step(name) in cut_off]
+        unreached = [name for name in missed if _step(name) in cut_off]
         raise GradientError(
-            f"no gradient reaches the steps {cut_off}, with {len(own)} of {len(largest)} "
-            f"parameters that are to be trained: {own[:5]}; they are detached, or change nothing "
-            "on such features, as attention over a single token: train another preset or other "
-            "features"
+            f"no gradient reaches the steps {cut_off}, with {len(unreached)} of {len(largest)} "
+            f"parameters that are to be trained: {unreached[:5]}; they are detached, or change "
+            "nothing on such features, as attention over a single token: train another preset or "
+            "other features"
         )
     return Reached(reached, missed)
 

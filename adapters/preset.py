@@ -65,8 +65,10 @@ def for_sides(preset: Table, *, text_text: bool) -> Table:
     if not text_text:
         return table
     merged = merge(table, changes)
-    own = [side.value for side in TEXT_TEXT_SIDES if side.value in changes.get("towers", {})]
-    return {**merged, "towers": {name: merged["towers"][name] for name in own}} if own else merged
+    names = [side.value for side in TEXT_TEXT_SIDES if side.value in changes.get("towers", {})]
+    return (
+        {**merged, "towers": {name: merged["towers"][name] for name in names}} if names else merged
+    )
 
 
 def list_fusions() -> list[tuple[str, str]]:
@@ -109,7 +111,7 @@ def with_fusion(preset: Table, fusion: str) -> Table:
     part = "identity" if name == NO_FUSION else fusion.replace("_", "-") + SUFFIX
     entry = {"part": part}
     changed = {
-        owner: {slot: entry if slot == SLOT else kept for slot, kept in tower.items()}
+        owner: {slot: entry if slot == SLOT else current for slot, current in tower.items()}
         for owner, tower in towers.items()
     }
     return {**preset, "towers": changed}

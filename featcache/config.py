@@ -277,7 +277,7 @@ def _coerce(hint: Any, value: Any, *, where: str) -> Any:
         (kind,) = (choice for choice in choices if typing.get_origin(choice) is tuple)
         element = typing.get_args(kind)[0]
         values = value if isinstance(value, list | tuple) else [value]
-        return tuple(_coerce(element, one, where=where) for one in values)
+        return tuple(_coerce(element, item, where=where) for item in values)
     matches = isinstance(value, accepted) and not (type(value) is bool and bool not in accepted)
     if not matches:
         names = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)

@@ -134,7 +134,7 @@ def read_versions(home: Path, name: str) -> tuple[DatasetVersion, ...]:
         raise StoreCorruptError(
             f"what is remembered of dataset {name!r} is damaged: {error}; forget it by `{forget}`"
         ) from error
-    return tuple(_version(name, one) for one in table["versions"])
+    return tuple(_version(name, entry) for entry in table["versions"])
 
 
 def _check_seal(table: Mapping[str, Any], name: str, path: Path) -> None:
@@ -165,13 +165,13 @@ def lies_at(version: DatasetVersion, place: Path) -> bool:
     """Return whether a version lies at a place, or is a table in that folder."""
     if is_same_place(version.place, place):
         return True
-    return any(is_same_place(version.place, one) for one in _tables_called_alike(version, place))
+    return any(is_same_place(version.place, path) for path in _tables_called_alike(version, place))
 
 
 def place_in(version: DatasetVersion, place: Path) -> Path:
     """Return where a version lies at a place: the table in there that is called alike, or all."""
     tables = [table for table in _tables_called_alike(version, place) if is_regular(table)]
-    if version.place is not None and any(is_same_place(version.place, one) for one in tables):
+    if version.place is not None and any(is_same_place(version.place, path) for path in tables):
         return version.place
     return tables[0] if tables else place
 
@@ -180,7 +180,7 @@ def _tables_called_alike(version: DatasetVersion, folder: Path) -> list[Path]:
     """Return where a table would lie in a folder; nothing of what is no table."""
     if version.place is None or not is_table_name(version.place):
         return []
-    return [one / version.place.name for one in folders_of_tables(folder)]
+    return [parent / version.place.name for parent in folders_of_tables(folder)]
 
 
 def version_of(home: Path, name: str, split: str, source: str) -> DatasetVersion | None:
@@ -248,9 +248,9 @@ def remember(
     try:
         with _owning(home, version.name, tell):
             others = [
-                one
-                for one in read_versions(home, version.name)
-                if (one.kind, one.options, one.splits)
+                older
+                for older in read_versions(home, version.name)
+                if (older.kind, older.options, older.splits)
                 != (version.kind, version.options, version.splits)
             ]
             _write(home, version.name, [*others, version])
@@ -314,8 +314,10 @@ def move(
                 f"texts or image files; if {name!r} is to be that from now on, run `{again}`"
             )
         earlier = [
-            replace(one, place=place) if is_same_place(one.place, current.place) else one
-            for one in versions[:-1]
+            replace(version, place=place)
+            if is_same_place(version.place, current.place)
+            else version
+            for version in versions[:-1]
         ]
         _write(home, name, [*earlier, moved])
     return moved
@@ -338,9 +340,9 @@ def forget(home: Path, name: str) -> Path:
 
 def unknown_dataset(home: Path, name: str) -> DatasetNotFoundError:
     """Build the error for a name that a home does not remember."""
-    known = known_names(home) or "none"
+    names = known_names(home) or "none"
     return DatasetNotFoundError(
-        f"no dataset named {name!r} is remembered in {home}; known: {known}"
+        f"no dataset named {name!r} is remembered in {home}; known: {names}"
     )
 
 

@@ -194,8 +194,8 @@ class Clip(Objective):
         total = rows.new_zeros(())
         for start in range(0, len(rows), size):
             part = slice(start, min(start + size, len(rows)))
-            found = checkpoint(block, part, use_reentrant=False, preserve_rng_state=False)
-            total = total + (part.stop - part.start) * found
+            block_loss = checkpoint(block, part, use_reentrant=False, preserve_rng_state=False)
+            total = total + (part.stop - part.start) * block_loss
         return total / len(rows)
 
     def _contrast(

@@ -73,12 +73,12 @@ class Distil(Objective):
                 "weight must be at least 0 and temperature positive, found "
                 f"{weight} and {temperature}"
             )
-        for kind, name, known in (
+        for kind, name, choices in (
             ("teacher", teacher, TEACHERS),
             ("student", student, STUDENTS),
         ):
-            if name not in known:
-                raise unknown_name(kind, name, known)
+            if name not in choices:
+                raise unknown_name(kind, name, choices)
         self.weight = weight
         self.temperature = temperature
         self.teachers = ("text", "image") if teacher == "both" else (teacher,)
@@ -117,18 +117,18 @@ class Distil(Objective):
             "text": (batch.teacher.text, batch.text),
             "image": (batch.teacher.image, batch.image),
         }
-        found = []
+        divergences = []
         for name in self.teachers:
             teacher, student = (at_least_float32(side) for side in pairs[name])
-            found.append(self._divergence(_others(teacher), _others(student)))
-        return torch.stack(found).mean()
+            divergences.append(self._divergence(_others(teacher), _others(student)))
+        return torch.stack(divergences).mean()
 
     def _divergence(
         self, teacher: Float[Tensor, "rows columns"], student: Float[Tensor, "rows columns"]
     ) -> Float[Tensor, ""]:
         wanted = functional.log_softmax(teacher / self.temperature, dim=1).to(student.dtype)
-        found = functional.log_softmax(student / self.temperature, dim=1)
-        return functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+        log_probabilities = functional.log_softmax(student / self.temperature, dim=1)
+        return functional.kl_div(log_probabilities, wanted, reduction="batchmean", log_target=True)
 
 
 def _others(values: Float[Tensor, "rows width"]) -> Float[Tensor, "rows rows_less_1"]:

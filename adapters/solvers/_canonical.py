@@ -43,14 +43,14 @@ def canonical(moments: Moments, out: int, *, regularisation: float, name: str) -
     Raises:
         SpecError: There are fewer than `out` directions.
     """
-    first, across, second = (one / (moments.count - 1) for one in moments.scatters)
+    first, across, second = (matrix / (moments.count - 1) for matrix in moments.scatters)
     if out > min(across.shape):
         raise SpecError(f"{name} has {min(across.shape)} directions at most, asked for {out}")
     if regularisation > 0:
-        found = _by_factors(first, across, second, out, regularisation=regularisation)
-        if found is not None:
-            return found
-    whitenings = [_whitening(one, regularisation) for one in (first, second)]
+        directions = _by_factors(first, across, second, out, regularisation=regularisation)
+        if directions is not None:
+            return directions
+    whitenings = [_whitening(matrix, regularisation) for matrix in (first, second)]
     left, correlations, right = np.linalg.svd(
         whitenings[0] @ across @ whitenings[1], full_matrices=False
     )
@@ -72,13 +72,13 @@ def _by_factors(
     variance at all, the result is None.
     """
     ridged = [
-        one + regularisation * np.trace(one) / len(one) * np.eye(len(one))
-        for one in (first, second)
+        matrix + regularisation * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+        for matrix in (first, second)
     ]
-    factored = [torch.linalg.cholesky_ex(torch.from_numpy(one)) for one in ridged]
-    if any(int(one.info) for one in factored):
+    factored = [torch.linalg.cholesky_ex(torch.from_numpy(matrix)) for matrix in ridged]
+    if any(int(matrix.info) for matrix in factored):
         return None
-    factors = [one.L for one in factored]
+    factors = [matrix.L for matrix in factored]
     half = torch.linalg.solve_triangular(factors[0], torch.from_numpy(across), upper=False)
     whole = torch.linalg.solve_triangular(factors[1], half.T, upper=False).T
     turned = whole.shape[0] < whole.shape[1]

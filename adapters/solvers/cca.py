@@ -32,10 +32,10 @@ class Cca(LinearSolver):
 
     def solve(self, moments: Moments, out: int) -> tuple[LinearMap, LinearMap]:
         """Return the maps to the `out` most correlated directions."""
-        found = canonical(moments, out, regularisation=self.regularisation, name="cca")
-        weights = found.correlations[:, None] ** self.power
+        solution = canonical(moments, out, regularisation=self.regularisation, name="cca")
+        weights = solution.correlations[:, None] ** self.power
         first, second = moments.means
         return (
-            LinearMap.centred(weights * found.first, first),
-            LinearMap.centred(weights * found.second, second),
+            LinearMap.centred(weights * solution.first, first),
+            LinearMap.centred(weights * solution.second, second),
         )

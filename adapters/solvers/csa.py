@@ -34,11 +34,11 @@ class Csa(LinearSolver):
 
     def solve(self, moments: Moments, out: int) -> tuple[LinearMap, LinearMap]:
         """Return the maps to the `out` most correlated directions, and their weights."""
-        found = canonical(moments, out, regularisation=self.regularisation, name="csa")
+        solution = canonical(moments, out, regularisation=self.regularisation, name="csa")
         first, second = moments.means
         # a correlation of 1 may come out a little larger
-        weights = np.minimum(found.correlations, 1.0)
+        weights = np.minimum(solution.correlations, 1.0)
         return (
-            replace(LinearMap.centred(found.first, first), weights=weights),
-            replace(LinearMap.centred(found.second, second), weights=np.ones(out)),
+            replace(LinearMap.centred(solution.first, first), weights=weights),
+            replace(LinearMap.centred(solution.second, second), weights=np.ones(out)),
         )

@@ -56,11 +56,11 @@ class ConcatPool(Step):
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""
-        found = _summaries(self.summaries, tokens)
+        summaries = _summaries(self.summaries, tokens)
         if self.unit:
             root = math.sqrt(tokens.width)
-            found = [root * functional.normalize(one, dim=1) for one in found]
-        return one_token(torch.cat(found, dim=1))
+            summaries = [root * functional.normalize(summary, dim=1) for summary in summaries]
+        return one_token(torch.cat(summaries, dim=1))
 
 
 def _summaries(names: tuple[str, ...], tokens: Tokens) -> list[Float[Tensor, "batch width"]]:
@@ -69,20 +69,20 @@ def _summaries(names: tuple[str, ...], tokens: Tokens) -> list[Float[Tensor, "ba
     padding = None if values is tokens.values else ~tokens.mask[:, :, None]
     lengths = tokens.mask.sum(dim=1, keepdim=True)  # batch 1
     mean = values.sum(dim=1) / lengths
-    found = []
+    summaries = []
     for name in names:
         if name == "mean":
-            found.append(mean)
+            summaries.append(mean)
         elif name == "cls":
-            found.append(values[:, 0])
+            summaries.append(values[:, 0])
         elif name == "deviation":
             apart = _without(padding, values - mean[:, None], 0.0)
-            found.append((apart.square().sum(dim=1) / lengths + _SMALL).sqrt())
+            summaries.append((apart.square().sum(dim=1) / lengths + _SMALL).sqrt())
         elif name == "max":
-            found.append(_without(padding, values, -torch.inf).amax(dim=1))
+            summaries.append(_without(padding, values, -torch.inf).amax(dim=1))
         else:
-            found.append(_without(padding, values, torch.inf).amin(dim=1))
-    return found
+            summaries.append(_without(padding, values, torch.inf).amin(dim=1))
+    return summaries
 
 
 def _without(

@@ -70,11 +70,11 @@ class Heads(Step):
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the heads of each token, one after the other."""
-        found = [functional.normalize(head(tokens.values), dim=2) for head in self.heads]
+        outputs = [functional.normalize(head(tokens.values), dim=2) for head in self.heads]
         if self.solved is not None:
             solved = functional.normalize(self.solved(tokens.values), dim=2)
-            found.append(math.sqrt(self.weight * len(found)) * solved)
-        return tokens.with_values(torch.cat(found, dim=2))
+            outputs.append(math.sqrt(self.weight * len(outputs)) * solved)
+        return tokens.with_values(torch.cat(outputs, dim=2))
 
 
 def _matrices(width: int, hidden: int, out: int) -> list[nn.Module]:

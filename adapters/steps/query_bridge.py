@@ -93,10 +93,10 @@ class QueryBridge(Step):
         memory = self.project(without_padding(tokens))
         if self.positions is not None:
             place = torch.arange(memory.shape[1], device=memory.device)
-            known = place < len(self.positions)
+            has_position = place < len(self.positions)
             # looked up, not sliced, so that an exported graph takes any number of tokens
             positions = self.positions[place.clamp(max=len(self.positions) - 1)]
-            memory = memory + positions * known[:, None]
+            memory = memory + positions * has_position[:, None]
         # not len(tokens), which is a plain number even where the graph is exported for any
         read: torch.Tensor = self.queries.expand(memory.shape[0], -1, -1)
         for layer in self.layers:

@@ -53,5 +53,7 @@ class Relative(Step):
             cosines = functional.linear(units, self.anchors)  # batch tokens anchors
             largest, places = cosines.topk(self.top, dim=2)
             smallest = torch.finfo(largest.dtype).tiny
-            kept = (largest.clamp(min=0) / largest[:, :, :1].clamp(min=smallest)) ** self.power
-            return tokens.with_values(torch.zeros_like(cosines).scatter(2, places, kept))
+            similarities = (
+                largest.clamp(min=0) / largest[:, :, :1].clamp(min=smallest)
+            ) ** self.power
+            return tokens.with_values(torch.zeros_like(cosines).scatter(2, places, similarities))

@@ -271,5 +271,5 @@ def parse_card(name: str, table: config.Table) -> EncoderCard:
 def split_half(model: str) -> tuple[str, str | None]:
     """Return a model without `#image` or `#text`, and which of both it was."""
     name, _, half = model.rpartition("#")
-    known = [modality.value for modality in Modality]
-    return (name, half) if name and half in known else (model, None)
+    halves = [modality.value for modality in Modality]
+    return (name, half) if name and half in halves else (model, None)

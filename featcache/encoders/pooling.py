@@ -137,9 +137,9 @@ class FeaturePooling:
         return self.name in ("cls", "mean", "last") or _GRID.fullmatch(self.name) is not None
 
     def _grid(self) -> tuple[int, int]:
-        found = _GRID.fullmatch(self.name)
-        assert found is not None, "checked when it was built"
-        return int(found[1]), int(found[2])
+        match = _GRID.fullmatch(self.name)
+        assert match is not None, "checked when it was built"
+        return int(match[1]), int(match[2])
 
 
 def _rows_at(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -114,14 +114,14 @@ def find_weights(
     if card.weights.path is not None:
         return _given(card, Path(card.weights.path), origin=f"weights.path of card {card.name!r}")
     package = card.weights.package
-    found = _in_package(package) if package is not None else None
-    if found is None and card.weights.hub is not None:
+    packaged = _in_package(package) if package is not None else None
+    if packaged is None and card.weights.hub is not None:
         return _on_hub(card, card.weights.hub, progress=progress)
-    if found is None and package is None:
+    if packaged is None and package is None:
         raise _not_found(card, "its card names no place of them")
-    if found is None:
+    if packaged is None:
         raise _not_found(card, "its package is not installed")
-    return found
+    return packaged
 
 
 def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _given(card: EncoderCard, path: Path, *, origin: str) -> Weights:
     if not path.exists():
         other = "" if origin == GIVEN else "; correct the card, or say where they are by --weights"
         raise WeightsNotFoundError(f"{place}: No such file or directory{other}")
-    odd = next((one for one in _members(path) if _is_odd(one)), None)
+    odd = next((member for member in _members(path) if _is_odd(member)), None)
     if odd is not None:
         raise WeightsNotFoundError(
             f"{place}: {odd.name} is a pipe, a socket or a device, not a regular file"
@@ -228,8 +228,8 @@ def _fetch_list_of_modules(hub: str, snapshot: Path) -> None:
     commit = snapshot.name
     if (snapshot / MODULES).is_file() or _is_offline():
         return
-    known = try_to_load_from_cache(hub, MODULES, revision=commit)
-    if known is None and _is_reachable(constants.ENDPOINT):
+    cached = try_to_load_from_cache(hub, MODULES, revision=commit)
+    if cached is None and _is_reachable(constants.ENDPOINT):
         try:
             hf_hub_download(hub, MODULES, revision=commit)
         except OSError as error:  # the hub's own errors are OSErrors

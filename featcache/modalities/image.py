@@ -139,8 +139,8 @@ def _refusing(item_id: str) -> Iterator[None]:
 
 def _open(data: bytes) -> Image.Image:
     Image.init()  # registers all formats once; without it a format that Pillow lacks is a KeyError
-    known = [name for name in FORMATS if name in Image.OPEN]
-    return Image.open(io.BytesIO(data), formats=known)  # reads the header only
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    return Image.open(io.BytesIO(data), formats=formats)  # reads the header only
 
 
 def _upright(image: Image.Image) -> Image.Image:

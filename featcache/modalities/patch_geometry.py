@@ -159,13 +159,13 @@ def proportional(settings: Mapping[str, Any]) -> Resizing:
 
 
 def _processor_resize(size: Mapping[str, int]) -> Resizing | None:
-    known: dict[frozenset[str], Callable[..., Resizing]] = {
+    builders: dict[frozenset[str], Callable[..., Resizing]] = {
         frozenset({"shortest_edge", "longest_edge"}): _between_edges,
         frozenset({"shortest_edge"}): _shortest,
         frozenset({"max_height", "max_width"}): _within,
         frozenset({"height", "width"}): lambda height, width: _exactly((height, width)),
     }
-    build = known.get(frozenset(size))
+    build = builders.get(frozenset(size))
     return None if build is None else build(**size)
 
 

@@ -120,5 +120,5 @@ class DeviceFeatures:
 
     def _values_at(self, places: Tensor, mask: Tensor) -> Float[Tensor, "n tokens width"]:
         last = max(0, len(self.values) - 1)
-        found = self.values[places.clamp(max=last)]
-        return found.masked_fill(~mask[..., None], 0)
+        values = self.values[places.clamp(max=last)]
+        return values.masked_fill(~mask[..., None], 0)

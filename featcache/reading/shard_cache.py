@@ -114,7 +114,7 @@ class StoredArrays:
         if self._in_memory or not self._compressed:
             return None
         values = [arrays["values"] for arrays in self._shards]
-        largest = max(math.prod(one.shape) * one.dtype.itemsize for one in values)
+        largest = max(math.prod(array.shape) * array.dtype.itemsize for array in values)
         return max(1, self._buffer_bytes // max(1, largest))
 
     def copy_values(self, tokens: Spans, out: Shaped[np.ndarray, "total width"]) -> None:

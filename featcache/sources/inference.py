@@ -204,7 +204,9 @@ class _Folder:
         else:
             chosen = self._table_or_folders(readable[0] if readable else None)
         read = {chosen.place, *chosen.opened.table_files()}
-        self._note_tables(chosen, [one for one in self._all_tables if one not in read], readable)
+        self._note_tables(
+            chosen, [table for table in self._all_tables if table not in read], readable
+        )
         self._note_elsewhere(chosen)
         return chosen
 
@@ -221,7 +223,7 @@ class _Folder:
 
     def _folders_before(self, readable: Sequence[Inferred]) -> Inferred | None:
         """Return the folder itself where all its tables are of classes, and it says as much."""
-        if any(one.kind != CLASSES for one in readable):
+        if any(inferred.kind != CLASSES for inferred in readable):
             return None
         return self._first([kind for kind in FOLDERS if kind != IMAGES])
 
@@ -255,12 +257,12 @@ class _Folder:
         return inferred
 
     def _several(self, readable: Sequence[Inferred]) -> DatasetFormatError:
-        ways = [self._command_for(one) for one in readable[:_SHOWN]]
+        ways = [self._command_for(inferred) for inferred in readable[:_SHOWN]]
         more = " ..." if len(readable) > _SHOWN else ""
         folder = self._first(FOLDERS)  # a table may name its images elsewhere, or be of texts
         what = "images alone" if folder is None or folder.kind == IMAGES else "folder itself"
         alone = "" if folder is None else f", or the {what} by {self._command_for(folder)}"
-        of_classes = all(one.kind == CLASSES for one in readable)
+        of_classes = all(inferred.kind == CLASSES for inferred in readable)
         why = self._why_not_as_one(CLASSES if of_classes else TABLES[0])
         return DatasetFormatError(
             f"{self.place} holds {len(readable)} tables that can be read{why}: name one of them by "
@@ -325,7 +327,7 @@ class _Folder:
 
     def _way_to(self, table: Path, readable: Sequence[Inferred]) -> str:
         """Return how to have a table read, where that is a matter of a command."""
-        kinds = {one.place: one.kind for one in readable}
+        kinds = {inferred.place: inferred.kind for inferred in readable}
         if table in kinds:
             return f"; {self._command(table, kinds[table])} reads {table.name}"
         if not isinstance(self.unread.get(table), UnknownColumnError):

@@ -126,28 +126,28 @@ def locate(
         raise SpecError(f"--data {data!r} is a path: give what lies there a name, --data {option}")
     known_datasets.checked_name(name)
     path = None if path is None else plain_place(path)
-    known = known_datasets.version_at(home, name, path)
-    if anew and known is not None and _is_plain_folder(known, path):
-        known = None
+    earlier = known_datasets.version_at(home, name, path)
+    if anew and earlier is not None and _is_plain_folder(earlier, path):
+        earlier = None
     family = kind or (name if name in SOURCES.names() else None)
     opened: Source | None = None
-    if family is None and path is None and known is not None:
-        family = known.kind
+    if family is None and path is None and earlier is not None:
+        family = earlier.kind
     if family is None and path is None:
         names = {*SOURCES.names(), *known_datasets.known_names(home)}
         error = unknown_name("dataset", name, names)
         raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
     if family is None:
         assert path is not None
-        found, known = _find_family_at(path, known, options or {}, name=name, home=home)
-        family, path, opened = found.kind, found.place, found.opened
+        inferred, earlier = _find_family_at(path, earlier, options or {}, name=name, home=home)
+        family, path, opened = inferred.kind, inferred.place, inferred.opened
     drawn = is_drawn(family)
     if path is not None and drawn:
         raise SpecError(f"--data {data!r}: dataset {name!r} is drawn and read from no path")
-    place = path if path is not None else _remembered_place(known, family, home)
+    place = path if path is not None else _remembered_place(earlier, family, home)
     # a table's columns stay what they were; a drawn family itself has the defaults each time
-    keeps = known is not None and known.kind == family and not (drawn and name == family)
-    remembered = known.options if known is not None and keeps else {}
+    keeps = earlier is not None and earlier.kind == family and not (drawn and name == family)
+    remembered = earlier.options if earlier is not None and keeps else {}
     version = DatasetVersion(
         name=name,
         kind=family,
@@ -181,10 +181,10 @@ def _num_remembered(source: Source, version: DatasetVersion, home: Path) -> int:
     """Return how many splits of a dataset the home remembers as they are read."""
 
     def is_remembered(split: str) -> bool:
-        found = source.fingerprint(split)
+        fingerprint = source.fingerprint(split)
         if version.splits:
-            return version.splits.get(split) == found
-        return known_datasets.version_of(home, version.name, split, found) is not None
+            return version.splits.get(split) == fingerprint
+        return known_datasets.version_of(home, version.name, split, fingerprint) is not None
 
     return sum(map(is_remembered, source.splits()))
 
@@ -292,8 +292,10 @@ def open_version(version: DatasetVersion, *, home: Path) -> Source:
 
 def _once_lay_there(version: DatasetVersion, home: Path) -> bool:
     """Return whether a home knows that a dataset was once where a version says that it lies."""
-    known = known_datasets.read_versions(home, version.name)
-    return any(one.splits and is_same_place(one.place, version.place) for one in known)
+    versions = known_datasets.read_versions(home, version.name)
+    return any(
+        earlier.splits and is_same_place(earlier.place, version.place) for earlier in versions
+    )
 
 
 def _not_there(version: DatasetVersion, home: Path, reason: str = "") -> DatasetNotFoundError:

@@ -123,11 +123,11 @@ def read_catalog(home: Path, place: str = "*/*") -> Catalog:
     folders, unread = _look_for_stores(home, place)
     entries = []
     for folder in folders:
-        found = _read_entry(folder)
-        if isinstance(found, StoreEntry):
-            entries.append(found)
+        outcome = _read_entry(folder)
+        if isinstance(outcome, StoreEntry):
+            entries.append(outcome)
         else:
-            unread.append(found)
+            unread.append(outcome)
     entries.sort(key=lambda entry: (-entry.changed, str(entry.folder)))
     return Catalog(entries=entries, unread=unread)
 
@@ -208,7 +208,9 @@ def _look_for_stores(home: Path, place: str) -> tuple[list[Path], list[Unread]]:
             and _is_folder(child, unread)
         ]
     names = {MANIFEST, COPY}
-    stores = [one for one in folders if any(path.name in names for path in _children(one, unread))]
+    stores = [
+        store for store in folders if any(path.name in names for path in _children(store, unread))
+    ]
     return sorted(stores), unread
 
 
@@ -248,17 +250,17 @@ def find_store(home: Path, name: str) -> Path:
     catalog = read_catalog(home)
     entries = catalog.entries
     is_key = len(name) >= _KEY_DIGITS  # fewer may be a slip, and `cache rm` removes what is found
-    found = [entry.folder for entry in entries if is_key and entry.key.startswith(name)]
-    if is_key and not found:  # one that cannot be read goes by what its folder says
+    matches = [entry.folder for entry in entries if is_key and entry.key.startswith(name)]
+    if is_key and not matches:  # one that cannot be read goes by what its folder says
         marks = {unread.folder: named_key(unread.folder) for unread in catalog.unread}
-        found = [folder for folder, mark in marks.items() if mark and _begins(mark, name)]
-    if len(found) != 1:
-        known = [str(entry.folder.relative_to(home / "features")) for entry in entries]
-        what = f"{len(found)} stores have the key" if found else "no store is called"
+        matches = [folder for folder, mark in marks.items() if mark and _begins(mark, name)]
+    if len(matches) != 1:
+        names = [str(entry.folder.relative_to(home / "features")) for entry in entries]
+        what = f"{len(matches)} stores have the key" if matches else "no store is called"
         raise StoreNotFoundError(
-            f"{what} {name!r} in {home}; known: {known or 'none'}{catalog.unread_line()}"
+            f"{what} {name!r} in {home}; known: {names or 'none'}{catalog.unread_line()}"
         )
-    return found[0]
+    return matches[0]
 
 
 def _begins(mark: str, name: str) -> bool:
@@ -373,7 +375,7 @@ def _check_links(table: _PairsFile) -> None:
     images, texts = (_once(table["image_ids"], "image"), _once(table["text_ids"], "text"))
     pairs = ((image in images and text in texts, (image, text)) for image, text in table["links"])
     grades = table["grades"]["links"] if "grades" in table else []
-    graded = ((one in texts and other in texts, (one, other)) for one, other, _ in grades)
+    graded = ((first in texts and other in texts, (first, other)) for first, other, _ in grades)
     for is_known, pair in itertools.chain(pairs, graded):
         if not is_known:
             raise ValueError(f"the pair {pair!r:.160} is of an id that is not there")

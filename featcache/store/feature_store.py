@@ -353,9 +353,9 @@ class FeatureStore:
     def drop_shards(self, indices: Collection[int]) -> None:
         """Remove these shards, so that just they are missing; the store is incomplete after it."""
         receipts = self.receipt_of_each_shard()
-        kept = {index: receipts[index] for index in receipts if index not in indices}
+        remaining = {index: receipts[index] for index in receipts if index not in indices}
         if self.complete:
-            for index, receipt in kept.items():
+            for index, receipt in remaining.items():
                 atomic_files.write_sealed(self._receipt(index), receipt)
             rest = {key: value for key, value in self.manifest.items() if key != "shards"}
             self.manifest = {**rest, "complete": False}
@@ -372,12 +372,12 @@ class FeatureStore:
         return [path.name for path in paths if path.is_file()]
 
     def _known_files(self) -> set[str]:
-        known = {MANIFEST, COPY, *self.format.store_files}
+        names = {MANIFEST, COPY, *self.format.store_files}
         for receipt in self.receipts():
-            known |= set(receipt["files"])
+            names |= set(receipt["files"])
         if not self.complete:
-            known |= {self._receipt(index).name for index in range(self.num_shards)}
-        return known
+            names |= {self._receipt(index).name for index in range(self.num_shards)}
+        return names
 
     def _differing_store_files(self) -> list[tuple[str, bytes]]:
         return [
@@ -393,11 +393,11 @@ class FeatureStore:
         """Return what is recorded of each finished shard; a damaged receipt records nothing."""
         if self.complete:
             return dict(enumerate(self.manifest["shards"]))
-        found = {}
+        receipts = {}
         for index in range(self.num_shards):
             with suppress(FileNotFoundError, StoreCorruptError):
-                found[index] = read_receipt(self._receipt(index), self.shard_items(index))
-        return found
+                receipts[index] = read_receipt(self._receipt(index), self.shard_items(index))
+        return receipts
 
     def _clear_leftovers(self, locks: ShardLocks) -> None:
         for name, content in self._differing_store_files():
@@ -475,7 +475,7 @@ def skipped_of(receipts: Iterable[Mapping[str, Any]]) -> list[Skipped]:
 
 def _remedy(folder: Path) -> str:
     """Return what to do with a store that is damaged or was not finished."""
-    known = extraction_into(folder)
-    if known is None:
+    extraction = extraction_into(folder)
+    if extraction is None:
         return "replace the store by a whole copy"
-    return f"`{repair(folder, known[0])}` restores it"
+    return f"`{repair(folder, extraction[0])}` restores it"

@@ -123,8 +123,8 @@ class ItemRows:
         arrays = self._shards.open(index)
         described = self.store.description
         positions = self._positions(index)
-        found = decode_ids(arrays["ids"].read())
-        if list(found) != [self._ids[position] for position in positions.tolist()]:
+        stored_ids = decode_ids(arrays["ids"].read())
+        if list(stored_ids) != [self._ids[position] for position in positions.tolist()]:
             raise StoreCorruptError(
                 f"{self.store.folder}: shard {index} has the rows of other items than the dataset"
             )

@@ -77,9 +77,9 @@ class StoreDescription:
 
     def __post_init__(self) -> None:
         self._check_numbers()
-        for name, known in (("dtype", DTYPES), ("compression", COMPRESSIONS)):
-            if getattr(self, name) not in known:
-                raise unknown_name(name, getattr(self, name), known)
+        for name, choices in (("dtype", DTYPES), ("compression", COMPRESSIONS)):
+            if getattr(self, name) not in choices:
+                raise unknown_name(name, getattr(self, name), choices)
         if "/" in self.source or "\0" in self.source:
             raise SpecError(f"source {self.source!r:.80} cannot be a part of a file name")
         for name in (self.dataset, self.split, self.encoder):

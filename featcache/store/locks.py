@@ -109,9 +109,9 @@ def holders(folder: Path) -> Iterator[tuple[Path, LockHolder]]:
         LockError: The file system has no locks.
     """
     for path in lock_files(folder):
-        found = holder(path)
-        if found is not None:
-            yield path, found
+        lock_holder = holder(path)
+        if lock_holder is not None:
+            yield path, lock_holder
 
 
 def shard_is_written(path: Path) -> bool:
@@ -122,8 +122,8 @@ def shard_is_written(path: Path) -> bool:
     Raises:
         LockError: The file system has no locks.
     """
-    found = _SHARD.search(path.name)
-    return found is not None and holder(lock_path(path.parent, int(found[1]))) is not None
+    match = _SHARD.search(path.name)
+    return match is not None and holder(lock_path(path.parent, int(match[1]))) is not None
 
 
 def is_abandoned(path: Path) -> bool:

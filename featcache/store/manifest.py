@@ -224,10 +224,10 @@ def manifest_damage(folder: Path) -> dict[str, str]:
     Where both are whole and differ, the copy is the older one: it is written second.
     """
     problems = {name: _problem(folder, name) for name in (MANIFEST, COPY)}
-    found = {name: problem for name, problem in problems.items() if problem}
-    if not found and _content(folder / MANIFEST) != _content(folder / COPY):
-        found[COPY] = f"differs from {MANIFEST}"
-    return found
+    damaged = {name: problem for name, problem in problems.items() if problem}
+    if not damaged and _content(folder / MANIFEST) != _content(folder / COPY):
+        damaged[COPY] = f"differs from {MANIFEST}"
+    return damaged
 
 
 def restore_manifest(folder: Path) -> None:
@@ -254,10 +254,10 @@ def _both_damaged(folder: Path, damaged: Mapping[str, str]) -> str:
 
 def _ways_out(folder: Path) -> str:
     """Return what to do with a store of which nothing can be read."""
-    known = extraction_into(folder)
-    if known is None:
+    extraction = extraction_into(folder)
+    if extraction is None:
         return "replace the store by a whole copy"
-    home, command = known
+    home, command = extraction
     return (
         f"remove the store by `{removal_of_store(folder, home)}` and extract it again by "
         f"`{command}`, with the options that it had"

@@ -120,14 +120,14 @@ def features_of(
         description: The store.
         settings: What else its manifest records, as far as it can be read.
     """
-    found = {
+    features = {
         "kind": description.kind,
         "layer": description.layer,
         "dtype": description.dtype,
         "precision": description.identity.get("precision"),
         "weights": (settings or {}).get("weights"),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in features.items() if value is not None}
 
 
 def feature_options(features: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,10 +60,10 @@ def check_layout(card: EncoderCard, *, tokens: int, width: int) -> None:
     expected = card.layout.tokens_per_item
     if width != card.width or (expected is not None and tokens != expected):
         promised = f"{expected} tokens x {card.width}" if expected is not None else card.width
-        found = f"{tokens} tokens x {width}" if expected is not None else width
+        actual = f"{tokens} tokens x {width}" if expected is not None else width
         raise WeightsMismatchError(
             f"encoder {card.name!r}: the card promises {promised} features, these weights give "
-            f"{found}; use the weights of {card.model}, or write a card for these"
+            f"{actual}; use the weights of {card.model}, or write a card for these"
         )
 
 

@@ -180,19 +180,19 @@ def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: st
                 f"'hf:{reference}#image' or --encoder 'hf:{reference}#text'"
             )
         return Modality(half)
-    found = None
+    modality = None
     if {"image_size", "num_channels", "vision_config"} & set(entries):
-        found = Modality.IMAGE
+        modality = Modality.IMAGE
     elif {"vocab_size", "src_vocab_size", "text_config"} & set(entries):
-        found = Modality.TEXT
-    if found is None:
+        modality = Modality.TEXT
+    if modality is None:
         raise WeightsMismatchError(
             f"encoder {card.name!r}: {type(config).__name__} is of a model that reads neither "
             "images nor texts"
         )
-    if half is not None and half != found.value:
-        raise SpecError(f"{reference} reads {found.value}s, not {half}s")
-    return found
+    if half is not None and half != modality.value:
+        raise SpecError(f"{reference} reads {modality.value}s, not {half}s")
+    return modality
 
 
 def _note_of_code(config: Any) -> str:

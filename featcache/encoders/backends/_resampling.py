@@ -27,14 +27,16 @@ def agreeing(
         if not left:
             return None
         centre = np.floor(np.array(size) * _MARK_AT)
-        shape, found = _find_mark(size, centre, preprocess)
-        left = [candidate for candidate in left if _agrees(candidate, size, centre, shape, found)]
+        shape, mark = _find_mark(size, centre, preprocess)
+        left = [candidate for candidate in left if _agrees(candidate, size, centre, shape, mark)]
     return left[0] if left else None
 
 
 def _telling_sizes(candidates: Sequence[Resampling]) -> list[Size]:
     """Return the first size at which each two candidates differ, where there is one."""
-    lines = [np.concatenate([one.geometry(size) for size in _SEARCHED]) for one in candidates]
+    lines = [
+        np.concatenate([candidate.geometry(size) for size in _SEARCHED]) for candidate in candidates
+    ]
     differing = [(first != second).any(axis=1) for first, second in combinations(lines, 2)]
     return [_SEARCHED[int(np.argmax(differs))] for differs in differing if differs.any()]
 

@@ -236,25 +236,25 @@ class Text(Half):
         alone = self._mixes_padding or (POOLED in layers and self._pooled_alone())
         if not alone or len(set(lengths.tolist())) == 1:
             return self._encode_padded(batch, layers, precision)
-        found: list[list[Tokens]] = []
+        groups: list[list[Tokens]] = []
         order: list[int] = []
         for length in sorted(set(lengths.tolist())):
             rows = np.flatnonzero(lengths == length).tolist()
             order += rows
-            found.append(self._encode_padded([batch[row] for row in rows], layers, precision))
+            groups.append(self._encode_padded([batch[row] for row in rows], layers, precision))
         places = torch.tensor(order).argsort()
-        return [_joined(list(parts), places) for parts in zip(*found, strict=True)]
+        return [_joined(list(parts), places) for parts in zip(*groups, strict=True)]
 
     def _encode_padded(
         self, batch: Sequence[list[int]], layers: Sequence[int], precision: str
     ) -> list[Tokens]:
         ids, mask = self._padded(batch)
-        found = self._forward(ids, mask, layers, precision)
+        features = self._forward(ids, mask, layers, precision)
         return [
             self._kept(values.float().cpu().clone(), mask)  # see `all_real`
             if layer != POOLED
             else Tokens(values.float().cpu().clone(), mask[:, :1])
-            for layer, values in zip(layers, found, strict=True)
+            for layer, values in zip(layers, features, strict=True)
         ]
 
     def _kept(
@@ -263,8 +263,8 @@ class Text(Half):
         mask: Bool[Tensor, "batch tokens"],
     ) -> Tokens:
         longest = int(mask.sum(dim=1).max()) if len(mask) else 0
-        kept = slice(self._left_out, longest)
-        return Tokens(values[:, kept], mask[:, kept])
+        positions = slice(self._left_out, longest)
+        return Tokens(values[:, positions], mask[:, positions])
 
     def portable(self, layer: int) -> ExportableEncoder:
         self._check_portable()
@@ -341,12 +341,12 @@ class Text(Half):
         pools = POOLED in layers and not self._sentence.modules
         run = self._pool().run if pools else self._model
         output = run(**inputs, output_hidden_states=asks_earlier(layers))
-        found: dict[int, Tensor] = {LAST: last_state(output, self._model_name)}
+        features: dict[int, Tensor] = {LAST: last_state(output, self._model_name)}
         if POOLED in layers:
-            found[POOLED] = self._pooled(output, attention_mask > 0)
-        for layer in set(layers) - set(found):
-            found[layer] = hidden_state(output, layer, self._model_name)
-        return [found[layer] for layer in layers]
+            features[POOLED] = self._pooled(output, attention_mask > 0)
+        for layer in set(layers) - set(features):
+            features[layer] = hidden_state(output, layer, self._model_name)
+        return [features[layer] for layer in layers]
 
     def _pooled(
         self, output: Any, mask: Bool[Tensor, "batch tokens"]

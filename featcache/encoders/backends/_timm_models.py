@@ -155,8 +155,8 @@ def _pretrained(card: EncoderCard, config: Mapping[str, Any], path: Path) -> dic
     pretrained = flat if "pretrained_cfg" not in config else nested
     if not pretrained and "pretrained_cfg" in config:
         return pretrained
-    known = {field.name for field in fields(timm.models.PretrainedCfg)}
-    unknown = sorted(set(pretrained or {}) - known)
+    names = {field.name for field in fields(timm.models.PretrainedCfg)}
+    unknown = sorted(set(pretrained or {}) - names)
     if unknown:
         raise WeightsMismatchError(
             f"encoder {card.name!r}: timm {timm.__version__} knows no entry {unknown[0]!r} of a "

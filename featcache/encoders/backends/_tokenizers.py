@@ -128,10 +128,10 @@ class RustTokenizer(TextTokenizer):
         self._tokenizer.enable_truncation(max_tokens, direction=direction)
 
     def lower_case(self) -> None:
-        own = self._tokenizer.normalizer
-        if '"lowercase":true' in _compact(own) or '"type":"Lowercase"' in _compact(own):
+        current = self._tokenizer.normalizer
+        if '"lowercase":true' in _compact(current) or '"type":"Lowercase"' in _compact(current):
             return
-        steps = [normalizers.Lowercase(), *([] if own is None else [own])]
+        steps = [normalizers.Lowercase(), *([] if current is None else [current])]
         self._tokenizer.normalizer = normalizers.Sequence(steps)
 
     def ids(self, text: str) -> list[int]:
@@ -286,8 +286,8 @@ def _has_tokenizer(card: EncoderCard, folder: Path) -> bool:
     if not path.is_file():
         return False
     name = str(weight_files.read_config(card, path).get("tokenizer_class"))
-    known = getattr(transformers, name, None)  # of bytes or letters: needs no vocabulary
-    return known is not None and not getattr(known, "vocab_files_names", True)
+    tokenizer_class = getattr(transformers, name, None)  # of bytes or letters: needs no vocabulary
+    return tokenizer_class is not None and not getattr(tokenizer_class, "vocab_files_names", True)
 
 
 def _compact(normalizer: Any) -> str:

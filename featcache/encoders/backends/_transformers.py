@@ -228,10 +228,10 @@ def _is_extra(key: str) -> bool:
 
 
 def _refuse_other_shapes(card: EncoderCard, mismatched: Any) -> None:
-    for name, found, expected in sorted(mismatched):
+    for name, actual, expected in sorted(mismatched):
         raise WeightsMismatchError(
             f"encoder {card.name!r}: {name} must have shape {tuple(expected)} by config.json, "
-            f"found {tuple(found)}"
+            f"found {tuple(actual)}"
         )
 
 
@@ -299,5 +299,5 @@ def hidden_state(output: Any, layer: int, model: str) -> Tensor:
     states = output.hidden_states
     if not -len(states) <= layer < 0:
         raise SpecError(f"{model} has layers -1 to {-len(states)}, found {layer}")
-    found: Tensor = states[layer]
-    return found
+    state: Tensor = states[layer]
+    return state

@@ -237,8 +237,8 @@ class _Vision(Half):
         layers: Sequence[int],
         precision: str,
     ) -> list[Tokens]:
-        found = self._forward(torch.stack(list(batch)), layers, precision)
-        return [all_real(values) for values in found]
+        features = self._forward(torch.stack(list(batch)), layers, precision)
+        return [all_real(values) for values in features]
 
     def layout(self, layer: int) -> LayerLayout:
         images = torch.cat([probe_image(self._preprocessing), drawn_image(self._preprocessing)])
@@ -284,13 +284,13 @@ class _Vision(Half):
         run = self._pool().run if POOLED in layers else self._model
         output = run(pixel_values=images, output_hidden_states=asks_earlier(layers), **inputs)
         last = final_tokens(last_state(output, self._model_name), self._norm)
-        found = {LAST: last}
+        features = {LAST: last}
         if POOLED in layers:
-            found[POOLED] = self._pool().of(output)
-        for layer in set(layers) - set(found):
+            features[POOLED] = self._pool().of(output)
+        for layer in set(layers) - set(features):
             state = hidden_state(output, layer, self._model_name)
-            found[layer] = final_tokens(channels_first(state), nn.Identity())
-        return [found[layer] for layer in layers]
+            features[layer] = final_tokens(channels_first(state), nn.Identity())
+        return [features[layer] for layer in layers]
 
 
 def _find_preprocessing(card: EncoderCard, folder: Path) -> Preprocessing:

@@ -119,7 +119,7 @@ class TimmEncoder(Encoder[Tensor]):
         Raises:
             SpecError: The model has no such layer.
         """
-        return [all_real(found) for found in self._forward(torch.stack(list(batch)), layers)]
+        return [all_real(features) for features in self._forward(torch.stack(list(batch)), layers)]
 
     def layout(self, layer: int = LAST) -> LayerLayout:
         """Return which tokens `layer` returns, from one forward pass for layers before the last.
@@ -200,16 +200,16 @@ class TimmEncoder(Encoder[Tensor]):
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
     ) -> list[Float[Tensor, "batch _ _"]]:
         earlier = sorted({layer for layer in layers if layer not in (LAST, POOLED)})
-        found: dict[int, Tensor] = {}
+        by_layer: dict[int, Tensor] = {}
         if not earlier:
             features: Tensor = self._model.forward_features(images)
         else:
             features, intermediates = self._intermediates(images, earlier)
-            found = dict(zip(earlier, intermediates, strict=True))
-        found[LAST] = self._norm(self._shape.tokens(features))
+            by_layer = dict(zip(earlier, intermediates, strict=True))
+        by_layer[LAST] = self._norm(self._shape.tokens(features))
         if POOLED in layers:
-            found[POOLED] = self._pooled(features)
-        return [found[layer] for layer in layers]
+            by_layer[POOLED] = self._pooled(features)
+        return [by_layer[layer] for layer in layers]
 
     def _pooled(self, features: Tensor) -> Float[Tensor, "batch one width"]:
         """Return what the model's own head pools, before any classifier."""
@@ -222,10 +222,10 @@ class TimmEncoder(Encoder[Tensor]):
         self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the model's features, and tokens of blocks (or stages, where it has no tokens)."""
-        features, found = self._model.forward_intermediates(
+        features, intermediates = self._model.forward_intermediates(
             images, indices=list(layers), norm=False, **self._intermediate_options
         )
-        return features, [_as_tokens(one) for one in found]
+        return features, [_as_tokens(block) for block in intermediates]
 
 
 def _intermediates_of(model: Any) -> tuple[int, dict[str, bool]]:

@@ -43,7 +43,7 @@ class ImageTextFilesSource(CaptionSource):
         files = image_files(place, left_out) if place.is_dir() else []
         paths = {path.relative_to(place).as_posix(): path for path in files}
         texts = {name: _Captions.beside(path) for name, path in paths.items()}
-        captions = {name: found.lines if found else () for name, found in texts.items()}
+        captions = {name: text.lines if text else () for name, text in texts.items()}
         if not any(captions.values()):
             get_it = "It is your own folder of images."
             raise missing_dataset("image-text-files", place, ("image.jpg with image.txt",), get_it)
@@ -73,15 +73,15 @@ class _Captions:
 def _notes(texts: Mapping[str, _Captions | None], left_out: LeftOut) -> tuple[str, ...]:
     """Return what a user should know of the text files, and of what is not read."""
     notes = []
-    without = sum(found is None for found in texts.values())
+    without = sum(text is None for text in texts.values())
     if without:
         notes.append(f"{counted(without, 'image')} without a .txt file")
-    read = {found.file for found in texts.values() if found}
+    read = {text.file for text in texts.values() if text}
     alone = [file for file in left_out.beside if file not in read]
     if alone:
         example = storable_id(min(alone).name)
         notes.append(f"{counted(len(alone), '.txt file')} without an image, such as {example:.80}")
-    encodings = Counter(found.encoding for found in texts.values() if found)
+    encodings = Counter(text.encoding for text in texts.values() if text)
     notes += [
         f"encoding of {counted(count, '.txt file')} is {encoding}"
         for encoding, count in encodings.items()

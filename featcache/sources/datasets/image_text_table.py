@@ -248,8 +248,10 @@ def _with_pictures_found(table: Table, read: _Read, places: PicturePlaces) -> _R
     rows = [row._replace(image=path_of.get(row.place, row.image)) for row in read.rows]
     written = [(row.image, row.place) for row in rows if row.image not in read.stored]
     outside = places.leave_out(written, table.ledger.skip)
-    kept = [number for number, row in enumerate(rows) if row.image not in outside]
-    return _Read([rows[one] for one in kept], [read.ids[one] for one in kept], read.stored)
+    indices = [number for number, row in enumerate(rows) if row.image not in outside]
+    return _Read(
+        [rows[index] for index in indices], [read.ids[index] for index in indices], read.stored
+    )
 
 
 def _caption_columns(
@@ -265,8 +267,8 @@ def _caption_columns(
     if named:
         return named
     left = left_columns(table.columns, others)
-    texts = [one for one in left if one.lower() not in CLASS_NAMES]
-    texts = texts or [one for one in left if one.lower() in _ONCE_CAPTIONS] or left
+    texts = [column for column in left if column.lower() not in CLASS_NAMES]
+    texts = texts or [column for column in left if column.lower() in _ONCE_CAPTIONS] or left
     if len(texts) != 1:
         raise unrecognised(table, "captions", CAPTION_NAMES, "caption_columns", left)
     return (texts[0],)
@@ -301,7 +303,7 @@ def _doubt(table: Table, columns: _Columns, rows: Sequence[Row]) -> Doubt | None
 def _column_note(table: Table, columns: _Columns, named_by: str) -> str:
     captions = ", ".join(columns.captions)
     read = {columns.image, *columns.captions, columns.split, columns.id}
-    unread = [one for one in table.columns if one not in read and is_like_caption(one)]
+    unread = [column for column in table.columns if column not in read and is_like_caption(column)]
     note = f"columns read: images from {columns.image}, captions from {captions}; {named_by}"
     return note + unread_note(unread, "caption_columns", read=columns.captions)
 

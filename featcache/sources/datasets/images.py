@@ -38,5 +38,5 @@ class ImagesSource(CaptionSource):
 
 
 def _splits(names: Iterable[str]) -> dict[str, str]:
-    found = splits_by_folder(names)
-    return dict.fromkeys(names, "test") if found is None else found
+    split_of = splits_by_folder(names)
+    return dict.fromkeys(names, "test") if split_of is None else split_of

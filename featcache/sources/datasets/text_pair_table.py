@@ -106,11 +106,11 @@ class TextPairTableSource(GradedSource):
 def _column(table: Table, asked: str | None, usual: Sequence[str], option: str) -> str:
     if asked is not None:
         return require_column(table, asked, option)
-    known = usual_columns(table, usual)
-    if not known:
+    columns = usual_columns(table, usual)
+    if not columns:
         what = "grades" if option == "grade_column" else "texts"
         raise unrecognised(table, what, usual, option, left_columns(table.columns, ("split",)))
-    return known[0]
+    return columns[0]
 
 
 def _read_rows(table: Table, columns: _Columns) -> list[GradedRow]:

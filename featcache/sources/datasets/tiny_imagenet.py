@@ -37,7 +37,9 @@ class TinyImagenetSource(ClassSource):
     title = "Tiny ImageNet: 110,000 pictures of 64 x 64 pixels, 200 classes"
 
     def __init__(self, root: Path) -> None:
-        place = next((one for one in (root, root / _FOLDER) if is_regular(one / _LISTED)), None)
+        place = next(
+            (folder for folder in (root, root / _FOLDER) if is_regular(folder / _LISTED)), None
+        )
         if place is None:
             raise missing_dataset(
                 "tiny-imagenet",

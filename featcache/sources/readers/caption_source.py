@@ -89,11 +89,11 @@ def group_rows(rows: Iterable[Row], *, file: Path) -> CaptionedImages:
         if not row.image:
             raise format_error(file, row.place, "names no image")
         stripped = [caption.strip() for caption in row.captions]
-        kept = [caption for caption in stripped if caption]
-        num_empty += len(stripped) - len(kept)
-        if len(kept) < len(stripped):
+        nonempty = [caption for caption in stripped if caption]
+        num_empty += len(stripped) - len(nonempty)
+        if len(nonempty) < len(stripped):
             without.append(row.place)
-        captions.setdefault(row.image, []).extend(kept)
+        captions.setdefault(row.image, []).extend(nonempty)
         if row.split is not None:
             _add_split(split_of, row, file)
     if row is None:
@@ -182,7 +182,7 @@ def storable_ids(names: Iterable[str], file: Path) -> dict[str, str]:
         DatasetFormatError: Another item is called like one of the ids.
     """
     names = list(names)
-    ids = {name: one for name in names if (one := storable_id(name)) != name}
+    ids = {name: item_id for name in names if (item_id := storable_id(name)) != name}
     clashing = set(ids.values()) & set(names) if ids else set()
     if clashing or len(set(ids.values())) < len(ids):
         problem = f"two items would have the id {next(iter(clashing or ids.values()))!r}"
@@ -266,7 +266,9 @@ class CaptionSource(Source):
         super().__init__(root)
         self._pictures = pictures
         self._skipped = tuple(skipped)
-        if not any(not isinstance(one, Path) or is_regular(one) for one in paths.values()):
+        if not any(
+            not isinstance(picture, Path) or is_regular(picture) for picture in paths.values()
+        ):
             first = next(iter(paths.values()))
             raise DatasetNotFoundError(
                 f"none of the {counted(len(paths), 'image')} that {images.file} names is there, "
@@ -292,17 +294,17 @@ class CaptionSource(Source):
         Raises:
             UnknownNameError: The dataset has no such split.
         """
-        found = self._split(split)
+        split_items = self._split(split)
         if modality is Modality.IMAGE:
-            return LazyItems(len(found.image_ids), found.image)
-        return LazyItems(len(found.texts), found.text)
+            return LazyItems(len(split_items.image_ids), split_items.image)
+        return LazyItems(len(split_items.texts), split_items.text)
 
     def ids(self, split: str, modality: Modality) -> Sequence[str]:
         """Return the ids of `items`."""
-        found = self._split(split)
+        split_items = self._split(split)
         if modality is Modality.IMAGE:
-            return found.image_ids
-        return [found.text_id(position) for position in range(len(found.texts))]
+            return split_items.image_ids
+        return [split_items.text_id(position) for position in range(len(split_items.texts))]
 
     def pairs(self, split: str) -> Pairs:
         """Return which images and captions of one split belong together.
@@ -310,10 +312,12 @@ class CaptionSource(Source):
         Raises:
             UnknownNameError: The dataset has no such split.
         """
-        found = self._split(split)
+        split_items = self._split(split)
         text_ids = tuple(self.ids(split, Modality.TEXT))
-        owners = (found.image_ids[image] for image in found.image_of_text)
-        return Pairs(tuple(found.image_ids), text_ids, tuple(zip(owners, text_ids, strict=True)))
+        owners = (split_items.image_ids[image] for image in split_items.image_of_text)
+        return Pairs(
+            tuple(split_items.image_ids), text_ids, tuple(zip(owners, text_ids, strict=True))
+        )
 
     def notes(self) -> tuple[str, ...]:
         """Return what was dropped, left out or chosen, one line each."""

@@ -165,7 +165,9 @@ def read_cifar(
             )
             raise format_error(images.place, "", problem)
         return classed
-    looked_for = [text for one in packings for text in (f"{one.folder}/{one.test}", one.archive)]
+    looked_for = [
+        text for layout in packings for text in (f"{layout.folder}/{layout.test}", layout.archive)
+    ]
     raise missing_dataset(name, root, [*looked_for, *LAYOUTS], get_it)
 
 
@@ -208,8 +210,8 @@ def _read_packed(
         split = "test" if file == packing.test else "train"
         batch = _read_batch(packing, contents[file], place / file)
         if len(batch.labels) and not 0 <= batch.labels.min() <= batch.labels.max() < num_classes:
-            found = [int(batch.labels.min()), int(batch.labels.max())]
-            problem = f"classes are 0 to {num_classes - 1}, found {found}"
+            bounds = [int(batch.labels.min()), int(batch.labels.max())]
+            problem = f"classes are 0 to {num_classes - 1}, found {bounds}"
             raise format_error(place / file, "", problem)
         for row, label in enumerate(batch.labels.tolist()):
             image_id = f"{split}-{next_of[split]:05d}"
@@ -226,9 +228,9 @@ def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]
         lines = content.decode("latin-1").splitlines()
         return tuple(line.strip() for line in lines if line.strip())
     names = _value(read_plain_pickle(content, file=file), packing.names_key, file)
-    if not isinstance(names, list) or not all(isinstance(one, str | bytes) for one in names):
+    if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
         raise format_error(file, "", f"{packing.names_key!r} is no list of texts")
-    texts = (one.decode("latin-1") if isinstance(one, bytes) else one for one in names)
+    texts = (name.decode("latin-1") if isinstance(name, bytes) else name for name in names)
     return tuple(map(storable_id, texts))
 
 

@@ -73,10 +73,10 @@ def read_class_folders(root: Path, options: ClassTableOptions | None) -> Classed
         return _read_table(TableFiles.of(index), options or ClassTableOptions())
     if options is not None:
         options.require_none(root)
-    found = _read_folders(root)
-    if found is None:
+    collected = _read_folders(root)
+    if collected is None:
         return None
-    images, paths = found
+    images, paths = collected
     return Classed(_with_splits(images, _FOLDERS), PictureFiles(paths))
 
 
@@ -140,20 +140,22 @@ def _collect(
     left_out = LeftOut(root)
     for folder in sorted(above):
         note_strays(folder, left_out)
-    found = {
+    files_of = {
         (split, name): image_files(folder, left_out)
         for split, folders in by_split.items()
         for name, folder in sorted(folders.items())
     }
-    names = sorted({name for (_, name), paths in found.items() if paths})
+    names = sorted({name for (_, name), paths in files_of.items() if paths})
     if not names:
         return None
     index_of = {name: index for index, name in enumerate(names)}
-    paths = {path.relative_to(root).as_posix(): path for files in found.values() for path in files}
+    paths = {
+        path.relative_to(root).as_posix(): path for files in files_of.values() for path in files
+    }
     ids = storable_ids(paths, root)
     class_of: dict[str, int] = {}
     split_of: dict[str, str] = {}
-    for (split, name), files in found.items():
+    for (split, name), files in files_of.items():
         for path in files:
             image = path.relative_to(root).as_posix()
             image_id = ids.get(image, image)
@@ -161,7 +163,7 @@ def _collect(
             if split:
                 split_of[image_id] = split
     notes = storable_note(ids)
-    empty = sorted({name for _, name in found} - set(names))
+    empty = sorted({name for _, name in files_of} - set(names))
     notes = (*left_out.notes(), *notes)
     if empty:
         folders = counted(len(empty), "folder")

@@ -203,8 +203,8 @@ class ClassSource(Source):
 
     def ids(self, split: str, modality: Modality) -> Sequence[str]:
         """Return the ids of `items`."""
-        found = self._of_split(split)
-        return found if modality is Modality.IMAGE else ()
+        image_ids = self._of_split(split)
+        return image_ids if modality is Modality.IMAGE else ()
 
     def pairs(self, split: str) -> Pairs:
         """Return the images of one split with their classes; nothing is paired.
@@ -215,7 +215,9 @@ class ClassSource(Source):
             UnknownNameError: The dataset has no such split.
         """
         ids = self._of_split(split)
-        classes = Classes(self._images.names, {one: self._images.class_of[one] for one in ids})
+        classes = Classes(
+            self._images.names, {image_id: self._images.class_of[image_id] for image_id in ids}
+        )
         return Pairs(tuple(ids), (), (), classes=classes)
 
     def doubt(self) -> Doubt | None:
@@ -250,9 +252,9 @@ class ClassSource(Source):
 
     def fingerprint(self, split: str) -> str:
         """Return a hash of ids, classes, and the content or file sizes of one split."""
-        found = fingerprint_items(self, split)
+        digest = fingerprint_items(self, split)
         content = self._pictures.digest(self._of_split(split))
-        return found if content is None else fingerprint({"items": found, "content": content})
+        return digest if content is None else fingerprint({"items": digest, "content": content})
 
     def _of_split(self, split: str) -> list[str]:
         if split not in self._ids:

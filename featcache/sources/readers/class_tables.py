@@ -136,7 +136,9 @@ class _Columns:
         is_told = self.split is None or table.has_splits_of_names
         split = "" if is_told else f", splits from {self.split}"
         unread = [
-            one for one in table.columns if one not in vars(self).values() and is_like_caption(one)
+            column
+            for column in table.columns
+            if column not in vars(self).values() and is_like_caption(column)
         ]
         texts = f"; not read: {', '.join(map(repr, unread))}" if unread else ""
         return f"columns read: {images}{split}; {named_by}{texts}"
@@ -203,25 +205,25 @@ def _class_columns(
     """Return the columns that may hold the classes, and whether no name tells that they do."""
     if options.class_column is not None:
         return [require_column(table, options.class_column, "class_column")], False
-    known = usual_columns(table, CLASS_NAMES)
-    if known:
-        return known, False
+    usual = usual_columns(table, CLASS_NAMES)
+    if usual:
+        return usual, False
     left = left_columns(table.columns, others)
-    named = [one for one in left if one in table.class_names]
+    named = [column for column in left if column in table.class_names]
     texts = caption_names(table.columns)
     if len(named) != 1 and (len(left) != 1 or texts):
-        left = [one for one in left if one not in texts]
+        left = [column for column in left if column not in texts]
         raise unrecognised(table, "classes", CLASS_NAMES, "class_column", left)
     return named or left, not named
 
 
 def _doubt(column: str, texts: Sequence[str], *, is_guess: bool) -> Doubt | None:
     """Return why a column may hold captions, or nothing of a class, if it may."""
-    found = ColumnTexts.of(texts)
-    if found.are_classes or not (is_guess or found.are_sentences):
+    column_texts = ColumnTexts.of(texts)
+    if column_texts.are_classes or not (is_guess or column_texts.are_sentences):
         return None
-    reason = f"column {column!r} may hold captions or classes: {found.describe()}"
-    return Doubt(column, reason, stands=False, is_open=not found.are_codes)
+    reason = f"column {column!r} may hold captions or classes: {column_texts.describe()}"
+    return Doubt(column, reason, stands=False, is_open=not column_texts.are_codes)
 
 
 class _ClassCells:
@@ -282,14 +284,16 @@ def _choice(
     """Return the column of classes, and that of their order."""
     if len(of_classes) == 1:
         return of_classes[0], _order_before(of_classes[0], label, rows, cells)
-    numeric = [one for one in of_classes if all(map(_NUMBER.fullmatch, cells.texts(one, rows)))]
-    classes = next((one for one in of_classes if one not in numeric), of_classes[0])
+    numeric = [
+        column for column in of_classes if all(map(_NUMBER.fullmatch, cells.texts(column, rows)))
+    ]
+    classes = next((column for column in of_classes if column not in numeric), of_classes[0])
     is_label_number = label is not None and any(map(_is_number, cells.texts(label, rows)))
     if label is not None and label != classes and is_label_number:
         return classes, label
     if classes in numeric:
         return classes, _order_before(classes, label, rows, cells)
-    orders = (one for one in numeric if _is_order(one, classes, rows, cells))
+    orders = (column for column in numeric if _is_order(column, classes, rows, cells))
     return classes, next(orders, None)
 
 
@@ -423,8 +427,8 @@ class _Reader:
         if not text:
             cell = cells.get(column)
             is_empty = cell is None or not str(cell).strip()
-            found = "is empty" if is_empty else f"holds nothing but {cell!r}"
-            raise ValueError(f"column {column!r} {found}")
+            problem = "is empty" if is_empty else f"holds nothing but {cell!r}"
+            raise ValueError(f"column {column!r} {problem}")
         return text
 
     def _label(self, cells: Cells, name: str, place: str) -> int | None:
@@ -435,20 +439,27 @@ class _Reader:
             return None
         if not _is_number(label):
             raise ValueError(f"label {label!r} is no number from 0 up")
-        known, first = self._labels.setdefault(name, (int(label), place))
-        if known != int(label):
-            raise ValueError(f"class {name!r} has label {label}, but had {known} in {first}")
+        earlier, first = self._labels.setdefault(name, (int(label), place))
+        if earlier != int(label):
+            raise ValueError(f"class {name!r} has label {label}, but had {earlier} in {first}")
         return int(label)
 
     def _in_places(self, found: Sequence[_Image]) -> list[_Image]:
         """Return the images by where they lie in the dataset, without those that lie elsewhere."""
         of_files = [image for image in found if image.written not in self._stored]
         names = self._places.in_folders_of_splits(
-            [(one.written, one.split or self._table.split_of_name) for one in of_files]
+            [(picture.written, picture.split or self._table.split_of_name) for picture in of_files]
         )
         path_of = {image.place: name for image, name in zip(of_files, names, strict=True)}
-        found = [one._replace(written=path_of.get(one.place, one.written)) for one in found]
-        written = [(one.written, one.place) for one in found if one.written not in self._stored]
+        found = [
+            picture._replace(written=path_of.get(picture.place, picture.written))
+            for picture in found
+        ]
+        written = [
+            (picture.written, picture.place)
+            for picture in found
+            if picture.written not in self._stored
+        ]
         outside = self._places.leave_out(written, self._table.ledger.skip)
         return [image for image in found if image.written not in outside]
 
@@ -476,15 +487,15 @@ class _Reader:
         if not self._stored:
             return path_ids, "ids are the image paths"
         item_ids = [image.item_id for image in found]
-        kept = {name: self._stored[name] for name in written if name in self._stored}
-        in_rows = RowImages(written, item_ids, self._columns.id, kept)
+        stored = {name: self._stored[name] for name in written if name in self._stored}
+        in_rows = RowImages(written, item_ids, self._columns.id, stored)
         return in_rows.ids_of_names(path_ids, self._pictures)
 
     def _in_order(self, names: Collection[str]) -> list[str]:
         """Return the names of classes in the order that the table gives, else in their own."""
-        given = self._table.class_names.get(self._columns.classes, ())
-        if given and self._cells.reading.knows_missing:
-            return sorted(names, key=list(given).index)
+        order = self._table.class_names.get(self._columns.classes, ())
+        if order and self._cells.reading.knows_missing:
+            return sorted(names, key=list(order).index)
         return sorted(names, key=lambda name: (self._labels.get(name, (0, ""))[0], name))
 
     def _looks(self, places: Mapping[str, Path | StoredPicture]) -> Pictures:

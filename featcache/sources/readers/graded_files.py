@@ -76,8 +76,8 @@ def read_graded(
     """
     rows: dict[str, list[GradedRow]] = {}
     notes: list[str] = []
-    found = _find(root, family)
-    for split, file in found.items():
+    files = _find(root, family)
+    for split, file in files.items():
         lines, columns = _open(file, family)
         if columns is None:
             if split != "test":
@@ -109,7 +109,7 @@ def _find(root: Path, family: GradedFamily) -> dict[str, Path]:
         )
         return {next(of_split, _ALL): root}
     for layout in family.layouts:
-        found = {}
+        file_of = {}
         for split, pattern in layout.items():
             files = sorted(file for file in root.glob(pattern) if is_regular(file))
             if len(files) > 1:
@@ -119,9 +119,9 @@ def _find(root: Path, family: GradedFamily) -> dict[str, Path]:
                     f"--data {family.name}={files[0]}"
                 )
             if files:
-                found[split] = files[0]
-        if found:
-            return found
+                file_of[split] = files[0]
+        if file_of:
+            return file_of
     looked_for = [", ".join(layout.values()) for layout in family.layouts]
     raise missing_dataset(family.name, root, looked_for, family.get_it)
 
@@ -158,11 +158,11 @@ def _columns_of(
     names = [name.strip().lower() for name in header]
 
     def place(known: Sequence[str], what: str) -> int:
-        found = [names.index(name) for name in known if name in names]
-        if not found:
+        indices = [names.index(name) for name in known if name in names]
+        if not indices:
             problem = f"no column of {what} among {names}; expected one of {list(known)}"
             raise format_error(file, "line 1", problem)
-        return found[0]
+        return indices[0]
 
     first, second = place(FIRST_NAMES, "first texts"), place(SECOND_NAMES, "second texts")
     if not set(family.grade_names) & set(names):
@@ -264,5 +264,5 @@ def glue_like(name: str, **others: str) -> tuple[dict[str, str], ...]:
         others: Pattern by split where it is another than GLUE's.
     """
     glue = {"train": "train.tsv", "val": "dev.tsv", "test": "test.tsv", **others}
-    own = {split: f"{name}_{pattern}" for split, pattern in glue.items() if split not in others}
-    return glue, own, {_ALL: f"{name}.tsv"}
+    named = {split: f"{name}_{pattern}" for split, pattern in glue.items() if split not in others}
+    return glue, named, {_ALL: f"{name}.tsv"}

@@ -71,7 +71,9 @@ def split_by_hash(
     by_split: dict[str, list[GradedRow]] = {}
     for name, row in zip(names, rows, strict=True):
         by_split.setdefault(split_of[name], []).append(row)
-    held_out = " and ".join(f"{len(by_split.get(one, ())):,} {one}" for one in ("test", "val"))
+    held_out = " and ".join(
+        f"{len(by_split.get(split, ())):,} {split}" for split in ("test", "val")
+    )
     note = (
         f"no file gives the splits: {held_out} pairs chosen by the SHA-256 of their texts; {remedy}"
     )
@@ -107,7 +109,7 @@ class _Split:
     def links(self) -> tuple[tuple[str, str, float], ...]:
         """Return both ids and the grade of every pair."""
         triples = zip(self.firsts, self.seconds, self.grades, strict=True)
-        return tuple((self.ids[one], self.ids[other], grade) for one, other, grade in triples)
+        return tuple((self.ids[first], self.ids[other], grade) for first, other, grade in triples)
 
 
 class GradedSource(Source):
@@ -137,7 +139,7 @@ class GradedSource(Source):
         super().__init__(root)
         self._skipped = tuple(skipped)
         self._scale = scale
-        self._splits = {name: _Split(name, found) for name, found in rows.items()}
+        self._splits = {name: _Split(name, split_rows) for name, split_rows in rows.items()}
         num_empty = sum(split.num_empty for split in self._splits.values())
         left_out = f"{counted(num_empty, 'pair')} with an empty text left out"
         self._notes = (*notes, left_out) if num_empty else tuple(notes)
@@ -152,15 +154,15 @@ class GradedSource(Source):
         Raises:
             UnknownNameError: The dataset has no such split.
         """
-        found = self._split(split)
+        split_items = self._split(split)
         if modality is Modality.IMAGE:
             return ()
-        return LazyItems(len(found.texts), found.item)
+        return LazyItems(len(split_items.texts), split_items.item)
 
     def ids(self, split: str, modality: Modality) -> Sequence[str]:
         """Return the ids of `items`."""
-        found = self._split(split)
-        return () if modality is Modality.IMAGE else found.ids
+        split_items = self._split(split)
+        return () if modality is Modality.IMAGE else split_items.ids
 
     def pairs(self, split: str) -> Pairs:
         """Return the grades of one split; no image and no text belong together.
@@ -168,14 +170,14 @@ class GradedSource(Source):
         Raises:
             UnknownNameError: The dataset has no such split.
         """
-        found = self._split(split)
+        split_items = self._split(split)
         grades = Grades(
-            links=found.links(),
+            links=split_items.links(),
             lowest=self._scale.lowest,
             highest=self._scale.highest,
             binary=self._scale.binary,
         )
-        return Pairs((), tuple(found.ids), (), grades=grades)
+        return Pairs((), tuple(split_items.ids), (), grades=grades)
 
     def notes(self) -> tuple[str, ...]:
         """Return what was dropped, left out or chosen, one line each."""

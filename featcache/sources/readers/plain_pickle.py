@@ -62,10 +62,10 @@ def read_plain_pickle(data: bytes, *, file: Path) -> dict[str, Any]:
     """
     try:
         _check_opcodes(data)
-        found = _Reader(data).load()
-        if not isinstance(found, dict):
-            raise format_error(file, "", f"holds a {type(found).__name__}, expected a dict")
-        return {_text(key): _settled(value) for key, value in found.items()}
+        content = _Reader(data).load()
+        if not isinstance(content, dict):
+            raise format_error(file, "", f"holds a {type(content).__name__}, expected a dict")
+        return {_text(key): _settled(value) for key, value in content.items()}
     except _Refused as error:
         problem = f"has {error}, which is no plain data; nothing of it was run, do not trust it"
         raise format_error(file, "", problem) from error

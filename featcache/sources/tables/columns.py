@@ -46,11 +46,13 @@ def caption_names(columns: Sequence[str], *, as_once: bool = False) -> tuple[str
         as_once: Whether as it once was: `title` before `description`, numbered columns alone.
     """
     numbered_name = _NUMBERED_ONCE if as_once else _NUMBERED
-    numbered = {one: name[1] for one in columns if (name := numbered_name.fullmatch(one.lower()))}
+    numbered = {
+        column: name[1] for column in columns if (name := numbered_name.fullmatch(column.lower()))
+    }
     stems = set() if as_once else set(numbered.values())
-    read = [one for one in columns if one in numbered or one.lower() in stems]
+    read = [column for column in columns if column in numbered or column.lower() in stems]
     usual = CAPTION_NAMES_ONCE if as_once else CAPTION_NAMES
-    by_lower = {one.lower(): one for one in reversed(columns)}
+    by_lower = {column.lower(): column for column in reversed(columns)}
     return tuple(read or [by_lower[name] for name in usual if name in by_lower][:1])
 
 
@@ -61,7 +63,9 @@ def is_like_caption(column: str) -> bool:
 
 def left_columns(columns: Sequence[str], others: Collection[str | None]) -> list[str]:
     """Return the columns that are none of some others, nor the numbers of rows of pandas."""
-    return [one for one in columns if one not in others and not _ROW_NUMBERS.fullmatch(one)]
+    return [
+        column for column in columns if column not in others and not _ROW_NUMBERS.fullmatch(column)
+    ]
 
 
 def unread_note(columns: Sequence[str], option: str, *, read: Sequence[str]) -> str:
@@ -106,7 +110,7 @@ class ColumnTexts:
     @classmethod
     def of(cls, texts: Sequence[str]) -> "ColumnTexts":
         """Return what texts look like; empty ones do not count."""
-        texts = [text for one in texts if (text := one.strip())]
+        texts = [text for cell in texts if (text := cell.strip())]
         codes = sum(_CODE.fullmatch(text) is not None for text in texts)
         words = sum(map(_num_words, texts))
         count = max(1, len(texts))

@@ -204,7 +204,7 @@ def read_published_text(path: Path) -> str:
             `MAX_TEXT_BYTES`.
     """
     data = read_content(path)
-    name = next((one for mark, one in _MARKS if data.startswith(mark)), "utf-8")
+    name = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
     try:
         return data.decode(name).removeprefix("\ufeff")
     except MemoryError as error:

@@ -230,7 +230,9 @@ class DelimitedRows:
             return False
         for index in indices:
             cells = self._row_of_line(index)
-            if cells is None or any(_shape(cells[column]) != one for column, one in shapes.items()):
+            if cells is None or any(
+                _shape(cells[column]) != shape for column, shape in shapes.items()
+            ):
                 return False
         return True
 
@@ -238,7 +240,9 @@ class DelimitedRows:
         """Return what the cells of those columns look like in which nearly all are alike."""
         if self._shapes is None:
             end = min(len(self._lines), self._next + _LOOKED_AT)
-            fitting = (cells for one in range(self._next, end) if (cells := self._row_of_line(one)))
+            fitting = (
+                cells for index in range(self._next, end) if (cells := self._row_of_line(index))
+            )
             rows = list(islice(fitting, _SAMPLED_LINES))
             self._shapes = {}
             for column in range(self._width):
@@ -261,8 +265,10 @@ def choose_delimiter(lines: Sequence[str], usual: str) -> str:
     first = _first_of(lines)
     if first == len(lines):
         return usual
-    widths = {one: len(_header_cells(lines, first, one)) for one in (usual, *DELIMITERS)}
-    candidates = [one for one, width in widths.items() if width > 1]
+    widths = {
+        candidate: len(_header_cells(lines, first, candidate)) for candidate in (usual, *DELIMITERS)
+    }
+    candidates = [candidate for candidate, width in widths.items() if width > 1]
     if len(candidates) < 2:
         return candidates[0] if candidates else usual
 

@@ -148,10 +148,10 @@ def _of_object(file: Path, value: Any, place: str, skip: Skip) -> JsonRows:
     images, annotations = value.get("images"), value.get("annotations")
     if isinstance(images, list) and isinstance(annotations, list):
         return JsonRows(_of_coco(file, images, annotations, skip), True)
-    if isinstance(images, list) and any(isinstance(one, dict) for one in images):
+    if isinstance(images, list) and any(isinstance(entry, dict) for entry in images):
         return JsonRows(_of_karpathy(images, skip), True)
-    lists = [one for one in value.values() if isinstance(one, list) and one]
-    lists = [one for one in lists if isinstance(one[0], dict)]
+    lists = [entry for entry in value.values() if isinstance(entry, list) and entry]
+    lists = [entry for entry in lists if isinstance(entry[0], dict)]
     if not lists:
         return JsonRows([(place, value)])
     if len(lists) > 1:
@@ -176,7 +176,7 @@ def _of_coco(file: Path, images: list[Any], annotations: list[Any], skip: Skip) 
         if names.setdefault(key, name) != name:
             raise format_error(file, f"image {number}", f"a second image has the id {key!r:.80}")
         captions.setdefault(key, [])
-    if annotations and not any(_caption_of(one) for one in annotations):
+    if annotations and not any(_caption_of(entry) for entry in annotations):
         raise format_error(file, "", "its annotations have no caption; name a file of captions")
     for number, annotation in enumerate(annotations, start=1):
         caption = _caption_of(annotation)

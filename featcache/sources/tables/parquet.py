@@ -111,7 +111,9 @@ class ParquetRows:
     def image_columns(self) -> list[str]:
         """Return the columns that hold images by what the library datasets writes of them."""
         features = _features(self._schemas[0])
-        return [one for one in self.columns if features.get(one, {}).get("_type") == "Image"]
+        return [
+            column for column in self.columns if features.get(column, {}).get("_type") == "Image"
+        ]
 
     def picture_column(self, name: str) -> PictureColumn | None:
         """Return a column as one in which the bytes of pictures stand, or None if they do not.
@@ -330,7 +332,9 @@ class StoredPictures:
                 self._parquet = _opened(self._files[picture.file])
                 metadata = self._parquet.metadata
                 groups = range(metadata.num_row_groups)
-                self._ends = list(accumulate(metadata.row_group(one).num_rows for one in groups))
+                self._ends = list(
+                    accumulate(metadata.row_group(index).num_rows for index in groups)
+                )
                 self._position = None
             group = bisect.bisect_right(self._ends, picture.row)
             if self._position != (picture.file, group) or picture.row < self._first:
@@ -357,21 +361,21 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
         return {}
     try:
         features = json.loads(written)["info"]["features"]
-        return {name: one for name, one in features.items() if isinstance(one, dict)}
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # written by something else under that name
 
 
 def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    names_of: dict[str, tuple[str, ...]] = {}
     for column, feature in _features(schema).items():
         names = feature.get("names")
         if feature.get("_type") != "ClassLabel" or column not in schema.names:
             continue
         names = list(names.values()) if isinstance(names, dict) else names
         if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-            found[column] = tuple(names)
-    return found
+            names_of[column] = tuple(names)
+    return names_of
 
 
 def _picture_column(schema: Any, name: str) -> PictureColumn | None:

@@ -44,8 +44,8 @@ class PicturePlaces:
         self._folder = folder
         folders = [str(folder), *([] if root is None else [_checked_root(root)])]
         folders += [] if dataset is None or dataset == folder else [str(dataset)]
-        self._written = [os.path.abspath(one) for one in folders]  # noqa: PTH100  # keeps links
-        self._real = [os.path.realpath(one) for one in folders]
+        self._written = [os.path.abspath(path) for path in folders]  # noqa: PTH100  # keeps links
+        self._real = [os.path.realpath(path) for path in folders]
         self._inside: dict[str, bool] = {}  # by parent folder: most pictures share one
         self._outside: list[tuple[str, str, str]] = []
         self._elsewhere: dict[str, Path] = {}  # by path as it is written
@@ -298,7 +298,7 @@ def _is_absolute(name: str) -> bool:
 
 def _relative(path: str, folders: Sequence[str]) -> str | None:
     """Return a path below the first of some folders that it is in, or None."""
-    below = (one for one in folders if path.startswith(f"{one.rstrip('/')}/"))
+    below = (parent for parent in folders if path.startswith(f"{parent.rstrip('/')}/"))
     folder = next(below, None)
     return None if folder is None else path[len(folder.rstrip("/")) + 1 :]
 
@@ -321,7 +321,7 @@ def _without_detour(path: Path) -> Path:
 
 
 def _is_below(path: str, folders: Sequence[str]) -> bool:
-    return any(path == one or path.startswith(one.rstrip("/") + "/") for one in folders)
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
 def _checked_root(root: str) -> str:

@@ -38,7 +38,7 @@ class RowImages:
             names = [path_ids[name] for name in self.names]
             if _are_keys(self.ids, names):
                 by_name = dict(zip(names, self.ids, strict=True))
-                ids = {name: by_name[one] for name, one in path_ids.items()}
+                ids = {name: by_name[path_id] for name, path_id in path_ids.items()}
                 return ids, f"ids from {self.id_column}"
         return path_ids, "ids are the image paths"
 

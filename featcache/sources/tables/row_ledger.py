@@ -79,17 +79,17 @@ def of_one_value(
     ambiguous = {image: values for image, values in places.items() if len(values) > 1}
     if not ambiguous:
         return list(rows)
-    kept = []
+    unambiguous = []
     for row in rows:
         image, value, place = key(row)
         others = [other for other in ambiguous.get(image, {}) if other != value]
         if not others:
-            kept.append(row)
+            unambiguous.append(row)
             continue
         where = ambiguous[image][others[0]]
         problem = f"{image!r:.200} is of {what} {value!r:.80}, and of {others[0]!r:.80} in {where}"
         ledger.skip(place, problem)
-    return kept
+    return unambiguous
 
 
 def _in_file(place: str) -> list[tuple[str, int]]:

@@ -289,14 +289,16 @@ def tables_of(root: Path) -> tuple[list[Path], list[Path]]:
     for folder in folders_of_tables(root):
         tables = _tables_in(folder)
         if tables:
-            return tables, [one for one in _files_of_tables(folder) if one not in tables]
+            return tables, [file for file in _files_of_tables(folder) if file not in tables]
     return [], []
 
 
 def tables_elsewhere(root: Path) -> Elsewhere:
     """Return what `tables_of` passes over in a folder, and in those that stand in it themselves."""
     tables, others = tables_of(root)
-    searched = {one.resolve() for one in (root, *(file.parent for file in (*tables, *others)))}
+    searched = {
+        parent.resolve() for parent in (root, *(file.parent for file in (*tables, *others)))
+    }
     folders = sorted(root / name for name in _names_in(root, of_folders=True))
     below: list[Path] = []
     unread: dict[Path, str] = {}
@@ -426,11 +428,11 @@ def image_column_of(table: Table, asked: str | None) -> str:
     """
     if asked is not None:
         return require_column(table, asked, "image_column")
-    known = [*usual_columns(table, IMAGE_NAMES), *table.image_columns]
-    if not known:
+    columns = [*usual_columns(table, IMAGE_NAMES), *table.image_columns]
+    if not columns:
         left = left_columns(table.columns, ("split", "id"))
         raise unrecognised(table, "image paths", IMAGE_NAMES, "image_column", left)
-    return known[0]
+    return columns[0]
 
 
 def split_text_of(table: Table, cells: Cells, column: str) -> str:
@@ -487,10 +489,10 @@ def open_table(files: TableFiles, form: TableFormat | None = None) -> Table:
         _refuse(form, files, "delimiter", "encoding", "quoted")
         table = _open_parquet(files)
     else:
-        known = ", ".join(TABLE_SUFFIXES)
+        suffixes = ", ".join(TABLE_SUFFIXES)
         remedy = remedy_of(files.files[0])
         problem = "is no table" if remedy is None else f"is of a format that is not read: {remedy}"
-        raise format_error(files.name, "", f"{problem}; known suffixes: {known}, .json, .gz")
+        raise format_error(files.name, "", f"{problem}; known suffixes: {suffixes}, .json, .gz")
     return _with_splits_of_names(table, files)
 
 
@@ -587,9 +589,9 @@ def _format_notes(
     if decoded.encoding.lower() not in {"utf-8", "utf8", "utf-8-sig"}:
         taken.append(f"encoding is {decoded.title}")
     if taken:
-        found = " (set source.delimiter and source.encoding if they are others)"
+        hint = " (set source.delimiter and source.encoding if they are others)"
         is_told = form.delimiter is not None and form.encoding is not None
-        yield f"{', '.join(taken)}{'' if is_told else found}"
+        yield f"{', '.join(taken)}{'' if is_told else hint}"
 
 
 def _open_json(files: TableFiles, form: TableFormat) -> Table:
@@ -599,10 +601,10 @@ def _open_json(files: TableFiles, form: TableFormat) -> Table:
     notes: dict[str, None] = {}
     for number, file in enumerate(files.files):
         decoded = read_any_text(file, form.encoding)
-        found = read_json_rows(file, decoded, _skip_of(ledger, files, number))
-        if found.names_pictures and file.parent.name == PLACES[1]:
+        json_rows = read_json_rows(file, decoded, _skip_of(ledger, files, number))
+        if json_rows.names_pictures and file.parent.name == PLACES[1]:
             folder = file.parent.parent
-        rows_of.append(_with_folder_of_pictures(found, file, folder))
+        rows_of.append(_with_folder_of_pictures(json_rows, file, folder))
         notes |= dict.fromkeys(_format_notes(decoded, ",", ",", form))
     columns = dict.fromkeys(key for rows in rows_of for _, cells in rows for key in cells)
     if not columns:
@@ -643,12 +645,12 @@ def _open_parquet(files: TableFiles) -> Table:
 
     def pictures(column: str) -> StoredPictures | None:
         stored["column"] = parquet.picture_column(column)
-        found = stored["column"]
-        return None if found is None else StoredPictures(files.files, found)
+        picture_column = stored["column"]
+        return None if picture_column is None else StoredPictures(files.files, picture_column)
 
     def read(wanted: Sequence[str]) -> Rows:
-        own = [name for name in wanted if name in columns]
-        for number, place, cells in parquet.read(own, stored.get("column")):
+        present = [name for name in wanted if name in columns]
+        for number, place, cells in parquet.read(present, stored.get("column")):
             yield files.place_of(number, place), {**files.cells_of(number), **cells}
 
     table = Table(files.name, files.folder, files.root, columns, read, ledger, (), pictures)

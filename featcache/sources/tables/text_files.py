@@ -110,8 +110,8 @@ def listed_texts(cell: str) -> list[str] | None:
         value = parse_value(body)
     except ValueError:
         return _python_texts(body[1:-1])
-    texts = ["" if is_missing(one) else one for one in value]
-    return texts if all(isinstance(one, str) for one in texts) else None
+    texts = ["" if is_missing(item) else item for item in value]
+    return texts if all(isinstance(item, str) for item in texts) else None
 
 
 def _python_texts(body: str) -> list[str] | None:
@@ -228,7 +228,7 @@ def read_karpathy_json(path: Path) -> Iterator[Row]:
     for number, image in enumerate(images):
         place = f"image {number}"
         try:
-            captions = _captions([one["raw"] for one in image["sentences"]], path, place)
+            captions = _captions([sentence["raw"] for sentence in image["sentences"]], path, place)
             row = Row(image["filename"], captions, image["split"], place)
         except (KeyError, TypeError) as error:
             raise format_error(path, place, expected) from error

@@ -72,11 +72,11 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         raise refusal(path, expected=f"a dataset {name}", found=f"a {type(link).__name__}")
-    found = h5o.open(file.id, name.encode())
-    if not isinstance(found, h5d.DatasetID):
-        kind = type(found).__name__.removesuffix("ID")
+    identifier = h5o.open(file.id, name.encode())
+    if not isinstance(identifier, h5d.DatasetID):
+        kind = type(identifier).__name__.removesuffix("ID")
         raise refusal(path, expected=f"a dataset {name}", found=f"a {kind}")
-    return h5py.Dataset(found)
+    return h5py.Dataset(identifier)
 
 
 def _locate_dataset(
@@ -85,8 +85,8 @@ def _locate_dataset(
     name = dataset.name.removeprefix("/")
     array = expected.with_shape_of(dataset.shape)
     if dataset.shape != array.shape or not _is_of_type(dataset, array.dtype):
-        found = f"{dataset.dtype} {dataset.shape}"
-        raise refusal(path, expected=f"{name} to be {expected}", found=found)
+        actual = f"{dataset.dtype} {dataset.shape}"
+        raise refusal(path, expected=f"{name} to be {expected}", found=actual)
     if not dataset.size:
         return ArrayLocation(path, 0, dataset.shape, array.dtype)
     properties = dataset.id.get_create_plist()
@@ -119,9 +119,9 @@ def _is_of_type(dataset: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
 def _check_filters(path: Path, name: str, properties: Any, array: ArrayType) -> None:
     filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
     if filters != [_FILTERS[array.compression], h5z.FILTER_FLETCHER32]:
-        found = f"the filters {filters}"
+        actual = f"the filters {filters}"
         raise refusal(
-            path, expected=f"{name} to be {array.compression} with a checksum", found=found
+            path, expected=f"{name} to be {array.compression} with a checksum", found=actual
         )
     if properties.get_layout() != h5d.CHUNKED or properties.get_chunk() != array.shape:
         raise refusal(path, expected=f"{name} to be one chunk", found="another layout")
