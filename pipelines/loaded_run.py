@@ -51,12 +51,12 @@ class LoadedRun(Embedder):
         """
         if self.home is None:
             raise SpecError("an evaluation reads stored features: open the run with home=FOLDER")
-        given = {"device": str(self.device), **options, "run": str(self.folder)}
-        known = {field.name for field in fields(RetrieveSpec)} - {"home", "run"}
-        unknown = sorted(set(options) - known)
+        arguments = {"device": str(self.device), **options, "run": str(self.folder)}
+        option_names = {field.name for field in fields(RetrieveSpec)} - {"home", "run"}
+        unknown = sorted(set(options) - option_names)
         if unknown:
-            raise SpecError(f"retrieve has no option {unknown[0]!r}; known: {sorted(known)}")
-        return retrieve.run(RetrieveSpec(home=self.home, **given)).report
+            raise SpecError(f"retrieve has no option {unknown[0]!r}; known: {sorted(option_names)}")
+        return retrieve.run(RetrieveSpec(home=self.home, **arguments)).report
 
 
 def load(

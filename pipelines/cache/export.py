@@ -143,12 +143,12 @@ class _Source:
     @property
     def companions(self) -> dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]:
         """Return dtype and shape of each array beside the values."""
-        found = {}
+        arrays = {}
         for name in self.reader.description.companions:
             like = self.reader.companion(name, [])
             lines = int(self.offsets[-1]) if name in PER_TOKEN else len(self.reader)
-            found[name] = (like.dtype, (lines, *like.shape[1:]))
-        return found
+            arrays[name] = (like.dtype, (lines, *like.shape[1:]))
+        return arrays
 
     def blocks(self, *, companions: bool = True) -> Iterator[Features]:
         """Iterate over all rows in order."""

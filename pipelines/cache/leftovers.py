@@ -74,8 +74,8 @@ def find_leftovers(home: Path) -> list[Leftover]:
         LockError: The file system has no locks.
     """
     flat = (_of_files(home / name) for name in ("evaluations", verified_files.FOLDER))
-    known = _each(atomic_files.entries(home / known_datasets.FOLDER), _in_known)
-    parts = (_of_features(home), _of_runs(home), *flat, known)
+    datasets = _each(atomic_files.entries(home / known_datasets.FOLDER), _in_known)
+    parts = (_of_features(home), _of_runs(home), *flat, datasets)
     return [leftover for part in parts for leftover in _or_unread(part, home)]
 
 
@@ -220,7 +220,11 @@ def _of_run(folder: Path) -> Iterator[Leftover]:
     leftovers = [
         *_each(atomic_files.entries(folder), _in_run),
         *_each(indexes, _in_indexes),
-        *(one for index in indexes for one in _each(atomic_files.entries(index), _in_index)),
+        *(
+            leftover
+            for index in indexes
+            for leftover in _each(atomic_files.entries(index), _in_index)
+        ),
     ]
     if holder(folder / run_folder.LOCK) is None:  # asked last, as of a split
         yield from leftovers

@@ -282,7 +282,7 @@ def _nearest(wanted: Mapping[str, Any], name: str, folders: Sequence[Path]) -> E
     candidates = []
     for folder in folders:
         try:
-            found = _fields(folder)
+            other_fields = _fields(folder)
         except StoreNotFoundError:
             continue  # removed meanwhile
         except StoreCorruptError as error:
@@ -291,8 +291,8 @@ def _nearest(wanted: Mapping[str, Any], name: str, folders: Sequence[Path]) -> E
         except OSError as error:
             note_unread(Unread(folder, f"{error.filename} cannot be read: {error.strerror}"))
             continue
-        near = _compare(wanted, found, name, folder)
-        same_names = sum(wanted[key] == found.get(key) for key in _NAMES)
+        near = _compare(wanted, other_fields, name, folder)
+        same_names = sum(wanted[key] == other_fields.get(key) for key in _NAMES)
         candidates.append((same_names, near.num_equal, _changed(folder), near))
     if not candidates:
         return Explanation(first=name, second=None, complete=False, num_equal=0, differences=())
@@ -378,7 +378,11 @@ def _keys_of(home: Path, folder: Path) -> list[str]:
     if named is None or key.startswith(named):
         return [key]
     others = [entry.key for entry in read_catalog(home).entries]
-    return [one for one in (named, key) if not any(other.startswith(one) for other in others)]
+    return [
+        candidate
+        for candidate in (named, key)
+        if not any(other.startswith(candidate) for other in others)
+    ]
 
 
 def _runs_of(home: Path, keys: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -49,11 +49,11 @@ def open_both(
     query = run.query(Modality.IMAGE)
     train, evaluated = (
         LabelledImages(
-            require_images(run.home, query, wanted, one, progress),
+            require_images(run.home, query, wanted, name, progress),
             home=run.home,
             device=run.device,
         )
-        for one in (train_split, split)
+        for name in (train_split, split)
     )
     leakage = require_apart(train, evaluated, run=run, progress=progress)
     warnings = (*leakage.warnings, *check_classes(train, evaluated, home=run.home))
@@ -148,8 +148,8 @@ def _copied(
 ) -> CopiedImages:
     """Return the evaluated images that are copies of those that a classifier is trained on."""
     here, there = (
-        SplitOfData(dataset=one.dataset, split=one.split, source=one.source)
-        for one in (evaluated.entry.description, train.entry.description)
+        SplitOfData(dataset=description.dataset, split=description.split, source=description.source)
+        for description in (evaluated.entry.description, train.entry.description)
     )
     if there.source in {seen.stores["train"]["source"] for seen in lineage(run)}:
         return CopiedImages(pairs={})  # it has been compared

@@ -127,11 +127,11 @@ class LogisticClassifier(Classifier):
             model.fit((train.features - mean) * scale, train.labels)
         for warning in caught:
             self._note(str(warning.message), value, num_steps=int(np.max(model.n_iter_)))
-        found = model.decision_function((features - mean) * scale)
-        if found.ndim == 1:  # of two classes, that of the second against the first
-            found = np.stack([-found, found], axis=1) / 2
+        logits = model.decision_function((features - mean) * scale)
+        if logits.ndim == 1:  # of two classes, that of the second against the first
+            logits = np.stack([-logits, logits], axis=1) / 2
         scores = np.full((len(features), train.num_classes), -np.inf, dtype=np.float32)
-        scores[:, model.classes_] = found
+        scores[:, model.classes_] = logits
         return scores
 
     def loss(
@@ -139,8 +139,8 @@ class LogisticClassifier(Classifier):
     ) -> float:
         """Return the mean cross-entropy, nats."""
         logits = scores.astype(np.float64)
-        own = logits[np.arange(len(labels)), labels]
-        return float((logsumexp(logits, axis=1) - own).mean())
+        right = logits[np.arange(len(labels)), labels]
+        return float((logsumexp(logits, axis=1) - right).mean())
 
     def _note(self, message: str, value: float, *, num_steps: int) -> None:
         if num_steps >= self.most_steps:
@@ -176,14 +176,14 @@ class NeighbourClassifier(Classifier):
         """Return the votes, less up to half a one to keep an order; without any a cosine - 2."""
         # on rows of one length the order by distance is the order by cosine
         index = NearestNeighbors(n_neighbors=int(value), algorithm="brute", metric="euclidean")
-        known, asked = unit(train.features), unit(features)
-        index.fit(known)
+        trained, asked = unit(train.features), unit(features)
+        index.fit(trained)
         nearest = index.kneighbors(asked, return_distance=False)
         votes = np.zeros((len(features), train.num_classes), dtype=np.float32)
         rows = np.repeat(np.arange(len(features)), nearest.shape[1])
         np.add.at(votes, (rows, train.labels[nearest].ravel()), 1.0)
         order = np.arange(train.num_classes, dtype=np.float32) / (2 * train.num_classes)
-        return np.where(votes > 0, votes - order, _nearest_of_class(train, known, asked) - 2)
+        return np.where(votes > 0, votes - order, _nearest_of_class(train, trained, asked) - 2)
 
 
 def _nearest_of_class(
@@ -192,13 +192,13 @@ def _nearest_of_class(
     """Return the largest cosine to an image of each class, minus infinity where there is none."""
     by_class = np.argsort(train.labels, kind="stable")
     classes, starts = np.unique(train.labels[by_class], return_index=True)
-    found = np.full((len(asked), train.num_classes), -np.inf, dtype=np.float32)
+    nearest = np.full((len(asked), train.num_classes), -np.inf, dtype=np.float32)
     size = max(1, _BLOCK_COSINES // len(known))
     ordered = known[by_class].T
     for start in range(0, len(asked), size):
         cosines = asked[start : start + size] @ ordered
-        found[start : start + size, classes] = np.maximum.reduceat(cosines, starts, axis=1)
-    return found
+        nearest[start : start + size, classes] = np.maximum.reduceat(cosines, starts, axis=1)
+    return nearest
 
 
 @dataclass(frozen=True)
@@ -232,10 +232,10 @@ def choose(classifier: Classifier, train: Examples, *, share: float, seed: int) 
     Raises:
         SpecError: No value fits so few images.
     """
-    kept, held = hold_out(train.labels, share=share, seed=seed)
+    remaining, held = hold_out(train.labels, share=share, seed=seed)
     if not len(held):
         return Choice(classifier.default, {}, 0)
-    rest, part = train.take(kept), train.take(held)
+    rest, part = train.take(remaining), train.take(held)
     values = [value for value in classifier.candidates if classifier.fits(value, len(rest))]
     if not values:
         raise SpecError(

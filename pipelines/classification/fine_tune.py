@@ -57,7 +57,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
             "spec": table,
             "warnings": trust.warnings(),
         }
-        found = EvaluationReport(
+        evaluated = EvaluationReport(
             kind="fine-tune",
             dataset=test.entry.description.dataset,
             split=split,
@@ -72,7 +72,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
             beside={"leakage": splits.leakage.table()},
         )
         tuned = TrainedRun.unfinished(spec.home, folder, report, device=spec.device)
-        path, evaluation = found.write(tuned, home=spec.home, owned=True)
+        path, evaluation = evaluated.write(tuned, home=spec.home, owned=True)
         assert path is not None, "a run that was just made can be written"
         run_folder.write_report(folder, report)  # last: with it the run is finished
     return FineTuneReport(folder=folder, trained=report, path=path, report=evaluation)

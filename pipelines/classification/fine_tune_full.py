@@ -127,14 +127,14 @@ class FullProtocol(Protocol):
                 counts.epoch = epoch
                 record = self._epoch(epoch, progress)
                 log.append(record)
-                found = record["validation"]
+                validation = record["validation"]
                 line["x"].append(epoch)
-                line["y"].append(found["top_1"])
+                line["y"].append(validation["top_1"])
                 progress.note(
                     f"epoch {epoch}/{options.epochs}: loss {record['loss']:.3f}, held-out top-1 "
-                    f"{found['top_1']:.1f} %"
+                    f"{validation['top_1']:.1f} %"
                 )
-                score = (found["top_1"], -found["loss"])
+                score = (validation["top_1"], -validation["loss"])
                 if not counts.best or score > self._score(counts.best):
                     counts.best = record
                     self.save(folder, self.head)
@@ -189,17 +189,17 @@ class FullProtocol(Protocol):
         self.adapter.train()
         rows = next(self._order(epoch=1))
         torch.autograd.backward(self._loss(self.train.reader.padded(rows), rows))
-        found = require_gradients(self.trained)
-        for name in found.missed:
+        reach = require_gradients(self.trained)
+        for name in reach.missed:
             self.trained.pop(name).requires_grad_(False)
         for value in self.trained.values():
             value.grad = None
-        if found.missed:
+        if reach.missed:
             self.warnings.append(
-                f"no gradient reaches {', '.join(found.missed)}: they cancel on these features and "
+                f"no gradient reaches {', '.join(reach.missed)}: they cancel on these features and "
                 "stay as they are"
             )
-        return found
+        return reach
 
     def _order(self, epoch: int) -> Iterator[Int64[np.ndarray, " batch"]]:
         """Yield the rows of each batch of an epoch, few shards at a time where they are packed."""
@@ -264,9 +264,9 @@ class FullProtocol(Protocol):
     def _validate(self) -> dict[str, float]:
         labels = self.train.labels[self.held]
         scores = score_rows(self.head, self.embed(self.adapter, self.train, self.held), self.device)
-        found = functional.cross_entropy(torch.from_numpy(scores), torch.from_numpy(labels))
+        loss = functional.cross_entropy(torch.from_numpy(scores), torch.from_numpy(labels))
         hits = label_ranks(scores, labels) == 1
-        return {"top_1": float(100.0 * hits.mean()), "loss": float(found)}
+        return {"top_1": float(100.0 * hits.mean()), "loss": float(loss)}
 
     def _moved(self) -> float:
         """Return how far the adapter's weights went, over their length at the start."""

@@ -98,11 +98,15 @@ def resolved(spec: FineTuneSpec, start: TrainedRun, train: LabelledImages) -> Ta
     The text side is that of the start; its features are those it was trained on then.
     """
     began = start.trained["spec"]
-    found = train.entry.description
+    description = train.entry.description
     sides = {side.value: start.stores["train"][side.value] for side in start.sides}
     image = {**sides["image"], "key": train.entry.key}
     options = spec.options if spec.protocol == "full" else spec.sgd
-    stores = {"dataset": found.dataset, "split": found.split, "source": found.source}
+    stores = {
+        "dataset": description.dataset,
+        "split": description.split,
+        "source": description.source,
+    }
     return {
         **{key: began[key] for key in ("towers", "objective", "encoders") if key in began},
         "seed": spec.seed,

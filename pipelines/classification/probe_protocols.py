@@ -207,10 +207,10 @@ class Probing:
 
     def _warn_of_single_steps(self, num_images: int) -> None:
         sgd = self.spec.options.sgd
-        found = single_step_warning(
+        step_warnings = single_step_warning(
             num_images=num_images, batch_size=sgd.batch_size, epochs=sgd.epochs
         )
-        self.found.warnings += [line for line in found if line not in self.found.warnings]
+        self.found.warnings += [line for line in step_warnings if line not in self.found.warnings]
 
     def _few_shots(
         self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress

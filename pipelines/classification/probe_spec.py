@@ -123,14 +123,14 @@ class ProbeSpec:
 
     def _unusual_options(self) -> list[str]:
         """Return the options of this protocol that are not the usual ones, with their values."""
-        own, usual = to_table(self.options), to_table(ProbeOptions())
+        options, usual = to_table(self.options), to_table(ProbeOptions())
         names = {"lbfgs": ("validation", "regularisations"), "knn": ("validation", "neighbours")}
         if self.protocol not in names:
-            own, usual = own[self.protocol], usual[self.protocol]
+            options, usual = options[self.protocol], usual[self.protocol]
         return [
-            f"{name}-{_short(own[name])}"
-            for name in names.get(self.protocol, tuple(own))
-            if own[name] != usual[name]
+            f"{name}-{_short(options[name])}"
+            for name in names.get(self.protocol, tuple(options))
+            if options[name] != usual[name]
         ]
 
     @property

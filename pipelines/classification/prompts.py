@@ -93,11 +93,12 @@ def spoken_names(prompts: Prompts, dataset: str, names: Sequence[str]) -> list[s
     table = {**_spoken_of(dataset), **prompts.names}
     spoken = [table.get(name, " ".join(name.replace("_", " ").split())) for name in names]
     first: dict[str, str] = {}
-    for name, own in zip(names, spoken, strict=True):
-        if first.setdefault(own, name) != name:
+    for name, spoken_name in zip(names, spoken, strict=True):
+        if first.setdefault(spoken_name, name) != name:
             raise SpecError(
-                f"classes {first[own]!r} and {name!r} of {dataset} are both called {own!r}: give "
-                "one of them another name in [names] of a TOML file for --prompts"
+                f"classes {first[spoken_name]!r} and {name!r} of {dataset} are both called "
+                f"{spoken_name!r}: give one of them another name in [names] of a TOML file for "
+                "--prompts"
             )
     return spoken
 

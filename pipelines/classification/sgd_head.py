@@ -82,11 +82,11 @@ def score_rows(
         DivergedError: One is not finite.
     """
     with torch.inference_mode():
-        found = [
+        blocks = [
             head(torch.from_numpy(block).to(device)).cpu().numpy()
             for block in np.array_split(features, math.ceil(len(features) / 8192))
         ]
-    scores = np.concatenate(found)
+    scores = np.concatenate(blocks)
     if not np.isfinite(scores).all():
         raise DivergedError("a score of a class is not finite: lower the learning rate")
     return scores

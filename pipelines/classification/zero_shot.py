@@ -135,7 +135,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         warnings.append(warning)
         progress.note(warning)
     measured = [_numbers(one, images.names) for one in scored]
-    kept = EvaluationReport(
+    evaluation = EvaluationReport(
         kind=KIND,
         dataset=found.dataset,
         split=found.split,
@@ -157,7 +157,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
             },
         },
     )
-    path, report = kept.write(evaluated, home=spec.home)
+    path, report = evaluation.write(evaluated, home=spec.home)
     plot = None
     if path is not None:
         plot = path.with_suffix(".svg")
@@ -207,7 +207,9 @@ def _tied_warning(prompts: Prompts, scored: "ClassScores", names: Sequence[str])
     """Return which classes no image can tell apart, or None."""
     if not scored.tied:
         return None
-    shown = "; ".join(f"{names[one]!r} and {names[other]!r}" for one, other in scored.tied[:_SHOWN])
+    shown = "; ".join(
+        f"{names[first]!r} and {names[other]!r}" for first, other in scored.tied[:_SHOWN]
+    )
     more = " ..." if len(scored.tied) > _SHOWN else ""
     count = len({place for pair in scored.tied for place in pair})
     return (
@@ -245,8 +247,10 @@ def _variant(spec: ZeroShotSpec, all_prompts: Sequence[Prompts]) -> str:
     if spec.prompts == USUAL:
         return ""
     return "-".join(
-        f"{one.name}-{fingerprint(to_table(one))[:8]}" if asked.endswith(".toml") else one.name
-        for asked, one in zip(spec.prompts, all_prompts, strict=True)
+        f"{prompts.name}-{fingerprint(to_table(prompts))[:8]}"
+        if asked.endswith(".toml")
+        else prompts.name
+        for asked, prompts in zip(spec.prompts, all_prompts, strict=True)
     )
 
 
@@ -275,10 +279,13 @@ def _warnings(images: "LabelledImages", evaluated: TrainedRun) -> list[str]:
     trained = [seen.stores["train"] for seen in lineage(evaluated)]
     # what else has the name, or had it, is other data
     same = [
-        one
-        for one in trained
-        if one["dataset"] == dataset
-        and (version is None or version.splits.get(one["split"]) in {None, one["source"]})
+        split_record
+        for split_record in trained
+        if split_record["dataset"] == dataset
+        and (
+            version is None
+            or version.splits.get(split_record["split"]) in {None, split_record["source"]}
+        )
     ]
     if same:
         warnings.append(f"the adapter was trained on images of {dataset}: this is not zero-shot")
@@ -306,8 +313,8 @@ def _curves(
     from ..metrics.class_scores import confusion
 
     lines: dict[str, dict[str, list[float]]] = {}
-    for prompts, found in zip(all_prompts, measured, strict=True):
-        tops: list[Number] = [found[key] for key in found if key.startswith("top_")]
+    for prompts, numbers in zip(all_prompts, measured, strict=True):
+        tops: list[Number] = [numbers[key] for key in numbers if key.startswith("top_")]
         ks = [float(k) for k in range(1, len(tops) + 1)]
         lines[prompts.name] = {"x": ks, "y": [top.value for top in tops]}
         lines["chance"] = {"x": ks, "y": [top.chance or 0.0 for top in tops]}

@@ -207,7 +207,7 @@ def places_of_weights(given: list[str] | None) -> dict[str, Path]:
     Raises:
         SpecError: One is not of that form.
     """
-    return dict(_place_of_weights(one) for one in given or ())
+    return dict(_place_of_weights(assignment) for assignment in given or ())
 
 
 def _place_of_weights(given: str) -> tuple[str, Path]:

@@ -20,8 +20,8 @@ class StrictCommand(TyperCommand):
             SpecError: One is.
         """
         values, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        for option in {id(given): given for given in order}.values():
-            count = sum(given is option for given in order)
+        for option in {id(parameter): parameter for parameter in order}.values():
+            count = sum(parameter is option for parameter in order)
             if count > 1 and not _may_be_repeated(option):
                 name = max((*option.opts, *option.secondary_opts), key=len)
                 raise SpecError(

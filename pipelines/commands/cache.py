@@ -85,7 +85,7 @@ def cache_verify(
         if leftover.is_unread and str(leftover.path) in damage:
             continue  # a folder of stores, which is named already
         damage.setdefault(str(leftover.path), []).append(str(leftover))
-    lines = [line for found in damage.values() for line in found]
+    lines = [line for faults in damage.values() for line in faults]
     foreign = sum(not (one.is_ours or one.is_unread) for one in leftovers)
     count = len(lines) - foreign
     output.result(damage, *lines, f"{len(folders)} stores read, {count} damaged files")
@@ -117,11 +117,11 @@ def cache_explain(
     if encoder is not None and data is not None and store is None:
         table = {"encoders": [encoder], "data": data, "home": str(home)}
         explained = explain_request(table, overrides or [], output.progress)
-        parts = [part for one in explained for part in explanation_parts(one)]
+        parts = [part for explanation in explained for part in explanation_parts(explanation)]
         output.answer({"explanations": explained}, *parts)
     elif store is not None and encoder is None and data is None:
-        one = explain_stores(home, store, other)
-        output.answer(one, *explanation_parts(one))
+        explanation = explain_stores(home, store, other)
+        output.answer(explanation, *explanation_parts(explanation))
     else:
         raise SpecError("give one or two stores, or --encoder with --data")
 
@@ -193,7 +193,7 @@ def cache_repair(
         reports, errors = each_apart(again, [str(folder) for folder in folders])
         broken = next((error for error in errors.values() if isinstance(error, OSError)), None)
         failed = {store: reason_of(error) for store, error in errors.items()}
-        failed |= {str(one.folder): one.reason for one in unreadable_folders(home)}
+        failed |= {str(unread.folder): unread.reason for unread in unreadable_folders(home)}
     output.result(
         {"stores": reports, "failed": failed, "removed": removed},
         *(f"removed {line}" for line in removed),

@@ -41,10 +41,10 @@ def data_add(
 
     options = source_options(overrides, verb="data add") if overrides else None
     output = CommandOutput(as_json=as_json, quiet=quiet)
-    found = None if place is None else expanded(place)
-    known = newest(home, written_name(name))
-    version, source = add(home, name, found, kind=kind, options=options)
-    before = stood_for(known, version)
+    path = None if place is None else expanded(place)
+    previous = newest(home, written_name(name))
+    version, source = add(home, name, path, kind=kind, options=options)
+    before = stood_for(previous, version)
     shown = preview(version, source)
     output.result(
         {**_table(shown.version), "stood_for": before},
@@ -62,8 +62,8 @@ def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
     from ..rendering.tables import rows_table
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
-    known, unread = read_all(home)
-    tables = [_table(version) for version in known.values()]
+    versions, unread = read_all(home)
+    tables = [_table(version) for version in versions.values()]
     rows = [
         {
             "name": table["name"],
@@ -119,7 +119,7 @@ def data_preview(
     shown = preview(*open_defined(name, home=home, options=options, kind=kind), split=split)
     value = {
         **_table(shown.version),
-        "counts": [vars(one) for one in shown.counts],
+        "counts": [vars(count) for count in shown.counts],
         "split": shown.split,
         "rows": shown.rows,
         "notes": list(shown.notes),
@@ -183,7 +183,7 @@ def _lines(version: "DatasetVersion") -> list[str]:
 def _counted(preview: "Preview") -> Any:
     from ..rendering.tables import rows_table
 
-    return rows_table([_without_zeros(vars(one), preview) for one in preview.counts])
+    return rows_table([_without_zeros(vars(count), preview) for count in preview.counts])
 
 
 def _without_zeros(row: Mapping[str, Any], preview: "Preview") -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _without_zeros(row: Mapping[str, Any], preview: "Preview") -> dict[str, Any]
     return {
         name: value
         for name, value in row.items()
-        if name in {"split", "unreadable"} or any(vars(one)[name] for one in preview.counts)
+        if name in {"split", "unreadable"} or any(vars(count)[name] for count in preview.counts)
     }
 
 

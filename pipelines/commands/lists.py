@@ -120,7 +120,7 @@ def presets_check(
     output = CommandOutput(as_json=as_json, quiet=quiet)
     names = [name] if name else list_names()
     tracked = output.progress.track(names, "check", len(names), unit="presets")
-    rows = [vars(check_preset(one)) for one in tracked]
+    rows = [vars(check_preset(preset)) for preset in tracked]
     output.result({"presets": rows}, rows_table(rows))
     if not all(row["right"] for row in rows):
         raise typer.Exit(1)

@@ -109,7 +109,7 @@ def search(
         weights=places_of_weights(weights),
         device=device,
     )
-    found = run_search(spec, output.progress)
-    output.answer(found, *search_parts(found))
-    if show and found.sheet is not None:
-        open_in_browser(found.sheet, output.progress)
+    report = run_search(spec, output.progress)
+    output.answer(report, *search_parts(report))
+    if show and report.sheet is not None:
+        open_in_browser(report.sheet, output.progress)

@@ -118,7 +118,7 @@ def train_adapter(
     output = CommandOutput(
         as_json=as_json, quiet=quiet, silent=not Launch.of_environment().is_first
     )
-    given: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "preset": preset,
         "fusion": fusion,
         "data": data,
@@ -134,13 +134,13 @@ def train_adapter(
         "tensorboard": tensorboard,
     }
     if resume is None:
-        spec = TrainSpec(home=home, device=device, **given)
+        spec = TrainSpec(home=home, device=device, **asked)
         if dry_run:
             estimated = rehearsal.run(spec, output.progress)
             output.answer(estimated, *train_estimate_parts(estimated))
             return
         trained = train.run(spec, output.progress)
-    elif dry_run or any(given.values()):
+    elif dry_run or any(asked.values()):
         raise SpecError("--resume goes on with what the run was begun with: give it alone")
     else:
         trained = train.resume(home, resume, device=device, progress=output.progress)
@@ -185,7 +185,7 @@ def plan(
 
     sizes = {"batch_size": batch_size, "chunk_size": chunk_size}
     changed = [f"train.{key}={value}" for key, value in sizes.items() if value is not None]
-    given: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "image_encoder": image_encoder,
         "text_encoder": text_encoder,
         "image_tokens": image_tokens,
@@ -201,7 +201,7 @@ def plan(
         measure=measure,
         device=device,
         home=home,
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in asked.items() if value is not None},
     )
     output = CommandOutput(as_json=as_json, quiet=quiet)
     planned = run_plan(spec)

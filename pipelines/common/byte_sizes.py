@@ -14,10 +14,10 @@ def parse_bytes(text: str) -> int:
     Raises:
         SpecError: The text is no size, or one that no machine has.
     """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    matched = _SIZE.fullmatch(text.strip())
+    if matched is None:
         raise SpecError(f"{text!r:.200} is no size: write one such as 6GB or 512MiB")
-    number, prefix, binary = found.groups()
+    number, prefix, binary = matched.groups()
     power = " KMGT".index(prefix.upper() or " ")
     size = float(number) * (1024 if binary else 1000) ** power
     if not size < _MOST:

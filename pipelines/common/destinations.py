@@ -52,10 +52,10 @@ def check_file(
     if force:
         return
     try:
-        own = is_own(path)
+        ours = is_own(path)
     except OSError as error:
         raise SpecError(f"{option} {path} cannot be read: {error.strerror}") from error
-    if not own:
+    if not ours:
         raise SpecError(
             f"{path} is there already and does not say that lightalign wrote it: name another "
             f"{option}, or add --force"
@@ -85,12 +85,12 @@ def check_folder(
     try:
         if not any(path.iterdir()):
             return
-        own = is_own(path)
+        ours = is_own(path)
     except OSError as error:
         raise SpecError(f"{option} {path} cannot be read: {error.strerror}") from error
     if not force:
         raise SpecError(f"{path} is there already: name another {option}, or add --force")
-    if not own:
+    if not ours:
         raise SpecError(f"{path} is no {what}, so --force does not replace it")
 
 

@@ -33,7 +33,7 @@ class Strings:
     def of(cls, strings: Iterable[str]) -> "Strings":
         """Return these strings."""
         encoded = [string.encode(errors=_ERRORS) for string in strings]
-        ends = np.cumsum([len(one) for one in encoded], dtype=np.int64)
+        ends = np.cumsum([len(piece) for piece in encoded], dtype=np.int64)
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
 
     @classmethod

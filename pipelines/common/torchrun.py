@@ -32,14 +32,16 @@ class Launch:
         """
         if os.environ.get("WORLD_SIZE", "1") == "1":
             return cls()
-        found = {name: os.environ.get(name, "") for name in _VARIABLES}
-        if not all(value.isdecimal() for value in found.values()):
-            raise SpecError(f"WORLD_SIZE is not 1 and not all of {found} are numbers: use torchrun")
+        variables = {name: os.environ.get(name, "") for name in _VARIABLES}
+        if not all(value.isdecimal() for value in variables.values()):
+            raise SpecError(
+                f"WORLD_SIZE is not 1 and not all of {variables} are numbers: use torchrun"
+            )
         if not all(os.environ.get(name) for name in _MEETING):
             raise SpecError(f"WORLD_SIZE is not 1 and not all of {_MEETING} are set: use torchrun")
-        launch = cls(*(int(found[name]) for name in _VARIABLES))
+        launch = cls(*(int(variables[name]) for name in _VARIABLES))
         if not launch.local_rank <= launch.rank < launch.count:
-            raise SpecError(f"no process has these numbers: {found}; use torchrun")
+            raise SpecError(f"no process has these numbers: {variables}; use torchrun")
         return launch
 
     @property

@@ -65,7 +65,7 @@ def compared(
     num_train = _num_train(num)
     held_out = num - num_train
     ridge = RidgeMap(image.vectors[:num_train], image.vectors[num_train:])
-    found = {}
+    comparisons = {}
     for label, text in texts.items():
         train = text.vectors[:num_train]
         predicted = ridge.predict(train)
@@ -96,8 +96,8 @@ def compared(
         numbers["cka"] = Number(
             value=100.0 * cka.value, num=num, chance=100.0 * cka.chance, unit=""
         )
-        found[label] = numbers
-    return found
+        comparisons[label] = numbers
+    return comparisons
 
 
 def in_all_of(readers: Sequence[FeatureReader]) -> set[str]:

@@ -63,10 +63,10 @@ def find_bank(
             )
         left_out = {reader.ids[row] for row in rows.tolist()}
         trained = FeatureReader(entry.folder, residency="disk")
-        kept = np.array([row for row, one in enumerate(trained.ids) if one not in left_out])
-        if not len(kept):
+        untested = np.array([row for row, item in enumerate(trained.ids) if item not in left_out])
+        if not len(untested):
             raise SpecError("qb-norm has no bank: every training item is evaluated, too")
-        chosen = np.random.default_rng(0).permutation(kept)[:most]
+        chosen = np.random.default_rng(0).permutation(untested)[:most]
         bank[side] = BankRows(trained, np.sort(chosen))
     return bank
 
@@ -78,11 +78,11 @@ def embed_bank(
     return {
         side.value: embed_rows(
             evaluated.adapter,
-            found.reader,
-            found.rows,
+            bank_rows.reader,
+            bank_rows.rows,
             side=side,
             device=evaluated.device,
             progress=progress,
         )
-        for side, found in bank.items()
+        for side, bank_rows in bank.items()
     }

@@ -125,12 +125,12 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
         label: EncoderNeighbours.of(label, readers[label], text_ids, spec.neighbours)
         for label in texts
     }
-    found: dict[str, dict[str, Any]] = {}
+    comparisons: dict[str, dict[str, Any]] = {}
     for label in progress.track(images, "compare", len(images), unit="image stores"):
         image = EncoderNeighbours.of(label, readers[label], image_ids, spec.neighbours)
         for name, numbers in compared(image, seen, spec.neighbours).items():
-            found[f"{label} | {name}"] = numbers
-    ranked = dict(sorted(found.items(), key=lambda pair: -pair[1]["ridge"].value))
+            comparisons[f"{label} | {name}"] = numbers
+    ranked = dict(sorted(comparisons.items(), key=lambda pair: -pair[1]["ridge"].value))
     report = EvaluationReport(
         kind="rank-encoders",
         dataset=newest.dataset,
@@ -159,17 +159,17 @@ def _by_label(entries: Sequence[StoreEntry]) -> dict[str, StoreEntry]:
 
     All tokens take part where no mean and no CLS of the same layer is there.
     """
-    found: dict[str, StoreEntry] = {}
+    stores: dict[str, StoreEntry] = {}
     summarised = set()
     for entry in entries:
         described = entry.description
         layer = "" if described.layer == -1 else f" layer {described.layer}"
-        found.setdefault(f"{described.encoder}{layer} {described.kind}", entry)
+        stores.setdefault(f"{described.encoder}{layer} {described.kind}", entry)
         if described.kind in {"mean", "cls", "last", "pooled"}:
             summarised.add((described.encoder, described.layer))
     return {
         label: entry
-        for label, entry in sorted(found.items())
+        for label, entry in sorted(stores.items())
         if entry.description.kind != "tokens"
         or (entry.description.encoder, entry.description.layer) not in summarised
     }

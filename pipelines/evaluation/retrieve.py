@@ -228,15 +228,17 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
     usual_rule = spec.same_text == "negative"
-    ties = [find_ties(one, usual_rule=usual_rule) for one in both_directions(embeddings)]
+    ties = [
+        find_ties(direction, usual_rule=usual_rule) for direction in both_directions(embeddings)
+    ]
     warnings = [
         *leakage.warnings,
-        *filter(None, (found.warning for found in ties)),
+        *filter(None, (result.warning for result in ties)),
         *_warnings(spec, paired, metrics),
     ]
     for warning in warnings:
         progress.note(warning)
-    found = EvaluationReport(
+    result = EvaluationReport(
         kind="retrieval",
         dataset=stores.dataset,
         split=spec.split,
@@ -253,10 +255,10 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         beside={
             "leakage": leakage.table(),
             "num_links_lost": paired.num_links_lost,
-            "ties": {one.name: one.table() for one in ties},
+            "ties": {direction.name: direction.table() for direction in ties},
         },
     )
-    path, report = found.write(evaluated, home=spec.home)
+    path, report = result.write(evaluated, home=spec.home)
     return RetrieveReport(folder=evaluated.folder, path=path, report=report)
 
 
@@ -306,10 +308,10 @@ def _scored(
     task = Retrieval(
         k=spec.k, scoring=spec.scoring, bank=embedded, normalisation=spec.normalisation
     )
-    found = task.run(embeddings)
+    metrics = task.run(embeddings)
     if spec.folds:
-        found["folds"] = FoldedRetrieval(task, spec.folds, links=links).run(embeddings)
-    return found
+        metrics["folds"] = FoldedRetrieval(task, spec.folds, links=links).run(embeddings)
+    return metrics
 
 
 def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -320,29 +322,29 @@ def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, st
     from ..ranking.folds import FoldedRetrieval
     from ..ranking.recall import Retrieval
 
-    found = {**Retrieval.definitions, scoring.COSINE: scoring.DEFINITIONS[scoring.COSINE]}
-    found["ties"] = ties.DEFINITION
+    definitions = {**Retrieval.definitions, scoring.COSINE: scoring.DEFINITIONS[scoring.COSINE]}
+    definitions["ties"] = ties.DEFINITION
     if spec.folds:
-        found.update(FoldedRetrieval.definitions)
+        definitions.update(FoldedRetrieval.definitions)
     if spec.same_text != same_text.NEGATIVE:
-        found["same_text"] = same_text.DEFINITIONS[spec.same_text]
+        definitions["same_text"] = same_text.DEFINITIONS[spec.same_text]
     if any("index" in table for table in metrics.values()):
-        found.update(index_tuning.DEFINITIONS)
+        definitions.update(index_tuning.DEFINITIONS)
     if spec.scoring != scoring.COSINE:
         is_bank = spec.scoring == scoring.QUERYBANK
-        found[spec.scoring.replace("-", "_")] = (
+        definitions[spec.scoring.replace("-", "_")] = (
             spec.normalisation.definition if is_bank else scoring.DEFINITIONS[spec.scoring]
         )
-    return found
+    return definitions
 
 
 def _curve(scoring: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plot of R@k of both directions, with chance."""
     lines: dict[str, Any] = {}
-    for name, found in metrics.items():
-        if "curve" not in found:
+    for name, numbers in metrics.items():
+        if "curve" not in numbers:
             continue
-        label, curve = name.replace("_", " "), found["curve"]
+        label, curve = name.replace("_", " "), numbers["curve"]
         lines[label] = {
             "x": curve["k"],
             "y": curve["recall"],
@@ -373,10 +375,10 @@ def _warnings(spec: RetrieveSpec, paired: "PairDataset", metrics: Mapping[str, A
             f"{paired.num_links_lost} {linked} are left out: an item of theirs could "
             f"not be read ({commands} lists them)"
         )
-    for name, found in metrics.items():
-        of_index = found.get("index", {}).get("warnings", ())
+    for name, numbers in metrics.items():
+        of_index = numbers.get("index", {}).get("warnings", ())
         warnings += [f"{name.replace('_', ' ')}: {warning}" for warning in of_index]
-    groups = min(found["num_groups"] for found in metrics.values() if "num_groups" in found)
+    groups = min(numbers["num_groups"] for numbers in metrics.values() if "num_groups" in numbers)
     if groups < _FEW_GROUPS:
         warnings.append(
             f"the intervals rest on {groups} {counted} whose items belong together: that is too few"

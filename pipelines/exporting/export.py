@@ -201,8 +201,8 @@ def _require_packages(target: str) -> None:
 
 
 def _versions(target: str) -> dict[str, str]:
-    own = {name: metadata.version(name) for name in TARGETS[target]}
-    return {"lightalign": __version__, **library_versions(), **own}
+    of_target = {name: metadata.version(name) for name in TARGETS[target]}
+    return {"lightalign": __version__, **library_versions(), **of_target}
 
 
 def _write(spec: ExportSpec, folder: Path, place: Path, progress: Progress) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def write_towers(
     embedder = Embedder(folder, device="cpu", weights=weights) if whole else None
     adapter = embedder.adapter if embedder is not None else load_adapter(folder)[0]
     described = {}
-    for modality in map(Modality, towers or [known.value for known in adapter.paths]):
+    for modality in map(Modality, towers or [side.value for side in adapter.paths]):
         tower = AdapterTower(adapter, modality)
         entry = encoder_table(folder, modality)
         entry["padding_takes_part"] = padding_takes_part(tower)
@@ -109,7 +109,7 @@ def _write_whole(
     whole = WholeTower(portable, reading, tower)
     write_onnx(place / f"{name}.onnx", whole, portable.collate(prepared[:3]), portable.axes)
     written = OnnxTower(place / f"{name}.onnx")
-    alone = np.concatenate([written(*portable.collate([one])) for one in prepared])
+    alone = np.concatenate([written(*portable.collate([example])) for example in prepared])
     differences = {f"{name}.onnx": cosine_difference(alone, embed_probe(embedder, tower.modality))}
     with torch.inference_mode():
         batch = portable.collate(prepared)  # texts of several lengths: some are padded

@@ -37,9 +37,12 @@ def write_onnx(
     Raises:
         ExportError: The module holds what ONNX cannot say.
     """
-    dims = {name: torch.export.Dim(name) for found in axes.values() for name in found.values()}
+    dims = {
+        name: torch.export.Dim(name) for named_axes in axes.values() for name in named_axes.values()
+    }
     shapes = tuple(
-        {axis: dims[name] for axis, name in found.items()} or None for found in axes.values()
+        {axis: dims[name] for axis, name in named_axes.items()} or None
+        for named_axes in axes.values()
     )
     with _quiet(), torch.no_grad(), _plain_attention():
         try:
@@ -79,7 +82,7 @@ class OnnxTower:
     def describe(self) -> dict[str, dict[str, Any]]:
         """Return type and shape of each input and output; an axis of any length has a name."""
         return {
-            key: {found.name: {"type": found.type, "shape": found.shape} for found in nodes}
+            key: {node.name: {"type": node.type, "shape": node.shape} for node in nodes}
             for key, nodes in (
                 ("inputs", self._session.get_inputs()),
                 ("outputs", self._session.get_outputs()),
@@ -89,7 +92,7 @@ class OnnxTower:
     def __call__(self, *inputs: Tensor) -> np.ndarray:
         """Return the embeddings of one batch."""
         names = [found.name for found in self._session.get_inputs()]
-        batch = {name: given.numpy() for name, given in zip(names, inputs, strict=True)}
+        batch = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
         found: np.ndarray = self._session.run([OUTPUT], batch)[0]
         return found
 
@@ -107,17 +110,19 @@ class _Positional(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return what the module returns."""
-        found: Tensor = self.module(*inputs)
-        return found
+        output: Tensor = self.module(*inputs)
+        return output
 
 
 def _require_any_length(program: Any, path: Path, axes: Mapping[str, Mapping[int, str]]) -> None:
-    for given, (name, found) in zip(program.model.graph.inputs, axes.items(), strict=True):
-        for axis, axis_name in found.items():
-            if isinstance(given.shape[axis], int):
+    for graph_input, (name, named_axes) in zip(
+        program.model.graph.inputs, axes.items(), strict=True
+    ):
+        for axis, axis_name in named_axes.items():
+            if isinstance(graph_input.shape[axis], int):
                 raise ExportError(
                     f"{path.stem} cannot be written as ONNX: a part of it fixes the axis "
-                    f"{axis_name!r} of {name!r} to {given.shape[axis]}"
+                    f"{axis_name!r} of {name!r} to {graph_input.shape[axis]}"
                 )
 
 

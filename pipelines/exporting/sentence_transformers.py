@@ -58,9 +58,9 @@ def write_tower(
         model = build_model(stock, portable)
         with by_library(place):
             model.save(str(place), create_model_card=False)
-        found = _encode_saved(place, probe_contents(modality))
+        embeddings = _encode_saved(place, probe_contents(modality))
     name = f"the {modality.value} tower"
-    difference = cosine_difference(found, embed_probe(embedder, modality))
+    difference = cosine_difference(embeddings, embed_probe(embedder, modality))
     described["modules"] = [type(module).__name__ for module in model]
     described["largest_cosine_difference"] = require_faithful({name: difference}, remedy=remedy)
     return {modality.value: described}
@@ -71,8 +71,8 @@ def _encode_saved(place: Path, contents: Sequence[Any]) -> Float[np.ndarray, "n 
 
     try:
         saved = SentenceTransformer(str(place), device="cpu", local_files_only=True)
-        found: np.ndarray = saved.encode(list(contents), show_progress_bar=False)
+        embeddings: np.ndarray = saved.encode(list(contents), show_progress_bar=False)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ExportError(f"sentence-transformers cannot open what it wrote: {reason}") from error
-    return found
+    return embeddings

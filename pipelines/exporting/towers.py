@@ -82,8 +82,8 @@ class WholeTower(nn.Module):
         mask = torch.ones_like(values[:, :, 0], dtype=torch.bool)
         if self._mask is not None and self._reading.kind.name != "pooled":  # of one token
             mask = inputs[self._mask] > 0
-        kept = self._reading.kind.reduce(Tokens(values, mask), self._reading.layout)
-        embedding: Tensor = self.tower(as_stored(kept.values, self._reading.dtype), kept.mask)
+        reduced = self._reading.kind.reduce(Tokens(values, mask), self._reading.layout)
+        embedding: Tensor = self.tower(as_stored(reduced.values, self._reading.dtype), reduced.mask)
         return embedding
 
 

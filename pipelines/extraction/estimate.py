@@ -51,11 +51,11 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
         outputs = describe_outputs(spec, opened, loaded, split)
         by_key: dict[str, StoreEstimate] = {}
         for group, origin in _passes(spec, outputs):
-            found, pass_seconds = _estimate_pass(spec, opened.source, group, origin)
+            pass_estimates, pass_seconds = _estimate_pass(spec, opened.source, group, origin)
             seconds += pass_seconds
             if pass_seconds:
-                buffers = max(buffers, _pass_buffer(group, found, origin))
-            by_key |= {one.key: one for one in found}
+                buffers = max(buffers, _pass_buffer(group, pass_estimates, origin))
+            by_key |= {one.key: one for one in pass_estimates}
         estimates += [by_key[output.description.key] for output in outputs]
     return Estimate(
         stores=tuple(estimates),
@@ -84,23 +84,24 @@ def _estimate_pass(
     spec: ExtractSpec, source: Source, group: Sequence[Output], origin: StoreEntry | None
 ) -> tuple[list[StoreEstimate], float]:
     """Return what the stores of one pass will hold, and the seconds that it will take."""
-    found = [estimate_store(output, source, spec.home) for output in group]
+    estimates = [estimate_store(output, source, spec.home) for output in group]
     items = _items_to_do(group, spec.home)
     if not items:
-        return found, 0.0
+        return estimates, 0.0
     if origin is not None:
-        found = [
-            replace(one, derived_from=name_of(origin)) if one.missing else one for one in found
+        estimates = [
+            replace(estimate, derived_from=name_of(origin)) if estimate.missing else estimate
+            for estimate in estimates
         ]
-        return found, items * _seconds_to_derive(source, group, origin)
+        return estimates, items * _seconds_to_derive(source, group, origin)
     per_item, ratios = _probe(spec, source, group)
     scaled = [
         replace(
-            one,
-            bytes=round(one.bytes * ratio),
-            missing_bytes=round(one.missing_bytes * ratio),
+            estimate,
+            bytes=round(estimate.bytes * ratio),
+            missing_bytes=round(estimate.missing_bytes * ratio),
         )
-        for one, ratio in zip(found, ratios, strict=True)
+        for estimate, ratio in zip(estimates, ratios, strict=True)
     ]
     return scaled, items * per_item
 
@@ -154,7 +155,7 @@ def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[
         plain = [
             uncompressed_bytes(_with_items(output, len(timed)), timed, ids) for output in group
         ]
-        ratios = [found / raw for found, raw in zip(stored, plain, strict=True)]
+        ratios = [compressed / raw for compressed, raw in zip(stored, plain, strict=True)]
     return seconds / len(timed), ratios
 
 

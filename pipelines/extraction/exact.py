@@ -64,9 +64,9 @@ def exact_commands(
     for side in sides:
         spec = _exact_spec(table, side, home)
         spec = replace(spec, dtype=dtype or spec.dtype)
-        given = weights.get(spec.encoders[0])
-        if given is not None:
-            specs.append(replace(spec, weights=given.absolute()))
+        weights_path = weights.get(spec.encoders[0])
+        if weights_path is not None:
+            specs.append(replace(spec, weights=weights_path.absolute()))
             continue
         alike = [other for other in specs if replace(other, encoders=spec.encoders) == spec]
         for other in alike:
@@ -88,7 +88,7 @@ def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
     try:
         manifest = read_whole_manifest(find_store(home, stored.get("key", "")))
     except (StoreNotFoundError, StoreCorruptError):  # the run says the most of it
-        known: Table = {
+        recorded: Table = {
             option: (stored[name],)
             for option, name in (("features", "kind"), ("layers", "layer"))
             if name in stored
@@ -100,7 +100,7 @@ def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
             source=asked.get("source") or {},
             dtype=stored.get("dtype", USUAL_DTYPE),
             precision=EXACT,
-            **known,
+            **recorded,
         )
     return replace(
         spec_of(manifest, home, data=data),

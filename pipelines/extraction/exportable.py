@@ -27,7 +27,11 @@ def note_exports(spec: ExtractSpec, encoders: Sequence[Encoder[Any]], progress: 
     """
     portables = {encoder.name: _portable(encoder) for encoder in encoders}
     without = [name for name, portable in portables.items() if portable is None]
-    inexact = [one.name for one in encoders if one.precision != EXACT and one.name not in without]
+    inexact = [
+        candidate.name
+        for candidate in encoders
+        if candidate.precision != EXACT and candidate.name not in without
+    ]
     reasons = []
     if inexact:
         exact = replace(spec, encoders=tuple(inexact), precision=EXACT)

@@ -53,7 +53,7 @@ def fill(
     """
     source = opened.source
     outputs = {split: describe_outputs(spec, opened, loaded, split) for split in splits}
-    check_disk([output for found in outputs.values() for output in found], source, spec.home)
+    check_disk([output for of_split in outputs.values() for output in of_split], source, spec.home)
     return [
         report
         for described in outputs.values()
@@ -214,8 +214,10 @@ def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress
         return spec.batch_size
     begun = [begun_manifest(output.description, spec.home) for output in outputs]
     sizes = [manifest["settings"].get("batch_size") for manifest in begun if manifest]
-    found = next((size for size in sizes if size), None)
-    return found or fitting_batch_size([output.loaded for output in outputs], spec.device, progress)
+    begun_size = next((size for size in sizes if size), None)
+    return begun_size or fitting_batch_size(
+        [output.loaded for output in outputs], spec.device, progress
+    )
 
 
 def _passes(jobs: Sequence[StoreJob], origins: Mapping[str, StoreEntry]) -> list[list[StoreJob]]:
@@ -356,7 +358,7 @@ def run(
     from .exportable import note_exports  # imports torch, as the encoders do
     from .loaded_encoder import splits_with_items
 
-    note_exports(spec, [one.encoder for one in loaded], progress)
+    note_exports(spec, [loaded_encoder.encoder for loaded_encoder in loaded], progress)
     splits = splits_with_items(opened, loaded, progress)
     for reference, (card, weights) in zip(spec.encoders, opened.cards, strict=True):
         keep_card(reference, with_place(card, weights), spec.home)
@@ -368,7 +370,7 @@ def run(
         remember(spec.home, version, tell=progress.note)
     return ExtractReport(
         dataset=opened.dataset,
-        weights={one.encoder.name: one.origin for one in loaded},
+        weights={loaded_encoder.encoder.name: loaded_encoder.origin for loaded_encoder in loaded},
         stores=tuple(stores),
         skipped_rows=opened.source.skipped_rows(),
         stood_for=before,

@@ -38,8 +38,8 @@ class LoadedEncoder:
     @cached_property
     def item_bytes(self) -> int:
         """Return the memory that the largest item takes in a forward pass."""
-        known = self.measured_bytes
-        return bytes_of_an_item(self.encoder) if known is None else known
+        measured = self.measured_bytes
+        return bytes_of_an_item(self.encoder) if measured is None else measured
 
 
 def load_all(
@@ -94,7 +94,7 @@ def splits_with_items(
 ) -> list[str]:
     """Return the splits that hold items of every encoder's modality; others are noted."""
     source = opened.source
-    modalities = {one.encoder.modality for one in loaded}
+    modalities = {loaded_encoder.encoder.modality for loaded_encoder in loaded}
     full = [s for s in opened.splits if all(source.items(s, m) for m in modalities)]
     wanted = " and ".join(sorted(modality.value for modality in modalities))
     if not full:

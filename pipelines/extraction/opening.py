@@ -58,7 +58,7 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> ResolvedExtracti
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SpecError(f"two of {list(spec.encoders)} are called {twice[0]!r}: rename one card")
-    found = tuple(
+    with_weights = tuple(
         (card, find_weights(card, override=spec.weights, progress=progress.shows_downloads))
         for card in cards
     )
@@ -66,7 +66,7 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> ResolvedExtracti
         progress.note(f"{version.name}: {note}")
     _check_rows(spec, source)
     return ResolvedExtraction(
-        dataset=version.name, version=version, source=source, splits=splits, cards=found
+        dataset=version.name, version=version, source=source, splits=splits, cards=with_weights
     )
 
 

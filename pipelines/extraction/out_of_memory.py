@@ -31,8 +31,8 @@ def encode_within_memory(
     size = fitting[encoder.name]
     if len(prepared) > size:
         parts = [prepared[first : first + size] for first in range(0, len(prepared), size)]
-        found = [encode_within_memory(encoder, part, layers, fitting) for part in parts]
-        return [_joined(one) for one in zip(*found, strict=True)]
+        encoded = [encode_within_memory(encoder, part, layers, fitting) for part in parts]
+        return [_joined(of_layer) for of_layer in zip(*encoded, strict=True)]
     try:
         return encoder.encode_layers(prepared, layers)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on a CPU

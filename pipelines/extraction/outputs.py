@@ -94,7 +94,7 @@ def describe_outputs(
 
 
 def _modalities(loaded: Sequence[LoadedEncoder]) -> set[Modality]:
-    return {one.encoder.modality for one in loaded}
+    return {loaded_encoder.encoder.modality for loaded_encoder in loaded}
 
 
 def _rows_per_shard(
@@ -104,17 +104,17 @@ def _rows_per_shard(
 
     Stores that are filled together end their shards together.
     """
-    found: dict[Modality, int] = {}
-    for one in loaded:
-        modality = one.encoder.modality
+    by_modality: dict[Modality, int] = {}
+    for loaded_encoder in loaded:
+        modality = loaded_encoder.encoder.modality
         for layer in spec.layers:
             for kind in map(FeaturePooling, spec.features):
-                layout = one.encoder.layout(kind.layer_read(layer))
+                layout = loaded_encoder.encoder.layout(kind.layer_read(layer))
                 tokens = kind.tokens_per_item(layout, modality)
                 fewest, most = _RAGGED_ROWS
                 rows = min(max(fewest, counts[modality] // _RAGGED_SHARDS), most)
                 if tokens is not None:
                     row_bytes = tokens * token_bytes(spec.dtype, layout.width)
                     rows = max(1, min(_SHARD_BYTES // row_bytes, _POOLED_ROWS))
-                found[modality] = min(found.get(modality, rows), rows)
-    return {modality: spec.rows_per_shard or rows for modality, rows in found.items()}
+                by_modality[modality] = min(by_modality.get(modality, rows), rows)
+    return {modality: spec.rows_per_shard or rows for modality, rows in by_modality.items()}

@@ -46,9 +46,9 @@ def batches_of(
     is large enough for all others; the other way round memory falls to pieces and grows.
     """
     groups: dict[object, list[tuple[int, PreparedItem]]] = {}
-    for position, found in items:
-        content = found.item.text if found.item.text is not None else position
-        groups.setdefault(content, []).append((position, found))
+    for position, prepared_item in items:
+        content = prepared_item.item.text if prepared_item.item.text is not None else position
+        groups.setdefault(content, []).append((position, prepared_item))
     ordered = sorted(
         groups.values(), key=lambda group: -encoder.size(group[0][1].prepared[encoder.name])
     )

@@ -28,32 +28,32 @@ def spec_of(
         source: Options of the dataset in place of those that the manifest records.
         device: `auto`, `cpu` or `cuda`.
     """
-    found = manifest["description"]
+    description = manifest["description"]
     settings = manifest["settings"]
     options = settings.get("source", {})
     recorded = settings.get("weights")
     if weights is None and isinstance(recorded, str) and Path(recorded).exists():
         weights = Path(recorded)
-    version = version_of(home, found["dataset"], found["split"], found["source"])
+    version = version_of(home, description["dataset"], description["split"], description["source"])
     if version is not None and data is None:
         data = version.data
         options = version.options
     return ExtractSpec(
-        encoders=(found["encoder"],),
-        data=data or found["dataset"],
+        encoders=(description["encoder"],),
+        data=data or description["dataset"],
         home=home,
-        split=found["split"],
+        split=description["split"],
         weights=weights,
         source={**options, **(source or {})},
-        features=(found["kind"],),
-        layers=(found["layer"],),
-        format=found["container"],
-        dtype=found["dtype"],
-        compression=found["compression"],
-        precision=found["identity"].get("precision", "float32"),
+        features=(description["kind"],),
+        layers=(description["layer"],),
+        format=description["container"],
+        dtype=description["dtype"],
+        compression=description["compression"],
+        precision=description["identity"].get("precision", "float32"),
         compile="compiled_cosine" in settings,
         batch_size=settings.get("batch_size"),
-        rows_per_shard=found["rows_per_shard"],
+        rows_per_shard=description["rows_per_shard"],
         # what could not be read then is no reason to repair nothing now; but what was never
         # finished is held to the usual share of bad items
         on_error="skip" if manifest["complete"] else None,

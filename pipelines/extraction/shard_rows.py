@@ -41,10 +41,10 @@ class ShardRows:
         """
         lengths = tokens.mask.sum(dim=1).numpy()
         whole = bool(tokens.mask.all())
-        found = tokens.values.flatten(0, 1) if whole else tokens.values[tokens.mask]
+        packed = tokens.values.flatten(0, 1) if whole else tokens.values[tokens.mask]
         if self._dtype == "float16":
-            found = found.half()  # rounds as NumPy does, several times as fast
-        values, scales = quantise(found.numpy(), self._dtype)
+            packed = packed.half()  # rounds as NumPy does, several times as fast
+        values, scales = quantise(packed.numpy(), self._dtype)
         self._batches.append((targets, sources, values, scales, lengths))
 
     def features(

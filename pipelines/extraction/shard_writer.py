@@ -102,14 +102,14 @@ class ShardWriter(Filling):
 
     def _next(self, ready: Iterator[PreparedItem]) -> PreparedItem | None:
         began = time.perf_counter()
-        found = next(ready, None)
+        prepared = next(ready, None)
         self.shares.decode += time.perf_counter() - began
-        return found
+        return prepared
 
     def _prepare(self, position: int) -> PreparedItem:
         self._may_prepare.wait()
         item = self.items[position]
-        found = PreparedItem(item)
+        prepared = PreparedItem(item)
         modality = self.jobs[0].output.encoder.modality
         try:
             content = read_item(item, modality)
@@ -119,21 +119,25 @@ class ShardWriter(Filling):
                     f"{error}, though it was there when extraction began: put it back, or run the "
                     "same command again to extract what is there now"
                 ) from error
-            found.errors = dict.fromkeys(self._encoders, found.skipped(error, stage="read"))
-            return found
+            prepared.errors = dict.fromkeys(self._encoders, prepared.skipped(error, stage="read"))
+            return prepared
         except UnreadableItemError as error:
-            found.errors = dict.fromkeys(self._encoders, found.skipped(error, stage="read"))
-            return found
+            prepared.errors = dict.fromkeys(self._encoders, prepared.skipped(error, stage="read"))
+            return prepared
         for encoder in self._encoders.values():
-            found.read(encoder, content)
-        return found
+            prepared.read(encoder, content)
+        return prepared
 
     def _was_absent(self, item: Item) -> bool:
         """Return whether `item` had no file in the dataset that the stores' key stands for."""
         with self._absent_lock:
             if item.id not in self._absent and self.unchanged():
-                missing = (one for one in self.items if one.path and readable_size(one) < 0)
-                self._absent = {one.id for one in missing}
+                missing = (
+                    candidate
+                    for candidate in self.items
+                    if candidate.path and readable_size(candidate) < 0
+                )
+                self._absent = {candidate.id for candidate in missing}
             return item.id in self._absent
 
     def _encode_shard(
@@ -150,9 +154,9 @@ class ShardWriter(Filling):
         size = count if is_text else self.batch_size  # texts are sorted by length first
         chunk: list[tuple[int, PreparedItem]] = []
         for position in range(count):
-            found = first if position == 0 else self._next(ready)
-            assert found is not None, "as many items are prepared as were claimed"
-            chunk.append((position, found))
+            prepared = first if position == 0 else self._next(ready)
+            assert prepared is not None, "as many items are prepared as were claimed"
+            chunk.append((position, prepared))
             if len(chunk) == size or position == count - 1:
                 self._encode_chunk(jobs, chunk, shard)
                 chunk = []
@@ -162,14 +166,16 @@ class ShardWriter(Filling):
         self, jobs: Sequence[StoreJob], chunk: Sequence[tuple[int, PreparedItem]], shard: Shards
     ) -> None:
         for name in dict.fromkeys(job.output.encoder.name for job in jobs):
-            own = [job for job in jobs if job.output.encoder.name == name]
-            for position, found in chunk:
-                _note(shard, own, position, found, name)
-            readable = [(position, found) for position, found in chunk if name not in found.errors]
+            encoder_jobs = [job for job in jobs if job.output.encoder.name == name]
+            for position, prepared in chunk:
+                _note(shard, encoder_jobs, position, prepared, name)
+            readable = [
+                (position, prepared) for position, prepared in chunk if name not in prepared.errors
+            ]
             for batch in batches_of(self._encoders[name], readable, self.batch_size):
                 began = time.perf_counter()
                 with self._alone():
-                    self._encode_batch(own, name, batch, shard)
+                    self._encode_batch(encoder_jobs, name, batch, shard)
                 self.shares.encode += time.perf_counter() - began
         self.num_done += len(chunk)
         self.progress.advance(len(chunk))
@@ -196,12 +202,12 @@ class ShardWriter(Filling):
         layers = sorted({job.output.layer_read for job in jobs})
         prepared = [group[0][1].prepared[name] for group in batch]
         encoded = encode_within_memory(self._encoders[name], prepared, layers, self._fitting)
-        found = dict(zip(layers, encoded, strict=True))
+        by_layer = dict(zip(layers, encoded, strict=True))
         sources = np.repeat(np.arange(len(batch)), [len(group) for group in batch])
         targets = np.array([position for group in batch for position, _ in group], dtype=np.int64)
         for job in jobs:
             output = job.output
-            reduced = output.kind.reduce(found[output.layer_read], output.layout)
+            reduced = output.kind.reduce(by_layer[output.layer_read], output.layout)
             shard.rows(job).add(reduced, sources=sources, targets=targets)
 
 

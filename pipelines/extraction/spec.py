@@ -61,9 +61,9 @@ class ExtractSpec(ExtractOptions):
             ("dtype", DTYPES),
             ("compression", COMPRESSIONS),
         )
-        for name, known in known_names:
-            if getattr(self, name) not in known:
-                raise unknown_name(name, getattr(self, name), known)
+        for name, choices in known_names:
+            if getattr(self, name) not in choices:
+                raise unknown_name(name, getattr(self, name), choices)
         self._check_numbers()
         for name in ("encoders", "features", "layers"):
             values = getattr(self, name)
@@ -84,11 +84,11 @@ class ExtractSpec(ExtractOptions):
 
     def allowed_bad(self, num_items: int) -> int:
         """Return how many of a split's items may be unreadable."""
-        found = _ON_ERROR.fullmatch(self.on_error or "")
-        if found is None:
+        matched = _ON_ERROR.fullmatch(self.on_error or "")
+        if matched is None:
             return int(self.max_bad * num_items)
-        if found[1] is not None:
-            return int(found[1])
+        if matched[1] is not None:
+            return int(matched[1])
         return num_items if self.on_error == "skip" else 0
 
 

@@ -31,5 +31,5 @@ def lower_thread_priority() -> None:
     """Let this thread run when others do not want the processor, where the system can do that."""
     if sys.platform == "linux":  # elsewhere a number of a thread would be taken for a process
         with suppress(OSError):
-            own = os.getpriority(os.PRIO_PROCESS, get_native_id())
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), own + 10)
+            priority = os.getpriority(os.PRIO_PROCESS, get_native_id())
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), priority + 10)

@@ -163,9 +163,9 @@ def require(home: Path, name: str) -> DatasetVersion:
         StoreCorruptError: What is remembered cannot be read.
     """
     name = _name_of(name)
-    known = known_datasets.newest(home, name)
-    if known is not None:
-        return known
+    version = known_datasets.newest(home, name)
+    if version is not None:
+        return version
     if name not in SOURCES.names():
         raise known_datasets.unknown_dataset(home, name)
     return define(name, home=home)
@@ -187,7 +187,7 @@ def preview(version: DatasetVersion, source: Source, *, split: str | None = None
         raise DatasetNotFoundError(f"{version.name} holds nothing")
     shown = split or splits[0]
     unreadable: list[str] = []
-    counts = [_counts(source, one, unreadable) for one in splits]
+    counts = [_counts(source, split_name, unreadable) for split_name in splits]
     return Preview(
         version=version if version.splits else identified(version, source),
         counts=counts,
@@ -237,8 +237,10 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
     wanted = {item.id for item in images}
     texts_of: dict[str, list[str]] = {item.id: [] for item in images}
     linked = [(image, text) for image, text in pairs.links if image in wanted]
-    known = {text for _, text in linked}
-    by_id = {item.id: item.text for item in source.items(split, Modality.TEXT) if item.id in known}
+    linked_texts = {text for _, text in linked}
+    by_id = {
+        item.id: item.text for item in source.items(split, Modality.TEXT) if item.id in linked_texts
+    }
     for image, text in linked:
         texts_of[image].append(str(by_id[text]))
     return [_row(item, texts_of[item.id], pairs.classes) for item in images]

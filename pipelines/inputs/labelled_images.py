@@ -43,16 +43,16 @@ def require_images(
         UnknownNameError: The dataset has no such split.
     """
     asked = StoreQuery.of(wanted, split, {Modality.IMAGE: query})
-    found = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
-    if not found:
+    stores = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
+    if not stores:
         require_data(home, asked)
         raise StoreNotFoundError(
             f"no store for {asked.describe()} in {home}, of the layer, tokens, type and precision "
             f"that the run reads{others_line(home, asked)}; "
             f"run `{query.extraction(wanted.words, home=home)}`"
         )
-    note_versions(found, progress)
-    return found[0]
+    note_versions(stores, progress)
+    return stores[0]
 
 
 class LabelledImages:
@@ -85,12 +85,12 @@ class LabelledImages:
     ) -> None:
         self.entry = entry
         self.reader = FeatureReader(entry.folder, residency=residency, device=device)
-        found = entry.description
-        path = catalog.pairs_path(home, found.dataset, found.split, found.source)
+        description = entry.description
+        path = catalog.pairs_path(home, description.dataset, description.split, description.source)
         classes = catalog.read_pairs(path).classes
         if classes is None:
             raise SpecError(
-                f"dataset {found.dataset!r} has no classes: name one of classes, see "
+                f"dataset {description.dataset!r} has no classes: name one of classes, see "
                 "`lightalign list datasets`"
             )
         lacking = next((item for item in self.reader.ids if item not in classes.of_image), None)
@@ -98,7 +98,7 @@ class LabelledImages:
             removal = removal_of_store(entry.folder, home)
             raise StoreCorruptError(
                 f"{path} has no class of image {lacking!r}: remove the store by `{removal}` and "
-                f"extract it again by `{extraction(found, home=home)}`"
+                f"extract it again by `{extraction(description, home=home)}`"
             )
         self.names = classes.names
         labels = [classes.of_image[item] for item in self.reader.ids]

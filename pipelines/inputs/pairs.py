@@ -164,13 +164,13 @@ class PairDataset(ABC):
     def residency(self) -> dict[str, dict[str, Any]]:
         """Return where the features of both sides are, and why."""
         readers = (self.first, self.second)
-        found = {
+        residencies = {
             side.value: reader.residency.report()
             for side, reader in zip(self.pair.sides, readers, strict=True)
         }
         for side, shape in self.pooled.items():
-            found[side.value]["pooled_bytes"] = shape.num_bytes
-        return found
+            residencies[side.value]["pooled_bytes"] = shape.num_bytes
+        return residencies
 
     @property
     def extraction(self) -> str:
@@ -233,13 +233,13 @@ class PairDataset(ABC):
         pairs: list[tuple[int, int]] = []
         places: list[int] = []
         for place in range(len(images)):
-            found = [
+            image_pairs = [
                 (first, second)
                 for first in self.all_firsts(images[place : place + 1]).tolist()
                 for second in self.seconds_of[first]
             ]
-            pairs += found
-            places += [place] * len(found)
+            pairs += image_pairs
+            places += [place] * len(image_pairs)
         return np.array(pairs, dtype=np.int64).reshape(-1, 2), np.array(places, dtype=np.int64)
 
     @abstractmethod

@@ -19,9 +19,9 @@ def mean_vectors(
     """Return the mean of all tokens of each row, special tokens included."""
     parts = []
     for block in _blocks(reader, rows):
-        found = reader.gather(block, companions=False)
-        sums = np.add.reduceat(found.values.astype(np.float32), found.offsets[:-1], axis=0)
-        parts.append(sums / found.lengths[:, None].astype(np.float32))
+        gathered = reader.gather(block, companions=False)
+        sums = np.add.reduceat(gathered.values.astype(np.float32), gathered.offsets[:-1], axis=0)
+        parts.append(sums / gathered.lengths[:, None].astype(np.float32))
     return _joined(parts, reader.description.width)
 
 
@@ -31,8 +31,8 @@ def first_vectors(
     """Return the first token of each row, which is CLS where the encoder has one."""
     parts = []
     for block in _blocks(reader, rows):
-        found = reader.gather(block, companions=False)
-        parts.append(found.values[found.offsets[:-1]].astype(np.float32))
+        gathered = reader.gather(block, companions=False)
+        parts.append(gathered.values[gathered.offsets[:-1]].astype(np.float32))
     return _joined(parts, reader.description.width)
 
 
@@ -45,8 +45,8 @@ def flat_vectors(
     width = tokens * reader.description.width
     parts = []
     for block in _blocks(reader, rows):
-        found = reader.gather(block, companions=False)
-        parts.append(found.values.astype(np.float32).reshape(len(block), width))
+        gathered = reader.gather(block, companions=False)
+        parts.append(gathered.values.astype(np.float32).reshape(len(block), width))
     return _joined(parts, width)
 
 

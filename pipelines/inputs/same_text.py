@@ -60,8 +60,8 @@ def without_same_texts(pairs: Pairs) -> Pairs:
         return pairs
     first: dict[str, str] = {}
     marked = zip(pairs.text_ids, pairs.text_marks, strict=True)
-    kept = {name for name, mark in marked if first.setdefault(mark, name) == name}
-    return replace(pairs, links=tuple(link for link in pairs.links if link[1] in kept))
+    distinct = {name for name, mark in marked if first.setdefault(mark, name) == name}
+    return replace(pairs, links=tuple(link for link in pairs.links if link[1] in distinct))
 
 
 def same_rows(pairs: Pairs, reader: "FeatureReader") -> Mapping[int, tuple[int, ...]]:

@@ -317,8 +317,10 @@ class DatasetQuery:
             )
         others: frozenset[str] = frozenset()
         if version is None:  # a run of an early version, whose data the home never knew
-            known = read_versions(home, name)
-            others = frozenset(source for one in known for source in one.splits.values())
+            versions = read_versions(home, name)
+            others = frozenset(
+                source for past_version in versions for source in past_version.splits.values()
+            )
         return cls(name, None, version, is_of_run=True, others=others)
 
     @property
@@ -460,10 +462,10 @@ def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> S
     entries = readable_stores(home, query, progress)
     first, second = (query.matching(entries, side) for side in query.by_side)
     pairs = [
-        StorePair(one, other)
-        for one in first
+        StorePair(entry, other)
+        for entry in first
         for other in second
-        if (one.description.dataset, one.description.source)
+        if (entry.description.dataset, entry.description.source)
         == (other.description.dataset, other.description.source)
     ]
     if query.dataset is not None:
@@ -577,9 +579,9 @@ def recorded_features(store: Mapping[str, Any], encoder: Mapping[str, Any]) -> d
         encoder: What `record.describe_encoders` wrote of it; nothing in early runs.
     """
     identity = encoder.get("identity", {})
-    known = {**store, **encoder, "precision": identity.get("precision")}
+    recorded = {**store, **encoder, "precision": identity.get("precision")}
     names = ("kind", "layer", "dtype", "precision", "weights")
-    return {name: known[name] for name in names if known.get(name) is not None}
+    return {name: recorded[name] for name in names if recorded.get(name) is not None}
 
 
 def readable_stores(
@@ -600,10 +602,10 @@ def note_versions(entries: Iterable[StoreEntry], progress: Progress) -> None:
     """Note which version is taken where stores of a split are of several versions of a dataset."""
     places = {entry.description.source: entry.description for entry in entries}
     if len(places) > 1:
-        found = next(iter(places.values()))
+        store = next(iter(places.values()))
         progress.note(
-            f"several versions of {found.dataset}/{found.split} are in the cache; the one that was "
-            f"extracted last is taken: {_way_to_another(found.dataset, list(places))}"
+            f"several versions of {store.dataset}/{store.split} are in the cache; the one that was "
+            f"extracted last is taken: {_way_to_another(store.dataset, list(places))}"
         )
 
 
@@ -629,10 +631,10 @@ def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> 
     _require_texts(home, query, entries)
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
     if query.dataset is not None:
-        for found in (entry.description for entry in near):
-            path = pairs_path(home, found.dataset, found.split, found.source)
+        for description in (entry.description for entry in near):
+            path = pairs_path(home, description.dataset, description.split, description.source)
             if path.is_file():
-                refuse_graded(read_pairs(path), found.dataset, home=home)
+                refuse_graded(read_pairs(path), description.dataset, home=home)
     have = sorted({label_of(entry, query) for entry in near or entries})
     missing = _missing_sides(query, entries, home=home)
     data = query.data or _data_of_others(query, missing, entries, home=home)
@@ -727,7 +729,7 @@ def _as_before(
     """
     if asked != SideQuery() or dataset is None:
         return asked
-    stores = (one for one in entries if one.description.modality == side.modality.value)
+    stores = (entry for entry in entries if entry.description.modality == side.modality.value)
     newest_store = next(stores, None)
     return asked if newest_store is None else SideQuery.like(newest_store)
 
@@ -766,13 +768,13 @@ def require_data(home: Path, query: StoreQuery) -> None:
 def _require_texts(home: Path, query: StoreQuery, entries: Iterable[StoreEntry]) -> None:
     """Refuse a dataset of images and classes: no text store of it can ever be there."""
     for entry in entries:
-        found = entry.description
-        if (found.dataset, found.split) != (query.dataset, query.split):
+        store = entry.description
+        if (store.dataset, store.split) != (query.dataset, query.split):
             continue
-        path = pairs_path(home, found.dataset, found.split, found.source)
+        path = pairs_path(home, store.dataset, store.split, store.source)
         if path.is_file() and not read_pairs(path).text_ids:
             raise StoreNotFoundError(
-                f"dataset {found.dataset!r} has images and no texts, so there are no pairs to "
+                f"dataset {store.dataset!r} has images and no texts, so there are no pairs to "
                 "align or to retrieve: name a dataset with texts, see `lightalign list datasets`"
             )
 
@@ -804,10 +806,10 @@ def others_line(home: Path, query: StoreQuery) -> str:
 def label_of(entry: StoreEntry, query: StoreQuery) -> str:
     """Return a store as messages name it; one of other data that have the name, too, says so."""
     state = "" if entry.complete else ", incomplete"
-    found = entry.description
-    meant = query.splits.get(found.split, found.source)
-    is_other = meant != found.source or found.source in query.others
-    if found.dataset == query.dataset and is_other:
+    store = entry.description
+    meant = query.splits.get(store.split, store.source)
+    is_other = meant != store.source or store.source in query.others
+    if store.dataset == query.dataset and is_other:
         state += ", of other data"
-    kind = "" if found.kind == "tokens" else f" {found.kind}"
-    return f"{found.dataset}/{found.split}/{found.encoder}{kind} ({found.modality}{state})"
+    kind = "" if store.kind == "tokens" else f" {store.kind}"
+    return f"{store.dataset}/{store.split}/{store.encoder}{kind} ({store.modality}{state})"

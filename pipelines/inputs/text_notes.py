@@ -62,8 +62,8 @@ class TextReader:
 
     def is_unknown(self, text: str) -> bool:
         """Return whether all tokens of a text stand for what the tokenizer does not know."""
-        own = Counter(self._tokens(text)) - self._around
-        return all(token in self._unknown for token in own)
+        tokens = Counter(self._tokens(text)) - self._around
+        return all(token in self._unknown for token in tokens)
 
     def _probe(self) -> tuple[Counter[int], frozenset[int]]:
         """Return the tokens around every text, and those of what is unknown."""

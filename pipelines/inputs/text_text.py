@@ -63,7 +63,9 @@ class PairedTexts(PairDataset):
             text: self._seconds([other for other in related if other != text] or related)
             for text, related in self._related.items()
         }
-        self.belonging = {text: self._seconds(some) for text, some in self._related.items()}
+        self.belonging = {
+            text: self._seconds(relatives) for text, relatives in self._related.items()
+        }
 
     @property
     def _texts(self) -> FeatureReader:
@@ -76,10 +78,12 @@ class PairedTexts(PairDataset):
             return {row for text in texts for row in same.get(text, (text,)) if row in before}
 
         self._related = {
-            text: sorted(saying(other for one in saying([text]) for other in before[one]))
+            text: sorted(saying(other for twin in saying([text]) for other in before[twin]))
             for text in before
         }
-        self.belonging = {text: self._seconds(some) for text, some in self._related.items()}
+        self.belonging = {
+            text: self._seconds(relatives) for text, relatives in self._related.items()
+        }
 
     def _sharing(self, images: Sequence[int]) -> list[int]:
         return sorted({text for image in images for text in self.texts_of[image]})

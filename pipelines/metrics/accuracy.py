@@ -49,23 +49,23 @@ def accuracy_numbers(
         num_classes: Classes to choose from, at least 2.
     """
     count = len(ranks)
-    found = {}
+    numbers = {}
     for k in range(1, min(MOST, num_classes - 1) + 1):
         hits = ranks <= k
-        found[f"top_{k}"] = Number(
+        numbers[f"top_{k}"] = Number(
             value=float(100.0 * hits.mean()),
             num=count,
             interval=share_interval(hits),
             chance=100.0 * k / num_classes,
         )
     per_class = [ranks[labels == name] == 1 for name in np.unique(labels)]
-    found["mean_per_class"] = Number(
+    numbers["mean_per_class"] = Number(
         value=float(np.mean([100.0 * hits.mean() for hits in per_class])),
         num=count,
         interval=class_mean_interval(per_class),
         chance=100.0 / num_classes,
     )
-    return found
+    return numbers
 
 
 def differences(
@@ -75,16 +75,16 @@ def differences(
 
     Both are of the same images, so that their interval is narrower than those of either allow.
     """
-    found = {}
+    numbers = {}
     for k in sorted({1, min(MOST, num_classes - 1)}):
         hits, other_hits = ranks <= k, others <= k
-        found[f"top_{k}"] = Number(
+        numbers[f"top_{k}"] = Number(
             value=float(100.0 * (hits.mean() - other_hits.mean())),
             num=len(ranks),
             interval=paired_interval(hits, other_hits),
             unit="points",
         )
-    return found
+    return numbers
 
 
 def repeated_numbers(
@@ -96,10 +96,10 @@ def repeated_numbers(
         ranks: Rank of the right class of each image, by repetition.
         num_classes: Classes to choose from, at least 2.
     """
-    found = {}
+    numbers = {}
     for k in sorted({1, min(MOST, num_classes - 1)}):
         hits = (np.stack(ranks) <= k).astype(float)
-        found[f"top_{k}"] = Number(
+        numbers[f"top_{k}"] = Number(
             value=float(100.0 * hits.mean()),
             num=hits.shape[1],
             interval=repeated_interval(hits),
@@ -107,13 +107,13 @@ def repeated_numbers(
         )
     if len(ranks) > 1:
         means = 100.0 * (np.stack(ranks) == 1).mean(axis=1)
-        found["deviation_of_top_1"] = Number(
+        numbers["deviation_of_top_1"] = Number(
             value=float(means.std(ddof=1)),
             num=len(means),
             interval=deviation_interval(means),
             unit="points",
         )
-    return found
+    return numbers
 
 
 REPEATED_DEFINITIONS = {

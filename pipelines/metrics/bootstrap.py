@@ -78,11 +78,11 @@ class BootstrapDraws:
             [np.bincount(groups, column, minlength=self.num_groups) for column in values.T], axis=1
         )
         sizes = np.bincount(groups, minlength=self.num_groups).astype(float)
-        found = np.empty((self.draws, values.shape[1]))
+        drawn_means = np.empty((self.draws, values.shape[1]))
         for lines, counts in self.counts(max(1, _BLOCK // self.num_groups)):
             items = (counts @ sizes)[:, None]
-            found[lines] = np.where(items > 0, counts @ sums / np.maximum(items, 1), np.nan)
-        return found
+            drawn_means[lines] = np.where(items > 0, counts @ sums / np.maximum(items, 1), np.nan)
+        return drawn_means
 
     def medians(
         self, values: Int64[np.ndarray, " n"], groups: Int64[np.ndarray, " n"]
@@ -90,7 +90,7 @@ class BootstrapDraws:
         """Return the median of `values` over the items of each draw; NaN where there is none."""
         order = np.argsort(values, kind="stable")
         ascending, owner = values[order], groups[order]
-        found = np.empty(self.draws)
+        drawn_medians = np.empty(self.draws)
         for lines, counts in self.counts(max(1, _BLOCK // max(self.num_groups, len(values)))):
             reached = np.cumsum(counts[:, owner], axis=1)
             total = reached[:, -1]
@@ -98,16 +98,16 @@ class BootstrapDraws:
                 ascending[np.minimum((reached <= place[:, None]).sum(axis=1), len(values) - 1)]
                 for place in ((total - 1) // 2, total // 2)
             ]
-            found[lines] = np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
-        return found
+            drawn_medians[lines] = np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
+        return drawn_medians
 
 
 def interval_of(drawn: Float[np.ndarray, " draws"]) -> tuple[float, float]:
     """Return the 95 % percentile interval of a number from its draws; NaN are left out."""
-    kept = drawn[np.isfinite(drawn)]
-    if not len(kept):
+    finite = drawn[np.isfinite(drawn)]
+    if not len(finite):
         return float("nan"), float("nan")
-    low, high = np.percentile(kept, _OUTSIDE)
+    low, high = np.percentile(finite, _OUTSIDE)
     return float(low), float(high)
 
 
@@ -134,8 +134,8 @@ def weighted_draws(
     num_groups = int(groups.max()) + 1
     if num_groups == 1:
         return {}
-    found: dict[str, list[Float[np.ndarray, " some"]]] = {}
+    drawn: dict[str, list[Float[np.ndarray, " some"]]] = {}
     for _, counts in BootstrapDraws(num_groups, draws, seed).counts(max(1, _BLOCK // len(groups))):
         for name, values in statistics(counts.astype(np.int64)[:, groups]).items():
-            found.setdefault(name, []).append(values)
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+            drawn.setdefault(name, []).append(values)
+    return {name: np.concatenate(parts) for name, parts in drawn.items()}

@@ -39,16 +39,16 @@ class ClassScores:
     @property
     def margins(self) -> Float32[np.ndarray, " n"]:
         """Return how much higher the right class scores than the best wrong one."""
-        own, wrong = self._apart()
-        margins: np.ndarray = own - wrong.max(axis=1)
+        right, wrong = self._apart()
+        margins: np.ndarray = right - wrong.max(axis=1)
         return margins
 
     @property
     def answers(self) -> Int64[np.ndarray, " n"]:
         """Return the class that each image is taken for; ties go to a wrong one."""
-        own, wrong = self._apart()
+        right, wrong = self._apart()
         answers: np.ndarray = np.where(
-            own > wrong.max(axis=1), self.labels, wrong.argmax(axis=1)
+            right > wrong.max(axis=1), self.labels, wrong.argmax(axis=1)
         ).astype(np.int64)
         return answers
 
@@ -92,15 +92,15 @@ def per_class_numbers(
     ranks: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"], names: Sequence[str]
 ) -> dict[str, dict[str, Number]]:
     """Return `top_1` to `top_5` of each class that has an image, percent."""
-    found = {}
+    numbers = {}
     for index, name in enumerate(names):
-        own = ranks[labels == index]
-        if len(own):
-            found[name] = {
-                f"top_{k}": _share(own <= k, 100.0 * k / len(names))
+        class_ranks = ranks[labels == index]
+        if len(class_ranks):
+            numbers[name] = {
+                f"top_{k}": _share(class_ranks <= k, 100.0 * k / len(names))
                 for k in range(1, min(MOST, len(names) - 1) + 1)
             }
-    return found
+    return numbers
 
 
 def _share(hits: np.ndarray, chance: float) -> Number:

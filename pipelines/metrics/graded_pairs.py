@@ -46,7 +46,7 @@ def auroc(
 
     Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, 1982.
     """
-    positives, negatives = (ranking.sums(weights * one) for one in (labels, ~labels))
+    positives, negatives = (ranking.sums(weights * members) for members in (labels, ~labels))
     below = np.cumsum(negatives, axis=1) - negatives
     above = (positives * (below + negatives / 2)).sum(axis=1)
     return _share(above, positives.sum(axis=1) * negatives.sum(axis=1))
@@ -59,7 +59,9 @@ def average_precision(
 
     In [0, 1]; draws without a positive are not a number.
     """
-    positives, negatives = (ranking.sums(weights * one)[:, ::-1] for one in (labels, ~labels))
+    positives, negatives = (
+        ranking.sums(weights * members)[:, ::-1] for members in (labels, ~labels)
+    )
     hits = np.cumsum(positives, axis=1)
     precision = hits / np.maximum(hits + np.cumsum(negatives, axis=1), 1)
     return _share((positives * precision).sum(axis=1), positives.sum(axis=1))
@@ -76,19 +78,19 @@ def at_threshold(
     denominator is zero is 0.
     """
     cells = {
-        (one, other): weights @ ((predicted == bool(one)) & (labels == bool(other)))
-        for one in (0, 1)
-        for other in (0, 1)
+        (answer, truth): weights @ ((predicted == bool(answer)) & (labels == bool(truth)))
+        for answer in (0, 1)
+        for truth in (0, 1)
     }
-    found = {"accuracy": (cells[0, 0] + cells[1, 1]) / weights.sum(axis=1)}
+    shares = {"accuracy": (cells[0, 0] + cells[1, 1]) / weights.sum(axis=1)}
     for label in (0, 1):
         right = cells[label, label]
         said = right + cells[label, 1 - label]
         there = right + cells[1 - label, label]
-        found[f"precision_{label}"] = right / np.maximum(said, 1)
-        found[f"recall_{label}"] = right / np.maximum(there, 1)
-        found[f"f1_{label}"] = 2 * right / np.maximum(said + there, 1)
-    return found
+        shares[f"precision_{label}"] = right / np.maximum(said, 1)
+        shares[f"recall_{label}"] = right / np.maximum(there, 1)
+        shares[f"f1_{label}"] = 2 * right / np.maximum(said + there, 1)
+    return shares
 
 
 def fit_threshold(scores: Float64[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
@@ -114,9 +116,9 @@ def pearson(
     weights: Int64[np.ndarray, "draws n"],
 ) -> Float64[np.ndarray, " draws"]:
     """Return the linear correlation, in [-1, 1]; not a number where one side does not vary."""
-    one, other = first - first.mean(), second - second.mean()
+    x, y = first - first.mean(), second - second.mean()
     count = weights.sum(axis=1)
-    sums = [weights @ values / count for values in (one, other, one**2, other**2, one * other)]
+    sums = [weights @ values / count for values in (x, y, x**2, y**2, x * y)]
     floors = [(_SAME * np.abs(values).max()) ** 2 for values in (first, second)]
     return _correlation(sums, floors)
 
@@ -130,8 +132,8 @@ def spearman(
     """
     count = weights.sum(axis=1)
     middle = (count[:, None] + 1) / 2  # the mean of all ranks, whatever the ties
-    one, other = (ranking.ranks(weights) - middle for ranking in (first, second))
-    products = (one, other, one**2, other**2, one * other)
+    x, y = (ranking.ranks(weights) - middle for ranking in (first, second))
+    products = (x, y, x**2, y**2, x * y)
     return _correlation([(weights * values).sum(axis=1) / count for values in products], [0.0, 0.0])
 
 
@@ -167,12 +169,12 @@ def tolerance_curve(
         num_bins: Number of bins, of equal width.
     """
     apart = np.abs(scores - grades)
-    found = {}
+    curves = {}
     for name, members in _bins(grades, num_bins).items():
         inside = np.sort(apart[members])
         within = np.searchsorted(inside, tolerances, side="right")
-        found[name] = (len(inside), 100.0 * within / len(inside))
-    return found
+        curves[name] = (len(inside), 100.0 * within / len(inside))
+    return curves
 
 
 def shares_within(

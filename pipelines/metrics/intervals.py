@@ -71,8 +71,10 @@ def class_mean_interval(hits: Sequence[Shaped[np.ndarray, " _"]]) -> tuple[float
     Args:
         hits: Of each class, as of `share_interval`.
     """
-    shares = np.array([100.0 * np.count_nonzero(one) / len(one) for one in hits])
-    ends = np.array([share_interval(one) for one in hits])
+    shares = np.array(
+        [100.0 * np.count_nonzero(class_hits) / len(class_hits) for class_hits in hits]
+    )
+    ends = np.array([share_interval(class_hits) for class_hits in hits])
     below, above = np.linalg.norm(ends - shares[:, None], axis=0) / len(hits)
     middle = shares.mean()
     return max(0.0, float(middle - below)), min(100.0, float(middle + above))
@@ -96,7 +98,9 @@ def paired_interval(
     """
     first, second = hits != 0, others != 0
     num = len(first) + 2
-    gained, lost = ((np.count_nonzero(one) + 1) / num for one in (first & ~second, second & ~first))
+    gained, lost = (
+        (np.count_nonzero(changed) + 1) / num for changed in (first & ~second, second & ~first)
+    )
     middle = gained - lost
     half = _NORMAL * math.sqrt((gained + lost - middle**2) / num)
     value = float(first.mean() - second.mean())

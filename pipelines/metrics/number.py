@@ -58,14 +58,14 @@ class Number:
 
     def table(self) -> dict[str, Any]:
         """Return it as JSON values; what is None is left out."""
-        found = {
+        fields = {
             "value": self.value,
             "interval": None if self.interval is None else list(self.interval),
             "chance": self.chance,
             "num": self.num,
             "unit": self.unit,
         }
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: value for key, value in fields.items() if value is not None}
 
 
 def is_number(value: object) -> bool:
@@ -135,10 +135,10 @@ def report_line(path: Path | None, report: Mapping[str, Any]) -> str:
 
 def written(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return tables of numbers as JSON values."""
-    found: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     for name, value in metrics.items():
         if isinstance(value, Number):
-            found[name] = value.table()
+            tables[name] = value.table()
         else:
-            found[name] = written(value) if isinstance(value, Mapping) else value
-    return found
+            tables[name] = written(value) if isinstance(value, Mapping) else value
+    return tables

@@ -103,23 +103,23 @@ def wrong_above(
         relevance: The right answers; the result is in the order of its `rows`.
         own: Gallery row that is the query itself, neither right nor wrong; or None for none.
     """
-    found = np.empty(len(relevance.rows), dtype=np.int64)
+    above = np.empty(len(relevance.rows), dtype=np.int64)
     for start in range(0, len(queries), _QUERIES):
         stop = min(start + _QUERIES, len(queries))
         first, last = relevance.offsets[start], relevance.offsets[stop]
         offsets = relevance.offsets[start : stop + 1] - first
         lines = np.repeat(np.arange(stop - start), np.diff(offsets))
         right = relevance.rows[first:last]
-        some = queries[start:stop]
-        least = _scores_of_pairs(some, lines, gallery, right) - np.float32(TIE)
+        block = queries[start:stop]
+        least = _scores_of_pairs(block, lines, gallery, right) - np.float32(TIE)
         left_out = (lines, right)
         if own is not None:
             left_out = (
                 np.concatenate([lines, np.arange(stop - start)]),
                 np.concatenate([right, own[start:stop]]),
             )
-        found[first:last] = _count_wrong(some, gallery, left_out, least, offsets)
-    return found
+        above[first:last] = _count_wrong(block, gallery, left_out, least, offsets)
+    return above
 
 
 def _scores_of_pairs(
@@ -128,12 +128,12 @@ def _scores_of_pairs(
     gallery: Float32[np.ndarray, "g embed"],
     rows: Int64[np.ndarray, " pairs"],
 ) -> Float32[np.ndarray, " pairs"]:
-    found = np.empty(len(rows), dtype=np.float32)
+    scores = np.empty(len(rows), dtype=np.float32)
     size = max(1, _BLOCK_SCORES // queries.shape[1])
     for start in range(0, len(rows), size):
         block = slice(start, start + size)
-        np.einsum("pe,pe->p", queries[lines[block]], gallery[rows[block]], out=found[block])
-    return found
+        np.einsum("pe,pe->p", queries[lines[block]], gallery[rows[block]], out=scores[block])
+    return scores
 
 
 def _count_wrong(
@@ -147,7 +147,7 @@ def _count_wrong(
     order = np.argsort(left_out[1], kind="stable")
     lines, rows = (side[order] for side in left_out)
     size = max(1, _BLOCK_SCORES // len(queries))
-    found = np.zeros(len(least), dtype=np.int64)
+    num_wrong = np.zeros(len(least), dtype=np.int64)
     memory = np.empty(len(queries) * min(size, len(gallery)), dtype=np.float32)
     for start in range(0, len(gallery), size):
         block = gallery[start : start + size].T
@@ -155,8 +155,8 @@ def _count_wrong(
         np.matmul(queries, block, out=scores)  # fresh memory for each would take a tenth longer
         inside = slice(*np.searchsorted(rows, (start, start + size)))
         scores[lines[inside], rows[inside] - start] = -np.inf
-        found += _count_above(scores, least, offsets)
-    return found
+        num_wrong += _count_above(scores, least, offsets)
+    return num_wrong
 
 
 def _count_above(
@@ -165,18 +165,18 @@ def _count_above(
     offsets: Int64[np.ndarray, " q_plus_1"],
 ) -> Int64[np.ndarray, " total"]:
     """Return for each of `least` how many scores of its line are at least as high."""
-    found = np.empty(len(least), dtype=np.int64)
+    num_above = np.empty(len(least), dtype=np.int64)
     counts = np.diff(offsets)
     if counts.max(initial=0) <= _FEW_ANSWERS:
         for number in range(int(counts.max(initial=0))):
             lines = np.flatnonzero(counts > number)
             for line, place in zip(lines.tolist(), (offsets[lines] + number).tolist(), strict=True):
-                found[place] = np.count_nonzero(scores[line] >= least[place])
-        return found
+                num_above[place] = np.count_nonzero(scores[line] >= least[place])
+        return num_above
     for line, (start, stop) in enumerate(pairwise(offsets)):
         ascending = np.sort(scores[line])
-        found[start:stop] = len(ascending) - np.searchsorted(ascending, least[start:stop])
-    return found
+        num_above[start:stop] = len(ascending) - np.searchsorted(ascending, least[start:stop])
+    return num_above
 
 
 def best_ranks(above: Int64[np.ndarray, " total"], relevance: Relevance) -> Int64[np.ndarray, " q"]:
@@ -219,10 +219,10 @@ def right_in_first(
     lines = np.repeat(np.arange(len(relevance)), relevance.counts)
     in_order = above[np.lexsort((above, lines))]
     places = np.arange(len(above)) - relevance.offsets[lines] + 1
-    found: Int64[np.ndarray, " q"] = np.add.reduceat(
+    num_right: Int64[np.ndarray, " q"] = np.add.reduceat(
         (places + in_order <= depth).astype(np.int64), relevance.offsets[:-1]
     )
-    return found
+    return num_right
 
 
 def exact_ranks(
@@ -255,6 +255,6 @@ def label_ranks(
         labels: Column of the right answer of each query.
     """
     assert not np.isnan(scores).any(), "NaN compares as false and would rank first"
-    own = scores[np.arange(len(labels)), labels]
-    ranks: np.ndarray = (scores >= own[:, None]).sum(axis=1)
+    right_scores = scores[np.arange(len(labels)), labels]
+    ranks: np.ndarray = (scores >= right_scores[:, None]).sum(axis=1)
     return ranks.astype(np.int64)

@@ -39,24 +39,24 @@ def linear_cka(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "n e"]
 
     Source: Kornblith et al., Similarity of neural network representations revisited, 2019, eq. 4.
     """
-    one, other = (_centred(side) for side in (first, second))
-    scale = _kernel_norm(one) * _kernel_norm(other)
+    x, y = (_centred(side) for side in (first, second))
+    scale = _kernel_norm(x) * _kernel_norm(y)
     if scale == 0:
         return Alignment(float("nan"), float("nan"))
-    across = float(np.square(one.T @ other).sum())
-    by_chance = float(np.square(one).sum()) * float(np.square(other).sum()) / (len(one) - 1)
+    across = float(np.square(x.T @ y).sum())
+    by_chance = float(np.square(x).sum()) * float(np.square(y).sum()) / (len(x) - 1)
     return Alignment(across / scale, by_chance / scale)
 
 
 def neighbours(vectors: Float[np.ndarray, "n d"], num: int) -> Int64[np.ndarray, "n k"]:
     """Return the `num` other items with the largest cosine to each; of equal ones the first."""
     units = unit(vectors).astype(np.float64)
-    found = np.empty((len(units), num), dtype=np.int64)
+    nearest = np.empty((len(units), num), dtype=np.int64)
     for start in range(0, len(units), _BLOCK):
         cosines = np.round(units[start : start + _BLOCK] @ units.T, 12)  # equal items stay equal
         cosines[np.arange(len(cosines)), start + np.arange(len(cosines))] = -np.inf
-        found[start : start + _BLOCK] = np.argsort(-cosines, axis=1, kind="stable")[:, :num]
-    return found
+        nearest[start : start + _BLOCK] = np.argsort(-cosines, axis=1, kind="stable")[:, :num]
+    return nearest
 
 
 def shared_neighbours(

@@ -43,9 +43,9 @@ def measure(step: PlannedStep) -> int:
         before = torch.cuda.memory_allocated(device)
         take_steps(step)
         return torch.cuda.max_memory_allocated(device) - before
-    with ProcessMemory() as own:
+    with ProcessMemory() as memory:
         take_steps(step)
-    return own.bytes
+    return memory.bytes
 
 
 class _FullQueue:

@@ -86,14 +86,14 @@ class MemoryModel:
         of both is whole.
         """
         features = sum(count * self.shape.row_bytes(m) for m, count in rows.items())
-        found = [self._embedding(side, count) for side, count in rows.items()]
-        kept = sum(stays for stays, _ in found)
-        more = max(peak - stays for stays, peak in found)
+        embedded = [self._embedding(side, count) for side, count in rows.items()]
+        staying = sum(stays for stays, _ in embedded)
+        more = max(peak - stays for stays, peak in embedded)
         embeddings = self._embedding_bytes(rows)
         loss = self._loss(rows[self.shape.sides[0]]) + embeddings
         return (
-            self._peak(features, activations=kept, loss=loss),
-            self._peak(features, activations=kept + more),
+            self._peak(features, activations=staying, loss=loss),
+            self._peak(features, activations=staying + more),
             self._peak(features, gradients=self._gradients, activations=self._stepping),
         )
 
@@ -141,26 +141,26 @@ class MemoryModel:
 
     def _try_rows(self, side: Side) -> None:
         """Measure 1, 2, 4, ... rows until the bytes grow in step with them."""
-        rows, found = self._rows[side], self._bytes[side]
+        rows, measured = self._rows[side], self._bytes[side]
         slopes: list[float] = []
         while not rows or rows[-1] < _MOST_ROWS:
             rows.append(2 ** len(rows))
-            found.append(self._embed(side, rows[-1]))
+            measured.append(self._embed(side, rows[-1]))
             if len(rows) > 1:
-                slopes.append((found[-1][1] - found[-2][1]) / (rows[-1] - rows[-2]))
-            outweighs = found[-1][1] > 4 * self._largest
+                slopes.append((measured[-1][1] - measured[-2][1]) / (rows[-1] - rows[-2]))
+            outweighs = measured[-1][1] > 4 * self._largest
             steady = len(slopes) > 2 and abs(slopes[-1] / max(slopes[-2], 1) - 1) < _LINEAR
             if outweighs and steady:
                 return
 
     def _embedding(self, side: Side, rows: int) -> tuple[int, int]:
         """Return the bytes that stay for the gradient of so many rows, and the most until then."""
-        sizes, found = self._rows[side], np.array(self._bytes[side], dtype=np.float64)
+        sizes, measured = self._rows[side], np.array(self._bytes[side], dtype=np.float64)
         if rows <= sizes[-1]:
-            stays, peak = (np.interp(rows, sizes, column) for column in found.T)
+            stays, peak = (np.interp(rows, sizes, column) for column in measured.T)
         else:
-            slope = (found[-1] - found[-2]) / (sizes[-1] - sizes[-2])
-            stays, peak = found[-1] + slope * (rows - sizes[-1])
+            slope = (measured[-1] - measured[-2]) / (sizes[-1] - sizes[-2])
+            stays, peak = measured[-1] + slope * (rows - sizes[-1])
         return int(stays), int(peak)
 
     def _loss(self, images: int) -> int:
@@ -171,8 +171,8 @@ class MemoryModel:
                     self._losses[images] = self._lose(images)
             return self._losses[images]
         powers = np.vander(np.array(_IMAGES, dtype=np.float64))
-        known = [self._loss(size) - self._marks(size) for size in _IMAGES]
-        squared, single, constant = np.linalg.solve(powers, np.array(known, dtype=np.float64))
+        losses = [self._loss(size) - self._marks(size) for size in _IMAGES]
+        squared, single, constant = np.linalg.solve(powers, np.array(losses, dtype=np.float64))
         squares = float(images**2)
         if (most := self._trainable.objective.most_logits) is not None:
             squares = min(squares, most / self.shape.texts)
@@ -184,18 +184,18 @@ class MemoryModel:
 
     def _embed(self, side: Side, rows: int) -> tuple[int, int]:
         """Return the bytes that stay for the gradient, and the most that live until it is there."""
-        given = self._made_up(side, rows)
+        inputs = self._made_up(side, rows)
         low = self._dtype != torch.float32
         for parameter in self._adapter.parameters():  # a part of their own: not to be counted here
             parameter.grad = torch.zeros_like(parameter)
         with LiveTensors() as live:
             with torch.autocast("cpu", dtype=self._dtype, enabled=low):
-                embedded = self._adapter.embed(given, side)
-            kept = live.num_bytes
+                embedded = self._adapter.embed(inputs, side)
+            staying = live.num_bytes
             torch.autograd.backward(embedded, torch.ones_like(embedded))
         peak: int = live.peak_bytes
         self._remove_gradients()
-        return kept, peak
+        return staying, peak
 
     def _made_up(self, side: Side, rows: int) -> Tokens:
         """Return so many rows of random features as they come into a step."""

@@ -75,7 +75,7 @@ def predict_memory(trainer: Trainer) -> PredictedMemory:
     predicted = model.peak(batch_size, trainer.options.chunk_size)
     validation = trainer.validation
     if validation is not None and validation.stores is not trainer.stores:
-        more = sum(one.num_bytes for one in validation.stores.pooled.values())
+        more = sum(pooled_shape.num_bytes for pooled_shape in validation.stores.pooled.values())
         predicted = replace(predicted, pooled=predicted.pooled + more)
     return PredictedMemory(
         predicted=predicted,
@@ -92,8 +92,8 @@ def input_shape(trainer: Trainer, batches: Sequence[BatchRows]) -> InputShape:
     stored = max(stores.first.dtype.itemsize, stores.second.dtype.itemsize)
     return InputShape(
         tokens={
-            first: _tokens(trainer, stores.first.lengths, [one.image for one in batches]),
-            second: _tokens(trainer, stores.second.lengths, [one.text for one in batches]),
+            first: _tokens(trainer, stores.first.lengths, [batch.image for batch in batches]),
+            second: _tokens(trainer, stores.second.lengths, [batch.text for batch in batches]),
         },
         widths=trainer.plan.stores.widths,
         texts=max(math.ceil(len(rows.text) / len(rows.image)) for rows in batches),

@@ -63,19 +63,19 @@ class FoldedRetrieval(Task):
         """
         folds = split_folds(embeddings, self.count, links=self.links)
         by_fold = [[self.retrieval.scored(one) for one in both_directions(fold)] for fold in folds]
-        found: dict[str, Any] = {"num_folds": self.count}
+        metrics: dict[str, Any] = {"num_folds": self.count}
         values, chances, drawn, num = 0.0, 0.0, np.zeros(BootstrapDraws(1).draws), 0
         for directions in zip(*by_fold, strict=True):
             table, of_draws = _measure(directions)
-            found[directions[0].name] = table
+            metrics[directions[0].name] = table
             values += sum(one["value"] for one in table["recall"].values())
             chances += sum(one["chance"] for one in table["recall"].values())
             drawn += of_draws.sum(axis=1)
             num += table["num_queries"]
-        found["recall_sum"] = Number(
+        metrics["recall_sum"] = Number(
             value=values, num=num, interval=interval_of(drawn), chance=chances
         ).table()
-        return found
+        return metrics
 
 
 def split_folds(
@@ -110,10 +110,10 @@ def split_folds(
 def _texts_brought(whole: PairedEmbeddings, links: Collection[tuple[str, str]] | None) -> Relevance:
     if links is None:
         return whole.texts_of_image
-    own = set(links)
+    own_links = set(links)
     rows = zip(whole.image_ids, _rows(whole.texts_of_image), strict=True)
     return Relevance.of(
-        [[n for n in found if (name, whole.text_ids[n]) in own] for name, found in rows]
+        [[n for n in texts if (name, whole.text_ids[n]) in own_links] for name, texts in rows]
     )
 
 
@@ -124,13 +124,13 @@ def _fold(
 ) -> PairedEmbeddings:
     place = {row: number for number, row in enumerate(texts.tolist())}
     texts_of = [
-        [place[row] for row in own if row in place]
-        for own in _rows(whole.texts_of_image.take(images))
+        [place[row] for row in relevant if row in place]
+        for relevant in _rows(whole.texts_of_image.take(images))
     ]
     first, last = int(images[0]), int(images[-1])
     images_of = [
-        [row - first for row in sorted(own) if first <= row <= last]
-        for own in _rows(whole.images_of_text.take(texts))
+        [row - first for row in sorted(relevant) if first <= row <= last]
+        for relevant in _rows(whole.images_of_text.take(texts))
     ]
     return replace(
         whole,
@@ -153,7 +153,7 @@ def _measure(
     directions: Sequence[Direction],
 ) -> tuple[dict[str, Any], Float64[np.ndarray, "draws recalls"]]:
     """Return the mean recalls of one direction over the folds, and the same in each draw."""
-    smallest = min(one.num_gallery for one in directions)
+    smallest = min(fold.num_gallery for fold in directions)
     ks = [k for k in HEADLINE if k <= smallest]
     values, chances, drawn = [], [], []
     for number, direction in enumerate(directions):
@@ -165,8 +165,8 @@ def _measure(
         chances.append(chance[np.array(ks) - 1])
         drawn.append(BootstrapDraws(int(groups.max()) + 1, seed=number).means(hits, groups))
     means, of_draws = np.mean(values, axis=0), np.mean(drawn, axis=0)
-    num = sum(len(one.queries) for one in directions)
-    num_groups = sum(len(np.unique(one.groups)) for one in directions)
+    num = sum(len(fold.queries) for fold in directions)
+    num_groups = sum(len(np.unique(fold.groups)) for fold in directions)
     recall = {
         str(k): Number(
             value=float(means[place]),
@@ -178,7 +178,7 @@ def _measure(
         ).table()
         for place, k in enumerate(ks)
     }
-    galleries = [one.num_gallery for one in directions]
+    galleries = [fold.num_gallery for fold in directions]
     return {"num_queries": num, "galleries": galleries, "recall": recall}, of_draws
 
 

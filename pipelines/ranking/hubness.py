@@ -113,8 +113,8 @@ def querybank(
         return _with_offsets(direction, pull, np.ones(len(direction.queries), dtype=bool))
     active = np.zeros(len(direction.gallery), dtype=bool)
     active[first] = True
-    _, found = _pull(direction.queries, direction.gallery, SHARPNESS, direction.own)
-    return _with_offsets(direction, pull, active[found])
+    _, nearest = _pull(direction.queries, direction.gallery, SHARPNESS, direction.own)
+    return _with_offsets(direction, pull, active[nearest])
 
 
 def dual_softmax(direction: Direction) -> Direction:

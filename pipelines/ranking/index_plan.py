@@ -71,9 +71,9 @@ def plan_index(kind: str, *, num: int, width: int, memory_budget: int | None = N
     budget = _free_share() if memory_budget is None else memory_budget
     if kind != "auto" and kind not in _SIZES:
         factory = FLAT if kind.strip().lower() == FLAT.lower() else kind
-        known = 4 * num * width if factory == FLAT else None
+        num_bytes = 4 * num * width if factory == FLAT else None
         return IndexPlan(
-            kind=kind, factory=factory, num_bytes=known, asked=kind, memory_budget=budget
+            kind=kind, factory=factory, num_bytes=num_bytes, asked=kind, memory_budget=budget
         )
     names = [kind]
     if kind == "auto":

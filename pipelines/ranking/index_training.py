@@ -52,18 +52,18 @@ def prepare_training(index: faiss.Index) -> list[faiss.ProductQuantizer]:
     for part in parts(index):
         if getattr(part, "do_polysemous_training", False):
             part.do_polysemous_training = False
-        found = [part, *(getattr(part, name, None) for name in _QUANTIZERS)]
-        for clustering in (getattr(one, "cp", None) for one in found):
+        trainable = [part, *(getattr(part, name, None) for name in _QUANTIZERS)]
+        for clustering in (getattr(learner, "cp", None) for learner in trainable):
             if clustering is not None:
                 clustering.min_points_per_centroid = 1
-    kept = []
+    quantizers = []
     for rotation in _rotations(index):
         if rotation.d_out % rotation.M == 0:  # else FAISS says so
             quantizer = faiss.ProductQuantizer(rotation.d_out, rotation.M, _OPQ_BITS)
             quantizer.cp.min_points_per_centroid = 1
             rotation.pq = quantizer
-            kept.append(quantizer)
-    return kept
+            quantizers.append(quantizer)
+    return quantizers
 
 
 def forget_training(index: faiss.Index) -> None:

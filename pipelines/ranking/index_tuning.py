@@ -77,10 +77,10 @@ def tune(
         for value in effort.values:
             effort.set_to(value)
             _, rows = index.search(np.ascontiguousarray(sample), exact.shape[1])
-            found = float(_found(gallery, sample, exact, rows).mean())
-            if found >= _WANTED or (value > _ENOUGH and found - before < _GAIN):
+            recall = float(_found(gallery, sample, exact, rows).mean())
+            if recall >= _WANTED or (value > _ENOUGH and recall - before < _GAIN):
                 break
-            before = found
+            before = recall
         chosen[effort.name] = value
     return chosen
 
@@ -98,11 +98,11 @@ def compare_with_flat(
     (exact, _), flat_seconds = _timed(lambda: _flat(gallery, sample))
     k = exact.shape[1]
     (_, rows), seconds = _timed(lambda: index.search(sample, k))
-    found = 100 * _found(gallery, sample, exact, rows)
+    recalls = 100 * _found(gallery, sample, exact, rows)
     num = len(sample)
     recall = Number(
-        value=float(found.mean()),
-        interval=mean_interval(found),
+        value=float(recalls.mean()),
+        interval=mean_interval(recalls),
         chance=100 * k / len(gallery),
         num=num,
     )
@@ -116,20 +116,20 @@ def compare_with_flat(
 
 def _efforts(index: faiss.Index, num: int) -> list[_Effort]:
     """Return what can be set, with the values to try, each twice the one before."""
-    found = []
+    efforts = []
     inside = list(parts(index))
     inverted = faiss.try_extract_index_ivf(index)
     graphs = [part for part in inside if isinstance(part, faiss.IndexHNSW)]
     if inverted is not None:
         values = [*_powers(1, inverted.nlist), inverted.nlist]
-        found.append(_Effort("nprobe", inverted, values))
+        efforts.append(_Effort("nprobe", inverted, values))
     elif graphs:
-        found.append(_Effort("efSearch", graphs[0].hnsw, _powers(2 * NEAREST, 4096)))
+        efforts.append(_Effort("efSearch", graphs[0].hnsw, _powers(2 * NEAREST, 4096)))
     refined = [part for part in inside if isinstance(part, faiss.IndexRefine)]
     if refined:
         most = max(2, min(_CANDIDATES, num // NEAREST))
-        found.append(_Effort("k_factor", refined[0], _powers(1, most)))
-    return found
+        efforts.append(_Effort("k_factor", refined[0], _powers(1, most)))
+    return efforts
 
 
 def _powers(first: int, end: int) -> list[int]:

@@ -79,24 +79,24 @@ def both_directions(embeddings: PairedEmbeddings) -> tuple[Direction, Direction]
     of all. Between two text encoders row i of the gallery is query i itself, and a text without any
     other of its image is no query.
     """
-    one = without_repeats(embeddings)
-    assert np.isfinite(one.images).all()  # not a number compares as false with everything, and
-    assert np.isfinite(one.texts).all()  # would rank first
-    first, second = (side.value for side in one.sides)
-    image_groups, text_groups = _groups(one)
+    unique = without_repeats(embeddings)
+    assert np.isfinite(unique.images).all()  # not a number compares as false with everything, and
+    assert np.isfinite(unique.texts).all()  # would rank first
+    first, second = (side.value for side in unique.sides)
+    image_groups, text_groups = _groups(unique)
     back = _direction(
         f"{second}_to_{first}",
-        (one.texts, one.text_ids, text_groups),
-        (one.images, one.image_ids),
-        one.images_of_text,
-        own=one.same_texts,
+        (unique.texts, unique.text_ids, text_groups),
+        (unique.images, unique.image_ids),
+        unique.images_of_text,
+        own=unique.same_texts,
     )
     forth = _direction(
         f"{first}_to_{second}",
-        (one.images, one.image_ids, image_groups),
-        (one.texts, one.text_ids),
-        one.texts_of_image,
-        own=one.same_texts,
+        (unique.images, unique.image_ids, image_groups),
+        (unique.texts, unique.text_ids),
+        unique.texts_of_image,
+        own=unique.same_texts,
     )
     return back, forth
 
@@ -127,8 +127,8 @@ def rank(direction: Direction) -> Ranking:
     One pass over all scores tells everything; an index would tell the first answers only, in the
     same time.
     """
-    own = direction.own
-    above = wrong_above(direction.queries, direction.gallery, direction.relevance, own)
+    same_rows = direction.own
+    above = wrong_above(direction.queries, direction.gallery, direction.relevance, same_rows)
     return Ranking(
         best_ranks(above, direction.relevance),
         average_precisions(above, direction.relevance),
@@ -200,8 +200,8 @@ def _own(direction: Direction, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarra
 
 def without_repeats(embeddings: PairedEmbeddings) -> PairedEmbeddings:
     """Return the same with every id once a side; right answers of equal ids are put together."""
-    kept = [_first_rows(ids) for ids in (embeddings.image_ids, embeddings.text_ids)]
-    (images, image_place), (texts, text_place) = kept
+    unique = [_first_rows(ids) for ids in (embeddings.image_ids, embeddings.text_ids)]
+    (images, image_place), (texts, text_place) = unique
     if len(images) == len(embeddings.image_ids) and len(texts) == len(embeddings.text_ids):
         return embeddings
     return replace(
@@ -221,7 +221,7 @@ def _first_rows(
 ) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " n"]]:
     """Return the first row of each id, and for every row the place of its id among them."""
     place: dict[str, int] = {}
-    places = [place.setdefault(one, len(place)) for one in ids]
+    places = [place.setdefault(item, len(place)) for item in ids]
     firsts = np.zeros(len(place), dtype=np.int64)
     for row in range(len(places) - 1, -1, -1):
         firsts[places[row]] = row
@@ -231,11 +231,11 @@ def _first_rows(
 def _merged(
     relevance: Relevance, queries: Int64[np.ndarray, " q"], rows: Int64[np.ndarray, " g"]
 ) -> Relevance:
-    found: dict[int, set[int]] = defaultdict(set)
+    merged: dict[int, set[int]] = defaultdict(set)
     for query, place in enumerate(queries.tolist()):
         span = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
-        found[place] |= set(rows[span].tolist())
-    return Relevance.of([sorted(found[place]) for place in range(len(found))])
+        merged[place] |= set(rows[span].tolist())
+    return Relevance.of([sorted(merged[place]) for place in range(len(merged))])
 
 
 def _groups(

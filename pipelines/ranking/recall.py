@@ -142,21 +142,21 @@ class Retrieval(Task):
         """Return what `run` does, and `worst_queries` of both directions."""
         directions = [self.scored(one) for one in both_directions(embeddings)]
         draws = BootstrapDraws(_num_groups(directions))
-        found: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
         recalls, drawn, failures = [], np.zeros(draws.draws), []
         for direction in directions:
             table, of_recalls, worst = self.measure(direction, draws)
-            found[direction.name] = table
+            metrics[direction.name] = table
             recalls += list(table["recall"].values())
             drawn += of_recalls.sum(axis=1)
             failures += worst
-        found["recall_sum"] = Number(
+        metrics["recall_sum"] = Number(
             value=sum(one["value"] for one in recalls),
             num=sum(len(one.queries) for one in directions),
             interval=interval_of(drawn),
             chance=sum(one["chance"] for one in recalls),
         ).table()
-        return found, failures
+        return metrics, failures
 
     def measure(
         self, direction: Direction, draws: BootstrapDraws
@@ -325,7 +325,7 @@ def _own_in_first(direction: Direction, ranking: Ranking, draws: BootstrapDraws)
 
 
 def _num_groups(directions: list[Direction]) -> int:
-    return 1 + max(int(one.groups.max()) for one in directions)
+    return 1 + max(int(direction.groups.max()) for direction in directions)
 
 
 def curve_points(k: int) -> list[int]:
@@ -342,14 +342,14 @@ def headline_recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
 
     It is what a training looks at after each epoch: bare numbers, without intervals.
     """
-    found: dict[str, Any] = {}
+    by_direction: dict[str, Any] = {}
     for direction in both_directions(embeddings):
         headline = [k for k in HEADLINE if k <= direction.num_gallery]
         ranks = ranks_only(direction, headline[-1])
         curve = recall_curve(ranks, headline[-1])
-        found[direction.name] = {str(k): float(curve[k - 1]) for k in headline}
-    total = sum(value for recalls in found.values() for value in recalls.values())
-    return {"recall_sum": total, **found}
+        by_direction[direction.name] = {str(k): float(curve[k - 1]) for k in headline}
+    total = sum(value for recalls in by_direction.values() for value in recalls.values())
+    return {"recall_sum": total, **by_direction}
 
 
 def worst_queries(
@@ -366,15 +366,15 @@ def worst_queries(
     order = np.argsort(-ranks, kind="stable")[:most]
     chosen = order[ranks[order] > 1]
     size = max(1, _BLOCK_SCORES // len(direction.gallery))
-    found = []
+    failures = []
     for start in range(0, len(chosen), size):
         block = chosen[start : start + size]
         scores = direction.queries[block] @ direction.gallery.T
-        found += [
+        failures += [
             _failure(direction, query, int(ranks[query]), line, shown)
             for query, line in zip(block.tolist(), scores, strict=True)
         ]
-    return found
+    return failures
 
 
 def _failure(

@@ -51,11 +51,11 @@ def rerank(
     for start in range(0, num, at_once):
         block = rows[start : start + at_once]
         lines, places = np.nonzero(block >= 0)
-        found = reranker.score(first + start + lines, block[lines, places])
-        assert found.shape == lines.shape
-        if not np.isfinite(found).all():
-            line = int(lines[np.argmin(np.isfinite(found))])
+        judged = reranker.score(first + start + lines, block[lines, places])
+        assert judged.shape == lines.shape
+        if not np.isfinite(judged).all():
+            line = int(lines[np.argmin(np.isfinite(judged))])
             raise DivergedError(f"a score of query {first + start + line} is not finite")
-        scores[start + lines, places] = found
+        scores[start + lines, places] = judged
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

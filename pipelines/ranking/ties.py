@@ -109,7 +109,7 @@ def _examples(
 ) -> tuple[tuple[str, str], ...]:
     """Return the id of a right row and of a wrong one that is equal to it, each pair once."""
     relevance = direction.relevance
-    found: dict[tuple[str, str], None] = {}
+    examples: dict[tuple[str, str], None] = {}
     for place in places[: 10 * _MOST].tolist():
         query, right = int(owners[place]), int(relevance.rows[place])
         span = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
@@ -117,8 +117,8 @@ def _examples(
         if direction.own is not None:
             equal = equal[equal != direction.own[query]]
         names = direction.gallery_ids[right], direction.gallery_ids[int(equal[0])]
-        if names[::-1] not in found:
-            found[names] = None
-        if len(found) == _MOST:
+        if names[::-1] not in examples:
+            examples[names] = None
+        if len(examples) == _MOST:
             break
-    return tuple(found)
+    return tuple(examples)

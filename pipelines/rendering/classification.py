@@ -25,12 +25,12 @@ def accuracy_parts(report: Mapping[str, Any]) -> list[Table | str]:
         )
     )
     rows = [
-        (features, setting, found)
+        (features, setting, numbers)
         for features, settings in report["metrics"].items()
-        for setting, found in settings.items()
+        for setting, numbers in settings.items()
     ]
-    columns = [name for name in _COLUMNS if any(name in found for *_, found in rows)]
-    if not any("top_5" in found for *_, found in rows):
+    columns = [name for name in _COLUMNS if any(name in numbers for *_, numbers in rows)]
+    if not any("top_5" in numbers for *_, numbers in rows):
         columns = _with_last_top(columns, rows[0][2])
     for name in ("features", "setting"):
         table.add_column(name)
@@ -38,14 +38,14 @@ def accuracy_parts(report: Mapping[str, Any]) -> list[Table | str]:
         table.add_column(_heading(name), justify="right")
     table.add_column("chosen", justify="right")
     table.add_column("images", justify="right")
-    for features, setting, found in rows:
-        cells = [_cell(found.get(name)) for name in columns]
-        counts = [str(one["num"]) for one in found.values() if is_number(one)]
+    for features, setting, numbers in rows:
+        cells = [_cell(numbers.get(name)) for name in columns]
+        counts = [str(number["num"]) for number in numbers.values() if is_number(number)]
         table.add_row(
             features.replace("_", " "),
             setting.replace("_", " "),
             *cells,
-            _chosen(found),
+            _chosen(numbers),
             counts[0],
         )
     return [table, *(f"warning: {warning}" for warning in report["warnings"])]
@@ -113,9 +113,9 @@ def _overall(report: Mapping[str, Any]) -> Table:
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right")
     table.add_column("images", justify="right")
-    for name, found in metrics.items():
-        cells = [_zero_shot_cell(found[column]) for column in columns]
-        table.add_row(Text(name), *cells, str(found["top_1"]["num"]))
+    for name, numbers in metrics.items():
+        cells = [_zero_shot_cell(numbers[column]) for column in columns]
+        table.add_row(Text(name), *cells, str(numbers["top_1"]["num"]))
     return table
 
 
@@ -124,8 +124,8 @@ def _zero_shot_cell(number: Mapping[str, Any]) -> Text:
 
 
 def _classes(report: Mapping[str, Any]) -> list[Table | str]:
-    name, found = next(iter(report["metrics"].items()))
-    classes = found["classes"]
+    name, prompt_metrics = next(iter(report["metrics"].items()))
+    classes = prompt_metrics["classes"]
     order = sorted(classes, key=lambda one: classes[one]["top_1"]["value"])
     left_out = len(order) - _ALL_CLASSES
     if left_out > 0:
@@ -152,9 +152,9 @@ def _classes(report: Mapping[str, Any]) -> list[Table | str]:
 def _taken_for(confusion: Mapping[str, Any]) -> dict[str, str]:
     """Return for each class the wrong one that it is most often taken for, with the count."""
     names = confusion["names"]
-    found = {}
+    mistakes = {}
     for index, counts in enumerate(confusion["matrix"]):
         wrong = [0 if place == index else count for place, count in enumerate(counts)]
         most = max(wrong)
-        found[names[index]] = f"{names[wrong.index(most)]} ({most})" if most else "-"
-    return found
+        mistakes[names[index]] = f"{names[wrong.index(most)]} ({most})" if most else "-"
+    return mistakes

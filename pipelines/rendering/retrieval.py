@@ -24,9 +24,9 @@ def retrieval_parts(report: Mapping[str, Any]) -> list[Table | str]:
     metrics = report["metrics"]
     place = f"{report['dataset']}/{report['split']}"
     parts: list[Table | str] = [_table(metrics, f"retrieval on {place}")]
-    for name, found in metrics.items():
-        if "index" in found:
-            made = found["index"]
+    for name, numbers in metrics.items():
+        if "index" in numbers:
+            made = numbers["index"]
             what = f"{name.replace('_', ' ')} by {made['kind']} ({made['factory']})"
             parts.append(f"{what}: {quality_line(made)}")
     parts += _folds(metrics)
@@ -43,20 +43,26 @@ def _folds(metrics: Mapping[str, Any]) -> list[Table]:
     """Return a table of the means over folds, if there are any."""
     if "folds" not in metrics:
         return []
-    found = metrics["folds"]
-    title = f"mean over {found['num_folds']} folds of images"
+    folds = metrics["folds"]
+    title = f"mean over {folds['num_folds']} folds of images"
     table = ResultTable(title=f"{title}: value [95 % interval] (chance)")
     table.add_column("")
-    directions = {name: one for name, one in found.items() if isinstance(one, Mapping)}
-    directions = {name: one for name, one in directions.items() if "recall" in one}
-    for name, one in directions.items():
-        sizes = sorted(set(one["galleries"]))
+    directions = {
+        name: direction for name, direction in folds.items() if isinstance(direction, Mapping)
+    }
+    directions = {
+        name: direction for name, direction in directions.items() if "recall" in direction
+    }
+    for name, direction in directions.items():
+        sizes = sorted(set(direction["galleries"]))
         gallery = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-        counts = f"{one['num_queries']:,} queries, galleries of {gallery}"
+        counts = f"{direction['num_queries']:,} queries, galleries of {gallery}"
         table.add_column(f"{name.replace('_', ' ')}\n{counts}", justify="right")
-    for k in dict.fromkeys(k for one in directions.values() for k in one["recall"]):
-        table.add_row(f"R@{k}, %", *(_cell(one["recall"].get(k)) for one in directions.values()))
-    total = found["recall_sum"]
+    for k in dict.fromkeys(k for direction in directions.values() for k in direction["recall"]):
+        table.add_row(
+            f"R@{k}, %", *(_cell(direction["recall"].get(k)) for direction in directions.values())
+        )
+    total = folds["recall_sum"]
     table.add_row(f"RSUM, {total['num']:,} queries", _cell(total))
     return [table]
 
@@ -65,25 +71,27 @@ def _table(metrics: Mapping[str, Any], title: str) -> Table:
     """Return one line a number: each direction with its interval and chance level."""
     table = ResultTable(title=f"{title}: value [95 % interval] (chance)")
     table.add_column("")
-    directions = {name: found for name, found in metrics.items() if "recall" in found}
-    for name, found in directions.items():
-        counts = f"{found['num_queries']:,} queries, gallery of {found['num_gallery']:,}"
+    directions = {name: direction for name, direction in metrics.items() if "recall" in direction}
+    for name, direction in directions.items():
+        counts = f"{direction['num_queries']:,} queries, gallery of {direction['num_gallery']:,}"
         table.add_column(f"{name.replace('_', ' ')}\n{counts}", justify="right")
-    all_found = list(directions.values())
-    ks = list(dict.fromkeys(k for one in all_found for k in one["recall"]))
+    all_numbers = list(directions.values())
+    ks = list(dict.fromkeys(k for numbers in all_numbers for k in numbers["recall"]))
     for k in ks:
-        table.add_row(f"R@{k}, %", *(_cell(one["recall"].get(k)) for one in all_found))
-    last = max(one["curve"]["k"][-1] for one in all_found)
+        table.add_row(f"R@{k}, %", *(_cell(numbers["recall"].get(k)) for numbers in all_numbers))
+    last = max(numbers["curve"]["k"][-1] for numbers in all_numbers)
     if str(last) not in ks:
-        table.add_row(f"R@{last:,}, %", *(_cell(_last_point(one, last)) for one in all_found))
-    for least in dict.fromkeys(j for one in all_found for j in one.get(_OWN, {})):
-        cells = (_cell(one.get(_OWN, {}).get(least)) for one in all_found)
+        table.add_row(
+            f"R@{last:,}, %", *(_cell(_last_point(numbers, last)) for numbers in all_numbers)
+        )
+    for least in dict.fromkeys(j for numbers in all_numbers for j in numbers.get(_OWN, {})):
+        cells = (_cell(numbers.get(_OWN, {}).get(least)) for numbers in all_numbers)
         table.add_row(f"{least}+ own in the first 5, %", *cells)
     for key, label in _ROWS.items():
-        if key not in all_found[0]:  # an approximate index does not tell
+        if key not in all_numbers[0]:  # an approximate index does not tell
             continue
-        unit = ", %" if all_found[0][key]["unit"] == "%" else ""
-        table.add_row(f"{label}{unit}", *(_cell(one[key]) for one in all_found))
+        unit = ", %" if all_numbers[0][key]["unit"] == "%" else ""
+        table.add_row(f"{label}{unit}", *(_cell(numbers[key]) for numbers in all_numbers))
     total = metrics["recall_sum"]
     table.add_row(f"RSUM, {total['num']:,} queries", _cell(total))
     return table

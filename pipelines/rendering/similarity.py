@@ -19,14 +19,16 @@ def similarity_parts(report: Mapping[str, Any]) -> list[Table | str]:
     place = f"{report['dataset']}/{report['split']}"
     counts = {
         number["num"]
-        for found in metrics.values()
-        for number in found.values()
+        for numbers in metrics.values()
+        for number in numbers.values()
         if "value" in number
     }
     title = f"similarity on {place}, {max(counts):,} pairs [95 % interval]"
-    if any("spearman" in found for found in metrics.values()):
+    if any("spearman" in numbers for numbers in metrics.values()):
         columns = {"spearman": "Spearman x100 (0)", "pearson": "Pearson x100 (0)"}
-        rows = [[name, *(_cell(found, key) for key in columns)] for name, found in metrics.items()]
+        rows = [
+            [name, *(_cell(numbers, key) for key in columns)] for name, numbers in metrics.items()
+        ]
         return [_table(title, ["cosine", *columns.values()], rows)]
     return [
         _table(f"{title}, percent (chance)", *_binary_rows(metrics)),
@@ -50,8 +52,8 @@ def ranking_parts(report: Mapping[str, Any]) -> list[Table | str]:
         "cka": "CKA x100",
     }
     rows = [
-        [*pair.split(" | "), *(_cell(found, key) for key in columns)]
-        for pair, found in metrics.items()
+        [*pair.split(" | "), *(_cell(numbers, key) for key in columns)]
+        for pair, numbers in metrics.items()
     ]
     return [_table(title, ["images", "texts", *columns.values()], rows)]
 
@@ -63,10 +65,10 @@ def _binary_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
     for name in named:
         columns += [f"{name} threshold", "accuracy", "F1 of alike"]
     rows = []
-    for label, found in metrics.items():
-        row = [label, _cell(found, "auroc"), _cell(found, "ap")]
+    for label, numbers in metrics.items():
+        row = [label, _cell(numbers, "auroc"), _cell(numbers, "ap")]
         for name in named:
-            at = found[name]
+            at = numbers[name]
             row += [f"{at['threshold']:.3f}", _cell(at, "accuracy"), _cell(at, "f1_1")]
         rows.append(row)
     return columns, rows
@@ -75,12 +77,12 @@ def _binary_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
 def _class_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     columns = ["cosine", "threshold", "class", *_PER_CLASS]
     rows = [
-        [label, f"{name} {found[name]['threshold']:.3f}", str(one)]
-        + [_cell(found[name], f"{key}_{one}") for key in _PER_CLASS]
-        for label, found in metrics.items()
+        [label, f"{name} {numbers[name]['threshold']:.3f}", str(class_label)]
+        + [_cell(numbers[name], f"{key}_{class_label}") for key in _PER_CLASS]
+        for label, numbers in metrics.items()
         for name in _THRESHOLDS
-        if name in found
-        for one in (0, 1)
+        if name in numbers
+        for class_label in (0, 1)
     ]
     return columns, rows
 

@@ -218,8 +218,8 @@ def plan_parts(planned: MemoryPlan) -> list[Table | str]:
     if planned.fits is not None:
         chunk = planned.largest_chunk
         fits = "fits" if planned.fits else "does not fit"
-        found = "no chunk does" if chunk is None else f"the largest chunk that does is {chunk}"
-        lines.append(f"{fits} {spec['budget']}; {found}")
+        largest = "no chunk does" if chunk is None else f"the largest chunk that does is {chunk}"
+        lines.append(f"{fits} {spec['budget']}; {largest}")
     return lines
 
 
@@ -234,34 +234,34 @@ def _peak_table(peak: PeakMemory) -> Table:
 
 def train_estimate_parts(estimate: TrainEstimate) -> list[Table | str]:
     """Return what a training would cost: its size, the memory of a step by part, and its time."""
-    found = estimate
-    counted = "images" if Modality.IMAGE.value in found.rows else "texts"
-    shapes = ", ".join(f"{side.replace('_', ' ')}s of {row}" for side, row in found.rows.items())
+    cost = estimate
+    counted = "images" if Modality.IMAGE.value in cost.rows else "texts"
+    shapes = ", ".join(f"{side.replace('_', ' ')}s of {row}" for side, row in cost.rows.items())
     head = (
-        f"{_preset_line(found.preset, found.fusion)}: {found.parameters:,} parameters on "
-        f"{found.images} {counted}, batch {found.batch_size}, "
-        f"chunk {found.chunk_size or 'of all'}, {shapes} ({found.texts_of_an_image} each)"
+        f"{_preset_line(cost.preset, cost.fusion)}: {cost.parameters:,} parameters on "
+        f"{cost.images} {counted}, batch {cost.batch_size}, "
+        f"chunk {cost.chunk_size or 'of all'}, {shapes} ({cost.texts_of_an_image} each)"
     )
     held = ", ".join(
         f"{side.replace('_', ' ')}s {place['num_bytes'] / 1e6:.1f} MB on {place['name']}"
-        for side, place in found.residency.items()
+        for side, place in cost.residency.items()
     )
     predicted = (
-        f"predicted peak of a step {found.predicted.total / 1e9:.2f} GB of {found.memory} memory; "
+        f"predicted peak of a step {cost.predicted.total / 1e9:.2f} GB of {cost.memory} memory; "
         f"features: {held}"
     )
-    validating = f" and {found.validation_seconds:.1f} s of validation"
-    pooling = f", {found.pooling_seconds:.1f} s to pool their tokens once"
+    validating = f" and {cost.validation_seconds:.1f} s of validation"
+    pooling = f", {cost.pooling_seconds:.1f} s to pool their tokens once"
     time = (
-        f"about {found.minutes:.1f} minutes: {found.epochs} epochs of {found.epoch_seconds:.1f} s"
-        f"{validating if found.validation_seconds else ''}"
-        f"{pooling if found.pooling_seconds else ''}"
+        f"about {cost.minutes:.1f} minutes: {cost.epochs} epochs of {cost.epoch_seconds:.1f} s"
+        f"{validating if cost.validation_seconds else ''}"
+        f"{pooling if cost.pooling_seconds else ''}"
     )
     probe = (
-        f"timed {found.probe_steps} of {found.steps} steps in {found.probe_seconds:.1f} s, warm-up "
+        f"timed {cost.probe_steps} of {cost.steps} steps in {cost.probe_seconds:.1f} s, warm-up "
         "and validation included; nothing was kept"
     )
-    return [head, _peak_table(found.predicted), predicted, time, probe]
+    return [head, _peak_table(cost.predicted), predicted, time, probe]
 
 
 def train_lines(trained: TrainReport) -> list[str]:

@@ -63,10 +63,10 @@ class Compared:
     @property
     def definitions(self) -> dict[str, str]:
         """Return what each name means."""
-        found: dict[str, str] = {}
+        meanings: dict[str, str] = {}
         for report in self.reports.values():
-            found.update(report.get("definitions", {}))
-        return found
+            meanings.update(report.get("definitions", {}))
+        return meanings
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -78,11 +78,11 @@ class Compared:
         by_run = {run: _cells(report["metrics"]) for run, report in self.reports.items()}
         every = {name for numbers in by_run.values() for name in numbers}
         names = sorted(every, key=lambda name: (len(name), _counted(name)))  # classes come last
-        found = []
+        lines = []
         for name in names:
             cells = [numbers.get(name) for numbers in by_run.values()]
             there = [cell for cell in cells if cell is not None]
-            found.append(
+            lines.append(
                 {
                     "name": " ".join(name).replace("_", " "),
                     "unit": there[0].get("unit", ""),
@@ -91,21 +91,21 @@ class Compared:
                     "cells": cells,
                 }
             )
-        return found
+        return lines
 
     @property
     def curves(self) -> list[dict[str, Any]]:
         """Return the plots of all runs, those of one title together."""
-        found: dict[str, dict[str, Any]] = {}
+        by_title: dict[str, dict[str, Any]] = {}
         for run, report in self.reports.items():
             alone = len(self.reports) == 1
             for curve in report.get("curves", ()):
                 if "lines" not in curve:  # a matrix is of one run
                     title = curve["title"] if alone else f"{run}: {curve['title']}"
-                    found[title] = {**curve, "title": title}
+                    by_title[title] = {**curve, "title": title}
                     continue
-                own = {**curve, "lines": {}}
-                lines = found.setdefault(curve["title"], own)["lines"]
+                plot = {**curve, "lines": {}}
+                lines = by_title.setdefault(curve["title"], plot)["lines"]
                 for label, line in sorted(
                     curve["lines"].items(), key=lambda one: _is_chance(one[0])
                 ):
@@ -113,7 +113,7 @@ class Compared:
                         lines[label] = line  # the chance level of the same queries is that of all
                     else:
                         lines[f"{run}: {label}"] = line
-        return list(found.values())
+        return list(by_title.values())
 
 
 def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
@@ -143,13 +143,13 @@ def compare(parts: Sequence[RunPart]) -> list[Compared]:
     Splits are the same where dataset and ids are: a dataset that has changed is another one, and
     ids that are counters are the same in many.
     """
-    found: dict[tuple[str, ...], Compared] = {}
+    by_key: dict[tuple[str, ...], Compared] = {}
     for part in parts:
         for report in part.evaluations:
             names = ("kind", "dataset", "split", "source", "split_hash", "variant")
             key = tuple(report.get(name, "") for name in names)
-            found.setdefault(key, Compared(*key)).reports[part.name] = report
-    return [found[key] for key in sorted(found, key=lambda key: (key[0] != "retrieval", key))]
+            by_key.setdefault(key, Compared(*key)).reports[part.name] = report
+    return [by_key[key] for key in sorted(by_key, key=lambda key: (key[0] != "retrieval", key))]
 
 
 def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
@@ -159,9 +159,9 @@ def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
         lines = {}
         for part in parts:
             points = [(line["epoch"], _number(line.get(key))) for line in part.epochs]
-            kept = [(epoch, value) for epoch, value in points if value is not None]
-            if kept:
-                x, y = zip(*kept, strict=True)
+            measured = [(epoch, value) for epoch, value in points if value is not None]
+            if measured:
+                x, y = zip(*measured, strict=True)
                 lines[part.name] = {"x": list(x), "y": list(y)}
         if lines:
             label = "loss" if key == "loss" else "sum of R@1, R@5 and R@10 both ways, %"
@@ -192,7 +192,7 @@ def _number(value: Any) -> float | None:
 def _counted(path: tuple[str, ...]) -> list[tuple[int, int, str]]:
     """Return what puts R@5 before R@10, and 4 shots before 16."""
     pieces = re.findall(r"\d+|\D+", " ".join(path))
-    return [(0, int(one), "") if one.isdecimal() else (1, 0, one) for one in pieces]
+    return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 
 
 def _is_chance(label: str) -> bool:
@@ -205,16 +205,16 @@ def _place(home: Path, name: str) -> Path:
     Raises:
         RunNotFoundError: There is neither.
     """
-    given = expanded(Path(name))
-    folders = (given, run_folder.runs_folder(home) / name)
-    if given.suffix != ".json" or any(folder.is_dir() for folder in folders):
+    place = expanded(Path(name))
+    folders = (place, run_folder.runs_folder(home) / name)
+    if place.suffix != ".json" or any(folder.is_dir() for folder in folders):
         return run_folder.find_run(home, name)
-    for path in (given, home / given, home / "evaluations" / given):
+    for path in (place, home / place, home / "evaluations" / place):
         if path.is_file():
             return path
-    known = sorted(path.name for path in (home / "evaluations").glob("*.json"))
+    evaluations = sorted(path.name for path in (home / "evaluations").glob("*.json"))
     raise RunNotFoundError(
-        f"no file {name!r}, neither here nor in {home}; in its evaluations: {known or 'none'}"
+        f"no file {name!r}, neither here nor in {home}; in its evaluations: {evaluations or 'none'}"
     )
 
 

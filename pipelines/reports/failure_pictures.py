@@ -58,9 +58,14 @@ class FailurePictures:
                 "direction": failure.get("direction", "").replace("_", " "),
                 "rank": failure.get("rank"),
                 "facts": failure.get("facts", {}),
-                "query": [self._shown(one, items) for one in _queries(failure)],
-                "right": [self._shown(one, items) for one in failure.get("right", ())[:_RIGHT]],
-                "first": [self._shown(one, items) for one in failure.get("first", ())],
+                "query": [self._shown(item_entry, items) for item_entry in _queries(failure)],
+                "right": [
+                    self._shown(item_entry, items)
+                    for item_entry in failure.get("right", ())[:_RIGHT]
+                ],
+                "first": [
+                    self._shown(item_entry, items) for item_entry in failure.get("first", ())
+                ],
             }
             for failure in failures
         ]
@@ -84,8 +89,8 @@ class FailurePictures:
         key = (dataset, split, report.get("source", ""))
         if key not in self._items:
             self._items[key] = self._open(report, dataset, split)
-        known = self._items[key]
-        return {item_id: known[item_id] for item_id in ids if item_id in known}
+        by_id = self._items[key]
+        return {item_id: by_id[item_id] for item_id in ids if item_id in by_id}
 
     def _open(self, report: Mapping[str, Any], dataset: str, split: str) -> dict[str, Item]:
         """Return the items of the first place that holds what was evaluated, or what is left."""
@@ -143,28 +148,28 @@ class FailurePictures:
         if split not in source.splits():
             return None
         now = source.pairs(split)
-        for there, known in (
+        for there, then_ids in (
             (now.image_ids, then.image_ids),
             (now.text_ids, then.text_ids),
             (now.links, then.links),
         ):
-            if not set(there) <= set(known):
+            if not set(there) <= set(then_ids):
                 return None
-        images = [one for one in source.items(split, Modality.IMAGE) if readable_size(one) >= 0]
+        images = [item for item in source.items(split, Modality.IMAGE) if readable_size(item) >= 0]
         missing = len(then.image_ids) - len(images)
-        counters = any(one.path is None or one.path.name not in one.id for one in images)
+        counters = any(item.path is None or item.path.name not in item.id for item in images)
         if not missing or (counters and len(now.image_ids) < len(then.image_ids)):
             return None
         self.notes.append(
             f"{missing} of {len(then.image_ids)} pictures of {dataset}/{split} are not there any "
             f"more in {source.root}: the others are shown as they are now"
         )
-        return {one.id: one for one in (*images, *source.items(split, Modality.TEXT))}
+        return {item.id: item for item in (*images, *source.items(split, Modality.TEXT))}
 
     def _note(self, what: str, dataset: str, faults: Sequence[LightalignError]) -> None:
         """Note why ids are shown alone; changed data is named before missing data."""
-        others = [one for one in faults if not isinstance(one, DatasetNotFoundError)]
-        changed = [one for one in others if isinstance(one, DatasetChangedError)]
+        others = [fault for fault in faults if not isinstance(fault, DatasetNotFoundError)]
+        changed = [fault for fault in others if isinstance(fault, DatasetChangedError)]
         if changed:
             self.notes.append(f"{what} is not what was evaluated any more: ids are shown alone")
         elif others:
@@ -179,14 +184,14 @@ class FailurePictures:
 
     def _shown(self, entry: Mapping[str, Any], items: Mapping[str, Item]) -> dict[str, Any]:
         text = entry.get("name", entry.get("text"))
-        found = {"id": entry.get("id", ""), "score": entry.get("score"), "text": text}
-        item = items.get(found["id"])
-        found["picture"] = None
+        shown = {"id": entry.get("id", ""), "score": entry.get("score"), "text": text}
+        item = items.get(shown["id"])
+        shown["picture"] = None
         if item is None:
-            return found
+            return shown
         if item.text is not None:
-            return {**found, "text": item.text}
-        return {**found, "picture": self._picture(item)}
+            return {**shown, "text": item.text}
+        return {**shown, "picture": self._picture(item)}
 
     def _picture(self, item: Item) -> str | None:
         """Return a small picture as the address that holds it, or None where it cannot be read."""
@@ -208,12 +213,12 @@ def _places(
     training = report.get("training", {})
     command, stores = training.get("command", {}), training.get("stores", {})
     options = report.get("options", {})
-    given = options.get("source")
-    if not given and dataset == stores.get("train", {}).get("dataset"):
-        given = command.get("source")
+    source_options = options.get("source")
+    if not source_options and dataset == stores.get("train", {}).get("dataset"):
+        source_options = command.get("source")
     wanted = (*moved, options.get("data"), command.get("data"), dataset)
-    names = [one for one in wanted if one and parse_data(one)[0] == dataset]
-    return [(one, given or None) for one in dict.fromkeys(names)]
+    names = [place for place in wanted if place and parse_data(place)[0] == dataset]
+    return [(place, source_options or None) for place in dict.fromkeys(names)]
 
 
 def _queries(failure: Mapping[str, Any]) -> list[dict[str, Any]]:

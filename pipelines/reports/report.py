@@ -96,8 +96,8 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     _check_names(spec.data, compared)
     pictures = FailurePictures(spec.home, spec.data)
     sections = [
-        _section(one, pictures, spec.failures)
-        for one in progress.track(compared, "evaluations", len(compared), unit="evaluations")
+        _section(evaluation, pictures, spec.failures)
+        for evaluation in progress.track(compared, "evaluations", len(compared), unit="evaluations")
     ]
     pictures.require_used()
     notes += pictures.notes
@@ -120,16 +120,16 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
         path=path,
         bytes=len(content),
         runs=tuple(part.name for part in parts),
-        evaluations=sum(len(one.reports) for one in compared),
+        evaluations=sum(len(evaluation.reports) for evaluation in compared),
         notes=tuple(notes),
     )
 
 
 def _check_names(data: Sequence[str], compared: Sequence[Compared]) -> None:
-    evaluated = {one.dataset for one in compared}
-    for given in data:
-        if parse_data(given)[0] not in evaluated:
-            raise unknown_name("evaluated dataset", parse_data(given)[0], evaluated)
+    evaluated = {evaluation.dataset for evaluation in compared}
+    for named in data:
+        if parse_data(named)[0] not in evaluated:
+            raise unknown_name("evaluated dataset", parse_data(named)[0], evaluated)
 
 
 def _default_path(home: Path, parts: Sequence[RunPart]) -> Path:

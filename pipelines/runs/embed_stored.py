@@ -85,8 +85,8 @@ def embed_pairs(
     related = stores.relations(stores.images if images is None else np.sort(images))
     rows = (related.rows.image, related.rows.text)
     first, second = (
-        embed_rows(adapter, reader, some, side=side, device=device, progress=progress)
-        for reader, some, side in zip(stores.sources, rows, stores.pair.sides, strict=True)
+        embed_rows(adapter, reader, side_rows, side=side, device=device, progress=progress)
+        for reader, side_rows, side in zip(stores.sources, rows, stores.pair.sides, strict=True)
     )
     return PairedEmbeddings(
         images=first,

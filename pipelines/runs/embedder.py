@@ -65,9 +65,9 @@ class EncoderView:
             rows = torch.arange(len(reduced))[:, None].expand_as(reduced.mask)[reduced.mask]
             name = names[int(rows[int(np.argmin(finite))])]
             raise FeatureRangeError(f"{name}: a feature does not fit {self.dtype}")
-        kept = torch.from_numpy(np.ascontiguousarray(dequantise(stored, scales, self.dtype)))
-        values = torch.zeros(reduced.values.shape, dtype=kept.dtype)
-        values[reduced.mask] = kept
+        restored = torch.from_numpy(np.ascontiguousarray(dequantise(stored, scales, self.dtype)))
+        values = torch.zeros(reduced.values.shape, dtype=restored.dtype)
+        values[reduced.mask] = restored
         return Tokens(values, reduced.mask)
 
 
@@ -125,7 +125,7 @@ class Embedder:
     @property
     def encoders(self) -> dict[str, str]:
         """Return the name of the encoder of each side, such as `image` or `first_text`."""
-        return {side: found["name"] for side, found in self._table["encoders"].items()}
+        return {side: encoder["name"] for side, encoder in self._table["encoders"].items()}
 
     @property
     def width(self) -> int:
@@ -196,17 +196,17 @@ class Embedder:
 
     def _text_side(self, name: str | None) -> Side:
         """Return the side of texts called `name`; None will do where there is one."""
-        known = {side.value: side for side in self._sides if side.modality is Modality.TEXT}
-        if name is None and len(known) > 1:
+        text_sides = {side.value: side for side in self._sides if side.modality is Modality.TEXT}
+        if name is None and len(text_sides) > 1:
             raise SpecError(
                 f"{self.folder} aligns two text encoders, {self.encoders}: say through which, by "
                 f"side={TextSide.FIRST.value!r} or side={TextSide.SECOND.value!r}"
             )
         if name is None:
             return Modality.TEXT
-        if name not in known:
-            raise unknown_name("side", name, known)
-        return known[name]
+        if name not in text_sides:
+            raise unknown_name("side", name, text_sides)
+        return text_sides[name]
 
     @torch.inference_mode()
     def _embed(
@@ -220,34 +220,37 @@ class Embedder:
             raise SpecError(f"batch_size must be at least 1, found {batch_size}")
         reading = self.reading(side)
         names = [_name(content, position) for position, content in enumerate(contents)]
-        found = np.empty((len(contents), self.width), dtype=np.float32)
+        embeddings = np.empty((len(contents), self.width), dtype=np.float32)
         for start in range(0, len(contents), batch_size):
             chunk = slice(start, start + batch_size)
-            prepared = [prepare(*one) for one in zip(contents[chunk], names[chunk], strict=True)]
+            prepared = [
+                prepare(*named_content)
+                for named_content in zip(contents[chunk], names[chunk], strict=True)
+            ]
             tokens = reading.features(prepared, names[chunk])
-            found[chunk] = self._adapt(tokens, side)
-        finite = np.isfinite(found).all(axis=1)
+            embeddings[chunk] = self._adapt(tokens, side)
+        finite = np.isfinite(embeddings).all(axis=1)
         if not finite.all():
             name = names[int(np.argmin(finite))]
             raise DivergedError(
                 f"the embedding of {name} is not finite, as an adapter gives whose training "
                 f"diverged: {run_folder.ways_out(self.folder)} with a lower train.learning_rate"
             )
-        return found
+        return embeddings
 
     def _adapt(self, tokens: Tokens, side: Side) -> Float32[np.ndarray, "n embed"]:
         """Return the embeddings of rows, those of one length together: no row is padded."""
-        found = np.empty((len(tokens), self.width), dtype=np.float32)
+        all_embeddings = np.empty((len(tokens), self.width), dtype=np.float32)
         lengths = tokens.mask.sum(dim=1)
         for length in torch.unique(lengths).tolist():
             rows = torch.nonzero(lengths == length)[:, 0]
-            own = Tokens(
+            same_length = Tokens(
                 tokens.values[rows][tokens.mask[rows]].reshape(len(rows), length, -1),
                 torch.ones(len(rows), length, dtype=torch.bool),
             )
-            embeddings = self.adapter.embed(own.to(self.device), side)
-            found[rows.numpy()] = embeddings.cpu().numpy()
-        return found
+            embeddings = self.adapter.embed(same_length.to(self.device), side)
+            all_embeddings[rows.numpy()] = embeddings.cpu().numpy()
+        return all_embeddings
 
     def reading(self, side: Side) -> EncoderView:
         """Return the encoder of a side, with what the training kept of its tokens.
@@ -288,8 +291,8 @@ class Embedder:
         layout = encoder.layout(kind.layer_read(layer))
         reading = EncoderView(encoder, layer, layout, kind, stored["dtype"])
         now: Table = json.loads(canonical_json(encoder.identity_at(kind.layer_read(layer))))
-        found = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
-        if found != stored["encoder_key"]:
+        key = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
+        if key != stored["encoder_key"]:
             raise WeightsMismatchError(
                 f"encoder {name!r} is not the one that {self.folder.name} was trained on: "
                 f"{_difference(identity, now)}"
@@ -309,17 +312,17 @@ def _check_list(contents: object, kinds: tuple[type, ...], verb: str, noun: str)
         raise SpecError(f"{verb} takes a list of {noun}, found {contents!r:.60}")
     for content in contents:
         if not isinstance(content, kinds):
-            known = " or ".join(kind.__name__ for kind in kinds)
-            raise SpecError(f"{verb} takes {known}, found {type(content).__name__}")
+            allowed = " or ".join(kind.__name__ for kind in kinds)
+            raise SpecError(f"{verb} takes {allowed}, found {type(content).__name__}")
 
 
 def _difference(then: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> str:
     """Return in words where two identities differ; TOML has left out what is None."""
-    found = []
+    differences = []
     for key in sorted({*then, *now}):
         first, second = then.get(key), now.get(key)
         if isinstance(first, Mapping) and isinstance(second, Mapping):
-            found.append(_difference(first, second, f"{within}{key}."))
+            differences.append(_difference(first, second, f"{within}{key}."))
         elif first != second:
-            found.append(f"{within}{key} was {first!r:.60}, is {second!r:.60}")
-    return "; ".join(one for one in found if one)
+            differences.append(f"{within}{key} was {first!r:.60}, is {second!r:.60}")
+    return "; ".join(difference for difference in differences if difference)

@@ -76,7 +76,7 @@ class Leakage:
     @property
     def errors(self) -> list[str]:
         """Return what an evaluation is refused for."""
-        found = [self.selection] if self.selection else []
+        refusals = [self.selection] if self.selection else []
         by_part = {"were trained on": self.shared}
         if not self.selection:
             by_part["chose the epoch that is kept"] = self.choosing
@@ -84,30 +84,32 @@ class Leakage:
             for side, ids in by_side.items():
                 names = ", ".join(ids[:_SHOWN])
                 more = " ..." if len(ids) > _SHOWN else ""
-                found.append(f"{len(ids)} evaluated {side.replace('_', ' ')}s {did}: {names}{more}")
-        return found
+                refusals.append(
+                    f"{len(ids)} evaluated {side.replace('_', ' ')}s {did}: {names}{more}"
+                )
+        return refusals
 
     @property
     def warnings(self) -> list[str]:
         """Return what is to be known, errors included: they were allowed."""
-        found = [f"leakage: {error}" for error in self.errors]
+        lines = [f"leakage: {error}" for error in self.errors]
         if self.num_copies:
-            found.append(copied_message(self.copies, self.num_copies))
+            lines.append(copied_message(self.copies, self.num_copies))
         if self.num_near:
-            found.append(near_message(self.near, self.num_near, self.near_bound))
+            lines.append(near_message(self.near, self.num_near, self.near_bound))
         if self.num_same_texts:
             pairs = "; ".join(" and ".join(pair) for pair in self.same_texts[:_SHOWN])
             more = " ..." if self.num_same_texts > _SHOWN else ""
-            found.append(
+            lines.append(
                 f"{self.num_same_texts} evaluated texts say the same as a trained one of another "
                 f"id: {pairs}{more}"
             )
         if self.counters:
-            found.append(
+            lines.append(
                 f"{self.counters} ids stand for one item in training and for another here: they "
                 "are taken for mere numbers"
             )
-        return [*found, *(f"leakage not checked: {reason}" for reason in self.unchecked)]
+        return [*lines, *(f"leakage not checked: {reason}" for reason in self.unchecked)]
 
     def table(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -196,11 +198,11 @@ class EvaluatedItems:
     @classmethod
     def of_images(cls, entry: StoreEntry, reader: FeatureReader) -> "EvaluatedItems":
         """Return all images of a split."""
-        found = entry.description
+        description = entry.description
         return cls(
-            dataset=found.dataset,
-            split=found.split,
-            source=found.source,
+            dataset=description.dataset,
+            split=description.split,
+            source=description.source,
             sides={Modality.IMAGE: (reader, np.arange(len(reader)))},
         )
 
@@ -280,11 +282,11 @@ class SeenByRun:
 def lineage(run: TrainedRun) -> list[SeenByRun]:
     """Return what the run has seen, then the run that it began with, and so on."""
     spec = run.trained["spec"]
-    found = [SeenByRun(run.folder.name, run.stores, run.trained.get("selected_by", ""))]
+    ancestors = [SeenByRun(run.folder.name, run.stores, run.trained.get("selected_by", ""))]
     while "began_with" in spec:
         spec = spec["began_with"]
-        found.append(SeenByRun(spec["run"], spec["stores"], spec.get("selected_by", "")))
-    return found
+        ancestors.append(SeenByRun(spec["run"], spec["stores"], spec.get("selected_by", "")))
+    return ancestors
 
 
 @dataclass
@@ -315,7 +317,11 @@ class _Compared:
 
     def found(self, part: str) -> dict[str, tuple[str, ...]]:
         """Return the evaluated ids that are in one part of the training, by side."""
-        return {side: tuple(sorted(ids)) for (one, side), ids in self.shared.items() if one == part}
+        return {
+            side: tuple(sorted(ids))
+            for (shared_part, side), ids in self.shared.items()
+            if shared_part == part
+        }
 
 
 def _compare(
@@ -363,7 +369,9 @@ def _compare_images(
 def _compare_texts(train: Mapping[str, Any], examined: EvaluatedItems, compared: _Compared) -> None:
     """Find the evaluated texts that say the same as one of a training split, by their marks."""
     texts = {
-        side: found for side, found in examined.sides.items() if side.modality is Modality.TEXT
+        side: text_rows
+        for side, text_rows in examined.sides.items()
+        if side.modality is Modality.TEXT
     }
     if not texts or not compared.is_new("texts", train["source"]):
         return
@@ -385,13 +393,18 @@ def _compare_texts(train: Mapping[str, Any], examined: EvaluatedItems, compared:
     trained: dict[str, str] = {}
     for name, mark in theirs.items():
         trained.setdefault(mark, name)
-    known = {one for (part, _), ids in compared.shared.items() if part == "train" for one in ids}
+    trained_ids = {
+        trained_id
+        for (part, _), ids in compared.shared.items()
+        if part == "train"
+        for trained_id in ids
+    }
     for reader, rows in texts.values():
         names = (reader.ids[row] for row in rows.tolist())
         compared.same_texts.update(
             (name, trained[ours[name]])
             for name in names
-            if name not in known and ours.get(name) in trained
+            if name not in trained_ids and ours.get(name) in trained
         )
 
 
@@ -418,10 +431,10 @@ def _same_items(
     for start in range(0, len(ids), size):
         block = ids[start : start + size]
         here, there = (
-            reader.gather([reader.row_of[one] for one in block], companions=False)
+            reader.gather([reader.row_of[item] for item in block], companions=False)
             for reader in (evaluated, trained)
         )
-        same += [one for line, one in enumerate(block) if _alike(here.row(line), there.row(line))]
+        same += [item for line, item in enumerate(block) if _alike(here.row(line), there.row(line))]
     return same, len(ids) - len(same)
 
 
@@ -429,8 +442,8 @@ def _alike(first: Shaped[np.ndarray, "_ width"], second: Shaped[np.ndarray, "_ w
     """Return whether two rows hold the same tokens, but for rounding."""
     if first.shape != second.shape:
         return False
-    one, other = (row.astype(np.float32) for row in (first, second))
-    return bool(np.linalg.norm(one - other) <= SAME * np.linalg.norm(one))
+    left, right = (row.astype(np.float32) for row in (first, second))
+    return bool(np.linalg.norm(left - right) <= SAME * np.linalg.norm(left))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -476,17 +489,21 @@ def near_duplicates(
             "they cannot tell which are nearly the same"
         )
         return NearDuplicates(unchecked=(reason,))
-    found: list[tuple[str, str, float]] = []
+    closest: list[tuple[str, str, float]] = []
     count = 0
     for columns, others, values in close_rows(evaluated, rows, trained, bound, progress):
         count += len(values)
         best = np.argsort(-values, kind="stable")[:_MOST_PAIRS]
-        found += [
-            (evaluated.ids[rows[columns[one]]], trained.ids[others[one]], float(values[one]))
-            for one in best.tolist()
+        closest += [
+            (
+                evaluated.ids[rows[columns[number]]],
+                trained.ids[others[number]],
+                float(values[number]),
+            )
+            for number in best.tolist()
         ]
-        found = _nearest(found)
-    return NearDuplicates(pairs=tuple(found), count=count, bound=bound)
+        closest = _nearest(closest)
+    return NearDuplicates(pairs=tuple(closest), count=count, bound=bound)
 
 
 def near_bound(trained: FeatureReader) -> float | None:
@@ -503,8 +520,8 @@ def near_bound(trained: FeatureReader) -> float | None:
     """
     if len(trained) < _FEWEST:
         return NEAR
-    some = np.linspace(0, len(trained) - 1, min(_CALIBRATED, len(trained))).astype(np.int64)
-    pooled = mean_vectors(trained, some)
+    sample = np.linspace(0, len(trained) - 1, min(_CALIBRATED, len(trained))).astype(np.int64)
+    pooled = mean_vectors(trained, sample)
     vectors = unit(pooled - pooled.mean(axis=0))
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, -1.0)
@@ -526,8 +543,8 @@ def close_rows(
     The cosines are those of `near_duplicates`.
     """
     pooled = mean_vectors(evaluated, rows)
-    some = np.linspace(0, len(trained) - 1, min(_CENTRE, len(trained))).astype(np.int64)
-    centre = np.concatenate([pooled, mean_vectors(trained, some)]).mean(axis=0)
+    sample = np.linspace(0, len(trained) - 1, min(_CENTRE, len(trained))).astype(np.int64)
+    centre = np.concatenate([pooled, mean_vectors(trained, sample)]).mean(axis=0)
     ours = unit(pooled - centre)
     size = max(1, min(_rows_at_once(trained), _BLOCK_ELEMENTS // len(ours)))
     starts = range(0, len(trained), size)

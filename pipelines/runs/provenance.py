@@ -37,7 +37,7 @@ def describe_encoders(pair: StorePair) -> Table:
 
     An encoder without a card, such as one of a later version, has no entry `card`.
     """
-    found = {}
+    encoders = {}
     for side, entry in pair.entries.items():
         name = entry.description.encoder
         described: dict[str, Any] = {"name": name, "identity": dict(entry.description.identity)}
@@ -47,8 +47,8 @@ def describe_encoders(pair: StorePair) -> Table:
         card = card_of(entry, settings)
         if card is not None:
             described["card"] = {key: card[key] for key in card if key != "name"}
-        found[side.value] = described
-    return found
+        encoders[side.value] = described
+    return encoders
 
 
 def card_of(entry: StoreEntry, settings: Mapping[str, Any]) -> Table | None:

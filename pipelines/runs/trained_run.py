@@ -115,8 +115,8 @@ class TrainedRun:
             SpecError: The run has no such side.
         """
         if side not in self.queries:
-            known = [one.value for one in self.sides]
-            raise SpecError(f"run {self.folder.name} has no side {side.value!r}, but {known}")
+            sides = [run_side.value for run_side in self.sides]
+            raise SpecError(f"run {self.folder.name} has no side {side.value!r}, but {sides}")
         return self.queries[side]
 
 
@@ -158,7 +158,7 @@ class EvaluationReport:
 
     def report(self, run: TrainedRun | None) -> dict[str, Any]:
         """Return the report of it; `run` is None where no adapter took part."""
-        found = {
+        table = {
             "schema": SCHEMA,
             "kind": self.kind,
             "dataset": self.dataset,
@@ -178,12 +178,12 @@ class EvaluationReport:
             **self.beside,
         }
         if self.source:
-            found["source"] = self.source
+            table["source"] = self.source
         if run is not None:
-            found["run"] = run.folder.name
-            found["adapter_sha256"] = atomic_files.sha256_file(run.folder / run_folder.WEIGHTS)
-            found["training"] = run.trained["spec"]
-        return found
+            table["run"] = run.folder.name
+            table["adapter_sha256"] = atomic_files.sha256_file(run.folder / run_folder.WEIGHTS)
+            table["training"] = run.trained["spec"]
+        return table
 
     @cached_property
     def source(self) -> str:
@@ -192,7 +192,9 @@ class EvaluationReport:
         What a classifier was trained on stands beside it, and is of another split.
         """
         described = [entry.description for entry in self.stores.values()]
-        sources = {one.source for one in described if one.split == self.split}
+        sources = {
+            description.source for description in described if description.split == self.split
+        }
         return sources.pop() if len(sources) == 1 else ""
 
     @cached_property
@@ -229,8 +231,8 @@ class EvaluationReport:
         there = _report_at(path)
         if there is None:
             return None
-        own = {"split_hash": self._ids_hash, "source": self.source}
-        return all(there.get(key, value) == value for key, value in own.items())
+        identity = {"split_hash": self._ids_hash, "source": self.source}
+        return all(there.get(key, value) == value for key, value in identity.items())
 
     def write(
         self, run: TrainedRun | None, *, home: Path, owned: bool = False

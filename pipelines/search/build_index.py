@@ -134,8 +134,8 @@ class _Split:
         if self.opened is None:
             return [""] * len(ids)
         items = self.opened.items(self.split, side.modality)
-        known = {item.id: content_of(item) for item in items}
-        return [known[item_id] for item_id in ids]
+        by_id = {item.id: content_of(item) for item in items}
+        return [by_id[item_id] for item_id in ids]
 
     def build(self, side: Side, kind: str, budget: int | None) -> BuiltIndex:
         """Return the index of one side."""
@@ -275,12 +275,12 @@ def side_named(evaluated: TrainedRun, name: str | None) -> Side:
     Raises:
         UnknownNameError: The run has no such side.
     """
-    known = {side.value: side for side in evaluated.sides}
+    by_name = {side.value: side for side in evaluated.sides}
     if name is None:
         return evaluated.sides[0]
-    if name not in known:
-        raise unknown_name("side", name, known)
-    return known[name]
+    if name not in by_name:
+        raise unknown_name("side", name, by_name)
+    return by_name[name]
 
 
 def _sides(evaluated: TrainedRun, name: str | None) -> Sequence[Side]:
@@ -341,9 +341,9 @@ def _stores(
     """
     query = StoreQuery.of(wanted, spec.split, evaluated.queries)
     entries = readable_stores(spec.home, query, progress)
-    found = {side: query.matching(entries, side) for side in evaluated.sides}
+    stores = {side: query.matching(entries, side) for side in evaluated.sides}
     for side in sides:
-        if not found[side]:
+        if not stores[side]:
             require_data(spec.home, query)
             command = evaluated.queries[side].extraction(
                 wanted.words, split=spec.split, home=spec.home
@@ -352,12 +352,12 @@ def _stores(
                 f"no {side.label} store for {query.describe()} in {spec.home}"
                 f"{others_line(spec.home, query)}; run `{command}`"
             )
-    first = found[sides[0]][0]
-    note_versions((entry for some in found.values() for entry in some), progress)
+    first = stores[sides[0]][0]
+    note_versions((entry for side_stores in stores.values() for entry in side_stores), progress)
     source = first.description.source
     same = {
-        side: [entry for entry in some if entry.description.source == source]
-        for side, some in found.items()
+        side: [entry for entry in side_stores if entry.description.source == source]
+        for side, side_stores in stores.items()
     }
     missing = [side for side in sides if not same[side]]
     if missing:
@@ -372,7 +372,7 @@ def _stores(
             f"{missing[0].label} store of the same items: extract that again by "
             f"`{again}`"
         )
-    return {side: some[0] for side, some in same.items() if some}
+    return {side: side_stores[0] for side, side_stores in same.items() if side_stores}
 
 
 def _place(

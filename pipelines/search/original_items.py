@@ -52,11 +52,11 @@ def find_items(
     if opened is not None:
         return _items_of(opened, manifest, wanted), None
     contents = dict(zip(wanted, map(saved.contents.at, rows), strict=True))
-    known = _recorded(contents, _side(manifest))
-    missing = [item_id for item_id in wanted if item_id not in known]
+    recorded = _recorded(contents, _side(manifest))
+    missing = [item_id for item_id in wanted if item_id not in recorded]
     keeps_no_files = manifest["knows_dataset"] and not any(contents.values())
     if not missing or (keeps_no_files and not pictures):
-        return known, None
+        return recorded, None
     try:
         source = open_as_extracted(
             manifest["data"],
@@ -74,8 +74,8 @@ def find_items(
         advice = "" if named else f"; name the dataset's place: {place}"
         if is_drawn(manifest["dataset"]):  # it has none: an index knows how it was drawn
             advice = f"; write the index anew by {again}"
-        return known, f"{warning}: {error}{advice}"
-    return {**known, **_items_of(source, manifest, missing)}, None
+        return recorded, f"{warning}: {error}{advice}"
+    return {**recorded, **_items_of(source, manifest, missing)}, None
 
 
 def _items_of(source: Source, manifest: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Item]:

@@ -199,7 +199,7 @@ def find_indexes(
     dataset, place = (None, None) if data is None else parse_data(data)
     version = None if dataset is None or place is not None else newest(home, dataset)
     manifests, broken = _manifests(run)
-    found = [
+    paths = [
         path
         for path, manifest in manifests.items()
         if manifest["side"] == side.value
@@ -207,29 +207,31 @@ def find_indexes(
         and split in {None, manifest["split"]}
         and _is_of(manifest, version)
     ]
-    own = {path for path in found if _is_of_the_run(manifests[path], run=run, home=home)}
-    if data is None and own:
-        names = {manifests[path]["dataset"] for path in own}
-        found = [path for path in found if path in own or manifests[path]["dataset"] not in names]
-    if not found and broken:
+    of_run = {path for path in paths if _is_of_the_run(manifests[path], run=run, home=home)}
+    if data is None and of_run:
+        names = {manifests[path]["dataset"] for path in of_run}
+        paths = [
+            path for path in paths if path in of_run or manifests[path]["dataset"] not in names
+        ]
+    if not paths and broken:
         raise StoreCorruptError(broken[0])
     for reason in broken:
         notes.note(f"an index is passed over: {reason}")
-    if not found:
+    if not paths:
         if dataset is not None and place is None and version is None:
             require_name(home, dataset)
         wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
-        known = [
-            f"{one['side']}s of {one['dataset']}/{one['split']}"
-            + ("" if dataset != one["dataset"] or _is_of(one, version) else ", of other data")
-            for one in manifests.values()
+        existing = [
+            f"{saved['side']}s of {saved['dataset']}/{saved['split']}"
+            + ("" if dataset != saved["dataset"] or _is_of(saved, version) else ", of other data")
+            for saved in manifests.values()
         ]
         command = index_command(run, side=side.value, data=data, split=split, home=home)
         raise IndexNotFoundError(
-            f"run {run.name} has no index of {wanted}; has: {known or 'none'}; run {command}"
+            f"run {run.name} has no index of {wanted}; has: {existing or 'none'}; run {command}"
         )
-    found.sort(key=lambda path: (path.stat().st_mtime_ns, path.parent.name), reverse=True)
-    return {path.parent: manifests[path] for path in found}
+    paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.parent.name), reverse=True)
+    return {path.parent: manifests[path] for path in paths}
 
 
 def _is_named(manifest: Mapping[str, Any], *, home: Path) -> bool:
@@ -362,8 +364,8 @@ def _check_head(path: Path, manifest: Mapping[str, Any], *, again: str) -> None:
     """Compare what FAISS would allocate by with the manifest: four letters, width and rows."""
     with open_regular(path) as file:
         head = file.read(_HEAD.size)
-    found = _HEAD.unpack(head)[1:] if len(head) == _HEAD.size else None
-    if found != (manifest["width"], manifest["num"]):
+    header = _HEAD.unpack(head)[1:] if len(head) == _HEAD.size else None
+    if header != (manifest["width"], manifest["num"]):
         raise StoreCorruptError(
             f"{path} does not begin as an index of {manifest['num']} rows of width "
             f"{manifest['width']}: {again}"

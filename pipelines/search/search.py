@@ -189,16 +189,16 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     clock.ends("embed")
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))
     clock.ends("search")
-    found = rows[0][rows[0] >= 0].tolist()  # an approximate index may find fewer
+    nearest = rows[0][rows[0] >= 0].tolist()  # an approximate index may find fewer
     again = again_command(saved.manifest, run=evaluated.folder, home=spec.home)
-    if found and max(found) >= len(saved.ids):
+    if nearest and max(nearest) >= len(saved.ids):
         raise StoreCorruptError(
             f"{folder} answers with rows that it does not have: write it anew by {again}"
         )
     items, warning = find_items(
-        saved, found, home=spec.home, opened=opened, pictures=sheet is not None, again=again
+        saved, nearest, home=spec.home, opened=opened, pictures=sheet is not None, again=again
     )
-    answers = zip(map(saved.ids.at, found), scores[0].tolist(), strict=False)
+    answers = zip(map(saved.ids.at, nearest), scores[0].tolist(), strict=False)
     hits = [_hit(rank, *answer, items) for rank, answer in enumerate(answers, 1)]
     clock.ends("find_files")
     if sheet is not None:

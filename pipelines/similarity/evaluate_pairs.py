@@ -193,8 +193,11 @@ class PairEvaluator:
         for name, threshold in self._thresholds(scorer, cosines, labels).items():
             called = cosines >= threshold
             shares = {"accuracy": len(labels)}
-            for one, said, true in ((0, ~called, ~labels), (1, called, labels)):
-                shares |= {f"precision_{one}": int(said.sum()), f"recall_{one}": int(true.sum())}
+            for label, said, true in ((0, ~called, ~labels), (1, called, labels)):
+                shares |= {
+                    f"precision_{label}": int(said.sum()),
+                    f"recall_{label}": int(true.sum()),
+                }
             statistics = partial(at_threshold, called, labels)
             numbers = self._numbers(scorer.label, statistics, chances, shares=shares)
             metrics[name] = {"threshold": threshold, **numbers}
@@ -278,8 +281,8 @@ def evaluate_pairs(
         count, trained = find_trained_texts(pairs, run, judge.progress)
         leakage = {**leakage, "num_pairs_with_trained_texts": count}
     return PairReport(
-        metrics={one.label: one.metrics for one in judged},
-        curves=[curve for one in judged for curve in one.curves],
+        metrics={result.label: result.metrics for result in judged},
+        curves=[curve for result in judged for curve in result.curves],
         failures=failures,
         warnings=[*pairs.warnings, *shared, *trained, *judge.warnings, *unread],
         leakage=leakage,
@@ -301,16 +304,16 @@ def worst_pairs(
     worst = np.argsort(-np.abs(ranks[0] - ranks[1]), kind="stable")[:_NUM_WORST].tolist()
     warnings = []
     try:
-        known = texts.of(split, (name for row in worst for name in split.ids[row]))
+        text_of = texts.of(split, (name for row in worst for name in split.ids[row]))
     except StoreCorruptError:  # of what the home remembers: it says what to do
         raise
     except LightalignError as error:
-        known = {}
+        text_of = {}
         warnings = [f"worst pairs without their texts: {with_way_out(error, texts.wanted)}"]
     failures = [
         {
             "query": list(split.ids[row]),
-            **({"texts": [known[name] for name in split.ids[row]]} if known else {}),
+            **({"texts": [text_of[name] for name in split.ids[row]]} if text_of else {}),
             "facts": {"grade": float(split.grades[row]), "cosine": float(cosines[row])},
         }
         for row in worst

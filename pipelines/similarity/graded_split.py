@@ -90,24 +90,24 @@ class GradedSplit:
         path = catalog.pairs_path(
             home, self.described.dataset, self.described.split, self.described.source
         )
-        found = catalog.read_pairs(path).grades
-        if found is None:
+        grades = catalog.read_pairs(path).grades
+        if grades is None:
             raise SpecError(
                 f"dataset {self.described.dataset!r} has no graded pairs of texts: similarity is "
                 "for qqp, mrpc, stsb, sick and text-pair-table"
             )
-        self.scale: Grades = found
+        self.scale: Grades = grades
         self.stores = stores
         folders = {entry.folder for entry in stores.values()}
         readers = {folder: FeatureReader(folder) for folder in sorted(folders)}
         self._readers = {query: readers[entry.folder] for query, entry in stores.items()}
-        known = set.intersection(*(set(reader.row_of) for reader in readers.values()))
-        links = [link for link in found.links if link[0] in known and link[1] in known]
+        stored_ids = set.intersection(*(set(reader.row_of) for reader in readers.values()))
+        links = [link for link in grades.links if link[0] in stored_ids and link[1] in stored_ids]
         if not links:
             raise StoreCorruptError(f"no pair of {path} has the rows of both its texts")
         self.ids = [(first, second) for first, second, _ in links]
         self.grades: Float64[np.ndarray, " n"] = np.array([grade for *_, grade in links])
-        self.num_lost = len(found.links) - len(links)
+        self.num_lost = len(grades.links) - len(links)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -124,7 +124,7 @@ class GradedSplit:
         """Return the group of each pair: pairs with a text in common, also through other pairs."""
         names = dict.fromkeys(name for pair in self.ids for name in pair)
         place = {name: number for number, name in enumerate(names)}
-        ends = np.array([[place[one], place[other]] for one, other in self.ids])
+        ends = np.array([[place[first], place[second]] for first, second in self.ids])
         edges = coo_array((np.ones(len(ends)), ends.T), shape=(len(place), len(place)))
         _, group_of = connected_components(edges, directed=False)
         groups: np.ndarray = np.unique(group_of[ends[:, 0]], return_inverse=True)[1]
@@ -149,11 +149,11 @@ class GradedSplit:
             firsts, seconds = ([pair[side] for pair in pairs] for side in (0, 1))
             if scorer.first == scorer.second:
                 both = self._vectors(scorer.first, firsts + seconds)
-                one, other = both[: len(pairs)], both[len(pairs) :]
+                first, second = both[: len(pairs)], both[len(pairs) :]
             else:
-                one = self._vectors(scorer.first, firsts)
-                other = self._vectors(scorer.second, seconds)
-            parts.append(np.einsum("nd,nd->n", one, other, dtype=np.float64))
+                first = self._vectors(scorer.first, firsts)
+                second = self._vectors(scorer.second, seconds)
+            parts.append(np.einsum("nd,nd->n", first, second, dtype=np.float64))
         return np.concatenate(parts)
 
     def _vectors(self, leg: TextEmbedder, ids: Sequence[str]) -> Float32[np.ndarray, "some embed"]:

@@ -45,15 +45,15 @@ def make_scorers(
         scorers.append(Scorer("across", *legs.values()))
     warnings = []
     for raw in raws:
-        found = _raw_scorers(raw, split)
+        raw_scorers = _raw_scorers(raw, split)
         if _has_constant_cls(raw, split):
-            found = [one for one in found if not one.label.endswith(" cls")]
+            raw_scorers = [scorer for scorer in raw_scorers if not scorer.label.endswith(" cls")]
             warnings.append(
                 f"no cls of {raw.label}: its first token is the same for all texts, as in causal "
                 "encoders; `last` is the one that has read them"
             )
-        scorers += found
-        missing = {"mean", "cls"} - {one.label.rpartition(" ")[2] for one in found}
+        scorers += raw_scorers
+        missing = {"mean", "cls"} - {scorer.label.rpartition(" ")[2] for scorer in raw_scorers}
         if missing and "tokens" not in raw.by_kind:
             warnings.append(
                 f"no {' and '.join(sorted(missing))} of {raw.label} beside: "

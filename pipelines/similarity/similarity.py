@@ -99,7 +99,7 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     warnings = [*fit_warnings, *raw_warnings, *measured.warnings]
     for warning in warnings:
         progress.note(warning)
-    found = EvaluationReport(
+    evaluation = EvaluationReport(
         kind="similarity",
         dataset=str(wanted.name),
         split=split,
@@ -121,7 +121,7 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
         seconds=time.perf_counter() - began,
         beside={"leakage": measured.leakage} if measured.leakage else {},
     )
-    path, report = found.write(evaluated, home=spec.home)
+    path, report = evaluation.write(evaluated, home=spec.home)
     return SimilarityReport(path=path, report=report)
 
 
@@ -180,12 +180,12 @@ def _fitting_stores(
     if not wanted.has_split(_FITTED_ON):
         return {}, [f"no threshold is fitted: {wanted.name} has no split {_FITTED_ON!r}"]
     fitting = TextStores(spec.home, wanted, _FITTED_ON, progress)
-    found: dict[SideQuery, StoreEntry] = {}
+    fitted: dict[SideQuery, StoreEntry] = {}
     for query, entry in chosen.stores.items():
         other = fitting.find(query)
         if other is None:
             command = SideQuery.like(entry).extraction(wanted.words, home=spec.home)
             line = f"no threshold is fitted: no texts of split {_FITTED_ON!r}; run `{command}`"
             return {}, [line]
-        found[query] = other
-    return found, []
+        fitted[query] = other
+    return fitted, []

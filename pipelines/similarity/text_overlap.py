@@ -97,9 +97,11 @@ def find_shared_pairs(
         texts: Reads the texts of both.
     """
     try:
-        known = {both: ids for ids, both in _pairs(fitted, texts).items()}
-        found = [
-            (ids, known[both]) for ids, both in _pairs(measured, texts).items() if both in known
+        fitted_ids = {both: ids for ids, both in _pairs(fitted, texts).items()}
+        shared = [
+            (ids, fitted_ids[both])
+            for ids, both in _pairs(measured, texts).items()
+            if both in fitted_ids
         ]
     except StoreCorruptError:  # of what the home remembers: it says what to do
         raise
@@ -107,17 +109,17 @@ def find_shared_pairs(
         reason = f"the texts of both splits are not found: {with_way_out(error, texts.wanted)}"
         return {"not_checked": [reason]}, [f"leakage not checked: {reason}"]
     table = {
-        "num_shared_pairs": len(found),
+        "num_shared_pairs": len(shared),
         "shared_pairs": [
-            {"measured": list(ours), "fitted": list(theirs)} for ours, theirs in found[:_MOST]
+            {"measured": list(ours), "fitted": list(theirs)} for ours, theirs in shared[:_MOST]
         ],
     }
-    if not found:
+    if not shared:
         return table, []
-    named = ", ".join(" with ".join(ours) for ours, _ in found[:_SHOWN])
-    more = " ..." if len(found) > _SHOWN else ""
+    named = ", ".join(" with ".join(ours) for ours, _ in shared[:_SHOWN])
+    more = " ..." if len(shared) > _SHOWN else ""
     line = (
-        f"leakage: {len(found)} of {len(measured)} measured pairs are among those that thresholds "
+        f"leakage: {len(shared)} of {len(measured)} measured pairs are among those that thresholds "
         f"are fitted on: {named}{more}"
     )
     return table, [line]
@@ -136,7 +138,7 @@ def find_trained_texts(
         run: The run whose adapter takes part.
         progress: Receives the progress.
     """
-    known = StoresByKey.of(run.home)
+    stored = StoresByKey.of(run.home)
     wanted = sorted({name for pair in pairs.ids for name in pair})
     described = pairs.described
     ours = marks_of(run.home, described.dataset, described.split, described.source)
@@ -153,7 +155,7 @@ def find_trained_texts(
             same = _by_marks(ours, past, home=run.home)
             why = None
             if same is None:
-                same, why = _by_features(reader, wanted, known, key, progress)
+                same, why = _by_features(reader, wanted, stored, key, progress)
             seen |= same & set(wanted)
             if why is not None:
                 what = f"the {side.label}s that {past.name} was trained on"
@@ -198,4 +200,6 @@ def _pairs(split: GradedSplit, texts: GradedTexts) -> Mapping[tuple[str, str], f
         name: " ".join(_WORD.findall(text.casefold())) or text
         for name, text in texts.of(split, (name for pair in split.ids for name in pair)).items()
     }
-    return {(one, other): frozenset((plain[one], plain[other])) for one, other in split.ids}
+    return {
+        (first, second): frozenset((plain[first], plain[second])) for first, second in split.ids
+    }

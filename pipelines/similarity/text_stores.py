@@ -53,10 +53,10 @@ class TextStores:
         self.wanted = wanted
         self.split = split
         self._query = query = StoreQuery.of(wanted, split, {Modality.TEXT: SideQuery()})
-        found = query.matching(readable_stores(home, query, progress), Modality.TEXT)
-        sources = list(dict.fromkeys(entry.description.source for entry in found))
-        note_versions(found, progress)
-        self.entries = [entry for entry in found if entry.description.source == sources[0]]
+        entries = query.matching(readable_stores(home, query, progress), Modality.TEXT)
+        sources = list(dict.fromkeys(entry.description.source for entry in entries))
+        note_versions(entries, progress)
+        self.entries = [entry for entry in entries if entry.description.source == sources[0]]
 
     def find(self, query: SideQuery) -> StoreEntry | None:
         """Return the newest store that matches, or None."""
@@ -75,11 +75,11 @@ class TextStores:
             stored = read_catalog(self.home)
             have = sorted(
                 {
-                    label_of(one, self._query)
-                    for one in stored.entries
-                    if one.complete
-                    and one.description.modality == Modality.TEXT.value
-                    and one.description.dataset == self.wanted.name
+                    label_of(candidate, self._query)
+                    for candidate in stored.entries
+                    if candidate.complete
+                    and candidate.description.modality == Modality.TEXT.value
+                    and candidate.description.dataset == self.wanted.name
                 }
             )
             command = query.extraction(self.wanted.words, home=self.home, modality=Modality.TEXT)
@@ -107,11 +107,11 @@ class TextStores:
 
     def layers_of(self, entry: StoreEntry) -> list[StoreEntry]:
         """Return the newest store of each layer of the encoder of `entry`, the last layer first."""
-        found: dict[int, StoreEntry] = {}
+        by_layer: dict[int, StoreEntry] = {}
         for other in (entry, *self.entries):
             if other.description.identity == entry.description.identity:
-                found.setdefault(other.description.layer, other)
-        return [found[layer] for layer in sorted(found, reverse=True)]
+                by_layer.setdefault(other.description.layer, other)
+        return [by_layer[layer] for layer in sorted(by_layer, reverse=True)]
 
 
 def queries_of(raws: Sequence[RawEncoder]) -> list[SideQuery]:

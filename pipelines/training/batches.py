@@ -38,8 +38,8 @@ def teacher_of_rows(
     stores: PairDataset, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]
 ) -> TeacherFeatures:
     """Return the averaged tokens of these rows, on the CPU."""
-    found = teacher_of(_loads(stores.first, images), _loads(stores.second, texts))
-    return found.to(torch.device("cpu"))
+    teacher = teacher_of(_loads(stores.first, images), _loads(stores.second, texts))
+    return teacher.to(torch.device("cpu"))
 
 
 def unit_means(tokens: Tokens) -> Float[Tensor, "rows width"]:
@@ -191,8 +191,10 @@ class Batches:
             assert order is not None, "the same stores were read shard by shard a moment ago"
             position = np.empty(len(self.images), dtype=np.int64)
             position[[place_of[image] for image in order.tolist()]] = np.arange(len(order))
-            own = shuffled[turns == turn]
-            passes.append(own[np.argsort(position[self._image_of_link[own]], kind="stable")])
+            of_turn = shuffled[turns == turn]
+            passes.append(
+                of_turn[np.argsort(position[self._image_of_link[of_turn]], kind="stable")]
+            )
         return np.concatenate(passes)
 
     def _block_order(self, seed: Sequence[int]) -> Int64[np.ndarray, " n"] | None:
@@ -245,8 +247,8 @@ class Batches:
         if self.processes.count == 1:
             return load(reader, rows)
         shares = self.processes.shares(len(rows))
-        own = rows[shares[self.processes.rank]]
-        loads = load(reader, own)[0] if len(own) else []
+        own_rows = rows[shares[self.processes.rank]]
+        loads = load(reader, own_rows)[0] if len(own_rows) else []
         orders = [share[_by_length(reader, rows[share])] for share in shares]
         return loads, np.concatenate(orders)
 
@@ -269,8 +271,8 @@ class Batches:
         partners: Int64[np.ndarray, " n"],
         share: float,
     ) -> list[LazyTokens]:
-        own = self.processes.shares(len(rows))[self.processes.rank]
-        rows, partners = rows[own], partners[own]
+        own_share = self.processes.shares(len(rows))[self.processes.rank]
+        rows, partners = rows[own_share], partners[own_share]
         if not len(rows):
             return []
         if not self.chunk_size:

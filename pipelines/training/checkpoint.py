@@ -236,15 +236,15 @@ def _restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> N
         ValueError: It is of parameters of another shape.
     """
     for number, parameter in enumerate(_parameters(optimiser)):
-        found = _below(tensors, f"optimiser.{number}.")
-        for name, value in found.items():
+        state = _below(tensors, f"optimiser.{number}.")
+        for name, value in state.items():
             if value.ndim > 0 and value.shape != parameter.shape:
                 raise ValueError(f"{name} of parameter {number} has shape {list(value.shape)}")
-        if found:
+        if state:
             # counts of steps stay on the CPU, as the optimisers have them
             optimiser.state[parameter] = {
                 name: value if value.ndim == 0 else value.to(parameter.device)
-                for name, value in found.items()
+                for name, value in state.items()
             }
 
 

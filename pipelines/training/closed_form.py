@@ -116,8 +116,8 @@ class ClosedForm:
             self.slots.features_before(self.stores.first, images, first),
             self.slots.features_before(self.stores.second, texts, second),
         )
-        for slot, found in zip(slots, solver.anchors(*features), strict=True):
-            slot.anchors.copy_(torch.from_numpy(found))
+        for slot, anchors in zip(slots, solver.anchors(*features), strict=True):
+            slot.anchors.copy_(torch.from_numpy(anchors))
         return len(images)
 
     def _draw_pairs(
@@ -127,10 +127,10 @@ class ClosedForm:
         images = random.permutation(self.stores.all_firsts(self.rows)).tolist()
         texts = [random.permutation(self.stores.seconds_of[image]).tolist() for image in images]
         pairs = [
-            (image, own[number])
+            (image, image_texts[number])
             for number in range(max(map(len, texts)))
-            for image, own in zip(images, texts, strict=True)
-            if number < len(own)
+            for image, image_texts in zip(images, texts, strict=True)
+            if number < len(image_texts)
         ]
         if count > len(pairs):
             raise SpecError(

@@ -73,10 +73,10 @@ class ProcessGroup:
         assert sizes[self.rank] == len(own), "these are not the embeddings of the share"
         padded = own.new_zeros(max(sizes), own.shape[1])  # all must send equally much
         padded[: len(own)] = own.detach()
-        found = [torch.empty_like(padded) for _ in sizes]
+        gathered = [torch.empty_like(padded) for _ in sizes]
         with _with_others():
-            distributed.all_gather(found, padded)
-        parts = [one[:size] for one, size in zip(found, sizes, strict=True)]
+            distributed.all_gather(gathered, padded)
+        parts = [part[:size] for part, size in zip(gathered, sizes, strict=True)]
         parts[self.rank] = own
         return torch.cat(parts)
 
@@ -99,10 +99,10 @@ class ProcessGroup:
         if not self.is_first:
             for parameter in alike:
                 parameter.grad = None
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        partials = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         # a parameter that no process has used must stay without a gradient, or it would decay
-        used = found[0].new_tensor([p.grad is not None for p in trained])
-        summed = torch.cat([used, *(one.flatten() for one in found)])
+        used = partials[0].new_tensor([p.grad is not None for p in trained])
+        summed = torch.cat([used, *(partial.flatten() for partial in partials)])
         with _with_others():
             distributed.all_reduce(summed)
         gradients = torch.split(summed[len(trained) :], [p.numel() for p in trained])
@@ -124,10 +124,10 @@ class ProcessGroup:
         if self.count == 1:
             return work()
         if not self.is_first:
-            found = json.loads(self._receive())
-            if "error" in found:
-                raise ProcessLostError(f"the first process has failed: {found['error']}")
-            value: T = found["value"]
+            message = json.loads(self._receive())
+            if "error" in message:
+                raise ProcessLostError(f"the first process has failed: {message['error']}")
+            value: T = message["value"]
             return value
         try:
             done = work()
@@ -186,11 +186,11 @@ class ProcessGroup:
         states = [torch.get_rng_state()]
         if device.type == "cuda":
             states.append(torch.cuda.get_rng_state(device))
-        own = torch.cat(states)
-        found = [torch.empty_like(own) for _ in range(self.count)]
+        own_state = torch.cat(states)
+        gathered = [torch.empty_like(own_state) for _ in range(self.count)]
         with _with_others():
-            distributed.all_gather(found, own)
-        return {str(rank): state for rank, state in enumerate(found) if rank > 0}
+            distributed.all_gather(gathered, own_state)
+        return {str(rank): state for rank, state in enumerate(gathered) if rank > 0}
 
     def set_random_state(
         self, states: dict[str, UInt8[Tensor, " bytes"]], device: torch.device
@@ -260,9 +260,9 @@ def _own_device(name: str, launch: Launch) -> torch.device:
             f"process {launch.local_rank} of this machine has no GPU of its own: there are "
             f"{torch.cuda.device_count()}; start as many processes"
         )
-    own = torch.device("cuda", launch.local_rank)
-    torch.cuda.set_device(own)
-    return own
+    gpu = torch.device("cuda", launch.local_rank)
+    torch.cuda.set_device(gpu)
+    return gpu
 
 
 @contextmanager

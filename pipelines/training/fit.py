@@ -70,16 +70,16 @@ def fit(
         shown = progress if processes.is_first else SILENT
         for note in notes:
             shown.note(note)
-        kept = stopping.keeping(run_folder.kept_of(folder, spec.home))
-        with kept if processes.is_first else nullcontext():
-            found = _fit(trainer, folder, spec, shown)
+        stop_note = stopping.keeping(run_folder.kept_of(folder, spec.home))
+        with stop_note if processes.is_first else nullcontext():
+            results = _fit(trainer, folder, spec, shown)
 
         def end() -> dict[str, Any]:
             report = {
                 "kind": "train",
-                **found,
+                **results,
                 "spec": resolved,
-                "warnings": [*found.get("warnings", ()), *trust.warnings()],
+                "warnings": [*results.get("warnings", ()), *trust.warnings()],
                 "versions": library_versions(),  # when it ended; those of its start are in the spec
             }
             run_folder.write_report(folder, report)

@@ -66,13 +66,13 @@ class ClosedFormLayers:
             SpecError: The method cannot give as many features as a slot has.
         """
         filled = [_solved(step) for step in self.steps]
-        moments = self._moments(rows, [one.in_features for one in filled], progress)
+        moments = self._moments(rows, [layer.in_features for layer in filled], progress)
         out = filled[0].out_features
         if isinstance(self.steps[0], Heads):
-            out = min(out, *(one.in_features for one in filled))
+            out = min(out, *(layer.in_features for layer in filled))
         maps = solver.solve(moments, out)
-        for step, found in zip(self.steps, maps, strict=True):
-            _fill(step, found)
+        for step, linear_map in zip(self.steps, maps, strict=True):
+            _fill(step, linear_map)
         return moments.count
 
     def features_before(
@@ -116,11 +116,11 @@ def blocks_before(
     for start in range(0, len(rows), size):
         block = rows[start : start + size]
         groups, order = reader.padded_groups(block, GROUPS)
-        found = np.concatenate(
+        features = np.concatenate(
             [adapter.before(group.to(device), side, name).cpu().numpy() for group in groups]
         )
-        in_order = np.empty_like(found)
-        in_order[order] = found
+        in_order = np.empty_like(features)
+        in_order[order] = features
         yield in_order
 
 
@@ -161,9 +161,9 @@ def require_own(name: str, side: Side) -> None:
 
 def _solved(step: Step) -> nn.Linear:
     """Return the matrix of a slot that a closed form gives."""
-    found = step.solved if isinstance(step, Heads) else step.linear
-    assert isinstance(found, nn.Linear), "looked at before"
-    return found
+    layer = step.solved if isinstance(step, Heads) else step.linear
+    assert isinstance(layer, nn.Linear), "looked at before"
+    return layer
 
 
 @torch.no_grad()
@@ -237,12 +237,12 @@ def fit_steps(adapter: Adapter, stores: PairDataset, rows: Int64[np.ndarray, " n
     firsts = stores.all_firsts(rows)
     partners = {second for first in firsts.tolist() for second in stores.seconds_of[first]}
     of_side = (firsts, np.array(sorted(partners), dtype=np.int64))
-    for side, reader, own in zip(stores.pair.sides, stores.sources, of_side, strict=True):
+    for side, reader, side_rows in zip(stores.pair.sides, stores.sources, of_side, strict=True):
         for name in adapter.paths[side]:
             step = adapter.steps[name]
             if isinstance(step, FittedStep):
                 require_own(name, side)
-                step.fit(*_moments_of(blocks_before(adapter, name, reader, own, side)))
+                step.fit(*_moments_of(blocks_before(adapter, name, reader, side_rows, side)))
 
 
 def _moments_of(
@@ -255,10 +255,10 @@ def _moments_of(
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     for block in blocks:
         values = block.astype(np.float64)
-        own = values.mean(axis=0)
+        block_mean = values.mean(axis=0)
         total = count + len(values)
-        apart = own - mean
-        squares = squares + ((values - own) ** 2).sum(axis=0)
+        apart = block_mean - mean
+        squares = squares + ((values - block_mean) ** 2).sum(axis=0)
         squares = squares + apart**2 * (count * len(values) / total)
         mean = mean + apart * (len(values) / total)
         count = total

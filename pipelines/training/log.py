@@ -143,8 +143,8 @@ class _Events:
         """Write some numbers of a step by name."""
         with naming(self._path):
             for name, value in values.items():
-                one = self._summary.Summary.Value(tag=name, simple_value=value)
-                self._write(step=step, summary=self._summary.Summary(value=[one]))
+                scalar = self._summary.Summary.Value(tag=name, simple_value=value)
+                self._write(step=step, summary=self._summary.Summary(value=[scalar]))
             self._file.flush()
 
     def close(self) -> None:
@@ -162,9 +162,9 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
 
     `train/waiting` is the share of the epoch in which the next batch was not ready, in [0, 1].
     """
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     if "loss" in record:  # not in that of a closed form
-        found = {
+        numbers = {
             "train/loss": record["loss"],
             **{f"train/{name}": value for name, value in record["parts"].items()},
             "train/learning_rate": record["learning_rate"],
@@ -173,10 +173,10 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
         }
     for name, value in record.get("validation", {}).items():
         if isinstance(value, dict):
-            found |= {f"validation/{name}/R@{rank}": recall for rank, recall in value.items()}
+            numbers |= {f"validation/{name}/R@{rank}": recall for rank, recall in value.items()}
         else:
-            found[f"validation/{name}"] = value
-    return found
+            numbers[f"validation/{name}"] = value
+    return numbers
 
 
 def keep_lines(path: Path, count: int) -> None:
@@ -198,10 +198,10 @@ def summary(record: dict[str, Any], epochs: int) -> str:
     """Return the record of an epoch in one line."""
     text = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}"
     if "validation" in record:
-        found = record["validation"]
+        validation = record["validation"]
         recalls = [
             f"{direction.replace('_', ' ')} {recall['1']:.1f} %"
-            for direction, recall in found.items()
+            for direction, recall in validation.items()
             if isinstance(recall, dict)
         ]
         text += f", validation R@1 {', '.join(recalls)}"

@@ -73,10 +73,10 @@ def draw_mix(
     partners: list[int] = []
     owners: list[int] = []
     for place, (image, partner) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        own = texts_of(image)
-        others = own if image == partner else texts_of(partner)
-        for number in range(max(len(own), len(others))):
-            texts.append(own[number % len(own)])
+        image_texts = texts_of(image)
+        others = image_texts if image == partner else texts_of(partner)
+        for number in range(max(len(image_texts), len(others))):
+            texts.append(image_texts[number % len(image_texts)])
             partners.append(others[number % len(others)])
             owners.append(place)
     mix = MixupRows(second, np.array(partners), np.array(owners), share)

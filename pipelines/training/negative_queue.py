@@ -88,8 +88,8 @@ class NegativeQueue:
         Raises:
             ValueError: It is of embeddings of another width, or its parts do not belong together.
         """
-        for side, own in (("image", self._image), ("text", self._text)):
-            if state[side].shape != (len(state[f"{side}_rows"]), own.shape[1]):
+        for side, queued in (("image", self._image), ("text", self._text)):
+            if state[side].shape != (len(state[f"{side}_rows"]), queued.shape[1]):
                 raise ValueError(f"{side}s of the queue have shape {list(state[side].shape)}")
         self._image = state["image"].to(self._image.device)
         self._text = state["text"].to(self._text.device)

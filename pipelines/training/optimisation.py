@@ -112,7 +112,7 @@ class MovingAverage:
 
     def state(self) -> dict[str, Tensor]:
         """Return the averages and the number of steps."""
-        averages = {f"average.{number}": one for number, one in enumerate(self._averages)}
+        averages = {f"average.{number}": average for number, average in enumerate(self._averages)}
         return {**averages, "num_steps": torch.tensor(self.num_steps)}
 
     @torch.no_grad()
@@ -125,9 +125,9 @@ class MovingAverage:
     @torch.no_grad()
     def _swap(self) -> None:
         for average, parameter in zip(self._averages, self._trained, strict=True):
-            kept = parameter.clone()
+            current = parameter.clone()
             parameter.copy_(average)
-            average.copy_(kept)
+            average.copy_(current)
 
 
 def _lion(groups: list[dict[str, Any]], *, lr: float) -> Optimizer:

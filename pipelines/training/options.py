@@ -134,9 +134,9 @@ class TrainOptions:
     same_text: str = NEGATIVE
 
     def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise unknown_name(name, getattr(self, name), known)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown_name(name, getattr(self, name), choices)
         self._check_numbers()
         if self.queue and self.mixup.alpha:
             raise SpecError("[train] queue and mixup do not go together: a mixture has two owners")

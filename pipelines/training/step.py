@@ -204,8 +204,8 @@ class TrainStep:
     def _complete(self, batch: Batch, pairs: PairBatch) -> PairBatch:
         """Return the pairs of a batch with what else the objective looks at."""
         if batch.teacher is not None:
-            own = batch.teacher.to(self.device)
-            shares = zip((own.image, own.text), pairs.positives.shape, strict=True)
+            features = batch.teacher.to(self.device)
+            shares = zip((features.image, features.text), pairs.positives.shape, strict=True)
             teacher = TeacherFeatures(*(self.processes.gather(*share) for share in shares))
             pairs = replace(pairs, teacher=teacher)
         if self.queue is None:

@@ -226,12 +226,12 @@ class Trainer:
         self.adapter.train()
         self.optimiser.zero_grad(set_to_none=True)
         for number, batch in enumerate(batches, start=1):
-            found = self.train_step.add_gradient(batch)
-            self._check_loss(found["loss"], batch)
+            losses = self.train_step.add_gradient(batch)
+            self._check_loss(losses["loss"], batch)
             if number % self.options.accumulate == 0 or number == self.num_batches:
                 self.train_step.take(self.rate_factor())
                 self.counts.step += 1
-            yield found
+            yield losses
 
     def _restore(self, folder: Path, progress: Progress) -> None:
         """Go on where an earlier call was stopped, at the end of its last whole epoch."""
@@ -344,8 +344,8 @@ class Trainer:
         num_batches = self.course.batches_of(epoch)
         batches = self.loaded(epoch, num_batches)
         tracked = progress.track(batches, label, num_batches, unit="batches")
-        for found in self.steps(tracked):
-            sums.update(found)
+        for losses in self.steps(tracked):
+            sums.update(losses)
         seconds = time.perf_counter() - began
         means = {name: total / num_batches for name, total in sums.items()}
         record: dict[str, Any] = {
