@@ -134,6 +134,7 @@ class FullProtocol(Protocol):
                     f"epoch {epoch}/{options.epochs}: loss {record['loss']:.3f}, held-out top-1 "
                     f"{validation['top_1']:.1f} %"
                 )
+                # few held-out images often give equal accuracies: then the lower loss decides
                 score = (validation["top_1"], -validation["loss"])
                 if not counts.best or score > self._score(counts.best):
                     counts.best = record

@@ -235,6 +235,7 @@ class Probing:
                 num_fits += len(choice.tried) + 1
                 notes.update({note: len(noted) for note, noted in classifier.notes.items()})
                 progress.advance(1)
+            # one line for all draws: a line for each would bury the other warnings
             self.found.warnings += [
                 f"{name}, {shots} shots, in {times} of {num_fits} fits: {note}"
                 for note, times in notes.items()

@@ -63,6 +63,7 @@ def sgd_heads(
             loss = functional.cross_entropy(head(features[rows]), labels[rows])
             step.add_gradient(loss)
             step.take()
+            # summed where it is: to read each loss would make a GPU wait for every step
             total += loss.detach() * len(rows)
         mean_loss = float(total) / len(train)
         if not math.isfinite(mean_loss):

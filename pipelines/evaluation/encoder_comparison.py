@@ -69,6 +69,7 @@ def compared(
     for label, text in texts.items():
         train = text.vectors[:num_train]
         predicted = ridge.predict(train)
+        # the map predicts texts less the mean of the training ones, so these lose it, too
         real = text.vectors[num_train:] - train.mean(axis=0, dtype=np.float64)
         hits = {
             "image_to_text": 100.0 * (ranks_of_own(predicted, real) <= RECALL_AT),

@@ -116,5 +116,6 @@ def _rows_per_shard(
                 if tokens is not None:
                     row_bytes = tokens * token_bytes(spec.dtype, layout.width)
                     rows = max(1, min(_SHARD_BYTES // row_bytes, _POOLED_ROWS))
+                # the fewest of all kinds: one pass ends the shards of all its stores together
                 by_modality[modality] = min(by_modality.get(modality, rows), rows)
     return {modality: spec.rows_per_shard or rows for modality, rows in by_modality.items()}

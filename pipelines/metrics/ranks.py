@@ -112,6 +112,7 @@ def wrong_above(
         right = relevance.rows[first:last]
         block = queries[start:stop]
         least = _scores_of_pairs(block, lines, gallery, right) - np.float32(TIE)
+        # right answers are no wrong ones, and the query itself is neither
         left_out = (lines, right)
         if own is not None:
             left_out = (

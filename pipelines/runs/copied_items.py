@@ -147,6 +147,7 @@ def _by_size(
         if chosen is not None and item.id not in chosen:
             continue
         if item.path is not None:
+            # copies are of one size, so a file whose size is its own need never be read
             size = readable_size(item)
             if size > 0:
                 by_size[size].append((item.id, item))

@@ -502,6 +502,7 @@ def near_duplicates(
             )
             for number in best.tolist()
         ]
+        # cut after each block, so that memory does not grow with the number of pairs
         closest = _nearest(closest)
     return NearDuplicates(pairs=tuple(closest), count=count, bound=bound)
 

@@ -188,6 +188,7 @@ def mean_loss_of_pairs(
         images, texts = (rows[start : start + batch_size] for rows in (all_images, all_texts))
         positives = torch.eye(len(images), dtype=torch.bool)
         if same_image == "positive":
+            # a text of several images may be here twice, and the mask is of distinct sorted rows
             places, inverse = np.unique(texts, return_inverse=True)
             partners = [relevance.take(np.array([image])).rows for image in images.tolist()]
             positives = partner_mask(partners, places)[:, inverse]
