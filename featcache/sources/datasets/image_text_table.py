@@ -233,9 +233,11 @@ def _paths(places: PicturePlaces, read: _Read) -> _Paths:
 def _splits_of_folders(read: _Read, places: PicturePlaces) -> dict[str, str] | None:
     """Return the split of each image by the folder that its path begins with, if all say one."""
     images = dict.fromkeys(row.image for row in read.rows)
-    path_of = {one: read.stored[one].name or "" if one in read.stored else one for one in images}
+    path_of = {
+        image: read.stored[image].name or "" if image in read.stored else image for image in images
+    }
     split_of = splits_of_folders(path_of.values(), places)
-    return split_of and {one: split_of[path] for one, path in path_of.items()}
+    return split_of and {image: split_of[path] for image, path in path_of.items()}
 
 
 def _with_pictures_found(table: Table, read: _Read, places: PicturePlaces) -> _Read:

@@ -177,20 +177,22 @@ def read_class_table(
     rows = list(table.read(list(dict.fromkeys([image, *of_classes, *optional]))))
     cells = _ClassCells(table, reading)
     choices = {
-        one: _choice(of_classes, label, rows, cells)
-        if one.names_first
+        candidate: _choice(of_classes, label, rows, cells)
+        if candidate.names_first
         else (of_classes[0], _order_before(of_classes[0], label, rows, cells))
-        for one in (Reading(), *BEFORE)
+        for candidate in (Reading(), *BEFORE)
     }
     columns = _Columns(image, *choices[reading], split, item_id)
     reader = _Reader(table, columns, cells, options, files)
     images, looks = reader.images(rows)
-    before = [one for one in BEFORE if BEFORE.index(one) >= _next_of(reading)]
+    before = [candidate for candidate in BEFORE if BEFORE.index(candidate) >= _next_of(reading)]
     names = [name for name in (image, columns.classes, split) if name is not None]
     if not reader.has_splits_of_folders:
-        before = [one for one in before if one != reading._replace(knows_folders=False)]
+        before = [
+            candidate for candidate in before if candidate != reading._replace(knows_folders=False)
+        ]
         if not any(cells.has_names_or_missing(rows, name) for name in names):
-            before = [one for one in before if choices[one] != choices[reading]]
+            before = [candidate for candidate in before if choices[candidate] != choices[reading]]
     doubt = _doubt(columns.classes, cells.texts(columns.classes, rows), is_guess=is_guess)
     return ClassTable(images, looks, before, doubt if options.class_column is None else None)
 
@@ -354,22 +356,24 @@ class _Reader:
     def images(self, rows: Sequence[_Row]) -> tuple[ClassedImages, Pictures]:
         """Return the images with their classes, and what they look like."""
         file, ledger = self._table.file, self._table.ledger
-        found = [image for place, cells in rows if (image := self._read(place, cells)) is not None]
-        found = self._with_splits(self._in_places(found))
-        id_of, named_by = self._ids(found)
-        found = of_one_value(
-            found, lambda one: (id_of[one.written], one.name, one.place), "class", ledger
+        image_rows = [
+            image for place, cells in rows if (image := self._read(place, cells)) is not None
+        ]
+        image_rows = self._with_splits(self._in_places(image_rows))
+        id_of, named_by = self._ids(image_rows)
+        image_rows = of_one_value(
+            image_rows, lambda one: (id_of[one.written], one.name, one.place), "class", ledger
         )
-        found = of_one_value(
-            found, lambda one: (id_of[one.written], one.split, one.place), "split", ledger
+        image_rows = of_one_value(
+            image_rows, lambda one: (id_of[one.written], one.split, one.place), "split", ledger
         )
-        ledger.check(len(found))
-        if not found:
+        ledger.check(len(image_rows))
+        if not image_rows:
             raise format_error(file, "", "names no images")
         class_of: dict[str, str] = {}
         split_of: dict[str, str] = {}
         paths: dict[str, Path | StoredPicture] = {}
-        for image in found:
+        for image in image_rows:
             image_id = id_of[image.written]
             class_of.setdefault(image_id, image.name)
             if image_id not in paths:
@@ -469,8 +473,8 @@ class _Reader:
             return found
         stored = self._stored
         names = [
-            stored[one.written].name or "" if one.written in stored else one.written
-            for one in found
+            stored[picture.written].name or "" if picture.written in stored else picture.written
+            for picture in found
         ]
         split_of = splits_of_folders(names, self._places)
         if split_of is None:
