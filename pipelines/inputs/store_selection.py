@@ -327,6 +327,8 @@ class DatasetQuery:
     def words(self) -> list[str]:
         """Return the options that name the dataset in a command that people can copy."""
         named = self.version or self.asked
+        if self.asked is not None and self.is_remembered:
+            return ["--data", self.asked.data]  # with the place, as it was given
         if named is None or self.is_remembered:
             return ["--data", str(self.name)]
         return named.words()

@@ -252,7 +252,9 @@ def test_options_that_the_home_remembers_are_not_named_again(tmp_path):
     folder, home = write_table(tmp_path / "table", 0), tmp_path / "home"
     source = {"image_column": "image"}
     extract_toy(home, "toy-image", data=f"mine={folder}", source=source)
-    expected = f"run `lightalign extract --encoder distilbert --data mine --home {home}`"
-    for changes in ({"data": f"mine={folder}", "source": source}, {"data": "mine"}, {}):
+    place = f"mine={folder}"
+    cases = [({"data": place, "source": source}, place), ({"data": "mine"}, "mine"), ({}, "mine")]
+    for changes, data in cases:
         message = refused(home, text_encoder="distilbert", **changes)
-        assert message.endswith(expected)
+        command = f"lightalign extract --encoder distilbert --data {data} --home {home}"
+        assert message.endswith(f"run `{command}`")
