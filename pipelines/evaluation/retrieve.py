@@ -58,9 +58,9 @@ class RetrieveSpec:
         k: Largest rank of the recall curve.
         scoring: `cosine`, or `qb-norm` or `dual-softmax` beside it.
         bank: Training items of each side that `qb-norm` is normalised by, at most.
-        qb_rule: `dynamic` or `static`, see `scoring.Normalisation`; None for its default.
+        qb_rule: `dynamic` or `static`, see `hubness.Normalisation`; None for its default.
         qb_sharpness: Factor on cosines there, above 0; None for its default.
-        index: `flat`, which is exact; another of `index_kinds.KINDS`, or a FAISS factory string.
+        index: `flat`, which is exact; another of `index_plan.KINDS`, or a FAISS factory string.
         memory: Size that an index may have, such as `2GB`, or None for half of the free memory.
         same_text: What becomes of texts that say the same under several ids: `negative`, each is
             right for its own images alone; `positive`, right for those of all; or `drop`, all but

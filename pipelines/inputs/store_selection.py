@@ -297,7 +297,7 @@ class DatasetQuery:
 
         Args:
             data: `NAME`, `NAME=PATH`, or None for what was trained on.
-            trained: What `record.describe_pair` wrote of the training stores.
+            trained: What `provenance.describe_pair` wrote of the training stores.
             home: Folder of everything lightalign keeps.
             options: Options of the dataset, or None.
             splits: Fingerprint of every split of it, as the run has kept them.
@@ -504,9 +504,9 @@ def recorded_pair(
 
     Args:
         home: Folder of everything lightalign keeps.
-        recorded: What `record.describe_pair` wrote.
+        recorded: What `provenance.describe_pair` wrote.
         run: Name of the run, for the message.
-        encoders: What `record.describe_encoders` wrote, for the message.
+        encoders: What `provenance.describe_encoders` wrote, for the message.
 
     Raises:
         SpecError: The record is not one of ours.
@@ -560,9 +560,9 @@ def extract_again(
 
     Args:
         home: Folder of everything lightalign keeps.
-        recorded: What `record.describe_pair` wrote.
+        recorded: What `provenance.describe_pair` wrote.
         store: What that says of one side.
-        encoder: What `record.describe_encoders` wrote of that side, as far as it is known.
+        encoder: What `provenance.describe_encoders` wrote of that side, as far as it is known.
     """
     dataset, split = str(recorded.get("dataset")), str(recorded.get("split"))
     version = version_of(home, dataset, split, str(recorded.get("source")))
@@ -577,8 +577,8 @@ def recorded_features(store: Mapping[str, Any], encoder: Mapping[str, Any]) -> d
     """Return what a run records of the features of one side, as `features_of` has it.
 
     Args:
-        store: What `record.describe_pair` wrote of the side.
-        encoder: What `record.describe_encoders` wrote of it; nothing in early runs.
+        store: What `provenance.describe_pair` wrote of the side.
+        encoder: What `provenance.describe_encoders` wrote of it; nothing in early runs.
     """
     identity = encoder.get("identity", {})
     recorded = {**store, **encoder, "precision": identity.get("precision")}

@@ -105,7 +105,7 @@ def build(
 
     Args:
         gallery: Vectors of length 1.
-        kind: One of `index_kinds.KINDS`, or a FAISS factory string such as `IVF256,SQ8`.
+        kind: One of `index_plan.KINDS`, or a FAISS factory string such as `IVF256,SQ8`.
         queries: What will be asked, or a sample of it; at least one. An index is not tuned on the
             queries that it is measured on, if there are two.
         memory_budget: Bytes that the index may take, or None for half of what is free.

@@ -46,11 +46,11 @@ class Retrieval(Task):
 
     Args:
         k: Largest rank of the curve; a smaller gallery cuts it.
-        scoring: One of `scoring.SCORINGS`.
+        scoring: One of `hubness.SCORINGS`.
         bank: Embeddings of training items, by the kind of query: `image` and `text`, or the two
             sides of texts; `qb-norm` needs them.
         normalisation: How `qb-norm` normalises by them.
-        index: One of `index_kinds.KINDS`, or a FAISS factory string. By an approximate one there
+        index: One of `index_plan.KINDS`, or a FAISS factory string. By an approximate one there
             are recalls alone: precision and ranks need the whole gallery.
         memory_budget: Bytes that an index may take, or None for half of what is free.
         rerankers: By the name of a direction, such as `text_to_image`, what puts the first k (10 at

@@ -16,7 +16,7 @@ def quality_line(metrics: Mapping[str, Any]) -> str:
     """Return what an approximate index finds and how fast it is, beside the exact search.
 
     Args:
-        metrics: What `index_quality.compare_with_flat` measured, as tables.
+        metrics: What `index_tuning.compare_with_flat` measured, as tables.
     """
     (name,) = (key for key in metrics if key.startswith("recall_at_"))
     recall, k = metrics[name], name.removeprefix("recall_at_")

@@ -16,7 +16,7 @@ _FolderName = Annotated[str, Meta(pattern=r"\A\w[\w.-]*\Z")]
 
 
 class StoreRecord(TypedDict):
-    """Store that a run was trained on, as `record.describe_pair` writes it."""
+    """Store that a run was trained on, as `provenance.describe_pair` writes it."""
 
     encoder: str
     kind: str
@@ -56,7 +56,7 @@ class BeganRecord(TypedDict):
 
 
 class EncoderRecord(TypedDict):
-    """Encoder of one side, as `record.describe_encoders` writes it."""
+    """Encoder of one side, as `provenance.describe_encoders` writes it."""
 
     name: str
     identity: dict[str, Any]

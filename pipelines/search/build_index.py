@@ -65,7 +65,7 @@ class IndexSpec:
             `NAME=PATH` for those of the dataset as it is there now.
         source: Options of the dataset, by name; those of the training if None.
         split: Split to index.
-        index: One of `index_kinds.KINDS`, or a FAISS factory string.
+        index: One of `index_plan.KINDS`, or a FAISS factory string.
         memory: Size that the index may have, such as `2GB`, or None for half of the free memory.
         device: `auto`, `cpu` or `cuda`.
     """

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the step."""
+"""Learning-rate schedules as pure functions of the step, moving average, and optimisers by name."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
