@@ -1,8 +1,8 @@
 """Every architecture family of timm: what we store against the plain library.
 
-`python -m tests.featcache.timm_families [FAMILY ...]` goes through all of them, or those named, and
-prints how many are equal, refused, wrong, or ended in a traceback. Each model is random, its norms
-and biases moved away from the identity, and saved as timm saves.
+`python -m tests.featcache.encoders.backends.timm_families [FAMILY ...]` goes through all of them,
+or those named, and prints how many are equal, refused, wrong, or ended in a traceback. Each model
+is random, its norms and biases moved away from the identity, and saved as timm saves.
 """
 
 import io

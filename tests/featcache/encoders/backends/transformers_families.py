@@ -1,8 +1,8 @@
 """Every architecture family of transformers against what we store of it, on tiny random weights.
 
-`python -m tests.featcache.transformers_families [NAME ...]` prints each family's outcome and counts
-them: `equal`, `refused` (one line, with the reason), `wrong`, `traceback`, and `not built` where
-the library itself cannot make or run a model so small.
+`python -m tests.featcache.encoders.backends.transformers_families [NAME ...]` prints each family's
+outcome and counts them: `equal`, `refused` (one line, with the reason), `wrong`, `traceback`, and
+`not built` where the library itself cannot make or run a model so small.
 """
 
 import json
