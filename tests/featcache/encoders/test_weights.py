@@ -350,7 +350,9 @@ def modules_file(*modules: tuple[str, str]) -> str:
     return f"modules.json={json.dumps(entries)}"
 
 
-@pytest.mark.parametrize("folder", ["0_Transformer", "", "transformer", "0_model/inner", "0[1]"])
+@pytest.mark.parametrize(
+    "folder", ["0_Transformer", "", *slow("transformer", "0_model/inner", "0[1]")]
+)
 def test_a_sentence_encoder_is_downloaded_from_whatever_folders_it_names(
     folder: str, tmp_path: Path
 ):

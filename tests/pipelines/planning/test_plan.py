@@ -277,8 +277,8 @@ def test_a_measured_process_takes_what_is_predicted(preset, batch_size, chunk_si
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
-        ((), "preset lightalign/base: "),
-        (("--fusion", "concat"), "preset lightalign/fusion, fusion concat: "),
+        *slow(((), "preset lightalign/base: ")),
+        *slow((("--fusion", "concat"), "preset lightalign/fusion, fusion concat: ")),
         (("--preset", "linear"), "preset linear: "),
     ],
 )
