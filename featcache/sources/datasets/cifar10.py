@@ -1,10 +1,6 @@
 """CIFAR-10: 60,000 pictures of 32 x 32 pixels in ten classes."""
 
-from pathlib import Path
-
-from ..readers.cifar import CifarSource, Packing, read_cifar
-from ..readers.class_tables import ClassTableOptions
-from ..tables.table import TableFormat
+from ..readers.cifar import CifarSource, Packing
 
 _NUMBERS = range(1, 6)
 _PACKINGS = (
@@ -47,25 +43,7 @@ class Cifar10Source(CifarSource):
     """
 
     title = "CIFAR-10: 60,000 pictures of 32 x 32 pixels, ten classes"
+    published_as = "cifar10"
+    packings = _PACKINGS
+    num_classes = 10
     some_classes = ("airplane", "automobile", "truck")
-
-    def __init__(
-        self,
-        place: Path,
-        /,
-        *,
-        root: str | None = None,
-        delimiter: str | None = None,
-        encoding: str | None = None,
-        quoted: bool = True,
-    ) -> None:
-        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
-        classed = read_cifar(
-            place,
-            "cifar10",
-            _PACKINGS,
-            num_classes=10,
-            get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
-            options=ClassTableOptions(allowed=root, form=form),
-        )
-        super().__init__(place, classed)

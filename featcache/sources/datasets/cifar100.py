@@ -1,10 +1,6 @@
 """CIFAR-100: 60,000 pictures of 32 x 32 pixels in a hundred classes."""
 
-from pathlib import Path
-
-from ..readers.cifar import CifarSource, Packing, read_cifar
-from ..readers.class_tables import ClassTableOptions
-from ..tables.table import TableFormat
+from ..readers.cifar import CifarSource, Packing
 
 _PACKINGS = (
     Packing(
@@ -46,25 +42,7 @@ class Cifar100Source(CifarSource):
     """
 
     title = "CIFAR-100: 60,000 pictures of 32 x 32 pixels, a hundred classes"
+    published_as = "cifar100"
+    packings = _PACKINGS
+    num_classes = 100
     some_classes = ("aquarium_fish", "pickup_truck", "willow_tree")
-
-    def __init__(
-        self,
-        place: Path,
-        /,
-        *,
-        root: str | None = None,
-        delimiter: str | None = None,
-        encoding: str | None = None,
-        quoted: bool = True,
-    ) -> None:
-        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
-        classed = read_cifar(
-            place,
-            "cifar100",
-            _PACKINGS,
-            num_classes=100,
-            get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
-            options=ClassTableOptions(allowed=root, form=form),
-        )
-        super().__init__(place, classed)

@@ -18,6 +18,7 @@ from ...regular_files import is_regular, read_regular
 from ...types import Item
 from ..base import Doubt, missing_dataset
 from ..tables.decoding import format_error
+from ..tables.table import TableFormat
 from .class_folders import LAYOUTS, read_class_folders
 from .class_source import Classed, ClassedImages, ClassSource, Pictures
 from .class_tables import ClassTableOptions
@@ -104,7 +105,31 @@ class PictureArrays(Pictures):
 class CifarSource(ClassSource):
     """Serve CIFAR in any packing; folders of as many other classes are somebody's own."""
 
+    published_as: ClassVar[str]  # name of the dataset
+    packings: ClassVar[tuple[Packing, ...]]  # how it is published, the preferred first
+    num_classes: ClassVar[int]
     some_classes: ClassVar[tuple[str, ...]]  # names of published ones
+
+    def __init__(
+        self,
+        place: Path,
+        /,
+        *,
+        root: str | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        quoted: bool = True,
+    ) -> None:
+        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
+        classed = read_cifar(
+            place,
+            self.published_as,
+            self.packings,
+            num_classes=self.num_classes,
+            get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
+            options=ClassTableOptions(allowed=root, form=form),
+        )
+        super().__init__(place, classed)
 
     def doubt(self) -> Doubt | None:
         """Return why class folders are not those of the published dataset, or None."""
