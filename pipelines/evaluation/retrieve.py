@@ -193,7 +193,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         SpecError: There is no such index, or it is larger than the memory it may take.
         LeakageError: Evaluated items took part in the training, and that is not allowed.
     """
-    from ..inputs.same_text import check_same_text
+    from ..inputs.same_text import NEGATIVE, check_same_text
     from ..ranking.hubness import COSINE, check_scoring
 
     check_scoring(spec.scoring)
@@ -227,7 +227,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         other = _scored(spec, evaluated, embeddings, bank, progress, links=paired.pairs.links)
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
-    usual_rule = spec.same_text == "negative"
+    usual_rule = spec.same_text == NEGATIVE
     ties = [
         find_ties(direction, usual_rule=usual_rule) for direction in both_directions(embeddings)
     ]
