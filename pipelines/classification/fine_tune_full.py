@@ -29,7 +29,7 @@ from ..runs.trained_run import TrainedRun
 from ..training.checkpoint import TrainingState
 from ..training.few_steps import single_step_warning
 from ..training.log import RunLog
-from ..training.optimisation import cosine_with_warmup
+from ..training.schedule import cosine_with_warmup
 from ..training.step import OptimiserStep
 from .classifiers import scaling
 from .fine_tune_protocol import Protocol

@@ -32,7 +32,7 @@ from .initialise import ClosedFormInit
 from .log import RunLog, summary
 from .modules import build_trainable
 from .negative_queue import NegativeQueue
-from .optimisation import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
+from .schedule import follow_plateau, learning_rate_factor
 from .spec import TrainPlan
 from .step import TrainStep
 from .validation import Validation, pair_warnings, split_rows
@@ -229,7 +229,10 @@ class Trainer:
             losses = self.train_step.add_gradient(batch)
             self._check_loss(losses["loss"], batch)
             if number % self.options.accumulate == 0 or number == self.num_batches:
-                self.train_step.take(self.rate_factor())
+                factor = learning_rate_factor(
+                    self.counts.step, self.options, self.course, plateau=self.counts.factor
+                )
+                self.train_step.take(factor)
                 self.counts.step += 1
             yield losses
 
@@ -267,7 +270,7 @@ class Trainer:
         elif counts.epoch >= self.options.early_stopping_from:
             counts.bad_epochs += 1
         if self.options.schedule == "plateau":
-            self.follow_plateau(record["validation"]["loss"])
+            follow_plateau(counts, record["validation"]["loss"], self.options)
         counts.seconds += time.perf_counter() - began
         if self._finished():
             return
@@ -294,17 +297,6 @@ class Trainer:
         """Return whether all epochs are done, or too many in a row were no better than the best."""
         all_done = self.counts.epoch >= self.course.epochs
         return all_done or 0 < self.options.early_stopping <= self.counts.bad_epochs
-
-    def follow_plateau(self, loss: float) -> None:
-        """Lower the learning rate where the loss has not fallen for some epochs."""
-        counts = self.counts
-        if loss < counts.lowest_loss * (1 - self.options.plateau_threshold):
-            counts.lowest_loss, counts.flat_epochs = loss, 0
-            return
-        counts.flat_epochs += 1
-        if counts.flat_epochs > self.options.plateau_patience:
-            counts.factor *= self.options.plateau_factor
-            counts.flat_epochs = 0
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Return a block within which the averaged weights stand in the adapter, if there are."""
@@ -362,26 +354,6 @@ class Trainer:
         with self._averaged():
             validation = self.processes.broadcast_from_rank0(self.validate)
         return {**record, "validation": validation} if validation else record
-
-    def rate_factor(self) -> float:
-        """Return the factor of the schedule on the learning rate of the step to be taken."""
-        options, step, num_steps = self.options, self.counts.step, self.course.steps
-        first, last = (
-            rate / options.learning_rate for rate in (options.first_rate, options.last_rate)
-        )
-        if options.schedule == "cosine-epochs":
-            return cosine_by_epochs(
-                step,
-                epoch_steps=self.course.epoch_steps,
-                num_epochs=self.course.epochs,
-                warmup_steps=options.warmup_steps,
-                first=first,
-                last=last,
-            )
-        if options.schedule == "cosine":
-            return cosine_with_warmup(step, num_steps=num_steps, warmup=options.warmup)
-        rise = constant_with_warmup(step, num_steps=num_steps, warmup=options.warmup)
-        return rise * self.counts.factor
 
     def _check_loss(self, loss: float, batch: Batch) -> None:
         """Refuse a batch whose loss is not finite, and name some of its items."""

@@ -20,7 +20,6 @@ from lightalign.pipelines.training import train
 from lightalign.pipelines.training.course import Course
 from lightalign.pipelines.training.few_steps import single_step_warning
 from lightalign.pipelines.training.negative_queue import NegativeQueue
-from lightalign.pipelines.training.optimisation import cosine_by_epochs
 from lightalign.pipelines.training.options import TrainOptions
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
@@ -226,12 +225,6 @@ def test_a_training_of_so_many_steps_ends_within_an_epoch(home, monkeypatch):
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)
 
 
-def test_the_last_step_of_a_training_of_so_many_steps_is_the_end_of_its_cosine(home):
-    trainer = trainer_of(home, *THREE_STEPS[1:], "train.steps=11", "train.warmup=0")
-    trainer.counts.step = 10
-    assert trainer.rate_factor() == pytest.approx(0.5 * (1 + math.cos(math.pi * 10 / 11)))
-
-
 def test_a_rehearsal_counts_the_epochs_of_so_many_steps(toy_home):
     spec = TrainSpec(
         home=toy_home,
@@ -324,42 +317,6 @@ def test_every_row_of_an_image_is_a_stranger_to_no_text_of_it():
     places = queue.state()["text_rows"].tolist()
     own = found.image_to_text[:, places.index(0)].tolist()
     assert own == [False, False, True]
-
-
-@pytest.mark.parametrize("threshold", [0.0, 1e-4, 0.1])
-@pytest.mark.parametrize("patience", [0, 2, 5])
-def test_the_plateau_is_torchs(home, threshold, patience):
-    trainer = trainer_of(
-        home,
-        "train.schedule=plateau",
-        f"train.plateau_patience={patience}",
-        f"train.plateau_threshold={threshold}",
-        "train.plateau_factor=0.8",
-        "train.warmup=0",
-    )
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    expected = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimiser, patience=patience, factor=0.8, threshold=threshold
-    )
-    random = np.random.default_rng(4)
-    losses = 2 + np.exp(-np.arange(40) / 8) + random.normal(0, 0.02, 40)
-    losses[20:] = losses[20] * (1 - 5e-5) ** np.arange(20)  # falls by less than torch's share
-    for loss in losses.tolist():
-        trainer.follow_plateau(loss)
-        expected.step(loss)
-        assert trainer.rate_factor() == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
-
-
-def test_a_cosine_by_epochs_is_that_of_lavis():
-    """Four steps an epoch, three epochs, a rise over ten: the first epoch has four of these."""
-    found = [
-        cosine_by_epochs(step, epoch_steps=4, num_epochs=3, warmup_steps=10, first=1e-3, last=1e-3)
-        for step in range(12)
-    ]
-    rise = [1e-3 + 0.999 * step / 10 for step in range(4)]
-    later = [(1 - 1e-3) * 0.5 * (1 + math.cos(math.pi * epoch / 3)) + 1e-3 for epoch in (1, 2)]
-    assert found == pytest.approx([*rise, *[later[0]] * 4, *[later[1]] * 4])
-    assert cosine_by_epochs(3, epoch_steps=4, num_epochs=3) == 1.0
 
 
 def test_early_stopping_counts_from_the_epoch_that_is_named(home, monkeypatch):
