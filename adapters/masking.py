@@ -22,25 +22,18 @@ def without_padding(tokens: Tokens) -> Float[Tensor, "batch tokens width"]:
     return torch.where(tokens.mask[:, :, None], tokens.values, 0.0)
 
 
-def attention_weights(
-    scores: Float[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"] | None
-) -> Float[Tensor, "batch tokens"]:
-    """Return the softmax of `scores` over the tokens of each row; they sum to 1.
+def attend(
+    scores: Float[Tensor, "batch tokens"],
+    values: Float[Tensor, "batch tokens width"],
+    mask: Bool[Tensor, "batch tokens"] | None,
+) -> Float[Tensor, "batch width"]:
+    """Return sum_s alpha_s values_s of each row, alpha the softmax of its scores over its tokens.
 
-    Args:
-        scores: Logits.
-        mask: True where a token takes part; None lets padding take part.
+    Where `mask` is False a token takes no part; without a mask padding does take part.
     """
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=1)
-
-
-def weighted_sum(
-    weights: Float[Tensor, "batch tokens"], values: Float[Tensor, "batch tokens width"]
-) -> Float[Tensor, "batch width"]:
-    """Return sum_s weights_s values_s of each row."""
-    return torch.einsum("bt,btw->bw", weights, values)
+    return torch.einsum("bt,btw->bw", scores.softmax(dim=1), values)
 
 
 def one_token(values: Float[Tensor, "batch width"]) -> Tokens:

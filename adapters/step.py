@@ -34,8 +34,10 @@ class Step(nn.Module, ABC):
     """Map tokens to tokens; a tower is a sequence of steps.
 
     A subclass takes `width` (features of one input token) first and its own options keyword-only,
-    with types and defaults in the signature: a preset table names `part` and any of them. It sets
-    `out_width` in its constructor.
+    with types and defaults in the signature: a preset table names `part` and any of them.
+
+    Args:
+        width: Features of one output token, which a subclass hands up.
 
     Attributes:
         out_width: Features of one output token.
@@ -49,7 +51,10 @@ class Step(nn.Module, ABC):
     exact: ClassVar[bool] = False
     fixed: bool = False
     mixes: ClassVar[bool] = False
-    out_width: int
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_width = width
 
     @abstractmethod
     def forward(self, tokens: Tokens, side: Side) -> Tokens:

@@ -6,7 +6,7 @@ from torch import nn
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
 from ..context import Context
-from ..masking import attention_weights, weighted_sum, without_padding
+from ..masking import attend, without_padding
 from ..step import Step
 
 
@@ -25,7 +25,6 @@ class AdditiveAttnFusion(Step):
     (tanh). We differ: tanh by default, and padding takes no part in the softmax.
 
     Args:
-        width: Features of one token.
         context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
         tanh: Whether the tanh is there; as published false for text-image, true for text-text.
@@ -46,8 +45,7 @@ class AdditiveAttnFusion(Step):
         tanh: bool = True,
         masked: bool = True,
     ) -> None:
-        super().__init__()
-        self.out_width = width
+        super().__init__(width)
         self.tanh = tanh
         self.masked = masked
         self.context = Context(context, hidden=hidden, width=width)
@@ -57,8 +55,9 @@ class AdditiveAttnFusion(Step):
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the fused tokens."""
+        # fusion.py passes no mask: there the softmax runs over whatever fills a row up
         values = without_padding(tokens) if self.masked else tokens.values
         mixed = self.query(self.context(side)) + self.key(values)
         scores = self.score(torch.tanh(mixed) if self.tanh else mixed)[:, :, 0]
-        weights = attention_weights(scores, tokens.mask if self.masked else None)
-        return tokens.with_values(values + weighted_sum(weights, values)[:, None, :])
+        average = attend(scores, values, tokens.mask if self.masked else None)
+        return tokens.with_values(values + average[:, None, :])

@@ -6,7 +6,7 @@ from torch import nn
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
 from ..context import Context
-from ..masking import attention_weights, weighted_sum, without_padding
+from ..masking import attend, without_padding
 from ..step import Step
 
 
@@ -22,7 +22,6 @@ class CrossAttnFusion(Step):
     the softmax.
 
     Args:
-        width: Features of one token.
         context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
         masked: Whether padding is left out; false as published.
@@ -41,8 +40,7 @@ class CrossAttnFusion(Step):
         hidden: tuple[int, ...] = (64, 128),
         masked: bool = True,
     ) -> None:
-        super().__init__()
-        self.out_width = width
+        super().__init__(width)
         self.masked = masked
         self.context = Context(context, hidden=hidden, width=width)
         self.query = nn.Linear(width, width)
@@ -51,12 +49,12 @@ class CrossAttnFusion(Step):
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the fused tokens."""
+        # fusion.py passes no mask: there the softmax runs over whatever fills a row up
         values = without_padding(tokens) if self.masked else tokens.values
         # q . (W x) = (q W) . x, and the weights sum to 1, so that sum_s alpha_s (W x_s + b) is
         # W (sum_s alpha_s x_s) + b: two products a row instead of two a token. b_k is left out
         # because it cancels; it is a parameter only because the published model has it.
         query = self.query(self.context(side)) @ self.key.weight
         scores = torch.einsum("btw,w->bt", values, query) / self.out_width**0.5
-        weights = attention_weights(scores, tokens.mask if self.masked else None)
-        attended = self.value(weighted_sum(weights, values))
-        return tokens.with_values(values + attended[:, None, :])
+        average = attend(scores, values, tokens.mask if self.masked else None)
+        return tokens.with_values(values + self.value(average)[:, None, :])

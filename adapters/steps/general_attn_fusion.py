@@ -6,7 +6,7 @@ from torch import nn
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
 from ..context import Context
-from ..masking import attention_weights, weighted_sum, without_padding
+from ..masking import attend, without_padding
 from ..step import Step
 
 
@@ -20,7 +20,6 @@ class GeneralAttnFusion(Step):
     commit e3421ad, text_image/*/fusion.py. We differ: padding takes no part in the softmax.
 
     Args:
-        width: Features of one token.
         context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
         masked: Whether padding is left out; false as published.
@@ -39,18 +38,18 @@ class GeneralAttnFusion(Step):
         hidden: tuple[int, ...] = (64, 128),
         masked: bool = True,
     ) -> None:
-        super().__init__()
-        self.out_width = width
+        super().__init__(width)
         self.masked = masked
         self.context = Context(context, hidden=hidden, width=width)
         self.key = nn.Linear(width, width)
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the fused tokens."""
+        # fusion.py passes no mask: there the softmax runs over whatever fills a row up
         values = without_padding(tokens) if self.masked else tokens.values
         # c . (W x) = (c W) . x: one product a row instead of one a token. The bias is left out
         # because it cancels; it is a parameter only because the published model has it.
         query = self.context(side) @ self.key.weight
         scores = torch.einsum("btw,w->bt", values, query)
-        weights = attention_weights(scores, tokens.mask if self.masked else None)
-        return tokens.with_values(values + weighted_sum(weights, values)[:, None, :])
+        average = attend(scores, values, tokens.mask if self.masked else None)
+        return tokens.with_values(values + average[:, None, :])
