@@ -384,7 +384,7 @@ class Trainer:
             batch_size=self.options.batch_size,
             device=self.device,
             teacher=self.teacher,
-            pairs=self.options.same_image if self.options.captions == "each" else None,
+            same_image=self.options.same_image if self.options.captions == "each" else None,
         )
 
     def _save(self, folder: Path) -> None:

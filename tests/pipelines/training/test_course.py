@@ -24,7 +24,7 @@ from lightalign.pipelines.training.options import TrainOptions
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.trainer import Trainer
-from lightalign.pipelines.training.validation import mean_loss_of_pairs
+from lightalign.pipelines.training.validation import mean_loss
 
 from ...helpers import slow
 from ..conftest import SCENES, extract_toy
@@ -359,10 +359,9 @@ def test_the_loss_of_pairs_is_the_mean_over_pairs_of_shuffled_batches():
             one - np.log(np.exp(one).sum(axis=1, keepdims=True)) for one in (logits, logits.T)
         ]
         total -= sum(np.trace(one) for one in shares) / 2
-    found = mean_loss_of_pairs(
-        Clip(scale_init=3.0, learnable=False), embeddings, batch_size=2, device=CPU
-    )
-    assert found == pytest.approx(total / 5, rel=1e-5)
+    objective = Clip(scale_init=3.0, learnable=False)
+    loss = mean_loss(objective, embeddings, batch_size=2, device=CPU, same_image="negative")
+    assert loss == pytest.approx(total / 5, rel=1e-5)
 
 
 @pytest.mark.parametrize(
