@@ -20,8 +20,7 @@ from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from ..common.reproducibility import resolve_precision, seeded
 from ..inputs.image_text import join_stores
-from ..inputs.pairs import PairDataset
-from ..inputs.store_selection import StorePair, require_there
+from ..inputs.store_selection import require_there
 from ..runs import run_folder
 from ..runs.log_reading import require_log
 from .batches import Batch, Batches
@@ -68,7 +67,14 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.dtype = resolve_precision(plan.options.precision, device)
-        self.stores = self._open(plan.stores, home)
+        join = partial(
+            join_stores,
+            home=home,
+            residency=plan.options.residency,
+            device=device,
+            same_text=plan.options.same_text,
+        )
+        self.stores = join(plan.stores)
         self.train_rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
         if len(self.train_rows) < 2:
             reasons = "".join(f"; {warning}" for warning in self.stores.warnings)
@@ -78,7 +84,7 @@ class Trainer:
             )
         self.validation: Validation | None = None
         if processes.is_first:
-            split = self._open(plan.validation, home) if plan.validation else None
+            split = join(plan.validation) if plan.validation else None
             self.validation = Validation.choose(split, self.stores, held_out)
         trainable = build_trainable(
             plan.table, plan.options, widths=plan.stores.widths, seed=seed, device=device
@@ -265,8 +271,11 @@ class Trainer:
         score = self.score(record)
         if score > counts.best_score:
             counts.best, counts.best_score, counts.bad_epochs = record, score, 0
-            with self._averaged():
-                self._save(folder)
+            if self.processes.is_first:
+                table = {key: self.plan.table[key] for key in ("towers", "objective")}
+                with self._averaged():
+                    save_adapter(folder, self.adapter, self.objective, table=table)
+                counts.promise_best(folder)
         elif counts.epoch >= self.options.early_stopping_from:
             counts.bad_epochs += 1
         if self.options.schedule == "plateau":
@@ -301,16 +310,6 @@ class Trainer:
     def _averaged(self) -> AbstractContextManager[None]:
         """Return a block within which the averaged weights stand in the adapter, if there are."""
         return self.average.in_place() if self.average else nullcontext()
-
-    def _open(self, pair: StorePair, home: Path) -> PairDataset:
-        residency = self.options.residency
-        return join_stores(
-            pair,
-            home=home,
-            residency=residency,
-            device=self.device,
-            same_text=self.options.same_text,
-        )
 
     def _pool_once(self) -> None:
         """Have towers that begin with a pool read the tokens of a row once.
@@ -386,16 +385,6 @@ class Trainer:
             teacher=self.teacher,
             same_image=self.options.same_image if self.options.captions == "each" else None,
         )
-
-    def _save(self, folder: Path) -> None:
-        if not self.processes.is_first:
-            return
-        table = {
-            "towers": self.plan.table["towers"],
-            "objective": self.plan.table["objective"],
-        }
-        save_adapter(folder, self.adapter, self.objective, table=table)
-        self.counts.promise_best(folder)
 
     def _selection(self) -> str:
         if self.validation is None:
