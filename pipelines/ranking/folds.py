@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from ...featcache.errors import SpecError
 from ..metrics.bootstrap import BootstrapDraws, interval_of
@@ -62,14 +62,17 @@ class FoldedRetrieval(Task):
             SpecError: There are fewer images than folds, or both sides are texts.
         """
         folds = split_folds(embeddings, self.count, links=self.links)
-        by_fold = [[self.retrieval.scored(one) for one in both_directions(fold)] for fold in folds]
+        by_fold = [
+            [self.retrieval.scored(direction) for direction in both_directions(fold)]
+            for fold in folds
+        ]
         metrics: dict[str, Any] = {"num_folds": self.count}
         values, chances, drawn, num = 0.0, 0.0, np.zeros(BootstrapDraws(1).draws), 0
         for directions in zip(*by_fold, strict=True):
             table, of_draws = _measure(directions)
             metrics[directions[0].name] = table
-            values += sum(one["value"] for one in table["recall"].values())
-            chances += sum(one["chance"] for one in table["recall"].values())
+            values += sum(recall["value"] for recall in table["recall"].values())
+            chances += sum(recall["chance"] for recall in table["recall"].values())
             drawn += of_draws.sum(axis=1)
             num += table["num_queries"]
         metrics["recall_sum"] = Number(
@@ -102,19 +105,18 @@ def split_folds(
     num = len(whole.images)
     if num < count:
         raise SpecError(f"--folds {count} of {num} images: name fewer")
-    brought = _texts_brought(whole, links)
+    brought = whole.texts_of_image
+    if links is not None:
+        brought_links = set(links)
+        rows = zip(whole.image_ids, _rows(brought), strict=True)
+        brought = Relevance.of(
+            [
+                [n for n in texts if (name, whole.text_ids[n]) in brought_links]
+                for name, texts in rows
+            ]
+        )
     parts = np.array_split(np.arange(num), count)
     return [_fold(whole, images, np.unique(brought.take(images).rows)) for images in parts]
-
-
-def _texts_brought(whole: PairedEmbeddings, links: Collection[tuple[str, str]] | None) -> Relevance:
-    if links is None:
-        return whole.texts_of_image
-    own_links = set(links)
-    rows = zip(whole.image_ids, _rows(whole.texts_of_image), strict=True)
-    return Relevance.of(
-        [[n for n in texts if (name, whole.text_ids[n]) in own_links] for name, texts in rows]
-    )
 
 
 def _fold(
@@ -157,7 +159,7 @@ def _measure(
     ks = [k for k in HEADLINE if k <= smallest]
     values, chances, drawn = [], [], []
     for number, direction in enumerate(directions):
-        hits = _hits(direction, ks)
+        hits = 100.0 * (ranks_only(direction, ks[-1])[:, None] <= np.array(ks))
         groups = np.unique(direction.groups, return_inverse=True)[1]
         values.append(hits.mean(axis=0))
         counts = direction.relevance.counts
@@ -180,10 +182,3 @@ def _measure(
     }
     galleries = [fold.num_gallery for fold in directions]
     return {"num_queries": num, "galleries": galleries, "recall": recall}, of_draws
-
-
-def _hits(direction: Direction, ks: Sequence[int]) -> Float[np.ndarray, "q recalls"]:
-    """Return 100 for each query and k that has a right answer among the first k, else 0."""
-    ranks = ranks_only(direction, ks[-1])
-    hits: np.ndarray = 100.0 * (ranks[:, None] <= np.array(ks))
-    return hits

@@ -113,7 +113,7 @@ def querybank(
         return _with_offsets(direction, pull, np.ones(len(direction.queries), dtype=bool))
     active = np.zeros(len(direction.gallery), dtype=bool)
     active[first] = True
-    _, nearest = _pull(direction.queries, direction.gallery, SHARPNESS, direction.own)
+    _, nearest = _pull(direction.queries, direction.gallery, SHARPNESS, direction.self_rows)
     return _with_offsets(direction, pull, active[nearest])
 
 
@@ -127,7 +127,7 @@ def dual_softmax(direction: Direction) -> Direction:
     LoFTR (arXiv 2104.00680), equation 2. The former multiplies the cosine by one softmax; we take
     the product of both, as the latter.
     """
-    pull, _ = _pull(direction.queries, direction.gallery, SHARPNESS, direction.own)
+    pull, _ = _pull(direction.queries, direction.gallery, SHARPNESS, direction.self_rows)
     everywhere = np.ones(len(direction.queries), dtype=bool)
     return _with_offsets(direction, pull / np.float32(2.0), everywhere)
 
@@ -145,7 +145,7 @@ def _pull(
     queries: Float32[np.ndarray, "b embed"],
     gallery: Float32[np.ndarray, "g embed"],
     sharpness: float,
-    own: Int64[np.ndarray, " b"] | None = None,
+    self_rows: Int64[np.ndarray, " b"] | None = None,
 ) -> tuple[Float32[np.ndarray, " g"], Int64[np.ndarray, " b"]]:
     """Return log(sum over queries of exp(s x)) / s of each gallery row, and each query's first row.
 
@@ -158,8 +158,8 @@ def _pull(
     for start in range(0, len(queries), size):
         block = slice(start, start + size)
         scores = queries[block] @ gallery.T
-        if own is not None:
-            scores[np.arange(len(scores)), own[block]] = -np.inf
+        if self_rows is not None:
+            scores[np.arange(len(scores)), self_rows[block]] = -np.inf
         first[block] = scores.argmax(axis=1)
         exponents = np.float32(sharpness) * (scores - np.float32(1.0))
         if sharpness > _SINGLE:

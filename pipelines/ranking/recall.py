@@ -140,8 +140,8 @@ class Retrieval(Task):
 
     def examine(self, embeddings: PairedEmbeddings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return what `run` does, and `worst_queries` of both directions."""
-        directions = [self.scored(one) for one in both_directions(embeddings)]
-        draws = BootstrapDraws(_num_groups(directions))
+        directions = [self.scored(direction) for direction in both_directions(embeddings)]
+        draws = BootstrapDraws(1 + max(int(direction.groups.max()) for direction in directions))
         metrics: dict[str, Any] = {}
         recalls, drawn, failures = [], np.zeros(draws.draws), []
         for direction in directions:
@@ -151,10 +151,10 @@ class Retrieval(Task):
             drawn += of_recalls.sum(axis=1)
             failures += worst
         metrics["recall_sum"] = Number(
-            value=sum(one["value"] for one in recalls),
-            num=sum(len(one.queries) for one in directions),
+            value=sum(recall["value"] for recall in recalls),
+            num=sum(len(direction.queries) for direction in directions),
             interval=interval_of(drawn),
-            chance=sum(one["chance"] for one in recalls),
+            chance=sum(recall["chance"] for recall in recalls),
         ).table()
         return metrics, failures
 
@@ -324,10 +324,6 @@ def _own_in_first(direction: Direction, ranking: Ranking, draws: BootstrapDraws)
     }
 
 
-def _num_groups(directions: list[Direction]) -> int:
-    return 1 + max(int(direction.groups.max()) for direction in directions)
-
-
 def curve_points(k: int) -> list[int]:
     """Return the ranks of a curve up to `k`: each up to 100, then each hundredth, and `k`.
 
@@ -384,8 +380,8 @@ def _failure(
     right = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
     count = min(shown + 1, len(scores))  # one more, which may be the query itself
     first = np.argpartition(-scores, count - 1)[:count]
-    if direction.own is not None:
-        first = first[first != direction.own[query]]
+    if direction.self_rows is not None:
+        first = first[first != direction.self_rows[query]]
 
     def named(rows: Int64[np.ndarray, " _"]) -> list[dict[str, Any]]:
         in_order = rows[np.lexsort((rows, -scores[rows]))]

@@ -86,8 +86,8 @@ def find_ties(direction: Direction, *, usual_rule: bool = True) -> Ties:
         owners * num + kinds, return_index=True, return_inverse=True, return_counts=True
     )
     wrong = sizes[pairs % num] - rights
-    if direction.own is not None:  # the query itself is neither right nor wrong
-        wrong -= first[direction.own[pairs // num]] == pairs % num
+    if direction.self_rows is not None:  # the query itself is neither right nor wrong
+        wrong -= first[direction.self_rows[pairs // num]] == pairs % num
     tied = wrong > 0
     least = np.minimum.reduceat(wrong[inverse], relevance.offsets[:-1])
     return Ties(
@@ -114,8 +114,8 @@ def _examples(
         query, right = int(owners[place]), int(relevance.rows[place])
         span = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
         equal = np.setdiff1d(np.flatnonzero(first == first[right]), span)
-        if direction.own is not None:
-            equal = equal[equal != direction.own[query]]
+        if direction.self_rows is not None:
+            equal = equal[equal != direction.self_rows[query]]
         names = direction.gallery_ids[right], direction.gallery_ids[int(equal[0])]
         if names[::-1] not in examples:
             examples[names] = None
