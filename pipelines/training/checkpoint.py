@@ -80,9 +80,8 @@ class TrainingState:
         Raises:
             StoreCorruptError: It is another.
         """
-        spec = {
-            name: self.best_files[name] for name in (run_folder.SPEC,) if name in self.best_files
-        }
+        name = run_folder.SPEC
+        spec = {name: self.best_files[name]} if name in self.best_files else {}
         run_folder.require_files(
             folder,
             spec,
@@ -121,14 +120,9 @@ def save_state(
     optimiser: Optimizer,
     others: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write the state of a training, atomically.
+    """Write the state of a training into its run folder, atomically, after at least one step.
 
-    Args:
-        folder: The run folder.
-        counts: What is not a tensor.
-        modules: What is trained, by name.
-        optimiser: The optimiser, after at least one step.
-        others: Further tensors and numbers, by name and name.
+    `others` are further tensors and numbers, by owner and name.
     """
     tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -144,14 +138,13 @@ def save_state(
             tensors[f"other.{owner}.{name}"] = torch.as_tensor(value)
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     written = vars(counts)
-    checksum = _checksum(written, whole)
-    metadata = {ENTRY: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
+    entry = {"counts": written, "checksum": _checksum(written, whole)}
+    metadata = {ENTRY: json.dumps(entry, sort_keys=True)}
     with replacing(folder / run_folder.STATE) as temporary:
         _write_tensors(temporary, whole, metadata)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors one after the other: all of them as bytes would be in memory once more."""
     # larger elements first: then each begins at a multiple of its element's size
     ordered = dict(sorted(tensors.items(), key=lambda named: (-named[1].itemsize, named[0])))
     described = {
@@ -160,6 +153,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
     }
     with open_new(path) as file:
         file.write(safetensors_header(described, metadata))
+        # one after the other: all of them as bytes would be in memory once more
         for tensor in ordered.values():
             file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
@@ -170,16 +164,10 @@ def load_state(
     optimiser: Optimizer,
     tell: Callable[[str], None],
 ) -> tuple[TrainingState, dict[str, dict[str, Tensor]]]:
-    """Put the saved state into modules, optimiser and random generators.
+    """Put the saved state of a run folder into modules, optimiser and random generators.
 
-    Args:
-        folder: The run folder.
-        modules: What is trained, by name.
-        optimiser: The optimiser.
-        tell: Receives a line where nobody can tell whether the state is as it was written.
-
-    Returns:
-        What is not a tensor, and the further tensors, by name and name.
+    Returns what is not a tensor, and `others`. `tell` receives a line where nobody can tell whether
+    the state is as it was written.
 
     Raises:
         StoreCorruptError: The file is damaged, or of another training.
@@ -192,8 +180,7 @@ def load_state(
             written = parse_json(file.metadata()[ENTRY], where=f"{path}: metadata")
         counts = _checked(written, tensors)
         for owner, module in modules.items():
-            prefix = f"module.{owner}."
-            module.load_state_dict(_below(tensors, prefix))
+            module.load_state_dict(_below(tensors, f"module.{owner}."))
     if "checksum" not in written:
         tell(f"{path} was written without a checksum: nobody can tell whether it is whole")
     counts.require_spec(folder)
@@ -254,12 +241,11 @@ def _checked(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Train
     Raises:
         ValueError: Its checksum differs.
     """
-    check(written.get("counts", written), TrainingState, where="its metadata")
-    if "checksum" not in written:  # of an earlier version
-        return TrainingState(**written)
-    if written["checksum"] != _checksum(written["counts"], tensors):
+    counts = written.get("counts", written)  # earlier versions wrote nothing beside the counts
+    check(counts, TrainingState, where="its metadata")
+    if "checksum" in written and written["checksum"] != _checksum(counts, tensors):
         raise ValueError("its checksum differs")
-    return TrainingState(**written["counts"])
+    return TrainingState(**counts)
 
 
 def _checksum(counts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

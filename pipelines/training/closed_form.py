@@ -65,12 +65,7 @@ class ClosedForm:
         self.objective = build_objective(plan.table["objective"])
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
-        """Solve, save the adapter in `folder`, and return what happened.
-
-        Args:
-            folder: The run folder.
-            progress: Receives the progress.
-            tensorboard: Whether to log for TensorBoard, too.
+        """Solve, save the adapter in the run folder, and return what happened.
 
         Raises:
             SpecError: The method cannot give as many features as the slot has.

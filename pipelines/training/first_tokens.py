@@ -27,12 +27,7 @@ from ..runs.provenance import card_of
 
 
 def check_first_tokens(adapter: Adapter, stores: PairDataset, *, device: torch.device) -> list[str]:
-    """Return a line for each tower that reads such tokens among other things.
-
-    Args:
-        adapter: Adapter that is to be trained, on `device`.
-        stores: What it is trained on.
-        device: Where it is trained.
+    """Return a line for each tower that reads such tokens of its store among other things.
 
     Raises:
         SpecError: A tower reads nothing else.

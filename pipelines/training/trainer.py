@@ -128,12 +128,7 @@ class Trainer:
         self.counts = TrainingState()
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
-        """Train all epochs, keep the best weights in `folder`, and return what happened.
-
-        Args:
-            folder: The run folder.
-            progress: Receives the progress.
-            tensorboard: Whether to log for TensorBoard, too.
+        """Train all epochs, keep the best weights in the run folder, and return what happened.
 
         Raises:
             DivergedError: A loss is not finite.
