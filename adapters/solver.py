@@ -139,11 +139,7 @@ SOLVERS = Registry("solver", f"{__package__}.solvers", Path(__file__).parent / "
 
 
 def build_solver(table: Mapping[str, Any], *, where: str = "[fit]") -> Solver:
-    """Build the solver that a preset's table names.
-
-    Args:
-        table: The name `part` and options of that part.
-        where: Which table it is, for messages.
+    """Build the solver that a preset's table names, by its `part` and options of that part.
 
     Raises:
         SpecError: The table names no part, or an option is unknown, missing or wrong.

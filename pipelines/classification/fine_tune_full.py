@@ -27,7 +27,7 @@ from ..metrics.ranks import label_ranks
 from ..runs import run_folder
 from ..runs.trained_run import TrainedRun
 from ..training.checkpoint import TrainingState
-from ..training.few_steps import single_step_warning
+from ..training.course import single_step_warning
 from ..training.log import RunLog
 from ..training.schedule import cosine_with_warmup
 from ..training.step import OptimiserStep

@@ -89,12 +89,8 @@ def split_folds(
 ) -> list[PairedEmbeddings]:
     """Return consecutive images with their texts, as evenly many as they can be.
 
-    A text of an image of another fold that is right here because it says the same stays there.
-
-    Args:
-        embeddings: The whole.
-        count: Number of folds.
-        links: Image id and text id of what an image brings; all of its right answers if None.
+    An image brings the texts of its `links`, pairs of an image id and a text id, or else all of its
+    right answers. A text of another fold that is right here because it says the same stays there.
 
     Raises:
         SpecError: There are fewer images than folds, or both sides are texts.

@@ -101,16 +101,13 @@ def querybank(
     Source: Bogolin et al. 2022, Cross Modal Retrieval with Querybank Normalisation
     (arXiv 2112.12777), dynamic inverted softmax with one activation a query. Their score is
     exp(s x) / sum over the bank of exp(s b); we rank by its logarithm, over s. The static one is
-    the inverted softmax of Smith et al. 2017 (arXiv 1702.03859).
-
-    Args:
-        direction: Queries and gallery of unit length.
-        bank: Unit-length embeddings of the queries' kind.
-        normalisation: How to normalise.
+    the inverted softmax of Smith et al. 2017 (arXiv 1702.03859). All vectors are of unit length,
+    and the bank is of the queries' kind.
     """
     pull, first = _pull(bank, direction.gallery, normalisation.sharpness)
     if normalisation.rule == STATIC:
         return _with_offsets(direction, pull, np.ones(len(direction.queries), dtype=bool))
+    # the dynamic rule, as published: only rows that attract some query of the bank are corrected
     active = np.zeros(len(direction.gallery), dtype=bool)
     active[first] = True
     _, nearest = _pull(direction.queries, direction.gallery, SHARPNESS, direction.self_rows)
@@ -158,6 +155,7 @@ def _pull(
     for start in range(0, len(queries), size):
         block = slice(start, start + size)
         scores = queries[block] @ gallery.T
+        # a text is no answer to itself, so that it may not be drawn to itself either
         if self_rows is not None:
             scores[np.arange(len(scores)), self_rows[block]] = -np.inf
         first[block] = scores.argmax(axis=1)

@@ -20,7 +20,7 @@ from ..metrics.ranks import (
     wrong_above,
 )
 from .embeddings import PairedEmbeddings
-from .faiss_index import AnyIndex, build_index, search
+from .faiss_index import AnyIndex, FlatIndex, search
 from .rerank import Reranker, rerank
 
 FIRST = 5  # answers among which right ones are counted: an image of Flickr or COCO has as many
@@ -135,7 +135,7 @@ def rank(direction: Direction) -> Ranking:
 def ranks_only(direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
     """Return the rank of each query; from the top `depth` where that tells, else by counting."""
     depth = min(depth, len(direction.gallery))
-    ranks = _look_up(build_index(direction.gallery), direction, depth)
+    ranks = _look_up(FlatIndex(direction.gallery), direction, depth)
     beyond = np.flatnonzero(ranks == 0)
     if len(beyond) and depth < len(direction.gallery):
         ranks[beyond] = exact_ranks(
@@ -153,14 +153,8 @@ def ranks_by(
     """Return the rank of each query among the first answers of an index, which may miss right ones.
 
     A right answer that is not among the first `depth` has the rank after the last: one more than
-    the gallery.
-
-    Args:
-        index: An index of the gallery.
-        direction: What is asked.
-        depth: Ranks that are wanted.
-        reranker: Puts the first `depth` answers of each query into a new order; or None. Its rows
-            are those of the direction.
+    the gallery. A reranker puts these answers into a new order; its rows are those of the
+    direction.
     """
     more = (direction.self_rows is not None) + (
         reranker is None
@@ -248,6 +242,7 @@ def _groups(
         before = of_image.copy()
         np.minimum.at(of_text, texts, of_image[images])
         np.minimum.at(of_image, images, of_text[texts])
+        # the smallest number of a group spreads by one link a round, until nothing moves
         if (before == of_image).all():
             break
     _, numbers = np.unique(np.concatenate([of_image, of_text]), return_inverse=True)

@@ -19,7 +19,7 @@ from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number, written
 from ..metrics.ranks import recall_curve
 from .embeddings import PairedEmbeddings, Task
-from .faiss_index import BuiltIndex, build, build_index
+from .faiss_index import BuiltIndex, FlatIndex, build
 from .hubness import (
     COSINE,
     DUAL_SOFTMAX,
@@ -164,10 +164,6 @@ class Retrieval(Task):
         """Return the table of one direction, R@1, R@5 and R@10 in each draw, and `worst_queries`.
 
         Without precision and ranks there are no worst queries either.
-
-        Args:
-            direction: Its scores are those that are measured.
-            draws: Draws of its groups.
         """
         began = time.perf_counter()
         built, reranker = self._built(direction), self.rerankers.get(direction.name)
@@ -179,7 +175,7 @@ class Retrieval(Task):
             beside |= _own_in_first(direction, ranking, draws)
             worst = worst_queries(direction, ranks)
         else:
-            index = build_index(direction.gallery) if built is None else built.index
+            index = FlatIndex(direction.gallery) if built is None else built.index
             ranks = ranks_by(index, direction, max(self.k, *HEADLINE), reranker)
             if built is not None:
                 beside = {"index": _described(built)}
@@ -353,11 +349,7 @@ def worst_queries(
 ) -> list[dict[str, Any]]:
     """Return the queries of the highest ranks, worst first; none that found a right answer first.
 
-    Args:
-        direction: Its scores are those that are reported.
-        ranks: Rank of each query.
-        most: Queries at most.
-        shown: How many of what came first are named.
+    They are `most` at most, each with as many of the answers that came first as are `shown`.
     """
     order = np.argsort(-ranks, kind="stable")[:most]
     chosen = order[ranks[order] > 1]

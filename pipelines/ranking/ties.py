@@ -47,10 +47,9 @@ class Ties:
         gallery = self.name.rpartition("_to_")[2].replace("_", " ")
         pairs = "; ".join(f"{right} and {wrong}" for right, wrong in self.examples[:_SHOWN])
         more = " ..." if len(self.examples) > _SHOWN else ""
-        # by another rule what ties says something else
-        advice = "; --same-text positive counts equal texts as right"
-        advice = "" if "image" in gallery or not self.usual_rule else advice
-        hopeless = ""
+        advice = hopeless = ""
+        if self.usual_rule and "image" not in gallery:  # by another rule ties say something else
+            advice = "; --same-text positive counts equal texts as right"
         if self.num_hopeless:
             hopeless = (
                 f", so that {self.num_hopeless} of {self.num_queries} queries cannot come first"
@@ -71,12 +70,7 @@ class Ties:
 
 
 def find_ties(direction: Direction, *, usual_rule: bool = True) -> Ties:
-    """Return the equal rows of the gallery of one direction that are right and wrong at once.
-
-    Args:
-        direction: The direction.
-        usual_rule: Whether texts that say the same are wrong in it.
-    """
+    """Return the equal rows of the gallery of one direction that are right and wrong at once."""
     relevance, num = direction.relevance, len(direction.gallery)
     first = equal_rows(direction.gallery)
     sizes = np.bincount(first, minlength=num)

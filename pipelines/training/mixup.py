@@ -69,15 +69,14 @@ def draw_mix(
     first, second = images[:half], images[half : 2 * half]
     if options.partners == "shuffled":
         second = images[random.permutation(len(images))]
-    texts: list[int] = []
-    partners: list[int] = []
-    owners: list[int] = []
+    mixed: list[tuple[int, int, int]] = []
     for place, (image, partner) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
         image_texts = texts_of(image)
+        # asked once where an image is its own partner: texts drawn at random would differ
         others = image_texts if image == partner else texts_of(partner)
-        for number in range(max(len(image_texts), len(others))):
-            texts.append(image_texts[number % len(image_texts)])
-            partners.append(others[number % len(others)])
-            owners.append(place)
-    mix = MixupRows(second, np.array(partners), np.array(owners), share)
-    return first, np.array(texts), mix
+        mixed += [
+            (image_texts[number % len(image_texts)], others[number % len(others)], place)
+            for number in range(max(len(image_texts), len(others)))
+        ]
+    texts, partners, owners = np.array(mixed, dtype=np.int64).T.copy()
+    return first, texts, MixupRows(second, partners, owners, share)

@@ -17,14 +17,7 @@ from .options import TrainOptions
 
 @dataclass(frozen=True)
 class TrainingModules:
-    """Modules of a training, with their optimiser and their moving average.
-
-    Attributes:
-        adapter: The adapter.
-        objective: Its objective.
-        optimiser: The optimiser of both.
-        average: The moving average of both, or None.
-    """
+    """Modules of a training, with the optimiser and the moving average, if any, of both."""
 
     adapter: Adapter
     objective: Objective

@@ -70,7 +70,7 @@ class NegativeQueue:
 
     def _last(
         self, old: Float[Tensor, "old embed"], new: Float[Tensor, "new embed"]
-    ) -> Float[Tensor, "kept embed"]:
+    ) -> Float[Tensor, "last embed"]:
         return torch.cat([old, new.detach().to(old.dtype)])[-self.size :]
 
     def state(self) -> dict[str, Tensor]:
@@ -112,8 +112,9 @@ def _strangers(
     partners_of: Mapping[int, Sequence[int]],
 ) -> Bool[Tensor, "n m"]:
     """Return True where row i and old row j, of the other modality, do not belong together."""
+    # with captions = 'each' an image has a row for each of its captions
     lines_of: dict[int, list[int]] = defaultdict(list)
-    for line, row in enumerate(rows.tolist()):  # an image stands there with each of its captions
+    for line, row in enumerate(rows.tolist()):
         lines_of[row].append(line)
     strangers = np.ones((len(rows), len(old)), dtype=bool)
     for column, row in enumerate(old.tolist()):

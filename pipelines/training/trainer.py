@@ -25,8 +25,8 @@ from ..runs import run_folder
 from ..runs.log_reading import require_log
 from .batches import Batch, Batches
 from .checkpoint import TrainingState, load_state, restoring, save_state
+from .course import single_step_warning
 from .distributed import ALONE, ProcessGroup
-from .few_steps import single_step_warning
 from .initialise import ClosedFormInit
 from .log import RunLog, summary
 from .modules import build_trainable

@@ -226,7 +226,7 @@ def test_only_matrices_decay():
 def test_adapter_groups_make_an_optimiser_and_leave_frozen_parameters_out():
     adapter = build_adapter(both(p=PROJECT), widths=WIDTHS, seed=0)
     adapter.steps["text/p"].requires_grad_(False)
-    optimiser = torch.optim.AdamW(adapter.parameter_groups(0.1), lr=1e-3)
+    optimiser = torch.optim.AdamW(parameter_groups(adapter, weight_decay=0.1), lr=1e-3)
     counts = [sum(p.numel() for p in group["params"]) for group in optimiser.param_groups]
     assert counts == [48, 4]
     assert count_parameters(adapter) == 52

@@ -18,7 +18,7 @@ from lightalign.pipelines.metrics.ranks import (
     wrong_above,
 )
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
-from lightalign.pipelines.ranking.faiss_index import build_index, search
+from lightalign.pipelines.ranking.faiss_index import FlatIndex, search
 from lightalign.pipelines.ranking.ranking import both_directions, rank, ranks_only
 from lightalign.pipelines.ranking.recall import (
     Retrieval,
@@ -75,7 +75,7 @@ def test_exact_ranks_equal_brute_force(case):
 @given(cases())
 def test_ranks_from_the_top_k_are_exact_or_left_open(case):
     queries, gallery, right, k = case
-    scores, rows = search(build_index(gallery), queries, k)
+    scores, rows = search(FlatIndex(gallery), queries, k)
     found = ranks_in_top(scores, rows, Relevance.of(right), num_gallery=len(gallery))
     exact = brute_force_ranks(queries.astype(np.float64) @ gallery.astype(np.float64).T, right)
     assert all(ours in (0, true) for ours, true in zip(found, exact, strict=True))
@@ -103,7 +103,7 @@ def test_a_copy_of_the_right_answer_ties_with_it_whatever_rounding_does():
     queries = gallery[right] + 0.05 * random.standard_normal((200, 61)).astype(np.float32)
     relevance = Relevance.of([[row] for row in right.tolist()])
     assert (exact_ranks(queries, gallery, relevance) == 2).all()
-    scores, rows = search(build_index(gallery), queries, 5)
+    scores, rows = search(FlatIndex(gallery), queries, 5)
     assert (ranks_in_top(scores, rows, relevance, num_gallery=1003) == 2).all()
 
 
@@ -185,7 +185,7 @@ def test_ranks_without_the_query_itself_equal_brute_force_on_the_rest(case):
     rest[own, own] = -np.inf
     exact = brute_force_ranks(rest, right)
     assert exact_ranks(queries, gallery, Relevance.of(right), own).tolist() == exact
-    scores, rows = search(build_index(gallery), queries, k)
+    scores, rows = search(FlatIndex(gallery), queries, k)
     found = ranks_in_top(scores, rows, Relevance.of(right), num_gallery=len(gallery), own=own)
     assert all(ours in (0, true) for ours, true in zip(found, exact, strict=True))
 
@@ -198,7 +198,7 @@ def test_a_tie_at_the_end_of_the_top_k_is_left_open():
     queries = np.array([[1.0, 0.0]], dtype=np.float32)
     gallery = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=np.float32)
     relevance = Relevance.of([[0]])
-    scores, rows = search(build_index(gallery), queries, 2)
+    scores, rows = search(FlatIndex(gallery), queries, 2)
     assert ranks_in_top(scores, rows, relevance, num_gallery=4).tolist() == [0]
     assert exact_ranks(queries, gallery, relevance).tolist() == [3]
 

@@ -17,8 +17,7 @@ from lightalign.pipelines.planning import dry_run
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
-from lightalign.pipelines.training.course import Course
-from lightalign.pipelines.training.few_steps import single_step_warning
+from lightalign.pipelines.training.course import Course, single_step_warning
 from lightalign.pipelines.training.negative_queue import NegativeQueue
 from lightalign.pipelines.training.options import TrainOptions
 from lightalign.pipelines.training.plan import resolve
