@@ -13,12 +13,12 @@ from ..metrics.chance import chance_curve
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number
 from ..metrics.ranks import Relevance
-from .embeddings import PairedEmbeddings, Task
+from .embeddings import PairedEmbeddings
 from .ranking import Direction, both_directions, ranks_only, without_repeats
 from .recall import HEADLINE, Retrieval
 
 
-class FoldedRetrieval(Task):
+class FoldedRetrieval:
     """Average the recalls over folds of consecutive images, each searched by itself.
 
     Source: Karpathy and Fei-Fei 2015 (arXiv 1412.2306) on COCO: "1K" is the mean over five folds of

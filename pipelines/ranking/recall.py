@@ -18,7 +18,7 @@ from ..metrics.chance import (
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number, written
 from ..metrics.ranks import recall_curve
-from .embeddings import PairedEmbeddings, Task
+from .embeddings import PairedEmbeddings
 from .faiss_index import BuiltIndex, FlatIndex, build
 from .hubness import (
     COSINE,
@@ -39,7 +39,7 @@ _BLOCK_SCORES = 2**24  # scores of the worst queries held at once: 64 MiB
 _EVERY_RANK = 100  # up to here the curve has a point for each k, beyond for each hundredth
 
 
-class Retrieval(Task):
+class Retrieval:
     """Measure recalls, precision and ranks, text to image and image to text.
 
     Between two text encoders: from each side to the other, for another text of the same image.

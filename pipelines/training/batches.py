@@ -274,7 +274,9 @@ class Batches:
         rows, partners = rows[own_share], partners[own_share]
         size = self.chunk_size or max(1, len(rows))
         cuts = [slice(start, start + size) for start in range(0, len(rows), size)]
-        loads = [partial(_mixture, reader, rows[cut], partners[cut], share) for cut in cuts]
+        loads: list[LazyTokens] = [
+            partial(_mixture, reader, rows[cut], partners[cut], share) for cut in cuts
+        ]
         # without chunks the batch is read here, ahead of its step
         return loads if self.chunk_size else [partial(_itself, load()) for load in loads]
 

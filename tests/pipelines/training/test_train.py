@@ -161,7 +161,7 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
     reader = trainer.stores.image if packed == "toy-image" else trainer.stores.text
     shards = reader.store.num_shards
     # one that a step ends in is needed by the next, too
-    assert shards <= reader._arrays._values.num_loads <= shards + 2 * (len(steps) - 1)
+    assert shards <= reader.num_loads <= shards + 2 * (len(steps) - 1)
 
 
 def test_without_validation_the_last_epoch_is_kept(home):
