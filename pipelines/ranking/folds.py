@@ -125,6 +125,7 @@ def _fold(
         [place[row] for row in relevant if row in place]
         for relevant in _rows(whole.texts_of_image.take(images))
     ]
+    # folds are of consecutive images
     first, last = int(images[0]), int(images[-1])
     images_of = [
         [row - first for row in sorted(relevant) if first <= row <= last]
@@ -151,11 +152,13 @@ def _measure(
     directions: Sequence[Direction],
 ) -> tuple[dict[str, Any], Float64[np.ndarray, "draws recalls"]]:
     """Return the mean recalls of one direction over the folds, and the same in each draw."""
+    # a recall of fewer folds would be no mean over them
     smallest = min(fold.num_gallery for fold in directions)
     ks = [k for k in HEADLINE if k <= smallest]
     values, chances, drawn = [], [], []
     for number, direction in enumerate(directions):
         hits = 100.0 * (ranks_only(direction, ks[-1])[:, None] <= np.array(ks))
+        # a fold has some of the groups; draws are of numbers without gaps
         groups = np.unique(direction.groups, return_inverse=True)[1]
         values.append(hits.mean(axis=0))
         counts = direction.relevance.counts

@@ -137,6 +137,7 @@ def ranks_only(direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
     depth = min(depth, len(direction.gallery))
     ranks = _look_up(FlatIndex(direction.gallery), direction, depth)
     beyond = np.flatnonzero(ranks == 0)
+    # few, once an adapter is trained: their ranks take a pass over all scores
     if len(beyond) and depth < len(direction.gallery):
         ranks[beyond] = exact_ranks(
             direction.queries[beyond],
@@ -211,6 +212,7 @@ def _first_rows(
     place: dict[str, int] = {}
     places = [place.setdefault(item, len(place)) for item in ids]
     firsts = np.zeros(len(place), dtype=np.int64)
+    # from the last row on, so that the first of an id is what stays
     for row in range(len(places) - 1, -1, -1):
         firsts[places[row]] = row
     return firsts, np.array(places, dtype=np.int64)

@@ -141,6 +141,7 @@ class Retrieval:
     def examine(self, embeddings: PairedEmbeddings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return what `run` does, and `worst_queries` of both directions."""
         directions = [self.scored(direction) for direction in both_directions(embeddings)]
+        # the same draws of groups for both directions, whose recalls depend on one another
         draws = BootstrapDraws(1 + max(int(direction.groups.max()) for direction in directions))
         metrics: dict[str, Any] = {}
         recalls, drawn, failures = [], np.zeros(draws.draws), []
@@ -169,6 +170,7 @@ class Retrieval:
         built, reranker = self._built(direction), self.rerankers.get(direction.name)
         beside: dict[str, Any] = {}
         worst: list[dict[str, Any]] = []
+        # the exact search counts over all scores; an index and a reranker see the first answers
         if built is None and reranker is None:
             ranking = rank(direction)
             ranks, beside = ranking.ranks, _rank_numbers(direction, ranking, draws)
@@ -220,32 +222,27 @@ class Retrieval:
         hits = 100.0 * (ranks[:, None] <= looked_at)
         of_ks = dict(zip(looked_at.tolist(), draws.means(hits, groups).T, strict=True))
         num_groups = len(np.unique(groups))
-        intervals = {
-            k: drawn_share_interval(float(curve[k - 1]), drawn, groups=num_groups, items=num)
-            if k < num_gallery or curve[k - 1] < 100.0
-            else (100.0, 100.0)  # nothing is left to be missed
-            for k, drawn in of_ks.items()
-        }
-        recall = {
-            str(k): Number(
-                value=float(curve[k - 1]),
-                num=num,
-                interval=intervals[k],
-                chance=float(chance[k - 1]),
-            ).table()
-            for k in headline
-        }
+        numbers, intervals = {}, {}
+        for k, drawn in of_ks.items():
+            share = float(curve[k - 1])
+            # among the whole gallery nothing is left to be missed
+            intervals[k] = (100.0, 100.0)
+            if k < num_gallery or share < 100.0:
+                intervals[k] = drawn_share_interval(share, drawn, groups=num_groups, items=num)
+            numbers[k] = Number(
+                value=share, num=num, interval=intervals[k], chance=float(chance[k - 1])
+            )
         table = {
             "num_queries": num,
             "num_gallery": num_gallery,
             "num_groups": num_groups,
-            "recall": recall,
+            "recall": {str(k): numbers[k].table() for k in headline},
             "curve": {
                 "k": points,
-                "recall": [float(curve[k - 1]) for k in points],
+                "recall": [numbers[k].value for k in points],
                 "low": [intervals[k][0] for k in points],
                 "high": [intervals[k][1] for k in points],
-                "chance": [float(chance[k - 1]) for k in points],
+                "chance": [numbers[k].chance for k in points],
             },
         }
         return table, np.stack([of_ks[k] for k in headline], axis=1)
@@ -335,6 +332,7 @@ def headline_recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
     It is what a training looks at after each epoch: bare numbers, without intervals.
     """
     by_direction: dict[str, Any] = {}
+    # by the first ten where they tell: more is not shown, and this runs after every epoch
     for direction in both_directions(embeddings):
         headline = [k for k in HEADLINE if k <= direction.num_gallery]
         ranks = ranks_only(direction, headline[-1])
@@ -351,6 +349,7 @@ def worst_queries(
 
     They are `most` at most, each with as many of the answers that came first as are `shown`.
     """
+    # stable, so that of equal ranks the order of the dataset decides, on any machine
     order = np.argsort(-ranks, kind="stable")[:most]
     chosen = order[ranks[order] > 1]
     size = max(1, _BLOCK_SCORES // len(direction.gallery))
@@ -370,7 +369,8 @@ def _failure(
 ) -> dict[str, Any]:
     relevance = direction.relevance
     right = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
-    count = min(shown + 1, len(scores))  # one more, which may be the query itself
+    # one more than is shown, which may be the query itself
+    count = min(shown + 1, len(scores))
     first = np.argpartition(-scores, count - 1)[:count]
     if direction.self_rows is not None:
         first = first[first != direction.self_rows[query]]

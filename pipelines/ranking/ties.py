@@ -76,6 +76,7 @@ def find_ties(direction: Direction, *, usual_rule: bool = True) -> Ties:
     sizes = np.bincount(first, minlength=num)
     owners = np.repeat(np.arange(len(relevance)), relevance.counts)
     kinds = first[relevance.rows]
+    # a pair is a query with a group of equal rows, as one number that can be counted
     pairs, place, inverse, rights = np.unique(
         owners * num + kinds, return_index=True, return_inverse=True, return_counts=True
     )
@@ -104,6 +105,7 @@ def _examples(
     """Return the id of a right row and of a wrong one that is equal to it, each pair once."""
     relevance = direction.relevance
     examples: dict[tuple[str, str], None] = {}
+    # ten times as many are looked at, as several queries may share one pair of rows
     for place in places[: 10 * _MOST].tolist():
         query, right = int(owners[place]), int(relevance.rows[place])
         span = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]

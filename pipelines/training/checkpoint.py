@@ -25,6 +25,7 @@ from ..runs import run_folder
 from ..runs.state_record import ENTRY, LogPromise
 
 T = TypeVar("T")
+# what safetensors, json and torch raise of content that is not that of a state
 _UNREADABLE = (
     safetensors.SafetensorError,
     OSError,
@@ -125,6 +126,7 @@ def save_state(
     `others` are further tensors and numbers, by owner and name.
     """
     tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
+    # of every GPU: a state does not say which of them trained
     if torch.cuda.is_available():
         for number, state in enumerate(torch.cuda.get_rng_state_all()):
             tensors[f"random.cuda.{number}"] = state
@@ -183,6 +185,7 @@ def load_state(
             module.load_state_dict(_below(tensors, f"module.{owner}."))
     if "checksum" not in written:
         tell(f"{path} was written without a checksum: nobody can tell whether it is whole")
+    # another spec under the same weights would train something that no report could describe
     counts.require_spec(folder)
     with restoring(folder):
         _restore_optimiser(optimiser, tensors)
@@ -206,6 +209,7 @@ def restoring(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    # the file may be well where its reader lacks the right
     except PermissionError:
         raise
     except _UNREADABLE as error:

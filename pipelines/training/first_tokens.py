@@ -134,6 +134,7 @@ def _is_constant_at(
 
     Steps before it may have mixed the tokens.
     """
+    # dropout before the step would make equal tokens differ
     was_training = adapter.training
     adapter.eval()
     tokens = adapter.tokens_before(reader.padded(spread_rows(reader)).to(device), side, name)
@@ -141,6 +142,7 @@ def _is_constant_at(
     real = tokens.mask.unsqueeze(2)
     means = torch.where(real, tokens.values, 0).sum(dim=1) / real.sum(dim=1)
     firsts = tokens.values[:, 0]
+    # where the means are alike, too, the rows are: that says nothing of the first token
     return are_alike(firsts.float().cpu().numpy()) and not are_alike(means.float().cpu().numpy())
 
 

@@ -44,6 +44,7 @@ def fit(
     if "fit" in plan.table and resolved["processes"] > 1:
         raise SpecError("a training-free method is solved in one process: run it without torchrun")
     with ExitStack() as held, joined(spec.device) as (processes, device):
+        # machines of one training may have other versions of a library, and train the same
         alike = {key: value for key, value in resolved.items() if key != "versions"}
         processes.check_alike(fingerprint(alike))
         trainer: ClosedForm | Trainer
@@ -82,6 +83,7 @@ def fit(
                 "warnings": [*results.get("warnings", ()), *trust.warnings()],
                 "versions": library_versions(),  # when it ended; those of its start are in the spec
             }
+            # in this order: a run with both was stopped between the two, and is finished
             run_folder.write_report(folder, report)
             (folder / run_folder.STATE).unlink(missing_ok=True)
             return report

@@ -63,6 +63,7 @@ class ClosedFormLayers:
         """
         filled = [_solved(step) for step in self.steps]
         moments = self._moments(rows, [layer.in_features for layer in filled], progress)
+        # of either slot: both towers end in one width
         out = filled[0].out_features
         if isinstance(self.steps[0], Heads):
             out = min(out, *(layer.in_features for layer in filled))
@@ -87,6 +88,7 @@ class ClosedFormLayers:
         for start in progress.track(starts, "pairs", len(starts), unit="blocks"):
             firsts = stores.all_firsts(rows[start : start + _ROWS])
             partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
+            # a text of several images is embedded once and counts with each
             seconds = np.unique(np.concatenate(partners))
             first_side, second_side = stores.pair.sides
             first = self.features_before(stores.sources[0], firsts, first_side)
@@ -224,6 +226,7 @@ def fit_steps(adapter: Adapter, stores: PairDataset, rows: Int64[np.ndarray, " n
     firsts = stores.all_firsts(rows)
     partners = {second for first in firsts.tolist() for second in stores.seconds_of[first]}
     of_side = (firsts, np.array(sorted(partners), dtype=np.int64))
+    # in the order of the tower: what a later step looks at has been through the fitted ones
     for side, reader, side_rows in zip(stores.pair.sides, stores.sources, of_side, strict=True):
         for name in adapter.paths[side]:
             step = adapter.steps[name]
@@ -239,6 +242,7 @@ def _moments_of(
 
     Source: Chan et al. 1979, updating formulae, equation 2.1: no cancellation of large squares.
     """
+    # in float64: differences from a mean lose digits that products would keep
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     for block in blocks:
         values = block.astype(np.float64)

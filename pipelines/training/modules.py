@@ -58,6 +58,7 @@ def build_trainable(
     adapter = build_adapter(table["towers"], widths=widths, seed=seed).to(device)
     objective = build_objective(table["objective"]).to(device)
     _check_parts(adapter, objective)
+    # the objective, too: its scale is trained, and without `decay_all` never decayed
     groups = parameter_groups(
         adapter, objective, weight_decay=options.weight_decay, decay_all=options.decay_all
     )
@@ -70,6 +71,7 @@ def _check_parts(adapter: Adapter, objective: Objective) -> None:
     """Refuse an objective that would cut embeddings elsewhere than between their heads."""
     if objective.parts == 1:
         return
+    # an objective of several parts cuts embeddings evenly, wherever the heads of a tower end
     for side, names in adapter.paths.items():
         step = adapter.steps[names[-1]]
         trained = len(step.heads) if isinstance(step, Heads) else 1

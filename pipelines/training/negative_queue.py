@@ -60,6 +60,7 @@ class NegativeQueue:
 
     def add(self, rows: BatchRows, pairs: PairBatch) -> None:
         """Remember the embeddings of these rows, and forget the oldest beyond the size."""
+        # a batch larger than the queue leaves a random part of itself, not its longest rows
         images, texts = _drawn_order(rows.image), _drawn_order(rows.text)
         self._image = self._last(self._image, pairs.image[images])
         self._text = self._last(self._text, pairs.text[texts])
@@ -71,6 +72,7 @@ class NegativeQueue:
     def _last(
         self, old: Float[Tensor, "old embed"], new: Float[Tensor, "new embed"]
     ) -> Float[Tensor, "last embed"]:
+        # under autocast embeddings of one training may come in two types
         return torch.cat([old, new.detach().to(old.dtype)])[-self.size :]
 
     def state(self) -> dict[str, Tensor]:

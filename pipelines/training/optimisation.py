@@ -62,6 +62,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
+        # values are exchanged, not tensors: optimiser and gradients hold on to the parameters
         for average, parameter in zip(self._averages, self._trained, strict=True):
             current = parameter.clone()
             parameter.copy_(average)

@@ -83,6 +83,7 @@ class Trainer:
                 f"on, and one image has no negatives: extract more, or validate on fewer{reasons}"
             )
         self.validation: Validation | None = None
+        # the others wait for the first one's numbers, and need neither its readers nor its memory
         if processes.is_first:
             split = join(plan.validation) if plan.validation else None
             self.validation = Validation.choose(split, self.stores, held_out)
@@ -93,6 +94,7 @@ class Trainer:
         self.adapter, self.objective = trainable.adapter, trainable.objective
         self._pool_once()
         self.optimiser, self.average = trainable.optimiser, trainable.average
+        # float16 has so few exponents that small gradients would vanish; other types need no scale
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.batches = Batches(
             self.stores,
@@ -108,6 +110,7 @@ class Trainer:
             self.teacher = self.validation.teacher()
         self.queue: NegativeQueue | None = None
         if plan.options.queue:
+            # by `belonging`, not `seconds_of`: a text that says the same is no negative either
             self.queue = NegativeQueue(
                 plan.options.queue,
                 self.stores.belonging,
@@ -139,6 +142,7 @@ class Trainer:
         with self.seeded(), log:
             self._restore(folder, progress)
             log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
+            # solved in one process and copied: others may find the same directions with other signs
             if not self.counts.epoch:
                 self.processes.broadcast_from_rank0(
                     partial(self.start.run, self.train_rows, progress)
@@ -212,9 +216,11 @@ class Trainer:
         Raises:
             StoreNotFoundError: A store was removed meanwhile.
         """
+        # two ahead: one waits while another is read
         order = islice(self.batches.order(epoch), most)
         batches = prefetch(self.batches.load, order, ahead=2)
         for batch in self.counts.waiting_for(batches):
+            # maps of files stay readable after these were removed: a training would not notice
             require_there((self.plan.stores, self.plan.validation))
             yield batch
 
@@ -225,10 +231,12 @@ class Trainer:
             DivergedError: A loss is not finite.
         """
         self.adapter.train()
+        # whoever stopped amid an accumulated step, as a timing does, has left gradients
         self.optimiser.zero_grad(set_to_none=True)
         for number, batch in enumerate(batches, start=1):
             losses = self.train_step.add_gradient(batch)
             self._check_loss(losses["loss"], batch)
+            # batches left over at the end of an epoch are a step of their own, a smaller one
             if number % self.options.accumulate == 0 or number == self.num_batches:
                 factor = learning_rate_factor(
                     self.counts.step, self.options, self.course, plateau=self.counts.factor
@@ -245,6 +253,7 @@ class Trainer:
             folder, self.trainable.modules, self.optimiser, progress.note
         )
         require_log(folder, self.counts.log)
+        # what fails from here on is a file of another training, not a mistake in the options
         with restoring(folder):
             if self.average is not None:
                 self.average.load(others["average"])
@@ -276,6 +285,7 @@ class Trainer:
         if self.options.schedule == "plateau":
             follow_plateau(counts, record["validation"]["loss"], self.options)
         counts.seconds += time.perf_counter() - began
+        # nothing goes on from a finished training: the report takes the place of the state
         if self._finished():
             return
         others = {
@@ -285,6 +295,7 @@ class Trainer:
             "random": self.processes.random_states(self.device),
         }
         if self.processes.is_first:
+            # the log is durable before the state that vouches for its lines
             counts.log = log.promise()
             save_state(folder, counts, self.trainable.modules, self.optimiser, others)
             stopping.keep(run_folder.kept_of(folder, self.home))
@@ -318,7 +329,7 @@ class Trainer:
         is_float32 = self.dtype == torch.float32
         self.stores.pool_once(self.adapter, device=self.device, is_float32=is_float32)
         if self.validation is not None and self.validation.stores is not self.stores:
-            # which is without autocast
+            # True: it runs without autocast, whatever the training does
             self.validation.stores.pool_once(self.adapter, device=self.device, is_float32=True)
 
     def run_epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
@@ -344,6 +355,7 @@ class Trainer:
             "seconds_waiting": self.counts.seconds_waiting - waited_before,
             "images_per_second": self.course.rows * num_batches / self.course.batches / seconds,
         }
+        # before validation, which takes finite embeddings for granted
         self._check_weights()
         with self._averaged():
             validation = self.processes.broadcast_from_rank0(self.validate)

@@ -54,6 +54,7 @@ class Validation:
 
     def teacher(self) -> TeacherFeatures:
         """Return the averaged tokens of both sides, in the order of their embeddings."""
+        # sorted, as `embed_pairs` embeds them
         rows = self.stores.relations(np.sort(self.images)).rows
         return teacher_of_rows(self.stores, rows.image, rows.text)
 
@@ -182,6 +183,7 @@ def split_rows(
     rows: Int64[np.ndarray, " n"], holdout: float, seed: int
 ) -> tuple[Int64[np.ndarray, " trained"], Int64[np.ndarray, " held"]]:
     """Return the rows to train on and those held out, each in order."""
+    # rounded up: any share above zero leaves an image to validate on
     count = math.ceil(holdout * len(rows))
     shuffled = np.random.default_rng(seed).permutation(rows)
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
