@@ -1,10 +1,10 @@
-"""Sums and softmaxes over the tokens of a row that leave padding out.
+"""Tokens of a row without what fills it up, and a vector as one token.
 
 Axis names: `batch` rows, `tokens` positions after padding, `width` features of one token.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ..featcache.tokens import Tokens
@@ -20,20 +20,6 @@ def without_padding(tokens: Tokens) -> Float[Tensor, "batch tokens width"]:
     if not torch.compiler.is_compiling() and bool(tokens.mask.all()):
         return tokens.values
     return torch.where(tokens.mask[:, :, None], tokens.values, 0.0)
-
-
-def attend(
-    scores: Float[Tensor, "batch tokens"],
-    values: Float[Tensor, "batch tokens width"],
-    mask: Bool[Tensor, "batch tokens"] | None,
-) -> Float[Tensor, "batch width"]:
-    """Return sum_s alpha_s values_s of each row, alpha the softmax of its scores over its tokens.
-
-    Where `mask` is False a token takes no part; without a mask padding does take part.
-    """
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return torch.einsum("bt,btw->bw", scores.softmax(dim=1), values)
 
 
 def one_token(values: Float[Tensor, "batch width"]) -> Tokens:
