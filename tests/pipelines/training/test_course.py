@@ -7,14 +7,11 @@ import pytest
 import torch
 
 from lightalign.adapters.objective import PairBatch
-from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.pairs import BatchRows
-from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.planning import dry_run
-from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.course import Course, single_step_warning
@@ -23,7 +20,6 @@ from lightalign.pipelines.training.options import TrainOptions
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.trainer import Trainer
-from lightalign.pipelines.training.validation import mean_loss
 
 from ...helpers import slow
 from ..conftest import SCENES, extract_toy
@@ -331,36 +327,6 @@ def test_early_stopping_counts_from_the_epoch_that_is_named(home, monkeypatch):
         *("train.early_stopping=2", "train.early_stopping_from=3"),
     )
     assert quick_train(home, overrides=overrides).report["epochs"] == 4
-
-
-def test_the_loss_of_pairs_is_the_mean_over_pairs_of_shuffled_batches():
-    """Three images, five texts, batches of two: by hand over the drawn order."""
-    random = np.random.default_rng(1)
-    images, texts = (random.normal(size=(n, 4)).astype(np.float32) for n in (3, 5))
-    images /= np.linalg.norm(images, axis=1, keepdims=True)
-    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    of_image = [[0, 1], [2], [3, 4]]
-    embeddings = PairedEmbeddings(
-        images=images,
-        texts=texts,
-        image_ids=("a", "b", "c"),
-        text_ids=tuple("vwxyz"),
-        texts_of_image=Relevance.of(of_image),
-        images_of_text=Relevance.of([[0], [0], [1], [2], [2]]),
-    )
-    pairs = [(image, text) for image, own in enumerate(of_image) for text in own]
-    order = np.random.default_rng(0).permutation(5)
-    total = 0.0
-    for start in (0, 2, 4):
-        chosen = [pairs[place] for place in order[start : start + 2]]
-        logits = 3.0 * images[[i for i, _ in chosen]] @ texts[[t for _, t in chosen]].T
-        shares = [
-            one - np.log(np.exp(one).sum(axis=1, keepdims=True)) for one in (logits, logits.T)
-        ]
-        total -= sum(np.trace(one) for one in shares) / 2
-    objective = Clip(scale_init=3.0, learnable=False)
-    loss = mean_loss(objective, embeddings, batch_size=2, device=CPU, same_image="negative")
-    assert loss == pytest.approx(total / 5, rel=1e-5)
 
 
 @pytest.mark.parametrize(
