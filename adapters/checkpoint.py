@@ -136,7 +136,7 @@ def _ways_out(path: Path) -> str:
 def check_shapes(
     expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, where: Path
 ) -> None:
-    """Pass if the tensors of a file are those of a module, by name and shape.
+    """Check that the tensors of a file are those of a module, by name and shape.
 
     `expected` may be on the meta device, where nothing is allocated.
 

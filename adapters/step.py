@@ -15,7 +15,7 @@ _MOST_MODULES = 1000
 
 
 def check_repeats(name: str, count: int) -> None:
-    """Pass if a part may have `count` modules of a kind one after the other or side by side.
+    """Check how many modules of a kind a part has, one after the other or side by side.
 
     Raises:
         SpecError: They are so many that building them would not come to an end.
@@ -25,7 +25,7 @@ def check_repeats(name: str, count: int) -> None:
 
 
 def start_alike(layers: nn.ModuleList) -> None:
-    """Give all layers the weights of the first, as PyTorch's stacks of layers start."""
+    """Copy the weights of the first layer to all, as PyTorch's stacks of layers start."""
     for layer in layers[1:]:
         layer.load_state_dict(layers[0].state_dict())
 
@@ -66,7 +66,7 @@ class Step(nn.Module, ABC):
 
 
 class FittedStep(Step):
-    """Be a step that looks at the training rows once, before the first step of a training.
+    """Step that looks at the training rows once, before the first step of a training.
 
     What it takes from them it holds in buffers. Until then it may do anything that has its shapes.
     """
@@ -75,7 +75,7 @@ class FittedStep(Step):
 
     @abstractmethod
     def fit(self, mean: Float[Tensor, " width"], variance: Float[Tensor, " width"]) -> None:
-        """Take mean and variance of each input feature over the training rows of its side.
+        """Fit to mean and variance of each input feature over the training rows of its side.
 
         A row is the one token that a step after a pool reads.
         """

@@ -24,7 +24,7 @@ _ROUNDS = 10  # of k-means, as many as FAISS takes for an inverted file by itsel
 
 
 class FlatIndex:
-    """Answer exactly from vectors that stay where they are; FAISS's own flat index copies them.
+    """Exact index over vectors in place; FAISS's own flat index copies them.
 
     Args:
         vectors: The gallery; it must not change.

@@ -26,7 +26,7 @@ class FoldedRetrieval:
     2018, arXiv 1707.05612, evaluation.py) and all after it take them.
 
     Args:
-        retrieval: Says by which scores.
+        retrieval: The retrieval within a fold, with its scores.
         count: Number of folds, at least 2.
         links: Image id and text id of what an image brings; all of its right answers if None.
 

@@ -1,4 +1,4 @@
-"""Order a gallery for each query, and say where the right answers stand.
+"""Rank a gallery for each query, and count where its relevant items stand.
 
 Axis names: `q` queries, `g` gallery rows, `embed` features of an embedding.
 """

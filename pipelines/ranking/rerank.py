@@ -1,4 +1,4 @@
-"""Let a slower model that judges pairs put the first answers of a search into a new order.
+"""Re-rank the first answers of a search by a slower model that judges pairs.
 
 NumPy only: what the model is, and how it computes, is its own affair.
 """

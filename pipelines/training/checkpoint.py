@@ -1,4 +1,4 @@
-"""All that a training needs to go on as if it had never stopped, in one file of a run folder."""
+"""State of a training, from which it goes on as if it had never stopped: one file of a run."""
 
 import json
 import time
@@ -76,7 +76,7 @@ class TrainingState:
         self.best_files = {name: promise_of(folder / name) for name in names}
 
     def require_spec(self, folder: Path) -> None:
-        """Pass if the spec is that which the training began with.
+        """Check that the spec is that which the training began with.
 
         Raises:
             StoreCorruptError: It is another.
@@ -91,7 +91,7 @@ class TrainingState:
         )
 
     def require_best(self, folder: Path) -> None:
-        """Pass if the best weights are those that were written, maybe before the training stopped.
+        """Check that the best weights are those that were written, maybe before a stop.
 
         Raises:
             StoreCorruptError: They are others.
@@ -166,7 +166,7 @@ def load_state(
     optimiser: Optimizer,
     tell: Callable[[str], None],
 ) -> tuple[TrainingState, dict[str, dict[str, Tensor]]]:
-    """Put the saved state of a run folder into modules, optimiser and random generators.
+    """Load the state of a run folder into modules, optimiser and random generators.
 
     Returns what is not a tensor, and `others`. `tell` receives a line where nobody can tell whether
     the state is as it was written.
@@ -221,7 +221,7 @@ def restoring(folder: Path) -> Iterator[None]:
 
 
 def _restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put what an optimiser knew of each parameter back.
+    """Restore the state of each parameter in an optimiser.
 
     Raises:
         ValueError: It is of parameters of another shape.

@@ -27,9 +27,9 @@ _PATIENCE = timedelta(hours=6)  # the first may validate for long; one that ends
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Let processes exchange what they need of one another; one alone exchanges nothing.
+    """Collective operations of the processes of one training; no-ops for one alone.
 
-    Whatever they exchange raises a ProcessLostError where another process has ended.
+    All of them raise a ProcessLostError where another process has ended.
 
     Attributes:
         rank: Number of this process, in [0, count).
@@ -104,7 +104,7 @@ class ProcessGroup:
             parameter.grad = whole if used_by else None
 
     def broadcast_from_rank0(self, work: Callable[[], T]) -> T:
-        """Do `work` in the first process and return its result, a JSON value, in all.
+        """Call `work` in the first process and return its result, a JSON value, in all.
 
         Raises:
             ProcessLostError: It has failed in the first process, or another process has ended. The
@@ -127,13 +127,13 @@ class ProcessGroup:
         return done
 
     def barrier(self) -> None:
-        """Go on when all processes have come here."""
+        """Wait until all processes have come here."""
         if self.count > 1:
             with _with_others():
                 distributed.barrier()
 
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
-        """Give these tensors of all processes the values of the first."""
+        """Copy the values of these tensors from the first process to all."""
         if self.count == 1:
             return
         for tensor in tensors:
@@ -168,7 +168,7 @@ class ProcessGroup:
     def set_random_state(
         self, states: dict[str, UInt8[Tensor, " bytes"]], device: torch.device
     ) -> None:
-        """Go on from this process's own of `random_states`; the first has none there."""
+        """Restore this process's part of `random_states`, in which the first has none."""
         if self.is_first:
             return
         state = states[str(self.rank)]
@@ -198,7 +198,7 @@ ALONE = ProcessGroup()
 
 @contextmanager
 def joined(device_name: str) -> Iterator[tuple[ProcessGroup, torch.device]]:
-    """Give the processes that torchrun started, and this one's device, within the block.
+    """Join the processes that torchrun started; yield them and this one's device.
 
     Args:
         device_name: `auto`, `cpu` or `cuda`; on CUDA each process has a GPU of its own.

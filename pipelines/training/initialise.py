@@ -206,7 +206,7 @@ class ClosedFormInit:
         self.layers = ClosedFormLayers(adapter, stores, solver), solver
 
     def run(self, rows: Int64[np.ndarray, " n"], progress: Progress) -> None:
-        """Look at the pairs of the images `rows`, which are trained on."""
+        """Fit steps and heads by the pairs of the images `rows`, which are trained on."""
         self.adapter.eval()
         fit_steps(self.adapter, self.stores, rows)
         if self.layers is not None:

@@ -39,7 +39,7 @@ def require_tensorboard() -> None:
 
 
 class RunLog:
-    """Keep the records of a training in its run folder: lines of JSON, and scalars if asked.
+    """Log of a training in its run folder: a line of JSON an epoch, and scalars if asked.
 
     Scalars are float32 numbers by step, in files of their own for each time that a training is
     begun or gone on with.
@@ -70,7 +70,7 @@ class RunLog:
             self._events.close()
 
     def go_on(self, *, epochs: int, next_step: int) -> None:
-        """Forget what was logged after so many epochs: a stop may have come before the state."""
+        """Drop the records after so many epochs: a stop may have come before their state."""
         if not self._writes:
             return
         if self._lines.is_file():

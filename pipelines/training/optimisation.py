@@ -33,7 +33,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights of one more step in."""
+        """Move the averages by the weights of one more step."""
         decay = min(self.decay, (1 + self.num_steps) / (10 + self.num_steps))
         self.num_steps += 1
         for average, parameter in zip(self._averages, self._trained, strict=True):
@@ -41,7 +41,7 @@ class MovingAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the averages in the place of the weights within the block."""
+        """Swap the averages in for the weights within the block."""
         self._swap()
         try:
             yield
@@ -55,7 +55,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         self.num_steps = int(state["num_steps"])
         for number, average in enumerate(self._averages):
             average.copy_(state[f"average.{number}"])

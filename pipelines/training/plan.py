@@ -23,7 +23,7 @@ _HOLDOUT = 0.1  # share of the training images that validate where there is no s
 
 
 def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
-    """Find out what `spec` means here and now, without training anything.
+    """Resolve `spec` to a plan, without training anything.
 
     Raises:
         SpecError: A preset, override or option is wrong.

@@ -41,7 +41,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
 
 
 def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) -> TrainReport:
-    """Go on with a training that was stopped, after its last whole epoch.
+    """Resume a training that was stopped, after its last whole epoch.
 
     On a CPU its weights end with the same bytes as if it had never been stopped.
 

@@ -246,7 +246,7 @@ class Trainer:
             yield losses
 
     def _restore(self, folder: Path, progress: Progress) -> None:
-        """Go on where an earlier call was stopped, at the end of its last whole epoch."""
+        """Restore the end of the last whole epoch of a call that was stopped."""
         if not (folder / run_folder.STATE).is_file():
             return
         self.counts, others = load_state(
@@ -318,7 +318,7 @@ class Trainer:
         return self.average.in_place() if self.average else nullcontext()
 
     def _pool_once(self) -> None:
-        """Have towers that begin with a pool read the tokens of a row once.
+        """Keep the pooled token of each row where a tower begins with a pool.
 
         A teacher reads them each time. On a GPU sums round by the size of a batch, which is another
         one after a resume, and `deterministic` promises one result.

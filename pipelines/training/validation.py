@@ -1,4 +1,4 @@
-"""Measure an adapter on pairs that it is not trained on."""
+"""Validation of an adapter on pairs that it is not trained on."""
 
 import math
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class Validation:
         stores: PairDataset,
         held_out: Int64[np.ndarray, " n"],
     ) -> "Validation | None":
-        """Take a split of its own, else the images that were held out, else nothing."""
+        """Return that of a split of its own, else of the held-out images, else none."""
         if split is not None:
             return cls(split, split.images, f"split {split.pair.split!r}")
         if not len(held_out):
