@@ -34,6 +34,8 @@ _MOST_FEATURES = 2**24  # of one token; the widest encoders have some ten thousa
 class Adapter(nn.Module):
     """Run the tokens of a side through its steps and normalise the one token that is left.
 
+    Whatever takes tokens raises a SpecError where they are not as wide as it was built for.
+
     Args:
         steps: All steps by name, `both/fuse` or `image/project`; each once, shared ones too.
         paths: Names of the steps of each side, in order.
@@ -65,9 +67,6 @@ class Adapter(nn.Module):
 
         The values may be of any floating dtype, such as the float16 of a store. Padding may hold
         anything, even NaN: it is set to zero first, so that neither results nor gradients see it.
-
-        Raises:
-            SpecError: The tokens are not as wide as the adapter was built for.
         """
         embedding: Tensor = self(tokens, side)
         return embedding
@@ -77,11 +76,7 @@ class Adapter(nn.Module):
         return functional.normalize(self.embed_unnormalised(tokens, side), dim=1)
 
     def embed_unnormalised(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
-        """Return the embedding of each row before it is divided by its length.
-
-        Raises:
-            SpecError: The tokens are not as wide as the adapter was built for.
-        """
+        """Return the embedding of each row before it is divided by its length."""
         pooled = self._run(tokens, side, self.paths[side]).values[:, 0]
         # float32 even under autocast, for the sake of the cosines
         return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
@@ -98,11 +93,7 @@ class Adapter(nn.Module):
         return values[:, 0]
 
     def tokens_before(self, tokens: Tokens, side: Side, name: str) -> Tokens:
-        """Return what the step `name` reads of each row.
-
-        Raises:
-            SpecError: The tokens are not as wide as the adapter was built for.
-        """
+        """Return what the step `name` reads of each row."""
         names = self.paths[side]
         return self._run(tokens, side, names[: names.index(name)])
 
@@ -122,11 +113,7 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def pool(self, tokens: Tokens, side: Side) -> PooledTokens:
-        """Return what the first `num_fixed` steps make of tokens; `embed` and `before` go on.
-
-        Raises:
-            SpecError: The tokens are not as wide as the adapter was built for.
-        """
+        """Return what the first `num_fixed` steps make of tokens; `embed` and `before` go on."""
         count = self.num_fixed(side)
         exact = self.is_exact(side)
         pooled = self._run(tokens, side, self.paths[side][:count], exact=exact)
