@@ -31,7 +31,8 @@ class CrossAttnFusion(ContextAttention):
         # q . (W x) = (q W) . x: one product a row instead of one a token. b_k is left out because
         # it cancels; it is a parameter only because the published model has it.
         query = self.query(context) @ self.key.weight
-        return torch.einsum("btw,w->bt", values, query) / self.out_width**0.5
+        scores: Tensor = torch.einsum("btw,w->bt", values, query) / self.out_width**0.5
+        return scores
 
     def read(self, average: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         """Return W_v times the average, plus b_v."""
