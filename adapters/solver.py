@@ -44,6 +44,7 @@ class Moments:
     ) -> None:
         """Add the pairs that `together` marks; each vector may be in several."""
         ours, theirs = first.astype(np.float64), second.astype(np.float64)
+        # pairs as a matrix of ones: no vector is copied for each of its pairs
         pairs = together.astype(np.float64)
         by_first, by_second = pairs.sum(axis=1), pairs.sum(axis=0)
         cut = self._first

@@ -147,6 +147,7 @@ def _trained(gallery: Float32[np.ndarray, "g embed"], plan: IndexPlan) -> faiss.
         index = faiss.index_factory(width, plan.factory, faiss.METRIC_INNER_PRODUCT)
         check_trainable(index, plan.factory, num)
         inverted = faiss.try_extract_index_ivf(index)
+        # whoever writes a factory string of their own gets what FAISS makes of it
         if inverted is not None and plan.is_ours:
             inverted.cp.max_points_per_centroid = _POINTS
             inverted.cp.niter = _ROUNDS

@@ -120,6 +120,7 @@ def _fold(
     images: Int64[np.ndarray, " n"],
     texts: Int64[np.ndarray, " m"],
 ) -> PairedEmbeddings:
+    # rows of the fold count from 0, and right answers beyond it are none
     place = {row: number for number, row in enumerate(texts.tolist())}
     texts_of = [
         [place[row] for row in relevant if row in place]

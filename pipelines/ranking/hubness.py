@@ -85,6 +85,7 @@ def _pull(
         if self_rows is not None:
             scores[np.arange(len(scores)), self_rows[block]] = -np.inf
         first[block] = scores.argmax(axis=1)
+        # in float32 as far as it goes: half the memory of the largest array here
         exponents = np.float32(sharpness) * (scores - np.float32(1.0))
         if sharpness > _SINGLE:
             exponents = sharpness * (scores.astype(np.float64) - 1.0)

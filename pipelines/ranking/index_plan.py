@@ -75,6 +75,7 @@ def plan_index(kind: str, *, num: int, width: int, memory_budget: int | None = N
         return IndexPlan(
             kind=kind, factory=factory, num_bytes=num_bytes, asked=kind, memory_budget=budget
         )
+    # from what loses least to what takes least
     names = [kind]
     if kind == "auto":
         names = ["flat"] if num <= EXACT_ROWS else []

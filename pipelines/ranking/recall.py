@@ -182,6 +182,7 @@ class Retrieval:
             return dual_softmax(direction)
         if self.bank is None:
             return direction
+        # the bank is of the kind that asks: queries it stands for are not tested
         bank = self.bank[direction.name.partition("_to_")[0]]
         return querybank(direction, bank, self.normalisation)
 
@@ -288,6 +289,7 @@ def _own_in_first(direction: Direction, ranking: Ranking, draws: BootstrapDraws)
     most = min(FIRST, int(counts.max()))
     if most < 2:
         return {}
+    # an image with fewer texts cannot have as many in front: the share counts it as a miss
     least = np.arange(1, most + 1)
     hits = 100.0 * (ranking.in_first[:, None] >= least)
     drawn = draws.means(hits, direction.groups).T

@@ -141,6 +141,7 @@ class Batches:
             seconds = self.stores.seconds_of[first]
             return seconds if self.options.captions == "all" else (int(random.choice(seconds)),)
 
+        # of even sizes: a last batch of a few rows would have hardly any negatives
         for images in np.array_split(shuffled[: self.course.rows], self.course.batches):
             firsts = self.stores.firsts(images, random)
             if self.mixup.alpha:
@@ -209,6 +210,7 @@ class Batches:
         if not self.teacher:
             return batch
         stores = self.stores
+        # a process without rows still gives features of the right width to be gathered
         images = batch.images or [partial(stores.first.padded, rows.image[:0])]
         texts = batch.texts or [partial(stores.second.padded, rows.text[:0])]
         return replace(batch, teacher=teacher_of(images, texts))
@@ -230,6 +232,7 @@ class Batches:
             return self.stores.positives(rows.image, rows.text)
         if self.options.same_image == "negative":
             return torch.eye(len(rows.image), dtype=torch.bool)
+        # the mask is of distinct rows; a text of two images may stand in the batch twice
         texts, places = np.unique(rows.text, return_inverse=True)
         return self.stores.positives(rows.image, texts)[:, places]
 

@@ -44,6 +44,7 @@ class Course:
         batches, rows = math.ceil(num_rows / size), num_rows
         if options.drop_last:
             batches = max(1, num_rows // size)
+            # fewer batches than a step adds up are one step all the same
             batches = batches // together * together or batches
             rows = min(num_rows, batches * size)
         epoch_steps = math.ceil(batches / together)

@@ -117,6 +117,7 @@ class _Events:
     """
 
     def __init__(self, folder: Path, *, next_step: int) -> None:
+        # by name: the package is an extra, which type checkers need not have
         self._event = importlib.import_module("tensorboard.compat.proto.event_pb2")
         self._summary = importlib.import_module("tensorboard.compat.proto.summary_pb2")
         folder.mkdir(exist_ok=True)

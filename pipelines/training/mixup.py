@@ -67,6 +67,7 @@ def draw_mix(
     share = float(random.beta(options.alpha, options.alpha))
     half = options.mixtures(len(images))
     first, second = images[:half], images[half : 2 * half]
+    # each image is the partner of one, of itself maybe: no feature is in the batch more often
     if options.partners == "shuffled":
         second = images[random.permutation(len(images))]
     mixed: list[tuple[int, int, int]] = []
