@@ -6,7 +6,7 @@ Axis names: `batch` rows, `tokens` positions after padding, `width` features of 
 features of an embedding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ class Adapter(nn.Module):
 
 
 def parameter_groups(
-    *modules: nn.Module, weight_decay: float, decay_all: bool = False
+    parameters: Iterable[nn.Parameter], *, weight_decay: float, decay_all: bool = False
 ) -> list[dict[str, Any]]:
     """Return optimiser groups with and without weight decay.
 
@@ -161,11 +161,11 @@ def parameter_groups(
     Parameters that do not require a gradient are left out, and so are empty groups.
 
     Args:
-        modules: Adapter, objective, or whatever is trained.
+        parameters: Those of an adapter, an objective, or whatever is trained.
         weight_decay: Decay of the first group.
         decay_all: Whether all parameters are of the first group.
     """
-    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+    trained = [p for p in parameters if p.requires_grad]
     decayed = [p for p in trained if decay_all or p.ndim >= 2]
     others = [p for p in trained if not decay_all and p.ndim < 2]
     groups = (decayed, weight_decay), (others, 0.0)

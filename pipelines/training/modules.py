@@ -60,7 +60,9 @@ def build_trainable(
     _check_parts(adapter, objective)
     # the objective, too: its scale is trained, and without `decay_all` never decayed
     groups = parameter_groups(
-        adapter, objective, weight_decay=options.weight_decay, decay_all=options.decay_all
+        [*adapter.parameters(), *objective.parameters()],
+        weight_decay=options.weight_decay,
+        decay_all=options.decay_all,
     )
     optimiser = build_optimiser(options.optimiser, groups, learning_rate=options.learning_rate)
     average = MovingAverage([adapter, objective], decay=options.ema) if options.ema else None
