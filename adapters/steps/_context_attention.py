@@ -1,4 +1,4 @@
-"""What the fusions share in which the context of a side attends to the tokens of a row."""
+"""Frame of the fusions in which the context of a side attends to the tokens of a row."""
 
 from abc import abstractmethod
 from typing import ClassVar
