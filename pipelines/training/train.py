@@ -14,7 +14,7 @@ from ..inputs.store_selection import recorded_pair
 from ..runs import run_folder
 from ..runs.provenance import command_of, describe_encoders, describe_pair
 from .options import PRESET_KEYS, TrainOptions
-from .plan import _HOLDOUT, resolve
+from .plan import HOLDOUT, resolve
 from .spec import TrainPlan, TrainReport, TrainSpec
 
 
@@ -100,7 +100,7 @@ def _as_begun(
     if "validation" in recorded:
         validation = recorded_pair(home, recorded["validation"], run=folder.name, encoders=encoders)
     elif options.validation != "none":
-        holdout = _HOLDOUT if isinstance(options.validation, str) else options.validation
+        holdout = HOLDOUT if isinstance(options.validation, str) else options.validation
     parts = {key: value for key, value in table.items() if key in PRESET_KEYS}
     progress.note(f"training on {stores.dataset}/{stores.split}, as it was begun")
     plan = TrainPlan(
