@@ -81,7 +81,7 @@ def load_encoder(card: EncoderCard, found: Weights, *, device: str = "cpu") -> A
     backend = load_backend(backend_for(card, found))
     place = resolve_device(device)
     try:
-        encoder: AnyEncoder = backend(card, found, device=place)
+        encoder: AnyEncoder = backend.build(card, found, device=place)
         require_repeatable(encoder)
     except LightalignError:
         raise

@@ -70,15 +70,26 @@ class Preprocessing(ABC):
     def identity(self) -> dict[str, object]:
         """Return all that decides the tensor, as JSON values."""
 
-    def of_item(
-        self, image: Image.Image, *, item_id: str
-    ) -> Float[Tensor, "channels height width"]:
+    @property
+    def companion_names(self) -> tuple[str, ...]:
+        """Return the companions of an encoder's photos: none where the resampling is not known."""
+        return () if self.resampling is None else ("geometry",)
+
+    def companions(self, image: object) -> dict[str, np.ndarray]:
+        """Return where in a photo the patches lie; see `modalities/patch_geometry.py`."""
+        assert isinstance(image, Image.Image)
+        if self.resampling is None:
+            return {}
+        return {"geometry": self.resampling.geometry((image.height, image.width))}
+
+    def of_item(self, image: object, *, item_id: str) -> Float[Tensor, "channels height width"]:
         """Return the tensor of the photo of one item.
 
         Raises:
             UnreadableItemError: Resized it would be larger than `check_resized` allows, or the
                 library cannot resize it, such as to an edge of less than a pixel.
         """
+        assert isinstance(image, Image.Image), "texts are refused before"
         size = (image.height, image.width)
         check_resized(size, self.resized(size), item_id=item_id)
         try:
@@ -183,18 +194,6 @@ class ProcessorPreprocessing(Preprocessing):
         return {"library": "transformers", "processor": type(self._processor).__name__, **used}
 
 
-def geometry_names(preprocessing: Preprocessing) -> tuple[str, ...]:
-    """Return the companions of an encoder's photos: none where the resampling is not known."""
-    return () if preprocessing.resampling is None else ("geometry",)
-
-
-def geometry_companions(preprocessing: Preprocessing, image: Image.Image) -> dict[str, np.ndarray]:
-    """Return the companions that `geometry_names` names, of one photo."""
-    if preprocessing.resampling is None:
-        return {}
-    return {"geometry": preprocessing.resampling.geometry((image.height, image.width))}
-
-
 def probe_image(preprocessing: Preprocessing) -> Float[Tensor, "1 channels height width"]:
     """Return a batch of one grey photo, to see what a model makes of an input of its own size."""
     return preprocessing(Image.new("RGB", (320, 240), (128, 128, 128))).unsqueeze(0)
@@ -216,12 +215,15 @@ def channels_first(values: Tensor) -> Tensor:
 
 
 def all_real(values: Float[Tensor, "batch tokens features"]) -> Tokens:
-    """Return features of images as tokens, none of them masked, on the CPU.
+    """Return features of images as tokens, none of them masked, on the CPU."""
+    return Tokens(on_cpu(values), torch.ones(values.shape[:2], dtype=torch.bool))
 
-    The copy is an ordinary tensor: what inference mode computes can be in no later gradient.
-    """
-    values = values.float().cpu().clone()
-    return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool))
+
+def on_cpu(
+    values: Float[Tensor, "batch tokens features"],
+) -> Float[Tensor, "batch tokens features"]:
+    """Return a float32 copy; what inference mode computes itself can be in no later gradient."""
+    return values.float().cpu().clone()
 
 
 @contextmanager

@@ -3,14 +3,12 @@
 import logging
 import pickle
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -18,13 +16,11 @@ from torch import Tensor, nn
 
 from ... import config as spec
 from ...errors import SpecError, WeightsMismatchError
-from ...tokens import Tokens
 from ...types import Modality
 from .. import weights as weight_files
-from ..base import LAST, Content
+from ..base import LAST
 from ..card import EncoderCard
-from ..exportable import ExportableEncoder
-from ..pooling import POOLED, LayerLayout
+from ..pooling import POOLED
 from ..sentence_modules import model_place
 from ..weights import ADAPTER, Weights
 from ._checks import check_keys, unreadable
@@ -233,44 +229,6 @@ def _refuse_other_shapes(card: EncoderCard, mismatched: Any) -> None:
             f"encoder {card.name!r}: {name} must have shape {tuple(expected)} by config.json, "
             f"found {tuple(actual)}"
         )
-
-
-class Half(ABC):
-    """Part of an encoder that reads one modality; vision and text share only this interface."""
-
-    @abstractmethod
-    def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None: ...
-
-    last: LayerLayout
-    _model: Any
-    companion_names: tuple[str, ...]
-
-    @abstractmethod
-    def preprocess(self, content: Content, item_id: str) -> Any: ...
-
-    @abstractmethod
-    def encode(
-        self, batch: Sequence[Any], layers: Sequence[int], precision: str
-    ) -> list[Tokens]: ...
-
-    def compile(self) -> None:
-        """Have the model compiled by torch.compile when it next runs."""
-        self._model.compile()
-
-    @abstractmethod
-    def companions(self, content: Content) -> dict[str, np.ndarray]: ...
-
-    @abstractmethod
-    def layout(self, layer: int) -> LayerLayout: ...
-
-    @abstractmethod
-    def portable(self, layer: int) -> ExportableEncoder: ...
-
-    @abstractmethod
-    def identity(self) -> dict[str, object]: ...
-
-    @abstractmethod
-    def pooled_identity(self) -> dict[str, object]: ...
 
 
 def asks_earlier(layers: Sequence[int]) -> bool:

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from ...errors import SpecError
 from ...tokens import Tokens
-from ...types import Modality
 from ..base import LAST, Content, Encoder, without_pooled
 from ..card import EncoderCard
 from ..exportable import ExportableEncoder, ModelCall
@@ -24,8 +22,6 @@ from ._image_preprocessing import (
     TimmPreprocessing,
     all_real,
     compute_precision,
-    geometry_companions,
-    geometry_names,
     probe_image,
     scaled_layout,
 )
@@ -51,14 +47,9 @@ class TimmEncoder(Encoder[Tensor]):
         WeightsNotFoundError: The hub directory holds no weights file.
     """
 
-    modality = Modality.IMAGE
-
     def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
         assert weights.files is not None, "a timm card names weights"
-        self.name = card.name
-        self.width = card.width
-        self.tokens_per_item = card.layout.tokens_per_item
-        self._device = device
+        super().__init__(card, weights, device=device)
         description = describe(card, weights.files)
         self._architecture = description.architecture
         self._options = description.arguments
@@ -68,7 +59,7 @@ class TimmEncoder(Encoder[Tensor]):
         self._preprocessing = TimmPreprocessing(
             self._model.pretrained_cfg, image_size=description.image_size
         )
-        self.companion_names = geometry_names(self._preprocessing)
+        self.companion_names = self._preprocessing.companion_names
         self._memory = memory_format(self._model)
         self._model.eval().requires_grad_(False).to(device).to(memory_format=self._memory)
         self._num_layers, self._intermediate_options = _intermediates_of(self._model)
@@ -102,7 +93,6 @@ class TimmEncoder(Encoder[Tensor]):
         Raises:
             UnreadableItemError: Resized it would be too large.
         """
-        assert isinstance(content, Image.Image)
         return self._preprocessing.of_item(content, item_id=item_id)
 
     def encode(self, batch: Sequence[Float[Tensor, "channels height width"]]) -> Tokens:
@@ -155,8 +145,7 @@ class TimmEncoder(Encoder[Tensor]):
 
     def companions(self, content: Content) -> Mapping[str, np.ndarray]:
         """Return where in the image the patches lie; see `modalities/patch_geometry.py`."""
-        assert isinstance(content, Image.Image)
-        return geometry_companions(self._preprocessing, content)
+        return self._preprocessing.companions(content)
 
     @torch.inference_mode()
     def _find_tokens(self, card: EncoderCard) -> tuple[FeatureShape, FinalNorm]:

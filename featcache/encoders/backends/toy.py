@@ -42,13 +42,9 @@ class ToyEncoder(Encoder[Raw]):
 
     def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
         assert weights.files is None, "find_weights refuses weights for cards without any"
-        self.name = card.name
-        self.modality = card.modality
-        self.width = card.width
-        self.tokens_per_item = card.layout.tokens_per_item
+        super().__init__(card, weights, device=device)
         self.companion_names = ("geometry",) if card.modality is Modality.IMAGE else ()
         self._layout = card.layout
-        self._device = device
         raw = 3 if card.modality is Modality.IMAGE else WORD_BUCKETS
         generator = torch.Generator().manual_seed(SEED)
         projection = torch.randn(raw, card.width, generator=generator)
