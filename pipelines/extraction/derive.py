@@ -108,7 +108,7 @@ class Derivation(Filling):
             tokens = Tokens(group.values.to(torch.float32), group.mask)
             for job in jobs:
                 reduced = job.output.kind.reduce(tokens, job.output.layout)
-                shards.rows(job).add(reduced, sources=np.arange(len(targets)), targets=targets)
+                shards.of(job).rows.add(reduced, sources=np.arange(len(targets)), targets=targets)
 
     @contextmanager
     def _origin_told(self) -> Iterator[None]:

@@ -29,6 +29,7 @@ from .outputs import Output, describe_outputs
 from .shard_writer import ShardWriter
 from .sizes import estimate_store, free_bytes, uncompressed_bytes
 from .spec import Estimate, ExtractSpec, StoreEstimate
+from .throughput import fitting_batch_size, overlaps
 
 _WARM_BATCHES = 1
 # Of texts more, as batches of similar length take many texts to choose from.
@@ -43,7 +44,7 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
     """
     opened = open_all(spec, progress)
     loaded = load_all(spec, opened, progress)
-    note_exports(spec, [one.encoder for one in loaded], progress)
+    note_exports(spec, [loaded_encoder.encoder for loaded_encoder in loaded], progress)
     estimates: list[StoreEstimate] = []
     seconds = 0.0
     buffers = 0
@@ -55,11 +56,11 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
             seconds += pass_seconds
             if pass_seconds:
                 buffers = max(buffers, _pass_buffer(group, pass_estimates, origin))
-            by_key |= {one.key: one for one in pass_estimates}
+            by_key |= {estimate.key: estimate for estimate in pass_estimates}
         estimates += [by_key[output.description.key] for output in outputs]
     return Estimate(
         stores=tuple(estimates),
-        missing_bytes=sum(one.missing_bytes for one in estimates),
+        missing_bytes=sum(estimate.missing_bytes for estimate in estimates),
         free_bytes=free_bytes(spec.home),
         peak_memory_bytes=_resident_bytes() + buffers,
         minutes=seconds / 60,
@@ -135,8 +136,6 @@ def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[
     Returns:
         Seconds of one item, and for each output stored bytes over uncompressed ones.
     """
-    from .throughput import fitting_batch_size
-
     loaded = [output.loaded for output in group]
     batch_size = spec.batch_size or fitting_batch_size(loaded, spec.device)
     items = source.items(group[0].description.split, group[0].encoder.modality)
@@ -163,8 +162,6 @@ def _extract(
     spec: ExtractSpec, group: Sequence[Output], items: Sequence[Item], batch_size: int
 ) -> list[int]:
     """Extract some items into a temporary folder and return the bytes of each store."""
-    from .throughput import overlaps
-
     with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
         jobs = _probe_jobs(group, len(items), Path(folder))
         ShardWriter(
@@ -198,10 +195,10 @@ def _with_items(output: Output, count: int) -> Output:
 
 
 def _pass_buffer(
-    group: Sequence[Output], found: Sequence[StoreEstimate], origin: StoreEntry | None
+    group: Sequence[Output], estimates: Sequence[StoreEstimate], origin: StoreEntry | None
 ) -> int:
     """Return the bytes of what one pass holds in memory beside encoders."""
-    shards = sum(map(_shard_buffer, group, found))
+    shards = sum(map(_shard_buffer, group, estimates))
     if origin is None:
         return shards
     receipts = FeatureStore(origin.folder, read_whole_manifest(origin.folder)).receipts()

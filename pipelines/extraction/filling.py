@@ -87,20 +87,16 @@ class Shard:
 
 
 class Shards:
-    """Collect the same shard of several stores."""
+    """Collect the same shard of several stores, by folder in `by_store`."""
 
     def __init__(self, jobs: Sequence[StoreJob]) -> None:
-        self.by_store = {
-            job.store.folder: Shard(
-                ShardRows(dtype=job.store.description.dtype, width=job.store.description.width),
-                companions={name: [] for name in job.store.description.companions},
+        self.by_store: dict[Path, Shard] = {}
+        for job in jobs:
+            described = job.store.description
+            self.by_store[job.store.folder] = Shard(
+                ShardRows(dtype=described.dtype, width=described.width),
+                companions={name: [] for name in described.companions},
             )
-            for job in jobs
-        }
-
-    def rows(self, job: StoreJob) -> ShardRows:
-        """Return where the rows of one store are collected."""
-        return self.of(job).rows
 
     def of(self, job: StoreJob) -> Shard:
         """Return that of one store."""
@@ -154,21 +150,24 @@ class Filling(ABC):
             for job in self.jobs:
                 locks = stack.enter_context(ShardLocks(job.store.folder))
                 self._locks[job.store.folder] = locks
-            self._fill(stack.enter_context(self._writer()))
+            writer = stack.enter_context(self._writer())
+            while self._missing():
+                before = self.num_done
+                self._pass(writer)
+                if before == self.num_done and self._missing():
+                    # what is left is being written by other processes
+                    self._wait_for_others()
             for job in self.jobs:
-                self._finish(job)
+                locks = self._locks[job.store.folder]
+                locks.wait_for(MANIFEST_LOCK, self.progress.note)
+                job.store.refresh()
+                if not job.store.complete:  # the last shard may have been another process's
+                    job.store.finish()
+                locks.release(MANIFEST_LOCK)
 
     def _writer(self) -> ThreadPoolExecutor:
         """Return the thread in which shards are written."""
         return ThreadPoolExecutor(1)
-
-    def _fill(self, writer: ThreadPoolExecutor) -> None:
-        while self._missing():
-            before = self.num_done
-            self._pass(writer)
-            if before == self.num_done and self._missing():
-                # what is left is being written by other processes
-                self._wait_for_others()
 
     def _wait_for_others(self) -> None:
         """Wait a little, and say for whom when that has changed."""
@@ -232,11 +231,3 @@ class Filling(ABC):
             writing, self._writing = self._writing, None
             writing.result()
         self.shares.write += time.perf_counter() - began
-
-    def _finish(self, job: StoreJob) -> None:
-        locks = self._locks[job.store.folder]
-        locks.wait_for(MANIFEST_LOCK, self.progress.note)
-        job.store.refresh()
-        if not job.store.complete:
-            job.store.finish()
-        locks.release(MANIFEST_LOCK)

@@ -25,8 +25,8 @@ from .threads import lower_thread_priority, threads_kept, use_one_thread
 class ShardWriter(Filling):
     """Fill the missing shards of several stores by encoding their items.
 
-    A batch never crosses the end of a shard, so a
-    shard that is written again sees the same batches and gets the same bytes.
+    A batch never crosses the end of a shard, so that a shard that is written again sees the same
+    batches and gets the same bytes.
 
     Args:
         jobs: Stores of equal `rows_per_shard`, and what goes into them.
@@ -113,15 +113,12 @@ class ShardWriter(Filling):
         modality = self.jobs[0].output.encoder.modality
         try:
             content = read_item(item, modality)
-        except MissingFileError as error:
-            if not self._was_absent(item):
+        except UnreadableItemError as error:
+            if isinstance(error, MissingFileError) and not self._was_absent(item):
                 raise DatasetChangedError(
                     f"{error}, though it was there when extraction began: put it back, or run the "
                     "same command again to extract what is there now"
                 ) from error
-            prepared.errors = dict.fromkeys(self._encoders, prepared.skipped(error, stage="read"))
-            return prepared
-        except UnreadableItemError as error:
             prepared.errors = dict.fromkeys(self._encoders, prepared.skipped(error, stage="read"))
             return prepared
         for encoder in self._encoders.values():
@@ -132,12 +129,11 @@ class ShardWriter(Filling):
         """Return whether `item` had no file in the dataset that the stores' key stands for."""
         with self._absent_lock:
             if item.id not in self._absent and self.unchanged():
-                missing = (
-                    candidate
+                self._absent = {
+                    candidate.id
                     for candidate in self.items
                     if candidate.path and readable_size(candidate) < 0
-                )
-                self._absent = {candidate.id for candidate in missing}
+                }
             return item.id in self._absent
 
     def _encode_shard(
@@ -167,11 +163,11 @@ class ShardWriter(Filling):
     ) -> None:
         for name in dict.fromkeys(job.output.encoder.name for job in jobs):
             encoder_jobs = [job for job in jobs if job.output.encoder.name == name]
+            readable = []
             for position, prepared in chunk:
                 _note(shard, encoder_jobs, position, prepared, name)
-            readable = [
-                (position, prepared) for position, prepared in chunk if name not in prepared.errors
-            ]
+                if name not in prepared.errors:
+                    readable.append((position, prepared))
             for batch in batches_of(self._encoders[name], readable, self.batch_size):
                 began = time.perf_counter()
                 with self._alone():
@@ -208,18 +204,18 @@ class ShardWriter(Filling):
         for job in jobs:
             output = job.output
             reduced = output.kind.reduce(by_layer[output.layer_read], output.layout)
-            shard.rows(job).add(reduced, sources=sources, targets=targets)
+            shard.of(job).rows.add(reduced, sources=sources, targets=targets)
 
 
 def _note(
-    shard: Shards, jobs: Sequence[StoreJob], position: int, found: PreparedItem, name: str
+    shard: Shards, jobs: Sequence[StoreJob], position: int, item: PreparedItem, name: str
 ) -> None:
     """Take the id and companions of an item into a shard, or why it has no row."""
-    skipped = found.errors.get(name)
-    for job in jobs:
+    skipped = item.errors.get(name)
+    for job_shard in map(shard.of, jobs):
         if skipped is not None:
-            shard.of(job).skipped.append(skipped)
+            job_shard.skipped.append(skipped)
             continue
-        shard.of(job).ids[position] = found.item.id
-        for companion, rows in shard.of(job).companions.items():
-            rows.append(found.companions[name][companion])
+        job_shard.ids[position] = item.item.id
+        for companion, rows in job_shard.companions.items():
+            rows.append(item.companions[name][companion])

@@ -1,10 +1,12 @@
 """Checks of pretrained weights in every backend: their hash, and comparison with the card."""
 
 import hashlib
+import pickle
 import re
 from collections.abc import Collection, Mapping
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ...errors import WeightsMismatchError
@@ -14,6 +16,20 @@ NO_CLASS_TOKEN = "No class token: one vector an image is its mean."  # note of d
 # As timm and transformers call them; `cls_token_0` where a model has several.
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 
+# What libraries raise of files that they cannot read, and of models that they cannot build or run.
+LIBRARY_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    ImportError,
+    SafetensorError,
+    pickle.PickleError,
+)
 _LONGEST_REASON = 300  # letters of a library's message; some list every model there is
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # bold letters in messages of torch
 

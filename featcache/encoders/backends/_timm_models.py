@@ -1,6 +1,5 @@
 """Build a timm model from a hub directory, of today's timm or of an older one, and load it."""
 
-import pickle
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,13 +8,12 @@ from typing import Any
 import timm
 import timm.models
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ...errors import WeightsMismatchError, WeightsNotFoundError
 from ..card import EncoderCard
 from ..weights import OF_TIMM, Weights, read_config, weights_in
-from ._checks import check_keys, unreadable
+from ._checks import LIBRARY_ERRORS, check_keys, unreadable
 
 # Names under which files keep classifiers that `num_classes=0` builds no place for.
 _CLASSIFIERS = ("head", "head_dist", "fc", "classifier")
@@ -107,7 +105,7 @@ def build(card: EncoderCard, description: ModelDescription, place: Path | None) 
     create: Any = timm.create_model  # Any: a timm model has more than nn.Module knows
     try:
         model = create(description.architecture, pretrained=False, num_classes=0, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError, LookupError) as error:
+    except LIBRARY_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightsMismatchError(
             f"encoder {card.name!r}: timm {timm.__version__} cannot build "
@@ -224,7 +222,7 @@ def _read_state(card: EncoderCard, weights: Weights) -> dict[str, Tensor]:
             )
         try:
             state |= timm.models.load_state_dict(str(path), weights_only=True)
-        except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        except LIBRARY_ERRORS as error:
             raise unreadable(card, f"weights from {path}", error) from error
     return {
         name.removeprefix(_WRAPPED): value

@@ -1,7 +1,6 @@
 """Load a transformers model from a directory: quietly, completely, and never with remote code."""
 
 import logging
-import pickle
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ... import config as spec
@@ -23,7 +21,7 @@ from ..card import EncoderCard
 from ..pooling import POOLED
 from ..sentence_modules import model_place
 from ..weights import ADAPTER, Weights
-from ._checks import check_keys, unreadable
+from ._checks import LIBRARY_ERRORS, check_keys, unreadable
 from ._towers import Tower, not_plain
 
 _library_logging: Any = transformers.utils.logging  # Any: these functions carry no types
@@ -38,17 +36,8 @@ _BESIDE = {  # the tower of the other modality
     Modality.IMAGE: re.compile(r"text_model\."),
     Modality.TEXT: re.compile(r"(vision_model|image_model)\."),
 }
-_BUILDING_ERRORS = (ValueError, TypeError, AttributeError, RuntimeError, ImportError)
 _DECODER = re.compile(r"^decoder\.")
 _NOTHING = re.compile(r"(?!)")
-_LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-    pickle.PickleError,
-)
 _BUFFERS = re.compile(r"position_ids$")  # written by older versions, computed by newer ones
 _POOLER = re.compile(r"(^|\.)pooler\.")  # makes one vector of the tokens; its output is not read
 # Entries of config.json that never change a number.
@@ -86,7 +75,7 @@ def read_config(card: EncoderCard, folder: Path) -> Any:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except LIBRARY_ERRORS as error:
         raise unreadable(card, f"the configuration in {folder}", error) from error
     if getattr(config, "quantization_config", None) is not None:
         raise WeightsMismatchError(
@@ -139,7 +128,7 @@ def load_model(
                 output_loading_info=True,
                 **tower.options,
             )
-        except _LOADING_ERRORS as error:
+        except LIBRARY_ERRORS as error:
             raise unreadable(card, f"the model in {folder}", error) from error
     unused = _DECODER if tower.in_decoder or tower.beside_decoder else _NOTHING
     _refuse_other_shapes(card, report["mismatched_keys"])
@@ -215,7 +204,7 @@ def _keys_of_writer(config: Any) -> set[str]:
     try:
         with torch.device("meta"), quiet():  # without memory for the weights
             return set(model_class(config).state_dict())
-    except _BUILDING_ERRORS:  # then nothing excuses what is left over
+    except LIBRARY_ERRORS:  # then nothing excuses what is left over
         return set()
 
 

@@ -17,8 +17,7 @@ from ..card import EncoderCard
 from ..exportable import ExportableEncoder, ModelCall
 from ..pooling import POOLED, LayerLayout
 from ..weights import PROCESSOR_FILES, Weights
-from ._checks import check_layout, has_class_token, unreadable
-from ._final_norm import norm_of_pooled
+from ._checks import LIBRARY_ERRORS, check_layout, has_class_token, unreadable
 from ._image_preprocessing import (
     Preprocessing,
     ProcessorPreprocessing,
@@ -30,11 +29,13 @@ from ._image_preprocessing import (
     probe_image,
     scaled_layout,
 )
+from ._timm_tokens import is_norm, recorded_calls
 from ._towers import MASKING
 from ._transformers import asks_earlier, hidden_state, last_state, quiet
 from ._transformers_encoder import TransformersEncoder
 
 _NORM_NAMES = {"post_layernorm": "post-layernorm"}  # as keys of stores have them
+_CLOSE = 1e-5  # difference to a selection of the tokens, relative to their largest value
 
 
 class VisionEncoder(TransformersEncoder[Tensor]):
@@ -63,7 +64,7 @@ class VisionEncoder(TransformersEncoder[Tensor]):
         if self._normalises_in_pooler:
             return "pooler-norm on tokens", self._model.get_submodule("pooler.layernorm")
         prefix = self._last.prefix_tokens
-        path = norm_of_pooled(self._model, images, prefix=prefix, **self._unmasked)
+        path = _norm_of_pooled(self._model, images, prefix=prefix, **self._unmasked)
         if path is None:
             return "final-norm", nn.Identity()
         name = _NORM_NAMES.get(path.rpartition(".")[2], path)
@@ -151,7 +152,7 @@ def _find_preprocessing(card: EncoderCard, folder: Path) -> Preprocessing:
         with quiet():
             try:
                 return ProcessorPreprocessing(folder)
-            except (OSError, ValueError, ImportError) as error:
+            except LIBRARY_ERRORS as error:
                 raise unreadable(card, f"the image processor in {folder}", error) from error
     if card.backend == "timm":  # the same model, converted: prepared as the card's own
         return TimmPreprocessing.of_architecture(card.model)
@@ -159,6 +160,31 @@ def _find_preprocessing(card: EncoderCard, folder: Path) -> Preprocessing:
         f"encoder {card.name!r}: {folder} has no preprocessor_config.json, which says how images "
         f"are resized and normalised; copy it from hub repository {card.weights.hub}"
     )
+
+
+@torch.inference_mode()
+def _norm_of_pooled(model: Any, images: Tensor, *, prefix: int, **inputs: Any) -> str | None:
+    """Return the path of the norm through which the pooled vector goes and no token, or None.
+
+    Its input is the first token or a mean of the tokens that `model` gives, and those come from no
+    norm themselves. Before the patches stand `prefix` other tokens.
+    """
+    with recorded_calls(model, is_norm) as calls:
+        last = last_state(model(pixel_values=images, **inputs), type(model).__name__)
+    if any(torch.equal(call.after, last) for call in calls):
+        return None
+    if last.ndim == 4:
+        summaries = [last.mean(dim=(2, 3)), last.mean(dim=(1, 2))]
+    else:
+        summaries = [last[:, 0], last.mean(dim=1), last[:, prefix:].mean(dim=1)]
+    scale = last.abs().max()
+    for call in calls:
+        vector = call.before.reshape(len(last), -1)
+        for summary in summaries:
+            same_shape = vector.shape == summary.shape
+            if same_shape and (vector - summary).abs().max() <= _CLOSE * scale:
+                return call.path
+    return None
 
 
 def _masking_nothing(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
