@@ -60,7 +60,8 @@ _OWNED_BY_TIMM = "timm/"  # repositories that are named like the models of timm 
 _TRUE = ("1", "ON", "YES", "TRUE")
 _SAFETENSORS = "model.safetensors"
 _PICKLED = "pytorch_model.bin"  # fetched only where a repository has no safetensors
-_PARTS = {  # of large models, which an index beside them lists
+# By the name of a weights file those of its parts, which an index beside them lists.
+PARTS = {
     _SAFETENSORS: "model-?????-of-?????.safetensors",
     _PICKLED: "pytorch_model-?????-of-?????.bin",
 }
@@ -241,7 +242,7 @@ def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
 
     snapshot = None
-    for name in [name for weights in _PARTS for name in (weights, _index_of(weights))]:
+    for name in [name for weights in PARTS for name in (weights, _index_of(weights))]:
         options: dict[str, Any] = {"local_files_only": True, "allow_patterns": [name]}
         try:
             snapshot = Path(snapshot_download(hub, revision=revision, **options))
@@ -347,7 +348,7 @@ def weights_in(card: EncoderCard, folder: Path) -> list[Path]:
     Raises:
         WeightsMismatchError: The index cannot be read, or lists a part outside of the directory.
     """
-    for name in _PARTS:
+    for name in PARTS:
         if (folder / name).is_file():
             return [folder / name]
         index = folder / _index_of(name)
@@ -426,7 +427,7 @@ def _patterns(root: Path, places: Sequence[Path], names: Sequence[str]) -> list[
 
 def _weights_names(name: str) -> tuple[str, ...]:
     """Return what weights are called: in one file, or in parts that an index lists."""
-    return name, _index_of(name), _PARTS[name]
+    return name, _index_of(name), PARTS[name]
 
 
 def _is_reachable(endpoint: str) -> bool:

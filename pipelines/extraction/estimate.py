@@ -32,8 +32,8 @@ from .spec import Estimate, ExtractSpec, StoreEstimate
 from .throughput import fitting_batch_size, overlaps
 
 _WARM_BATCHES = 1
-# Of texts more, as batches of similar length take many texts to choose from.
-_TIMED_BATCHES = {Modality.IMAGE: 4, Modality.TEXT: 32}
+_TIMED_BATCHES = 4
+_TIMED_TEXT_BATCHES = 32  # as batches of similar length take many texts to choose from
 
 
 def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
@@ -138,9 +138,10 @@ def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[
     """
     loaded = [output.loaded for output in group]
     batch_size = spec.batch_size or fitting_batch_size(loaded, spec.device)
-    items = source.items(group[0].description.split, group[0].encoder.modality)
-    num_batches = _WARM_BATCHES + _TIMED_BATCHES[group[0].encoder.modality]
-    count = min(len(items), batch_size * num_batches)
+    modality = group[0].encoder.modality
+    items = source.items(group[0].description.split, modality)
+    timed_batches = _TIMED_TEXT_BATCHES if modality is Modality.TEXT else _TIMED_BATCHES
+    count = min(len(items), batch_size * (_WARM_BATCHES + timed_batches))
     sample = [items[index] for index in np.linspace(0, len(items) - 1, count).astype(int).tolist()]
     warm = sample[: batch_size * _WARM_BATCHES]
     _extract(spec, group, warm, batch_size)

@@ -13,7 +13,6 @@ from ...featcache.encoders.references import table_of_own
 from ...featcache.encoders.weights import GIVEN
 from ...featcache.errors import SpecError
 from ...featcache.hardware import resolve_device
-from ...featcache.types import Modality
 from ..common.progress import Progress
 from .opening import ResolvedExtraction, with_place
 from .spec import ExtractSpec
@@ -53,7 +52,7 @@ def load_all(
         encoder = load_encoder(card, weights, device=spec.device)
         cosine = choose_precision(encoder, spec.precision, device)
         layout = encoder.layout()
-        has_prefix = encoder.modality is Modality.TEXT or layout.prefix_tokens > 0
+        has_prefix = layout.grid is None or layout.prefix_tokens > 0
         settings: dict[str, Any] = {
             "precision": encoder.precision,
             "first_is_class": has_prefix and layout.first_is_class,

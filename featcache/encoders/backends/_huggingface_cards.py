@@ -28,13 +28,12 @@ from ._sentence import (
     pooling_modes,
 )
 from ._timm_tokens import FeatureShape, find_shape
-from ._towers import MASKING, Tower, encoder_of, find_tower, is_pair, unused_positions
+from ._towers import CONFIGS, MASKING, Tower, encoder_of, find_tower, is_pair, unused_positions
 from ._transformers import quiet, read_config
 
 _POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
 _KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
 _PLAIN_MODULES = {*MODELS, POOLING, "Normalize", "Dropout"}
-_VISION_PARTS = ("vision_config", "image_config")  # of the configuration of a pair
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
 _STREAMS = {"reformer": 2}  # joined in each token, each as wide as the configuration says
 
@@ -265,7 +264,8 @@ def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[Featur
     The model is built without memory for its weights.
     """
     whole = config
-    config = next((vars(config)[name] for name in _VISION_PARTS if name in vars(config)), config)
+    parts = (vars(config)[name] for name in CONFIGS[Modality.IMAGE] if name in vars(config))
+    config = next(parts, config)
     size = _input_size(card, config, files)
     model: Any
     try:

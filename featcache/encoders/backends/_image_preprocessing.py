@@ -136,16 +136,13 @@ class TimmPreprocessing(Preprocessing):
         return cls(pretrained.to_dict())
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
-        """Return `image` resized, cropped and normalised, float32."""
         tensor: Tensor = self._transform(image)
         return tensor
 
     def resized(self, size: Size) -> Size:
-        """Return height and width to which a photo of some height and width is resized."""
         return self._resize(size)
 
     def identity(self) -> dict[str, object]:
-        """Return all that decides the tensor, as JSON values."""
         return {"library": "timm", **{key: _json(self._config[key]) for key in self._config}}
 
 
@@ -168,29 +165,22 @@ class ProcessorPreprocessing(Preprocessing):
         self._resize = proportional(settings) if self.resampling is None else self.resampling.resize
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
-        """Return `image` resized, cropped and normalised, float32.
-
-        Raises:
-            ValueError: The processor gives something else, such as patches of pictures of any size.
-        """
         tensor: Tensor = self._processor(images=image, return_tensors="pt")["pixel_values"][0]
-        if tensor.ndim != 3:
+        if tensor.ndim != 3:  # such as patches of pictures of any size
             shape = " x ".join(map(str, tensor.shape))
             raise ValueError(f"it gives {shape} numbers, not channels, height and width")
         return tensor.to(torch.float32)
 
     def resized(self, size: Size) -> Size:
-        """Return height and width to which a photo of some height and width is resized."""
         return self._resize(size)
 
     def identity(self) -> dict[str, object]:
-        """Return all that decides the tensor, as JSON values; the class names the resampler."""
-        settings = {
-            key: value
-            for key, value in self._processor.to_dict().items()
+        used = {
+            key: _json(value)
+            for key, value in sorted(self._processor.to_dict().items())
             if key not in _INERT_SETTINGS and value is not None
         }
-        used = {key: _json(settings[key]) for key in sorted(settings)}
+        # the class names the resampler
         return {"library": "transformers", "processor": type(self._processor).__name__, **used}
 
 

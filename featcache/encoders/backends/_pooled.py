@@ -14,14 +14,9 @@ from ...types import Modality
 from ..card import EncoderCard
 from ..weights import Weights
 from ._checks import hash_state
-from ._towers import Tower, is_pair
-from ._transformers import LoadedModel, leave_out, load_model
+from ._towers import VERBS, Tower, is_pair
+from ._transformers import LoadedModel, leave_out_other_half, load_model
 
-_VERBS = {Modality.IMAGE: "get_image_features", Modality.TEXT: "get_text_features"}
-_OTHERS = {  # the tower of the other modality, by the names that pairs have for it
-    Modality.IMAGE: ("text_model",),
-    Modality.TEXT: ("vision_model", "image_model"),
-}
 _PROJECTED = {Modality.IMAGE: "image_embeds", Modality.TEXT: "text_embeds"}
 _PROJECTING = "WithProjection"
 
@@ -65,12 +60,7 @@ def find_pooling(
 ) -> Pooling:
     """Return what pools: the projection of a pair or of a tower that has one, else its pooler.
 
-    Args:
-        card: Card of the encoder.
-        weights: Its directory.
-        config: Configuration of that directory.
-        loaded: The tower that gives the tokens.
-        device: Where the model runs.
+    The tower that gives the tokens is `loaded` from `weights`, a directory with `config`.
 
     Raises:
         SpecError: The model pools nothing, or its pooler was never trained.
@@ -96,10 +86,10 @@ def _of_pair(
     if pair is None:
         tower = Tower(model_class=transformers.AutoModel)
         pair = load_model(tower, card, weights, with_pooler=True).model
-        leave_out(pair, _OTHERS[card.modality])
+        leave_out_other_half(pair, card.modality)
     elif not loaded.has_pooler:
         raise _untrained(type(pair).__name__)
-    run = getattr(pair, _VERBS[card.modality], None)
+    run = getattr(pair, VERBS[card.modality], None)
     if run is None:
         raise _without_pooled(type(pair).__name__)
     return _described(pair.to(device), run, "pooler_output")
@@ -110,12 +100,12 @@ def _described(model: Any, run: Callable[..., Any], vector: str) -> Pooling:
         run=run,
         vector=vector,
         models=(model,),
-        identity={"output": vector, "model": type(model).__name__, "weights": _hash(model)},
+        identity={
+            "output": vector,
+            "model": type(model).__name__,
+            "weights": hash_state(model.state_dict()),
+        },
     )
-
-
-def _hash(model: nn.Module) -> str:
-    return hash_state(model.state_dict())
 
 
 def _untrained(model: str) -> SpecError:

@@ -22,7 +22,7 @@ from ..pooling import POOLED
 from ..sentence_modules import model_place
 from ..weights import ADAPTER, Weights
 from ._checks import LIBRARY_ERRORS, check_keys, unreadable
-from ._towers import Tower, not_plain
+from ._towers import HALVES, OTHER, Tower, not_plain
 
 _library_logging: Any = transformers.utils.logging  # Any: these functions carry no types
 
@@ -32,12 +32,6 @@ _HEADS = re.compile(
     r"|head|fc|classifier|pre_classifier|cls_classifier|distillation_classifier|sop_classifier"
     r"|qa_outputs|vocab_\w+|visual_projection|text_projection|logit_scale|logit_bias)\b"
 )
-_BESIDE = {  # the tower of the other modality
-    Modality.IMAGE: re.compile(r"text_model\."),
-    Modality.TEXT: re.compile(r"(vision_model|image_model)\."),
-}
-_DECODER = re.compile(r"^decoder\.")
-_NOTHING = re.compile(r"(?!)")
 _BUFFERS = re.compile(r"position_ids$")  # written by older versions, computed by newer ones
 _POOLER = re.compile(r"(^|\.)pooler\.")  # makes one vector of the tokens; its output is not read
 # Entries of config.json that never change a number.
@@ -130,13 +124,19 @@ def load_model(
             )
         except LIBRARY_ERRORS as error:
             raise unreadable(card, f"the model in {folder}", error) from error
-    unused = _DECODER if tower.in_decoder or tower.beside_decoder else _NOTHING
-    _refuse_other_shapes(card, report["mismatched_keys"])
-    missing = [key for key in report["missing_keys"] if not unused.search(key)]
+    for name, actual, expected in sorted(report["mismatched_keys"]):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {name} must have shape {tuple(expected)} by config.json, "
+            f"found {tuple(actual)}"
+        )
+    unused = ("decoder.",) if tower.in_decoder or tower.beside_decoder else ()
+    others = tuple(f"{half}." for half in HALVES[OTHER[card.modality]])
+    missing = [key for key in report["missing_keys"] if not key.startswith(unused)]
     unexpected = [
         key
         for key in report["unexpected_keys"]
-        if not _is_extra(key) and not unused.search(key) and not _BESIDE[card.modality].match(key)
+        if not key.startswith((*unused, *others))
+        and not any(pattern.search(key) for pattern in (_HEADS, _BUFFERS, _POOLER))
     ]
     if unexpected:
         written = _keys_of_writer(read_config(card, folder))
@@ -151,16 +151,16 @@ def load_model(
     has_pooler = not any(_POOLER.search(key) for key in missing)
     if not tower.halves:
         return LoadedModel(model=model, has_pooler=has_pooler)
-    leave_out(model, tower.others)
+    leave_out_other_half(model, card.modality)
     half = next((getattr(model, name) for name in tower.halves if hasattr(model, name)), None)
     if half is None:
         raise not_plain(card, type(model).__name__)
     return LoadedModel(model=half, has_pooler=has_pooler, pair=model)
 
 
-def leave_out(pair: nn.Module, names: Sequence[str]) -> None:
-    """Take parts out of a model of two towers, for half of the memory."""
-    for name in names:
+def leave_out_other_half(pair: nn.Module, modality: Modality) -> None:
+    """Take the tower of the other modality out of a model of two, for half of the memory."""
+    for name in HALVES[OTHER[modality]]:
         if hasattr(pair, name):
             setattr(pair, name, None)
 
@@ -206,18 +206,6 @@ def _keys_of_writer(config: Any) -> set[str]:
             return set(model_class(config).state_dict())
     except LIBRARY_ERRORS:  # then nothing excuses what is left over
         return set()
-
-
-def _is_extra(key: str) -> bool:
-    return bool(_HEADS.search(key) or _BUFFERS.search(key) or _POOLER.search(key))
-
-
-def _refuse_other_shapes(card: EncoderCard, mismatched: Any) -> None:
-    for name, actual, expected in sorted(mismatched):
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: {name} must have shape {tuple(expected)} by config.json, "
-            f"found {tuple(actual)}"
-        )
 
 
 def asks_earlier(layers: Sequence[int]) -> bool:
