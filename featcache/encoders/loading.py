@@ -34,7 +34,7 @@ def open_encoder(
 
     Args:
         name: Name of a card, such as `dino-vits16`, the path of one, `timm:MODEL` or `hf:MODEL`.
-        home: Folder of everything lightalign keeps, whose cards count, too.
+        home: Folder of everything lightalign keeps, with cards of its own.
         weights: Weights file or hub directory to use instead of the card's own.
         device: Where the model runs: `auto`, `cpu`, `cuda` or `cuda:1`.
         progress: Whether a download draws its bars on standard error.

@@ -45,14 +45,10 @@ def card_name(reference: str) -> str:
 def find_card(
     reference: str, *, home: Path | None = None, weights: Path | None = None
 ) -> EncoderCard:
-    """Return the card that `reference` names.
+    """Return the card that `reference` names, of lightalign, of `home` or of a model.
 
-    Args:
-        reference: `NAME`, the path of a TOML file, `timm:MODEL` or `hf:MODEL`; a model is a name,
-            a repository `OWNER/NAME` of the hub, or a folder.
-        home: Folder of everything lightalign keeps, with cards in `encoders`.
-        weights: Weights file or hub directory that is used instead of the model's own; a derived
-            card is of that.
+    A model is a name, a repository `OWNER/NAME` of the hub, or a folder. Where `weights`, a file or
+    a hub directory, are given instead of the model's own, a derived card is of these.
 
     Raises:
         UnknownNameError: Nothing has this name.

@@ -28,17 +28,11 @@ _GROUPS = 8  # of similar length in a block; more saves little padding
 
 
 class Derivation(Filling):
-    """Fill the missing shards of several stores from one store of tokens.
+    """Fill the missing shards of several stores from `origin`, a complete store of their tokens.
 
     Checksums of the tokens are compared as they are read, and one of their shards is in memory at
-    a time, in blocks of float32. The same shards are made of the same blocks each time.
-
-    Args:
-        jobs: Stores of equal `rows_per_shard`, and what goes into them.
-        origin: Folder of a complete store of their tokens.
-        ids: Ids of all items of the split.
-        max_bad: Items of one store that may be unreadable.
-        progress: Receives the progress.
+    a time, in blocks of float32. The same shards are made of the same blocks each time. The ids are
+    those of all items of the split.
     """
 
     is_derived = True
@@ -73,25 +67,18 @@ class Derivation(Filling):
         for job in jobs:
             shards.of(job).skipped += self._rows.skipped(items)
         with self._origin_told():
-            for block in self._read(items):
-                began = time.perf_counter()
+            blocks = self._rows.blocks(items)
+            began = time.perf_counter()
+            while (block := next(blocks, None)) is not None:
+                read = time.perf_counter()
+                self.shares.decode += read - began
                 self._reduce(block, items, jobs, shards)
-                self.shares.encode += time.perf_counter() - began
+                began = time.perf_counter()
+                self.shares.encode += began - read
                 self.progress.advance(len(block.positions))
         self.num_done += len(items)
         self.progress.advance(len(shards.of(jobs[0]).skipped))
         return shards.by_store
-
-    def _read(self, items: range) -> Iterator[ItemBlock]:
-        """Yield the blocks of tokens, counting the seconds of reading."""
-        blocks = self._rows.blocks(items)
-        while True:
-            began = time.perf_counter()
-            block = next(blocks, None)
-            self.shares.decode += time.perf_counter() - began
-            if block is None:
-                return
-            yield block
 
     def _reduce(
         self, block: ItemBlock, items: range, jobs: Sequence[StoreJob], shards: Shards

@@ -90,11 +90,12 @@ def _estimate_pass(
     if not items:
         return estimates, 0.0
     if origin is not None:
-        estimates = [
-            replace(estimate, derived_from=name_of(origin)) if estimate.missing else estimate
+        name = name_of(origin)
+        derived = [
+            replace(estimate, derived_from=name) if estimate.missing else estimate
             for estimate in estimates
         ]
-        return estimates, items * _seconds_to_derive(source, group, origin)
+        return derived, items * _seconds_to_derive(source, group, origin)
     per_item, ratios = _probe(spec, source, group)
     scaled = [
         replace(
@@ -199,7 +200,11 @@ def _pass_buffer(
     group: Sequence[Output], estimates: Sequence[StoreEstimate], origin: StoreEntry | None
 ) -> int:
     """Return the bytes of what one pass holds in memory beside encoders."""
-    shards = sum(map(_shard_buffer, group, estimates))
+    shards = 0
+    for output, estimate in zip(group, estimates, strict=True):
+        rows = min(output.description.rows_per_shard, estimate.rows)
+        # collected, joined, and being written
+        shards += 3 * rows * estimate.bytes // max(1, estimate.rows)
     if origin is None:
         return shards
     receipts = FeatureStore(origin.folder, read_whole_manifest(origin.folder)).receipts()
@@ -208,12 +213,6 @@ def _pass_buffer(
     shard = largest * token_bytes(what.dtype, what.width)
     block = min(BLOCK_ELEMENTS, largest * what.width) * 4  # float32
     return shards + shard + BLOCKS_HELD * block
-
-
-def _shard_buffer(output: Output, estimate: StoreEstimate) -> int:
-    """Return the bytes of one store's shards in memory: collected, joined, and being written."""
-    rows = min(output.description.rows_per_shard, estimate.rows)
-    return 3 * rows * estimate.bytes // max(1, estimate.rows)
 
 
 def _resident_bytes() -> int:

@@ -21,10 +21,7 @@ _ROUNDED = {"int8": "dtype int8", "bfloat16": "dtype bfloat16 where its rounding
 def note_exports(spec: ExtractSpec, encoders: Sequence[Encoder[Any]], progress: Progress) -> None:
     """Note once what `export` will refuse of the features that `spec` asks for.
 
-    Args:
-        spec: The extraction.
-        encoders: Its encoders, their precision set.
-        progress: Receives the note, if there is anything to say.
+    The precision of its encoders is set by then.
     """
     portables: dict[str, ExportableEncoder | None] = {}
     for encoder in encoders:

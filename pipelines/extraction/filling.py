@@ -106,13 +106,8 @@ class Shards:
 class Filling(ABC):
     """Fill the missing shards of several stores of the same items, however they are made.
 
-    Shards are shared with other processes by locks, and each is written while the next is made.
-
-    Args:
-        jobs: Stores of equal `rows_per_shard`, and what goes into them.
-        num_items: Items of the split.
-        max_bad: Items of one store that may be unreadable.
-        progress: Receives the progress.
+    Shards are shared with other processes by locks, and each is written while the next is made. The
+    stores have equal `rows_per_shard`; of one, `max_bad` items may be unreadable.
 
     Attributes:
         is_derived: Whether the rows are made of stored tokens, and not encoded.

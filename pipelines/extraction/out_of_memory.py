@@ -19,11 +19,8 @@ def encode_within_memory(
 ) -> list[Tokens]:
     """Return the features of several layers, in parts where memory is too small for all at once.
 
-    Args:
-        encoder: The encoder.
-        prepared: Items, prepared.
-        layers: Which of its layers.
-        fitting: Items that fit, by encoder; lowered here, so that each size fails but once.
+    How many items fit is in `fitting`, by encoder; it is lowered here, so that each size fails but
+    once.
 
     Raises:
         OutOfMemoryError: One item does not fit.

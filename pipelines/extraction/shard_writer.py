@@ -57,6 +57,8 @@ class ShardWriter(Filling):
         self.workers = workers
         self.overlap = overlap
         self.unchanged = unchanged
+        self._modality = jobs[0].output.encoder.modality
+        self._reads_texts = self._modality is Modality.TEXT
         self._encoders = {job.output.encoder.name: job.output.encoder for job in jobs}
         self._fitting = {name: batch_size for name in self._encoders}
         self._may_prepare = Event()
@@ -68,11 +70,15 @@ class ShardWriter(Filling):
         return ThreadPoolExecutor(1, initializer=None if self.overlap else lower_thread_priority)
 
     def _pass(self, writer: ThreadPoolExecutor) -> None:
+        # items of the next batch are prepared while one is encoded, but no batch crosses the end of
+        # a shard; texts are sorted by length within a shard, so that all of the next one are
+        rows = self.jobs[0].store.description.rows_per_shard
+        ahead = rows if self._reads_texts else min(self.batch_size, rows)
         claimed: deque[tuple[int, list[StoreJob]]] = deque()
         ready = prefetch(
             self._prepare,
             self._claimed_positions(claimed),
-            ahead=self._ahead(),
+            ahead=ahead + self.workers,
             workers=self.workers,
             initializer=use_one_thread,
         )
@@ -81,16 +87,6 @@ class ShardWriter(Filling):
                 index, jobs = claimed.popleft()
                 self._write(index, jobs, self._encode_shard(index, jobs, first, ready), writer)
         self._settle()
-
-    def _ahead(self) -> int:
-        """Return how many items to prepare while others are encoded: those of the next batch.
-
-        Texts are sorted by length within a shard, so that all of the next shard are.
-        """
-        rows = self.jobs[0].store.description.rows_per_shard
-        if self.jobs[0].output.encoder.modality is Modality.TEXT:
-            return rows + self.workers
-        return min(self.batch_size, rows) + self.workers  # no batch crosses the end of a shard
 
     def _claimed_positions(self, claimed: deque[tuple[int, list[StoreJob]]]) -> Iterator[int]:
         """Yield the items of each missing shard that no other process is writing."""
@@ -110,9 +106,8 @@ class ShardWriter(Filling):
         self._may_prepare.wait()
         item = self.items[position]
         prepared = PreparedItem(item)
-        modality = self.jobs[0].output.encoder.modality
         try:
-            content = read_item(item, modality)
+            content = read_item(item, self._modality)
         except UnreadableItemError as error:
             if isinstance(error, MissingFileError) and not self._was_absent(item):
                 raise DatasetChangedError(
@@ -146,8 +141,7 @@ class ShardWriter(Filling):
         """Return the rows of one shard by store."""
         count = len(jobs[0].store.shard_items(index))
         shard = Shards(jobs)
-        is_text = jobs[0].output.encoder.modality is Modality.TEXT
-        size = count if is_text else self.batch_size  # texts are sorted by length first
+        size = count if self._reads_texts else self.batch_size  # texts are sorted by length first
         chunk: list[tuple[int, PreparedItem]] = []
         for position in range(count):
             prepared = first if position == 0 else self._next(ready)

@@ -65,13 +65,9 @@ def check_keys(
 def check_layout(card: EncoderCard, *, tokens: int, width: int) -> None:
     """Compare the tokens that the model returns for one item, number and width, with its card.
 
-    Args:
-        card: Card of the encoder.
-        tokens: Tokens of one item; not compared where the card's rows are ragged.
-        width: Features of one token.
-
     Raises:
-        WeightsMismatchError: Width or number of tokens differ; the message states both.
+        WeightsMismatchError: Width or number of tokens differ; the message states both. Where the
+            card's rows are ragged only the width does.
     """
     expected = card.layout.tokens_per_item
     if width != card.width or (expected is not None and tokens != expected):
@@ -116,7 +112,6 @@ def has_class_token(model: nn.Module) -> bool:
     return any(name.startswith(_CLASS_TOKENS) for name in names)
 
 
-def _first(keys: Collection[str], count: int = 3) -> str:
-    shown = sorted(keys)[:count]
-    more = f" and {len(keys) - count} more" if len(keys) > count else ""
-    return f"{shown}{more}" if shown else "none"
+def _first(keys: Collection[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"{sorted(keys)[:3]}{more}" if keys else "none"

@@ -30,18 +30,9 @@ from ._resampling import agreeing
 # The entries of a transformers image processor that decide no number. All others are part of a
 # store's key: a key that changes without need costs an extraction, the reverse wrong features.
 _INERT_SETTINGS = {
-    "_name_or_path",
-    "_processor_class",
-    "auto_map",
-    "data_format",
-    "device",
-    "feature_extractor_type",
-    "image_processor_type",
-    "input_data_format",
-    "model_input_names",
-    "processor_class",
-    "return_tensors",
-    "transformers_version",
+    *("_name_or_path", "_processor_class", "auto_map", "feature_extractor_type"),
+    *("image_processor_type", "processor_class", "transformers_version"),  # names
+    *("data_format", "device", "input_data_format", "model_input_names", "return_tensors"),
 }
 
 
@@ -105,12 +96,9 @@ class Preprocessing(ABC):
 class TimmPreprocessing(Preprocessing):
     """Resize, crop and normalise as timm's configuration of a model says.
 
-    timm is imported where it is used: that takes two seconds, and who reads texts needs none of it.
-
-    Args:
-        pretrained: Data entries of a timm pretrained configuration; they are resolved here.
-        image_size: Height and width of the input in pixels, where the model is not built for those
-            of `pretrained`.
+    These are the data entries of a pretrained configuration, `pretrained`. A model that is not
+    built for their size has an `image_size` of its own, height and width in pixels. timm is
+    imported where it is used: that takes two seconds, and who reads texts needs none of it.
     """
 
     def __init__(self, pretrained: Mapping[str, Any], *, image_size: Size | None = None) -> None:
@@ -147,11 +135,7 @@ class TimmPreprocessing(Preprocessing):
 
 
 class ProcessorPreprocessing(Preprocessing):
-    """Run the image processor that a transformers directory describes.
-
-    Args:
-        folder: Directory with a `preprocessor_config.json`.
-    """
+    """Run the image processor that a transformers directory describes."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoImageProcessor
@@ -218,13 +202,10 @@ def on_cpu(
 
 @contextmanager
 def compute_precision(device: torch.device, precision: str) -> Iterator[None]:
-    """Run matrix products in `precision`.
-
-    In float32 convolutions may use TF32 on a GPU unless forbidden: features must not tell the
-    device.
-    """
+    """Run matrix products in `precision`, convolutions in no less than float32."""
     low = precision == "bfloat16"
     with (
+        # on a GPU TF32 is the default of convolutions: features must not tell the device
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=low),
     ):

@@ -137,10 +137,6 @@ def check_configurations(
 class SentencePooling(nn.Module):
     """Make one vector of the tokens of a text, by the modules of a sentence-transformers directory.
 
-    Args:
-        card: Card of the encoder, for messages.
-        settings: What the directory says.
-
     Attributes:
         identity: All that changes the vector but does not change the tokens, as JSON values.
 

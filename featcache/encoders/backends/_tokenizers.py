@@ -19,22 +19,10 @@ from ._transformers import quiet
 
 # Entries of tokenizer_config.json that decide no id of ours.
 _INERT = {
-    "_commit_hash",
-    "auto_map",
-    "backend",
-    "chat_template",
-    "clean_up_tokenization_spaces",
-    "is_local",
-    "local_files_only",
-    "max_length",
-    "model_max_length",
-    "name_or_path",
-    "padding_side",
-    "processor_class",
-    "special_tokens_map_file",
-    "tokenizer_file",
-    "trust_remote_code",
-    "truncation_side",
+    *("_commit_hash", "auto_map", "backend", "is_local", "local_files_only", "name_or_path"),
+    *("processor_class", "special_tokens_map_file", "tokenizer_file", "trust_remote_code"),
+    *("max_length", "model_max_length", "padding_side", "truncation_side"),  # set by us, or keyed
+    *("chat_template", "clean_up_tokenization_spaces"),  # of conversations, and of decoding
 }
 
 

@@ -81,10 +81,9 @@ def read_config(card: EncoderCard, folder: Path) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """Model of a directory.
+    """Model of a directory, in float32 and evaluation mode.
 
     Attributes:
-        model: The model, in float32 and evaluation mode.
         pair: The model of two towers of which it is one, the other left out, or None.
         has_pooler: Whether its files hold every weight of its pooler, or it has none.
     """
@@ -97,13 +96,9 @@ class LoadedModel:
 def load_model(
     tower: Tower, card: EncoderCard, weights: Weights, *, with_pooler: bool = False
 ) -> LoadedModel:
-    """Load the model of a directory in float32 and evaluation mode.
+    """Load one tower of a directory in float32 and evaluation mode.
 
-    Args:
-        tower: Which part of the directory.
-        card: Card of the encoder, for messages.
-        weights: Directory of the model.
-        with_pooler: Whether the pooler is read and must be in the files.
+    The pooler has to be in the files if it is read, `with_pooler`.
 
     Raises:
         WeightsMismatchError: The files cannot be read, or some of the model's weights are missing

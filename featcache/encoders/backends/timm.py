@@ -38,11 +38,8 @@ class TimmEncoder(Encoder[Tensor]):
     ConvNeXt) have that norm (`fc_norm`, `head.norm`) applied to every token. Layers before the last
     are blocks of a transformer, but stages of a convolutional model.
 
-    Args:
-        card: Card of the encoder; `model` is a timm architecture.
-        weights: Weights file, or timm hub directory whose `config.json` then decides
-            architecture and preprocessing.
-        device: Where the model runs.
+    The card's `model` is a timm architecture. Weights are a file, or a timm hub directory whose
+    `config.json` then decides architecture and preprocessing.
 
     Raises:
         WeightsMismatchError: The weights do not fit the model, or the model not the card.

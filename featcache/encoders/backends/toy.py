@@ -33,12 +33,8 @@ class ToyEncoder(Encoder[Raw]):
 
     An image gives the mean colour of each cell of the card's grid, a text one token a word: the
     hash of the lower-cased word names one row of a table. So equal colours and equal words have
-    equal features, and nothing else is known about either.
-
-    Args:
-        card: Card of the encoder; its grid or `max_tokens` decide how many tokens there are.
-        weights: Where the weights are; this encoder has none.
-        device: Where the projection runs.
+    equal features, and nothing else is known about either. The card's grid or `max_tokens` decide
+    how many tokens there are.
     """
 
     def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
