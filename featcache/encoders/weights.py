@@ -12,9 +12,9 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,8 @@ def find_weights(
 ) -> Weights:
     """Find the weights of `card`: `override`, its package, the hub cache, then the hub itself.
 
-    Without a network the answer takes less than two seconds.
-
-    Args:
-        card: Card of the encoder.
-        override: Weights file or hub directory that is used instead of everything else.
-        progress: Whether the hub's client draws its download bars on standard error.
+    Without a network the answer takes less than two seconds. Bars of a download are drawn on
+    standard error if `progress` is.
 
     Raises:
         WeightsNotFoundError: They are nowhere; the message lists every way to supply them.
@@ -134,9 +130,11 @@ def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
         FileNotFoundError: It is not there.
     """
     try:
-        return check(read_json(path, large_as_float=True), dict[str, Any], where=path)
+        table = read_json(path, large_as_float=True)
+        config: dict[str, Any] = check(table, dict[str, Any], where=path)
     except StoreCorruptError as error:
         raise WeightsMismatchError(f"encoder {card.name!r}: {error}") from error
+    return config
 
 
 def _given(card: EncoderCard, path: Path, *, origin: str) -> Weights:
@@ -432,27 +430,25 @@ def _weights_names(name: str) -> tuple[str, ...]:
 
 def _is_reachable(endpoint: str) -> bool:
     """Ask once, with the proxies of the environment; a resolver that hangs costs no more."""
-    answer: futures.Future[None] = futures.Future()
+    answers: list[bool] = []
 
     def ask() -> None:
         try:
             request = urllib.request.Request(endpoint, method="HEAD")
             urllib.request.urlopen(request, timeout=HUB_PATIENCE).close()
-        except Exception as error:  # carried to the waiting thread, which raises it
-            answer.set_exception(error)
-        else:
-            answer.set_result(None)
+            answers.append(True)
+        except urllib.error.HTTPError:  # whatever the hub answers, it is there
+            answers.append(True)
+        except urllib.error.URLError as error:
+            # the hub's client has its own certificates
+            answers.append(isinstance(error.reason, ssl.SSLError))
+        except (OSError, ValueError, HTTPException):  # no address, or not one of the web
+            answers.append(False)
 
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer.result(timeout=HUB_PATIENCE)
-    except urllib.error.HTTPError:  # whatever the hub answers, it is there
-        return True
-    except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # the hub's client has its own certificates
-    except (OSError, futures.TimeoutError):
-        return False
-    return True
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(HUB_PATIENCE)
+    return any(answers)
 
 
 @contextmanager

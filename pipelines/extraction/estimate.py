@@ -51,6 +51,7 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
     for split in splits_with_items(opened, loaded, progress):
         outputs = describe_outputs(spec, opened, loaded, split)
         by_key: dict[str, StoreEstimate] = {}
+        # passes are one after the other: their seconds add up, their memory does not
         for group, origin in _passes(spec, outputs):
             pass_estimates, pass_seconds = _estimate_pass(spec, opened.source, group, origin)
             seconds += pass_seconds
@@ -144,12 +145,14 @@ def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[
     timed_batches = _TIMED_TEXT_BATCHES if modality is Modality.TEXT else _TIMED_BATCHES
     count = min(len(items), batch_size * (_WARM_BATCHES + timed_batches))
     sample = [items[index] for index in np.linspace(0, len(items) - 1, count).astype(int).tolist()]
+    # the first batch also pays for memory and for kernels that are chosen by trial
     warm = sample[: batch_size * _WARM_BATCHES]
     _extract(spec, group, warm, batch_size)
     timed = sample[len(warm) :] or warm
     began = time.perf_counter()
     stored = _extract(spec, group, timed, batch_size)
     seconds = time.perf_counter() - began
+    # what is not compressed is counted exactly, the sample's own overhead aside
     ratios = [1.0] * len(group)
     if spec.compression != "none":
         ids = [item.id for item in timed]

@@ -59,6 +59,7 @@ def fill_split(
     origins: Mapping[str, StoreEntry] = {}
     if jobs is None:
         split = outputs[0].description.folder(spec.home).parent
+        # two processes may begin one split: pairs and manifests are written by one of them
         with owning_split(split, progress.note):
             atomic_files.clear_abandoned(split)
             _ensure_pairs(spec.home, source, outputs[0].description)
@@ -72,7 +73,8 @@ def fill_split(
     for group in passes.values():
         origin = origins.get(group[0].output.description.key)
         reports += _fill_pass(spec, source, group, origin, progress)
-    for job in reversed(jobs) if makes_newest else ():  # what was named first is the newest
+    # backwards, so that what was named first is the newest
+    for job in reversed(jobs) if makes_newest else ():
         folder = job.store.folder
         with removals_told([folder]):
             touched = job.store.touch()
@@ -95,8 +97,9 @@ def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[StoreJob]
         pairs = catalog.read_pairs(path)
     except StoreCorruptError:
         return None
+    # an earlier version did not say which texts are the same
     if pairs.text_marks is None and pairs.text_ids and os.access(path.parent, os.W_OK):
-        return None  # an earlier version did not say which texts are the same
+        return None
     for output in outputs:
         store = FeatureStore.cached(output.description.folder(spec.home), output.description)
         if store is None:
@@ -129,6 +132,7 @@ def _begin(
         if origin is not None:
             made_by = {"derived_from": {"key": origin.key, "store": name_of(origin)}}
         description = output.description
+        # a store goes on with the shards that it has, unless others are asked for
         if spec.rows_per_shard is None:
             description = as_begun(description, spec.home)
         store = FeatureStore.create(
@@ -195,7 +199,6 @@ def _fill_pass(
     max_bad = spec.allowed_bad(num_items)
     open_jobs = [job for job in jobs if not job.store.complete]
     shares = StageTimes()
-    written: Mapping[Path, int] = {}
     if open_jobs:
         union = {index for job in open_jobs for index in job.store.missing_shards()}
         to_do = sum(len(open_jobs[0].store.shard_items(index)) for index in union)
@@ -212,16 +215,12 @@ def _fill_pass(
         finally:
             progress.finish()
         shares = filling.shares
-        written = filling.num_written
         if origin is None:
             progress.note(f"{label}: time went to {shares.describe()}")
     for job in jobs:
         check_skipped(job.store.skipped(), num_items, max_bad)
     seconds = time.perf_counter() - began
-    return [
-        _report(job.store, written.get(job.store.folder, 0), origin, seconds, shares)
-        for job in jobs
-    ]
+    return [_report(job, origin, seconds, shares) for job in jobs]
 
 
 def _extraction(
@@ -241,12 +240,9 @@ def _extraction(
 
 
 def _report(
-    store: FeatureStore,
-    written: int,
-    origin: StoreEntry | None,
-    seconds: float,
-    shares: StageTimes,
+    job: StoreJob, origin: StoreEntry | None, seconds: float, shares: StageTimes
 ) -> StoreReport:
+    store, written = job.store, job.num_written
     description = store.description
     is_derived = origin is not None and written > 0
     return StoreReport(
@@ -305,6 +301,7 @@ def run(
     opened, loaded = prepare(spec, progress) if prepared is None else prepared
     note_exports(spec, [loaded_encoder.encoder for loaded_encoder in loaded], progress)
     splits = splits_with_items(opened, loaded, progress)
+    # before the first store names an encoder, so that its card is there whatever happens
     for reference, (card, weights) in zip(spec.encoders, opened.cards, strict=True):
         keep_card(reference, with_place(card, weights), spec.home)
     outputs = [describe_outputs(spec, opened, loaded, split) for split in splits]
@@ -316,6 +313,7 @@ def run(
         for report in fill_split(spec, opened.source, of_split, progress, makes_newest=makes_newest)
     ]
     before = None
+    # last: a name stands for the dataset whose stores are there
     if makes_newest:
         version = opened.identified()
         before = stood_for(newest(spec.home, version.name), version)

@@ -70,8 +70,9 @@ def load_all(
             settings["bfloat16_cosine"] = f"{cosine:.6f}"
         measured = None
         if spec.compile:
+            # before: what is compiled hides its tensors
             if spec.batch_size is None:
-                measured = bytes_of_an_item(encoder)  # what is compiled hides its tensors
+                measured = bytes_of_an_item(encoder)
             progress.note(f"compiling encoder {card.name}")
             settings["compiled_cosine"] = f"{compile_encoder(encoder):.6f}"
         loaded.append(

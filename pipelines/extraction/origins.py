@@ -72,6 +72,7 @@ def _origin_of(output: Output, home: Path, whole: Mapping[str, StoreEntry]) -> S
     begun = begun_manifest(output.description, home)
     if begun is None:
         return next(iter(usable), None)
+    # from another store of the same tokens it would get other bytes
     recorded = begun["settings"].get("derived_from", {}).get("key")
     return next((store for store in usable if store.key == recorded), None)
 

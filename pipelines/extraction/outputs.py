@@ -14,10 +14,14 @@ from .loaded_encoder import LoadedEncoder
 from .opening import ResolvedExtraction
 from .spec import ExtractSpec
 
-_SHARD_BYTES = 64 * 2**20  # large enough to write at disk speed, small enough to redo after a crash
-_RAGGED_ROWS = 512, 2048  # of few and of many items; 512 captions take about 5 MB at 384 features
-_RAGGED_SHARDS = 256  # from here on a shard has more rows, as each is several files
-_POOLED_ROWS = 8192  # one token a row: with ids and companions they are in memory at once
+# large enough to write at disk speed, small enough to redo after a crash
+_SHARD_BYTES = 64 * 2**20
+# of few and of many items; 512 captions take about 5 MB at 384 features
+_RAGGED_ROWS = 512, 2048
+# from here on a shard has more rows, as each is several files
+_RAGGED_SHARDS = 256
+# one token a row: with ids and companions they are in memory at once
+_POOLED_ROWS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)

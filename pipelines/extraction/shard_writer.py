@@ -90,11 +90,9 @@ class ShardWriter(Filling):
 
     def _claimed_positions(self, claimed: deque[tuple[int, list[StoreJob]]]) -> Iterator[int]:
         """Yield the items of each missing shard that no other process is writing."""
-        for index in self._missing():
-            jobs = [job for job in self.jobs if self._claim(job, index)]
-            if jobs:
-                claimed.append((index, jobs))
-                yield from jobs[0].store.shard_items(index)
+        for index, jobs in self._claimed():
+            claimed.append((index, jobs))
+            yield from jobs[0].store.shard_items(index)
 
     def _next(self, ready: Iterator[PreparedItem]) -> PreparedItem | None:
         began = time.perf_counter()
@@ -123,6 +121,7 @@ class ShardWriter(Filling):
     def _was_absent(self, item: Item) -> bool:
         """Return whether `item` had no file in the dataset that the stores' key stands for."""
         with self._absent_lock:
+            # sizes are in the fingerprint: while it is the same, what is missing was so before
             if item.id not in self._absent and self.unchanged():
                 self._absent = {
                     candidate.id
@@ -141,7 +140,8 @@ class ShardWriter(Filling):
         """Return the rows of one shard by store."""
         count = len(jobs[0].store.shard_items(index))
         shard = Shards(jobs)
-        size = count if self._reads_texts else self.batch_size  # texts are sorted by length first
+        # all texts of a shard are sorted by length, then cut into batches
+        size = count if self._reads_texts else self.batch_size
         chunk: list[tuple[int, PreparedItem]] = []
         for position in range(count):
             prepared = first if position == 0 else self._next(ready)
@@ -189,6 +189,7 @@ class ShardWriter(Filling):
         shard: Shards,
     ) -> None:
         """Encode one item of each group of equal items, and take its rows for all of them."""
+        # one forward pass gives the layers of all stores
         layers = sorted({job.output.layer_read for job in jobs})
         prepared = [group[0][1].prepared[name] for group in batch]
         encoded = encode_within_memory(self._encoders[name], prepared, layers, self._fitting)

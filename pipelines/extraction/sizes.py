@@ -16,7 +16,8 @@ from ...featcache.types import PER_ROW, Item
 from .outputs import Output
 from .spec import StoreEstimate
 
-_LENGTH_SAMPLE = 4096  # texts whose lengths are counted: their mean is known to about 0.5 %
+# texts whose lengths are counted: their mean is known to about 0.5 %
+_LENGTH_SAMPLE = 4096
 # Bytes of one line of each array that may stand beside the features.
 _COMPANION_BYTES = {"token_ids": 4, "special_tokens": 1, "character_spans": 8, "geometry": 32}
 
@@ -88,7 +89,8 @@ def uncompressed_bytes(output: Output, items: Sequence[Item], ids: Sequence[str]
     for first in range(0, rows, description.rows_per_shard):
         last = min(first + description.rows_per_shard, rows)
         longest = max(len(ids[index].encode()) for index in range(first, last))
-        total += longest * (last - first)  # ids are as wide as the longest of their shard
+        # ids are as wide as the longest of their shard
+        total += longest * (last - first)
     return total
 
 

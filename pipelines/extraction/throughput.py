@@ -9,9 +9,12 @@ from ..common.progress import SILENT, Progress
 from .loaded_encoder import LoadedEncoder
 from .spec import ExtractSpec
 
-_BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
-_CORES_A_WORKER = 4  # from here on the cores that decoding takes are few among many
-_MEMORY_SHARE = 0.5  # of what is free: operations need memory that no probe sees
+# more are no faster
+_BATCH_SIZES = {"cpu": 32, "cuda": 256}
+# from here on the cores that decoding takes are few among many
+_CORES_A_WORKER = 4
+# of what is free: operations need memory that no probe sees
+_MEMORY_SHARE = 0.5
 
 
 def overlaps(spec: ExtractSpec) -> bool:

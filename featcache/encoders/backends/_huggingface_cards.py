@@ -251,7 +251,8 @@ def _text_model(tower: Tower, whole: Any, config: Any) -> Any:
         for name, value in tower.options.items():  # as `from_pretrained` has them
             setattr(config, name, value)
         return model_class(config)
-    return _half_of(model_class.from_config(whole, trust_remote_code=False), tower)
+    models: Any = transformers.AutoModel
+    return _half_of(models.from_config(whole, trust_remote_code=False), tower)
 
 
 def _half_of(model: Any, tower: Tower) -> Any:

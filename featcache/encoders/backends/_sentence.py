@@ -66,10 +66,8 @@ class SentenceSettings:
     """Settings of a sentence-transformers directory, for each text and then for its tokens.
 
     Attributes:
-        folder: The directory.
         prompt: What stands before every text.
         include_prompt: Whether the prompt's own tokens are pooled.
-        lower_case: Whether texts are made lower case first.
         max_tokens: Tokens to which a text is cut, or None.
         modules: Type and folder of each module behind the model, in order.
     """
@@ -91,13 +89,12 @@ def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
     """
     modules = read_modules(card, folder)
     if modules is None:
-        if card.prompt is not None:
-            raise WeightsMismatchError(
-                f"encoder {card.name!r}: the card names prompt {card.prompt!r:.80}, but {folder} "
-                f"is no directory of sentence-transformers, which keeps prompts beside its "
-                f"{MODULES}"
-            )
-        return None
+        if card.prompt is None:
+            return None
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: the card names prompt {card.prompt!r:.80}, but {folder} is no "
+            f"directory of sentence-transformers, which keeps prompts beside its {MODULES}"
+        )
     first, model = modules[0] if modules else ("none", folder)
     if first not in MODELS:
         raise WeightsMismatchError(

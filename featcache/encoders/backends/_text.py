@@ -232,8 +232,7 @@ class TextEncoder(TransformersEncoder[list[int]]):
 
         pooling: tuple[nn.Module, ...] = ()
         if layer == POOLED:
-            sentence = self._sentence_pooling
-            pooling = self._pooling.models if sentence is None else (sentence,)
+            pooling = (self._sentence_pooling or self._pooling.model,)
         tower = self._tower
         # transformers gives the same where nothing of ours is in between
         is_plain = layer == LAST and not (

@@ -102,9 +102,9 @@ def _named(card: EncoderCard) -> EncoderCard:
     )
 
 
-def _unknown(model: str, known: Collection[str]) -> UnknownNameError:
+def _unknown(model: str, names: Collection[str]) -> UnknownNameError:
     """Return the error for a model that timm does not have; it has too many to list them all."""
-    close = difflib.get_close_matches(model, known, n=5, cutoff=0.6)
+    close = difflib.get_close_matches(model, names, n=5, cutoff=0.6)
     return UnknownNameError(
         f"timm {timm.__version__} has no model named {model!r}; "
         + (f"close: {close}" if close else "timm.list_models() in Python lists all")

@@ -16,12 +16,10 @@ from ...errors import WeightsMismatchError
 
 @dataclass(frozen=True, kw_only=True)
 class FinalNorm:
-    """The norm that a model applies to its pooled vector only, if it does.
+    """The norm that a model applies to its pooled vector only, else the identity without a name.
 
     Attributes:
-        name: Path of the module within the model, or None where the features are normalised, or
-            the model has no final norm.
-        module: The module; the identity where there is none.
+        name: Path of the module within the model.
         on_maps: Whether the module takes [rows, width, 1, 1].
     """
 
@@ -32,21 +30,18 @@ class FinalNorm:
     @property
     def described(self) -> str:
         """Return the norm as identities name it."""
-        if self.name is None:
-            return "norm"
-        return f"{self.name.replace('_', '-')} on tokens"
+        return "norm" if self.name is None else f"{self.name.replace('_', '-')} on tokens"
 
     def __call__(
         self, tokens: Float[Tensor, "batch tokens width"]
     ) -> Float[Tensor, "batch tokens width"]:
         """Return each token as the model would return it, were it the pooled vector."""
-        normed: Tensor
+        rows = tokens
         if self.on_maps:
-            normed = self.module(tokens.reshape(-1, tokens.shape[2], 1, 1)).reshape(tokens.shape)
+            rows = tokens.reshape(-1, tokens.shape[2], 1, 1)
         elif isinstance(self.module, nn.BatchNorm1d):
-            normed = self.module(tokens.reshape(-1, tokens.shape[2])).reshape(tokens.shape)
-        else:
-            normed = self.module(tokens)
+            rows = tokens.reshape(-1, tokens.shape[2])
+        normed: Tensor = self.module(rows).reshape(tokens.shape)
         return normed.contiguous()
 
 
@@ -55,9 +50,6 @@ class FeatureShape:
     """Shape of a model's features: prefix tokens, then the cells of a grid.
 
     Attributes:
-        prefix_tokens: Tokens before the cells.
-        grid: Rows and columns of the cells.
-        width: Features of one token.
         channels_last: Whether a map is [rows, columns, width] rather than [width, rows, columns].
     """
 
@@ -142,7 +134,7 @@ def find_norm(model: Any, images: Tensor) -> tuple[Any, FinalNorm]:
 
 @dataclass(frozen=True)
 class ModuleCall:
-    """What went into one module of a model, and what came out of it."""
+    """Call of one module of a model: its first input and its output."""
 
     path: str
     module: nn.Module

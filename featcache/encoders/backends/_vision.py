@@ -114,7 +114,7 @@ class VisionEncoder(TransformersEncoder[Tensor]):
             and isinstance(self._norm, nn.Identity)
             and isinstance(self._preprocessing, ProcessorPreprocessing)
         )
-        pooling = self._pooling.models if layer == POOLED else ()
+        pooling = (self._pooling.model,) if layer == POOLED else ()
         return ExportableEncoder(
             model=ModelCall(
                 lambda images: self._features([layer], images)[0],
