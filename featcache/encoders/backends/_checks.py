@@ -50,11 +50,7 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
 def check_keys(
     card: EncoderCard, origin: str, *, missing: Collection[str], unexpected: Collection[str]
 ) -> None:
-    """Refuse weights that would leave part of the model random or belong to another model.
-
-    Raises:
-        WeightsMismatchError: Any key is missing or unexpected; the first few are named.
-    """
+    """Refuse weights that would leave part of the model random or belong to another model."""
     if missing or unexpected:
         raise WeightsMismatchError(
             f"encoder {card.name!r} ({card.model}): the weights from {origin} are not those of "
@@ -80,11 +76,7 @@ def check_layout(card: EncoderCard, *, tokens: int, width: int) -> None:
 
 
 def check_grid(card: EncoderCard, *, prefix_tokens: int, grid: tuple[int, int]) -> None:
-    """Compare the model's prefix tokens and grid with its card; their total is already the same.
-
-    Raises:
-        WeightsMismatchError: The card has another prefix or other rows and columns.
-    """
+    """Compare the model's prefix tokens and grid with its card; their total is already the same."""
     if (card.layout.prefix_tokens, card.layout.grid) != (prefix_tokens, grid):
         raise WeightsMismatchError(
             f"encoder {card.name!r}: the card promises prefix_tokens = "

@@ -215,9 +215,6 @@ def _text_shape(card: EncoderCard, whole: Any) -> tuple[int, int | None]:
     The model is built without memory for its weights: the width that a configuration names is not
     that of the tokens where a model projects them, as AltCLIP does, or joins several streams, as
     Reformer does.
-
-    Raises:
-        WeightsMismatchError: The model cannot be built.
     """
     config = getattr(whole, "text_config", whole)
     what = f"what tokens {type(config).__name__} gives"
@@ -312,11 +309,7 @@ def _prefix_tokens(config: Any, size: tuple[int, int], num_tokens: int) -> int |
 
 
 def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int]:
-    """Return height and width of what the image processor gives, or else of the configuration.
-
-    Raises:
-        WeightsMismatchError: The image processor cannot be read, or gives no picture.
-    """
+    """Return height and width of what the image processor gives, or else of the configuration."""
     places = (files.find(files.model / name) for name in PROCESSOR_FILES)
     processor = next((place for place in places if place is not None), None)
     if processor is not None:

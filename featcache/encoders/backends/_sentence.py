@@ -119,11 +119,7 @@ def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
 def check_configurations(
     card: EncoderCard, folder: Path, modules: Sequence[tuple[str, Path]]
 ) -> None:
-    """Refuse a directory that lacks the configuration of a module that makes its vector.
-
-    Raises:
-        WeightsMismatchError: The first that is missing is named.
-    """
+    """Refuse a directory that lacks the configuration of a module that makes its vector."""
     for path in lacking_configurations(modules):
         raise WeightsMismatchError(
             f"encoder {card.name!r}: {path} is not there, which {folder / MODULES} needs to make "

@@ -289,11 +289,7 @@ class TextEncoder(TransformersEncoder[list[int]]):
 
 
 def _check_positions(card: EncoderCard, model: Any, max_tokens: int) -> int:
-    """Return how many positions a model has; a large number where it counts none.
-
-    Raises:
-        WeightsMismatchError: They are fewer than the card allows tokens.
-    """
+    """Return how many positions a model has; a large number where it counts none."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return _MOST_TOKENS

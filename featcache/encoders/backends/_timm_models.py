@@ -242,11 +242,7 @@ def _is_within(name: str, modules: Collection[str]) -> bool:
 def _rename_by_order(
     card: EncoderCard, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Give the first tensors of `state` the names of `expected`; what is left is the classifier.
-
-    Raises:
-        WeightsMismatchError: There are fewer tensors, or more than a classifier is left.
-    """
+    """Give the first tensors of `state` the names of `expected`; what is left is the classifier."""
     left = len(state) - len(expected)
     if left not in (0, 2):  # weight and bias of the classifier
         raise WeightsMismatchError(
