@@ -1,34 +1,12 @@
 """Turn what was indexed and found into tables and lines for people; prints nothing itself."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.table import Table
 
-from ..metrics.number import shown, shown_chance
 from ..ranking.index_plan import scores_exactly
 from ..search.build_index import IndexReport
 from ..search.search import SearchReport
+from .evaluations import quality_line
 from .tables import rows_table
-
-
-def quality_line(metrics: Mapping[str, Any]) -> str:
-    """Return what an approximate index finds and how fast it is, beside the exact search.
-
-    Args:
-        metrics: What `index_tuning.compare_with_flat` measured, as tables.
-    """
-    (name,) = (key for key in metrics if key.startswith("recall_at_"))
-    recall, k = metrics[name], name.removeprefix("recall_at_")
-    speed, flat, times = (
-        metrics[key]["value"]
-        for key in ("queries_per_second", "flat_queries_per_second", "times_flat")
-    )
-    return (
-        f"recall@{k} against flat {shown(recall)} % (chance {shown_chance(recall['chance'])} %) on "
-        f"{recall['num']} queries, {speed:,.0f} queries/s against {flat:,.0f}: {times:.1f} times "
-        "flat"
-    )
 
 
 def index_lines(report: IndexReport) -> list[str]:

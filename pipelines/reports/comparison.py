@@ -10,7 +10,7 @@ from typing import Any
 from ...featcache import atomic_files
 from ...featcache.errors import LightalignError, RunNotFoundError, SpecError, StoreCorruptError
 from ...featcache.home import expanded
-from ..metrics.number import SCHEMA, facts_of, numbers_of
+from ..metrics.number import SCHEMA, cells_of
 from ..runs import run_folder
 from ..runs.log_reading import read_log
 from ..runs.run_list import way_out
@@ -75,7 +75,7 @@ class Compared:
         A run that has not measured a number has None there. What else a table holds, such as a
         threshold, is a line of cells with a value alone.
         """
-        by_run = {run: _cells(report["metrics"]) for run, report in self.reports.items()}
+        by_run = {run: dict(cells_of(report["metrics"])) for run, report in self.reports.items()}
         every = {name for numbers in by_run.values() for name in numbers}
         names = sorted(every, key=lambda name: (len(name), _counted(name)))  # classes come last
         lines = []
@@ -167,19 +167,6 @@ def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
             label = "loss" if key == "loss" else "sum of R@1, R@5 and R@10 both ways, %"
             plots.append({"title": title, "x_label": "epoch", "y_label": label, "lines": lines})
     return plots
-
-
-def _cells(metrics: Mapping[str, Any]) -> dict[tuple[str, ...], Mapping[str, Any]]:
-    """Return the numbers of some tables, and as values alone what was set or chosen for them.
-
-    How many items there are stands beside each number, and how long it took says nothing of it.
-    """
-    facts = {
-        path: {"value": value}
-        for path, value in facts_of(metrics)
-        if path[-1] != "seconds" and not path[-1].startswith("num_")
-    }
-    return {**facts, **dict(numbers_of(metrics))}
 
 
 def _number(value: Any) -> float | None:

@@ -14,9 +14,8 @@ from ...featcache import atomic_files
 from ...featcache.config import check_counts, fingerprint
 from ...featcache.registry import unknown_name
 from ...featcache.sources.opening import parse_data
-from ..common.confusion_plot import draw_confusion
 from ..common.destinations import check_file
-from ..common.plots import line_plot
+from ..common.plots import draw_confusion, line_plot
 from ..common.printable import for_page
 from ..common.progress import SILENT, Progress
 from ..metrics.number import shown
@@ -155,15 +154,11 @@ def _environment() -> jinja2.Environment:
 
 
 def _cell(number: Mapping[str, Any] | None) -> str:
-    """Return a number with its interval, or a fact in full: two thresholds must look like two."""
+    """Return a number with its interval, or a fact in full."""
     if number is None:
         return ""
     value = number["value"]
-    if "num" in number:
-        return shown(number, _digits(value))
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else value
+    return shown(number, _digits(value) if isinstance(value, int | float) else 1)
 
 
 def _plain(value: float | None) -> str:

@@ -16,7 +16,7 @@ from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import Item
 from lightalign.pipelines.classification.zero_shot import ZeroShotSpec
 from lightalign.pipelines.classification.zero_shot import run as run_zero_shot
-from lightalign.pipelines.common.confusion_plot import draw_confusion
+from lightalign.pipelines.common.plots import draw_confusion
 from lightalign.pipelines.metrics.class_scores import (
     ClassScores,
     class_embeddings,
