@@ -19,7 +19,7 @@ from ...featcache.store import verified_files
 from ...featcache.store.locks import SPLIT_LOCK, lock_files, owning_split
 from ...featcache.store.manifest import has_manifest
 from ..runs import index_files, run_folder
-from .stores import needs_pairs
+from .remove import needs_pairs
 
 _DEPTH = 4  # of a store: features, dataset, split, store
 _DEAD = "left by a process that is dead"
