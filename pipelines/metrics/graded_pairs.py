@@ -44,6 +44,12 @@ def auroc(
 
     Draws of one class alone are not a number.
 
+    Of two positives one is above the only negative and one ties with it: (1 + 1 / 2) / 2.
+
+    >>> scores, labels = ValueOrder(np.array([0.9, 0.4, 0.4])), np.array([True, True, False])
+    >>> auroc(scores, labels, np.ones((1, 3), dtype=np.int64))
+    array([0.75])
+
     Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, 1982.
     """
     positives, negatives = (ranking.sums(weights * members) for members in (labels, ~labels))
@@ -95,6 +101,9 @@ def at_threshold(
 
 def fit_threshold(scores: Float64[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
     """Return the threshold with the highest accuracy where a score of at least it is class 1.
+
+    >>> round(fit_threshold(np.array([0.2, 0.4, 0.8]), np.array([False, False, True])), 6)
+    0.6
 
     Between two scores it is their middle; of several that are as good, the highest. If it is best
     to call no pair alike, it is just above the largest score.

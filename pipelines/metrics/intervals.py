@@ -21,6 +21,9 @@ def share_interval(hits: Shaped[np.ndarray, " n"]) -> tuple[float, float]:
     (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z the 97.5 % quantile of
     the normal distribution.
 
+    >>> np.round(share_interval(np.array([1, 0, 0])), 1).tolist()
+    [6.1, 79.2]
+
     Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference, Journal
     of the American Statistical Association 22, 1927, 209-212.
 
@@ -92,6 +95,12 @@ def paired_interval(
     Proportions Based on Paired Data, Journal of Educational and Behavioral Statistics 37, 2012,
     479-488.
 
+    Three of four items are hit by the first alone, none by the second alone: a = 4 / 6, b = 1 / 6,
+    and 0.5 - 1.96 sqrt((5 / 6 - 0.25) / 6) is the lower end.
+
+    >>> np.round(paired_interval(np.array([1, 1, 1, 0]), np.zeros(4)), 1).tolist()
+    [-11.1, 100.0]
+
     Args:
         hits: As of `share_interval`.
         others: Of the same items.
@@ -146,6 +155,9 @@ def deviation_interval(values: Float64[np.ndarray, " seeds"]) -> tuple[float, fl
     """Return the 95 % interval of the standard deviation of what `values` are drawn from.
 
     s sqrt((S - 1) / q), q the 97.5 % and the 2.5 % quantile of chi-squared of S - 1 degrees.
+
+    >>> [round(end, 2) for end in deviation_interval(np.array([1.0, 2.0, 3.0]))]
+    [0.52, 6.28]
     """
     degrees = len(values) - 1
     low, high = (

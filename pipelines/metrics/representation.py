@@ -37,6 +37,12 @@ def linear_cka(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "n e"]
     orders P of the items is tr(K) tr(L) / (n - 1), which gives the chance level: not zero, and the
     larger the more features there are. Not a number where a side does not vary.
 
+    Of features that differ by a turn and a scale it is 1.
+
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+    >>> round(linear_cka(x, 3 * x[:, ::-1]).value, 6)
+    1.0
+
     Source: Kornblith et al., Similarity of neural network representations revisited, 2019, eq. 4.
     """
     x, y = (_centred(side) for side in (first, second))
@@ -64,7 +70,12 @@ def shared_neighbours(
 ) -> Float64[np.ndarray, " n"]:
     """Return the percent of its k neighbours on one side that each item has on the other, too.
 
-    By chance it is k / (n - 1). Source: mutual k-nearest neighbours of Huh et al., The Platonic
+    By chance it is k / (n - 1).
+
+    >>> shared_neighbours(np.array([[1, 2]]), np.array([[2, 3]]))
+    array([50.])
+
+    Source: mutual k-nearest neighbours of Huh et al., The Platonic
     representation hypothesis, 2024, appendix A. We differ: features are not clipped at their 95th
     percentile.
     """
