@@ -87,9 +87,9 @@ def set_words(changes: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def written_name(given: str) -> str:
+def written_name(name: str) -> str:
     """Return a name as it is remembered: with hyphens, and in one composition of its letters."""
-    return unicodedata.normalize("NFC", given.strip().replace("_", "-"))
+    return unicodedata.normalize("NFC", name.strip().replace("_", "-"))
 
 
 def is_name(name: str) -> bool:
@@ -193,10 +193,8 @@ def version_of(home: Path, name: str, split: str, source: str) -> DatasetVersion
         versions = read_versions(home, name)
     except PermissionError:  # a memory that may not be read is none
         return None
-    for version in reversed(versions):
-        if version.splits.get(split) == source:
-            return version
-    return None
+    of_split = (version for version in reversed(versions) if version.splits.get(split) == source)
+    return next(of_split, None)
 
 
 def kind_of(home: Path, name: str, split: str, source: str) -> str:
@@ -365,11 +363,8 @@ def _owning(home: Path, name: str, tell: Callable[[str], None] | None = None) ->
 
 def _write(home: Path, name: str, versions: Sequence[DatasetVersion]) -> None:
     content = _content(versions)
-    table = {
-        "schema": _SCHEMA,
-        "checksum": fingerprint(_sealed(name, content)),
-        "versions": content,
-    }
+    checksum = fingerprint(_sealed(name, content))
+    table = {"schema": _SCHEMA, "checksum": checksum, "versions": content}
     atomic_files.write_bytes(_path(home, name), to_toml(table).encode())
 
 

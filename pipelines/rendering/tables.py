@@ -41,14 +41,7 @@ class ResultTable(Table):
 
 
 class _RowsTable(ResultTable):
-    """A table of one line a row, or of more where that is wider than the terminal.
-
-    Args:
-        header: Names of the columns.
-        rows: Cells of each row.
-        numeric: Which columns hold numbers.
-        below: Which columns stand below their row where the whole is too wide.
-    """
+    """A table of one line a row; where that is too wide the columns `below` follow each row."""
 
     def __init__(
         self,
@@ -64,7 +57,8 @@ class _RowsTable(ResultTable):
         self._widths = [max(map(cell_len, cells)) for cells in zip(*self._lines, strict=True)]
         self._below = frozenset(below)
         for position, name in enumerate(header):
-            last = position == len(header) - 1  # the free text, which may fold; names must not
+            # the last is free text, which may fold; a name that folds could not be copied
+            last = position == len(header) - 1
             self.add_column(
                 name,
                 justify="right" if numeric[position] else "left",
@@ -116,7 +110,8 @@ def rows_table(rows: Sequence[Mapping[str, Any]], *, below: Sequence[str] = ()) 
     """
     if not rows:
         return ResultTable()
-    longest_first = sorted(rows, key=len, reverse=True)  # they have the order of the columns
+    # the longest rows have the order of all columns
+    longest_first = sorted(rows, key=len, reverse=True)
     columns = list(dict.fromkeys(column for row in longest_first for column in row))
     return _RowsTable(
         columns,

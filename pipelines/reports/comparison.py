@@ -63,10 +63,8 @@ class Compared:
     @property
     def definitions(self) -> dict[str, str]:
         """Return what each name means."""
-        meanings: dict[str, str] = {}
-        for report in self.reports.values():
-            meanings.update(report.get("definitions", {}))
-        return meanings
+        all_definitions = [report.get("definitions", {}) for report in self.reports.values()]
+        return {name: text for one_run in all_definitions for name, text in one_run.items()}
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -76,18 +74,18 @@ class Compared:
         threshold, is a line of cells with a value alone.
         """
         by_run = {run: dict(cells_of(report["metrics"])) for run, report in self.reports.items()}
-        every = {name for numbers in by_run.values() for name in numbers}
-        names = sorted(every, key=lambda name: (len(name), _counted(name)))  # classes come last
+        paths = {path for numbers in by_run.values() for path in numbers}
         lines = []
-        for name in names:
-            cells = [numbers.get(name) for numbers in by_run.values()]
-            there = [cell for cell in cells if cell is not None]
+        # the longest paths, which are those of single classes, come last
+        for path in sorted(paths, key=lambda path: (len(path), _counted(path))):
+            cells = [numbers.get(path) for numbers in by_run.values()]
+            measured = [cell for cell in cells if cell is not None]
             lines.append(
                 {
-                    "name": " ".join(name).replace("_", " "),
-                    "unit": there[0].get("unit", ""),
-                    "chance": there[0].get("chance"),
-                    "num": sorted({cell["num"] for cell in there if "num" in cell}),
+                    "name": " ".join(path).replace("_", " "),
+                    "unit": measured[0].get("unit", ""),
+                    "chance": measured[0].get("chance"),
+                    "num": sorted({cell["num"] for cell in measured if "num" in cell}),
                     "cells": cells,
                 }
             )
@@ -106,13 +104,12 @@ class Compared:
                     continue
                 plot = {**curve, "lines": {}}
                 lines = by_title.setdefault(curve["title"], plot)["lines"]
-                for label, line in sorted(
-                    curve["lines"].items(), key=lambda one: _is_chance(one[0])
-                ):
-                    if alone or lines.get(label, line if _is_chance(label) else None) == line:
-                        lines[label] = line  # the chance level of the same queries is that of all
-                    else:
-                        lines[f"{run}: {label}"] = line
+                # False before True: the chance level is drawn last, over the others
+                for label in sorted(curve["lines"], key=_is_chance):
+                    line = curve["lines"][label]
+                    # of the same queries the chance level is that of all runs, drawn once
+                    is_shared = _is_chance(label) and lines.get(label, line) == line
+                    lines[label if alone or is_shared else f"{run}: {label}"] = line
         return list(by_title.values())
 
 

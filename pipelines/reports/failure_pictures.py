@@ -53,19 +53,18 @@ class FailurePictures:
         failures = report["failures"][:most]
         entries = [entry for failure in failures for entry in _entries(failure)]
         items = self._of(report, {entry["id"] for entry in entries if "id" in entry})
+
+        def shown(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+            return [self._shown(entry, items) for entry in entries]
+
         return [
             {
                 "direction": failure.get("direction", "").replace("_", " "),
                 "rank": failure.get("rank"),
                 "facts": failure.get("facts", {}),
-                "query": [self._shown(item_entry, items) for item_entry in _queries(failure)],
-                "right": [
-                    self._shown(item_entry, items)
-                    for item_entry in failure.get("right", ())[:_RIGHT]
-                ],
-                "first": [
-                    self._shown(item_entry, items) for item_entry in failure.get("first", ())
-                ],
+                "query": shown(_queries(failure)),
+                "right": shown(failure.get("right", ())[:_RIGHT]),
+                "first": shown(failure.get("first", ())),
             }
             for failure in failures
         ]
@@ -183,15 +182,13 @@ class FailurePictures:
             )
 
     def _shown(self, entry: Mapping[str, Any], items: Mapping[str, Item]) -> dict[str, Any]:
-        text = entry.get("name", entry.get("text"))
-        shown = {"id": entry.get("id", ""), "score": entry.get("score"), "text": text}
-        item = items.get(shown["id"])
-        shown["picture"] = None
-        if item is None:
-            return shown
-        if item.text is not None:
-            return {**shown, "text": item.text}
-        return {**shown, "picture": self._picture(item)}
+        item_id, text = entry.get("id", ""), entry.get("name", entry.get("text"))
+        item, picture = items.get(item_id), None
+        if item is not None and item.text is not None:
+            text = item.text
+        elif item is not None:
+            picture = self._picture(item)
+        return {"id": item_id, "score": entry.get("score"), "text": text, "picture": picture}
 
     def _picture(self, item: Item) -> str | None:
         """Return a small picture as the address that holds it, or None where it cannot be read."""
@@ -216,8 +213,8 @@ def _places(
     source_options = options.get("source")
     if not source_options and dataset == stores.get("train", {}).get("dataset"):
         source_options = command.get("source")
-    wanted = (*moved, options.get("data"), command.get("data"), dataset)
-    names = [place for place in wanted if place and parse_data(place)[0] == dataset]
+    places = (*moved, options.get("data"), command.get("data"), dataset)
+    names = [place for place in places if place and parse_data(place)[0] == dataset]
     return [(place, source_options or None) for place in dict.fromkeys(names)]
 
 

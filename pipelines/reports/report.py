@@ -191,23 +191,25 @@ def _facts(part: RunPart) -> dict[str, Any]:
     return {"name": part.name, "facts": facts, "spec": spec}
 
 
-def _section(one: Compared, pictures: FailurePictures, most: int) -> dict[str, Any]:
-    rows, kind = one.rows, one.kind.replace("-", " ")
+def _section(compared: Compared, pictures: FailurePictures, most: int) -> dict[str, Any]:
+    rows = compared.rows
+    place = f"{compared.dataset} {compared.split}"
+    title = filter(None, (compared.kind.replace("-", " "), place, compared.variant))
     return {
-        "title": ", ".join(filter(None, (kind, f"{one.dataset} {one.split}", one.variant))),
-        "source": one.source[:12],
-        "split_hash": one.split_hash[:12],
-        "runs": list(one.reports),
+        "title": ", ".join(title),
+        "source": compared.source[:12],
+        "split_hash": compared.split_hash[:12],
+        "runs": list(compared.reports),
         "rows": rows[:_HEADLINES],
         "more": rows[_HEADLINES:],
-        "definitions": one.definitions,
+        "definitions": compared.definitions,
         "warnings": {
-            name: list(report.get("warnings", ())) for name, report in one.reports.items()
+            name: list(report.get("warnings", ())) for name, report in compared.reports.items()
         },
-        "plots": [_plot(curve) for curve in one.curves],
+        "plots": [_plot(curve) for curve in compared.curves],
         "failures": [
             {"run": name, "cards": pictures.cards(report, most)}
-            for name, report in one.reports.items()
+            for name, report in compared.reports.items()
             if report.get("failures")
         ],
         "provenance": {
@@ -215,7 +217,7 @@ def _section(one: Compared, pictures: FailurePictures, most: int) -> dict[str, A
                 key: report.get(key)
                 for key in ("options", "stores", "adapter_sha256", "source", "versions", "seconds")
             }
-            for name, report in one.reports.items()
+            for name, report in compared.reports.items()
         },
     }
 
