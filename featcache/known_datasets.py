@@ -244,6 +244,7 @@ def remember(
     if _content(read_versions(home, version.name)[-1:]) == _content([version]):
         return True
     try:
+        # read again within the lock: another process may have added a version since
         with _owning(home, version.name, tell):
             others = [
                 older

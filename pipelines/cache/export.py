@@ -153,6 +153,7 @@ class _Source:
         """Iterate over the rows of each block."""
         start = 0
         while start < len(self.reader):
+            # the last row whose tokens end within the limit, or the one that is larger by itself
             limit = self.offsets[start] + self._block_tokens
             stop = max(int(np.searchsorted(self.offsets, limit, side="right")) - 1, start + 1)
             yield range(start, stop)

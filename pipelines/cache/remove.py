@@ -51,6 +51,7 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
     folder = named.parent.resolve() / named.name  # of a link to a store, the link
     if not is_in_home(folder.parent, home):
         raise SpecError(_elsewhere(named, home))
+    # a store of the split that another process begins meanwhile may need the pairs
     with owning_split(folder.parent):
         if not has_manifest(folder):
             raise StoreNotFoundError(f"{folder} was removed by another process just now")

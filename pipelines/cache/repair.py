@@ -50,6 +50,7 @@ def repair(
     folder = find_store(home, store)
     manifest = read_whole_manifest(folder)
     spec = spec_of(manifest, home, data=data, weights=weights, source=source, device=device)
+    # an extraction writes where the description says, which may be beside a copied store
     place = StoreDescription(**manifest["description"]).folder(home)
     if not (place.exists() and place.samefile(folder)):
         raise SpecError(
@@ -59,6 +60,7 @@ def repair(
     if not manifest["complete"] and _allows_more(spec, FeatureStore(folder, manifest)):
         spec = replace(spec, on_error="skip")
     damage = find_damage(folder)
+    # a damaged manifest or copy needs neither the dataset nor the encoder
     prepared = None
     if damage.shards or damage.pairs:
         prepared = extract.prepare(spec, progress)

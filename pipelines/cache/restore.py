@@ -51,6 +51,7 @@ def restore(folder: Path, recompute: Recompute) -> RepairReport:
     damage = find_damage(folder)
     if not damage:
         return RepairReport(store=folder, damaged=(), recomputed=(), differing=(), left=())
+    # read first: clearing damage takes the receipts of the shards with it
     before = FeatureStore(folder, read_whole_manifest(folder)).receipt_of_each_shard()
     clear_damage(folder, damage)
     opened = FeatureStore(folder, read_manifest(folder))

@@ -101,6 +101,7 @@ def _mode(path: Path, option: str) -> int | None:
         SpecError: It is a link, or nothing can be made there.
     """
     try:
+        # of a link itself: writing through it would replace what it leads to
         mode = path.lstat().st_mode
     except FileNotFoundError:
         _check_above(path, option)

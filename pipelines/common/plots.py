@@ -46,6 +46,7 @@ def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str) -> str:
     logarithmic = min(xs) > 0 and max(xs) / min(xs) >= _LOG_RATIO
     across = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, logarithmic=logarithmic)
     heights = [*ys, *(edge for band in bands.values() for _, edge in band)]
+    # from zero on, so that a difference looks as large as it is
     up = _Axis(min(0.0, *heights), max(heights), _HEIGHT - _BOTTOM, _TOP)
 
     def placed(curve: Points) -> str:
@@ -175,6 +176,7 @@ def draw_confusion(curve: Mapping[str, Any]) -> str:
             parts.append(
                 _element("rect", title, x=x, y=y, width=cell, height=cell, fill=_shade(share))
             )
+            # in smaller cells nobody could read them; the title shows them to the mouse
             if len(names) <= _NUMBERS:
                 font_size = 0.32 * cell
                 place = x + cell / 2, y + cell / 2 + font_size / 3
@@ -184,6 +186,7 @@ def draw_confusion(curve: Mapping[str, Any]) -> str:
     edge = {"fill": "none", "stroke": "#555555"}
     parts.append(_element("rect", x=left, y=top, width=side, height=side, **edge))
     parts += _legend(left + side + 24, top)
+    # a file of its own has no page around it that says how large and in which font
     style = {
         "viewBox": f"0 0 {size['width']} {size['height']}",
         **size,

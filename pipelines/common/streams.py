@@ -54,6 +54,7 @@ def prepare() -> None:
 
 
 def _as_kind(stream: io.TextIOWrapper, kind: Callable[..., io.FileIO]) -> io.TextIOWrapper:
+    # what the old stream holds would otherwise come after what the new one writes
     stream.flush()
     raw = kind(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
@@ -71,6 +72,7 @@ def _open_closed() -> None:
     Without this the next file that is opened, such as a shard, would be what libraries print into.
     """
     _CLOSED.clear()
+    # the system gives the lowest free descriptor, so this fills the closed ones
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
         pass
     os.close(descriptor)
@@ -105,6 +107,7 @@ def drop_result() -> None:
     try:
         sys.stdout.flush()
     except OSError:
+        # the interpreter flushes once more at its end, and would print an error of its own
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

@@ -49,6 +49,7 @@ class Strings:
                 f"{folder}: the {name} are {content.dtype}{list(content.shape)} with ends in "
                 f"{ends.dtype}{list(ends.shape)}, not one line of bytes and one of int64"
             )
+        # the last end alone: reading all of a million would undo the mapping
         if len(content) != (int(ends[-1]) if len(ends) else 0):
             raise StoreCorruptError(f"{folder}: the {name} and their ends contradict one another")
         return cls(content, ends)
@@ -67,6 +68,7 @@ class Strings:
         Raises:
             StoreCorruptError: The ends contradict one another there, or the bytes are no UTF-8.
         """
+        # checked here, as `read` has looked at the last end alone
         start, end = int(self._ends[row - 1]) if row else 0, int(self._ends[row])
         if not 0 <= start <= end <= len(self._content):
             raise StoreCorruptError(f"row {row} of saved strings is from byte {start} to {end}")

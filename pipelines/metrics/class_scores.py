@@ -114,6 +114,7 @@ def worst_images(
     Each says what came first, with its cosine, and the rank and cosine of the right class.
     """
     ranks, margins = scored.ranks, scored.margins
+    # stable: of equal margins the earlier image, on every machine
     order = np.argsort(margins, kind="stable")[:most]
 
     def named(row: int, place: int) -> dict[str, Any]:

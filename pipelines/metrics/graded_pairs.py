@@ -20,6 +20,7 @@ class ValueOrder:
     """
 
     def __init__(self, values: Float64[np.ndarray, " n"]) -> None:
+        # sorted once; each bootstrap draw then only adds up weights
         _, self._group_of = np.unique(values, return_inverse=True)
         self._order = np.argsort(self._group_of, kind="stable")
         self._starts = np.flatnonzero(np.diff(self._group_of[self._order], prepend=-1))
@@ -125,6 +126,7 @@ def pearson(
     weights: Int64[np.ndarray, "draws n"],
 ) -> Float64[np.ndarray, " draws"]:
     """Return the linear correlation, in [-1, 1]; not a number where one side does not vary."""
+    # centred before squares are taken: else the variance is a small difference of large numbers
     x, y = first - first.mean(), second - second.mean()
     count = weights.sum(axis=1)
     sums = [weights @ values / count for values in (x, y, x**2, y**2, x * y)]

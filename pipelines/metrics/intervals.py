@@ -54,7 +54,8 @@ def drawn_share_interval(
         items: Number of items, the most that counts.
     """
     part = share / 100
-    single = part * (1 - part)  # variance of one item that is hit or not
+    # variance of one item that is hit or not; over that of the mean it is the items that count
+    single = part * (1 - part)
     variance = float(np.nanvar(drawn)) / 1e4
     counted = single / variance if single > 0 and variance > 0 else float(groups)
     low, high = _score_interval(part, min(float(items), counted))
@@ -74,6 +75,7 @@ def class_mean_interval(hits: Sequence[Shaped[np.ndarray, " _"]]) -> tuple[float
     Args:
         hits: Of each class, as of `share_interval`.
     """
+    # the distances from the shares to their ends add up as standard errors would
     shares = np.array(
         [100.0 * np.count_nonzero(class_hits) / len(class_hits) for class_hits in hits]
     )
@@ -112,6 +114,7 @@ def paired_interval(
     )
     middle = gained - lost
     half = _NORMAL * math.sqrt((gained + lost - middle**2) / num)
+    # the middle is drawn towards zero, so that the measured difference may lie outside
     value = float(first.mean() - second.mean())
     low, high = max(-1.0, middle - half), min(1.0, middle + half)
     return 100.0 * min(value, low), 100.0 * max(value, high)
@@ -135,8 +138,9 @@ def repeated_interval(hits: Float64[np.ndarray, "seeds n"]) -> tuple[float, floa
     """
     num_seeds, count = hits.shape
     share = float(hits.mean())
+    # of the repetitions' mean by item: the more they agree, the less each adds
     variance = float(hits.mean(axis=0).var())
-    single = share * (1 - share)  # variance of one item that is hit or not
+    single = share * (1 - share)
     counted = float(count)
     if count > 1 and single > 0:
         counted *= min(num_seeds, single / variance) if variance > 0 else num_seeds

@@ -128,6 +128,7 @@ def shown_chance(value: float) -> str:
     """
     if abs(value) >= _WHOLE:
         return f"{value:,.0f}"
+    # by way of Decimal, as 1e-05 would be `1e-05` for a float
     return format(Decimal(f"{value:.3g}"), "f")
 
 

@@ -52,6 +52,7 @@ class Relevance:
         self, queries: Int64[np.ndarray, " q"], rows: Int64[np.ndarray, "q k"]
     ) -> Bool[np.ndarray, "q k"]:
         """Return for each of `rows` whether it is relevant to the query of its line."""
+        # a pair of query and row as one number, for which one sorted search serves all queries
         size = int(max(self.rows.max(initial=0), rows.max(initial=0))) + 1
         owner = np.repeat(np.arange(len(self)), self.counts)
         return np.isin(queries[:, None] * size + rows, owner * size + self.rows)
@@ -82,6 +83,7 @@ def ranks_in_top(
     best = np.where(right, scores, -np.inf).max(axis=1)
     above = ~right & (scores >= best[:, None] - TIE)
     wrong_above = (above if same_item is None else above & (rows != same_item[:, None])).sum(axis=1)
+    # beyond the last place others may score the same, and would rank before the right answer
     beyond = scores.shape[1] < num_gallery
     unknown = ~right.any(axis=1) | (beyond & (best - TIE <= scores[:, -1]))
     return np.where(unknown, 0, 1 + wrong_above).astype(np.int64)
@@ -145,6 +147,7 @@ def _count_wrong(
     offsets: Int64[np.ndarray, " q_plus_1"],
 ) -> Int64[np.ndarray, " total"]:
     """Return for each of `least` how many scores of its line, but some, are at least as high."""
+    # by row, so that those within a block of the gallery are a slice
     order = np.argsort(left_out[1], kind="stable")
     lines, rows = (side[order] for side in left_out)
     size = max(1, _BLOCK_SCORES // len(queries))

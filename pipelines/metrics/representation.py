@@ -59,7 +59,8 @@ def neighbours(vectors: Float[np.ndarray, "n d"], num: int) -> Int64[np.ndarray,
     units = unit(vectors).astype(np.float64)
     nearest = np.empty((len(units), num), dtype=np.int64)
     for start in range(0, len(units), _BLOCK):
-        cosines = np.round(units[start : start + _BLOCK] @ units.T, 12)  # equal items stay equal
+        # rounded: equal items must have equal cosines, whatever the product's order of sums
+        cosines = np.round(units[start : start + _BLOCK] @ units.T, 12)
         cosines[np.arange(len(cosines)), start + np.arange(len(cosines))] = -np.inf
         nearest[start : start + _BLOCK] = np.argsort(-cosines, axis=1, kind="stable")[:, :num]
     return nearest
@@ -101,8 +102,10 @@ class RidgeMap:
     """
 
     def __init__(self, train: Float[np.ndarray, "t d"], held_out: Float[np.ndarray, "h d"]) -> None:
+        # in float64: the smallest penalty is 1e-4 of the mean eigenvalue
         mean = train.mean(axis=0, dtype=np.float64)
         centred = train - mean
+        # one eigenbasis serves all penalties, and the features of every text encoder
         kernel = centred @ centred.T
         values, self._vectors = np.linalg.eigh(kernel)
         self._values = np.maximum(values, 0)

@@ -118,6 +118,7 @@ def _warnings(report: Mapping[str, Any]) -> list[str]:
 
 def _retrieval_table(title: str, metrics: Mapping[str, Any]) -> Table:
     directions = {name: numbers for name, numbers in metrics.items() if _is_direction(numbers)}
+    # where one gallery is smaller than --k its curve ends at 100 %, which is no news
     last = max(numbers["curve"]["k"][-1] for numbers in directions.values())
     subjects = {}
     for name, numbers in directions.items():

@@ -51,6 +51,7 @@ def number_table(
     # the subject with most numbers has all in their order; others may lack some in between
     fullest_first = sorted(tables.values(), key=len, reverse=True)
     names = list(dict.fromkeys(name for cells in fullest_first for name in cells))
+    # few subjects stand side by side, where they are compared; many, or ranked ones, are rows
     rows, columns = (list(tables), names) if subjects_down else (names, list(tables))
     table = ResultTable(f"{title}: value [95 % interval] (chance)")
     table.add_column(corner)
@@ -74,6 +75,7 @@ def _name(path: tuple[str, ...], cell: Mapping[str, Any]) -> str:
     """Return what people call a number, with its unit: `R@5, %`, `mean rank`."""
     unit = f", {cell['unit']}" if cell.get("unit") else ""
     *groups, leaf = path
+    # two groups are named by a rank or a count, which alone says nothing
     if groups == ["recall"]:
         return f"R@{leaf}{unit}"
     if groups == ["own_in_first_5"]:

@@ -55,6 +55,7 @@ class BarProgress(Progress):
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
             console=self.console,
+            # lines that stay would stand between the results
             transient=True,
         )
         self.bars.add_task(
@@ -101,6 +102,7 @@ class LineProgress(Progress):
         """Write a line every few seconds."""
         self.done += count
         now = time.perf_counter()
+        # seldom, as each line stays in the log that standard error goes to
         if now - self.written >= _PLAIN_SECONDS:
             self.written = now
             rate = (self.done - self.first) / (now - self.began)

@@ -79,12 +79,9 @@ class _RowsTable(ResultTable):
         for cells in self._lines[1:]:
             yield self._line(cells)
             words = "  ".join(cells[position] for position in sorted(self._below))
-            for line in wrap(
-                words,
-                max(options.max_width - len(_INDENT), 20),
-                break_long_words=False,  # the terminal breaks it, and copies it whole
-                break_on_hyphens=False,
-            ):
+            # a long name is broken by the terminal alone, which copies it in one piece
+            width = max(options.max_width - len(_INDENT), 20)
+            for line in wrap(words, width, break_long_words=False, break_on_hyphens=False):
                 yield Text(f"{_INDENT}{line}", no_wrap=True, overflow="ignore")
 
     def _line(self, cells: Sequence[str], style: str = "") -> Text:

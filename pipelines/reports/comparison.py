@@ -126,6 +126,7 @@ def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
         SpecError: One is named twice, two are called the same, or a file is no evaluation.
         StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
+    # names, not places, are compared: they head the columns of the page
     places = [_place(home, name) for name in names] or [run_folder.find_run(home, None)]
     called = Counter(_name(place) for place in places)
     twice = sorted(name for name, count in called.items() if count > 1)

@@ -98,6 +98,7 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
         _section(evaluation, pictures, spec.failures)
         for evaluation in progress.track(compared, "evaluations", len(compared), unit="evaluations")
     ]
+    # after all sections: a named place may serve a single one of them
     pictures.require_used()
     notes += pictures.notes
     for note in notes:
@@ -144,6 +145,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        # a name that is misspelt in the page must not become an empty cell
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
