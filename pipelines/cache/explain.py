@@ -162,7 +162,7 @@ def _flatten(value: Any, name: str = "") -> dict[str, Any]:
     parts = dict(enumerate(value)) if isinstance(value, list | tuple) else value
     if not isinstance(parts, Mapping) or not parts:
         return {name: value}
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for key, part in parts.items():
         leaves |= _flatten(part, f"{name}.{key}" if name else str(key))
     return leaves

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..classification.zero_shot import ZeroShotReport
+from ..classification.zero_shot_spec import ZeroShotReport
 from ..metrics.number import Number, report_line, shown, shown_chance
 from .numbers import number_table
 

@@ -3,8 +3,8 @@
 from rich.table import Table
 
 from ..ranking.index_plan import scores_exactly
-from ..search.build_index import IndexReport
-from ..search.search import SearchReport
+from ..search.build_index_spec import IndexReport
+from ..search.search_spec import SearchReport
 from .evaluations import quality_line
 from .tables import rows_table
 

@@ -11,7 +11,7 @@ from ...featcache.store.manifest import named_key
 from ...featcache.types import Modality
 from ..cache.explain import Explanation
 from ..cache.restore import RepairReport
-from ..exporting.export import ExportedRun
+from ..exporting.export_spec import ExportedRun
 from ..extraction.spec import Estimate, ExtractReport
 from ..planning.dry_run import TrainEstimate
 from ..planning.peak import PeakMemory

@@ -7,7 +7,10 @@ from PIL import Image
 from lightalign.pipelines.classification import fine_tune, probe, zero_shot
 from lightalign.pipelines.classification.fine_tune_spec import FineTuneOptions, FineTuneSpec
 from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSpec
+from lightalign.pipelines.classification.zero_shot_spec import ZeroShotSpec
 from lightalign.pipelines.evaluation import rank_encoders, retrieve
+from lightalign.pipelines.evaluation.rank_encoders_spec import RankSpec
+from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.metrics.number import numbers_of, shown, shown_chance
 from lightalign.pipelines.rendering.evaluations import (
     accuracy_parts,
@@ -18,6 +21,7 @@ from lightalign.pipelines.rendering.evaluations import (
 )
 from lightalign.pipelines.rendering.numbers import number_table
 from lightalign.pipelines.similarity import similarity
+from lightalign.pipelines.similarity.similarity_spec import SimilaritySpec
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
@@ -58,13 +62,13 @@ def home(tmp_path_factory):
 
 
 def retrieved(home, **changes):
-    spec = retrieve.RetrieveSpec(home=home, run="run", device="cpu", **changes)
+    spec = RetrieveSpec(home=home, run="run", device="cpu", **changes)
     report = retrieve.run(spec).report
     return report, retrieval_parts(report)
 
 
 def classified(home):
-    spec = zero_shot.ZeroShotSpec(home=home, run="run", device="cpu", prompts=("single",), **FOLDER)
+    spec = ZeroShotSpec(home=home, run="run", device="cpu", prompts=("single",), **FOLDER)
     done = zero_shot.run(spec)
     return done.report, zero_shot_parts(done)
 
@@ -82,13 +86,13 @@ def fine_tuned(home):
 
 
 def compared(home, data):
-    spec = similarity.SimilaritySpec(home=home, data=data, encoders=("toy-text",), device="cpu")
+    spec = SimilaritySpec(home=home, data=data, encoders=("toy-text",), device="cpu")
     report = similarity.run(spec).report
     return report, similarity_parts(report)
 
 
 def ranked(home):
-    report = rank_encoders.run(rank_encoders.RankSpec(home=home, data="shapes")).report
+    report = rank_encoders.run(RankSpec(home=home, data="shapes")).report
     return report, ranking_parts(report)
 
 
