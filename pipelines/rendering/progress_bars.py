@@ -37,7 +37,6 @@ class BarProgress(Progress):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.bars: RichBars | None = None
 
     def note(self, message: str) -> None:
         """Print one line above the bars."""
@@ -65,17 +64,14 @@ class BarProgress(Progress):
 
     def advance(self, count: int) -> None:
         """Move the bar."""
-        assert self.bars is not None
         self.bars.advance(self.bars.task_ids[0], count)
 
     def detail(self, message: str) -> None:
         """Show what limits the work behind the bar."""
-        assert self.bars is not None
         self.bars.update(self.bars.task_ids[0], detail=printable(message))
 
     def finish(self) -> None:
         """Take the bar away."""
-        assert self.bars is not None
         self.bars.stop()
 
 

@@ -50,9 +50,10 @@ class FailurePictures:
 
     def cards(self, report: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
         """Return the worst answers of a report as a page shows them."""
-        failures = report["failures"][:most]
-        entries = [entry for failure in failures for entry in _entries(failure)]
-        items = self._of(report, {entry["id"] for entry in entries if "id" in entry})
+        key = (report["dataset"], report["split"], report.get("source", ""))
+        if key not in self._items:
+            self._items[key] = self._open(report, *key)
+        items = self._items[key]
 
         def shown(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             return [self._shown(entry, items) for entry in entries]
@@ -66,7 +67,7 @@ class FailurePictures:
                 "right": shown(failure.get("right", ())[:_RIGHT]),
                 "first": shown(failure.get("first", ())),
             }
-            for failure in failures
+            for failure in report["failures"][:most]
         ]
 
     def require_used(self) -> None:
@@ -82,21 +83,14 @@ class FailurePictures:
                     "place that holds what was"
                 )
 
-    def _of(self, report: Mapping[str, Any], ids: Iterable[str]) -> dict[str, Item]:
-        """Return the items of these ids that are found."""
-        dataset, split = report["dataset"], report["split"]
-        key = (dataset, split, report.get("source", ""))
-        if key not in self._items:
-            self._items[key] = self._open(report, dataset, split)
-        by_id = self._items[key]
-        return {item_id: by_id[item_id] for item_id in ids if item_id in by_id}
-
-    def _open(self, report: Mapping[str, Any], dataset: str, split: str) -> dict[str, Item]:
+    def _open(
+        self, report: Mapping[str, Any], dataset: str, split: str, fingerprint: str
+    ) -> dict[str, Item]:
         """Return the items of the first place that holds what was evaluated, or what is left."""
         places = _places(report, dataset, self._data)
         faults: list[LightalignError] = []
         for data, options in places:
-            source = self._try(data, options, split, report.get("source", ""))
+            source = self._try(data, options, split, fingerprint)
             if isinstance(source, Source):
                 self._used.add(data)
                 return {item.id: item for side in Modality for item in source.items(split, side)}
@@ -104,7 +98,7 @@ class FailurePictures:
         for (data, options), fault in zip(places, faults, strict=True):
             if isinstance(fault, DatasetChangedError):
                 source = open_source(data, home=self._home, options=options)
-                left = self._left(source, dataset, split, report.get("source", ""))
+                left = self._left(source, dataset, split, fingerprint)
                 if left:
                     self._used.add(data)
                     return left
@@ -224,7 +218,3 @@ def _queries(failure: Mapping[str, Any]) -> list[dict[str, Any]]:
     ids = [asked] if isinstance(asked, str) else asked
     texts = failure.get("texts", [None] * len(ids))
     return [{"id": name, "text": text} for name, text in zip(ids, texts, strict=True)]
-
-
-def _entries(failure: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [*_queries(failure), *failure.get("first", ()), *failure.get("right", ())]
