@@ -132,7 +132,7 @@ def _retrieval_table(title: str, metrics: Mapping[str, Any]) -> Table:
                 chance=curve["chance"][-1],
             )
             shown_parts["recall"] = {**numbers["recall"], str(last): point.table()}
-        subjects[f"{_words(name)}, gallery of {numbers['num_gallery']:,}"] = shown_parts
+        subjects[f"{_words(name)}\ngallery of {numbers['num_gallery']:,}"] = shown_parts
     next(iter(subjects.values()))["recall_sum"] = metrics["recall_sum"]  # of both directions
     return number_table(title, subjects)
 
@@ -147,7 +147,7 @@ def _fold_tables(metrics: Mapping[str, Any]) -> list[Table]:
         if _is_direction(numbers):
             sizes = dict.fromkeys((min(numbers["galleries"]), max(numbers["galleries"])))
             galleries = " to ".join(f"{size:,}" for size in sizes)
-            subjects[f"{_words(name)}, galleries of {galleries}"] = {"recall": numbers["recall"]}
+            subjects[f"{_words(name)}\ngalleries of {galleries}"] = {"recall": numbers["recall"]}
     next(iter(subjects.values()))["recall_sum"] = folds["recall_sum"]
     return [number_table(f"mean over {folds['num_folds']} folds of images", subjects)]
 
