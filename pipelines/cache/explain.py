@@ -62,7 +62,7 @@ class Explanation:
 
 
 def explain(home: Path, description: StoreDescription) -> Explanation:
-    """Compare what is asked for with the store that is nearest to it.
+    """Compare the store of a description with the nearest one that is there.
 
     A store of the same encoder and dataset is nearer than any other, then counts how many values
     are equal; the newest of equals is taken. Stores of other format versions take part.
@@ -131,7 +131,7 @@ def _shown(table: Mapping[str, Any], field: str) -> str:
 
 
 def _fields(folder: Path) -> dict[str, Any]:
-    """Return what makes the key and the name of a store of whatever format version."""
+    """Return the values behind key and name of a store, of any format version."""
     try:
         manifest = read_any_manifest(folder)
         names = {name: manifest["description"][name] for name in _NAMES}

@@ -1,7 +1,7 @@
-"""Leftovers in a home folder: what killed processes have left, and what no command has written.
+"""Leftovers in a home folder: remains of killed processes, and files that no command has written.
 
-Whatever belongs to one store or one run goes when that is written or removed again. This finds and
-clears what nothing would come to, and does both without disturbing a living process.
+Remains within a store or run go when it is written or removed again. All others are found and
+cleared here, without disturbing a living process.
 """
 
 import errno
@@ -52,28 +52,28 @@ class Leftover:
 
 
 def find_leftovers(home: Path) -> list[Leftover]:
-    """Return what lies below the folders of a home and belongs to nothing there.
+    """Return all files and folders of a home that belong to nothing there.
 
-    What a living process is writing is not among it; what may not be read is.
+    Those that a living process is writing are not among them; those that may not be read are.
 
     Raises:
         LockError: The file system has no locks.
     """
-    known = atomic_files.entries(home / known_datasets.FOLDER)
+    datasets = atomic_files.entries(home / known_datasets.FOLDER)
     parts = (
         _of_features(home),
         _of_runs(home),
         _each(atomic_files.entries(home / "evaluations"), _in_files),
         _each(atomic_files.entries(home / verified_files.FOLDER), _in_files),
-        _each(known, _in_known, lock="*.lock"),
+        _each(datasets, _in_known, lock="*.lock"),
     )
     return [leftover for part in parts for leftover in _or_unread(part, home)]
 
 
 def clear_leftovers(home: Path) -> list[Leftover]:
-    """Remove what lightalign has left in a home and return it; all else stays.
+    """Remove the leftovers of lightalign itself and return them; all else stays.
 
-    So does what lies in another home, to which a link leads: whoever has that one clears it.
+    So do those of another home, to which a link leads: they are cleared from there.
 
     Raises:
         LockError: The file system has no locks.
@@ -97,7 +97,7 @@ def clear_leftovers(home: Path) -> list[Leftover]:
 
 
 def _or_unread(leftovers: Iterable[Leftover], folder: Path) -> Iterator[Leftover]:
-    """Yield some leftovers and, where one of their folders may not be read, that folder instead."""
+    """Yield the leftovers of a folder, or the folder itself where it may not be read."""
     try:
         yield from leftovers
     except PermissionError as error:
@@ -170,7 +170,7 @@ def _of_dataset(dataset: Path) -> Iterator[Leftover]:
 
 
 def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
-    """Yield what belongs to no store of a split; of one that another process holds nothing of ours.
+    """Yield the leftovers of a split; while another process holds it none of ours.
 
     Args:
         split: Its folder.
@@ -218,7 +218,7 @@ def _of_runs(home: Path) -> Iterator[Leftover]:
 
 
 def _of_run(folder: Path) -> Iterator[Leftover]:
-    """Yield what belongs to no run or index in a folder of a run that nobody writes."""
+    """Yield the leftovers in a run and its indexes, unless a process is writing them."""
     indexes = atomic_files.entries(folder / run_folder.INDEXES)
     leftovers = [
         *_each(atomic_files.entries(folder), _in_run, lock=run_folder.LOCK),
@@ -279,7 +279,7 @@ def _clear_split(split: Path) -> None:
 
 
 def _clear_run(path: Path, home: Path) -> None:
-    """Remove one leftover of the runs: what lies in one goes with the next that takes its lock."""
+    """Remove a leftover of the runs; one inside a run goes when the lock of the run is taken."""
     if path.parent == run_folder.runs_folder(home):
         atomic_files.clear(path)
         return

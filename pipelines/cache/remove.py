@@ -59,7 +59,7 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
 
 
 def _elsewhere(folder: Path, home: Path) -> str:
-    """Return why a store that lies in another home is not removed, and the command that does."""
+    """Return why a store of another home is not removed, and the command that does it."""
     real = folder.resolve()
     ours = home / "features"
     if not folder.absolute().is_relative_to(ours.absolute()):
@@ -118,7 +118,7 @@ def _keys_of(home: Path, folder: Path) -> list[str]:
 
 
 def _runs_of(home: Path, keys: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the runs whose tables name the store, finished or not, and why others cannot say."""
+    """Return the runs that refer to the store, and why others cannot be read."""
     referring, unknown = [], []
     for folder in sorted(run_folder.run_folders(home)):
         faults: list[str] = []
@@ -167,7 +167,7 @@ def _pairs_of_it_alone(folder: Path) -> Path | None:
 
 
 def stores_in(split: Path) -> list[Path]:
-    """List the stores of a split, whatever state each one is in; what is closed may be one."""
+    """List the stores of a split in any state; a folder that may not be read may be one."""
     return [folder for folder in atomic_files.entries(split) if _may_be_store(folder)]
 
 

@@ -34,7 +34,7 @@ def repair(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> RepairReport:
-    """Restore what is damaged in a store; only damaged shards are computed again.
+    """Restore the damaged files of a store; only damaged shards are extracted again.
 
     Before anything is removed, the dataset and the encoder are opened and must give the store's
     own key: another photo collection or other weights cannot repair it. The dataset is opened with
@@ -80,9 +80,9 @@ def _allows_more(spec: ExtractSpec, store: FeatureStore) -> bool:
 
 
 def origins_first(stores: Sequence[Path]) -> list[Path]:
-    """Return stores in their order, but those that were derived from others after these.
+    """Return the stores with those that were derived from others last.
 
-    So one command mends tokens and what is made of them.
+    One command then repairs tokens first, and pools them again.
     """
     return sorted(stores, key=_was_derived)
 

@@ -1,4 +1,4 @@
-"""Restore what is damaged in a store; whoever calls computes the rows."""
+"""Restore the damaged files of a store; the caller computes the rows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,9 +35,9 @@ class RepairReport:
 
 
 def restore(folder: Path, recompute: Recompute) -> RepairReport:
-    """Restore what is damaged in a store, computing only its damaged shards again.
+    """Restore the damaged files of a store; only damaged shards are computed again.
 
-    It is as old as before at each moment: verbs take the newest when they are not told which.
+    The store keeps its age, by which verbs choose the newest.
 
     Args:
         folder: The store.

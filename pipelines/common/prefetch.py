@@ -17,7 +17,7 @@ def prefetch(
     workers: int = 1,
     initializer: Callable[[], None] | None = None,
 ) -> Generator[Out, None, None]:
-    """Yield `function` of each input, in order, with up to `ahead` further ones in the making.
+    """Yield `function` of each input, in order, while threads compute up to `ahead` further ones.
 
     An error is raised in the place of its result. Threads suffice where the work is decoding,
     tokenising or copying, which release the interpreter lock.

@@ -1,4 +1,4 @@
-"""Many strings as two arrays, which open in no time however many there are."""
+"""Many strings as two arrays, which are mapped and not read when they are opened."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,14 +31,14 @@ class Strings:
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> "Strings":
-        """Return these strings."""
+        """Encode strings."""
         encoded = [string.encode(errors=_ERRORS) for string in strings]
         ends = np.cumsum([len(piece) for piece in encoded], dtype=np.int64)
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
 
     @classmethod
     def read(cls, folder: Path, name: str) -> "Strings":
-        """Map what `write` wrote.
+        """Map the files of `write`.
 
         Raises:
             StoreCorruptError: A file is missing or damaged.
@@ -79,7 +79,7 @@ class Strings:
 
 
 def files_of(name: str) -> tuple[str, str]:
-    """Return the names of the files of some strings: of their bytes, and of their ends."""
+    """Return the names of two files: of the bytes, and of the ends of the strings."""
     return f"{name}.npy", f"{name}-ends.npy"
 
 

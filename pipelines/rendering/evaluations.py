@@ -1,4 +1,4 @@
-"""Turn reports of evaluations into tables and lines for people; prints nothing itself."""
+"""Turn reports of evaluations into tables and lines for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +36,7 @@ def retrieval_parts(report: Mapping[str, Any]) -> list[Table | str]:
 
 
 def quality_line(metrics: Mapping[str, Any]) -> str:
-    """Return what an approximate index finds and how fast it is, beside the exact search.
+    """Return recall and speed of an approximate index beside the exact search.
 
     Args:
         metrics: What `index_tuning.compare_with_flat` measured, as tables.
@@ -65,7 +65,7 @@ def accuracy_parts(report: Mapping[str, Any]) -> list[Table | str]:
 
 
 def fine_tuned_line(trained: Mapping[str, Any]) -> str:
-    """Return what a fine-tuning has trained."""
+    """Return a summary of a fine-tuning."""
     return (
         f"trained {trained['num_parameters']:,} parameters on {trained['num_images']} images in "
         f"{trained['seconds']:.1f} s, the adapter's weights moved by "

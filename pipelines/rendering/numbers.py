@@ -72,7 +72,7 @@ def number_table(
 
 
 def _name(path: tuple[str, ...], cell: Mapping[str, Any]) -> str:
-    """Return what people call a number, with its unit: `R@5, %`, `mean rank`."""
+    """Return the usual name of a number, with its unit: `R@5, %`, `mean rank`."""
     unit = f", {cell['unit']}" if cell.get("unit") else ""
     *groups, leaf = path
     # two groups are named by a rank or a count, which alone says nothing

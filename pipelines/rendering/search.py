@@ -1,4 +1,4 @@
-"""Turn what was indexed and found into tables and lines for people; prints nothing itself."""
+"""Turn reports of `index` and `search` into tables and lines for people."""
 
 from rich.table import Table
 
@@ -10,7 +10,7 @@ from .tables import rows_table
 
 
 def index_lines(report: IndexReport) -> list[str]:
-    """Return what was indexed, how well it finds, and where it lies."""
+    """Return size, quality and folder of each index."""
     lines = []
     for side, manifest in report.manifests.items():
         set_to = "".join(f", {name} {value}" for name, value in manifest["parameters"].items())
@@ -28,7 +28,7 @@ def index_lines(report: IndexReport) -> list[str]:
 
 
 def search_parts(report: SearchReport) -> list[Table | str]:
-    """Return a table of the answers, what took how long, and where the sheet is."""
+    """Return a table of the answers, the seconds of each stage, and the path of the sheet."""
     manifest = report.manifest
     score = "cosine" if scores_exactly(manifest["factory"]) else "score (approximate)"
     rows = [

@@ -1,4 +1,4 @@
-"""Tables for people: what stands in a cell is shown as it is, and what people copy is never cut."""
+"""Tables for people: cells are shown as they are, and names that people copy are never cut."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
@@ -85,7 +85,7 @@ class _RowsTable(ResultTable):
                 yield Text(f"{_INDENT}{line}", no_wrap=True, overflow="ignore")
 
     def _line(self, cells: Sequence[str], style: str = "") -> Text:
-        """Return what stands in one line of a row that takes several."""
+        """Return the first line of a row that takes several."""
         padded = []
         for position, (cell, width) in enumerate(zip(cells, self._widths, strict=True)):
             if position not in self._below:

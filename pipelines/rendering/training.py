@@ -1,4 +1,4 @@
-"""Turn reports into tables and lines for people; prints nothing itself."""
+"""Turn reports on stores and trainings into tables and lines for people."""
 
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -53,7 +53,7 @@ def store_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def repair_lines(reports: Sequence[RepairReport], failed: Mapping[str, str]) -> list[str]:
-    """Return what was repaired, what was not, and a summary."""
+    """Return the files that were repaired and those that were not, and a summary."""
     left = [line for report in reports for line in report.left]
     damaged = [line for report in reports for line in report.damaged]
     recomputed = sum(len(report.recomputed) for report in reports)
@@ -72,7 +72,7 @@ def repair_lines(reports: Sequence[RepairReport], failed: Mapping[str, str]) -> 
 
 
 def explanation_parts(explained: Explanation) -> list[Table | str]:
-    """Return what was compared and a table of the values that differ."""
+    """Return the two stores of a comparison and a table of the values that differ."""
     if explained.second is None:
         return [f"first:  {explained.first}", "there is no other store"]
     state = "" if explained.complete else " (incomplete)"
@@ -83,7 +83,7 @@ def explanation_parts(explained: Explanation) -> list[Table | str]:
 
 
 def extract_lines(report: ExtractReport) -> list[str]:
-    """Return what one call of `extract` did, a line and a folder for each store."""
+    """Return a line and the folder of each store of an extraction."""
     lines = []
     for store in report.stores:
         name = f"{store.encoder} {store.split}"
@@ -104,7 +104,7 @@ def extract_lines(report: ExtractReport) -> list[str]:
 
 
 def estimate_parts(estimate: Estimate) -> list[Table | str]:
-    """Return what an extraction would cost: a table of its stores, and what they need together."""
+    """Return the predicted cost of an extraction: a table of its stores, and the sums."""
     rows = [
         {
             "encoder": store.encoder,
@@ -132,7 +132,7 @@ def estimate_parts(estimate: Estimate) -> list[Table | str]:
 
 
 def plan_parts(planned: MemoryPlan) -> list[Table | str]:
-    """Return what a training will take: a table of the parts, their sum, and what fits."""
+    """Return the predicted memory of a training by part, its sum, and whether it fits."""
     spec, total = planned.spec, planned.predicted.total
     lines: list[Table | str] = [
         (
@@ -166,7 +166,7 @@ def _peak_table(peak: PeakMemory) -> Table:
 
 
 def train_estimate_parts(cost: TrainEstimate) -> list[Table | str]:
-    """Return what a training would cost: its size, the memory of a step by part, and its time."""
+    """Return the predicted cost of a training: its size, the memory of a step, and its time."""
     shapes = ", ".join(f"{_plural(side)} of {row}" for side, row in cost.rows.items())
     held = ", ".join(
         f"{_plural(side)} {place['num_bytes'] / 1e6:.1f} MB on {place['name']}"
@@ -199,12 +199,12 @@ def _plural(side: str) -> str:
 
 
 def _counted(sides: Container[str]) -> str:
-    """Return what is counted in a training: images, or the texts of the first of two encoders."""
+    """Return the noun of the items of a training: images, or texts where there are no images."""
     return "images" if Modality.IMAGE.value in sides else "texts"
 
 
 def train_lines(trained: TrainReport) -> list[str]:
-    """Return what a training did and where it lies."""
+    """Return a summary of a training, and the folder of its run."""
     report, best = trained.report, trained.report["best"]
     parameters = f"{report['num_parameters']:,} parameters"
     if report["selected_by"] == "closed form":
@@ -219,7 +219,7 @@ def train_lines(trained: TrainReport) -> list[str]:
 
 
 def exported_lines(exported: ExportedRun) -> list[str]:
-    """Return what was exported, how far its cosines are from the run's, and what was left out."""
+    """Return the files of an export with their difference from the run, and what was left out."""
     lines = []
     for modality, tower in exported.towers.items():
         for entry in (tower, tower.get("adapter", {}), tower.get("whole", {})):

@@ -1,4 +1,4 @@
-"""Collect what a page about some runs shows: their evaluations side by side, plots and failures."""
+"""Collect the content of a page about runs: evaluations side by side, plots and failures."""
 
 import re
 from collections import Counter
@@ -62,7 +62,7 @@ class Compared:
 
     @property
     def definitions(self) -> dict[str, str]:
-        """Return what each name means."""
+        """Return the meaning of each name."""
         all_definitions = [report.get("definitions", {}) for report in self.reports.values()]
         return {name: text for one_run in all_definitions for name, text in one_run.items()}
 
@@ -175,7 +175,7 @@ def _number(value: Any) -> float | None:
 
 
 def _counted(path: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """Return what puts R@5 before R@10, and 4 shots before 16."""
+    """Return a sort key by which R@5 comes before R@10, and 4 shots before 16."""
     pieces = re.findall(r"\d+|\D+", " ".join(path))
     return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 

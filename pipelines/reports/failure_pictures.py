@@ -1,4 +1,4 @@
-"""Look up what the worst answers of an evaluation are: their pictures, small, and their texts."""
+"""Look up thumbnails and texts of the worst answers of an evaluation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -71,7 +71,7 @@ class FailurePictures:
         ]
 
     def require_used(self) -> None:
-        """Pass unless a place that was named holds nothing of what was evaluated.
+        """Check that each place that was named holds an evaluated dataset.
 
         Raises:
             SpecError: There is such a place: what it was named for was looked for elsewhere.
@@ -86,7 +86,7 @@ class FailurePictures:
     def _open(
         self, report: Mapping[str, Any], dataset: str, split: str, fingerprint: str
     ) -> dict[str, Item]:
-        """Return the items of the first place that holds what was evaluated, or what is left."""
+        """Return the items of the first place that has the evaluated dataset, or its rest."""
         places = _places(report, dataset, self._data)
         faults: list[LightalignError] = []
         for data, options in places:
@@ -185,7 +185,7 @@ class FailurePictures:
         return {"id": item_id, "score": entry.get("score"), "text": text, "picture": picture}
 
     def _picture(self, item: Item) -> str | None:
-        """Return a small picture as the address that holds it, or None where it cannot be read."""
+        """Return a thumbnail as a data URL, or None where the picture cannot be read."""
         if item.id not in self._small:
             try:
                 picture = decode_image(item.read_bytes(), item_id=item.id)
@@ -200,7 +200,7 @@ class FailurePictures:
 def _places(
     report: Mapping[str, Any], dataset: str, moved: Sequence[str]
 ) -> list[tuple[str, Mapping[str, Any] | None]]:
-    """Return where to look for a dataset, each place once, and with which options of it."""
+    """Return the places where a dataset may lie, each once, with the options to open it."""
     training = report.get("training", {})
     command, stores = training.get("command", {}), training.get("stores", {})
     options = report.get("options", {})
@@ -213,7 +213,7 @@ def _places(
 
 
 def _queries(failure: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what was asked: one item, or the two texts of a pair."""
+    """Return the items of a query: one, or the two texts of a pair."""
     asked = failure["query"]
     ids = [asked] if isinstance(asked, str) else asked
     texts = failure.get("texts", [None] * len(ids))

@@ -121,13 +121,13 @@ def _plain(value: float | None) -> str:
 
 
 def _digits(value: float) -> int:
-    """Return how many digits after the point a number is shown with: three that count."""
+    """Return the number of digits after the point, for three significant ones at least."""
     size = abs(value)
     return 1 if size >= 10 or not math.isfinite(size) or size == 0 else 2 if size >= 1 else 3
 
 
 def _facts(part: RunPart) -> dict[str, Any]:
-    """Return what the first table says of a run."""
+    """Return the row of a run in the first table."""
     spec = part.report.get("spec", {})
     command = spec.get("command", {})
     train = spec.get("stores", {}).get("train", {})
