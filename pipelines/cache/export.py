@@ -70,7 +70,7 @@ def export(
     """
     if format not in _WRITERS:
         raise unknown_name("export format", format, _WRITERS)
-    # before the check, which a remainder of a killed export would fail
+    # before the check: where it refuses a finished export, remains of a killed one may lie beside
     atomic_files.clear_abandoned_beside(path)
     _check_free(path, format, force=force)
     source = _Source(FeatureReader(find_store(home, store)), block_bytes)
@@ -128,7 +128,7 @@ class _Source:
         """Iterate over the rows of each block."""
         start = 0
         while start < len(self.reader):
-            # the last row whose tokens end within the limit, or the one that is larger by itself
+            # as many rows as fit, or the one that alone is larger
             limit = self.offsets[start] + self._block_tokens
             stop = max(int(np.searchsorted(self.offsets, limit, side="right")) - 1, start + 1)
             yield range(start, stop)

@@ -20,7 +20,6 @@ def parse_bytes(text: str) -> int:
     number, prefix, binary = matched.groups()
     power = " KMGT".index(prefix.upper() or " ")
     size = float(number) * (1024 if binary else 1000) ** power
-    # turned around, as infinity and what is not a number are refused by it, too
     if not size < _MOST:
         raise SpecError(f"{text!r:.200} is more than any machine has: write a size such as 6GB")
     return int(size)

@@ -101,7 +101,7 @@ def _mode(path: Path, option: str) -> int | None:
         SpecError: It is a link, or nothing can be made there.
     """
     try:
-        # of a link itself: writing through it would replace what it leads to
+        # of a link itself: an atomic replacement would put the file in place of the link
         mode = path.lstat().st_mode
     except FileNotFoundError:
         _check_above(path, option)

@@ -37,7 +37,6 @@ class Launch:
             raise SpecError(
                 f"WORLD_SIZE is not 1 and not all of {variables} are numbers: use torchrun"
             )
-        # torch would wait for minutes, and then say nothing of variables
         if not all(os.environ.get(name) for name in _MEETING):
             raise SpecError(f"WORLD_SIZE is not 1 and not all of {_MEETING} are set: use torchrun")
         launch = cls(*(int(variables[name]) for name in _VARIABLES))
