@@ -104,7 +104,11 @@ def ranking_parts(report: Mapping[str, Any]) -> list[Table | str]:
         pair: {ridge if name == "ridge" else name: number for name, number in numbers.items()}
         for pair, numbers in report["metrics"].items()
     }
-    title = f"encoders on {report['dataset']}/{report['split']}"
+    first = next(iter(report["metrics"].values()))
+    title = (
+        f"encoders on {report['dataset']}/{report['split']}, {first['cka']['num']:,} items, "
+        f"{first['ridge']['num']:,} of them held out"
+    )
     return [number_table(title, subjects, corner="images | texts", subjects_down=True)]
 
 
