@@ -85,6 +85,7 @@ def clear_leftovers(home: Path) -> list[Leftover]:
     ]
     for leftover in ours:
         inside = leftover.path.relative_to(home).parts
+        # the folder of a dataset without splits has no lock to take: it goes if it is still empty
         if inside[0] == "features" and len(inside) == _DEPTH - 2:
             atomic_files.remove_empty(leftover.path)
         elif inside[0] == "features":
@@ -98,6 +99,7 @@ def clear_leftovers(home: Path) -> list[Leftover]:
 
 def _or_unread(leftovers: Iterable[Leftover], folder: Path) -> Iterator[Leftover]:
     """Yield the leftovers of a folder, or the folder itself where it may not be read."""
+    # around the iteration: a generator opens the folder when its first value is asked for
     try:
         yield from leftovers
     except PermissionError as error:
@@ -200,6 +202,7 @@ def _dead(path: Path) -> Leftover:
 
 def _without_manifest(folder: Path) -> Leftover | None:
     """Return a folder of features without a manifest; None where a living process begins it."""
+    # the manifest is the first file of a store, so before it there are only locks and temporaries
     locks = set(lock_files(folder))
     if any(holder(path) is not None for path in locks):
         return None

@@ -22,6 +22,7 @@ def store_rows(home: Path) -> list[dict[str, Any]]:
             rows[entry.folder] = _store_row(entry.folder)
         except (LightalignError, OSError) as error:  # noqa: PERF203  # removed meanwhile, say
             rows[entry.folder] = _unreadable(str(error))
+    # by name where two changed at once, so that the order is the same each time
     named = [
         (-last_change(folder), str(folder.relative_to(home / "features")), row)
         for folder, row in rows.items()

@@ -158,6 +158,7 @@ def _names_key(value: Any, key: str) -> bool:
 
 def _pairs_of_it_alone(folder: Path) -> Path | None:
     """Return the pairs of the store's source if all stores beside it are of another source."""
+    # by source, as a folder of a split may hold stores of two states of a dataset
     source = _source_of(folder)
     others = [_source_of(other) for other in stores_in(folder.parent) if not other.samefile(folder)]
     if source is None or source in others or None in others:  # an unreadable one may need them

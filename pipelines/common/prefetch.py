@@ -36,6 +36,7 @@ def prefetch(
     pool = ThreadPoolExecutor(workers, initializer=initializer)
     try:
         for value in inputs:
+            # submitted before the oldest is waited for: `ahead` others are then under way
             waiting.append(pool.submit(function, value))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()

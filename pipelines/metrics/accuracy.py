@@ -49,6 +49,7 @@ def accuracy_numbers(
         num_classes: Classes to choose from, at least 2.
     """
     numbers = top_numbers(ranks, num_classes=num_classes)
+    # over the classes that have an image: a split may lack some of the names
     per_class = [ranks[labels == name] == 1 for name in np.unique(labels)]
     numbers["mean_per_class"] = Number(
         value=float(np.mean([100.0 * hits.mean() for hits in per_class])),

@@ -108,6 +108,7 @@ class BootstrapDraws:
 
 def interval_of(drawn: Float[np.ndarray, " draws"]) -> tuple[float, float]:
     """Return the 95 % percentile interval of a number from its draws; NaN are left out."""
+    # a draw may hold no item of one class, of which nothing can be said
     finite = drawn[np.isfinite(drawn)]
     if not len(finite):
         return float("nan"), float("nan")

@@ -54,6 +54,7 @@ def auroc(
     Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, 1982.
     """
     positives, negatives = (ranking.sums(weights * members) for members in (labels, ~labels))
+    # over distinct scores, not pairs of pairs: the sum is that of Mann and Whitney
     below = np.cumsum(negatives, axis=1) - negatives
     above = (positives * (below + negatives / 2)).sum(axis=1)
     return _share(above, positives.sum(axis=1) * negatives.sum(axis=1))
@@ -109,6 +110,7 @@ def fit_threshold(scores: Float64[np.ndarray, " n"], labels: Bool[np.ndarray, " 
     Between two scores it is their middle; of several that are as good, the highest. If it is best
     to call no pair alike, it is just above the largest score.
     """
+    # equal scores fall on one side together, whatever the threshold
     values, group_of = np.unique(scores, return_inverse=True)
     positives = np.bincount(group_of, weights=labels, minlength=len(values))
     negatives = np.bincount(group_of, weights=~labels, minlength=len(values))

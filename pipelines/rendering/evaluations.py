@@ -164,6 +164,7 @@ def _class_parts(report: Mapping[str, Any]) -> list[Table | str]:
     """Return the accuracy of each class by the first prompts, the worst class first."""
     name, of_prompts = next(iter(report["metrics"].items()))
     classes = of_prompts["classes"]
+    # the classes that need a look are at both ends
     order = sorted(classes, key=lambda label: classes[label]["top_1"]["value"])
     left_out = len(order) - _ALL_CLASSES
     if left_out > 0:
@@ -172,6 +173,7 @@ def _class_parts(report: Mapping[str, Any]) -> list[Table | str]:
     confusion = report["curves"][-1]
     rows = {}
     for label in order:
+        # the others between would make the table wider than most terminals
         tops = list(classes[label])
         rows[label] = {top: classes[label][top] for top in (tops[0], tops[-1])}
         rows[label]["most often taken for"] = _most_frequent_mistake(confusion, label)
@@ -186,6 +188,7 @@ def _most_frequent_mistake(confusion: Mapping[str, Any], label: str) -> str:
     """Return the wrong class that images of one are most often taken for, with the count."""
     names = confusion["names"]
     counts = list(confusion["matrix"][names.index(label)])
+    # right answers are no mistakes, however frequent
     counts[names.index(label)] = 0
     most = max(counts)
     return f"{names[counts.index(most)]} ({most})" if most else "-"

@@ -36,6 +36,7 @@ def store_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of `store_rows`; key and name of a store are what `cache` takes as STORE."""
     shown = []
     for row in rows:
+        # where the manifest cannot be read the folder's name still has the beginning of the key
         is_begun = row["state"] == "incomplete"
         problem = f" ({row['problem']})" if "problem" in row else ""
         shown.append(

@@ -220,6 +220,7 @@ def _read_run(folder: Path) -> RunPart:
     for path in atomic_files.matching(folder, "*.json"):
         if path.name == run_folder.REPORT:
             continue
+        # one file that cannot be read must not hide the others
         try:
             report = atomic_files.read_report(path)
             _check(report, path)

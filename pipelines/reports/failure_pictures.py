@@ -95,6 +95,7 @@ class FailurePictures:
                 self._used.add(data)
                 return {item.id: item for side in Modality for item in source.items(split, side)}
             faults.append(source)
+        # only when no place is whole: one that has lost pictures shows the others
         for (data, options), fault in zip(places, faults, strict=True):
             if isinstance(fault, DatasetChangedError):
                 source = open_source(data, home=self._home, options=options)
@@ -148,6 +149,7 @@ class FailurePictures:
         ):
             if not set(there) <= set(then_ids):
                 return None
+        # a file may be gone while a table still names it
         images = [item for item in source.items(split, Modality.IMAGE) if readable_size(item) >= 0]
         missing = len(then.image_ids) - len(images)
         counters = any(item.path is None or item.path.name not in item.id for item in images)

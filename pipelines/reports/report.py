@@ -147,6 +147,7 @@ def _facts(part: RunPart) -> dict[str, Any]:
 
 
 def _section(compared: Compared, pictures: FailurePictures, most: int) -> dict[str, Any]:
+    # numbers of single classes, which may be a thousand, are folded away
     rows = compared.rows
     place = f"{compared.dataset} {compared.split}"
     title = filter(None, (compared.kind.replace("-", " "), place, compared.variant))
