@@ -1,4 +1,4 @@
-"""Cost of a training that is set up: its memory by a model, its time by real steps."""
+"""Cost of a training that is set up: its memory and its time, both from real steps."""
 
 import math
 import time
@@ -14,9 +14,9 @@ from ...featcache.tokens import split_by_length
 from ..inputs.pairs import BatchRows
 from ..training.batches import GROUPS
 from ..training.trainer import Trainer
-from .peak import PeakMemory
-from .shapes import InputShape
-from .step import PlannedStep
+from .memory import StepMemory
+from .spec import PeakMemory
+from .step import InputShape, PlannedStep
 
 _WARM_STEPS = 1
 _MOST_STEPS = 50
@@ -26,14 +26,7 @@ _IMAGES = 256  # that a validation is timed with
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedMemory:
-    """Predicted peak memory of a step, with the rows that it is of.
-
-    Attributes:
-        predicted: Bytes by part.
-        batch_size: Images, or mixtures of them, of the largest batch.
-        rows: Tokens and width of a row, by side.
-        texts_of_an_image: Texts of an image in its batch.
-    """
+    """Predicted peak memory of a step, with the rows that it is of; see `TrainEstimate`."""
 
     predicted: PeakMemory
     batch_size: int
@@ -43,15 +36,7 @@ class PredictedMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class TimedTraining:
-    """Measured times of the parts of a training, in seconds.
-
-    Attributes:
-        epoch_seconds: The steps of an epoch, with rows that were pooled before, if they are.
-        pooling_seconds: Pooling all rows, once for all epochs, or 0.
-        validation_seconds: The validation after it, or 0 without one.
-        probe_steps: Steps that were timed.
-        probe_seconds: Finding all this out.
-    """
+    """Measured times of the parts of a training, in seconds; see `TrainEstimate`."""
 
     epoch_seconds: float
     pooling_seconds: float
@@ -65,14 +50,10 @@ def predict_memory(trainer: Trainer) -> PredictedMemory:
     batches = list(trainer.batches.order(1))
     shape = input_shape(trainer, batches)
     step = PlannedStep(
-        table=trainer.plan.table,
-        options=trainer.options,
-        shape=shape,
-        device=str(trainer.device),
+        table=trainer.plan.table, options=trainer.options, shape=shape, device=trainer.device
     )
-    model, _ = step.model()
     batch_size = max(len(rows.image) for rows in batches)
-    predicted = model.peak(batch_size, trainer.options.chunk_size)
+    predicted = StepMemory(step).peak(batch_size, trainer.options.chunk_size)
     validation = trainer.validation
     if validation is not None and validation.stores is not trainer.stores:
         more = sum(pooled_shape.num_bytes for pooled_shape in validation.stores.pooled.values())

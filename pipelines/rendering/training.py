@@ -16,9 +16,7 @@ from ...featcache.types import Modality
 from ..cache.stores import Explanation, RepairReport
 from ..exporting.export import ExportedRun
 from ..extraction.spec import Estimate, ExtractReport
-from ..planning.dry_run import TrainEstimate
-from ..planning.peak import PeakMemory
-from ..planning.spec import MemoryPlan
+from ..planning.spec import MemoryPlan, PeakMemory, TrainEstimate
 from ..training.spec import TrainReport
 from .tables import rows_table
 

@@ -24,7 +24,7 @@ from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Features, Pairs
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.planning.process_memory import ProcessMemory
+from lightalign.pipelines.planning.measure import ProcessMemory
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.trainer import Trainer
