@@ -121,7 +121,7 @@ def cosine_difference(
     directions = np.random.default_rng(0).standard_normal((_DIRECTIONS, expected.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     all_others = np.concatenate([expected, directions])
-    # float64: float32 rounds sums of some hundred products by a share of the tolerance
+    # in float64, so that the comparison adds no rounding of its own
     worst = float(np.abs((embeddings.astype(np.float64) - expected) @ all_others.T).max())
     return worst if np.isfinite(worst) else float("inf")
 

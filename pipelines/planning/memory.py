@@ -128,12 +128,10 @@ class StepMemory:
         return max(fitting, default=None)
 
     def _in_one(self, rows: Mapping[Side, int]) -> Iterator[PeakMemory]:
-        """Yield what is in memory when most is, with the graph of the whole batch, and at its end.
-
-        Gradients come one by one while what embedding has kept goes.
-        """
+        """Yield what is in memory when most is, with the graph of the whole batch, and at its end."""
         shape, step = self._planned.shape, self._step
         features = sum(count * shape.row_bytes(side) for side, count in rows.items())
+        # one moment, not the sum of the most of each part: gradients come while activations go
         there = step.at_peak(self._bytes_of_step(rows))
         gradients, loss = (int(there[which].sum()) for which in (step.is_gradient, step.is_loss))
         activations = int(there.sum()) - gradients - loss
@@ -241,6 +239,7 @@ class StepMemory:
     def _update(self) -> int:
         """Let the optimiser make its moments, and return what its next step takes meanwhile."""
         step = self._planned.train_step(self._modules, _ROWS[0], _CPU)
+        # twice, as the first one makes moments that stay, and no later one does
         for _ in range(2):
             self._set_gradients(there=True)
             with LiveTensors() as live:

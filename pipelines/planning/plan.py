@@ -20,6 +20,7 @@ def run(spec: PlanSpec) -> MemoryPlan:
         UnknownNameError: There is no such preset, fusion, part or encoder.
         OutOfMemoryError: The measured steps do not fit, or what is planned is too large to measure.
     """
+    # first, so that a wrong size is told before steps are taken
     budget = None if spec.budget is None else parse_bytes(spec.budget)
     step = planned_step(spec)
     options, shape = step.options, step.shape

@@ -122,6 +122,7 @@ class PlannedStep:
         """Return the step that trains `modules` on batches of so many images."""
         modules.adapter.train()
         queue = None
+        # full from the start: a training is planned as it is after some batches
         if size := self.options.queue:
             rows = self.shape.rows(images)
             masks = [torch.ones(count, size, dtype=torch.bool) for count in rows.values()]
