@@ -128,7 +128,7 @@ class StepMemory:
         return max(fitting, default=None)
 
     def _in_one(self, rows: Mapping[Side, int]) -> Iterator[PeakMemory]:
-        """Yield what is in memory when most is, with the graph of the whole batch, and at its end."""
+        """Yield what is in memory when most is of the whole batch's graph, and at the end."""
         shape, step = self._planned.shape, self._step
         features = sum(count * shape.row_bytes(side) for side, count in rows.items())
         # one moment, not the sum of the most of each part: gradients come while activations go
