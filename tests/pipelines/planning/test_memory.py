@@ -129,7 +129,7 @@ def test_tensors_are_recorded_with_what_became_of_them():
     [
         ("linear", 0),
         ("peme/bridge-64", 8),
-        *slow(("sail/star", 0), ("lightalign/base", 8)),
+        *slow(("sail/star", 0), ("lightalign/base", 8), ("lightcrl/additive", 0), ("convirt", 0)),
     ],
 )
 def test_a_step_takes_what_is_predicted(preset, chunk):
