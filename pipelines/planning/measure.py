@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 import torch
 
@@ -67,7 +68,7 @@ def peak_of_steps(step: PlannedStep) -> int:
         before = torch.cuda.memory_allocated(step.device)
         take_steps(step)
         return torch.cuda.max_memory_allocated(step.device) - before
-    with ProcessMemory() as memory:
+    with watching_memory() as memory:
         take_steps(step)
     return memory.bytes
 
@@ -87,44 +88,38 @@ def take_steps(step: PlannedStep) -> None:
             train_step.take()
 
 
+@dataclass
 class ProcessMemory:
-    """Note the most bytes that this process takes while the block runs, above those before it.
+    """The most bytes that a process took for itself, above those before."""
+
+    bytes: int = 0
+
+
+@contextmanager
+def watching_memory() -> Iterator[ProcessMemory]:
+    """Watch how much memory this process takes within the block.
 
     Pages of files do not count: libraries that are read in when they are first needed, and stores
     that are mapped, can be dropped at any time. The kernel keeps no peak without them, so that
     someone has to look, two hundred times a second.
-
-    Attributes:
-        bytes: The most bytes so far.
     """
+    memory, before, done = ProcessMemory(), _anonymous_bytes(), threading.Event()
 
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._before = 0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+    def look() -> None:
+        memory.bytes = max(memory.bytes, _anonymous_bytes() - before)
 
-    def __enter__(self) -> "ProcessMemory":
-        self._before = _anonymous_bytes()
-        self._thread.start()
-        return self
+    def watch() -> None:
+        while not done.wait(_SECONDS):
+            look()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-        self._look()
-
-    def _watch(self) -> None:
-        while not self._done.wait(_SECONDS):
-            self._look()
-
-    def _look(self) -> None:
-        self.bytes = max(self.bytes, _anonymous_bytes() - self._before)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        done.set()
+        thread.join()
+        look()
 
 
 def _anonymous_bytes() -> int:

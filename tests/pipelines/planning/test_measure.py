@@ -5,7 +5,7 @@ import pytest
 
 from lightalign.featcache.errors import OutOfMemoryError
 from lightalign.pipelines.planning import measure, plan
-from lightalign.pipelines.planning.measure import STATUS, ProcessMemory
+from lightalign.pipelines.planning.measure import STATUS, watching_memory
 from lightalign.pipelines.planning.spec import PlanSpec
 
 
@@ -28,7 +28,7 @@ def test_what_stops_the_measured_steps_is_told_apart(script, error, message, mon
 
 @pytest.mark.skipif(not STATUS.is_file(), reason="Linux says what a process takes")
 def test_what_a_process_takes_and_gives_back_is_seen():
-    with ProcessMemory() as own:
+    with watching_memory() as own:
         taken = np.ones(2**25)  # 256 MiB
         del taken
     assert own.bytes == pytest.approx(2**28, rel=0.1)
