@@ -25,6 +25,7 @@ from .step import PlannedStep
 
 _CPU = torch.device("cpu")  # where small steps are taken, whatever device the large one is for
 _ROWS = (2, 3, 4)  # in sequence, for differences; a single row takes ways of its own through torch
+_LONG_QUEUE = 2**16
 _FLOAT_BYTES = 4  # of a number of an embedding or a logit, in any precision
 
 
@@ -95,9 +96,16 @@ class StepMemory:
     """
 
     def __init__(self, planned: PlannedStep) -> None:
-        self._planned = replace(planned, options=replace(planned.options, chunk_size=0))
-        self._accumulates = planned.options.accumulate > 1
         self._modules = modules = planned.modules(_CPU)
+        self._queue = queue = planned.options.queue
+        if (most_logits := modules.objective.most_logits) is not None:
+            # of a longer one large steps make their loss in blocks, all of one size; so might small
+            # steps, and then not all three in the same tensors
+            texts = _ROWS[-1] * planned.shape.texts
+            queue = min(queue, _LONG_QUEUE, max(1, most_logits // texts - texts))
+        options = replace(planned.options, chunk_size=0, queue=queue)
+        self._planned = replace(planned, options=options)
+        self._accumulates = options.accumulate > 1
         self.num_parameters = modules.num_parameters
         buffers = [*modules.adapter.buffers(), *modules.objective.buffers()]
         copies = 1 if modules.average is None else 2
@@ -166,7 +174,7 @@ class StepMemory:
         loss: int = 0,
     ) -> PeakMemory:
         """Return what is in memory at a moment, with what is there all the time."""
-        shape, queue = self._planned.shape, self._planned.options.queue
+        shape, queue = self._planned.shape, self._queue
         first, second = rows.values()
         loss += first * second + (first + second) * queue  # marks of who belongs to whom
         loss += 2 * queue * self._modules.adapter.out_width * _FLOAT_BYTES

@@ -169,3 +169,11 @@ def test_a_prediction_leaves_the_random_numbers_as_they_were():
     before = torch.get_rng_state()
     memory_of("linear").peak(64, 0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.slow
+def test_a_long_queue_is_counted_and_not_made():
+    """By hand: 2^20 embeddings of each side, of 4 bytes a feature, and a mark for each row of 8."""
+    width = build("linear")[0].out_width
+    long, none = (memory_of("linear", queue=size).peak(8, 0).loss for size in (2**20, 0))
+    assert long - none >= 2 * 2**20 * 4 * width + 2**20 * (8 + 5 * 8)
