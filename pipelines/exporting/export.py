@@ -55,6 +55,7 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
         _require_exact(table, spec)
     path = expanded(spec.output).absolute()
     atomic_files.clear_abandoned_beside(path)
+    # refused before encoders are opened, which takes long
     _check_free(path, force=spec.force)
     _require_packages(spec.to)
     of_target = {name: metadata.version(name) for name in TARGETS[spec.to]}

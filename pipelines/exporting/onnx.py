@@ -93,6 +93,7 @@ def _write_whole(
     whole = WholeTower(portable, reading, tower)
     write_onnx(place / f"{name}.onnx", whole, portable.collate(prepared[:3]), portable.axes)
     written = OnnxTower(place / f"{name}.onnx")
+    # one by one, so that no row is padded; a batch of all shows what padding changes
     alone = np.concatenate([written(*portable.collate([example])) for example in prepared])
     differences = {f"{name}.onnx": cosine_difference(alone, embed_probe(embedder, tower.modality))}
     with torch.inference_mode():

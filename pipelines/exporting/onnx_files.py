@@ -59,6 +59,7 @@ def write_onnx(
             reason = " ".join(str(error).split())[:300]
             raise ExportError(f"{path.stem} cannot be written as ONNX: {reason}") from error
         assert program is not None, "an export without a file returns a program"
+        # the exporter fixes an axis without a word where a part of the module needs its length
         _require_any_length(program, path, axes)
         _rename_inner(program, [*axes, OUTPUT])
         with by_library(path):
