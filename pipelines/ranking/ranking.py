@@ -182,7 +182,7 @@ def _look_up(
             np.where(rows < 0, num_gallery, rows),
             direction.relevance.take(block),
             num_gallery=depth if reranker is not None else num_gallery,
-            own=direction.self_rows_of(block),
+            same_item=direction.self_rows_of(block),
         )
     return ranks
 
