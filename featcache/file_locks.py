@@ -12,15 +12,15 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from .config import fingerprint
 from .errors import LockError
 from .regular_files import read_regular
+from .writing import naming
 
 # what file systems without flock answer; EINVAL and ENOLCK come from some that are on a network
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
@@ -52,11 +52,12 @@ class LockHolder:
         return f"{named} since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.since))}"
 
 
-class FileLock:
+class FileLock(AbstractContextManager["FileLock", None]):
     """Exclusive lock on one file, which is removed on release; a forked child does not hold it.
 
     Args:
-        path: The lock file. Its folder is there, and only lock holders write to it.
+        path: The lock file. Its folder is there, and only lock holders write to it. Where the
+            folder is moved while the lock is held, the attribute is to be moved with it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,15 +65,7 @@ class FileLock:
         self._descriptor: int | None = None
         _LIVING.add(self)
 
-    def __enter__(self) -> "FileLock":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     @property
@@ -91,16 +84,14 @@ class FileLock:
         """
         while self._descriptor is None:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            taken = None
             try:
-                taken = _take(descriptor, self.path)
-                if taken:
+                if not try_lock(descriptor, fcntl.LOCK_EX, self.path):
+                    return False
+                if _write_holder(descriptor, self.path):
                     self._descriptor = descriptor
             finally:
-                if not taken:
+                if self._descriptor != descriptor:
                     os.close(descriptor)
-            if taken is False:
-                return False
         return True
 
     def wait(self, tell: Callable[[str], None] | None = None) -> None:
@@ -132,10 +123,6 @@ class FileLock:
         finally:
             os.close(descriptor)
 
-    def follow(self, path: Path) -> None:
-        """Take note that the folder of the lock file was moved, so that it lies at `path` now."""
-        self.path = path
-
     def forget(self) -> None:
         """Close the file without releasing the lock of the process that was forked."""
         if self._descriptor is not None:
@@ -161,16 +148,10 @@ def holder(path: Path) -> LockHolder | None:
     Raises:
         LockError: The file system has no locks.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    try:
-        if try_lock(descriptor, fcntl.LOCK_SH, path):
+    with _open(path, os.O_RDONLY) as descriptor:
+        if descriptor is None or try_lock(descriptor, fcntl.LOCK_SH, path):
             return None
         return _read_holder(os.pread(descriptor, _MOST_BYTES, 0))
-    finally:
-        os.close(descriptor)
 
 
 def lock_damage(path: Path) -> str | None:
@@ -195,12 +176,24 @@ def remove_unheld(path: Path) -> bool:
     Raises:
         LockError: The file system has no locks.
     """
+    with _open(path, os.O_RDWR) as descriptor:
+        return (
+            descriptor is not None
+            and try_lock(descriptor, fcntl.LOCK_EX, path)
+            and _unlink_held(descriptor, path)
+        )
+
+
+@contextmanager
+def _open(path: Path, mode: int) -> Iterator[int | None]:
+    """Open a lock file that may be gone, or be a pipe that nobody writes to."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        return False
+        yield None
+        return
     try:
-        return try_lock(descriptor, fcntl.LOCK_EX, path) and _unlink_held(descriptor, path)
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -217,34 +210,34 @@ def try_lock(descriptor: int, kind: int, path: Path) -> bool:
         LockError: The file system has no locks.
     """
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        with naming(path):
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno in _NO_LOCKS:
-            raise LockError(
-                f"cannot lock {path}: its file system has no locks ({error.strerror}); "
-                "put the folder on another one"
-            ) from error
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise LockError(
+            f"cannot lock {path}: its file system has no locks ({error.strerror}); "
+            "put the folder on another one"
+        ) from error
     return True
 
 
-def _take(descriptor: int, path: Path) -> bool | None:
-    """Lock the open file and write our name; return None where it is to be opened once more."""
-    if not try_lock(descriptor, fcntl.LOCK_EX, path):
-        return False
+def _write_holder(descriptor: int, path: Path) -> bool:
+    """Write our name into a locked file, and return whether that is the lock from now on."""
     if not _is_at(descriptor, path):
-        return None  # unlinked since it was opened: a lock on it would lock nobody out
+        return False  # unlinked since it was opened: a lock on it would lock nobody out
     if os.fstat(descriptor).st_size:
         path.unlink()  # of the dead: begun anew, so that no reader sees a mixture of two contents
-        return None
+        return False
     ours = LockHolder(host=socket.gethostname(), pid=os.getpid(), since=float(int(time.time())))
     try:
-        os.write(descriptor, _content(ours))
-    except OSError as error:
+        with naming(path):
+            os.write(descriptor, _content(ours))
+    except OSError:
         path.unlink()  # a full disk: a lock that was never ours is not left behind
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     return True
 
 
@@ -264,11 +257,9 @@ def _unlink_held(descriptor: int, path: Path) -> bool:
 
 
 def _content(named: LockHolder) -> bytes:
-    table: dict[str, Any] = {"host": named.host, "pid": named.pid}
-    if named.since is not None:  # locks of earlier versions do not say
-        table["since"] = named.since
-    table["checksum"] = fingerprint(table)
-    return (json.dumps(table, sort_keys=True) + "\n").encode()
+    # locks of earlier versions do not say since when
+    table = {name: value for name, value in vars(named).items() if value is not None}
+    return (json.dumps({**table, "checksum": fingerprint(table)}, sort_keys=True) + "\n").encode()
 
 
 def _read_holder(content: bytes) -> LockHolder:

@@ -7,9 +7,8 @@ writes or removes the pairs that they share. See `file_locks`.
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from .. import atomic_files, file_locks
 from ..file_locks import FileLock, LockHolder, holder
@@ -20,28 +19,17 @@ _NAME = re.compile(r"shard-\d{5,}\.lock")
 _SHARD = re.compile(r"(?:^|-)shard-(\d{5,})(?:\.h5|\.json)?$")
 
 
-class ShardLocks:
+class ShardLocks(AbstractContextManager["ShardLocks", None]):
     """Locks of some shards of one store; all are released on leaving the `with` block.
 
     A forked child holds none of them.
-
-    Args:
-        folder: The store's folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._locks: dict[int, FileLock] = {}
 
-    def __enter__(self) -> "ShardLocks":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for index in list(self._locks):
             self.release(index)
 
