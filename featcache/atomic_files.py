@@ -65,8 +65,10 @@ def is_abandoned(path: Path) -> bool:
 
 def settle(path: Path) -> None:
     """Wait a moment where something came into being just now: its owner's lock comes second."""
-    if _is_young(path):
-        time.sleep(_MOMENT)
+    with suppress(FileNotFoundError):
+        if abs(time.time() - path.stat().st_mtime) >= _YOUNG:
+            return
+    time.sleep(_MOMENT)
 
 
 def _is_held(workspace: Path) -> bool:
@@ -74,13 +76,6 @@ def _is_held(workspace: Path) -> bool:
         return file_locks.holder(workspace / _OWNER) is not None
     except NotADirectoryError:  # a file of such a name is nobody's
         return False
-
-
-def _is_young(path: Path) -> bool:
-    try:
-        return abs(time.time() - path.stat().st_mtime) < _YOUNG
-    except FileNotFoundError:
-        return True
 
 
 def clear_abandoned(folder: Path) -> list[str]:
@@ -142,24 +137,19 @@ def clear(path: Path) -> bool:
     That of another user, who alone may remove it, stays.
     """
     try:
-        return _clear(path)
+        if _UNOWNED.fullmatch(path.name) or not path.is_dir() or path.is_symlink():
+            remove(path)
+            return True
+        lock = FileLock(path / _OWNER)
+        if not lock.claim():
+            return False
+        _remove_workspace(path, lock)
+    except FileNotFoundError:
+        return True  # another process has removed it meanwhile
     except OSError as error:
         if error.errno not in NOT_ALLOWED:
             raise
         return False
-
-
-def _clear(path: Path) -> bool:
-    if _UNOWNED.fullmatch(path.name) or not path.is_dir() or path.is_symlink():
-        remove(path)
-        return True
-    lock = FileLock(path / _OWNER)
-    try:
-        if not lock.claim():
-            return False
-    except FileNotFoundError:
-        return True  # another process has removed it meanwhile
-    _remove_workspace(path, lock)
     return True
 
 
@@ -231,22 +221,15 @@ def write_json(path: Path, value: Any, *, times: os.stat_result | None = None) -
         SpecError: Something in it would not be read again.
     """
     check_written(value, where=str(path))
-    with replacing(path) as temporary:
-        with writing.open_new(temporary) as file:
-            file.write(_as_written(value))
-        _set_times(temporary, times)
+    write_bytes(path, _as_written(value), times=times)
 
 
 def write_bytes(path: Path, content: bytes, *, times: os.stat_result | None = None) -> None:
     """Write `content` to `path`, atomically and durably; for `times` see `write_json`."""
     with replacing(path) as temporary:
         writing.write_bytes(temporary, content)
-        _set_times(temporary, times)
-
-
-def _set_times(path: Path, times: os.stat_result | None) -> None:
-    if times is not None:
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        if times is not None:
+            os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 @contextmanager
@@ -267,7 +250,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_dir() and (path.exists() or path.is_symlink()):
             path.rename(folder / f"{_OWNER}-replaced")  # removed with the workspace
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
@@ -288,7 +271,7 @@ def remove_whole(path: Path) -> None:
     """Remove a folder in one step: a kill leaves all of it, or what `clear_abandoned` removes."""
     with workspace(path) as folder:
         path.rename(folder / path.name)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -348,13 +331,11 @@ def read_report(path: Path) -> Any:
         OSError: It is not there, or may not be read.
     """
     report = documents.read_json(path)
-    if not isinstance(report, dict) or "checksum" not in report:
-        return report
-    return unsealed(path, report)
+    is_sealed = isinstance(report, dict) and "checksum" in report
+    return unsealed(path, report) if is_sealed else report
 
 
 def _is_written_as(path: Path, value: Any) -> bool:
-    """Return whether the file is exactly what `write_json` writes for `value`."""
     expected = _as_written(value)
     with open_regular(path) as raw, os.fdopen(raw.fileno(), "rb", closefd=False) as file:
         return file.read(len(expected) + 1) == expected
@@ -419,20 +400,12 @@ def remove_empty(folder: Path) -> None:
 
 def sync_tree(path: Path) -> None:
     """Make a file, or a folder with all that is below it, durable."""
-    for file in files_below(path):
-        _sync(file)
-    if path.is_dir():
-        for folder in [*path.rglob("*"), path]:
-            if folder.is_dir():
-                sync_folder(folder)
+    folders = [folder for folder in (*path.rglob("*"), path) if folder.is_dir()]
+    for place in (*files_below(path), *folders):
+        sync(place)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the entries of `folder` durable."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make one file, or the entries of one folder, durable.
 
     Raises:

@@ -38,11 +38,11 @@ def plain_place(path: Path) -> Path:
     return plain if is_same else Path(os.path.realpath(absolute))
 
 
-def is_same_place(one: Path | None, other: Path | None) -> bool:
+def is_same_place(first: Path | None, second: Path | None) -> bool:
     """Return whether two paths lead to the same place, through links too."""
-    if one is None or other is None:
-        return one is other
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+    if first is None or second is None:
+        return first is second
+    return first == second or os.path.realpath(first) == os.path.realpath(second)
 
 
 def checked_home(path: Path) -> Path:
@@ -81,15 +81,25 @@ def is_in_home(path: Path, home: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(home))
 
 
+def home_of_features(path: Path) -> Path | None:
+    """Return the home in which a path is `features/DATASET/SPLIT/NAME`; None for one elsewhere.
+
+    Links are not followed: a home may hold the stores of another one, which it cannot write to.
+    """
+    place = path.absolute()
+    homes = place.parents[3:4]
+    return homes[0] if homes and place.parents[2] == homes[0] / "features" else None
+
+
 def require_utf8(path: Path, *, what: str) -> None:
     """Refuse a place whose path is not UTF-8: libraries that read weights cannot open files there.
 
     Args:
-        path: The place.
+        path: The place, by its name or where its links lead.
         what: What named it, for the message.
 
     Raises:
-        SpecError: It is at such a path, by its name or where its links lead.
+        SpecError: It is at such a path.
     """
     names = (str(path.absolute()), os.path.realpath(path))
     try:

@@ -63,12 +63,14 @@ def open_regular(path: Path) -> IO[bytes]:
         if error.errno == errno.ENXIO:  # what opening a socket says: "No such device or address"
             raise OSError(errno.EINVAL, "is a socket or a device, not a regular file") from error
         raise
-    try:
-        _check_mode(os.fstat(descriptor).st_mode)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
         return os.fdopen(descriptor, "rb", buffering=0)
-    except BaseException:
-        os.close(descriptor)
-        raise
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
+    raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
 
 
 def holds(path: Path, content: bytes) -> bool:
@@ -137,11 +139,3 @@ def size_of(path: Path) -> int:
     except (OSError, ValueError):  # ValueError: a NUL in the name, or half of a surrogate pair
         return -1
     return status.st_size if stat.S_ISREG(status.st_mode) else -1
-
-
-def _check_mode(mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
-        raise OSError(errno.EINVAL, f"is {kind}, not a regular file")

@@ -13,7 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 from .. import atomic_files, notes
 from ..documents import check
 from ..errors import LightalignError, StoreCorruptError, StoreNotFoundError
-from ..home import command_line
+from ..home import command_line, home_of_features
 from ..types import Classes, Grades, Pairs
 from .key import StoreDescription
 from .manifest import COPY, MANIFEST, has_manifest, named_key, read_manifest, read_whole_manifest
@@ -357,10 +357,9 @@ def read_pairs(path: Path) -> Pairs:
 
 def _remedy(path: Path) -> str:
     """Return what to do with pairs that cannot be read: any store of their split mends them."""
-    absolute = path.absolute()
-    if len(absolute.parts) < 5 or absolute.parents[2].name != "features":
+    home = home_of_features(path)
+    if home is None:
         return "replace it by a whole copy"
-    home = absolute.parents[3]
     return f"`{command_line('cache', 'repair', home=home)}` restores it"
 
 

@@ -16,6 +16,7 @@ from .manifest import (
     read_whole_manifest,
     restore_manifest,
 )
+from .verified_files import home_of
 from .verify import IntegrityEntry, shard_flaws
 
 _NAMED = 8  # missing shards that are listed by their numbers
@@ -169,10 +170,10 @@ def _unfinished_line(store: FeatureStore, missing: Sequence[int]) -> str:
 def _pairs_flaw(store: FeatureStore) -> IntegrityEntry | None:
     """Return what is wrong with the pairs of the store's source; None for a store in no home."""
     described = store.description
-    home = store.folder.resolve().parents[3:4]
-    if not home or described.folder(home[0]) != store.folder.resolve():
+    home = home_of(store.folder.resolve(), described)
+    if home is None:
         return None
-    path = pairs_path(home[0], described.dataset, described.split, described.source)
+    path = pairs_path(home, described.dataset, described.split, described.source)
     try:
         read_pairs(path)
     except StoreCorruptError:

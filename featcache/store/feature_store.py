@@ -270,7 +270,7 @@ class FeatureStore:
             write_manifest(self.folder, self.manifest)
         for index in range(self.num_shards):
             self._receipt(index).unlink(missing_ok=True)
-        atomic_files.sync_folder(self.folder)
+        atomic_files.sync(self.folder)
 
     def touch(self) -> bool:
         """Make this the newest store, which verbs take when they are not told which.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..home import command_line
+from ..home import command_line, home_of_features
 from ..known_datasets import set_words, source_words, version_of
 from .key import StoreDescription
 
@@ -96,11 +96,10 @@ def removal_of_entry(folder: Path) -> str:
 
     Unlike `removal_of_store` it lets runs have their say.
     """
-    place = folder.absolute()
-    homes = place.parents[3:4]
-    if not homes or homes[0] / "features" != place.parents[2]:
-        return shlex.join(["rm", "-r", str(place)])  # a copy, which stands in no home
-    return command_line("cache", "rm", place.relative_to(homes[0] / "features"), home=homes[0])
+    home = home_of_features(folder)
+    if home is None:
+        return shlex.join(["rm", "-r", str(folder.absolute())])  # a copy, which stands in no home
+    return command_line("cache", "rm", "/".join(folder.absolute().parts[-3:]), home=home)
 
 
 def removal_of_run(folder: Path) -> str:
@@ -187,11 +186,10 @@ def extraction_into(folder: Path) -> tuple[Path, str] | None:
     Its folder says which dataset, split and encoder it is of, but no more; None where it stands in
     no home.
     """
-    absolute = folder.absolute()
-    if len(absolute.parts) < 6 or absolute.parents[2].name != "features":
+    home = home_of_features(folder)
+    if home is None:
         return None
-    home = absolute.parents[3]
-    dataset, split, name = absolute.parts[-3:]
+    dataset, split, name = folder.absolute().parts[-3:]
     encoder = name.rpartition("--")[0]
-    options = {"split": split}
-    return home, extract_command([encoder], ["--data", dataset], home=home, options=options)
+    data = ["--data", dataset]
+    return home, extract_command([encoder], data, home=home, options={"split": split})

@@ -199,7 +199,7 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
                 lock = FileLock(prepared / LOCK)
                 lock.wait()
                 lock.path = _give_name(prepared, home, name) / LOCK
-            atomic_files.sync_folder(place)
+            atomic_files.sync(place)
         except BaseException:
             if lock is not None:
                 _discard(lock.path.parent)
