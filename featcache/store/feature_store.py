@@ -14,7 +14,6 @@ the same bytes. Values may differ in their last bit with the batch size, the num
 the versions of the libraries, which all choose how a matrix product is rounded.
 """
 
-import errno
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -95,39 +94,29 @@ class FeatureStore:
         with ShardLocks(folder) as locks:
             # meanwhile no other process begins, mends or completes the store
             locks.wait_for(MANIFEST_LOCK, tell)
-            return cls._create(folder, description, versions, settings or {}, locks)
-
-    @classmethod
-    def _create(
-        cls,
-        folder: Path,
-        description: StoreDescription,
-        versions: Mapping[str, str],
-        settings: Mapping[str, Any],
-        locks: ShardLocks,
-    ) -> "FeatureStore":
-        FORMATS.load(description.container)  # before anything of it is on disk
-        if not has_manifest(folder):
-            manifest = {
-                "format_version": FORMAT_VERSION,
-                "key": description.key,
-                "keyed": description.keyed(),
-                "description": asdict(description),
-                "versions": dict(versions),
-                "settings": dict(settings),
-                "complete": False,
-            }
-            write_manifest(folder, manifest)
-        restore_manifest(folder)
-        store = cls(folder, read_manifest(folder))
-        if store.manifest["key"] != description.key:
-            raise StoreCorruptError(f"{folder} holds the key {store.manifest['key']}")
-        if not store.complete and store.description.rows_per_shard != description.rows_per_shard:
-            raise SpecError(
-                f"{folder} was begun with rows_per_shard={store.description.rows_per_shard}, "
-                f"not {description.rows_per_shard}: repeat that number or delete the folder"
-            )
-        store._clear_leftovers(locks)
+            FORMATS.load(description.container)  # before anything of it is on disk
+            if not has_manifest(folder):
+                manifest = {
+                    "format_version": FORMAT_VERSION,
+                    "key": description.key,
+                    "keyed": description.keyed(),
+                    "description": asdict(description),
+                    "versions": dict(versions),
+                    "settings": dict(settings or {}),
+                    "complete": False,
+                }
+                write_manifest(folder, manifest)
+            restore_manifest(folder)
+            store = cls(folder, read_manifest(folder))
+            if store.manifest["key"] != description.key:
+                raise StoreCorruptError(f"{folder} holds the key {store.manifest['key']}")
+            begun = store.description.rows_per_shard
+            if not store.complete and begun != description.rows_per_shard:
+                raise SpecError(
+                    f"{folder} was begun with rows_per_shard={begun}, "
+                    f"not {description.rows_per_shard}: repeat that number or delete the folder"
+                )
+            store._clear_leftovers(locks)
         return store
 
     @classmethod
@@ -287,7 +276,7 @@ class FeatureStore:
             except PermissionError:
                 os.utime(manifest)  # a time may be named by the owner only, "now" by all who write
         except OSError as error:
-            if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            if error.errno not in atomic_files.NOT_ALLOWED:
                 raise
             return False
         return True
@@ -324,12 +313,7 @@ class FeatureStore:
             StoreCorruptError: The shard cannot be read.
         """
         receipts = self.manifest["shards"] if self.complete else self.receipt_of_each_shard()
-        receipt = receipts[index]
-        return self.format.locate(self.shard_path(index), self._array_types(receipt))
-
-    def verify(self) -> list[str]:
-        """Read every byte; return one line for each damaged, missing or foreign file."""
-        return [str(flaw) for flaw in self.flaws(content=True)]
+        return self.format.locate(self.shard_path(index), self._array_types(receipts[index]))
 
     def flaws(self, *, content: bool) -> Iterator[IntegrityEntry]:
         """Iterate over what is not as the manifest says.
@@ -337,7 +321,7 @@ class FeatureStore:
         Args:
             content: Read every byte, and look for foreign files, too.
         """
-        for name, _ in self._differing_store_files():
+        for name in self._differing_store_files():
             yield IntegrityEntry(path=self.folder / name, problem="differs")
         for index, receipt in self.receipt_of_each_shard().items():
             yield from shard_flaws(self.folder, index, receipt, content=content)
@@ -345,8 +329,8 @@ class FeatureStore:
             for name, problem in manifest_damage(self.folder).items():
                 yield IntegrityEntry(path=self.folder / name, problem=problem)
             for index in self.missing_shards():
-                if self._receipt(index).is_file():
-                    path = self._receipt(index)
+                path = self._receipt(index)
+                if path.is_file():
                     yield IntegrityEntry(path=path, problem="checksum differs", shard=index)
             yield from other_flaws(self.folder, self._known_files())
 
@@ -373,18 +357,14 @@ class FeatureStore:
 
     def _known_files(self) -> set[str]:
         names = {MANIFEST, COPY, *self.format.store_files}
-        for receipt in self.receipts():
-            names |= set(receipt["files"])
+        names.update(file for receipt in self.receipts() for file in receipt["files"])
         if not self.complete:
-            names |= {self._receipt(index).name for index in range(self.num_shards)}
+            names.update(self._receipt(index).name for index in range(self.num_shards))
         return names
 
-    def _differing_store_files(self) -> list[tuple[str, bytes]]:
-        return [
-            (name, content)
-            for name, content in self.format.store_files.items()
-            if not holds(self.folder / name, content)
-        ]
+    def _differing_store_files(self) -> list[str]:
+        contents = self.format.store_files.items()
+        return [name for name, content in contents if not holds(self.folder / name, content)]
 
     def _receipt(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.json"
@@ -400,15 +380,14 @@ class FeatureStore:
         return receipts
 
     def _clear_leftovers(self, locks: ShardLocks) -> None:
-        for name, content in self._differing_store_files():
-            atomic_files.write_bytes(self.folder / name, content)
+        for name in self._differing_store_files():
+            atomic_files.write_bytes(self.folder / name, self.format.store_files[name])
         for path in list(self.folder.iterdir()):
             if is_abandoned(path):
                 atomic_files.clear(path)
         remove_unheld(self.folder)
         shards = {flaw.shard for flaw in self.flaws(content=False)}
-        damaged = {index for index in shards if index is not None}
-        ours = {index for index in damaged if locks.claim(index)}
+        ours = {index for index in shards if index is not None and locks.claim(index)}
         if ours:
             self.drop_shards(ours)
         for index in ours:
@@ -435,19 +414,16 @@ class FeatureStore:
             types[name] = ArrayType(dtype, (tokens if name in PER_TOKEN else rows, *axes))
         return types
 
-    def _companions(self) -> tuple[str, ...]:
-        scales = (SCALES,) if self.description.dtype == "int8" else ()
-        return (*scales, *self.description.companions)
-
     def _arrays(self, features: Features) -> dict[str, np.ndarray]:
-        assert set(features.companions) == set(self._companions())
-        tokens = self.description.tokens_per_item
+        described = self.description
+        tokens = described.tokens_per_item
+        scales = {SCALES} if described.dtype == "int8" else set()
+        assert set(features.companions) == {*scales, *described.companions}
         arrays = {"values": features.values, "ids": encode_ids(features.ids)}
         if tokens is None:
             arrays["offsets"] = features.offsets
         else:
-            shape = (len(features), tokens, self.description.width)
-            arrays["values"] = features.values.reshape(shape)
+            arrays["values"] = features.values.reshape(len(features), tokens, described.width)
         return {**arrays, **features.companions}
 
     def _check_range(self, features: Features) -> None:
