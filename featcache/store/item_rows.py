@@ -10,7 +10,6 @@ from ..errors import StoreCorruptError
 from ..item_ids import decode_ids
 from ..types import Features
 from .checked_shards import CheckedShards
-from .containers.base import ArrayLocation
 from .feature_store import FeatureStore, skipped_of
 from .key import Skipped
 from .stored_types import SCALES, dequantise
@@ -122,7 +121,11 @@ class ItemRows:
     def _read(self, index: int) -> _OpenShard:
         arrays = self._shards.open(index)
         described = self.store.description
-        positions = self._positions(index)
+        skipped = {item["id"] for item in self._shards.receipts[index]["skipped"]}
+        items = self.store.shard_items(index)
+        positions = np.array(
+            [place for place in items if self._ids[place] not in skipped], np.int64
+        )
         stored_ids = decode_ids(arrays["ids"].read())
         if list(stored_ids) != [self._ids[position] for position in positions.tolist()]:
             raise StoreCorruptError(
@@ -138,14 +141,5 @@ class ItemRows:
             raise StoreCorruptError(
                 f"{self.store.folder}: the offsets of shard {index} contradict its values"
             )
-        return _OpenShard(index, positions, offsets, values, _scales_of(arrays))
-
-    def _positions(self, index: int) -> Int64[np.ndarray, " rows"]:
-        """Return the items of a shard that have a row."""
-        skipped = {item["id"] for item in self._shards.receipts[index]["skipped"]}
-        items = self.store.shard_items(index)
-        return np.array([place for place in items if self._ids[place] not in skipped], np.int64)
-
-
-def _scales_of(arrays: dict[str, ArrayLocation]) -> np.ndarray | None:
-    return np.asarray(arrays[SCALES].read()).reshape(-1) if SCALES in arrays else None
+        scales = np.asarray(arrays[SCALES].read()).reshape(-1) if SCALES in arrays else None
+        return _OpenShard(index, positions, offsets, values, scales)

@@ -157,14 +157,14 @@ def _check_shards(
     receipts: Sequence[Receipt], description: StoreDescription, *, where: Path
 ) -> None:
     """Refuse a table of shards that is not that of a whole store."""
-    if len(receipts) != description.num_shards:
+    num_shards = description.num_shards
+    if len(receipts) != num_shards:
         raise StoreCorruptError(
-            f"{where} lists {len(receipts)} shards, not the {description.num_shards} of a whole "
-            "store"
+            f"{where} lists {len(receipts)} shards, not the {num_shards} of a whole store"
         )
     for index, receipt in enumerate(receipts):
-        items = description.shard_items(index)
-        _check_receipt(receipt, items, name=f"shard-{index:05d}", where=where)
+        name = f"shard-{index:05d}"
+        _check_receipt(receipt, description.shard_items(index), name=name, where=where)
 
 
 def read_receipt(path: Path, items: range) -> dict[str, Any]:
@@ -246,22 +246,15 @@ def restore_manifest(folder: Path) -> None:
 
 
 def _both_damaged(folder: Path, damaged: Mapping[str, str]) -> str:
-    return (
-        f"{folder / MANIFEST} and {COPY} are both damaged: {_ways_out(folder)} "
-        f"({damaged[MANIFEST]})"
-    )
-
-
-def _ways_out(folder: Path) -> str:
-    """Return what to do with a store of which nothing can be read."""
+    way_out = "replace the store by a whole copy"
     extraction = extraction_into(folder)
-    if extraction is None:
-        return "replace the store by a whole copy"
-    home, command = extraction
-    return (
-        f"remove the store by `{removal_of_store(folder, home)}` and extract it again by "
-        f"`{command}`, with the options that it had"
-    )
+    if extraction is not None:
+        home, command = extraction
+        way_out = (
+            f"remove the store by `{removal_of_store(folder, home)}` and extract it again by "
+            f"`{command}`, with the options that it had"
+        )
+    return f"{folder / MANIFEST} and {COPY} are both damaged: {way_out} ({damaged[MANIFEST]})"
 
 
 def _content(path: Path) -> bytes:

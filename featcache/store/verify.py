@@ -51,12 +51,12 @@ def shard_flaws(
             yield IntegrityEntry(path=folder / name, problem=problem, shard=index)
 
 
-def other_flaws(folder: Path, known: Collection[str]) -> Iterator[IntegrityEntry]:
+def other_flaws(folder: Path, recorded: Collection[str]) -> Iterator[IntegrityEntry]:
     """Iterate over damaged locks, what dead processes left, and files that nothing records.
 
     Args:
         folder: The store's folder.
-        known: Paths below it of the files that belong there.
+        recorded: Paths below it of the files that belong there.
     """
     locks = set(lock_files(folder))
     for path in sorted(folder.iterdir()):
@@ -67,7 +67,7 @@ def other_flaws(folder: Path, known: Collection[str]) -> Iterator[IntegrityEntry
         top = folder / name.parts[0]
         if file in locks:
             problem = lock_damage(file) or (None if holder(file) else "its process is dead")
-        elif str(name) in known or shard_is_written(top) or atomic_files.is_temporary(top):
+        elif str(name) in recorded or shard_is_written(top) or atomic_files.is_temporary(top):
             problem = None  # temporaries that are not named above are being written
         else:
             problem = "not in the manifest"

@@ -32,13 +32,13 @@ class ArrayType:
     shape: tuple[int | None, ...]
     compression: str = "none"
 
-    def with_shape_of(self, found: object) -> "ArrayType":
-        """Return the type with each open axis as long as in `found`, which may be anything."""
-        axes = found if isinstance(found, list | tuple) and len(found) == len(self.shape) else ()
-        lengths = [length if type(length) is int and length > 0 else None for length in axes]
+    def with_shape_of(self, actual: object) -> "ArrayType":
+        """Return the type with each open axis as long as in `actual`, which may be anything."""
+        if not isinstance(actual, list | tuple) or len(actual) != len(self.shape):
+            return self
         shape = tuple(
-            next(iter(lengths[axis : axis + 1]), None) if length is None else length
-            for axis, length in enumerate(self.shape)
+            there if length is None and type(there) is int and there > 0 else length
+            for length, there in zip(self.shape, actual, strict=True)
         )
         return replace(self, shape=shape)
 
@@ -53,9 +53,8 @@ class ArrayType:
         return math.prod(self.whole_shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
-        return (
-            f"{self.dtype.name} [{', '.join('any' if n is None else str(n) for n in self.shape)}]"
-        )
+        axes = ", ".join("any" if length is None else str(length) for length in self.shape)
+        return f"{self.dtype.name} [{axes}]"
 
 
 @dataclass(frozen=True)
@@ -129,19 +128,19 @@ class Format(ABC):
 COMPRESSED = "values"  # the array that `compression` is about
 
 
-def refusal(path: Path, *, expected: object, found: object) -> StoreCorruptError:
+def refusal(path: Path, *, expected: object, actual: object) -> StoreCorruptError:
     """Return the error of a file that holds something else than it must, in one short line."""
-    text = " ".join(str(found).split())
+    text = " ".join(str(actual).split())
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return StoreCorruptError(f"{path}: expected {expected}, found {shown}")
 
 
-def check_names(path: Path, expected: Iterable[str], found: Iterable[str]) -> None:
+def check_names(path: Path, expected: Iterable[str], actual: Iterable[str]) -> None:
     """Compare the names of the arrays of a shard.
 
     Raises:
         StoreCorruptError: They differ.
     """
-    names, found_names = sorted(expected), sorted(found)
-    if names != found_names:
-        raise refusal(path, expected=f"the arrays {names}", found=found_names)
+    names, actual_names = sorted(expected), sorted(actual)
+    if names != actual_names:
+        raise refusal(path, expected=f"the arrays {names}", actual=actual_names)

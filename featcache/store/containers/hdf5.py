@@ -71,11 +71,11 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     """Return a dataset that lies in this very file: no link elsewhere, no group, no type."""
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
-        raise refusal(path, expected=f"a dataset {name}", found=f"a {type(link).__name__}")
+        raise refusal(path, expected=f"a dataset {name}", actual=f"a {type(link).__name__}")
     identifier = h5o.open(file.id, name.encode())
     if not isinstance(identifier, h5d.DatasetID):
         kind = type(identifier).__name__.removesuffix("ID")
-        raise refusal(path, expected=f"a dataset {name}", found=f"a {kind}")
+        raise refusal(path, expected=f"a dataset {name}", actual=f"a {kind}")
     return h5py.Dataset(identifier)
 
 
@@ -86,7 +86,7 @@ def _locate_dataset(
     array = expected.with_shape_of(dataset.shape)
     if dataset.shape != array.shape or not _is_of_type(dataset, array.dtype):
         actual = f"{dataset.dtype} {dataset.shape}"
-        raise refusal(path, expected=f"{name} to be {expected}", found=actual)
+        raise refusal(path, expected=f"{name} to be {expected}", actual=actual)
     if not dataset.size:
         return ArrayLocation(path, 0, dataset.shape, array.dtype)
     properties = dataset.id.get_create_plist()
@@ -95,15 +95,14 @@ def _locate_dataset(
         chunk = _chunk(path, dataset)
         first, length = chunk.byte_offset, chunk.size
     else:
-        contiguous = properties.get_layout() == h5d.CONTIGUOUS
-        if not contiguous or properties.get_external_count():
-            raise refusal(path, expected=f"{name} to be contiguous", found="another layout")
+        if properties.get_layout() != h5d.CONTIGUOUS or properties.get_external_count():
+            raise refusal(path, expected=f"{name} to be contiguous", actual="another layout")
         first, length = dataset.id.get_offset(), dataset.id.get_storage_size()
         if first is None or length != array.num_bytes:
-            raise refusal(path, expected=f"{array.num_bytes} bytes of {name}", found=length)
+            raise refusal(path, expected=f"{array.num_bytes} bytes of {name}", actual=length)
     if first + length > file_bytes:
         reach = f"{name} in bytes {first} to {first + length}"
-        raise refusal(path, expected=reach, found=f"a file of {file_bytes}")
+        raise refusal(path, expected=reach, actual=f"a file of {file_bytes}")
     if array.compression == "none":
         return ArrayLocation(path, first, dataset.shape, array.dtype)
     return ArrayLocation(
@@ -121,19 +120,19 @@ def _check_filters(path: Path, name: str, properties: Any, array: ArrayType) -> 
     if filters != [_FILTERS[array.compression], h5z.FILTER_FLETCHER32]:
         actual = f"the filters {filters}"
         raise refusal(
-            path, expected=f"{name} to be {array.compression} with a checksum", found=actual
+            path, expected=f"{name} to be {array.compression} with a checksum", actual=actual
         )
     if properties.get_layout() != h5d.CHUNKED or properties.get_chunk() != array.shape:
-        raise refusal(path, expected=f"{name} to be one chunk", found="another layout")
+        raise refusal(path, expected=f"{name} to be one chunk", actual="another layout")
 
 
 def _chunk(path: Path, dataset: h5py.Dataset) -> Any:
     """Return where the only chunk lies, and which filters it leaves out."""
     if dataset.id.get_num_chunks() != 1:
-        raise refusal(path, expected="one chunk", found=dataset.id.get_num_chunks())
+        raise refusal(path, expected="one chunk", actual=dataset.id.get_num_chunks())
     chunk = dataset.id.get_chunk_info(0)
     if chunk.filter_mask not in {0, _NOT_COMPRESSED}:
-        raise refusal(path, expected="a checksum of the chunk", found="none")
+        raise refusal(path, expected="a checksum of the chunk", actual="none")
     return chunk
 
 

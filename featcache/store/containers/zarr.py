@@ -54,7 +54,7 @@ class ZarrFormat(Format):
             if array.size:
                 chunk = _chunk_file(folder, array.ndim)
                 chunk.parent.mkdir(parents=True)
-                raw = np.ascontiguousarray(_little_endian(array))
+                raw = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
                 with open_new(chunk) as file:
                     file.write(raw.data if codec is None else _build(codec).encode(raw))
 
@@ -68,10 +68,6 @@ class ZarrFormat(Format):
 
 def _chunk_file(folder: Path, ndim: int) -> Path:
     return folder.joinpath("c", *["0"] * ndim)
-
-
-def _little_endian(array: np.ndarray) -> np.ndarray:
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
 def _codec(compression: str, dtype: np.dtype[np.generic]) -> dict[str, Any] | None:
@@ -131,13 +127,13 @@ def _locate_array(folder: Path, expected: ArrayType) -> ArrayLocation:
     except (OSError, ValueError, RecursionError) as error:
         raise StoreCorruptError(f"{path} is not that of a Zarr v3 array: {error}") from error
     if not isinstance(metadata, dict):
-        raise refusal(path, expected="the metadata of an array", found=metadata)
+        raise refusal(path, expected="the metadata of an array", actual=metadata)
     array = expected.with_shape_of(metadata.get("shape"))
     codec = _codec(array.compression, array.dtype)
     written = _array_metadata(array.whole_shape, array.dtype, codec)
     for name, value in written.items():
         if not _is_same(metadata.get(name), value):
-            raise refusal(path, expected=f"{name} {value}", found=metadata.get(name))
+            raise refusal(path, expected=f"{name} {value}", actual=metadata.get(name))
     chunk = _chunk_file(folder, len(array.shape))
     dtype = array.dtype.newbyteorder("<")
     if codec is not None:
@@ -149,12 +145,12 @@ def _locate_array(folder: Path, expected: ArrayType) -> ArrayLocation:
     return ArrayLocation(chunk, 0, array.whole_shape, dtype)
 
 
-def _is_same(found: object, written: object) -> bool:
+def _is_same(value: object, written: object) -> bool:
     """Compare two JSON values; checksums of Zstandard may be left out, as they once were."""
     as_json = json.dumps(written)
     without = as_json.replace('"checksum": true', '"checksum": false')
     try:
-        return json.dumps(found) in {as_json, without}
+        return json.dumps(value) in {as_json, without}
     except RecursionError:
         return False
 
@@ -168,7 +164,7 @@ def _check_size(chunk: Path, num_bytes: int) -> None:
     except OSError as error:
         raise StoreCorruptError(f"{chunk} cannot be read: {error.strerror}") from error
     if size != num_bytes:
-        raise refusal(chunk, expected=f"{num_bytes} bytes", found=f"{size} bytes")
+        raise refusal(chunk, expected=f"{num_bytes} bytes", actual=f"{size} bytes")
 
 
 def _decompress(chunk: Path, codec: Mapping[str, Any], expected: ArrayType) -> np.ndarray:
