@@ -55,13 +55,10 @@ def read_text(path: Path, *, limit: int = MAX_BYTES) -> str:
 
 
 def parse_json(text: str, *, where: str, large_as_float: bool = False) -> Any:
-    """Return the value of a JSON text.
+    """Return the value of a JSON text, which a message calls `where`.
 
-    Args:
-        text: The text.
-        where: What it is, for the message.
-        large_as_float: Whether an integer of more than 64 bits becomes a float instead of an error,
-            as tokenizers without a limit state one of 1e30 tokens.
+    With `large_as_float` an integer of more than 64 bits becomes a float instead of an error, as
+    tokenizers without a limit state one of 1e30 tokens.
 
     Raises:
         StoreCorruptError: It is not JSON, too deeply nested, has a number that is too long, or
@@ -84,11 +81,7 @@ def _integer_or_float(digits: str) -> int | float:
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object as a dictionary.
-
-    Raises:
-        ValueError: A field is named twice: readers differ in which of the two they believe.
-    """
+    """Refuse a field that is named twice: readers differ in which of the two they believe."""
     table = dict(pairs)
     if len(table) != len(pairs):
         names = [name for name, _ in pairs]
@@ -176,12 +169,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def check(value: Any, schema: Any, *, where: object) -> Any:
-    """Return `value` as it is, after it was compared with a type.
-
-    Args:
-        value: JSON or TOML values.
-        schema: A `TypedDict`, or what else msgspec knows.
-        where: The file, for the message.
+    """Return JSON or TOML values as they are, compared with a type that msgspec knows.
 
     Raises:
         StoreCorruptError: It is of another type.

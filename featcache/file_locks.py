@@ -55,9 +55,8 @@ class LockHolder:
 class FileLock(AbstractContextManager["FileLock", None]):
     """Exclusive lock on one file, which is removed on release; a forked child does not hold it.
 
-    Args:
-        path: The lock file. Its folder is there, and only lock holders write to it. Where the
-            folder is moved while the lock is held, the attribute is to be moved with it.
+    Its folder is there, and only lock holders write to the file. Whoever moves the folder of a lock
+    that is held sets `path` anew.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,8 +96,7 @@ class FileLock(AbstractContextManager["FileLock", None]):
     def wait(self, tell: Callable[[str], None] | None = None) -> None:
         """Take the lock as soon as its holder gives it back.
 
-        Args:
-            tell: Receives, once and after some seconds, who holds the lock, where, and since when.
+        After some seconds `tell` is told once who holds the lock, where, and since when.
 
         Raises:
             LockError: The file system has no locks.
@@ -199,12 +197,7 @@ def _open(path: Path, mode: int) -> Iterator[int | None]:
 
 
 def try_lock(descriptor: int, kind: int, path: Path) -> bool:
-    """Lock an open file without waiting, and return whether that is done.
-
-    Args:
-        descriptor: The open file.
-        kind: `fcntl.LOCK_SH` or `fcntl.LOCK_EX`.
-        path: Its name, for the message.
+    """Lock an open file, by `LOCK_SH` or `LOCK_EX`, without waiting; return whether that is done.
 
     Raises:
         LockError: The file system has no locks.

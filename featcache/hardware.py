@@ -45,17 +45,17 @@ def free_address_space(*, proc: Path = Path("/proc")) -> int | None:
     return max(0, soft - memory_fields(proc / "self" / "status").get("VmSize", 0))
 
 
-def reserve_files(wanted: int) -> int:
-    """Return how many files may be kept open of `wanted`, after raising the soft limit if need be.
+def reserve_files(num_files: int) -> int:
+    """Return how many of these files may be kept open, after raising the soft limit if need be.
 
     A memory map keeps its file open, and a store of 100 GB has more shards than the usual soft
     limit of 1024 has files; half of the limit is left to everything else.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 2 * wanted > soft:
-        soft = 2 * wanted if hard == resource.RLIM_INFINITY else min(hard, 2 * wanted)
+    if 2 * num_files > soft:
+        soft = 2 * num_files if hard == resource.RLIM_INFINITY else min(hard, 2 * num_files)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(wanted, soft // 2)
+    return min(num_files, soft // 2)
 
 
 def _available(proc: Path) -> int:

@@ -92,14 +92,10 @@ def home_of_features(path: Path) -> Path | None:
 
 
 def require_utf8(path: Path, *, what: str) -> None:
-    """Refuse a place whose path is not UTF-8: libraries that read weights cannot open files there.
-
-    Args:
-        path: The place, by its name or where its links lead.
-        what: What named it, for the message.
+    """Refuse a path that is not UTF-8: libraries that read weights cannot open files there.
 
     Raises:
-        SpecError: It is at such a path.
+        SpecError: The path, which `what` named, is not, or is not where its links lead.
     """
     names = (str(path.absolute()), os.path.realpath(path))
     try:
@@ -115,10 +111,6 @@ def command_line(*words: str | Path, home: Path) -> str:
     """Return a command of ours that runs as it is printed, in this folder or in any other.
 
     The home is named only where a command that names none would take another.
-
-    Args:
-        words: What follows `lightalign`.
-        home: Folder of everything lightalign keeps.
     """
     command = ["lightalign", *map(str, words)]
     if os.path.realpath(home) != os.path.realpath(usual_home()):

@@ -62,12 +62,8 @@ def pad_groups(features: Features, num_groups: int) -> tuple[list[Tokens], np.nd
 
     Captions of 8 to 40 tokens padded together are two thirds padding; in a few groups, little.
 
-    Args:
-        features: Rows of any lengths.
-        num_groups: Largest number of groups; rows of equal length are one.
-
     Returns:
-        The groups, and the row of `features` that each of their rows is, group after group.
+        The groups, `num_groups` at most, and the row of `features` that each of their rows is.
     """
     groups = split_by_length(features.lengths, num_groups)
     if len(groups) == 1:
@@ -78,12 +74,7 @@ def pad_groups(features: Features, num_groups: int) -> tuple[list[Tokens], np.nd
 def split_by_length(
     lengths: Int64[np.ndarray, " n"], num_groups: int
 ) -> list[Int64[np.ndarray, " group"]]:
-    """Return the rows in groups of similar length; rows of equal length are one group, in order.
-
-    Args:
-        lengths: Number of tokens of each row.
-        num_groups: Largest number of groups.
-    """
+    """Return the rows in groups of similar length; rows of equal length are one group, in order."""
     order = np.argsort(lengths, kind="stable")
     if len(lengths) == 0 or lengths[order[0]] == lengths[order[-1]]:
         return [order]

@@ -117,12 +117,8 @@ def safetensors_header(
 ) -> bytes:
     """Return the head of a safetensors file: its length, then places and shapes as JSON.
 
-    Args:
-        arrays: Type, as NumPy or torch names it, shape and bytes of each array, in the order of the
-            file.
-        metadata: Texts by name, or nothing.
-
-    Source: the format's description in the README of huggingface/safetensors.
+    Of each array, in the order of the file, its type, as NumPy or torch names it, its shape and its
+    bytes are given. Source: the format's description in the README of huggingface/safetensors.
     """
     table: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0

@@ -205,10 +205,10 @@ class RowLayout:
         Raises:
             IndexError: A row number is negative or not below the number of rows.
         """
-        wanted = np.asarray(rows, dtype=np.int64)
-        if wanted.size and not (wanted.min() >= 0 and wanted.max() < self.num_rows):
+        numbers = np.asarray(rows, dtype=np.int64)
+        if numbers.size and not (numbers.min() >= 0 and numbers.max() < self.num_rows):
             raise IndexError(f"rows must be in [0, {self.num_rows})")
-        return wanted
+        return numbers
 
     def tokens_before(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the first token of each row, counted through the whole store."""

@@ -20,14 +20,9 @@ from .gather import Spans, copy_rows
 
 
 class ShardCache:
-    """Keep one array of each of the shards that were used last.
+    """Keep one array of each of the shards that were used last, without a limit that is None.
 
     The array that was asked for last is kept whatever its size. Threads may share a cache.
-
-    Args:
-        load: Returns the array of a shard.
-        limit_bytes: Most bytes to keep, or None for no limit.
-        limit_shards: Most arrays to keep, or None for no limit.
     """
 
     def __init__(
@@ -118,12 +113,7 @@ class StoredArrays:
         return max(1, self._buffer_bytes // max(1, largest))
 
     def copy_values(self, tokens: Spans, out: Shaped[np.ndarray, "total width"]) -> None:
-        """Write the values as floats into `out`.
-
-        Args:
-            tokens: Where they lie, from `Layout.token_spans`.
-            out: Where to write.
-        """
+        """Write the values as floats into `out`; `RowLayout.token_spans` says where they lie."""
         dtype = self._description.dtype
         if self._in_memory or storage(dtype).kind == "f":
             self._copy(self._values, tokens, out)
@@ -141,11 +131,7 @@ class StoredArrays:
     ) -> Shaped[np.ndarray, "lines ..."]:
         """Return the lines of an array beside the values.
 
-        Args:
-            name: Name of the array.
-            num_tokens: Tokens of all rows together.
-            tokens: Where its lines are if it has one a token, from `Layout.token_spans`.
-            rows: Where they are if it has one a row.
+        Those of an array of one line a token lie in the spans `tokens`, others in `rows`.
         """
         like = self._shards[0][name]
         per_token = name in PER_TOKEN

@@ -153,11 +153,9 @@ def note_unread(unread: Unread) -> None:
 
 
 def manifest_folders(home: Path, place: str = "*/*") -> list[Path]:
-    """List all folders below `home` with a manifest or its copy, readable or not, by name.
+    """List all folders below `home`, or of one `DATASET/SPLIT`, with a manifest or its copy.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        place: `DATASET/SPLIT` for those of one split alone.
+    They are in the order of their names, readable or not.
     """
     return _look_for_stores(home, place)[0]
 

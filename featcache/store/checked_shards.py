@@ -52,10 +52,7 @@ def open_shards(store: FeatureStore) -> list[dict[str, ArrayLocation]]:
 class CheckedShards:
     """Open the shards of a store one by one, each compared with what is recorded of it first.
 
-    Where a store is read once from its beginning to its end that takes no pass of its own.
-
-    Args:
-        store: A complete store.
+    Where a complete store is read once from its beginning to its end that takes no pass of its own.
     """
 
     def __init__(self, store: FeatureStore) -> None:
@@ -110,11 +107,7 @@ class CheckedShards:
         return self._memory.name_of(self.store.shard_path(index).absolute())
 
     def _is_remembered(self, index: int) -> bool:
-        """Return whether the files of a shard are as they were when they were read whole.
-
-        Raises:
-            StoreCorruptError: One is not there.
-        """
+        """Return whether the files of a shard are as they were when they were read whole."""
         try:
             state = verified_files.state_of(self.store.folder, self.receipts[index]["files"])
         except PermissionError:

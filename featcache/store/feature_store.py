@@ -77,12 +77,8 @@ class FeatureStore:
     ) -> "FeatureStore":
         """Open `folder` for writing, making it if it is not there, and clear what a crash left.
 
-        Args:
-            folder: The store's folder.
-            description: What the store shall hold.
-            versions: Library versions, recorded when the store is made.
-            settings: What else of that moment is worth knowing, such as the batch size.
-            tell: Receives for whom this waits, if it does; see `FileLock.wait`.
+        The versions of libraries, and settings such as the batch size, are recorded when the store
+        is made. Where this waits for another process, `tell` is told; see `FileLock.wait`.
 
         Raises:
             SpecError: The folder was begun with another number of rows per shard.
@@ -218,11 +214,8 @@ class FeatureStore:
     ) -> None:
         """Write one shard: temporary, durable, renamed, receipt.
 
-        Args:
-            index: Number of the shard.
-            features: Rows of the items it covers, in item order, in the stored dtype.
-            skipped: Items it covers that have no row.
-            derived: Whether the rows were made of another store's; recorded if so.
+        The features are the rows of the items it covers, in item order, in the stored dtype; of the
+        skipped there is none. It is recorded if they were derived from another store.
 
         Raises:
             FeatureRangeError: A value is not finite.
@@ -316,11 +309,7 @@ class FeatureStore:
         return self.format.locate(self.shard_path(index), self._array_types(receipts[index]))
 
     def flaws(self, *, content: bool) -> Iterator[IntegrityEntry]:
-        """Iterate over what is not as the manifest says.
-
-        Args:
-            content: Read every byte, and look for foreign files, too.
-        """
+        """Iterate over what is not as the manifest says; with `content`, of every byte and file."""
         for name in self._differing_store_files():
             yield IntegrityEntry(path=self.folder / name, problem="differs")
         for index, receipt in self.receipt_of_each_shard().items():

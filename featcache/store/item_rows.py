@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64, Shaped
 
 from ..errors import StoreCorruptError
 from ..item_ids import decode_ids
@@ -19,11 +19,11 @@ BLOCK_ELEMENTS = 2**24  # features of a block: 64 MiB in float32
 
 @dataclass(frozen=True)
 class ItemBlock:
-    """Some rows that follow each other.
+    """Rows that follow each other, as floats and without companions.
 
     Attributes:
-        positions: Which item of the split each row is.
-        features: The rows as floats, without companions.
+        positions: Item of the split that each row is.
+        features: The rows.
     """
 
     positions: Int64[np.ndarray, " n"]
@@ -32,21 +32,13 @@ class ItemBlock:
 
 @dataclass(frozen=True)
 class _OpenShard:
-    """Arrays of the shard that is being read.
-
-    Attributes:
-        index: Its number.
-        positions: Which item of the split each of its rows is.
-        offsets: First token of each row, and the number of tokens last.
-        values: Its values, one line a token; of an uncompressed shard a memory map.
-        scales: Scale of each token, or None.
-    """
+    """Arrays of the shard that is being read; the positions are those of its rows in the split."""
 
     index: int
     positions: Int64[np.ndarray, " rows"]
     offsets: Int64[np.ndarray, " rows_plus_1"]
-    values: np.ndarray
-    scales: np.ndarray | None
+    values: Shaped[np.ndarray, "total width"]  # of an uncompressed shard a memory map
+    scales: Float32[np.ndarray, " total"] | None
 
 
 class ItemRows:

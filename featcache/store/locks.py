@@ -60,9 +60,7 @@ class ShardLocks(AbstractContextManager["ShardLocks", None]):
 def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Iterator[None]:
     """Own the lock of a split's folder, which is made first and removed last if it is empty.
 
-    Args:
-        folder: The folder of the split's stores and pairs.
-        tell: See `FileLock.wait`.
+    Where another process holds it, `tell` is told; see `FileLock.wait`.
 
     Raises:
         LockError: The file system has no locks.

@@ -119,11 +119,7 @@ def _times(folder: Path) -> os.stat_result | None:
 
 
 def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
-    """Return the manifest of a store, complete or not.
-
-    Args:
-        folder: The store's folder.
-        name: `MANIFEST`, or `COPY` to read that.
+    """Return the manifest of a store, complete or not, or its copy by the name of that.
 
     Raises:
         StoreNotFoundError: The folder holds no store.
@@ -168,11 +164,7 @@ def _check_shards(
 
 
 def read_receipt(path: Path, items: range) -> dict[str, Any]:
-    """Return the receipt of a finished shard.
-
-    Args:
-        path: The receipt; its name is that of the shard.
-        items: Positions of the items that the shard covers.
+    """Return the receipt of the finished shard that covers these positions of items.
 
     Raises:
         FileNotFoundError: There is none.

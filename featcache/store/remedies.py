@@ -115,9 +115,7 @@ def features_of(
 ) -> dict[str, Any]:
     """Return what another store must have been extracted with to hold features of the same kind.
 
-    Args:
-        description: The store.
-        settings: What else its manifest records, as far as it can be read.
+    The settings are what else the manifest of the store records, as far as it can be read.
     """
     features = {
         "kind": description.kind,
@@ -133,10 +131,7 @@ def feature_options(features: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of `extract` that make features, as `extract_command` takes them.
 
     The precision is named wherever it is known, as the usual one is another on another machine.
-
-    Args:
-        features: By the names of `features_of`, and `container` and `compression`; others are
-            passed over.
+    Read are the names of `features_of`, and `container` and `compression`.
     """
     options: dict[str, Any] = {
         name: (features[recorded],)
@@ -154,10 +149,7 @@ def extraction(
 ) -> str:
     """Return the command that extracts a store as it was, of a dataset in its usual place.
 
-    Args:
-        description: The store.
-        settings: What else its manifest records, as far as it can be read.
-        home: Folder of everything lightalign keeps.
+    The settings are what else the manifest of the store records, as far as it can be read.
     """
     settings = settings or {}
     version = version_of(home, description.dataset, description.split, description.source)

@@ -48,11 +48,7 @@ class State:
 
 
 def state_of(folder: Path, promises: Mapping[str, Mapping[str, Any]]) -> State:
-    """Return the state of files below a folder.
-
-    Args:
-        folder: Where they lie.
-        promises: What each of them is promised to be, by name.
+    """Return the state of files below a folder, of which each has a promise by its name.
 
     Raises:
         OSError: One is not there, or may not be asked for.
@@ -71,12 +67,7 @@ def _state(promises: Mapping[str, Any], stats: Mapping[str, os.stat_result]) -> 
 
 
 class Memory:
-    """Memory of what was read and found whole.
-
-    Args:
-        home: Home that the files lie in, or None to remember nothing.
-        name: Name of the memory among those of the home.
-    """
+    """Memory of what was read and found whole, by its name in a home; without one, of nothing."""
 
     def __init__(self, home: Path | None, name: str) -> None:
         self._home = home
@@ -100,10 +91,9 @@ class Memory:
         return os.path.relpath(path, self._home or path.anchor)
 
     def remember(self, states: Mapping[str, State]) -> None:
-        """Record what is whole; where nothing can be written, nothing is remembered.
+        """Record what is whole: by `name_of` each, its state from before it was read.
 
-        Args:
-            states: States from before the files were read, by `name_of` each.
+        Where nothing can be written, nothing is remembered.
         """
         settled = {name: state.mark for name, state in states.items() if state.is_settled}
         if self._path is None or self._home is None or not settled:
@@ -159,10 +149,10 @@ def require(
     """Pass if each file of a folder has the size and the checksum that it is promised to have.
 
     Args:
-        folder: Where the files lie.
+        folder: Folder of the files.
         promises: `promise_of` each file, by name.
-        memory: What remembers those that are whole, or None to read all of them.
-        least: Size in bytes from which on files are remembered.
+        memory: Memory of those that are whole, or None to read all of them.
+        least: Bytes from which on a file is remembered.
 
     Raises:
         StoreCorruptError: A file is missing, is no regular file, or has other bytes.

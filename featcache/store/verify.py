@@ -35,11 +35,7 @@ def shard_flaws(
 ) -> Iterator[IntegrityEntry]:
     """Iterate over the files of one shard that are not as its receipt says.
 
-    Args:
-        folder: The store's folder.
-        index: Number of the shard.
-        receipt: What is recorded of it.
-        content: Read every byte; else only sizes are compared.
+    With `content` every byte is read; else only sizes are compared.
 
     Raises:
         PermissionError: One may not be looked at.
@@ -52,12 +48,7 @@ def shard_flaws(
 
 
 def other_flaws(folder: Path, recorded: Collection[str]) -> Iterator[IntegrityEntry]:
-    """Iterate over damaged locks, what dead processes left, and files that nothing records.
-
-    Args:
-        folder: The store's folder.
-        recorded: Paths below it of the files that belong there.
-    """
+    """Iterate over damaged locks, what dead processes left, and files that are not recorded."""
     locks = set(lock_files(folder))
     for path in sorted(folder.iterdir()):
         if is_abandoned(path):

@@ -105,20 +105,13 @@ class Format(ABC):
     ) -> None:
         """Write `arrays` to the new file or folder `path`, the same bytes for the same arrays.
 
-        Args:
-            path: File or folder that does not exist yet.
-            arrays: What to write, by name.
-            compression: One of `COMPRESSIONS`, for the array `values` alone: the others are small
-                and are wanted without decompressing anything.
+        The compression, one of `COMPRESSIONS`, is for the array `values` alone: the others are
+        small and are wanted without decompressing anything.
         """
 
     @abstractmethod
     def locate(self, path: Path, expected: Mapping[str, ArrayType]) -> dict[str, ArrayLocation]:
-        """Return where each array of the shard at `path` lies.
-
-        Args:
-            path: File or folder of the shard.
-            expected: Every array that it must hold, and none else.
+        """Return where each of the `expected` arrays, and none else, lies in the shard at `path`.
 
         Raises:
             StoreCorruptError: The file is not a shard of this format, or holds something else.

@@ -160,11 +160,7 @@ def _decompress(path: Path, name: str, expected: ArrayType) -> np.ndarray:
 
 
 def _check_chunk(path: Path, chunk: Any, expected: ArrayType) -> None:
-    """Compare the size and header of the only chunk with the array that it must become.
-
-    Raises:
-        ValueError: A size differs.
-    """
+    """Compare the size and header of the only chunk with the array that it must become."""
     length = chunk.size - _CHECKSUM_BYTES
     if chunk.filter_mask & _NOT_COMPRESSED:
         if length != expected.num_bytes:
