@@ -28,7 +28,10 @@ def free_memory(
         proc: The process file system.
         control_groups: Where control groups are mounted, version 1 or 2.
     """
-    free = [_available(proc), *_left_by_control_groups(proc, control_groups)]
+    # other systems say what is installed, not what is free in one place
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = [memory_fields(proc / "meminfo").get("MemAvailable", installed)]
+    free += _left_by_control_groups(proc, control_groups)
     used = memory_fields(proc / "self" / "status")
     for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         soft, _ = resource.getrlimit(limit)
@@ -56,14 +59,6 @@ def reserve_files(num_files: int) -> int:
         soft = 2 * num_files if hard == resource.RLIM_INFINITY else min(hard, 2 * num_files)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return min(num_files, soft // 2)
-
-
-def _available(proc: Path) -> int:
-    system = memory_fields(proc / "meminfo")
-    if "MemAvailable" in system:
-        return system["MemAvailable"]
-    # other systems: what is installed, as they do not say what is free in one place
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _left_by_control_groups(proc: Path, root: Path) -> Iterator[int]:

@@ -29,15 +29,13 @@ Checksum = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class ShardFile(TypedDict):
-    """One file of a shard."""
+    """One file of a shard, or of a run."""
 
     bytes: Count
     sha256: Checksum
 
 
-class SkippedItem(TypedDict):
-    """One item without a row."""
-
+class _SkippedItem(TypedDict):
     id: str
     reason: str
     stage: NotRequired[str]
@@ -52,20 +50,16 @@ class Receipt(TypedDict):
     rows: Count
     tokens: Count
     files: dict[str, ShardFile]
-    skipped: list[SkippedItem]
+    skipped: list[_SkippedItem]
     derived: NotRequired[bool]
 
 
-class Origin(TypedDict):
-    """Store of tokens that another one was begun from."""
-
+class _Origin(TypedDict):
     key: Checksum
     store: str
 
 
-class UnreadRow(TypedDict):
-    """One row of a table that could not be read, and so is no item."""
-
+class _UnreadRow(TypedDict):
     place: str
     reason: str
 
@@ -75,9 +69,9 @@ class Settings(TypedDict):
 
     batch_size: NotRequired[Annotated[int, Meta(ge=1, lt=2**31)]]
     source: NotRequired[dict[str, Any]]
-    skipped_rows: NotRequired[list[UnreadRow]]
+    skipped_rows: NotRequired[list[_UnreadRow]]  # of a table, which are no items
     num_skipped_rows: NotRequired[Count]
-    derived_from: NotRequired[Origin]
+    derived_from: NotRequired[_Origin]  # the store of tokens that this one was begun from
     first_is_class: NotRequired[bool]
 
 
