@@ -99,12 +99,10 @@ def clear_abandoned_beside(path: Path) -> None:
     Raises:
         LockError: The file system has no locks.
     """
-    try:
-        folders = [place for place in entries(path.parent) if _is_our_workspace(place)]
-    except PermissionError:
-        return
-    for place in folders:
-        clear(place)
+    with suppress(PermissionError):
+        for place in entries(path.parent):
+            if _is_our_workspace(place):
+                clear(place)
 
 
 def _is_our_workspace(place: Path) -> bool:

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int64, Shaped
 from ..errors import StoreCorruptError
 from ..hardware import free_memory
 from ..item_ids import decode_ids
-from ..store.checked_shards import first_not_finite, not_finite, open_shards
+from ..store.checked_shards import not_finite, open_shards
 from ..store.feature_store import FeatureStore
+from ..store.stored_types import first_not_finite
 from ..store.trust import is_trusting
 from ..tokens import Tokens, pad, pad_groups, split_by_length
 from ..types import Features

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Shaped
 
 from .. import notes
 from ..errors import FeatureRangeError, StoreCorruptError
@@ -21,13 +20,12 @@ from . import verified_files
 from .containers.base import ArrayLocation
 from .feature_store import FeatureStore
 from .remedies import extraction, removal_of_store, repair
-from .stored_types import SCALES, finite_tokens
+from .stored_types import SCALES, first_not_finite
 from .trust import is_trusting
 from .verify import shard_flaws
 
 _MOST_THREADS = 8
 _ANNOUNCED_BYTES = 2**30  # what is less is read within seconds
-_BLOCK_BYTES = 2**21  # of values that are examined at once, which stay in the processor's cache
 # no command knows such a store
 _WITHOUT_HOME = "replace the store by a whole copy, or extract it again"
 
@@ -160,21 +158,6 @@ def _check_values(store: FeatureStore, arrays: dict[str, ArrayLocation]) -> None
         else:
             row = int(np.searchsorted(arrays["offsets"].read(), token, side="right")) - 1
         raise not_finite(store, decode_ids(arrays["ids"].read())[row])
-
-
-def first_not_finite(
-    values: Shaped[np.ndarray, "total width"],
-    scales: Float32[np.ndarray, " total"] | None,
-    dtype: str,
-) -> int | None:
-    """Return the first token with a feature that is not finite in the stored type, or None."""
-    lines = max(1, _BLOCK_BYTES // max(1, values.strides[0]))
-    for first in range(0, len(values), lines):
-        block = slice(first, first + lines)
-        finite = finite_tokens(values[block], None if scales is None else scales[block], dtype)
-        if not finite.all():
-            return first + int(np.argmin(finite))
-    return None
 
 
 def not_finite(store: FeatureStore, item: str) -> FeatureRangeError:

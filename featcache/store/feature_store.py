@@ -45,7 +45,8 @@ from .manifest import (
     write_manifest,
 )
 from .remedies import extraction_into, repair
-from .stored_types import SCALES, companion_type, finite_tokens, storage
+from .stored_types import SCALES, companion_type, first_not_finite, storage
+from .verified_files import promise_of
 from .verify import IntegrityEntry, other_flaws, shard_flaws
 
 FORMATS = Registry(
@@ -231,10 +232,7 @@ class FeatureStore:
             "rows": len(features),
             "tokens": len(features.values),
             "files": {
-                str(file.relative_to(self.folder)): {
-                    "bytes": file.stat().st_size,
-                    "sha256": atomic_files.sha256_file(file),
-                }
+                str(file.relative_to(self.folder)): promise_of(file)
                 for file in atomic_files.files_below(path)
             },
             "skipped": [asdict(item) for item in skipped],
@@ -295,9 +293,8 @@ class FeatureStore:
     @cached_property
     def num_bytes(self) -> int:
         """Return the bytes of all finished shards."""
-        return sum(
-            entry["bytes"] for receipt in self.receipts() for entry in receipt["files"].values()
-        )
+        files = (file for receipt in self.receipts() for file in receipt["files"].values())
+        return sum(file["bytes"] for file in files)
 
     def locate(self, index: int) -> dict[str, ArrayLocation]:
         """Return where the arrays of shard `index` lie.
@@ -417,10 +414,9 @@ class FeatureStore:
 
     def _check_range(self, features: Features) -> None:
         dtype = self.description.dtype
-        finite = finite_tokens(features.values, features.companions.get(SCALES), dtype)
-        if finite.all():
+        token = first_not_finite(features.values, features.companions.get(SCALES), dtype)
+        if token is None:
             return
-        token = int(np.argmin(finite))
         row = int(np.searchsorted(features.offsets, token, side="right")) - 1
         hint = "its encoder gives it" if dtype == "float32" else "try --dtype float32"
         raise FeatureRangeError(
