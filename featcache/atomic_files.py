@@ -244,6 +244,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with workspace(path) as folder:
         temporary = folder / path.name
         yield temporary
+        # durable before it has its name: no loss of power leaves a name without its content
         sync_tree(temporary)
         if temporary.is_dir() and (path.exists() or path.is_symlink()):
             path.rename(folder / f"{_OWNER}-replaced")  # removed with the workspace

@@ -58,6 +58,7 @@ class Registry(Generic[T]):
         if name.replace("_", "-") not in self.names():
             raise unknown_name(self.kind, name, self.names())
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+        # what a module imports is a member, too
         classes = [
             member
             for _, member in inspect.getmembers(module, inspect.isclass)

@@ -89,6 +89,7 @@ def pad(features: Features) -> Tokens:
     lengths = features.lengths
     longest = int(lengths.max()) if len(lengths) else 0
     rows = len(features)
+    # rows of one length are a view, without a copy and without a mask to compute
     if rows and int(lengths.min()) == longest:
         values = features.values.reshape(rows, longest, features.width)
         mask = np.ones((rows, longest), dtype=bool)

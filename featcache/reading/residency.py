@@ -63,12 +63,12 @@ def choose_residency(
         raise unknown_name("residency", asked, RESIDENCIES)
     if asked == "device" and device is None:
         raise DeviceError("residency 'device' was asked for and no device was given: name one")
-    free = free_memory()
+    # `auto` takes a CPU for the host
     if device is not None and device.type == "cuda":
         free_there, _ = torch.cuda.mem_get_info(device)
         if asked == "device" or (asked == "auto" and num_bytes <= SHARE * free_there):
             return Residency(name="device", num_bytes=num_bytes, free_bytes=free_there, asked=asked)
-    name = asked
+    free, name = free_memory(), asked
     if asked == "auto":
         name = "host" if num_bytes <= SHARE * free else "disk"
     return Residency(name=name, num_bytes=num_bytes, free_bytes=free, asked=asked)

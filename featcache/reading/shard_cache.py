@@ -53,6 +53,7 @@ class ShardCache:
 
     def get(self, index: int) -> np.ndarray:
         """Return the array of shard `index`, loading it if it is not here."""
+        # loading is within the lock: two threads that ask for one shard decompress it once
         with self._lock:
             array = self._arrays.get(index)
             if array is None:

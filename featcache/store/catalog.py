@@ -138,6 +138,7 @@ def read_catalog(home: Path, place: str = "*/*") -> Catalog:
             entries.append(outcome)
         else:
             unread.append(outcome)
+    # by folder among those of one age, so that each command takes the same store
     entries.sort(key=lambda entry: (-entry.changed, str(entry.folder)))
     return Catalog(home, entries, unread)
 

@@ -113,6 +113,7 @@ def clear_damage(folder: Path, damage: IntegrityReport) -> None:
             claimed.wait_for(MANIFEST_LOCK)  # nobody else begins, mends or completes it now
         except FileNotFoundError as error:
             raise StoreNotFoundError(f"{folder} was removed meanwhile") from error
+        # the manifest first, as it says what all else must be
         if damage.manifests:
             restore_manifest(folder)
         store = FeatureStore(folder, read_manifest(folder))

@@ -130,6 +130,7 @@ class FeatureStore:
         store = cls(folder, read_manifest(folder))
         if store.manifest["key"] != description.key or not store.complete:
             return None
+        # by sizes alone: bytes are compared with their checksums when the store is read
         if any(True for _ in store.flaws(content=False)):
             return None
         return None if os.access(folder, os.W_OK) and store._leftovers() else store
@@ -239,6 +240,7 @@ class FeatureStore:
         }
         if derived:
             receipt["derived"] = True
+        # last of all: a shard without a receipt counts as not written, whatever lies there
         atomic_files.write_sealed(self._receipt(index), receipt)
 
     def finish(self) -> None:
@@ -248,6 +250,7 @@ class FeatureStore:
         if not self.complete:
             self.manifest = {**self.manifest, "complete": True, "shards": list(self.receipts())}
             write_manifest(self.folder, self.manifest)
+        # after the manifest has taken them over: a kill in between leaves both, never none
         for index in range(self.num_shards):
             self._receipt(index).unlink(missing_ok=True)
         atomic_files.sync(self.folder)
@@ -325,12 +328,14 @@ class FeatureStore:
         receipts = self.receipt_of_each_shard()
         remaining = {index: receipts[index] for index in receipts if index not in indices}
         if self.complete:
+            # before the manifest forgets them: until then a kill leaves a complete store
             for index, receipt in remaining.items():
                 atomic_files.write_sealed(self._receipt(index), receipt)
             rest = {key: value for key, value in self.manifest.items() if key != "shards"}
             self.manifest = {**rest, "complete": False}
             write_manifest(self.folder, self.manifest)
         for index in indices:
+            # its receipt first: files without one are written again
             self._receipt(index).unlink(missing_ok=True)
             atomic_files.remove(self.shard_path(index))
 

@@ -119,6 +119,7 @@ class ItemRows:
             [place for place in items if self._ids[place] not in skipped], np.int64
         )
         stored_ids = decode_ids(arrays["ids"].read())
+        # by id and not by number: the dataset may have changed since the store was written
         if list(stored_ids) != [self._ids[position] for position in positions.tolist()]:
             raise StoreCorruptError(
                 f"{self.store.folder}: shard {index} has the rows of other items than the dataset"

@@ -118,6 +118,8 @@ class StoreDescription:
 
     def keyed(self) -> dict[str, Any]:
         """Return everything that changes a number or a byte of the shards."""
+        # the names of dataset and encoder make folders alone, width and numbers of tokens and items
+        # follow from identity and source, and the rows of a shard only cut the same rows otherwise
         return {
             "format_version": FORMAT_VERSION,
             "identity": dict(self.identity),

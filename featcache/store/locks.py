@@ -67,7 +67,8 @@ def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Ite
     """
     lock = FileLock(folder / SPLIT_LOCK)
     while not lock.held:
-        with suppress(FileNotFoundError):  # another process removes the folder while it is empty
+        # another process removes the folder while it is empty
+        with suppress(FileNotFoundError):
             folder.mkdir(parents=True, exist_ok=True)
             lock.wait(tell)
     try:

@@ -123,6 +123,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
     if not is_file(path):
         raise StoreNotFoundError(f"no feature store in {folder}: {name} is missing")
     manifest = read_json(path)
+    # the version first: the manifest of another one may be of another type
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise StoreCorruptError(
@@ -140,6 +141,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
         raise StoreCorruptError(f"{path} is that of another store, {description.key[:12]}")
     if manifest["complete"]:
         _check_shards(manifest.get("shards", ()), description, where=path)
+    # the checksum last: what is wrong by its type is told in words before
     return files.unsealed(path, manifest)
 
 

@@ -75,6 +75,7 @@ def quantise(
     """
     if dtype == "bfloat16":
         bits = np.ascontiguousarray(values).view(np.uint32)
+        # half of the last bit that is kept; an exact half is rounded up where that bit is odd
         even = (bits >> 16) & 1
         rounded = (bits + 0x7FFF + even) >> 16
         # adding could carry a NaN into zero

@@ -58,6 +58,7 @@ def state_of(folder: Path, promises: Mapping[str, Mapping[str, Any]]) -> State:
 
 def _state(promises: Mapping[str, Any], stats: Mapping[str, os.stat_result]) -> State:
     times = [max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats.values()]
+    # the inode and its change too: another file may have been given the size and time of this one
     marks = [
         [name, stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns]
         for name, stat in stats.items()

@@ -40,6 +40,7 @@ def shard_flaws(
     Raises:
         PermissionError: One may not be looked at.
     """
+    # a link to the store itself is well: only those inside it may lead out
     real_folder = folder.resolve()
     for name, entry in receipt["files"].items():
         problem = _file_problem(real_folder, name, entry, content=content)

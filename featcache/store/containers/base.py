@@ -81,6 +81,7 @@ class ArrayLocation:
         Raises:
             StoreCorruptError: The compressed bytes cannot be read.
         """
+        # nothing cannot be mapped, and may have no file
         if 0 in self.shape:
             return np.empty(self.shape, dtype=self.dtype)
         if self.decompress is not None:

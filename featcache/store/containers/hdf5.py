@@ -59,6 +59,7 @@ def _file_image(arrays: Mapping[str, np.ndarray], compression: str) -> bytes:
     in_memory: dict[str, Any] = {"driver": "core", "backing_store": False}
     with h5py.File("shard", "w", block_size=_BLOCK_BYTES, **in_memory) as file:
         for name, array in arrays.items():
+            # whatever the machine: the bytes of a store are the same on all of them
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             options = _filter(compression, array) if name == COMPRESSED and array.size else {}
             file.create_dataset(name, data=little, track_times=False, **options)

@@ -51,6 +51,7 @@ class ZarrFormat(Format):
             codec = _codec(compression if name == COMPRESSED else "none", array.dtype)
             metadata = _array_metadata(array.shape, array.dtype, codec)
             write_bytes(folder / "zarr.json", _json_bytes(metadata))
+            # an array without elements has no chunk, and so no file of one
             if array.size:
                 chunk = _chunk_file(folder, array.ndim)
                 chunk.parent.mkdir(parents=True)
