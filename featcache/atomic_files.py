@@ -208,12 +208,7 @@ def _remove_workspace(folder: Path, lock: FileLock) -> None:
 
 
 def write_json(path: Path, value: Any, *, times: os.stat_result | None = None) -> None:
-    """Write `value` as JSON, atomically and durably.
-
-    Args:
-        path: The file.
-        value: Its content.
-        times: State of a file that it shall be as old as, or None to be of now.
+    """Write `value` as JSON, atomically and durably, as old as a file whose state is `times`.
 
     Raises:
         SpecError: Something in it would not be read again.

@@ -25,14 +25,7 @@ _MAX_DEPTH = 64  # ours nest ten deep; a few hundred exhaust the stack of whoeve
 _MAX_INTEGER = 2**64  # seeds have 64 bits; beyond them no array, tensor or float can count
 _MAX_DOTS = 500  # in a line of TOML: the parser's time grows with the square of the parts of a key
 # what a path can be besides a regular file; what is missing or forbidden keeps its own error
-_NO_DOCUMENT = {
-    errno.EINVAL,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.EFBIG,
-    errno.ENXIO,
-}
+_NO_TEXT = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EFBIG, errno.ENXIO}
 
 
 def read_text(path: Path, *, limit: int = MAX_BYTES) -> str:
@@ -45,7 +38,7 @@ def read_text(path: Path, *, limit: int = MAX_BYTES) -> str:
     try:
         return read_regular(path, limit=limit).decode("utf-8")
     except OSError as error:
-        if error.errno not in _NO_DOCUMENT:
+        if error.errno not in _NO_TEXT:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise StoreCorruptError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

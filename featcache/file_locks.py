@@ -35,8 +35,8 @@ class LockHolder:
 
     Attributes:
         host: Its machine, or None where the file is empty or damaged.
-        pid: Its process id there, or None.
-        since: When it took the lock, in seconds since the epoch, or None where it does not say.
+        pid: Its number there, or None.
+        since: When it took the lock, in seconds since the epoch, or None.
     """
 
     host: str | None

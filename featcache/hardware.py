@@ -21,12 +21,8 @@ def free_memory(
 ) -> int:
     """Return how many bytes this process can still take without swapping or being stopped.
 
-    It is the least of what the system has available, what the control groups of this process
-    leave, and what its limits on data and address space leave.
-
-    Args:
-        proc: The process file system.
-        control_groups: Where control groups are mounted, version 1 or 2.
+    It is the least of what the system has available, what the control groups of this process, of
+    version 1 or 2, leave, and what its limits on data and address space leave.
     """
     # other systems say what is installed, not what is free in one place
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

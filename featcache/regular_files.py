@@ -17,7 +17,7 @@ MAX_TEXT_BYTES = 4 * 2**30  # of a table or file of captions: those of 12 millio
 _READ_AT_ONCE = 2**20  # bytes; a file that grows while it is read is seen at its limit
 _WITHOUT_WAITING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 # what is answered where no file can be, for certain
-_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -122,7 +122,7 @@ def _mode(path: Path, *, follow_links: bool) -> int | None:
     except ValueError:  # a NUL in the name, or half of a surrogate pair
         return None
     except OSError as error:
-        if error.errno not in _NOT_THERE:
+        if error.errno not in NOT_THERE:
             raise
         return None
 

@@ -45,11 +45,7 @@ def copy_rows(
 ) -> None:
     """Fill `out` with the lines of each row, row after row, and cast where dtypes differ.
 
-    Args:
-        source: Returns the array of a shard.
-        spans: Which lines to copy.
-        out: Where to write, as long as all rows together.
-        one_by_one: Whether each shard is to be let go before the next is asked for.
+    The source gives the array of a shard; `one_by_one` lets each go before the next is asked for.
     """
     if not len(out):
         return

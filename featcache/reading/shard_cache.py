@@ -73,11 +73,8 @@ class ShardCache:
 class StoredArrays:
     """Copy lines of the arrays of a store, widening the values.
 
-    Args:
-        shards: Where the arrays of each shard lie.
-        description: What the store holds.
-        in_memory: Whether to keep each shard whole, decompressed and widened.
-        buffer_bytes: Bytes of decompressed shards kept at once otherwise.
+    Shards are kept whole, decompressed and widened, if `in_memory`; else `buffer_bytes` of those
+    decompressed.
     """
 
     def __init__(

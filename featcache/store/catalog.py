@@ -47,14 +47,9 @@ class _PairsFile(TypedDict):
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """Describe one store on disk, as its manifest does.
+    """Store on disk, complete or not, as its manifest says.
 
-    Attributes:
-        folder: The store's folder.
-        description: What it holds.
-        key: Its full key.
-        complete: Whether its extraction has finished.
-        changed: When its manifest was written, in seconds since the epoch.
+    When that was written, `changed`, is in seconds since the epoch.
     """
 
     folder: Path
@@ -65,21 +60,13 @@ class StoreEntry:
 
     @property
     def encoder_key(self) -> str:
-        """Return the hash of what decides a feature but for the item: equal keys, equal features.
-
-        The encoder's identity, the layer, the kind and the stored type.
-        """
+        """Return the hash of what decides a feature but for the item; see `key.encoder_key`."""
         return self.description.encoder_key
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A store, or a folder of stores, that cannot be read.
-
-    Attributes:
-        folder: The folder.
-        reason: What is wrong, in one line that names the file.
-    """
+    """Store, or folder of stores, that cannot be read; the reason, a line, names the file."""
 
     folder: Path
     reason: str

@@ -18,7 +18,7 @@ _NAMED = 8  # missing shards that are listed by their numbers
 
 @dataclass(frozen=True, kw_only=True)
 class IntegrityReport:
-    """Name everything in a store that is not as its manifest says.
+    """Everything in a store that is not as its manifest says, by name.
 
     Attributes:
         shards: Numbers of the shards that must be computed, again or for the first time.

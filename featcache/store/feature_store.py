@@ -55,10 +55,7 @@ FORMATS = Registry(
 
 
 class FeatureStore:
-    """Read and write one store folder.
-
-    Open one with `FeatureStore.create` to write and `FeatureStore.open` to read.
-    """
+    """Folder of a store: opened by `create` to be written, by `open` to be read."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -133,16 +130,12 @@ class FeatureStore:
         # by sizes alone: bytes are compared with their checksums when the store is read
         if any(True for _ in store.flaws(content=False)):
             return None
-        return None if os.access(folder, os.W_OK) and store._leftovers() else store
-
-    def _leftovers(self) -> list[Path]:
-        """List what lies beside the shards of a complete store and is of an unfinished one."""
-        receipts = set(self.needless_receipts())
-        return [
-            path
-            for path in self.folder.iterdir()
-            if path.name in receipts or path.suffix == ".lock" or atomic_files.is_temporary(path)
-        ]
+        receipts = set(store.needless_receipts())
+        is_clean = not os.access(folder, os.W_OK) or not any(
+            path.name in receipts or path.suffix == ".lock" or atomic_files.is_temporary(path)
+            for path in folder.iterdir()
+        )
+        return store if is_clean else None
 
     @classmethod
     def open(cls, folder: Path) -> "FeatureStore":

@@ -42,10 +42,7 @@ class _SkippedItem(TypedDict):
 
 
 class Receipt(TypedDict):
-    """Record of one finished shard: its rows, tokens, files, and the items without a row.
-
-    `derived` is there, and true, where the rows were made of another store's and not encoded.
-    """
+    """Record of one finished shard; derived rows were made of another store's and not encoded."""
 
     rows: Count
     tokens: Count
@@ -213,7 +210,7 @@ def manifest_damage(folder: Path) -> dict[str, str]:
     """
     problems = {name: _problem(folder, name) for name in (MANIFEST, COPY)}
     damaged = {name: problem for name, problem in problems.items() if problem}
-    if not damaged and _content(folder / MANIFEST) != _content(folder / COPY):
+    if not damaged and _read(folder, MANIFEST) != _read(folder, COPY):
         damaged[COPY] = f"differs from {MANIFEST}"
     return damaged
 
@@ -230,7 +227,7 @@ def restore_manifest(folder: Path) -> None:
     times = _times(folder)
     for name in damaged:
         whole = COPY if name == MANIFEST else MANIFEST
-        files.write_bytes(folder / name, _content(folder / whole), times=times)
+        files.write_bytes(folder / name, _read(folder, whole), times=times)
 
 
 def _both_damaged(folder: Path, damaged: Mapping[str, str]) -> str:
@@ -245,8 +242,8 @@ def _both_damaged(folder: Path, damaged: Mapping[str, str]) -> str:
     return f"{folder / MANIFEST} and {COPY} are both damaged: {way_out} ({damaged[MANIFEST]})"
 
 
-def _content(path: Path) -> bytes:
-    return read_regular(path, limit=MAX_BYTES)
+def _read(folder: Path, name: str) -> bytes:
+    return read_regular(folder / name, limit=MAX_BYTES)
 
 
 def _problem(folder: Path, name: str) -> str | None:

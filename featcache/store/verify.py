@@ -14,13 +14,7 @@ from .locks import is_abandoned, lock_files, shard_is_written
 
 @dataclass(frozen=True, kw_only=True)
 class IntegrityEntry:
-    """Name one file that is not as it should be.
-
-    Attributes:
-        path: The file.
-        problem: What is wrong with it.
-        shard: Number of the shard it belongs to, or None.
-    """
+    """File that is not as it should be, and the number of its shard if it is of one."""
 
     path: Path
     problem: str

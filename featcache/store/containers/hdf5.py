@@ -17,7 +17,10 @@ from .base import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, ref
 
 # what h5py raises for damaged files, depending on which of their structures is hit
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
-_FILTERS = {"zstd": hdf5plugin.Zstd.filter_id, "blosc-lz4": hdf5plugin.Blosc.filter_id}
+_FILTERS: Mapping[str, Any] = {
+    "zstd": hdf5plugin.Zstd(clevel=3),
+    "blosc-lz4": hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
+}
 _HEADER_BYTES = 32  # enough for that of each compression
 _CHECKSUM_BYTES = 4
 _NOT_COMPRESSED = 0b01  # in the mask of a chunk that compression would not have made smaller
@@ -61,7 +64,11 @@ def _file_image(arrays: Mapping[str, np.ndarray], compression: str) -> bytes:
         for name, array in arrays.items():
             # whatever the machine: the bytes of a store are the same on all of them
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            options = _filter(compression, array) if name == COMPRESSED and array.size else {}
+            options: dict[str, Any] = {}
+            if name == COMPRESSED and array.size and compression != "none":
+                # one chunk, as reading goes shard by shard; its checksum comes before the
+                # decompressors, which believe damaged bytes
+                options = {"chunks": array.shape, "fletcher32": True, **_FILTERS[compression]}
             file.create_dataset(name, data=little, track_times=False, **options)
         file.flush()
         image: bytes = file.id.get_file_image()
@@ -118,7 +125,7 @@ def _is_of_type(dataset: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
 
 def _check_filters(path: Path, name: str, properties: Any, array: ArrayType) -> None:
     filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
-    if filters != [_FILTERS[array.compression], h5z.FILTER_FLETCHER32]:
+    if filters != [_FILTERS[array.compression].filter_id, h5z.FILTER_FLETCHER32]:
         actual = f"the filters {filters}"
         raise refusal(
             path, expected=f"{name} to be {array.compression} with a checksum", actual=actual
@@ -135,18 +142,6 @@ def _chunk(path: Path, dataset: h5py.Dataset) -> Any:
     if chunk.filter_mask not in {0, _NOT_COMPRESSED}:
         raise refusal(path, expected="a checksum of the chunk", actual="none")
     return chunk
-
-
-def _filter(compression: str, array: np.ndarray) -> dict[str, Any]:
-    """Return options of `create_dataset`: one chunk, as reading goes shard by shard."""
-    filters: dict[str, Any] = {
-        "zstd": hdf5plugin.Zstd(clevel=3),
-        "blosc-lz4": hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
-    }
-    if compression == "none":
-        return {}
-    # the checksum of the chunk comes before the decompressors, which believe damaged bytes
-    return {"chunks": array.shape, "fletcher32": True, **filters[compression]}
 
 
 def _decompress(path: Path, name: str, expected: ArrayType) -> np.ndarray:
