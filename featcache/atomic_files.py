@@ -3,7 +3,7 @@
 What is written is prepared in a temporary folder beside its place,
 `.tmp-lightalign-<random>/<name>`, whose file `.owner` the writer holds locked. A temporary folder
 that nobody holds was left by a process that was killed, on whatever machine, and `clear_abandoned`
-removes it.
+removes it. On a file system without locks all that writes or clears raises `LockError`.
 """
 
 import errno
@@ -49,9 +49,6 @@ def is_abandoned(path: Path) -> bool:
 
     Temporaries of earlier versions have no owner that could be asked: they count as abandoned, and
     whoever removes one holds the lock of its folder.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     if not is_temporary(path):
         return False
@@ -82,9 +79,6 @@ def clear_abandoned(folder: Path) -> list[str]:
     """Remove the temporaries in `folder` that dead processes have left, and return their names.
 
     Whoever calls it holds the lock of the folder.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     temporaries = (path for path in entries(folder) if is_temporary(path))
     return [path.name for path in temporaries if clear(path)]
@@ -95,9 +89,6 @@ def clear_abandoned_beside(path: Path) -> None:
 
     Other programs may have temporaries there: only those go that have our name, or hold our owner
     file. What may not be read or removed stays.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     with suppress(PermissionError):
         for place in entries(path.parent):

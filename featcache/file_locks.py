@@ -2,7 +2,8 @@
 
 A lock is a file on which its holder has an exclusive `flock`. The kernel ends that with the
 process, however the process ends, so a lock of the dead is a file that nobody holds, and is simply
-taken over. What the file says is for people and for `verify`; only the `flock` counts.
+taken over. What the file says is for people and for `verify`; only the `flock` counts. On a file
+system without locks whatever takes one, or looks who has it, raises `LockError`.
 """
 
 import errno
@@ -78,7 +79,6 @@ class FileLock(AbstractContextManager["FileLock", None]):
         False may pass at once: `holder` and `remove_unheld` touch a lock for a moment to try it.
 
         Raises:
-            LockError: The file system has no locks.
             FileNotFoundError: The folder of the lock is not there.
         """
         while self._descriptor is None:
@@ -99,7 +99,6 @@ class FileLock(AbstractContextManager["FileLock", None]):
         After some seconds `tell` is told once who holds the lock, where, and since when.
 
         Raises:
-            LockError: The file system has no locks.
             FileNotFoundError: The folder of the lock is not there.
         """
         late = time.monotonic() + PATIENCE
@@ -141,11 +140,7 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def holder(path: Path) -> LockHolder | None:
-    """Return who holds the lock, or None if nobody does.
-
-    Raises:
-        LockError: The file system has no locks.
-    """
+    """Return who holds the lock, or None if nobody does."""
     with _open(path, os.O_RDONLY) as descriptor:
         if descriptor is None or try_lock(descriptor, fcntl.LOCK_SH, path):
             return None
@@ -169,11 +164,7 @@ def lock_damage(path: Path) -> str | None:
 
 
 def remove_unheld(path: Path) -> bool:
-    """Remove a lock file that nobody holds, and return whether it was removed.
-
-    Raises:
-        LockError: The file system has no locks.
-    """
+    """Remove a lock file that nobody holds, and return whether it was removed."""
     with _open(path, os.O_RDWR) as descriptor:
         return (
             descriptor is not None
@@ -197,11 +188,7 @@ def _open(path: Path, mode: int) -> Iterator[int | None]:
 
 
 def try_lock(descriptor: int, kind: int, path: Path) -> bool:
-    """Lock an open file, by `LOCK_SH` or `LOCK_EX`, without waiting; return whether that is done.
-
-    Raises:
-        LockError: The file system has no locks.
-    """
+    """Lock an open file, by `LOCK_SH` or `LOCK_EX`, without waiting; return whether it is locked."""
     try:
         with naming(path):
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

@@ -106,11 +106,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a regular file has this name.
-
-    Raises:
-        OSError: Nobody can tell, as where a folder above may not be searched.
-    """
+    """Return whether a regular file has this name; where nobody can tell, raise as `is_there`."""
     mode = _mode(path, follow_links=True)
     return mode is not None and stat.S_ISREG(mode)
 

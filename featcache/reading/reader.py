@@ -38,6 +38,8 @@ class FeatureReader:
         device   All values lie on the device as floats, and `padded` gathers them there; `gather`
                  reads from disk.
 
+    A row number that is negative or not below the number of rows is an `IndexError` everywhere.
+
     Args:
         folder: Folder of a complete store.
         residency: `auto`, `device`, `host` or `disk`.
@@ -145,9 +147,6 @@ class FeatureReader:
 
         `float16` comes as it is stored, every other type as float32; the scales of `int8` are used
         up by that.
-
-        Raises:
-            IndexError: A row number is negative or not below the number of rows.
         """
         numbers = self._layout.check(rows)
         spans = self._layout.token_spans(numbers)
@@ -163,11 +162,7 @@ class FeatureReader:
     def companion(
         self, name: str, rows: Sequence[int] | Int64[np.ndarray, " n"]
     ) -> Shaped[np.ndarray, "lines ..."]:
-        """Return one of `description.companions`, stored beside the values, of the given rows.
-
-        Raises:
-            IndexError: A row number is negative or not below the number of rows.
-        """
+        """Return one of `description.companions`, stored beside the values, of the given rows."""
         numbers = self._layout.check(rows)
         return self._arrays.companion(
             name,
@@ -191,7 +186,6 @@ class FeatureReader:
                 or float32.
 
         Raises:
-            IndexError: A row number is negative or not below the number of rows.
             ValueError: The rows differ in length, or `out` has another shape than they.
         """
         numbers = self._layout.check(rows)
@@ -208,11 +202,7 @@ class FeatureReader:
         self._examine(lines, numbers)
 
     def padded(self, rows: Int64[np.ndarray, " n"]) -> Tokens:
-        """Return the given rows as one padded batch, on the device if they are there, else the CPU.
-
-        Raises:
-            IndexError: A row number is negative or not below the number of rows.
-        """
+        """Return the given rows as one padded batch, on the device if they are there, else a CPU."""
         numbers = self._layout.check(rows)
         tokens = self.description.tokens_per_item
         if self._on_device is None and tokens is not None and len(numbers):
@@ -228,11 +218,7 @@ class FeatureReader:
     def padded_groups(
         self, rows: Int64[np.ndarray, " n"], num_groups: int
     ) -> tuple[list[Tokens], Int64[np.ndarray, " n"]]:
-        """Return `tokens.pad_groups` of the given rows, on the device if they are there.
-
-        Raises:
-            IndexError: A row number is negative or not below the number of rows.
-        """
+        """Return `tokens.pad_groups` of the given rows, on the device if they are there."""
         if self.description.tokens_per_item is not None:
             return [self.padded(rows)], np.arange(len(rows))
         if self._on_device is None:

@@ -41,7 +41,6 @@ class ShardLocks(AbstractContextManager["ShardLocks", None]):
         """Take the lock of shard `index` as soon as its holder gives it back; see `FileLock.wait`.
 
         Raises:
-            LockError: The file system has no locks.
             FileNotFoundError: The store is no longer there.
         """
         self._lock(index).wait(tell)
@@ -61,9 +60,6 @@ def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Ite
     """Own the lock of a split's folder, which is made first and removed last if it is empty.
 
     Where another process holds it, `tell` is told; see `FileLock.wait`.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     lock = FileLock(folder / SPLIT_LOCK)
     while not lock.held:
@@ -90,11 +86,7 @@ def lock_files(folder: Path) -> list[Path]:
 
 
 def holders(folder: Path) -> Iterator[tuple[Path, LockHolder]]:
-    """Iterate over the locks in `folder` that a living process holds.
-
-    Raises:
-        LockError: The file system has no locks.
-    """
+    """Iterate over the locks in `folder` that a living process holds."""
     for path in lock_files(folder):
         lock_holder = holder(path)
         if lock_holder is not None:
@@ -105,9 +97,6 @@ def shard_is_written(path: Path) -> bool:
     """Return whether a living process works on the shard that a store's file `path` is part of.
 
     Its files, its receipt and the temporaries of both count; of another file it is False.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     match = _SHARD.search(path.name)
     return match is not None and holder(lock_path(path.parent, int(match[1]))) is not None
@@ -118,17 +107,10 @@ def is_abandoned(path: Path) -> bool:
 
     Its owner's lock tells, which holds on every machine and in every container; of a shard that an
     earlier version was writing, the lock of the shard.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     return atomic_files.is_abandoned(path) and not shard_is_written(path)
 
 
 def remove_unheld(folder: Path) -> list[str]:
-    """Remove the lock files of shards that nobody holds, and return their names.
-
-    Raises:
-        LockError: The file system has no locks.
-    """
+    """Remove the lock files of shards that nobody holds, and return their names."""
     return [path.name for path in lock_files(folder) if file_locks.remove_unheld(path)]
