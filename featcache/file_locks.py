@@ -188,7 +188,7 @@ def _open(path: Path, mode: int) -> Iterator[int | None]:
 
 
 def try_lock(descriptor: int, kind: int, path: Path) -> bool:
-    """Lock an open file, by `LOCK_SH` or `LOCK_EX`, without waiting; return whether it is locked."""
+    """Lock a file, by `LOCK_SH` or `LOCK_EX`, without waiting; return whether that is done."""
     try:
         with naming(path):
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

@@ -202,7 +202,7 @@ class FeatureReader:
         self._examine(lines, numbers)
 
     def padded(self, rows: Int64[np.ndarray, " n"]) -> Tokens:
-        """Return the given rows as one padded batch, on the device if they are there, else a CPU."""
+        """Return the given rows as a padded batch, on the device if they are there."""
         numbers = self._layout.check(rows)
         tokens = self.description.tokens_per_item
         if self._on_device is None and tokens is not None and len(numbers):
