@@ -399,14 +399,15 @@ def sync(path: Path) -> None:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with writing.naming(path):
+            os.fsync(descriptor)
     except OSError as error:
-        if error.errno in _NOT_DURABLE:
-            raise DurabilityError(
-                f"cannot make {path} durable: its file system answers fsync by "
-                f"{error.strerror!r}; put the folder on another one"
-            ) from error
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.errno not in _NOT_DURABLE:
+            raise
+        raise DurabilityError(
+            f"cannot make {path} durable: its file system answers fsync by "
+            f"{error.strerror!r}; put the folder on another one"
+        ) from error
     finally:
         os.close(descriptor)
 

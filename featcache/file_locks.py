@@ -115,6 +115,7 @@ class FileLock(AbstractContextManager["FileLock", None]):
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
+        # while it is held: later, the file of the next holder could be removed
         try:
             _unlink_held(descriptor, self.path)
         finally:

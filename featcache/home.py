@@ -33,6 +33,7 @@ def plain_place(path: Path) -> Path:
     Where a `..` follows a link, its target is meant, and written.
     """
     absolute = expanded(path).absolute()
+    # `..` after a link leads above its target, and not above the link as here
     plain = Path(os.path.normpath(absolute))
     is_same = os.path.realpath(plain) == os.path.realpath(absolute)
     return plain if is_same else Path(os.path.realpath(absolute))

@@ -63,6 +63,7 @@ def open_regular(path: Path) -> IO[bytes]:
         if error.errno == errno.ENXIO:  # what opening a socket says: "No such device or address"
             raise OSError(errno.EINVAL, "is a socket or a device, not a regular file") from error
         raise
+    # of what was opened: the name may lead to something else by now
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
         return os.fdopen(descriptor, "rb", buffering=0)

@@ -78,6 +78,7 @@ class FeatureReader:
         except StoreCorruptError as error:
             raise StoreCorruptError(f"{folder}: {error}") from error
         self._ids = [arrays["ids"] for arrays in shards]
+        # float16 stays at half the bytes; of every other type float32 holds what is stored
         self.dtype = np.dtype("float16" if self.description.dtype == "float16" else "float32")
         row_bytes = self.description.width * self.dtype.itemsize
         self.residency = choose_residency(

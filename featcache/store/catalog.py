@@ -118,13 +118,9 @@ class Catalog:
 def read_catalog(home: Path, place: str = "*/*") -> Catalog:
     """Read all stores below `home`, or those of one `DATASET/SPLIT`."""
     folders, unread = _look_for_stores(home, place)
-    entries = []
-    for folder in folders:
-        outcome = _read_entry(folder)
-        if isinstance(outcome, StoreEntry):
-            entries.append(outcome)
-        else:
-            unread.append(outcome)
+    outcomes = [_read_entry(folder) for folder in folders]
+    entries = [outcome for outcome in outcomes if isinstance(outcome, StoreEntry)]
+    unread += [outcome for outcome in outcomes if isinstance(outcome, Unread)]
     # by folder among those of one age, so that each command takes the same store
     entries.sort(key=lambda entry: (-entry.changed, str(entry.folder)))
     return Catalog(home, entries, unread)
@@ -155,6 +151,7 @@ def unreadable_folders(home: Path) -> list[Unread]:
 
 def _look_for_stores(home: Path, place: str) -> tuple[list[Path], list[Unread]]:
     """Return the folders with a manifest, and those that may not be read."""
+    # level by level, as a glob passes in silence over folders that may not be read
     unread: list[Unread] = []
     folders = [home / "features"]
     for name in (*place.split("/"), "*"):

@@ -143,7 +143,8 @@ def _in_threads(act: Callable[[int], None], indices: Sequence[int]) -> None:
         for _ in pool.map(act, indices):
             pass
     finally:
-        pool.shutdown(cancel_futures=True)  # a signal is not to wait for all shards
+        # a signal is not to wait for all shards
+        pool.shutdown(cancel_futures=True)
 
 
 def _check_values(store: FeatureStore, arrays: dict[str, ArrayLocation]) -> None:

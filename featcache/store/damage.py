@@ -163,6 +163,7 @@ def _unfinished_line(store: FeatureStore, missing: Sequence[int]) -> str:
 def _pairs_flaw(store: FeatureStore) -> IntegrityEntry | None:
     """Return what is wrong with the pairs of the store's source; None for a store in no home."""
     described = store.description
+    # through links, as the pairs lie beside the store itself
     home = home_of(store.folder.resolve(), described)
     if home is None:
         return None

@@ -71,6 +71,7 @@ def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Ite
         with lock:
             yield
     finally:
+        # that of the dataset too, where this was its only split
         for empty in (folder, folder.parent):
             atomic_files.remove_empty(empty)
 

@@ -103,10 +103,8 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _times(folder: Path) -> os.stat_result | None:
     """Return the state of the file that says how old a store is; None if it is not begun."""
-    for name in (MANIFEST, COPY):
-        if is_file(folder / name):
-            return (folder / name).stat()
-    return None
+    paths = (folder / name for name in (MANIFEST, COPY))
+    return next((path.stat() for path in paths if is_file(path)), None)
 
 
 def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:

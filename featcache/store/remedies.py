@@ -152,6 +152,7 @@ def extraction(
     The settings are what else the manifest of the store records, as far as it can be read.
     """
     settings = settings or {}
+    # a dataset that the home remembers is named as it is now, any other as it was
     version = version_of(home, description.dataset, description.split, description.source)
     features = {**vars(description), **features_of(description, settings)}
     source = settings.get("source")
