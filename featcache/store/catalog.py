@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
@@ -267,19 +266,10 @@ def pairs_path(home: Path, dataset: str, split: str, source: str) -> Path:
 def write_pairs(path: Path, pairs: Pairs) -> None:
     """Write `pairs` beside the stores, so that training and evaluation need the stores alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table: dict[str, Any] = {
-        "file": path.name,  # so that those of another source are not taken for these
-        "image_ids": pairs.image_ids,
-        "text_ids": pairs.text_ids,
-        "links": pairs.links,
-    }
-    for name in ("classes", "grades"):
-        labels = getattr(pairs, name)
-        if labels is not None:
-            table[name] = vars(labels)
-    if pairs.text_marks is not None:
-        table["text_marks"] = pairs.text_marks
-    atomic_files.write_sealed(path, table)
+    parts = {name: part for name, part in vars(pairs).items() if part is not None}
+    labels = {name: vars(parts[name]) for name in ("classes", "grades") if name in parts}
+    # its own name, so that those of another source are not taken for these
+    atomic_files.write_sealed(path, {**parts, **labels, "file": path.name})
 
 
 def read_pairs(path: Path) -> Pairs:

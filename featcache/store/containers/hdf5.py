@@ -102,20 +102,20 @@ def _locate_dataset(
         _check_filters(path, name, properties, array)
         chunk = _chunk(path, dataset)
         first, length = chunk.byte_offset, chunk.size
+        location = ArrayLocation(
+            path, 0, array.whole_shape, array.dtype, lambda: _decompress(path, name, array)
+        )
     else:
         if properties.get_layout() != h5d.CONTIGUOUS or properties.get_external_count():
             raise refusal(path, expected=f"{name} to be contiguous", actual="another layout")
         first, length = dataset.id.get_offset(), dataset.id.get_storage_size()
         if first is None or length != array.num_bytes:
             raise refusal(path, expected=f"{array.num_bytes} bytes of {name}", actual=length)
+        location = ArrayLocation(path, first, array.whole_shape, array.dtype)
     if first + length > file_bytes:
         reach = f"{name} in bytes {first} to {first + length}"
         raise refusal(path, expected=reach, actual=f"a file of {file_bytes}")
-    if array.compression == "none":
-        return ArrayLocation(path, first, dataset.shape, array.dtype)
-    return ArrayLocation(
-        path, 0, dataset.shape, array.dtype, lambda: _decompress(path, name, array)
-    )
+    return location
 
 
 def _is_of_type(dataset: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
