@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
@@ -267,7 +268,9 @@ def write_pairs(path: Path, pairs: Pairs) -> None:
     """Write `pairs` beside the stores, so that training and evaluation need the stores alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = {name: part for name, part in vars(pairs).items() if part is not None}
-    labels = {name: vars(parts[name]) for name in ("classes", "grades") if name in parts}
+    labels: dict[str, Any] = {
+        name: vars(parts[name]) for name in ("classes", "grades") if name in parts
+    }
     # its own name, so that those of another source are not taken for these
     atomic_files.write_sealed(path, {**parts, **labels, "file": path.name})
 
