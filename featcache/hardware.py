@@ -77,15 +77,11 @@ def _left_by_control_groups(proc: Path, root: Path) -> Iterator[int]:
                 if most != "max" and int(most) < _UNLIMITED:
                     held = int((folder / used).read_text())
                     # pages of files that nobody used lately are given back when memory runs short
-                    held -= _statistics(folder / "memory.stat").get(cache, 0)
+                    statistics = folder / "memory.stat"
+                    lines = statistics.read_text().splitlines() if statistics.is_file() else ()
+                    counts = {name: int(number) for name, number in map(str.split, lines)}
+                    held -= counts.get(cache, 0)
                     yield int(most) - held
-
-
-def _statistics(path: Path) -> dict[str, int]:
-    if not path.is_file():
-        return {}
-    pairs = (line.split() for line in path.read_text().splitlines())
-    return {name: int(number) for name, number in pairs}
 
 
 def memory_fields(path: Path) -> dict[str, int]:

@@ -1,7 +1,9 @@
+"""Batches of tokens, padded to their longest row."""
+
 import numpy as np
 import torch
 
-from lightalign.featcache.tokens import pad, pad_groups, split_by_length
+from lightalign.featcache.tokens import Tokens, join_padded, pad, pad_groups, split_by_length
 from lightalign.featcache.types import Features, ragged_arange
 
 
@@ -41,3 +43,16 @@ def test_the_values_alone_change_their_type():
 
 def test_ragged_ranges_follow_each_other():
     assert ragged_arange(np.array([5, 0]), np.array([2, 3])).tolist() == [5, 6, 0, 1, 2]
+
+
+def test_batches_of_other_lengths_are_joined_in_order():
+    joined = join_padded([pad(features(1)), pad(features(2, 1))])
+    assert joined.values[..., 0].tolist() == [[1, 0], [1, 2], [3, 0]]
+    assert joined.mask.tolist() == [[True, False], [True, True], [True, False]]
+
+
+def test_one_batch_joined_is_itself():
+    tokens = Tokens(torch.ones(2, 3, 4), torch.ones(2, 3, dtype=torch.bool))
+    joined = join_padded([tokens])
+    assert torch.equal(joined.values, tokens.values)
+    assert torch.equal(joined.mask, tokens.mask)
