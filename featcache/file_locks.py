@@ -207,10 +207,12 @@ def try_lock(descriptor: int, kind: int, path: Path) -> bool:
 
 def _write_holder(descriptor: int, path: Path) -> bool:
     """Write our name into a locked file, and return whether that is the lock from now on."""
+    # unlinked since it was opened: a lock on it would lock nobody out
     if not _is_at(descriptor, path):
-        return False  # unlinked since it was opened: a lock on it would lock nobody out
+        return False
+    # of the dead: begun anew, so that no reader sees a mixture of two contents
     if os.fstat(descriptor).st_size:
-        path.unlink()  # of the dead: begun anew, so that no reader sees a mixture of two contents
+        path.unlink()
         return False
     ours = LockHolder(host=socket.gethostname(), pid=os.getpid(), since=float(int(time.time())))
     try:

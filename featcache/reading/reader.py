@@ -69,7 +69,8 @@ class FeatureReader:
     ) -> None:
         self.store = FeatureStore.open(folder)
         self.description = self.store.description
-        self._unexamined = is_trusting()  # then rows are examined as they are read
+        # while trusting, rows are examined as they are read
+        self._unexamined = is_trusting()
         shards = open_shards(self.store)
         try:
             self._layout = RowLayout.read(

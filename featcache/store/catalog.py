@@ -312,7 +312,8 @@ def _remedy(path: Path) -> str:
 
 def _check_pairs(table: _PairsFile, name: str) -> None:
     """Refuse the pairs of another source, ids that are there twice, and pairs of absent ids."""
-    if table.get("file", name) != name:  # earlier versions wrote no name
+    # earlier versions wrote no name
+    if table.get("file", name) != name:
         raise ValueError(f"they are those of {table['file']!r:.80}")
     if len(table.get("text_marks", table["text_ids"])) != len(table["text_ids"]):
         raise ValueError("there are not as many marks as texts")

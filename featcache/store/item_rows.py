@@ -99,14 +99,16 @@ class ItemRows:
         scales = None if shard.scales is None else shard.scales[tokens]
         values = dequantise(shard.values[tokens], scales, self.store.description.dtype)
         if not values.flags.writeable:
-            values = np.array(values)  # torch takes no arrays that cannot be written to
+            # torch takes no arrays that cannot be written to
+            values = np.array(values)
         positions = shard.positions[first:end]
         ids = tuple(self._ids[position] for position in positions.tolist())
         return ItemBlock(positions, Features(values, offsets - offsets[0], ids))
 
     def _shard(self, index: int) -> _OpenShard:
         if self._open is None or self._open.index != index:
-            self._open = None  # before the next is there
+            # before the next is there: one shard at a time is in memory
+            self._open = None
             self._open = self._read(index)
         return self._open
 
