@@ -1,9 +1,8 @@
 """Find datasets by name and open them; nothing here imports torch."""
 
-import inspect
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import field, make_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from ..errors import DatasetFormatError, DatasetNotFoundError, LightalignError, 
 from ..home import command_line, expanded, is_same_place, plain_place
 from ..known_datasets import DatasetVersion
 from ..registry import Registry, unknown_name
-from .base import Source
-from .inference import FOLDERS, TABLES, Inferred, infer_kind, try_family
+from .base import NoOptions, Source
+from .inference import FOLDERS, TABLES, Inferred, Request, infer_kind, try_family
 
 SOURCES: Registry[Source] = Registry(
     "dataset",
@@ -139,7 +138,8 @@ def locate(
         raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
     if family is None:
         assert path is not None
-        inferred, earlier = _find_family_at(path, earlier, options or {}, name=name, home=home)
+        request = Request(name, options or {}, open_family, home)
+        inferred, earlier = _find_family_at(path, earlier, request)
         family, path, opened = inferred.kind, inferred.place, inferred.opened
     drawn = is_drawn(family)
     if path is not None and drawn:
@@ -190,29 +190,28 @@ def _num_remembered(source: Source, version: DatasetVersion, home: Path) -> int:
 
 
 def _find_family_at(
-    place: Path,
-    known: DatasetVersion | None,
-    options: Mapping[str, object],
-    *,
-    name: str,
-    home: Path,
+    place: Path, known: DatasetVersion | None, request: Request
 ) -> tuple[Inferred, DatasetVersion | None]:
     """Return what lies at a place, and what was known of the name if it is that."""
-    if known is not None and known_datasets.lies_at(known, place) and not place.exists():
-        raise _not_there(known, home)
+    if known is None:
+        return infer_kind(place, request), None
+    is_there = known_datasets.lies_at(known, place)
+    if is_there and not place.exists():
+        raise _not_there(known, request.home)
     refusal: LightalignError | None = None
-    is_other = known is not None and _is_other_folder(known, place)
-    if known is not None and not is_other:
+    is_other = _is_other_folder(known, place)
+    if not is_other:
         there = known_datasets.place_in(known, place)
-        opened = try_family(known.kind, there, {**known.options, **options}, open_family)
+        options = {**known.options, **request.options}
+        opened = try_family(known.kind, there, options, open_family)
         if isinstance(opened, Source):
             return Inferred(known.kind, there, opened), known
         refusal = opened
     # its columns are not those of what the name stood for
-    inferred = infer_kind(place, options, open_family, name=name, home=home)
-    if known is not None and refusal is not None and known_datasets.lies_at(known, place):
-        _require_table_again(known, inferred, refusal, home)
-    if known is not None and is_other and inferred.kind != known.kind:
+    inferred = infer_kind(place, request)
+    if refusal is not None and is_there:
+        _require_table_again(known, inferred, refusal, request.home)
+    if is_other and inferred.kind != known.kind:
         was = f"{known.name!r} was {known.kind} at {known.place}"
         notes.note(f"{was}; {inferred.place} is read as {inferred.kind}")
     return inferred, None
@@ -263,9 +262,9 @@ def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> 
 def open_family(kind: str, place: Path, options: Mapping[str, object]) -> Source:
     """Open what lies at a place by one family; for errors see `open_version`."""
     family = SOURCES.load(kind)
-    checked: Any = config.build(_options_of(family), options, where=f"dataset {kind!r}")
+    checked: Any = config.build(family.Options, options, where=f"dataset {kind!r}")
     factory: Callable[..., Source] = family
-    return factory(place, **vars(checked))
+    return factory(place) if family.Options is NoOptions else factory(place, checked)
 
 
 def open_version(version: DatasetVersion, *, home: Path) -> Source:
@@ -286,7 +285,7 @@ def open_version(version: DatasetVersion, *, home: Path) -> Source:
     except DatasetNotFoundError as error:
         if not _once_lay_there(version, home):
             raise
-        raise _not_there(version, home, reason=str(error).partition(". ")[0]) from error
+        raise _not_there(version, home, reason=error.problem) from error
     return _as_remembered(opened, version, home=home)
 
 
@@ -327,13 +326,3 @@ def split_fingerprints(source: Source) -> dict[str, str]:
 def identified(version: DatasetVersion, source: Source) -> DatasetVersion:
     """Return a version with the fingerprints of all its splits."""
     return replace(version, splits=split_fingerprints(source))
-
-
-def _options_of(family: type[Source]) -> type:
-    """Return a dataclass of the family's keyword-only arguments, to check options against."""
-    options = [
-        (option.name, option.annotation, field(default=option.default))
-        for option in inspect.signature(family).parameters.values()
-        if option.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    return make_dataclass("Options", options, frozen=True, kw_only=True)

@@ -4,25 +4,19 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from ...errors import DatasetNotFoundError
 from ...regular_files import is_regular
-from ..base import missing_dataset
+from ..base import counted, format_error, missing_dataset
 from ..splits import split_name
-from ..tables.decoding import format_error
 from ..tables.picture_places import PicturePlaces
 from ..tables.text_files import Row, read_karpathy_json, read_lines
-from .caption_source import (
-    CaptionedImages,
-    counted,
-    group_rows,
-    with_hashed_splits,
-    with_listed_splits,
-)
+from .caption_source import CaptionedImages, CaptionSource, group_rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class CaptionFamily:
     """File and folder names of one dataset family of captioned images.
 
     Attributes:
@@ -43,59 +37,72 @@ class Family:
     karpathy: str
     get_it: str
 
+    def find(self, root: Path, name: str) -> Path | None:
+        """Return a text file of the dataset, or None where it is not there."""
+        places = (root / folder / name for folder in self.text_folders)
+        return next((place for place in places if is_regular(place)), None)
 
-def read_family(
-    root: Path, family: Family, *, allowed: str | None = None
-) -> tuple[CaptionedImages, dict[str, Path]]:
-    """Return the images of a family with captions and splits, and the file of each image.
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedCaptionsOptions:
+    """Options of a published caption dataset.
+
+    Attributes:
+        root: Absolute path of a folder below which images may lie, too.
+    """
+
+    root: str | None = None
+
+
+class PublishedCaptions(CaptionSource):
+    """Published dataset of captioned images, in any of the layouts of its family.
 
     Splits come from the caption file itself, else from split lists, else from Karpathy's JSON
     file, else from the hash of the image names.
 
     Args:
-        root: Folder of the dataset.
-        family: What its files are called.
-        allowed: Absolute path of a folder below which images may lie, too.
+        place: Folder of the dataset.
+        options: See `PublishedCaptionsOptions`.
 
     Raises:
         DatasetNotFoundError: No caption file or no image file is there.
         DatasetFormatError: A text file cannot be understood, or names an image elsewhere.
-        SpecError: `allowed` is no absolute path of a folder.
+        SpecError: `root` is no absolute path of a folder.
     """
-    images, named_paths = _read_captions(root, family, allowed)
-    images = _with_splits(_without_copies(images), root, family)
-    bare_names = [name for name in images.captions if name not in named_paths]
-    folder = _image_folder(root, family, images.file, bare_names) if bare_names else root
-    places = PicturePlaces(images.file, folder, allowed)
-    paths = dict(named_paths)
-    for name in bare_names:
-        paths[name] = places.path_of(name, "")
-    places.check()
-    return images, {name: paths[name] for name in images.captions}
 
+    Options = PublishedCaptionsOptions
+    family: ClassVar[CaptionFamily]
 
-def _find(root: Path, family: Family, name: str) -> Path | None:
-    places = [root / folder / name for folder in family.text_folders]
-    return next((place for place in places if is_regular(place)), None)
+    def __init__(self, place: Path, options: PublishedCaptionsOptions) -> None:
+        images, path_of = _read_captions(place, self.family, options.root)
+        images = _with_splits(_without_copies(images), place, self.family)
+        bare_names = [name for name in images.captions if name not in path_of]
+        if bare_names:
+            folder = _image_folder(place, self.family, images.file, bare_names)
+            places = PicturePlaces(images.file, folder, options.root)
+            path_of |= {name: places.path_of(name, "") for name in bare_names}
+            places.check()
+        super().__init__(place, images, {name: str(path_of[name]) for name in images.captions})
 
 
 def _read_captions(
-    root: Path, family: Family, allowed: str | None
+    root: Path, family: CaptionFamily, allowed: str | None
 ) -> tuple[CaptionedImages, dict[str, Path]]:
+    """Return the images with their captions, and the files of those named with a folder."""
     readers = {**family.caption_files, family.karpathy: read_karpathy_json}
     for name, read in readers.items():
-        file = _find(root, family, name)
+        file = family.find(root, name)
         if file is not None:
-            named_paths: dict[str, Path] = {}
+            path_of: dict[str, Path] = {}
             places = PicturePlaces(file, root, allowed)
-            images = group_rows(_with_file_names(read(file), places, file, named_paths), file=file)
+            images = group_rows(_with_file_names(read(file), places, file, path_of), file=file)
             places.check()
-            return images, named_paths
+            return images, path_of
     raise missing_dataset(family.name, root, list(readers), family.get_it)
 
 
 def _with_file_names(
-    rows: Iterable[Row], places: PicturePlaces, file: Path, named_paths: dict[str, Path]
+    rows: Iterable[Row], places: PicturePlaces, file: Path, path_of: dict[str, Path]
 ) -> Iterator[Row]:
     """Replace an image path by its file name, so that ids are the same in every layout."""
     keys: dict[str, str] = {}  # ways to write the path of a picture are one
@@ -104,7 +111,7 @@ def _with_file_names(
             yield row
             continue
         path = places.path_of(row.image, row.place)
-        named_paths.setdefault(path.name, path)
+        path_of.setdefault(path.name, path)
         key = places.key_of(row.image)
         if keys.setdefault(path.name, key) != key:
             raise format_error(file, row.place, f"a second image is called {path.name!r}")
@@ -128,25 +135,24 @@ def _without_copies(images: CaptionedImages) -> CaptionedImages:
     return replace(images, captions=captions, notes=(*images.notes, note))
 
 
-def _with_splits(images: CaptionedImages, root: Path, family: Family) -> CaptionedImages:
+def _with_splits(images: CaptionedImages, root: Path, family: CaptionFamily) -> CaptionedImages:
     if images.split_of:
         return images
     listed = _read_split_lists(root, family)
     if listed:
-        return with_listed_splits(images, listed, listed_in="the official split lists")
-    karpathy = _find(root, family, family.karpathy)
+        return images.with_listed_splits(listed, listed_in="the official split lists")
+    karpathy = family.find(root, family.karpathy)
     if karpathy is not None:
         listed = {row.image: split_name(row.split or "") for row in read_karpathy_json(karpathy)}
-        return with_listed_splits(images, listed, listed_in=karpathy.name)
-    files = " or ".join([", ".join(family.split_lists), family.karpathy])
-    remedy = f"put {files.removeprefix(' or ')} into {root} for the published splits"
-    return with_hashed_splits(images, remedy=remedy)
+        return images.with_listed_splits(listed, listed_in=karpathy.name)
+    files = " or ".join(filter(None, [", ".join(family.split_lists), family.karpathy]))
+    return images.with_hashed_splits(remedy=f"put {files} into {root} for the published splits")
 
 
-def _read_split_lists(root: Path, family: Family) -> dict[str, str]:
+def _read_split_lists(root: Path, family: CaptionFamily) -> dict[str, str]:
     split_of: dict[str, str] = {}
     for name, split in family.split_lists.items():
-        file = _find(root, family, name)
+        file = family.find(root, name)
         for place, line in read_lines(file) if file is not None else ():
             image = line.strip()
             if split_of.setdefault(image, split) != split:
@@ -155,13 +161,13 @@ def _read_split_lists(root: Path, family: Family) -> dict[str, str]:
     return split_of
 
 
-def _image_folder(root: Path, family: Family, file: Path, names: Sequence[str]) -> Path:
-    for place in family.image_folders:
-        folder = root / place
+def _image_folder(root: Path, family: CaptionFamily, file: Path, names: Sequence[str]) -> Path:
+    folders = [root / place for place in family.image_folders]
+    for folder in folders:
         if folder.is_dir() and any(is_regular(folder / name) for name in names):
             return folder
-    looked_in = ", ".join(str(root / place) for place in family.image_folders)
     raise DatasetNotFoundError(
         f"{file} names {counted(len(names), 'image')} such as {names[0]!r}, but none is there: "
-        f"looked in {looked_in}. {family.get_it}"
+        f"looked in {', '.join(map(str, folders))}",
+        family.get_it,
     )

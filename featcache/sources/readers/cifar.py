@@ -5,7 +5,7 @@ Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,12 +16,10 @@ from ...errors import DatasetNotFoundError
 from ...item_ids import storable_id
 from ...regular_files import is_regular, read_regular
 from ...types import Item
-from ..base import Doubt, missing_dataset
-from ..tables.decoding import format_error
-from ..tables.table import TableFormat
+from ..base import Doubt, ImageReader, format_error, missing_dataset
 from .class_folders import LAYOUTS, read_class_folders
-from .class_source import Classed, ClassedImages, ClassSource, Pictures
-from .class_tables import ClassTableOptions
+from .class_source import ClassedImages, ClassSource
+from .class_tables import ClassTableOptions, IndexOptions
 from .plain_pickle import read_plain_pickle
 from .tar_files import read_tar_files
 
@@ -68,132 +66,93 @@ class _Batch:
     labels: Int64[np.ndarray, " n"]
 
 
-class PictureArrays(Pictures):
-    """Pictures of a dataset that are arrays of pixels.
+class PixelReader(ImageReader):
+    """Reader of images that are rows of arrays of pixels; a place is an array and a row.
 
     Args:
-        arrays: Pixels of many pictures each.
-        places: Array and row of each picture, by image id.
+        arrays: Pixels of many images each.
     """
 
-    def __init__(
-        self,
-        arrays: Sequence[UInt8[np.ndarray, "_ 3 32 32"]],
-        places: Mapping[str, tuple[int, int]],
-    ) -> None:
+    def __init__(self, arrays: Sequence[UInt8[np.ndarray, "_ 3 32 32"]]) -> None:
         self._arrays = arrays
-        self._places = places
 
-    def item(self, image_id: str) -> Item:
-        """Return one of them, as a PPM file: a line of text and the pixels as they are."""
-        pixels = self._pixels(image_id).transpose(1, 2, 0)
+    def item(self, image_id: str, place: tuple[int, int]) -> Item:
+        """Return an image as a PPM file: a line of text and the pixels as they are."""
+        pixels = self._pixels(place).transpose(1, 2, 0)
         return Item(id=image_id, data=f"P6 {_SIZE} {_SIZE} 255\n".encode() + pixels.tobytes())
 
-    def digest(self, image_ids: Sequence[str]) -> str | None:
-        """Return a hash of the pixels of some."""
+    def digest(self, places: Sequence[tuple[int, int]]) -> str | None:
+        """Return a hash of the pixels of images."""
         digest = hashlib.sha256()
-        for image_id in image_ids:
-            digest.update(self._pixels(image_id).tobytes())
+        for place in places:
+            digest.update(self._pixels(place).tobytes())
         return digest.hexdigest()
 
-    def _pixels(self, image_id: str) -> UInt8[np.ndarray, "3 32 32"]:
-        array, row = self._places[image_id]
+    def _pixels(self, place: tuple[int, int]) -> UInt8[np.ndarray, "3 32 32"]:
+        array, row = place
         pixels: np.ndarray = self._arrays[array][row]
         return pixels
 
 
 class CifarSource(ClassSource):
-    """Serve CIFAR in any packing; folders of as many other classes are somebody's own."""
+    """Serve CIFAR in any packing: for C or for Python, packed or not, or in class folders.
 
+    The published files in `place` or in their own folder below it go before archives, and these
+    before class folders; folders of as many other classes are somebody's own. Ids are
+    `train-00000` and so on in the order of the files, the same in every packing; in class folders
+    they are paths. No file of it is unpacked onto the disk, and pickles are read without running
+    anything of them.
+
+    Args:
+        place: Folder of the dataset, or the archive as downloaded.
+        options: Options of an `index.csv`.
+
+    Raises:
+        DatasetNotFoundError: Nothing of it is there, or some of the files are not.
+        DatasetFormatError: A file cannot be understood, or names an image elsewhere.
+        SpecError: `root` is no absolute path of a folder, or an option of a table is given, and
+            there is none.
+    """
+
+    Options = IndexOptions
     published_as: ClassVar[str]  # name of the dataset
     packings: ClassVar[tuple[Packing, ...]]  # how it is published, the preferred first
     num_classes: ClassVar[int]
     some_classes: ClassVar[tuple[str, ...]]  # names of published ones
 
-    def __init__(
-        self,
-        place: Path,
-        /,
-        *,
-        root: str | None = None,
-        delimiter: str | None = None,
-        encoding: str | None = None,
-        quoted: bool = True,
-    ) -> None:
-        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
-        classed = read_cifar(
-            place,
-            self.published_as,
-            self.packings,
-            num_classes=self.num_classes,
-            get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
-            options=ClassTableOptions(allowed=root, form=form),
+    def __init__(self, place: Path, options: IndexOptions) -> None:
+        super().__init__(place, self._read(place, ClassTableOptions(**vars(options))))
+
+    def _read(self, root: Path, options: ClassTableOptions) -> ClassedImages:
+        for packing in self.packings:
+            for place in (root, root / packing.folder):
+                if any(is_regular(place / file) for file in packing.files):
+                    options.require_none(place)
+                    contents = _read_folder(packing, place)
+                    return _read_packed(packing, place, contents, self.num_classes)
+        for packing in self.packings:
+            archive = root if is_regular(root) else root / packing.archive
+            if archive.name == packing.archive and is_regular(archive):
+                options.require_none(archive)
+                contents = _read_archive(packing, archive)
+                return _read_packed(packing, archive, contents, self.num_classes)
+        images = read_class_folders(root, options)
+        if images is None:
+            files = [(f"{kind.folder}/{kind.test}", kind.archive) for kind in self.packings]
+            looked_for = [text for layout in files for text in layout]
+            get_it = "Get it from https://www.cs.toronto.edu/~kriz/cifar.html."
+            raise missing_dataset(self.published_as, root, [*looked_for, *LAYOUTS], get_it)
+        if len(images.names) != self.num_classes:
+            counts = f"{len(images.names)} classes, and {self.published_as} has {self.num_classes}"
+            ways = f"get all of them, or read these by --data image-folder={root}"
+            raise format_error(images.origin, "", f"holds {counts}: {ways}")
+        lacking = [name for name in self.some_classes if name not in images.names]
+        doubt = (
+            Doubt(None, f"has no class {lacking[0]!r}", stands=False, is_open=False)
+            if lacking
+            else None
         )
-        super().__init__(place, classed)
-
-    def doubt(self) -> Doubt | None:
-        """Return why class folders are not those of the published dataset, or None."""
-        if isinstance(self._pictures, PictureArrays):
-            return None
-        names = self._images.names
-        lacking = [name for name in self.some_classes if name not in names]
-        if not lacking:
-            return None
-        return Doubt(None, f"has no class {lacking[0]!r}", stands=False, is_open=False)
-
-
-def read_cifar(
-    root: Path,
-    name: str,
-    packings: Sequence[Packing],
-    *,
-    num_classes: int,
-    get_it: str,
-    options: ClassTableOptions,
-) -> Classed:
-    """Return the images of a dataset with classes and splits, whichever way they are packed.
-
-    The published files in `root` or in their own folder below it go before archives, and these
-    before class folders. Ids are `train-00000` and so on in the order of the files, the same in
-    every packing; in class folders they are paths. No file of it is unpacked onto the disk.
-
-    Args:
-        root: Folder of the dataset, or the archive itself.
-        name: Name of the dataset.
-        packings: How it is published, the preferred first.
-        num_classes: Number of classes.
-        get_it: Where a user can get the files.
-        options: What a user says of an index.
-
-    Raises:
-        DatasetNotFoundError: Nothing of it is there, or some of the files are not.
-        DatasetFormatError: A file cannot be understood.
-        SpecError: An option of a table is given, and there is none.
-    """
-    for packing in packings:
-        for place in (root, root / packing.folder):
-            if any(is_regular(place / file) for file in packing.files):
-                options.require_none(place)
-                return _read_packed(packing, place, _read_folder(packing, place), num_classes)
-    for packing in packings:
-        archive = root if is_regular(root) else root / packing.archive
-        if archive.name == packing.archive and is_regular(archive):
-            options.require_none(archive)
-            return _read_packed(packing, archive, _read_archive(packing, archive), num_classes)
-    classed = read_class_folders(root, options)
-    if classed is not None:
-        images = classed.images
-        if len(images.names) != num_classes:
-            problem = (
-                f"holds {len(images.names)} classes, and {name} has {num_classes}: get all of them,"
-                f" or read these by --data image-folder={root}"
-            )
-            raise format_error(images.place, "", problem)
-        return classed
-    looked_for = [
-        text for layout in packings for text in (f"{layout.folder}/{layout.test}", layout.archive)
-    ]
-    raise missing_dataset(name, root, [*looked_for, *LAYOUTS], get_it)
+        return replace(images, doubt=doubt)
 
 
 def _read_folder(packing: Packing, place: Path) -> dict[str, bytes]:
@@ -217,7 +176,7 @@ def _read_archive(packing: Packing, archive: Path) -> dict[str, bytes]:
 
 def _read_packed(
     packing: Packing, place: Path, contents: Mapping[str, bytes], num_classes: int
-) -> Classed:
+) -> ClassedImages:
     lacking = [file for file in packing.files if file not in contents]
     if lacking:
         raise DatasetNotFoundError(
@@ -244,8 +203,14 @@ def _read_packed(
             next_of[split] += 1
         arrays.append(batch.pixels)
     split_of = {image_id: image_id.partition("-")[0] for image_id in class_of}
-    images = ClassedImages(place, names, class_of, split_of)
-    return Classed(images, PictureArrays(arrays, places))
+    return ClassedImages(
+        origin=place,
+        names=names,
+        class_of=class_of,
+        split_of=split_of,
+        places=places,
+        reader=PixelReader(arrays),
+    )
 
 
 def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]:

@@ -1,82 +1,76 @@
 """Read images with classes that a table lists, or holds itself."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import SpecError
+from ...errors import SourceOptionError
 from ...item_ids import storable_id
-from ..base import Doubt
-from ..splits import split_name
+from ..base import Doubt, ImageReader, format_error
+from ..splits import BY_FOLDERS, split_name
 from ..tables.columns import CLASS_NAMES, ColumnTexts, caption_names, is_like_caption, left_columns
-from ..tables.decoding import format_error
-from ..tables.parquet import StoredPicture
-from ..tables.picture_places import PicturePlaces
-from ..tables.row_images import RowImages, made_up_name
 from ..tables.row_ledger import of_one_value
-from ..tables.table import (
-    Cells,
-    Table,
-    TableFiles,
-    TableFormat,
-    image_column_of,
-    open_table,
-    optional_column,
-    require_column,
-    split_column_of,
-    split_text_of,
-    unrecognised,
-    usual_columns,
-)
+from ..tables.table import Table, TableFormat, open_table
+from ..tables.table_files import Cells, TableFiles
+from ..tables.table_images import ImageRow, TableImages
 from ..tables.text_files import is_missing, text_of
-from .caption_source import BY_FOLDERS, splits_of_folders, storable_ids, storable_note
-from .class_source import ClassedImages, PictureFiles, Pictures, PicturesOfTable
+from .class_source import ClassedImages
+from .images import require_images, storable_ids, storable_note
 
 _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
+# in the order in which a wrong use of them is told
+_OF_COLUMNS = ("image_column", "class_column", "split_column")
+_OF_FILES = ("delimiter", "encoding", "quoted")
 
-_Row = tuple[str, Cells]  # its place, and its cells by column
+_TableRows = Sequence[tuple[str, Cells]]  # the place and the cells by column of each row
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassTableOptions:
-    """Options of a table of classes; what is None is found out.
+class IndexOptions(TableFormat):
+    """Options of an `index.csv` of images and classes.
+
+    Attributes:
+        root: Absolute path of a folder below which images may lie, too.
+    """
+
+    root: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTableOptions(IndexOptions):
+    """Options of a table of images and classes; what is None is found out.
 
     Attributes:
         image_column: Column of image paths.
         class_column: Column of classes.
         split_column: Column of split names; the table may lack it only under its default name.
-        allowed: Absolute path of a folder below which images may lie, too.
-        form: How its files are to be read.
     """
 
     image_column: str | None = None
     class_column: str | None = None
     split_column: str = "split"
-    allowed: str | None = None
-    form: TableFormat = field(default_factory=TableFormat)
 
     @property
-    def is_silent(self) -> bool:
-        """Return whether nothing is said of the columns and files of a table."""
-        return self == ClassTableOptions(allowed=self.allowed)
+    def of_a_table(self) -> list[str]:
+        """Return which options say something of the columns or files of a table."""
+        usual = ClassTableOptions()
+        names = (*_OF_COLUMNS, *_OF_FILES)
+        return [name for name in names if getattr(self, name) != getattr(usual, name)]
 
     def require_none(self, place: Path) -> None:
         """Pass if nothing is said of the columns or the files of a table.
 
         Raises:
-            SpecError: It is, and there is no table at the place.
+            SourceOptionError: It is, and there is no table at the place.
         """
-        if self.is_silent:
-            return
-        said = {**vars(self), **vars(self.form)}
-        usual = {**vars(ClassTableOptions()), **vars(TableFormat())}
-        names = (name for name in said if name not in {"allowed", "form"})
-        name = next(name for name in names if said[name] != usual[name])
-        raise SpecError(f"source.{name} is for tables of classes, found none in {place}")
+        for name in self.of_a_table:
+            problem = f"is for tables of classes, found none in {place}"
+            raise SourceOptionError(f"source.{name} {problem}")
 
 
 class Reading(NamedTuple):
@@ -95,28 +89,20 @@ class Reading(NamedTuple):
     knows_folders: bool = True
 
 
-BEFORE = (
+# from that of now to the first one
+_READINGS = (
+    Reading(),
     Reading(knows_folders=False),
     Reading(knows_missing=False, knows_folders=False),
     Reading(names_first=False, knows_missing=False, knows_folders=False),
-)  # the newest first
+)
 
 
-@dataclass(frozen=True)
-class ClassTable:
-    """Images of a table as they were read.
+class _ClassColumn(NamedTuple):
+    """Column of classes, and the one that orders them, if any."""
 
-    Attributes:
-        images: The images with their classes, and the splits that the table gives.
-        pictures: What they look like.
-        before: The ways in which it was read otherwise once, the newest first.
-        doubt: Why the column of classes may hold something else.
-    """
-
-    images: ClassedImages
-    pictures: Pictures
-    before: Sequence[Reading]
-    doubt: Doubt | None
+    name: str
+    order: str | None
 
 
 @dataclass(frozen=True)
@@ -146,8 +132,8 @@ class _Columns:
 
 def read_class_table(
     files: TableFiles, options: ClassTableOptions, reading: Reading | None = None
-) -> ClassTable:
-    """Return the images of a table, with their classes.
+) -> ClassedImages:
+    """Return the images of a table, with their classes, and splits that are made where none are.
 
     It has a column of images and one of classes, which are named or of usual names, and perhaps
     `label` (number of the class, from 0) and `split`. Of several columns of classes one of names
@@ -162,43 +148,41 @@ def read_class_table(
 
     Raises:
         DatasetFormatError: The table is broken, lacks a column, or most rows cannot be read.
-        SpecError: `allowed` is no absolute path of a folder.
+        SpecError: `root` is no absolute path of a folder.
     """
     reading = reading or Reading()
-    table = open_table(files, options.form)
-    image = image_column_of(table, options.image_column)
-    split = split_column_of(table, options.split_column)
-    of_classes, is_guess = _class_columns(table, options, (image, split, "id"))
+    table = open_table(files, options)
+    image = table.image_column(options.image_column)
+    split = table.split_column(options.split_column)
+    candidates, is_guess = _class_columns(table, options, (image, split, "id"))
     is_named = options.class_column is not None or is_guess
-    label = of_classes[0] if is_named else optional_column(table, "label")
-    pictures = table.pictures(image)
-    item_id = "id" if pictures is not None and "id" in table.columns else None
-    optional = [name for name in (label, split, item_id) if name is not None]
-    rows = list(table.read(list(dict.fromkeys([image, *of_classes, *optional]))))
+    label = candidates[0] if is_named else table.optional_column("label")
+    is_picture = table.pictures(image) is not None
+    item_id = "id" if is_picture and "id" in table.columns else None
+    images = TableImages(table, image, root=options.root, id_column=item_id)
+    rows = list(table.read([image, *candidates, label, split, item_id]))
     cells = _ClassCells(table, reading)
     choices = {
-        candidate: _choice(of_classes, label, rows, cells)
-        if candidate.names_first
-        else (of_classes[0], _order_before(of_classes[0], label, rows, cells))
-        for candidate in (Reading(), *BEFORE)
+        other: _choice(candidates, label, rows, cells)
+        if other.names_first
+        else _ClassColumn(candidates[0], _order_before(candidates[0], label, rows, cells))
+        for other in _READINGS
     }
     columns = _Columns(image, *choices[reading], split, item_id)
-    reader = _Reader(table, columns, cells, options, files)
-    images, looks = reader.images(rows)
-    before = [candidate for candidate in BEFORE if BEFORE.index(candidate) >= _next_of(reading)]
-    names = [name for name in (image, columns.classes, split) if name is not None]
-    if not reader.has_splits_of_folders:
-        before = [
-            candidate for candidate in before if candidate != reading._replace(knows_folders=False)
-        ]
+    classed, has_splits_of_folders = _classed_images(table, images, columns, cells, rows)
+    before = list(_READINGS[_READINGS.index(reading) + 1 :])
+    if not has_splits_of_folders:
+        before = [other for other in before if other != reading._replace(knows_folders=False)]
+        names = [name for name in (image, columns.classes, split) if name is not None]
         if not any(cells.has_names_or_missing(rows, name) for name in names):
-            before = [candidate for candidate in before if choices[candidate] != choices[reading]]
-    doubt = _doubt(columns.classes, cells.texts(columns.classes, rows), is_guess=is_guess)
-    return ClassTable(images, looks, before, doubt if options.class_column is None else None)
-
-
-def _next_of(reading: Reading) -> int:
-    return BEFORE.index(reading) + 1 if reading in BEFORE else 0
+            before = [other for other in before if choices[other] != choices[reading]]
+    if before:
+        read_before = partial(read_class_table, files, options, before[0])
+        classed = replace(classed, read_before=read_before)
+    if options.class_column is None:
+        texts = cells.texts(columns.classes, rows)
+        classed = replace(classed, doubt=_doubt(columns.classes, texts, is_guess=is_guess))
+    return classed.with_splits(remedy=f"add a column 'split' to {files.name.name}")
 
 
 def _class_columns(
@@ -206,8 +190,8 @@ def _class_columns(
 ) -> tuple[list[str], bool]:
     """Return the columns that may hold the classes, and whether no name tells that they do."""
     if options.class_column is not None:
-        return [require_column(table, options.class_column, "class_column")], False
-    usual = usual_columns(table, CLASS_NAMES)
+        return [table.require_column(options.class_column, "class_column")], False
+    usual = table.usual_columns(CLASS_NAMES)
     if usual:
         return usual, False
     left = left_columns(table.columns, others)
@@ -215,7 +199,7 @@ def _class_columns(
     texts = caption_names(table.columns)
     if len(named) != 1 and (len(left) != 1 or texts):
         left = [column for column in left if column not in texts]
-        raise unrecognised(table, "classes", CLASS_NAMES, "class_column", left)
+        raise table.unrecognised("classes", CLASS_NAMES, "class_column", left)
     return named or left, not named
 
 
@@ -229,12 +213,7 @@ def _doubt(column: str, texts: Sequence[str], *, is_guess: bool) -> Doubt | None
 
 
 class _ClassCells:
-    """Texts of the cells of a table of classes.
-
-    Args:
-        table: The table.
-        reading: How it is read.
-    """
+    """Texts of the cells of a table of classes, by one way of reading them."""
 
     def __init__(self, table: Table, reading: Reading) -> None:
         self._table = table
@@ -256,7 +235,21 @@ class _ClassCells:
             )
         return "" if is_missing(cell) else text_of(str(cell)).strip()
 
-    def texts(self, column: str, rows: Sequence[_Row]) -> list[str]:
+    def required(self, cells: Cells, column: str) -> str:
+        """Return the text of a cell.
+
+        Raises:
+            ValueError: It is empty, or holds no text.
+        """
+        text = self.text(cells, column)
+        if not text:
+            cell = cells.get(column)
+            is_empty = cell is None or not str(cell).strip()
+            problem = "is empty" if is_empty else f"holds nothing but {cell!r}"
+            raise ValueError(f"column {column!r} {problem}")
+        return text
+
+    def texts(self, column: str, rows: _TableRows) -> list[str]:
         """Return what stands in a column, without what is empty."""
         texts: list[str] = []
         for _, cells in rows:
@@ -264,7 +257,7 @@ class _ClassCells:
                 texts.append(self.text(cells, column))
         return [text for text in texts if text]
 
-    def has_names_or_missing(self, rows: Sequence[_Row], column: str) -> bool:
+    def has_names_or_missing(self, rows: _TableRows, column: str) -> bool:
         """Return whether a cell of a column was something else before this way of reading."""
         if not self.reading.knows_missing:
             return False
@@ -273,7 +266,7 @@ class _ClassCells:
 
 
 def _order_before(
-    classes: str, label: str | None, rows: Sequence[_Row], cells: _ClassCells
+    classes: str, label: str | None, rows: _TableRows, cells: _ClassCells
 ) -> str | None:
     """Return the column of labels, unless it holds the classes, by names that have no order."""
     is_names = classes == label and not all(map(_is_number, cells.texts(classes, rows)))
@@ -281,25 +274,25 @@ def _order_before(
 
 
 def _choice(
-    of_classes: Sequence[str], label: str | None, rows: Sequence[_Row], cells: _ClassCells
-) -> tuple[str, str | None]:
+    candidates: Sequence[str], label: str | None, rows: _TableRows, cells: _ClassCells
+) -> _ClassColumn:
     """Return the column of classes, and that of their order."""
-    if len(of_classes) == 1:
-        return of_classes[0], _order_before(of_classes[0], label, rows, cells)
+    if len(candidates) == 1:
+        return _ClassColumn(candidates[0], _order_before(candidates[0], label, rows, cells))
     numeric = [
-        column for column in of_classes if all(map(_NUMBER.fullmatch, cells.texts(column, rows)))
+        column for column in candidates if all(map(_NUMBER.fullmatch, cells.texts(column, rows)))
     ]
-    classes = next((column for column in of_classes if column not in numeric), of_classes[0])
+    classes = next((column for column in candidates if column not in numeric), candidates[0])
     is_label_number = label is not None and any(map(_is_number, cells.texts(label, rows)))
     if label is not None and label != classes and is_label_number:
-        return classes, label
+        return _ClassColumn(classes, label)
     if classes in numeric:
-        return classes, _order_before(classes, label, rows, cells)
+        return _ClassColumn(classes, _order_before(classes, label, rows, cells))
     orders = (column for column in numeric if _is_order(column, classes, rows, cells))
-    return classes, next(orders, None)
+    return _ClassColumn(classes, next(orders, None))
 
 
-def _is_order(column: str, classes: str, rows: Sequence[_Row], cells: _ClassCells) -> bool:
+def _is_order(column: str, classes: str, rows: _TableRows, cells: _ClassCells) -> bool:
     """Return whether a column numbers the classes: each has its own number in all rows."""
     pairs = set()
     for _, row in rows:
@@ -311,201 +304,107 @@ def _is_order(column: str, classes: str, rows: Sequence[_Row], cells: _ClassCell
     return all(map(_is_number, numbers)) and len(pairs) == len(numbers) == len(names)
 
 
-class _Image(NamedTuple):
-    """Row of an image; a label of None orders nothing."""
-
-    place: str
-    written: str
-    item_id: str
-    name: str
-    split: str | None
-    label: int | None
-
-
-class _Reader:
-    """Reader of the rows of a table.
-
-    Args:
-        table: The table.
-        columns: Its columns.
-        cells: What stands in its cells.
-        options: What a user says of it.
-        files: Its files.
-    """
+class _ClassRows:
+    """Reader of the rows of a table, and of the order that it gives the classes."""
 
     def __init__(
-        self,
-        table: Table,
-        columns: _Columns,
-        cells: _ClassCells,
-        options: ClassTableOptions,
-        files: TableFiles,
+        self, table: Table, images: TableImages, columns: _Columns, cells: _ClassCells
     ) -> None:
         self._table = table
+        self._images = images
         self._columns = columns
         self._cells = cells
-        self._files = files
-        self._pictures = table.pictures(columns.image)
-        self._places = PicturePlaces(table.file, table.folder, options.allowed, dataset=table.root)
-        if self._pictures is not None:
-            self._pictures.read_files_by(self._places.allowed_path)
-        self._stored: dict[str, StoredPicture] = {}
-        self._labels: dict[str, tuple[int, str]] = {}  # and the place of the first
-        self.has_splits_of_folders = False
+        self._labels: dict[str, tuple[int, str]] = {}  # number and place of the first, by class
 
-    def images(self, rows: Sequence[_Row]) -> tuple[ClassedImages, Pictures]:
-        """Return the images with their classes, and what they look like."""
-        file, ledger = self._table.file, self._table.ledger
-        image_rows = [
-            image for place, cells in rows if (image := self._read(place, cells)) is not None
-        ]
-        image_rows = self._with_splits(self._in_places(image_rows))
-        id_of, named_by = self._ids(image_rows)
-        image_rows = of_one_value(
-            image_rows, lambda one: (id_of[one.written], one.name, one.place), "class", ledger
-        )
-        image_rows = of_one_value(
-            image_rows, lambda one: (id_of[one.written], one.split, one.place), "split", ledger
-        )
-        ledger.check(len(image_rows))
-        if not image_rows:
-            raise format_error(file, "", "names no images")
-        class_of: dict[str, str] = {}
-        split_of: dict[str, str] = {}
-        paths: dict[str, Path | StoredPicture] = {}
-        for image in image_rows:
-            image_id = id_of[image.written]
-            class_of.setdefault(image_id, image.name)
-            if image_id not in paths:
-                picture = self._stored.get(image.written)
-                paths[image_id] = picture or self._places.path_of(image.written, image.place)
-            if image.split is not None:
-                split_of[image_id] = image.split
-        names = self._in_order(set(class_of.values()))
-        index_of = {name: index for index, name in enumerate(names)}
-        ids = storable_ids(class_of, file)
-        by_folders = (BY_FOLDERS,) if self.has_splits_of_folders else ()
-        notes = (*by_folders, *self._table.notes, *ledger.notes(), *storable_note(ids))
-        images = ClassedImages(
-            file,
-            tuple(map(storable_id, names)),
-            {ids.get(image, image): index_of[name] for image, name in class_of.items()},
-            {ids.get(image, image): split for image, split in split_of.items()},
-            (self._columns.note(self._table, named_by), *notes),
-            tuple(ledger.rows),
-            (*self._files.files, *self._files.left_out),
-        )
-        return images, self._looks({ids.get(one, one): at for one, at in paths.items()})
+    def read(self, rows: _TableRows) -> list[ImageRow]:
+        """Return the rows of images with their classes; those that cannot be read are listed."""
+        image_rows = []
+        for place, cells in rows:
+            try:
+                row = self._row(place, cells)
+            except ValueError as error:
+                self._table.ledger.skip(place, str(error))
+                continue
+            image_rows.append(row)
+        return image_rows
 
-    def _read(self, place: str, cells: Cells) -> _Image | None:
-        """Return what a row says, or None where it cannot be read, which is listed."""
+    def _row(self, place: str, cells: Cells) -> ImageRow:
         columns = self._columns
-        try:
-            written = self._image(cells)
-            name = self._required(cells, columns.classes)
-            split = None
-            if columns.split is not None:
-                split = split_name(split_text_of(self._table, cells, columns.split))
-            label = None if columns.order is None else self._label(cells, name, place)
-        except ValueError as error:
-            self._table.ledger.skip(place, str(error))
-            return None
-        item_id = "" if columns.id is None else self._cells.text(cells, columns.id)
-        return _Image(place, written, item_id, name, split, label)
-
-    def _image(self, cells: Cells) -> str:
-        """Return the path of an image as it is written, or a name of one that stands here."""
-        column = self._columns.image
-        image = self._table.image_of(cells, column)
-        if isinstance(image, StoredPicture):
-            name = made_up_name(image)
-            self._stored[name] = image
-            return name
+        image = self._images.name_in(cells)
         if isinstance(image, bytes | dict | list):
-            problem = f"column {column!r} must hold the path of an image"
+            problem = f"column {columns.image!r} must hold the path of an image"
             raise ValueError(f"{problem}, found {type(image).__name__}")  # noqa: TRY004  # alike
-        return self._required({column: image}, column)
+        image = self._cells.required({columns.image: image}, columns.image)
+        name = self._cells.required(cells, columns.classes)
+        split = self._table.split_of(cells, columns.split)
+        if columns.order is not None:
+            self._add_label(name, self._cells.text(cells, columns.order), place)
+        has_id = columns.id is not None and self._images.is_stored(image)
+        item_id = self._cells.text(cells, columns.id or "") if has_id else ""
+        return ImageRow(place, image, name, split and split_name(split), item_id)
 
-    def _required(self, cells: Cells, column: str) -> str:
-        text = self._cells.text(cells, column)
-        if not text:
-            cell = cells.get(column)
-            is_empty = cell is None or not str(cell).strip()
-            problem = "is empty" if is_empty else f"holds nothing but {cell!r}"
-            raise ValueError(f"column {column!r} {problem}")
-        return text
-
-    def _label(self, cells: Cells, name: str, place: str) -> int | None:
-        """Return the number of a class, which rows of it may lack."""
-        column = self._columns.order or ""
-        label = self._cells.text(cells, column)
+    def _add_label(self, name: str, label: str, place: str) -> None:
+        """Add the number of a class, which rows of it may lack."""
         if not label and self._cells.reading.knows_missing:
-            return None
+            return
         if not _is_number(label):
             raise ValueError(f"label {label!r} is no number from 0 up")
         earlier, first = self._labels.setdefault(name, (int(label), place))
         if earlier != int(label):
             raise ValueError(f"class {name!r} has label {label}, but had {earlier} in {first}")
-        return int(label)
 
-    def _in_places(self, found: Sequence[_Image]) -> list[_Image]:
-        """Return the images by where they lie in the dataset, without those that lie elsewhere."""
-        of_files = [image for image in found if image.written not in self._stored]
-        names = self._places.in_folders_of_splits(
-            [(picture.written, picture.split or self._table.split_of_name) for picture in of_files]
-        )
-        path_of = {image.place: name for image, name in zip(of_files, names, strict=True)}
-        found = [
-            picture._replace(written=path_of.get(picture.place, picture.written))
-            for picture in found
-        ]
-        written = [
-            (picture.written, picture.place)
-            for picture in found
-            if picture.written not in self._stored
-        ]
-        outside = self._places.leave_out(written, self._table.ledger.skip)
-        return [image for image in found if image.written not in outside]
-
-    def _with_splits(self, found: list[_Image]) -> list[_Image]:
-        """Return the images with the splits of their folders, where no column gives these."""
-        if self._columns.split is not None or not self._cells.reading.knows_folders:
-            return found
-        stored = self._stored
-        names = [
-            stored[picture.written].name or "" if picture.written in stored else picture.written
-            for picture in found
-        ]
-        split_of = splits_of_folders(names, self._places)
-        if split_of is None:
-            return found
-        self.has_splits_of_folders = True
-        pairs = zip(found, names, strict=True)
-        return [image._replace(split=split_of[name]) for image, name in pairs]
-
-    def _ids(self, found: Sequence[_Image]) -> tuple[Mapping[str, str], str]:
-        written = [image.written for image in found]
-        path_ids = self._places.ids_of(
-            dict.fromkeys(name for name in written if name not in self._stored)
-        )
-        if not self._stored:
-            return path_ids, "ids are the image paths"
-        item_ids = [image.item_id for image in found]
-        stored = {name: self._stored[name] for name in written if name in self._stored}
-        in_rows = RowImages(written, item_ids, self._columns.id, stored)
-        return in_rows.ids_of_names(path_ids, self._pictures)
-
-    def _in_order(self, names: Collection[str]) -> list[str]:
+    def in_order(self, names: Collection[str]) -> list[str]:
         """Return the names of classes in the order that the table gives, else in their own."""
         order = self._table.class_names.get(self._columns.classes, ())
         if order and self._cells.reading.knows_missing:
             return sorted(names, key=list(order).index)
         return sorted(names, key=lambda name: (self._labels.get(name, (0, ""))[0], name))
 
-    def _looks(self, places: Mapping[str, Path | StoredPicture]) -> Pictures:
-        if self._stored and self._pictures is not None:
-            return PicturesOfTable(places, self._pictures)
-        return PictureFiles({name: at for name, at in places.items() if isinstance(at, Path)})
+
+def _classed_images(
+    table: Table, images: TableImages, columns: _Columns, cells: _ClassCells, rows: _TableRows
+) -> tuple[ClassedImages, bool]:
+    """Return the images with their classes, and whether folders gave their splits."""
+    ledger, reader = table.ledger, _ClassRows(table, images, columns, cells)
+    image_rows = images.inside(reader.read(rows))
+    in_folders = None
+    if columns.split is None and cells.reading.knows_folders:
+        in_folders = images.in_splits_of_folders(image_rows)
+    image_rows = in_folders or image_rows
+    id_of, named_by = images.ids_of(image_rows)
+    image_rows = of_one_value(
+        image_rows, lambda row: (id_of[row.image], row.value, row.place), "class", ledger
+    )
+    image_rows = of_one_value(
+        image_rows, lambda row: (id_of[row.image], row.split, row.place), "split", ledger
+    )
+    ledger.check(len(image_rows))
+    if not image_rows:
+        raise format_error(table.name, "", "names no images")
+    row_of: dict[str, ImageRow] = {}
+    for row in image_rows:
+        row_of.setdefault(id_of[row.image], row)
+    names = reader.in_order({row.value for row in row_of.values()})
+    index_of = {name: index for index, name in enumerate(names)}
+    ids = storable_ids(row_of, table.name)
+    row_of = {ids.get(image, image): row for image, row in row_of.items()}
+    place_of = images.places_of(list(row_of.values()))
+    places = {image: place_of[row.image] for image, row in row_of.items()}
+    require_images(places)
+    by_folders = () if in_folders is None else (BY_FOLDERS,)
+    notes = (*by_folders, *table.notes, *ledger.notes(), *storable_note(ids))
+    classed = ClassedImages(
+        origin=table.name,
+        names=tuple(map(storable_id, names)),
+        class_of={image: index_of[row.value] for image, row in row_of.items()},
+        split_of={image: row.split for image, row in row_of.items() if row.split is not None},
+        places=places,
+        reader=images.pictures or ImageReader(),
+        notes=(columns.note(table, named_by), *notes),
+        skipped_rows=tuple(ledger.rows),
+        tables=(*table.files.files, *table.files.left_out),
+    )
+    return classed, in_folders is not None
 
 
 def _is_number(label: str) -> bool:

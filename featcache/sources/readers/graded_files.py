@@ -3,16 +3,18 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 from ...errors import DatasetFormatError
 from ...regular_files import is_regular
-from ..base import missing_dataset
+from ..base import ReadReport, counted, format_error, missing_dataset
 from ..splits import split_name
-from ..tables.decoding import format_error
 from ..tables.text_files import read_lines
-from .caption_source import counted
-from .graded_source import GradedRow, Scale, split_by_hash
+from .graded_source import GradedRow, GradedSource, Scale, split_by_hash
+
+Lines = Iterator[tuple[str, list[str]]]  # the place and the fields of each line
 
 # What the columns of both texts are called, in lower case.
 FIRST_NAMES = ("sentence1", "question1", "#1 string", "sentence_a", "text1", "first")
@@ -57,46 +59,43 @@ class _Columns:
     open_ended: bool
 
 
-def read_graded(
-    root: Path, family: GradedFamily
-) -> tuple[dict[str, list[GradedRow]], tuple[str, ...]]:
-    """Return the pairs by split, and what to know of how they were read.
+class PublishedPairs(GradedSource):
+    """Published dataset of graded text pairs, in any of the layouts of its family.
 
     A training part alone, or a file without splits, is split by hash. A test part without grades,
     as GLUE gives it, is passed over with a note.
 
     Args:
         root: Folder of the dataset, or one of its files.
-        family: What its files are called.
 
     Raises:
         DatasetNotFoundError: None of the files is there.
         DatasetFormatError: A file is broken or empty, lacks a column, or holds a grade that is none
             of the scale.
     """
-    rows: dict[str, list[GradedRow]] = {}
-    notes: list[str] = []
-    files = _find(root, family)
-    for split, file in files.items():
-        lines, columns = _open(file, family)
-        if columns is None:
-            if split != "test":
-                problem = f"no column of grades; expected one of {list(family.grade_names)}"
-                raise format_error(file, "line 1", problem)
-            notes.append(f"{file.name} left out: it has no grades")
-            continue
-        read, broken = _read_rows(file, family, columns, lines)
-        if broken:
-            notes.append(broken)
-        for row in read:
-            part = split if row.split is None else row.split
-            rows.setdefault(part, []).append(row)
-    if set(rows) <= {_ALL, "train"} and len(rows) == 1:
-        published = ", ".join(family.layouts[0].values())
-        remedy = f"a folder with {published} has the published ones"
-        rows, note = split_by_hash(*rows.values(), remedy=remedy)
-        notes.append(note)
-    return rows, tuple(notes)
+
+    family: ClassVar[GradedFamily]
+
+    def __init__(self, root: Path) -> None:
+        family = self.family
+        rows: dict[str, list[GradedRow]] = {}
+        notes: list[str] = []
+        for split, file in _find(root, family).items():
+            lines, columns = _open(file, family)
+            if columns is None:
+                if split != "test":
+                    problem = f"no column of grades; expected one of {list(family.grade_names)}"
+                    raise format_error(file, "line 1", problem)
+                notes.append(f"{file.name} left out: it has no grades")
+                continue
+            for row in _read_rows(file, family, columns, lines, notes):
+                rows.setdefault(row.split or split, []).append(row)
+        if set(rows) <= {_ALL, "train"} and len(rows) == 1:
+            published = ", ".join(family.layouts[0].values())
+            remedy = f"a folder with {published} has the published ones"
+            rows, note = split_by_hash(*rows.values(), remedy=remedy)
+            notes.append(note)
+        super().__init__(root, rows, scale=family.scale, report=ReadReport(notes=tuple(notes)))
 
 
 def _find(root: Path, family: GradedFamily) -> dict[str, Path]:
@@ -126,30 +125,17 @@ def _find(root: Path, family: GradedFamily) -> dict[str, Path]:
     raise missing_dataset(family.name, root, looked_for, family.get_it)
 
 
-def read_tabbed(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield (place, fields) of every line that is not blank; quotes are letters like any other.
-
-    Raises:
-        DatasetFormatError: The file is not UTF-8, cannot be read, or is empty.
-    """
-    is_empty = True
-    for place, line in read_lines(path):
-        is_empty = False
-        yield place, line.split("\t")
-    if is_empty:
-        raise format_error(path, "", "is empty")
-
-
-def _open(
-    file: Path, family: GradedFamily
-) -> tuple[Iterator[tuple[str, list[str]]], _Columns | None]:
+def _open(file: Path, family: GradedFamily) -> tuple[Lines, _Columns | None]:
     """Return the lines behind the header, and the columns, or None if there are no grades."""
-    lines = read_tabbed(file)
+    # quotes are letters like any other
+    lines = ((place, line.split("\t")) for place, line in read_lines(file))
+    first = next(lines, None)
+    if first is None:
+        raise format_error(file, "", "is empty")
     bare = [names for pattern, names in (family.bare or {}).items() if file.match(pattern)]
     if bare:
-        return lines, _columns_of(file, bare[0], family, open_ended=True)
-    _, header = next(lines)
-    return lines, _columns_of(file, header, family, open_ended=False)
+        return chain([first], lines), _columns_of(file, bare[0], family, open_ended=True)
+    return lines, _columns_of(file, first[1], family, open_ended=False)
 
 
 def _columns_of(
@@ -157,10 +143,10 @@ def _columns_of(
 ) -> _Columns | None:
     names = [name.strip().lower() for name in header]
 
-    def place(known: Sequence[str], what: str) -> int:
-        indices = [names.index(name) for name in known if name in names]
+    def place(usual: Sequence[str], content: str) -> int:
+        indices = [names.index(name) for name in usual if name in names]
         if not indices:
-            problem = f"no column of {what} among {names}; expected one of {list(known)}"
+            problem = f"no column of {content} among {names}; expected one of {list(usual)}"
             raise format_error(file, "line 1", problem)
         return indices[0]
 
@@ -178,24 +164,20 @@ def _columns_of(
 
 
 def _read_rows(
-    file: Path,
-    family: GradedFamily,
-    columns: _Columns,
-    lines: Iterator[tuple[str, list[str]]],
-) -> tuple[list[GradedRow], str | None]:
-    """Return the rows, and a note of the lines that were left out."""
+    file: Path, family: GradedFamily, columns: _Columns, lines: Lines, notes: list[str]
+) -> list[GradedRow]:
+    """Return the rows, and note the lines that were left out."""
     rows: list[GradedRow] = []
     broken: list[tuple[str, int]] = []
     for number, (place, fields) in enumerate(lines, start=1):
         if len(fields) < columns.count or (len(fields) > columns.count and not columns.open_ended):
             broken.append((place, len(fields)))
             continue
-        row = GradedRow(
-            first=fields[columns.first],
-            second=fields[columns.second],
-            grade=read_grade(fields[columns.grade], family.scale, file, place),
-            number=number,
-        )
+        try:
+            grade = grade_of(fields[columns.grade], family.scale)
+        except ValueError as error:
+            raise format_error(file, place, str(error)) from error
+        row = GradedRow(fields[columns.first], fields[columns.second], grade, number)
         if columns.split is not None:
             row = with_split(row, fields[columns.split], file, place)
         rows.append(row)
@@ -203,11 +185,12 @@ def _read_rows(
         place, count = broken[0]
         problem = f"{count} fields where the header has {columns.count}, separated by tabs"
         raise format_error(file, place, problem)
+    if broken:
+        lines_left_out = f"{counted(len(broken), 'broken line')} of {file.name} left out"
+        notes.append(f"{lines_left_out}, the first at {broken[0][0]}")
     if not rows:
         raise format_error(file, "", "holds no pairs")
-    left_out = counted(len(broken), "broken line")
-    note = f"{left_out} of {file.name} left out, the first at {broken[0][0]}" if broken else None
-    return rows, note
+    return rows
 
 
 def with_split(row: GradedRow, cell: object, file: Path, place: str) -> GradedRow:
@@ -220,24 +203,6 @@ def with_split(row: GradedRow, cell: object, file: Path, place: str) -> GradedRo
     if not split:
         raise format_error(file, place, "gives no split")
     return row._replace(split="val" if split == "trial" else split)  # as SemEval calls it
-
-
-def read_grade(cell: object, scale: Scale | None, file: Path, place: str) -> float:
-    """Return the grade that a cell holds.
-
-    Args:
-        cell: Number, or text of one.
-        scale: What it may be, or None for any finite number.
-        file: The file, for messages.
-        place: Where the cell stands.
-
-    Raises:
-        DatasetFormatError: It is no number, or none of the scale.
-    """
-    try:
-        return grade_of(cell, scale)
-    except ValueError as error:
-        raise format_error(file, place, str(error)) from error
 
 
 def grade_of(cell: object, scale: Scale | None) -> float:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DatasetFormatError
-from ..tables.decoding import format_error
+from ...errors import DatasetFormatError, one_line
+from ..base import format_error
 
 _OPCODES = frozenset(
     (
@@ -72,8 +72,7 @@ def read_plain_pickle(data: bytes, *, file: Path) -> dict[str, Any]:
     except DatasetFormatError:
         raise
     except _BROKEN as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise format_error(file, "", f"is no whole pickle: {reason}") from error
+        raise format_error(file, "", f"is no whole pickle: {one_line(error)}") from error
 
 
 def _check_opcodes(data: bytes) -> None:

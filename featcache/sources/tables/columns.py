@@ -68,21 +68,6 @@ def left_columns(columns: Sequence[str], others: Collection[str | None]) -> list
     ]
 
 
-def unread_note(columns: Sequence[str], option: str, *, read: Sequence[str]) -> str:
-    """Return the end of a note on columns that might be read, too, or nothing without any.
-
-    Args:
-        columns: Their names.
-        option: Option that names the columns to read.
-        read: Those that are read.
-    """
-    if not columns:
-        return ""
-    names = ", ".join(map(repr, columns))
-    others = [*read, *columns] if option == "caption_columns" else columns
-    return f"; not read: {names} (to read it, add {set_option(option, others)})"
-
-
 def set_option(option: str, columns: Sequence[str]) -> str:
     """Return an option of a command that names columns."""
     if option != "caption_columns":

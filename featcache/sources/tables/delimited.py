@@ -5,16 +5,16 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from ...errors import SpecError
-from .decoding import DecodedText, format_error
+from ...errors import SourceOptionError
+from ..base import format_error
+from .decoding import DecodedText
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_WRITTEN = {"tab": "\t", "\\t": "\t", **{name: one for one, name in DELIMITERS.items()}}
+_WRITTEN = {"tab": "\t", "\\t": "\t", **{name: character for character, name in DELIMITERS.items()}}
 _SEP_LINE = re.compile(r"sep=([^\"\r\n\0 ])[\r\n]*")  # what Excel puts first, and takes from there
 _OTHER_ENDS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # of a line, to Python alone
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
@@ -33,8 +33,7 @@ _SPLIT_NAMES = frozenset(
 Skip = Callable[[str, str], None]  # takes the place of a row and why it cannot be read
 
 
-@dataclass(frozen=True)
-class _Record:
+class _Record(NamedTuple):
     """Cells of a row that is quoted by the rules, and the number of lines it takes."""
 
     cells: list[str]
@@ -45,14 +44,14 @@ def check_delimiter(delimiter: str | None) -> str | None:
     """Return the character that an option names, `tab` and the like included.
 
     Raises:
-        SpecError: It names no character that can stand between cells.
+        SourceOptionError: It names no character that can stand between cells.
     """
     if delimiter is None:
         return None
     character = _WRITTEN.get(delimiter, delimiter)
     if len(character) != 1 or character in '"\r\n\0 ':
         problem = f"found {delimiter!r:.80}; such as ';' or tab"
-        raise SpecError(f"source.delimiter must be one character between cells, {problem}")
+        raise SourceOptionError(f"source.delimiter must be one character between cells, {problem}")
     return character
 
 
@@ -103,7 +102,7 @@ class DelimitedRows:
         first = _first_of(lines)
         if first == len(lines):
             raise format_error(file, "", "is empty, expected a header line")
-        record = self._record_at(first) or _Record(_cells_of_line(lines[first], delimiter), 1)
+        record = self._record_at(first) or _record_of_line(lines[first], delimiter)
         self._next = first + record.num_lines
         self._width = len(record.cells)
         self.place = f"line {first + 1}"
@@ -121,9 +120,11 @@ class DelimitedRows:
                 for cells in reader:
                     end = reader.line_num
                     if any(cells):
-                        if len(cells) != width or (
-                            end > number + 1 and self._is_doubtful(start + number, start + end)
-                        ):
+                        # a row of several lines may be several rows, or not all of it letters
+                        is_doubtful = end > number + 1 and (
+                            self._is_broken or self._are_rows(start + number + 1, start + end)
+                        )
+                        if is_doubtful or len(cells) != width:
                             break
                         if not self._is_broken or self._is_whole(start + number):
                             yield f"line {start + end}", cells
@@ -142,10 +143,6 @@ class DelimitedRows:
         if self._quoted:
             return _record(self._lines, index, self._delimiter)
         return _Record(self._lines[index].rstrip("\r\n").split(self._delimiter), 1)
-
-    def _is_doubtful(self, first: int, end: int) -> bool:
-        """Return whether a row of several lines may be several rows, or not all of it letters."""
-        return self._is_broken or self._are_rows(first + 1, end)
 
     def _is_whole(self, index: int) -> bool:
         """Return whether a line has no bytes that are no letters, or skip it."""
@@ -202,19 +199,11 @@ class DelimitedRows:
 
     def _escaped(self, line: str) -> list[str] | None:
         """Return the cells of a line with backslashes before quotes, as databases write them."""
+        rules = {"doublequote": False, "escapechar": "\\", "strict": True}
         try:
-            cells = next(
-                csv.reader(
-                    [line],
-                    delimiter=self._delimiter,
-                    doublequote=False,
-                    escapechar="\\",
-                    strict=True,
-                )
-            )
+            return self._fitted(next(csv.reader([line], delimiter=self._delimiter, **rules)))
         except csv.Error:
             return None
-        return self._fitted(cells)
 
     def _are_rows(self, first: int, end: int) -> bool:
         """Return whether lines that a quoted cell takes in are rows themselves.
@@ -290,8 +279,7 @@ def _first_of(lines: Sequence[str]) -> int:
 
 
 def _header_cells(lines: Sequence[str], first: int, delimiter: str) -> list[str]:
-    record = _record(lines, first, delimiter)
-    return _cells_of_line(lines[first], delimiter) if record is None else record.cells
+    return (_record(lines, first, delimiter) or _record_of_line(lines[first], delimiter)).cells
 
 
 def _share_of_rows(lines: Sequence[str], first: int, delimiter: str) -> float:
@@ -299,9 +287,7 @@ def _share_of_rows(lines: Sequence[str], first: int, delimiter: str) -> float:
     width, index = len(_header_cells(lines, first, delimiter)), first + 1
     num_fitting = num_rows = 0
     while index < len(lines) and num_rows < _SAMPLED_RECORDS:
-        record = _record(lines, index, delimiter)
-        if record is None:
-            record = _Record(_cells_of_line(lines[index], delimiter), 1)
+        record = _record(lines, index, delimiter) or _record_of_line(lines[index], delimiter)
         index += record.num_lines
         if any(record.cells):
             num_rows += 1
@@ -312,7 +298,7 @@ def _share_of_rows(lines: Sequence[str], first: int, delimiter: str) -> float:
 def _shape(cell: str) -> str:
     """Return what a cell looks like: a number, a file of some suffix, a split, a code, or nothing.
 
-    >>> [_shape(one) for one in ("7", "a b.JPG", "dev", "img_07", "a dog runs.")]
+    >>> [_shape(cell) for cell in ("7", "a b.JPG", "dev", "img_07", "a dog runs.")]
     ['number', '.jpg', 'split', 'code', '']
     """
     cell = cell.strip().strip('"')
@@ -366,6 +352,10 @@ def _record(lines: Sequence[str], start: int, delimiter: str) -> _Record | None:
         if rest != delimiter:
             return None
         at = end + 2
+
+
+def _record_of_line(line: str, delimiter: str) -> _Record:
+    return _Record(_cells_of_line(line, delimiter), 1)
 
 
 def _cells_of_line(line: str, delimiter: str) -> list[str]:

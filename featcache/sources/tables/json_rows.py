@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...item_ids import has_encoding
-from .decoding import DecodedText, format_error
+from ..base import format_error
+from .decoding import DecodedText
 from .delimited import Skip
 
 _BYTE_PROBLEM = "is not UTF-8"

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .decoding import DecodedText, format_error, read_published_text
+from ..base import format_error
+from .decoding import DecodedText, read_published_text
 from .delimited import DelimitedRows, lines_of
 from .json_rows import parse_json, parse_value
 
