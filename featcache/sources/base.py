@@ -59,14 +59,15 @@ class ReadReport:
         skipped_rows: Rows of its table that cannot be read, in file order.
         tables: Tables that were read, or left out with a note.
         doubt: Why another family might or should read this if nobody names one.
-        read_before: Reads the same files as they once were read, where that was otherwise.
+        read_before: Function from the place to the same files as they once were read, where that
+            was otherwise.
     """
 
     notes: tuple[str, ...] = ()
     skipped_rows: tuple[SkippedRow, ...] = ()
     tables: tuple[Path, ...] = ()
     doubt: Doubt | None = None
-    read_before: "Callable[[], Source] | None" = None
+    read_before: "Callable[[Path], Source] | None" = None
 
 
 class ImageReader:
@@ -198,7 +199,7 @@ class Source:
         if self._report.read_before is None:
             return None
         try:
-            return self._report.read_before()
+            return self._report.read_before(self.root)
         except (DatasetFormatError, DatasetNotFoundError):  # nobody can remember it so
             return None
 

@@ -63,25 +63,7 @@ def define(
     options: Mapping[str, object] | None = None,
     kind: str | None = None,
 ) -> DatasetVersion:
-    """Return what `NAME` or `NAME=PATH` asks for: which family, where, and with which options.
-
-    A name is one that the home remembers, or that of a family, whose usual place is
-    `home/datasets/NAME`. With a path, any name will do: its family is the one of that name, the
-    one that is remembered, or the first that can read what lies there.
-
-    Args:
-        data: Name, and perhaps the place.
-        home: Folder of everything lightalign keeps.
-        options: Options of the family; they change remembered ones by name.
-        kind: Name of the family, or None to find it.
-
-    Raises:
-        UnknownNameError: There is no such dataset or family.
-        SpecError: `data` is malformed, or gives a path to a dataset that is drawn.
-        DatasetFormatError: Nothing that lies at the path can be read.
-        DatasetNotFoundError: Nothing lies there.
-        StoreCorruptError: What the home remembers of the name cannot be read.
-    """
+    """Return what `NAME` or `NAME=PATH` asks for; see `locate`."""
     return locate(data, home=home, options=options, kind=kind)[0]
 
 
@@ -94,10 +76,15 @@ def open_defined(
 ) -> tuple[DatasetVersion, Source]:
     """Return what `NAME` or `NAME=PATH` asks for, and that dataset, opened once.
 
-    For arguments and errors see `define` and `open_version`.
+    For arguments and errors see `locate` and `open_version`.
     """
     version, opened = locate(data, home=home, options=options, kind=kind)
     return version, opened or open_version(version, home=home)
+
+
+def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
+    """Open the dataset that `NAME` or `NAME=PATH` asks for; see `open_defined`."""
+    return open_defined(data, home=home, options=options)[1]
 
 
 def locate(
@@ -108,16 +95,26 @@ def locate(
     kind: str | None = None,
     anew: bool = False,
 ) -> tuple[DatasetVersion, Source | None]:
-    """Return what is asked for, and the dataset where it had to be opened to find its family.
+    """Return which family reads what is asked for, where, and with which options.
 
-    For errors see `define`.
+    A name is one that the home remembers, or that of a family, whose usual place is
+    `home/datasets/NAME`. With a path, any name will do: its family is the one of that name, the
+    one that is remembered, or the first that can read what lies there; the dataset that was opened
+    to find it comes with the answer.
 
     Args:
-        data: Name, and perhaps the place.
+        data: `NAME` or `NAME=PATH`.
         home: Folder of everything lightalign keeps.
         options: Options of the family; they change remembered ones by name.
         kind: Name of the family, or None to find it.
         anew: Whether a folder of images is looked at again for tables beside them.
+
+    Raises:
+        UnknownNameError: There is no such dataset or family.
+        SpecError: `data` is malformed, or gives a path to a dataset that is drawn.
+        DatasetFormatError: Nothing that lies at the path can be read.
+        DatasetNotFoundError: Nothing lies there.
+        StoreCorruptError: What the home remembers of the name cannot be read.
     """
     name, path = parse_data(data)
     if not known_datasets.is_name(name) and expanded(Path(data)).exists():
@@ -167,12 +164,11 @@ def _as_remembered(opened: Source, version: DatasetVersion, *, home: Path) -> So
     if not opened.was_read_otherwise or not is_known:
         return opened
     best, most = opened, _num_remembered(opened, version, home)
-    reading: Source | None = opened
+    reading = opened
     # another reading costs as much as the first: none where this one is remembered whole
-    while most < len(best.splits()) and reading is not None:
-        reading = reading.as_read_before()
-        num = 0 if reading is None else _num_remembered(reading, version, home)
-        if reading is not None and num > most:
+    while most < len(best.splits()) and (before := reading.as_read_before()) is not None:
+        reading, num = before, _num_remembered(before, version, home)
+        if num > most:
             best, most = reading, num
     return best
 
@@ -292,9 +288,7 @@ def open_version(version: DatasetVersion, *, home: Path) -> Source:
 def _once_lay_there(version: DatasetVersion, home: Path) -> bool:
     """Return whether a home knows that a dataset was once where a version says that it lies."""
     versions = known_datasets.read_versions(home, version.name)
-    return any(
-        earlier.splits and is_same_place(earlier.place, version.place) for earlier in versions
-    )
+    return any(past.splits and is_same_place(past.place, version.place) for past in versions)
 
 
 def _not_there(version: DatasetVersion, home: Path, reason: str = "") -> DatasetNotFoundError:
@@ -311,11 +305,6 @@ def _not_there(version: DatasetVersion, home: Path, reason: str = "") -> Dataset
         f"what {version.name!r} stood for before is not at {version.place} any more{because}: put "
         f"it back, or name its place, --data {version.name}=PATH"
     )
-
-
-def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
-    """Open the dataset that `NAME` or `NAME=PATH` asks for; see `open_defined`."""
-    return open_defined(data, home=home, options=options)[1]
 
 
 def split_fingerprints(source: Source) -> dict[str, str]:

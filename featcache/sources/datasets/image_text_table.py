@@ -121,7 +121,7 @@ class ImageTextTableSource(CaptionSource):
             skipped_rows=tuple(table.ledger.rows),
             tables=(*files.files, *files.left_out),
             doubt=doubt,
-            read_before=_read_before(place, options, table, captions, in_folders is not None),
+            read_before=_read_before(options, table, captions, in_folders is not None),
         )
         super().__init__(
             place,
@@ -133,12 +133,11 @@ class ImageTextTableSource(CaptionSource):
 
 
 def _read_before(
-    place: Path,
     options: ImageTextTableOptions,
     table: Table,
     captions: tuple[str, ...],
     has_splits_of_folders: bool,
-) -> Callable[[], Source] | None:
+) -> Callable[[Path], Source] | None:
     """Return what reads a table as it once was, if its splits were drawn or its columns others."""
     once = caption_names(table.columns, as_once=True)
     before = options
@@ -146,7 +145,7 @@ def _read_before(
         before = replace(options, caption_columns=once)
     elif not has_splits_of_folders:
         return None
-    return partial(ImageTextTableSource, place, before, knows_folders=False)
+    return partial(ImageTextTableSource, options=before, knows_folders=False)
 
 
 def _caption_columns(

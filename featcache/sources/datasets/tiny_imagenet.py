@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ...item_ids import storable_id
 from ...regular_files import is_regular
-from ..base import format_error, missing_dataset
-from ..readers.class_source import ClassedImages, ClassSource
+from ..base import ReadReport, format_error, missing_dataset
+from ..readers.class_source import ClassedImage, ClassedImages, ClassSource
 from ..readers.images import require_images
 from ..tables.text_files import read_lines
 
@@ -59,7 +59,9 @@ def _read(place: Path) -> ClassedImages:
     if len(index_of) < len(wnids):
         raise format_error(listed, "", "names a class twice")
     images = {
-        storable_id(path.relative_to(place).as_posix()): (path, split, index_of[wnid])
+        storable_id(path.relative_to(place).as_posix()): ClassedImage(
+            str(path), index_of[wnid], split
+        )
         for split, rows in (("train", _train(place, wnids)), ("val", _val(place, index_of)))
         for path, wnid in rows
     }
@@ -69,21 +71,11 @@ def _read(place: Path) -> ClassedImages:
     names, notes = _names(place, wnids)
     if any((place / "test").glob("images/*")):
         notes += ("the published test images have no labels and are left out",)
-    class_of = {image: index for image, (_, _, index) in images.items()}
-    empty = set(index_of.values()) - set(class_of.values())
+    empty = set(index_of.values()) - {image.label for image in images.values()}
     if empty:
         notes += (f"{len(empty):,} of {len(wnids):,} classes without any image",)
-    places = {image: str(path) for image, (path, _, _) in images.items()}
-    require_images(places)
-    split_of = {image: split for image, (_, split, _) in images.items()}
-    return ClassedImages(
-        origin=listed,
-        names=names,
-        class_of=class_of,
-        split_of=split_of,
-        places=places,
-        notes=notes,
-    )
+    require_images([image.place for image in images.values()])
+    return ClassedImages(origin=listed, names=names, images=images, report=ReadReport(notes=notes))
 
 
 def _train(place: Path, wnids: Sequence[str]) -> list[tuple[Path, str]]:

@@ -119,8 +119,7 @@ class _CaptionSplit(Split):
         self._image_of_text.extend([len(self.images.ids)] * len(captions))
         self._first_text.append(len(self._texts))
         self._texts.extend(captions)
-        self.images.ids.append(image_id)
-        self.images.places.append(place)
+        self.images.add(image_id, place)
 
     def ids(self, modality: Modality) -> Sequence[str]:
         if modality is Modality.IMAGE:
@@ -177,7 +176,7 @@ class CaptionSource(Source):
         report: ReadReport | None = None,
     ) -> None:
         require_images(
-            places,
+            list(places.values()),
             listed_in=f" that {images.file} names",
             advice="; put the image files beside the captions",
         )

@@ -18,7 +18,7 @@ from ...regular_files import is_regular, read_regular
 from ...types import Item
 from ..base import Doubt, ImageReader, format_error, missing_dataset
 from .class_folders import LAYOUTS, read_class_folders
-from .class_source import ClassedImages, ClassSource
+from .class_source import ClassedImage, ClassedImages, ClassSource
 from .class_tables import ClassTableOptions, IndexOptions
 from .plain_pickle import read_plain_pickle
 from .tar_files import read_tar_files
@@ -146,13 +146,12 @@ class CifarSource(ClassSource):
             counts = f"{len(images.names)} classes, and {self.published_as} has {self.num_classes}"
             ways = f"get all of them, or read these by --data image-folder={root}"
             raise format_error(images.origin, "", f"holds {counts}: {ways}")
-        lacking = [name for name in self.some_classes if name not in images.names]
-        doubt = (
-            Doubt(None, f"has no class {lacking[0]!r}", stands=False, is_open=False)
-            if lacking
-            else None
-        )
-        return replace(images, doubt=doubt)
+        doubts = [
+            Doubt(None, f"has no class {name!r}", stands=False, is_open=False)
+            for name in self.some_classes
+            if name not in images.names
+        ]
+        return replace(images, report=replace(images.report, doubt=next(iter(doubts), None)))
 
 
 def _read_folder(packing: Packing, place: Path) -> dict[str, bytes]:
@@ -186,10 +185,9 @@ def _read_packed(
     if len(names) != num_classes:
         problem = f"names {len(names)} classes, expected {num_classes}"
         raise format_error(place / packing.names, "", problem)
-    class_of: dict[str, int] = {}
-    places: dict[str, tuple[int, int]] = {}
+    images: dict[str, ClassedImage] = {}
     arrays: list[np.ndarray] = []
-    next_of = {"train": 0, "test": 0}
+    num_images = {"train": 0, "test": 0}
     for file in (*packing.train, packing.test):
         split = "test" if file == packing.test else "train"
         batch = _read_batch(packing, contents[file], place / file)
@@ -198,19 +196,11 @@ def _read_packed(
             problem = f"classes are 0 to {num_classes - 1}, found {bounds}"
             raise format_error(place / file, "", problem)
         for row, label in enumerate(batch.labels.tolist()):
-            image_id = f"{split}-{next_of[split]:05d}"
-            class_of[image_id], places[image_id] = label, (len(arrays), row)
-            next_of[split] += 1
+            image = ClassedImage((len(arrays), row), label, split)
+            images[f"{split}-{num_images[split]:05d}"] = image
+            num_images[split] += 1
         arrays.append(batch.pixels)
-    split_of = {image_id: image_id.partition("-")[0] for image_id in class_of}
-    return ClassedImages(
-        origin=place,
-        names=names,
-        class_of=class_of,
-        split_of=split_of,
-        places=places,
-        reader=PixelReader(arrays),
-    )
+    return ClassedImages(origin=place, names=names, images=images, reader=PixelReader(arrays))
 
 
 def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from ...errors import DatasetFormatError, UnknownColumnError
 from ...item_ids import storable_id
 from ...regular_files import is_regular
-from ..base import counted, format_error
+from ..base import ReadReport, counted, format_error
 from ..splits import SPLIT_ORDER, split_name
 from ..tables.table_files import TableFiles, folders_in, table_of, tables_of
-from .class_source import ClassedImages
+from .class_source import ClassedImage, ClassedImages
 from .class_tables import ClassTableOptions, read_class_table
 from .image_files import LeftOut, image_files, note_strays
 from .images import require_images, storable_ids, storable_note
@@ -123,16 +123,14 @@ def _collect(
     names = sorted({name for (_, name), files in files_of.items() if files})
     if not names:
         return None
+    index_of = {name: index for index, name in enumerate(names)}
     images = {
-        path.relative_to(root).as_posix(): (path, split, name)
+        path.relative_to(root).as_posix(): ClassedImage(str(path), index_of[name], split or None)
         for (split, name), files in files_of.items()
         for path in files
     }
+    require_images([image.place for image in images.values()])
     ids = storable_ids(images, root)
-    images = {ids.get(image, image): read for image, read in images.items()}
-    places = {image: str(path) for image, (path, _, _) in images.items()}
-    require_images(places)
-    index_of = {name: index for index, name in enumerate(names)}
     notes = (*left_out.notes(), *storable_note(ids))
     empty = sorted({name for _, name in files_of} - set(names))
     if empty:
@@ -141,8 +139,6 @@ def _collect(
     return ClassedImages(
         origin=root,
         names=tuple(map(storable_id, names)),
-        class_of={image: index_of[name] for image, (_, _, name) in images.items()},
-        split_of={image: split for image, (_, split, _) in images.items() if split},
-        places=places,
-        notes=notes,
+        images={ids.get(name, name): image for name, image in images.items()},
+        report=ReadReport(notes=notes),
     )

@@ -1,50 +1,52 @@
 """Give every image of a dataset of classes a split, and serve it as a `Source`."""
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import DatasetFormatError
 from ...types import Classes, Item, Modality, Pairs
-from ..base import Doubt, ImageReader, ReadReport, SkippedRow, Source, Split
-from ..splits import SPLIT_ORDER, sha256_of
+from ..base import ImageReader, ReadReport, Source, Split
+from ..splits import sha256_of
 from .images import SplitImages
 
 _TEST_SHARE, _VAL_SHARE = 5, 10  # one image in so many
 _LEAST = 3  # images of a class that can be in every split
 
 
+class ClassedImage(NamedTuple):
+    """Image with its class.
+
+    Attributes:
+        place: From where the reader of the dataset reads it: the path of a file, or another.
+        label: Its class, an index into the names of all.
+        split: Its split, if anything gives it.
+    """
+
+    place: Any
+    label: int
+    split: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassedImages:
-    """Images of a dataset in order, each with its class and perhaps its split.
+    """Images of a dataset, each with its class and perhaps its split.
 
     Attributes:
         origin: File or folder that says which classes there are; used in messages.
         names: Name of each class, as the dataset writes it.
-        class_of: Class of each image, an index into `names`, by image id.
-        split_of: Split by image id; empty where nothing gives the splits.
-        places: Place of each image by its id, from which `reader` reads it.
+        images: The images in order, by their ids.
         reader: Reader of the images.
-        notes: What a user should know about how the files were read.
-        skipped_rows: Rows of a table that cannot be read.
-        tables: Files of the table that lists them, if one does.
-        doubt: Why they may be of no classes, if so.
-        read_before: Function that reads them as they once were, where that was otherwise.
+        report: How the files were read.
     """
 
     origin: Path
     names: tuple[str, ...]
-    class_of: Mapping[str, int]
-    split_of: Mapping[str, str]
-    places: Mapping[str, Any]
+    images: Mapping[str, ClassedImage]
     reader: ImageReader = field(default_factory=ImageReader)
-    notes: tuple[str, ...] = ()
-    skipped_rows: tuple[SkippedRow, ...] = ()
-    tables: tuple[Path, ...] = ()
-    doubt: Doubt | None = None
-    read_before: "Callable[[], ClassedImages] | None" = None
+    report: ReadReport = field(default_factory=ReadReport)
 
     def with_splits(self, *, remedy: str) -> "ClassedImages":
         """Return the images with splits, made where there are none, or a lone `train`.
@@ -56,12 +58,12 @@ class ClassedImages:
         Args:
             remedy: What would give splits of the user's own, for the note.
         """
-        if not set(self.split_of.values()) <= {"train"}:
+        if not {image.split for image in self.images.values()} <= {"train", None}:
             return self
         of_class: dict[int, list[str]] = defaultdict(list)
-        for image_id, index in self.class_of.items():
-            of_class[index].append(image_id)
-        split_of = dict.fromkeys(self.class_of, "train")
+        for image_id, image in self.images.items():
+            of_class[image.label].append(image_id)
+        split_of = dict.fromkeys(self.images, "train")
         for members in of_class.values():
             if len(members) < _LEAST:
                 continue
@@ -70,13 +72,19 @@ class ClassedImages:
             num_val = max(1, len(members) // _VAL_SHARE)
             split_of |= dict.fromkeys(members[:num_test], "test")
             split_of |= dict.fromkeys(members[num_test : num_test + num_val], "val")
-        counts = {split: list(split_of.values()).count(split) for split in SPLIT_ORDER}
+        counts = Counter(split_of.values())
         note = (
             f"nothing gives the splits: {counts['test']:,} test and {counts['val']:,} val images, "
             "a fifth and a tenth of each class, chosen by the SHA-256 of their names; to choose, "
             f"{remedy}"
         )
-        return replace(self, split_of=split_of, notes=(*self.notes, note))
+        return replace(
+            self,
+            images={
+                name: image._replace(split=split_of[name]) for name, image in self.images.items()
+            },
+            report=replace(self.report, notes=(*self.report.notes, note)),
+        )
 
 
 class _ClassSplit(Split):
@@ -87,7 +95,7 @@ class _ClassSplit(Split):
 
     def __init__(self, names: tuple[str, ...], reader: ImageReader) -> None:
         self.images = SplitImages(reader)
-        self.classes: list[int] = []
+        self.labels: list[int] = []
         self._names = names
 
     def ids(self, modality: Modality) -> Sequence[str]:
@@ -97,7 +105,7 @@ class _ClassSplit(Split):
         return self.images.item(position)
 
     def pairs(self) -> Pairs:
-        of_image = dict(zip(self.images.ids, self.classes, strict=True))
+        of_image = dict(zip(self.images.ids, self.labels, strict=True))
         return Pairs(tuple(self.images.ids), (), (), classes=Classes(self._names, of_image))
 
     def content(self) -> str | None:
@@ -109,29 +117,23 @@ class ClassSource(Source):
 
     Args:
         root: Place of the dataset.
-        images: All images with classes and splits.
+        classed: All images with classes and splits.
 
     Raises:
         DatasetFormatError: There are fewer than two classes.
     """
 
-    def __init__(self, root: Path, images: ClassedImages) -> None:
-        if len(images.names) < 2:
-            raise DatasetFormatError(
-                f"{images.origin}: a dataset of classes has two or more, found {list(images.names)}"
-            )
-        splits = defaultdict(lambda: _ClassSplit(images.names, images.reader))
-        for image_id, index in images.class_of.items():
-            split = splits[images.split_of[image_id]]
-            split.images.ids.append(image_id)
-            split.images.places.append(images.places[image_id])
-            split.classes.append(index)
-        read_before = images.read_before
-        report = ReadReport(
-            notes=images.notes,
-            skipped_rows=images.skipped_rows,
-            tables=images.tables,
-            doubt=images.doubt,
-            read_before=read_before and (lambda: ClassSource(root, read_before())),
+    def __init__(self, root: Path, classed: ClassedImages) -> None:
+        if len(classed.names) < 2:
+            names = list(classed.names)
+            problem = f"a dataset of classes has two or more, found {names}"
+            raise DatasetFormatError(f"{classed.origin}: {problem}")
+        splits: dict[str | None, _ClassSplit] = defaultdict(
+            lambda: _ClassSplit(classed.names, classed.reader)
         )
-        super().__init__(root, dict(splits), report)
+        for image_id, image in classed.images.items():
+            splits[image.split].images.add(image_id, image.place)
+            splits[image.split].labels.append(image.label)
+        super().__init__(
+            root, {name or "": split for name, split in splits.items()}, classed.report
+        )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ...errors import SourceOptionError
 from ...item_ids import storable_id
-from ..base import Doubt, ImageReader, format_error
+from ..base import Doubt, ImageReader, ReadReport, Source, format_error
 from ..splits import BY_FOLDERS, split_name
 from ..tables.columns import CLASS_NAMES, ColumnTexts, caption_names, is_like_caption, left_columns
 from ..tables.row_ledger import of_one_value
@@ -18,7 +18,7 @@ from ..tables.table import Table, TableFormat, open_table
 from ..tables.table_files import Cells, TableFiles
 from ..tables.table_images import ImageRow, TableImages
 from ..tables.text_files import is_missing, text_of
-from .class_source import ClassedImages
+from .class_source import ClassedImage, ClassedImages, ClassSource
 from .images import require_images, storable_ids, storable_note
 
 _MOST_DIGITS = 18  # of the number of a class; int() refuses some thousands of them
@@ -176,13 +176,23 @@ def read_class_table(
         names = [name for name in (image, columns.classes, split) if name is not None]
         if not any(cells.has_names_or_missing(rows, name) for name in names):
             before = [other for other in before if choices[other] != choices[reading]]
-    if before:
-        read_before = partial(read_class_table, files, options, before[0])
-        classed = replace(classed, read_before=read_before)
-    if options.class_column is None:
-        texts = cells.texts(columns.classes, rows)
-        classed = replace(classed, doubt=_doubt(columns.classes, texts, is_guess=is_guess))
-    return classed.with_splits(remedy=f"add a column 'split' to {files.name.name}")
+    doubt = _doubt(columns.classes, cells.texts(columns.classes, rows), is_guess=is_guess)
+    report = replace(
+        classed.report,
+        doubt=doubt if options.class_column is None else None,
+        read_before=partial(_read_before, files=files, options=options, reading=before[0])
+        if before
+        else None,
+    )
+    return replace(classed, report=report).with_splits(
+        remedy=f"add a column 'split' to {files.name.name}"
+    )
+
+
+def _read_before(
+    root: Path, *, files: TableFiles, options: ClassTableOptions, reading: Reading
+) -> Source:
+    return ClassSource(root, read_class_table(files, options, reading))
 
 
 def _class_columns(
@@ -387,23 +397,24 @@ def _classed_images(
     names = reader.in_order({row.value for row in row_of.values()})
     index_of = {name: index for index, name in enumerate(names)}
     ids = storable_ids(row_of, table.name)
-    row_of = {ids.get(image, image): row for image, row in row_of.items()}
     place_of = images.places_of(list(row_of.values()))
-    places = {image: place_of[row.image] for image, row in row_of.items()}
-    require_images(places)
     by_folders = () if in_folders is None else (BY_FOLDERS,)
     notes = (*by_folders, *table.notes, *ledger.notes(), *storable_note(ids))
     classed = ClassedImages(
         origin=table.name,
         names=tuple(map(storable_id, names)),
-        class_of={image: index_of[row.value] for image, row in row_of.items()},
-        split_of={image: row.split for image, row in row_of.items() if row.split is not None},
-        places=places,
+        images={
+            ids.get(image, image): ClassedImage(place_of[row.image], index_of[row.value], row.split)
+            for image, row in row_of.items()
+        },
         reader=images.pictures or ImageReader(),
-        notes=(columns.note(table, named_by), *notes),
-        skipped_rows=tuple(ledger.rows),
-        tables=(*table.files.files, *table.files.left_out),
+        report=ReadReport(
+            notes=(columns.note(table, named_by), *notes),
+            skipped_rows=tuple(ledger.rows),
+            tables=(*table.files.files, *table.files.left_out),
+        ),
     )
+    require_images([image.place for image in classed.images.values()])
     return classed, in_folders is not None
 
 

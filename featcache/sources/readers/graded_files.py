@@ -51,6 +51,8 @@ class GradedFamily:
 
 @dataclass(frozen=True)
 class _Columns:
+    """Indices of the columns that are read, and the number of all; lines may go on behind these."""
+
     first: int
     second: int
     grade: int

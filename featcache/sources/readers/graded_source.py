@@ -69,13 +69,9 @@ def split_by_hash(
     by_split: dict[str, list[GradedRow]] = {}
     for name, row in zip(names, rows, strict=True):
         by_split.setdefault(split_of[name], []).append(row)
-    held_out = " and ".join(
-        f"{len(by_split.get(split, ())):,} {split}" for split in ("test", "val")
-    )
-    note = (
-        f"no file gives the splits: {held_out} pairs chosen by the SHA-256 of their texts; {remedy}"
-    )
-    return by_split, note
+    held_out = [f"{len(by_split.get(split, ())):,} {split}" for split in ("test", "val")]
+    chosen = f"{' and '.join(held_out)} pairs chosen by the SHA-256 of their texts"
+    return by_split, f"no file gives the splits: {chosen}; {remedy}"
 
 
 class _GradedSplit(Split):

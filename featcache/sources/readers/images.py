@@ -1,6 +1,6 @@
 """Images of a dataset: where each lies, and what it is called in a store."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,11 @@ class SplitImages:
         self.ids: list[str] = []
         self.places: list[Any] = []
 
+    def add(self, image_id: str, place: Any) -> None:
+        """Append an image."""
+        self.ids.append(image_id)
+        self.places.append(place)
+
     def item(self, position: int) -> Item:
         """Return one image."""
         return self._reader.item(self.ids[position], self.places[position])
@@ -28,21 +33,20 @@ class SplitImages:
         return self._reader.digest(self.places)
 
 
-def require_images(places: Mapping[str, Any], *, listed_in: str = "", advice: str = "") -> None:
+def require_images(places: Sequence[Any], *, listed_in: str = "", advice: str = "") -> None:
     """Pass if an image is there, or stands in a table or an archive.
 
     Args:
-        places: Place by image id.
+        places: Where the images lie.
         listed_in: Which file names the images, for the message.
         advice: What to do, for the message.
 
     Raises:
         DatasetNotFoundError: None is.
     """
-    if not any(not isinstance(at, str) or is_regular(Path(at)) for at in places.values()):
+    if not any(not isinstance(place, str) or is_regular(Path(place)) for place in places):
         images = f"{counted(len(places), 'image')}{listed_in}"
-        first = next(iter(places.values()))
-        raise DatasetNotFoundError(f"none of the {images} is there, such as {first}{advice}")
+        raise DatasetNotFoundError(f"none of the {images} is there, such as {places[0]}{advice}")
 
 
 def storable_ids(names: Iterable[str], file: Path) -> dict[str, str]:

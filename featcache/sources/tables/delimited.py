@@ -5,6 +5,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -98,7 +99,6 @@ class DelimitedRows:
         self._skip = skip
         self._is_broken = is_broken
         self._quoted = quoted
-        self._shapes: dict[int, str] | None = None
         first = _first_of(lines)
         if first == len(lines):
             raise format_error(file, "", "is empty, expected a header line")
@@ -191,11 +191,11 @@ class DelimitedRows:
         """Return the cells of one line by itself, or None where they are no row."""
         line = self._lines[index]
         cells = self._escaped(line) if '\\"' in line else None
-        if cells is None:
-            cells = self._fitted(_cells_of_line(line, self._delimiter))
-        if cells is None:  # no quote is one of the rules
-            cells = self._fitted(line.rstrip("\r\n").split(self._delimiter))
-        return cells
+        return (
+            cells
+            or self._fitted(_cells_of_line(line, self._delimiter))
+            or self._fitted(line.rstrip("\r\n").split(self._delimiter))  # no quote is of the rules
+        )
 
     def _escaped(self, line: str) -> list[str] | None:
         """Return the cells of a line with backslashes before quotes, as databases write them."""
@@ -212,34 +212,27 @@ class DelimitedRows:
         files, numbers, splits. Where no column is telling, tabs and bars do not stand in texts.
         """
         indices = [index for index in range(first, end) if self._lines[index].strip()]
-        if not indices:
+        if not indices or (not self._column_shapes and self._delimiter not in "\t|"):
             return False
-        shapes = self._column_shapes()
-        if not shapes and self._delimiter not in "\t|":
-            return False
-        for index in indices:
-            cells = self._row_of_line(index)
-            if cells is None or any(
-                _shape(cells[column]) != shape for column, shape in shapes.items()
-            ):
-                return False
-        return True
+        return all(self._is_like_others(self._row_of_line(index)) for index in indices)
 
+    def _is_like_others(self, cells: list[str] | None) -> bool:
+        shapes = self._column_shapes.items()
+        return cells is not None and all(_shape(cells[column]) == shape for column, shape in shapes)
+
+    @cached_property
     def _column_shapes(self) -> dict[int, str]:
         """Return what the cells of those columns look like in which nearly all are alike."""
-        if self._shapes is None:
-            end = min(len(self._lines), self._next + _LOOKED_AT)
-            fitting = (
-                cells for index in range(self._next, end) if (cells := self._row_of_line(index))
-            )
-            rows = list(islice(fitting, _SAMPLED_LINES))
-            self._shapes = {}
-            for column in range(self._width):
-                counts = Counter(_shape(cells[column]) for cells in rows)
-                shape, count = counts.most_common(1)[0] if counts else ("", 0)
-                if shape and count >= _MOST_ALIKE * len(rows):
-                    self._shapes[column] = shape
-        return self._shapes
+        end = min(len(self._lines), self._next + _LOOKED_AT)
+        rows_of_lines = map(self._row_of_line, range(self._next, end))
+        rows = list(islice(filter(None, rows_of_lines), _SAMPLED_LINES))
+        shapes = {}
+        for column in range(self._width):
+            counts = Counter(_shape(cells[column]) for cells in rows)
+            shape, count = counts.most_common(1)[0] if counts else ("", 0)
+            if shape and count >= _MOST_ALIKE * len(rows):
+                shapes[column] = shape
+        return shapes
 
 
 def choose_delimiter(lines: Sequence[str], usual: str) -> str:
@@ -254,20 +247,19 @@ def choose_delimiter(lines: Sequence[str], usual: str) -> str:
     first = _first_of(lines)
     if first == len(lines):
         return usual
-    widths = {
-        candidate: len(_header_cells(lines, first, candidate)) for candidate in (usual, *DELIMITERS)
+    headers = {
+        candidate: (_record(lines, first, candidate) or _record_of_line(lines[first], candidate))
+        for candidate in (usual, *DELIMITERS)
     }
-    candidates = [candidate for candidate, width in widths.items() if width > 1]
-    if len(candidates) < 2:
-        return candidates[0] if candidates else usual
 
     def fitness(delimiter: str) -> tuple[float, int, bool, int]:
-        cells = _header_cells(lines, first, delimiter)
+        cells = headers[delimiter].cells
         num_spaced = sum(cell[:1] == " " for cell in cells)  # as behind a comma of a sentence
-        share = _share_of_rows(lines, first, delimiter)
+        share = _share_of_rows(lines, first + 1, len(cells), delimiter)
         return share, -num_spaced, delimiter == usual, len(cells)
 
-    return max(candidates, key=fitness)
+    candidates = [candidate for candidate, header in headers.items() if len(header.cells) > 1]
+    return max(candidates, key=fitness, default=usual)
 
 
 def _first_of(lines: Sequence[str]) -> int:
@@ -278,13 +270,8 @@ def _first_of(lines: Sequence[str]) -> int:
     return index
 
 
-def _header_cells(lines: Sequence[str], first: int, delimiter: str) -> list[str]:
-    return (_record(lines, first, delimiter) or _record_of_line(lines[first], delimiter)).cells
-
-
-def _share_of_rows(lines: Sequence[str], first: int, delimiter: str) -> float:
-    """Return the share of the first rows that have as many cells as the header."""
-    width, index = len(_header_cells(lines, first, delimiter)), first + 1
+def _share_of_rows(lines: Sequence[str], index: int, width: int, delimiter: str) -> float:
+    """Return the share of the rows from a line on that have as many cells as the header."""
     num_fitting = num_rows = 0
     while index < len(lines) and num_rows < _SAMPLED_RECORDS:
         record = _record(lines, index, delimiter) or _record_of_line(lines[index], delimiter)

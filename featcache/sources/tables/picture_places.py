@@ -70,7 +70,7 @@ class PicturePlaces:
         return path if self._holds(path) else None
 
     def leave_out(
-        self, written: Iterable[tuple[str, str]], skip: Callable[[str, str], None]
+        self, written: Sequence[tuple[str, str]], skip: Callable[[str, str], None]
     ) -> set[str]:
         """Return the names of pictures that lie elsewhere; their rows are to be left out.
 
@@ -81,22 +81,17 @@ class PicturePlaces:
         Raises:
             DatasetFormatError: Those of half of the rows do, or of more.
         """
-        num_rows = 0
-        inside: set[str] = set()
+        names = dict.fromkeys(name for name, _ in written)
+        outside = {name for name in names if self.allowed_path(name) is None}
         for name, place in written:
-            num_rows += 1
-            if name in inside:
-                continue
-            num_outside = len(self._outside)
-            self.path_of(name, place)
-            if len(self._outside) == num_outside:
-                inside.add(name)
-        if self._outside and 2 * len(self._outside) >= num_rows:
+            if name in outside:
+                self.path_of(name, place)
+        if outside and 2 * len(self._outside) >= len(written):
             raise self._refused()
         for name, place, real in self._outside:
             problem = f"image {name!r:.200} lies outside of {self._folder}"
             skip(place, f"{problem}; where that is meant, add {_allowing([real])}")
-        return {name for name, *_ in self._outside}
+        return outside
 
     def in_folders_of_splits(self, written: Sequence[tuple[str, str | None]]) -> list[str]:
         """Return the path of each picture, with a folder called like its split where all lie so.

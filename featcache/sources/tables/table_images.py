@@ -85,9 +85,8 @@ class TableImages:
             [(row.image, row.split or self._table.split_of_name) for row in of_files]
         )
         path_of = {row.place: name for row, name in zip(of_files, names, strict=True)}
-        outside = self._places.leave_out(
-            zip(names, [row.place for row in of_files], strict=True), self._table.ledger.skip
-        )
+        written = [(name, row.place) for row, name in zip(of_files, names, strict=True)]
+        outside = self._places.leave_out(written, self._table.ledger.skip)
         moved = (row._replace(image=path_of.get(row.place, row.image)) for row in rows)
         return [row for row in moved if row.image not in outside]
 
