@@ -144,12 +144,12 @@ def locate(
     place = path if path is not None else _remembered_place(earlier, family, home)
     # a table's columns stay what they were; a drawn family itself has the defaults each time
     keeps = earlier is not None and earlier.kind == family and not (drawn and name == family)
-    remembered = earlier.options if earlier is not None and keeps else {}
+    earlier_options = earlier.options if earlier is not None and keeps else {}
     version = DatasetVersion(
         name=name,
         kind=family,
         place=None if drawn else place,
-        options={**remembered, **(options or {})},
+        options={**earlier_options, **(options or {})},
         splits={},
     )
     return version, None if opened is None else _as_remembered(opened, version, home=home)
@@ -186,73 +186,73 @@ def _num_remembered(source: Source, version: DatasetVersion, home: Path) -> int:
 
 
 def _find_family_at(
-    place: Path, known: DatasetVersion | None, request: Request
+    place: Path, earlier: DatasetVersion | None, request: Request
 ) -> tuple[Inferred, DatasetVersion | None]:
-    """Return what lies at a place, and what was known of the name if it is that."""
-    if known is None:
+    """Return what lies at a place, and what was remembered of the name if it is that."""
+    if earlier is None:
         return infer_kind(place, request), None
-    is_there = known_datasets.lies_at(known, place)
+    is_there = known_datasets.lies_at(earlier, place)
     if is_there and not place.exists():
-        raise _not_there(known, request.home)
+        raise _not_there(earlier, request.home)
     refusal: LightalignError | None = None
-    is_other = _is_other_folder(known, place)
+    is_other = _is_other_folder(earlier, place)
     if not is_other:
-        there = known_datasets.place_in(known, place)
-        options = {**known.options, **request.options}
-        opened = try_family(known.kind, there, options, open_family)
+        there = known_datasets.place_in(earlier, place)
+        options = {**earlier.options, **request.options}
+        opened = try_family(earlier.kind, there, options, open_family)
         if isinstance(opened, Source):
-            return Inferred(known.kind, there, opened), known
+            return Inferred(earlier.kind, there, opened), earlier
         refusal = opened
     # its columns are not those of what the name stood for
     inferred = infer_kind(place, request)
     if refusal is not None and is_there:
-        _require_table_again(known, inferred, refusal, request.home)
-    if is_other and inferred.kind != known.kind:
-        was = f"{known.name!r} was {known.kind} at {known.place}"
+        _require_table_again(earlier, inferred, refusal, request.home)
+    if is_other and inferred.kind != earlier.kind:
+        was = f"{earlier.name!r} was {earlier.kind} at {earlier.place}"
         notes.note(f"{was}; {inferred.place} is read as {inferred.kind}")
     return inferred, None
 
 
-def _is_plain_folder(known: DatasetVersion, path: Path | None) -> bool:
-    """Return whether a path is the known folder of images, of which nothing more was said."""
-    at_path = path is not None and path.is_dir() and is_same_place(known.place, path)
-    return at_path and _is_plain(known)
+def _is_plain_folder(earlier: DatasetVersion, path: Path | None) -> bool:
+    """Return whether a path is the remembered folder of images, of which nothing more was said."""
+    at_path = path is not None and path.is_dir() and is_same_place(earlier.place, path)
+    return at_path and _is_plain(earlier)
 
 
-def _is_other_folder(known: DatasetVersion, place: Path) -> bool:
-    """Return whether a folder of images is not the known one: there may be tables beside them."""
-    is_moved_table = known_datasets.place_in(known, place) != place
-    is_elsewhere = not is_same_place(known.place, place)
-    return _is_plain(known) and place.is_dir() and is_elsewhere and not is_moved_table
+def _is_other_folder(earlier: DatasetVersion, place: Path) -> bool:
+    """Return whether a folder of images is not the remembered one: there may be tables beside them."""
+    is_moved_table = known_datasets.place_in(earlier, place) != place
+    is_elsewhere = not is_same_place(earlier.place, place)
+    return _is_plain(earlier) and place.is_dir() and is_elsewhere and not is_moved_table
 
 
-def _is_plain(known: DatasetVersion) -> bool:
+def _is_plain(earlier: DatasetVersion) -> bool:
     """Return whether a dataset is a folder of images that is read as folders are if nobody asks."""
-    return known.kind in FOLDERS and not known.options
+    return earlier.kind in FOLDERS and not earlier.options
 
 
 def _require_table_again(
-    known: DatasetVersion, inferred: Inferred, refusal: LightalignError, home: Path
+    earlier: DatasetVersion, inferred: Inferred, refusal: LightalignError, home: Path
 ) -> None:
     """Refuse to read a folder without the table that it was read by, which holds its texts."""
-    was_table = known.kind in TABLES or known.place != inferred.place
+    was_table = earlier.kind in TABLES or earlier.place != inferred.place
     if not was_table or inferred.kind not in FOLDERS or not inferred.place.is_dir():
         return
-    words = ("data", "add", known.name, inferred.place, "--kind", inferred.kind)
+    words = ("data", "add", earlier.name, inferred.place, "--kind", inferred.kind)
     raise DatasetFormatError(
-        f"{known.name!r} is the {known.kind} at {known.place}, which cannot be read so: {refusal}; "
+        f"{earlier.name!r} is the {earlier.kind} at {earlier.place}, which cannot be read so: {refusal}; "
         f"if it is to be {inferred.kind} from now on, run `{command_line(*words, home=home)}`"
     )
 
 
-def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> Path:
+def _remembered_place(earlier: DatasetVersion | None, family: str, home: Path) -> Path:
     """Return where a dataset lies that was named without a path."""
-    usual = home / "datasets" / (known.name if known else family)
-    if known is None or known.place is None:
+    usual = home / "datasets" / (earlier.name if earlier else family)
+    if earlier is None or earlier.place is None:
         return plain_place(usual)
-    if known.name == known.kind and usual.exists() and not known.place.exists():
+    if earlier.name == earlier.kind and usual.exists() and not earlier.place.exists():
         return plain_place(usual)
-    return known.place
+    return earlier.place
 
 
 def open_family(kind: str, place: Path, options: Mapping[str, object]) -> Source:

@@ -4,7 +4,7 @@ Source: Young, Lai, Hodosh and Hockenmaier, From Image Descriptions to Visual De
 2014; splits of Karpathy and Fei-Fei, CVPR 2015.
 """
 
-from ..readers.caption_family import CaptionFamily, PublishedCaptions
+from ..readers.caption_family import PublishedCaptions
 from ..tables.text_files import read_bar_file, read_token_file
 
 
@@ -16,22 +16,19 @@ class Flickr30kSource(PublishedCaptions):
     """
 
     title = "Flickr30k: 31,000 photos, five captions each"
-    family = CaptionFamily(
-        name="flickr30k",
-        caption_files={
-            "results_20130124.token": read_token_file,
-            "results.csv": read_bar_file,
-        },
-        text_folders=("", "flickr30k_images"),
-        image_folders=(
-            "flickr30k_images/flickr30k_images",  # Kaggle's archive nests them
-            "flickr30k_images",
-            "flickr30k-images",
-            "images",
-            "Images",
-            "",
-        ),
-        split_lists={},
-        karpathy="dataset_flickr30k.json",
-        get_it="Get it from https://www.kaggle.com/datasets/hsankesara/flickr-image-dataset.",
+    published_as = "flickr30k"
+    caption_files = (
+        ("results_20130124.token", read_token_file),
+        ("results.csv", read_bar_file),
     )
+    text_folders = ("", "flickr30k_images")
+    image_folders = (
+        "flickr30k_images/flickr30k_images",  # Kaggle's archive nests them
+        "flickr30k_images",
+        "flickr30k-images",
+        "images",
+        "Images",
+        "",
+    )
+    karpathy = "dataset_flickr30k.json"
+    get_it = "Get it from https://www.kaggle.com/datasets/hsankesara/flickr-image-dataset."

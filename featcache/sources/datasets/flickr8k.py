@@ -3,7 +3,7 @@
 Source: Hodosh, Young and Hockenmaier, Framing Image Description as a Ranking Task, JAIR 2013.
 """
 
-from ..readers.caption_family import CaptionFamily, PublishedCaptions
+from ..readers.caption_family import PublishedCaptions
 from ..tables.text_files import read_caption_json_lines, read_kaggle_csv, read_token_file
 
 
@@ -15,27 +15,25 @@ class Flickr8kSource(PublishedCaptions):
     """
 
     title = "Flickr8k: 8,000 photos, five captions each"
-    family = CaptionFamily(
-        name="flickr8k",
-        caption_files={
-            "Flickr8k.token.txt": read_token_file,
-            "captions.txt": read_kaggle_csv,
-            "captions.jsonl": read_caption_json_lines,
-        },
-        text_folders=("", "Flickr8k_text"),
-        image_folders=(
-            "Flicker8k_Dataset",  # spelled so in the official archive
-            "Flickr8k_Dataset",
-            "Flickr8k_Dataset/Flicker8k_Dataset",  # where unpacking the archive by name leaves it
-            "Images",
-            "images",
-            "",
-        ),
-        split_lists={
-            "Flickr_8k.trainImages.txt": "train",
-            "Flickr_8k.devImages.txt": "val",
-            "Flickr_8k.testImages.txt": "test",
-        },
-        karpathy="dataset_flickr8k.json",
-        get_it="Get it from https://www.kaggle.com/datasets/adityajn105/flickr8k.",
+    published_as = "flickr8k"
+    caption_files = (
+        ("Flickr8k.token.txt", read_token_file),
+        ("captions.txt", read_kaggle_csv),
+        ("captions.jsonl", read_caption_json_lines),
     )
+    text_folders = ("", "Flickr8k_text")
+    image_folders = (
+        "Flicker8k_Dataset",  # spelled so in the official archive
+        "Flickr8k_Dataset",
+        "Flickr8k_Dataset/Flicker8k_Dataset",  # where unpacking the archive by name leaves it
+        "Images",
+        "images",
+        "",
+    )
+    split_lists = (
+        ("Flickr_8k.trainImages.txt", "train"),
+        ("Flickr_8k.devImages.txt", "val"),
+        ("Flickr_8k.testImages.txt", "test"),
+    )
+    karpathy = "dataset_flickr8k.json"
+    get_it = "Get it from https://www.kaggle.com/datasets/adityajn105/flickr8k."

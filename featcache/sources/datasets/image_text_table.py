@@ -52,7 +52,6 @@ class _Columns:
     image: str
     captions: tuple[str, ...]
     split: str | None
-    id: str | None
 
 
 class ImageTextTableSource(CaptionSource):
@@ -91,8 +90,8 @@ class ImageTextTableSource(CaptionSource):
         image = table.image_column(options.image_column)
         split = table.split_column(options.split_column)
         captions = _caption_columns(table, options.caption_columns, (image, split, "id"))
-        columns = _Columns(image, captions, split, "id" if "id" in table.columns else None)
-        images = TableImages(table, image, root=options.root, id_column=columns.id)
+        columns = _Columns(image, captions, split)
+        images = TableImages(table, image, root=options.root)
         rows = images.inside(_read_rows(table, images, columns))
         in_folders = images.in_splits_of_folders(rows) if knows_folders and not split else None
         rows = in_folders or rows
@@ -149,7 +148,7 @@ def _read_before(
 
 
 def _caption_columns(
-    table: Table, asked: Sequence[str] | None, others: Collection[str | None]
+    table: Table, asked: Sequence[str] | None, taken: Collection[str | None]
 ) -> tuple[str, ...]:
     """Return the columns of captions: those asked for, of a usual name, or the only one left."""
     if asked is not None:
@@ -160,7 +159,7 @@ def _caption_columns(
     named = caption_names(table.columns)
     if named:
         return named
-    left = left_columns(table.columns, others)
+    left = left_columns(table.columns, taken)
     texts = [column for column in left if column.lower() not in CLASS_NAMES]
     texts = texts or [column for column in left if column.lower() in _ONCE_CAPTIONS] or left
     if len(texts) != 1:
@@ -170,7 +169,8 @@ def _caption_columns(
 
 def _read_rows(table: Table, images: TableImages, columns: _Columns) -> list[ImageRow]:
     rows = []
-    for place, cells in table.read([columns.image, *columns.captions, columns.split, columns.id]):
+    id_column = images.id_column
+    for place, cells in table.read([columns.image, *columns.captions, columns.split, id_column]):
         image = images.name_in(cells)
         try:
             name, captions = _path(image, columns), _captions(cells, columns)
@@ -178,7 +178,7 @@ def _read_rows(table: Table, images: TableImages, columns: _Columns) -> list[Ima
         except ValueError as error:
             table.ledger.skip(place, str(error))
             continue
-        item_id = None if columns.id is None else cells.get(columns.id)
+        item_id = None if id_column is None else cells.get(id_column)
         id_text = "" if item_id is None else str(item_id).strip()
         rows.append(ImageRow(place, name, captions, split, id_text))
     return rows
@@ -225,7 +225,7 @@ def _doubt(table: Table, captions: Sequence[str], rows: Sequence[ImageRow]) -> D
 def _column_note(table: Table, columns: _Columns, named_by: str) -> str:
     captions = ", ".join(columns.captions)
     note = f"columns read: images from {columns.image}, captions from {captions}; {named_by}"
-    used = {columns.image, *columns.captions, columns.split, columns.id}
+    used = {columns.image, *columns.captions, columns.split}
     unread = [column for column in table.columns if column not in used and is_like_caption(column)]
     if not unread:
         return note

@@ -3,7 +3,7 @@
 Source: Dolan and Brockett, Automatically Constructing a Corpus of Sentential Paraphrases, 2005.
 """
 
-from ..readers.graded_files import GradedFamily, PublishedPairs, glue_like
+from ..readers.graded_files import PublishedPairs, glue_like
 from ..readers.graded_source import Scale
 
 
@@ -15,13 +15,11 @@ class MrpcSource(PublishedPairs):
     """
 
     title = "MRPC: pairs of news sentences, paraphrases or not"
-    family = GradedFamily(
-        name="mrpc",
-        layouts=(
-            {"train": "msr_paraphrase_train.txt", "test": "msr_paraphrase_test.txt"},
-            *glue_like("mrpc"),
-        ),
-        grade_names=("quality", "label"),
-        scale=Scale(0.0, 1.0, binary=True),
-        get_it="Get it from https://www.microsoft.com/en-us/download/details.aspx?id=52398.",
+    published_as = "mrpc"
+    layouts = (
+        {"train": "msr_paraphrase_train.txt", "test": "msr_paraphrase_test.txt"},
+        *glue_like("mrpc"),
     )
+    grade_names = ("quality", "label")
+    scale = Scale(0.0, 1.0, binary=True)
+    get_it = "Get it from https://www.microsoft.com/en-us/download/details.aspx?id=52398."

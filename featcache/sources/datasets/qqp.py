@@ -4,7 +4,7 @@ Source: Iyer, Dandekar and Csernai, First Quora Dataset Release: Question Pairs,
 GLUE, Wang et al. 2018.
 """
 
-from ..readers.graded_files import GradedFamily, PublishedPairs, glue_like
+from ..readers.graded_files import PublishedPairs, glue_like
 from ..readers.graded_source import Scale
 
 
@@ -16,12 +16,10 @@ class QqpSource(PublishedPairs):
     """
 
     title = "QQP: pairs of Quora questions, duplicates or not"
-    family = GradedFamily(
-        name="qqp",
-        layouts=(*glue_like("qqp"), {"all": "qqp_*k.tsv"}),
-        grade_names=("is_duplicate", "label"),
-        scale=Scale(0.0, 1.0, binary=True),
-        get_it="Get it from https://gluebenchmark.com/tasks.",
-        # some questions of GLUE's files hold a line end, which breaks their pair
-        broken_share=1e-3,
-    )
+    published_as = "qqp"
+    layouts = (*glue_like("qqp"), {"all": "qqp_*k.tsv"})
+    grade_names = ("is_duplicate", "label")
+    scale = Scale(0.0, 1.0, binary=True)
+    get_it = "Get it from https://gluebenchmark.com/tasks."
+    # some questions of GLUE's files hold a line end, which breaks their pair
+    broken_share = 1e-3

@@ -4,7 +4,7 @@ Source: Marelli et al., A SICK cure for the evaluation of compositional distribu
 models, LREC 2014.
 """
 
-from ..readers.graded_files import GradedFamily, PublishedPairs, glue_like
+from ..readers.graded_files import PublishedPairs, glue_like
 from ..readers.graded_source import Scale
 
 
@@ -15,19 +15,17 @@ class SickSource(PublishedPairs):
     """
 
     title = "SICK: pairs of sentences, relatedness graded 1 to 5"
-    family = GradedFamily(
-        name="sick",
-        layouts=(
-            {
-                "train": "SICK_train.txt",
-                "val": "SICK_trial.txt",
-                "test": "SICK_test_annotated.txt",
-            },
-            {"all": "SICK.txt"},
-            *glue_like("sick"),
-        ),
-        grade_names=("relatedness_score", "relatedness"),
-        scale=Scale(1.0, 5.0, binary=False),
-        get_it="Get it from https://zenodo.org/records/2787612.",
-        split_name="semeval_set",
+    published_as = "sick"
+    layouts = (
+        {
+            "train": "SICK_train.txt",
+            "val": "SICK_trial.txt",
+            "test": "SICK_test_annotated.txt",
+        },
+        {"all": "SICK.txt"},
+        *glue_like("sick"),
     )
+    grade_names = ("relatedness_score", "relatedness")
+    scale = Scale(1.0, 5.0, binary=False)
+    get_it = "Get it from https://zenodo.org/records/2787612."
+    split_column = "semeval_set"

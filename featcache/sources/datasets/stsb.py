@@ -3,7 +3,7 @@
 Source: Cer et al., SemEval-2017 Task 1: Semantic Textual Similarity, 2017.
 """
 
-from ..readers.graded_files import GradedFamily, PublishedPairs, glue_like
+from ..readers.graded_files import PublishedPairs, glue_like
 from ..readers.graded_source import Scale
 
 
@@ -14,14 +14,12 @@ class StsbSource(PublishedPairs):
     """
 
     title = "STS benchmark: pairs of sentences, graded 0 to 5"
-    family = GradedFamily(
-        name="stsb",
-        layouts=(
-            *glue_like("stsb"),
-            {"train": "sts-train.csv", "val": "sts-dev.csv", "test": "sts-test.csv"},
-        ),
-        grade_names=("score",),
-        scale=Scale(0.0, 5.0, binary=False),
-        get_it="Get it from http://ixa2.si.ehu.eus/stswiki/index.php/STSbenchmark.",
-        bare={"sts-*.csv": ("genre", "file", "year", "id", "score", "sentence1", "sentence2")},
+    published_as = "stsb"
+    layouts = (
+        *glue_like("stsb"),
+        {"train": "sts-train.csv", "val": "sts-dev.csv", "test": "sts-test.csv"},
     )
+    grade_names = ("score",)
+    scale = Scale(0.0, 5.0, binary=False)
+    get_it = "Get it from http://ixa2.si.ehu.eus/stswiki/index.php/STSbenchmark."
+    bare = (("sts-*.csv", ("genre", "file", "year", "id", "score", "sentence1", "sentence2")),)

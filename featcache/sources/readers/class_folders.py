@@ -79,8 +79,8 @@ def read_class_folders(root: Path, options: ClassTableOptions | None) -> Classed
         folder for folder, split in splits.items() if split in SPLIT_ORDER and folders_in(folder)
     }
     if of_splits and len(of_splits) < len(folders):
-        others = sorted(folder.name for folder in set(folders) - of_splits)
-        problem = f"holds folders of splits beside others: {others[:5]}; move these elsewhere"
+        beside = sorted(folder.name for folder in set(folders) - of_splits)
+        problem = f"holds folders of splits beside others: {beside[:5]}; move these elsewhere"
         raise format_error(root, "", problem)
     if folders and not of_splits and set(splits.values()) <= set(SPLIT_ORDER):
         raise format_error(root, "", "holds folders of splits, and no class folders in these")

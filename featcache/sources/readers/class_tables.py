@@ -98,13 +98,6 @@ _READINGS = (
 )
 
 
-class _ClassColumn(NamedTuple):
-    """Column of classes, and the one that orders them, if any."""
-
-    name: str
-    order: str | None
-
-
 @dataclass(frozen=True)
 class _Columns:
     """Columns that are read; those that say more of an image or a class may be None."""
@@ -113,7 +106,6 @@ class _Columns:
     classes: str
     order: str | None
     split: str | None
-    id: str | None
 
     def note(self, table: Table, named_by: str) -> str:
         """Return what was taken for what, and what may be texts and is not read."""
@@ -157,18 +149,14 @@ def read_class_table(
     candidates, is_guess = _class_columns(table, options, (image, split, "id"))
     is_named = options.class_column is not None or is_guess
     label = candidates[0] if is_named else table.optional_column("label")
-    is_picture = table.pictures(image) is not None
-    item_id = "id" if is_picture and "id" in table.columns else None
-    images = TableImages(table, image, root=options.root, id_column=item_id)
-    rows = list(table.read([image, *candidates, label, split, item_id]))
+    images = TableImages(table, image, root=options.root)
+    rows = list(table.read([image, *candidates, label, split, images.id_column]))
     cells = _ClassCells(table, reading)
     choices = {
-        other: _choice(candidates, label, rows, cells)
-        if other.names_first
-        else _ClassColumn(candidates[0], _order_before(candidates[0], label, rows, cells))
+        other: _choice(candidates if other.names_first else candidates[:1], label, rows, cells)
         for other in _READINGS
     }
-    columns = _Columns(image, *choices[reading], split, item_id)
+    columns = _Columns(image, *choices[reading], split)
     classed, has_splits_of_folders = _classed_images(table, images, columns, cells, rows)
     before = list(_READINGS[_READINGS.index(reading) + 1 :])
     if not has_splits_of_folders:
@@ -196,7 +184,7 @@ def _read_before(
 
 
 def _class_columns(
-    table: Table, options: ClassTableOptions, others: Sequence[str | None]
+    table: Table, options: ClassTableOptions, taken: Sequence[str | None]
 ) -> tuple[list[str], bool]:
     """Return the columns that may hold the classes, and whether no name tells that they do."""
     if options.class_column is not None:
@@ -204,7 +192,7 @@ def _class_columns(
     usual = table.usual_columns(CLASS_NAMES)
     if usual:
         return usual, False
-    left = left_columns(table.columns, others)
+    left = left_columns(table.columns, taken)
     named = [column for column in left if column in table.class_names]
     texts = caption_names(table.columns)
     if len(named) != 1 and (len(left) != 1 or texts):
@@ -285,21 +273,21 @@ def _order_before(
 
 def _choice(
     candidates: Sequence[str], label: str | None, rows: _TableRows, cells: _ClassCells
-) -> _ClassColumn:
+) -> tuple[str, str | None]:
     """Return the column of classes, and that of their order."""
     if len(candidates) == 1:
-        return _ClassColumn(candidates[0], _order_before(candidates[0], label, rows, cells))
+        return candidates[0], _order_before(candidates[0], label, rows, cells)
     numeric = [
         column for column in candidates if all(map(_NUMBER.fullmatch, cells.texts(column, rows)))
     ]
     classes = next((column for column in candidates if column not in numeric), candidates[0])
     is_label_number = label is not None and any(map(_is_number, cells.texts(label, rows)))
     if label is not None and label != classes and is_label_number:
-        return _ClassColumn(classes, label)
+        return classes, label
     if classes in numeric:
-        return _ClassColumn(classes, _order_before(classes, label, rows, cells))
+        return classes, _order_before(classes, label, rows, cells)
     orders = (column for column in numeric if _is_order(column, classes, rows, cells))
-    return _ClassColumn(classes, next(orders, None))
+    return classes, next(orders, None)
 
 
 def _is_order(column: str, classes: str, rows: _TableRows, cells: _ClassCells) -> bool:
@@ -349,8 +337,8 @@ class _ClassRows:
         split = self._table.split_of(cells, columns.split)
         if columns.order is not None:
             self._add_label(name, self._cells.text(cells, columns.order), place)
-        has_id = columns.id is not None and self._images.is_stored(image)
-        item_id = self._cells.text(cells, columns.id or "") if has_id else ""
+        id_column = self._images.id_column if self._images.is_stored(image) else None
+        item_id = "" if id_column is None else self._cells.text(cells, id_column)
         return ImageRow(place, image, name, split and split_name(split), item_id)
 
     def _add_label(self, name: str, label: str, place: str) -> None:

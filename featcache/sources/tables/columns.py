@@ -61,10 +61,10 @@ def is_like_caption(column: str) -> bool:
     return _LIKE_CAPTION.fullmatch(column.lower()) is not None
 
 
-def left_columns(columns: Sequence[str], others: Collection[str | None]) -> list[str]:
-    """Return the columns that are none of some others, nor the numbers of rows of pandas."""
+def left_columns(columns: Sequence[str], taken: Collection[str | None]) -> list[str]:
+    """Return the columns that are not taken, nor the numbers of rows of pandas."""
     return [
-        column for column in columns if column not in others and not _ROW_NUMBERS.fullmatch(column)
+        column for column in columns if column not in taken and not _ROW_NUMBERS.fullmatch(column)
     ]
 
 

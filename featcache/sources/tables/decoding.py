@@ -191,8 +191,8 @@ def _decoded(data: bytes, name: str, path: Path, *, remedy: str = _REMEDY) -> st
         return data.decode(name).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        others = "neither UTF-8 nor" if name == _WINDOWS else "not"
-        problem = f"is {others} {_title(name)}; {remedy}"
+        negation = "neither UTF-8 nor" if name == _WINDOWS else "not"
+        problem = f"is {negation} {_title(name)}; {remedy}"
         raise format_error(path, f"line {line}", problem) from error
     except UnicodeError as error:  # of encodings that Python has for names in networks
         raise format_error(path, "", f"is not {name}: {error}") from error

@@ -34,6 +34,14 @@ _SPLIT_NAMES = frozenset(
 Skip = Callable[[str, str], None]  # takes the place of a row and why it cannot be read
 
 
+class _Escaping(csv.excel):
+    """Rules of quoting with backslashes before quotes, as databases write them."""
+
+    doublequote = False
+    escapechar = "\\"
+    strict = True
+
+
 class _Record(NamedTuple):
     """Cells of a row that is quoted by the rules, and the number of lines it takes."""
 
@@ -198,10 +206,8 @@ class DelimitedRows:
         )
 
     def _escaped(self, line: str) -> list[str] | None:
-        """Return the cells of a line with backslashes before quotes, as databases write them."""
-        rules = {"doublequote": False, "escapechar": "\\", "strict": True}
         try:
-            return self._fitted(next(csv.reader([line], delimiter=self._delimiter, **rules)))
+            return self._fitted(next(csv.reader([line], _Escaping, delimiter=self._delimiter)))
         except csv.Error:
             return None
 

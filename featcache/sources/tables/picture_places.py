@@ -228,9 +228,9 @@ class PicturePlaces:
     def _refused(self) -> DatasetFormatError:
         name, place, _ = self._outside[0]
         count = len(self._outside)
-        others = f" (and {count - 1:,} more)" if count > 1 else ""
+        more = f" (and {count - 1:,} more)" if count > 1 else ""
         option = _allowing([real for *_, real in self._outside])
-        problem = f"image {name!r:.200}{others} lies outside of {self._folder}"
+        problem = f"image {name!r:.200}{more} lies outside of {self._folder}"
         return format_error(self._file, place, f"{problem}; where that is meant, add {option}")
 
     def _holds(self, path: Path) -> bool:

@@ -42,8 +42,8 @@ class RowLedger:
             return
         first = self.rows[0]
         total = len(self.rows) + num_read
-        others = f" ({len(self.rows):,} of {total:,} rows cannot be read)" if total > 1 else ""
-        raise format_error(self._files.name, first.place, f"{first.reason}{others}")
+        counts = f" ({len(self.rows):,} of {total:,} rows cannot be read)" if total > 1 else ""
+        raise format_error(self._files.name, first.place, f"{first.reason}{counts}")
 
     def notes(self) -> tuple[str, ...]:
         """Return a note that names the lines and the reason of the first, if there are any."""

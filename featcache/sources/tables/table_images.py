@@ -39,16 +39,17 @@ class TableImages:
         table: The table.
         column: Its column of images.
         root: Absolute path of a folder below which images may lie, too, or None.
+
+    Attributes:
         id_column: Its column of ids, or None.
+        pictures: The images that stand in the table, or None.
 
     """
 
-    def __init__(
-        self, table: Table, column: str, *, root: str | None, id_column: str | None
-    ) -> None:
+    def __init__(self, table: Table, column: str, *, root: str | None) -> None:
         self._table = table
         self._column = column
-        self._id_column = id_column
+        self.id_column = "id" if "id" in table.columns else None
         self._stored: dict[str, StoredPicture] = {}  # by made-up name
         self._root = root
         self.pictures = table.pictures(column)
@@ -126,10 +127,10 @@ class TableImages:
             return {**path_ids, **ids}, title
         names = [path_ids[row.image] for row in rows]
         item_ids = [row.item_id for row in rows]
-        if self._id_column is None or not _are_keys(item_ids, names):
+        if self.id_column is None or not _are_keys(item_ids, names):
             return path_ids, _BY_PATH
         id_of = dict(zip(names, item_ids, strict=True))
-        return {name: id_of[path] for name, path in path_ids.items()}, f"ids from {self._id_column}"
+        return {name: id_of[path] for name, path in path_ids.items()}, f"ids from {self.id_column}"
 
     def _ids_of_stored(
         self, rows: Sequence[ImageRow], taken: set[str]
@@ -145,8 +146,8 @@ class TableImages:
         """
         keys = [row.image for row in rows]
         candidates = [([self._path_of(key) for key in keys], _BY_PATH)]
-        if self._id_column is not None and not taken:
-            candidates.insert(0, ([row.item_id for row in rows], f"ids from {self._id_column}"))
+        if self.id_column is not None and not taken:
+            candidates.insert(0, ([row.item_id for row in rows], f"ids from {self.id_column}"))
         candidates = [
             (names, title) for names, title in candidates if all(names) and not taken & set(names)
         ]
