@@ -220,7 +220,7 @@ def _is_plain_folder(earlier: DatasetVersion, path: Path | None) -> bool:
 
 
 def _is_other_folder(earlier: DatasetVersion, place: Path) -> bool:
-    """Return whether a folder of images is not the remembered one: there may be tables beside them."""
+    """Return whether a folder of images is another one: there may be tables beside them."""
     is_moved_table = known_datasets.place_in(earlier, place) != place
     is_elsewhere = not is_same_place(earlier.place, place)
     return _is_plain(earlier) and place.is_dir() and is_elsewhere and not is_moved_table
@@ -239,9 +239,11 @@ def _require_table_again(
     if not was_table or inferred.kind not in FOLDERS or not inferred.place.is_dir():
         return
     words = ("data", "add", earlier.name, inferred.place, "--kind", inferred.kind)
+    was = f"{earlier.name!r} is the {earlier.kind} at {earlier.place}"
+    command = command_line(*words, home=home)
     raise DatasetFormatError(
-        f"{earlier.name!r} is the {earlier.kind} at {earlier.place}, which cannot be read so: {refusal}; "
-        f"if it is to be {inferred.kind} from now on, run `{command_line(*words, home=home)}`"
+        f"{was}, which cannot be read so: {refusal}; if it is to be {inferred.kind} from now on, "
+        f"run `{command}`"
     )
 
 

@@ -1,18 +1,16 @@
 """Group caption rows by image, give every image a split, and serve both as a `Source`."""
 
-from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...types import Item, Modality, Pairs
-from ..base import ImageReader, ReadReport, Source, Split, counted, format_error
+from ..base import ImageReader, ReadReport, Source, counted, format_error
 from ..splits import hashed_splits, split_name
 from ..tables.parquet import StoredPicture
 from ..tables.row_ledger import shortened_places
 from ..tables.text_files import Row
-from .images import SplitImages, require_images, storable_ids, storable_note
+from .images import ImageSplit, require_images, storable_ids, storable_note
 
 
 @dataclass(frozen=True)
@@ -105,54 +103,10 @@ def _add_split(split_of: dict[str, str], row: Row, file: Path) -> None:
         raise format_error(file, row.place, problem)
 
 
-class _CaptionSplit(Split):
-    """Images of one split with their captions."""
-
-    def __init__(self, reader: ImageReader) -> None:
-        self.images = SplitImages(reader)
-        self._texts: list[str] = []
-        # of a million captions arrays take a tenth of the memory of lists
-        self._image_of_text = array("q")
-        self._first_text = array("q")
-
-    def add(self, image_id: str, place: str | StoredPicture, captions: Sequence[str]) -> None:
-        self._image_of_text.extend([len(self.images.ids)] * len(captions))
-        self._first_text.append(len(self._texts))
-        self._texts.extend(captions)
-        self.images.add(image_id, place)
-
-    def ids(self, modality: Modality) -> Sequence[str]:
-        if modality is Modality.IMAGE:
-            return self.images.ids
-        return [self._text_id(position) for position in range(len(self._texts))]
-
-    def count(self, modality: Modality) -> int:
-        return len(self.images.ids if modality is Modality.IMAGE else self._texts)
-
-    def item(self, modality: Modality, position: int) -> Item:
-        if modality is Modality.IMAGE:
-            return self.images.item(position)
-        return Item(id=self._text_id(position), text=self._texts[position])
-
-    def pairs(self) -> Pairs:
-        text_ids = tuple(self.ids(Modality.TEXT))
-        owners = (self.images.ids[image] for image in self._image_of_text)
-        return Pairs(tuple(self.images.ids), text_ids, tuple(zip(owners, text_ids, strict=True)))
-
-    def content(self) -> str | None:
-        return self.images.content()
-
-    def _text_id(self, position: int) -> str:
-        """Return the id of a caption: that of its image, and its number there."""
-        image = self._image_of_text[position]
-        return f"{self.images.ids[image]}#{position - self._first_text[image]}"
-
-
 class CaptionSource(Source):
     """Images with captions; the subclasses say where they come from.
 
-    Image ids are the keys of `images.captions`, but for those that `storable_ids` writes otherwise;
-    caption n of an image is `<image id>#<n>`.
+    Image ids are the keys of `images.captions`, but for those that `storable_ids` writes otherwise.
 
     Args:
         root: Place of the dataset.
@@ -180,12 +134,11 @@ class CaptionSource(Source):
             listed_in=f" that {images.file} names",
             advice="; put the image files beside the captions",
         )
-        splits: defaultdict[str, _CaptionSplit] = defaultdict(
-            lambda: _CaptionSplit(reader or ImageReader())
-        )
+        splits = defaultdict(lambda: ImageSplit(reader or ImageReader()))
         ids = storable_ids(images.captions, images.file)
         for name, captions in images.captions.items():
-            splits[images.split_of[name]].add(ids.get(name, name), places[name], captions)
+            split = splits[images.split_of[name]]
+            split.add(ids.get(name, name), places[name], captions=captions)
         num_bare = sum(not captions for captions in images.captions.values())
         bare = f"{counted(num_bare, 'image')} without any caption kept, in no pair"
         notes = (*images.notes, *((bare,) if num_bare else ()), *storable_note(ids))

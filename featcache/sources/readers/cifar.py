@@ -58,12 +58,8 @@ class Packing:
         return (*self.train, self.test, self.names)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Pixels and labels of the images in one file."""
-
-    pixels: UInt8[np.ndarray, "n 3 32 32"]
-    labels: Int64[np.ndarray, " n"]
+_Planes = UInt8[np.ndarray, "n 3 32 32"]  # red, green and blue, one after another
+_Labels = Int64[np.ndarray, " n"]
 
 
 class PixelReader(ImageReader):
@@ -190,16 +186,16 @@ def _read_packed(
     num_images = {"train": 0, "test": 0}
     for file in (*packing.train, packing.test):
         split = "test" if file == packing.test else "train"
-        batch = _read_batch(packing, contents[file], place / file)
-        if len(batch.labels) and not 0 <= batch.labels.min() <= batch.labels.max() < num_classes:
-            bounds = [int(batch.labels.min()), int(batch.labels.max())]
+        pixels, labels = _read_batch(packing, contents[file], place / file)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+            bounds = [int(labels.min()), int(labels.max())]
             problem = f"classes are 0 to {num_classes - 1}, found {bounds}"
             raise format_error(place / file, "", problem)
-        for row, label in enumerate(batch.labels.tolist()):
+        for row, label in enumerate(labels.tolist()):
             image = ClassedImage((len(arrays), row), label, split)
             images[f"{split}-{num_images[split]:05d}"] = image
             num_images[split] += 1
-        arrays.append(batch.pixels)
+        arrays.append(pixels)
     return ClassedImages(origin=place, names=names, images=images, reader=PixelReader(arrays))
 
 
@@ -214,7 +210,7 @@ def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]
     return tuple(map(storable_id, texts))
 
 
-def _read_batch(packing: Packing, content: bytes, file: Path) -> _Batch:
+def _read_batch(packing: Packing, content: bytes, file: Path) -> tuple[_Planes, _Labels]:
     if packing.labels_key is None:
         size = packing.label_bytes + _NUM_BYTES
         if not content or len(content) % size:
@@ -222,7 +218,7 @@ def _read_batch(packing: Packing, content: bytes, file: Path) -> _Batch:
             raise format_error(file, "", f"{problem}: it is cut off or another file")
         records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
         labels = records[:, packing.label_bytes - 1].astype(np.int64)
-        return _Batch(_planes(records[:, packing.label_bytes :]), labels)
+        return records[:, packing.label_bytes :].reshape(-1, 3, _SIZE, _SIZE), labels
     table = read_plain_pickle(content, file=file)
     pixels, labels = _value(table, "data", file), _value(table, packing.labels_key, file)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
@@ -232,13 +228,7 @@ def _read_batch(packing: Packing, content: bytes, file: Path) -> _Batch:
     if pixels.shape != (len(labels), _NUM_BYTES):
         problem = f"'data' is {list(pixels.shape)}, expected {[len(labels), _NUM_BYTES]}"
         raise format_error(file, "", problem)
-    return _Batch(_planes(pixels), np.array(labels, dtype=np.int64))
-
-
-def _planes(rows: UInt8[np.ndarray, "n bytes"]) -> UInt8[np.ndarray, "n 3 32 32"]:
-    """Return the red, green and blue planes of rows, which hold them one after another."""
-    planes: np.ndarray = rows.reshape(-1, 3, _SIZE, _SIZE)
-    return planes
+    return pixels.reshape(-1, 3, _SIZE, _SIZE), np.array(labels, dtype=np.int64)
 
 
 def _value(table: Mapping[str, Any], key: str, file: Path) -> Any:

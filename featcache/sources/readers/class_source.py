@@ -1,16 +1,15 @@
 """Give every image of a dataset of classes a split, and serve it as a `Source`."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import DatasetFormatError
-from ...types import Classes, Item, Modality, Pairs
-from ..base import ImageReader, ReadReport, Source, Split
+from ..base import ImageReader, ReadReport, Source
 from ..splits import sha256_of
-from .images import SplitImages
+from .images import ImageSplit
 
 _TEST_SHARE, _VAL_SHARE = 5, 10  # one image in so many
 _LEAST = 3  # images of a class that can be in every split
@@ -87,31 +86,6 @@ class ClassedImages:
         )
 
 
-class _ClassSplit(Split):
-    """Images of one split with their classes; nothing is paired.
-
-    It has all classes of the dataset, whether or not one of its images is of it.
-    """
-
-    def __init__(self, names: tuple[str, ...], reader: ImageReader) -> None:
-        self.images = SplitImages(reader)
-        self.labels: list[int] = []
-        self._names = names
-
-    def ids(self, modality: Modality) -> Sequence[str]:
-        return self.images.ids if modality is Modality.IMAGE else ()
-
-    def item(self, modality: Modality, position: int) -> Item:
-        return self.images.item(position)
-
-    def pairs(self) -> Pairs:
-        of_image = dict(zip(self.images.ids, self.labels, strict=True))
-        return Pairs(tuple(self.images.ids), (), (), classes=Classes(self._names, of_image))
-
-    def content(self) -> str | None:
-        return self.images.content()
-
-
 class ClassSource(Source):
     """Images that have classes and no texts; the subclasses say where they come from.
 
@@ -128,12 +102,7 @@ class ClassSource(Source):
             names = list(classed.names)
             problem = f"a dataset of classes has two or more, found {names}"
             raise DatasetFormatError(f"{classed.origin}: {problem}")
-        splits: dict[str | None, _ClassSplit] = defaultdict(
-            lambda: _ClassSplit(classed.names, classed.reader)
-        )
+        splits = defaultdict(lambda: ImageSplit(classed.reader, classed.names))
         for image_id, image in classed.images.items():
-            splits[image.split].images.add(image_id, image.place)
-            splits[image.split].labels.append(image.label)
-        super().__init__(
-            root, {name or "": split for name, split in splits.items()}, classed.report
-        )
+            splits[image.split or ""].add(image_id, image.place, label=image.label)
+        super().__init__(root, dict(splits), classed.report)
