@@ -175,6 +175,7 @@ class Source:
         Two folders with the same ids, texts, pairs and image file sizes have the same fingerprint
         wherever they stand. Of images that are no files, it is of their content.
         """
+        # hashed apart: stores made before images could stand in tables keep their keys
         items, content = fingerprint_items(self, split), self._split(split).content()
         return items if content is None else fingerprint({"items": items, "content": content})
 

@@ -226,6 +226,7 @@ class _Folder:
         return [table for table in tables if table is not None]
 
     def _readable(self, table: Path) -> Inferred | None:
+        # a lone table was opened as the folder: a large one takes minutes to read
         was_tried = self.tables == [table]  # with the folder
         inferred, refusals, question = self.request.first_of(
             (CLASSES,) if was_tried else _TABLE_KINDS, table

@@ -134,7 +134,9 @@ class CaptionSource(Source):
             listed_in=f" that {images.file} names",
             advice="; put the image files beside the captions",
         )
-        splits = defaultdict(lambda: ImageSplit(reader or ImageReader()))
+        splits: defaultdict[str, ImageSplit] = defaultdict(
+            lambda: ImageSplit(reader or ImageReader())
+        )
         ids = storable_ids(images.captions, images.file)
         for name, captions in images.captions.items():
             split = splits[images.split_of[name]]

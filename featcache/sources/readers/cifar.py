@@ -126,6 +126,7 @@ class CifarSource(ClassSource):
                     options.require_none(place)
                     contents = _read_folder(packing, place)
                     return _read_packed(packing, place, contents, self.num_classes)
+        # unpacked files are read in place; an archive has to be read from its beginning
         for packing in self.packings:
             archive = root if is_regular(root) else root / packing.archive
             if archive.name == packing.archive and is_regular(archive):

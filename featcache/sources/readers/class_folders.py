@@ -36,6 +36,7 @@ def read_classes(root: Path, options: ClassTableOptions) -> ClassedImages | None
         classed = read_class_folders(root, options if files is None else None)
     except DatasetFormatError as error:
         refusal = error
+    # options of a table say that a table is meant, whatever folders stand beside it
     is_asked = files is not None and bool(options.of_a_table)
     if is_asked or classed is None or len(classed.names) < _LEAST_CLASSES:
         try:

@@ -102,7 +102,9 @@ class ClassSource(Source):
             names = list(classed.names)
             problem = f"a dataset of classes has two or more, found {names}"
             raise DatasetFormatError(f"{classed.origin}: {problem}")
-        splits = defaultdict(lambda: ImageSplit(classed.reader, classed.names))
+        splits: defaultdict[str, ImageSplit] = defaultdict(
+            lambda: ImageSplit(classed.reader, classed.names)
+        )
         for image_id, image in classed.images.items():
             splits[image.split or ""].add(image_id, image.place, label=image.label)
         super().__init__(root, dict(splits), classed.report)

@@ -1,7 +1,7 @@
 """Read images with classes that a table lists, or holds itself."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ from ..base import Doubt, ImageReader, ReadReport, Source, format_error
 from ..splits import BY_FOLDERS, split_name
 from ..tables.columns import CLASS_NAMES, ColumnTexts, caption_names, is_like_caption, left_columns
 from ..tables.row_ledger import of_one_value
-from ..tables.table import Table, TableFormat, open_table
+from ..tables.table import TableFormat, open_table
 from ..tables.table_files import Cells, TableFiles
 from ..tables.table_images import ImageRow, TableImages
 from ..tables.text_files import is_missing, text_of
@@ -26,8 +26,6 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 # in the order in which a wrong use of them is told
 _OF_COLUMNS = ("image_column", "class_column", "split_column")
 _OF_FILES = ("delimiter", "encoding", "quoted")
-
-_TableRows = Sequence[tuple[str, Cells]]  # the place and the cells by column of each row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,30 +96,6 @@ _READINGS = (
 )
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Columns that are read; those that say more of an image or a class may be None."""
-
-    image: str
-    classes: str
-    order: str | None
-    split: str | None
-
-    def note(self, table: Table, named_by: str) -> str:
-        """Return what was taken for what, and what may be texts and is not read."""
-        order = "" if self.order in {None, self.classes} else f", in the order of {self.order}"
-        images = f"images from {self.image}, classes from {self.classes}{order}"
-        is_told = self.split is None or table.has_splits_of_names
-        split = "" if is_told else f", splits from {self.split}"
-        unread = [
-            column
-            for column in table.columns
-            if column not in vars(self).values() and is_like_caption(column)
-        ]
-        texts = f"; not read: {', '.join(map(repr, unread))}" if unread else ""
-        return f"columns read: {images}{split}; {named_by}{texts}"
-
-
 def read_class_table(
     files: TableFiles, options: ClassTableOptions, reading: Reading | None = None
 ) -> ClassedImages:
@@ -142,89 +116,100 @@ def read_class_table(
         DatasetFormatError: The table is broken, lacks a column, or most rows cannot be read.
         SpecError: `root` is no absolute path of a folder.
     """
-    reading = reading or Reading()
-    table = open_table(files, options)
-    image = table.image_column(options.image_column)
-    split = table.split_column(options.split_column)
-    candidates, is_guess = _class_columns(table, options, (image, split, "id"))
-    is_named = options.class_column is not None or is_guess
-    label = candidates[0] if is_named else table.optional_column("label")
-    images = TableImages(table, image, root=options.root)
-    rows = list(table.read([image, *candidates, label, split, images.id_column]))
-    cells = _ClassCells(table, reading)
-    choices = {
-        other: _choice(candidates if other.names_first else candidates[:1], label, rows, cells)
-        for other in _READINGS
-    }
-    columns = _Columns(image, *choices[reading], split)
-    classed, has_splits_of_folders = _classed_images(table, images, columns, cells, rows)
-    before = list(_READINGS[_READINGS.index(reading) + 1 :])
-    if not has_splits_of_folders:
-        before = [other for other in before if other != reading._replace(knows_folders=False)]
-        names = [name for name in (image, columns.classes, split) if name is not None]
-        if not any(cells.has_names_or_missing(rows, name) for name in names):
-            before = [other for other in before if choices[other] != choices[reading]]
-    doubt = _doubt(columns.classes, cells.texts(columns.classes, rows), is_guess=is_guess)
+    reader = _Reader(files, options, reading or Reading())
+    images = reader.classed_images()
+    before = reader.readings_before()
     report = replace(
-        classed.report,
-        doubt=doubt if options.class_column is None else None,
-        read_before=partial(_read_before, files=files, options=options, reading=before[0])
-        if before
-        else None,
+        images.report,
+        doubt=reader.doubt(),
+        read_before=partial(_read_before, files, options, before[0]) if before else None,
     )
-    return replace(classed, report=report).with_splits(
-        remedy=f"add a column 'split' to {files.name.name}"
-    )
+    remedy = f"add a column 'split' to {files.name.name}"
+    return replace(images, report=report).with_splits(remedy=remedy)
 
 
 def _read_before(
-    root: Path, *, files: TableFiles, options: ClassTableOptions, reading: Reading
+    files: TableFiles, options: ClassTableOptions, reading: Reading, root: Path
 ) -> Source:
     return ClassSource(root, read_class_table(files, options, reading))
 
 
-def _class_columns(
-    table: Table, options: ClassTableOptions, taken: Sequence[str | None]
-) -> tuple[list[str], bool]:
-    """Return the columns that may hold the classes, and whether no name tells that they do."""
-    if options.class_column is not None:
-        return [table.require_column(options.class_column, "class_column")], False
-    usual = table.usual_columns(CLASS_NAMES)
-    if usual:
-        return usual, False
-    left = left_columns(table.columns, taken)
-    named = [column for column in left if column in table.class_names]
-    texts = caption_names(table.columns)
-    if len(named) != 1 and (len(left) != 1 or texts):
-        left = [column for column in left if column not in texts]
-        raise table.unrecognised("classes", CLASS_NAMES, "class_column", left)
-    return named or left, not named
+class _Reader:
+    """Reader of a table of images and classes, in one of the ways of reading it."""
 
+    def __init__(self, files: TableFiles, options: ClassTableOptions, reading: Reading) -> None:
+        self._options = options
+        self._reading = reading
+        self._table = open_table(files, options)
+        self._image = self._table.image_column(options.image_column)
+        self._split = self._table.split_column(options.split_column)
+        self._candidates, self._is_guess = self._class_columns()
+        is_named = options.class_column is not None or self._is_guess
+        self._label = self._candidates[0] if is_named else self._table.optional_column("label")
+        self._images = TableImages(self._table, self._image, root=options.root)
+        columns = [self._image, *self._candidates, self._label, self._split, self._images.id_column]
+        self._rows = list(self._table.read(columns))
+        self._choices = {
+            other: self._choice(self._candidates if other.names_first else self._candidates[:1])
+            for other in _READINGS
+        }
+        self._classes, self._order = self._choices[reading]
+        self._labels: dict[str, tuple[int, str]] = {}  # number and place of the first, by class
+        self._has_splits_of_folders = False
 
-def _doubt(column: str, texts: Sequence[str], *, is_guess: bool) -> Doubt | None:
-    """Return why a column may hold captions, or nothing of a class, if it may."""
-    column_texts = ColumnTexts.of(texts)
-    if column_texts.are_classes or not (is_guess or column_texts.are_sentences):
-        return None
-    reason = f"column {column!r} may hold captions or classes: {column_texts.describe()}"
-    return Doubt(column, reason, stands=False, is_open=not column_texts.are_codes)
+    def _class_columns(self) -> tuple[list[str], bool]:
+        """Return the columns that may hold the classes, and whether no name tells that they do."""
+        table, asked = self._table, self._options.class_column
+        if asked is not None:
+            return [table.require_column(asked, "class_column")], False
+        usual = table.usual_columns(CLASS_NAMES)
+        if usual:
+            return usual, False
+        left = left_columns(table.columns, (self._image, self._split, "id"))
+        named = [column for column in left if column in table.class_names]
+        texts = caption_names(table.columns)
+        if len(named) != 1 and (len(left) != 1 or texts):
+            left = [column for column in left if column not in texts]
+            raise table.unrecognised("classes", CLASS_NAMES, "class_column", left)
+        return named or left, not named
 
+    def _choice(self, candidates: Sequence[str]) -> tuple[str, str | None]:
+        """Return the column of classes, and that of their order."""
+        label = self._label
+        numeric = [column for column in candidates if self._are_all(_NUMBER.fullmatch, column)]
+        classes = next((column for column in candidates if column not in numeric), candidates[0])
+        if len(candidates) > 1:
+            if label not in {None, classes} and any(map(_is_number, self._texts(label or ""))):
+                return classes, label
+            if classes not in numeric:
+                return classes, next(filter(self._is_order_of(classes), numeric), None)
+        # names have no order of their own
+        is_names = classes == label and not self._are_all(_is_number, classes)
+        return classes, None if is_names else label
 
-class _ClassCells:
-    """Texts of the cells of a table of classes, by one way of reading them."""
+    def _is_order_of(self, classes: str) -> Callable[[str], bool]:
+        """Return whether a column numbers the classes: each has its own number in all rows."""
 
-    def __init__(self, table: Table, reading: Reading) -> None:
-        self._table = table
-        self.reading = reading
+        def is_order(column: str) -> bool:
+            pairs = set()
+            for _, cells in self._rows:
+                with suppress(ValueError):
+                    pairs.add((self._text(cells, column), self._text(cells, classes)))
+            if self._reading.knows_missing:
+                pairs = {pair for pair in pairs if all(pair)}
+            numbers, names = {number for number, _ in pairs}, {name for _, name in pairs}
+            return all(map(_is_number, numbers)) and len(pairs) == len(numbers) == len(names)
 
-    def text(self, cells: Cells, column: str) -> str:
+        return is_order
+
+    def _text(self, cells: Cells, column: str, *, knows_missing: bool | None = None) -> str:
         """Return the text of a cell, or nothing where it is empty.
 
         Raises:
             ValueError: It holds the number of no class, or no text at all.
         """
         cell = cells.get(column)
-        if not self.reading.knows_missing:
+        if not (self._reading.knows_missing if knows_missing is None else knows_missing):
             return "" if cell is None else str(cell).strip()
         cell = self._table.value_of(cells, column)
         if isinstance(cell, (list, dict, bytes)):
@@ -233,13 +218,8 @@ class _ClassCells:
             )
         return "" if is_missing(cell) else text_of(str(cell)).strip()
 
-    def required(self, cells: Cells, column: str) -> str:
-        """Return the text of a cell.
-
-        Raises:
-            ValueError: It is empty, or holds no text.
-        """
-        text = self.text(cells, column)
+    def _required(self, cells: Cells, column: str) -> str:
+        text = self._text(cells, column)
         if not text:
             cell = cells.get(column)
             is_empty = cell is None or not str(cell).strip()
@@ -247,103 +227,115 @@ class _ClassCells:
             raise ValueError(f"column {column!r} {problem}")
         return text
 
-    def texts(self, column: str, rows: _TableRows) -> list[str]:
+    def _texts(self, column: str, *, knows_missing: bool | None = None) -> list[str]:
         """Return what stands in a column, without what is empty."""
         texts: list[str] = []
-        for _, cells in rows:
+        for _, cells in self._rows:
             with suppress(ValueError):  # the row is left out when it is read
-                texts.append(self.text(cells, column))
+                texts.append(self._text(cells, column, knows_missing=knows_missing))
         return [text for text in texts if text]
 
-    def has_names_or_missing(self, rows: _TableRows, column: str) -> bool:
-        """Return whether a cell of a column was something else before this way of reading."""
-        if not self.reading.knows_missing:
-            return False
-        before = _ClassCells(self._table, Reading(knows_missing=False))
-        return self.texts(column, rows) != before.texts(column, rows)
+    def _are_all(self, is_so: Callable[[str], object], column: str) -> bool:
+        return all(map(is_so, self._texts(column)))
 
+    def doubt(self) -> Doubt | None:
+        """Return why the column may hold captions, or nothing of a class, if it may."""
+        texts = ColumnTexts.of(self._texts(self._classes))
+        is_certain = texts.are_classes or not (self._is_guess or texts.are_sentences)
+        if is_certain or self._options.class_column is not None:
+            return None
+        reason = f"column {self._classes!r} may hold captions or classes: {texts.describe()}"
+        return Doubt(self._classes, reason, stands=False, is_open=not texts.are_codes)
 
-def _order_before(
-    classes: str, label: str | None, rows: _TableRows, cells: _ClassCells
-) -> str | None:
-    """Return the column of labels, unless it holds the classes, by names that have no order."""
-    is_names = classes == label and not all(map(_is_number, cells.texts(classes, rows)))
-    return None if is_names else label
+    def readings_before(self) -> list[Reading]:
+        """Return the ways in which the table was read otherwise once, the newest first."""
+        reading = self._reading
+        before = list(_READINGS[_READINGS.index(reading) + 1 :])
+        if self._has_splits_of_folders:
+            return before
+        # a way that reads this table alike would cost as much and give nothing else
+        before = [other for other in before if other != reading._replace(knows_folders=False)]
+        names = [name for name in (self._image, self._classes, self._split) if name is not None]
+        if reading.knows_missing and any(
+            self._texts(name) != self._texts(name, knows_missing=False) for name in names
+        ):
+            return before
+        return [other for other in before if self._choices[other] != self._choices[reading]]
 
+    def classed_images(self) -> ClassedImages:
+        """Return the images with their classes, and the splits that the table gives."""
+        table, images, ledger = self._table, self._images, self._table.ledger
+        rows = images.inside(self._image_rows())
+        if self._split is None and self._reading.knows_folders:
+            in_folders = images.in_splits_of_folders(rows)
+            self._has_splits_of_folders = in_folders is not None
+            rows = in_folders or rows
+        id_of, named_by = images.ids_of(rows)
+        rows = of_one_value(
+            rows, lambda row: (id_of[row.image], row.value, row.place), "class", ledger
+        )
+        rows = of_one_value(
+            rows, lambda row: (id_of[row.image], row.split, row.place), "split", ledger
+        )
+        ledger.check(len(rows))
+        if not rows:
+            raise format_error(table.name, "", "names no images")
+        row_of: dict[str, ImageRow] = {}
+        for row in rows:
+            row_of.setdefault(id_of[row.image], row)
+        names = self._in_order({row.value for row in row_of.values()})
+        index_of = {name: index for index, name in enumerate(names)}
+        ids = storable_ids(row_of, table.name)
+        place_of = images.places_of(list(row_of.values()))
+        require_images(list(place_of.values()))
+        by_folders = (BY_FOLDERS,) if self._has_splits_of_folders else ()
+        notes = (*by_folders, *table.notes, *ledger.notes(), *storable_note(ids))
+        return ClassedImages(
+            origin=table.name,
+            names=tuple(map(storable_id, names)),
+            images={
+                ids.get(image, image): ClassedImage(
+                    place_of[row.image], index_of[row.value], row.split
+                )
+                for image, row in row_of.items()
+            },
+            reader=images.pictures or ImageReader(),
+            report=ReadReport(
+                notes=(self._column_note(named_by), *notes),
+                skipped_rows=tuple(ledger.rows),
+                tables=(*table.files.files, *table.files.left_out),
+            ),
+        )
 
-def _choice(
-    candidates: Sequence[str], label: str | None, rows: _TableRows, cells: _ClassCells
-) -> tuple[str, str | None]:
-    """Return the column of classes, and that of their order."""
-    if len(candidates) == 1:
-        return candidates[0], _order_before(candidates[0], label, rows, cells)
-    numeric = [
-        column for column in candidates if all(map(_NUMBER.fullmatch, cells.texts(column, rows)))
-    ]
-    classes = next((column for column in candidates if column not in numeric), candidates[0])
-    is_label_number = label is not None and any(map(_is_number, cells.texts(label, rows)))
-    if label is not None and label != classes and is_label_number:
-        return classes, label
-    if classes in numeric:
-        return classes, _order_before(classes, label, rows, cells)
-    orders = (column for column in numeric if _is_order(column, classes, rows, cells))
-    return classes, next(orders, None)
-
-
-def _is_order(column: str, classes: str, rows: _TableRows, cells: _ClassCells) -> bool:
-    """Return whether a column numbers the classes: each has its own number in all rows."""
-    pairs = set()
-    for _, row in rows:
-        with suppress(ValueError):
-            pairs.add((cells.text(row, column), cells.text(row, classes)))
-    if cells.reading.knows_missing:
-        pairs = {pair for pair in pairs if all(pair)}
-    numbers, names = {number for number, _ in pairs}, {name for _, name in pairs}
-    return all(map(_is_number, numbers)) and len(pairs) == len(numbers) == len(names)
-
-
-class _ClassRows:
-    """Reader of the rows of a table, and of the order that it gives the classes."""
-
-    def __init__(
-        self, table: Table, images: TableImages, columns: _Columns, cells: _ClassCells
-    ) -> None:
-        self._table = table
-        self._images = images
-        self._columns = columns
-        self._cells = cells
-        self._labels: dict[str, tuple[int, str]] = {}  # number and place of the first, by class
-
-    def read(self, rows: _TableRows) -> list[ImageRow]:
+    def _image_rows(self) -> list[ImageRow]:
         """Return the rows of images with their classes; those that cannot be read are listed."""
-        image_rows = []
-        for place, cells in rows:
+        rows = []
+        for place, cells in self._rows:
             try:
-                row = self._row(place, cells)
+                row = self._image_row(place, cells)
             except ValueError as error:
                 self._table.ledger.skip(place, str(error))
                 continue
-            image_rows.append(row)
-        return image_rows
+            rows.append(row)
+        return rows
 
-    def _row(self, place: str, cells: Cells) -> ImageRow:
-        columns = self._columns
+    def _image_row(self, place: str, cells: Cells) -> ImageRow:
         image = self._images.name_in(cells)
         if isinstance(image, bytes | dict | list):
-            problem = f"column {columns.image!r} must hold the path of an image"
+            problem = f"column {self._image!r} must hold the path of an image"
             raise ValueError(f"{problem}, found {type(image).__name__}")  # noqa: TRY004  # alike
-        image = self._cells.required({columns.image: image}, columns.image)
-        name = self._cells.required(cells, columns.classes)
-        split = self._table.split_of(cells, columns.split)
-        if columns.order is not None:
-            self._add_label(name, self._cells.text(cells, columns.order), place)
+        image = self._required({self._image: image}, self._image)
+        name = self._required(cells, self._classes)
+        split = self._table.split_of(cells, self._split)
+        if self._order is not None:
+            self._add_label(name, self._text(cells, self._order), place)
         id_column = self._images.id_column if self._images.is_stored(image) else None
-        item_id = "" if id_column is None else self._cells.text(cells, id_column)
+        item_id = "" if id_column is None else self._text(cells, id_column)
         return ImageRow(place, image, name, split and split_name(split), item_id)
 
     def _add_label(self, name: str, label: str, place: str) -> None:
         """Add the number of a class, which rows of it may lack."""
-        if not label and self._cells.reading.knows_missing:
+        if not label and self._reading.knows_missing:
             return
         if not _is_number(label):
             raise ValueError(f"label {label!r} is no number from 0 up")
@@ -351,59 +343,25 @@ class _ClassRows:
         if earlier != int(label):
             raise ValueError(f"class {name!r} has label {label}, but had {earlier} in {first}")
 
-    def in_order(self, names: Collection[str]) -> list[str]:
+    def _in_order(self, names: Collection[str]) -> list[str]:
         """Return the names of classes in the order that the table gives, else in their own."""
-        order = self._table.class_names.get(self._columns.classes, ())
-        if order and self._cells.reading.knows_missing:
+        order = self._table.class_names.get(self._classes, ())
+        if order and self._reading.knows_missing:
             return sorted(names, key=list(order).index)
         return sorted(names, key=lambda name: (self._labels.get(name, (0, ""))[0], name))
 
-
-def _classed_images(
-    table: Table, images: TableImages, columns: _Columns, cells: _ClassCells, rows: _TableRows
-) -> tuple[ClassedImages, bool]:
-    """Return the images with their classes, and whether folders gave their splits."""
-    ledger, reader = table.ledger, _ClassRows(table, images, columns, cells)
-    image_rows = images.inside(reader.read(rows))
-    in_folders = None
-    if columns.split is None and cells.reading.knows_folders:
-        in_folders = images.in_splits_of_folders(image_rows)
-    image_rows = in_folders or image_rows
-    id_of, named_by = images.ids_of(image_rows)
-    image_rows = of_one_value(
-        image_rows, lambda row: (id_of[row.image], row.value, row.place), "class", ledger
-    )
-    image_rows = of_one_value(
-        image_rows, lambda row: (id_of[row.image], row.split, row.place), "split", ledger
-    )
-    ledger.check(len(image_rows))
-    if not image_rows:
-        raise format_error(table.name, "", "names no images")
-    row_of: dict[str, ImageRow] = {}
-    for row in image_rows:
-        row_of.setdefault(id_of[row.image], row)
-    names = reader.in_order({row.value for row in row_of.values()})
-    index_of = {name: index for index, name in enumerate(names)}
-    ids = storable_ids(row_of, table.name)
-    place_of = images.places_of(list(row_of.values()))
-    by_folders = () if in_folders is None else (BY_FOLDERS,)
-    notes = (*by_folders, *table.notes, *ledger.notes(), *storable_note(ids))
-    classed = ClassedImages(
-        origin=table.name,
-        names=tuple(map(storable_id, names)),
-        images={
-            ids.get(image, image): ClassedImage(place_of[row.image], index_of[row.value], row.split)
-            for image, row in row_of.items()
-        },
-        reader=images.pictures or ImageReader(),
-        report=ReadReport(
-            notes=(columns.note(table, named_by), *notes),
-            skipped_rows=tuple(ledger.rows),
-            tables=(*table.files.files, *table.files.left_out),
-        ),
-    )
-    require_images([image.place for image in classed.images.values()])
-    return classed, in_folders is not None
+    def _column_note(self, named_by: str) -> str:
+        """Return what was taken for what, and what may be texts and is not read."""
+        order = "" if self._order in {None, self._classes} else f", in the order of {self._order}"
+        note = f"columns read: images from {self._image}, classes from {self._classes}{order}"
+        if self._split is not None and not self._table.has_splits_of_names:
+            note = f"{note}, splits from {self._split}"
+        used = {self._image, self._classes, self._order, self._split}
+        unread = [
+            name for name in self._table.columns if name not in used and is_like_caption(name)
+        ]
+        texts = f"; not read: {', '.join(map(repr, unread))}" if unread else ""
+        return f"{note}; {named_by}{texts}"
 
 
 def _is_number(label: str) -> bool:

@@ -122,6 +122,7 @@ class DelimitedRows:
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE
         while start < len(lines):
             following = map(lines.__getitem__, range(start, len(lines)))
+            # strict: else letters behind a closing quote would join the cell without a word
             reader = csv.reader(following, delimiter=self._delimiter, strict=True, quoting=quoting)
             number = 0  # of lines that are read
             try:

@@ -283,6 +283,7 @@ def _open_delimited(files: TableFiles, form: TableFormat, usual: str) -> Table:
             quoted=form.quoted,
         )
         header = _column_names(file, rows)
+        # the order may differ: each row names its columns
         if columns and sorted(header) != sorted(columns):
             problem = f"has the columns {header}, but {files.files[0].name} {columns}"
             raise format_error(file, "", f"{problem}; name one of the files")

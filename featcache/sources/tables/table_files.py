@@ -166,6 +166,7 @@ def table_of(tables: Sequence[Path], root: Path) -> TableFiles | None:
 
 
 def _joined(tables: Sequence[Path], root: Path) -> TableFiles | None:
+    # read beside those of splits, it would put every test image into another split, too
     whole = [file for file in tables if not _WHOLE.isdisjoint(_words(file))]
     parts = [file for file in tables if file not in whole]
     if not whole or len(set(map(split_of_name, parts)) - {None}) < 2:
