@@ -62,6 +62,9 @@ def write_onnx(
         # the exporter fixes an axis without a word where a part of the module needs its length
         _require_any_length(program, path, axes)
         _rename_inner(program, [*axes, OUTPUT])
+        # the exporter notes at each node which line of which file, on this machine, made it
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()
         with by_library(path):
             program.save(path)
 

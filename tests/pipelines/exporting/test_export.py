@@ -19,6 +19,7 @@ from lightalign.featcache.errors import ExportError
 from lightalign.featcache.store.stored_types import dequantise, quantise
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
+from lightalign.pipelines.exporting.onnx_files import write_onnx
 from lightalign.pipelines.exporting.stock_modules import Dense, StockTower, express
 from lightalign.pipelines.exporting.towers import (
     AdapterTower,
@@ -77,6 +78,15 @@ def test_an_adapter_tower_runs_in_onnxruntime_alone_on_padded_rows(toy_home, run
     with np.errstate(invalid="ignore"):
         expected = _linear_by_hand(run, values, mask)
     assert np.abs(found - expected).max() < 1e-6
+
+
+def test_an_onnx_file_names_no_folder_of_the_machine_that_wrote_it(tmp_path):
+    pytest.importorskip("onnxscript")
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3))
+    write_onnx(tmp_path / "tower.onnx", module, [torch.zeros(2, 4)], {"values": {0: "batch"}})
+    content = (tmp_path / "tower.onnx").read_bytes()
+    assert content
+    assert b".py" not in content
 
 
 def _linear_by_hand(run: Path, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
