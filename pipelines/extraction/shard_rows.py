@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ...featcache.store.stored_types import SCALES, empty_companion, quantise, storage
+from ...featcache.store.stored_form import as_stored
+from ...featcache.store.stored_types import SCALES, empty_companion, storage
 from ...featcache.tokens import Tokens
 from ...featcache.types import PER_TOKEN, Features, ragged_arange
 
@@ -42,9 +43,7 @@ class ShardRows:
         lengths = tokens.mask.sum(dim=1).numpy()
         whole = bool(tokens.mask.all())
         packed = tokens.values.flatten(0, 1) if whole else tokens.values[tokens.mask]
-        if self._dtype == "float16":
-            packed = packed.half()  # rounds as NumPy does, several times as fast
-        values, scales = quantise(packed.numpy(), self._dtype)
+        values, scales = as_stored(packed, self._dtype).arrays()
         self._batches.append((targets, sources, values, scales, lengths))
 
     def features(

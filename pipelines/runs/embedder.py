@@ -29,7 +29,8 @@ from ...featcache.home import expanded
 from ...featcache.modalities.image import upright_rgb
 from ...featcache.registry import unknown_name
 from ...featcache.store.key import encoder_key
-from ...featcache.store.stored_types import dequantise, finite_tokens, quantise
+from ...featcache.store.stored_form import as_stored
+from ...featcache.store.stored_types import finite_tokens
 from ...featcache.tokens import Tokens
 from ...featcache.types import Item, Modality, Side, TextSide, sides_of
 from . import run_folder
@@ -59,13 +60,13 @@ class EncoderView:
         """Return the features of a batch as its store would hold them."""
         (tokens,) = self.encoder.encode_layers(prepared, [self.kind.layer_read(self.layer)])
         reduced = self.kind.reduce(tokens, self.layout)
-        stored, scales = quantise(reduced.values[reduced.mask].numpy(), self.dtype)
-        finite = finite_tokens(stored, scales, self.dtype)
+        stored = as_stored(reduced.values[reduced.mask], self.dtype)
+        finite = finite_tokens(*stored.arrays(), self.dtype)
         if not finite.all():
             rows = torch.arange(len(reduced))[:, None].expand_as(reduced.mask)[reduced.mask]
             name = names[int(rows[int(np.argmin(finite))])]
             raise FeatureRangeError(f"{name}: a feature does not fit {self.dtype}")
-        restored = torch.from_numpy(np.ascontiguousarray(dequantise(stored, scales, self.dtype)))
+        restored = stored.floats()
         values = torch.zeros(reduced.values.shape, dtype=restored.dtype)
         values[reduced.mask] = restored
         return Tokens(values, reduced.mask)
