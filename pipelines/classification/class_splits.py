@@ -9,8 +9,8 @@ from ...featcache.errors import LeakageError, SpecError
 from ...featcache.store.checked_shards import listing_command
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.labelled_images import LabelledImages, require_images
-from ..inputs.store_selection import DatasetQuery
+from ..inputs.labelled_images import LabelledImages
+from ..inputs.store_selection import DatasetQuery, StoreQuery, require_stores
 from ..runs.copied_items import CopiedImages, SplitOfData, find_copied_images
 from ..runs.leakage import EvaluatedItems, Leakage, find_leakage, lineage, near_duplicates
 from ..runs.trained_run import TrainedRun
@@ -44,12 +44,14 @@ def open_both(
     """Open the images to train on and those to measure, and check them for any classifier.
 
     Raises:
-        LightalignError: See `require_images`, `LabelledImages`, `check_classes`, `require_apart`.
+        LightalignError: See `require_stores`, `LabelledImages`, `check_classes`, `require_apart`.
     """
-    query = run.query(Modality.IMAGE)
+    by_side = {Modality.IMAGE: run.query(Modality.IMAGE)}
     train, evaluated = (
         LabelledImages(
-            require_images(run.home, query, wanted, name, progress),
+            require_stores(run.home, StoreQuery.of(wanted, name, by_side), progress)[
+                Modality.IMAGE
+            ],
             home=run.home,
             device=run.device,
         )

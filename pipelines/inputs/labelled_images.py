@@ -6,53 +6,12 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from ...featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
+from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.store import catalog
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.remedies import extraction, removal_of_store
-from ...featcache.types import Modality
-from ..common.progress import SILENT, Progress
 from .pooled_features import mean_vectors
-from .store_selection import (
-    DatasetQuery,
-    SideQuery,
-    StoreQuery,
-    note_versions,
-    others_line,
-    readable_stores,
-    require_data,
-)
-
-
-def require_images(
-    home: Path, query: SideQuery, wanted: DatasetQuery, split: str, progress: Progress = SILENT
-) -> StoreEntry:
-    """Return the newest complete store of the images of a split.
-
-    Args:
-        home: Folder of everything lightalign keeps.
-        query: By which encoder.
-        wanted: Of which dataset; it has a name.
-        split: Name of the split.
-        progress: Receives a note where several versions of the dataset are there.
-
-    Raises:
-        StoreNotFoundError: There is none.
-        DatasetNotFoundError: There is none, and the dataset is not where it is remembered.
-        UnknownNameError: The dataset has no such split.
-    """
-    asked = StoreQuery.of(wanted, split, {Modality.IMAGE: query})
-    stores = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
-    if not stores:
-        require_data(home, asked)
-        raise StoreNotFoundError(
-            f"no store for {asked.describe()} in {home}, of the layer, tokens, type and precision "
-            f"that the run reads{others_line(home, asked)}; "
-            f"run `{query.extraction(wanted.words, home=home)}`"
-        )
-    note_versions(stores, progress)
-    return stores[0]
 
 
 class LabelledImages:

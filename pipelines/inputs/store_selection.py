@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ...featcache import notes
 from ...featcache.encoders.card import card_names, read_card
@@ -81,15 +81,6 @@ class StorePair:
     def widths(self) -> dict[Side, int]:
         """Return the features of one token of each side."""
         return {side: entry.description.width for side, entry in self.entries.items()}
-
-    @property
-    def changed(self) -> tuple[float, float]:
-        """Return when the younger and when the older was last asked for, seconds since the epoch.
-
-        Of two image stores beside one younger text store, the younger one counts.
-        """
-        times = (self.first.changed, self.second.changed)
-        return max(times), min(times)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +216,11 @@ class StoreQuery:
             and entry.description.source not in self.others
             and self.by_side[side].matches(entry)
         ]
+
+    @property
+    def place(self) -> str:
+        """Return where such stores lie, as `read_catalog` takes it."""
+        return f"{self.dataset or '*'}/{self.split}"
 
     def describe(self) -> str:
         """Return the query in words."""
@@ -456,41 +452,92 @@ def evaluation_query(stores: StorePair, split: str, wanted: DatasetQuery) -> Sto
     return replace(StoreQuery.of(wanted, split, by_side), dataset=stores.dataset)
 
 
+def matching_stores(
+    home: Path, query: StoreQuery, progress: Progress = SILENT
+) -> dict[Side, list[StoreEntry]] | None:
+    """Return all stores that will do for each side, newest first, or None where a side has none.
+
+    They are of the same items. Of several versions of a dataset, as after it has changed, the one
+    that was extracted last is taken, and a note says so; another one names what is damaged.
+    """
+    catalog = read_catalog(home, query.place)
+    if catalog.unread:
+        more = f", as are {len(catalog.unread) - 1} more" if len(catalog.unread) > 1 else ""
+        progress.note(
+            f"a store is passed over{more}: {catalog.unread[0]}; see "
+            f"`{command_line('cache', 'verify', home=home)}`"
+        )
+    versions: dict[tuple[str, str], dict[Side, list[StoreEntry]]] = {}
+    for side in query.by_side:
+        for entry in query.matching(catalog.entries, side):
+            of = entry.description.dataset, entry.description.source
+            stores = versions.setdefault(of, {asked: [] for asked in query.by_side})
+            stores[side].append(entry)
+    whole = {of: stores for of, stores in versions.items() if all(stores.values())}
+    if len(whole) > 1 and query.dataset is not None:
+        # what is drawn lies nowhere: no other place can be named
+        way = f"name another with --data {query.dataset}=PATH"
+        if is_drawn(query.dataset):
+            num = len(whole)
+            way = f"remove the stores of the others, {num - 1} of {num}, to take one"
+        progress.note(
+            f"several versions of {query.place} are in the cache; the one that was extracted last "
+            f"is taken: {way}"
+        )
+    return max(
+        whole.values(), default=None, key=lambda stores: _times(of[0] for of in stores.values())
+    )
+
+
+def choose_stores(
+    home: Path, query: StoreQuery, progress: Progress = SILENT
+) -> dict[Side, StoreEntry] | None:
+    """Return the newest store of each side, all of the same items, or None where a side has none.
+
+    They keep one kind of features where that can be: `extract --features tokens,mean` makes two
+    stores of each side, and nobody has asked for the means of one with the tokens of another.
+    """
+    stores = matching_stores(home, query, progress)
+    if stores is None:
+        return None
+    newest = {side: entries[0] for side, entries in stores.items()}
+    by_kind: dict[str, dict[Side, StoreEntry]] = {}
+    for side, entries in stores.items():
+        for entry in entries:
+            if entry.description.encoder == newest[side].description.encoder:
+                by_kind.setdefault(entry.description.kind, {}).setdefault(side, entry)
+    alike = (chosen for chosen in by_kind.values() if len(chosen) == len(stores))
+    return max(alike, default=newest, key=lambda chosen: _times(chosen.values()))
+
+
+def _times(entries: Iterable[StoreEntry]) -> list[float]:
+    """Return when stores were last asked for, the youngest first: by it versions are compared.
+
+    Of two image stores beside one younger text store, the younger one counts.
+    """
+    return sorted((entry.changed for entry in entries), reverse=True)
+
+
+def require_stores(
+    home: Path, query: StoreQuery, progress: Progress = SILENT
+) -> dict[Side, StoreEntry]:
+    """Return `choose_stores`, or say what is there and what to run.
+
+    Raises:
+        LightalignError: See `refuse`.
+    """
+    return choose_stores(home, query, progress) or refuse(home, query)
+
+
 def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair | None:
-    """Return the newest two complete stores that match and hold the same items, or None.
-
-    Where stores of differing items match, as after a dataset has changed, a note says so.
-    """
-    entries = readable_stores(home, query, progress)
-    first, second = (query.matching(entries, side) for side in query.by_side)
-    pairs = [
-        StorePair(entry, other)
-        for entry in first
-        for other in second
-        if (entry.description.dataset, entry.description.source)
-        == (other.description.dataset, other.description.source)
-    ]
-    if query.dataset is not None:
-        note_versions((pair.first for pair in pairs), progress)
-    newest = max(pairs, default=None, key=lambda pair: pair.changed)
-    return newest and _of_one_kind(newest, pairs)
+    """Return `choose_stores` of two sides as a pair."""
+    stores = choose_stores(home, query, progress)
+    return None if stores is None else StorePair(*stores.values())
 
 
-def _of_one_kind(newest: StorePair, pairs: Iterable[StorePair]) -> StorePair:
-    """Return the newest pair of the same encoders and items that keeps one kind on both sides.
-
-    `extract --features tokens,mean` makes four stores of a split, and the means of one side with
-    the tokens of the other are what nobody has asked for; where there is no other pair it stays.
-    """
-    alike = [
-        pair
-        for pair in pairs
-        if pair.source == newest.source
-        and [entry.description.encoder for entry in pair.entries.values()]
-        == [entry.description.encoder for entry in newest.entries.values()]
-        and pair.first.description.kind == pair.second.description.kind
-    ]
-    return max(alike, default=newest, key=lambda pair: pair.changed)
+def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair:
+    """Return `require_stores` of two sides as a pair."""
+    return StorePair(*require_stores(home, query, progress).values())
 
 
 def recorded_pair(
@@ -586,82 +633,44 @@ def recorded_features(store: Mapping[str, Any], encoder: Mapping[str, Any]) -> d
     return {name: recorded[name] for name in names if recorded.get(name) is not None}
 
 
-def readable_stores(
-    home: Path, query: StoreQuery, progress: Progress = SILENT
-) -> Sequence[StoreEntry]:
-    """Return the stores where those asked for lie, newest first; a note names what is damaged."""
-    catalog = read_catalog(home, f"{query.dataset or '*'}/{query.split}")
-    if catalog.unread:
-        more = f", as are {len(catalog.unread) - 1} more" if len(catalog.unread) > 1 else ""
-        progress.note(
-            f"a store is passed over{more}: {catalog.unread[0]}; see "
-            f"`{command_line('cache', 'verify', home=home)}`"
-        )
-    return catalog.entries
-
-
-def note_versions(entries: Iterable[StoreEntry], progress: Progress) -> None:
-    """Note which version is taken where stores of a split are of several versions of a dataset."""
-    places = {entry.description.source: entry.description for entry in entries}
-    if len(places) > 1:
-        store = next(iter(places.values()))
-        progress.note(
-            f"several versions of {store.dataset}/{store.split} are in the cache; the one that was "
-            f"extracted last is taken: {_way_to_another(store.dataset, list(places))}"
-        )
-
-
-def _way_to_another(dataset: str, sources: Sequence[str]) -> str:
-    """Return how to take another version of a dataset than the newest."""
-    if not is_drawn(dataset):
-        return f"name another with --data {dataset}=PATH"
-    return f"remove the stores of the others, {len(sources) - 1} of {len(sources)}, to take one"
-
-
-def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair:
-    """Return `newest_pair`, or say what is there and what to run.
+def refuse(home: Path, query: StoreQuery) -> NoReturn:
+    """Say that no stores answer a query, what is there, and what to run.
 
     Raises:
         SpecError: The dataset holds graded pairs of texts, which belong to no image.
-        StoreNotFoundError: No two complete stores match.
+        DatasetNotFoundError: The dataset is not where it is remembered.
+        StoreNotFoundError: In all other cases.
     """
-    pair = newest_pair(home, query, progress)
-    if pair is not None:
-        return pair
     catalog = read_catalog(home)
-    entries = catalog.entries
-    _require_texts(home, query, entries)
+    if len(query.by_side) > 1 and query.dataset is not None:
+        _require_pairs(home, query, catalog.entries)
+    modalities = {side.modality.value for side in query.by_side}
+    entries = [entry for entry in catalog.entries if entry.description.modality in modalities]
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
-    if query.dataset is not None:
-        for description in (entry.description for entry in near):
-            path = pairs_path(home, description.dataset, description.split, description.source)
-            if path.is_file():
-                refuse_graded(read_pairs(path), description.dataset, home=home)
-    have = sorted({label_of(entry, query) for entry in near or entries})
+    have = sorted({_label_of(entry, query) for entry in near or entries})
     missing = _missing_sides(query, entries, home=home)
     data = query.data or _data_of_others(query, missing, entries, home=home)
     close = {side: _close_stores(asked, side, near) for side, asked in missing.items()}
-    wanted = {
-        side: _as_before(asked, side, near, dataset=query.dataset)
-        for side, asked in missing.items()
-        # what names no encoder cannot be extracted: a close name was meant
-        if not close[side] or asked.reference != asked.encoder or asked.encoder in card_names(home)
-    }
-    commands = [
-        f"`{asked.extraction(data, home=home, modality=side.modality)}`"
-        for side, asked in wanted.items()
-    ]
+    commands = []
+    for side, asked in missing.items():
+        is_encoder = asked.reference != asked.encoder or asked.encoder in card_names(home)
+        if close[side] and not is_encoder:  # it cannot be extracted: a close name was meant
+            continue
+        before = _as_before(asked, side, near, dataset=query.dataset)
+        command = before.extraction(data, home=home, modality=side.modality)
+        commands.append(f"`{command}`")
     names = " and ".join(f"{side.label} store" for side in missing)
-    similar = list(dict.fromkeys(name for some in close.values() for name in some))
-    require_data(home, query)
-    unread = read_catalog(home, f"{query.dataset or '*'}/{query.split}").unread
+    similar = list(dict.fromkeys(name for names_of in close.values() for name in names_of))
+    _require_data(home, query)
+    asked_for = f"{names} for {query.describe()} in {home}"
+    unread = read_catalog(home, query.place).unread
     if unread:  # it may be what is asked for: to extract it again is no way out
         raise StoreNotFoundError(
-            f"{unread[0]}; no other {names} for {query.describe()} in {home}; have: "
-            f"{have or 'none'}; see `{command_line('cache', 'verify', home=home)}`"
+            f"{unread[0]}; no other {asked_for}; have: {have or 'none'}; see "
+            f"`{command_line('cache', 'verify', home=home)}`"
         )
     raise StoreNotFoundError(
-        f"no {names} for {query.describe()} in {home}; have: {have or 'none'}"
+        f"no {asked_for}; have: {have or 'none'}"
         f"{catalog.unread_line()}{f'; close: {similar}' if similar else ''}; "
         + (f"run {' and '.join(dict.fromkeys(commands))}" if commands else "name one of these")
     )
@@ -682,8 +691,9 @@ def _partner(
     query: StoreQuery, missing: Iterable[Side], entries: Sequence[StoreEntry], *, home: Path
 ) -> StoreEntry | None:
     """Return the newest store of the side that is there, of a dataset that pairs both."""
-    there = [side for side in query.by_side if side not in set(missing)]
-    if len(there) != 1:
+    absent = set(missing)
+    there = [side for side in query.by_side if side not in absent]
+    if not absent or not there:
         return None
     for entry in query.matching(entries, there[0]):
         known = entry.description
@@ -736,7 +746,7 @@ def _as_before(
     return asked if newest_store is None else SideQuery.like(newest_store)
 
 
-def require_data(home: Path, query: StoreQuery) -> None:
+def _require_data(home: Path, query: StoreQuery) -> None:
     """Pass unless a dataset is gone or holds other data: no extraction brings what is asked for.
 
     Raises:
@@ -767,18 +777,25 @@ def require_data(home: Path, query: StoreQuery) -> None:
         )
 
 
-def _require_texts(home: Path, query: StoreQuery, entries: Iterable[StoreEntry]) -> None:
-    """Refuse a dataset of images and classes: no text store of it can ever be there."""
+def _require_pairs(home: Path, query: StoreQuery, entries: Iterable[StoreEntry]) -> None:
+    """Refuse a dataset of which nothing can belong together, whatever is extracted of it.
+
+    Raises:
+        StoreNotFoundError: It has images and classes, and no texts.
+        SpecError: It holds graded pairs of texts.
+    """
     for entry in entries:
         store = entry.description
-        if (store.dataset, store.split) != (query.dataset, query.split):
-            continue
         path = pairs_path(home, store.dataset, store.split, store.source)
-        if path.is_file() and not read_pairs(path).text_ids:
+        if store.dataset != query.dataset or not path.is_file():
+            continue
+        pairs = read_pairs(path)
+        if store.split == query.split and not pairs.text_ids:
             raise StoreNotFoundError(
                 f"dataset {store.dataset!r} has images and no texts, so there are no pairs to "
                 "align or to retrieve: name a dataset with texts, see `lightalign list datasets`"
             )
+        refuse_graded(pairs, store.dataset, home=home)
 
 
 def refuse_graded(pairs: Pairs, dataset: str, *, home: Path) -> None:
@@ -795,17 +812,7 @@ def refuse_graded(pairs: Pairs, dataset: str, *, home: Path) -> None:
         )
 
 
-def others_line(home: Path, query: StoreQuery) -> str:
-    """Return, for a message, that there are stores of what a name stood for before, or nothing."""
-    others = [
-        label_of(entry, query)
-        for entry in read_catalog(home, f"{query.dataset}/{query.split}").entries
-        if query.source not in {None, entry.description.source}
-    ]
-    return f"; have: {sorted(set(others))}" if others else ""
-
-
-def label_of(entry: StoreEntry, query: StoreQuery) -> str:
+def _label_of(entry: StoreEntry, query: StoreQuery) -> str:
     """Return a store as messages name it; one of other data that have the name, too, says so."""
     state = "" if entry.complete else ", incomplete"
     store = entry.description
