@@ -8,7 +8,7 @@ from typing import Any
 from ..featcache.errors import SpecError
 from ..featcache.home import expanded
 from .evaluation import retrieve
-from .evaluation.retrieve import RetrieveSpec
+from .evaluation.retrieve_spec import RetrieveSpec
 from .runs import run_folder
 from .runs.embedder import Embedder
 

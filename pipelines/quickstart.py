@@ -7,6 +7,7 @@ from typing import Any
 
 from .common.progress import SILENT, Progress
 from .evaluation import retrieve
+from .evaluation.retrieve_spec import RetrieveReport, RetrieveSpec
 from .extraction import extract
 from .extraction.spec import ExtractReport, ExtractSpec
 from .training import train
@@ -30,7 +31,7 @@ class QuickstartReport:
 
     extracted: ExtractReport
     trained: TrainReport
-    retrieved: retrieve.RetrieveReport
+    retrieved: RetrieveReport
 
 
 def run(
@@ -78,9 +79,7 @@ def run(
         progress,
     )
     retrieved = retrieve.run(
-        retrieve.RetrieveSpec(
-            home=home, run=str(trained.folder), data=DATA, source=options, device=device
-        ),
+        RetrieveSpec(home=home, run=str(trained.folder), data=DATA, source=options, device=device),
         progress,
     )
     return QuickstartReport(extracted=extracted, trained=trained, retrieved=retrieved)

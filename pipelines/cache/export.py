@@ -16,7 +16,6 @@ many, else [all tokens, width], and row i is `values[offsets[i]:offsets[i + 1]]`
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,34 +36,10 @@ from ...featcache.writing import (
     write_npy_header,
 )
 from ..common.destinations import check_file, check_folder, never_own
+from .export_spec import ExportReport
 
 _BLOCK_BYTES = 64 * 2**20  # large enough to write at disk speed, small beside any memory
 _NPY_FILES = {"ids.json"} | {f"{name}.npy" for name in ("values", "offsets", *PER_TOKEN, *PER_ROW)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportReport:
-    """Report of one exported store.
-
-    Attributes:
-        store: Folder of the store.
-        path: What was written.
-        format: Its format.
-        rows: Rows in it.
-        tokens: Tokens of all rows together.
-        dtype: Type of the values.
-        bytes: Size of all its files.
-        warnings: What to know before it is used.
-    """
-
-    store: Path
-    path: Path
-    format: str
-    rows: int
-    tokens: int
-    dtype: str
-    bytes: int
-    warnings: tuple[str, ...] = ()
 
 
 def export(

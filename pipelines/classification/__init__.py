@@ -11,11 +11,15 @@ from ...featcache.exports import lazy_exports
 if TYPE_CHECKING:
     from .fine_tune_spec import FineTuneSpec
     from .probe_spec import ProbeSpec
-    from .zero_shot import ZeroShotSpec
+    from .zero_shot_spec import ZeroShotSpec
 else:
     __getattr__ = lazy_exports(
         __name__,
-        {"FineTuneSpec": "fine_tune_spec", "ProbeSpec": "probe_spec", "ZeroShotSpec": "zero_shot"},
+        {
+            "FineTuneSpec": "fine_tune_spec",
+            "ProbeSpec": "probe_spec",
+            "ZeroShotSpec": "zero_shot_spec",
+        },
     )
 
 __all__ = ["FineTuneSpec", "ProbeSpec", "ZeroShotSpec"]

@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...featcache import atomic_files
 from ...featcache.config import fingerprint, to_table
@@ -16,19 +14,28 @@ from ...featcache.types import Modality
 from ..common.confusion_plot import draw_confusion
 from ..common.printable import for_page
 from ..common.progress import SILENT, Progress
+from ..inputs.labelled_images import LabelledImages, require_images
 from ..inputs.store_selection import DatasetQuery, usual_split
+from ..inputs.text_notes import class_warnings
+from ..metrics.accuracy import DEFINITIONS as ACCURACY
+from ..metrics.accuracy import accuracy_numbers
+from ..metrics.class_scores import (
+    ClassScores,
+    confusion,
+    per_class_numbers,
+    score_classes,
+    worst_images,
+)
 from ..metrics.number import Number
 from ..runs import run_folder
+from ..runs.embed_stored import embed_rows
+from ..runs.embedder import Embedder
+from ..runs.leakage import EvaluatedItems, find_leakage, lineage
 from ..runs.trained_run import EvaluationReport, TrainedRun
 from .prompts import Prompts, read_prompts, spoken_names
-
-if TYPE_CHECKING:
-    from ..inputs.labelled_images import LabelledImages
-    from ..metrics.class_scores import ClassScores
-    from ..runs.embedder import Embedder
+from .zero_shot_spec import USUAL, ZeroShotReport, ZeroShotSpec
 
 KIND = "zero-shot"
-USUAL = ("ensemble",)  # prompts, where none are named
 _FAILURES = 24
 _MOST = 1000  # tied classes that a report lists
 _SHOWN = 3  # that a warning names
@@ -42,52 +49,6 @@ DEFINITIONS = {
     "classes": "the same of the images of one class alone",
     "confusion": "images by their class and the class they are taken for; ties go to a wrong one",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZeroShotSpec:
-    """Settings of one zero-shot classification: the dataset, the run and the prompts.
-
-    Attributes:
-        home: Folder of everything lightalign keeps.
-        data: `NAME` of a dataset of classes, for the newest stores; `NAME=PATH` for those of the
-            dataset as it is there now.
-        run: Name or folder of a run, or None for the newest.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        split: Split to evaluate on, or None for `test`, or else `val`.
-        prompts: Names of prompts or TOML files; each is measured, and the plot and the failures
-            are of the first.
-        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
-        device: `auto`, `cpu` or `cuda`.
-    """
-
-    home: Path
-    data: str
-    run: str | None = None
-    source: Mapping[str, Any] | None = None
-    split: str | None = None
-    prompts: tuple[str, ...] = USUAL
-    weights: Mapping[str, Path] | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if not self.prompts or len(set(self.prompts)) < len(self.prompts):
-            raise SpecError(f"prompts must name at least one, each once; found {self.prompts}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZeroShotReport:
-    """Report of one zero-shot classification.
-
-    Attributes:
-        path: The report file, or None where it may not be written.
-        report: Its content.
-        plot: The confusion plot, an SVG file beside it, or None.
-    """
-
-    path: Path | None
-    report: Mapping[str, Any]
-    plot: Path | None
 
 
 def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
@@ -108,10 +69,6 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     entry = _store(spec, evaluated, progress)
     found = entry.description
     progress.note(f"run {evaluated.folder.name}, split {found.split!r} of {found.dataset}")
-    from ..inputs.labelled_images import LabelledImages
-    from ..runs.embed_stored import embed_rows
-    from ..runs.embedder import Embedder  # imports torch, as all below do
-    from ..runs.leakage import EvaluatedItems, find_leakage
 
     began = time.perf_counter()
     images = LabelledImages(entry, home=spec.home, device=evaluated.device)
@@ -167,8 +124,6 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
 
 
 def _store(spec: ZeroShotSpec, evaluated: TrainedRun, progress: Progress) -> StoreEntry:
-    from ..inputs.labelled_images import require_images
-
     query = evaluated.query(Modality.IMAGE)
     wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     split = spec.split or usual_split(spec.home, wanted, query)
@@ -176,20 +131,16 @@ def _store(spec: ZeroShotSpec, evaluated: TrainedRun, progress: Progress) -> Sto
 
 
 def _scores(
-    embedder: "Embedder", images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
-) -> "ClassScores":
-    from ..metrics.class_scores import score_classes
-
+    embedder: Embedder, images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
+) -> ClassScores:
     texts = embedder.embed_texts([text for name in spoken for text in prompts.texts(name)])
     return score_classes(images, labels, texts, len(prompts.templates))
 
 
 def _text_warnings(
-    embedder: "Embedder", all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
+    embedder: Embedder, all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
 ) -> list[str]:
     """Return what the text encoder cannot read of the texts of the classes."""
-    from ..inputs.text_notes import class_warnings
-
     encoder = embedder.reading(Modality.TEXT).encoder
     return [
         warning
@@ -203,7 +154,7 @@ def _text_warnings(
     ]
 
 
-def _tied_warning(prompts: Prompts, scored: "ClassScores", names: Sequence[str]) -> str | None:
+def _tied_warning(prompts: Prompts, scored: ClassScores, names: Sequence[str]) -> str | None:
     """Return which classes no image can tell apart, or None."""
     if not scored.tied:
         return None
@@ -219,9 +170,7 @@ def _tied_warning(prompts: Prompts, scored: "ClassScores", names: Sequence[str])
     )
 
 
-def _numbers(scored: "ClassScores", names: Sequence[str]) -> dict[str, Any]:
-    from ..metrics.accuracy import accuracy_numbers
-    from ..metrics.class_scores import per_class_numbers
+def _numbers(scored: ClassScores, names: Sequence[str]) -> dict[str, Any]:
 
     ranks = scored.ranks
     overall = accuracy_numbers(ranks, scored.labels, num_classes=len(names))
@@ -229,16 +178,12 @@ def _numbers(scored: "ClassScores", names: Sequence[str]) -> dict[str, Any]:
 
 
 def _definitions() -> dict[str, str]:
-    from ..metrics.accuracy import DEFINITIONS as ACCURACY
-
     return {**ACCURACY, **DEFINITIONS}
 
 
 def _failures(
-    scored: "ClassScores", ids: Sequence[str], names: Sequence[str]
+    scored: ClassScores, ids: Sequence[str], names: Sequence[str]
 ) -> list[Mapping[str, Any]]:
-    from ..metrics.class_scores import worst_images
-
     return worst_images(scored, ids, names, most=_FAILURES)
 
 
@@ -269,9 +214,7 @@ def _options(
     }
 
 
-def _warnings(images: "LabelledImages", evaluated: TrainedRun) -> list[str]:
-    from ..runs.leakage import lineage
-
+def _warnings(images: LabelledImages, evaluated: TrainedRun) -> list[str]:
     warnings = []
     described = images.entry.description
     dataset, split, source = described.dataset, described.split, described.source
@@ -306,12 +249,10 @@ def _warnings(images: "LabelledImages", evaluated: TrainedRun) -> list[str]:
 def _curves(
     all_prompts: Sequence[Prompts],
     measured: Sequence[Mapping[str, Any]],
-    first: "ClassScores",
+    first: ClassScores,
     names: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Return the accuracy by k of all prompts, and the confusion of the first, which is last."""
-    from ..metrics.class_scores import confusion
-
     lines: dict[str, dict[str, list[float]]] = {}
     for prompts, numbers in zip(all_prompts, measured, strict=True):
         tops: list[Number] = [numbers[key] for key in numbers if key.startswith("top_")]

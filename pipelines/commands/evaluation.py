@@ -85,8 +85,8 @@ def retrieve(
     quiet: Quiet = False,
 ) -> None:
     """Measure retrieval across the two sides of a run."""
-    from ..evaluation.retrieve import BANK, RetrieveSpec
     from ..evaluation.retrieve import run as run_retrieve
+    from ..evaluation.retrieve_spec import BANK, RetrieveSpec
     from ..metrics.number import report_line
     from ..rendering.retrieval import retrieval_parts
 
@@ -133,8 +133,8 @@ def zero_shot(
     quiet: Quiet = False,
 ) -> None:
     """Classify images by the nearest text, without training on any class."""
-    from ..classification.zero_shot import ZeroShotSpec
     from ..classification.zero_shot import run as run_zero_shot
+    from ..classification.zero_shot_spec import ZeroShotSpec
     from ..rendering.classification import zero_shot_parts
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
@@ -237,8 +237,8 @@ def similarity(
     """Compare cosines of pairs of texts with people's judgement of them."""
     from ..metrics.number import report_line
     from ..rendering.similarity import similarity_parts
-    from ..similarity.similarity import SimilaritySpec
     from ..similarity.similarity import run as run_similarity
+    from ..similarity.similarity_spec import SimilaritySpec
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = SimilaritySpec(
@@ -274,8 +274,8 @@ def rank_encoders(
     quiet: Quiet = False,
 ) -> None:
     """Rank pairs of image and text encoders by how well they fit, before anything is trained."""
-    from ..evaluation.rank_encoders import RankSpec
     from ..evaluation.rank_encoders import run as run_ranking
+    from ..evaluation.rank_encoders_spec import RankSpec
     from ..metrics.number import report_line
     from ..rendering.similarity import ranking_parts
 

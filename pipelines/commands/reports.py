@@ -43,8 +43,8 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write one HTML page about runs: tables side by side, plots, and the worst answers."""
-    from ..reports.report import ReportSpec
     from ..reports.report import run as run_report
+    from ..reports.report_spec import ReportSpec
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = ReportSpec(
@@ -79,8 +79,8 @@ def export_run(
     quiet: Quiet = False,
 ) -> None:
     """Write the towers of a run for onnxruntime or sentence-transformers."""
-    from ..exporting.export import ExportSpec
     from ..exporting.export import run as run_export
+    from ..exporting.export_spec import ExportSpec
     from ..rendering.training import exported_lines
 
     output_of = CommandOutput(as_json=as_json, quiet=quiet)

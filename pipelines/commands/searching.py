@@ -42,8 +42,8 @@ def index(
 ) -> None:
     """Save an index of a split's embeddings, to search in."""
     from ..rendering.search import index_lines
-    from ..search.build_index import IndexSpec
     from ..search.build_index import run as run_index
+    from ..search.build_index_spec import IndexSpec
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = IndexSpec(
@@ -90,8 +90,9 @@ def search(
 ) -> None:
     """Find what is nearest to a text or an image, in an index that `index` has saved."""
     from ..rendering.search import search_parts
-    from ..search.search import SearchSpec, open_in_browser
+    from ..search.search import open_in_browser
     from ..search.search import run as run_search
+    from ..search.search_spec import SearchSpec
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = SearchSpec(

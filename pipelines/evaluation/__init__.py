@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .rank_encoders import RankSpec
-    from .retrieve import RetrieveSpec
+    from .rank_encoders_spec import RankSpec
+    from .retrieve_spec import RetrieveSpec
 else:
-    __getattr__ = lazy_exports(__name__, {"RankSpec": "rank_encoders", "RetrieveSpec": "retrieve"})
+    __getattr__ = lazy_exports(
+        __name__, {"RankSpec": "rank_encoders_spec", "RetrieveSpec": "retrieve_spec"}
+    )
 
 __all__ = ["RankSpec", "RetrieveSpec"]

@@ -1,23 +1,21 @@
 """Rank pairs of image and text encoders by how well they fit, before training, by stores alone."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ...featcache.config import check_counts, check_seed
 from ...featcache.errors import SpecError
+from ...featcache.reading.reader import FeatureReader
 from ...featcache.store import catalog
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.types import IMAGE_TEXT
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import DatasetQuery, SideQuery, StoreQuery, require_pair
 from ..runs.trained_run import EvaluationReport
-
-_FEWEST = 80  # items: of the 16 that are held out R@10 is 62.5 % by chance, and of 50 items 100 %
+from .encoder_comparison import HELD_OUT, RECALL_AT, EncoderNeighbours, compared, in_all_of
+from .rank_encoders_spec import FEWEST, RankReport, RankSpec
 
 DEFINITIONS = {
     "items": (
@@ -46,52 +44,6 @@ DEFINITIONS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class RankSpec:
-    """Settings of one ranking of encoders.
-
-    Attributes:
-        home: Folder of everything lightalign keeps.
-        data: `NAME` of a dataset, or None, for the newest stores; `NAME=PATH` for those of the
-            dataset as it is there now.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        split: Split whose features are compared; its items are no longer unseen.
-        items: Most images that are drawn, which bounds memory and time.
-        neighbours: The k of mutual nearest neighbours.
-        seed: Seed of the draw.
-    """
-
-    home: Path
-    data: str | None = None
-    source: Mapping[str, Any] | None = None
-    split: str = "train"
-    items: int = 2000
-    neighbours: int = 10
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.items < _FEWEST:
-            raise SpecError(
-                f"items must be at least {_FEWEST}, found {self.items}: a fifth is held out, and "
-                "R@10 of few is high by chance"
-            )
-        check_counts(self, {"items": _FEWEST, "neighbours": 1})
-        check_seed(self.seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankReport:
-    """Report of one ranking of encoders.
-
-    Attributes:
-        path: The report file, or None where it may not be written.
-        report: Its content; `metrics` has the most promising pair of encoders first.
-    """
-
-    path: Path | None
-    report: Mapping[str, Any]
-
-
 def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     """Compare every image store with every text store of one split.
 
@@ -110,8 +62,6 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     progress.note(
         f"{len(images)} image stores by {len(texts)} text stores of {newest.dataset}/{spec.split}"
     )
-    from ...featcache.reading.reader import FeatureReader  # imports torch, as the next does
-    from .encoder_comparison import HELD_OUT, RECALL_AT, EncoderNeighbours, compared, in_all_of
 
     readers = {
         label: FeatureReader(entry.folder, residency="disk")
@@ -193,7 +143,7 @@ def _draw(links: Sequence[tuple[str, str]], spec: RankSpec) -> list[tuple[str, s
         SpecError: There are too few.
     """
     order = np.random.default_rng(spec.seed).permutation(len(links))[: spec.items].tolist()
-    fewest = max(_FEWEST, spec.neighbours + 2)
+    fewest = max(FEWEST, spec.neighbours + 2)
     if len(order) < fewest:
         raise SpecError(
             f"{len(order)} items of split {spec.split!r} have rows in all stores, and at least "

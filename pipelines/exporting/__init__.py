@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .export import ExportedRun, ExportSpec
+    from .export_spec import ExportedRun, ExportSpec
 else:
-    __getattr__ = lazy_exports(__name__, {"ExportSpec": "export", "ExportedRun": "export"})
+    __getattr__ = lazy_exports(
+        __name__, {"ExportSpec": "export_spec", "ExportedRun": "export_spec"}
+    )
 
 __all__ = ["ExportSpec", "ExportedRun"]

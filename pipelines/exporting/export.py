@@ -14,7 +14,6 @@ weights, inputs and outputs of each file, versions, and how far cosines are from
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -22,81 +21,21 @@ from typing import Any
 from ... import __version__
 from ...featcache import atomic_files
 from ...featcache.documents import read_json
-from ...featcache.errors import ExportError, MissingExtraError, SpecError, StoreCorruptError
+from ...featcache.errors import ExportError, MissingExtraError, StoreCorruptError
 from ...featcache.home import expanded
-from ...featcache.registry import unknown_name
 from ...featcache.types import TEXT_TEXT, Modality, sides_of
 from ..common.destinations import check_folder
 from ..common.progress import SILENT, Progress
 from ..common.versions import library_versions
 from ..extraction.exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
 from ..runs import run_folder
+from .export_spec import TARGETS, ExportedRun, ExportSpec
+from .onnx import write_towers
+from .sentence_transformers import write_tower
 
 ABOUT = "lightalign.json"
 VERSION = 1  # of the table in it
 _FORMAT = "lightalign towers for"
-TARGETS: Mapping[str, tuple[str, ...]] = {  # and the packages that they need
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "sentence-transformers": ("sentence-transformers",),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportSpec:
-    """Ask for the towers of one run in another library's form.
-
-    Attributes:
-        home: Folder of everything lightalign keeps.
-        run: Name or folder of the run, or None for the newest.
-        to: `onnx` or `sentence-transformers`.
-        output: Folder to write; it must not be there, or be empty, or be replaced by `force`.
-        towers: Modalities; none for all of `onnx`, and for the text of `sentence-transformers`,
-            which takes one.
-        whole: Whether the frozen encoders are exported, too; `onnx` only.
-        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
-        force: Replace an earlier export at `output`.
-    """
-
-    home: Path
-    run: str | None
-    to: str
-    output: Path
-    towers: tuple[str, ...] = ()
-    whole: bool = True
-    weights: Mapping[str, Path] = field(default_factory=dict)
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.to not in TARGETS:
-            raise unknown_name("export target", self.to, TARGETS)
-        for tower in self.towers:
-            if tower not in [modality.value for modality in Modality]:
-                raise unknown_name("tower", tower, [modality.value for modality in Modality])
-        if self.to == "sentence-transformers" and len(self.towers) > 1:
-            raise SpecError("a sentence-transformers folder holds one tower: name one")
-        if self.to == "sentence-transformers" and not self.whole:
-            raise SpecError("a sentence-transformers folder holds its encoder: export it to onnx")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportedRun:
-    """Report of one exported run.
-
-    Attributes:
-        run: Folder of the run.
-        path: Folder that was written.
-        to: For which library.
-        towers: What `lightalign.json` says of each tower.
-        remedy: What to do for towers with encoders that were left out, or None.
-        bytes: Size of all files.
-    """
-
-    run: Path
-    path: Path
-    to: str
-    towers: Mapping[str, Any]
-    remedy: str | None
-    bytes: int
 
 
 def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
@@ -207,8 +146,6 @@ def _versions(target: str) -> dict[str, str]:
 
 def _write(spec: ExportSpec, folder: Path, place: Path, progress: Progress) -> dict[str, Any]:
     # these import torch; a mistake is reported without it
-    from .onnx import write_towers
-    from .sentence_transformers import write_tower
 
     if spec.to == "onnx":
         return write_towers(

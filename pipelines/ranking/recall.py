@@ -20,17 +20,9 @@ from ..metrics.number import Number, written
 from ..metrics.ranks import recall_curve
 from .embeddings import PairedEmbeddings, Task
 from .faiss_index import BuiltIndex, build, build_index
-from .hubness import (
-    COSINE,
-    DUAL_SOFTMAX,
-    PUBLISHED,
-    QUERYBANK,
-    Normalisation,
-    check_scoring,
-    dual_softmax,
-    querybank,
-)
+from .hubness import dual_softmax, querybank
 from .index_plan import EXACT, plan_index
+from .normalisation import COSINE, DUAL_SOFTMAX, PUBLISHED, QUERYBANK, Normalisation, check_scoring
 from .ranking import FIRST, Direction, Ranking, both_directions, rank, ranks_by, ranks_only
 from .rerank import Reranker
 
@@ -46,7 +38,7 @@ class Retrieval(Task):
 
     Args:
         k: Largest rank of the curve; a smaller gallery cuts it.
-        scoring: One of `hubness.SCORINGS`.
+        scoring: One of `normalisation.SCORINGS`.
         bank: Embeddings of training items, by the kind of query: `image` and `text`, or the two
             sides of texts; `qb-norm` needs them.
         normalisation: How `qb-norm` normalises by them.

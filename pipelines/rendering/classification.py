@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..classification.zero_shot import ZeroShotReport
+from ..classification.zero_shot_spec import ZeroShotReport
 from ..metrics.number import is_number, report_line, shown, shown_chance
 from .tables import ResultTable
 

@@ -7,8 +7,8 @@ from rich.table import Table
 
 from ..metrics.number import shown, shown_chance
 from ..ranking.index_plan import scores_exactly
-from ..search.build_index import IndexReport
-from ..search.search import SearchReport
+from ..search.build_index_spec import IndexReport
+from ..search.search_spec import SearchReport
 from .tables import rows_table
 
 

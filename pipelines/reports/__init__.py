@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .report import ReportSpec
+    from .report_spec import ReportSpec
 else:
-    __getattr__ = lazy_exports(__name__, {"ReportSpec": "report"})
+    __getattr__ = lazy_exports(__name__, {"ReportSpec": "report_spec"})
 
 __all__ = ["ReportSpec"]

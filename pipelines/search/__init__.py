@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .build_index import IndexSpec
+    from .build_index_spec import IndexSpec
     from .saved_index import SavedIndex
-    from .search import SearchSpec
+    from .search_spec import SearchSpec
 else:
     __getattr__ = lazy_exports(
-        __name__, {"IndexSpec": "build_index", "SavedIndex": "saved_index", "SearchSpec": "search"}
+        __name__,
+        {"IndexSpec": "build_index_spec", "SavedIndex": "saved_index", "SearchSpec": "search_spec"},
     )
 
 __all__ = ["IndexSpec", "SavedIndex", "SearchSpec"]

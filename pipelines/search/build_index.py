@@ -3,8 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -36,70 +35,17 @@ from ..inputs.store_selection import (
     require_data,
 )
 from ..metrics.number import written
+from ..ranking.faiss_index import BuiltIndex, build
+from ..ranking.index_plan import plan_index
+from ..ranking.index_tuning import DEFINITIONS
 from ..runs import run_folder
+from ..runs.embed_stored import Embeddings, embed_store
 from ..runs.trained_run import EvaluationReport, TrainedRun
+from .build_index_spec import BOTH, IndexReport, IndexSpec
 from .original_items import content_of
+from .saved_index import index_folder, write_index
 
-if TYPE_CHECKING:
-    from ..ranking.faiss_index import BuiltIndex
-    from ..runs.embed_stored import Embeddings
-else:
-    # At run time torch is imported only once the stores are found: a mistake in an option is
-    # reported before the seconds that this import takes.
-    Embeddings = BuiltIndex = Any
-
-BOTH = "both"
 _QUERIES = 1000  # half of them to tune an index and half to measure it
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexSpec:
-    """Settings of building the indexes of one split.
-
-    Attributes:
-        home: Folder of everything lightalign keeps.
-        run: Name or folder of a run, or None for the newest.
-        side: `image`, `text` or `both`; of a run between two text encoders `first_text`,
-            `second_text` or `both`. None for the first of them.
-        data: `NAME` of a dataset, or None for the run's own, for the newest stores;
-            `NAME=PATH` for those of the dataset as it is there now.
-        source: Options of the dataset, by name; those of the training if None.
-        split: Split to index.
-        index: One of `index_plan.KINDS`, or a FAISS factory string.
-        memory: Size that the index may have, such as `2GB`, or None for half of the free memory.
-        device: `auto`, `cpu` or `cuda`.
-    """
-
-    home: Path
-    run: str | None = None
-    side: str | None = None
-    data: str | None = None
-    source: Mapping[str, Any] | None = None
-    split: str = "test"
-    index: str = "auto"
-    memory: str | None = None
-    device: str = "auto"
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexReport:
-    """Report of the indexes that were built.
-
-    Attributes:
-        run: The run folder.
-        folders: Folder of each index, by side.
-        manifests: Its manifest, by side.
-        paths: The report of what each approximate index finds, by side.
-        warnings: What to know before they are used.
-        seconds: Time it took.
-    """
-
-    run: Path
-    folders: Mapping[str, Path]
-    manifests: Mapping[str, Mapping[str, Any]]
-    paths: Mapping[str, Path]
-    warnings: tuple[str, ...]
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +85,6 @@ class _Split:
 
     def build(self, side: Side, kind: str, budget: int | None) -> BuiltIndex:
         """Return the index of one side."""
-        from ..ranking.faiss_index import build
-        from ..ranking.index_plan import plan_index
-
         vectors = self.embeddings[side].vectors
         num, width = vectors.shape
         plan = plan_index(kind, num=num, width=width, memory_budget=budget)
@@ -154,8 +97,6 @@ class _Split:
 
     def _queries(self, side: Side) -> Float32[np.ndarray, "q embed"]:
         """Return a sample of what will be asked: of the other side, if it has a store."""
-        from ..runs.embed_stored import embed_store
-
         others = [other for other in self.stores if other is not side]
         if not others:
             return self.embeddings[side].vectors
@@ -210,7 +151,6 @@ def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
     sides = _sides(evaluated, spec.side)
     budget = None if spec.memory is None else parse_bytes(spec.memory)
     split = _opened(evaluated, spec, sides, progress)
-    from .saved_index import index_folder, write_index
 
     folders, manifests, paths = {}, {}, {}
     for side in sides:
@@ -252,8 +192,6 @@ def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
 
 def _report(spec: IndexSpec, split: _Split, side: Side, built: BuiltIndex) -> EvaluationReport:
     """Return the report of what the index of one side finds."""
-    from ..ranking.index_tuning import DEFINITIONS
-
     return EvaluationReport(
         kind="index",
         dataset=split.dataset,
@@ -295,8 +233,6 @@ def _opened(
     evaluated: TrainedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
 ) -> _Split:
     """Find the stores and the dataset, and embed the stores."""
-    from ..runs.embed_stored import embed_store
-
     wanted = evaluated.wanted(spec.data, spec.source)
     stores = _stores(evaluated, spec, sides, wanted, progress)
     description = stores[sides[0]].description

@@ -4,11 +4,8 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ...featcache.config import check_counts
 from ...featcache.encoders.loading import load_backend
 from ...featcache.errors import (
     DatasetChangedError,
@@ -26,106 +23,18 @@ from ...featcache.types import IMAGE_TEXT, Item, Modality, Side
 from ..common.destinations import check_file
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import open_there
+from ..inputs.text_notes import TextReader
+from ..ranking.faiss_index import search
 from ..runs import run_folder
+from ..runs.embedder import Embedder
 from ..runs.trained_run import TrainedRun
 from .build_index import side_named
+from .contact_sheet import Cell, write_sheet
 from .original_items import find_items
+from .saved_index import again_command, find_indexes, index_command, open_index
+from .search_spec import Hit, SearchReport, SearchSpec
 
-SHEETS = (".html", ".png")
 _PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".jp2"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSpec:
-    """Settings of one search.
-
-    Attributes:
-        home: Folder of everything lightalign keeps.
-        run: Name or folder of a run, or None for the newest.
-        query: A text, or the path of an image file.
-        query_is: `text` or `image`, or None: an image if such a file is there.
-        side: What to find, such as `image`; None for the run's first side.
-        data: `NAME` of the dataset whose index is searched, or None for the newest index;
-            `NAME=PATH` for that of the dataset which lies there.
-        split: Split whose index is searched, or None for the newest.
-        k: How many to find, at most.
-        sheet: Where to write a contact sheet, by the end of its name HTML or PNG; or None.
-        default_sheet: Write one as `search.html` into the run, if `sheet` is None.
-        force: Replace a file at `sheet` that is no contact sheet.
-        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
-        device: `auto`, `cpu` or `cuda`.
-    """
-
-    home: Path
-    query: str
-    run: str | None = None
-    query_is: str | None = None
-    side: str | None = None
-    data: str | None = None
-    split: str | None = None
-    k: int = 20
-    sheet: Path | None = None
-    default_sheet: bool = False
-    force: bool = False
-    weights: Mapping[str, Path] | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_counts(self, {"k": 1}, where="--")
-        if not self.query.strip():
-            raise SpecError("the query is empty")
-        if self.query_is not in {None, "text", "image"}:
-            raise SpecError(f"a query is text or image, not {self.query_is!r}")
-        if self.sheet is not None and self.sheet.suffix.lower() not in SHEETS:
-            raise SpecError(f"a contact sheet is one of {SHEETS}, found {str(self.sheet)!r}")
-        if self.sheet is not None:
-            check_file(self.sheet, option="--sheet", force=self.force)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hit:
-    """One answer of a search.
-
-    Attributes:
-        rank: Its place, from 1.
-        score: Its cosine to the query, from -1 to 1; of an index that keeps codes in place of the
-            vectors (`pq`, `ivf-sq8`, `PCA64,Flat`) about that, and not within these bounds.
-        id: Its id in the dataset.
-        path: Its file, or None where that is not known or not there.
-        text: The text itself, of a text, where it is known.
-    """
-
-    rank: int
-    score: float
-    id: str
-    path: str | None = None
-    text: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchReport:
-    """Report of one search.
-
-    Attributes:
-        query: The query.
-        query_is: `text` or `image`.
-        index: Folder of the index.
-        manifest: Its manifest.
-        hits: The answers, best first.
-        sheet: The contact sheet, or None.
-        warnings: What to know of the answers.
-        seconds: Time of each part: `import` of libraries, `open_index`, `open_encoder`, `embed`,
-            `search`, `find_files`, and `sheet` where there is one.
-    """
-
-    query: str
-    query_is: str
-    index: Path
-    manifest: Mapping[str, Any]
-    hits: Sequence[Hit]
-    sheet: Path | None
-    warnings: tuple[str, ...]
-    seconds: Mapping[str, float]
 
 
 class _Clock:
@@ -163,10 +72,6 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     sheet = _sheet_of(spec, evaluated)
     asking = _asking_side(evaluated, query, searched)
     load_backend(_backend(evaluated, asking))
-    from ..inputs.text_notes import TextReader
-    from ..ranking.faiss_index import search
-    from ..runs.embedder import Embedder
-    from .saved_index import again_command, open_index
 
     clock.ends("import")
     folder, opened = _index_of(spec, evaluated, searched)
@@ -223,8 +128,6 @@ def _index_of(spec: SearchSpec, evaluated: TrainedRun, side: Side) -> tuple[Path
         IndexNotFoundError: There is no such index, or what lies at the named place is of none.
         StoreCorruptError: See `find_indexes`.
     """
-    from .saved_index import find_indexes, index_command
-
     run, home, data = evaluated.folder, spec.home, spec.data
     indexes = find_indexes(run, home=home, side=side, data=data, split=spec.split)
     place = None if data is None else parse_data(data)[1]
@@ -320,8 +223,6 @@ def _hit(rank: int, item_id: str, score: float, items: Mapping[str, Item]) -> Hi
 
 
 def _write_sheet(sheet: Path, query: Item, hits: Sequence[Hit], items: Mapping[str, Item]) -> None:
-    from .contact_sheet import Cell, write_sheet
-
     cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
     name = "" if query.path is None else query.path.name
     with run_folder.owning_place(sheet):

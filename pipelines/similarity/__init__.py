@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .similarity import SimilarityReport, SimilaritySpec
+    from .similarity_spec import SimilarityReport, SimilaritySpec
 else:
     __getattr__ = lazy_exports(
-        __name__, {"SimilarityReport": "similarity", "SimilaritySpec": "similarity"}
+        __name__, {"SimilarityReport": "similarity_spec", "SimilaritySpec": "similarity_spec"}
     )
 
 __all__ = ["SimilarityReport", "SimilaritySpec"]

@@ -3,64 +3,22 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from ...featcache.encoders.references import card_name
-from ...featcache.errors import SpecError
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import DatasetQuery, SideQuery, usual_split
 from ..metrics.bootstrap import DRAWS
 from ..runs.trained_run import EvaluationReport, TrainedRun
+from .evaluate_pairs import DEFINITIONS, PairEvaluator, evaluate_pairs
+from .graded_split import GradedSplit
+from .scorers import make_scorers
+from .similarity_spec import PUBLISHED_THRESHOLD, SimilarityReport, SimilaritySpec
+from .text_overlap import GradedTexts
 from .text_stores import RawEncoder, TextStores, queries_of
 
 _FITTED_ON = "train"  # split that a threshold is fitted on
-_PUBLISHED = 0.9  # threshold of LightCRL
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimilaritySpec:
-    """Settings of one evaluation of text similarity.
-
-    Attributes:
-        home: Folder of everything lightalign keeps.
-        data: `NAME` of a dataset of graded pairs, for the newest stores; `NAME=PATH` for those of
-            the dataset as it is there now.
-        run: Name or folder of a run; the newest if neither it nor an encoder is named.
-        encoders: Text encoders whose own vectors are compared, besides those of the run.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        split: Split to evaluate on, or None for `val`, or `test` where there is no `val`.
-        threshold: Cosine from which a pair is called alike, beside the one that is fitted.
-        device: `auto`, `cpu` or `cuda`.
-    """
-
-    home: Path
-    data: str
-    run: str | None = None
-    encoders: tuple[str, ...] = ()
-    source: Mapping[str, Any] | None = None
-    split: str | None = None
-    threshold: float = _PUBLISHED
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if not -1 <= self.threshold <= 1:
-            raise SpecError(f"a threshold is a cosine in [-1, 1], found {self.threshold}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimilarityReport:
-    """Report of one evaluation of text similarity.
-
-    Attributes:
-        path: The report file, or None where it may not be written.
-        report: Its content.
-    """
-
-    path: Path | None
-    report: Mapping[str, Any]
 
 
 def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
@@ -83,10 +41,6 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     chosen = _choose(spec, texts, evaluated)
     subject = ", ".join([f"run {evaluated.folder.name}"] if evaluated else spec.encoders)
     progress.note(f"{subject}, split {split!r} of {wanted.name}")
-    from .evaluate_pairs import DEFINITIONS, PairEvaluator, evaluate_pairs
-    from .graded_split import GradedSplit  # imports torch, as all below do
-    from .scorers import make_scorers
-    from .text_overlap import GradedTexts
 
     pairs = GradedSplit(spec.home, chosen.stores)
     fitting, fit_warnings = (
@@ -131,7 +85,7 @@ def _variant(spec: SimilaritySpec, *, binary: bool) -> str:
     A run's report is replaced with or without further encoders; a threshold is of two grades only.
     """
     unusual = [] if spec.run is not None else [card_name(encoder) for encoder in spec.encoders]
-    if binary and spec.threshold != _PUBLISHED:
+    if binary and spec.threshold != PUBLISHED_THRESHOLD:
         unusual.append(f"threshold-{spec.threshold}")
     return "-".join(unusual)
 

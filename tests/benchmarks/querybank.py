@@ -20,13 +20,14 @@ from _runs import ENCODERS
 
 from lightalign.featcache.sources.opening import parse_data
 from lightalign.pipelines.evaluation.query_bank import embed_bank, find_bank
-from lightalign.pipelines.evaluation.retrieve import BANK
+from lightalign.pipelines.evaluation.retrieve_spec import BANK
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.inputs.store_selection import StoreQuery, require_pair
 from lightalign.pipelines.metrics.ranks import recall_curve
-from lightalign.pipelines.ranking.hubness import DYNAMIC, RULES, Normalisation, querybank
+from lightalign.pipelines.ranking.hubness import querybank
+from lightalign.pipelines.ranking.normalisation import DYNAMIC, RULES, Normalisation
 from lightalign.pipelines.ranking.ranking import Direction, both_directions, ranks_only
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_pairs

@@ -22,8 +22,8 @@ from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.manifest import COPY, MANIFEST, read_manifest, restore_manifest
 from lightalign.featcache.store.remedies import extraction
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
 from lightalign.pipelines.evaluation.retrieve import run as retrieve
+from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.extraction.extract_command import command_of
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.store_selection import (

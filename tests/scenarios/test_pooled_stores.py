@@ -13,9 +13,9 @@ from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.evaluation import retrieve
-from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
+from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.exporting import export
-from lightalign.pipelines.exporting.export import ExportSpec
+from lightalign.pipelines.exporting.export_spec import ExportSpec
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.loaded_run import load

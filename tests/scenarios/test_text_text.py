@@ -22,8 +22,8 @@ from lightalign.pipelines.inputs.store_selection import SideQuery, StoreQuery, n
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_pairs, embed_rows
 from lightalign.pipelines.search import build_index, search
-from lightalign.pipelines.search.build_index import IndexSpec
-from lightalign.pipelines.search.search import SearchSpec
+from lightalign.pipelines.search.build_index_spec import IndexSpec
+from lightalign.pipelines.search.search_spec import SearchSpec
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.negative_queue import NegativeQueue
 from lightalign.pipelines.training.options import resolve_preset

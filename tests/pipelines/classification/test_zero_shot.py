@@ -14,8 +14,8 @@ from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.loading import build_encoder
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import Item
-from lightalign.pipelines.classification.zero_shot import ZeroShotSpec
 from lightalign.pipelines.classification.zero_shot import run as run_zero_shot
+from lightalign.pipelines.classification.zero_shot_spec import ZeroShotSpec
 from lightalign.pipelines.common.confusion_plot import draw_confusion
 from lightalign.pipelines.metrics.class_scores import (
     ClassScores,

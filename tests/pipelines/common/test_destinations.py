@@ -10,12 +10,12 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import SpecError
 from lightalign.pipelines.common.destinations import check_file, check_folder
 from lightalign.pipelines.exporting import export
-from lightalign.pipelines.exporting.export import ExportSpec
+from lightalign.pipelines.exporting.export_spec import ExportSpec
 from lightalign.pipelines.metrics.number import SCHEMA
 from lightalign.pipelines.reports import report
-from lightalign.pipelines.reports.report import ReportSpec
+from lightalign.pipelines.reports.report_spec import ReportSpec
 from lightalign.pipelines.search.contact_sheet import Cell, write_sheet
-from lightalign.pipelines.search.search import SearchSpec
+from lightalign.pipelines.search.search_spec import SearchSpec
 
 from ...helpers import lightalign
 

@@ -10,9 +10,9 @@ from sklearn.metrics.pairwise import cosine_similarity
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
-from lightalign.pipelines.evaluation import rank_encoders
+from lightalign.pipelines.evaluation import rank_encoders, rank_encoders_spec
 from lightalign.pipelines.evaluation.encoder_comparison import EncoderNeighbours, compared
-from lightalign.pipelines.evaluation.rank_encoders import RankSpec
+from lightalign.pipelines.evaluation.rank_encoders_spec import RankSpec
 from lightalign.pipelines.metrics.representation import neighbours
 
 from ...helpers import lightalign
@@ -100,7 +100,8 @@ def test_the_recalls_are_those_of_a_ridge_map_written_out(large_home):
 
 
 def test_fewer_items_are_drawn_where_that_is_asked(home, monkeypatch):
-    monkeypatch.setattr(rank_encoders, "_FEWEST", 20)
+    for module in (rank_encoders, rank_encoders_spec):
+        monkeypatch.setattr(module, "FEWEST", 20)
     assert ranked(home, items=21)["metrics"][PAIR]["cka"]["num"] == 21
     assert ranked(home, items=21) | {"seconds": 0} == ranked(home, items=21) | {"seconds": 0}
 

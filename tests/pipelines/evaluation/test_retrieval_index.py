@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
 from lightalign.pipelines.evaluation.retrieve import run as run_retrieve
+from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.metrics.bootstrap import BootstrapDraws
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking import index_tuning

@@ -12,8 +12,8 @@ from lightalign.featcache.errors import SpecError
 from lightalign.featcache.sources.text_marks import text_mark
 from lightalign.featcache.store import catalog
 from lightalign.featcache.types import Pairs
-from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
 from lightalign.pipelines.evaluation.retrieve import run as run_retrieve
+from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.inputs.same_text import without_same_texts
 from lightalign.pipelines.inputs.store_selection import StoreQuery, require_pair

@@ -6,16 +6,11 @@ from scipy.special import logsumexp
 
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import TEXT_TEXT
-from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
+from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
-from lightalign.pipelines.ranking.hubness import (
-    PUBLISHED,
-    SHARPNESS,
-    Normalisation,
-    dual_softmax,
-    querybank,
-)
+from lightalign.pipelines.ranking.hubness import dual_softmax, querybank
+from lightalign.pipelines.ranking.normalisation import PUBLISHED, SHARPNESS, Normalisation
 from lightalign.pipelines.ranking.ranking import both_directions
 from lightalign.pipelines.ranking.recall import Retrieval
 

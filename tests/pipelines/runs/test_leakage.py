@@ -14,7 +14,7 @@ from lightalign.featcache.store import catalog
 from lightalign.pipelines.classification import fine_tune, probe, zero_shot
 from lightalign.pipelines.classification.fine_tune_spec import FineTuneSpec, options_of
 from lightalign.pipelines.classification.sgd_options import SgdOptions
-from lightalign.pipelines.classification.zero_shot import ZeroShotSpec
+from lightalign.pipelines.classification.zero_shot_spec import ZeroShotSpec
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.loaded_run import load
 from lightalign.pipelines.runs import copied_items, leakage, run_folder

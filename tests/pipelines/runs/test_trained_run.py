@@ -9,7 +9,7 @@ from lightalign.featcache.store.catalog import StoreEntry
 from lightalign.featcache.store.key import StoreDescription
 from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.classification.sgd_options import SgdOptions
-from lightalign.pipelines.evaluation.retrieve import RetrieveSpec
+from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.metrics.number import split_hash
 from lightalign.pipelines.runs.trained_run import EvaluationReport
 

@@ -24,9 +24,9 @@ from lightalign.pipelines.common.string_array import Strings
 from lightalign.pipelines.inputs.datasets import add
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.search import build_index, saved_index
-from lightalign.pipelines.search.build_index import IndexSpec
-from lightalign.pipelines.search.search import SearchSpec
+from lightalign.pipelines.search.build_index_spec import IndexSpec
 from lightalign.pipelines.search.search import run as search
+from lightalign.pipelines.search.search_spec import SearchSpec
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 

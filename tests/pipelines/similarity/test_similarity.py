@@ -14,7 +14,7 @@ from lightalign.pipelines.inputs.store_selection import SideQuery
 from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.rendering.similarity import similarity_parts
 from lightalign.pipelines.similarity import similarity
-from lightalign.pipelines.similarity.similarity import SimilaritySpec
+from lightalign.pipelines.similarity.similarity_spec import SimilaritySpec
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 

@@ -14,7 +14,7 @@ from lightalign.pipelines.inputs.pooled_features import are_alike
 from lightalign.pipelines.planning import dry_run
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.similarity import similarity
-from lightalign.pipelines.similarity.similarity import SimilaritySpec
+from lightalign.pipelines.similarity.similarity_spec import SimilaritySpec
 from lightalign.pipelines.training import first_tokens, fit, train
 from lightalign.pipelines.training.batches import Batches
 from lightalign.pipelines.training.spec import TrainSpec

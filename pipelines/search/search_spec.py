@@ -1,0 +1,107 @@
+"""Settings and report of a search; nothing here imports torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...featcache.config import check_counts
+from ...featcache.errors import (
+    SpecError,
+)
+from ..common.destinations import check_file
+
+SHEETS = (".html", ".png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """Settings of one search.
+
+    Attributes:
+        home: Folder of everything lightalign keeps.
+        run: Name or folder of a run, or None for the newest.
+        query: A text, or the path of an image file.
+        query_is: `text` or `image`, or None: an image if such a file is there.
+        side: What to find, such as `image`; None for the run's first side.
+        data: `NAME` of the dataset whose index is searched, or None for the newest index;
+            `NAME=PATH` for that of the dataset which lies there.
+        split: Split whose index is searched, or None for the newest.
+        k: How many to find, at most.
+        sheet: Where to write a contact sheet, by the end of its name HTML or PNG; or None.
+        default_sheet: Write one as `search.html` into the run, if `sheet` is None.
+        force: Replace a file at `sheet` that is no contact sheet.
+        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    home: Path
+    query: str
+    run: str | None = None
+    query_is: str | None = None
+    side: str | None = None
+    data: str | None = None
+    split: str | None = None
+    k: int = 20
+    sheet: Path | None = None
+    default_sheet: bool = False
+    force: bool = False
+    weights: Mapping[str, Path] | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_counts(self, {"k": 1}, where="--")
+        if not self.query.strip():
+            raise SpecError("the query is empty")
+        if self.query_is not in {None, "text", "image"}:
+            raise SpecError(f"a query is text or image, not {self.query_is!r}")
+        if self.sheet is not None and self.sheet.suffix.lower() not in SHEETS:
+            raise SpecError(f"a contact sheet is one of {SHEETS}, found {str(self.sheet)!r}")
+        if self.sheet is not None:
+            check_file(self.sheet, option="--sheet", force=self.force)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """One answer of a search.
+
+    Attributes:
+        rank: Its place, from 1.
+        score: Its cosine to the query, from -1 to 1; of an index that keeps codes in place of the
+            vectors (`pq`, `ivf-sq8`, `PCA64,Flat`) about that, and not within these bounds.
+        id: Its id in the dataset.
+        path: Its file, or None where that is not known or not there.
+        text: The text itself, of a text, where it is known.
+    """
+
+    rank: int
+    score: float
+    id: str
+    path: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchReport:
+    """Report of one search.
+
+    Attributes:
+        query: The query.
+        query_is: `text` or `image`.
+        index: Folder of the index.
+        manifest: Its manifest.
+        hits: The answers, best first.
+        sheet: The contact sheet, or None.
+        warnings: What to know of the answers.
+        seconds: Time of each part: `import` of the encoder's libraries, `open_index`,
+            `open_encoder`, `embed`, `search`, `find_files`, and `sheet` where there is one.
+    """
+
+    query: str
+    query_is: str
+    index: Path
+    manifest: Mapping[str, Any]
+    hits: Sequence[Hit]
+    sheet: Path | None
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
