@@ -1,6 +1,5 @@
 """Images to train a classifier on and to measure it on, held apart and checked."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,56 +9,65 @@ from ...featcache.store.checked_shards import listing_command
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.labelled_images import LabelledImages
-from ..inputs.store_selection import DatasetQuery, StoreQuery, require_stores
+from ..inputs.store_selection import DatasetQuery, usual_split
 from ..runs.copied_items import CopiedImages, SplitOfData, find_copied_images
-from ..runs.leakage import EvaluatedItems, Leakage, find_leakage, lineage, near_duplicates
+from ..runs.evaluation import Evaluation
+from ..runs.leakage import EvaluatedItems, Leakage, lineage, near_duplicates
 from ..runs.trained_run import TrainedRun
+from .fine_tune_spec import FineTuneSpec
+from .probe_spec import ProbeSpec
+from .zero_shot_spec import ZeroShotSpec
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassSplits:
-    """Images to train a classifier on, and those to measure it on.
+def open_evaluation(
+    spec: ZeroShotSpec | ProbeSpec | FineTuneSpec, kind: str, progress: Progress = SILENT
+) -> tuple[Evaluation, TrainedRun]:
+    """Open the run and the dataset of classes that are named, and choose the split.
 
-    Attributes:
-        train: Images to train on, of two classes or more.
-        evaluated: Images to measure.
-        leakage: What both, and the training of the adapter, have in common.
-        warnings: What to know before any number of theirs is believed, leakage included.
+    Raises:
+        LightalignError: See `TrainedRun`, `DatasetQuery.of`, `usual_split`.
     """
+    run = TrainedRun(spec.home, spec.run, device=spec.device)
+    query = run.query(Modality.IMAGE)
+    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
+    evaluation = Evaluation(
+        kind=kind,
+        home=spec.home,
+        run=run,
+        wanted=wanted,
+        split=spec.split or usual_split(spec.home, wanted, query),
+        progress=progress,
+    )
+    return evaluation, run
 
-    train: LabelledImages
-    evaluated: LabelledImages
-    leakage: Leakage
-    warnings: tuple[str, ...]
+
+def open_images(
+    evaluation: Evaluation, run: TrainedRun, split: str | None = None
+) -> LabelledImages:
+    """Open the images of a split, of the evaluated one if none is named, with their classes.
+
+    Raises:
+        LightalignError: See `require_stores`, `LabelledImages`.
+    """
+    stores = evaluation.require({Modality.IMAGE: run.query(Modality.IMAGE)}, split)
+    return LabelledImages(stores[Modality.IMAGE], home=run.home, device=run.device)
 
 
 def open_both(
-    run: TrainedRun,
-    wanted: DatasetQuery,
-    *,
-    train_split: str,
-    split: str,
-    progress: Progress = SILENT,
-) -> ClassSplits:
+    evaluation: Evaluation, run: TrainedRun, train_split: str
+) -> tuple[LabelledImages, LabelledImages]:
     """Open the images to train on and those to measure, and check them for any classifier.
 
     Raises:
-        LightalignError: See `require_stores`, `LabelledImages`, `check_classes`, `require_apart`.
+        LightalignError: See `open_images`, `check_classes`, `require_apart`.
     """
-    by_side = {Modality.IMAGE: run.query(Modality.IMAGE)}
-    train, evaluated = (
-        LabelledImages(
-            require_stores(run.home, StoreQuery.of(wanted, name, by_side), progress)[
-                Modality.IMAGE
-            ],
-            home=run.home,
-            device=run.device,
-        )
-        for name in (train_split, split)
-    )
-    leakage = require_apart(train, evaluated, run=run, progress=progress)
-    warnings = (*leakage.warnings, *check_classes(train, evaluated, home=run.home))
-    return ClassSplits(train=train, evaluated=evaluated, leakage=leakage, warnings=warnings)
+    train, measured = (open_images(evaluation, run, split) for split in (train_split, None))
+    leakage = require_apart(train, measured, run=run, evaluation=evaluation)
+    evaluation.beside["leakage"] = leakage.table()
+    evaluation.warnings += [*leakage.warnings, *check_classes(train, measured, home=run.home)]
+    evaluation.stores = {"image": measured.entry, "train_image": train.entry}
+    evaluation.ids = measured.reader.ids
+    return train, measured
 
 
 def check_classes(train: LabelledImages, evaluated: LabelledImages, *, home: Path) -> list[str]:
@@ -102,7 +110,7 @@ def require_apart(
     evaluated: LabelledImages,
     *,
     run: TrainedRun,
-    progress: Progress = SILENT,
+    evaluation: Evaluation,
 ) -> Leakage:
     """Refuse to measure images that were trained on, or that chose what is measured.
 
@@ -113,7 +121,7 @@ def require_apart(
         train: Images that a classifier is trained on.
         evaluated: Images that it is measured on.
         run: The run whose adapter takes part.
-        progress: Receives the progress.
+        evaluation: What it is measured for.
 
     Returns:
         What is in common all the same.
@@ -134,10 +142,9 @@ def require_apart(
             f"{len(common)} images are in {train.name}, which is trained on, and in "
             f"{evaluated.name}, which is evaluated, such as {common[:3]}: evaluate other images"
         )
-    leakage = find_leakage(
-        run, EvaluatedItems.of_images(evaluated.entry, evaluated.reader), progress
-    )
-    leakage.refuse()
+    progress = evaluation.progress
+    examined = EvaluatedItems.of_images(evaluated.entry, evaluated.reader)
+    leakage = evaluation.check_leakage(examined)
     leakage = leakage.with_copies(_copied(train, evaluated, run=run, progress=progress))
     keys = {seen.stores["train"]["image"]["key"] for seen in lineage(run)}
     if train.entry.key in keys:  # it has been compared

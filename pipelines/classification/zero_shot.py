@@ -1,6 +1,5 @@
 """Classify images by the nearest text: no image of any class is trained on."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,14 +7,12 @@ from ...featcache import atomic_files
 from ...featcache.config import fingerprint, to_table
 from ...featcache.errors import SpecError
 from ...featcache.known_datasets import kind_of, version_of
-from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.checked_shards import listing_command
 from ...featcache.types import Modality
 from ..common.confusion_plot import draw_confusion
 from ..common.printable import for_page
 from ..common.progress import SILENT, Progress
-from ..inputs.labelled_images import LabelledImages, require_images
-from ..inputs.store_selection import DatasetQuery, usual_split
+from ..inputs.labelled_images import LabelledImages
 from ..inputs.text_notes import class_warnings
 from ..metrics.accuracy import DEFINITIONS as ACCURACY
 from ..metrics.accuracy import accuracy_numbers
@@ -30,12 +27,12 @@ from ..metrics.number import Number
 from ..runs import run_folder
 from ..runs.embed_stored import embed_rows
 from ..runs.embedder import Embedder
-from ..runs.leakage import EvaluatedItems, find_leakage, lineage
-from ..runs.trained_run import EvaluationReport, TrainedRun
+from ..runs.leakage import EvaluatedItems, lineage
+from ..runs.trained_run import TrainedRun
+from .class_splits import open_evaluation, open_images
 from .prompts import Prompts, read_prompts, spoken_names
 from .zero_shot_spec import USUAL, ZeroShotReport, ZeroShotSpec
 
-KIND = "zero-shot"
 _FAILURES = 24
 _MOST = 1000  # tied classes that a report lists
 _SHOWN = 3  # that a warning names
@@ -65,19 +62,14 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     all_prompts = [read_prompts(name) for name in spec.prompts]
     if len({prompts.name for prompts in all_prompts}) < len(all_prompts):
         raise SpecError(f"two of the prompts {list(spec.prompts)} have the same name: rename one")
-    evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
-    entry = _store(spec, evaluated, progress)
-    found = entry.description
-    progress.note(f"run {evaluated.folder.name}, split {found.split!r} of {found.dataset}")
-
-    began = time.perf_counter()
-    images = LabelledImages(entry, home=spec.home, device=evaluated.device)
-    leakage = find_leakage(evaluated, EvaluatedItems.of_images(entry, images.reader), progress)
-    leakage.refuse()
-    warnings = [*leakage.warnings, *_warnings(images, evaluated)]
-    for warning in warnings:
-        progress.note(warning)
-    family = kind_of(spec.home, found.dataset, found.split, found.source)
+    evaluation, evaluated = open_evaluation(spec, "zero-shot", progress)
+    images = open_images(evaluation, evaluated)
+    evaluation.announce(f"run {evaluated.folder.name}")
+    described = images.entry.description
+    examined = EvaluatedItems.of_images(images.entry, images.reader)
+    leakage = evaluation.check_leakage(examined)
+    evaluation.warn(*leakage.warnings, *_warnings(images, evaluated))
+    family = kind_of(spec.home, described.dataset, described.split, described.source)
     spoken = [spoken_names(prompts, family, images.names) for prompts in all_prompts]
     embedder = Embedder(evaluated.folder, device=spec.device, weights=spec.weights)
     embeddings = embed_rows(
@@ -87,47 +79,30 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         _scores(embedder, embeddings, images.labels, prompts, names)
         for prompts, names in zip(all_prompts, spoken, strict=True)
     ]
-    tied = [_tied_warning(*one, images.names) for one in zip(all_prompts, scored, strict=True)]
-    for warning in (*_text_warnings(embedder, all_prompts, spoken), *filter(None, tied)):
-        warnings.append(warning)
-        progress.note(warning)
-    measured = [_numbers(one, images.names) for one in scored]
-    evaluation = EvaluationReport(
-        kind=KIND,
-        dataset=found.dataset,
-        split=found.split,
-        ids=images.reader.ids,
-        stores={Modality.IMAGE.value: entry},
-        options=_options(spec, all_prompts, spoken),
-        variant=_variant(spec, all_prompts),
-        metrics={one.name: table for one, table in zip(all_prompts, measured, strict=True)},
-        definitions=_definitions(),
-        curves=_curves(all_prompts, measured, scored[0], images.names),
-        failures=_failures(scored[0], images.reader.ids, images.names),
-        warnings=warnings,
-        seconds=time.perf_counter() - began,
-        beside={
-            "leakage": leakage.table(),
-            "tied_classes": {
-                prompts.name: [[images.names[one] for one in pair] for pair in found.tied[:_MOST]]
-                for prompts, found in zip(all_prompts, scored, strict=True)
-            },
-        },
-    )
-    path, report = evaluation.write(evaluated, home=spec.home)
+    tied = (_tied_warning(*pair, images.names) for pair in zip(all_prompts, scored, strict=True))
+    evaluation.warn(*_text_warnings(embedder, all_prompts, spoken), *filter(None, tied))
+    measured = [_numbers(scores, images.names) for scores in scored]
+    evaluation.ids = images.reader.ids
+    evaluation.stores = {Modality.IMAGE.value: images.entry}
+    evaluation.options = _options(spec, all_prompts, spoken)
+    evaluation.variant = _variant(spec, all_prompts)
+    evaluation.metrics = {
+        prompts.name: table for prompts, table in zip(all_prompts, measured, strict=True)
+    }
+    evaluation.definitions = {**ACCURACY, **DEFINITIONS}
+    evaluation.curves = _curves(all_prompts, measured, scored[0], images.names)
+    evaluation.failures = worst_images(scored[0], images.reader.ids, images.names, most=_FAILURES)
+    evaluation.beside["tied_classes"] = {
+        prompts.name: [[images.names[label] for label in pair] for pair in scores.tied[:_MOST]]
+        for prompts, scores in zip(all_prompts, scored, strict=True)
+    }
+    path, report = evaluation.write()
     plot = None
     if path is not None:
         plot = path.with_suffix(".svg")
         with run_folder.owning_place(plot):
             atomic_files.write_bytes(plot, for_page(draw_confusion(report["curves"][-1])).encode())
     return ZeroShotReport(path=path, report=report, plot=plot)
-
-
-def _store(spec: ZeroShotSpec, evaluated: TrainedRun, progress: Progress) -> StoreEntry:
-    query = evaluated.query(Modality.IMAGE)
-    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
-    split = spec.split or usual_split(spec.home, wanted, query)
-    return require_images(spec.home, query, wanted, split, progress)
 
 
 def _scores(
@@ -175,16 +150,6 @@ def _numbers(scored: ClassScores, names: Sequence[str]) -> dict[str, Any]:
     ranks = scored.ranks
     overall = accuracy_numbers(ranks, scored.labels, num_classes=len(names))
     return {**overall, "classes": per_class_numbers(ranks, scored.labels, names)}
-
-
-def _definitions() -> dict[str, str]:
-    return {**ACCURACY, **DEFINITIONS}
-
-
-def _failures(
-    scored: ClassScores, ids: Sequence[str], names: Sequence[str]
-) -> list[Mapping[str, Any]]:
-    return worst_images(scored, ids, names, most=_FAILURES)
 
 
 def _variant(spec: ZeroShotSpec, all_prompts: Sequence[Prompts]) -> str:

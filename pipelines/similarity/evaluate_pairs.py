@@ -24,7 +24,7 @@ from ..metrics.graded_pairs import (
 )
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number
-from ..runs.trained_run import TrainedRun
+from ..runs.evaluation import Evaluation
 from .graded_split import GradedSplit, Scorer
 from .text_overlap import GradedTexts, find_shared_pairs, find_trained_texts, with_way_out
 
@@ -254,39 +254,33 @@ class PairEvaluator:
         return drawn_share_interval(100.0 * float(value), 100.0 * drawn, groups=groups, items=items)
 
 
-@dataclass(frozen=True)
-class PairReport:
-    """Measurements of all scorers; the fields are those of `EvaluationReport`."""
-
-    metrics: Mapping[str, Any]
-    curves: Sequence[Mapping[str, Any]]
-    failures: Sequence[Mapping[str, Any]]
-    warnings: Sequence[str]
-    leakage: Mapping[str, Any]
-
-
 def evaluate_pairs(
-    judge: PairEvaluator, scorers: Sequence[Scorer], texts: GradedTexts, run: TrainedRun | None
-) -> PairReport:
-    """Measure by every scorer, and look for what was fitted or trained on before."""
+    judge: PairEvaluator, scorers: Sequence[Scorer], texts: GradedTexts, evaluation: Evaluation
+) -> None:
+    """Measure by every scorer, and look for what was fitted or trained on before.
+
+    Args:
+        judge: Measures one scorer.
+        scorers: All that are compared; the worst pairs are those of the first.
+        texts: Reads the texts of the pairs.
+        evaluation: Receives numbers, plots, the worst pairs and warnings.
+    """
     judged = [judge(scorer) for scorer in scorers]
     pairs, train = judge.split, judge.train
-    failures, unread = worst_pairs(pairs, judged[0].cosines, texts)
-    leakage: Mapping[str, Any] = {}
+    evaluation.metrics = {result.label: result.metrics for result in judged}
+    evaluation.curves = [curve for result in judged for curve in result.curves]
+    evaluation.failures, unread = worst_pairs(pairs, judged[0].cosines, texts)
+    leakage: dict[str, Any] = {}
     shared: list[str] = []
     if train is not None and train.described.split != pairs.described.split:
         leakage, shared = find_shared_pairs(pairs, train, texts)
     trained: list[str] = []
-    if run is not None:
-        count, trained = find_trained_texts(pairs, run, judge.progress)
-        leakage = {**leakage, "num_pairs_with_trained_texts": count}
-    return PairReport(
-        metrics={result.label: result.metrics for result in judged},
-        curves=[curve for result in judged for curve in result.curves],
-        failures=failures,
-        warnings=[*pairs.warnings, *shared, *trained, *judge.warnings, *unread],
-        leakage=leakage,
-    )
+    if evaluation.run is not None:
+        count, trained = find_trained_texts(pairs, evaluation.run, judge.progress)
+        leakage["num_pairs_with_trained_texts"] = count
+    if leakage:
+        evaluation.beside["leakage"] = leakage
+    evaluation.warn(*pairs.warnings, *shared, *trained, *judge.warnings, *unread)
 
 
 def worst_pairs(
