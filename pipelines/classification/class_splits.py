@@ -117,12 +117,6 @@ def require_apart(
     Copies under other names are found by their bytes, and images that are nearly the same by their
     features; both are a warning, as in `leakage`.
 
-    Args:
-        train: Images that a classifier is trained on.
-        evaluated: Images that it is measured on.
-        run: The run whose adapter takes part.
-        evaluation: What it is measured for.
-
     Returns:
         What is in common all the same.
 

@@ -104,10 +104,7 @@ class LogisticClassifier(Classifier):
 
     Source: scikit-learn's LogisticRegression; the probe of Radford et al. 2021, arXiv 2103.00020,
     appendix A.3, which neither shifts nor scales, and tries more values.
-
-    Args:
-        candidates: Values of C, from strong to weak regularisation.
-        most_steps: Largest number of steps of the solver.
+    `candidates` are values of C, from strong to weak regularisation.
     """
 
     option = "C"
@@ -156,9 +153,7 @@ class NeighbourClassifier(Classifier):
     Among classes of as many votes the first wins, as in scikit-learn. Those without a vote follow
     in the order of their nearest image, so that the second answer of one neighbour is no guess; a
     class without a training image is out of question.
-
-    Args:
-        candidates: Values of k, in rising order.
+    `candidates` are values of k, in rising order.
     """
 
     option = "neighbours"
@@ -222,12 +217,7 @@ def choose(classifier: Classifier, train: Examples, *, share: float, seed: int) 
     All are tried: the strongest penalties answer with the largest class, and so are equally often
     right. Of the best by top-1 that of the lowest `loss` wins, then the first. Where no class has
     two images nothing can be held out: the default is taken.
-
-    Args:
-        classifier: The classifier.
-        train: Training images; no others are looked at.
-        share: Share of each class that is held out, see `hold_out`.
-        seed: Seed of that choice.
+    No other images are looked at; `share` and `seed` are those of `hold_out`.
 
     Raises:
         SpecError: No value fits so few images.
@@ -259,12 +249,7 @@ def draw_shots(
     """Return the places of so many images of each class, drawn at random.
 
     With one seed, fewer shots are among more.
-
-    Args:
-        labels: Class of each place.
-        names: Name of each class; one without any image is left out.
-        shots: Images of each class.
-        seed: Seed of the draw.
+    A class without any image is left out.
 
     Raises:
         SpecError: A class has fewer images.

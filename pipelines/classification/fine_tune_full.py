@@ -42,11 +42,6 @@ _SCALING_ROWS = 8192  # whose embeddings say what a head subtracts and divides b
 class FullProtocol(Protocol):
     """Train adapter and head together by AdamW; the best epoch by held-out images is kept.
 
-    Args:
-        spec: What is fine-tuned.
-        start: The run whose adapter is the start.
-        train: Images to train on.
-
     Raises:
         SpecError: The adapter has nothing to train on the image side, or there are too few images.
         GradientError: A step of the adapter receives no gradient.

@@ -27,11 +27,6 @@ class LightCrlProtocol(Protocol):
 
     Source: lightweightCRL, commit e3421ad, Tiny ImageNet: its features are made without gradients,
     so that neither fusion nor projections are trained, whatever the name says.
-
-    Args:
-        spec: What is fine-tuned.
-        start: The run whose adapter is the start.
-        train: Images to train on.
     """
 
     definition = (

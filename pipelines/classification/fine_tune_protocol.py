@@ -30,11 +30,6 @@ from .sgd_head import score_rows
 class Protocol(ABC):
     """Train what a protocol trains.
 
-    Args:
-        spec: What is fine-tuned.
-        start: The run whose adapter is the start.
-        train: Images to train on.
-
     Attributes:
         definition: What the protocol does.
         names: What each name in its accuracies means.

@@ -73,12 +73,7 @@ _SETTINGS = {
 class Probing:
     """Measure classifiers of one protocol, by each kind of features.
 
-    Args:
-        spec: What is probed.
-        evaluation: Receives numbers, plots and warnings.
-        run: The run whose adapter makes the embeddings.
-        train: Images to train classifiers on.
-        test: Images to measure them on.
+    The evaluation receives numbers, plots and warnings.
     """
 
     def __init__(

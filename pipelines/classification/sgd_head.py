@@ -29,13 +29,6 @@ def sgd_heads(
 
     It is the same module each time, which further epochs change. All images are on the device.
 
-    Args:
-        train: Images to train on.
-        options: How.
-        seed: Seed of the start and of the order.
-        device: Where to train.
-        progress: Receives the progress.
-
     Yields:
         The epoch, its mean loss (nats) and the head.
 

@@ -36,12 +36,7 @@ def find_bank(
 ) -> dict[Side, BankRows]:
     """Return training items of each side; none of an evaluated id.
 
-    Args:
-        evaluated: The run.
-        paired: Stores of the evaluated split.
-        tested: The rows of these that are evaluated.
-        home: Folder of everything lightalign keeps.
-        most: Items of a side, at most; of more some are drawn.
+    Of more than `most` items of a side some are drawn.
 
     Raises:
         StoreNotFoundError: The stores that were trained on are not there.

@@ -39,12 +39,7 @@ class PooledRows:
 
     Rows come in the groups and in the order in which the reader gives them, by the lengths that
     they have there, so that whatever is made of them is the same.
-
-    Args:
-        reader: Where the tokens are.
-        adapter: Its first steps pool.
-        side: Side of the adapter.
-        device: Where to pool, and to keep what comes out.
+    The first steps of the adapter's side pool, on `device`, where what comes out is kept.
     """
 
     def __init__(
@@ -133,14 +128,8 @@ def pool_once(
     It does where the tower begins with a pool without parameters, rows have several tokens, none of
     their sums depends on padding, and what the pool leaves of all of them fits a quarter of the
     free memory of the device.
-
-    Args:
-        reader: Where the tokens are.
-        adapter: Adapter that is trained.
-        side: Side of the adapter.
-        device: Where it is trained.
-        is_float32: Whether it is trained without autocast; with it only exact towers pool the same.
-        free: Returns the free bytes of a device; for tests.
+    `is_float32` says that it is trained without autocast: with it only exact towers pool the same.
+    `free` returns the free bytes of a device.
     """
     if not adapter.num_fixed(side) or not (is_float32 or adapter.is_exact(side)):
         return reader

@@ -81,12 +81,8 @@ def add(
 ) -> tuple[DatasetVersion, Source]:
     """Give a dataset a name, and return what it stands for and the opened dataset.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        name: Its name from now on.
-        place: Its folder or file; None of a family that is drawn, or of one in its usual place.
-        kind: Name of the family that reads it, or None to find it.
-        options: Options of the family.
+    `place` is None of a family that is drawn, or of a dataset in its usual place; `kind` is the
+    family that reads it, or None to find it; `options` are those of the family.
 
     Raises:
         LightalignError: It cannot be opened, or the home not be written.
@@ -174,10 +170,7 @@ def require(home: Path, name: str) -> DatasetVersion:
 def preview(version: DatasetVersion, source: Source, *, split: str | None = None) -> Preview:
     """Read a dataset as an extraction will, without decoding any image.
 
-    Args:
-        version: What its name stands for.
-        source: The dataset, opened.
-        split: Split of the rows, or None for the first.
+    The rows are of the first split if none is named.
 
     Raises:
         LightalignError: It cannot be read, or has no such split.

@@ -25,13 +25,6 @@ class PairedStores(PairDataset):
 
     An image or text whose partner has no row, because it could not be read, takes no part.
 
-    Args:
-        pair: A store of images and a store of texts.
-        home: Folder of everything lightalign keeps.
-        residency: Where to hold the features, as `FeatureReader` says.
-        device: Where they will be used, or None for the CPU.
-        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
-
     Raises:
         StoreCorruptError: No image and text with a row belong together.
         UnknownNameError: There is no such residency.

@@ -17,11 +17,7 @@ from .pooled_features import mean_vectors
 class LabelledImages:
     """Images of a split that have a row, with the class of each.
 
-    Args:
-        entry: Store of the images.
-        home: Folder of everything lightalign keeps.
-        residency: Where to hold the features, as `FeatureReader` says.
-        device: Where they will be used, or None for the CPU.
+    `residency` and `device` are those of `FeatureReader`.
 
     Attributes:
         entry: As given.
@@ -93,11 +89,6 @@ def hold_out(
 
     Of a class of m images round(share m) are held out, at least 1 and at most m - 1: one of a
     single image holds none.
-
-    Args:
-        labels: Class of each place.
-        share: Share to hold out, in (0, 1).
-        seed: Seed of the choice.
     """
     random = np.random.default_rng(seed)
     held = [np.empty(0, dtype=np.int64)]

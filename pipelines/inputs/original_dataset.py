@@ -19,13 +19,7 @@ def open_as_extracted(
 
     Where the home remembers it, its place and its options are the remembered ones, unless it has
     moved since and another place is named.
-
-    Args:
-        data: `NAME` or `NAME=PATH`.
-        options: The dataset's own options, or None for their defaults.
-        home: Folder of everything lightalign keeps.
-        split: Name of the split.
-        fingerprint: `Source.fingerprint` of the split when it was extracted.
+    `fingerprint` is that of the split when it was extracted.
 
     Raises:
         DatasetNotFoundError: The files are not there.
@@ -58,12 +52,7 @@ def open_there(
 ) -> Source:
     """Open a dataset at the place that is named, and nowhere else, as it was extracted.
 
-    Args:
-        data: `NAME=PATH`.
-        options: The dataset's own options, where the home does not remember them; or None.
-        home: Folder of everything lightalign keeps.
-        split: Name of the split.
-        fingerprint: `Source.fingerprint` of the split when it was extracted.
+    `data` is `NAME=PATH`; `options` count where the home does not remember the dataset.
 
     Raises:
         DatasetNotFoundError: The files are not there.

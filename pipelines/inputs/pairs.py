@@ -60,13 +60,8 @@ class PairDataset(ABC):
     """Readers of both sides, and the pairs of their rows that belong together.
 
     What belongs together does so by an image: with its texts, or its texts with one another.
-
-    Args:
-        pair: The two stores.
-        home: Folder of everything lightalign keeps.
-        residency: Where to hold the features, as `FeatureReader` says.
-        device: Where they will be used, or None for the CPU.
-        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
+    `residency` and `device` are those of `FeatureReader`; `same_text` is what becomes of texts that
+    say the same, one of `same_text.SAME_TEXT`.
 
     Attributes:
         pair: As given.
@@ -127,10 +122,7 @@ class PairDataset(ABC):
     def pool_once(self, adapter: Adapter, *, device: torch.device, is_float32: bool) -> None:
         """Have `sources` keep what the first steps of an adapter make of each row, if it fits.
 
-        Args:
-            adapter: Adapter that is trained on these stores.
-            device: Where it is trained.
-            is_float32: See `pooled.pool_once`.
+        See `cached_steps.pool_once`.
         """
         first, second = (
             pool_once(reader, adapter, side, device=device, is_float32=is_float32)
@@ -156,8 +148,7 @@ class PairDataset(ABC):
     def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
         """Let what belongs to a text belong to all that say the same.
 
-        Args:
-            same: Rows that say the same as each row that is not alone with what it says.
+        `same` has the rows that say the same as each row that is not alone with what it says.
         """
 
     @property

@@ -129,11 +129,7 @@ class SideQuery:
     ) -> str:
         """Return the command that makes a store which will do.
 
-        Args:
-            data: Options that name the dataset.
-            home: Folder of everything lightalign keeps.
-            split: Name of the split, or None for all.
-            modality: What is encoded, where any encoder of it will do.
+        `data` are the options that name the dataset; `modality` counts where any encoder will do.
         """
         features = self.features
         if self.example is not None:
@@ -290,13 +286,8 @@ class DatasetQuery:
         """Read as `of` does; where nothing is named, what was trained on keeps its identity.
 
         It does so, too, under a name that the home has forgotten.
-
-        Args:
-            data: `NAME`, `NAME=PATH`, or None for what was trained on.
-            trained: What `provenance.describe_pair` wrote of the training stores.
-            home: Folder of everything lightalign keeps.
-            options: Options of the dataset, or None.
-            splits: Fingerprint of every split of it, as the run has kept them.
+        `trained` is what `provenance.describe_pair` wrote of the training stores, and `splits` the
+        fingerprint of every split of the dataset, as the run has kept them.
 
         Raises:
             LightalignError: The dataset cannot be opened.
@@ -549,11 +540,7 @@ def recorded_pair(
 ) -> StorePair:
     """Return the stores that a run records, whatever newer ones there are.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        recorded: What `provenance.describe_pair` wrote.
-        run: Name of the run, for the message.
-        encoders: What `provenance.describe_encoders` wrote, for the message.
+    `recorded` is what `provenance.describe_pair` wrote, `encoders` what `describe_encoders` did.
 
     Raises:
         SpecError: The record is not one of ours.
@@ -605,11 +592,8 @@ def extract_again(
 ) -> str:
     """Return the command that extracts a recorded store, of a dataset where it is remembered.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        recorded: What `provenance.describe_pair` wrote.
-        store: What that says of one side.
-        encoder: What `provenance.describe_encoders` wrote of that side, as far as it is known.
+    `store` and `encoder` are what `provenance` wrote of one side, in `describe_pair` and, as far as
+    it is known, in `describe_encoders`.
     """
     dataset, split = str(recorded.get("dataset")), str(recorded.get("split"))
     version = version_of(home, dataset, split, str(recorded.get("source")))
@@ -623,9 +607,7 @@ def extract_again(
 def recorded_features(store: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a run records of the features of one side, as `features_of` has it.
 
-    Args:
-        store: What `provenance.describe_pair` wrote of the side.
-        encoder: What `provenance.describe_encoders` wrote of it; nothing in early runs.
+    `store` and `encoder` are as in `extract_again`; early runs have nothing of the encoder.
     """
     identity = encoder.get("identity", {})
     recorded = {**store, **encoder, "precision": identity.get("precision")}

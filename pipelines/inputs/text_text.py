@@ -25,13 +25,6 @@ class PairedTexts(PairDataset):
     of its image only that another encoder finds similar; here with all of them and not with itself,
     from which nothing is learnt but to know a text again.
 
-    Args:
-        pair: Two stores of texts; they may be the same.
-        home: Folder of everything lightalign keeps.
-        residency: Where to hold the features, as `FeatureReader` says.
-        device: Where they will be used, or None for the CPU.
-        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
-
     Attributes:
         texts_of: Texts of each image, by its place in the dataset; texts are called by their row in
             the first store.

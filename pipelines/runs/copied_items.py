@@ -63,13 +63,6 @@ def find_copied_images(
     """Return the evaluated images that are byte copies of trained ones under other ids.
 
     Of drawn datasets there are none: what is drawn twice was not copied.
-
-    Args:
-        evaluated: Split that is evaluated.
-        ids: Images of it that are.
-        trained: Split that was trained on.
-        home: Folder of everything lightalign keeps.
-        progress: Receives the progress.
     """
     try:
         sources = _opened_both(evaluated, trained, home)
@@ -100,9 +93,7 @@ def find_copied_images(
 def copied_message(pairs: Mapping[str, str], count: int) -> str:
     """Return a sentence on the images that `find_copied_images` has found.
 
-    Args:
-        pairs: Some of them.
-        count: How many there are.
+    `pairs` may be some of the `count` that there are.
     """
     named = "; ".join(f"{ours} and {theirs}" for ours, theirs in sorted(pairs.items())[:_SHOWN])
     more = " ..." if count > _SHOWN else ""

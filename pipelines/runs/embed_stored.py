@@ -31,14 +31,8 @@ def embed_rows(
 ) -> Float32[np.ndarray, "n embed"]:
     """Return the embedding of each row, in float32 and evaluation mode.
 
-    Args:
-        adapter: The adapter; its training mode is restored afterwards.
-        reader: Store of one modality.
-        rows: Row numbers.
-        side: Side of the adapter; that of the store's modality if None.
-        device: Where the adapter is.
-        progress: Receives the progress.
-        unit: Whether each is divided by its length.
+    The side is that of the store's modality if None; without `unit` lengths stay as they are. The
+    training mode of the adapter is restored.
 
     Raises:
         DivergedError: An embedding is not finite.
@@ -124,13 +118,7 @@ def embed_store(
 ) -> Embeddings:
     """Return the unit-length embedding of each row of a store, or of some of them.
 
-    Args:
-        adapter: The adapter.
-        entry: The store.
-        side: Side of the adapter.
-        sample: So many rows at random, at most; None for all.
-        device: Where the adapter is.
-        progress: Receives the progress.
+    `sample` draws so many rows, at most.
 
     Raises:
         DivergedError: An embedding is not finite.

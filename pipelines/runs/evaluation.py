@@ -99,9 +99,7 @@ class Evaluation:
     def check_leakage(self, examined: EvaluatedItems, *, allow: bool | None = None) -> Leakage:
         """Return what the evaluated items have in common with the training of the run.
 
-        Args:
-            examined: The evaluated items.
-            allow: Whether it is measured all the same; None where nobody can allow it.
+        `allow` says whether it is measured all the same; None where nobody can allow it.
 
         Raises:
             LeakageError: They took part in the training, and that is not allowed.
@@ -186,9 +184,7 @@ class Evaluation:
 
         Where the folder may not be written, the path is None and a warning says so: the numbers
         were asked for, and are printed.
-
-        Args:
-            owned: Whether the caller holds the lock of the run.
+        `owned` says that the caller holds the lock of the run.
 
         Raises:
             RunNotFoundError: The run was removed meanwhile.

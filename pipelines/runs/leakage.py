@@ -140,8 +140,7 @@ class Leakage:
     def refuse(self, *, allow: bool | None = None) -> None:
         """Refuse the evaluation, unless it is allowed all the same.
 
-        Args:
-            allow: Whether it is; None where nobody can allow it.
+        `allow` is None where nobody can allow it.
 
         Raises:
             LeakageError: Evaluated items took part in the training.
@@ -208,13 +207,7 @@ class EvaluatedItems:
 
 
 def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress = SILENT) -> Leakage:
-    """Compare evaluated rows with the stores that the run was trained on, and validated by.
-
-    Args:
-        run: The run.
-        examined: What is evaluated.
-        progress: Receives the progress.
-    """
+    """Compare evaluated rows with the stores that the run was trained on, and validated by."""
     compared = _Compared(StoresByKey.of(run.home))
     seen_by = lineage(run)
     for seen in reversed(seen_by):  # what was there first has the name
@@ -474,12 +467,6 @@ def near_duplicates(
     Compared are the means of all tokens of an image, less the mean of the evaluated and some of the
     trained ones: without that, all images of some encoders are alike. The trained ones are read
     block by block.
-
-    Args:
-        evaluated: Store of the evaluated images.
-        rows: Which of them are evaluated.
-        trained: Store of the trained images, by the same encoder.
-        progress: Receives the progress.
     """
     bound = near_bound(trained)
     if bound is None:
@@ -515,9 +502,6 @@ def near_bound(trained: FeatureReader) -> float | None:
     and, from the upper half, which duplicates within the training do not reach, a deviation; near
     is what lies three deviations below the median. Below the rounding of stored features nothing
     can be told.
-
-    Args:
-        trained: Store of the trained images.
     """
     if len(trained) < _FEWEST:
         return NEAR

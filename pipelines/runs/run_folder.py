@@ -85,10 +85,8 @@ def owning(
 ) -> Iterator[Path]:
     """Lock the folder of a run; whatever writes into it does so within this block.
 
-    Args:
-        folder: The run folder.
-        wait: Wait for another holder; for what is written in a moment.
-        tell: Receives, once and after some seconds of waiting, who holds it.
+    With `wait`, for what is written in a moment, another holder is waited for; after some seconds
+    `tell` receives, once, who it is.
 
     Raises:
         RunInUseError: Another process holds it.
@@ -159,13 +157,8 @@ def new_run(
     """Make a run folder that holds its spec and is locked from its first moment on.
 
     A failure removes it again if nothing is in it that a later call could go on from.
-
-    Args:
-        home: Folder of everything lightalign keeps.
-        name: Name of the run, or None for the time and `label`.
-        label: What the run is, for the automatic name.
-        spec: Content of `run.toml`, which is never written again.
-        can_go_on: Whether a training that people stop can go on later.
+    `name` is None for the time and `label`; `can_go_on` says whether a training that people stop
+    can go on later.
 
     Raises:
         SpecError: The name is not a plain folder name, or is that of a finished run.
@@ -307,10 +300,6 @@ def state_of(folder: Path) -> RunState:
 
 def remove_run(home: Path, run: str) -> Path:
     """Remove a run with its indexes and evaluations, and return its folder.
-
-    Args:
-        home: Folder of everything lightalign keeps.
-        run: Name of the run, or its folder.
 
     Raises:
         RunNotFoundError: There is no such folder among the runs.
@@ -588,9 +577,7 @@ def ways_out(folder: Path) -> str:
 def check_files(folder: Path, *, content: bool) -> None:
     """Pass if all files of a run are what they were when they were written, as far as is recorded.
 
-    Args:
-        folder: The run folder.
-        content: Compare the checksums of all; otherwise that of the spec, and sizes.
+    With `content` the checksums of all are compared; otherwise that of the spec, and sizes.
 
     Raises:
         StoreCorruptError: One is missing or is another now.
@@ -613,10 +600,7 @@ def check_files(folder: Path, *, content: bool) -> None:
 def require_files(folder: Path, promises: Mapping[str, Any], advice: str) -> None:
     """Pass if files of a run are what they were promised to be.
 
-    Args:
-        folder: The run folder.
-        promises: `promise_of` each file, by name.
-        advice: What to do where one is not.
+    `promises` holds `promise_of` each file; `advice` is what to do where one is not.
 
     Raises:
         StoreCorruptError: One is missing or is another now.

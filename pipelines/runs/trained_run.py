@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 class TrainedRun:
     """Finished run that is evaluated.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        run: Name or folder of the run, or None for the newest.
-        device: `auto`, `cpu` or `cuda`.
+    `run` is its name or folder, or None for the newest.
 
     Raises:
         RunNotFoundError: There is no such finished run.
@@ -40,11 +37,7 @@ class TrainedRun:
     ) -> "TrainedRun":
         """Return a run that is measured before its report is written.
 
-        Args:
-            home: Folder of everything lightalign keeps.
-            folder: The run folder.
-            trained: What its report will be.
-            device: `auto`, `cpu` or `cuda`.
+        `trained` is what its report will be.
         """
         run = cls.__new__(cls)
         run._settle(home, folder, trained, device)

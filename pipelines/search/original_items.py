@@ -38,14 +38,8 @@ def find_items(
     """Return the items of some rows by id, and a warning where some were not found.
 
     The dataset itself is opened only where the index does not know its files, or these are gone.
-
-    Args:
-        saved: The index.
-        rows: Rows of it.
-        home: Folder of everything lightalign keeps.
-        opened: The dataset, where its place was named; else None.
-        pictures: Whether pictures are wanted of datasets that keep no files, too.
-        again: Command that writes the index anew, in backquotes.
+    `opened` is the dataset, where its place was named; `pictures` says whether pictures are wanted
+    of datasets that keep no files, too; `again` is the command that writes the index anew.
     """
     manifest = saved.manifest
     wanted = [saved.ids.at(row) for row in rows]

@@ -277,11 +277,6 @@ def _manifests(run: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
 def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
     """Read a saved index, and map it into memory where it is large.
 
-    Args:
-        folder: What `find_indexes` returns.
-        run: The run folder.
-        home: Folder of everything lightalign keeps.
-
     Raises:
         StaleIndexError: The adapter is another now, or the split has been extracted again from
             other files.

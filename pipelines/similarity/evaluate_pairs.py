@@ -87,11 +87,8 @@ class PairResult:
 class PairEvaluator:
     """Measure how far the cosines of a scorer agree with the grades of a split.
 
-    Args:
-        split: The graded pairs.
-        train: Pairs that a threshold is fitted on, or None; it may be `split`.
-        threshold: The fixed one, a cosine.
-        progress: Receives the progress.
+    `train` are the pairs that a threshold is fitted on, or None; they may be those of `split`.
+    `threshold` is the fixed one, a cosine.
 
     Attributes:
         num_groups: Groups of pairs that have no text in common.
@@ -259,11 +256,7 @@ def evaluate_pairs(
 ) -> None:
     """Measure by every scorer, and look for what was fitted or trained on before.
 
-    Args:
-        judge: Measures one scorer.
-        scorers: All that are compared; the worst pairs are those of the first.
-        texts: Reads the texts of the pairs.
-        evaluation: Receives numbers, plots, the worst pairs and warnings.
+    The worst pairs are those of the first scorer.
     """
     judged = [judge(scorer) for scorer in scorers]
     pairs, train = judge.split, judge.train
@@ -288,10 +281,7 @@ def worst_pairs(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the pairs whose cosine ranks farthest from their grade, and warnings.
 
-    Args:
-        split: The pairs.
-        cosines: Cosine of each.
-        texts: Reads their texts; where they are not found there are ids alone.
+    Where their texts are not found there are ids alone.
     """
     ones = np.ones((1, len(split)), dtype=np.int64)
     ranks = [ValueOrder(values).ranks(ones)[0] for values in (cosines, split.grades)]

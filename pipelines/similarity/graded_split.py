@@ -68,10 +68,7 @@ class GradedSplit:
 
     A pair with a text that has no row in one of the stores, because it could not be read, takes no
     part.
-
-    Args:
-        home: Folder of everything lightalign keeps.
-        stores: Store of each query; all of one dataset, split and source.
+    All stores are of one dataset, split and source.
 
     Attributes:
         described: One of the stores; dataset, split and source are the same for all.

@@ -33,12 +33,7 @@ _SAME = 0.9995  # cosine of one text in two stores of an encoder: they are round
 
 
 class GradedTexts:
-    """Read the texts of graded splits from their dataset, which must be as it was extracted.
-
-    Args:
-        wanted: The dataset, opened or by its name.
-        home: Folder of everything lightalign keeps.
-    """
+    """Read the texts of graded splits from their dataset, which must be as it was extracted."""
 
     def __init__(self, wanted: DatasetQuery, home: Path) -> None:
         self.wanted = wanted
@@ -47,10 +42,6 @@ class GradedTexts:
 
     def of(self, split: GradedSplit, ids: Iterable[str]) -> dict[str, str]:
         """Return texts by id.
-
-        Args:
-            split: The split that they are of.
-            ids: Those wanted.
 
         Raises:
             LightalignError: The dataset cannot be opened, or is another now.
@@ -90,11 +81,6 @@ def find_shared_pairs(
     """Return the measured pairs that are fitted on, too, as JSON values, and warnings.
 
     A pair is the same in either order, and whatever its texts have beside letters and digits.
-
-    Args:
-        measured: Pairs that are measured.
-        fitted: Pairs that a threshold is fitted on.
-        texts: Reads the texts of both.
     """
     try:
         fitted_ids = {both: ids for ids, both in _pairs(fitted, texts).items()}
@@ -132,11 +118,6 @@ def find_trained_texts(
 
     No grade was seen, but such a text may be embedded better than others. Their marks say which
     texts are the same, or, where an earlier version kept none, the frozen features.
-
-    Args:
-        pairs: Pairs that are measured.
-        run: The run whose adapter takes part.
-        progress: Receives the progress.
     """
     stored = StoresByKey.of(run.home)
     wanted = sorted({name for pair in pairs.ids for name in pair})

@@ -35,12 +35,6 @@ class TextStores:
     """Complete stores of the texts of one split, newest first.
 
     Where the dataset has changed between extractions, those of its newest version.
-
-    Args:
-        home: Folder of everything lightalign keeps.
-        wanted: The dataset.
-        split: Name of the split.
-        progress: Receives a note if there are several versions.
     """
 
     def __init__(
