@@ -10,7 +10,7 @@ from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.labelled_images import LabelledImages
 from ..inputs.store_selection import DatasetQuery, usual_split
-from ..runs.copied_items import CopiedImages, SplitOfData, find_copied_images
+from ..runs.copied_items import SplitOfData, find_copied_images
 from ..runs.evaluation import Evaluation
 from ..runs.leakage import EvaluatedItems, Leakage, lineage, near_duplicates
 from ..runs.trained_run import TrainedRun
@@ -139,21 +139,12 @@ def require_apart(
     progress = evaluation.progress
     examined = EvaluatedItems.of_images(evaluated.entry, evaluated.reader)
     leakage = evaluation.check_leakage(examined)
-    leakage = leakage.with_copies(_copied(train, evaluated, run=run, progress=progress))
-    keys = {seen.stores["train"]["image"]["key"] for seen in lineage(run)}
-    if train.entry.key in keys:  # it has been compared
-        return leakage
-    return leakage.beside(near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress))
-
-
-def _copied(
-    train: LabelledImages, evaluated: LabelledImages, *, run: TrainedRun, progress: Progress
-) -> CopiedImages:
-    """Return the evaluated images that are copies of those that a classifier is trained on."""
-    here, there = (
-        SplitOfData(dataset=description.dataset, split=description.split, source=description.source)
-        for description in (evaluated.entry.description, train.entry.description)
-    )
-    if there.source in {seen.stores["train"]["source"] for seen in lineage(run)}:
-        return CopiedImages(pairs={})  # it has been compared
-    return find_copied_images(here, evaluated.reader.ids, there, home=run.home, progress=progress)
+    compared = [seen.stores["train"] for seen in lineage(run)]
+    if train.entry.description.source not in {stores["source"] for stores in compared}:
+        here, there = (SplitOfData.of(images.entry.description) for images in (evaluated, train))
+        leakage.add_copies(
+            find_copied_images(here, evaluated.reader.ids, there, home=run.home, progress=progress)
+        )
+    if train.entry.key not in {stores["image"]["key"] for stores in compared}:
+        leakage.add_near(near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress))
+    return leakage

@@ -16,6 +16,7 @@ from ...featcache.errors import LightalignError, MissingFileError, SpecError, Un
 from ...featcache.known_datasets import DatasetVersion, version_of
 from ...featcache.sources.base import Source, readable_size
 from ...featcache.sources.opening import open_source, open_version
+from ...featcache.store.key import StoreDescription
 from ...featcache.types import Item, Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import require_as_extracted
@@ -37,6 +38,11 @@ class SplitOfData:
     dataset: str
     split: str
     source: str
+
+    @classmethod
+    def of(cls, store: StoreDescription) -> "SplitOfData":
+        """Return the split that a store is of."""
+        return cls(dataset=store.dataset, split=store.split, source=store.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +96,12 @@ def find_copied_images(
     return CopiedImages(pairs=pairs)
 
 
-def copied_message(pairs: Mapping[str, str], count: int) -> str:
-    """Return a sentence on the images that `find_copied_images` has found.
-
-    `pairs` may be some of the `count` that there are.
-    """
+def copied_message(pairs: Mapping[str, str]) -> str:
+    """Return a sentence on the images that `find_copied_images` has found."""
     named = "; ".join(f"{ours} and {theirs}" for ours, theirs in sorted(pairs.items())[:_SHOWN])
-    more = " ..." if count > _SHOWN else ""
+    more = " ..." if len(pairs) > _SHOWN else ""
     return (
-        f"leakage: {count} evaluated images are copies, byte by byte, of trained ones of "
+        f"leakage: {len(pairs)} evaluated images are copies, byte by byte, of trained ones of "
         f"other ids: {named}{more}"
     )
 
