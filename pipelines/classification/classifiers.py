@@ -30,7 +30,6 @@ class Examples:
     """Features of images with their classes.
 
     Attributes:
-        features: One row an image.
         labels: Class of each row, in [0, `num_classes`).
         num_classes: Classes of the dataset, whether or not a row is of each.
     """
@@ -64,7 +63,6 @@ class Classifier(ABC):
     """Learn from examples and score others, by one option that is chosen.
 
     Attributes:
-        option: Name of the option.
         candidates: Its values, in the order in which they are tried.
         default: Its value where nothing can be held out to choose by.
         notes: Values of the option at which something went not quite well, by what it was.
@@ -201,7 +199,6 @@ class Choice:
     """Value of a classifier's option, chosen by accuracy on a held-out part.
 
     Attributes:
-        value: The value.
         tried: Top-1 accuracy of each tried value on the held-out part, percent.
         num_held: Images of that part.
     """

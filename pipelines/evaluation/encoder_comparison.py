@@ -33,7 +33,6 @@ class EncoderNeighbours:
     """Features of the drawn items by one encoder, with the nearest neighbours of each.
 
     Attributes:
-        vectors: Features of each item.
         nearest: Items that are nearest to each, by cosine.
     """
 

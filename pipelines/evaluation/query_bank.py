@@ -20,12 +20,7 @@ from ..runs.trained_run import TrainedRun
 
 @dataclass(frozen=True)
 class BankRows:
-    """Rows of a training store that are the query bank of one side.
-
-    Attributes:
-        reader: The store.
-        rows: Rows of it, in order.
-    """
+    """Rows of a training store that are the query bank of one side."""
 
     reader: FeatureReader
     rows: Int64[np.ndarray, " b"]

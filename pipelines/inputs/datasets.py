@@ -31,9 +31,7 @@ class SplitCounts:
     """Items of one split.
 
     Attributes:
-        split: Name of the split.
         images: Images, readable or not.
-        texts: Texts.
         links: Pairs of an image and a text that belong together.
         classes: Classes, or 0 of a dataset without.
         unreadable: Images whose file is missing or not readable.
@@ -53,10 +51,8 @@ class Preview:
 
     Attributes:
         version: What the name stands for.
-        counts: One a split.
         rows: The first rows of one split: an image with its texts or its class, or two texts with
             their grade.
-        split: Name of that split.
         notes: How the files were read, and what was left out.
         unreadable: Some images that will be skipped, and why.
         skipped_rows: Rows of its table that cannot be read, and why.

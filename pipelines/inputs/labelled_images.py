@@ -20,9 +20,6 @@ class LabelledImages:
     `residency` and `device` are those of `FeatureReader`.
 
     Attributes:
-        entry: As given.
-        reader: Reader of the store.
-        names: Name of each class.
         labels: Class of each row, an index into `names`.
 
     Raises:

@@ -64,11 +64,7 @@ class PairDataset(ABC):
     say the same, one of `same_text.SAME_TEXT`.
 
     Attributes:
-        pair: As given.
-        home: As given.
         pairs: What belongs together, by id, as the stores' pairs say it.
-        first: Reader of the first side.
-        second: Reader of the second side.
         seconds_of: Rows of the second side that make a pair with each of the first, in order.
         belonging: Rows of the second side that are not wrong for each of the first, in order.
         num_links_lost: Links between an image and a text that lack a row.

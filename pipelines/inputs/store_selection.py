@@ -88,7 +88,6 @@ class SideQuery:
     """Query for the store of one side; None matches any.
 
     Attributes:
-        encoder: Name of the encoder's card.
         kind: What is kept of the tokens, such as `mean`.
         key: `StoreEntry.encoder_key`.
         reference: What names the encoder in a command; the name of its card if None.
@@ -157,8 +156,6 @@ class StoreQuery:
     """Query for the stores of both sides; None matches any.
 
     Attributes:
-        split: Name of the split.
-        dataset: Name of the dataset.
         source: `Source.fingerprint` of the split.
         by_side: What each of both sides asks for.
         data: Options that name the dataset in a command; None for its name alone.

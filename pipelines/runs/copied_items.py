@@ -27,13 +27,7 @@ _SHOWN = 3  # pairs that a message names
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOfData:
-    """One split of a dataset, as stores describe it.
-
-    Attributes:
-        dataset: Name of the dataset.
-        split: Name of the split.
-        source: Fingerprint of the split.
-    """
+    """One split of a dataset, as stores describe it."""
 
     dataset: str
     split: str

@@ -96,12 +96,7 @@ def embed_pairs(
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of a store, with their ids.
-
-    Attributes:
-        ids: Id of each row.
-        vectors: Embedding of each row, of length 1.
-    """
+    """Embeddings of a store, with their ids."""
 
     ids: tuple[str, ...]
     vectors: Float32[np.ndarray, "n embed"]

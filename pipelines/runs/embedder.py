@@ -43,9 +43,7 @@ class EncoderView:
     """Encoder, with the layer and the kind of features that a training read of it.
 
     Attributes:
-        encoder: The encoder.
         layer: Which of its layers, counted from the end.
-        layout: Tokens of that layer.
         kind: What is kept of them.
         dtype: Type in which they are stored.
     """

@@ -34,11 +34,7 @@ class Evaluation:
 
     Attributes:
         kind: Name of the evaluation.
-        home: Folder of everything lightalign keeps.
         run: The run, or None where no adapter takes part.
-        wanted: The dataset.
-        split: Name of the split.
-        progress: Receives the progress.
         stores: Store of each part that was read, by a name such as `image`; the first is of the
             dataset and the split.
         ids: Ids of all items that the numbers are of.
@@ -46,7 +42,6 @@ class Evaluation:
         metrics: Tables of tables of numbers.
         definitions: What each name in `metrics` means.
         curves: Plots, as `metrics.number` describes them.
-        failures: The worst items.
         warnings: What to know before the numbers are believed.
         variant: What sets it apart from others of its kind and split, such as a scoring, if any.
         beside: Further parts of the report, by name.

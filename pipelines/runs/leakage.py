@@ -210,7 +210,6 @@ class SeenByRun:
     """Stores that one run has seen: the evaluated run, or one that it began with.
 
     Attributes:
-        name: Name of the run.
         stores: Its `train` and, if it had one, `validation`.
         selected_by: What its report says of how the kept weights were chosen.
     """

@@ -22,7 +22,6 @@ class RunEntry:
     """One run as `runs list` shows it.
 
     Attributes:
-        name: Name of its folder.
         state: `finished`, `stopped`, `running`, `stopped fine-tuning`, `damaged`, or `unreadable`
             where a file or folder of it may not be read, and may be whole.
         changed: When it was finished or, until then, begun; ISO 8601, in UTC.

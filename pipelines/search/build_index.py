@@ -45,10 +45,8 @@ class _Split:
     """Split that is indexed, with its stores and embeddings.
 
     Attributes:
-        evaluated: The run.
         evaluation: What is said of its approximate indexes, side by side.
         data: The dataset as `NAME` or `NAME=PATH`.
-        options: Its own options.
         opened: The dataset, or None where it was not found as it was extracted.
         stores: Store of each indexed side, and of the other one where there is one.
         embeddings: Ids and embeddings of each indexed side.

@@ -88,10 +88,8 @@ class SavedIndex:
     """Index that was read from disk.
 
     Attributes:
-        folder: Where it lies.
         manifest: What `write_index` was told of it.
         index: What `search` takes.
-        ids: Id of each row.
         contents: Path of each image, or each text; empty where that is not known.
         warnings: What to know before it is believed.
     """

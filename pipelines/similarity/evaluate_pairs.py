@@ -69,14 +69,7 @@ _FEW_GROUPS = 20  # below, a bootstrap interval is too narrow to be believed
 
 @dataclass(frozen=True)
 class PairResult:
-    """Measurements of one scorer on all pairs.
-
-    Attributes:
-        label: What it is called.
-        cosines: Cosine of each pair.
-        metrics: Tables of numbers.
-        curves: Plots.
-    """
+    """Measurements of one scorer on all pairs."""
 
     label: str
     cosines: Float64[np.ndarray, " n"]

@@ -48,8 +48,6 @@ class Scorer:
     """Comparison of two texts by the cosine of their vectors.
 
     Attributes:
-        label: What it is called.
-        first: Reads the first text of a pair.
         second: Reads the second; the same leg compares both in one space of one tower.
     """
 
@@ -72,8 +70,6 @@ class GradedSplit:
 
     Attributes:
         described: One of the stores; dataset, split and source are the same for all.
-        ids: Ids of both texts of each pair.
-        grades: Grade of each pair.
         scale: What the grades may be.
         num_lost: Pairs that take no part.
 
