@@ -75,16 +75,41 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     embeddings = embed_rows(
         embedder.adapter, images.reader, images.rows, device=embedder.device, progress=progress
     )
-    scored = [
-        _scores(embedder, embeddings, images.labels, prompts, names)
+    texts = [
+        [text for name in names for text in prompts.texts(name)]
         for prompts, names in zip(all_prompts, spoken, strict=True)
     ]
+    scored = [
+        score_classes(
+            embeddings, images.labels, embedder.embed_texts(of_classes), len(prompts.templates)
+        )
+        for prompts, of_classes in zip(all_prompts, texts, strict=True)
+    ]
     tied = (_tied_warning(*pair, images.names) for pair in zip(all_prompts, scored, strict=True))
-    evaluation.warn(*_text_warnings(embedder, all_prompts, spoken), *filter(None, tied))
-    measured = [_numbers(scores, images.names) for scores in scored]
+    encoder = embedder.reading(Modality.TEXT).encoder
+    for prompts, names, of_classes in zip(all_prompts, spoken, texts, strict=True):
+        label = f"prompts {prompts.name}"
+        evaluation.warn(*class_warnings(encoder, names, of_classes, label=label))
+    evaluation.warn(*filter(None, tied))
+    measured = [
+        {
+            **accuracy_numbers(scores.ranks, images.labels, num_classes=len(images.names)),
+            "classes": per_class_numbers(scores.ranks, images.labels, images.names),
+        }
+        for scores in scored
+    ]
     evaluation.ids = images.reader.ids
     evaluation.stores = {Modality.IMAGE.value: images.entry}
-    evaluation.options = _options(spec, all_prompts, spoken)
+    evaluation.options = {
+        "data": spec.data,
+        "source": None if spec.source is None else dict(spec.source),
+        "split": spec.split,
+        "device": spec.device,
+        "prompts": {
+            prompts.name: {"templates": list(prompts.templates), "classes": list(names)}
+            for prompts, names in zip(all_prompts, spoken, strict=True)
+        },
+    }
     evaluation.variant = _variant(spec, all_prompts)
     evaluation.metrics = {
         prompts.name: table for prompts, table in zip(all_prompts, measured, strict=True)
@@ -105,30 +130,6 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     return ZeroShotReport(path=path, report=report, plot=plot)
 
 
-def _scores(
-    embedder: Embedder, images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
-) -> ClassScores:
-    texts = embedder.embed_texts([text for name in spoken for text in prompts.texts(name)])
-    return score_classes(images, labels, texts, len(prompts.templates))
-
-
-def _text_warnings(
-    embedder: Embedder, all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
-) -> list[str]:
-    """Return what the text encoder cannot read of the texts of the classes."""
-    encoder = embedder.reading(Modality.TEXT).encoder
-    return [
-        warning
-        for prompts, names in zip(all_prompts, spoken, strict=True)
-        for warning in class_warnings(
-            encoder,
-            names,
-            [text for name in names for text in prompts.texts(name)],
-            label=f"prompts {prompts.name}",
-        )
-    ]
-
-
 def _tied_warning(prompts: Prompts, scored: ClassScores, names: Sequence[str]) -> str | None:
     """Return which classes no image can tell apart, or None."""
     if not scored.tied:
@@ -145,13 +146,6 @@ def _tied_warning(prompts: Prompts, scored: ClassScores, names: Sequence[str]) -
     )
 
 
-def _numbers(scored: ClassScores, names: Sequence[str]) -> dict[str, Any]:
-
-    ranks = scored.ranks
-    overall = accuracy_numbers(ranks, scored.labels, num_classes=len(names))
-    return {**overall, "classes": per_class_numbers(ranks, scored.labels, names)}
-
-
 def _variant(spec: ZeroShotSpec, all_prompts: Sequence[Prompts]) -> str:
     """Return which prompts are unusual; files may have the same name and other templates."""
     if spec.prompts == USUAL:
@@ -162,21 +156,6 @@ def _variant(spec: ZeroShotSpec, all_prompts: Sequence[Prompts]) -> str:
         else prompts.name
         for asked, prompts in zip(spec.prompts, all_prompts, strict=True)
     )
-
-
-def _options(
-    spec: ZeroShotSpec, all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
-) -> dict[str, Any]:
-    return {
-        "data": spec.data,
-        "source": None if spec.source is None else dict(spec.source),
-        "split": spec.split,
-        "device": spec.device,
-        "prompts": {
-            prompts.name: {"templates": list(prompts.templates), "classes": list(names)}
-            for prompts, names in zip(all_prompts, spoken, strict=True)
-        },
-    }
 
 
 def _warnings(images: LabelledImages, evaluated: TrainedRun) -> list[str]:

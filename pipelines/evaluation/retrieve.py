@@ -9,7 +9,7 @@ from ..common.byte_sizes import parse_bytes
 from ..common.progress import SILENT, Progress
 from ..inputs import same_text
 from ..inputs.image_text import join_stores
-from ..inputs.pairs import BatchRows, PairDataset
+from ..inputs.pairs import PairDataset
 from ..inputs.same_text import NEGATIVE, check_same_text, require_marks
 from ..inputs.store_selection import StorePair
 from ..ranking import index_tuning, normalisation, ties
@@ -59,9 +59,13 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     stores = StorePair(*evaluation.require(evaluated.queries).values())
     evaluation.stores = {side.value: entry for side, entry in stores.entries.items()}
     evaluation.announce(f"run {evaluated.folder.name}")
-    paired = _joined(spec, stores)
+    paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
+    if spec.same_text != NEGATIVE:
+        require_marks(paired.pairs, paired.extraction)
     rows = paired.relations(paired.images).rows
-    bank = _bank(spec, evaluated, paired, rows)  # before anything is embedded: it may be missing
+    bank = None
+    if spec.scoring == QUERYBANK:  # before anything is embedded: its stores may be missing
+        bank = find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
     leakage = evaluation.check_leakage(EvaluatedItems.of(paired, rows), allow=spec.allow_leakage)
     embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)
     task = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)
@@ -94,23 +98,6 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     }
     path, report = evaluation.write()
     return RetrieveReport(folder=evaluated.folder, path=path, report=report)
-
-
-def _joined(spec: RetrieveSpec, stores: StorePair) -> PairDataset:
-    """Return the stores, joined; refuse a rule for same texts that these stores cannot tell."""
-    paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
-    if spec.same_text != NEGATIVE:
-        require_marks(paired.pairs, paired.extraction)
-    return paired
-
-
-def _bank(
-    spec: RetrieveSpec, evaluated: TrainedRun, paired: PairDataset, rows: BatchRows
-) -> Mapping[Side, BankRows] | None:
-    """Return the training items of qb-norm, None for another scoring."""
-    if spec.scoring != QUERYBANK:
-        return None
-    return find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
 
 
 def _scored(

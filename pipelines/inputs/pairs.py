@@ -175,25 +175,19 @@ class PairDataset(ABC):
         """Return what a training on these pairs reports, too."""
         if self.same_text == NEGATIVE:
             return []
-        if self.pairs.text_marks is not None:
-            return self._left_out()
-        line = (
-            f"same_text = {self.same_text!r} has no effect: an earlier version extracted these "
-            f"texts and did not keep which say the same; `{self.extraction}` looks them up and "
-            "encodes nothing that is there"
-        )
-        return [line]
-
-    def _left_out(self) -> list[str]:
-        """Return how many images are left without any text, if some are."""
+        if self.pairs.text_marks is None:
+            line = (
+                f"same_text = {self.same_text!r} has no effect: an earlier version extracted these "
+                f"texts and did not keep which say the same; `{self.extraction}` looks them up and "
+                "encodes nothing that is there"
+            )
+            return [line]
         count = self.num_whole - len(self.images)
-        if not count:
-            return []
         line = (
             f"{count:,} of {self.num_whole:,} images have no caption of their own left and take no "
             f"part (same_text = {self.same_text!r}, split {self.pair.split!r})"
         )
-        return [line]
+        return [line] if count else []
 
     @property
     @abstractmethod

@@ -1,7 +1,7 @@
 """Choose the feature stores that a verb works on."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -570,15 +570,11 @@ def require_there(pairs: Iterable[StorePair | None]) -> None:
     entries = (entry for pair in pairs if pair for entry in pair.entries.values())
     for entry in entries:
         if not has_manifest(entry.folder):
+            again = extraction(entry.description, home=entry.folder.absolute().parents[3])
             raise StoreNotFoundError(
                 f"store {entry.folder} was removed while it was being read: extract it again by "
-                f"`{_extract_anew(entry)}`"
+                f"`{again}`"
             )
-
-
-def _extract_anew(entry: StoreEntry) -> str:
-    """Return the command that extracts a store that is gone, of a dataset in its usual place."""
-    return extraction(entry.description, home=entry.folder.absolute().parents[3])
 
 
 def extract_again(
@@ -627,8 +623,18 @@ def refuse(home: Path, query: StoreQuery) -> NoReturn:
     entries = [entry for entry in catalog.entries if entry.description.modality in modalities]
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
     have = sorted({_label_of(entry, query) for entry in near or entries})
-    missing = _missing_sides(query, entries, home=home)
-    data = query.data or _data_of_others(query, missing, entries, home=home)
+    missing = {
+        side: asked for side, asked in query.by_side.items() if not query.matching(entries, side)
+    }
+    partner = None if query.dataset else _partner(home, query, missing, entries)
+    if not missing or (query.dataset is None and partner is None):
+        missing = dict(query.by_side)  # stores are there, of differing items
+    data = query.data or ["--data", query.dataset or "flickr30k"]
+    if partner is not None and query.data is None:
+        store = partner.description
+        version = version_of(home, store.dataset, store.split, store.source)
+        is_named = version is None or is_remembered(home, version)
+        data = ["--data", store.dataset] if is_named else version.words()
     close = {side: _close_stores(asked, side, near) for side, asked in missing.items()}
     commands = []
     for side, asked in missing.items():
@@ -641,7 +647,16 @@ def refuse(home: Path, query: StoreQuery) -> NoReturn:
     names = " and ".join(f"{side.label} store" for side in missing)
     similar = list(dict.fromkeys(name for names_of in close.values() for name in names_of))
     _require_data(home, query)
-    asked_for = f"{names} for {query.describe()} in {home}"
+    like = any(
+        entry.complete
+        and entry.description.split == query.split
+        and replace(asked, key=None).matches(entry)
+        for asked in missing.values()
+        if asked.key is not None
+        for entry in near
+    )
+    exactly = ", of the same layer, tokens, type and precision," if like else ""
+    asked_for = f"{names} for {query.describe()}{exactly} in {home}"
     unread = read_catalog(home, query.place).unread
     if unread:  # it may be what is asked for: to extract it again is no way out
         raise StoreNotFoundError(
@@ -655,48 +670,19 @@ def refuse(home: Path, query: StoreQuery) -> NoReturn:
     )
 
 
-def _missing_sides(
-    query: StoreQuery, entries: Sequence[StoreEntry], *, home: Path
-) -> Mapping[Side, SideQuery]:
-    """Return the sides that no store is there for; both where stores are, of differing items."""
-    by_side = query.by_side
-    missing = {side: asked for side, asked in by_side.items() if not query.matching(entries, side)}
-    if query.dataset is None and _partner(query, missing, entries, home=home) is None:
-        return by_side
-    return missing or by_side
-
-
 def _partner(
-    query: StoreQuery, missing: Iterable[Side], entries: Sequence[StoreEntry], *, home: Path
+    home: Path, query: StoreQuery, missing: Container[Side], entries: Sequence[StoreEntry]
 ) -> StoreEntry | None:
-    """Return the newest store of the side that is there, of a dataset that pairs both."""
-    absent = set(missing)
-    there = [side for side in query.by_side if side not in absent]
-    if not absent or not there:
+    """Return the newest store of a side that is there, of a dataset that pairs it with others."""
+    there = [side for side in query.by_side if side not in missing]
+    if not missing or not there:
         return None
     for entry in query.matching(entries, there[0]):
-        known = entry.description
-        path = pairs_path(home, known.dataset, known.split, known.source)
-        pairs = read_pairs(path) if path.is_file() else None
-        if pairs is not None and pairs.links:
+        store = entry.description
+        path = pairs_path(home, store.dataset, store.split, store.source)
+        if path.is_file() and read_pairs(path).links:
             return entry
     return None
-
-
-def _data_of_others(
-    query: StoreQuery, missing: Iterable[Side], entries: Sequence[StoreEntry], *, home: Path
-) -> list[str]:
-    """Return the options that name the dataset of the side that is there, or else a usual one."""
-    partner = None
-    if query.dataset is None:
-        partner = _partner(query, missing, entries, home=home)
-    if partner is None:
-        return ["--data", query.dataset or "flickr30k"]
-    known = partner.description
-    version = version_of(home, known.dataset, known.split, known.source)
-    if version is None or is_remembered(home, version):
-        return ["--data", known.dataset]
-    return version.words()
 
 
 def _close_stores(asked: SideQuery, side: Side, entries: Iterable[StoreEntry]) -> list[str]:

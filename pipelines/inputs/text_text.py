@@ -51,7 +51,10 @@ class PairedTexts(PairDataset):
             raise StoreCorruptError(f"no text of {self.path} has a row in both stores")
         self.texts_of = {image: tuple(sorted(texts)) for image, texts in sorted(texts_of.items())}
         self.num_links_lost = len(links) - sum(map(len, self.texts_of.values()))
-        self._related = {text: self._sharing(images) for text, images in sorted(images_of.items())}
+        self._related = {
+            text: sorted({other for image in images for other in self.texts_of[image]})
+            for text, images in sorted(images_of.items())
+        }
         self.seconds_of = {
             text: self._seconds([other for other in related if other != text] or related)
             for text, related in self._related.items()
@@ -77,9 +80,6 @@ class PairedTexts(PairDataset):
         self.belonging = {
             text: self._seconds(relatives) for text, relatives in self._related.items()
         }
-
-    def _sharing(self, images: Sequence[int]) -> list[int]:
-        return sorted({text for image in images for text in self.texts_of[image]})
 
     def _seconds(self, texts: Sequence[int]) -> tuple[int, ...]:
         return tuple(sorted(self.second_row[texts].tolist()))

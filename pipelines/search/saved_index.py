@@ -232,12 +232,6 @@ def find_indexes(
     return {path.parent: manifests[path] for path in paths}
 
 
-def _is_named(manifest: Mapping[str, Any], *, home: Path) -> bool:
-    """Return whether an index is of what the name of its dataset is known to stand for by now."""
-    version = newest(home, manifest["dataset"])
-    return version is not None and version.splits.get(manifest["split"]) == manifest["source"]
-
-
 def _is_of(manifest: Mapping[str, Any], version: DatasetVersion | None) -> bool:
     """Return whether an index is of a version of its dataset; of none that is known, it is."""
     if version is None or not version.splits:
@@ -337,7 +331,9 @@ def _read_faiss(folder: Path, manifest: Mapping[str, Any], *, again: str) -> fai
         if size != manifest["bytes"]:
             raise StoreCorruptError(f"{path} has {size} bytes, not {manifest['bytes']}: {again}")
         _check_head(path, manifest, again=again)
-        index = faiss.read_index(str(path), _flags(manifest) if size >= _MAPPED else 0)
+        # FAISS maps lists of vectors in one way, everything else in another
+        mapped = faiss.IO_FLAG_MMAP if "IVF" in manifest["factory"] else faiss.IO_FLAG_MMAP_IFC
+        index = faiss.read_index(str(path), int(mapped) if size >= _MAPPED else 0)
     except PermissionError:
         raise
     except (OSError, RuntimeError, MemoryError) as error:
@@ -363,12 +359,6 @@ def _check_head(path: Path, manifest: Mapping[str, Any], *, again: str) -> None:
             f"{path} does not begin as an index of {manifest['num']} rows of width "
             f"{manifest['width']}: {again}"
         )
-
-
-def _flags(manifest: Mapping[str, Any]) -> int:
-    """Return how FAISS maps a file: lists of vectors in one way, everything else in another."""
-    listed = "IVF" in manifest["factory"]
-    return int(faiss.IO_FLAG_MMAP if listed else faiss.IO_FLAG_MMAP_IFC)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -402,7 +392,9 @@ def _check_fresh(
         for entry in stored.entries
         if entry.complete and entry.encoder_key == manifest["encoder_key"]
     ]
-    is_meant = _is_of_the_run(manifest, run=run, home=home) or _is_named(manifest, home=home)
+    version = newest(home, manifest["dataset"])
+    is_named = version is not None and version.splits.get(manifest["split"]) == manifest["source"]
+    is_meant = is_named or _is_of_the_run(manifest, run=run, home=home)
     if manifest["source"] in sources and is_meant:
         sources = [manifest["source"]]  # whatever else has the same name now
     # without stores the index is all there is, and answers; one of the same items holds the same

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...featcache.encoders.loading import load_backend
@@ -70,7 +69,10 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     searched = side_named(evaluated, spec.side)
     query = _query_of(spec, evaluated)
     sheet = _sheet_of(spec, evaluated)
-    asking = _asking_side(evaluated, query, searched)
+    # of two text encoders the one that is not searched embeds the query
+    asking: Side = next(side for side in evaluated.sides if side is not searched)
+    if evaluated.sides == IMAGE_TEXT:
+        asking = Modality.TEXT if query.path is None else Modality.IMAGE
     load_backend(_backend(evaluated, asking))
 
     clock.ends("import")
@@ -104,10 +106,18 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         saved, nearest, home=spec.home, opened=opened, pictures=sheet is not None, again=again
     )
     answers = zip(map(saved.ids.at, nearest), scores[0].tolist(), strict=False)
-    hits = [_hit(rank, *answer, items) for rank, answer in enumerate(answers, 1)]
+    hits = []
+    for rank, (item_id, score) in enumerate(answers, 1):
+        item = items.get(item_id)
+        path = None if item is None or item.path is None else str(item.path)
+        text = None if item is None else item.text
+        hits.append(Hit(rank=rank, score=score, id=item_id, path=path, text=text))
     clock.ends("find_files")
     if sheet is not None:
-        _write_sheet(sheet, query, hits, items)
+        cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
+        name = "" if query.path is None else query.path.name
+        with run_folder.owning_place(sheet):
+            write_sheet(sheet, Cell.of(query, "query", name), cells)
         clock.ends("sheet")
     return SearchReport(
         query=spec.query,
@@ -194,13 +204,6 @@ def _sheet_of(spec: SearchSpec, evaluated: TrainedRun) -> Path | None:
     return sheet
 
 
-def _asking_side(evaluated: TrainedRun, query: Item, searched: Side) -> Side:
-    """Return the side that embeds the query: of two text encoders the one that is not searched."""
-    if evaluated.sides == IMAGE_TEXT:
-        return Modality.TEXT if query.path is None else Modality.IMAGE
-    return next(side for side in evaluated.sides if side is not searched)
-
-
 def _backend(evaluated: TrainedRun, side: Side) -> str:
     """Return which libraries will open the encoder of a side.
 
@@ -214,16 +217,3 @@ def _backend(evaluated: TrainedRun, side: Side) -> str:
             f"{evaluated.folder / run_folder.REPORT} does not say what its encoders were: "
             f"{run_folder.ways_out(evaluated.folder)}"
         ) from error
-
-
-def _hit(rank: int, item_id: str, score: float, items: Mapping[str, Item]) -> Hit:
-    item = items.get(item_id)
-    path = None if item is None or item.path is None else str(item.path)
-    return Hit(rank=rank, score=score, id=item_id, path=path, text=item.text if item else None)
-
-
-def _write_sheet(sheet: Path, query: Item, hits: Sequence[Hit], items: Mapping[str, Item]) -> None:
-    cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
-    name = "" if query.path is None else query.path.name
-    with run_folder.owning_place(sheet):
-        write_sheet(sheet, Cell.of(query, "query", name), cells)

@@ -67,12 +67,13 @@ class TextStores:
 
         `entry` itself gives what it can; of other kinds it is the newest store.
         """
+        described = entry.description
         by_kind: dict[str, SideQuery] = {}
         for other in (entry, *self.entries):
-            kind = other.description.kind
-            if kind in _KINDS and kind not in by_kind and _same_layer(other, entry):
-                by_kind[kind] = SideQuery.like(other)
-        described = entry.description
+            store = other.description
+            is_same = (store.identity, store.layer) == (described.identity, described.layer)
+            if store.kind in _KINDS and is_same:
+                by_kind.setdefault(store.kind, SideQuery.like(other))
         at_layer = "" if described.layer == -1 else f" layer {described.layer}"
         return RawEncoder(f"{described.encoder}{at_layer}", by_kind)
 
@@ -88,8 +89,3 @@ class TextStores:
 def queries_of(raws: Sequence[RawEncoder]) -> list[SideQuery]:
     """Return the queries of all stores that these encoders need, each once."""
     return list(dict.fromkeys(query for raw in raws for query in raw.by_kind.values()))
-
-
-def _same_layer(one: StoreEntry, other: StoreEntry) -> bool:
-    first, second = one.description, other.description
-    return first.identity == second.identity and first.layer == second.layer
