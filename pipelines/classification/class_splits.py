@@ -29,13 +29,13 @@ def open_evaluation(
     """
     run = TrainedRun(spec.home, spec.run, device=spec.device)
     query = run.query(Modality.IMAGE)
-    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
+    data = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     evaluation = Evaluation(
         kind=kind,
         home=spec.home,
         run=run,
-        wanted=wanted,
-        split=spec.split or usual_split(spec.home, wanted, query),
+        data=data,
+        split=spec.split or usual_split(spec.home, data, query),
         progress=progress,
     )
     return evaluation, run
@@ -61,13 +61,13 @@ def open_both(
     Raises:
         LightalignError: See `open_images`, `check_classes`, `require_apart`.
     """
-    train, measured = (open_images(evaluation, run, split) for split in (train_split, None))
-    leakage = require_apart(train, measured, run=run, evaluation=evaluation)
+    train, test = (open_images(evaluation, run, split) for split in (train_split, None))
+    leakage = require_apart(train, test, run=run, evaluation=evaluation)
     evaluation.beside["leakage"] = leakage.table()
-    evaluation.warnings += [*leakage.warnings, *check_classes(train, measured, home=run.home)]
-    evaluation.stores = {"image": measured.entry, "train_image": train.entry}
-    evaluation.ids = measured.reader.ids
-    return train, measured
+    evaluation.warnings += [*leakage.warnings, *check_classes(train, test, home=run.home)]
+    evaluation.stores = {"image": test.entry, "train_image": train.entry}
+    evaluation.ids = test.reader.ids
+    return train, test
 
 
 def check_classes(train: LabelledImages, evaluated: LabelledImages, *, home: Path) -> list[str]:
@@ -90,10 +90,10 @@ def check_classes(train: LabelledImages, evaluated: LabelledImages, *, home: Pat
             f"{len(absent)} classes have no training image, such as "
             f"{train.names[absent[0]]!r}: their images are all wrong"
         )
-    measured = np.unique(evaluated.labels)
-    if len(measured) == 1:
+    classes = np.unique(evaluated.labels)
+    if len(classes) == 1:
         warnings.append(
-            f"all images of {evaluated.name} are of one class, {train.names[measured[0]]!r}: a "
+            f"all images of {evaluated.name} are of one class, {train.names[classes[0]]!r}: a "
             "classifier that always answers with it has 100 %"
         )
     left_out = [
@@ -139,7 +139,7 @@ def require_apart(
     progress = evaluation.progress
     examined = EvaluatedItems.of_images(evaluated.entry, evaluated.reader)
     leakage = evaluation.check_leakage(examined)
-    compared = [seen.stores["train"] for seen in lineage(run)]
+    compared = [past.stores["train"] for past in lineage(run)]
     if train.entry.description.source not in {stores["source"] for stores in compared}:
         here, there = (SplitOfData.of(images.entry.description) for images in (evaluated, train))
         leakage.add_copies(

@@ -180,14 +180,14 @@ class NeighbourClassifier(Classifier):
 
 
 def _nearest_of_class(
-    train: Examples, known: Float32[np.ndarray, "n width"], asked: Float32[np.ndarray, "m width"]
+    train: Examples, trained: Float32[np.ndarray, "n width"], asked: Float32[np.ndarray, "m width"]
 ) -> Float32[np.ndarray, "m classes"]:
     """Return the largest cosine to an image of each class, minus infinity where there is none."""
     by_class = np.argsort(train.labels, kind="stable")
     classes, starts = np.unique(train.labels[by_class], return_index=True)
     nearest = np.full((len(asked), train.num_classes), -np.inf, dtype=np.float32)
-    size = max(1, _BLOCK_COSINES // len(known))
-    ordered = known[by_class].T
+    size = max(1, _BLOCK_COSINES // len(trained))
+    ordered = trained[by_class].T
     for start in range(0, len(asked), size):
         cosines = asked[start : start + size] @ ordered
         nearest[start : start + size, classes] = np.maximum.reduceat(cosines, starts, axis=1)

@@ -62,7 +62,7 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         }
         evaluation.curves = protocol.curves
         evaluation.warnings += protocol.warnings
-        path, measured = evaluation.write(owned=True)
+        path, measurement = evaluation.write(owned=True)
         assert path is not None, "a run that was just made can be written"
         run_folder.write_report(folder, report)  # last: with it the run is finished
-    return FineTuneReport(folder=folder, trained=report, path=path, report=measured)
+    return FineTuneReport(folder=folder, trained=report, path=path, report=measurement)

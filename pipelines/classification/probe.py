@@ -24,7 +24,7 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
     evaluation, evaluated = open_evaluation(spec, spec.kind, progress)
     spec = replace(spec, split=evaluation.split)
     train, test = open_both(evaluation, evaluated, spec.train_split)
-    name = evaluation.wanted.name
+    name = evaluation.data.name
     progress.note(
         f"run {evaluated.folder.name}: {len(train)} images of {name}/{spec.train_split} to "
         f"train on, {len(test)} of {name}/{spec.split} to measure"

@@ -163,7 +163,7 @@ def _warnings(images: LabelledImages, evaluated: TrainedRun) -> list[str]:
     described = images.entry.description
     dataset, split, source = described.dataset, described.split, described.source
     version = version_of(evaluated.home, dataset, split, source)
-    trained = [seen.stores["train"] for seen in lineage(evaluated)]
+    trained = [past.stores["train"] for past in lineage(evaluated)]
     # what else has the name, or had it, is other data
     same = [
         split_record

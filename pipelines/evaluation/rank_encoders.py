@@ -54,7 +54,7 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     evaluation = Evaluation(
         kind="rank-encoders",
         home=spec.home,
-        wanted=DatasetQuery.of(spec.data, home=spec.home, options=spec.source),
+        data=DatasetQuery.of(spec.data, home=spec.home, options=spec.source),
         split=spec.split,
         progress=progress,
         options={
@@ -83,14 +83,14 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     readable = [in_all_of([readers[label] for label in labels]) for labels in (images, texts)]
     links = _first_links(catalog.read_pairs(pairs).links, *readable)
     image_ids, text_ids = zip(*_draw(links, spec), strict=True)
-    seen = {
+    by_text_store = {
         label: EncoderNeighbours.of(label, readers[label], text_ids, spec.neighbours)
         for label in texts
     }
     comparisons: dict[str, dict[str, Any]] = {}
     for label in progress.track(images, "compare", len(images), unit="image stores"):
         image = EncoderNeighbours.of(label, readers[label], image_ids, spec.neighbours)
-        for name, numbers in compared(image, seen, spec.neighbours).items():
+        for name, numbers in compared(image, by_text_store, spec.neighbours).items():
             comparisons[f"{label} | {name}"] = numbers
     evaluation.metrics = dict(sorted(comparisons.items(), key=lambda pair: -pair[1]["ridge"].value))
     evaluation.ids = [*image_ids, *text_ids]

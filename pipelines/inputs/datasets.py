@@ -112,13 +112,13 @@ def _named_anew(
         return version, opened
 
 
-def _name_of(given: str) -> str:
+def _name_of(name: str) -> str:
     """Return a name as it is remembered; `NAME=PATH` is none.
 
     Raises:
         SpecError: A dataset cannot be called so.
     """
-    return known_datasets.checked_name(known_datasets.written_name(given))
+    return known_datasets.checked_name(known_datasets.written_name(name))
 
 
 def move(home: Path, name: str, place: Path) -> DatasetVersion:
@@ -191,7 +191,9 @@ def preview(version: DatasetVersion, source: Source, *, split: str | None = None
 def _note_unlooked(source: Source) -> Iterator[str]:
     """Yield that rows without a picture are not counted, of tables too large to look through."""
     images = (item for split in source.splits() for item in source.items(split, Modality.IMAGE))
-    if any(isinstance(one, StoredItem) and not one.pictures.are_looked_through for one in images):
+    if any(
+        isinstance(item, StoredItem) and not item.pictures.are_looked_through for item in images
+    ):
         yield "rows without a picture are not counted: the table is too large to look through"
 
 
@@ -223,9 +225,8 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
             for first, second, grade in pairs.grades.links[:PREVIEWED]
         ]
     images = list(source.items(split, Modality.IMAGE)[:PREVIEWED])
-    wanted = {item.id for item in images}
     texts_of: dict[str, list[str]] = {item.id: [] for item in images}
-    linked = [(image, text) for image, text in pairs.links if image in wanted]
+    linked = [(image, text) for image, text in pairs.links if image in texts_of]
     linked_texts = {text for _, text in linked}
     by_id = {
         item.id: item.text for item in source.items(split, Modality.TEXT) if item.id in linked_texts

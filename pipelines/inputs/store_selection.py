@@ -178,7 +178,7 @@ class StoreQuery:
 
     @classmethod
     def of(
-        cls, wanted: "DatasetQuery", split: str, by_side: Mapping[Side, SideQuery]
+        cls, data: "DatasetQuery", split: str, by_side: Mapping[Side, SideQuery]
     ) -> "StoreQuery":
         """Return the query for stores of a dataset.
 
@@ -187,13 +187,13 @@ class StoreQuery:
         """
         return cls(
             split=split,
-            dataset=wanted.name,
-            source=wanted.fingerprint(split),
+            dataset=data.name,
+            source=data.fingerprint(split),
             by_side=by_side,
-            data=wanted.words if wanted.name else None,
-            splits={} if wanted.version is None else wanted.version.splits,
-            others=wanted.others,
-            is_of_run=wanted.is_of_run,
+            data=data.words if data.name else None,
+            splits={} if data.version is None else data.version.splits,
+            others=data.others,
+            is_of_run=data.is_of_run,
         )
 
     def matching(self, entries: Iterable[StoreEntry], side: Side) -> list[StoreEntry]:
@@ -352,11 +352,11 @@ def is_remembered(home: Path, version: DatasetVersion) -> bool:
 
     A drawn family itself has its defaults each time.
     """
-    known = newest(home, version.name)
-    if known is None or (is_drawn(version.kind) and version.name == version.kind):
+    latest = newest(home, version.name)
+    if latest is None or (is_drawn(version.kind) and version.name == version.kind):
         return False
     named = (version.kind, version.place, version.options)
-    return (known.kind, known.place, known.options) == named
+    return (latest.kind, latest.place, latest.options) == named
 
 
 def require_name(home: Path, name: str) -> None:
@@ -376,7 +376,7 @@ def require_name(home: Path, name: str) -> None:
 
 
 def usual_split(
-    home: Path, wanted: DatasetQuery, query: SideQuery, names: Sequence[str] = ("test", "val")
+    home: Path, data: DatasetQuery, query: SideQuery, names: Sequence[str] = ("test", "val")
 ) -> str:
     """Return the split to evaluate where none is named: the first of `names` that has a store.
 
@@ -385,13 +385,13 @@ def usual_split(
     Raises:
         StoreCorruptError: An earlier one may have such a store, as one in it cannot be read.
     """
-    catalog = read_catalog(home, f"{wanted.name or '*'}/*")
+    catalog = read_catalog(home, f"{data.name or '*'}/*")
     there = {
         entry.description.split
         for entry in catalog.entries
-        if entry.complete and wanted.is_of(entry.description) and query.matches(entry)
+        if entry.complete and data.is_of(entry.description) and query.matches(entry)
     }
-    possible = [name for name in names if wanted.has_split(name)] or names
+    possible = [name for name in names if data.has_split(name)] or names
     chosen = next((name for name in names if name in there), possible[0])
     before = names[: names.index(chosen)]
     for unread in catalog.unread:
@@ -432,12 +432,12 @@ def choose_sides(
     return {TextSide.FIRST: text, TextSide.SECOND: second_text}
 
 
-def evaluation_query(stores: StorePair, split: str, wanted: DatasetQuery) -> StoreQuery:
+def evaluation_query(stores: StorePair, split: str, data: DatasetQuery) -> StoreQuery:
     """Return the query for another split with the same dataset and the same encoders."""
     by_side: dict[Side, SideQuery] = {
         side: SideQuery.like(entry) for side, entry in stores.entries.items()
     }
-    return replace(StoreQuery.of(wanted, split, by_side), dataset=stores.dataset)
+    return replace(StoreQuery.of(data, split, by_side), dataset=stores.dataset)
 
 
 def matching_stores(
@@ -633,8 +633,9 @@ def refuse(home: Path, query: StoreQuery) -> NoReturn:
     if partner is not None and query.data is None:
         store = partner.description
         version = version_of(home, store.dataset, store.split, store.source)
-        is_named = version is None or is_remembered(home, version)
-        data = ["--data", store.dataset] if is_named else version.words()
+        data = ["--data", store.dataset]
+        if version is not None and not is_remembered(home, version):
+            data = version.words()
     close = {side: _close_stores(asked, side, near) for side, asked in missing.items()}
     commands = []
     for side, asked in missing.items():

@@ -100,13 +100,14 @@ def copied_message(pairs: Mapping[str, str]) -> str:
     )
 
 
-def _opened_both(one: SplitOfData, other: SplitOfData, home: Path) -> tuple[Source, Source]:
+def _opened_both(first: SplitOfData, second: SplitOfData, home: Path) -> tuple[Source, Source]:
     """Open the datasets of two splits, which must be as extracted; once if they are the same."""
-    first, second = (version_of(home, it.dataset, it.split, it.source) for it in (one, other))
-    here = _opened(one, first, home)
-    is_same = one.dataset == other.dataset and first == second
-    there = here if is_same else _opened(other, second, home)
-    for part, source in ((one, here), (other, there)):
+    parts = (first, second)
+    versions = [version_of(home, part.dataset, part.split, part.source) for part in parts]
+    here = _opened(first, versions[0], home)
+    is_same = first.dataset == second.dataset and versions[0] == versions[1]
+    there = here if is_same else _opened(second, versions[1], home)
+    for part, source in zip(parts, (here, there), strict=True):
         if source.needs_files:
             require_as_extracted(source, part.split, part.source)
     return here, there

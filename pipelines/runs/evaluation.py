@@ -50,7 +50,7 @@ class Evaluation:
 
     kind: str
     home: Path
-    wanted: DatasetQuery
+    data: DatasetQuery
     split: str
     run: TrainedRun | None = None
     progress: Progress = SILENT
@@ -69,7 +69,7 @@ class Evaluation:
 
     def query(self, by_side: Mapping[Side, SideQuery], split: str | None = None) -> StoreQuery:
         """Return the query for stores of the dataset, of the evaluated split if none is named."""
-        return StoreQuery.of(self.wanted, split or self.split, by_side)
+        return StoreQuery.of(self.data, split or self.split, by_side)
 
     def require(
         self, by_side: Mapping[Side, SideQuery], split: str | None = None
@@ -83,7 +83,7 @@ class Evaluation:
 
     def announce(self, subject: str) -> None:
         """Tell what is measured where: `subject` is a run or encoders."""
-        self.progress.note(f"{subject}, split {self.split!r} of {self.wanted.name}")
+        self.progress.note(f"{subject}, split {self.split!r} of {self.data.name}")
 
     def warn(self, *lines: str) -> None:
         """Add warnings, and tell them now."""

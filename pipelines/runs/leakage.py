@@ -191,12 +191,12 @@ def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress =
     """Compare evaluated rows with the stores that the run was trained on, and validated by."""
     comparison = _Comparison(StoresByKey.of(run.home), examined, progress)
     leakage = comparison.leakage
-    for seen in reversed(lineage(run)):  # what was there first has the name
-        leakage.selection = seen.selection(examined) or leakage.selection
-        train = seen.stores["train"]
+    for past in reversed(lineage(run)):  # what was there first has the name
+        leakage.selection = past.selection(examined) or leakage.selection
+        train = past.stores["train"]
         comparison.find_items(train, "train", leakage.shared)
-        if seen.chose and "validation" in seen.stores:
-            comparison.find_items(seen.stores["validation"], "validation", leakage.choosing)
+        if past.chose and "validation" in past.stores:
+            comparison.find_items(past.stores["validation"], "validation", leakage.choosing)
         if train["source"] == examined.source:
             continue
         comparison.find_texts(train)

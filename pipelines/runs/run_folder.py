@@ -586,8 +586,8 @@ def check_files(folder: Path, *, content: bool) -> None:
         promises = read_report(folder).get("files", {})
     else:
         # of the spec alone: a stop may have come after better weights and before the state
-        seen = recorded_by_state(folder).get("best_files", {})
-        promises = {SPEC: seen[SPEC]} if SPEC in seen else {}
+        best_files = recorded_by_state(folder).get("best_files", {})
+        promises = {SPEC: best_files[SPEC]} if SPEC in best_files else {}
     compared = set(promises) if content else {SPEC} & set(promises)
     for name in sorted(set(promises) - compared):
         size = size_of(folder / name)

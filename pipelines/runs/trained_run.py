@@ -68,7 +68,7 @@ class TrainedRun:
         except (KeyError, TypeError) as error:
             raise StoreCorruptError(f"{self.folder / run_folder.REPORT} lacks {error}") from error
 
-    def wanted(self, data: str | None, options: Mapping[str, Any] | None) -> DatasetQuery:
+    def dataset_query(self, data: str | None, options: Mapping[str, Any] | None) -> DatasetQuery:
         """Return the dataset to evaluate: as named, or else the very data of the training.
 
         Raises:

@@ -212,12 +212,12 @@ def _opened(
     evaluated: TrainedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
 ) -> _Split:
     """Find the stores and the dataset, and embed the stores."""
-    wanted = evaluated.wanted(spec.data, spec.source)
+    asked = evaluated.dataset_query(spec.data, spec.source)
     evaluation = Evaluation(
         kind="index",
         home=spec.home,
         run=evaluated,
-        wanted=wanted,
+        data=asked,
         split=spec.split,
         progress=progress,
     )
@@ -229,11 +229,11 @@ def _opened(
             same_items = replace(query, dataset=description.dataset, source=description.source)
             stores |= choose_stores(spec.home, same_items) or {}
     evaluation.announce(f"run {evaluated.folder.name}")
-    if wanted.opened is None or wanted.asked is None:
+    if asked.opened is None or asked.asked is None:
         data, options = _place(evaluated, spec, stores[sides[0]])
         opened = _dataset(data, options, spec, description.source, progress)
     else:  # the stores were chosen by it
-        data, options, opened = wanted.asked.data, wanted.asked.options, wanted.opened
+        data, options, opened = asked.asked.data, asked.asked.options, asked.opened
     return _Split(
         evaluated=evaluated,
         evaluation=evaluation,

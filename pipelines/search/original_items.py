@@ -42,12 +42,12 @@ def find_items(
     of datasets that keep no files, too; `again` is the command that writes the index anew.
     """
     manifest = saved.manifest
-    wanted = [saved.ids.at(row) for row in rows]
+    ids = [saved.ids.at(row) for row in rows]
     if opened is not None:
-        return _items_of(opened, manifest, wanted), None
-    contents = dict(zip(wanted, map(saved.contents.at, rows), strict=True))
+        return _items_of(opened, manifest, ids), None
+    contents = dict(zip(ids, map(saved.contents.at, rows), strict=True))
     recorded = _recorded(contents, _side(manifest))
-    missing = [item_id for item_id in wanted if item_id not in recorded]
+    missing = [item_id for item_id in ids if item_id not in recorded]
     keeps_no_files = manifest["knows_dataset"] and not any(contents.values())
     if not missing or (keeps_no_files and not pictures):
         return recorded, None
@@ -61,7 +61,7 @@ def find_items(
         )
     except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError, SpecError) as error:
         contained = "texts" if _side(manifest).modality is Modality.TEXT else "files"
-        warning = f"{len(missing)} of {len(wanted)} {contained} are not found, only their ids"
+        warning = f"{len(missing)} of {len(ids)} {contained} are not found, only their ids"
         place = f"--data {manifest['dataset']}=PATH"
         # a dataset that is not there at all names the way out itself
         named = place in str(error) or isinstance(error, DatasetNotFoundError)

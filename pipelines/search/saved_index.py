@@ -218,7 +218,7 @@ def find_indexes(
     if not paths:
         if dataset is not None and place is None and version is None:
             require_name(home, dataset)
-        wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
+        asked = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
         existing = [
             f"{saved['side']}s of {saved['dataset']}/{saved['split']}"
             + ("" if dataset != saved["dataset"] or _is_of(saved, version) else ", of other data")
@@ -226,7 +226,7 @@ def find_indexes(
         ]
         command = index_command(run, side=side.value, data=data, split=split, home=home)
         raise IndexNotFoundError(
-            f"run {run.name} has no index of {wanted}; has: {existing or 'none'}; run {command}"
+            f"run {run.name} has no index of {asked}; has: {existing or 'none'}; run {command}"
         )
     paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.parent.name), reverse=True)
     return {path.parent: manifests[path] for path in paths}

@@ -286,7 +286,7 @@ def worst_pairs(
         raise
     except LightalignError as error:
         text_of = {}
-        warnings = [f"worst pairs without their texts: {with_way_out(error, texts.wanted)}"]
+        warnings = [f"worst pairs without their texts: {with_way_out(error, texts.data)}"]
     failures = [
         {
             "query": list(split.ids[row]),

@@ -30,17 +30,17 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
         SpecError: The dataset has no graded pairs, or none of some grade.
         StoreCorruptError: The files of the run or of a store contradict one another.
     """
-    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
+    data = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     of_run = spec.run is not None or not spec.encoders
     evaluated = TrainedRun(spec.home, spec.run, device=spec.device) if of_run else None
     asked = SideQuery.of(spec.encoders[0] if spec.encoders else None)
-    split = spec.split or usual_split(spec.home, wanted, asked, ("val", "test"))
+    split = spec.split or usual_split(spec.home, data, asked, ("val", "test"))
     spec = replace(spec, split=split)
     evaluation = Evaluation(
         kind="similarity",
         home=spec.home,
         run=evaluated,
-        wanted=wanted,
+        data=data,
         split=split,
         progress=progress,
         options={
@@ -52,11 +52,11 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
         },
         definitions=DEFINITIONS,
     )
-    chosen = _choose(spec, TextStores(spec.home, wanted, split, progress), evaluated)
+    chosen = _choose(spec, TextStores(spec.home, data, split, progress), evaluated)
     evaluation.announce(", ".join([f"run {evaluated.folder.name}"] if evaluated else spec.encoders))
     pairs = GradedSplit(spec.home, chosen.stores)
     fitting, fit_warnings = (
-        _fitting_stores(spec, chosen, wanted, progress) if pairs.scale.binary else ({}, [])
+        _fitting_stores(spec, chosen, data, progress) if pairs.scale.binary else ({}, [])
     )
     train = GradedSplit(spec.home, fitting) if fitting else None
     scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, pairs, evaluated)
@@ -65,7 +65,7 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
     evaluation.ids = sorted({name for pair in pairs.ids for name in pair})
     evaluation.variant = _variant(spec, binary=pairs.scale.binary)
     evaluation.warn(*fit_warnings, *raw_warnings)
-    evaluate_pairs(judge, scorers, GradedTexts(wanted, spec.home), evaluation)
+    evaluate_pairs(judge, scorers, GradedTexts(data, spec.home), evaluation)
     path, report = evaluation.write()
     return SimilarityReport(path=path, report=report)
 
@@ -116,20 +116,20 @@ def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: TrainedRun | Non
 
 
 def _fitting_stores(
-    spec: SimilaritySpec, chosen: _Chosen, wanted: DatasetQuery, progress: Progress
+    spec: SimilaritySpec, chosen: _Chosen, data: DatasetQuery, progress: Progress
 ) -> tuple[dict[SideQuery, StoreEntry], list[str]]:
     """Return the stores that a threshold is fitted on, none if one is missing, and warnings."""
     if spec.split == _FITTED_ON:
         line = "thresholds are fitted on the very pairs that are measured: take another split"
         return dict(chosen.stores), [line]
-    if not wanted.has_split(_FITTED_ON):
-        return {}, [f"no threshold is fitted: {wanted.name} has no split {_FITTED_ON!r}"]
-    fitting = TextStores(spec.home, wanted, _FITTED_ON, progress)
+    if not data.has_split(_FITTED_ON):
+        return {}, [f"no threshold is fitted: {data.name} has no split {_FITTED_ON!r}"]
+    fitting = TextStores(spec.home, data, _FITTED_ON, progress)
     fitted: dict[SideQuery, StoreEntry] = {}
     for query, entry in chosen.stores.items():
         other = fitting.find(query)
         if other is None:
-            command = SideQuery.like(entry).extraction(wanted.words, home=spec.home)
+            command = SideQuery.like(entry).extraction(data.words, home=spec.home)
             line = f"no threshold is fitted: no texts of split {_FITTED_ON!r}; run `{command}`"
             return {}, [line]
         fitted[query] = other

@@ -35,8 +35,8 @@ _SAME = 0.9995  # cosine of one text in two stores of an encoder: they are round
 class GradedTexts:
     """Read the texts of graded splits from their dataset, which must be as it was extracted."""
 
-    def __init__(self, wanted: DatasetQuery, home: Path) -> None:
-        self.wanted = wanted
+    def __init__(self, data: DatasetQuery, home: Path) -> None:
+        self.data = data
         self.home = home
         self._opened: dict[tuple[str, str], Source] = {}
 
@@ -49,30 +49,30 @@ class GradedTexts:
         asked = set(ids)
         described = split.described
         source = self._source_of(described)
-        if self.wanted.opened is None:  # else the stores were chosen by it
+        if self.data.opened is None:  # else the stores were chosen by it
             require_as_extracted(source, described.split, described.source)
         items = source.items(described.split, Modality.TEXT)
         return {item.id: item.text for item in items if item.id in asked and item.text is not None}
 
     def _source_of(self, described: StoreDescription) -> Source:
-        if self.wanted.opened is not None:
-            return self.wanted.opened
+        if self.data.opened is not None:
+            return self.data.opened
         key = (described.split, described.source)
         if key not in self._opened:
             version = version_of(self.home, described.dataset, *key)
             self._opened[key] = (
-                open_source(str(self.wanted.name), home=self.home)
+                open_source(str(self.data.name), home=self.home)
                 if version is None
                 else open_version(version, home=self.home)
             )
         return self._opened[key]
 
 
-def with_way_out(error: LightalignError, wanted: DatasetQuery) -> str:
+def with_way_out(error: LightalignError, data: DatasetQuery) -> str:
     """Return why a dataset cannot be opened, and what to do: one that is gone says it itself."""
     if isinstance(error, DatasetNotFoundError):
         return str(error)
-    return f"{error}; name its place, --data {wanted.name}=PATH"
+    return f"{error}; name its place, --data {data.name}=PATH"
 
 
 def find_shared_pairs(
@@ -92,7 +92,7 @@ def find_shared_pairs(
     except StoreCorruptError:  # of what the home remembers: it says what to do
         raise
     except LightalignError as error:
-        reason = f"the texts of both splits are not found: {with_way_out(error, texts.wanted)}"
+        reason = f"the texts of both splits are not found: {with_way_out(error, texts.data)}"
         return {"not_checked": [reason]}, [f"leakage not checked: {reason}"]
     table = {
         "num_shared_pairs": len(shared),
@@ -120,13 +120,13 @@ def find_trained_texts(
     texts are the same, or, where an earlier version kept none, the frozen features.
     """
     stored = StoresByKey.of(run.home)
-    wanted = sorted({name for pair in pairs.ids for name in pair})
+    names = sorted({name for pair in pairs.ids for name in pair})
     described = pairs.described
     ours = marks_of(run.home, described.dataset, described.split, described.source)
-    seen: set[str] = set()
+    trained_names: set[str] = set()
     warnings: list[str] = []
     done: set[tuple[str, str]] = set()
-    for side in (one for one in run.sides if one.modality is Modality.TEXT):
+    for side in filter(lambda side: side.modality is Modality.TEXT, run.sides):
         reader = pairs.reader(run.query(side))
         for past in reversed(lineage(run)):  # a fine-tuned run has the texts of its start
             key = past.stores["train"][side.value]["key"]
@@ -136,12 +136,12 @@ def find_trained_texts(
             same = _by_marks(ours, past, home=run.home)
             why = None
             if same is None:
-                same, why = _by_features(reader, wanted, stored, key, progress)
-            seen |= same & set(wanted)
+                same, why = _by_features(reader, names, stored, key, progress)
+            trained_names |= same & set(names)
             if why is not None:
                 what = f"the {side.label}s that {past.name} was trained on"
                 warnings.append(f"leakage not checked: {what} {why}")
-    count = sum(one in seen or other in seen for one, other in pairs.ids)
+    count = sum(not trained_names.isdisjoint(pair) for pair in pairs.ids)
     if count:
         warnings.append(
             f"{count} of {len(pairs)} measured pairs hold a text that the adapter was trained on, "
@@ -161,12 +161,12 @@ def _by_marks(ours: Mapping[str, str] | None, past: SeenByRun, *, home: Path) ->
 
 
 def _by_features(
-    reader: FeatureReader, names: Sequence[str], known: StoresByKey, key: str, progress: Progress
+    reader: FeatureReader, names: Sequence[str], stored: StoresByKey, key: str, progress: Progress
 ) -> tuple[set[str], str | None]:
     """Return the texts that have the features of a trained one, and why that is not known."""
-    entry = known.get(key)
+    entry = stored.get(key)
     if entry is None:
-        return set(), f"had a store that {known.why_missing(key)}"
+        return set(), f"had a store that {stored.why_missing(key)}"
     trained = FeatureReader(entry.folder, residency="disk")
     if len(names) * len(trained) > _MOST_COSINES:
         return set(), "are too many to compare"

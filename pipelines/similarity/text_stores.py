@@ -38,12 +38,12 @@ class TextStores:
     """
 
     def __init__(
-        self, home: Path, wanted: DatasetQuery, split: str, progress: Progress = SILENT
+        self, home: Path, data: DatasetQuery, split: str, progress: Progress = SILENT
     ) -> None:
         self.home = home
-        self.wanted = wanted
+        self.data = data
         self.split = split
-        self._query = StoreQuery.of(wanted, split, {Modality.TEXT: SideQuery()})
+        self._query = StoreQuery.of(data, split, {Modality.TEXT: SideQuery()})
         stores = matching_stores(home, self._query, progress)
         self.entries = [] if stores is None else stores[Modality.TEXT]
 

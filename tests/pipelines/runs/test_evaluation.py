@@ -34,7 +34,7 @@ def measured(home, *, source="a" * 64, ids=IDS, **changes):
     fields = {
         "kind": "similarity",
         "home": home,
-        "wanted": DatasetQuery("pairs", None),
+        "data": DatasetQuery("pairs", None),
         "split": "val",
         "ids": ids,
         "stores": {"text": entry},
