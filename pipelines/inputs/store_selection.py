@@ -153,11 +153,11 @@ class SideQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreQuery:
-    """Query for the stores of both sides; None matches any.
+    """Query for stores of the same items, one for each side; None matches any.
 
     Attributes:
         source: `Source.fingerprint` of the split.
-        by_side: What each of both sides asks for.
+        by_side: What each side asks for, in order; any number of sides.
         data: Options that name the dataset in a command; None for its name alone.
         splits: Fingerprint of every split of the dataset, where they are known.
         others: Fingerprints of other data that have the name.
@@ -166,15 +166,13 @@ class StoreQuery:
     """
 
     split: str
+    by_side: Mapping[Side, SideQuery]
     dataset: str | None = None
     source: str | None = None
     data: Sequence[str] | None = None
     splits: Mapping[str, str] = field(default_factory=dict)
     others: frozenset[str] = frozenset()
     is_of_run: bool = False
-    by_side: Mapping[Side, SideQuery] = field(
-        default_factory=lambda: dict.fromkeys(IMAGE_TEXT, SideQuery())
-    )
 
     @classmethod
     def of(
