@@ -178,14 +178,12 @@ class FullProtocol(Protocol):
         return [{**group, "lr": rate} for group in groups if group["params"]]
 
     def _leave_out_missed(self) -> Reached:
-        """Return what the gradient of the first batch reaches; nothing else is trained.
-
-        What it misses would still be pulled to zero by weight decay.
-        """
+        """Return what the gradient of the first batch reaches; nothing else is trained."""
         self.adapter.train()
         rows = next(self._order(epoch=1))
         torch.autograd.backward(self._loss(self.train.reader.padded(rows), rows))
         reach = require_gradients(self.trained)
+        # weight decay would still pull to zero what no gradient reaches
         for name in reach.missed:
             self.trained.pop(name).requires_grad_(False)
         for value in self.trained.values():

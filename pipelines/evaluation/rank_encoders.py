@@ -101,10 +101,7 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
 
 
 def _by_label(entries: Sequence[StoreEntry]) -> dict[str, StoreEntry]:
-    """Return the newest store of each encoder, layer and kind, by a name that says these.
-
-    All tokens take part where no mean and no CLS of the same layer is there.
-    """
+    """Return the newest store of each encoder, layer and kind, by a name that says these."""
     stores: dict[str, StoreEntry] = {}
     summarised = set()
     for entry in entries:
@@ -113,6 +110,7 @@ def _by_label(entries: Sequence[StoreEntry]) -> dict[str, StoreEntry]:
         stores.setdefault(f"{described.encoder}{layer} {described.kind}", entry)
         if described.kind in {"mean", "cls", "last", "pooled"}:
             summarised.add((described.encoder, described.layer))
+    # the mean of all tokens is worked out only where it is not stored, nor CLS
     return {
         label: entry
         for label, entry in sorted(stores.items())
@@ -133,11 +131,7 @@ def _first_links(
 
 
 def _draw(links: Sequence[tuple[str, str]], spec: RankSpec) -> list[tuple[str, str]]:
-    """Return some of `links` in a random order: the last fifth is held out.
-
-    Raises:
-        SpecError: There are too few.
-    """
+    """Return some of `links` in a random order: the last fifth is held out."""
     order = np.random.default_rng(spec.seed).permutation(len(links))[: spec.items].tolist()
     fewest = max(FEWEST, spec.neighbours + 2)
     if len(order) < fewest:

@@ -113,11 +113,7 @@ def _named_anew(
 
 
 def _name_of(name: str) -> str:
-    """Return a name as it is remembered; `NAME=PATH` is none.
-
-    Raises:
-        SpecError: A dataset cannot be called so.
-    """
+    """Return a name as it is remembered; `NAME=PATH` is none."""
     return known_datasets.checked_name(known_datasets.written_name(name))
 
 

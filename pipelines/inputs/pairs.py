@@ -109,11 +109,7 @@ class PairDataset(ABC):
 
     @abstractmethod
     def _join(self, pairs: catalog.Pairs) -> None:
-        """Find out who belongs to whom, and set the attributes that say so.
-
-        Raises:
-            StoreCorruptError: Nothing with a row belongs together.
-        """
+        """Find out who belongs to whom, and set the attributes that say so."""
 
     def pool_once(self, adapter: Adapter, *, device: torch.device, is_float32: bool) -> None:
         """Have `sources` keep what the first steps of an adapter make of each row, if it fits.

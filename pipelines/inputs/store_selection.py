@@ -497,10 +497,8 @@ def choose_stores(
 
 
 def _times(entries: Iterable[StoreEntry]) -> list[float]:
-    """Return when stores were last asked for, the youngest first: by it versions are compared.
-
-    Of two image stores beside one younger text store, the younger one counts.
-    """
+    """Return when stores were last asked for, the youngest first: by it versions are compared."""
+    # of two image stores beside one younger text store the younger one counts
     return sorted((entry.changed for entry in entries), reverse=True)
 
 
@@ -699,10 +697,8 @@ def _close_stores(asked: SideQuery, side: Side, entries: Iterable[StoreEntry]) -
 def _as_before(
     asked: SideQuery, side: Side, entries: Sequence[StoreEntry], *, dataset: str | None
 ) -> SideQuery:
-    """Return a query with the encoder and features of the newest store of a side, if it has none.
-
-    What a name stood for before was extracted as its user wants it.
-    """
+    """Return a query by the encoder and features of the newest store of a side, if it has none."""
+    # what a name stood for before was extracted as its user wants it
     if asked != SideQuery() or dataset is None:
         return asked
     stores = (entry for entry in entries if entry.description.modality == side.modality.value)
@@ -711,12 +707,7 @@ def _as_before(
 
 
 def _require_data(home: Path, query: StoreQuery) -> None:
-    """Pass unless a dataset is gone or holds other data: no extraction brings what is asked for.
-
-    Raises:
-        DatasetNotFoundError: It is not where the home remembers it.
-        StoreNotFoundError: Its place holds other data than those that a run was trained on.
-    """
+    """Pass unless a dataset is gone or holds other data: no extraction brings what is asked for."""
     if query.dataset is None or query.source is None or not query.splits:
         return
     try:
@@ -742,12 +733,7 @@ def _require_data(home: Path, query: StoreQuery) -> None:
 
 
 def _require_pairs(home: Path, query: StoreQuery, entries: Iterable[StoreEntry]) -> None:
-    """Refuse a dataset of which nothing can belong together, whatever is extracted of it.
-
-    Raises:
-        StoreNotFoundError: It has images and classes, and no texts.
-        SpecError: It holds graded pairs of texts.
-    """
+    """Refuse a dataset of which nothing can belong together, whatever is extracted of it."""
     for entry in entries:
         store = entry.description
         path = pairs_path(home, store.dataset, store.split, store.source)

@@ -122,13 +122,7 @@ def _opened(part: SplitOfData, version: DatasetVersion | None, home: Path) -> So
 def _by_size(
     items: Sequence[Item], ids: Iterable[str] | None, progress: Progress
 ) -> dict[int, list[tuple[str, Item | bytes]]]:
-    """Return the id and the file, or the hash, of images by their size; others are left out.
-
-    Those of archives and tables have no size of their own: they are read at once.
-
-    Raises:
-        SpecError: There are too many of these.
-    """
+    """Return the id and the file, or the hash, of images by their size; others are left out."""
     chosen = None if ids is None else set(ids)
     by_size: dict[int, list[tuple[str, Item | bytes]]] = defaultdict(list)
     num_read = 0
@@ -141,6 +135,7 @@ def _by_size(
             if size > 0:
                 by_size[size].append((item.id, item))
             continue
+        # what is in an archive or a table has no size of its own
         num_read += 1
         if num_read > _MOST_READ:
             raise SpecError(f"more than {_MOST_READ:,} images that are no files are not read")

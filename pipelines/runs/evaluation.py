@@ -213,11 +213,9 @@ def _folder_of_reports(run: TrainedRun | None, *, home: Path) -> Iterator[None]:
 
 
 def _plain(variant: str) -> str:
-    """Return a variant as a part of a file name, with a hash where letters of it are lost.
-
-    The comma of a FAISS factory string and of a list is none that tells two apart.
-    """
+    """Return a variant as a part of a file name, with a hash where letters of it are lost."""
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", variant).strip("-")
+    # the comma of a FAISS factory string and of a list is none that tells two apart
     if plain == variant.replace(",", "-"):
         return plain
     return "-".join(filter(None, (plain, fingerprint(variant)[:8])))

@@ -130,11 +130,7 @@ def _held(lock: FileLock) -> Iterator[None]:
 
 
 def _claim(lock: FileLock, folder: Path) -> None:
-    """Take the lock of a run unless a living process has it.
-
-    Raises:
-        RunInUseError: One has it.
-    """
+    """Take the lock of a run unless a living process has it."""
     while not lock.claim():
         who = holder(lock.path)
         if who is not None:  # else its holder has ended, or somebody only looked at the lock
@@ -202,10 +198,8 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
 
 
 def _discard(folder: Path) -> None:
-    """Remove a run that this process has made and that is of no use, even where the disk is full.
-
-    What goes wrong with that is not raised: why the run ended is to be told.
-    """
+    """Remove a run of no use that this process has made, even where the disk is full."""
+    # what goes wrong here is not raised: why the run ended is to be told
     try:
         atomic_files.remove_whole(folder)
     except OSError:  # a full disk has no room for a temporary
@@ -430,12 +424,7 @@ def _resolved(run: str) -> Path:
 
 
 def _refuse_unfinished(folder: Path, home: Path) -> None:
-    """Refuse a run that has not finished, and say what can be done about it; pass if it has now.
-
-    Raises:
-        RunInUseError: It is being trained.
-        RunNotFoundError: It was stopped.
-    """
+    """Refuse a run that has not finished, and say what can be done about it; pass if it has now."""
     who = holder(folder / LOCK)
     if who is not None:
         raise RunInUseError(f"run {folder.name} is being trained by {who}: wait until it is done")
@@ -449,11 +438,7 @@ def _refuse_unfinished(folder: Path, home: Path) -> None:
 
 
 def _newest(finished: list[Path]) -> Path:
-    """Return the last of some finished runs that is of a training, or else the last.
-
-    Raises:
-        StoreCorruptError: A newer one is damaged: an older one would answer in its place.
-    """
+    """Return the last of some finished runs that is of a training, or else the last."""
     for folder in reversed(finished):
         try:
             report = read_report(folder)

@@ -155,10 +155,8 @@ def write_index(
 
 
 def _write_faiss(path: Path, built: BuiltIndex) -> None:
-    """Write what FAISS makes of an index, piece by piece.
-
-    By itself the library prints a line of its own where a disk is full, and names no file.
-    """
+    """Write what FAISS makes of an index, piece by piece."""
+    # by itself the library prints a line of its own where a disk is full, and names no file
     failures: list[OSError] = []
     with open_new(path) as file:
 
@@ -248,11 +246,7 @@ def index_command(run: Path, *, side: str, data: str | None, split: str | None, 
 
 
 def _manifests(run: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
-    """Return the manifests of all indexes of a run by their paths, and why others are not read.
-
-    Raises:
-        PermissionError: The folder of the indexes may not be read.
-    """
+    """Return the manifests of all indexes of a run by their paths, and why others are not read."""
     manifests, broken = {}, []
     for folder in files.entries(run / FOLDER):
         path = folder / MANIFEST
@@ -319,11 +313,7 @@ def _check_bytes(
 
 
 def _read_faiss(folder: Path, manifest: Mapping[str, Any], *, again: str) -> faiss.Index:
-    """Read what FAISS wrote, or map it where it is large.
-
-    Raises:
-        StoreCorruptError: The file is missing or damaged, or holds another index than described.
-    """
+    """Read what FAISS wrote, or map it where it is large."""
     path = folder / FAISS
     try:
         check_regular(path)

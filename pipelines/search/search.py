@@ -132,12 +132,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
 
 
 def _index_of(spec: SearchSpec, evaluated: TrainedRun, side: Side) -> tuple[Path, Source | None]:
-    """Return the index to search in, and its dataset where its place was named.
-
-    Raises:
-        IndexNotFoundError: There is no such index, or what lies at the named place is of none.
-        StoreCorruptError: See `find_indexes`.
-    """
+    """Return the index to search in, and its dataset where its place was named."""
     run, home, data = evaluated.folder, spec.home, spec.data
     indexes = find_indexes(run, home=home, side=side, data=data, split=spec.split)
     place = None if data is None else parse_data(data)[1]
@@ -205,11 +200,7 @@ def _sheet_of(spec: SearchSpec, evaluated: TrainedRun) -> Path | None:
 
 
 def _backend(evaluated: TrainedRun, side: Side) -> str:
-    """Return which libraries will open the encoder of a side.
-
-    Raises:
-        StoreCorruptError: The report of the run does not say.
-    """
+    """Return which libraries will open the encoder of a side."""
     try:
         return str(evaluated.trained["spec"]["encoders"][side.value]["card"]["backend"])
     except (KeyError, TypeError) as error:
