@@ -125,6 +125,7 @@ def require_apart(
             part in the training of the adapter or in its choice.
         SpecError: Their classes are not the same.
     """
+    # a label is an index into the names: of other names it would mean another class
     if train.names != evaluated.names:
         raise SpecError(
             f"{train.name} has the classes {list(train.names[:5])} ..., {evaluated.name} has "

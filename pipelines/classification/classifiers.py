@@ -55,6 +55,7 @@ def scaling(
     and of its steps, which so is the same for features of any length.
     """
     mean = features.mean(axis=0, dtype=np.float64)
+    # float64: the sums of a million rows lose digits in float32
     variance = features.var(axis=0, dtype=np.float64).mean()
     return mean.astype(np.float32), float(1.0 / np.sqrt(variance)) if variance > 0 else 1.0
 
@@ -123,7 +124,8 @@ class LogisticClassifier(Classifier):
         for warning in caught:
             self._note(str(warning.message), value, num_steps=int(np.max(model.n_iter_)))
         logits = model.decision_function((features - mean) * scale)
-        if logits.ndim == 1:  # of two classes, that of the second against the first
+        # scikit-learn gives two classes one column, that of the second against the first
+        if logits.ndim == 1:
             logits = np.stack([-logits, logits], axis=1) / 2
         scores = np.full((len(features), train.num_classes), -np.inf, dtype=np.float32)
         scores[:, model.classes_] = logits
@@ -236,6 +238,7 @@ def choose(classifier: Classifier, train: Examples, *, share: float, seed: int) 
         hits = label_ranks(scores, part.labels) == 1
         tried[value] = float(100.0 * hits.mean())
         losses[value] = classifier.loss(scores, part.labels)
+    # accuracies on few held-out images are often equal: then the lower loss decides
     best = max(values, key=lambda value: (tried[value], -losses[value]))
     return Choice(best, tried, len(held))
 

@@ -64,5 +64,6 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         evaluation.warnings += protocol.warnings
         path, measurement = evaluation.write(owned=True)
         assert path is not None, "a run that was just made can be written"
-        run_folder.write_report(folder, report)  # last: with it the run is finished
+        # written last: its presence says that the run is finished
+        run_folder.write_report(folder, report)
     return FineTuneReport(folder=folder, trained=report, path=path, report=measurement)

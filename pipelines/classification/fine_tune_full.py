@@ -159,6 +159,7 @@ class FullProtocol(Protocol):
         """Return the accuracies of what was saved in `folder`, at the epoch that was kept."""
         adapter, _, _ = load_adapter(folder)
         head, _ = load_head(folder / run_folder.HEAD)
+        # what was saved is measured, not what is in memory: the best epoch is an earlier one
         embeddings = self.embed(adapter.to(self.device), test, test.rows)
         numbers = self.numbers(head.to(self.device), embeddings, test)
         return {"fine_tuned": {f"epoch_{self.counts.best['epoch']}": numbers}}

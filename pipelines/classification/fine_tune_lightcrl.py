@@ -68,6 +68,7 @@ class LightCrlProtocol(Protocol):
                 examples, self.spec.sgd, seed=self.spec.seed, device=self.device, progress=progress
             )
             for epoch, loss, head in heads:
+                # `sgd_heads` yields one module, which further epochs change
                 self.heads[epoch] = copy.deepcopy(head)
                 record = {"epoch": epoch, "loss": loss}
                 line["x"].append(epoch)

@@ -119,6 +119,8 @@ class Probing:
     def _features(self, name: str, rows: LabelledImages) -> Float32[np.ndarray, "n width"]:
         embeds = name == "embedding"
         width = self.run_of.adapter.out_width if embeds else rows.reader.description.width
+        # scikit-learn copies what it is given, and an allocation that fails late loses the whole
+        # probe
         needed, free = _COPIES * len(rows) * width * 4, free_memory()
         if needed > free:
             raise SpecError(
@@ -211,6 +213,7 @@ class Probing:
             ranks, chosen = [], []
             notes: Counter[str] = Counter()
             num_fits = 0
+            # of few shots the draw decides more than the classifier, so that several are averaged
             for seed in range(spec.seed, spec.seed + spec.seeds):
                 rows = draw_shots(train.labels, self.train.names, shots=shots, seed=seed)
                 drawn, classifier = train.take(rows), self._classifier()

@@ -43,6 +43,7 @@ def sgd_heads(
         mean, scale = scaling(train.features)
         head.set_scaling(torch.from_numpy(mean), scale)
     head.to(device)
+    # a generator on the CPU: the order is the same on every device
     random = torch.Generator().manual_seed(seed)
     rate, momentum = options.learning_rate, options.momentum
     parameters = list(head.parameters())

@@ -69,6 +69,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     examined = EvaluatedItems.of_images(images.entry, images.reader)
     leakage = evaluation.check_leakage(examined)
     evaluation.warn(*leakage.warnings, *_warnings(images, evaluated))
+    # names that people use belong to the family, whatever a user called the dataset
     family = kind_of(spec.home, described.dataset, described.split, described.source)
     spoken = [spoken_names(prompts, family, images.names) for prompts in all_prompts]
     embedder = Embedder(evaluated.folder, device=spec.device, weights=spec.weights)

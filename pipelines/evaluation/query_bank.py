@@ -51,11 +51,13 @@ def find_bank(
                 f"their store {stored.why_missing(keys[side])}: extract it again by "
                 f"`{extract_again(home, recorded, *trained_on)}`"
             )
+        # a bank that holds the query itself would normalise by its own answer
         left_out = {reader.ids[row] for row in rows.tolist()}
         trained = FeatureReader(entry.folder, residency="disk")
         untested = np.array([row for row, item in enumerate(trained.ids) if item not in left_out])
         if not len(untested):
             raise SpecError("qb-norm has no bank: every training item is evaluated, too")
+        # a fixed seed: a report should not change from call to call
         chosen = np.random.default_rng(0).permutation(untested)[:most]
         bank[side] = BankRows(trained, np.sort(chosen))
     return bank

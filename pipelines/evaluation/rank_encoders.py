@@ -75,6 +75,7 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     progress.note(
         f"{len(images)} image stores by {len(texts)} text stores of {dataset}/{spec.split}"
     )
+    # read from disk: all stores of a split together rarely fit the memory
     readers = {
         label: FeatureReader(entry.folder, residency="disk")
         for label, entry in evaluation.stores.items()

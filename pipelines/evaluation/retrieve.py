@@ -43,7 +43,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     """
     check_scoring(spec.scoring)
     check_same_text(spec.same_text)
-    _ = spec.normalisation  # what is wrong with it is said before anything is read
+    # built for its checks: a wrong option is refused before anything is read
+    _ = spec.normalisation
     budget = None if spec.memory is None else parse_bytes(spec.memory)
     evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
     evaluation = Evaluation(
@@ -64,7 +65,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         require_marks(paired.pairs, paired.extraction)
     rows = paired.relations(paired.images).rows
     bank = None
-    if spec.scoring == QUERYBANK:  # before anything is embedded: its stores may be missing
+    # its stores may be missing, which should be said before anything is embedded
+    if spec.scoring == QUERYBANK:
         bank = find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
     leakage = evaluation.check_leakage(EvaluatedItems.of(paired, rows), allow=spec.allow_leakage)
     embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)

@@ -52,7 +52,8 @@ class PooledRows:
         self._device = device
         self._values = torch.empty(len(reader), self.shape.width, device=device)
         self._is_there: Bool[np.ndarray, " all_rows"] = np.zeros(len(reader), dtype=bool)
-        self._lock = Lock()  # chunks are loaded by a thread of their own
+        # batches are loaded ahead in another thread, which asks for rows while the training does
+        self._lock = Lock()
 
     @property
     def description(self) -> StoreDescription:
@@ -90,11 +91,14 @@ class PooledRows:
 
     def _pool(self, rows: Int64[np.ndarray, " n"]) -> None:
         lengths = self.lengths[rows]
-        ordered = rows[np.argsort(lengths, kind="stable")]  # so that little of a block is padding
+        # sorted by length, so that little of a block is padding
+        ordered = rows[np.argsort(lengths, kind="stable")]
         size = max(1, _BLOCK_ELEMENTS // (int(lengths.max()) * self.description.width))
         for first in range(0, len(ordered), size):
             block = ordered[first : first + size]
             tokens = self._reader.padded(block).to(self._device)
+            # in float32, as the steps would pool without autocast: what is kept serves every
+            # precision
             with torch.autocast(self._device.type, enabled=False):
                 pooled = self._adapter.pool(tokens, self._side)
             self._values[torch.from_numpy(block).to(self._device)] = pooled.values[:, 0]
@@ -138,6 +142,7 @@ def pool_once(
     what = reader.description
     if what.tokens_per_item is None and what.width % _ADDED_IN_ORDER:
         return reader
+    # a quarter of the memory, as a reader takes: what is left is for the training
     most = SHARE * (free or _free_memory)(device)
     if pooled_shape(adapter, side, len(reader)).num_bytes > most:
         return reader

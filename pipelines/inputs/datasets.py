@@ -90,6 +90,7 @@ def add(
         raise SpecError(f"{name!r} is what a family is called that is drawn: name it otherwise")
     data = name if place is None else f"{name}={place}"
     version, opened = locate(data, home=home, options=options, kind=kind, anew=place is not None)
+    # a new place begins without the options of the old one, unless it cannot be read without them
     if place is not None and version.options != (options or {}):
         version, opened = _named_anew(version, opened, options or {}, home=home)
     source = opened or open_version(version, home=home)

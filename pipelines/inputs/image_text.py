@@ -89,6 +89,8 @@ class PairedStores(PairDataset):
         self, images: Int64[np.ndarray, " n"], seed: Sequence[int]
     ) -> Int64[np.ndarray, " n"] | None:
         """Return the images shard by shard, of images or else of the first text of each."""
+        # image features are far larger than those of texts, so the images decide where both are
+        # packed
         buffer_shards = self.image.buffer_shards
         if buffer_shards is not None:
             order = block_shuffle(self.image.first_rows, seed=seed, buffer_shards=buffer_shards)

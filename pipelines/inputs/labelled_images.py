@@ -91,6 +91,7 @@ def hold_out(
     held = [np.empty(0, dtype=np.int64)]
     for label in np.unique(labels):
         places = random.permutation(np.flatnonzero(labels == label))
+        # at least one is held out and at least one stays, however small a class is
         count = min(max(1, round(share * len(places))), len(places) - 1)
         held.append(places[:count])
     chosen = np.sort(np.concatenate(held))

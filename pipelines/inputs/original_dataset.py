@@ -35,7 +35,8 @@ def open_as_extracted(
         except DatasetNotFoundError as error:
             gone = error
         except (DatasetFormatError, DatasetChangedError):
-            pass  # another place is named, perhaps
+            # the dataset may have moved: the place that `data` names is tried next
+            pass
         else:
             return opened
         options = version.options if options is None else options

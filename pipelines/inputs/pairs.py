@@ -92,6 +92,7 @@ class PairDataset(ABC):
         self.pair = pair
         self.home = home
         self.first = FeatureReader(pair.first.folder, residency=residency, device=device)
+        # one store may be both sides, as between two towers of one text encoder: it is read once
         self.second = self.first
         if pair.second.folder != pair.first.folder:
             self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
@@ -101,6 +102,7 @@ class PairDataset(ABC):
         refuse_graded(self.pairs, pair.dataset, home=home)
         self.same_text = same_text
         self._join(self.pairs)
+        # counted before same texts are dropped, so that the loss can be told
         self.num_whole = len(self.images)
         if same_text == DROP:
             self._join(without_same_texts(self.pairs))
@@ -231,6 +233,7 @@ class PairDataset(ABC):
         self, first_rows: Int64[np.ndarray, " n"], second_rows: Int64[np.ndarray, " m"]
     ) -> Bool[torch.Tensor, "n m"]:
         """Return the mask of the positives among these rows; `second_rows` must be sorted."""
+        # `belonging` and not `seconds_of`: texts that say the same are no negatives
         partners = [np.array(self.belonging[row]) for row in first_rows.tolist()]
         return partner_mask(partners, second_rows)
 
@@ -267,6 +270,7 @@ def order_by_shard(
     The reader keeps some shards at a time.
     """
     assert reader.buffer_shards is not None
+    # blocks are shuffled in the order of the shards, in which the images are not
     by_row = np.argsort(rows, kind="stable")
     first_rows = np.searchsorted(rows[by_row], reader.first_rows)
     order = block_shuffle(first_rows, seed=seed, buffer_shards=reader.buffer_shards)

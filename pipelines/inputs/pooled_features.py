@@ -93,6 +93,7 @@ def _vectors(
     # block by block: all tokens of a split are far larger than a vector of each row
     longest = int(reader.lengths.max(initial=1))
     size = max(1, _BLOCK_ELEMENTS // (longest * reader.description.width))
-    starts = range(0, max(len(rows), 1), size)  # of no rows there is one empty block
+    # `concatenate` refuses an empty list, so no rows are one empty block
+    starts = range(0, max(len(rows), 1), size)
     blocks = (reader.gather(rows[start : start + size], companions=False) for start in starts)
     return np.concatenate([vectors_of(block).astype(np.float32, copy=False) for block in blocks])

@@ -293,12 +293,17 @@ class DatasetQuery:
             if not is_forgotten or newest(home, name) is not None:
                 return cls.of(data or name, home=home, options=options)
         version = version_of(home, name, trained["split"], trained["source"])
-        if splits:  # whatever the home has forgotten, or has learnt since
+        # the run's own record counts: the home may have forgotten the name, or learnt of another
+        # version
+        if splits:
             version = replace(
                 version or DatasetVersion(name=name, kind=name, place=None), splits=splits
             )
         others: frozenset[str] = frozenset()
-        if version is None:  # a run of an early version, whose data the home never knew
+        # runs of early versions recorded no splits and the home never knew their data: all that it
+        # knows
+        # under the name is other data
+        if version is None:
             versions = read_versions(home, name)
             others = frozenset(
                 source for past_version in versions for source in past_version.splits.values()
@@ -310,7 +315,8 @@ class DatasetQuery:
         """Return the options that name the dataset in a command that people can copy."""
         named = self.version or self.asked
         if self.asked is not None and self.is_remembered:
-            return ["--data", self.asked.data]  # with the place, as it was given
+            # a place that was typed is shown as it was typed
+            return ["--data", self.asked.data]
         if named is None or self.is_remembered:
             return ["--data", str(self.name)]
         return named.words()
@@ -366,7 +372,8 @@ def require_name(home: Path, name: str) -> None:
     if name in SOURCES.names():
         return
     if not (home / "features" / name).is_dir():
-        define(name, home=home)  # which says what is known
+        # `define` refuses the name and lists those that are known
+        define(name, home=home)
     notes.note(
         f"{home} does not remember what {name!r} stands for: the newest stores of that name are "
         f"taken; `{command_line('data', 'add', name, 'PATH', home=home)}` says it"
@@ -384,6 +391,8 @@ def usual_split(
         StoreCorruptError: An earlier one may have such a store, as one in it cannot be read.
     """
     catalog = read_catalog(home, f"{data.name or '*'}/*")
+    # a split without a store of this encoder cannot be evaluated, so the first that has one is
+    # taken
     there = {
         entry.description.split
         for entry in catalog.entries
@@ -453,6 +462,7 @@ def matching_stores(
             f"a store is passed over{more}: {catalog.unread[0]}; see "
             f"`{command_line('cache', 'verify', home=home)}`"
         )
+    # stores are grouped by their items first: sides of two versions of a dataset never meet
     versions: dict[tuple[str, str], dict[Side, list[StoreEntry]]] = {}
     for side in query.by_side:
         for entry in query.matching(catalog.entries, side):
@@ -615,6 +625,7 @@ def refuse(home: Path, query: StoreQuery) -> NoReturn:
     catalog = read_catalog(home)
     if len(query.by_side) > 1 and query.dataset is not None:
         _require_pairs(home, query, catalog.entries)
+    # stores of other modalities would not help, and are not listed
     modalities = {side.modality.value for side in query.by_side}
     entries = [entry for entry in catalog.entries if entry.description.modality in modalities]
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
@@ -624,7 +635,8 @@ def refuse(home: Path, query: StoreQuery) -> NoReturn:
     }
     partner = None if query.dataset else _partner(home, query, missing, entries)
     if not missing or (query.dataset is None and partner is None):
-        missing = dict(query.by_side)  # stores are there, of differing items
+        # every side has stores, but no two are of the same items: all have to be extracted anew
+        missing = dict(query.by_side)
     data = query.data or ["--data", query.dataset or "flickr30k"]
     if partner is not None and query.data is None:
         store = partner.description
@@ -636,13 +648,15 @@ def refuse(home: Path, query: StoreQuery) -> NoReturn:
     commands = []
     for side, asked in missing.items():
         is_encoder = asked.reference != asked.encoder or asked.encoder in card_names(home)
-        if close[side] and not is_encoder:  # it cannot be extracted: a close name was meant
+        # the name is no encoder's, so that no extraction could make it: a close name was meant
+        if close[side] and not is_encoder:
             continue
         before = _as_before(asked, side, near, dataset=query.dataset)
         command = before.extraction(data, home=home, modality=side.modality)
         commands.append(f"`{command}`")
     names = " and ".join(f"{side.label} store" for side in missing)
     similar = list(dict.fromkeys(name for names_of in close.values() for name in names_of))
+    # an extraction is no advice where the dataset is gone or is another one
     _require_data(home, query)
     like = any(
         entry.complete
@@ -655,7 +669,8 @@ def refuse(home: Path, query: StoreQuery) -> NoReturn:
     exactly = ", of the same layer, tokens, type and precision," if like else ""
     asked_for = f"{names} for {query.describe()}{exactly} in {home}"
     unread = read_catalog(home, query.place).unread
-    if unread:  # it may be what is asked for: to extract it again is no way out
+    # a store that cannot be read may be the very one: to extract it again would not mend it
+    if unread:
         raise StoreNotFoundError(
             f"{unread[0]}; no other {asked_for}; have: {have or 'none'}; see "
             f"`{command_line('cache', 'verify', home=home)}`"
@@ -722,7 +737,8 @@ def _require_data(home: Path, query: StoreQuery) -> None:
             f"no stores for {query.describe()} in {home}; {error}"
         ) from error
     except LightalignError:
-        return  # which the extraction will say
+        # a dataset that cannot be read is refused by the extraction, in its own words
+        return
     if not there and query.is_of_run:
         place = source.root if version.place is None else version.place
         raise StoreNotFoundError(

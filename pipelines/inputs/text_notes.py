@@ -45,9 +45,11 @@ class TextReader:
         """
         whole = text.rstrip()
         tokens = self._tokens(whole)
+        # a text is read whole if one more word, or one letter less, changes its tokens
         if self._tokens(f"{whole} a") != tokens or self._tokens(whole[:-1]) != tokens:
             return len(whole)
-        low, high = 0, len(whole) - 1  # the tokens of the first `high` characters are those of all
+        # bisection: the first `high` characters always have the tokens of the whole text
+        low, high = 0, len(whole) - 1
         while high - low > 1:
             middle = (low + high) // 2
             if self._tokens(whole[:middle]) == tokens:

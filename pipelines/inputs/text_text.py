@@ -40,6 +40,7 @@ class PairedTexts(PairDataset):
         texts_of: dict[int, set[int]] = defaultdict(set)
         images_of: dict[int, list[int]] = defaultdict(list)
         self.second_row = np.full(len(self.first), -1, dtype=np.int64)
+        # a caption that an image has twice is one text
         links = dict.fromkeys(pairs.links)
         for image_id, text_id in links:
             text, second = self.first.row_of.get(text_id), self.second.row_of.get(text_id)

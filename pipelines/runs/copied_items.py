@@ -72,6 +72,7 @@ def find_copied_images(
             _by_size(source.items(part.split, Modality.IMAGE), chosen, progress)
             for source, part, chosen in zip(sources, (evaluated, trained), (ids, None), strict=True)
         )
+        # files of different sizes cannot be equal, so that most are never read
         sizes = sorted(ours.keys() & theirs.keys())
         if sum(len(ours[size]) + len(theirs[size]) for size in sizes) > _MOST_READ:
             raise SpecError(f"more than {_MOST_READ:,} images have equal sizes and are not read")

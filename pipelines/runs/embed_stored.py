@@ -38,6 +38,7 @@ def embed_rows(
         DivergedError: An embedding is not finite.
     """
     side = side or Modality(reader.description.modality)
+    # the longest row of the store bounds every batch, whichever rows are asked for
     longest = int(reader.lengths.max())
     row_elements = max(longest * reader.description.width, adapter.out_width)
     size = max(1, _BATCH_ELEMENTS // row_elements)
@@ -51,6 +52,7 @@ def embed_rows(
         for start in progress.track(starts, label, len(starts), unit="batches"):
             tokens = reader.padded(rows[start : start + size]).to(device)
             parts.append(embed(tokens, side).cpu().numpy())
+    # validation embeds in the middle of a training, whose dropout goes on afterwards
     adapter.train(was_training)
     embeddings = np.concatenate(parts)
     finite = np.isfinite(embeddings).all(axis=1)

@@ -240,6 +240,7 @@ class Embedder:
     def _adapt(self, tokens: Tokens, side: Side) -> Float32[np.ndarray, "n embed"]:
         """Return the embeddings of rows, those of one length together: no row is padded."""
         all_embeddings = np.empty((len(tokens), self.width), dtype=np.float32)
+        # padding takes part in presets without a mask: rows of one length need none
         lengths = tokens.mask.sum(dim=1)
         for length in torch.unique(lengths).tolist():
             rows = torch.nonzero(lengths == length)[:, 0]
@@ -285,12 +286,16 @@ class Embedder:
                 f"{error}; of a run that is --weights {name}=PATH, in Python lightalign.load(..., "
                 f"weights={{{name!r}: PATH}})"
             ) from error
+        # the precision decides the numbers, so it is that of the extraction, whatever this machine
+        # prefers
         encoder.precision = identity.get("precision", encoder.precision)
         layer, kind = stored["layer"], FeaturePooling(stored["kind"])
         layout = encoder.layout(kind.layer_read(layer))
         reading = EncoderView(encoder, layer, layout, kind, stored["dtype"])
         now: Table = json.loads(canonical_json(encoder.identity_at(kind.layer_read(layer))))
         key = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
+        # the key of a store hashes all that changes a feature: one comparison covers weights, layer
+        # and type
         if key != stored["encoder_key"]:
             raise WeightsMismatchError(
                 f"encoder {name!r} is not the one that {self.folder.name} was trained on: "

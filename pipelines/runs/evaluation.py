@@ -125,6 +125,7 @@ class Evaluation:
         options = dict(self.options)
         if options.get("data") is not None:
             options["data"] = absolute_data(options["data"])
+        # an index reports the time of its building alone, which it has measured itself
         seconds = time.perf_counter() - self._began if self.seconds is None else self.seconds
         table = {
             "schema": SCHEMA,
@@ -165,7 +166,8 @@ class Evaluation:
         identity = {"split_hash": split_hash(self.ids), "source": self.source}
         marks = [f"--{mark[:8]}" for mark in identity.values() if mark]
         if (_report_at(plain) or {}).get("source", self.source) != self.source:
-            marks.reverse()  # what differs comes first
+            # a mark that tells the two datasets apart comes before that of the items
+            marks.reverse()
         places = [plain, *(folder / f"{name}{mark}.json" for mark in (*marks, "".join(marks)))]
         reports = {place: _report_at(place) for place in places}
         for place, report in reports.items():
@@ -184,6 +186,7 @@ class Evaluation:
         Raises:
             RunNotFoundError: The run was removed meanwhile.
         """
+        # made before the lock is taken: the checksum of the weights takes a while
         report = self.report()
         try:
             with nullcontext() if owned else _folder_of_reports(self.run, home=self.home):

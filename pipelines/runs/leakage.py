@@ -191,12 +191,14 @@ def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress =
     """Compare evaluated rows with the stores that the run was trained on, and validated by."""
     comparison = _Comparison(StoresByKey.of(run.home), examined, progress)
     leakage = comparison.leakage
-    for past in reversed(lineage(run)):  # what was there first has the name
+    # from the oldest run on, so that what both saw is reported of the one that saw it first
+    for past in reversed(lineage(run)):
         leakage.selection = past.selection(examined) or leakage.selection
         train = past.stores["train"]
         comparison.find_items(train, "train", leakage.shared)
         if past.chose and "validation" in past.stores:
             comparison.find_items(past.stores["validation"], "validation", leakage.choosing)
+        # of the very split that was trained on every item is shared, and nothing more can be said
         if train["source"] == examined.source:
             continue
         comparison.find_texts(train)
@@ -267,7 +269,8 @@ class _Comparison:
         for side, (reader, rows) in self.examined.sides.items():
             key = described[side.value]["key"]
             if not self._is_new(f"{part} {side.value}", key):
-                continue  # a fine-tuned run has the texts of that which it began with
+                # a fine-tuned run has the text store of the run that it began with
+                continue
             trained = self.stored.get(key)
             if described["source"] == self.examined.source:
                 same = [reader.ids[row] for row in rows.tolist()]
@@ -339,7 +342,8 @@ class _Comparison:
 def marks_of(home: Path, dataset: str, split: str, source: str) -> Mapping[str, str] | None:
     """Return the mark of each text of a split, or None where that is not known."""
     path = pairs_path(home, dataset, split, source)
-    if not path.is_file():  # gone with its stores, which is said already
+    # pairs are removed with the last store of the split; that the store is gone is said elsewhere
+    if not path.is_file():
         return {}
     pairs = read_pairs(path)
     if pairs.text_marks is None:
@@ -352,6 +356,7 @@ def _same_items(
 ) -> tuple[list[str], int]:
     """Return the ids that both have for one item, and how many they have for two."""
     ids = [evaluated.ids[row] for row in rows.tolist() if evaluated.ids[row] in trained.row_of]
+    # ids may be counters: an id that both have says nothing until the features agree
     if not ids:
         return [], 0
     size = min(map(_rows_at_once, (evaluated, trained)))
@@ -441,6 +446,7 @@ def near_bound(trained: FeatureReader) -> float | None:
     if len(trained) < _FEWEST:
         return NEAR
     sample = np.linspace(0, len(trained) - 1, min(_CALIBRATED, len(trained))).astype(np.int64)
+    # without the mean of all, images of an encoder with a common direction look all alike
     pooled = mean_vectors(trained, sample)
     vectors = unit(pooled - pooled.mean(axis=0))
     cosines = vectors @ vectors.T
@@ -465,6 +471,7 @@ def close_rows(
     pooled = mean_vectors(evaluated, rows)
     sample = np.linspace(0, len(trained) - 1, min(_CENTRE, len(trained))).astype(np.int64)
     centre = np.concatenate([pooled, mean_vectors(trained, sample)]).mean(axis=0)
+    # rows are compared with all evaluated ones at once, a block of trained ones at a time
     ours = unit(pooled - centre)
     size = max(1, min(_rows_at_once(trained), _BLOCK_ELEMENTS // len(ours)))
     starts = range(0, len(trained), size)

@@ -49,6 +49,7 @@ def require_log(folder: Path, promise: LogPromise | None) -> None:
     path = folder / run_folder.LOG
     ways = f"restore it, or remove the run by `{run_folder.removal(folder)}` and train anew"
     try:
+        # the log may be ahead of the state by an epoch, so only its beginning is compared
         content = read_regular(path, limit=MAX_BYTES)[: promise["bytes"]]
     except PermissionError:
         raise

@@ -93,7 +93,8 @@ def owning(
         RunNotFoundError: The run is no longer there.
     """
     if wait and _is_ours(folder):
-        yield folder  # a lock that its holder waits for is never given back
+        # this process holds the lock: to wait for itself would never end
+        yield folder
         return
     lock = FileLock(folder / LOCK)
     try:
@@ -114,7 +115,8 @@ _HELD: dict[Path, FileLock] = {}  # locks of runs that this process holds, by th
 
 def _is_ours(folder: Path) -> bool:
     lock = _HELD.get(folder.resolve())
-    return lock is not None and lock.held  # which one in a forked child is not
+    # a forked child inherits the table, and not the lock
+    return lock is not None and lock.held
 
 
 @contextmanager
@@ -133,7 +135,8 @@ def _claim(lock: FileLock, folder: Path) -> None:
     """Take the lock of a run unless a living process has it."""
     while not lock.claim():
         who = holder(lock.path)
-        if who is not None:  # else its holder has ended, or somebody only looked at the lock
+        # without a living holder the next claim succeeds: it has ended, or somebody only looked
+        if who is not None:
             raise RunInUseError(f"run {folder.name} is in use by {who}")
 
 
@@ -187,6 +190,8 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
                 write_spec(prepared, spec)
                 lock = FileLock(prepared / LOCK)
                 lock.wait()
+                # the folder takes its name with spec and lock in it: nobody ever sees a run without
+                # them
                 lock.follow(_give_name(prepared, home, name) / LOCK)
             atomic_files.sync_folder(place)
         except BaseException:
@@ -202,7 +207,8 @@ def _discard(folder: Path) -> None:
     # what goes wrong here is not raised: why the run ended is to be told
     try:
         atomic_files.remove_whole(folder)
-    except OSError:  # a full disk has no room for a temporary
+    except OSError:
+        # removing whole goes through a temporary, for which a full disk has no room
         with suppress(OSError):
             atomic_files.remove(folder)
 
@@ -250,7 +256,8 @@ def check_name(home: Path, name: str | None) -> None:
         who = holder(folder / LOCK)
         if who is not None:
             raise RunInUseError(f"run {name!r} is in use by {who}: take another name")
-        check_name(home, name)  # it has ended meanwhile: what it left is looked at once more
+        # its process has ended between both looks: what it left decides now
+        check_name(home, name)
         return
     if state is RunState.STOPPED:
         raise RunInUseError(
@@ -286,7 +293,8 @@ def state_of(folder: Path) -> RunState:
         return RunState.NOTHING
     if holder(folder / LOCK) is not None:
         return RunState.RUNNING
-    if is_there(folder / REPORT):  # its last moment has passed meanwhile
+    # it may have finished between the first look and that at the lock
+    if is_there(folder / REPORT):
         return RunState.FINISHED
     stopped = read_spec(folder)
     return RunState.FINE_TUNE_STOPPED if "protocol" in stopped else RunState.STOPPED
@@ -300,7 +308,8 @@ def remove_run(home: Path, run: str) -> Path:
         RunInUseError: A living process writes it.
     """
     if is_in_home(runs_folder(home), home):
-        atomic_files.clear_abandoned(runs_folder(home))  # of an earlier removal that was killed
+        # an earlier removal may have been killed half way
+        atomic_files.clear_abandoned(runs_folder(home))
     folder = find_folder(home, run)
     if not is_in_home(folder.parent, home) and folder.parent == runs_folder(home).resolve():
         raise RunNotFoundError(
@@ -309,7 +318,8 @@ def remove_run(home: Path, run: str) -> Path:
         )
     if folder.parent != runs_folder(home).resolve():
         raise RunNotFoundError(f"{folder} is not in {runs_folder(home)}: name its home with --home")
-    if folder.is_symlink():  # of a run elsewhere, which stays and must not be in use
+    # only the link goes; the run that it leads to stays, but must not be in use
+    if folder.is_symlink():
         with owning(folder.resolve()):
             folder.unlink()
         return folder
@@ -407,7 +417,8 @@ def find_run(home: Path, run: str | None) -> Path:
             return check_result(folder)
         if is_there(folder / SPEC):
             _refuse_unfinished(folder, home)
-            return check_result(folder)  # it has finished meanwhile
+            # it has finished since the look at its report
+            return check_result(folder)
     names = [folder.name for folder in finished]
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; finished: {names or 'none'}")
 
@@ -487,14 +498,16 @@ def tidy(folder: Path) -> None:
     """
     if not any((folder / name).exists() for name in (LOCK, STATE)):
         return
-    with suppress(RunInUseError), owning(folder):  # else whoever has it does so
+    # whoever holds the run tidies it in the end
+    with suppress(RunInUseError), owning(folder):
         if (folder / REPORT).is_file():
             (folder / STATE).unlink(missing_ok=True)
 
 
 def write_spec(folder: Path, spec: Table) -> None:
     """Write the spec of a run with a checksum of itself."""
-    table = parse_toml(to_toml(spec))  # as a reader will see it: lists, not tuples
+    # the checksum is of what a reader will see: TOML turns tuples into lists
+    table = parse_toml(to_toml(spec))
     content = to_toml({**table, "checksum": fingerprint(table)})
     atomic_files.write_bytes(folder / SPEC, content.encode())
 
@@ -573,6 +586,8 @@ def check_files(folder: Path, *, content: bool) -> None:
         # of the spec alone: a stop may have come after better weights and before the state
         best_files = recorded_by_state(folder).get("best_files", {})
         promises = {SPEC: best_files[SPEC]} if SPEC in best_files else {}
+    # checksums of weights take seconds a run; of the spec, which decides everything, it is always
+    # compared
     compared = set(promises) if content else {SPEC} & set(promises)
     for name in sorted(set(promises) - compared):
         size = size_of(folder / name)

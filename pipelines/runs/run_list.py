@@ -124,7 +124,8 @@ def _entry(folder: Path) -> RunEntry:
         finished = state is RunState.FINISHED
         report = run_folder.read_report(folder) if finished else {}
         spec = report["spec"] if finished else run_folder.read_spec(folder)
-        if state is not RunState.RUNNING:  # whose files are being written
+        # files of a running training change while they are looked at
+        if state is not RunState.RUNNING:
             run_folder.check_files(folder, content=False)
         evaluations, unread = read_evaluations(folder)
         return RunEntry(

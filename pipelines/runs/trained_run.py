@@ -39,6 +39,7 @@ class TrainedRun:
 
         `trained` is what its report will be.
         """
+        # `__init__` looks for a finished run, which this one is not yet
         run = cls.__new__(cls)
         run._settle(home, folder, trained, device)
         return run

@@ -126,7 +126,8 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
         SpecError: There is no such index, or it does not fit the memory.
     """
     folder = run_folder.find_run(spec.home, spec.run)
-    with run_folder.owning(folder, wait=True, tell=progress.note):  # nobody removes it meanwhile
+    # held throughout, so that nobody removes the run that the index is written into
+    with run_folder.owning(folder, wait=True, tell=progress.note):
         return _run(replace(spec, run=str(folder)), progress)
 
 
@@ -169,7 +170,8 @@ def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
             contents=contents,
             described=split.described(side),
         )
-        if built.metrics:  # of an exact index there is nothing to say
+        # an exact index finds everything: it has no metrics and no report
+        if built.metrics:
             path, _ = evaluation.write(owned=True)
             assert path is not None, "the lock of the run is held, so that it can be written"
             paths[side.value] = path
@@ -224,7 +226,8 @@ def _opened(
     stores = evaluation.require({side: evaluated.queries[side] for side in sides})
     description = stores[sides[0]].description
     for side in evaluated.sides:
-        if side not in stores:  # whose items would be the queries of a search
+        # items of the other side stand for the queries that a search will bring
+        if side not in stores:
             query = evaluation.query({side: evaluated.queries[side]})
             same_items = replace(query, dataset=description.dataset, source=description.source)
             stores |= choose_stores(spec.home, same_items) or {}
@@ -266,6 +269,7 @@ def _place(
     version = version_of(spec.home, described.dataset, described.split, described.source)
     if version is not None:
         return version.data, version.options
+    # the home has forgotten the dataset: the place of the training is the best guess
     command = evaluated.trained["spec"].get("command", {})
     trained = command.get("data") or described.dataset
     same = parse_data(trained)[0] == described.dataset

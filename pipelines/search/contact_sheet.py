@@ -77,6 +77,7 @@ class Cell:
             picture = decode_image(item.read_bytes(), item_id=item.id)
         except UnreadableItemError as error:
             return cls(picture=None, text=str(error), title=title, name=name)
+        # small pictures keep a page of answers small enough to be sent
         picture.thumbnail((_SIDE, _SIDE))
         return cls(picture=picture, text="", title=title, name=name)
 

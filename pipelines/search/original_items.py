@@ -66,7 +66,8 @@ def find_items(
         # a dataset that is not there at all names the way out itself
         named = place in str(error) or isinstance(error, DatasetNotFoundError)
         advice = "" if named else f"; name the dataset's place: {place}"
-        if is_drawn(manifest["dataset"]):  # it has none: an index knows how it was drawn
+        # a drawn dataset has no place to name; an index that is written anew knows how it was drawn
+        if is_drawn(manifest["dataset"]):
             advice = f"; write the index anew by {again}"
         return recorded, f"{warning}: {error}{advice}"
     return {**recorded, **_items_of(source, manifest, missing)}, None

@@ -127,6 +127,7 @@ def write_index(
             the contents are known.
     """
     assert len(ids) == len(contents) == built.index.ntotal
+    # a reader sees the old index or the new one, never files of both
     with files.making(folder.parent), files.replacing(folder) as temporary:
         temporary.mkdir()
         _write_faiss(temporary / FAISS, built)
@@ -162,7 +163,9 @@ def _write_faiss(path: Path, built: BuiltIndex) -> None:
 
         def write(piece: bytes) -> None:
             if failures:
-                return  # the library takes no error from here: it goes on to its end
+                # an exception cannot pass through FAISS: it writes on, and the error is raised at
+                # its end
+                return
             try:
                 file.write(piece)
             except OSError as error:
@@ -256,7 +259,8 @@ def _manifests(run: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
         except PermissionError as error:
             broken.append(f"{path} cannot be read: {error.strerror}")
         except StoreCorruptError as error:
-            broken.append(str(error))  # another may be what is asked for
+            # a damaged index does not matter where another one is asked for
+            broken.append(str(error))
     return manifests, broken
 
 
@@ -331,6 +335,7 @@ def _read_faiss(folder: Path, manifest: Mapping[str, Any], *, again: str) -> fai
         raise StoreCorruptError(
             f"cannot read the index in {folder}: {reason:.200}; {again}"
         ) from error
+    # the manifest is checked, but the file may be a valid index of something else
     if (index.d, index.metric_type) != (manifest["width"], faiss.METRIC_INNER_PRODUCT):
         raise StoreCorruptError(
             f"{path} is of width {index.d} and metric {index.metric_type}, not of width "
@@ -386,7 +391,8 @@ def _check_fresh(
     is_named = version is not None and version.splits.get(manifest["split"]) == manifest["source"]
     is_meant = is_named or _is_of_the_run(manifest, run=run, home=home)
     if manifest["source"] in sources and is_meant:
-        sources = [manifest["source"]]  # whatever else has the same name now
+        # the index is of the data that is meant, whatever newer stores of the same name hold
+        sources = [manifest["source"]]
     # without stores the index is all there is, and answers; one of the same items holds the same
     # features, whatever its container
     if not sources or sources[0] == manifest["source"]:

@@ -73,6 +73,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     asking: Side = next(side for side in evaluated.sides if side is not searched)
     if evaluated.sides == IMAGE_TEXT:
         asking = Modality.TEXT if query.path is None else Modality.IMAGE
+    # what its library takes to import is no part of opening the encoder
     load_backend(_backend(evaluated, asking))
 
     clock.ends("import")
@@ -96,7 +97,8 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     clock.ends("embed")
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))
     clock.ends("search")
-    nearest = rows[0][rows[0] >= 0].tolist()  # an approximate index may find fewer
+    # an approximate index fills up with -1 where it finds fewer
+    nearest = rows[0][rows[0] >= 0].tolist()
     again = again_command(saved.manifest, run=evaluated.folder, home=spec.home)
     if nearest and max(nearest) >= len(saved.ids):
         raise StoreCorruptError(
@@ -172,7 +174,8 @@ def _query_of(spec: SearchSpec, evaluated: TrainedRun) -> Item:
     path = Path(spec.query)
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
-    except OSError:  # longer than a name can be: no file
+    except OSError:
+        # a text may be longer than a file name can be, which `is_file` raises for
         is_file = is_folder = False
     if is_folder and spec.query_is != "text":
         raise SpecError(

@@ -220,6 +220,7 @@ class PairEvaluator:
         drawn = weighted_draws(statistics, self.split.groups)
         numbers = {}
         for name, (value,) in statistics(np.ones((1, num), dtype=np.int64)).items():
+            # a correlation with a constant is no number: it is left out, and a warning says so
             if not np.isfinite(value):
                 self.warnings.append(f"{label}: no {name}, for all cosines are the same")
                 continue
@@ -240,6 +241,7 @@ class PairEvaluator:
             return None
         if items is None:
             return interval_of(100.0 * drawn)
+        # the pairs of a bin are fewer than all, and so are the groups that they stand for
         groups = max(1, round(items * self.num_groups / len(self.split)))
         return drawn_share_interval(100.0 * float(value), 100.0 * drawn, groups=groups, items=items)
 
@@ -282,7 +284,8 @@ def worst_pairs(
     warnings = []
     try:
         text_of = texts.of(split, (name for row in worst for name in split.ids[row]))
-    except StoreCorruptError:  # of what the home remembers: it says what to do
+    except StoreCorruptError:
+        # what the home remembers is damaged, and the error says what to do
         raise
     except LightalignError as error:
         text_of = {}

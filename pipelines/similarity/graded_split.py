@@ -115,6 +115,7 @@ class GradedSplit:
     @cached_property
     def groups(self) -> Int64[np.ndarray, " n"]:
         """Return the group of each pair: pairs with a text in common, also through other pairs."""
+        # pairs that share a text are not independent, so that a bootstrap draws whole groups
         names = dict.fromkeys(name for pair in self.ids for name in pair)
         place = {name: number for number, name in enumerate(names)}
         ends = np.array([[place[first], place[second]] for first, second in self.ids])
@@ -146,6 +147,7 @@ class GradedSplit:
             else:
                 first = self._vectors(scorer.first, firsts)
                 second = self._vectors(scorer.second, seconds)
+            # summed in float64: cosines of near duplicates differ in the last digits of float32
             parts.append(np.einsum("nd,nd->n", first, second, dtype=np.float64))
         return np.concatenate(parts)
 
@@ -153,6 +155,7 @@ class GradedSplit:
         """Return the unit vector of each text; one that comes again is made once."""
         reader = self._readers[leg.query]
         rows = np.array([reader.row_of[name] for name in ids], dtype=np.int64)
+        # a text stands in many pairs, and to embed it costs more than to copy its vector
         once, places = np.unique(rows, return_inverse=True)
         vectors: np.ndarray = unit(leg.embed(reader, once))[places]
         return vectors

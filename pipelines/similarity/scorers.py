@@ -39,6 +39,7 @@ def make_scorers(
     warnings = []
     for raw in raws:
         raw_scorers = _raw_scorers(raw, split)
+        # before any attention the first token of a causal encoder has seen nothing of the text
         if _has_constant_cls(raw, split):
             raw_scorers = [scorer for scorer in raw_scorers if not scorer.label.endswith(" cls")]
             warnings.append(

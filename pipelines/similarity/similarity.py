@@ -108,7 +108,8 @@ def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: TrainedRun | Non
         raws += [texts.raw_encoder(entry) for entry in texts.layers_of(newest)]
     by_label: dict[str, RawEncoder] = {}
     for raw in raws:
-        by_label.setdefault(raw.label, raw)  # that of the run, where it is named, too
+        # an encoder that is named and the run's, too, is read from the store of the run
+        by_label.setdefault(raw.label, raw)
     raws = list(by_label.values())
     stores = {query: texts.require(query) for query in queries_of(raws)}
     stores |= dict(zip(sides.values(), read, strict=True))

@@ -49,7 +49,8 @@ class GradedTexts:
         asked = set(ids)
         described = split.described
         source = self._source_of(described)
-        if self.data.opened is None:  # else the stores were chosen by it
+        # a dataset that was opened chose the stores, so that it is the same for certain
+        if self.data.opened is None:
             require_as_extracted(source, described.split, described.source)
         items = source.items(described.split, Modality.TEXT)
         return {item.id: item.text for item in items if item.id in asked and item.text is not None}
@@ -89,7 +90,8 @@ def find_shared_pairs(
             for ids, both in _pairs(measured, texts).items()
             if both in fitted_ids
         ]
-    except StoreCorruptError:  # of what the home remembers: it says what to do
+    except StoreCorruptError:
+        # what the home remembers is damaged, and the error says what to do
         raise
     except LightalignError as error:
         reason = f"the texts of both splits are not found: {with_way_out(error, texts.data)}"
@@ -122,13 +124,15 @@ def find_trained_texts(
     stored = StoresByKey.of(run.home)
     names = sorted({name for pair in pairs.ids for name in pair})
     described = pairs.described
+    # marks tell equal texts exactly; features are compared only where early stores have none
     ours = marks_of(run.home, described.dataset, described.split, described.source)
     trained_names: set[str] = set()
     warnings: list[str] = []
     done: set[tuple[str, str]] = set()
     for side in filter(lambda side: side.modality is Modality.TEXT, run.sides):
         reader = pairs.reader(run.query(side))
-        for past in reversed(lineage(run)):  # a fine-tuned run has the texts of its start
+        # a fine-tuned run has the texts of the run that it began with: those count as of the oldest
+        for past in reversed(lineage(run)):
             key = past.stores["train"][side.value]["key"]
             if (key, reader.description.key) in done:
                 continue
