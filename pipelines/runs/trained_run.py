@@ -3,18 +3,17 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from ...adapters.adapter import Adapter
+from ...adapters.checkpoint import load_adapter
 from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.hardware import resolve_device
 from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
 from ..inputs.store_selection import DatasetQuery, SideQuery, recorded_features
 from . import run_folder
-
-if TYPE_CHECKING:
-    import torch
-
-    from ...adapters.adapter import Adapter
 
 
 class TrainedRun:
@@ -80,15 +79,13 @@ class TrainedRun:
         )
 
     @cached_property
-    def device(self) -> "torch.device":
+    def device(self) -> torch.device:
         """Return where the adapter is."""
         return resolve_device(self._device)
 
     @cached_property
-    def adapter(self) -> "Adapter":
+    def adapter(self) -> Adapter:
         """Return the trained adapter, on the device."""
-        from ...adapters.checkpoint import load_adapter
-
         adapter, _, _ = load_adapter(self.folder)
         return adapter.to(self.device)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...featcache.errors import (
     DatasetChangedError,
@@ -14,11 +14,7 @@ from ...featcache.sources.base import Source
 from ...featcache.sources.opening import is_drawn
 from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
 from ..inputs.original_dataset import open_as_extracted
-
-if TYPE_CHECKING:
-    from .saved_index import SavedIndex
-else:
-    SavedIndex = Any  # imports FAISS
+from .saved_index import SavedIndex
 
 
 def content_of(item: Item) -> str:
