@@ -74,6 +74,16 @@ def open_there(
     return opened
 
 
+def open_recorded(dataset: str, *, home: Path, split: str, fingerprint: str) -> Source:
+    """Open a dataset as the home remembers it of a split, else by its name alone.
+
+    Raises:
+        LightalignError: It cannot be opened.
+    """
+    version = version_of(home, dataset, split, fingerprint)
+    return open_source(dataset, home=home) if version is None else open_version(version, home=home)
+
+
 def require_as_extracted(opened: Source, split: str, fingerprint: str) -> None:
     """Refuse an opened dataset that is not what its features were extracted from.
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...featcache.errors import LightalignError, MissingFileError, SpecError, UnreadableItemError
-from ...featcache.known_datasets import DatasetVersion, version_of
+from ...featcache.known_datasets import version_of
 from ...featcache.sources.base import Source, readable_size
-from ...featcache.sources.opening import open_source, open_version
 from ...featcache.store.key import StoreDescription
 from ...featcache.types import Item, Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.original_dataset import require_as_extracted
+from ..inputs.original_dataset import open_recorded, require_as_extracted
 
 _MOST_READ = 100_000  # images whose bytes are read: minutes
 _SHOWN = 3  # pairs that a message names
@@ -105,19 +104,17 @@ def _opened_both(first: SplitOfData, second: SplitOfData, home: Path) -> tuple[S
     """Open the datasets of two splits, which must be as extracted; once if they are the same."""
     parts = (first, second)
     versions = [version_of(home, part.dataset, part.split, part.source) for part in parts]
-    here = _opened(first, versions[0], home)
+    here = _opened(first, home)
     is_same = first.dataset == second.dataset and versions[0] == versions[1]
-    there = here if is_same else _opened(second, versions[1], home)
+    there = here if is_same else _opened(second, home)
     for part, source in zip(parts, (here, there), strict=True):
         if source.needs_files:
             require_as_extracted(source, part.split, part.source)
     return here, there
 
 
-def _opened(part: SplitOfData, version: DatasetVersion | None, home: Path) -> Source:
-    if version is None:
-        return open_source(part.dataset, home=home)
-    return open_version(version, home=home)
+def _opened(part: SplitOfData, home: Path) -> Source:
+    return open_recorded(part.dataset, home=home, split=part.split, fingerprint=part.source)
 
 
 def _by_size(

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 
 from ...featcache.errors import DatasetNotFoundError, LightalignError, StoreCorruptError
-from ...featcache.known_datasets import version_of
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.sources.base import Source
-from ...featcache.sources.opening import open_source, open_version
 from ...featcache.store.catalog import StoresByKey
 from ...featcache.store.key import StoreDescription
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.original_dataset import require_as_extracted
+from ..inputs.original_dataset import open_recorded, require_as_extracted
 from ..inputs.store_selection import DatasetQuery
 from ..runs.leakage import SeenByRun, close_rows, lineage, marks_of
 from ..runs.trained_run import TrainedRun
@@ -60,11 +58,8 @@ class GradedTexts:
             return self.data.opened
         key = (described.split, described.source)
         if key not in self._opened:
-            version = version_of(self.home, described.dataset, *key)
-            self._opened[key] = (
-                open_source(str(self.data.name), home=self.home)
-                if version is None
-                else open_version(version, home=self.home)
+            self._opened[key] = open_recorded(
+                described.dataset, home=self.home, split=key[0], fingerprint=key[1]
             )
         return self._opened[key]
 
