@@ -55,11 +55,6 @@ class Scorer:
     first: TextEmbedder
     second: TextEmbedder
 
-    @property
-    def legs(self) -> tuple[TextEmbedder, TextEmbedder]:
-        """Return both."""
-        return self.first, self.second
-
 
 class GradedSplit:
     """Graded pairs of one split, and the stores that hold both their texts.

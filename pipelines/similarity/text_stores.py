@@ -41,8 +41,6 @@ class TextStores:
         self, home: Path, data: DatasetQuery, split: str, progress: Progress = SILENT
     ) -> None:
         self.home = home
-        self.data = data
-        self.split = split
         self._query = StoreQuery.of(data, split, {Modality.TEXT: SideQuery()})
         stores = matching_stores(home, self._query, progress)
         self.entries = [] if stores is None else stores[Modality.TEXT]
