@@ -466,10 +466,10 @@ def matching_stores(
     versions: dict[tuple[str, str], dict[Side, list[StoreEntry]]] = {}
     for side in query.by_side:
         for entry in query.matching(catalog.entries, side):
-            of = entry.description.dataset, entry.description.source
-            stores = versions.setdefault(of, {asked: [] for asked in query.by_side})
+            version = entry.description.dataset, entry.description.source
+            stores = versions.setdefault(version, {asked: [] for asked in query.by_side})
             stores[side].append(entry)
-    whole = {of: stores for of, stores in versions.items() if all(stores.values())}
+    whole = [stores for stores in versions.values() if all(stores.values())]
     if len(whole) > 1 and query.dataset is not None:
         # what is drawn lies nowhere: no other place can be named
         way = f"name another with --data {query.dataset}=PATH"
@@ -481,7 +481,7 @@ def matching_stores(
             f"is taken: {way}"
         )
     return max(
-        whole.values(), default=None, key=lambda stores: _times(of[0] for of in stores.values())
+        whole, default=None, key=lambda stores: _times(entries[0] for entries in stores.values())
     )
 
 
@@ -615,7 +615,7 @@ def recorded_features(store: Mapping[str, Any], encoder: Mapping[str, Any]) -> d
 
 
 def refuse(home: Path, query: StoreQuery) -> NoReturn:
-    """Say that no stores answer a query, what is there, and what to run.
+    """Refuse a query that no stores answer, with what is there and what to run.
 
     Raises:
         SpecError: The dataset holds graded pairs of texts, which belong to no image.
