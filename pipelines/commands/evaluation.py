@@ -88,7 +88,7 @@ def retrieve(
     from ..evaluation.retrieve import run as run_retrieve
     from ..evaluation.retrieve_spec import BANK, RetrieveSpec
     from ..metrics.number import report_line
-    from ..rendering.retrieval import retrieval_parts
+    from ..rendering.evaluations import retrieval_parts
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = RetrieveSpec(
@@ -135,7 +135,7 @@ def zero_shot(
     """Classify images by the nearest text, without training on any class."""
     from ..classification.zero_shot import run as run_zero_shot
     from ..classification.zero_shot_spec import ZeroShotSpec
-    from ..rendering.classification import zero_shot_parts
+    from ..rendering.evaluations import zero_shot_parts
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = ZeroShotSpec(
@@ -187,7 +187,7 @@ def probe(
     from ..classification.probe import run as run_probe
     from ..classification.probe_spec import ProbeOptions, ProbeSpec
     from ..metrics.number import report_line
-    from ..rendering.classification import accuracy_parts
+    from ..rendering.evaluations import accuracy_parts
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = ProbeSpec(
@@ -236,7 +236,7 @@ def similarity(
 ) -> None:
     """Compare cosines of pairs of texts with people's judgement of them."""
     from ..metrics.number import report_line
-    from ..rendering.similarity import similarity_parts
+    from ..rendering.evaluations import similarity_parts
     from ..similarity.similarity import run as run_similarity
     from ..similarity.similarity_spec import SimilaritySpec
 
@@ -277,7 +277,7 @@ def rank_encoders(
     from ..evaluation.rank_encoders import run as run_ranking
     from ..evaluation.rank_encoders_spec import RankSpec
     from ..metrics.number import report_line
-    from ..rendering.similarity import ranking_parts
+    from ..rendering.evaluations import ranking_parts
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = RankSpec(

@@ -240,7 +240,7 @@ def fine_tune(
     from ...featcache.config import apply_overrides
     from ..classification.fine_tune import run as run_fine_tune
     from ..classification.fine_tune_spec import FineTuneSpec, options_of
-    from ..rendering.classification import accuracy_parts, fine_tuned_line
+    from ..rendering.evaluations import accuracy_parts, fine_tuned_line
 
     output = CommandOutput(as_json=as_json, quiet=quiet)
     spec = FineTuneSpec(
