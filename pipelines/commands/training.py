@@ -110,7 +110,6 @@ def train_adapter(
     on the CPU, and take the steps that one would.
     """
     from ..common.torchrun import Launch
-    from ..planning import dry_run as rehearsal
     from ..rendering.training import train_estimate_parts, train_lines
     from ..training import train
     from ..training.spec import TrainSpec
@@ -136,6 +135,8 @@ def train_adapter(
     if resume is None:
         spec = TrainSpec(home=home, device=device, **asked)
         if dry_run:
+            from ..planning import dry_run as rehearsal  # imports torch; a mistake is told without
+
             estimated = rehearsal.run(spec, output.progress)
             output.answer(estimated, *train_estimate_parts(estimated))
             return

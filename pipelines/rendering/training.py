@@ -13,9 +13,7 @@ from ..cache.explain import Explanation
 from ..cache.restore import RepairReport
 from ..exporting.export_spec import ExportedRun
 from ..extraction.spec import Estimate, ExtractReport
-from ..planning.dry_run import TrainEstimate
-from ..planning.peak import PeakMemory
-from ..planning.spec import MemoryPlan
+from ..planning.spec import MemoryPlan, PeakMemory, TrainEstimate
 from ..training.spec import TrainReport
 from .tables import rows_table
 
