@@ -30,6 +30,7 @@ _EXACT_ENOUGH = {
 INT8_LARGEST = 127  # -128 is left out, so that the range is symmetric
 _BFLOAT16_EXPONENT = 0x7F80  # all ones is infinity or NaN
 _FLOAT16_INFINITY = 0x7C00
+_BLOCK_BYTES = 2**21  # of values that are examined at once, which stay in the processor's cache
 
 
 def storage(dtype: str) -> np.dtype[np.generic]:
@@ -96,3 +97,18 @@ def finite_tokens(
         largest = (stored.view(np.uint16) & 0x7FFF).max(axis=1)
         return np.asarray(largest < _FLOAT16_INFINITY)
     return np.asarray(np.isfinite(stored).all(axis=1))
+
+
+def first_not_finite(
+    values: Shaped[np.ndarray, "total width"],
+    scales: Float32[np.ndarray, " total"] | None,
+    dtype: str,
+) -> int | None:
+    """Return the first token with a feature that is not finite in the stored type, or None."""
+    lines = max(1, _BLOCK_BYTES // max(1, values.strides[0]))
+    for first in range(0, len(values), lines):
+        block = slice(first, first + lines)
+        finite = finite_tokens(values[block], None if scales is None else scales[block], dtype)
+        if not finite.all():
+            return first + int(np.argmin(finite))
+    return None

@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64, Shaped
 
 from ...featcache.errors import LeakageError
 from ...featcache.reading.reader import FeatureReader
-from ...featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
+from ...featcache.store.catalog import Catalog, StoreEntry, pairs_path, read_catalog, read_pairs
 from ...featcache.store.remedies import extraction
 from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
@@ -189,7 +189,7 @@ class EvaluatedItems:
 
 def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress = SILENT) -> Leakage:
     """Compare evaluated rows with the stores that the run was trained on, and validated by."""
-    comparison = _Comparison(StoresByKey.of(run.home), examined, progress)
+    comparison = _Comparison(read_catalog(run.home), examined, progress)
     leakage = comparison.leakage
     # from the oldest run on, so that what both saw is reported of the one that saw it first
     for past in reversed(lineage(run)):
@@ -249,7 +249,7 @@ def lineage(run: TrainedRun) -> list[SeenByRun]:
 class _Comparison:
     """Comparison of the evaluated items with what a run and those before it were trained on."""
 
-    def __init__(self, stored: StoresByKey, examined: EvaluatedItems, progress: Progress) -> None:
+    def __init__(self, stored: Catalog, examined: EvaluatedItems, progress: Progress) -> None:
         self.stored = stored
         self.examined = examined
         self.progress = progress

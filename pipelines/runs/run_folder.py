@@ -192,8 +192,8 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
                 lock.wait()
                 # the folder takes its name with spec and lock in it: nobody ever sees a run without
                 # them
-                lock.follow(_give_name(prepared, home, name) / LOCK)
-            atomic_files.sync_folder(place)
+                lock.path = _give_name(prepared, home, name) / LOCK
+            atomic_files.sync(place)
         except BaseException:
             if lock is not None:
                 _discard(lock.path.parent)

@@ -13,7 +13,7 @@ import numpy as np
 from ...featcache.errors import DatasetNotFoundError, LightalignError, StoreCorruptError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.sources.base import Source
-from ...featcache.store.catalog import StoresByKey
+from ...featcache.store.catalog import Catalog, read_catalog
 from ...featcache.store.key import StoreDescription
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
@@ -116,7 +116,7 @@ def find_trained_texts(
     No grade was seen, but such a text may be embedded better than others. Their marks say which
     texts are the same, or, where an earlier version kept none, the frozen features.
     """
-    stored = StoresByKey.of(run.home)
+    stored = read_catalog(run.home)
     names = sorted({name for pair in pairs.ids for name in pair})
     described = pairs.described
     # marks tell equal texts exactly; features are compared only where early stores have none
@@ -160,7 +160,7 @@ def _by_marks(ours: Mapping[str, str] | None, past: SeenByRun, *, home: Path) ->
 
 
 def _by_features(
-    reader: FeatureReader, names: Sequence[str], stored: StoresByKey, key: str, progress: Progress
+    reader: FeatureReader, names: Sequence[str], stored: Catalog, key: str, progress: Progress
 ) -> tuple[set[str], str | None]:
     """Return the texts that have the features of a trained one, and why that is not known."""
     entry = stored.get(key)
