@@ -187,7 +187,7 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
             with atomic_files.workspace(place / stem) as space:
                 prepared = space / stem
                 prepared.mkdir()
-                write_spec(prepared, spec)
+                write_run_toml(prepared, spec)
                 lock = FileLock(prepared / LOCK)
                 lock.wait()
                 # the folder takes its name with spec and lock in it: nobody ever sees a run without
@@ -504,8 +504,8 @@ def tidy(folder: Path) -> None:
             (folder / STATE).unlink(missing_ok=True)
 
 
-def write_spec(folder: Path, spec: Table) -> None:
-    """Write the spec of a run with a checksum of itself."""
+def write_run_toml(folder: Path, spec: Table) -> None:
+    """Write `run.toml`, the spec of a run, with a checksum of itself; nothing else writes it."""
     # the checksum is of what a reader will see: TOML turns tuples into lists
     table = parse_toml(to_toml(spec))
     content = to_toml({**table, "checksum": fingerprint(table)})

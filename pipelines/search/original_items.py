@@ -58,10 +58,10 @@ def find_items(
     except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError, SpecError) as error:
         contained = "texts" if _side(manifest).modality is Modality.TEXT else "files"
         warning = f"{len(missing)} of {len(ids)} {contained} are not found, only their ids"
-        place = f"--data {manifest['dataset']}=PATH"
+        advice = f"; name the dataset's place: --data {manifest['dataset']}=PATH"
         # a dataset that is not there at all names the way out itself
-        named = place in str(error) or isinstance(error, DatasetNotFoundError)
-        advice = "" if named else f"; name the dataset's place: {place}"
+        if isinstance(error, DatasetNotFoundError):
+            advice = ""
         # a drawn dataset has no place to name; an index that is written anew knows how it was drawn
         if is_drawn(manifest["dataset"]):
             advice = f"; write the index anew by {again}"
