@@ -11,10 +11,15 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from lightalign.cli import main
 from lightalign.featcache import atomic_files
+from lightalign.featcache.store.stored_form import as_stored
+from lightalign.featcache.types import IMAGE_TEXT
+from lightalign.pipelines.inputs.store_selection import SideQuery, StoreQuery
 from lightalign.pipelines.runs import run_folder
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)  # that `main` takes
@@ -30,6 +35,16 @@ def tree_bytes(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.parent != folder / "verified"
     }
+
+
+def quantised(values: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the arrays in which a store of `dtype` holds float32 features: values and scales."""
+    return as_stored(torch.from_numpy(values), dtype).arrays()
+
+
+def both_sides(**query: Any) -> StoreQuery:
+    """Return the query for stores of images and texts by any encoders."""
+    return StoreQuery(by_side=dict.fromkeys(IMAGE_TEXT, SideQuery()), **query)
 
 
 def slow(*cases: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Stored types: how features become fewer bytes, and floats again.
+"""Stored types: what their bytes are, and how these become floats again.
 
 `float16` and `float32` are NumPy's own. `bfloat16` keeps the upper 16 bits of a float32, rounded
 to the nearest even; NumPy has no such type, so they are stored as `uint16`. `int8` keeps a whole
@@ -27,7 +27,7 @@ _EXACT_ENOUGH = {
     "bfloat16": ("float32", "bfloat16"),
     "int8": ("float32", "float16", "bfloat16", "int8"),
 }
-_LARGEST = 127  # of int8; -128 is left out, so that the range is symmetric
+INT8_LARGEST = 127  # -128 is left out, so that the range is symmetric
 _BFLOAT16_EXPONENT = 0x7F80  # all ones is infinity or NaN
 _FLOAT16_INFINITY = 0x7C00
 _BLOCK_BYTES = 2**21  # of values that are examined at once, which stay in the processor's cache
@@ -64,32 +64,6 @@ def empty_companion(name: str) -> Shaped[np.ndarray, "lines ..."]:
     """Return what an encoder's companion is of no item at all, in its type and shape."""
     dtype, shape = companion_type(name)
     return np.empty((0, *shape), dtype)
-
-
-def quantise(
-    values: Float[np.ndarray, "total width"], dtype: str
-) -> tuple[Shaped[np.ndarray, "total width"], Float32[np.ndarray, " total"] | None]:
-    """Return `values` as they are stored, and their scales if `dtype` has any.
-
-    A value that does not fit is refused by `finite_tokens`, not here.
-    """
-    if dtype == "bfloat16":
-        bits = np.ascontiguousarray(values).view(np.uint32)
-        # half of the last bit that is kept; an exact half is rounded up where that bit is odd
-        even = (bits >> 16) & 1
-        rounded = (bits + 0x7FFF + even) >> 16
-        # adding could carry a NaN into zero
-        return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16), None
-    if dtype == "int8":
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            scales = (np.abs(values).max(axis=1, initial=0) / _LARGEST).astype(np.float32)
-            # the quotient of the largest float32 is rounded up: 127 times it would be infinite
-            too_large = np.isinf(scales * np.float32(_LARGEST)) & np.isfinite(scales)
-            scales = np.where(too_large, np.nextafter(scales, np.float32(0)), scales)
-            scaled = np.rint(values / np.where(scales > 0, scales, 1)[:, None])
-            return np.clip(scaled, -_LARGEST, _LARGEST).astype(np.int8), scales
-    with np.errstate(over="ignore"):
-        return values.astype(dtype, copy=False), None
 
 
 def dequantise(

@@ -1,6 +1,5 @@
 """Images to train a classifier on and to measure it on, held apart and checked."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,55 +8,66 @@ from ...featcache.errors import LeakageError, SpecError
 from ...featcache.store.checked_shards import listing_command
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.labelled_images import LabelledImages, require_images
-from ..inputs.store_selection import DatasetQuery
-from ..runs.copied_items import CopiedImages, SplitOfData, find_copied_images
-from ..runs.leakage import EvaluatedItems, Leakage, find_leakage, lineage, near_duplicates
+from ..inputs.labelled_images import LabelledImages
+from ..inputs.store_selection import DatasetQuery, usual_split
+from ..runs.copied_items import SplitOfData, find_copied_images
+from ..runs.evaluation import Evaluation
+from ..runs.leakage import EvaluatedItems, Leakage, lineage, near_duplicates
 from ..runs.trained_run import TrainedRun
+from .fine_tune_spec import FineTuneSpec
+from .probe_spec import ProbeSpec
+from .zero_shot_spec import ZeroShotSpec
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassSplits:
-    """Images to train a classifier on, and those to measure it on.
+def open_evaluation(
+    spec: ZeroShotSpec | ProbeSpec | FineTuneSpec, kind: str, progress: Progress = SILENT
+) -> tuple[Evaluation, TrainedRun]:
+    """Open the run and the dataset of classes that are named, and choose the split.
 
-    Attributes:
-        train: Images to train on, of two classes or more.
-        evaluated: Images to measure.
-        leakage: What both, and the training of the adapter, have in common.
-        warnings: What to know before any number of theirs is believed, leakage included.
+    Raises:
+        LightalignError: See `TrainedRun`, `DatasetQuery.of`, `usual_split`.
     """
+    run = TrainedRun(spec.home, spec.run, device=spec.device)
+    query = run.query(Modality.IMAGE)
+    data = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
+    evaluation = Evaluation(
+        kind=kind,
+        home=spec.home,
+        run=run,
+        data=data,
+        split=spec.split or usual_split(spec.home, data, query),
+        progress=progress,
+    )
+    return evaluation, run
 
-    train: LabelledImages
-    evaluated: LabelledImages
-    leakage: Leakage
-    warnings: tuple[str, ...]
+
+def open_images(
+    evaluation: Evaluation, run: TrainedRun, split: str | None = None
+) -> LabelledImages:
+    """Open the images of a split, of the evaluated one if none is named, with their classes.
+
+    Raises:
+        LightalignError: See `require_stores`, `LabelledImages`.
+    """
+    stores = evaluation.require({Modality.IMAGE: run.query(Modality.IMAGE)}, split)
+    return LabelledImages(stores[Modality.IMAGE], home=run.home, device=run.device)
 
 
 def open_both(
-    run: TrainedRun,
-    wanted: DatasetQuery,
-    *,
-    train_split: str,
-    split: str,
-    progress: Progress = SILENT,
-) -> ClassSplits:
+    evaluation: Evaluation, run: TrainedRun, train_split: str
+) -> tuple[LabelledImages, LabelledImages]:
     """Open the images to train on and those to measure, and check them for any classifier.
 
     Raises:
-        LightalignError: See `require_images`, `LabelledImages`, `check_classes`, `require_apart`.
+        LightalignError: See `open_images`, `check_classes`, `require_apart`.
     """
-    query = run.query(Modality.IMAGE)
-    train, evaluated = (
-        LabelledImages(
-            require_images(run.home, query, wanted, name, progress),
-            home=run.home,
-            device=run.device,
-        )
-        for name in (train_split, split)
-    )
-    leakage = require_apart(train, evaluated, run=run, progress=progress)
-    warnings = (*leakage.warnings, *check_classes(train, evaluated, home=run.home))
-    return ClassSplits(train=train, evaluated=evaluated, leakage=leakage, warnings=warnings)
+    train, test = (open_images(evaluation, run, split) for split in (train_split, None))
+    leakage = require_apart(train, test, run=run, evaluation=evaluation)
+    evaluation.beside["leakage"] = leakage.table()
+    evaluation.warnings += [*leakage.warnings, *check_classes(train, test, home=run.home)]
+    evaluation.stores = {"image": test.entry, "train_image": train.entry}
+    evaluation.ids = test.reader.ids
+    return train, test
 
 
 def check_classes(train: LabelledImages, evaluated: LabelledImages, *, home: Path) -> list[str]:
@@ -80,10 +90,10 @@ def check_classes(train: LabelledImages, evaluated: LabelledImages, *, home: Pat
             f"{len(absent)} classes have no training image, such as "
             f"{train.names[absent[0]]!r}: their images are all wrong"
         )
-    measured = np.unique(evaluated.labels)
-    if len(measured) == 1:
+    classes = np.unique(evaluated.labels)
+    if len(classes) == 1:
         warnings.append(
-            f"all images of {evaluated.name} are of one class, {train.names[measured[0]]!r}: a "
+            f"all images of {evaluated.name} are of one class, {train.names[classes[0]]!r}: a "
             "classifier that always answers with it has 100 %"
         )
     left_out = [
@@ -100,18 +110,12 @@ def require_apart(
     evaluated: LabelledImages,
     *,
     run: TrainedRun,
-    progress: Progress = SILENT,
+    evaluation: Evaluation,
 ) -> Leakage:
     """Refuse to measure images that were trained on, or that chose what is measured.
 
     Copies under other names are found by their bytes, and images that are nearly the same by their
     features; both are a warning, as in `leakage`.
-
-    Args:
-        train: Images that a classifier is trained on.
-        evaluated: Images that it is measured on.
-        run: The run whose adapter takes part.
-        progress: Receives the progress.
 
     Returns:
         What is in common all the same.
@@ -121,6 +125,7 @@ def require_apart(
             part in the training of the adapter or in its choice.
         SpecError: Their classes are not the same.
     """
+    # a label is an index into the names: of other names it would mean another class
     if train.names != evaluated.names:
         raise SpecError(
             f"{train.name} has the classes {list(train.names[:5])} ..., {evaluated.name} has "
@@ -132,25 +137,15 @@ def require_apart(
             f"{len(common)} images are in {train.name}, which is trained on, and in "
             f"{evaluated.name}, which is evaluated, such as {common[:3]}: evaluate other images"
         )
-    leakage = find_leakage(
-        run, EvaluatedItems.of_images(evaluated.entry, evaluated.reader), progress
-    )
-    leakage.refuse()
-    leakage = leakage.with_copies(_copied(train, evaluated, run=run, progress=progress))
-    keys = {seen.stores["train"]["image"]["key"] for seen in lineage(run)}
-    if train.entry.key in keys:  # it has been compared
-        return leakage
-    return leakage.beside(near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress))
-
-
-def _copied(
-    train: LabelledImages, evaluated: LabelledImages, *, run: TrainedRun, progress: Progress
-) -> CopiedImages:
-    """Return the evaluated images that are copies of those that a classifier is trained on."""
-    here, there = (
-        SplitOfData(dataset=description.dataset, split=description.split, source=description.source)
-        for description in (evaluated.entry.description, train.entry.description)
-    )
-    if there.source in {seen.stores["train"]["source"] for seen in lineage(run)}:
-        return CopiedImages(pairs={})  # it has been compared
-    return find_copied_images(here, evaluated.reader.ids, there, home=run.home, progress=progress)
+    progress = evaluation.progress
+    examined = EvaluatedItems.of_images(evaluated.entry, evaluated.reader)
+    leakage = evaluation.check_leakage(examined)
+    compared = [past.stores["train"] for past in lineage(run)]
+    if train.entry.description.source not in {stores["source"] for stores in compared}:
+        here, there = (SplitOfData.of(images.entry.description) for images in (evaluated, train))
+        leakage.add_copies(
+            find_copied_images(here, evaluated.reader.ids, there, home=run.home, progress=progress)
+        )
+    if train.entry.key not in {stores["image"]["key"] for stores in compared}:
+        leakage.add_near(near_duplicates(evaluated.reader, evaluated.rows, train.reader, progress))
+    return leakage

@@ -30,7 +30,6 @@ class Examples:
     """Features of images with their classes.
 
     Attributes:
-        features: One row an image.
         labels: Class of each row, in [0, `num_classes`).
         num_classes: Classes of the dataset, whether or not a row is of each.
     """
@@ -56,6 +55,7 @@ def scaling(
     and of its steps, which so is the same for features of any length.
     """
     mean = features.mean(axis=0, dtype=np.float64)
+    # float64: the sums of a million rows lose digits in float32
     variance = features.var(axis=0, dtype=np.float64).mean()
     return mean.astype(np.float32), float(1.0 / np.sqrt(variance)) if variance > 0 else 1.0
 
@@ -64,7 +64,6 @@ class Classifier(ABC):
     """Learn from examples and score others, by one option that is chosen.
 
     Attributes:
-        option: Name of the option.
         candidates: Its values, in the order in which they are tried.
         default: Its value where nothing can be held out to choose by.
         notes: Values of the option at which something went not quite well, by what it was.
@@ -104,10 +103,7 @@ class LogisticClassifier(Classifier):
 
     Source: scikit-learn's LogisticRegression; the probe of Radford et al. 2021, arXiv 2103.00020,
     appendix A.3, which neither shifts nor scales, and tries more values.
-
-    Args:
-        candidates: Values of C, from strong to weak regularisation.
-        most_steps: Largest number of steps of the solver.
+    `candidates` are values of C, from strong to weak regularisation.
     """
 
     option = "C"
@@ -128,7 +124,8 @@ class LogisticClassifier(Classifier):
         for warning in caught:
             self._note(str(warning.message), value, num_steps=int(np.max(model.n_iter_)))
         logits = model.decision_function((features - mean) * scale)
-        if logits.ndim == 1:  # of two classes, that of the second against the first
+        # scikit-learn gives two classes one column, that of the second against the first
+        if logits.ndim == 1:
             logits = np.stack([-logits, logits], axis=1) / 2
         scores = np.full((len(features), train.num_classes), -np.inf, dtype=np.float32)
         scores[:, model.classes_] = logits
@@ -156,9 +153,7 @@ class NeighbourClassifier(Classifier):
     Among classes of as many votes the first wins, as in scikit-learn. Those without a vote follow
     in the order of their nearest image, so that the second answer of one neighbour is no guess; a
     class without a training image is out of question.
-
-    Args:
-        candidates: Values of k, in rising order.
+    `candidates` are values of k, in rising order.
     """
 
     option = "neighbours"
@@ -187,14 +182,14 @@ class NeighbourClassifier(Classifier):
 
 
 def _nearest_of_class(
-    train: Examples, known: Float32[np.ndarray, "n width"], asked: Float32[np.ndarray, "m width"]
+    train: Examples, trained: Float32[np.ndarray, "n width"], asked: Float32[np.ndarray, "m width"]
 ) -> Float32[np.ndarray, "m classes"]:
     """Return the largest cosine to an image of each class, minus infinity where there is none."""
     by_class = np.argsort(train.labels, kind="stable")
     classes, starts = np.unique(train.labels[by_class], return_index=True)
     nearest = np.full((len(asked), train.num_classes), -np.inf, dtype=np.float32)
-    size = max(1, _BLOCK_COSINES // len(known))
-    ordered = known[by_class].T
+    size = max(1, _BLOCK_COSINES // len(trained))
+    ordered = trained[by_class].T
     for start in range(0, len(asked), size):
         cosines = asked[start : start + size] @ ordered
         nearest[start : start + size, classes] = np.maximum.reduceat(cosines, starts, axis=1)
@@ -206,7 +201,6 @@ class Choice:
     """Value of a classifier's option, chosen by accuracy on a held-out part.
 
     Attributes:
-        value: The value.
         tried: Top-1 accuracy of each tried value on the held-out part, percent.
         num_held: Images of that part.
     """
@@ -222,12 +216,7 @@ def choose(classifier: Classifier, train: Examples, *, share: float, seed: int) 
     All are tried: the strongest penalties answer with the largest class, and so are equally often
     right. Of the best by top-1 that of the lowest `loss` wins, then the first. Where no class has
     two images nothing can be held out: the default is taken.
-
-    Args:
-        classifier: The classifier.
-        train: Training images; no others are looked at.
-        share: Share of each class that is held out, see `hold_out`.
-        seed: Seed of that choice.
+    No other images are looked at; `share` and `seed` are those of `hold_out`.
 
     Raises:
         SpecError: No value fits so few images.
@@ -249,6 +238,7 @@ def choose(classifier: Classifier, train: Examples, *, share: float, seed: int) 
         hits = label_ranks(scores, part.labels) == 1
         tried[value] = float(100.0 * hits.mean())
         losses[value] = classifier.loss(scores, part.labels)
+    # accuracies on few held-out images are often equal: then the lower loss decides
     best = max(values, key=lambda value: (tried[value], -losses[value]))
     return Choice(best, tried, len(held))
 
@@ -259,12 +249,7 @@ def draw_shots(
     """Return the places of so many images of each class, drawn at random.
 
     With one seed, fewer shots are among more.
-
-    Args:
-        labels: Class of each place.
-        names: Name of each class; one without any image is left out.
-        shots: Images of each class.
-        seed: Seed of the draw.
+    A class without any image is left out.
 
     Raises:
         SpecError: A class has fewer images.

@@ -1,14 +1,16 @@
 """Train the adapter of a run on together with a head of classes, on cached tokens."""
 
-import time
 from dataclasses import replace
 
 from ...featcache.store import trust
-from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.store_selection import DatasetQuery, usual_split
+from ..metrics.accuracy import DEFINITIONS as ACCURACY
 from ..runs import run_folder
-from ..runs.trained_run import EvaluationReport, TrainedRun
+from ..runs.trained_run import TrainedRun
+from .class_splits import open_both, open_evaluation
+from .fine_tune_full import FullProtocol
+from .fine_tune_lightcrl import LightCrlProtocol
+from .fine_tune_protocol import resolved
 from .fine_tune_spec import FineTuneReport, FineTuneSpec
 
 
@@ -25,21 +27,10 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
         GradientError: A step of the adapter receives no gradient.
         DivergedError: A loss or a weight is not finite.
     """
-    began = time.perf_counter()
     run_folder.check_name(spec.home, spec.name)
-    start = TrainedRun(spec.home, spec.run, device=spec.device)
-    query = start.query(Modality.IMAGE)
-    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
-    split = spec.split or usual_split(spec.home, wanted, query)
-    spec = replace(spec, split=split)
-    from ..metrics.accuracy import DEFINITIONS as ACCURACY
-    from .class_splits import open_both
-    from .fine_tune_full import FullProtocol
-    from .fine_tune_lightcrl import LightCrlProtocol
-    from .fine_tune_protocol import resolved
-
-    splits = open_both(start, wanted, train_split=spec.train_split, split=split, progress=progress)
-    train, test = splits.train, splits.evaluated
+    evaluation, start = open_evaluation(spec, "fine-tune", progress)
+    spec = replace(spec, split=evaluation.split)
+    train, test = open_both(evaluation, start, spec.train_split)
     progress.note(f"run {start.folder.name} is the start, {len(train)} images to train on")
     kind = FullProtocol if spec.protocol == "full" else LightCrlProtocol
     protocol = kind(spec, start, train)
@@ -57,22 +48,22 @@ def run(spec: FineTuneSpec, progress: Progress = SILENT) -> FineTuneReport:
             "spec": table,
             "warnings": trust.warnings(),
         }
-        evaluated = EvaluationReport(
-            kind="fine-tune",
-            dataset=test.entry.description.dataset,
-            split=split,
-            ids=test.reader.ids,
-            stores={"image": test.entry, "train_image": train.entry},
-            options={"protocol": spec.protocol, "train_split": spec.train_split, **table["train"]},
-            metrics=metrics,
-            definitions={**ACCURACY, spec.protocol: protocol.definition, **protocol.names},
-            curves=protocol.curves,
-            warnings=[*splits.warnings, *protocol.warnings],
-            seconds=time.perf_counter() - began,
-            beside={"leakage": splits.leakage.table()},
-        )
-        tuned = TrainedRun.unfinished(spec.home, folder, report, device=spec.device)
-        path, evaluation = evaluated.write(tuned, home=spec.home, owned=True)
+        evaluation.run = TrainedRun.unfinished(spec.home, folder, report, device=spec.device)
+        evaluation.options = {
+            "protocol": spec.protocol,
+            "train_split": spec.train_split,
+            **table["train"],
+        }
+        evaluation.metrics = metrics
+        evaluation.definitions = {
+            **ACCURACY,
+            spec.protocol: protocol.definition,
+            **protocol.names,
+        }
+        evaluation.curves = protocol.curves
+        evaluation.warnings += protocol.warnings
+        path, measurement = evaluation.write(owned=True)
         assert path is not None, "a run that was just made can be written"
-        run_folder.write_report(folder, report)  # last: with it the run is finished
-    return FineTuneReport(folder=folder, trained=report, path=path, report=evaluation)
+        # written last: its presence says that the run is finished
+        run_folder.write_report(folder, report)
+    return FineTuneReport(folder=folder, trained=report, path=path, report=measurement)

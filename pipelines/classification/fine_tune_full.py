@@ -43,11 +43,6 @@ _SCALING_ROWS = 8192  # whose embeddings say what a head subtracts and divides b
 class FullProtocol(Protocol):
     """Train adapter and head together by AdamW; the best epoch by held-out images is kept.
 
-    Args:
-        spec: What is fine-tuned.
-        start: The run whose adapter is the start.
-        train: Images to train on.
-
     Raises:
         SpecError: The adapter has nothing to train on the image side, or there are too few images.
         GradientError: A step of the adapter receives no gradient.
@@ -171,6 +166,7 @@ class FullProtocol(Protocol):
         """Return the accuracies of what was saved in `folder`, at the epoch that was kept."""
         adapter, _, _ = load_adapter(folder)
         head, _ = load_head(folder / run_folder.HEAD)
+        # what was saved is measured, not what is in memory: the best epoch is an earlier one
         embeddings = self.embed(adapter.to(self.device), test, test.rows)
         numbers = self.numbers(head.to(self.device), embeddings, test)
         return {"fine_tuned": {f"epoch_{self.counts.best['epoch']}": numbers}}
@@ -180,14 +176,12 @@ class FullProtocol(Protocol):
         return record["validation"]["top_1"], -record["validation"]["loss"]
 
     def _leave_out_missed(self) -> Reached:
-        """Return what the gradient of the first batch reaches; nothing else is trained.
-
-        What it misses would still be pulled to zero by weight decay.
-        """
+        """Return what the gradient of the first batch reaches; nothing else is trained."""
         self.adapter.train()
         rows = next(self._order(epoch=1))
         torch.autograd.backward(self._loss(self.train.reader.padded(rows), rows))
         reach = require_gradients(self.trained)
+        # weight decay would still pull to zero what no gradient reaches
         for name in reach.missed:
             self.trained.pop(name).requires_grad_(False)
         for value in self.trained.values():

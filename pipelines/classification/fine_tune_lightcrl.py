@@ -27,11 +27,6 @@ class LightCrlProtocol(Protocol):
 
     Source: lightweightCRL, commit e3421ad, Tiny ImageNet: its features are made without gradients,
     so that neither fusion nor projections are trained, whatever the name says.
-
-    Args:
-        spec: What is fine-tuned.
-        start: The run whose adapter is the start.
-        train: Images to train on.
     """
 
     definition = (
@@ -73,6 +68,7 @@ class LightCrlProtocol(Protocol):
                 examples, self.spec.sgd, seed=self.spec.seed, device=self.device, progress=progress
             )
             for epoch, loss, head in heads:
+                # `sgd_heads` yields one module, which further epochs change
                 self.heads[epoch] = copy.deepcopy(head)
                 record = {"epoch": epoch, "loss": loss}
                 line["x"].append(epoch)

@@ -30,11 +30,6 @@ from .sgd_head import score_rows
 class Protocol(ABC):
     """Train what a protocol trains.
 
-    Args:
-        spec: What is fine-tuned.
-        start: The run whose adapter is the start.
-        train: Images to train on.
-
     Attributes:
         definition: What the protocol does.
         names: What each name in its accuracies means.
@@ -100,6 +95,7 @@ def resolved(spec: FineTuneSpec, start: TrainedRun, train: LabelledImages) -> Ta
     began = start.trained["spec"]
     description = train.entry.description
     sides = {side.value: start.stores["train"][side.value] for side in start.sides}
+    # leakage is looked for in the images that this run has seen, not in those of its start
     image = {**sides["image"], "key": train.entry.key}
     options = spec.options if spec.protocol == "full" else spec.sgd
     stores = {

@@ -1,13 +1,11 @@
 """Measure how well a simple classifier reads classes from frozen features."""
 
-import time
 from dataclasses import replace
 
 from ...featcache.config import to_table
-from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.store_selection import DatasetQuery, usual_split
-from ..runs.trained_run import EvaluationReport, TrainedRun
+from .class_splits import open_both, open_evaluation
+from .probe_protocols import Probing
 from .probe_spec import ProbeReport, ProbeSpec
 
 
@@ -23,41 +21,17 @@ def run(spec: ProbeSpec, progress: Progress = SILENT) -> ProbeReport:
             the one that is evaluated.
         DivergedError: A loss or an embedding is not finite.
     """
-    began = time.perf_counter()
-    evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
-    query = evaluated.query(Modality.IMAGE)
-    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
-    split = spec.split or usual_split(spec.home, wanted, query)
-    spec = replace(spec, split=split)
-    from .class_splits import open_both
-    from .probe_protocols import Probing
-
-    splits = open_both(
-        evaluated, wanted, train_split=spec.train_split, split=split, progress=progress
-    )
-    train, test = splits.train, splits.evaluated
+    evaluation, evaluated = open_evaluation(spec, spec.kind, progress)
+    spec = replace(spec, split=evaluation.split)
+    train, test = open_both(evaluation, evaluated, spec.train_split)
+    name = evaluation.data.name
     progress.note(
-        f"run {evaluated.folder.name}: {len(train)} images of {wanted.name}/{spec.train_split} to "
-        f"train on, {len(test)} of {wanted.name}/{split} to measure"
+        f"run {evaluated.folder.name}: {len(train)} images of {name}/{spec.train_split} to "
+        f"train on, {len(test)} of {name}/{spec.split} to measure"
     )
-    probing = Probing(spec, evaluated, train, test)
-    measured = probing.run(progress)
+    Probing(spec, evaluation, evaluated, train, test).run()
     left_out = {"home", "run", "device"}
     options = {key: value for key, value in to_table(spec).items() if key not in left_out}
-    path, report = EvaluationReport(
-        kind=spec.kind,
-        dataset=test.entry.description.dataset,
-        split=split,
-        ids=test.reader.ids,
-        stores={"image": test.entry, "train_image": train.entry},
-        options=options,
-        metrics=measured.metrics,
-        definitions=measured.definitions,
-        curves=measured.curves,
-        failures=measured.failures,
-        warnings=[*splits.warnings, *measured.warnings],
-        variant=spec.variant,
-        seconds=time.perf_counter() - began,
-        beside={"leakage": splits.leakage.table()},
-    ).write(evaluated, home=spec.home)
+    evaluation.options, evaluation.variant = options, spec.variant
+    path, report = evaluation.write()
     return ProbeReport(path=path, report=report)

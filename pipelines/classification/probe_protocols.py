@@ -2,8 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -11,7 +9,6 @@ from jaxtyping import Float32, Int64
 from ...featcache.errors import SpecError
 from ...featcache.hardware import free_memory
 from ...featcache.types import Modality
-from ..common.progress import Progress
 from ..inputs.labelled_images import LabelledImages
 from ..metrics.accuracy import (
     DEFINITIONS,
@@ -22,6 +19,7 @@ from ..metrics.accuracy import (
 )
 from ..metrics.ranks import label_ranks
 from ..runs.embed_stored import embed_rows
+from ..runs.evaluation import Evaluation
 from ..runs.trained_run import TrainedRun
 from ..training.course import single_step_warning
 from .classifiers import (
@@ -72,67 +70,57 @@ _SETTINGS = {
 }
 
 
-@dataclass
-class Probed:
-    """Results of one probe; the fields are those of `EvaluationReport`."""
-
-    metrics: dict[str, Any] = field(default_factory=dict)
-    definitions: dict[str, str] = field(default_factory=dict)
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
 class Probing:
     """Measure classifiers of one protocol, by each kind of features.
 
-    Args:
-        spec: What is probed.
-        run: The run whose adapter makes the embeddings.
-        train: Images to train classifiers on.
-        test: Images to measure them on.
+    The evaluation receives numbers, plots and warnings.
     """
 
     def __init__(
-        self, spec: ProbeSpec, run: TrainedRun, train: LabelledImages, test: LabelledImages
+        self,
+        spec: ProbeSpec,
+        evaluation: Evaluation,
+        run: TrainedRun,
+        train: LabelledImages,
+        test: LabelledImages,
     ) -> None:
         self.spec = spec
+        self.evaluation = evaluation
+        self.progress = evaluation.progress
         self.run_of = run
         self.train = train
         self.test = test
         self.num_classes = len(train.names)
         self.ranks: dict[str, dict[str, Int64[np.ndarray, " m"]]] = {}
         self.lines: dict[str, dict[str, list[float]]] = {}
-        self.found = Probed()
 
-    def run(self, progress: Progress) -> Probed:
+    def run(self) -> None:
         """Measure everything.
 
         Raises:
             LightalignError: See `probe.run`.
         """
         for name in self.spec.features:
-            train, test = (self._features(name, rows, progress) for rows in (self.train, self.test))
+            train, test = (self._features(name, rows) for rows in (self.train, self.test))
             examples = Examples(train, self.train.labels, self.num_classes)
             if self.spec.shots:
-                self._few_shots(name, examples, test, progress)
+                self._few_shots(name, examples, test)
             else:
-                self._all_images(name, examples, test, progress)
+                self._all_images(name, examples, test)
         if len(self.spec.features) > 1 and not self.spec.shots:
-            self.found.metrics["embedding_minus_encoder"] = {
+            self.evaluation.metrics["embedding_minus_encoder"] = {
                 setting: differences(
                     ranks, self.ranks["encoder"][setting], num_classes=self.num_classes
                 )
                 for setting, ranks in self.ranks["embedding"].items()
             }
         self._describe()
-        return self.found
 
-    def _features(
-        self, name: str, rows: LabelledImages, progress: Progress
-    ) -> Float32[np.ndarray, "n width"]:
+    def _features(self, name: str, rows: LabelledImages) -> Float32[np.ndarray, "n width"]:
         embeds = name == "embedding"
         width = self.run_of.adapter.out_width if embeds else rows.reader.description.width
+        # scikit-learn copies what it is given, and an allocation that fails late loses the whole
+        # probe
         needed, free = _COPIES * len(rows) * width * 4, free_memory()
         if needed > free:
             raise SpecError(
@@ -147,20 +135,18 @@ class Probing:
             rows.rows,
             side=Modality.IMAGE,
             device=self.run_of.device,
-            progress=progress,
+            progress=self.progress,
             unit=self._of_unit_length(),
         )
 
     def _of_unit_length(self) -> bool:
         return self.spec.protocol != "sgd" or self.spec.options.sgd.unit
 
-    def _all_images(
-        self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress
-    ) -> None:
-        metrics = self.found.metrics[name] = {}
+    def _all_images(self, name: str, train: Examples, test: Float32[np.ndarray, "m width"]) -> None:
+        metrics = self.evaluation.metrics[name] = {}
         ranks = self.ranks[name] = {}
         scores = None
-        for setting, scores in self._scores(name, train, test, progress):
+        for setting, scores in self._scores(name, train, test):
             ranks[setting] = label_ranks(scores, self.test.labels)
             numbers = accuracy_numbers(
                 ranks[setting], self.test.labels, num_classes=self.num_classes
@@ -171,7 +157,7 @@ class Probing:
             self._list_failures(ranks[setting], scores)
 
     def _scores(
-        self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress
+        self, name: str, train: Examples, test: Float32[np.ndarray, "m width"]
     ) -> Iterator[tuple[str, Float32[np.ndarray, "m classes"]]]:
         """Yield the scores of the evaluated images in each setting that is reported."""
         spec, options = self.spec, self.spec.options
@@ -179,7 +165,9 @@ class Probing:
             self._warn_of_single_steps(len(train))
             line = self.lines[name] = {"x": [], "y": []}
             device = self.run_of.device
-            heads = sgd_heads(train, options.sgd, seed=spec.seed, device=device, progress=progress)
+            heads = sgd_heads(
+                train, options.sgd, seed=spec.seed, device=device, progress=self.progress
+            )
             for epoch, _, head in heads:
                 scores = score_rows(head, test, device)
                 ranks = label_ranks(scores, self.test.labels)
@@ -188,21 +176,21 @@ class Probing:
                 yield f"epoch_{epoch}", scores
             return
         classifier = self._classifier()
-        progress.note(f"{name}: choosing {classifier.option} by held-out training images")
+        self.progress.note(f"{name}: choosing {classifier.option} by held-out training images")
         choice = choose(classifier, train, share=options.validation, seed=spec.seed)
         tried = sorted(choice.tried.items())
         self.lines[name] = {"x": [value for value, _ in tried], "y": [top for _, top in tried]}
         scores = classifier.scores(train, test, choice.value)
-        self.found.metrics[name]["all_images"] = {f"chosen_{classifier.option}": choice.value}
+        self.evaluation.metrics[name]["all_images"] = {f"chosen_{classifier.option}": choice.value}
         tips = {classifier.candidates[-1]: "largest", classifier.candidates[0]: "smallest"}
         if choice.value in tips and classifier.option == "C":
-            self.found.warnings.append(
+            self.evaluation.warnings.append(
                 f"{name}: the {tips[choice.value]} C was best, a better one may lie beyond: widen "
                 "regularisations"
             )
         for note, noted in classifier.notes.items():
             at = ", ".join(f"{value:g}" for value in sorted(set(noted)))
-            self.found.warnings.append(f"{name}, {classifier.option} = {at}: {note}")
+            self.evaluation.warnings.append(f"{name}, {classifier.option} = {at}: {note}")
         yield "all_images", scores
 
     def _warn_of_single_steps(self, num_images: int) -> None:
@@ -210,21 +198,22 @@ class Probing:
         step_warnings = single_step_warning(
             num_images=num_images, batch_size=sgd.batch_size, epochs=sgd.epochs
         )
-        self.found.warnings += [line for line in step_warnings if line not in self.found.warnings]
+        self.evaluation.warnings += [
+            line for line in step_warnings if line not in self.evaluation.warnings
+        ]
 
-    def _few_shots(
-        self, name: str, train: Examples, test: Float32[np.ndarray, "m width"], progress: Progress
-    ) -> None:
+    def _few_shots(self, name: str, train: Examples, test: Float32[np.ndarray, "m width"]) -> None:
         spec = self.spec
         share = max(_FEW_SHARE, spec.options.validation)
-        metrics = self.found.metrics[name] = {}
+        metrics = self.evaluation.metrics[name] = {}
         line = self.lines[name] = {"x": [], "y": []}
         total = len(spec.shots) * spec.seeds
-        progress.start(f"few shots, {name}", total, unit="draws")
+        self.progress.start(f"few shots, {name}", total, unit="draws")
         for shots in spec.shots:
             ranks, chosen = [], []
             notes: Counter[str] = Counter()
             num_fits = 0
+            # of few shots the draw decides more than the classifier, so that several are averaged
             for seed in range(spec.seed, spec.seed + spec.seeds):
                 rows = draw_shots(train.labels, self.train.names, shots=shots, seed=seed)
                 drawn, classifier = train.take(rows), self._classifier()
@@ -234,9 +223,9 @@ class Probing:
                 chosen.append(choice.value)
                 num_fits += len(choice.tried) + 1
                 notes.update({note: len(noted) for note, noted in classifier.notes.items()})
-                progress.advance(1)
+                self.progress.advance(1)
             # one line for all draws: a line for each would bury the other warnings
-            self.found.warnings += [
+            self.evaluation.warnings += [
                 f"{name}, {shots} shots, in {times} of {num_fits} fits: {note}"
                 for note, times in notes.items()
             ]
@@ -244,7 +233,7 @@ class Probing:
             metrics[f"shots_{shots}"] = {f"chosen_{classifier.option}": chosen, **numbers}
             line["x"].append(shots)
             line["y"].append(numbers["top_1"].value)
-        progress.finish()
+        self.progress.finish()
 
     def _classifier(self) -> Classifier:
         if self.spec.protocol == "knn":
@@ -258,7 +247,7 @@ class Probing:
         names, ids = self.test.names, self.test.reader.ids
         first = scores.argmax(axis=1)
         worst = np.argsort(-ranks, kind="stable")[:_FAILURES]
-        self.found.failures = [
+        self.evaluation.failures = [
             {
                 "query": ids[row],
                 "rank": int(ranks[row]),
@@ -271,15 +260,17 @@ class Probing:
 
     def _describe(self) -> None:
         few = bool(self.spec.shots)
-        self.found.definitions = {
+        self.evaluation.definitions = {
             **DEFINITIONS,
             self.spec.protocol: _PROTOCOLS[self.spec.protocol],
-            **{name: _FEATURES[name] for name in self.found.metrics},
+            **{name: _FEATURES[name] for name in self.evaluation.metrics},
         }
         if not self._of_unit_length():
-            self.found.definitions["embedding"] = "embedding of the run's adapter, of any length"
+            self.evaluation.definitions["embedding"] = (
+                "embedding of the run's adapter, of any length"
+            )
         if few:
-            self.found.definitions |= {
+            self.evaluation.definitions |= {
                 "shots_k": (
                     "k training images of each class, drawn anew for each seed; an option is "
                     "chosen by at least a quarter of the shots of each class, or is its middle "
@@ -288,7 +279,7 @@ class Probing:
                 **REPEATED_DEFINITIONS,
             }
         else:
-            self.found.definitions |= _SETTINGS[self.spec.protocol]
+            self.evaluation.definitions |= _SETTINGS[self.spec.protocol]
         labels: Mapping[str, tuple[str, str]] = {
             "lbfgs": ("top-1 on held-out training images", "C"),
             "knn": ("top-1 on held-out training images", "neighbours"),
@@ -298,4 +289,4 @@ class Probing:
         if few:
             title, x_label = f"top-1 on {self.spec.split}, mean over draws", "images of each class"
         curve = {"title": title, "x_label": x_label, "y_label": "%", "lines": self.lines}
-        self.found.curves = [curve]
+        self.evaluation.curves = [curve]

@@ -29,13 +29,6 @@ def sgd_heads(
 
     It is the same module each time, which further epochs change. All images are on the device.
 
-    Args:
-        train: Images to train on.
-        options: How.
-        seed: Seed of the start and of the order.
-        device: Where to train.
-        progress: Receives the progress.
-
     Yields:
         The epoch, its mean loss (nats) and the head.
 
@@ -50,6 +43,7 @@ def sgd_heads(
         mean, scale = scaling(train.features)
         head.set_scaling(torch.from_numpy(mean), scale)
     head.to(device)
+    # a generator on the CPU: the order is the same on every device
     random = torch.Generator().manual_seed(seed)
     rate, momentum = options.learning_rate, options.momentum
     parameters = list(head.parameters())

@@ -1,6 +1,5 @@
 """Classify images by the nearest text: no image of any class is trained on."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,14 +7,12 @@ from ...featcache import atomic_files
 from ...featcache.config import fingerprint, to_table
 from ...featcache.errors import SpecError
 from ...featcache.known_datasets import kind_of, version_of
-from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.checked_shards import listing_command
 from ...featcache.types import Modality
 from ..common.plots import draw_confusion
 from ..common.printable import for_page
 from ..common.progress import SILENT, Progress
-from ..inputs.labelled_images import LabelledImages, require_images
-from ..inputs.store_selection import DatasetQuery, usual_split
+from ..inputs.labelled_images import LabelledImages
 from ..inputs.text_notes import class_warnings
 from ..metrics.accuracy import DEFINITIONS as ACCURACY
 from ..metrics.accuracy import accuracy_numbers
@@ -30,12 +27,12 @@ from ..metrics.number import Number
 from ..runs import run_folder
 from ..runs.embed_stored import embed_rows
 from ..runs.embedder import Embedder
-from ..runs.leakage import EvaluatedItems, find_leakage, lineage
-from ..runs.trained_run import EvaluationReport, TrainedRun
+from ..runs.leakage import EvaluatedItems, lineage
+from ..runs.trained_run import TrainedRun
+from .class_splits import open_evaluation, open_images
 from .prompts import Prompts, read_prompts, spoken_names
 from .zero_shot_spec import USUAL, ZeroShotReport, ZeroShotSpec
 
-KIND = "zero-shot"
 _FAILURES = 24
 _MOST = 1000  # tied classes that a report lists
 _SHOWN = 3  # that a warning names
@@ -65,93 +62,73 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     all_prompts = [read_prompts(name) for name in spec.prompts]
     if len({prompts.name for prompts in all_prompts}) < len(all_prompts):
         raise SpecError(f"two of the prompts {list(spec.prompts)} have the same name: rename one")
-    evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
-    entry = _store(spec, evaluated, progress)
-    found = entry.description
-    progress.note(f"run {evaluated.folder.name}, split {found.split!r} of {found.dataset}")
-
-    began = time.perf_counter()
-    images = LabelledImages(entry, home=spec.home, device=evaluated.device)
-    leakage = find_leakage(evaluated, EvaluatedItems.of_images(entry, images.reader), progress)
-    leakage.refuse()
-    warnings = [*leakage.warnings, *_warnings(images, evaluated)]
-    for warning in warnings:
-        progress.note(warning)
-    family = kind_of(spec.home, found.dataset, found.split, found.source)
+    evaluation, evaluated = open_evaluation(spec, "zero-shot", progress)
+    images = open_images(evaluation, evaluated)
+    evaluation.announce(f"run {evaluated.folder.name}")
+    described = images.entry.description
+    examined = EvaluatedItems.of_images(images.entry, images.reader)
+    leakage = evaluation.check_leakage(examined)
+    evaluation.warn(*leakage.warnings, *_warnings(images, evaluated))
+    # names that people use belong to the family, whatever a user called the dataset
+    family = kind_of(spec.home, described.dataset, described.split, described.source)
     spoken = [spoken_names(prompts, family, images.names) for prompts in all_prompts]
     embedder = Embedder(evaluated.folder, device=spec.device, weights=spec.weights)
     embeddings = embed_rows(
         embedder.adapter, images.reader, images.rows, device=embedder.device, progress=progress
     )
-    scored = [
-        _scores(embedder, embeddings, images.labels, prompts, names)
+    texts = [
+        [text for name in names for text in prompts.texts(name)]
         for prompts, names in zip(all_prompts, spoken, strict=True)
     ]
-    tied = [_tied_warning(*one, images.names) for one in zip(all_prompts, scored, strict=True)]
-    for warning in (*_text_warnings(embedder, all_prompts, spoken), *filter(None, tied)):
-        warnings.append(warning)
-        progress.note(warning)
-    measured = [_numbers(one, images.names) for one in scored]
-    evaluation = EvaluationReport(
-        kind=KIND,
-        dataset=found.dataset,
-        split=found.split,
-        ids=images.reader.ids,
-        stores={Modality.IMAGE.value: entry},
-        options=_options(spec, all_prompts, spoken),
-        variant=_variant(spec, all_prompts),
-        metrics={one.name: table for one, table in zip(all_prompts, measured, strict=True)},
-        definitions=_definitions(),
-        curves=_curves(all_prompts, measured, scored[0], images.names),
-        failures=_failures(scored[0], images.reader.ids, images.names),
-        warnings=warnings,
-        seconds=time.perf_counter() - began,
-        beside={
-            "leakage": leakage.table(),
-            "tied_classes": {
-                prompts.name: [[images.names[one] for one in pair] for pair in found.tied[:_MOST]]
-                for prompts, found in zip(all_prompts, scored, strict=True)
-            },
+    scored = [
+        score_classes(
+            embeddings, images.labels, embedder.embed_texts(of_classes), len(prompts.templates)
+        )
+        for prompts, of_classes in zip(all_prompts, texts, strict=True)
+    ]
+    tied = (_tied_warning(*pair, images.names) for pair in zip(all_prompts, scored, strict=True))
+    encoder = embedder.reading(Modality.TEXT).encoder
+    for prompts, names, of_classes in zip(all_prompts, spoken, texts, strict=True):
+        label = f"prompts {prompts.name}"
+        evaluation.warn(*class_warnings(encoder, names, of_classes, label=label))
+    evaluation.warn(*filter(None, tied))
+    measured = [
+        {
+            **accuracy_numbers(scores.ranks, images.labels, num_classes=len(images.names)),
+            "classes": per_class_numbers(scores.ranks, images.labels, images.names),
+        }
+        for scores in scored
+    ]
+    evaluation.ids = images.reader.ids
+    evaluation.stores = {Modality.IMAGE.value: images.entry}
+    evaluation.options = {
+        "data": spec.data,
+        "source": None if spec.source is None else dict(spec.source),
+        "split": spec.split,
+        "device": spec.device,
+        "prompts": {
+            prompts.name: {"templates": list(prompts.templates), "classes": list(names)}
+            for prompts, names in zip(all_prompts, spoken, strict=True)
         },
-    )
-    path, report = evaluation.write(evaluated, home=spec.home)
+    }
+    evaluation.variant = _variant(spec, all_prompts)
+    evaluation.metrics = {
+        prompts.name: table for prompts, table in zip(all_prompts, measured, strict=True)
+    }
+    evaluation.definitions = {**ACCURACY, **DEFINITIONS}
+    evaluation.curves = _curves(all_prompts, measured, scored[0], images.names)
+    evaluation.failures = worst_images(scored[0], images.reader.ids, images.names, most=_FAILURES)
+    evaluation.beside["tied_classes"] = {
+        prompts.name: [[images.names[label] for label in pair] for pair in scores.tied[:_MOST]]
+        for prompts, scores in zip(all_prompts, scored, strict=True)
+    }
+    path, report = evaluation.write()
     plot = None
     if path is not None:
         plot = path.with_suffix(".svg")
         with run_folder.owning_place(plot):
             atomic_files.write_bytes(plot, for_page(draw_confusion(report["curves"][-1])).encode())
     return ZeroShotReport(path=path, report=report, plot=plot)
-
-
-def _store(spec: ZeroShotSpec, evaluated: TrainedRun, progress: Progress) -> StoreEntry:
-    query = evaluated.query(Modality.IMAGE)
-    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
-    split = spec.split or usual_split(spec.home, wanted, query)
-    return require_images(spec.home, query, wanted, split, progress)
-
-
-def _scores(
-    embedder: Embedder, images: Any, labels: Any, prompts: Prompts, spoken: Sequence[str]
-) -> ClassScores:
-    texts = embedder.embed_texts([text for name in spoken for text in prompts.texts(name)])
-    return score_classes(images, labels, texts, len(prompts.templates))
-
-
-def _text_warnings(
-    embedder: Embedder, all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
-) -> list[str]:
-    """Return what the text encoder cannot read of the texts of the classes."""
-    encoder = embedder.reading(Modality.TEXT).encoder
-    return [
-        warning
-        for prompts, names in zip(all_prompts, spoken, strict=True)
-        for warning in class_warnings(
-            encoder,
-            names,
-            [text for name in names for text in prompts.texts(name)],
-            label=f"prompts {prompts.name}",
-        )
-    ]
 
 
 def _tied_warning(prompts: Prompts, scored: ClassScores, names: Sequence[str]) -> str | None:
@@ -170,23 +147,6 @@ def _tied_warning(prompts: Prompts, scored: ClassScores, names: Sequence[str]) -
     )
 
 
-def _numbers(scored: ClassScores, names: Sequence[str]) -> dict[str, Any]:
-
-    ranks = scored.ranks
-    overall = accuracy_numbers(ranks, scored.labels, num_classes=len(names))
-    return {**overall, "classes": per_class_numbers(ranks, scored.labels, names)}
-
-
-def _definitions() -> dict[str, str]:
-    return {**ACCURACY, **DEFINITIONS}
-
-
-def _failures(
-    scored: ClassScores, ids: Sequence[str], names: Sequence[str]
-) -> list[Mapping[str, Any]]:
-    return worst_images(scored, ids, names, most=_FAILURES)
-
-
 def _variant(spec: ZeroShotSpec, all_prompts: Sequence[Prompts]) -> str:
     """Return which prompts are unusual; files may have the same name and other templates."""
     if spec.prompts == USUAL:
@@ -199,27 +159,12 @@ def _variant(spec: ZeroShotSpec, all_prompts: Sequence[Prompts]) -> str:
     )
 
 
-def _options(
-    spec: ZeroShotSpec, all_prompts: Sequence[Prompts], spoken: Sequence[Sequence[str]]
-) -> dict[str, Any]:
-    return {
-        "data": spec.data,
-        "source": None if spec.source is None else dict(spec.source),
-        "split": spec.split,
-        "device": spec.device,
-        "prompts": {
-            prompts.name: {"templates": list(prompts.templates), "classes": list(names)}
-            for prompts, names in zip(all_prompts, spoken, strict=True)
-        },
-    }
-
-
 def _warnings(images: LabelledImages, evaluated: TrainedRun) -> list[str]:
     warnings = []
     described = images.entry.description
     dataset, split, source = described.dataset, described.split, described.source
     version = version_of(evaluated.home, dataset, split, source)
-    trained = [seen.stores["train"] for seen in lineage(evaluated)]
+    trained = [past.stores["train"] for past in lineage(evaluated)]
     # what else has the name, or had it, is other data
     same = [
         split_record

@@ -33,7 +33,6 @@ class EncoderNeighbours:
     """Features of the drawn items by one encoder, with the nearest neighbours of each.
 
     Attributes:
-        vectors: Features of each item.
         nearest: Items that are nearest to each, by cosine.
     """
 
@@ -52,6 +51,7 @@ class EncoderNeighbours:
         rows = np.array([reader.row_of[name] for name in ids], dtype=np.int64)
         vectors = _READ.get(reader.description.kind, flat_vectors)(reader, rows)
         num_train = _num_train(len(rows))
+        # centred features of a constant encoder are all zero, and every similarity would be 0 / 0
         if not np.ptp(vectors[:num_train], axis=0).any():
             raise StoreCorruptError(f"all items have the same features in store {label!r}")
         return cls(vectors, neighbours(vectors, num))

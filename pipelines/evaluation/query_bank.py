@@ -20,12 +20,7 @@ from ..runs.trained_run import TrainedRun
 
 @dataclass(frozen=True)
 class BankRows:
-    """Rows of a training store that are the query bank of one side.
-
-    Attributes:
-        reader: The store.
-        rows: Rows of it, in order.
-    """
+    """Rows of a training store that are the query bank of one side."""
 
     reader: FeatureReader
     rows: Int64[np.ndarray, " b"]
@@ -36,12 +31,7 @@ def find_bank(
 ) -> dict[Side, BankRows]:
     """Return training items of each side; none of an evaluated id.
 
-    Args:
-        evaluated: The run.
-        paired: Stores of the evaluated split.
-        tested: The rows of these that are evaluated.
-        home: Folder of everything lightalign keeps.
-        most: Items of a side, at most; of more some are drawn.
+    Of more than `most` items of a side some are drawn.
 
     Raises:
         StoreNotFoundError: The stores that were trained on are not there.
@@ -61,11 +51,13 @@ def find_bank(
                 f"their store {stored.why_missing(keys[side])}: extract it again by "
                 f"`{extract_again(home, recorded, *trained_on)}`"
             )
+        # a bank that holds the query itself would normalise by its own answer
         left_out = {reader.ids[row] for row in rows.tolist()}
         trained = FeatureReader(entry.folder, residency="disk")
         untested = np.array([row for row, item in enumerate(trained.ids) if item not in left_out])
         if not len(untested):
             raise SpecError("qb-norm has no bank: every training item is evaluated, too")
+        # a fixed seed: a report should not change from call to call
         chosen = np.random.default_rng(0).permutation(untested)[:most]
         bank[side] = BankRows(trained, np.sort(chosen))
     return bank

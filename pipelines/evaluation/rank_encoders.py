@@ -1,6 +1,5 @@
 """Rank pairs of image and text encoders by how well they fit, before training, by stores alone."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ from ...featcache.store import catalog
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.types import IMAGE_TEXT
 from ..common.progress import SILENT, Progress
-from ..inputs.store_selection import DatasetQuery, SideQuery, StoreQuery, require_pair
-from ..runs.trained_run import EvaluationReport
+from ..inputs.store_selection import DatasetQuery, SideQuery, matching_stores, refuse
+from ..runs.evaluation import Evaluation
 from .encoder_comparison import HELD_OUT, RECALL_AT, EncoderNeighbours, compared, in_all_of
 from .rank_encoders_spec import FEWEST, RankReport, RankSpec
 
@@ -52,41 +51,12 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
         SpecError: There are too few items with rows in all of them.
         StoreCorruptError: The features of a store do not vary.
     """
-    began = time.perf_counter()
-    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
-    query = StoreQuery.of(wanted, spec.split, dict.fromkeys(IMAGE_TEXT, SideQuery()))
-    newest = require_pair(spec.home, query, progress)
-    both = StoreQuery(split=spec.split, dataset=newest.dataset, source=newest.source)
-    stored = catalog.read_catalog(spec.home, f"{newest.dataset}/{spec.split}")
-    images, texts = (_by_label(both.matching(stored.entries, side)) for side in IMAGE_TEXT)
-    progress.note(
-        f"{len(images)} image stores by {len(texts)} text stores of {newest.dataset}/{spec.split}"
-    )
-
-    readers = {
-        label: FeatureReader(entry.folder, residency="disk")
-        for label, entry in {**images, **texts}.items()
-    }
-    path = catalog.pairs_path(spec.home, newest.dataset, spec.split, newest.source)
-    readable = [in_all_of([readers[label] for label in labels]) for labels in (images, texts)]
-    links = _first_links(catalog.read_pairs(path).links, *readable)
-    image_ids, text_ids = zip(*_draw(links, spec), strict=True)
-    seen = {
-        label: EncoderNeighbours.of(label, readers[label], text_ids, spec.neighbours)
-        for label in texts
-    }
-    comparisons: dict[str, dict[str, Any]] = {}
-    for label in progress.track(images, "compare", len(images), unit="image stores"):
-        image = EncoderNeighbours.of(label, readers[label], image_ids, spec.neighbours)
-        for name, numbers in compared(image, seen, spec.neighbours).items():
-            comparisons[f"{label} | {name}"] = numbers
-    ranked = dict(sorted(comparisons.items(), key=lambda pair: -pair[1]["ridge"].value))
-    report = EvaluationReport(
+    evaluation = Evaluation(
         kind="rank-encoders",
-        dataset=newest.dataset,
+        home=spec.home,
+        data=DatasetQuery.of(spec.data, home=spec.home, options=spec.source),
         split=spec.split,
-        ids=[*image_ids, *text_ids],
-        stores={**images, **texts},
+        progress=progress,
         options={
             "data": spec.data,
             "items": spec.items,
@@ -95,20 +65,44 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
             "held_out": HELD_OUT,
             "recall_at": RECALL_AT,
         },
-        metrics=ranked,
         definitions=DEFINITIONS,
-        warnings=[f"a store takes no part: {unread}" for unread in stored.unread],
-        seconds=time.perf_counter() - began,
     )
-    where, written = report.write(None, home=spec.home)
-    return RankReport(path=where, report=written)
+    query = evaluation.query(dict.fromkeys(IMAGE_TEXT, SideQuery()))
+    stores = matching_stores(spec.home, query, progress) or refuse(spec.home, query)
+    images, texts = map(_by_label, stores.values())
+    evaluation.stores = {**images, **texts}
+    dataset, source = evaluation.dataset, evaluation.source
+    progress.note(
+        f"{len(images)} image stores by {len(texts)} text stores of {dataset}/{spec.split}"
+    )
+    # read from disk: all stores of a split together rarely fit the memory
+    readers = {
+        label: FeatureReader(entry.folder, residency="disk")
+        for label, entry in evaluation.stores.items()
+    }
+    pairs = catalog.pairs_path(spec.home, dataset, spec.split, source)
+    readable = [in_all_of([readers[label] for label in labels]) for labels in (images, texts)]
+    links = _first_links(catalog.read_pairs(pairs).links, *readable)
+    image_ids, text_ids = zip(*_draw(links, spec), strict=True)
+    by_text_store = {
+        label: EncoderNeighbours.of(label, readers[label], text_ids, spec.neighbours)
+        for label in texts
+    }
+    comparisons: dict[str, dict[str, Any]] = {}
+    for label in progress.track(images, "compare", len(images), unit="image stores"):
+        image = EncoderNeighbours.of(label, readers[label], image_ids, spec.neighbours)
+        for name, numbers in compared(image, by_text_store, spec.neighbours).items():
+            comparisons[f"{label} | {name}"] = numbers
+    evaluation.metrics = dict(sorted(comparisons.items(), key=lambda pair: -pair[1]["ridge"].value))
+    evaluation.ids = [*image_ids, *text_ids]
+    unread = catalog.read_catalog(spec.home, f"{dataset}/{spec.split}").unread
+    evaluation.warnings = [f"a store takes no part: {reason}" for reason in unread]
+    path, report = evaluation.write()
+    return RankReport(path=path, report=report)
 
 
 def _by_label(entries: Sequence[StoreEntry]) -> dict[str, StoreEntry]:
-    """Return the newest store of each encoder, layer and kind, by a name that says these.
-
-    All tokens take part where no mean and no CLS of the same layer is there.
-    """
+    """Return the newest store of each encoder, layer and kind, by a name that says these."""
     stores: dict[str, StoreEntry] = {}
     summarised = set()
     for entry in entries:
@@ -117,6 +111,7 @@ def _by_label(entries: Sequence[StoreEntry]) -> dict[str, StoreEntry]:
         stores.setdefault(f"{described.encoder}{layer} {described.kind}", entry)
         if described.kind in {"mean", "cls", "last", "pooled"}:
             summarised.add((described.encoder, described.layer))
+    # the mean of all tokens is worked out only where it is not stored, nor CLS
     return {
         label: entry
         for label, entry in sorted(stores.items())
@@ -137,11 +132,7 @@ def _first_links(
 
 
 def _draw(links: Sequence[tuple[str, str]], spec: RankSpec) -> list[tuple[str, str]]:
-    """Return some of `links` in a random order: the last fifth is held out.
-
-    Raises:
-        SpecError: There are too few.
-    """
+    """Return some of `links` in a random order: the last fifth is held out."""
     order = np.random.default_rng(spec.seed).permutation(len(links))[: spec.items].tolist()
     fewest = max(FEWEST, spec.neighbours + 2)
     if len(order) < fewest:

@@ -1,6 +1,5 @@
 """Evaluate a run by retrieval across its two sides from stored features."""
 
-import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,9 +9,9 @@ from ..common.byte_sizes import parse_bytes
 from ..common.progress import SILENT, Progress
 from ..inputs import same_text
 from ..inputs.image_text import join_stores
-from ..inputs.pairs import BatchRows, PairDataset
+from ..inputs.pairs import PairDataset
 from ..inputs.same_text import NEGATIVE, check_same_text, require_marks
-from ..inputs.store_selection import StorePair, StoreQuery, require_pair
+from ..inputs.store_selection import StorePair
 from ..ranking import index_tuning, normalisation, ties
 from ..ranking.embeddings import PairedEmbeddings
 from ..ranking.folds import FoldedRetrieval
@@ -21,8 +20,9 @@ from ..ranking.ranking import both_directions
 from ..ranking.recall import Retrieval
 from ..ranking.ties import find_ties
 from ..runs.embed_stored import embed_pairs
-from ..runs.leakage import EvaluatedItems, find_leakage
-from ..runs.trained_run import EvaluationReport, TrainedRun
+from ..runs.evaluation import Evaluation
+from ..runs.leakage import EvaluatedItems
+from ..runs.trained_run import TrainedRun
 from .query_bank import BankRows, embed_bank, find_bank
 from .retrieve_spec import RetrieveReport, RetrieveSpec
 
@@ -43,18 +43,32 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     """
     check_scoring(spec.scoring)
     check_same_text(spec.same_text)
-    _ = spec.normalisation  # what is wrong with it is said before anything is read
+    # built for its checks: a wrong option is refused before anything is read
+    _ = spec.normalisation
     budget = None if spec.memory is None else parse_bytes(spec.memory)
     evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
-    stores = require_pair(spec.home, _query(evaluated, spec), progress)
-    progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {stores.dataset}")
-
-    began = time.perf_counter()
-    paired = _joined(spec, stores)
+    evaluation = Evaluation(
+        kind="retrieval",
+        home=spec.home,
+        run=evaluated,
+        data=evaluated.dataset_query(spec.data, spec.source),
+        split=spec.split,
+        progress=progress,
+        options=spec.options(),
+        variant=spec.variant,
+    )
+    stores = StorePair(*evaluation.require(evaluated.queries).values())
+    evaluation.stores = {side.value: entry for side, entry in stores.entries.items()}
+    evaluation.announce(f"run {evaluated.folder.name}")
+    paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
+    if spec.same_text != NEGATIVE:
+        require_marks(paired.pairs, paired.extraction)
     rows = paired.relations(paired.images).rows
-    bank = _bank(spec, evaluated, paired, rows)  # before anything is embedded: it may be missing
-    leakage = find_leakage(evaluated, EvaluatedItems.of(paired, rows), progress)
-    leakage.refuse(allow=spec.allow_leakage)
+    bank = None
+    # its stores may be missing, which should be said before anything is embedded
+    if spec.scoring == QUERYBANK:
+        bank = find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
+    leakage = evaluation.check_leakage(EvaluatedItems.of(paired, rows), allow=spec.allow_leakage)
     embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)
     task = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)
     metrics, failures = task.examine(embeddings)
@@ -70,57 +84,22 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     ties = [
         find_ties(direction, usual_rule=usual_rule) for direction in both_directions(embeddings)
     ]
-    warnings = [
+    evaluation.warn(
         *leakage.warnings,
         *filter(None, (result.warning for result in ties)),
         *_warnings(spec, paired, metrics),
-    ]
-    for warning in warnings:
-        progress.note(warning)
-    result = EvaluationReport(
-        kind="retrieval",
-        dataset=stores.dataset,
-        split=spec.split,
-        ids=list(dict.fromkeys([*embeddings.image_ids, *embeddings.text_ids])),
-        stores={side.value: entry for side, entry in stores.entries.items()},
-        options=spec.options(),
-        metrics=metrics,
-        definitions=_definitions(spec, metrics),
-        curves=curves,
-        failures=failures,
-        warnings=warnings,
-        variant=spec.variant,
-        seconds=time.perf_counter() - began,
-        beside={
-            "leakage": leakage.table(),
-            "num_links_lost": paired.num_links_lost,
-            "ties": {direction.name: direction.table() for direction in ties},
-        },
     )
-    path, report = result.write(evaluated, home=spec.home)
+    evaluation.ids = list(dict.fromkeys([*embeddings.image_ids, *embeddings.text_ids]))
+    evaluation.metrics = metrics
+    evaluation.definitions = _definitions(spec, metrics)
+    evaluation.curves = curves
+    evaluation.failures = failures
+    evaluation.beside |= {
+        "num_links_lost": paired.num_links_lost,
+        "ties": {direction.name: direction.table() for direction in ties},
+    }
+    path, report = evaluation.write()
     return RetrieveReport(folder=evaluated.folder, path=path, report=report)
-
-
-def _joined(spec: RetrieveSpec, stores: StorePair) -> PairDataset:
-    """Return the stores, joined; refuse a rule for same texts that these stores cannot tell."""
-    paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
-    if spec.same_text != NEGATIVE:
-        require_marks(paired.pairs, paired.extraction)
-    return paired
-
-
-def _bank(
-    spec: RetrieveSpec, evaluated: TrainedRun, paired: PairDataset, rows: BatchRows
-) -> Mapping[Side, BankRows] | None:
-    """Return the training items of qb-norm, None for another scoring."""
-    if spec.scoring != QUERYBANK:
-        return None
-    return find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
-
-
-def _query(evaluated: TrainedRun, spec: RetrieveSpec) -> StoreQuery:
-    wanted = evaluated.wanted(spec.data, spec.source)
-    return StoreQuery.of(wanted, spec.split, evaluated.queries)
 
 
 def _scored(

@@ -18,6 +18,7 @@ from ...featcache.encoders.base import read_item
 from ...featcache.encoders.exportable import ATTENTION_MASK, ExportableEncoder
 from ...featcache.encoders.probe import probe_items
 from ...featcache.errors import ExportError, WeightsNotFoundError
+from ...featcache.store.stored_form import as_stored
 from ...featcache.tokens import Tokens
 from ...featcache.types import Modality
 from ..runs import run_folder
@@ -25,8 +26,6 @@ from ..runs.embedder import Embedder, EncoderView
 
 TOLERANCE = 1e-4  # largest difference of a cosine that an export may make
 _DIRECTIONS = 512  # drawn beside the rows themselves: enough to see any turn of the space
-_INT8_LARGEST = 127
-_TORCH_TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class AdapterTower(nn.Module):
@@ -83,22 +82,9 @@ class WholeTower(nn.Module):
         if self._mask is not None and self._reading.kind.name != "pooled":  # of one token
             mask = inputs[self._mask] > 0
         reduced = self._reading.kind.reduce(Tokens(values, mask), self._reading.layout)
-        embedding: Tensor = self.tower(as_stored(reduced.values, self._reading.dtype), reduced.mask)
+        stored = as_stored(reduced.values, self._reading.dtype)
+        embedding: Tensor = self.tower(stored.floats().to(torch.float32), reduced.mask)
         return embedding
-
-
-def as_stored(
-    values: Float[Tensor, "batch tokens width"], dtype: str
-) -> Float[Tensor, "batch tokens width"]:
-    """Return features rounded as a store of `dtype` rounds them, in float32.
-
-    What does not fit becomes infinite here; a store refuses it.
-    """
-    if dtype == "int8":
-        scales = values.abs().amax(dim=2, keepdim=True) / _INT8_LARGEST
-        whole = torch.round(values / torch.where(scales > 0, scales, 1.0))
-        return whole.clamp(-_INT8_LARGEST, _INT8_LARGEST) * scales
-    return values.to(_TORCH_TYPES.get(dtype, torch.float32)).to(torch.float32)
 
 
 @torch.inference_mode()

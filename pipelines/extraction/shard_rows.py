@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from ...featcache.store.stored_types import SCALES, empty_companion, quantise, storage
+from ...featcache.store.stored_form import as_stored
+from ...featcache.store.stored_types import SCALES, empty_companion, storage
 from ...featcache.tokens import Tokens
 from ...featcache.types import PER_TOKEN, Features, ragged_arange
 
@@ -33,10 +34,7 @@ class ShardRows:
         lengths = tokens.mask.sum(dim=1).numpy()
         whole = bool(tokens.mask.all())
         packed = tokens.values.flatten(0, 1) if whole else tokens.values[tokens.mask]
-        # torch rounds as NumPy does, several times as fast
-        if self._dtype == "float16":
-            packed = packed.half()
-        values, scales = quantise(packed.numpy(), self._dtype)
+        values, scales = as_stored(packed, self._dtype).arrays()
         self._batches.append((targets, sources, values, scales, lengths))
 
     def features(

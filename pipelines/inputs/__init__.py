@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .image_text import join_stores
     from .labelled_images import LabelledImages
     from .pairs import PairDataset
-    from .store_selection import DatasetQuery, StorePair
+    from .store_selection import DatasetQuery, StorePair, require_stores
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -22,7 +22,15 @@ else:
             "PairDataset": "pairs",
             "StorePair": "store_selection",
             "join_stores": "image_text",
+            "require_stores": "store_selection",
         },
     )
 
-__all__ = ["DatasetQuery", "LabelledImages", "PairDataset", "StorePair", "join_stores"]
+__all__ = [
+    "DatasetQuery",
+    "LabelledImages",
+    "PairDataset",
+    "StorePair",
+    "join_stores",
+    "require_stores",
+]

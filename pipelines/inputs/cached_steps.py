@@ -39,12 +39,7 @@ class PooledRows:
 
     Rows come in the groups and in the order in which the reader gives them, by the lengths that
     they have there, so that whatever is made of them is the same.
-
-    Args:
-        reader: Where the tokens are.
-        adapter: Its first steps pool.
-        side: Side of the adapter.
-        device: Where to pool, and to keep what comes out.
+    The first steps of the adapter's side pool, on `device`, where what comes out is kept.
     """
 
     def __init__(
@@ -57,7 +52,8 @@ class PooledRows:
         self._device = device
         self._values = torch.empty(len(reader), self.shape.width, device=device)
         self._is_there: Bool[np.ndarray, " all_rows"] = np.zeros(len(reader), dtype=bool)
-        self._lock = Lock()  # chunks are loaded by a thread of their own
+        # batches are loaded ahead in another thread, which asks for rows while the training does
+        self._lock = Lock()
 
     @property
     def description(self) -> StoreDescription:
@@ -95,11 +91,14 @@ class PooledRows:
 
     def _pool(self, rows: Int64[np.ndarray, " n"]) -> None:
         lengths = self.lengths[rows]
-        ordered = rows[np.argsort(lengths, kind="stable")]  # so that little of a block is padding
+        # sorted by length, so that little of a block is padding
+        ordered = rows[np.argsort(lengths, kind="stable")]
         size = max(1, _BLOCK_ELEMENTS // (int(lengths.max()) * self.description.width))
         for first in range(0, len(ordered), size):
             block = ordered[first : first + size]
             tokens = self._reader.padded(block).to(self._device)
+            # in float32, as the steps would pool without autocast: what is kept serves every
+            # precision
             with torch.autocast(self._device.type, enabled=False):
                 pooled = self._adapter.pool(tokens, self._side)
             self._values[torch.from_numpy(block).to(self._device)] = pooled.values[:, 0]
@@ -133,14 +132,8 @@ def pool_once(
     It does where the tower begins with a pool without parameters, rows have several tokens, none of
     their sums depends on padding, and what the pool leaves of all of them fits a quarter of the
     free memory of the device.
-
-    Args:
-        reader: Where the tokens are.
-        adapter: Adapter that is trained.
-        side: Side of the adapter.
-        device: Where it is trained.
-        is_float32: Whether it is trained without autocast; with it only exact towers pool the same.
-        free: Returns the free bytes of a device; for tests.
+    `is_float32` says that it is trained without autocast: with it only exact towers pool the same.
+    `free` returns the free bytes of a device.
     """
     if not adapter.num_fixed(side) or not (is_float32 or adapter.is_exact(side)):
         return reader
@@ -149,6 +142,7 @@ def pool_once(
     what = reader.description
     if what.tokens_per_item is None and what.width % _ADDED_IN_ORDER:
         return reader
+    # a quarter of the memory, as a reader takes: what is left is for the training
     most = SHARE * (free or _free_memory)(device)
     if pooled_shape(adapter, side, len(reader)).num_bytes > most:
         return reader

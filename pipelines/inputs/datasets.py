@@ -31,9 +31,7 @@ class SplitCounts:
     """Items of one split.
 
     Attributes:
-        split: Name of the split.
         images: Images, readable or not.
-        texts: Texts.
         links: Pairs of an image and a text that belong together.
         classes: Classes, or 0 of a dataset without.
         unreadable: Images whose file is missing or not readable.
@@ -53,10 +51,8 @@ class Preview:
 
     Attributes:
         version: What the name stands for.
-        counts: One a split.
         rows: The first rows of one split: an image with its texts or its class, or two texts with
             their grade.
-        split: Name of that split.
         notes: How the files were read, and what was left out.
         unreadable: Some images that will be skipped, and why.
         skipped_rows: Rows of its table that cannot be read, and why.
@@ -81,12 +77,8 @@ def add(
 ) -> tuple[DatasetVersion, Source]:
     """Give a dataset a name, and return what it stands for and the opened dataset.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        name: Its name from now on.
-        place: Its folder or file; None of a family that is drawn, or of one in its usual place.
-        kind: Name of the family that reads it, or None to find it.
-        options: Options of the family.
+    `place` is None of a family that is drawn, or of a dataset in its usual place; `kind` is the
+    family that reads it, or None to find it; `options` are those of the family.
 
     Raises:
         LightalignError: It cannot be opened, or the home not be written.
@@ -98,6 +90,7 @@ def add(
         raise SpecError(f"{name!r} is what a family is called that is drawn: name it otherwise")
     data = name if place is None else f"{name}={place}"
     version, opened = locate(data, home=home, options=options, kind=kind, anew=place is not None)
+    # a new place begins without the options of the old one, unless it cannot be read without them
     if place is not None and version.options != (options or {}):
         version, opened = _named_anew(version, opened, options or {}, home=home)
     source = opened or open_version(version, home=home)
@@ -120,13 +113,9 @@ def _named_anew(
         return version, opened
 
 
-def _name_of(given: str) -> str:
-    """Return a name as it is remembered; `NAME=PATH` is none.
-
-    Raises:
-        SpecError: A dataset cannot be called so.
-    """
-    return known_datasets.checked_name(known_datasets.written_name(given))
+def _name_of(name: str) -> str:
+    """Return a name as it is remembered; `NAME=PATH` is none."""
+    return known_datasets.checked_name(known_datasets.written_name(name))
 
 
 def move(home: Path, name: str, place: Path) -> DatasetVersion:
@@ -173,10 +162,7 @@ def require(home: Path, name: str) -> DatasetVersion:
 def preview(version: DatasetVersion, source: Source, *, split: str | None = None) -> Preview:
     """Read a dataset as an extraction will, without decoding any image.
 
-    Args:
-        version: What its name stands for.
-        source: The dataset, opened.
-        split: Split of the rows, or None for the first.
+    The rows are of the first split if none is named.
 
     Raises:
         LightalignError: It cannot be read, or has no such split.
@@ -201,7 +187,9 @@ def preview(version: DatasetVersion, source: Source, *, split: str | None = None
 def _note_unlooked(source: Source) -> Iterator[str]:
     """Yield that rows without a picture are not counted, of tables too large to look through."""
     images = (item for split in source.splits() for item in source.items(split, Modality.IMAGE))
-    if any(isinstance(one, StoredItem) and not one.pictures.are_looked_through for one in images):
+    if any(
+        isinstance(item, StoredItem) and not item.pictures.are_looked_through for item in images
+    ):
         yield "rows without a picture are not counted: the table is too large to look through"
 
 
@@ -233,9 +221,8 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
             for first, second, grade in pairs.grades.links[:PREVIEWED]
         ]
     images = list(source.items(split, Modality.IMAGE)[:PREVIEWED])
-    wanted = {item.id for item in images}
     texts_of: dict[str, list[str]] = {item.id: [] for item in images}
-    linked = [(image, text) for image, text in pairs.links if image in wanted]
+    linked = [(image, text) for image, text in pairs.links if image in texts_of]
     linked_texts = {text for _, text in linked}
     by_id = {
         item.id: item.text for item in source.items(split, Modality.TEXT) if item.id in linked_texts

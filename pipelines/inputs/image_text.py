@@ -25,13 +25,6 @@ class PairedStores(PairDataset):
 
     An image or text whose partner has no row, because it could not be read, takes no part.
 
-    Args:
-        pair: A store of images and a store of texts.
-        home: Folder of everything lightalign keeps.
-        residency: Where to hold the features, as `FeatureReader` says.
-        device: Where they will be used, or None for the CPU.
-        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
-
     Raises:
         StoreCorruptError: No image and text with a row belong together.
         UnknownNameError: There is no such residency.
@@ -96,6 +89,8 @@ class PairedStores(PairDataset):
         self, images: Int64[np.ndarray, " n"], seed: Sequence[int]
     ) -> Int64[np.ndarray, " n"] | None:
         """Return the images shard by shard, of images or else of the first text of each."""
+        # image features are far larger than those of texts, so the images decide where both are
+        # packed
         buffer_shards = self.image.buffer_shards
         if buffer_shards is not None:
             order = block_shuffle(self.image.first_rows, seed=seed, buffer_shards=buffer_shards)

@@ -6,68 +6,20 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from ...featcache.errors import SpecError, StoreCorruptError, StoreNotFoundError
+from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.store import catalog
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.remedies import extraction, removal_of_store
-from ...featcache.types import Modality
-from ..common.progress import SILENT, Progress
 from .pooled_features import mean_vectors
-from .store_selection import (
-    DatasetQuery,
-    SideQuery,
-    StoreQuery,
-    note_versions,
-    others_line,
-    readable_stores,
-    require_data,
-)
-
-
-def require_images(
-    home: Path, query: SideQuery, wanted: DatasetQuery, split: str, progress: Progress = SILENT
-) -> StoreEntry:
-    """Return the newest complete store of the images of a split.
-
-    Args:
-        home: Folder of everything lightalign keeps.
-        query: By which encoder.
-        wanted: Of which dataset; it has a name.
-        split: Name of the split.
-        progress: Receives a note where several versions of the dataset are there.
-
-    Raises:
-        StoreNotFoundError: There is none.
-        DatasetNotFoundError: There is none, and the dataset is not where it is remembered.
-        UnknownNameError: The dataset has no such split.
-    """
-    asked = StoreQuery.of(wanted, split, {Modality.IMAGE: query})
-    stores = asked.matching(readable_stores(home, asked, progress), Modality.IMAGE)
-    if not stores:
-        require_data(home, asked)
-        raise StoreNotFoundError(
-            f"no store for {asked.describe()} in {home}, of the layer, tokens, type and precision "
-            f"that the run reads{others_line(home, asked)}; "
-            f"run `{query.extraction(wanted.words, home=home)}`"
-        )
-    note_versions(stores, progress)
-    return stores[0]
 
 
 class LabelledImages:
     """Images of a split that have a row, with the class of each.
 
-    Args:
-        entry: Store of the images.
-        home: Folder of everything lightalign keeps.
-        residency: Where to hold the features, as `FeatureReader` says.
-        device: Where they will be used, or None for the CPU.
+    `residency` and `device` are those of `FeatureReader`.
 
     Attributes:
-        entry: As given.
-        reader: Reader of the store.
-        names: Name of each class.
         labels: Class of each row, an index into `names`.
 
     Raises:
@@ -134,16 +86,12 @@ def hold_out(
 
     Of a class of m images round(share m) are held out, at least 1 and at most m - 1: one of a
     single image holds none.
-
-    Args:
-        labels: Class of each place.
-        share: Share to hold out, in (0, 1).
-        seed: Seed of the choice.
     """
     random = np.random.default_rng(seed)
     held = [np.empty(0, dtype=np.int64)]
     for label in np.unique(labels):
         places = random.permutation(np.flatnonzero(labels == label))
+        # at least one is held out and at least one stays, however small a class is
         count = min(max(1, round(share * len(places))), len(places) - 1)
         held.append(places[:count])
     chosen = np.sort(np.concatenate(held))

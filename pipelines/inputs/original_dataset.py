@@ -19,13 +19,7 @@ def open_as_extracted(
 
     Where the home remembers it, its place and its options are the remembered ones, unless it has
     moved since and another place is named.
-
-    Args:
-        data: `NAME` or `NAME=PATH`.
-        options: The dataset's own options, or None for their defaults.
-        home: Folder of everything lightalign keeps.
-        split: Name of the split.
-        fingerprint: `Source.fingerprint` of the split when it was extracted.
+    `fingerprint` is that of the split when it was extracted.
 
     Raises:
         DatasetNotFoundError: The files are not there.
@@ -41,7 +35,8 @@ def open_as_extracted(
         except DatasetNotFoundError as error:
             gone = error
         except (DatasetFormatError, DatasetChangedError):
-            pass  # another place is named, perhaps
+            # the dataset may have moved: the place that `data` names is tried next
+            pass
         else:
             return opened
         options = version.options if options is None else options
@@ -58,12 +53,7 @@ def open_there(
 ) -> Source:
     """Open a dataset at the place that is named, and nowhere else, as it was extracted.
 
-    Args:
-        data: `NAME=PATH`.
-        options: The dataset's own options, where the home does not remember them; or None.
-        home: Folder of everything lightalign keeps.
-        split: Name of the split.
-        fingerprint: `Source.fingerprint` of the split when it was extracted.
+    `data` is `NAME=PATH`; `options` count where the home does not remember the dataset.
 
     Raises:
         DatasetNotFoundError: The files are not there.
@@ -82,6 +72,16 @@ def open_there(
         opened = open_version(replace(version, place=there), home=home)
     require_as_extracted(opened, split, fingerprint)
     return opened
+
+
+def open_recorded(dataset: str, *, home: Path, split: str, fingerprint: str) -> Source:
+    """Open a dataset as the home remembers it of a split, else by its name alone.
+
+    Raises:
+        LightalignError: It cannot be opened.
+    """
+    version = version_of(home, dataset, split, fingerprint)
+    return open_source(dataset, home=home) if version is None else open_version(version, home=home)
 
 
 def require_as_extracted(opened: Source, split: str, fingerprint: str) -> None:

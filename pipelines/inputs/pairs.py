@@ -60,20 +60,11 @@ class PairDataset(ABC):
     """Readers of both sides, and the pairs of their rows that belong together.
 
     What belongs together does so by an image: with its texts, or its texts with one another.
-
-    Args:
-        pair: The two stores.
-        home: Folder of everything lightalign keeps.
-        residency: Where to hold the features, as `FeatureReader` says.
-        device: Where they will be used, or None for the CPU.
-        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
+    `residency` and `device` are those of `FeatureReader`; `same_text` is what becomes of texts that
+    say the same, one of `same_text.SAME_TEXT`.
 
     Attributes:
-        pair: As given.
-        home: As given.
         pairs: What belongs together, by id, as the stores' pairs say it.
-        first: Reader of the first side.
-        second: Reader of the second side.
         seconds_of: Rows of the second side that make a pair with each of the first, in order.
         belonging: Rows of the second side that are not wrong for each of the first, in order.
         num_links_lost: Links between an image and a text that lack a row.
@@ -101,6 +92,7 @@ class PairDataset(ABC):
         self.pair = pair
         self.home = home
         self.first = FeatureReader(pair.first.folder, residency=residency, device=device)
+        # one store may be both sides, as between two towers of one text encoder: it is read once
         self.second = self.first
         if pair.second.folder != pair.first.folder:
             self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
@@ -110,6 +102,7 @@ class PairDataset(ABC):
         refuse_graded(self.pairs, pair.dataset, home=home)
         self.same_text = same_text
         self._join(self.pairs)
+        # counted before same texts are dropped, so that the loss can be told
         self.num_whole = len(self.images)
         if same_text == DROP:
             self._join(without_same_texts(self.pairs))
@@ -118,19 +111,12 @@ class PairDataset(ABC):
 
     @abstractmethod
     def _join(self, pairs: catalog.Pairs) -> None:
-        """Find out who belongs to whom, and set the attributes that say so.
-
-        Raises:
-            StoreCorruptError: Nothing with a row belongs together.
-        """
+        """Find out who belongs to whom, and set the attributes that say so."""
 
     def pool_once(self, adapter: Adapter, *, device: torch.device, is_float32: bool) -> None:
         """Have `sources` keep what the first steps of an adapter make of each row, if it fits.
 
-        Args:
-            adapter: Adapter that is trained on these stores.
-            device: Where it is trained.
-            is_float32: See `pooled.pool_once`.
+        See `cached_steps.pool_once`.
         """
         first, second = (
             pool_once(reader, adapter, side, device=device, is_float32=is_float32)
@@ -156,8 +142,7 @@ class PairDataset(ABC):
     def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
         """Let what belongs to a text belong to all that say the same.
 
-        Args:
-            same: Rows that say the same as each row that is not alone with what it says.
+        `same` has the rows that say the same as each row that is not alone with what it says.
         """
 
     @property
@@ -188,25 +173,19 @@ class PairDataset(ABC):
         """Return what a training on these pairs reports, too."""
         if self.same_text == NEGATIVE:
             return []
-        if self.pairs.text_marks is not None:
-            return self._left_out()
-        line = (
-            f"same_text = {self.same_text!r} has no effect: an earlier version extracted these "
-            f"texts and did not keep which say the same; `{self.extraction}` looks them up and "
-            "encodes nothing that is there"
-        )
-        return [line]
-
-    def _left_out(self) -> list[str]:
-        """Return how many images are left without any text, if some are."""
+        if self.pairs.text_marks is None:
+            line = (
+                f"same_text = {self.same_text!r} has no effect: an earlier version extracted these "
+                f"texts and did not keep which say the same; `{self.extraction}` looks them up and "
+                "encodes nothing that is there"
+            )
+            return [line]
         count = self.num_whole - len(self.images)
-        if not count:
-            return []
         line = (
             f"{count:,} of {self.num_whole:,} images have no caption of their own left and take no "
             f"part (same_text = {self.same_text!r}, split {self.pair.split!r})"
         )
-        return [line]
+        return [line] if count else []
 
     @property
     @abstractmethod
@@ -254,6 +233,7 @@ class PairDataset(ABC):
         self, first_rows: Int64[np.ndarray, " n"], second_rows: Int64[np.ndarray, " m"]
     ) -> Bool[torch.Tensor, "n m"]:
         """Return the mask of the positives among these rows; `second_rows` must be sorted."""
+        # `belonging` and not `seconds_of`: texts that say the same are no negatives
         partners = [np.array(self.belonging[row]) for row in first_rows.tolist()]
         return partner_mask(partners, second_rows)
 
@@ -290,6 +270,7 @@ def order_by_shard(
     The reader keeps some shards at a time.
     """
     assert reader.buffer_shards is not None
+    # blocks are shuffled in the order of the shards, in which the images are not
     by_row = np.argsort(rows, kind="stable")
     first_rows = np.searchsorted(rows[by_row], reader.first_rows)
     order = block_shuffle(first_rows, seed=seed, buffer_shards=reader.buffer_shards)

@@ -3,10 +3,13 @@
 Axis names: `n` rows, `width` features of a vector.
 """
 
+from collections.abc import Callable
+
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64, Shaped
 
 from ...featcache.reading.reader import FeatureReader
+from ...featcache.types import Features
 
 _COMPARED = 16  # rows whose first tokens are compared: equal texts are rarely so many
 _ALIKE = 2e-3  # of a vector's length: float16 rounds by a quarter of it
@@ -17,37 +20,28 @@ def mean_vectors(
     reader: FeatureReader, rows: Int64[np.ndarray, " n"]
 ) -> Float32[np.ndarray, "n width"]:
     """Return the mean of all tokens of each row, special tokens included."""
-    parts = []
-    for block in _blocks(reader, rows):
-        gathered = reader.gather(block, companions=False)
-        sums = np.add.reduceat(gathered.values.astype(np.float32), gathered.offsets[:-1], axis=0)
-        parts.append(sums / gathered.lengths[:, None].astype(np.float32))
-    return _joined(parts, reader.description.width)
+
+    def mean(block: Features) -> np.ndarray:
+        sums = np.add.reduceat(block.values.astype(np.float32), block.offsets[:-1], axis=0)
+        return np.asarray(sums / block.lengths[:, None].astype(np.float32))
+
+    return _vectors(reader, rows, mean)
 
 
 def first_vectors(
     reader: FeatureReader, rows: Int64[np.ndarray, " n"]
 ) -> Float32[np.ndarray, "n width"]:
     """Return the first token of each row, which is CLS where the encoder has one."""
-    parts = []
-    for block in _blocks(reader, rows):
-        gathered = reader.gather(block, companions=False)
-        parts.append(gathered.values[gathered.offsets[:-1]].astype(np.float32))
-    return _joined(parts, reader.description.width)
+    return _vectors(reader, rows, lambda block: block.values[block.offsets[:-1]])
 
 
 def flat_vectors(
     reader: FeatureReader, rows: Int64[np.ndarray, " n"]
 ) -> Float32[np.ndarray, "n width"]:
     """Return the tokens of each row, one after the other; rows are of one length."""
-    tokens = reader.description.tokens_per_item
-    assert tokens is not None, "rows of one length only"
-    width = tokens * reader.description.width
-    parts = []
-    for block in _blocks(reader, rows):
-        gathered = reader.gather(block, companions=False)
-        parts.append(gathered.values.astype(np.float32).reshape(len(block), width))
-    return _joined(parts, width)
+    assert reader.description.tokens_per_item is not None, "rows of one length only"
+    width = reader.description.tokens_per_item * reader.description.width
+    return _vectors(reader, rows, lambda block: block.values.reshape(len(block), width))
 
 
 def has_cls(reader: FeatureReader) -> bool:
@@ -91,15 +85,15 @@ def are_alike(vectors: Float[np.ndarray, "n width"]) -> bool:
     return bool((apart <= _ALIKE * np.linalg.norm(vectors[0])).all())
 
 
-def _blocks(
-    reader: FeatureReader, rows: Int64[np.ndarray, " n"]
-) -> list[Int64[np.ndarray, " some"]]:
+def _vectors(
+    reader: FeatureReader,
+    rows: Int64[np.ndarray, " n"],
+    vectors_of: Callable[[Features], Shaped[np.ndarray, "block width"]],
+) -> Float32[np.ndarray, "n width"]:
+    # block by block: all tokens of a split are far larger than a vector of each row
     longest = int(reader.lengths.max(initial=1))
     size = max(1, _BLOCK_ELEMENTS // (longest * reader.description.width))
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _joined(
-    parts: list[Float32[np.ndarray, "some width"]], width: int
-) -> Float32[np.ndarray, "n width"]:
-    return np.concatenate([np.empty((0, width), np.float32), *parts])
+    # `concatenate` refuses an empty list, so no rows are one empty block
+    starts = range(0, max(len(rows), 1), size)
+    blocks = (reader.gather(rows[start : start + size], companions=False) for start in starts)
+    return np.concatenate([vectors_of(block).astype(np.float32, copy=False) for block in blocks])

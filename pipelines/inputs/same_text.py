@@ -40,9 +40,7 @@ def check_same_text(name: str) -> None:
 def require_marks(pairs: Pairs, command: str) -> None:
     """Refuse pairs of an earlier version, which do not say which texts are the same.
 
-    Args:
-        pairs: The pairs.
-        command: What writes them anew.
+    `command` writes them anew.
 
     Raises:
         SpecError: They are.

@@ -1,10 +1,10 @@
 """Choose the feature stores that a verb works on."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ...featcache import notes
 from ...featcache.encoders.card import card_names, read_card
@@ -82,22 +82,12 @@ class StorePair:
         """Return the features of one token of each side."""
         return {side: entry.description.width for side, entry in self.entries.items()}
 
-    @property
-    def changed(self) -> tuple[float, float]:
-        """Return when the younger and when the older was last asked for, seconds since the epoch.
-
-        Of two image stores beside one younger text store, the younger one counts.
-        """
-        times = (self.first.changed, self.second.changed)
-        return max(times), min(times)
-
 
 @dataclass(frozen=True, kw_only=True)
 class SideQuery:
     """Query for the store of one side; None matches any.
 
     Attributes:
-        encoder: Name of the encoder's card.
         kind: What is kept of the tokens, such as `mean`.
         key: `StoreEntry.encoder_key`.
         reference: What names the encoder in a command; the name of its card if None.
@@ -138,11 +128,7 @@ class SideQuery:
     ) -> str:
         """Return the command that makes a store which will do.
 
-        Args:
-            data: Options that name the dataset.
-            home: Folder of everything lightalign keeps.
-            split: Name of the split, or None for all.
-            modality: What is encoded, where any encoder of it will do.
+        `data` are the options that name the dataset; `modality` counts where any encoder will do.
         """
         features = self.features
         if self.example is not None:
@@ -167,13 +153,11 @@ class SideQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreQuery:
-    """Query for the stores of both sides; None matches any.
+    """Query for stores of the same items, one for each side; None matches any.
 
     Attributes:
-        split: Name of the split.
-        dataset: Name of the dataset.
         source: `Source.fingerprint` of the split.
-        by_side: What each of both sides asks for.
+        by_side: What each side asks for, in order; any number of sides.
         data: Options that name the dataset in a command; None for its name alone.
         splits: Fingerprint of every split of the dataset, where they are known.
         others: Fingerprints of other data that have the name.
@@ -182,19 +166,17 @@ class StoreQuery:
     """
 
     split: str
+    by_side: Mapping[Side, SideQuery]
     dataset: str | None = None
     source: str | None = None
     data: Sequence[str] | None = None
     splits: Mapping[str, str] = field(default_factory=dict)
     others: frozenset[str] = frozenset()
     is_of_run: bool = False
-    by_side: Mapping[Side, SideQuery] = field(
-        default_factory=lambda: dict.fromkeys(IMAGE_TEXT, SideQuery())
-    )
 
     @classmethod
     def of(
-        cls, wanted: "DatasetQuery", split: str, by_side: Mapping[Side, SideQuery]
+        cls, data: "DatasetQuery", split: str, by_side: Mapping[Side, SideQuery]
     ) -> "StoreQuery":
         """Return the query for stores of a dataset.
 
@@ -203,13 +185,13 @@ class StoreQuery:
         """
         return cls(
             split=split,
-            dataset=wanted.name,
-            source=wanted.fingerprint(split),
+            dataset=data.name,
+            source=data.fingerprint(split),
             by_side=by_side,
-            data=wanted.words if wanted.name else None,
-            splits={} if wanted.version is None else wanted.version.splits,
-            others=wanted.others,
-            is_of_run=wanted.is_of_run,
+            data=data.words if data.name else None,
+            splits={} if data.version is None else data.version.splits,
+            others=data.others,
+            is_of_run=data.is_of_run,
         )
 
     def matching(self, entries: Iterable[StoreEntry], side: Side) -> list[StoreEntry]:
@@ -225,6 +207,11 @@ class StoreQuery:
             and entry.description.source not in self.others
             and self.by_side[side].matches(entry)
         ]
+
+    @property
+    def place(self) -> str:
+        """Return where such stores lie, as `read_catalog` takes it."""
+        return f"{self.dataset or '*'}/{self.split}"
 
     def describe(self) -> str:
         """Return the query in words."""
@@ -294,13 +281,8 @@ class DatasetQuery:
         """Read as `of` does; where nothing is named, what was trained on keeps its identity.
 
         It does so, too, under a name that the home has forgotten.
-
-        Args:
-            data: `NAME`, `NAME=PATH`, or None for what was trained on.
-            trained: What `provenance.describe_pair` wrote of the training stores.
-            home: Folder of everything lightalign keeps.
-            options: Options of the dataset, or None.
-            splits: Fingerprint of every split of it, as the run has kept them.
+        `trained` is what `provenance.describe_pair` wrote of the training stores, and `splits` the
+        fingerprint of every split of the dataset, as the run has kept them.
 
         Raises:
             LightalignError: The dataset cannot be opened.
@@ -311,12 +293,17 @@ class DatasetQuery:
             if not is_forgotten or newest(home, name) is not None:
                 return cls.of(data or name, home=home, options=options)
         version = version_of(home, name, trained["split"], trained["source"])
-        if splits:  # whatever the home has forgotten, or has learnt since
+        # the run's own record counts: the home may have forgotten the name, or learnt of another
+        # version
+        if splits:
             version = replace(
                 version or DatasetVersion(name=name, kind=name, place=None), splits=splits
             )
         others: frozenset[str] = frozenset()
-        if version is None:  # a run of an early version, whose data the home never knew
+        # runs of early versions recorded no splits and the home never knew their data: all that it
+        # knows
+        # under the name is other data
+        if version is None:
             versions = read_versions(home, name)
             others = frozenset(
                 source for past_version in versions for source in past_version.splits.values()
@@ -328,7 +315,8 @@ class DatasetQuery:
         """Return the options that name the dataset in a command that people can copy."""
         named = self.version or self.asked
         if self.asked is not None and self.is_remembered:
-            return ["--data", self.asked.data]  # with the place, as it was given
+            # a place that was typed is shown as it was typed
+            return ["--data", self.asked.data]
         if named is None or self.is_remembered:
             return ["--data", str(self.name)]
         return named.words()
@@ -368,11 +356,11 @@ def is_remembered(home: Path, version: DatasetVersion) -> bool:
 
     A drawn family itself has its defaults each time.
     """
-    known = newest(home, version.name)
-    if known is None or (is_drawn(version.kind) and version.name == version.kind):
+    latest = newest(home, version.name)
+    if latest is None or (is_drawn(version.kind) and version.name == version.kind):
         return False
     named = (version.kind, version.place, version.options)
-    return (known.kind, known.place, known.options) == named
+    return (latest.kind, latest.place, latest.options) == named
 
 
 def require_name(home: Path, name: str) -> None:
@@ -384,7 +372,8 @@ def require_name(home: Path, name: str) -> None:
     if name in SOURCES.names():
         return
     if not (home / "features" / name).is_dir():
-        define(name, home=home)  # which says what is known
+        # `define` refuses the name and lists those that are known
+        define(name, home=home)
     notes.note(
         f"{home} does not remember what {name!r} stands for: the newest stores of that name are "
         f"taken; `{command_line('data', 'add', name, 'PATH', home=home)}` says it"
@@ -392,7 +381,7 @@ def require_name(home: Path, name: str) -> None:
 
 
 def usual_split(
-    home: Path, wanted: DatasetQuery, query: SideQuery, names: Sequence[str] = ("test", "val")
+    home: Path, data: DatasetQuery, query: SideQuery, names: Sequence[str] = ("test", "val")
 ) -> str:
     """Return the split to evaluate where none is named: the first of `names` that has a store.
 
@@ -401,13 +390,15 @@ def usual_split(
     Raises:
         StoreCorruptError: An earlier one may have such a store, as one in it cannot be read.
     """
-    catalog = read_catalog(home, f"{wanted.name or '*'}/*")
+    catalog = read_catalog(home, f"{data.name or '*'}/*")
+    # a split without a store of this encoder cannot be evaluated, so the first that has one is
+    # taken
     there = {
         entry.description.split
         for entry in catalog.entries
-        if entry.complete and wanted.is_of(entry.description) and query.matches(entry)
+        if entry.complete and data.is_of(entry.description) and query.matches(entry)
     }
-    possible = [name for name in names if wanted.has_split(name)] or names
+    possible = [name for name in names if data.has_split(name)] or names
     chosen = next((name for name in names if name in there), possible[0])
     before = names[: names.index(chosen)]
     for unread in catalog.unread:
@@ -448,49 +439,99 @@ def choose_sides(
     return {TextSide.FIRST: text, TextSide.SECOND: second_text}
 
 
-def evaluation_query(stores: StorePair, split: str, wanted: DatasetQuery) -> StoreQuery:
+def evaluation_query(stores: StorePair, split: str, data: DatasetQuery) -> StoreQuery:
     """Return the query for another split with the same dataset and the same encoders."""
     by_side: dict[Side, SideQuery] = {
         side: SideQuery.like(entry) for side, entry in stores.entries.items()
     }
-    return replace(StoreQuery.of(wanted, split, by_side), dataset=stores.dataset)
+    return replace(StoreQuery.of(data, split, by_side), dataset=stores.dataset)
+
+
+def matching_stores(
+    home: Path, query: StoreQuery, progress: Progress = SILENT
+) -> dict[Side, list[StoreEntry]] | None:
+    """Return all stores that will do for each side, newest first, or None where a side has none.
+
+    They are of the same items. Of several versions of a dataset, as after it has changed, the one
+    that was extracted last is taken, and a note says so; another one names what is damaged.
+    """
+    catalog = read_catalog(home, query.place)
+    if catalog.unread:
+        more = f", as are {len(catalog.unread) - 1} more" if len(catalog.unread) > 1 else ""
+        progress.note(
+            f"a store is passed over{more}: {catalog.unread[0]}; see "
+            f"`{command_line('cache', 'verify', home=home)}`"
+        )
+    # stores are grouped by their items first: sides of two versions of a dataset never meet
+    versions: dict[tuple[str, str], dict[Side, list[StoreEntry]]] = {}
+    for side in query.by_side:
+        for entry in query.matching(catalog.entries, side):
+            version = entry.description.dataset, entry.description.source
+            stores = versions.setdefault(version, {asked: [] for asked in query.by_side})
+            stores[side].append(entry)
+    whole = [stores for stores in versions.values() if all(stores.values())]
+    if len(whole) > 1 and query.dataset is not None:
+        # what is drawn lies nowhere: no other place can be named
+        way = f"name another with --data {query.dataset}=PATH"
+        if is_drawn(query.dataset):
+            num = len(whole)
+            way = f"remove the stores of the others, {num - 1} of {num}, to take one"
+        progress.note(
+            f"several versions of {query.place} are in the cache; the one that was extracted last "
+            f"is taken: {way}"
+        )
+    return max(
+        whole, default=None, key=lambda stores: _times(entries[0] for entries in stores.values())
+    )
+
+
+def choose_stores(
+    home: Path, query: StoreQuery, progress: Progress = SILENT
+) -> dict[Side, StoreEntry] | None:
+    """Return the newest store of each side, all of the same items, or None where a side has none.
+
+    They keep one kind of features where that can be: `extract --features tokens,mean` makes two
+    stores of each side, and nobody has asked for the means of one with the tokens of another.
+    """
+    stores = matching_stores(home, query, progress)
+    if stores is None:
+        return None
+    newest = {side: entries[0] for side, entries in stores.items()}
+    by_kind: dict[str, dict[Side, StoreEntry]] = {}
+    for side, entries in stores.items():
+        for entry in entries:
+            if entry.description.encoder == newest[side].description.encoder:
+                by_kind.setdefault(entry.description.kind, {}).setdefault(side, entry)
+    alike = (chosen for chosen in by_kind.values() if len(chosen) == len(stores))
+    return max(alike, default=newest, key=lambda chosen: _times(chosen.values()))
+
+
+def _times(entries: Iterable[StoreEntry]) -> list[float]:
+    """Return when stores were last asked for, the youngest first: by it versions are compared."""
+    # of two image stores beside one younger text store the younger one counts
+    return sorted((entry.changed for entry in entries), reverse=True)
+
+
+def require_stores(
+    home: Path, query: StoreQuery, progress: Progress = SILENT
+) -> dict[Side, StoreEntry]:
+    """Return `choose_stores`, or say what is there and what to run.
+
+    Raises:
+        LightalignError: See `refuse`.
+    """
+    return choose_stores(home, query, progress) or refuse(home, query)
 
 
 def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair | None:
-    """Return the newest two complete stores that match and hold the same items, or None.
-
-    Where stores of differing items match, as after a dataset has changed, a note says so.
-    """
-    entries = readable_stores(home, query, progress)
-    first, second = (query.matching(entries, side) for side in query.by_side)
-    pairs = [
-        StorePair(entry, other)
-        for entry in first
-        for other in second
-        if (entry.description.dataset, entry.description.source)
-        == (other.description.dataset, other.description.source)
-    ]
-    if query.dataset is not None:
-        note_versions((pair.first for pair in pairs), progress)
-    newest = max(pairs, default=None, key=lambda pair: pair.changed)
-    return newest and _of_one_kind(newest, pairs)
+    """Return `choose_stores` of two sides as a pair."""
+    stores = choose_stores(home, query, progress)
+    return None if stores is None else StorePair(*stores.values())
 
 
-def _of_one_kind(newest: StorePair, pairs: Iterable[StorePair]) -> StorePair:
-    """Return the newest pair of the same encoders and items that keeps one kind on both sides.
-
-    `extract --features tokens,mean` makes four stores of a split, and the means of one side with
-    the tokens of the other are what nobody has asked for; where there is no other pair it stays.
-    """
-    alike = [
-        pair
-        for pair in pairs
-        if pair.source == newest.source
-        and [entry.description.encoder for entry in pair.entries.values()]
-        == [entry.description.encoder for entry in newest.entries.values()]
-        and pair.first.description.kind == pair.second.description.kind
-    ]
-    return max(alike, default=newest, key=lambda pair: pair.changed)
+def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair:
+    """Return `require_stores` of two sides as a pair."""
+    return StorePair(*require_stores(home, query, progress).values())
 
 
 def recorded_pair(
@@ -502,11 +543,7 @@ def recorded_pair(
 ) -> StorePair:
     """Return the stores that a run records, whatever newer ones there are.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        recorded: What `provenance.describe_pair` wrote.
-        run: Name of the run, for the message.
-        encoders: What `provenance.describe_encoders` wrote, for the message.
+    `recorded` is what `provenance.describe_pair` wrote, `encoders` what `describe_encoders` did.
 
     Raises:
         SpecError: The record is not one of ours.
@@ -539,15 +576,11 @@ def require_there(pairs: Iterable[StorePair | None]) -> None:
     entries = (entry for pair in pairs if pair for entry in pair.entries.values())
     for entry in entries:
         if not has_manifest(entry.folder):
+            again = extraction(entry.description, home=entry.folder.absolute().parents[3])
             raise StoreNotFoundError(
                 f"store {entry.folder} was removed while it was being read: extract it again by "
-                f"`{_extract_anew(entry)}`"
+                f"`{again}`"
             )
-
-
-def _extract_anew(entry: StoreEntry) -> str:
-    """Return the command that extracts a store that is gone, of a dataset in its usual place."""
-    return extraction(entry.description, home=entry.folder.absolute().parents[3])
 
 
 def extract_again(
@@ -558,11 +591,8 @@ def extract_again(
 ) -> str:
     """Return the command that extracts a recorded store, of a dataset where it is remembered.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        recorded: What `provenance.describe_pair` wrote.
-        store: What that says of one side.
-        encoder: What `provenance.describe_encoders` wrote of that side, as far as it is known.
+    `store` and `encoder` are what `provenance` wrote of one side, in `describe_pair` and, as far as
+    it is known, in `describe_encoders`.
     """
     dataset, split = str(recorded.get("dataset")), str(recorded.get("split"))
     version = version_of(home, dataset, split, str(recorded.get("source")))
@@ -576,9 +606,7 @@ def extract_again(
 def recorded_features(store: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a run records of the features of one side, as `features_of` has it.
 
-    Args:
-        store: What `provenance.describe_pair` wrote of the side.
-        encoder: What `provenance.describe_encoders` wrote of it; nothing in early runs.
+    `store` and `encoder` are as in `extract_again`; early runs have nothing of the encoder.
     """
     identity = encoder.get("identity", {})
     recorded = {**store, **encoder, "precision": identity.get("precision")}
@@ -586,128 +614,87 @@ def recorded_features(store: Mapping[str, Any], encoder: Mapping[str, Any]) -> d
     return {name: recorded[name] for name in names if recorded.get(name) is not None}
 
 
-def readable_stores(
-    home: Path, query: StoreQuery, progress: Progress = SILENT
-) -> Sequence[StoreEntry]:
-    """Return the stores where those asked for lie, newest first; a note names what is damaged."""
-    catalog = read_catalog(home, f"{query.dataset or '*'}/{query.split}")
-    if catalog.unread:
-        more = f", as are {len(catalog.unread) - 1} more" if len(catalog.unread) > 1 else ""
-        progress.note(
-            f"a store is passed over{more}: {catalog.unread[0]}; see "
-            f"`{command_line('cache', 'verify', home=home)}`"
-        )
-    return catalog.entries
-
-
-def note_versions(entries: Iterable[StoreEntry], progress: Progress) -> None:
-    """Note which version is taken where stores of a split are of several versions of a dataset."""
-    places = {entry.description.source: entry.description for entry in entries}
-    if len(places) > 1:
-        store = next(iter(places.values()))
-        progress.note(
-            f"several versions of {store.dataset}/{store.split} are in the cache; the one that was "
-            f"extracted last is taken: {_way_to_another(store.dataset, list(places))}"
-        )
-
-
-def _way_to_another(dataset: str, sources: Sequence[str]) -> str:
-    """Return how to take another version of a dataset than the newest."""
-    if not is_drawn(dataset):
-        return f"name another with --data {dataset}=PATH"
-    return f"remove the stores of the others, {len(sources) - 1} of {len(sources)}, to take one"
-
-
-def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair:
-    """Return `newest_pair`, or say what is there and what to run.
+def refuse(home: Path, query: StoreQuery) -> NoReturn:
+    """Refuse a query that no stores answer, with what is there and what to run.
 
     Raises:
         SpecError: The dataset holds graded pairs of texts, which belong to no image.
-        StoreNotFoundError: No two complete stores match.
+        DatasetNotFoundError: The dataset is not where it is remembered.
+        StoreNotFoundError: In all other cases.
     """
-    pair = newest_pair(home, query, progress)
-    if pair is not None:
-        return pair
     catalog = read_catalog(home)
-    entries = catalog.entries
-    _require_texts(home, query, entries)
+    if len(query.by_side) > 1 and query.dataset is not None:
+        _require_pairs(home, query, catalog.entries)
+    # stores of other modalities would not help, and are not listed
+    modalities = {side.modality.value for side in query.by_side}
+    entries = [entry for entry in catalog.entries if entry.description.modality in modalities]
     near = [entry for entry in entries if query.dataset in {None, entry.description.dataset}]
-    if query.dataset is not None:
-        for description in (entry.description for entry in near):
-            path = pairs_path(home, description.dataset, description.split, description.source)
-            if path.is_file():
-                refuse_graded(read_pairs(path), description.dataset, home=home)
-    have = sorted({label_of(entry, query) for entry in near or entries})
-    missing = _missing_sides(query, entries, home=home)
-    data = query.data or _data_of_others(query, missing, entries, home=home)
-    close = {side: _close_stores(asked, side, near) for side, asked in missing.items()}
-    wanted = {
-        side: _as_before(asked, side, near, dataset=query.dataset)
-        for side, asked in missing.items()
-        # what names no encoder cannot be extracted: a close name was meant
-        if not close[side] or asked.reference != asked.encoder or asked.encoder in card_names(home)
+    have = sorted({_label_of(entry, query) for entry in near or entries})
+    missing = {
+        side: asked for side, asked in query.by_side.items() if not query.matching(entries, side)
     }
-    commands = [
-        f"`{asked.extraction(data, home=home, modality=side.modality)}`"
-        for side, asked in wanted.items()
-    ]
+    partner = None if query.dataset else _partner(home, query, missing, entries)
+    if not missing or (query.dataset is None and partner is None):
+        # every side has stores, but no two are of the same items: all have to be extracted anew
+        missing = dict(query.by_side)
+    data = query.data or ["--data", query.dataset or "flickr30k"]
+    if partner is not None and query.data is None:
+        store = partner.description
+        version = version_of(home, store.dataset, store.split, store.source)
+        data = ["--data", store.dataset]
+        if version is not None and not is_remembered(home, version):
+            data = version.words()
+    close = {side: _close_stores(asked, side, near) for side, asked in missing.items()}
+    commands = []
+    for side, asked in missing.items():
+        is_encoder = asked.reference != asked.encoder or asked.encoder in card_names(home)
+        # the name is no encoder's, so that no extraction could make it: a close name was meant
+        if close[side] and not is_encoder:
+            continue
+        before = _as_before(asked, side, near, dataset=query.dataset)
+        command = before.extraction(data, home=home, modality=side.modality)
+        commands.append(f"`{command}`")
     names = " and ".join(f"{side.label} store" for side in missing)
-    similar = list(dict.fromkeys(name for some in close.values() for name in some))
-    require_data(home, query)
-    unread = read_catalog(home, f"{query.dataset or '*'}/{query.split}").unread
-    if unread:  # it may be what is asked for: to extract it again is no way out
+    similar = list(dict.fromkeys(name for names_of in close.values() for name in names_of))
+    # an extraction is no advice where the dataset is gone or is another one
+    _require_data(home, query)
+    like = any(
+        entry.complete
+        and entry.description.split == query.split
+        and replace(asked, key=None).matches(entry)
+        for asked in missing.values()
+        if asked.key is not None
+        for entry in near
+    )
+    exactly = ", of the same layer, tokens, type and precision," if like else ""
+    asked_for = f"{names} for {query.describe()}{exactly} in {home}"
+    unread = read_catalog(home, query.place).unread
+    # a store that cannot be read may be the very one: to extract it again would not mend it
+    if unread:
         raise StoreNotFoundError(
-            f"{unread[0]}; no other {names} for {query.describe()} in {home}; have: "
-            f"{have or 'none'}; see `{command_line('cache', 'verify', home=home)}`"
+            f"{unread[0]}; no other {asked_for}; have: {have or 'none'}; see "
+            f"`{command_line('cache', 'verify', home=home)}`"
         )
     raise StoreNotFoundError(
-        f"no {names} for {query.describe()} in {home}; have: {have or 'none'}"
+        f"no {asked_for}; have: {have or 'none'}"
         f"{catalog.unread_line()}{f'; close: {similar}' if similar else ''}; "
         + (f"run {' and '.join(dict.fromkeys(commands))}" if commands else "name one of these")
     )
 
 
-def _missing_sides(
-    query: StoreQuery, entries: Sequence[StoreEntry], *, home: Path
-) -> Mapping[Side, SideQuery]:
-    """Return the sides that no store is there for; both where stores are, of differing items."""
-    by_side = query.by_side
-    missing = {side: asked for side, asked in by_side.items() if not query.matching(entries, side)}
-    if query.dataset is None and _partner(query, missing, entries, home=home) is None:
-        return by_side
-    return missing or by_side
-
-
 def _partner(
-    query: StoreQuery, missing: Iterable[Side], entries: Sequence[StoreEntry], *, home: Path
+    home: Path, query: StoreQuery, missing: Container[Side], entries: Sequence[StoreEntry]
 ) -> StoreEntry | None:
-    """Return the newest store of the side that is there, of a dataset that pairs both."""
-    there = [side for side in query.by_side if side not in set(missing)]
-    if len(there) != 1:
+    """Return the newest store of a side that is there, of a dataset that pairs it with others."""
+    there = [side for side in query.by_side if side not in missing]
+    if not missing or not there:
         return None
     for entry in query.matching(entries, there[0]):
-        known = entry.description
-        path = pairs_path(home, known.dataset, known.split, known.source)
-        pairs = read_pairs(path) if path.is_file() else None
-        if pairs is not None and pairs.links:
+        store = entry.description
+        path = pairs_path(home, store.dataset, store.split, store.source)
+        if path.is_file() and read_pairs(path).links:
             return entry
     return None
-
-
-def _data_of_others(
-    query: StoreQuery, missing: Iterable[Side], entries: Sequence[StoreEntry], *, home: Path
-) -> list[str]:
-    """Return the options that name the dataset of the side that is there, or else a usual one."""
-    partner = None
-    if query.dataset is None:
-        partner = _partner(query, missing, entries, home=home)
-    if partner is None:
-        return ["--data", query.dataset or "flickr30k"]
-    known = partner.description
-    version = version_of(home, known.dataset, known.split, known.source)
-    if version is None or is_remembered(home, version):
-        return ["--data", known.dataset]
-    return version.words()
 
 
 def _close_stores(asked: SideQuery, side: Side, entries: Iterable[StoreEntry]) -> list[str]:
@@ -725,10 +712,8 @@ def _close_stores(asked: SideQuery, side: Side, entries: Iterable[StoreEntry]) -
 def _as_before(
     asked: SideQuery, side: Side, entries: Sequence[StoreEntry], *, dataset: str | None
 ) -> SideQuery:
-    """Return a query with the encoder and features of the newest store of a side, if it has none.
-
-    What a name stood for before was extracted as its user wants it.
-    """
+    """Return a query by the encoder and features of the newest store of a side, if it has none."""
+    # what a name stood for before was extracted as its user wants it
     if asked != SideQuery() or dataset is None:
         return asked
     stores = (entry for entry in entries if entry.description.modality == side.modality.value)
@@ -736,13 +721,8 @@ def _as_before(
     return asked if newest_store is None else SideQuery.like(newest_store)
 
 
-def require_data(home: Path, query: StoreQuery) -> None:
-    """Pass unless a dataset is gone or holds other data: no extraction brings what is asked for.
-
-    Raises:
-        DatasetNotFoundError: It is not where the home remembers it.
-        StoreNotFoundError: Its place holds other data than those that a run was trained on.
-    """
+def _require_data(home: Path, query: StoreQuery) -> None:
+    """Pass unless a dataset is gone or holds other data: no extraction brings what is asked for."""
     if query.dataset is None or query.source is None or not query.splits:
         return
     try:
@@ -757,7 +737,8 @@ def require_data(home: Path, query: StoreQuery) -> None:
             f"no stores for {query.describe()} in {home}; {error}"
         ) from error
     except LightalignError:
-        return  # which the extraction will say
+        # a dataset that cannot be read is refused by the extraction, in its own words
+        return
     if not there and query.is_of_run:
         place = source.root if version.place is None else version.place
         raise StoreNotFoundError(
@@ -767,18 +748,20 @@ def require_data(home: Path, query: StoreQuery) -> None:
         )
 
 
-def _require_texts(home: Path, query: StoreQuery, entries: Iterable[StoreEntry]) -> None:
-    """Refuse a dataset of images and classes: no text store of it can ever be there."""
+def _require_pairs(home: Path, query: StoreQuery, entries: Iterable[StoreEntry]) -> None:
+    """Refuse a dataset of which nothing can belong together, whatever is extracted of it."""
     for entry in entries:
         store = entry.description
-        if (store.dataset, store.split) != (query.dataset, query.split):
-            continue
         path = pairs_path(home, store.dataset, store.split, store.source)
-        if path.is_file() and not read_pairs(path).text_ids:
+        if store.dataset != query.dataset or not path.is_file():
+            continue
+        pairs = read_pairs(path)
+        if store.split == query.split and not pairs.text_ids:
             raise StoreNotFoundError(
                 f"dataset {store.dataset!r} has images and no texts, so there are no pairs to "
                 "align or to retrieve: name a dataset with texts, see `lightalign list datasets`"
             )
+        refuse_graded(pairs, store.dataset, home=home)
 
 
 def refuse_graded(pairs: Pairs, dataset: str, *, home: Path) -> None:
@@ -795,17 +778,7 @@ def refuse_graded(pairs: Pairs, dataset: str, *, home: Path) -> None:
         )
 
 
-def others_line(home: Path, query: StoreQuery) -> str:
-    """Return, for a message, that there are stores of what a name stood for before, or nothing."""
-    others = [
-        label_of(entry, query)
-        for entry in read_catalog(home, f"{query.dataset}/{query.split}").entries
-        if query.source not in {None, entry.description.source}
-    ]
-    return f"; have: {sorted(set(others))}" if others else ""
-
-
-def label_of(entry: StoreEntry, query: StoreQuery) -> str:
+def _label_of(entry: StoreEntry, query: StoreQuery) -> str:
     """Return a store as messages name it; one of other data that have the name, too, says so."""
     state = "" if entry.complete else ", incomplete"
     store = entry.description

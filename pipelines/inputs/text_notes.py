@@ -16,11 +16,7 @@ _NOWHERE = ("\U00010380", "\U00012000")
 
 
 class TextReader:
-    """Reader of texts as an encoder's tokens: how much of a text it takes in, and what is unknown.
-
-    Args:
-        encoder: An encoder of texts.
-    """
+    """Texts as the tokens of an encoder: how much of one it reads, and whether it knows any."""
 
     def __init__(self, encoder: Encoder[Any]) -> None:
         self._encoder = encoder
@@ -49,9 +45,11 @@ class TextReader:
         """
         whole = text.rstrip()
         tokens = self._tokens(whole)
+        # a text is read whole if one more word, or one letter less, changes its tokens
         if self._tokens(f"{whole} a") != tokens or self._tokens(whole[:-1]) != tokens:
             return len(whole)
-        low, high = 0, len(whole) - 1  # the tokens of the first `high` characters are those of all
+        # bisection: the first `high` characters always have the tokens of the whole text
+        low, high = 0, len(whole) - 1
         while high - low > 1:
             middle = (low + high) // 2
             if self._tokens(whole[:middle]) == tokens:
@@ -90,14 +88,7 @@ _JOINS = (str, lambda sign: f"{sign} {sign}")
 def class_warnings(
     encoder: Encoder[Any], names: Sequence[str], texts: Iterable[str], *, label: str
 ) -> list[str]:
-    """Return what to know of the texts of classes.
-
-    Args:
-        encoder: An encoder of texts.
-        names: What the classes are called.
-        texts: All that is made of these names.
-        label: What the texts are called.
-    """
+    """Return what to know of the texts of classes."""
     reader = TextReader(encoder)
     warnings = []
     unknown = [name for name in names if reader.is_unknown(name)]

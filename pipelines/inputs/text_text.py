@@ -25,13 +25,6 @@ class PairedTexts(PairDataset):
     of its image only that another encoder finds similar; here with all of them and not with itself,
     from which nothing is learnt but to know a text again.
 
-    Args:
-        pair: Two stores of texts; they may be the same.
-        home: Folder of everything lightalign keeps.
-        residency: Where to hold the features, as `FeatureReader` says.
-        device: Where they will be used, or None for the CPU.
-        same_text: What becomes of texts that say the same, one of `same_text.SAME_TEXT`.
-
     Attributes:
         texts_of: Texts of each image, by its place in the dataset; texts are called by their row in
             the first store.
@@ -47,6 +40,7 @@ class PairedTexts(PairDataset):
         texts_of: dict[int, set[int]] = defaultdict(set)
         images_of: dict[int, list[int]] = defaultdict(list)
         self.second_row = np.full(len(self.first), -1, dtype=np.int64)
+        # a caption that an image has twice is one text
         links = dict.fromkeys(pairs.links)
         for image_id, text_id in links:
             text, second = self.first.row_of.get(text_id), self.second.row_of.get(text_id)
@@ -58,7 +52,10 @@ class PairedTexts(PairDataset):
             raise StoreCorruptError(f"no text of {self.path} has a row in both stores")
         self.texts_of = {image: tuple(sorted(texts)) for image, texts in sorted(texts_of.items())}
         self.num_links_lost = len(links) - sum(map(len, self.texts_of.values()))
-        self._related = {text: self._sharing(images) for text, images in sorted(images_of.items())}
+        self._related = {
+            text: sorted({other for image in images for other in self.texts_of[image]})
+            for text, images in sorted(images_of.items())
+        }
         self.seconds_of = {
             text: self._seconds([other for other in related if other != text] or related)
             for text, related in self._related.items()
@@ -84,9 +81,6 @@ class PairedTexts(PairDataset):
         self.belonging = {
             text: self._seconds(relatives) for text, relatives in self._related.items()
         }
-
-    def _sharing(self, images: Sequence[int]) -> list[int]:
-        return sorted({text for image in images for text in self.texts_of[image]})
 
     def _seconds(self, texts: Sequence[int]) -> tuple[int, ...]:
         return tuple(sorted(self.second_row[texts].tolist()))

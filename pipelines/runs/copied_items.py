@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...featcache.errors import LightalignError, MissingFileError, SpecError, UnreadableItemError
-from ...featcache.known_datasets import DatasetVersion, version_of
+from ...featcache.known_datasets import version_of
 from ...featcache.sources.base import Source, readable_size
-from ...featcache.sources.opening import open_source, open_version
+from ...featcache.store.key import StoreDescription
 from ...featcache.types import Item, Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.original_dataset import require_as_extracted
+from ..inputs.original_dataset import open_recorded, require_as_extracted
 
 _MOST_READ = 100_000  # images whose bytes are read: minutes
 _SHOWN = 3  # pairs that a message names
@@ -26,17 +26,16 @@ _SHOWN = 3  # pairs that a message names
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOfData:
-    """One split of a dataset, as stores describe it.
-
-    Attributes:
-        dataset: Name of the dataset.
-        split: Name of the split.
-        source: Fingerprint of the split.
-    """
+    """One split of a dataset, as stores describe it."""
 
     dataset: str
     split: str
     source: str
+
+    @classmethod
+    def of(cls, store: StoreDescription) -> "SplitOfData":
+        """Return the split that a store is of."""
+        return cls(dataset=store.dataset, split=store.split, source=store.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +62,6 @@ def find_copied_images(
     """Return the evaluated images that are byte copies of trained ones under other ids.
 
     Of drawn datasets there are none: what is drawn twice was not copied.
-
-    Args:
-        evaluated: Split that is evaluated.
-        ids: Images of it that are.
-        trained: Split that was trained on.
-        home: Folder of everything lightalign keeps.
-        progress: Receives the progress.
     """
     try:
         sources = _opened_both(evaluated, trained, home)
@@ -79,6 +71,7 @@ def find_copied_images(
             _by_size(source.items(part.split, Modality.IMAGE), chosen, progress)
             for source, part, chosen in zip(sources, (evaluated, trained), (ids, None), strict=True)
         )
+        # files of different sizes cannot be equal, so that most are never read
         sizes = sorted(ours.keys() & theirs.keys())
         if sum(len(ours[size]) + len(theirs[size]) for size in sizes) > _MOST_READ:
             raise SpecError(f"more than {_MOST_READ:,} images have equal sizes and are not read")
@@ -97,49 +90,37 @@ def find_copied_images(
     return CopiedImages(pairs=pairs)
 
 
-def copied_message(pairs: Mapping[str, str], count: int) -> str:
-    """Return a sentence on the images that `find_copied_images` has found.
-
-    Args:
-        pairs: Some of them.
-        count: How many there are.
-    """
+def copied_message(pairs: Mapping[str, str]) -> str:
+    """Return a sentence on the images that `find_copied_images` has found."""
     named = "; ".join(f"{ours} and {theirs}" for ours, theirs in sorted(pairs.items())[:_SHOWN])
-    more = " ..." if count > _SHOWN else ""
+    more = " ..." if len(pairs) > _SHOWN else ""
     return (
-        f"leakage: {count} evaluated images are copies, byte by byte, of trained ones of "
+        f"leakage: {len(pairs)} evaluated images are copies, byte by byte, of trained ones of "
         f"other ids: {named}{more}"
     )
 
 
-def _opened_both(one: SplitOfData, other: SplitOfData, home: Path) -> tuple[Source, Source]:
+def _opened_both(first: SplitOfData, second: SplitOfData, home: Path) -> tuple[Source, Source]:
     """Open the datasets of two splits, which must be as extracted; once if they are the same."""
-    first, second = (version_of(home, it.dataset, it.split, it.source) for it in (one, other))
-    here = _opened(one, first, home)
-    is_same = one.dataset == other.dataset and first == second
-    there = here if is_same else _opened(other, second, home)
-    for part, source in ((one, here), (other, there)):
+    parts = (first, second)
+    versions = [version_of(home, part.dataset, part.split, part.source) for part in parts]
+    here = _opened(first, home)
+    is_same = first.dataset == second.dataset and versions[0] == versions[1]
+    there = here if is_same else _opened(second, home)
+    for part, source in zip(parts, (here, there), strict=True):
         if source.needs_files:
             require_as_extracted(source, part.split, part.source)
     return here, there
 
 
-def _opened(part: SplitOfData, version: DatasetVersion | None, home: Path) -> Source:
-    if version is None:
-        return open_source(part.dataset, home=home)
-    return open_version(version, home=home)
+def _opened(part: SplitOfData, home: Path) -> Source:
+    return open_recorded(part.dataset, home=home, split=part.split, fingerprint=part.source)
 
 
 def _by_size(
     items: Sequence[Item], ids: Iterable[str] | None, progress: Progress
 ) -> dict[int, list[tuple[str, Item | bytes]]]:
-    """Return the id and the file, or the hash, of images by their size; others are left out.
-
-    Those of archives and tables have no size of their own: they are read at once.
-
-    Raises:
-        SpecError: There are too many of these.
-    """
+    """Return the id and the file, or the hash, of images by their size; others are left out."""
     chosen = None if ids is None else set(ids)
     by_size: dict[int, list[tuple[str, Item | bytes]]] = defaultdict(list)
     num_read = 0
@@ -152,6 +133,7 @@ def _by_size(
             if size > 0:
                 by_size[size].append((item.id, item))
             continue
+        # what is in an archive or a table has no size of its own
         num_read += 1
         if num_read > _MOST_READ:
             raise SpecError(f"more than {_MOST_READ:,} images that are no files are not read")

@@ -31,19 +31,14 @@ def embed_rows(
 ) -> Float32[np.ndarray, "n embed"]:
     """Return the embedding of each row, in float32 and evaluation mode.
 
-    Args:
-        adapter: The adapter; its training mode is restored afterwards.
-        reader: Store of one modality.
-        rows: Row numbers.
-        side: Side of the adapter; that of the store's modality if None.
-        device: Where the adapter is.
-        progress: Receives the progress.
-        unit: Whether each is divided by its length.
+    The side is that of the store's modality if None; without `unit` lengths stay as they are. The
+    training mode of the adapter is restored.
 
     Raises:
         DivergedError: An embedding is not finite.
     """
     side = side or Modality(reader.description.modality)
+    # the longest row of the store bounds every batch, whichever rows are asked for
     longest = int(reader.lengths.max())
     row_elements = max(longest * reader.description.width, adapter.out_width)
     size = max(1, _BATCH_ELEMENTS // row_elements)
@@ -57,6 +52,7 @@ def embed_rows(
         for start in progress.track(starts, label, len(starts), unit="batches"):
             tokens = reader.padded(rows[start : start + size]).to(device)
             parts.append(embed(tokens, side).cpu().numpy())
+    # validation embeds in the middle of a training, whose dropout goes on afterwards
     adapter.train(was_training)
     embeddings = np.concatenate(parts)
     finite = np.isfinite(embeddings).all(axis=1)
@@ -102,12 +98,7 @@ def embed_pairs(
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of a store, with their ids.
-
-    Attributes:
-        ids: Id of each row.
-        vectors: Embedding of each row, of length 1.
-    """
+    """Embeddings of a store, with their ids."""
 
     ids: tuple[str, ...]
     vectors: Float32[np.ndarray, "n embed"]
@@ -124,13 +115,7 @@ def embed_store(
 ) -> Embeddings:
     """Return the unit-length embedding of each row of a store, or of some of them.
 
-    Args:
-        adapter: The adapter.
-        entry: The store.
-        side: Side of the adapter.
-        sample: So many rows at random, at most; None for all.
-        device: Where the adapter is.
-        progress: Receives the progress.
+    `sample` draws so many rows, at most.
 
     Raises:
         DivergedError: An embedding is not finite.

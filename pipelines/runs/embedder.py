@@ -29,7 +29,8 @@ from ...featcache.home import expanded
 from ...featcache.modalities.image import upright_rgb
 from ...featcache.registry import unknown_name
 from ...featcache.store.key import encoder_key
-from ...featcache.store.stored_types import dequantise, finite_tokens, quantise
+from ...featcache.store.stored_form import as_stored
+from ...featcache.store.stored_types import finite_tokens
 from ...featcache.tokens import Tokens
 from ...featcache.types import Item, Modality, Side, TextSide, sides_of
 from . import run_folder
@@ -42,9 +43,7 @@ class EncoderView:
     """Encoder, with the layer and the kind of features that a training read of it.
 
     Attributes:
-        encoder: The encoder.
         layer: Which of its layers, counted from the end.
-        layout: Tokens of that layer.
         kind: What is kept of them.
         dtype: Type in which they are stored.
     """
@@ -59,13 +58,13 @@ class EncoderView:
         """Return the features of a batch as its store would hold them."""
         (tokens,) = self.encoder.encode_layers(prepared, [self.kind.layer_read(self.layer)])
         reduced = self.kind.reduce(tokens, self.layout)
-        stored, scales = quantise(reduced.values[reduced.mask].numpy(), self.dtype)
-        finite = finite_tokens(stored, scales, self.dtype)
+        stored = as_stored(reduced.values[reduced.mask], self.dtype)
+        finite = finite_tokens(*stored.arrays(), self.dtype)
         if not finite.all():
             rows = torch.arange(len(reduced))[:, None].expand_as(reduced.mask)[reduced.mask]
             name = names[int(rows[int(np.argmin(finite))])]
             raise FeatureRangeError(f"{name}: a feature does not fit {self.dtype}")
-        restored = torch.from_numpy(np.ascontiguousarray(dequantise(stored, scales, self.dtype)))
+        restored = stored.floats()
         values = torch.zeros(reduced.values.shape, dtype=restored.dtype)
         values[reduced.mask] = restored
         return Tokens(values, reduced.mask)
@@ -241,6 +240,7 @@ class Embedder:
     def _adapt(self, tokens: Tokens, side: Side) -> Float32[np.ndarray, "n embed"]:
         """Return the embeddings of rows, those of one length together: no row is padded."""
         all_embeddings = np.empty((len(tokens), self.width), dtype=np.float32)
+        # padding takes part in presets without a mask: rows of one length need none
         lengths = tokens.mask.sum(dim=1)
         for length in torch.unique(lengths).tolist():
             rows = torch.nonzero(lengths == length)[:, 0]
@@ -286,12 +286,16 @@ class Embedder:
                 f"{error}; of a run that is --weights {name}=PATH, in Python lightalign.load(..., "
                 f"weights={{{name!r}: PATH}})"
             ) from error
+        # the precision decides the numbers, so it is that of the extraction, whatever this machine
+        # prefers
         encoder.precision = identity.get("precision", encoder.precision)
         layer, kind = stored["layer"], FeaturePooling(stored["kind"])
         layout = encoder.layout(kind.layer_read(layer))
         reading = EncoderView(encoder, layer, layout, kind, stored["dtype"])
         now: Table = json.loads(canonical_json(encoder.identity_at(kind.layer_read(layer))))
         key = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
+        # the key of a store hashes all that changes a feature: one comparison covers weights, layer
+        # and type
         if key != stored["encoder_key"]:
             raise WeightsMismatchError(
                 f"encoder {name!r} is not the one that {self.folder.name} was trained on: "

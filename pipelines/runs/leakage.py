@@ -8,7 +8,7 @@ Axis names: `n` evaluated rows, `m` trained rows, `width` features of a token.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ _CENTRE = 1000  # trained images that say, with the evaluated ones, where the mi
 _NOT_CHOSEN = ("closed form", "last epoch")  # what a report says where no validation chose
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Leakage:
     """Leakage between training and evaluation, as far as it could be compared.
 
@@ -52,26 +52,22 @@ class Leakage:
         near: Evaluated image, trained image and their cosine, nearest first; at most 1,000.
         num_near: How many pairs are that near.
         near_bound: The least cosine that counted as near.
-        same_texts: Evaluated and trained id of texts that say the same; at most 1,000.
-        num_same_texts: How many evaluated texts say the same as a trained one of another id.
-        copies: Trained id by the evaluated one of images that are byte copies; at most 1,000.
-        num_copies: How many evaluated images are a copy of a trained one of another id.
+        same_texts: Id of a trained text that says the same as an evaluated one of another id.
+        copies: Id of the trained image of which an evaluated one of another id is a byte copy.
         counters: How many ids stand in both splits for different items.
         unchecked: What could not be compared, and why.
     """
 
-    selection: str | None
-    shared: Mapping[str, tuple[str, ...]]
-    choosing: Mapping[str, tuple[str, ...]]
-    near: tuple[tuple[str, str, float], ...]
-    num_near: int
+    selection: str | None = None
+    shared: dict[str, set[str]] = field(default_factory=dict)
+    choosing: dict[str, set[str]] = field(default_factory=dict)
+    near: list[tuple[str, str, float]] = field(default_factory=list)
+    num_near: int = 0
     near_bound: float = NEAR
-    same_texts: tuple[tuple[str, str], ...] = ()
-    num_same_texts: int = 0
-    copies: Mapping[str, str] = field(default_factory=dict)
-    num_copies: int = 0
-    counters: int
-    unchecked: tuple[str, ...]
+    same_texts: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
+    counters: int = 0
+    unchecked: list[str] = field(default_factory=list)
 
     @property
     def errors(self) -> list[str]:
@@ -82,7 +78,7 @@ class Leakage:
             by_part["chose the epoch that is kept"] = self.choosing
         for did, by_side in by_part.items():
             for side, ids in by_side.items():
-                names = ", ".join(ids[:_SHOWN])
+                names = ", ".join(sorted(ids)[:_SHOWN])
                 more = " ..." if len(ids) > _SHOWN else ""
                 refusals.append(
                     f"{len(ids)} evaluated {side.replace('_', ' ')}s {did}: {names}{more}"
@@ -93,15 +89,16 @@ class Leakage:
     def warnings(self) -> list[str]:
         """Return what is to be known, errors included: they were allowed."""
         lines = [f"leakage: {error}" for error in self.errors]
-        if self.num_copies:
-            lines.append(copied_message(self.copies, self.num_copies))
+        if self.copies:
+            lines.append(copied_message(self.copies))
         if self.num_near:
             lines.append(near_message(self.near, self.num_near, self.near_bound))
-        if self.num_same_texts:
-            pairs = "; ".join(" and ".join(pair) for pair in self.same_texts[:_SHOWN])
-            more = " ..." if self.num_same_texts > _SHOWN else ""
+        if self.same_texts:
+            same = sorted(self.same_texts.items())
+            pairs = "; ".join(" and ".join(pair) for pair in same[:_SHOWN])
+            more = " ..." if len(same) > _SHOWN else ""
             lines.append(
-                f"{self.num_same_texts} evaluated texts say the same as a trained one of another "
+                f"{len(same)} evaluated texts say the same as a trained one of another "
                 f"id: {pairs}{more}"
             )
         if self.counters:
@@ -109,39 +106,35 @@ class Leakage:
                 f"{self.counters} ids stand for one item in training and for another here: they "
                 "are taken for mere numbers"
             )
-        return [*lines, *(f"leakage not checked: {reason}" for reason in self.unchecked)]
+        return [*lines, *(f"leakage not checked: {reason}" for reason in self._unchecked_once())]
 
     def table(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
             "allowed": bool(self.errors),
             "errors": self.errors,
-            "shared": {side: list(ids) for side, ids in self.shared.items()},
-            "choosing": {side: list(ids) for side, ids in self.choosing.items()},
+            "shared": {side: sorted(ids) for side, ids in self.shared.items()},
+            "choosing": {side: sorted(ids) for side, ids in self.choosing.items()},
             "near_duplicates": [
                 {"evaluated": evaluated, "trained": trained, "cosine": cosine}
                 for evaluated, trained, cosine in self.near
             ],
             "num_near_duplicates": self.num_near,
             "threshold": self.near_bound,
-            "same_texts": [
-                {"evaluated": evaluated, "trained": trained}
-                for evaluated, trained in self.same_texts
-            ],
-            "num_same_texts": self.num_same_texts,
-            "copied_images": [
-                {"evaluated": evaluated, "trained": trained}
-                for evaluated, trained in self.copies.items()
-            ],
-            "num_copied_images": self.num_copies,
-            "not_checked": list(self.unchecked),
+            "same_texts": _listed(self.same_texts),
+            "num_same_texts": len(self.same_texts),
+            "copied_images": _listed(self.copies),
+            "num_copied_images": len(self.copies),
+            "not_checked": self._unchecked_once(),
         }
+
+    def _unchecked_once(self) -> list[str]:
+        return list(dict.fromkeys(self.unchecked))
 
     def refuse(self, *, allow: bool | None = None) -> None:
         """Refuse the evaluation, unless it is allowed all the same.
 
-        Args:
-            allow: Whether it is; None where nobody can allow it.
+        `allow` is None where nobody can allow it.
 
         Raises:
             LeakageError: Evaluated items took part in the training.
@@ -150,103 +143,68 @@ class Leakage:
             otherwise = "" if allow is None else ", or measure all the same with --allow-leakage"
             raise LeakageError(f"{'; '.join(self.errors)}: evaluate on other items{otherwise}")
 
-    def with_copies(self, copied: CopiedImages) -> "Leakage":
-        """Return it with further copies."""
-        pairs = dict(sorted({**copied.pairs, **self.copies}.items())[:_MOST_PAIRS])
-        num = self.num_copies + len(copied.pairs.keys() - self.copies.keys())
-        unchecked = (*self.unchecked, *copied.unchecked)
-        return replace(self, copies=pairs, num_copies=num, unchecked=unchecked)
+    def add_copies(self, copied: CopiedImages) -> None:
+        """Take what was found to be copied of one of the trained splits."""
+        self.copies = {**copied.pairs, **self.copies}
+        self.unchecked += copied.unchecked
 
-    def beside(self, near: "NearDuplicates") -> "Leakage":
-        """Return it with further near duplicates."""
-        return replace(
-            self,
-            near=tuple(_nearest([*self.near, *near.pairs])),
-            num_near=self.num_near + near.count,
-            near_bound=min(self.near_bound, near.bound) if self.num_near else near.bound,
-            unchecked=(*self.unchecked, *near.unchecked),
-        )
+    def add_near(self, near: "NearDuplicates") -> None:
+        """Take what was found near to one of the trained stores."""
+        self.near_bound = min(self.near_bound, near.bound) if self.num_near else near.bound
+        self.near = _nearest([*self.near, *near.pairs])
+        self.num_near += near.count
+        self.unchecked += near.unchecked
 
 
-@dataclass(frozen=True, kw_only=True)
+def _listed(trained_of: Mapping[str, str]) -> list[dict[str, str]]:
+    pairs = sorted(trained_of.items())[:_MOST_PAIRS]
+    return [{"evaluated": evaluated, "trained": trained} for evaluated, trained in pairs]
+
+
+@dataclass(frozen=True)
 class EvaluatedItems:
-    """Evaluated items: their dataset, split, and rows by side.
+    """Evaluated items: where they are from, with the store and the rows of each side."""
 
-    Attributes:
-        dataset: Name of its dataset.
-        split: Name of its split.
-        source: Fingerprint of the split.
-        sides: Store and evaluated rows of each side.
-    """
-
-    dataset: str
-    split: str
-    source: str
+    place: SplitOfData
     sides: Mapping[Side, tuple[FeatureReader, Int64[np.ndarray, " _"]]]
+
+    @property
+    def source(self) -> str:
+        """Return the fingerprint of the split."""
+        return self.place.source
 
     @classmethod
     def of(cls, stores: PairDataset, rows: BatchRows) -> "EvaluatedItems":
         """Return some rows of both sides of a split."""
-        first, second = stores.pair.sides
-        return cls(
-            dataset=stores.pair.dataset,
-            split=stores.pair.split,
-            source=stores.pair.source,
-            sides={first: (stores.first, rows.image), second: (stores.second, rows.text)},
-        )
+        readers = zip((stores.first, stores.second), (rows.image, rows.text), strict=True)
+        place = SplitOfData.of(stores.pair.first.description)
+        return cls(place, dict(zip(stores.pair.sides, readers, strict=True)))
 
     @classmethod
     def of_images(cls, entry: StoreEntry, reader: FeatureReader) -> "EvaluatedItems":
         """Return all images of a split."""
-        description = entry.description
-        return cls(
-            dataset=description.dataset,
-            split=description.split,
-            source=description.source,
-            sides={Modality.IMAGE: (reader, np.arange(len(reader)))},
-        )
+        rows = np.arange(len(reader))
+        return cls(SplitOfData.of(entry.description), {Modality.IMAGE: (reader, rows)})
 
 
 def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress = SILENT) -> Leakage:
-    """Compare evaluated rows with the stores that the run was trained on, and validated by.
-
-    Args:
-        run: The run.
-        examined: What is evaluated.
-        progress: Receives the progress.
-    """
-    compared = _Compared(read_catalog(run.home))
-    seen_by = lineage(run)
-    for seen in reversed(seen_by):  # what was there first has the name
-        for part in ("train", "validation") if seen.chose else ("train",):
-            if part in seen.stores:
-                _compare(seen.stores[part], part, examined, compared)
-        train = seen.stores["train"]
-        if train["source"] != examined.source:
-            _compare_texts(train, examined, compared)
-            _compare_images(train, examined, compared, progress)
-        if train["source"] == examined.source or Modality.IMAGE not in examined.sides:
+    """Compare evaluated rows with the stores that the run was trained on, and validated by."""
+    comparison = _Comparison(read_catalog(run.home), examined, progress)
+    leakage = comparison.leakage
+    # from the oldest run on, so that what both saw is reported of the one that saw it first
+    for past in reversed(lineage(run)):
+        leakage.selection = past.selection(examined) or leakage.selection
+        train = past.stores["train"]
+        comparison.find_items(train, "train", leakage.shared)
+        if past.chose and "validation" in past.stores:
+            comparison.find_items(past.stores["validation"], "validation", leakage.choosing)
+        # of the very split that was trained on every item is shared, and nothing more can be said
+        if train["source"] == examined.source:
             continue
-        trained = compared.known.get(train["image"]["key"])
-        if trained is not None and compared.is_new("near", train["image"]["key"]):
-            reader = FeatureReader(trained.folder, residency="disk")
-            evaluated = examined.sides[Modality.IMAGE]
-            compared.add_near(near_duplicates(*evaluated, reader, progress))
-    selections = (seen.selection(examined) for seen in seen_by)
-    return Leakage(
-        selection=next((said for said in selections if said is not None), None),
-        shared=compared.found("train"),
-        choosing=compared.found("validation"),
-        near=tuple(compared.near),
-        num_near=compared.num_near,
-        near_bound=compared.near_bound,
-        same_texts=tuple(sorted(compared.same_texts.items())[:_MOST_PAIRS]),
-        num_same_texts=len(compared.same_texts),
-        copies=dict(sorted(compared.copies.items())[:_MOST_PAIRS]),
-        num_copies=len(compared.copies),
-        counters=compared.counters,
-        unchecked=tuple(dict.fromkeys(compared.unchecked)),
-    )
+        comparison.find_texts(train)
+        if Modality.IMAGE in examined.sides:
+            comparison.find_images(train)
+    return leakage
 
 
 @dataclass(frozen=True)
@@ -254,7 +212,6 @@ class SeenByRun:
     """Stores that one run has seen: the evaluated run, or one that it began with.
 
     Attributes:
-        name: Name of the run.
         stores: Its `train` and, if it had one, `validation`.
         selected_by: What its report says of how the kept weights were chosen.
     """
@@ -274,7 +231,7 @@ class SeenByRun:
         if not self.chose or validation is None or validation["source"] != examined.source:
             return None
         return (
-            f"split {examined.split!r} of {examined.dataset} chose the epoch of "
+            f"split {examined.place.split!r} of {examined.place.dataset} chose the epoch of "
             f"{self.name} by {self.selected_by or 'its validation'}: its numbers are optimistic"
         )
 
@@ -289,129 +246,104 @@ def lineage(run: TrainedRun) -> list[SeenByRun]:
     return ancestors
 
 
-@dataclass
-class _Compared:
-    known: Catalog
-    shared: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    near: list[tuple[str, str, float]] = field(default_factory=list)
-    num_near: int = 0
-    near_bound: float = NEAR
-    same_texts: dict[str, str] = field(default_factory=dict)
-    copies: dict[str, str] = field(default_factory=dict)
-    counters: int = 0
-    unchecked: list[str] = field(default_factory=list)
-    done: set[tuple[str, str]] = field(default_factory=set)
+class _Comparison:
+    """Comparison of the evaluated items with what a run and those before it were trained on."""
 
-    def is_new(self, what: str, key: str) -> bool:
+    def __init__(self, stored: Catalog, examined: EvaluatedItems, progress: Progress) -> None:
+        self.stored = stored
+        self.examined = examined
+        self.progress = progress
+        self.leakage = Leakage()
+        self.done: set[tuple[str, str]] = set()
+
+    def _is_new(self, what: str, key: str) -> bool:
         """Return whether a store has not been compared yet, and mark it as compared."""
         fresh = (what, key) not in self.done
         self.done.add((what, key))
         return fresh
 
-    def add_near(self, near: "NearDuplicates") -> None:
-        """Take what was found near to one of the trained stores."""
-        self.near_bound = min(self.near_bound, near.bound) if self.num_near else near.bound
-        self.near = _nearest([*self.near, *near.pairs])
-        self.num_near += near.count
-        self.unchecked += near.unchecked
+    def find_items(
+        self, described: Mapping[str, Any], part: str, shared: dict[str, set[str]]
+    ) -> None:
+        """Find the evaluated items of each side that are in one part of the training."""
+        for side, (reader, rows) in self.examined.sides.items():
+            key = described[side.value]["key"]
+            if not self._is_new(f"{part} {side.value}", key):
+                # a fine-tuned run has the text store of the run that it began with
+                continue
+            trained = self.stored.get(key)
+            if described["source"] == self.examined.source:
+                same = [reader.ids[row] for row in rows.tolist()]
+            elif trained is None:
+                why = self.stored.why_missing(key)
+                self.leakage.unchecked.append(f"the {part} store of {side.label}s {why}")
+                continue
+            else:
+                store = FeatureReader(trained.folder, residency="disk")
+                same, other = _same_items(reader, rows, store)
+                self.leakage.counters += other
+            if same:
+                shared.setdefault(side.value, set()).update(same)
 
-    def found(self, part: str) -> dict[str, tuple[str, ...]]:
-        """Return the evaluated ids that are in one part of the training, by side."""
-        return {
-            side: tuple(sorted(ids))
-            for (shared_part, side), ids in self.shared.items()
-            if shared_part == part
-        }
+    def find_images(self, train: Mapping[str, Any]) -> None:
+        """Find the evaluated images that are copies of trained ones, or nearly the same."""
+        reader, rows = self.examined.sides[Modality.IMAGE]
+        if self._is_new("copies", train["source"]):
+            shared = self.leakage.shared.get(Modality.IMAGE.value, set())
+            copied = find_copied_images(
+                self.examined.place,
+                {reader.ids[row] for row in rows.tolist()} - shared,
+                SplitOfData(dataset=train["dataset"], split=train["split"], source=train["source"]),
+                home=self.stored.home,
+                progress=self.progress,
+            )
+            self.leakage.copies.update(copied.pairs)
+            self.leakage.unchecked += copied.unchecked
+        key = train["image"]["key"]
+        trained = self.stored.get(key)
+        if trained is not None and self._is_new("near", key):
+            store = FeatureReader(trained.folder, residency="disk")
+            self.leakage.add_near(near_duplicates(reader, rows, store, self.progress))
 
-
-def _compare(
-    described: Mapping[str, Any], part: str, examined: EvaluatedItems, compared: _Compared
-) -> None:
-    """Compare the evaluated items of each side with those of one part of the training."""
-    for side, (reader, rows) in examined.sides.items():
-        if not compared.is_new(f"{part} {side.value}", described[side.value]["key"]):
-            continue  # a fine-tuned run has the texts of that which it began with
-        if described["source"] == examined.source:
-            ids = [reader.ids[row] for row in rows.tolist()]
-            compared.shared.setdefault((part, side.value), set()).update(ids)
-            continue
-        key = described[side.value]["key"]
-        trained = compared.known.get(key)
-        if trained is None:
-            why = compared.known.why_missing(key)
-            compared.unchecked.append(f"the {part} store of {side.label}s {why}")
-            continue
-        same, other = _same_items(reader, rows, FeatureReader(trained.folder, residency="disk"))
-        compared.counters += other
-        if same:
-            compared.shared.setdefault((part, side.value), set()).update(same)
-
-
-def _compare_images(
-    train: Mapping[str, Any], examined: EvaluatedItems, compared: _Compared, progress: Progress
-) -> None:
-    """Find the evaluated images that are byte copies of those of a training split."""
-    if Modality.IMAGE not in examined.sides or not compared.is_new("copies", train["source"]):
-        return
-    reader, rows = examined.sides[Modality.IMAGE]
-    shared = compared.shared.get(("train", Modality.IMAGE.value), set())
-    copied = find_copied_images(
-        SplitOfData(dataset=examined.dataset, split=examined.split, source=examined.source),
-        {reader.ids[row] for row in rows.tolist()} - shared,
-        SplitOfData(dataset=train["dataset"], split=train["split"], source=train["source"]),
-        home=compared.known.home,
-        progress=progress,
-    )
-    compared.copies.update(copied.pairs)
-    compared.unchecked += copied.unchecked
-
-
-def _compare_texts(train: Mapping[str, Any], examined: EvaluatedItems, compared: _Compared) -> None:
-    """Find the evaluated texts that say the same as one of a training split, by their marks."""
-    texts = {
-        side: text_rows
-        for side, text_rows in examined.sides.items()
-        if side.modality is Modality.TEXT
-    }
-    if not texts or not compared.is_new("texts", train["source"]):
-        return
-    home = compared.known.home
-    ours = marks_of(home, examined.dataset, examined.split, examined.source)
-    theirs = marks_of(home, train["dataset"], train["split"], train["source"])
-    if ours is None or theirs is None:
-        side, (reader, _) = next(iter(texts.items()))
-        entry = compared.known.get(train[side.value]["key"])
-        if ours is not None and entry is not None:
-            reader = FeatureReader(entry.folder, residency="disk")
-        store = reader.store
-        command = extraction(store.description, store.manifest.get("settings"), home=home)
-        compared.unchecked.append(
-            "which evaluated texts say the same as trained ones: an earlier version extracted them "
-            f"and did not keep that; `{command}` looks it up and encodes nothing that is there"
-        )
-        return
-    trained: dict[str, str] = {}
-    for name, mark in theirs.items():
-        trained.setdefault(mark, name)
-    trained_ids = {
-        trained_id
-        for (part, _), ids in compared.shared.items()
-        if part == "train"
-        for trained_id in ids
-    }
-    for reader, rows in texts.values():
-        names = (reader.ids[row] for row in rows.tolist())
-        compared.same_texts.update(
-            (name, trained[ours[name]])
-            for name in names
-            if name not in trained_ids and ours.get(name) in trained
-        )
+    def find_texts(self, train: Mapping[str, Any]) -> None:
+        """Find the evaluated texts that say the same as a trained one, by their marks."""
+        sides = [side for side in self.examined.sides if side.modality is Modality.TEXT]
+        if not sides or not self._is_new("texts", train["source"]):
+            return
+        home, place = self.stored.home, self.examined.place
+        ours = marks_of(home, place.dataset, place.split, place.source)
+        theirs = marks_of(home, train["dataset"], train["split"], train["source"])
+        if ours is None or theirs is None:
+            reader, _ = self.examined.sides[sides[0]]
+            entry = self.stored.get(train[sides[0].value]["key"])
+            if ours is not None and entry is not None:
+                reader = FeatureReader(entry.folder, residency="disk")
+            store = reader.store
+            command = extraction(store.description, store.manifest.get("settings"), home=home)
+            self.leakage.unchecked.append(
+                "which evaluated texts say the same as trained ones: an earlier version extracted "
+                f"them and did not keep that; `{command}` looks it up and encodes nothing that is "
+                "there"
+            )
+            return
+        trained: dict[str, str] = {}
+        for name, mark in theirs.items():
+            trained.setdefault(mark, name)
+        shared = set().union(*self.leakage.shared.values())
+        for reader, rows in (self.examined.sides[side] for side in sides):
+            names = (reader.ids[row] for row in rows.tolist())
+            self.leakage.same_texts.update(
+                (name, trained[ours[name]])
+                for name in names
+                if name not in shared and ours.get(name) in trained
+            )
 
 
 def marks_of(home: Path, dataset: str, split: str, source: str) -> Mapping[str, str] | None:
     """Return the mark of each text of a split, or None where that is not known."""
     path = pairs_path(home, dataset, split, source)
-    if not path.is_file():  # gone with its stores, which is said already
+    # pairs are removed with the last store of the split; that the store is gone is said elsewhere
+    if not path.is_file():
         return {}
     pairs = read_pairs(path)
     if pairs.text_marks is None:
@@ -424,6 +356,7 @@ def _same_items(
 ) -> tuple[list[str], int]:
     """Return the ids that both have for one item, and how many they have for two."""
     ids = [evaluated.ids[row] for row in rows.tolist() if evaluated.ids[row] in trained.row_of]
+    # ids may be counters: an id that both have says nothing until the features agree
     if not ids:
         return [], 0
     size = min(map(_rows_at_once, (evaluated, trained)))
@@ -457,10 +390,10 @@ class NearDuplicates:
         unchecked: Why the features cannot tell, if they cannot.
     """
 
-    pairs: tuple[tuple[str, str, float], ...] = ()
+    pairs: Sequence[tuple[str, str, float]] = ()
     count: int = 0
     bound: float = NEAR
-    unchecked: tuple[str, ...] = ()
+    unchecked: Sequence[str] = ()
 
 
 def near_duplicates(
@@ -474,12 +407,6 @@ def near_duplicates(
     Compared are the means of all tokens of an image, less the mean of the evaluated and some of the
     trained ones: without that, all images of some encoders are alike. The trained ones are read
     block by block.
-
-    Args:
-        evaluated: Store of the evaluated images.
-        rows: Which of them are evaluated.
-        trained: Store of the trained images, by the same encoder.
-        progress: Receives the progress.
     """
     bound = near_bound(trained)
     if bound is None:
@@ -504,7 +431,7 @@ def near_duplicates(
         ]
         # cut after each block, so that memory does not grow with the number of pairs
         closest = _nearest(closest)
-    return NearDuplicates(pairs=tuple(closest), count=count, bound=bound)
+    return NearDuplicates(pairs=closest, count=count, bound=bound)
 
 
 def near_bound(trained: FeatureReader) -> float | None:
@@ -515,13 +442,11 @@ def near_bound(trained: FeatureReader) -> float | None:
     and, from the upper half, which duplicates within the training do not reach, a deviation; near
     is what lies three deviations below the median. Below the rounding of stored features nothing
     can be told.
-
-    Args:
-        trained: Store of the trained images.
     """
     if len(trained) < _FEWEST:
         return NEAR
     sample = np.linspace(0, len(trained) - 1, min(_CALIBRATED, len(trained))).astype(np.int64)
+    # without the mean of all, images of an encoder with a common direction look all alike
     pooled = mean_vectors(trained, sample)
     vectors = unit(pooled - pooled.mean(axis=0))
     cosines = vectors @ vectors.T
@@ -546,6 +471,7 @@ def close_rows(
     pooled = mean_vectors(evaluated, rows)
     sample = np.linspace(0, len(trained) - 1, min(_CENTRE, len(trained))).astype(np.int64)
     centre = np.concatenate([pooled, mean_vectors(trained, sample)]).mean(axis=0)
+    # rows are compared with all evaluated ones at once, a block of trained ones at a time
     ours = unit(pooled - centre)
     size = max(1, min(_rows_at_once(trained), _BLOCK_ELEMENTS // len(ours)))
     starts = range(0, len(trained), size)

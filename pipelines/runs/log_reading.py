@@ -18,9 +18,7 @@ from .state_record import LogPromise
 def read_log(folder: Path, report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the records of the log of a finished run.
 
-    Args:
-        folder: The run folder.
-        report: Its report; of an earlier version without a checksum of the log.
+    Reports of early versions have no checksum of it.
 
     Raises:
         StoreCorruptError: The log is not as the training has written it.
@@ -41,10 +39,7 @@ def require_log(folder: Path, promise: LogPromise | None) -> None:
     """Pass if the log of a stopped training begins with what its state has seen of it.
 
     It may be ahead by an epoch: a stop may have come after a line and before the state.
-
-    Args:
-        folder: The run folder.
-        promise: What the state records; None in those of earlier versions.
+    States of earlier versions promise nothing.
 
     Raises:
         StoreCorruptError: It begins otherwise.
@@ -54,6 +49,7 @@ def require_log(folder: Path, promise: LogPromise | None) -> None:
     path = folder / run_folder.LOG
     ways = f"restore it, or remove the run by `{run_folder.removal(folder)}` and train anew"
     try:
+        # the log may be ahead of the state by an epoch, so only its beginning is compared
         content = read_regular(path, limit=MAX_BYTES)[: promise["bytes"]]
     except PermissionError:
         raise

@@ -52,12 +52,7 @@ def describe_encoders(pair: StorePair) -> Table:
 
 
 def card_of(entry: StoreEntry, settings: Mapping[str, Any]) -> Table | None:
-    """Return the card of a store's encoder: that of lightalign, of the store, or of its home.
-
-    Args:
-        entry: The store.
-        settings: What its manifest records under that name.
-    """
+    """Return the card of a store's encoder: that of lightalign, of the store, or of its home."""
     name = entry.description.encoder
     if name in card_names():
         return to_table(read_card(name))
@@ -72,9 +67,6 @@ def command_of(spec: Any) -> Table:
     """Return what a training was asked for, so that it can be asked for again in any folder.
 
     Where files lie on this machine, and what computes, is left out; but not where the dataset is.
-
-    Args:
-        spec: A dataclass with the fields `home`, `device` and `name`.
     """
     left_out = {"home", "device", "name"}
     command = {key: value for key, value in to_table(spec).items() if value is not None}

@@ -85,17 +85,16 @@ def owning(
 ) -> Iterator[Path]:
     """Lock the folder of a run; whatever writes into it does so within this block.
 
-    Args:
-        folder: The run folder.
-        wait: Wait for another holder; for what is written in a moment.
-        tell: Receives, once and after some seconds of waiting, who holds it.
+    With `wait`, for what is written in a moment, another holder is waited for; after some seconds
+    `tell` receives, once, who it is.
 
     Raises:
         RunInUseError: Another process holds it.
         RunNotFoundError: The run is no longer there.
     """
     if wait and _is_ours(folder):
-        yield folder  # a lock that its holder waits for is never given back
+        # this process holds the lock: to wait for itself would never end
+        yield folder
         return
     lock = FileLock(folder / LOCK)
     try:
@@ -116,7 +115,8 @@ _HELD: dict[Path, FileLock] = {}  # locks of runs that this process holds, by th
 
 def _is_ours(folder: Path) -> bool:
     lock = _HELD.get(folder.resolve())
-    return lock is not None and lock.held  # which one in a forked child is not
+    # a forked child inherits the table, and not the lock
+    return lock is not None and lock.held
 
 
 @contextmanager
@@ -132,14 +132,11 @@ def _held(lock: FileLock) -> Iterator[None]:
 
 
 def _claim(lock: FileLock, folder: Path) -> None:
-    """Take the lock of a run unless a living process has it.
-
-    Raises:
-        RunInUseError: One has it.
-    """
+    """Take the lock of a run unless a living process has it."""
     while not lock.claim():
         who = holder(lock.path)
-        if who is not None:  # else its holder has ended, or somebody only looked at the lock
+        # without a living holder the next claim succeeds: it has ended, or somebody only looked
+        if who is not None:
             raise RunInUseError(f"run {folder.name} is in use by {who}")
 
 
@@ -159,13 +156,8 @@ def new_run(
     """Make a run folder that holds its spec and is locked from its first moment on.
 
     A failure removes it again if nothing is in it that a later call could go on from.
-
-    Args:
-        home: Folder of everything lightalign keeps.
-        name: Name of the run, or None for the time and `label`.
-        label: What the run is, for the automatic name.
-        spec: Content of `run.toml`, which is never written again.
-        can_go_on: Whether a training that people stop can go on later.
+    `name` is None for the time and `label`; `can_go_on` says whether a training that people stop
+    can go on later.
 
     Raises:
         SpecError: The name is not a plain folder name, or is that of a finished run.
@@ -198,6 +190,8 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
                 write_run_toml(prepared, spec)
                 lock = FileLock(prepared / LOCK)
                 lock.wait()
+                # the folder takes its name with spec and lock in it: nobody ever sees a run without
+                # them
                 lock.path = _give_name(prepared, home, name) / LOCK
             atomic_files.sync(place)
         except BaseException:
@@ -209,13 +203,12 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
 
 
 def _discard(folder: Path) -> None:
-    """Remove a run that this process has made and that is of no use, even where the disk is full.
-
-    What goes wrong with that is not raised: why the run ended is to be told.
-    """
+    """Remove a run of no use that this process has made, even where the disk is full."""
+    # what goes wrong here is not raised: why the run ended is to be told
     try:
         atomic_files.remove_whole(folder)
-    except OSError:  # a full disk has no room for a temporary
+    except OSError:
+        # removing whole goes through a temporary, for which a full disk has no room
         with suppress(OSError):
             atomic_files.remove(folder)
 
@@ -263,7 +256,8 @@ def check_name(home: Path, name: str | None) -> None:
         who = holder(folder / LOCK)
         if who is not None:
             raise RunInUseError(f"run {name!r} is in use by {who}: take another name")
-        check_name(home, name)  # it has ended meanwhile: what it left is looked at once more
+        # its process has ended between both looks: what it left decides now
+        check_name(home, name)
         return
     if state is RunState.STOPPED:
         raise RunInUseError(
@@ -299,7 +293,8 @@ def state_of(folder: Path) -> RunState:
         return RunState.NOTHING
     if holder(folder / LOCK) is not None:
         return RunState.RUNNING
-    if is_there(folder / REPORT):  # its last moment has passed meanwhile
+    # it may have finished between the first look and that at the lock
+    if is_there(folder / REPORT):
         return RunState.FINISHED
     stopped = read_spec(folder)
     return RunState.FINE_TUNE_STOPPED if "protocol" in stopped else RunState.STOPPED
@@ -308,16 +303,13 @@ def state_of(folder: Path) -> RunState:
 def remove_run(home: Path, run: str) -> Path:
     """Remove a run with its indexes and evaluations, and return its folder.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        run: Name of the run, or its folder.
-
     Raises:
         RunNotFoundError: There is no such folder among the runs.
         RunInUseError: A living process writes it.
     """
     if is_in_home(runs_folder(home), home):
-        atomic_files.clear_abandoned(runs_folder(home))  # of an earlier removal that was killed
+        # an earlier removal may have been killed half way
+        atomic_files.clear_abandoned(runs_folder(home))
     folder = find_folder(home, run)
     if not is_in_home(folder.parent, home) and folder.parent == runs_folder(home).resolve():
         raise RunNotFoundError(
@@ -326,7 +318,8 @@ def remove_run(home: Path, run: str) -> Path:
         )
     if folder.parent != runs_folder(home).resolve():
         raise RunNotFoundError(f"{folder} is not in {runs_folder(home)}: name its home with --home")
-    if folder.is_symlink():  # of a run elsewhere, which stays and must not be in use
+    # only the link goes; the run that it leads to stays, but must not be in use
+    if folder.is_symlink():
         with owning(folder.resolve()):
             folder.unlink()
         return folder
@@ -424,7 +417,8 @@ def find_run(home: Path, run: str | None) -> Path:
             return check_result(folder)
         if is_there(folder / SPEC):
             _refuse_unfinished(folder, home)
-            return check_result(folder)  # it has finished meanwhile
+            # it has finished since the look at its report
+            return check_result(folder)
     names = [folder.name for folder in finished]
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; finished: {names or 'none'}")
 
@@ -441,12 +435,7 @@ def _resolved(run: str) -> Path:
 
 
 def _refuse_unfinished(folder: Path, home: Path) -> None:
-    """Refuse a run that has not finished, and say what can be done about it; pass if it has now.
-
-    Raises:
-        RunInUseError: It is being trained.
-        RunNotFoundError: It was stopped.
-    """
+    """Refuse a run that has not finished, and say what can be done about it; pass if it has now."""
     who = holder(folder / LOCK)
     if who is not None:
         raise RunInUseError(f"run {folder.name} is being trained by {who}: wait until it is done")
@@ -460,11 +449,7 @@ def _refuse_unfinished(folder: Path, home: Path) -> None:
 
 
 def _newest(finished: list[Path]) -> Path:
-    """Return the last of some finished runs that is of a training, or else the last.
-
-    Raises:
-        StoreCorruptError: A newer one is damaged: an older one would answer in its place.
-    """
+    """Return the last of some finished runs that is of a training, or else the last."""
     for folder in reversed(finished):
         try:
             report = read_report(folder)
@@ -513,14 +498,16 @@ def tidy(folder: Path) -> None:
     """
     if not any((folder / name).exists() for name in (LOCK, STATE)):
         return
-    with suppress(RunInUseError), owning(folder):  # else whoever has it does so
+    # whoever holds the run tidies it in the end
+    with suppress(RunInUseError), owning(folder):
         if (folder / REPORT).is_file():
             (folder / STATE).unlink(missing_ok=True)
 
 
 def write_run_toml(folder: Path, spec: Table) -> None:
     """Write `run.toml`, the spec of a run, with a checksum of itself; nothing else writes it."""
-    table = parse_toml(to_toml(spec))  # as a reader will see it: lists, not tuples
+    # the checksum is of what a reader will see: TOML turns tuples into lists
+    table = parse_toml(to_toml(spec))
     content = to_toml({**table, "checksum": fingerprint(table)})
     atomic_files.write_bytes(folder / SPEC, content.encode())
 
@@ -588,9 +575,7 @@ def ways_out(folder: Path) -> str:
 def check_files(folder: Path, *, content: bool) -> None:
     """Pass if all files of a run are what they were when they were written, as far as is recorded.
 
-    Args:
-        folder: The run folder.
-        content: Compare the checksums of all; otherwise that of the spec, and sizes.
+    With `content` the checksums of all are compared; otherwise that of the spec, and sizes.
 
     Raises:
         StoreCorruptError: One is missing or is another now.
@@ -599,8 +584,10 @@ def check_files(folder: Path, *, content: bool) -> None:
         promises = read_report(folder).get("files", {})
     else:
         # of the spec alone: a stop may have come after better weights and before the state
-        seen = recorded_by_state(folder).get("best_files", {})
-        promises = {SPEC: seen[SPEC]} if SPEC in seen else {}
+        best_files = recorded_by_state(folder).get("best_files", {})
+        promises = {SPEC: best_files[SPEC]} if SPEC in best_files else {}
+    # checksums of weights take seconds a run; of the spec, which decides everything, it is always
+    # compared
     compared = set(promises) if content else {SPEC} & set(promises)
     for name in sorted(set(promises) - compared):
         size = size_of(folder / name)
@@ -613,10 +600,7 @@ def check_files(folder: Path, *, content: bool) -> None:
 def require_files(folder: Path, promises: Mapping[str, Any], advice: str) -> None:
     """Pass if files of a run are what they were promised to be.
 
-    Args:
-        folder: The run folder.
-        promises: `promise_of` each file, by name.
-        advice: What to do where one is not.
+    `promises` holds `promise_of` each file; `advice` is what to do where one is not.
 
     Raises:
         StoreCorruptError: One is missing or is another now.

@@ -22,7 +22,6 @@ class RunEntry:
     """One run as `runs list` shows it.
 
     Attributes:
-        name: Name of its folder.
         state: `finished`, `stopped`, `running`, `stopped fine-tuning`, `damaged`, or `unreadable`
             where a file or folder of it may not be read, and may be whole.
         changed: When it was finished or, until then, begun; ISO 8601, in UTC.
@@ -125,7 +124,8 @@ def _entry(folder: Path) -> RunEntry:
         finished = state is RunState.FINISHED
         report = run_folder.read_report(folder) if finished else {}
         spec = report["spec"] if finished else run_folder.read_spec(folder)
-        if state is not RunState.RUNNING:  # whose files are being written
+        # files of a running training change while they are looked at
+        if state is not RunState.RUNNING:
             run_folder.check_files(folder, content=False)
         evaluations, unread = read_evaluations(folder)
         return RunEntry(

@@ -42,10 +42,6 @@ class _Sealed(TypedDict):
 def other_files(path: Path, *, advice: str) -> OtherFiles:
     """Return what a state records of the files beside it.
 
-    Args:
-        path: The state.
-        advice: What to do where it cannot be read.
-
     Raises:
         StoreCorruptError: It is no state.
     """

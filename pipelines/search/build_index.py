@@ -13,7 +13,6 @@ from ...featcache.errors import (
     DatasetChangedError,
     DatasetFormatError,
     DatasetNotFoundError,
-    StoreNotFoundError,
 )
 from ...featcache.known_datasets import version_of
 from ...featcache.registry import unknown_name
@@ -25,22 +24,15 @@ from ...featcache.types import Side
 from ..common.byte_sizes import parse_bytes
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import open_as_extracted
-from ..inputs.store_selection import (
-    DatasetQuery,
-    StoreQuery,
-    extract_again,
-    note_versions,
-    others_line,
-    readable_stores,
-    require_data,
-)
+from ..inputs.store_selection import choose_stores
 from ..metrics.number import written
 from ..ranking.faiss_index import BuiltIndex, build
 from ..ranking.index_plan import plan_index
 from ..ranking.index_tuning import DEFINITIONS
 from ..runs import run_folder
 from ..runs.embed_stored import Embeddings, embed_store
-from ..runs.trained_run import EvaluationReport, TrainedRun
+from ..runs.evaluation import Evaluation
+from ..runs.trained_run import TrainedRun
 from .build_index_spec import BOTH, IndexReport, IndexSpec
 from .original_items import content_of
 from .saved_index import index_folder, write_index
@@ -53,33 +45,27 @@ class _Split:
     """Split that is indexed, with its stores and embeddings.
 
     Attributes:
-        evaluated: The run.
-        dataset: Name of the dataset.
-        split: Name of the split.
+        evaluation: What is said of its approximate indexes, side by side.
         data: The dataset as `NAME` or `NAME=PATH`.
-        options: Its own options.
         opened: The dataset, or None where it was not found as it was extracted.
         stores: Store of each indexed side, and of the other one where there is one.
         embeddings: Ids and embeddings of each indexed side.
-        progress: Receives the progress.
     """
 
     evaluated: TrainedRun
-    dataset: str
-    split: str
+    evaluation: Evaluation
     data: str
     options: Mapping[str, Any]
     opened: Source | None
     stores: Mapping[Side, StoreEntry]
     embeddings: Mapping[Side, Embeddings]
-    progress: Progress
 
     def contents(self, side: Side) -> list[str]:
         """Return the path of each image, or each text; empty strings where nobody knows."""
         ids = self.embeddings[side].ids
         if self.opened is None:
             return [""] * len(ids)
-        items = self.opened.items(self.split, side.modality)
+        items = self.opened.items(self.evaluation.split, side.modality)
         by_id = {item.id: content_of(item) for item in items}
         return [by_id[item_id] for item_id in ids]
 
@@ -108,7 +94,7 @@ class _Split:
             side=others[0],
             sample=_QUERIES,
             device=self.evaluated.device,
-            progress=self.progress,
+            progress=self.evaluation.progress,
         ).vectors
 
     def described(self, side: Side) -> dict[str, Any]:
@@ -116,8 +102,8 @@ class _Split:
         return {
             "run": self.evaluated.folder.name,
             "adapter_sha256": atomic_files.sha256_file(self.evaluated.folder / run_folder.WEIGHTS),
-            "dataset": self.dataset,
-            "split": self.split,
+            "dataset": self.stores[side].description.dataset,
+            "split": self.evaluation.split,
             "side": side.value,
             "source": self.stores[side].description.source,
             "store": self.stores[side].key,
@@ -140,7 +126,8 @@ def run(spec: IndexSpec, progress: Progress = SILENT) -> IndexReport:
         SpecError: There is no such index, or it does not fit the memory.
     """
     folder = run_folder.find_run(spec.home, spec.run)
-    with run_folder.owning(folder, wait=True, tell=progress.note):  # nobody removes it meanwhile
+    # held throughout, so that nobody removes the run that the index is written into
+    with run_folder.owning(folder, wait=True, tell=progress.note):
         return _run(replace(spec, run=str(folder)), progress)
 
 
@@ -156,16 +143,26 @@ def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
     for side in sides:
         folder = index_folder(
             evaluated.folder,
-            dataset=split.dataset,
+            dataset=split.stores[side].description.dataset,
             split=spec.split,
             side=side,
             source=split.stores[side].description.source,
         )
         folders[side.value] = folder
         built, contents = split.build(side, spec.index, budget), split.contents(side)
-        report = _report(spec, split, side, built)
+        evaluation = replace(
+            split.evaluation,
+            ids=split.embeddings[side].ids,
+            stores={side.value: split.stores[side]},
+            options={"index": spec.index, "memory": spec.memory, "side": side.value},
+            metrics={side.value: written(built.metrics)},
+            definitions=dict(DEFINITIONS),
+            variant=side.value,
+            warnings=list(built.warnings),
+            seconds=built.seconds,
+        )
         # before the index: stopped between the two, no report of another one lies beside it
-        report.path(evaluated, home=spec.home).unlink(missing_ok=True)
+        evaluation.path().unlink(missing_ok=True)
         manifests[side.value] = write_index(
             folder,
             built,
@@ -173,8 +170,9 @@ def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
             contents=contents,
             described=split.described(side),
         )
-        if report.metrics[side.value]:  # of an exact index there is nothing to say
-            path, _ = report.write(evaluated, home=spec.home, owned=True)
+        # an exact index finds everything: it has no metrics and no report
+        if built.metrics:
+            path, _ = evaluation.write(owned=True)
             assert path is not None, "the lock of the run is held, so that it can be written"
             paths[side.value] = path
     warnings = tuple(
@@ -187,23 +185,6 @@ def _run(spec: IndexSpec, progress: Progress) -> IndexReport:
         paths=paths,
         warnings=warnings,
         seconds=time.perf_counter() - began,
-    )
-
-
-def _report(spec: IndexSpec, split: _Split, side: Side, built: BuiltIndex) -> EvaluationReport:
-    """Return the report of what the index of one side finds."""
-    return EvaluationReport(
-        kind="index",
-        dataset=split.dataset,
-        split=spec.split,
-        ids=split.embeddings[side].ids,
-        stores={side.value: split.stores[side]},
-        options={"index": spec.index, "memory": spec.memory, "side": side.value},
-        metrics={side.value: written(built.metrics)},
-        definitions=DEFINITIONS,
-        variant=side.value,
-        warnings=list(built.warnings),
-        seconds=built.seconds,
     )
 
 
@@ -233,19 +214,32 @@ def _opened(
     evaluated: TrainedRun, spec: IndexSpec, sides: Sequence[Side], progress: Progress
 ) -> _Split:
     """Find the stores and the dataset, and embed the stores."""
-    wanted = evaluated.wanted(spec.data, spec.source)
-    stores = _stores(evaluated, spec, sides, wanted, progress)
+    asked = evaluated.dataset_query(spec.data, spec.source)
+    evaluation = Evaluation(
+        kind="index",
+        home=spec.home,
+        run=evaluated,
+        data=asked,
+        split=spec.split,
+        progress=progress,
+    )
+    stores = evaluation.require({side: evaluated.queries[side] for side in sides})
     description = stores[sides[0]].description
-    progress.note(f"run {evaluated.folder.name}, split {spec.split!r} of {description.dataset}")
-    if wanted.opened is None or wanted.asked is None:
+    for side in evaluated.sides:
+        # items of the other side stand for the queries that a search will bring
+        if side not in stores:
+            query = evaluation.query({side: evaluated.queries[side]})
+            same_items = replace(query, dataset=description.dataset, source=description.source)
+            stores |= choose_stores(spec.home, same_items) or {}
+    evaluation.announce(f"run {evaluated.folder.name}")
+    if asked.opened is None or asked.asked is None:
         data, options = _place(evaluated, spec, stores[sides[0]])
         opened = _dataset(data, options, spec, description.source, progress)
     else:  # the stores were chosen by it
-        data, options, opened = wanted.asked.data, wanted.asked.options, wanted.opened
+        data, options, opened = asked.asked.data, asked.asked.options, asked.opened
     return _Split(
         evaluated=evaluated,
-        dataset=description.dataset,
-        split=spec.split,
+        evaluation=evaluation,
         data=data,
         options=options,
         opened=opened,
@@ -260,55 +254,7 @@ def _opened(
             )
             for side in sides
         },
-        progress=progress,
     )
-
-
-def _stores(
-    evaluated: TrainedRun,
-    spec: IndexSpec,
-    sides: Sequence[Side],
-    wanted: DatasetQuery,
-    progress: Progress,
-) -> dict[Side, StoreEntry]:
-    """Return the newest store of each indexed side, and of the other, where there is one.
-
-    All are of the same items.
-    """
-    query = StoreQuery.of(wanted, spec.split, evaluated.queries)
-    entries = readable_stores(spec.home, query, progress)
-    stores = {side: query.matching(entries, side) for side in evaluated.sides}
-    for side in sides:
-        if not stores[side]:
-            require_data(spec.home, query)
-            command = evaluated.queries[side].extraction(
-                wanted.words, split=spec.split, home=spec.home
-            )
-            raise StoreNotFoundError(
-                f"no {side.label} store for {query.describe()} in {spec.home}"
-                f"{others_line(spec.home, query)}; run `{command}`"
-            )
-    first = stores[sides[0]][0]
-    note_versions((entry for side_stores in stores.values() for entry in side_stores), progress)
-    source = first.description.source
-    same = {
-        side: [entry for entry in side_stores if entry.description.source == source]
-        for side, side_stores in stores.items()
-    }
-    missing = [side for side in sides if not same[side]]
-    if missing:
-        described = first.description
-        place = {"dataset": described.dataset, "split": spec.split, "source": source}
-        side = missing[0].value
-        again = extract_again(
-            spec.home, place, evaluated.stores["train"][side], evaluated.encoders.get(side)
-        )
-        raise StoreNotFoundError(
-            f"the newest {sides[0].label} store of {first.description.dataset}/{spec.split} has no "
-            f"{missing[0].label} store of the same items: extract that again by "
-            f"`{again}`"
-        )
-    return {side: side_stores[0] for side, side_stores in same.items() if side_stores}
 
 
 def _place(
@@ -323,6 +269,7 @@ def _place(
     version = version_of(spec.home, described.dataset, described.split, described.source)
     if version is not None:
         return version.data, version.options
+    # the home has forgotten the dataset: the place of the training is the best guess
     command = evaluated.trained["spec"].get("command", {})
     trained = command.get("data") or described.dataset
     same = parse_data(trained)[0] == described.dataset

@@ -77,6 +77,7 @@ class Cell:
             picture = decode_image(item.read_bytes(), item_id=item.id)
         except UnreadableItemError as error:
             return cls(picture=None, text=str(error), title=title, name=name)
+        # small pictures keep a page of answers small enough to be sent
         picture.thumbnail((_SIDE, _SIDE))
         return cls(picture=picture, text="", title=title, name=name)
 
@@ -130,12 +131,10 @@ def _picture(query: Cell, cells: Sequence[Cell]) -> bytes:
 
 
 def _caption(cell: Cell, letters: int) -> list[str]:
-    """Return title and id in two lines at most; a longer id is shortened in the middle.
-
-    Ids of one image's texts differ in the last letter.
-    """
+    """Return title and id in two lines at most; a longer id is shortened in the middle."""
     caption = " ".join(printable(part) for part in (cell.title, cell.name) if part)
     most = 2 * letters
+    # in the middle, as the ids of the texts of an image differ in the last letter
     if len(caption) > most:
         kept_last = most // 2
         caption = f"{caption[: most - kept_last - 1]}\N{HORIZONTAL ELLIPSIS}{caption[-kept_last:]}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...featcache.errors import (
     DatasetChangedError,
@@ -14,11 +14,7 @@ from ...featcache.sources.base import Source
 from ...featcache.sources.opening import is_drawn
 from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
 from ..inputs.original_dataset import open_as_extracted
-
-if TYPE_CHECKING:
-    from .saved_index import SavedIndex
-else:
-    SavedIndex = Any  # imports FAISS
+from .saved_index import SavedIndex
 
 
 def content_of(item: Item) -> str:
@@ -38,22 +34,16 @@ def find_items(
     """Return the items of some rows by id, and a warning where some were not found.
 
     The dataset itself is opened only where the index does not know its files, or these are gone.
-
-    Args:
-        saved: The index.
-        rows: Rows of it.
-        home: Folder of everything lightalign keeps.
-        opened: The dataset, where its place was named; else None.
-        pictures: Whether pictures are wanted of datasets that keep no files, too.
-        again: Command that writes the index anew, in backquotes.
+    `opened` is the dataset, where its place was named; `pictures` says whether pictures are wanted
+    of datasets that keep no files, too; `again` is the command that writes the index anew.
     """
     manifest = saved.manifest
-    wanted = [saved.ids.at(row) for row in rows]
+    ids = [saved.ids.at(row) for row in rows]
     if opened is not None:
-        return _items_of(opened, manifest, wanted), None
-    contents = dict(zip(wanted, map(saved.contents.at, rows), strict=True))
+        return _items_of(opened, manifest, ids), None
+    contents = dict(zip(ids, map(saved.contents.at, rows), strict=True))
     recorded = _recorded(contents, _side(manifest))
-    missing = [item_id for item_id in wanted if item_id not in recorded]
+    missing = [item_id for item_id in ids if item_id not in recorded]
     keeps_no_files = manifest["knows_dataset"] and not any(contents.values())
     if not missing or (keeps_no_files and not pictures):
         return recorded, None
@@ -67,11 +57,13 @@ def find_items(
         )
     except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError, SpecError) as error:
         contained = "texts" if _side(manifest).modality is Modality.TEXT else "files"
-        warning = f"{len(missing)} of {len(wanted)} {contained} are not found, only their ids"
+        warning = f"{len(missing)} of {len(ids)} {contained} are not found, only their ids"
         advice = f"; name the dataset's place: --data {manifest['dataset']}=PATH"
-        if isinstance(error, DatasetNotFoundError):  # which names the way out itself
+        # a dataset that is not there at all names the way out itself
+        if isinstance(error, DatasetNotFoundError):
             advice = ""
-        if is_drawn(manifest["dataset"]):  # it has none: an index knows how it was drawn
+        # a drawn dataset has no place to name; an index that is written anew knows how it was drawn
+        if is_drawn(manifest["dataset"]):
             advice = f"; write the index anew by {again}"
         return recorded, f"{warning}: {error}{advice}"
     return {**recorded, **_items_of(source, manifest, missing)}, None

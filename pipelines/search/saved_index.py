@@ -88,10 +88,8 @@ class SavedIndex:
     """Index that was read from disk.
 
     Attributes:
-        folder: Where it lies.
         manifest: What `write_index` was told of it.
         index: What `search` takes.
-        ids: Id of each row.
         contents: Path of each image, or each text; empty where that is not known.
         warnings: What to know before it is believed.
     """
@@ -129,6 +127,7 @@ def write_index(
             the contents are known.
     """
     assert len(ids) == len(contents) == built.index.ntotal
+    # a reader sees the old index or the new one, never files of both
     with files.making(folder.parent), files.replacing(folder) as temporary:
         temporary.mkdir()
         _write_faiss(temporary / FAISS, built)
@@ -157,16 +156,16 @@ def write_index(
 
 
 def _write_faiss(path: Path, built: BuiltIndex) -> None:
-    """Write what FAISS makes of an index, piece by piece.
-
-    By itself the library prints a line of its own where a disk is full, and names no file.
-    """
+    """Write what FAISS makes of an index, piece by piece."""
+    # by itself the library prints a line of its own where a disk is full, and names no file
     failures: list[OSError] = []
     with open_new(path) as file:
 
         def write(piece: bytes) -> None:
             if failures:
-                return  # the library takes no error from here: it goes on to its end
+                # an exception cannot pass through FAISS: it writes on, and the error is raised at
+                # its end
+                return
             try:
                 file.write(piece)
             except OSError as error:
@@ -220,7 +219,7 @@ def find_indexes(
     if not paths:
         if dataset is not None and place is None and version is None:
             require_name(home, dataset)
-        wanted = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
+        asked = f"{side.label}s of {dataset or 'any dataset'}/{split or 'any split'}"
         existing = [
             f"{saved['side']}s of {saved['dataset']}/{saved['split']}"
             + ("" if dataset != saved["dataset"] or _is_of(saved, version) else ", of other data")
@@ -228,16 +227,10 @@ def find_indexes(
         ]
         command = index_command(run, side=side.value, data=data, split=split, home=home)
         raise IndexNotFoundError(
-            f"run {run.name} has no index of {wanted}; has: {existing or 'none'}; run {command}"
+            f"run {run.name} has no index of {asked}; has: {existing or 'none'}; run {command}"
         )
     paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.parent.name), reverse=True)
     return {path.parent: manifests[path] for path in paths}
-
-
-def _is_named(manifest: Mapping[str, Any], *, home: Path) -> bool:
-    """Return whether an index is of what the name of its dataset is known to stand for by now."""
-    version = newest(home, manifest["dataset"])
-    return version is not None and version.splits.get(manifest["split"]) == manifest["source"]
 
 
 def _is_of(manifest: Mapping[str, Any], version: DatasetVersion | None) -> bool:
@@ -256,11 +249,7 @@ def index_command(run: Path, *, side: str, data: str | None, split: str | None, 
 
 
 def _manifests(run: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
-    """Return the manifests of all indexes of a run by their paths, and why others are not read.
-
-    Raises:
-        PermissionError: The folder of the indexes may not be read.
-    """
+    """Return the manifests of all indexes of a run by their paths, and why others are not read."""
     manifests, broken = {}, []
     for folder in files.entries(run / FOLDER):
         path = folder / MANIFEST
@@ -270,17 +259,13 @@ def _manifests(run: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
         except PermissionError as error:
             broken.append(f"{path} cannot be read: {error.strerror}")
         except StoreCorruptError as error:
-            broken.append(str(error))  # another may be what is asked for
+            # a damaged index does not matter where another one is asked for
+            broken.append(str(error))
     return manifests, broken
 
 
 def open_index(folder: Path, *, run: Path, home: Path) -> SavedIndex:
     """Read a saved index, and map it into memory where it is large.
-
-    Args:
-        folder: What `find_indexes` returns.
-        run: The run folder.
-        home: Folder of everything lightalign keeps.
 
     Raises:
         StaleIndexError: The adapter is another now, or the split has been extracted again from
@@ -332,11 +317,7 @@ def _check_bytes(
 
 
 def _read_faiss(folder: Path, manifest: Mapping[str, Any], *, again: str) -> faiss.Index:
-    """Read what FAISS wrote, or map it where it is large.
-
-    Raises:
-        StoreCorruptError: The file is missing or damaged, or holds another index than described.
-    """
+    """Read what FAISS wrote, or map it where it is large."""
     path = folder / FAISS
     try:
         check_regular(path)
@@ -344,7 +325,9 @@ def _read_faiss(folder: Path, manifest: Mapping[str, Any], *, again: str) -> fai
         if size != manifest["bytes"]:
             raise StoreCorruptError(f"{path} has {size} bytes, not {manifest['bytes']}: {again}")
         _check_head(path, manifest, again=again)
-        index = faiss.read_index(str(path), _flags(manifest) if size >= _MAPPED else 0)
+        # FAISS maps lists of vectors in one way, everything else in another
+        mapped = faiss.IO_FLAG_MMAP if "IVF" in manifest["factory"] else faiss.IO_FLAG_MMAP_IFC
+        index = faiss.read_index(str(path), int(mapped) if size >= _MAPPED else 0)
     except PermissionError:
         raise
     except (OSError, RuntimeError, MemoryError) as error:
@@ -352,6 +335,7 @@ def _read_faiss(folder: Path, manifest: Mapping[str, Any], *, again: str) -> fai
         raise StoreCorruptError(
             f"cannot read the index in {folder}: {reason:.200}; {again}"
         ) from error
+    # the manifest is checked, but the file may be a valid index of something else
     if (index.d, index.metric_type) != (manifest["width"], faiss.METRIC_INNER_PRODUCT):
         raise StoreCorruptError(
             f"{path} is of width {index.d} and metric {index.metric_type}, not of width "
@@ -370,12 +354,6 @@ def _check_head(path: Path, manifest: Mapping[str, Any], *, again: str) -> None:
             f"{path} does not begin as an index of {manifest['num']} rows of width "
             f"{manifest['width']}: {again}"
         )
-
-
-def _flags(manifest: Mapping[str, Any]) -> int:
-    """Return how FAISS maps a file: lists of vectors in one way, everything else in another."""
-    listed = "IVF" in manifest["factory"]
-    return int(faiss.IO_FLAG_MMAP if listed else faiss.IO_FLAG_MMAP_IFC)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -409,9 +387,12 @@ def _check_fresh(
         for entry in stored.entries
         if entry.complete and entry.encoder_key == manifest["encoder_key"]
     ]
-    is_meant = _is_of_the_run(manifest, run=run, home=home) or _is_named(manifest, home=home)
+    version = newest(home, manifest["dataset"])
+    is_named = version is not None and version.splits.get(manifest["split"]) == manifest["source"]
+    is_meant = is_named or _is_of_the_run(manifest, run=run, home=home)
     if manifest["source"] in sources and is_meant:
-        sources = [manifest["source"]]  # whatever else has the same name now
+        # the index is of the data that is meant, whatever newer stores of the same name hold
+        sources = [manifest["source"]]
     # without stores the index is all there is, and answers; one of the same items holds the same
     # features, whatever its container
     if not sources or sources[0] == manifest["source"]:

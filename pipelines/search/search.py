@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...featcache.encoders.loading import load_backend
@@ -70,7 +69,11 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     searched = side_named(evaluated, spec.side)
     query = _query_of(spec, evaluated)
     sheet = _sheet_of(spec, evaluated)
-    asking = _asking_side(evaluated, query, searched)
+    # of two text encoders the one that is not searched embeds the query
+    asking: Side = next(side for side in evaluated.sides if side is not searched)
+    if evaluated.sides == IMAGE_TEXT:
+        asking = Modality.TEXT if query.path is None else Modality.IMAGE
+    # what its library takes to import is no part of opening the encoder
     load_backend(_backend(evaluated, asking))
 
     clock.ends("import")
@@ -94,7 +97,8 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     clock.ends("embed")
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))
     clock.ends("search")
-    nearest = rows[0][rows[0] >= 0].tolist()  # an approximate index may find fewer
+    # an approximate index fills up with -1 where it finds fewer
+    nearest = rows[0][rows[0] >= 0].tolist()
     again = again_command(saved.manifest, run=evaluated.folder, home=spec.home)
     if nearest and max(nearest) >= len(saved.ids):
         raise StoreCorruptError(
@@ -104,10 +108,18 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         saved, nearest, home=spec.home, opened=opened, pictures=sheet is not None, again=again
     )
     answers = zip(map(saved.ids.at, nearest), scores[0].tolist(), strict=False)
-    hits = [_hit(rank, *answer, items) for rank, answer in enumerate(answers, 1)]
+    hits = []
+    for rank, (item_id, score) in enumerate(answers, 1):
+        item = items.get(item_id)
+        path = None if item is None or item.path is None else str(item.path)
+        text = None if item is None else item.text
+        hits.append(Hit(rank=rank, score=score, id=item_id, path=path, text=text))
     clock.ends("find_files")
     if sheet is not None:
-        _write_sheet(sheet, query, hits, items)
+        cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
+        name = "" if query.path is None else query.path.name
+        with run_folder.owning_place(sheet):
+            write_sheet(sheet, Cell.of(query, "query", name), cells)
         clock.ends("sheet")
     return SearchReport(
         query=spec.query,
@@ -122,12 +134,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
 
 
 def _index_of(spec: SearchSpec, evaluated: TrainedRun, side: Side) -> tuple[Path, Source | None]:
-    """Return the index to search in, and its dataset where its place was named.
-
-    Raises:
-        IndexNotFoundError: There is no such index, or what lies at the named place is of none.
-        StoreCorruptError: See `find_indexes`.
-    """
+    """Return the index to search in, and its dataset where its place was named."""
     run, home, data = evaluated.folder, spec.home, spec.data
     indexes = find_indexes(run, home=home, side=side, data=data, split=spec.split)
     place = None if data is None else parse_data(data)[1]
@@ -167,7 +174,8 @@ def _query_of(spec: SearchSpec, evaluated: TrainedRun) -> Item:
     path = Path(spec.query)
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
-    except OSError:  # longer than a name can be: no file
+    except OSError:
+        # a text may be longer than a file name can be, which `is_file` raises for
         is_file = is_folder = False
     if is_folder and spec.query_is != "text":
         raise SpecError(
@@ -194,19 +202,8 @@ def _sheet_of(spec: SearchSpec, evaluated: TrainedRun) -> Path | None:
     return sheet
 
 
-def _asking_side(evaluated: TrainedRun, query: Item, searched: Side) -> Side:
-    """Return the side that embeds the query: of two text encoders the one that is not searched."""
-    if evaluated.sides == IMAGE_TEXT:
-        return Modality.TEXT if query.path is None else Modality.IMAGE
-    return next(side for side in evaluated.sides if side is not searched)
-
-
 def _backend(evaluated: TrainedRun, side: Side) -> str:
-    """Return which libraries will open the encoder of a side.
-
-    Raises:
-        StoreCorruptError: The report of the run does not say.
-    """
+    """Return which libraries will open the encoder of a side."""
     try:
         return str(evaluated.trained["spec"]["encoders"][side.value]["card"]["backend"])
     except (KeyError, TypeError) as error:
@@ -214,16 +211,3 @@ def _backend(evaluated: TrainedRun, side: Side) -> str:
             f"{evaluated.folder / run_folder.REPORT} does not say what its encoders were: "
             f"{run_folder.ways_out(evaluated.folder)}"
         ) from error
-
-
-def _hit(rank: int, item_id: str, score: float, items: Mapping[str, Item]) -> Hit:
-    item = items.get(item_id)
-    path = None if item is None or item.path is None else str(item.path)
-    return Hit(rank=rank, score=score, id=item_id, path=path, text=item.text if item else None)
-
-
-def _write_sheet(sheet: Path, query: Item, hits: Sequence[Hit], items: Mapping[str, Item]) -> None:
-    cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
-    name = "" if query.path is None else query.path.name
-    with run_folder.owning_place(sheet):
-        write_sheet(sheet, Cell.of(query, "query", name), cells)

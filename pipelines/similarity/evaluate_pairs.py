@@ -24,7 +24,7 @@ from ..metrics.graded_pairs import (
 )
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number
-from ..runs.trained_run import TrainedRun
+from ..runs.evaluation import Evaluation
 from .graded_split import GradedSplit, Scorer
 from .text_overlap import GradedTexts, find_shared_pairs, find_trained_texts, with_way_out
 
@@ -69,14 +69,7 @@ _FEW_GROUPS = 20  # below, a bootstrap interval is too narrow to be believed
 
 @dataclass(frozen=True)
 class PairResult:
-    """Measurements of one scorer on all pairs.
-
-    Attributes:
-        label: What it is called.
-        cosines: Cosine of each pair.
-        metrics: Tables of numbers.
-        curves: Plots.
-    """
+    """Measurements of one scorer on all pairs."""
 
     label: str
     cosines: Float64[np.ndarray, " n"]
@@ -87,11 +80,8 @@ class PairResult:
 class PairEvaluator:
     """Measure how far the cosines of a scorer agree with the grades of a split.
 
-    Args:
-        split: The graded pairs.
-        train: Pairs that a threshold is fitted on, or None; it may be `split`.
-        threshold: The fixed one, a cosine.
-        progress: Receives the progress.
+    `train` are the pairs that a threshold is fitted on, or None; they may be those of `split`.
+    `threshold` is the fixed one, a cosine.
 
     Attributes:
         num_groups: Groups of pairs that have no text in common.
@@ -230,6 +220,7 @@ class PairEvaluator:
         drawn = weighted_draws(statistics, self.split.groups)
         numbers = {}
         for name, (value,) in statistics(np.ones((1, num), dtype=np.int64)).items():
+            # a correlation with a constant is no number: it is left out, and a warning says so
             if not np.isfinite(value):
                 self.warnings.append(f"{label}: no {name}, for all cosines are the same")
                 continue
@@ -250,43 +241,34 @@ class PairEvaluator:
             return None
         if items is None:
             return interval_of(100.0 * drawn)
+        # the pairs of a bin are fewer than all, and so are the groups that they stand for
         groups = max(1, round(items * self.num_groups / len(self.split)))
         return drawn_share_interval(100.0 * float(value), 100.0 * drawn, groups=groups, items=items)
 
 
-@dataclass(frozen=True)
-class PairReport:
-    """Measurements of all scorers; the fields are those of `EvaluationReport`."""
-
-    metrics: Mapping[str, Any]
-    curves: Sequence[Mapping[str, Any]]
-    failures: Sequence[Mapping[str, Any]]
-    warnings: Sequence[str]
-    leakage: Mapping[str, Any]
-
-
 def evaluate_pairs(
-    judge: PairEvaluator, scorers: Sequence[Scorer], texts: GradedTexts, run: TrainedRun | None
-) -> PairReport:
-    """Measure by every scorer, and look for what was fitted or trained on before."""
+    judge: PairEvaluator, scorers: Sequence[Scorer], texts: GradedTexts, evaluation: Evaluation
+) -> None:
+    """Measure by every scorer, and look for what was fitted or trained on before.
+
+    The worst pairs are those of the first scorer.
+    """
     judged = [judge(scorer) for scorer in scorers]
     pairs, train = judge.split, judge.train
-    failures, unread = worst_pairs(pairs, judged[0].cosines, texts)
-    leakage: Mapping[str, Any] = {}
+    evaluation.metrics = {result.label: result.metrics for result in judged}
+    evaluation.curves = [curve for result in judged for curve in result.curves]
+    evaluation.failures, unread = worst_pairs(pairs, judged[0].cosines, texts)
+    leakage: dict[str, Any] = {}
     shared: list[str] = []
     if train is not None and train.described.split != pairs.described.split:
         leakage, shared = find_shared_pairs(pairs, train, texts)
     trained: list[str] = []
-    if run is not None:
-        count, trained = find_trained_texts(pairs, run, judge.progress)
-        leakage = {**leakage, "num_pairs_with_trained_texts": count}
-    return PairReport(
-        metrics={result.label: result.metrics for result in judged},
-        curves=[curve for result in judged for curve in result.curves],
-        failures=failures,
-        warnings=[*pairs.warnings, *shared, *trained, *judge.warnings, *unread],
-        leakage=leakage,
-    )
+    if evaluation.run is not None:
+        count, trained = find_trained_texts(pairs, evaluation.run, judge.progress)
+        leakage["num_pairs_with_trained_texts"] = count
+    if leakage:
+        evaluation.beside["leakage"] = leakage
+    evaluation.warn(*pairs.warnings, *shared, *trained, *judge.warnings, *unread)
 
 
 def worst_pairs(
@@ -294,10 +276,7 @@ def worst_pairs(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the pairs whose cosine ranks farthest from their grade, and warnings.
 
-    Args:
-        split: The pairs.
-        cosines: Cosine of each.
-        texts: Reads their texts; where they are not found there are ids alone.
+    Where their texts are not found there are ids alone.
     """
     ones = np.ones((1, len(split)), dtype=np.int64)
     ranks = [ValueOrder(values).ranks(ones)[0] for values in (cosines, split.grades)]
@@ -305,11 +284,12 @@ def worst_pairs(
     warnings = []
     try:
         text_of = texts.of(split, (name for row in worst for name in split.ids[row]))
-    except StoreCorruptError:  # of what the home remembers: it says what to do
+    except StoreCorruptError:
+        # what the home remembers is damaged, and the error says what to do
         raise
     except LightalignError as error:
         text_of = {}
-        warnings = [f"worst pairs without their texts: {with_way_out(error, texts.wanted)}"]
+        warnings = [f"worst pairs without their texts: {with_way_out(error, texts.data)}"]
     failures = [
         {
             "query": list(split.ids[row]),

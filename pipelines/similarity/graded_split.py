@@ -48,8 +48,6 @@ class Scorer:
     """Comparison of two texts by the cosine of their vectors.
 
     Attributes:
-        label: What it is called.
-        first: Reads the first text of a pair.
         second: Reads the second; the same leg compares both in one space of one tower.
     """
 
@@ -57,26 +55,16 @@ class Scorer:
     first: TextEmbedder
     second: TextEmbedder
 
-    @property
-    def legs(self) -> tuple[TextEmbedder, TextEmbedder]:
-        """Return both."""
-        return self.first, self.second
-
 
 class GradedSplit:
     """Graded pairs of one split, and the stores that hold both their texts.
 
     A pair with a text that has no row in one of the stores, because it could not be read, takes no
     part.
-
-    Args:
-        home: Folder of everything lightalign keeps.
-        stores: Store of each query; all of one dataset, split and source.
+    All stores are of one dataset, split and source.
 
     Attributes:
         described: One of the stores; dataset, split and source are the same for all.
-        ids: Ids of both texts of each pair.
-        grades: Grade of each pair.
         scale: What the grades may be.
         num_lost: Pairs that take no part.
 
@@ -122,6 +110,7 @@ class GradedSplit:
     @cached_property
     def groups(self) -> Int64[np.ndarray, " n"]:
         """Return the group of each pair: pairs with a text in common, also through other pairs."""
+        # pairs that share a text are not independent, so that a bootstrap draws whole groups
         names = dict.fromkeys(name for pair in self.ids for name in pair)
         place = {name: number for number, name in enumerate(names)}
         ends = np.array([[place[first], place[second]] for first, second in self.ids])
@@ -153,6 +142,7 @@ class GradedSplit:
             else:
                 first = self._vectors(scorer.first, firsts)
                 second = self._vectors(scorer.second, seconds)
+            # summed in float64: cosines of near duplicates differ in the last digits of float32
             parts.append(np.einsum("nd,nd->n", first, second, dtype=np.float64))
         return np.concatenate(parts)
 
@@ -160,6 +150,7 @@ class GradedSplit:
         """Return the unit vector of each text; one that comes again is made once."""
         reader = self._readers[leg.query]
         rows = np.array([reader.row_of[name] for name in ids], dtype=np.int64)
+        # a text stands in many pairs, and to embed it costs more than to copy its vector
         once, places = np.unique(rows, return_inverse=True)
         vectors: np.ndarray = unit(leg.embed(reader, once))[places]
         return vectors

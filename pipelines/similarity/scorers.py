@@ -26,14 +26,7 @@ def make_scorers(
     split: GradedSplit,
     evaluated: TrainedRun | None,
 ) -> tuple[list[Scorer], list[str]]:
-    """Return the towers of a run, alone and across, then the encoders as they are; and warnings.
-
-    Args:
-        sides: Query of each side of the run that reads texts.
-        raws: Encoders and layers as they are.
-        split: Stores of the evaluated split.
-        evaluated: The run, or None if there are no sides.
-    """
+    """Return the towers of a run, alone and across, then the encoders as they are; and warnings."""
     scorers = []
     legs = {}
     for side, query in sides.items():
@@ -46,6 +39,7 @@ def make_scorers(
     warnings = []
     for raw in raws:
         raw_scorers = _raw_scorers(raw, split)
+        # before any attention the first token of a causal encoder has seen nothing of the text
         if _has_constant_cls(raw, split):
             raw_scorers = [scorer for scorer in raw_scorers if not scorer.label.endswith(" cls")]
             warnings.append(

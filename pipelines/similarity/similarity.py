@@ -1,6 +1,5 @@
 """Compare cosines of texts with people's judgement, through an adapter and without one."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,8 @@ from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import DatasetQuery, SideQuery, usual_split
 from ..metrics.bootstrap import DRAWS
-from ..runs.trained_run import EvaluationReport, TrainedRun
+from ..runs.evaluation import Evaluation
+from ..runs.trained_run import TrainedRun
 from .evaluate_pairs import DEFINITIONS, PairEvaluator, evaluate_pairs
 from .graded_split import GradedSplit
 from .scorers import make_scorers
@@ -30,35 +30,19 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
         SpecError: The dataset has no graded pairs, or none of some grade.
         StoreCorruptError: The files of the run or of a store contradict one another.
     """
-    began = time.perf_counter()
-    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
+    data = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     of_run = spec.run is not None or not spec.encoders
     evaluated = TrainedRun(spec.home, spec.run, device=spec.device) if of_run else None
     asked = SideQuery.of(spec.encoders[0] if spec.encoders else None)
-    split = spec.split or usual_split(spec.home, wanted, asked, ("val", "test"))
+    split = spec.split or usual_split(spec.home, data, asked, ("val", "test"))
     spec = replace(spec, split=split)
-    texts = TextStores(spec.home, wanted, split, progress)
-    chosen = _choose(spec, texts, evaluated)
-    subject = ", ".join([f"run {evaluated.folder.name}"] if evaluated else spec.encoders)
-    progress.note(f"{subject}, split {split!r} of {wanted.name}")
-
-    pairs = GradedSplit(spec.home, chosen.stores)
-    fitting, fit_warnings = (
-        _fitting_stores(spec, chosen, wanted, progress) if pairs.scale.binary else ({}, [])
-    )
-    train = GradedSplit(spec.home, fitting) if fitting else None
-    scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, pairs, evaluated)
-    judge = PairEvaluator(pairs, train, threshold=spec.threshold, progress=progress)
-    measured = evaluate_pairs(judge, scorers, GradedTexts(wanted, spec.home), evaluated)
-    warnings = [*fit_warnings, *raw_warnings, *measured.warnings]
-    for warning in warnings:
-        progress.note(warning)
-    evaluation = EvaluationReport(
+    evaluation = Evaluation(
         kind="similarity",
-        dataset=str(wanted.name),
+        home=spec.home,
+        run=evaluated,
+        data=data,
         split=split,
-        ids=sorted({name for pair in pairs.ids for name in pair}),
-        stores=_named(chosen.stores) | _named(fitting, " that thresholds are fitted on"),
+        progress=progress,
         options={
             "data": spec.data,
             "encoders": list(spec.encoders),
@@ -66,16 +50,23 @@ def run(spec: SimilaritySpec, progress: Progress = SILENT) -> SimilarityReport:
             "draws": DRAWS,
             "device": spec.device,
         },
-        metrics=measured.metrics,
         definitions=DEFINITIONS,
-        curves=measured.curves,
-        failures=measured.failures,
-        warnings=warnings,
-        variant=_variant(spec, binary=pairs.scale.binary),
-        seconds=time.perf_counter() - began,
-        beside={"leakage": measured.leakage} if measured.leakage else {},
     )
-    path, report = evaluation.write(evaluated, home=spec.home)
+    chosen = _choose(spec, TextStores(spec.home, data, split, progress), evaluated)
+    evaluation.announce(", ".join([f"run {evaluated.folder.name}"] if evaluated else spec.encoders))
+    pairs = GradedSplit(spec.home, chosen.stores)
+    fitting, fit_warnings = (
+        _fitting_stores(spec, chosen, data, progress) if pairs.scale.binary else ({}, [])
+    )
+    train = GradedSplit(spec.home, fitting) if fitting else None
+    scorers, raw_warnings = make_scorers(chosen.sides, chosen.raws, pairs, evaluated)
+    judge = PairEvaluator(pairs, train, threshold=spec.threshold, progress=progress)
+    evaluation.stores = _named(chosen.stores) | _named(fitting, " that thresholds are fitted on")
+    evaluation.ids = sorted({name for pair in pairs.ids for name in pair})
+    evaluation.variant = _variant(spec, binary=pairs.scale.binary)
+    evaluation.warn(*fit_warnings, *raw_warnings)
+    evaluate_pairs(judge, scorers, GradedTexts(data, spec.home), evaluation)
+    path, report = evaluation.write()
     return SimilarityReport(path=path, report=report)
 
 
@@ -117,7 +108,8 @@ def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: TrainedRun | Non
         raws += [texts.raw_encoder(entry) for entry in texts.layers_of(newest)]
     by_label: dict[str, RawEncoder] = {}
     for raw in raws:
-        by_label.setdefault(raw.label, raw)  # that of the run, where it is named, too
+        # an encoder that is named and the run's, too, is read from the store of the run
+        by_label.setdefault(raw.label, raw)
     raws = list(by_label.values())
     stores = {query: texts.require(query) for query in queries_of(raws)}
     stores |= dict(zip(sides.values(), read, strict=True))
@@ -125,20 +117,20 @@ def _choose(spec: SimilaritySpec, texts: TextStores, evaluated: TrainedRun | Non
 
 
 def _fitting_stores(
-    spec: SimilaritySpec, chosen: _Chosen, wanted: DatasetQuery, progress: Progress
+    spec: SimilaritySpec, chosen: _Chosen, data: DatasetQuery, progress: Progress
 ) -> tuple[dict[SideQuery, StoreEntry], list[str]]:
     """Return the stores that a threshold is fitted on, none if one is missing, and warnings."""
     if spec.split == _FITTED_ON:
         line = "thresholds are fitted on the very pairs that are measured: take another split"
         return dict(chosen.stores), [line]
-    if not wanted.has_split(_FITTED_ON):
-        return {}, [f"no threshold is fitted: {wanted.name} has no split {_FITTED_ON!r}"]
-    fitting = TextStores(spec.home, wanted, _FITTED_ON, progress)
+    if not data.has_split(_FITTED_ON):
+        return {}, [f"no threshold is fitted: {data.name} has no split {_FITTED_ON!r}"]
+    fitting = TextStores(spec.home, data, _FITTED_ON, progress)
     fitted: dict[SideQuery, StoreEntry] = {}
     for query, entry in chosen.stores.items():
         other = fitting.find(query)
         if other is None:
-            command = SideQuery.like(entry).extraction(wanted.words, home=spec.home)
+            command = SideQuery.like(entry).extraction(data.words, home=spec.home)
             line = f"no threshold is fitted: no texts of split {_FITTED_ON!r}; run `{command}`"
             return {}, [line]
         fitted[query] = other

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 
 from ...featcache.errors import DatasetNotFoundError, LightalignError, StoreCorruptError
-from ...featcache.known_datasets import version_of
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.sources.base import Source
-from ...featcache.sources.opening import open_source, open_version
 from ...featcache.store.catalog import Catalog, read_catalog
 from ...featcache.store.key import StoreDescription
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
-from ..inputs.original_dataset import require_as_extracted
+from ..inputs.original_dataset import open_recorded, require_as_extracted
 from ..inputs.store_selection import DatasetQuery
 from ..runs.leakage import SeenByRun, close_rows, lineage, marks_of
 from ..runs.trained_run import TrainedRun
@@ -33,24 +31,15 @@ _SAME = 0.9995  # cosine of one text in two stores of an encoder: they are round
 
 
 class GradedTexts:
-    """Read the texts of graded splits from their dataset, which must be as it was extracted.
+    """Read the texts of graded splits from their dataset, which must be as it was extracted."""
 
-    Args:
-        wanted: The dataset, opened or by its name.
-        home: Folder of everything lightalign keeps.
-    """
-
-    def __init__(self, wanted: DatasetQuery, home: Path) -> None:
-        self.wanted = wanted
+    def __init__(self, data: DatasetQuery, home: Path) -> None:
+        self.data = data
         self.home = home
         self._opened: dict[tuple[str, str], Source] = {}
 
     def of(self, split: GradedSplit, ids: Iterable[str]) -> dict[str, str]:
         """Return texts by id.
-
-        Args:
-            split: The split that they are of.
-            ids: Those wanted.
 
         Raises:
             LightalignError: The dataset cannot be opened, or is another now.
@@ -58,30 +47,28 @@ class GradedTexts:
         asked = set(ids)
         described = split.described
         source = self._source_of(described)
-        if self.wanted.opened is None:  # else the stores were chosen by it
+        # a dataset that was opened chose the stores, so that it is the same for certain
+        if self.data.opened is None:
             require_as_extracted(source, described.split, described.source)
         items = source.items(described.split, Modality.TEXT)
         return {item.id: item.text for item in items if item.id in asked and item.text is not None}
 
     def _source_of(self, described: StoreDescription) -> Source:
-        if self.wanted.opened is not None:
-            return self.wanted.opened
+        if self.data.opened is not None:
+            return self.data.opened
         key = (described.split, described.source)
         if key not in self._opened:
-            version = version_of(self.home, described.dataset, *key)
-            self._opened[key] = (
-                open_source(str(self.wanted.name), home=self.home)
-                if version is None
-                else open_version(version, home=self.home)
+            self._opened[key] = open_recorded(
+                described.dataset, home=self.home, split=key[0], fingerprint=key[1]
             )
         return self._opened[key]
 
 
-def with_way_out(error: LightalignError, wanted: DatasetQuery) -> str:
+def with_way_out(error: LightalignError, data: DatasetQuery) -> str:
     """Return why a dataset cannot be opened, and what to do: one that is gone says it itself."""
     if isinstance(error, DatasetNotFoundError):
         return str(error)
-    return f"{error}; name its place, --data {wanted.name}=PATH"
+    return f"{error}; name its place, --data {data.name}=PATH"
 
 
 def find_shared_pairs(
@@ -90,11 +77,6 @@ def find_shared_pairs(
     """Return the measured pairs that are fitted on, too, as JSON values, and warnings.
 
     A pair is the same in either order, and whatever its texts have beside letters and digits.
-
-    Args:
-        measured: Pairs that are measured.
-        fitted: Pairs that a threshold is fitted on.
-        texts: Reads the texts of both.
     """
     try:
         fitted_ids = {both: ids for ids, both in _pairs(fitted, texts).items()}
@@ -103,10 +85,11 @@ def find_shared_pairs(
             for ids, both in _pairs(measured, texts).items()
             if both in fitted_ids
         ]
-    except StoreCorruptError:  # of what the home remembers: it says what to do
+    except StoreCorruptError:
+        # what the home remembers is damaged, and the error says what to do
         raise
     except LightalignError as error:
-        reason = f"the texts of both splits are not found: {with_way_out(error, texts.wanted)}"
+        reason = f"the texts of both splits are not found: {with_way_out(error, texts.data)}"
         return {"not_checked": [reason]}, [f"leakage not checked: {reason}"]
     table = {
         "num_shared_pairs": len(shared),
@@ -132,22 +115,19 @@ def find_trained_texts(
 
     No grade was seen, but such a text may be embedded better than others. Their marks say which
     texts are the same, or, where an earlier version kept none, the frozen features.
-
-    Args:
-        pairs: Pairs that are measured.
-        run: The run whose adapter takes part.
-        progress: Receives the progress.
     """
     stored = read_catalog(run.home)
-    wanted = sorted({name for pair in pairs.ids for name in pair})
+    names = sorted({name for pair in pairs.ids for name in pair})
     described = pairs.described
+    # marks tell equal texts exactly; features are compared only where early stores have none
     ours = marks_of(run.home, described.dataset, described.split, described.source)
-    seen: set[str] = set()
+    trained_names: set[str] = set()
     warnings: list[str] = []
     done: set[tuple[str, str]] = set()
-    for side in (one for one in run.sides if one.modality is Modality.TEXT):
+    for side in filter(lambda side: side.modality is Modality.TEXT, run.sides):
         reader = pairs.reader(run.query(side))
-        for past in reversed(lineage(run)):  # a fine-tuned run has the texts of its start
+        # a fine-tuned run has the texts of the run that it began with: those count as of the oldest
+        for past in reversed(lineage(run)):
             key = past.stores["train"][side.value]["key"]
             if (key, reader.description.key) in done:
                 continue
@@ -155,12 +135,12 @@ def find_trained_texts(
             same = _by_marks(ours, past, home=run.home)
             why = None
             if same is None:
-                same, why = _by_features(reader, wanted, stored, key, progress)
-            seen |= same & set(wanted)
+                same, why = _by_features(reader, names, stored, key, progress)
+            trained_names |= same & set(names)
             if why is not None:
                 what = f"the {side.label}s that {past.name} was trained on"
                 warnings.append(f"leakage not checked: {what} {why}")
-    count = sum(one in seen or other in seen for one, other in pairs.ids)
+    count = sum(not trained_names.isdisjoint(pair) for pair in pairs.ids)
     if count:
         warnings.append(
             f"{count} of {len(pairs)} measured pairs hold a text that the adapter was trained on, "
@@ -180,12 +160,12 @@ def _by_marks(ours: Mapping[str, str] | None, past: SeenByRun, *, home: Path) ->
 
 
 def _by_features(
-    reader: FeatureReader, names: Sequence[str], known: Catalog, key: str, progress: Progress
+    reader: FeatureReader, names: Sequence[str], stored: Catalog, key: str, progress: Progress
 ) -> tuple[set[str], str | None]:
     """Return the texts that have the features of a trained one, and why that is not known."""
-    entry = known.get(key)
+    entry = stored.get(key)
     if entry is None:
-        return set(), f"had a store that {known.why_missing(key)}"
+        return set(), f"had a store that {stored.why_missing(key)}"
     trained = FeatureReader(entry.folder, residency="disk")
     if len(names) * len(trained) > _MOST_COSINES:
         return set(), "are too many to compare"

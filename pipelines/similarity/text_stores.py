@@ -1,21 +1,18 @@
 """Choose the stores of texts that a comparison of two texts reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...featcache.errors import StoreNotFoundError
-from ...featcache.store.catalog import StoreEntry, read_catalog
+from ...featcache.store.catalog import StoreEntry
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import (
     DatasetQuery,
     SideQuery,
     StoreQuery,
-    label_of,
-    note_versions,
-    readable_stores,
-    require_data,
+    matching_stores,
+    refuse,
 )
 
 _KINDS = ("tokens", "mean", "cls", "last", "pooled")
@@ -38,25 +35,15 @@ class TextStores:
     """Complete stores of the texts of one split, newest first.
 
     Where the dataset has changed between extractions, those of its newest version.
-
-    Args:
-        home: Folder of everything lightalign keeps.
-        wanted: The dataset.
-        split: Name of the split.
-        progress: Receives a note if there are several versions.
     """
 
     def __init__(
-        self, home: Path, wanted: DatasetQuery, split: str, progress: Progress = SILENT
+        self, home: Path, data: DatasetQuery, split: str, progress: Progress = SILENT
     ) -> None:
         self.home = home
-        self.wanted = wanted
-        self.split = split
-        self._query = query = StoreQuery.of(wanted, split, {Modality.TEXT: SideQuery()})
-        entries = query.matching(readable_stores(home, query, progress), Modality.TEXT)
-        sources = list(dict.fromkeys(entry.description.source for entry in entries))
-        note_versions(entries, progress)
-        self.entries = [entry for entry in entries if entry.description.source == sources[0]]
+        self._query = StoreQuery.of(data, split, {Modality.TEXT: SideQuery()})
+        stores = matching_stores(home, self._query, progress)
+        self.entries = [] if stores is None else stores[Modality.TEXT]
 
     def find(self, query: SideQuery) -> StoreEntry | None:
         """Return the newest store that matches, or None."""
@@ -69,39 +56,22 @@ class TextStores:
             StoreNotFoundError: There is none.
             DatasetNotFoundError: There is none, and the dataset is not where it is remembered.
         """
-        entry = self.find(query)
-        if entry is None:
-            require_data(self.home, self._query)
-            stored = read_catalog(self.home)
-            have = sorted(
-                {
-                    label_of(candidate, self._query)
-                    for candidate in stored.entries
-                    if candidate.complete
-                    and candidate.description.modality == Modality.TEXT.value
-                    and candidate.description.dataset == self.wanted.name
-                }
-            )
-            command = query.extraction(self.wanted.words, home=self.home, modality=Modality.TEXT)
-            raise StoreNotFoundError(
-                f"no store of the texts of {self.wanted.name}/{self.split} by {query.describe()} "
-                f"in {self.home}; have: {have or 'none'}{stored.unread_line()}; "
-                f"take another --split, or run "
-                f"`{command}`"
-            )
-        return entry
+        return self.find(query) or refuse(
+            self.home, replace(self._query, by_side={Modality.TEXT: query})
+        )
 
     def raw_encoder(self, entry: StoreEntry) -> RawEncoder:
         """Return which stores give the own vectors of the encoder and layer of `entry`.
 
         `entry` itself gives what it can; of other kinds it is the newest store.
         """
+        described = entry.description
         by_kind: dict[str, SideQuery] = {}
         for other in (entry, *self.entries):
-            kind = other.description.kind
-            if kind in _KINDS and kind not in by_kind and _same_layer(other, entry):
-                by_kind[kind] = SideQuery.like(other)
-        described = entry.description
+            store = other.description
+            is_same = (store.identity, store.layer) == (described.identity, described.layer)
+            if store.kind in _KINDS and is_same:
+                by_kind.setdefault(store.kind, SideQuery.like(other))
         at_layer = "" if described.layer == -1 else f" layer {described.layer}"
         return RawEncoder(f"{described.encoder}{at_layer}", by_kind)
 
@@ -117,8 +87,3 @@ class TextStores:
 def queries_of(raws: Sequence[RawEncoder]) -> list[SideQuery]:
     """Return the queries of all stores that these encoders need, each once."""
     return list(dict.fromkeys(query for raw in raws for query in raw.by_kind.values()))
-
-
-def _same_layer(one: StoreEntry, other: StoreEntry) -> bool:
-    first, second = one.description, other.description
-    return first.identity == second.identity and first.layer == second.layer

@@ -28,14 +28,13 @@ from lightalign.pipelines.extraction.extract_command import command_of
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.inputs.store_selection import (
     SideQuery,
-    StoreQuery,
     require_pair,
     require_there,
 )
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 
-from ..helpers import lightalign
+from ..helpers import both_sides, lightalign
 from ..pipelines.conftest import extract_toy
 from ..pipelines.made_runs import made_run
 from ..pipelines.runs.test_run_folder import stopped_run
@@ -218,7 +217,7 @@ def test_a_store_that_was_removed_meanwhile_is_extracted_by_what_is_printed(tmp_
     home = tmp_path / "h"
     for encoder in ("toy-image", "toy-text"):
         extract_toy(home, encoder)
-    query = StoreQuery(split="test", dataset="shapes")
+    query = both_sides(split="test", dataset="shapes")
     pair = require_pair(home, query)
     shutil.rmtree(pair.entries[Modality.TEXT].folder)
     with pytest.raises(StoreNotFoundError) as refused:

@@ -17,10 +17,11 @@ from lightalign.featcache.reading.shard_cache import ShardCache
 from lightalign.featcache.reading.shuffle import block_shuffle
 from lightalign.featcache.store.feature_store import FORMATS, FeatureStore
 from lightalign.featcache.store.key import COMPRESSIONS, DTYPES, StoreDescription
-from lightalign.featcache.store.stored_types import SCALES, quantise
+from lightalign.featcache.store.stored_types import SCALES
 from lightalign.featcache.tokens import pad, pad_groups
 from lightalign.featcache.types import Features
 
+from ...helpers import quantised
 from ..store.test_feature_store import describe
 
 FORMAT_NAMES = FORMATS.names()
@@ -47,7 +48,9 @@ def write(folder: Path, description: StoreDescription, rows: list[np.ndarray]) -
     for index in store.missing_shards():
         items = store.shard_items(index)
         lengths = [len(rows[item]) for item in items]
-        stored, scales = quantise(np.concatenate([rows[item] for item in items]), description.dtype)
+        stored, scales = quantised(
+            np.concatenate([rows[item] for item in items]), description.dtype
+        )
         companions = {
             name: np.concatenate([companion_lines(name, i, len(rows[i])) for i in items])
             for name in description.companions

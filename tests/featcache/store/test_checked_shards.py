@@ -15,10 +15,11 @@ from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import checked_shards, stored_types, verified_files
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.manifest import read_manifest, write_manifest
-from lightalign.featcache.store.stored_types import SCALES, quantise
+from lightalign.featcache.store.stored_types import SCALES
 from lightalign.featcache.store.trust import trusting
 from lightalign.featcache.types import Features
 
+from ...helpers import quantised
 from .test_feature_store import FORMAT_NAMES, describe, write
 
 
@@ -209,7 +210,7 @@ def test_every_stored_type_is_examined(dtype, container, compression, tmp_path, 
         rows = np.ones((2 * len(items), 3), np.float32)
         if index == 1:
             rows[2, 1] = np.inf
-        stored, scales = quantise(rows, dtype)
+        stored, scales = quantised(rows, dtype)
         beside = {} if scales is None else {SCALES: scales}
         offsets = np.arange(0, 2 * len(items) + 1, 2)
         ids = tuple(f"item-{item}" for item in items)

@@ -13,11 +13,12 @@ from lightalign.featcache.store.stored_types import (
     dequantise,
     empty_companion,
     finite_tokens,
-    quantise,
     storage,
     token_bytes,
 )
 from lightalign.featcache.types import PER_TOKEN
+
+from ...helpers import quantised
 
 patterns = arrays.arrays(np.uint32, st.tuples(st.integers(1, 4), st.integers(1, 20)))
 finite = arrays.arrays(
@@ -41,7 +42,7 @@ def by_torch(values: np.ndarray) -> np.ndarray:
 @given(patterns)
 def test_bfloat16_has_torchs_bits_for_every_pattern(words):
     values = words.view(np.float32)
-    stored, scales = quantise(values, "bfloat16")
+    stored, scales = quantised(values, "bfloat16")
     assert scales is None
     assert stored.dtype == np.uint16
     number = ~np.isnan(values)  # torch's NaN depends on the processor
@@ -70,7 +71,7 @@ def test_bfloat16_rounds_ties_to_even_and_keeps_what_is_special():
         0x00018000: 0x0002,
     }
     values = bits(*pairs)
-    stored, _ = quantise(values, "bfloat16")
+    stored, _ = quantised(values, "bfloat16")
     assert [hex(one) for one in stored[0]] == [hex(one) for one in pairs.values()]
     np.testing.assert_array_equal(stored, by_torch(values))
 
@@ -78,7 +79,7 @@ def test_bfloat16_rounds_ties_to_even_and_keeps_what_is_special():
 @pytest.mark.parametrize("word", [0x7FC00000, 0x7F800001, 0xFFFFFFFF, 0x7FFFFFFF])
 def test_bfloat16_keeps_every_nan_a_nan(word):
     """Rounding the bits of 0xFFFFFFFF up would carry into zero, of 0x7F800001 down to infinity."""
-    stored, _ = quantise(bits(word), "bfloat16")
+    stored, _ = quantised(bits(word), "bfloat16")
     assert np.isnan(dequantise(stored, None, "bfloat16")).all()
     assert not finite_tokens(stored, None, "bfloat16").any()
 
@@ -89,7 +90,7 @@ def test_widening_bfloat16_is_exact(stored):
     found = dequantise(stored, None, "bfloat16")
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected.numpy())
-    again, _ = quantise(found, "bfloat16")
+    again, _ = quantised(found, "bfloat16")
     number = ~np.isnan(found)
     np.testing.assert_array_equal(again[number], stored[number])
 
@@ -101,7 +102,7 @@ def test_int8_is_off_by_at_most_half_a_scale(values):
 
     Where the scale itself would be a denormal it has few bits: such tokens are left out.
     """
-    stored, scales = quantise(values, "int8")
+    stored, scales = quantised(values, "int8")
     largest = np.abs(values.astype(np.float64)).max(axis=1)
     kept = largest > 127 * float(np.finfo(np.float32).tiny)
     np.testing.assert_allclose(scales[kept], largest[kept] / 127, rtol=1e-6)
@@ -113,7 +114,7 @@ def test_int8_is_off_by_at_most_half_a_scale(values):
 
 def test_int8_by_hand():
     """Of (254, -127, 3) the scale is 254 / 127 = 2: 127, -63.5 to even -64, and 1.5 to even 2."""
-    stored, scales = quantise(np.array([[254.0, -127, 3]], dtype=np.float32), "int8")
+    stored, scales = quantised(np.array([[254.0, -127, 3]], dtype=np.float32), "int8")
     assert scales.tolist() == [2]
     assert stored.tolist() == [[127, -64, 2]]
     assert dequantise(stored, scales, "int8").tolist() == [[254, -128, 4]]
@@ -121,7 +122,7 @@ def test_int8_by_hand():
 
 def test_each_token_has_its_own_scale():
     values = np.array([[1.27, 0], [1270, 0]], dtype=np.float32)
-    stored, scales = quantise(values, "int8")
+    stored, scales = quantised(values, "int8")
     np.testing.assert_allclose(scales, [0.01, 10], rtol=1e-6)
     np.testing.assert_allclose(dequantise(stored, scales, "int8"), values, rtol=1e-6)
 
@@ -129,7 +130,7 @@ def test_each_token_has_its_own_scale():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_token_of_zeros_stays_one(dtype):
     values = np.zeros((2, 3), dtype=np.float32)
-    stored, scales = quantise(values, dtype)
+    stored, scales = quantised(values, dtype)
     np.testing.assert_array_equal(dequantise(stored, scales, dtype), values)
     assert finite_tokens(stored, scales, dtype).all()
 
@@ -139,7 +140,7 @@ def test_a_token_of_zeros_stays_one(dtype):
 def test_the_token_with_a_number_that_is_none_is_found(dtype, bad):
     values = np.ones((3, 4), dtype=np.float32)
     values[1, 2] = bad
-    stored, scales = quantise(values, dtype)
+    stored, scales = quantised(values, dtype)
     assert finite_tokens(stored, scales, dtype).tolist() == [True, False, True]
 
 
@@ -148,14 +149,14 @@ def test_the_token_with_a_number_that_is_none_is_found(dtype, bad):
 )
 def test_a_number_that_is_too_large_for_the_type_is_found(dtype, fits):
     """float16 ends at 65,504."""
-    stored, scales = quantise(np.array([[1e5, 1.0]], dtype=np.float32), dtype)
+    stored, scales = quantised(np.array([[1e5, 1.0]], dtype=np.float32), dtype)
     assert finite_tokens(stored, scales, dtype).tolist() == [fits]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [1, 384])
 def test_no_tokens_at_all_are_no_exception(dtype, width):
-    stored, scales = quantise(np.empty((0, width), dtype=np.float32), dtype)
+    stored, scales = quantised(np.empty((0, width), dtype=np.float32), dtype)
     assert stored.shape == (0, width)
     assert dequantise(stored, scales, dtype).shape == (0, width)
     assert finite_tokens(stored, scales, dtype).shape == (0,)
@@ -167,7 +168,7 @@ def test_no_tokens_at_all_are_no_exception(dtype, width):
 def test_the_bytes_of_a_token_are_those_of_its_arrays(dtype, expected):
     """384 features of 2, 2, 4 and 1 bytes; the scale of int8 is 4 more."""
     assert token_bytes(dtype, 384) == expected
-    stored, scales = quantise(np.ones((1, 384), dtype=np.float32), dtype)
+    stored, scales = quantised(np.ones((1, 384), dtype=np.float32), dtype)
     assert stored.dtype == storage(dtype)
     assert stored.nbytes + (0 if scales is None else scales.nbytes) == expected
 
@@ -175,8 +176,8 @@ def test_the_bytes_of_a_token_are_those_of_its_arrays(dtype, expected):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_values_that_are_not_contiguous_are_stored_all_the_same(dtype):
     values = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
-    strided, scales = quantise(values[::2], dtype)
-    dense, dense_scales = quantise(values[::2].copy(), dtype)
+    strided, scales = quantised(values[::2], dtype)
+    dense, dense_scales = quantised(values[::2].copy(), dtype)
     np.testing.assert_array_equal(strided, dense)
     np.testing.assert_array_equal(scales, dense_scales)
 

@@ -16,14 +16,12 @@ from lightalign.featcache.documents import read_toml
 from lightalign.featcache.encoders.loading import open_encoder
 from lightalign.featcache.encoders.pooling import FeaturePooling, LayerLayout
 from lightalign.featcache.errors import ExportError
-from lightalign.featcache.store.stored_types import dequantise, quantise
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.exporting.onnx_files import write_onnx
 from lightalign.pipelines.exporting.stock_modules import Dense, StockTower, express
 from lightalign.pipelines.exporting.towers import (
     AdapterTower,
-    as_stored,
     cosine_difference,
     encoder_table,
     padding_takes_part,
@@ -136,15 +134,6 @@ def test_a_tower_that_cannot_be_expressed_leaves_nothing_behind(toy_home, run, t
     line = refused(str(run), *stock, home=toy_home)
     assert "encoder 'toy-text' has no model" in line
     assert not (tmp_path / "into").exists()
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "int8"])
-def test_features_are_rounded_as_in_a_store(dtype):
-    values = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
-    values[2] = 0
-    expected = dequantise(*quantise(values, dtype), dtype).astype(np.float32)
-    found = as_stored(torch.from_numpy(values)[None], dtype)[0].numpy()
-    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_turned_space_has_other_cosines():

@@ -16,12 +16,12 @@ from lightalign.pipelines.evaluation.retrieve import run as run_retrieve
 from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.inputs.same_text import without_same_texts
-from lightalign.pipelines.inputs.store_selection import StoreQuery, require_pair
+from lightalign.pipelines.inputs.store_selection import require_pair
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.options import resolve_preset
 from lightalign.pipelines.training.spec import TrainSpec
 
-from ...helpers import lightalign
+from ...helpers import both_sides, lightalign
 from ..conftest import extract_toy
 
 TINY = {
@@ -71,7 +71,7 @@ def twin_home(tmp_path_factory):
 
 
 def opened(home, same_text, split="test"):
-    query = StoreQuery(split=split, dataset="image-text-table")
+    query = both_sides(split=split, dataset="image-text-table")
     return join_stores(require_pair(home, query), home=home, same_text=same_text)
 
 

@@ -15,7 +15,7 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.featcache.store.feature_store import FeatureStore
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import Modality, TextSide
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
@@ -23,11 +23,14 @@ from lightalign.pipelines.inputs.store_selection import (
     DatasetQuery,
     SideQuery,
     StoreQuery,
+    choose_stores,
     newest_pair,
+    require_stores,
 )
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
+from ...helpers import both_sides
 from ..conftest import SCENES, extract_toy
 
 QUICK = ("train.epochs=1", "train.batch_size=8", "train.precision=float32")
@@ -75,10 +78,10 @@ def test_the_pair_with_the_youngest_store_is_taken_then_the_older_half_decides(t
     for seconds, store in enumerate(stores):
         os.utime(store / "manifest.json", (1000 + seconds, 1000 + seconds))
     set_time(tmp_path, "shapes/train/toy-text", 2000)
-    pair = newest_pair(tmp_path, StoreQuery(split="train"))
+    pair = newest_pair(tmp_path, both_sides(split="train"))
     assert pair.first.folder == stores[-1]
     os.utime(stores[0] / "manifest.json", (1500, 1500))
-    assert newest_pair(tmp_path, StoreQuery(split="train")).first.folder == stores[0]
+    assert newest_pair(tmp_path, both_sides(split="train")).first.folder == stores[0]
 
 
 def test_a_path_takes_the_stores_of_the_dataset_that_lies_there(tmp_path):
@@ -88,7 +91,7 @@ def test_a_path_takes_the_stores_of_the_dataset_that_lies_there(tmp_path):
     by_path = {}
     for place in (old, new):
         wanted = DatasetQuery.of(f"image-text-table={place}", home=tmp_path, options={})
-        query = StoreQuery(split="train", dataset=wanted.name, source=wanted.fingerprint("train"))
+        query = both_sides(split="train", dataset=wanted.name, source=wanted.fingerprint("train"))
         by_path[place] = newest_pair(tmp_path, query)
     assert by_path[old].source != by_path[new].source
     spec = {"home": tmp_path, "overrides": QUICK, "device": "cpu"}
@@ -107,7 +110,7 @@ def test_several_versions_of_a_dataset_are_noted(tmp_path):
         place = write_table(tmp_path / str(first), first)
         extract_both(tmp_path, data=f"image-text-table={place}", source={}, split="train")
     notes = Notes()
-    query = StoreQuery(split="train", dataset="image-text-table")
+    query = both_sides(split="train", dataset="image-text-table")
     assert newest_pair(tmp_path, query, notes) is not None
     assert "several versions of image-text-table/train" in notes.lines[0]
 
@@ -116,7 +119,7 @@ def test_several_versions_of_a_dataset_are_noted(tmp_path):
 def test_of_the_kinds_of_one_extraction_the_first_named_is_taken(tmp_path, features):
     """Its stores are finished within less than a step of the clock of files."""
     extract_both(tmp_path, split="train", features=features)
-    pair = newest_pair(tmp_path, StoreQuery(split="train"))
+    pair = newest_pair(tmp_path, both_sides(split="train"))
     assert {entry.description.kind for entry in pair.entries.values()} == {features[0]}
 
 
@@ -127,7 +130,7 @@ def test_a_hit_in_the_cache_makes_a_store_the_newest(tmp_path):
         for store in tmp_path.glob("features/image-text-table/train/toy-*"):
             if (store / "manifest.json").stat().st_mtime > 3000:
                 os.utime(store / "manifest.json", (seconds, seconds))
-    query = StoreQuery(split="train")
+    query = both_sides(split="train")
     before = newest_pair(tmp_path, query).source
     extract_both(tmp_path, data=f"image-text-table={old}", source={}, split="train")
     assert newest_pair(tmp_path, query).source != before
@@ -138,12 +141,12 @@ def test_a_store_of_another_format_version_is_passed_over(tmp_path):
     for manifest in tmp_path.glob("features/shapes/train/toy-image--*/manifest*.json"):
         table = json.loads(manifest.read_text())
         manifest.write_text(json.dumps({**table, "format_version": 999}))
-    assert newest_pair(tmp_path, StoreQuery(split="train")) is None
+    assert newest_pair(tmp_path, both_sides(split="train")) is None
 
 
 def test_no_other_takes_the_place_of_a_store_with_a_damaged_manifest(tmp_path):
     extract_both(tmp_path, split="train", features=("tokens", "mean"))
-    query = StoreQuery(split="train")
+    query = both_sides(split="train")
     newest = newest_pair(tmp_path, query).first
     (newest.folder / "manifest.json").write_bytes(b"{")
     assert newest_pair(tmp_path, query).first.key == newest.key
@@ -154,10 +157,10 @@ def test_no_other_takes_the_place_of_a_store_with_a_damaged_manifest(tmp_path):
 def test_the_manifest_of_another_store_is_damage(tmp_path):
     """Both are whole, with right checksums of their own."""
     extract_both(tmp_path, split="train")
-    newest = newest_pair(tmp_path, StoreQuery(split="train"))
+    newest = newest_pair(tmp_path, both_sides(split="train"))
     first, second = (entry.folder / "manifest.json" for entry in newest.entries.values())
     first.write_bytes(second.read_bytes())
-    there = newest_pair(tmp_path, StoreQuery(split="train"))
+    there = newest_pair(tmp_path, both_sides(split="train"))
     assert there.first.key == newest.first.key
     with pytest.raises(StoreCorruptError, match="is that of another store"):
         FeatureStore.open(newest.first.folder)
@@ -176,7 +179,7 @@ def test_pairs_with_a_changed_byte_are_refused(tmp_path):
     path.write_text(text.replace("shapes-train-0", "shapes-train-1", 1))
     assert path.read_text() != text
     with pytest.raises(StoreCorruptError, match="checksum differs"):
-        PairedStores(newest_pair(tmp_path, StoreQuery(split="train")), home=tmp_path)
+        PairedStores(newest_pair(tmp_path, both_sides(split="train")), home=tmp_path)
 
 
 def test_a_run_is_never_evaluated_on_another_kind_of_features(tmp_path):
@@ -258,3 +261,29 @@ def test_options_that_the_home_remembers_are_not_named_again(tmp_path):
         message = refused(home, text_encoder="distilbert", **changes)
         command = f"lightalign extract --encoder distilbert --data {data} --home {home}"
         assert message.endswith(f"run `{command}`")
+
+
+def test_one_side_alone_takes_its_newest_store_and_refuses_in_the_same_words(tmp_path):
+    older = extract_toy(tmp_path, "toy-image", split="train").stores[0].folder
+    newer = extract_toy(tmp_path, "toy-image", split="train", features=("mean",)).stores[0].folder
+    os.utime(older / "manifest.json", (1e9, 1e9))
+    query = StoreQuery(split="train", by_side={Modality.IMAGE: SideQuery()}, dataset="shapes")
+    assert [entry.folder for entry in choose_stores(tmp_path, query).values()] == [newer]
+    texts = StoreQuery(split="train", by_side={Modality.TEXT: SideQuery()}, dataset="shapes")
+    assert choose_stores(tmp_path, texts) is None
+    with pytest.raises(StoreNotFoundError, match="no text store for split 'train' of shapes"):
+        require_stores(tmp_path, texts)
+
+
+def test_three_sides_are_chosen_of_the_same_items_and_of_one_kind(tmp_path):
+    """Two sides may read the same modality, as those between two text encoders do."""
+    extract_both(tmp_path, split="train", features=("tokens", "mean"))
+    sides = (Modality.IMAGE, TextSide.FIRST, TextSide.SECOND)
+    query = StoreQuery(split="train", by_side=dict.fromkeys(sides, SideQuery()))
+    chosen = choose_stores(tmp_path, query)
+    assert tuple(chosen) == sides
+    assert len({entry.description.source for entry in chosen.values()}) == 1
+    assert len({entry.description.kind for entry in chosen.values()}) == 1
+    mean = StoreQuery(split="train", by_side={**query.by_side, sides[2]: SideQuery(kind="mean")})
+    kinds = {entry.description.kind for entry in choose_stores(tmp_path, mean).values()}
+    assert kinds == {"mean"}

@@ -442,7 +442,7 @@ def test_an_index_that_is_stopped_before_its_report_has_none_of_an_earlier_one(h
 
     other = IndexSpec(home=home, run="mine", split="train", index="SQ8", device="cpu")
     with monkeypatch.context() as patch:
-        patch.setattr(build_index.EvaluationReport, "write", kill)
+        patch.setattr(build_index.Evaluation, "write", kill)
         with pytest.raises(Killed):
             build_index.run(other)
     assert not path.exists()

@@ -9,12 +9,12 @@ from lightalign.featcache.errors import SpecError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
-from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
+from lightalign.pipelines.inputs.store_selection import newest_pair
 from lightalign.pipelines.runs.embed_stored import embed_pairs
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
-from ...helpers import lightalign
+from ...helpers import both_sides, lightalign
 
 
 def solve(home, preset, *overrides):
@@ -29,7 +29,7 @@ def pooled(reader: FeatureReader) -> np.ndarray:
 @pytest.mark.parametrize("preset", ["cca", "csa", "procrustes"])
 def test_a_run_is_solved_and_evaluated(home, preset):
     solved = solve(home, preset, "towers.both.project.out=8")
-    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    stores = PairedStores(newest_pair(home, both_sides(split="train")), home=home)
     assert solved.report["best"]["pairs"] == 24 * 5
     assert solved.report["selected_by"] == "closed form"
     found = retrieve.run(retrieve.RetrieveSpec(home=home, split="test", k=5, device="cpu")).report
@@ -43,7 +43,7 @@ def test_a_run_is_solved_and_evaluated(home, preset):
 
 
 def test_ridge_predicts_texts_as_float64_does(home):
-    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    stores = PairedStores(newest_pair(home, both_sides(split="train")), home=home)
     width = stores.text.description.width
     solved = solve(home, "ridge", f"towers.both.project.out={width}", "fit.alpha=2.0")
     images, texts = pooled(stores.image), pooled(stores.text)
@@ -65,8 +65,8 @@ def test_asif_compares_as_float64_does(home, top):
     slot = "towers.both.project"
     solved = solve(home, "asif", f"{slot}.anchors=120", f"{slot}.top={top}", f"{slot}.power=6.0")
     assert (solved.report["best"]["pairs"], solved.report["num_parameters"]) == (120, 0)
-    train_stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
-    test_stores = PairedStores(newest_pair(home, StoreQuery(split="test")), home=home)
+    train_stores = PairedStores(newest_pair(home, both_sides(split="train")), home=home)
+    test_stores = PairedStores(newest_pair(home, both_sides(split="test")), home=home)
     links = [(i, t) for i, own in train_stores.texts_of.items() for t in own]
     sides = []
     for column, name in enumerate(("image", "text")):
@@ -89,7 +89,7 @@ def test_anchors_are_of_all_images_before_any_has_two(home):
     adapters = [load_adapter(solve(home, *preset).folder)[0] for _ in range(2)]
     anchors = [adapter.steps["image/project"].anchors for adapter in adapters]
     torch.testing.assert_close(anchors[0], anchors[1], rtol=0, atol=0)
-    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    stores = PairedStores(newest_pair(home, both_sides(split="train")), home=home)
     images = torch.nn.functional.normalize(torch.from_numpy(pooled(stores.image)), dim=1)
     nearest = torch.cdist(anchors[0].double(), images).argmin(dim=1)
     assert sorted(nearest[:24].tolist()) == list(range(24))

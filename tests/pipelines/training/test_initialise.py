@@ -11,11 +11,11 @@ from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
-from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
+from lightalign.pipelines.inputs.store_selection import newest_pair
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training.options import resolve_preset
 
-from ...helpers import slow
+from ...helpers import both_sides, slow
 from .test_train import quick_train
 
 BASE = (
@@ -52,7 +52,7 @@ def test_the_default_centres_and_solves_as_float64_does(home):
     trained = quick_train(home, preset=None, overrides=BASE)
     spec = run_folder.read_spec(trained.folder)
     assert spec["preset"] == "lightalign/base"
-    stores = PairedStores(newest_pair(home, StoreQuery(split="train")), home=home)
+    stores = PairedStores(newest_pair(home, both_sides(split="train")), home=home)
     adapter, _, table = load_adapter(trained.folder)
     inputs = []
     for reader, modality in ((stores.image, Modality.IMAGE), (stores.text, Modality.TEXT)):

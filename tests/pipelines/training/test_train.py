@@ -17,7 +17,7 @@ from lightalign.featcache.errors import (
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
-from lightalign.pipelines.inputs.store_selection import StoreQuery, newest_pair
+from lightalign.pipelines.inputs.store_selection import newest_pair
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_pairs, embed_rows
 from lightalign.pipelines.training import train
@@ -26,7 +26,7 @@ from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.trainer import Trainer
 
-from ...helpers import changed_report
+from ...helpers import both_sides, changed_report
 from ..conftest import SCENES, extract_toy
 
 QUICK = (
@@ -84,7 +84,7 @@ def test_training_leaves_the_global_random_state_alone(home):
 def test_the_kept_weights_are_those_of_the_best_epoch(home):
     trained = quick_train(home, overrides=("train.epochs=6", *QUICK[1:]))
     adapter, _, _ = load_adapter(trained.folder)
-    query = StoreQuery(split="val")
+    query = both_sides(split="val")
     stores = PairedStores(newest_pair(home, query), home=home)
     from lightalign.pipelines.ranking.recall import Retrieval
 
@@ -217,7 +217,7 @@ def test_training_options_out_of_range_are_refused(options):
 
 def test_embeddings_do_not_depend_on_the_other_rows(home):
     adapter, _, _ = load_adapter(quick_train(home, fusion="cross_attn").folder)
-    stores = PairedStores(newest_pair(home, StoreQuery(split="test")), home=home)
+    stores = PairedStores(newest_pair(home, both_sides(split="test")), home=home)
     rows = np.arange(len(stores.text))
     together = embed_rows(adapter, stores.text, rows, device=CPU)
     for row in (0, 13, 39):
@@ -303,7 +303,7 @@ def test_pairs_are_joined_by_id_when_rows_are_missing(tmp_path):
     for encoder in ("toy-image", "toy-text"):
         extract_toy(tmp_path / "h", encoder, **spec)
     stores = PairedStores(
-        newest_pair(tmp_path / "h", StoreQuery(split="train")), home=tmp_path / "h"
+        newest_pair(tmp_path / "h", both_sides(split="train")), home=tmp_path / "h"
     )
     found = {
         (stores.image.ids[image], stores.text.ids[text])
@@ -315,7 +315,7 @@ def test_pairs_are_joined_by_id_when_rows_are_missing(tmp_path):
 
 
 def test_missing_pairs_are_reported(home, tmp_path):
-    pair = newest_pair(home, StoreQuery(split="train"))
+    pair = newest_pair(home, both_sides(split="train"))
     with pytest.raises(StoreCorruptError, match="cannot read the pairs"):
         PairedStores(pair, home=tmp_path / "elsewhere")
 

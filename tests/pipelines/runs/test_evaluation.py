@@ -10,13 +10,14 @@ from lightalign.featcache.store.key import StoreDescription
 from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.classification.sgd_options import SgdOptions
 from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
+from lightalign.pipelines.inputs.store_selection import DatasetQuery
 from lightalign.pipelines.metrics.number import split_hash
-from lightalign.pipelines.runs.trained_run import EvaluationReport
+from lightalign.pipelines.runs.evaluation import Evaluation
 
 IDS = ("0", "1")
 
 
-def found(*, source="a" * 64, ids=IDS, **changes):
+def measured(home, *, source="a" * 64, ids=IDS, **changes):
     described = StoreDescription(
         dataset="pairs",
         split="val",
@@ -32,15 +33,13 @@ def found(*, source="a" * 64, ids=IDS, **changes):
     entry = StoreEntry(Path("store"), described, "key", complete=True, changed=0.0)
     fields = {
         "kind": "similarity",
-        "dataset": "pairs",
+        "home": home,
+        "data": DatasetQuery("pairs", None),
         "split": "val",
         "ids": ids,
         "stores": {"text": entry},
-        "options": {},
-        "metrics": {},
-        "definitions": {},
     }
-    return EvaluationReport(**{**fields, **changes})
+    return Evaluation(**{**fields, **changes})
 
 
 def names(home):
@@ -49,21 +48,21 @@ def names(home):
 
 def test_another_dataset_with_the_same_ids_lies_beside(tmp_path):
     for source in ("a" * 64, "b" * 64, "a" * 64, "b" * 64):
-        path, report = found(source=source).write(None, home=tmp_path)
+        path, report = measured(tmp_path, source=source).write()
         assert read_json(path)["source"] == report["source"] == source
     assert names(tmp_path) == ["similarity-pairs-val--bbbbbbbb.json", "similarity-pairs-val.json"]
 
 
 def test_other_items_of_the_same_dataset_lie_beside(tmp_path):
-    found().write(None, home=tmp_path)
+    measured(tmp_path).write()
     for _ in range(2):
-        path, _ = found(ids=("2",)).write(None, home=tmp_path)
+        path, _ = measured(tmp_path, ids=("2",)).write()
         assert path.name == f"similarity-pairs-val--{split_hash(['2'])[:8]}.json"
 
 
 def test_variants_that_a_file_name_cannot_hold_lie_apart(tmp_path):
     variants = ("", "ä", "é", "ä-bare", "é-bare", "threshold-0.5", "threshold--0.5")
-    names = [found(variant=one).path(None, home=tmp_path).name for one in variants]
+    names = [measured(tmp_path, variant=one).path().name for one in variants]
     assert len(set(names)) == len(variants)
     assert all(name.isascii() for name in names)
 
@@ -72,15 +71,15 @@ def test_variants_that_a_file_name_cannot_hold_lie_apart(tmp_path):
     ("variant", "name"), [("IVF1,Flat", "-IVF1-Flat"), ("my_prompts", "-my_prompts"), ("", "")]
 )
 def test_a_variant_of_plain_letters_is_the_end_of_the_name(tmp_path, variant, name):
-    path = found(variant=variant).path(None, home=tmp_path)
+    path = measured(tmp_path, variant=variant).path()
     assert path.name == f"similarity-pairs-val{name}.json"
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_file_that_is_no_report_makes_room(tmp_path, content):
-    path, _ = found().write(None, home=tmp_path)
+    path, _ = measured(tmp_path).write()
     path.write_text(content)
-    assert found().write(None, home=tmp_path)[0] == path
+    assert measured(tmp_path).write()[0] == path
     assert read_json(path)["kind"] == "similarity"
 
 
