@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,40 +10,36 @@ from rich.console import Console
 from rich.table import Table
 
 from ...featcache import notes
-from ...featcache.bounds import MOST, MOST_SEED
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, checked_home, default_home, expanded
+from ...featcache.settings import Setting
 from ...featcache.store import trust
 from ..common import streams
 from ..common.printable import printable_lines
 from ..common.progress import Progress
+from ..common.shared_settings import DEVICE, HOME
 from ..rendering.progress_bars import BarProgress, LineProgress
 
 
-def within(
-    least: int | float, most: int | float = MOST, *, is_above: bool = False
-) -> Callable[[Any, Any, Any], Any]:
-    """Return what refuses a number of an option that is out of range, in one line that names it.
+def option(setting: Setting, *, default: Any = None) -> Any:  # Any: typer's own class
+    """Return the option or the argument of typer for a setting.
 
-    Every option of a number has one, so that none reaches an array, a thread or a file that cannot
-    hold it. What no range contains, such as `nan`, is refused, too.
-
-    Args:
-        least: The least that is allowed.
-        most: The most that is allowed.
-        is_above: Whether the least itself is refused.
+    Every option of a number has a range, so that none reaches an array, a thread or a file that
+    cannot hold it. What is out of it is refused in one line that names the option.
     """
-    limits = f"above {least:,} and at most {most:,}" if is_above else f"from {least:,} to {most:,}"
 
     def check(_context: Any, parameter: Any, value: Any) -> Any:  # Any: as for `_trust_stores`
-        if value is None or (least <= value <= most and not (is_above and value == least)):
-            return value
-        raise SpecError(f"{parameter.opts[0]} must be {limits}, found {value}")
+        if value is not None and value != default and not isinstance(value, list):
+            setting.check(value, name=parameter.opts[0])
+        return value
 
-    return check
+    callback = check if setting.range else None
+    if setting.argument:
+        return typer.Argument(help=setting.help, callback=callback)
+    return typer.Option(*filter(None, [setting.flag]), help=setting.help, callback=callback)
 
 
-def _each_once(_context: Any, parameter: Any, values: Any) -> Any:  # Any: as for `_trust_stores`
+def each_once(_context: Any, parameter: Any, values: Any) -> Any:  # Any: as for `_trust_stores`
     """Refuse a name that is given two values: the last would be taken without a word."""
     names = [value.partition("=")[0].strip() for value in values or ()]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -57,7 +52,7 @@ def _each_once(_context: Any, parameter: Any, values: Any) -> Any:  # Any: as fo
 
 def _each_place_once(context: Any, parameter: Any, values: Any) -> Any:  # Any: as above
     """Refuse a value that is given twice, also as part of a table: the last would be taken."""
-    _each_once(context, parameter, values)
+    each_once(context, parameter, values)
     names = sorted(value.partition("=")[0].strip() for value in values or ())
     for outer in names:
         inner = next((name for name in names if name.startswith(f"{outer}.")), None)
@@ -75,10 +70,10 @@ Home = Annotated[
         envvar=VARIABLE,
         readable=False,  # which the callback says in one line
         callback=checked_home,
-        help="Folder of datasets, features and runs.",
+        help=HOME.help,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, option(DEVICE)]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")
 ]
@@ -91,18 +86,6 @@ Overrides = Annotated[
         callback=_each_place_once,
         help="Change one value of the spec; repeatable.",
     ),
-]
-RunName = Annotated[str | None, typer.Argument(help="Run; the newest if none.")]
-OtherData = Annotated[str | None, typer.Option(help="Dataset; the run's own if none.")]
-ClassData = Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")]
-TrainSplit = Annotated[str, typer.Option(help="Split to train on.")]
-Seed = Annotated[
-    int,
-    typer.Option(callback=within(0, MOST_SEED), help="Seed of initialisation, order and dropout."),
-]
-EncoderWeights = Annotated[
-    list[str] | None,
-    typer.Option(metavar="ENCODER=PATH", callback=_each_once, help="Weights to use; repeatable."),
 ]
 
 

@@ -13,7 +13,7 @@ from ...featcache.store.manifest import has_manifest, read_whole_manifest
 from ...featcache.store.stored_types import token_bytes
 from ...featcache.types import PER_ROW, Item
 from .outputs import Output
-from .spec import StoreEstimate
+from .reports import StoreEstimate
 
 _LENGTH_SAMPLE = 4096  # texts whose lengths are counted: their mean is known to about 0.5 %
 # Bytes of one line of each array that may stand beside the features.

@@ -15,7 +15,7 @@ from ...featcache.store.manifest import COPY, MANIFEST, named_key, read_manifest
 from ...featcache.types import Modality
 from ..cache.stores import Explanation, RepairReport
 from ..exporting.export_spec import ExportedRun
-from ..extraction.spec import Estimate, ExtractReport
+from ..extraction.reports import Estimate, ExtractReport
 from ..planning.dry_run import TrainEstimate
 from ..planning.peak import PeakMemory
 from ..planning.spec import MemoryPlan

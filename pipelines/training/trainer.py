@@ -33,7 +33,7 @@ from .log import RunLog, summary
 from .modules import build_trainable
 from .negative_queue import NegativeQueue
 from .optimisation import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
-from .spec import TrainPlan
+from .options import TrainPlan
 from .step import TrainStep
 from .validation import Validation, pair_warnings, split_rows
 

@@ -10,7 +10,8 @@ import pytest
 
 from lightalign.pipelines.extraction import exact, extract
 from lightalign.pipelines.extraction.extract_command import command_of
-from lightalign.pipelines.extraction.spec import ExtractReport, ExtractSpec
+from lightalign.pipelines.extraction.reports import ExtractReport
+from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
