@@ -160,6 +160,41 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     return f"unknown key {key!r}; {meant}known: {sorted(known)}"
 
 
+def check_set_keys(overrides: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse a key of `--set` that there is not, and name the close ones.
+
+    Args:
+        overrides: `a.b=c` each.
+        known: Dotted keys; a part in upper case stands for any name.
+
+    Raises:
+        SpecError: A key is neither one of them nor a table of some.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        problem = _unknown_part(key.split("."), [name.split(".") for name in known])
+        if problem:
+            raise SpecError(f"--set {key}: {problem}")
+
+
+def _unknown_part(key: Sequence[str], known: Sequence[Sequence[str]]) -> str | None:
+    """Return what is wrong with a dotted key, by the first part of it that no known one has."""
+    left = known
+    for place, part in enumerate(key):
+        siblings = sorted({name[place] for name in left if len(name) > place})
+        if any(name.isupper() for name in siblings):
+            return None
+        left = [name for name in left if len(name) > place and name[place] == part]
+        if not left:
+            close_parts = close_names(part, siblings)
+            close = [".".join([*key[:place], name, *key[place + 1 :]]) for name in close_parts]
+            # or a table was left out, as in batch_size for train.batch_size
+            close = close or [".".join(name) for name in known if name[-1] == key[-1]]
+            way_out = f"did you mean {' or '.join(close)}?" if close else f"known: {siblings}"
+            return f"unknown key {part!r}; {way_out}"
+    return None
+
+
 def in_words(names: Sequence[str]) -> str:
     """Return names in words: `a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

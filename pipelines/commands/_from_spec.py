@@ -26,6 +26,7 @@ from ._common import (
     split_commas,
     whole_numbers,
 )
+from ._set_keys import Keys
 
 Body: TypeAlias = Callable[..., None]
 _LAST = ("overrides", "no_verify", "home", "device", "as_json", "quiet")  # in the help
@@ -37,6 +38,7 @@ def command(
     before: Mapping[str, str] | None = None,
     reads_stores: bool = False,
     shared_by_processes: bool = False,
+    set_keys: Callable[[], Keys] | None = None,
 ) -> Callable[[Body], Body]:
     """Build the function of a command from a body that takes a Spec, or none, and the output.
 
@@ -49,6 +51,7 @@ def command(
             the fields, then of the parameters of the body.
         reads_stores: Whether it reads stores, so that `--no-verify` is an option.
         shared_by_processes: Whether several processes may run it as one, of which one prints.
+        set_keys: Returns the keys of `--set`.
     """
 
     def build(body: Body) -> Body:
@@ -85,6 +88,8 @@ def command(
         ordered = _in_order({parameter.name: parameter for parameter in parameters}, before or {})
         run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
+        if set_keys is not None:
+            run.__dict__["set_keys"] = set_keys
         return run
 
     return build

@@ -17,6 +17,7 @@ from ._common import (
     source_options,
 )
 from ._from_spec import command
+from ._set_keys import explain_keys, source_keys
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature stores.")
 StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")]
@@ -87,7 +88,7 @@ def cache_verify(
 
 
 @cache_app.command("explain")
-@command()
+@command(set_keys=explain_keys)
 def cache_explain(
     output: CommandOutput,
     *,
@@ -139,7 +140,7 @@ def cache_rm(
 
 
 @cache_app.command("repair")
-@command()
+@command(set_keys=source_keys)
 def cache_repair(
     output: CommandOutput,
     *,

@@ -9,6 +9,7 @@ import typer
 from ...featcache.home import expanded
 from ._common import DEFAULT_HOME, CommandOutput, Home, Overrides, source_options
 from ._from_spec import command
+from ._set_keys import source_keys
 
 if TYPE_CHECKING:
     from ...featcache.known_datasets import DatasetVersion
@@ -25,7 +26,7 @@ _MOST_SHOWN = 100  # letters of a cell of the preview
 
 
 @data_app.command("add")
-@command()
+@command(set_keys=source_keys)
 def data_add(
     output: CommandOutput,
     *,
@@ -100,7 +101,7 @@ def data_show(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -
 
 
 @data_app.command("preview")
-@command()
+@command(set_keys=source_keys)
 def data_preview(
     output: CommandOutput,
     *,

@@ -9,6 +9,7 @@ from ..evaluation.retrieve_spec import RetrieveSpec
 from ..similarity.similarity_spec import SimilaritySpec
 from ._common import CommandOutput, Overrides
 from ._from_spec import command
+from ._set_keys import probe_keys
 
 
 @command(RetrieveSpec, reads_stores=True)
@@ -36,7 +37,7 @@ def zero_shot(spec: ZeroShotSpec, output: CommandOutput) -> None:
     output.result(done.report, *zero_shot_parts(done))
 
 
-@command(ProbeSpec, reads_stores=True)
+@command(ProbeSpec, reads_stores=True, set_keys=probe_keys)
 def probe(spec: ProbeSpec, output: CommandOutput, *, overrides: Overrides = None) -> None:
     """Measure how well simple classifiers read classes from frozen features."""
     from ...featcache.config import apply_overrides, build

@@ -7,13 +7,14 @@ import typer
 from ..extraction.spec import ExtractSpec
 from ._common import CommandOutput, Overrides
 from ._from_spec import command
+from ._set_keys import extract_keys
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say rows, bytes, memory and minutes; write nothing.")
 ]
 
 
-@command(ExtractSpec, before={"encoders": "split", "data": "split"})
+@command(ExtractSpec, before={"encoders": "split", "data": "split"}, set_keys=extract_keys)
 def extract(
     spec: ExtractSpec,
     output: CommandOutput,

@@ -6,9 +6,10 @@ from ...featcache.home import command_line
 from ..common.shared_settings import SEED
 from ._common import DEFAULT_HOME, CommandOutput, Device, Home, Overrides, option, source_options
 from ._from_spec import command
+from ._set_keys import source_keys
 
 
-@command()
+@command(set_keys=source_keys)
 def quickstart(
     output: CommandOutput,
     *,

@@ -14,6 +14,7 @@ from ..planning.spec import PlanSpec
 from ..training.spec import TrainSpec
 from ._common import CommandOutput, Overrides, option
 from ._from_spec import command
+from ._set_keys import fine_tune_keys, training_keys
 
 Resume = Annotated[
     str | None, typer.Option(help="Go on with this stopped run; without other options.")
@@ -41,6 +42,7 @@ S = TypeVar("S", TrainSpec, PlanSpec)
     before={"fusion": "preset", "resume": "tensorboard"},
     reads_stores=True,
     shared_by_processes=True,
+    set_keys=training_keys,
 )
 def train_adapter(
     spec: TrainSpec,
@@ -76,6 +78,7 @@ def train_adapter(
 @command(
     PlanSpec,
     before={"batch_size": "image_encoder", "chunk_size": "image_encoder"},
+    set_keys=training_keys,
 )
 def plan(
     spec: PlanSpec,
@@ -94,11 +97,12 @@ def plan(
 
 def _with_overrides(spec: S, options: Mapping[str, Any]) -> S:
     """Return a spec in which options of `[train]` that have a flag are as these say."""
-    given = [f"train.{name}={value}" for name, value in options.items() if value is not None]
-    return replace(spec, overrides=(*spec.overrides, *given))
+    given = {name: value for name, value in options.items() if value is not None}
+    more = tuple(f"train.{name}={value}" for name, value in given.items())
+    return replace(spec, overrides=spec.overrides + more)
 
 
-@command(FineTuneSpec, reads_stores=True)
+@command(FineTuneSpec, reads_stores=True, set_keys=fine_tune_keys)
 def fine_tune(spec: FineTuneSpec, output: CommandOutput, *, overrides: Overrides = None) -> None:
     """Train the adapter of a run on with a head of classes, on cached tokens."""
     from ...featcache.config import apply_overrides

@@ -1,11 +1,12 @@
 """The `[train]` table of a preset: each option, what fits it, and what it is by default."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion
-from ...featcache.config import Table, apply_overrides, build
+from ...featcache.config import Table, apply_overrides, build, check_set_keys
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
 from ..inputs.same_text import NEGATIVE, SAME_TEXT
@@ -217,6 +218,7 @@ def resolve_preset(
         table = with_fusion(table, fusion)
     if any(override.replace(" ", "").startswith("objective.part=") for override in overrides):
         table = {**table, "objective": {}}  # options are those of a part
+    _check_steps(table["towers"], overrides)
     table = apply_overrides(table, overrides)
     unknown = sorted(set(table) - PRESET_KEYS)
     if unknown:
@@ -229,3 +231,11 @@ def resolve_preset(
             "[fit] is a training in closed form, without a first step that [start] precedes"
         )
     return table, build(TrainOptions, table.get("train", {}), where="[train]")
+
+
+def _check_steps(towers: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse options of a step that the towers have not, unless one of these gives its part."""
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    known = [f"towers.{side}.{step}.OPTION" for side, steps in towers.items() for step in steps]
+    known += [f"{key.removesuffix('.part')}.OPTION" for key in keys if key.endswith(".part")]
+    check_set_keys([key for key in keys if re.match(r"towers(\.[^.]+){3}", key)], known)
