@@ -195,7 +195,7 @@ def in_type_words(hint: Any) -> str:
     if origin in {typing.Union, types.UnionType}:
         return " or ".join(map(in_type_words, typing.get_args(hint)))
     if origin is tuple:
-        return f"a tuple, each of it {in_type_words(typing.get_args(hint)[0])},"
+        return f"a tuple of which each is {in_type_words(typing.get_args(hint)[0])}"
     kind = origin or hint
     return _WORDS.get(kind, str(getattr(kind, "__name__", kind)))
 
