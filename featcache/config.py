@@ -153,44 +153,48 @@ def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
         raise SpecError(f"{where}: {error}") from error
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
+def unknown_key(key: str, names: Iterable[str]) -> str:
     """Return what to say of a key that no table has, with the close ones."""
-    close = " or ".join(close_names(key, known))
+    close = " or ".join(close_names(key, names))
     meant = f"did you mean {close}? " if close else ""
-    return f"unknown key {key!r}; {meant}known: {sorted(known)}"
+    return f"unknown key {key!r}; {meant}known: {sorted(names)}"
 
 
-def check_set_keys(overrides: Sequence[str], known: Iterable[str]) -> None:
+def check_set_keys(overrides: Sequence[str], keys: Iterable[str]) -> None:
     """Refuse a key of `--set` that there is not, and name the close ones.
 
     Args:
         overrides: `a.b=c` each.
-        known: Dotted keys; a part in upper case stands for any name.
+        keys: Dotted keys; a part in upper case stands for any name.
 
     Raises:
         SpecError: A key is neither one of them nor a table of some.
     """
+    rows = [name.split(".") for name in keys]
     for override in overrides:
         key = override.partition("=")[0].strip()
-        problem = _unknown_part(key.split("."), [name.split(".") for name in known])
+        problem = _unknown_part(key.split("."), rows)
         if problem:
             raise SpecError(f"--set {key}: {problem}")
 
 
-def _unknown_part(key: Sequence[str], known: Sequence[Sequence[str]]) -> str | None:
-    """Return what is wrong with a dotted key, by the first part of it that no known one has."""
-    left = known
+def _unknown_part(key: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
+    """Return what is wrong with a dotted key, by the first part of it that none of the rows has."""
+    left = rows
     for place, part in enumerate(key):
-        siblings = sorted({name[place] for name in left if len(name) > place})
+        beside = [name for name in left if len(name) > place]
+        siblings = {name[place] for name in beside}
         if any(name.isupper() for name in siblings):
             return None
-        left = [name for name in left if len(name) > place and name[place] == part]
+        left = [name for name in beside if name[place] == part]
         if not left:
             close_parts = close_names(part, siblings)
             close = [".".join([*key[:place], name, *key[place + 1 :]]) for name in close_parts]
             # or a table was left out, as in batch_size for train.batch_size
-            close = close or [".".join(name) for name in known if name[-1] == key[-1]]
-            way_out = f"did you mean {' or '.join(close)}?" if close else f"known: {siblings}"
+            close = close or [".".join(name) for name in rows if name[-1] == key[-1]]
+            tables = {name[place] for name in beside if len(name) > place + 1}
+            names = sorted(f"{name}.NAME" if name in tables else name for name in siblings)
+            way_out = f"did you mean {' or '.join(close)}?" if close else f"known: {names}"
             return f"unknown key {part!r}; {way_out}"
     return None
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...featcache import notes
+from ...featcache.config import apply_overrides
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, checked_home, default_home, expanded
 from ...featcache.settings import Setting
@@ -89,10 +90,10 @@ Overrides = Annotated[
 ]
 
 
-def _trust_stores(context: Any, given: bool) -> bool:  # Any: typer's class is not what it gives
-    if given:
+def _trust_stores(context: Any, trusts: bool) -> bool:  # Any: typer's class is not what it gives
+    if trusts:
         context.with_resource(trust.trusting())  # until the command ends
-    return given
+    return trusts
 
 
 NoVerify = Annotated[
@@ -167,37 +168,36 @@ def _plain(value: Any) -> Any:
     return vars(value)
 
 
-def split_commas(given: list[str] | None) -> list[str]:
+def split_commas(texts: list[str] | None) -> list[str]:
     """Return the values of an option that is repeatable, and takes several with commas, too."""
-    return [value for values in given or () for value in values.split(",")]
+    return [value for text in texts or () for value in text.split(",")]
 
 
-def whole_numbers(flag: str, given: list[str] | None, *, example: str) -> list[int]:
+def whole_numbers(flag: str, texts: list[str] | None, *, example: str) -> list[int]:
     """Return the whole numbers of such an option.
 
     Raises:
         SpecError: One is no number.
     """
     try:
-        return [int(number) for number in split_commas(given)]
+        return [int(number) for number in split_commas(texts)]
     except ValueError as error:
-        raise SpecError(f"{flag} {','.join(given or ())!r} is not of the form {example}") from error
+        raise SpecError(f"{flag} {','.join(texts or ())!r} is not of the form {example}") from error
 
 
-def places_of_weights(given: list[str] | None) -> dict[str, Path]:
+def places_of_weights(assignments: list[str] | None) -> dict[str, Path]:
     """Return the path of each `ENCODER=PATH` by its encoder.
 
     Raises:
         SpecError: One is not of that form.
     """
-    return dict(_place_of_weights(assignment) for assignment in given or ())
-
-
-def _place_of_weights(given: str) -> tuple[str, Path]:
-    name, sign, path = given.partition("=")
-    if not (name and sign and path):
-        raise SpecError(f"--weights {given!r} is not of the form ENCODER=PATH")
-    return name, expanded(Path(path))
+    places = {}
+    for assignment in assignments or ():
+        name, sign, path = assignment.partition("=")
+        if not (name and sign and path):
+            raise SpecError(f"--weights {assignment!r} is not of the form ENCODER=PATH")
+        places[name] = expanded(Path(path))
+    return places
 
 
 def source_options(overrides: list[str], *, verb: str) -> dict[str, Any]:
@@ -206,8 +206,6 @@ def source_options(overrides: list[str], *, verb: str) -> dict[str, Any]:
     Raises:
         SpecError: One is not of that form.
     """
-    from ...featcache.config import apply_overrides
-
     changed = apply_overrides({"source": {}}, overrides)
     options = changed.pop("source")
     if changed or not isinstance(options, dict):

@@ -81,8 +81,10 @@ def command(
             if spec_class is None:
                 body(output, **more)
                 return
-            given = {option.field.name: option.value(values[option.name]) for option in options}
-            spec = spec_class(**{name: value for name, value in given.items() if value is not None})
+            fields = {option.field.name: option.value(values[option.name]) for option in options}
+            spec = spec_class(
+                **{name: value for name, value in fields.items() if value is not None}
+            )
             body(spec, output, **more)
 
         ordered = _in_order({parameter.name: parameter for parameter in parameters}, before or {})
@@ -154,16 +156,16 @@ class _SpecOption:
         info = option(self.setting, default=default)
         return _keyword(self.name, Annotated[self.field.hint, info], default)
 
-    def value(self, given: Any) -> Any:
-        """Return what the option gives as the field has it, or None for the field's default."""
+    def value(self, parsed: Any) -> Any:
+        """Return what typer has parsed as the field has it, or None for the field's default."""
         if self.setting.negates:
-            return not given
+            return not parsed
         if self.kind is Mapping:
-            return places_of_weights(given)
+            return places_of_weights(parsed)
         if self.kind is not tuple:
-            return given
+            return parsed
         if typing.get_args(self.field.hint)[0] is int:
             flag = f"--{self.name.replace('_', '-')}"
-            return tuple(whole_numbers(flag, given, example=self.setting.commas)) or None
-        values = split_commas(given) if self.setting.commas else given or []
+            return tuple(whole_numbers(flag, parsed, example=self.setting.commas)) or None
+        values = split_commas(parsed) if self.setting.commas else parsed or []
         return tuple(dict.fromkeys(values) if self.setting.merged else values) or None

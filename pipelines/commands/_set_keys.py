@@ -30,10 +30,10 @@ def training_keys() -> Keys:
         "fit.OPTION": "Part or option of a training in closed form.",
         "start.OPTION": "Part or option of a closed form before the first step.",
     }
-    known = [(key, _field(key, help)) for key, help in parts.items()]
-    known += [(key, _field(key)) for key in ("title", "source", "check.NAME")]
-    assert {key.partition(".")[0] for key, _ in known} | {"train"} == PRESET_KEYS
-    return [*keys_of(TrainOptions, "train."), *known]
+    keys = [(key, _field(key, help)) for key, help in parts.items()]
+    keys += [(key, _field(key)) for key in ("title", "source", "check.NAME")]
+    assert {key.partition(".")[0] for key, _ in keys} | {"train"} == PRESET_KEYS
+    return [*keys_of(TrainOptions, "train."), *keys]
 
 
 def probe_keys() -> Keys:
@@ -108,11 +108,11 @@ def _is_table_only(field: Field) -> bool:
 
 def _described(family: type, option: str) -> str:
     """Return the first sentence about an option in the docstring of a class."""
-    found = re.search(
+    match = re.search(
         rf"^    {option}: (.+?)(?:[.;]\s|\.?\Z)", inspect.getdoc(family) or "", re.S | re.M
     )
-    assert found is not None, f"{family.__name__} does not say what {option} is"
-    return " ".join(found[1].split())
+    assert match is not None, f"{family.__name__} does not say what {option} is"
+    return " ".join(match[1].split())
 
 
 def listed(keys: Iterable[tuple[str, Field]]) -> Sequence[tuple[str, str]]:

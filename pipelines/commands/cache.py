@@ -73,14 +73,14 @@ def cache_verify(
     unread = [] if store else unreadable_folders(home)
     for folder in output.progress.track(folders, "verify", len(folders), unit="stores"):
         damage[str(folder)] = verify_folder(folder)
-    damage |= {str(one.folder): [one.reason] for one in unread}
+    damage |= {str(folder.folder): [folder.reason] for folder in unread}
     leftovers = [] if store else find_leftovers(home)
     for leftover in leftovers:
         if leftover.is_unread and str(leftover.path) in damage:
             continue  # a folder of stores, which is named already
         damage.setdefault(str(leftover.path), []).append(str(leftover))
     lines = [line for faults in damage.values() for line in faults]
-    foreign = sum(not (one.is_ours or one.is_unread) for one in leftovers)
+    foreign = sum(not (leftover.is_ours or leftover.is_unread) for leftover in leftovers)
     count = len(lines) - foreign
     output.result(damage, *lines, f"{len(folders)} stores read, {count} damaged files")
     if count:

@@ -97,8 +97,8 @@ def plan(
 
 def _with_overrides(spec: S, options: Mapping[str, Any]) -> S:
     """Return a spec in which options of `[train]` that have a flag are as these say."""
-    given = {name: value for name, value in options.items() if value is not None}
-    more = tuple(f"train.{name}={value}" for name, value in given.items())
+    options = {name: value for name, value in options.items() if value is not None}
+    more = tuple(f"train.{name}={value}" for name, value in options.items())
     return replace(spec, overrides=spec.overrides + more)
 
 

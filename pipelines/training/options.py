@@ -236,6 +236,6 @@ def resolve_preset(
 def _check_steps(towers: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Refuse options of a step that the towers have not, unless one of these gives its part."""
     keys = [override.partition("=")[0].strip() for override in overrides]
-    known = [f"towers.{side}.{step}.OPTION" for side, steps in towers.items() for step in steps]
-    known += [f"{key.removesuffix('.part')}.OPTION" for key in keys if key.endswith(".part")]
-    check_set_keys([key for key in keys if re.match(r"towers(\.[^.]+){3}", key)], known)
+    options = [f"towers.{side}.{step}.OPTION" for side, steps in towers.items() for step in steps]
+    options += [f"{key.removesuffix('.part')}.OPTION" for key in keys if key.endswith(".part")]
+    check_set_keys([key for key in keys if re.match(r"towers(\.[^.]+){3}", key)], options)
