@@ -48,20 +48,17 @@ class ExtractOptions:
     ] = (-1,)
     format: Annotated[str, Setting("zarr or hdf5.", choices=_CONTAINERS)] = "zarr"
     dtype: Annotated[
-        str,
-        Setting("Stored type: float16, bfloat16, float32 or int8.", choices=DTYPES),
+        str, Setting("Stored type: float16, bfloat16, float32 or int8.", choices=DTYPES)
     ] = "float16"
     compression: Annotated[str, Setting("none, zstd or blosc-lz4.", choices=COMPRESSIONS)] = "none"
     precision: Annotated[
         str, Setting("Compute type: auto (bfloat16 where safe), float32, bfloat16.")
     ] = "auto"
     compile: Annotated[
-        bool,
-        Setting("Compile the encoders: minutes first, then faster.", flag="--compile"),
+        bool, Setting("Compile the encoders: minutes first, then faster.", flag="--compile")
     ] = False
     batch_size: Annotated[
-        int | None,
-        Setting("Items per forward pass; chosen by memory if none.", least=1, most=MOST),
+        int | None, Setting("Items per forward pass; chosen by memory if none.", least=1, most=MOST)
     ] = None
     workers: Annotated[
         int, Setting("Threads that decode and tokenise.", least=0, most=MOST_THREADS)

@@ -93,8 +93,7 @@ class FineTuneSpec:
         str | None, Setting("Split to measure at the end; test, or else val, if none.")
     ] = None
     seed: Annotated[
-        int,
-        Setting("Seed of start, order, dropout, held-out images.", least=0, most=MOST_SEED),
+        int, Setting("Seed of start, order, dropout, held-out images.", least=0, most=MOST_SEED)
     ] = 0
     options: FineTuneOptions = field(default_factory=FineTuneOptions)
     sgd: SgdOptions = field(default_factory=lambda: SgdOptions(hidden=_HIDDEN))

@@ -9,14 +9,7 @@ from ...featcache.bounds import MOST, MOST_SEED
 from ...featcache.config import fingerprint, to_table
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
-from ..common.shared_settings import (
-    ClassData,
-    Device,
-    Home,
-    RunName,
-    SourceOptions,
-    TrainSplit,
-)
+from ..common.shared_settings import ClassData, Device, Home, RunName, SourceOptions, TrainSplit
 from .sgd_options import SgdOptions
 
 PROTOCOLS = ("lbfgs", "sgd", "knn")

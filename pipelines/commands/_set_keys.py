@@ -108,11 +108,9 @@ def _is_table_only(field: Field) -> bool:
 
 def _described(family: type, option: str) -> str:
     """Return the first sentence about an option in the docstring of a class."""
-    match = re.search(
-        rf"^    {option}: (.+?)(?:[.;]\s|\.?\Z)", inspect.getdoc(family) or "", re.S | re.M
-    )
-    assert match is not None, f"{family.__name__} does not say what {option} is"
-    return " ".join(match[1].split())
+    sentence = rf"^    {option}: (.+?)(?:[.;]\s|\.?\Z)"
+    match = re.search(sentence, inspect.getdoc(family) or "", re.S | re.M)
+    return " ".join(match[1].split()) if match else option  # Python may leave docstrings out
 
 
 def listed(keys: Iterable[tuple[str, Field]]) -> Sequence[tuple[str, str]]:
@@ -121,7 +119,7 @@ def listed(keys: Iterable[tuple[str, Field]]) -> Sequence[tuple[str, str]]:
     for key, field in keys:
         if field.setting is None:
             continue
-        kind = _type_words(field.hint)
+        kind = "|".join(field.setting.choices) or _type_words(field.hint)
         default = "" if field.default in (None, ()) else f"  [default: {_default(field.default)}]"
         rows.append((f"{key} <{kind}>" if kind else key, f"{field.setting.help}{default}"))
     return rows

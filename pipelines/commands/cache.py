@@ -8,14 +8,7 @@ from typing import Annotated
 import typer
 
 from ...featcache.errors import SpecError
-from ._common import (
-    DEFAULT_HOME,
-    CommandOutput,
-    Device,
-    Home,
-    Overrides,
-    source_options,
-)
+from ._common import DEFAULT_HOME, CommandOutput, Device, Home, Overrides, source_options
 from ._from_spec import command
 from ._set_keys import explain_keys, source_keys
 

@@ -27,8 +27,7 @@ SameText = Annotated[
     typer.Option(help="Captions that say the same: positive, negative or drop; the preset's rule."),
 ]
 BatchSize = Annotated[
-    int | None,
-    option(Setting("Images of a batch; the preset's if none.", least=2, most=MOST)),
+    int | None, option(Setting("Images of a batch; the preset's if none.", least=2, most=MOST))
 ]
 ChunkSize = Annotated[
     int | None,

@@ -67,8 +67,7 @@ class RetrieveSpec:
         ),
     ] = "negative"
     allow_leakage: Annotated[
-        bool,
-        Setting("Measure what took part in the training, too.", flag="--allow-leakage"),
+        bool, Setting("Measure what took part in the training, too.", flag="--allow-leakage")
     ] = False
     device: Device = "auto"
 

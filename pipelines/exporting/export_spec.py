@@ -29,8 +29,7 @@ class ExportSpec:
     home: Home
     run: RunName = None
     to: Annotated[
-        str,
-        Setting("onnx or sentence-transformers.", choices=tuple(TARGETS), noun="export target"),
+        str, Setting("onnx or sentence-transformers.", choices=tuple(TARGETS), noun="export target")
     ]
     output: Annotated[Path, Setting("Folder to write: a new or an empty one.")]
     towers: Annotated[

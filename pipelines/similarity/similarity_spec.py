@@ -35,8 +35,7 @@ class SimilaritySpec:
         None
     )
     threshold: Annotated[
-        float,
-        Setting("Cosine from which a pair is alike, beside a fitted one.", least=-1, most=1),
+        float, Setting("Cosine from which a pair is alike, beside a fitted one.", least=-1, most=1)
     ] = PUBLISHED_THRESHOLD
     device: Device = "auto"
 

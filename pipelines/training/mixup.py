@@ -29,10 +29,7 @@ class MixupOptions:
         float, Setting("Of the Beta distribution of the shares of a mixture; 0: none.", least=0)
     ] = 0.0
     partners: Annotated[
-        str,
-        Setting(
-            "Mixed with each image: halves or shuffled.", choices=PARTNERS, noun="mixup.partners"
-        ),
+        str, Setting("What each image is mixed with.", choices=PARTNERS, noun="mixup.partners")
     ] = "halves"
 
     def __post_init__(self) -> None:

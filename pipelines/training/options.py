@@ -16,6 +16,8 @@ from .mixup import MixupOptions
 PRESET_KEYS = frozenset(
     {"title", "source", "check", "towers", "objective", "train", "fit", "start"}
 )
+_SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
+_PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +67,10 @@ class TrainOptions:
         Setting("Steps in all, in the place of epochs, the last cut short; 0: epochs.", least=0),
     ] = 0
     drop_last: Annotated[bool, Setting("Leave out what is no whole batch or step.")] = False
-    optimiser: Annotated[
-        str, Setting("adamw, adam or lion.", choices=("adamw", "adam", "lion"))
-    ] = "adamw"
+    optimiser: Annotated[str, Setting("Optimiser.", choices=("adamw", "adam", "lion"))] = "adamw"
     learning_rate: Annotated[float, Setting("Highest learning rate.", above=0)] = 1e-3
     weight_decay: Annotated[float, Setting("Weight decay of weight matrices.", least=0)] = 0.05
-    schedule: Annotated[
-        str,
-        Setting(
-            "Of the rate: cosine, cosine-epochs, constant or plateau.",
-            choices=("cosine", "cosine-epochs", "constant", "plateau"),
-        ),
-    ] = "cosine"
+    schedule: Annotated[str, Setting("Of the rate after its rise.", choices=_SCHEDULES)] = "cosine"
     warmup: Annotated[
         float,
         Setting(
@@ -84,8 +78,7 @@ class TrainOptions:
         ),
     ] = 0.1
     warmup_steps: Annotated[
-        int,
-        Setting("Steps of the first epoch over which cosine-epochs rises.", least=0),
+        int, Setting("Steps of the first epoch over which cosine-epochs rises.", least=0)
     ] = 0
     first_rate: Annotated[float, Setting("Rate that cosine-epochs rises from.", least=0)] = 0.0
     last_rate: Annotated[float, Setting("Rate that cosine-epochs falls to.", least=0)] = 0.0
@@ -100,26 +93,13 @@ class TrainOptions:
         Setting("Share by which a lower loss must be lower.", least=0, below=1, called="a share"),
     ] = 0.0
     captions: Annotated[
-        str,
-        Setting(
-            "Of an image: all, one at random, or each as a row of its own.",
-            choices=("all", "one", "each"),
-        ),
+        str, Setting("Of an image in an epoch.", choices=("all", "one", "each"))
     ] = "all"
     same_image: Annotated[
         str,
-        Setting(
-            "With captions=each, other captions of an image: positive or negative.",
-            choices=("positive", "negative"),
-        ),
+        Setting("Other captions of an image, if each is a row.", choices=("positive", "negative")),
     ] = "positive"
-    precision: Annotated[
-        str,
-        Setting(
-            "auto, float32, bfloat16 or float16.",
-            choices=("auto", "float32", "bfloat16", "float16"),
-        ),
-    ] = "auto"
+    precision: Annotated[str, Setting("Of matrix products.", choices=_PRECISIONS)] = "auto"
     decay_all: Annotated[bool, Setting("Decay biases, norms and the scale, too.")] = False
     gradient_clip: Annotated[
         float, Setting("Largest norm of all gradients together; 0: no limit.", least=0)
@@ -131,15 +111,11 @@ class TrainOptions:
     ema: Annotated[
         float,
         Setting(
-            "Decay of a moving average of the weights; 0: none.",
-            least=0,
-            below=1,
-            called="a decay",
+            "Decay of a moving average of the weights; 0: none.", least=0, below=1, called="a decay"
         ),
     ] = 0.0
     select_by: Annotated[
-        str,
-        Setting("What the kept epoch is best in: recall or loss.", choices=("recall", "loss")),
+        str, Setting("What the kept epoch is best in.", choices=("recall", "loss"))
     ] = "recall"
     early_stopping: Annotated[
         int, Setting("Epochs in a row without a better one that end it; 0: none.", least=0)
@@ -164,10 +140,7 @@ class TrainOptions:
         int, Setting("Images of earlier batches that are further negatives.", least=0)
     ] = 0
     mixup: MixupOptions = field(default_factory=MixupOptions)
-    same_text: Annotated[
-        str,
-        Setting("Texts that say the same: negative, positive or drop.", choices=SAME_TEXT),
-    ] = NEGATIVE
+    same_text: Annotated[str, Setting("Texts that say the same.", choices=SAME_TEXT)] = NEGATIVE
 
     def __post_init__(self) -> None:
         check_settings(self, where="[train] ")

@@ -45,8 +45,7 @@ class TrainSpec:
         str | None, Setting("Align the text encoder with this one, not with images.")
     ] = None
     image_features: Annotated[
-        str | None,
-        Setting("tokens, cls, mean, pooled or grid:HxW; the newest store if none."),
+        str | None, Setting("tokens, cls, mean, pooled or grid:HxW; the newest store if none.")
     ] = None
     text_features: Annotated[
         str | None, Setting("tokens, cls, mean, last or pooled; the newest store if none.")
