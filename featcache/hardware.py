@@ -22,11 +22,7 @@ def free_memory(
     """Return how many bytes this process can still take without swapping or being stopped.
 
     It is the least of what the system has available, what the control groups of this process
-    leave, and what its limits on data and address space leave.
-
-    Args:
-        proc: The process file system.
-        control_groups: Where control groups are mounted, version 1 or 2.
+    leave, version 1 or 2, and what its limits on data and address space leave.
     """
     free = [_available(proc), *_left_by_control_groups(proc, control_groups)]
     used = memory_fields(proc / "self" / "status")
@@ -45,17 +41,17 @@ def free_address_space(*, proc: Path = Path("/proc")) -> int | None:
     return max(0, soft - memory_fields(proc / "self" / "status").get("VmSize", 0))
 
 
-def reserve_files(wanted: int) -> int:
-    """Return how many files may be kept open of `wanted`, after raising the soft limit if need be.
+def reserve_files(count: int) -> int:
+    """Return how many files may be kept open of `count`, after raising the soft limit if need be.
 
     A memory map keeps its file open, and a store of 100 GB has more shards than the usual soft
     limit of 1024 has files; half of the limit is left to everything else.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 2 * wanted > soft:
-        soft = 2 * wanted if hard == resource.RLIM_INFINITY else min(hard, 2 * wanted)
+    if 2 * count > soft:
+        soft = 2 * count if hard == resource.RLIM_INFINITY else min(hard, 2 * count)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(wanted, soft // 2)
+    return min(count, soft // 2)
 
 
 def _available(proc: Path) -> int:
@@ -86,15 +82,11 @@ def _left_by_control_groups(proc: Path, root: Path) -> Iterator[int]:
                 if most != "max" and int(most) < _UNLIMITED:
                     held = int((folder / used).read_text())
                     # pages of files that nobody used lately are given back when memory runs short
-                    held -= _statistics(folder / "memory.stat").get(cache, 0)
+                    statistics = folder / "memory.stat"
+                    lines = statistics.read_text().splitlines() if statistics.is_file() else ()
+                    counts = {name: int(number) for name, number in map(str.split, lines)}
+                    held -= counts.get(cache, 0)
                     yield int(most) - held
-
-
-def _statistics(path: Path) -> dict[str, int]:
-    if not path.is_file():
-        return {}
-    pairs = (line.split() for line in path.read_text().splitlines())
-    return {name: int(number) for name, number in pairs}
 
 
 def memory_fields(path: Path) -> dict[str, int]:

@@ -3,6 +3,7 @@
 Axis names: `batch` rows, `tokens` positions after padding, `width` features of one token.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,3 +107,18 @@ def pad(features: Features) -> Tokens:
         values = np.zeros((rows, longest, features.width), dtype=features.values.dtype)
         values[mask] = features.values
     return Tokens(torch.from_numpy(values), torch.from_numpy(mask))
+
+
+def join_padded(batches: Sequence[Tokens]) -> Tokens:
+    """Return batches one after the other, padded by zeros to the longest row of all."""
+    longest = max(batch.mask.shape[1] for batch in batches)
+    missing = [longest - batch.mask.shape[1] for batch in batches]
+    values = [
+        torch.nn.functional.pad(batch.values, (0, 0, 0, count))
+        for batch, count in zip(batches, missing, strict=True)
+    ]
+    masks = [
+        torch.nn.functional.pad(batch.mask, (0, count))
+        for batch, count in zip(batches, missing, strict=True)
+    ]
+    return Tokens(torch.cat(values), torch.cat(masks))

@@ -5,15 +5,18 @@ from collections.abc import Mapping, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ..errors import SpecError, UnreadableItemError
 from ..modalities.image import decode_image
 from ..tokens import Tokens
 from ..types import Item, Modality
+from .card import EncoderCard
 from .exportable import ExportableEncoder
 from .pooling import LAST as LAST  # where backends look for it
 from .pooling import LayerLayout
+from .weights import Weights
 
 Prepared = TypeVar("Prepared")
 Content: TypeAlias = Image.Image | str
@@ -23,6 +26,11 @@ PRECISIONS = ("float32", "bfloat16")
 
 class Encoder(ABC, Generic[Prepared]):
     """Encode items of one modality with a frozen model in evaluation mode.
+
+    Args:
+        card: What the encoder is; its modality, width and number of tokens are taken over.
+        weights: Where the weights are.
+        device: Where the model runs.
 
     Attributes:
         name: Name of the encoder card.
@@ -40,6 +48,20 @@ class Encoder(ABC, Generic[Prepared]):
     precision: str = "float32"
     companion_names: tuple[str, ...] = ()
 
+    def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
+        self.name = card.name
+        self.modality = card.modality
+        self.width = card.width
+        self.tokens_per_item = card.layout.tokens_per_item
+        self._device = device
+
+    @classmethod
+    def build(
+        cls, card: EncoderCard, weights: Weights, *, device: torch.device
+    ) -> "Encoder[Prepared]":
+        """Return the encoder of `card`; a backend of several modalities chooses the class here."""
+        return cls(card, weights, device=device)
+
     @abstractmethod
     def identity(self) -> dict[str, object]:
         """Return ALL that changes the numbers, as JSON values.
@@ -49,9 +71,7 @@ class Encoder(ABC, Generic[Prepared]):
         """
 
     def identity_at(self, layer: int = LAST) -> dict[str, object]:
-        """Return all that changes the numbers of `layer`, as JSON values.
-
-        That is `identity`, and of `POOLED` what does the pooling.
+        """Return `identity`, and of `POOLED` also what does the pooling.
 
         Raises:
             SpecError: The model has no pooled output.
@@ -145,21 +165,11 @@ def read_item(item: Item, modality: Modality) -> Content:
         return decode_image(item.read_bytes(), item_id=item.id)
     if item.text is None:
         raise UnreadableItemError(f"{item.id}: holds no text")
-    if not item.text.isascii():
-        _check_unicode(item.text, item.id)
-    return item.text
-
-
-def _check_unicode(text: str, item_id: str) -> None:
-    """Pass if a text has a UTF-8; JSON can write half of a surrogate pair, which has none.
-
-    Raises:
-        UnreadableItemError: It has none.
-    """
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
+        item.text.encode()
+    except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
         raise UnreadableItemError(
-            f"{item_id}: the text is not valid Unicode: half of a surrogate pair, "
-            f"{text[error.start]!r}, at letter {error.start + 1}"
+            f"{item.id}: the text is not valid Unicode: half of a surrogate pair, "
+            f"{item.text[error.start]!r}, at letter {error.start + 1}"
         ) from error
+    return item.text

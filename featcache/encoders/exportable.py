@@ -11,12 +11,7 @@ ATTENTION_MASK = "attention_mask"  # the input that says which tokens of a text 
 
 
 class ModelCall(nn.Module):
-    """Run a function of tensors as a module that owns the models in it.
-
-    Args:
-        call: Takes the inputs and returns the features, [batch, tokens, width].
-        models: The models that it runs.
-    """
+    """Run a function of tensors, which gives [batch, tokens, width], and own the models in it."""
 
     def __init__(self, call: Callable[..., Tensor], *models: nn.Module) -> None:
         super().__init__()

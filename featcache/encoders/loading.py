@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import LightalignError, WeightsMismatchError
 from ..hardware import resolve_device
+from ..registry import Registry
 from .card import EncoderCard
 from .references import find_card
 from .weights import OF_TIMM, Weights, find_weights, read_config
@@ -33,7 +34,7 @@ def open_encoder(
 
     Args:
         name: Name of a card, such as `dino-vits16`, the path of one, `timm:MODEL` or `hf:MODEL`.
-        home: Folder of everything lightalign keeps, whose cards count, too.
+        home: Folder of everything lightalign keeps, with cards of its own.
         weights: Weights file or hub directory to use instead of the card's own.
         device: Where the model runs: `auto`, `cpu`, `cuda` or `cuda:1`.
         progress: Whether a download draws its bars on standard error.
@@ -59,16 +60,13 @@ def build_encoder(
 
     Raises:
         UnknownNameError: The card names a backend that does not exist.
-        WeightsNotFoundError: The weights are nowhere to be found.
-        WeightsMismatchError: The weights are not those of the card.
-        DeviceError: This machine has no such device.
+        LightalignError: See `open_encoder`.
     """
-    return load_encoder(
-        card, find_weights(card, override=weights, progress=progress), device=device
-    )
+    located = find_weights(card, override=weights, progress=progress)
+    return load_encoder(card, located, device=device)
 
 
-def load_encoder(card: EncoderCard, found: Weights, *, device: str = "cpu") -> AnyEncoder:
+def load_encoder(card: EncoderCard, weights: Weights, *, device: str = "cpu") -> AnyEncoder:
     """Build the encoder that `card` describes from weights that `find_weights` has found.
 
     Raises:
@@ -78,19 +76,19 @@ def load_encoder(card: EncoderCard, found: Weights, *, device: str = "cpu") -> A
     """
     from .probe import require_repeatable
 
-    backend = load_backend(backend_for(card, found))
+    backend = load_backend(backend_for(card, weights))
     place = resolve_device(device)
     try:
-        encoder: AnyEncoder = backend(card, found, device=place)
+        encoder: AnyEncoder = backend.build(card, weights, device=place)
         require_repeatable(encoder)
     except LightalignError:
         raise
     except Exception as error:  # whatever the libraries stumble over in files that are not ours
-        if found.files is None:
+        if weights.files is None:
             raise
         reason = " ".join(str(error).split())
         raise WeightsMismatchError(
-            f"encoder {card.name!r} cannot be built from {found.files}: {type(error).__name__}: "
+            f"encoder {card.name!r} cannot be built from {weights.files}: {type(error).__name__}: "
             f"{reason:.300}"
         ) from error
     return encoder
@@ -102,7 +100,6 @@ def load_backend(name: str) -> Any:
     Raises:
         UnknownNameError: There is no such backend.
     """
-    from ..registry import Registry
     from .base import Encoder
 
     package = f"{__package__}.{BACKENDS.name}"

@@ -93,10 +93,10 @@ class FeaturePooling:
         if self.name in ("mean", "pooled"):
             return 1
         if self.name == "cls":
-            _check_cls(layout, modality)
+            _check_cls(layout)
             return 1
         if self.name == "last":
-            if modality is Modality.IMAGE:
+            if modality is not Modality.TEXT:
                 raise SpecError("features 'last' are those of a text's last token; of images: cls")
             return 1
         rows, columns = self._grid()
@@ -148,10 +148,11 @@ def _rows_at(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     return values.gather(1, index)
 
 
-def _check_cls(layout: LayerLayout, modality: Modality) -> None:
-    if modality is Modality.IMAGE and not layout.prefix_tokens:
+def _check_cls(layout: LayerLayout) -> None:
+    is_text = layout.grid is None
+    if not is_text and not layout.prefix_tokens:
         raise SpecError("features 'cls' need a CLS token, which this encoder has not")
-    if layout.constant_first and modality is Modality.TEXT:
+    if layout.constant_first and is_text:
         raise SpecError(
             "features 'cls' would be one vector for all texts that begin alike: the first token of "
             "this layer knows nothing of those after it; take 'last' or 'mean'"
@@ -161,7 +162,7 @@ def _check_cls(layout: LayerLayout, modality: Modality) -> None:
             "features 'cls' would be one vector for all images: no attention precedes this layer; "
             "take a later one, or 'mean'"
         )
-    if not layout.first_is_class and modality is Modality.TEXT:
+    if not layout.first_is_class and is_text:
         raise SpecError(
             "features 'cls' would be those of each text's first word: this encoder's tokenizer "
             "puts no class token before it; take 'mean', 'last' or 'pooled'"

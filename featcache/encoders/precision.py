@@ -14,19 +14,15 @@ from .base import PRECISIONS, Encoder
 from .probe import encode_probe, smallest_cosine
 
 SAFE_COSINE = 0.999  # below it single tokens begin to point elsewhere (EfficientNet-Lite0: 0.87)
+SAME_COSINE = 0.9999  # of float32 rounded otherwise; a wrong kernel is far below
 
 
-def choose_precision(encoder: Encoder[Any], wanted: str, device: torch.device) -> float | None:
+def choose_precision(encoder: Encoder[Any], precision: str, device: torch.device) -> float | None:
     """Set the precision of `encoder` and return what was measured for it.
 
     `auto` takes bfloat16 where the device is fast at it and no token of a fixed probe batch (drawn
     scenes or their captions) has a cosine to its float32 self below `SAFE_COSINE`. The probe is the
     same for every dataset, so that all splits of all datasets get the same answer.
-
-    Args:
-        encoder: The encoder, in float32.
-        wanted: `auto`, `float32` or `bfloat16`.
-        device: Where it runs.
 
     Returns:
         The smallest cosine of a token to its float32 self, or None in float32 without a probe.
@@ -34,18 +30,16 @@ def choose_precision(encoder: Encoder[Any], wanted: str, device: torch.device) -
     Raises:
         UnknownNameError: There is no such precision.
     """
-    if wanted not in {"auto", *PRECISIONS}:
-        raise unknown_name("precision", wanted, ["auto", *PRECISIONS])
-    if wanted == "float32" or (wanted == "auto" and not has_fast_bfloat16(device)):
+    if precision not in {"auto", *PRECISIONS}:
+        raise unknown_name("precision", precision, ["auto", *PRECISIONS])
+    if precision == "float32" or (precision == "auto" and not has_fast_bfloat16(device)):
         return None
     exact = encode_probe(encoder)
     encoder.precision = "bfloat16"
     cosine = smallest_cosine(exact, encode_probe(encoder))
-    encoder.precision = "bfloat16" if wanted == "bfloat16" or cosine >= SAFE_COSINE else "float32"
+    if precision == "auto" and not cosine >= SAFE_COSINE:
+        encoder.precision = "float32"
     return cosine
-
-
-SAME_COSINE = 0.9999  # of float32 rounded otherwise; a wrong kernel is far below
 
 
 def compile_encoder(encoder: Encoder[Any]) -> float:

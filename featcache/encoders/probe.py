@@ -25,12 +25,10 @@ def probe_items(modality: Modality, count: int = PROBE_ITEMS) -> Sequence[Item]:
     assert modality in (Modality.IMAGE, Modality.TEXT)
     scenes = draw_scenes("test", count, seed=0)
     if modality is Modality.IMAGE:
-        return [
-            Item(id=f"probe-{number}", data=draw_png(scene, _PIXELS))
-            for number, scene in enumerate(scenes)
-        ]
+        pictures = [draw_png(scene, _PIXELS) for scene in scenes]
+        return [Item(id=f"probe-{index}", data=data) for index, data in enumerate(pictures)]
     texts = [caption for scene in scenes for caption in captions(scene)][:count]
-    return [Item(id=f"probe-{number}", text=text) for number, text in enumerate(texts)]
+    return [Item(id=f"probe-{index}", text=text) for index, text in enumerate(texts)]
 
 
 def encode_probe(encoder: Encoder[Any]) -> Tokens:
@@ -47,28 +45,22 @@ def require_repeatable(encoder: Encoder[Any]) -> None:
     Raises:
         WeightsMismatchError: The features differ by more than rounding.
     """
-    items = probe_items(encoder.modality, _REPEATED)
     try:
-        prepared = [encoder.prepare(item) for item in items]
+        prepared = [encoder.prepare(item) for item in probe_items(encoder.modality, _REPEATED)]
     except UnreadableItemError:  # what it can make nothing of is in no cache, but in its ledger
         return
     first, second = encoder.encode(prepared), encoder.encode(prepared)
-    if not _agree(first, second):
+    is_same = first.values.shape == second.values.shape and torch.equal(first.mask, second.mask)
+    if is_same:
+        ours, other = first.values[first.mask], second.values[second.mask]
+        atol = _ROUNDING * float(torch.nan_to_num(ours).abs().max())
+        is_same = torch.allclose(ours, other, rtol=0, atol=atol, equal_nan=True)
+    if not is_same:
         raise WeightsMismatchError(
             f"encoder {encoder.name!r} encodes the same {encoder.modality.value} twice, "
             "differently: it masks or drops at random, and nothing that it gives can be cached; "
             "choose another encoder, or switch the masking off in its configuration"
         )
-
-
-def _agree(first: Tokens, second: Tokens) -> bool:
-    if first.values.shape != second.values.shape or not torch.equal(first.mask, second.mask):
-        return False
-    ours, other = first.values[first.mask], second.values[second.mask]
-    largest = torch.nan_to_num(ours).abs().max()
-    return bool(
-        torch.allclose(ours, other, rtol=0, atol=_ROUNDING * float(largest), equal_nan=True)
-    )
 
 
 def smallest_cosine(exact: Tokens, other: Tokens) -> float:

@@ -5,8 +5,8 @@
 a card has to be derived.
 """
 
+import importlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from ..atomic_files import write_bytes
@@ -16,7 +16,11 @@ from ..home import expanded
 from . import card as cards
 from .card import HOME_CARDS, EncoderCard, read_card, read_card_file, safe_name, split_half
 
-SCHEMES = ("timm", "hf")
+# By scheme the module of `backends` that derives cards of a library, and its function.
+SCHEMES = {
+    "timm": ("_timm_cards", "derive_timm_card"),
+    "hf": ("_huggingface_cards", "derive_huggingface_card"),
+}
 _NOTE = "# kept by lightalign, of --encoder "
 
 
@@ -41,14 +45,10 @@ def card_name(reference: str) -> str:
 def find_card(
     reference: str, *, home: Path | None = None, weights: Path | None = None
 ) -> EncoderCard:
-    """Return the card that `reference` names.
+    """Return the card that `reference` names, of lightalign, of `home` or of a model.
 
-    Args:
-        reference: `NAME`, the path of a TOML file, `timm:MODEL` or `hf:MODEL`; a model is a name,
-            a repository `OWNER/NAME` of the hub, or a folder.
-        home: Folder of everything lightalign keeps, with cards in `encoders`.
-        weights: Weights file or hub directory that is used instead of the model's own; a derived
-            card is of that.
+    A model is a name, a repository `OWNER/NAME` of the hub, or a folder. Where `weights`, a file or
+    a hub directory, are given instead of the model's own, a derived card is of these.
 
     Raises:
         UnknownNameError: Nothing has this name.
@@ -60,12 +60,19 @@ def find_card(
     if colon and scheme in SCHEMES:
         if not model:
             raise SpecError(f"--encoder {reference} names no model: say {scheme}:MODEL or a folder")
-        return _derive(scheme)(model, name=card_name(reference), weights=weights)
+        module, function = SCHEMES[scheme]
+        # importing it imports the library
+        derive = getattr(importlib.import_module(f".backends.{module}", __package__), function)
+        card: EncoderCard = derive(model, name=card_name(reference), weights=weights)
+        return card
     path = expanded(Path(reference))
     if reference.endswith(".toml"):
         if not path.is_file():
             raise SpecError(f"there is no encoder card {reference}")
-        _refuse_name_of_ours(path)
+        if safe_name(path.stem) in cards.card_names():
+            raise SpecError(
+                f"{path} has the name of a card that comes with lightalign: give it another"
+            )
         return read_card_file(path)
     if reference and path.is_dir() and reference not in cards.card_names(home):
         raise SpecError(
@@ -126,22 +133,3 @@ def _table(card: EncoderCard) -> Table:
     table = to_table(card)
     del table["name"]
     return table
-
-
-def _refuse_name_of_ours(path: Path) -> None:
-    name = safe_name(path.stem)
-    if name in cards.card_names():
-        raise SpecError(
-            f"{path} has the name of a card that comes with lightalign: give it another"
-        )
-
-
-def _derive(scheme: str) -> Callable[..., EncoderCard]:
-    """Return what derives cards from models of a library, which is imported with it."""
-    if scheme == "timm":
-        from .backends._timm_cards import derive_timm_card
-
-        return derive_timm_card
-    from .backends._huggingface_cards import derive_huggingface_card
-
-    return derive_huggingface_card

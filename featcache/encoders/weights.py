@@ -12,9 +12,9 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ _OWNED_BY_TIMM = "timm/"  # repositories that are named like the models of timm 
 _TRUE = ("1", "ON", "YES", "TRUE")
 _SAFETENSORS = "model.safetensors"
 _PICKLED = "pytorch_model.bin"  # fetched only where a repository has no safetensors
-_PARTS = {  # of large models, which an index beside them lists
+# By the name of a weights file those of its parts, which an index beside them lists.
+PARTS = {
     _SAFETENSORS: "model-?????-of-?????.safetensors",
     _PICKLED: "pytorch_model-?????-of-?????.bin",
 }
@@ -92,12 +93,8 @@ def find_weights(
 ) -> Weights:
     """Find the weights of `card`: `override`, its package, the hub cache, then the hub itself.
 
-    Without a network the answer takes less than two seconds.
-
-    Args:
-        card: Card of the encoder.
-        override: Weights file or hub directory that is used instead of everything else.
-        progress: Whether the hub's client draws its download bars on standard error.
+    Without a network the answer takes less than two seconds. Bars of a download are drawn on
+    standard error if `progress` is.
 
     Raises:
         WeightsNotFoundError: They are nowhere; the message lists every way to supply them.
@@ -115,13 +112,14 @@ def find_weights(
         return _given(card, Path(card.weights.path), origin=f"weights.path of card {card.name!r}")
     package = card.weights.package
     packaged = _in_package(package) if package is not None else None
-    if packaged is None and card.weights.hub is not None:
+    if packaged is not None:
+        return packaged
+    if card.weights.hub is not None:
         return _on_hub(card, card.weights.hub, progress=progress)
-    if packaged is None and package is None:
-        raise _not_found(card, "its card names no place of them")
-    if packaged is None:
-        raise _not_found(card, "its package is not installed")
-    return packaged
+    places = (
+        "its card names no place of them" if package is None else "its package is not installed"
+    )
+    raise _not_found(card, places)
 
 
 def read_config(card: EncoderCard, path: Path) -> dict[str, Any]:
@@ -146,11 +144,12 @@ def _given(card: EncoderCard, path: Path, *, origin: str) -> Weights:
     if not path.exists():
         other = "" if origin == GIVEN else "; correct the card, or say where they are by --weights"
         raise WeightsNotFoundError(f"{place}: No such file or directory{other}")
-    odd = next((member for member in _members(path) if _is_odd(member)), None)
-    if odd is not None:
-        raise WeightsNotFoundError(
-            f"{place}: {odd.name} is a pipe, a socket or a device, not a regular file"
-        )
+    for member in sorted(path.iterdir()) if path.is_dir() else [path]:
+        # reading it could block for ever, or never reach an end
+        if member.exists() and not member.is_dir() and not is_regular(member):
+            raise WeightsNotFoundError(
+                f"{place}: {member.name} is a pipe, a socket or a device, not a regular file"
+            )
     if path.is_dir() and (path / ADAPTER).is_file() and not (path / "config.json").is_file():
         raise WeightsMismatchError(
             f"{place}: the directory holds an adapter ({ADAPTER}) without its model; merge "
@@ -170,15 +169,6 @@ def _given(card: EncoderCard, path: Path, *, origin: str) -> Weights:
     return Weights(files=path.absolute(), origin=origin)
 
 
-def _members(path: Path) -> list[Path]:
-    return sorted(path.iterdir()) if path.is_dir() else [path]
-
-
-def _is_odd(path: Path) -> bool:
-    """Return whether reading `path` could block for ever, or never reach an end."""
-    return path.exists() and not path.is_dir() and not is_regular(path)
-
-
 def _in_package(package: Package) -> Weights | None:
     specification = importlib.util.find_spec(package.module)  # a top-level module is not executed
     folders = specification.submodule_search_locations if specification is not None else None
@@ -192,20 +182,20 @@ def _in_package(package: Package) -> Weights | None:
 
 def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
     revision = card.weights.revision
+    where = "not in the hub cache"
     cached = _in_cache(card, hub, revision)
-    if cached is not None and card.modality is Modality.TEXT:
-        _fetch_list_of_modules(hub, cached)
-    lacking = None if cached is None else _lacking(card, cached)
-    if cached is not None and lacking is None:
-        return Weights(files=cached, origin=f"hub cache {hub}@{cached.name[:7]}")
+    if cached is not None:
+        if card.modality is Modality.TEXT:
+            _fetch_list_of_modules(hub, cached)
+        lacking = _lacking(card, cached)
+        if lacking is None:
+            return Weights(files=cached, origin=f"hub cache {hub}@{cached.name[:7]}")
+        where = f"the hub cache holds it without {lacking}"
     try:
         return _download(card, hub, revision, progress=progress)
     except _HubUnavailableError as error:
-        newest = _in_cache(card, hub, None) if revision is not None else None
-        where = "not in the hub cache"
-        if lacking is not None:
-            where = f"the hub cache holds it without {lacking}"
-        elif newest is not None and _lacking(card, newest) is None:
+        newest = _in_cache(card, hub, None) if cached is None and revision is not None else None
+        if newest is not None and _lacking(card, newest) is None:
             where = (
                 f"the hub cache holds another revision than {revision}, to be taken with "
                 f"`--weights {newest}`"
@@ -222,25 +212,27 @@ def _fetch_list_of_modules(hub: str, snapshot: Path) -> None:
     Raises:
         WeightsNotFoundError: The hub is there, and cannot say.
     """
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     commit = snapshot.name
-    if (snapshot / MODULES).is_file() or _is_offline():
+    if (
+        (snapshot / MODULES).is_file()
+        or try_to_load_from_cache(hub, MODULES, revision=commit) is not None
+        or _why_unreachable() is not None
+    ):
         return
-    cached = try_to_load_from_cache(hub, MODULES, revision=commit)
-    if cached is None and _is_reachable(constants.ENDPOINT):
-        try:
-            hf_hub_download(hub, MODULES, revision=commit)
-        except OSError as error:  # the hub's own errors are OSErrors
-            is_plain = isinstance(error, EntryNotFoundError)
-            if is_plain and not isinstance(error, LocalEntryNotFoundError):
-                return
-            raise WeightsNotFoundError(
-                f"whether {hub} is a sentence encoder cannot be told: the hub cache holds it "
-                f"without {MODULES}, and the hub refused that: {_first_line(error)}; "
-                "HF_HUB_OFFLINE=1 takes what the cache holds"
-            ) from error
+    try:
+        hf_hub_download(hub, MODULES, revision=commit)
+    except OSError as error:  # the hub's own errors are OSErrors
+        is_plain = isinstance(error, EntryNotFoundError)
+        if is_plain and not isinstance(error, LocalEntryNotFoundError):
+            return
+        raise WeightsNotFoundError(
+            f"whether {hub} is a sentence encoder cannot be told: the hub cache holds it "
+            f"without {MODULES}, and the hub refused that: {_first_line(error)}; "
+            "HF_HUB_OFFLINE=1 takes what the cache holds"
+        ) from error
 
 
 def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Path | None:
@@ -248,17 +240,14 @@ def _in_cache(card: EncoderCard, hub: str, revision: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
 
     snapshot = None
-    for name in [name for weights in _PARTS for name in (weights, _index_of(weights))]:
+    for name in [name for weights in PARTS for name in (weights, _index_of(weights))]:
+        options: dict[str, Any] = {"local_files_only": True, "allow_patterns": [name]}
         try:
-            snapshot = Path(
-                snapshot_download(
-                    hub, revision=revision, local_files_only=True, allow_patterns=[name]
-                )
-            )
+            snapshot = Path(snapshot_download(hub, revision=revision, **options))
         except FileNotFoundError:  # LocalEntryNotFoundError and IncompleteSnapshotError are this
             continue
         if _lacking(card, snapshot) is None:
-            return snapshot
+            break
     return snapshot
 
 
@@ -266,29 +255,26 @@ def _lacking(card: EncoderCard, root: Path) -> str | None:
     """Return a needed file that a hub directory lacks, or None where it is complete."""
     modules = read_modules(card, root) or ()
     folder = model_place(card, root)
-    for place in (folder, *_weighted(modules)):
-        if not _has_weights(card, place):
-            return _below(root, place / _SAFETENSORS)
+    lacking = [
+        place / _SAFETENSORS
+        for place in (folder, *_weighted(modules))
+        if not _has_weights(card, place)
+    ]
     needed: list[tuple[str, ...]] = []
-    if card.backend != "timm" or not _is_named_by_timm(card):
+    # of its own repositories timm knows architecture and preprocessing by name
+    if card.backend != "timm" or not (card.weights.hub or "").startswith(_OWNED_BY_TIMM):
         needed.append(("config.json",))
     if card.modality is Modality.TEXT:
         needed.append(TOKENIZER_VOCABULARIES)
     elif card.backend == "huggingface":
         needed.append(PROCESSOR_FILES)
-    for names in needed:
-        if not any((folder / name).is_file() for name in names):
-            return _below(root, folder / names[0])
-    return next((_below(root, path) for path in lacking_configurations(modules)), None)
-
-
-def _is_named_by_timm(card: EncoderCard) -> bool:
-    """Return whether timm knows architecture and preprocessing of a card's weights by name."""
-    return (card.weights.hub or "").startswith(_OWNED_BY_TIMM)
-
-
-def _below(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
+    lacking += [
+        folder / names[0]
+        for names in needed
+        if not any((folder / name).is_file() for name in names)
+    ]
+    lacking += lacking_configurations(modules)
+    return lacking[0].relative_to(root).as_posix() if lacking else None
 
 
 def _weighted(modules: Sequence[tuple[str, Path]]) -> list[Path]:
@@ -299,15 +285,10 @@ def _weighted(modules: Sequence[tuple[str, Path]]) -> list[Path]:
 def find_hub_file(hub: str, name: str, *, required: bool) -> Path | None:
     """Return a small file of a hub repository, from the hub cache or else from the hub.
 
-    Args:
-        hub: Hub repository.
-        name: Name of the file.
-        required: Whether to raise an error where there is none.
-
     Raises:
         WeightsNotFoundError: It is required and in neither.
     """
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -317,10 +298,8 @@ def find_hub_file(hub: str, name: str, *, required: bool) -> Path | None:
             f"{hub!r} is no folder that is there, and no name of a hub repository"
         ) from error
     except FileNotFoundError:  # LocalEntryNotFoundError is this
-        reason = f"{constants.ENDPOINT} is not reachable"
-    if _is_offline():
-        reason = "HF_HUB_OFFLINE forbids the hub"
-    elif _is_reachable(constants.ENDPOINT):
+        reason = _why_unreachable()
+    if reason is None:
         try:
             return Path(hf_hub_download(hub, name))
         except OSError as error:  # the hub's own errors are OSErrors
@@ -338,6 +317,15 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _why_unreachable() -> str | None:
+    """Return why nothing can be fetched from the hub, or None where it answers."""
+    from huggingface_hub import constants
+
+    if _is_offline():
+        return "HF_HUB_OFFLINE forbids the hub"
+    return None if _is_reachable(constants.ENDPOINT) else f"{constants.ENDPOINT} is not reachable"
+
+
 def _is_offline() -> bool:
     from huggingface_hub import constants
 
@@ -351,14 +339,14 @@ def _index_of(name: str) -> str:
 
 
 def weights_in(card: EncoderCard, folder: Path) -> list[Path]:
-    """Return the files of a directory's weights: one, or all the parts that an index lists.
+    """Return the files of a directory's weights, of which there may be none.
 
-    Parts that the index lists need not be there; nothing is returned where there are no weights.
+    Parts that an index lists need not be there.
 
     Raises:
         WeightsMismatchError: The index cannot be read, or lists a part outside of the directory.
     """
-    for name in _PARTS:
+    for name in PARTS:
         if (folder / name).is_file():
             return [folder / name]
         index = folder / _index_of(name)
@@ -385,12 +373,9 @@ class _HubUnavailableError(Exception):
 
 
 def _download(card: EncoderCard, hub: str, revision: str | None, *, progress: bool) -> Weights:
-    from huggingface_hub import constants
-
-    if _is_offline():
-        raise _HubUnavailableError("HF_HUB_OFFLINE forbids the hub")
-    if not _is_reachable(constants.ENDPOINT):
-        raise _HubUnavailableError(f"{constants.ENDPOINT} is not reachable")
+    reason = _why_unreachable()
+    if reason is not None:
+        raise _HubUnavailableError(reason)
     try:
         with _progress_bars(shown=progress):
             folder = _fetch(card, hub, revision)
@@ -408,15 +393,10 @@ def _fetch(card: EncoderCard, hub: str, revision: str | None) -> Path:
     """Download what is needed of a repository, and return the folder that holds it.
 
     Its list of modules, where it has one, says which of its folders are read.
-
-    Raises:
-        WeightsMismatchError: The list cannot be read, or names a place outside of the repository.
-        OSError: The hub refuses it.
     """
     from huggingface_hub import snapshot_download
 
-    listed = snapshot_download(hub, revision=revision, allow_patterns=[*_ROOT_FILES])
-    root = Path(listed)
+    root = Path(snapshot_download(hub, revision=revision, allow_patterns=[*_ROOT_FILES]))
     commit = root.name  # whatever the hub's newest is by now
     modules = read_modules(card, root) or ()
     model = model_place(card, root)
@@ -429,8 +409,8 @@ def _fetch(card: EncoderCard, hub: str, revision: str | None) -> Path:
     snapshot_download(hub, revision=commit, allow_patterns=patterns)
     lacking = [place for place in weighted if not _has_weights(card, place)]
     if lacking:
-        pickled = _patterns(root, lacking, _weights_names(_PICKLED))
-        snapshot_download(hub, revision=commit, allow_patterns=pickled)
+        patterns = _patterns(root, lacking, _weights_names(_PICKLED))
+        snapshot_download(hub, revision=commit, allow_patterns=patterns)
     return root
 
 
@@ -445,32 +425,30 @@ def _patterns(root: Path, places: Sequence[Path], names: Sequence[str]) -> list[
 
 def _weights_names(name: str) -> tuple[str, ...]:
     """Return what weights are called: in one file, or in parts that an index lists."""
-    return name, _index_of(name), _PARTS[name]
+    return name, _index_of(name), PARTS[name]
 
 
 def _is_reachable(endpoint: str) -> bool:
     """Ask once, with the proxies of the environment; a resolver that hangs costs no more."""
-    answer: futures.Future[None] = futures.Future()
+    answers: list[bool] = []
 
     def ask() -> None:
         try:
             request = urllib.request.Request(endpoint, method="HEAD")
             urllib.request.urlopen(request, timeout=HUB_PATIENCE).close()
-        except Exception as error:  # carried to the waiting thread, which raises it
-            answer.set_exception(error)
-        else:
-            answer.set_result(None)
+            answers.append(True)
+        except urllib.error.HTTPError:  # whatever the hub answers, it is there
+            answers.append(True)
+        except urllib.error.URLError as error:
+            # the hub's client has its own certificates
+            answers.append(isinstance(error.reason, ssl.SSLError))
+        except (OSError, ValueError, HTTPException):  # no address, or not one of the web
+            answers.append(False)
 
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer.result(timeout=HUB_PATIENCE)
-    except urllib.error.HTTPError:  # whatever the hub answers, it is there
-        return True
-    except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # the hub's client has its own certificates
-    except (OSError, futures.TimeoutError):
-        return False
-    return True
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(HUB_PATIENCE)
+    return any(answers)
 
 
 @contextmanager

@@ -8,37 +8,30 @@ rounded itself as any extracted one; of int8 tokens, by the mean of half their s
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ...featcache.errors import StoreCorruptError, StoreNotFoundError
 from ...featcache.store.feature_store import FeatureStore
 from ...featcache.store.item_rows import ItemBlock, ItemRows
 from ...featcache.tokens import Tokens, pad_groups
 from ..common.progress import Progress
-from .filling import Filling, Shard, Shards, StoreJob
+from .filling import Filling, Shard, Shards, StoreJob, removals_told
 
 BLOCKS_HELD = 3  # of float32 at once: as read, padded, and what reducing it takes
 _GROUPS = 8  # of similar length in a block; more saves little padding
 
 
 class Derivation(Filling):
-    """Fill the missing shards of several stores from one store of tokens.
+    """Fill the missing shards of several stores from `origin`, a complete store of their tokens.
 
     Checksums of the tokens are compared as they are read, and one of their shards is in memory at
-    a time, in blocks of float32. The same shards are made of the same blocks each time.
-
-    Args:
-        jobs: Stores of equal `rows_per_shard`, and what goes into them.
-        origin: Folder of a complete store of their tokens.
-        ids: Ids of all items of the split.
-        max_bad: Items of one store that may be unreadable.
-        progress: Receives the progress.
+    a time, in blocks of float32. The same shards are made of the same blocks each time. The ids are
+    those of all items of the split.
     """
 
     is_derived = True
@@ -55,14 +48,12 @@ class Derivation(Filling):
         super().__init__(jobs, num_items=len(ids), max_bad=max_bad, progress=progress)
         self.ids = ids
         self.origin = origin
-        with self._origin_told():
+        with self._removal_told():
             self._rows = ItemRows(FeatureStore.open(origin), ids)
 
     def _pass(self, writer: ThreadPoolExecutor) -> None:
-        for index in self._missing():
-            jobs = [job for job in self.jobs if self._claim(job, index)]
-            if jobs:
-                self._write(index, jobs, self._derive_shard(index, jobs), writer)
+        for index, jobs in self._claimed():
+            self._write(index, jobs, self._derive_shard(index, jobs), writer)
         self._settle()
         self._rows.close()
 
@@ -72,32 +63,26 @@ class Derivation(Filling):
         shards = Shards(jobs)
         for job in jobs:
             shards.of(job).skipped += self._rows.skipped(items)
-        with self._origin_told():
-            for block in self._read(items):
-                began = time.perf_counter()
+        with self._removal_told():
+            blocks = self._rows.blocks(items)
+            began = time.perf_counter()
+            while (block := next(blocks, None)) is not None:
+                read = time.perf_counter()
+                self.shares.decode += read - began
                 self._reduce(block, items, jobs, shards)
-                self.shares.encode += time.perf_counter() - began
+                began = time.perf_counter()
+                self.shares.encode += began - read
                 self.progress.advance(len(block.positions))
         self.num_done += len(items)
         self.progress.advance(len(shards.of(jobs[0]).skipped))
         return shards.by_store
-
-    def _read(self, items: range) -> Iterator[ItemBlock]:
-        """Yield the blocks of tokens, counting the seconds of reading."""
-        blocks = self._rows.blocks(items)
-        while True:
-            began = time.perf_counter()
-            block = next(blocks, None)
-            self.shares.decode += time.perf_counter() - began
-            if block is None:
-                return
-            yield block
 
     def _reduce(
         self, block: ItemBlock, items: range, jobs: Sequence[StoreJob], shards: Shards
     ) -> None:
         """Take what each store keeps of the tokens of a block."""
         positions = block.positions - items.start
+        # padded to the longest row of all, most of a block of captions would be padding
         groups, order = pad_groups(block.features, _GROUPS)
         for job in jobs:
             shards.of(job).ids.update(zip(positions.tolist(), block.features.ids, strict=True))
@@ -105,24 +90,11 @@ class Derivation(Filling):
         for group in groups:
             targets = positions[order[first : first + len(group)]]
             first += len(group)
+            # as an encoder gives them, so that both ways reduce and round alike
             tokens = Tokens(group.values.to(torch.float32), group.mask)
             for job in jobs:
                 reduced = job.output.kind.reduce(tokens, job.output.layout)
-                shards.rows(job).add(reduced, sources=np.arange(len(targets)), targets=targets)
+                shards.of(job).rows.add(reduced, sources=np.arange(len(targets)), targets=targets)
 
-    @contextmanager
-    def _origin_told(self) -> Iterator[None]:
-        """Within the block, tokens that another process has removed are an error that names them.
-
-        Raises:
-            StoreNotFoundError: They were removed.
-        """
-        try:
-            yield
-        except (FileNotFoundError, StoreCorruptError) as error:
-            if self.origin.is_dir():
-                raise
-            raise StoreNotFoundError(
-                f"{self.origin} was removed while other features were derived from it: run the "
-                "same command again"
-            ) from error
+    def _removal_told(self) -> AbstractContextManager[None]:
+        return removals_told([self.origin], "other features were derived from it")

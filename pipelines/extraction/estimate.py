@@ -30,10 +30,11 @@ from .reports import Estimate, StoreEstimate
 from .shard_writer import ShardWriter
 from .sizes import estimate_store, free_bytes, uncompressed_bytes
 from .spec import ExtractSpec
+from .throughput import fitting_batch_size, overlaps
 
 _WARM_BATCHES = 1
-# Of texts more, as batches of similar length take many texts to choose from.
-_TIMED_BATCHES = {Modality.IMAGE: 4, Modality.TEXT: 32}
+_TIMED_BATCHES = 4
+_TIMED_TEXT_BATCHES = 32  # as batches of similar length take many texts to choose from
 
 
 def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
@@ -44,23 +45,24 @@ def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
     """
     opened = open_all(spec, progress)
     loaded = load_all(spec, opened, progress)
-    note_exports(spec, [one.encoder for one in loaded], progress)
+    note_exports(spec, [loaded_encoder.encoder for loaded_encoder in loaded], progress)
     estimates: list[StoreEstimate] = []
     seconds = 0.0
     buffers = 0
     for split in splits_with_items(opened, loaded, progress):
         outputs = describe_outputs(spec, opened, loaded, split)
         by_key: dict[str, StoreEstimate] = {}
+        # passes are one after the other: their seconds add up, their memory does not
         for group, origin in _passes(spec, outputs):
             pass_estimates, pass_seconds = _estimate_pass(spec, opened.source, group, origin)
             seconds += pass_seconds
             if pass_seconds:
                 buffers = max(buffers, _pass_buffer(group, pass_estimates, origin))
-            by_key |= {one.key: one for one in pass_estimates}
+            by_key |= {estimate.key: estimate for estimate in pass_estimates}
         estimates += [by_key[output.description.key] for output in outputs]
     return Estimate(
         stores=tuple(estimates),
-        missing_bytes=sum(one.missing_bytes for one in estimates),
+        missing_bytes=sum(estimate.missing_bytes for estimate in estimates),
         free_bytes=free_bytes(spec.home),
         peak_memory_bytes=_resident_bytes() + buffers,
         minutes=seconds / 60,
@@ -90,11 +92,12 @@ def _estimate_pass(
     if not items:
         return estimates, 0.0
     if origin is not None:
-        estimates = [
-            replace(estimate, derived_from=name_of(origin)) if estimate.missing else estimate
+        name = name_of(origin)
+        derived = [
+            replace(estimate, derived_from=name) if estimate.missing else estimate
             for estimate in estimates
         ]
-        return estimates, items * _seconds_to_derive(source, group, origin)
+        return derived, items * _seconds_to_derive(source, group, origin)
     per_item, ratios = _probe(spec, source, group)
     scaled = [
         replace(
@@ -136,20 +139,21 @@ def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[
     Returns:
         Seconds of one item, and for each output stored bytes over uncompressed ones.
     """
-    from .throughput import fitting_batch_size
-
     loaded = [output.loaded for output in group]
     batch_size = spec.batch_size or fitting_batch_size(loaded, spec.device)
-    items = source.items(group[0].description.split, group[0].encoder.modality)
-    num_batches = _WARM_BATCHES + _TIMED_BATCHES[group[0].encoder.modality]
-    count = min(len(items), batch_size * num_batches)
+    modality = group[0].encoder.modality
+    items = source.items(group[0].description.split, modality)
+    timed_batches = _TIMED_TEXT_BATCHES if modality is Modality.TEXT else _TIMED_BATCHES
+    count = min(len(items), batch_size * (_WARM_BATCHES + timed_batches))
     sample = [items[index] for index in np.linspace(0, len(items) - 1, count).astype(int).tolist()]
+    # the first batch also pays for memory and for kernels that are chosen by trial
     warm = sample[: batch_size * _WARM_BATCHES]
     _extract(spec, group, warm, batch_size)
     timed = sample[len(warm) :] or warm
     began = time.perf_counter()
     stored = _extract(spec, group, timed, batch_size)
     seconds = time.perf_counter() - began
+    # what is not compressed is counted exactly, the sample's own overhead aside
     ratios = [1.0] * len(group)
     if spec.compression != "none":
         ids = [item.id for item in timed]
@@ -164,8 +168,6 @@ def _extract(
     spec: ExtractSpec, group: Sequence[Output], items: Sequence[Item], batch_size: int
 ) -> list[int]:
     """Extract some items into a temporary folder and return the bytes of each store."""
-    from .throughput import overlaps
-
     with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
         jobs = _probe_jobs(group, len(items), Path(folder))
         ShardWriter(
@@ -199,10 +201,14 @@ def _with_items(output: Output, count: int) -> Output:
 
 
 def _pass_buffer(
-    group: Sequence[Output], found: Sequence[StoreEstimate], origin: StoreEntry | None
+    group: Sequence[Output], estimates: Sequence[StoreEstimate], origin: StoreEntry | None
 ) -> int:
     """Return the bytes of what one pass holds in memory beside encoders."""
-    shards = sum(map(_shard_buffer, group, found))
+    shards = 0
+    for output, estimate in zip(group, estimates, strict=True):
+        rows = min(output.description.rows_per_shard, estimate.rows)
+        # collected, joined, and being written
+        shards += 3 * rows * estimate.bytes // max(1, estimate.rows)
     if origin is None:
         return shards
     receipts = FeatureStore(origin.folder, read_whole_manifest(origin.folder)).receipts()
@@ -211,12 +217,6 @@ def _pass_buffer(
     shard = largest * token_bytes(what.dtype, what.width)
     block = min(BLOCK_ELEMENTS, largest * what.width) * 4  # float32
     return shards + shard + BLOCKS_HELD * block
-
-
-def _shard_buffer(output: Output, estimate: StoreEstimate) -> int:
-    """Return the bytes of one store's shards in memory: collected, joined, and being written."""
-    rows = min(output.description.rows_per_shard, estimate.rows)
-    return 3 * rows * estimate.bytes // max(1, estimate.rows)
 
 
 def _resident_bytes() -> int:

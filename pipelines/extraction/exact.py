@@ -21,12 +21,7 @@ ROUNDED = ("bfloat16", "int8")  # stored types whose rounding does
 
 
 def inexact_sides(table: Mapping[str, Any], sides: Iterable[str]) -> dict[str, str]:
-    """Return by side the encoders of a run's `table` that computed otherwise than exports do.
-
-    Args:
-        table: What `run.toml` holds.
-        sides: The sides that are asked about.
-    """
+    """Return by side the encoders of a run's `table` that computed otherwise than exports do."""
     described = table.get("encoders", {})
     return {
         side: described[side]["name"]
@@ -80,11 +75,10 @@ def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
     """Return what extracts all splits of what a side was trained on, in the exports' precision."""
     trained: Table = table["stores"]["train"]
     stored: Table = trained.get(side, {})  # earlier versions wrote less
-    asked: Table = table.get("command", {})
-    version = version_of(
-        home, trained["dataset"], str(trained.get("split")), str(trained.get("source"))
-    )
-    data = _place(trained["dataset"], asked.get("data"), home) if version is None else version.data
+    command: Table = table.get("command", {})
+    dataset = trained["dataset"]
+    version = version_of(home, dataset, str(trained.get("split")), str(trained.get("source")))
+    data = _place(dataset, command.get("data"), home) if version is None else version.data
     try:
         manifest = read_whole_manifest(find_store(home, stored.get("key", "")))
     except (StoreNotFoundError, StoreCorruptError):  # the run says the most of it
@@ -97,7 +91,7 @@ def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
             encoders=(table["encoders"][side]["name"],),
             data=data,
             home=home,
-            source=asked.get("source") or {},
+            source=command.get("source") or {},
             dtype=stored.get("dtype", USUAL_DTYPE),
             precision=EXACT,
             **recorded,
@@ -113,11 +107,10 @@ def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
     )
 
 
-def _place(dataset: str, asked: str | None, home: Path) -> str:
+def _place(dataset: str, recorded: str | None, home: Path) -> str:
     """Return what `--data` has to name; a place that nobody wrote down is left to be filled in."""
-    if asked is not None:
-        name, path = parse_data(asked)
-        if name == dataset and path is not None:
-            return asked
-    drawn = is_drawn(dataset)
-    return dataset if drawn or (home / "datasets" / dataset).exists() else f"{dataset}=/PATH"
+    name, path = (None, None) if recorded is None else parse_data(recorded)
+    if recorded is not None and name == dataset and path is not None:
+        return recorded
+    is_placed = is_drawn(dataset) or (home / "datasets" / dataset).exists()
+    return dataset if is_placed else f"{dataset}=/PATH"

@@ -1,6 +1,7 @@
 """Limits on exporting some features, as far as their extraction knows, and the way around them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +21,18 @@ _ROUNDED = {"int8": "dtype int8", "bfloat16": "dtype bfloat16 where its rounding
 def note_exports(spec: ExtractSpec, encoders: Sequence[Encoder[Any]], progress: Progress) -> None:
     """Note once what `export` will refuse of the features that `spec` asks for.
 
-    Args:
-        spec: The extraction.
-        encoders: Its encoders, their precision set.
-        progress: Receives the note, if there is anything to say.
+    The precision of its encoders is set by then.
     """
-    portables = {encoder.name: _portable(encoder) for encoder in encoders}
+    portables: dict[str, ExportableEncoder | None] = {}
+    for encoder in encoders:
+        portables[encoder.name] = None
+        with suppress(SpecError):
+            portables[encoder.name] = encoder.portable()
     without = [name for name, portable in portables.items() if portable is None]
     inexact = [
-        candidate.name
-        for candidate in encoders
-        if candidate.precision != EXACT and candidate.name not in without
+        encoder.name
+        for encoder in encoders
+        if encoder.precision != EXACT and encoder.name not in without
     ]
     reasons = []
     if inexact:
@@ -64,13 +66,6 @@ def inexpressible_features(layer: int, kind: FeaturePooling, layout: LayerLayout
     if kind.name not in ("mean", "cls", "last") and not kind.keeps_tokens:
         return "stock pooling knows no grid"
     return None
-
-
-def _portable(encoder: Encoder[Any]) -> ExportableEncoder | None:
-    try:
-        return encoder.portable()
-    except SpecError:
-        return None
 
 
 def _refused_by_stock(spec: ExtractSpec, last: LayerLayout) -> list[str]:

@@ -22,8 +22,9 @@ from ..common import stopping
 from ..common.progress import SILENT, Progress
 from ..common.versions import library_versions
 from .derive import Derivation
+from .exportable import note_exports
 from .filling import Filling, StageTimes, StoreJob, removals_told
-from .loaded_encoder import LoadedEncoder
+from .loaded_encoder import LoadedEncoder, load_all, splits_with_items
 from .opening import ResolvedExtraction, open_all, with_place
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
@@ -35,31 +36,6 @@ from .spec import ExtractSpec
 from .throughput import fitting_batch_size, overlaps
 
 _MOST_ROWS_LISTED = 1000  # of those that cannot be read: a manifest is no copy of a broken table
-
-
-def fill(
-    spec: ExtractSpec,
-    opened: ResolvedExtraction,
-    loaded: Sequence[LoadedEncoder],
-    splits: Sequence[str],
-    progress: Progress,
-    *,
-    makes_newest: bool = True,
-) -> list[StoreReport]:
-    """Make the stores of some splits complete and say what that took.
-
-    Raises:
-        DiskSpaceError: The disk cannot hold the features.
-        LightalignError: See `fill_split`.
-    """
-    source = opened.source
-    outputs = {split: describe_outputs(spec, opened, loaded, split) for split in splits}
-    check_disk([output for of_split in outputs.values() for output in of_split], source, spec.home)
-    return [
-        report
-        for described in outputs.values()
-        for report in fill_split(spec, source, described, progress, makes_newest=makes_newest)
-    ]
 
 
 def fill_split(
@@ -84,30 +60,31 @@ def fill_split(
     origins: Mapping[str, StoreEntry] = {}
     if jobs is None:
         split = outputs[0].description.folder(spec.home).parent
+        # two processes may begin one split: pairs and manifests are written by one of them
         with owning_split(split, progress.note):
             atomic_files.clear_abandoned(split)
             _ensure_pairs(spec.home, source, outputs[0].description)
             origins = find_origins(spec, outputs)
             jobs = _begin(spec, source, outputs, origins, progress)
+    passes: dict[object, list[StoreJob]] = {}
+    for job in jobs:
+        origin = origins.get(job.output.description.key)
+        passes.setdefault(pass_of(job.store.description, origin), []).append(job)
     reports: list[StoreReport] = []
-    for group in _passes(jobs, origins):
-        reports += _fill_pass(
-            spec, source, group, origins.get(group[0].output.description.key), progress
-        )
-    if makes_newest:
-        for job in reversed(jobs):  # so that what was named first is the newest
-            _make_newest(job.store, progress)
+    for group in passes.values():
+        origin = origins.get(group[0].output.description.key)
+        reports += _fill_pass(spec, source, group, origin, progress)
+    # backwards, so that what was named first is the newest
+    for job in reversed(jobs) if makes_newest else ():
+        folder = job.store.folder
+        with removals_told([folder]):
+            touched = job.store.touch()
+        if not touched:
+            progress.note(
+                f"{folder} cannot be written and so not be made the newest: name its encoder "
+                "and features where more than one fit"
+            )
     return reports
-
-
-def _make_newest(store: FeatureStore, progress: Progress) -> None:
-    with removals_told([store.folder]):
-        newest = store.touch()
-    if not newest:
-        progress.note(
-            f"{store.folder} cannot be written and so not be made the newest: name its encoder "
-            "and features where more than one fit"
-        )
 
 
 def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[StoreJob] | None:
@@ -121,8 +98,9 @@ def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[StoreJob]
         pairs = catalog.read_pairs(path)
     except StoreCorruptError:
         return None
+    # an earlier version did not say which texts are the same
     if pairs.text_marks is None and pairs.text_ids and os.access(path.parent, os.W_OK):
-        return None  # an earlier version did not say which texts are the same
+        return None
     for output in outputs:
         store = FeatureStore.cached(output.description.folder(spec.home), output.description)
         if store is None:
@@ -139,15 +117,23 @@ def _begin(
     progress: Progress,
 ) -> list[StoreJob]:
     """Open the stores of a split for writing; its lock is held."""
-    batch_size = _batch_size_to_record(spec, outputs, origins, progress)
+    encoded = [output for output in outputs if output.description.key not in origins]
+    batch_size = None
+    if not all(begun_manifest(output.description, spec.home) for output in encoded):
+        batch_size = _batch_size(spec, encoded, progress)
+    of_source: dict[str, Any] = {"source": dict(spec.source)}
+    unreadable = source.skipped_rows()
+    if unreadable:
+        listed = [asdict(row) for row in unreadable[:_MOST_ROWS_LISTED]]
+        of_source |= {"skipped_rows": listed, "num_skipped_rows": len(unreadable)}
     jobs = []
-    of_source = {"source": dict(spec.source), **_ledger_of_rows(source)}
     for output in outputs:
         origin = origins.get(output.description.key)
         made_by: dict[str, Any] = {"batch_size": batch_size}
         if origin is not None:
             made_by = {"derived_from": {"key": origin.key, "store": name_of(origin)}}
         description = output.description
+        # a store goes on with the shards that it has, unless others are asked for
         if spec.rows_per_shard is None:
             description = as_begun(description, spec.home)
         store = FeatureStore.create(
@@ -165,28 +151,6 @@ def _begin(
                 "or not complete: what is missing is encoded"
             )
     return jobs
-
-
-def _ledger_of_rows(source: Source) -> dict[str, Any]:
-    """Return what a manifest says of the rows of a table that cannot be read, if there are any."""
-    rows = source.skipped_rows()
-    if not rows:
-        return {}
-    listed = [asdict(row) for row in rows[:_MOST_ROWS_LISTED]]
-    return {"skipped_rows": listed, "num_skipped_rows": len(rows)}
-
-
-def _batch_size_to_record(
-    spec: ExtractSpec,
-    outputs: Sequence[Output],
-    origins: Mapping[str, StoreEntry],
-    progress: Progress,
-) -> int | None:
-    """Return the batch size of stores that are begun by encoding now, or None without any."""
-    encoded = [output for output in outputs if output.description.key not in origins]
-    if all(begun_manifest(output.description, spec.home) for output in encoded):
-        return None
-    return _batch_size(spec, encoded, progress)
 
 
 def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> None:
@@ -221,15 +185,6 @@ def _batch_size(spec: ExtractSpec, outputs: Sequence[Output], progress: Progress
     )
 
 
-def _passes(jobs: Sequence[StoreJob], origins: Mapping[str, StoreEntry]) -> list[list[StoreJob]]:
-    """Return the stores that are filled together, in the order of the first of each pass."""
-    passes: dict[tuple[str, int, str], list[StoreJob]] = {}
-    for job in jobs:
-        key = pass_of(job.store.description, origins.get(job.output.description.key))
-        passes.setdefault(key, []).append(job)
-    return list(passes.values())
-
-
 def _fill_pass(
     spec: ExtractSpec,
     source: Source,
@@ -245,7 +200,6 @@ def _fill_pass(
     max_bad = spec.allowed_bad(num_items)
     open_jobs = [job for job in jobs if not job.store.complete]
     shares = StageTimes()
-    written: Mapping[Path, int] = {}
     if open_jobs:
         union = {index for job in open_jobs for index in job.store.missing_shards()}
         to_do = sum(len(open_jobs[0].store.shard_items(index)) for index in union)
@@ -262,16 +216,12 @@ def _fill_pass(
         finally:
             progress.finish()
         shares = filling.shares
-        written = filling.num_written
         if origin is None:
             progress.note(f"{label}: time went to {shares.describe()}")
     for job in jobs:
         check_skipped(job.store.skipped(), num_items, max_bad)
     seconds = time.perf_counter() - began
-    return [
-        _report(job.store, written.get(job.store.folder, 0), origin, seconds, shares)
-        for job in jobs
-    ]
+    return [_report(job, origin, seconds, shares) for job in jobs]
 
 
 def _extraction(
@@ -291,12 +241,9 @@ def _extraction(
 
 
 def _report(
-    store: FeatureStore,
-    written: int,
-    origin: StoreEntry | None,
-    seconds: float,
-    shares: StageTimes,
+    job: StoreJob, origin: StoreEntry | None, seconds: float, shares: StageTimes
 ) -> StoreReport:
+    store, written = job.store, job.num_written
     description = store.description
     is_derived = origin is not None and written > 0
     return StoreReport(
@@ -319,9 +266,7 @@ def _report(
     )
 
 
-Prepared = tuple[
-    ResolvedExtraction, list[Any]
-]  # with the `LoadedEncoder`s, whose module imports torch
+Prepared = tuple[ResolvedExtraction, list[LoadedEncoder]]
 
 
 def prepare(spec: ExtractSpec, progress: Progress = SILENT) -> Prepared:
@@ -330,8 +275,6 @@ def prepare(spec: ExtractSpec, progress: Progress = SILENT) -> Prepared:
     Raises:
         LightalignError: The dataset or the weights are not usable.
     """
-    from .loaded_encoder import load_all  # imports torch; what is missing is reported without it
-
     opened = open_all(spec, progress)
     return opened, load_all(spec, opened, progress)
 
@@ -352,19 +295,26 @@ def run(
         prepared: What `spec` names, where it is open already.
 
     Raises:
+        DiskSpaceError: The disk cannot hold the features.
         LightalignError: The dataset, the weights or too many items are not usable.
     """
     stopping.keep(stopping.SHARDS)
     opened, loaded = prepare(spec, progress) if prepared is None else prepared
-    from .exportable import note_exports  # imports torch, as the encoders do
-    from .loaded_encoder import splits_with_items
-
     note_exports(spec, [loaded_encoder.encoder for loaded_encoder in loaded], progress)
     splits = splits_with_items(opened, loaded, progress)
+    # before the first store names an encoder, so that its card is there whatever happens
     for reference, (card, weights) in zip(spec.encoders, opened.cards, strict=True):
         keep_card(reference, with_place(card, weights), spec.home)
-    stores = fill(spec, opened, loaded, splits, progress, makes_newest=makes_newest)
+    outputs = [describe_outputs(spec, opened, loaded, split) for split in splits]
+    # before the first is begun: a disk that fills up half way helps nobody
+    check_disk([output for of_split in outputs for output in of_split], opened.source, spec.home)
+    stores = [
+        report
+        for of_split in outputs
+        for report in fill_split(spec, opened.source, of_split, progress, makes_newest=makes_newest)
+    ]
     before = None
+    # last: a name stands for the dataset whose stores are there
     if makes_newest:
         version = opened.identified()
         before = stood_for(newest(spec.home, version.name), version)

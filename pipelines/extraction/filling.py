@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...featcache.errors import StoreNotFoundError
+from ...featcache.errors import StoreCorruptError, StoreNotFoundError
 from ...featcache.store.feature_store import FeatureStore
 from ...featcache.store.key import Skipped
 from ...featcache.store.locks import MANIFEST_LOCK, ShardLocks, holders
@@ -24,12 +24,13 @@ from .shard_rows import ShardRows
 _WAIT = 0.2  # seconds between looks at shards that another process is writing
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class StoreJob:
-    """Pair one output with the store that holds it."""
+    """Pair one output with the store that holds it; `num_written` items were added to that."""
 
     output: Output
     store: FeatureStore
+    num_written: int = 0
 
 
 @dataclass
@@ -54,7 +55,9 @@ class StageTimes:
 
 
 @contextmanager
-def removals_told(stores: Sequence[Path]) -> Iterator[None]:
+def removals_told(
+    stores: Sequence[Path], meanwhile: str = "it was being written"
+) -> Iterator[None]:
     """Within the block, a store that another process has removed is an error that names it.
 
     Raises:
@@ -62,11 +65,12 @@ def removals_told(stores: Sequence[Path]) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError as error:
+    # what is removed while it is read may seem damaged first
+    except (FileNotFoundError, StoreCorruptError) as error:
         for folder in stores:
             if not folder.is_dir():
                 raise StoreNotFoundError(
-                    f"{folder} was removed while it was being written: run the same command again"
+                    f"{folder} was removed while {meanwhile}: run the same command again"
                 ) from error
         raise
 
@@ -87,20 +91,16 @@ class Shard:
 
 
 class Shards:
-    """Collect the same shard of several stores."""
+    """Collect the same shard of several stores, by folder in `by_store`."""
 
     def __init__(self, jobs: Sequence[StoreJob]) -> None:
-        self.by_store = {
-            job.store.folder: Shard(
-                ShardRows(dtype=job.store.description.dtype, width=job.store.description.width),
-                companions={name: [] for name in job.store.description.companions},
+        self.by_store: dict[Path, Shard] = {}
+        for job in jobs:
+            described = job.store.description
+            self.by_store[job.store.folder] = Shard(
+                ShardRows(dtype=described.dtype, width=described.width),
+                companions={name: [] for name in described.companions},
             )
-            for job in jobs
-        }
-
-    def rows(self, job: StoreJob) -> ShardRows:
-        """Return where the rows of one store are collected."""
-        return self.of(job).rows
 
     def of(self, job: StoreJob) -> Shard:
         """Return that of one store."""
@@ -110,13 +110,8 @@ class Shards:
 class Filling(ABC):
     """Fill the missing shards of several stores of the same items, however they are made.
 
-    Shards are shared with other processes by locks, and each is written while the next is made.
-
-    Args:
-        jobs: Stores of equal `rows_per_shard`, and what goes into them.
-        num_items: Items of the split.
-        max_bad: Items of one store that may be unreadable.
-        progress: Receives the progress.
+    Shards are shared with other processes by locks, and each is written while the next is made. The
+    stores have equal `rows_per_shard`; of one, `max_bad` items may be unreadable.
 
     Attributes:
         is_derived: Whether the rows are made of stored tokens, and not encoded.
@@ -133,7 +128,6 @@ class Filling(ABC):
         self.progress = progress
         self.shares = StageTimes()
         self.num_done = 0
-        self.num_written = {job.store.folder: 0 for job in jobs}
         self._locks: dict[Path, ShardLocks] = {}
         self._writing: Future[None] | None = None
         self._bad = {job.store.folder: job.store.skipped() for job in jobs}
@@ -154,21 +148,25 @@ class Filling(ABC):
             for job in self.jobs:
                 locks = stack.enter_context(ShardLocks(job.store.folder))
                 self._locks[job.store.folder] = locks
-            self._fill(stack.enter_context(self._writer()))
+            writer = stack.enter_context(self._writer())
+            while self._missing():
+                before = self.num_done
+                self._pass(writer)
+                # what is left now is being written by other processes
+                if before == self.num_done and self._missing():
+                    self._wait_for_others()
             for job in self.jobs:
-                self._finish(job)
+                locks = self._locks[job.store.folder]
+                locks.wait_for(MANIFEST_LOCK, self.progress.note)
+                job.store.refresh()
+                # the last shard may have been another process's, which then completed the store
+                if not job.store.complete:
+                    job.store.finish()
+                locks.release(MANIFEST_LOCK)
 
     def _writer(self) -> ThreadPoolExecutor:
         """Return the thread in which shards are written."""
         return ThreadPoolExecutor(1)
-
-    def _fill(self, writer: ThreadPoolExecutor) -> None:
-        while self._missing():
-            before = self.num_done
-            self._pass(writer)
-            if before == self.num_done and self._missing():
-                # what is left is being written by other processes
-                self._wait_for_others()
 
     def _wait_for_others(self) -> None:
         """Wait a little, and say for whom when that has changed."""
@@ -191,15 +189,21 @@ class Filling(ABC):
     def _pass(self, writer: ThreadPoolExecutor) -> None:
         """Make every shard that is missing and that no other process is making."""
 
-    def _claim(self, job: StoreJob, index: int) -> bool:
-        locks = self._locks[job.store.folder]
-        if not locks.claim(index):
-            return False
-        job.store.refresh()  # another process may have finished it before the lock was free
-        if not job.store.has_shard(index):
-            return True
-        locks.release(index)
-        return False
+    def _claimed(self) -> Iterator[tuple[int, list[StoreJob]]]:
+        """Yield each missing shard, when it is asked for, and the stores that it is locked in."""
+        for index in self._missing():
+            jobs = []
+            for job in self.jobs:
+                locks = self._locks[job.store.folder]
+                if locks.claim(index):
+                    # another process may have finished it before the lock was free
+                    job.store.refresh()
+                    if job.store.has_shard(index):
+                        locks.release(index)
+                    else:
+                        jobs.append(job)
+            if jobs:
+                yield index, jobs
 
     def _write(
         self,
@@ -222,21 +226,14 @@ class Filling(ABC):
             folder = job.store.folder
             features = shards[folder].features(job)
             job.store.write_shard(index, features, shards[folder].skipped, derived=self.is_derived)
-            self.num_written[folder] += len(job.store.shard_items(index))
+            job.num_written += len(job.store.shard_items(index))
             self._locks[folder].release(index)
 
     def _settle(self) -> None:
         """Wait for the shard that is being written, and raise what went wrong with it."""
         began = time.perf_counter()
         if self._writing is not None:
+            # forgotten before it is asked, so that one failure is raised once
             writing, self._writing = self._writing, None
             writing.result()
         self.shares.write += time.perf_counter() - began
-
-    def _finish(self, job: StoreJob) -> None:
-        locks = self._locks[job.store.folder]
-        locks.wait_for(MANIFEST_LOCK, self.progress.note)
-        job.store.refresh()
-        if not job.store.complete:
-            job.store.finish()
-        locks.release(MANIFEST_LOCK)

@@ -13,7 +13,6 @@ from ...featcache.encoders.references import table_of_own
 from ...featcache.encoders.weights import GIVEN
 from ...featcache.errors import SpecError
 from ...featcache.hardware import resolve_device
-from ...featcache.types import Modality
 from ..common.progress import Progress
 from .opening import ResolvedExtraction, with_place
 from .spec import ExtractSpec
@@ -52,13 +51,15 @@ def load_all(
         progress.note(f"loading encoder {card.name}, weights: {weights.origin}")
         encoder = load_encoder(card, weights, device=spec.device)
         cosine = choose_precision(encoder, spec.precision, device)
+        layout = encoder.layout()
+        has_prefix = layout.grid is None or layout.prefix_tokens > 0
         settings: dict[str, Any] = {
             "precision": encoder.precision,
-            "first_is_class": _begins_with_class(encoder),
+            "first_is_class": has_prefix and layout.first_is_class,
         }
-        own_card = table_of_own(with_place(card, weights))
-        if own_card is not None:
-            settings["card"] = own_card
+        card_table = table_of_own(with_place(card, weights))
+        if card_table is not None:
+            settings["card"] = card_table
         elif weights.origin == GIVEN and weights.files is not None:
             settings["weights"] = str(weights.files)
         if cosine is not None:
@@ -69,8 +70,9 @@ def load_all(
             settings["bfloat16_cosine"] = f"{cosine:.6f}"
         measured = None
         if spec.compile:
+            # before: what is compiled hides its tensors
             if spec.batch_size is None:
-                measured = bytes_of_an_item(encoder)  # what is compiled hides its tensors
+                measured = bytes_of_an_item(encoder)
             progress.note(f"compiling encoder {card.name}")
             settings["compiled_cosine"] = f"{compile_encoder(encoder):.6f}"
         loaded.append(
@@ -81,27 +83,23 @@ def load_all(
     return loaded
 
 
-def _begins_with_class(encoder: Encoder[Any]) -> bool:
-    """Return whether the first token that an encoder gives stands for the whole item."""
-    layout = encoder.layout()
-    if encoder.modality is Modality.IMAGE and not layout.prefix_tokens:
-        return False
-    return bool(layout.first_is_class)
-
-
 def splits_with_items(
     opened: ResolvedExtraction, loaded: Sequence[LoadedEncoder], progress: Progress
 ) -> list[str]:
     """Return the splits that hold items of every encoder's modality; others are noted."""
     source = opened.source
     modalities = {loaded_encoder.encoder.modality for loaded_encoder in loaded}
-    full = [s for s in opened.splits if all(source.items(s, m) for m in modalities)]
-    wanted = " and ".join(sorted(modality.value for modality in modalities))
+    full = [
+        split
+        for split in opened.splits
+        if all(source.items(split, modality) for modality in modalities)
+    ]
+    names = " and ".join(sorted(modality.value for modality in modalities))
     if not full:
         raise SpecError(
-            f"no split of {list(opened.splits)} of {opened.dataset} holds {wanted} items"
+            f"no split of {list(opened.splits)} of {opened.dataset} holds {names} items"
         )
     for split in opened.splits:
         if split not in full:
-            progress.note(f"{opened.dataset}: split {split!r} lacks {wanted} items, passed over")
+            progress.note(f"{opened.dataset}: split {split!r} lacks {names} items, passed over")
     return full

@@ -52,7 +52,9 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> ResolvedExtracti
         LightalignError: The dataset or the weights are not there.
     """
     version, source = open_defined(spec.data, home=spec.home, options=spec.source)
-    splits = _chosen_splits(source, spec.split)
+    splits = source.splits()
+    if spec.split is not None and spec.split not in splits:
+        raise unknown_name("split", spec.split, splits)
     cards = [find_card(name, home=spec.home, weights=spec.weights) for name in spec.encoders]
     names = [card.name for card in cards]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -66,16 +68,16 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> ResolvedExtracti
         progress.note(f"{version.name}: {note}")
     _check_rows(spec, source)
     return ResolvedExtraction(
-        dataset=version.name, version=version, source=source, splits=splits, cards=with_weights
+        dataset=version.name,
+        version=version,
+        source=source,
+        splits=splits if spec.split is None else (spec.split,),
+        cards=with_weights,
     )
 
 
 def _check_rows(spec: ExtractSpec, source: Source) -> None:
-    """Pass if no more rows of a table cannot be read than `on_error` allows, where it says so.
-
-    Raises:
-        TooManyBadItemsError: There are more; the first few are named.
-    """
+    """Refuse a table of which more rows cannot be read than `on_error` allows, if it is given."""
     rows = source.skipped_rows()
     allowed = len(rows) if spec.on_error is None else spec.allowed_bad(len(rows))
     if len(rows) > allowed:
@@ -83,15 +85,6 @@ def _check_rows(spec: ExtractSpec, source: Source) -> None:
         raise TooManyBadItemsError(
             f"{len(rows)} rows cannot be read, {allowed} are allowed (--on-error): {examples}"
         )
-
-
-def _chosen_splits(source: Source, split: str | None) -> tuple[str, ...]:
-    splits = source.splits()
-    if split is None:
-        return splits
-    if split not in splits:
-        raise unknown_name("split", split, splits)
-    return (split,)
 
 
 def with_place(card: EncoderCard, weights: Weights) -> EncoderCard:

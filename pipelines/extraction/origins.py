@@ -19,11 +19,8 @@ def find_origins(spec: ExtractSpec, outputs: Sequence[Output]) -> dict[str, Stor
     """Return the complete store of tokens that each output is derived from, by the output's key.
 
     An output is not among them where there is none that is exact enough, nor where it was begun by
-    encoding: a store goes on as it was begun, so that its bytes do not depend on interruptions.
-
-    Args:
-        spec: What is extracted.
-        outputs: Stores of one split.
+    encoding: a store goes on as it was begun, so that its bytes do not depend on interruptions. All
+    outputs are of one split.
     """
     if not spec.derive or not any(output.kind.is_derivable for output in outputs):
         return {}
@@ -64,10 +61,18 @@ def pass_of(description: StoreDescription, origin: StoreEntry | None) -> tuple[s
 
 def _origin_of(output: Output, home: Path, whole: Mapping[str, StoreEntry]) -> StoreEntry | None:
     candidates = [whole[key] for key in _keys_of_tokens(output) if key in whole]
-    usable = [store for store in candidates if _fits(store.description, output.description)]
+    usable = [
+        store
+        for store in candidates
+        if all(
+            getattr(store.description, name) == getattr(output.description, name)
+            for name in ("dataset", "split", "width", "num_items")  # which no key covers
+        )
+    ]
     begun = begun_manifest(output.description, home)
     if begun is None:
         return next(iter(usable), None)
+    # from another store of the same tokens it would get other bytes
     recorded = begun["settings"].get("derived_from", {}).get("key")
     return next((store for store in usable if store.key == recorded), None)
 
@@ -89,11 +94,3 @@ def _keys_of_tokens(output: Output) -> list[str]:
         ).key
         for dtype, compression, container in places
     ]
-
-
-def _fits(tokens: StoreDescription, described: StoreDescription) -> bool:
-    """Return whether numbers that no key covers are those of the same encoder and split."""
-    return all(
-        getattr(tokens, name) == getattr(described, name)
-        for name in ("dataset", "split", "width", "num_items")
-    )

@@ -8,7 +8,7 @@ import torch
 from ...featcache.encoders.base import Encoder
 from ...featcache.errors import OutOfMemoryError
 from ...featcache.memory_errors import lack_of_memory
-from ...featcache.tokens import Tokens
+from ...featcache.tokens import Tokens, join_padded
 
 
 def encode_within_memory(
@@ -19,11 +19,8 @@ def encode_within_memory(
 ) -> list[Tokens]:
     """Return the features of several layers, in parts where memory is too small for all at once.
 
-    Args:
-        encoder: The encoder.
-        prepared: Items, prepared.
-        layers: Which of its layers.
-        fitting: Items that fit, by encoder; lowered here, so that each size fails but once.
+    How many items fit is in `fitting`, by encoder; it is lowered here, so that each size fails but
+    once.
 
     Raises:
         OutOfMemoryError: One item does not fit.
@@ -32,7 +29,7 @@ def encode_within_memory(
     if len(prepared) > size:
         parts = [prepared[first : first + size] for first in range(0, len(prepared), size)]
         encoded = [encode_within_memory(encoder, part, layers, fitting) for part in parts]
-        return [_joined(of_layer) for of_layer in zip(*encoded, strict=True)]
+        return [join_padded(of_layer) for of_layer in zip(*encoded, strict=True)]
     try:
         return encoder.encode_layers(prepared, layers)
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on a CPU
@@ -47,15 +44,3 @@ def encode_within_memory(
         torch.cuda.empty_cache()
     fitting[encoder.name] = len(prepared) // 2
     return encode_within_memory(encoder, prepared, layers, fitting)
-
-
-def _joined(parts: Sequence[Tokens]) -> Tokens:
-    longest = max(tokens.mask.shape[1] for tokens in parts)
-    padded = []
-    for tokens in parts:
-        missing = longest - tokens.mask.shape[1]
-        values = torch.nn.functional.pad(tokens.values, (0, 0, 0, missing))
-        padded.append(Tokens(values, torch.nn.functional.pad(tokens.mask, (0, missing))))
-    return Tokens(
-        torch.cat([part.values for part in padded]), torch.cat([part.mask for part in padded])
-    )

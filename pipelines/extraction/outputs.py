@@ -1,7 +1,8 @@
 """Stores that one pass of extraction fills: encoders times layers times kinds, by split."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...featcache.encoders.base import Encoder
@@ -13,10 +14,14 @@ from .loaded_encoder import LoadedEncoder
 from .opening import ResolvedExtraction
 from .spec import ExtractSpec
 
-_SHARD_BYTES = 64 * 2**20  # large enough to write at disk speed, small enough to redo after a crash
-_RAGGED_ROWS = 512, 2048  # of few and of many items; 512 captions take about 5 MB at 384 features
-_RAGGED_SHARDS = 256  # from here on a shard has more rows, as each is several files
-_POOLED_ROWS = 8192  # one token a row: with ids and companions they are in memory at once
+# large enough to write at disk speed, small enough to redo after a crash
+_SHARD_BYTES = 64 * 2**20
+# of few and of many items; 512 captions take about 5 MB at 384 features
+_RAGGED_ROWS = 512, 2048
+# from here on a shard has more rows, as each is several files
+_RAGGED_SHARDS = 256
+# one token a row: with ids and companions they are in memory at once
+_POOLED_ROWS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,66 +61,59 @@ def describe_outputs(
     Raises:
         SpecError: An encoder has no such layer, or a layer no such features.
     """
-    counts = {
-        modality: len(opened.source.items(split, modality)) for modality in _modalities(loaded)
-    }
-    rows = _rows_per_shard(spec, loaded, counts)
     outputs = []
-    for one in sorted(loaded, key=lambda one: one.encoder.modality.value):
-        encoder = one.encoder
-        for layer in spec.layers:
-            for kind in map(FeaturePooling, spec.features):
-                layout = encoder.layout(kind.layer_read(layer))
-                tokens = kind.tokens_per_item(layout, encoder.modality)
-                description = StoreDescription(
-                    dataset=opened.dataset,
-                    split=split,
-                    source=opened.fingerprint(split),
-                    encoder=encoder.name,
-                    identity=encoder.identity_at(kind.layer_read(layer)),
-                    modality=encoder.modality.value,
-                    width=layout.width,
-                    tokens_per_item=tokens,
-                    num_items=counts[encoder.modality],
-                    rows_per_shard=rows[encoder.modality],
-                    layer=layer,
-                    kind=kind.name,
-                    dtype=spec.dtype,
-                    container=spec.format,
-                    compression=spec.compression,
-                    companions=encoder.companion_names if kind.keeps_tokens else (),
-                )
-                outputs.append(
-                    Output(
-                        loaded=one, layer=layer, kind=kind, layout=layout, description=description
-                    )
-                )
-    return outputs
-
-
-def _modalities(loaded: Sequence[LoadedEncoder]) -> set[Modality]:
-    return {loaded_encoder.encoder.modality for loaded_encoder in loaded}
-
-
-def _rows_per_shard(
-    spec: ExtractSpec, loaded: Sequence[LoadedEncoder], counts: Mapping[Modality, int]
-) -> dict[Modality, int]:
-    """Return the items of a shard: those of the largest rows make about 64 MiB.
-
-    Stores that are filled together end their shards together.
-    """
-    by_modality: dict[Modality, int] = {}
+    rows_per_shard: dict[Modality, int] = {}
     for loaded_encoder in loaded:
-        modality = loaded_encoder.encoder.modality
-        for layer in spec.layers:
-            for kind in map(FeaturePooling, spec.features):
-                layout = loaded_encoder.encoder.layout(kind.layer_read(layer))
-                tokens = kind.tokens_per_item(layout, modality)
-                fewest, most = _RAGGED_ROWS
-                rows = min(max(fewest, counts[modality] // _RAGGED_SHARDS), most)
-                if tokens is not None:
-                    row_bytes = tokens * token_bytes(spec.dtype, layout.width)
-                    rows = max(1, min(_SHARD_BYTES // row_bytes, _POOLED_ROWS))
-                # the fewest of all kinds: one pass ends the shards of all its stores together
-                by_modality[modality] = min(by_modality.get(modality, rows), rows)
-    return {modality: spec.rows_per_shard or rows for modality, rows in by_modality.items()}
+        encoder = loaded_encoder.encoder
+        for layer, name in itertools.product(spec.layers, spec.features):
+            kind = FeaturePooling(name)
+            layout = encoder.layout(kind.layer_read(layer))
+            description = StoreDescription(
+                dataset=opened.dataset,
+                split=split,
+                source=opened.fingerprint(split),
+                encoder=encoder.name,
+                identity=encoder.identity_at(kind.layer_read(layer)),
+                modality=encoder.modality.value,
+                width=layout.width,
+                tokens_per_item=kind.tokens_per_item(layout, encoder.modality),
+                num_items=len(opened.source.items(split, encoder.modality)),
+                rows_per_shard=1,  # until those of all stores are known
+                layer=layer,
+                kind=kind.name,
+                dtype=spec.dtype,
+                container=spec.format,
+                compression=spec.compression,
+                companions=encoder.companion_names if kind.keeps_tokens else (),
+            )
+            rows = spec.rows_per_shard or _rows_of_a_shard(description)
+            # the fewest of all kinds: one pass ends the shards of all its stores together
+            rows_per_shard[encoder.modality] = min(rows_per_shard.get(encoder.modality, rows), rows)
+            outputs.append(
+                Output(
+                    loaded=loaded_encoder,
+                    layer=layer,
+                    kind=kind,
+                    layout=layout,
+                    description=description,
+                )
+            )
+    return [
+        replace(
+            output,
+            description=replace(
+                output.description, rows_per_shard=rows_per_shard[output.encoder.modality]
+            ),
+        )
+        for output in sorted(outputs, key=lambda output: output.encoder.modality.value)
+    ]
+
+
+def _rows_of_a_shard(description: StoreDescription) -> int:
+    """Return the items of a shard of about 64 MiB, or fewer where they are held in memory."""
+    tokens = description.tokens_per_item
+    if tokens is None:
+        fewest, most = _RAGGED_ROWS
+        return min(max(fewest, description.num_items // _RAGGED_SHARDS), most)
+    row_bytes = tokens * token_bytes(description.dtype, description.width)
+    return max(1, min(_SHARD_BYTES // row_bytes, _POOLED_ROWS))

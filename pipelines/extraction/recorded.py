@@ -23,8 +23,7 @@ def spec_of(
         manifest: Manifest of the store.
         home: Folder of everything lightalign keeps.
         data: `NAME=PATH` where the dataset is not in its place.
-        weights: File or local hub folder where the encoder's weights came from `--weights`; that
-            of then if None and it is still there.
+        weights: Weights in place of those given then, which are taken if they are still there.
         source: Options of the dataset in place of those that the manifest records.
         device: `auto`, `cpu` or `cuda`.
     """

@@ -1,6 +1,7 @@
 """Collect what encoders return, batch by batch in any order, as the rows of one shard."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -11,19 +12,12 @@ from ...featcache.types import PER_TOKEN, Features, ragged_arange
 
 
 class ShardRows:
-    """Buffer of the rows of one shard, in the stored type, until all are there.
-
-    Args:
-        dtype: Stored type.
-        width: Features of one token.
-    """
+    """Buffer of the rows of one shard, in the stored type, until all are there."""
 
     def __init__(self, *, dtype: str, width: int) -> None:
         self._dtype = dtype
         self._width = width
-        self._batches: list[
-            tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]
-        ] = []
+        self._batches: list[tuple[np.ndarray, np.ndarray, np.ndarray, Any, np.ndarray]] = []
 
     def add(
         self,
@@ -32,29 +26,25 @@ class ShardRows:
         sources: Int64[np.ndarray, " n"],
         targets: Int64[np.ndarray, " n"],
     ) -> None:
-        """Take rows of a batch; one that stands for several equal items is taken several times.
+        """Take rows of a batch, float32 on the CPU; `targets` are their items in the shard.
 
-        Args:
-            tokens: Features of the batch, float32 on the CPU.
-            sources: Rows of the batch.
-            targets: Which item of the shard each of them is.
+        A row that stands for several equal items is taken several times.
         """
         lengths = tokens.mask.sum(dim=1).numpy()
         whole = bool(tokens.mask.all())
         packed = tokens.values.flatten(0, 1) if whole else tokens.values[tokens.mask]
+        # torch rounds as NumPy does, several times as fast
         if self._dtype == "float16":
-            packed = packed.half()  # rounds as NumPy does, several times as fast
+            packed = packed.half()
         values, scales = quantise(packed.numpy(), self._dtype)
         self._batches.append((targets, sources, values, scales, lengths))
 
     def features(
         self, ids: Mapping[int, str], companions: Mapping[str, Sequence[np.ndarray]]
     ) -> Features:
-        """Return all rows in item order, without padding.
+        """Return all rows in item order, without padding; items without a row have no id.
 
-        Args:
-            ids: Id by item of the shard; items without a row are missing.
-            companions: Arrays of each row, in item order, by name.
+        Companions are the arrays of each row, in item order, by name.
         """
         items = np.array(sorted(ids), dtype=np.int64)
         lengths = np.zeros(len(items), dtype=np.int64)

@@ -25,8 +25,8 @@ from .threads import lower_thread_priority, threads_kept, use_one_thread
 class ShardWriter(Filling):
     """Fill the missing shards of several stores by encoding their items.
 
-    A batch never crosses the end of a shard, so a
-    shard that is written again sees the same batches and gets the same bytes.
+    A batch never crosses the end of a shard, so that a shard that is written again sees the same
+    batches and gets the same bytes.
 
     Args:
         jobs: Stores of equal `rows_per_shard`, and what goes into them.
@@ -57,6 +57,8 @@ class ShardWriter(Filling):
         self.workers = workers
         self.overlap = overlap
         self.unchanged = unchanged
+        self._modality = jobs[0].output.encoder.modality
+        self._reads_texts = self._modality is Modality.TEXT
         self._encoders = {job.output.encoder.name: job.output.encoder for job in jobs}
         self._fitting = {name: batch_size for name in self._encoders}
         self._may_prepare = Event()
@@ -68,11 +70,15 @@ class ShardWriter(Filling):
         return ThreadPoolExecutor(1, initializer=None if self.overlap else lower_thread_priority)
 
     def _pass(self, writer: ThreadPoolExecutor) -> None:
+        # items of the next batch are prepared while one is encoded, but no batch crosses the end of
+        # a shard; texts are sorted by length within a shard, so that all of the next one are
+        rows = self.jobs[0].store.description.rows_per_shard
+        ahead = rows if self._reads_texts else min(self.batch_size, rows)
         claimed: deque[tuple[int, list[StoreJob]]] = deque()
         ready = prefetch(
             self._prepare,
             self._claimed_positions(claimed),
-            ahead=self._ahead(),
+            ahead=ahead + self.workers,
             workers=self.workers,
             initializer=use_one_thread,
         )
@@ -82,23 +88,11 @@ class ShardWriter(Filling):
                 self._write(index, jobs, self._encode_shard(index, jobs, first, ready), writer)
         self._settle()
 
-    def _ahead(self) -> int:
-        """Return how many items to prepare while others are encoded: those of the next batch.
-
-        Texts are sorted by length within a shard, so that all of the next shard are.
-        """
-        rows = self.jobs[0].store.description.rows_per_shard
-        if self.jobs[0].output.encoder.modality is Modality.TEXT:
-            return rows + self.workers
-        return min(self.batch_size, rows) + self.workers  # no batch crosses the end of a shard
-
     def _claimed_positions(self, claimed: deque[tuple[int, list[StoreJob]]]) -> Iterator[int]:
         """Yield the items of each missing shard that no other process is writing."""
-        for index in self._missing():
-            jobs = [job for job in self.jobs if self._claim(job, index)]
-            if jobs:
-                claimed.append((index, jobs))
-                yield from jobs[0].store.shard_items(index)
+        for index, jobs in self._claimed():
+            claimed.append((index, jobs))
+            yield from jobs[0].store.shard_items(index)
 
     def _next(self, ready: Iterator[PreparedItem]) -> PreparedItem | None:
         began = time.perf_counter()
@@ -110,18 +104,14 @@ class ShardWriter(Filling):
         self._may_prepare.wait()
         item = self.items[position]
         prepared = PreparedItem(item)
-        modality = self.jobs[0].output.encoder.modality
         try:
-            content = read_item(item, modality)
-        except MissingFileError as error:
-            if not self._was_absent(item):
+            content = read_item(item, self._modality)
+        except UnreadableItemError as error:
+            if isinstance(error, MissingFileError) and not self._was_absent(item):
                 raise DatasetChangedError(
                     f"{error}, though it was there when extraction began: put it back, or run the "
                     "same command again to extract what is there now"
                 ) from error
-            prepared.errors = dict.fromkeys(self._encoders, prepared.skipped(error, stage="read"))
-            return prepared
-        except UnreadableItemError as error:
             prepared.errors = dict.fromkeys(self._encoders, prepared.skipped(error, stage="read"))
             return prepared
         for encoder in self._encoders.values():
@@ -131,13 +121,13 @@ class ShardWriter(Filling):
     def _was_absent(self, item: Item) -> bool:
         """Return whether `item` had no file in the dataset that the stores' key stands for."""
         with self._absent_lock:
+            # sizes are in the fingerprint: while it is the same, what is missing was so before
             if item.id not in self._absent and self.unchanged():
-                missing = (
-                    candidate
+                self._absent = {
+                    candidate.id
                     for candidate in self.items
                     if candidate.path and readable_size(candidate) < 0
-                )
-                self._absent = {candidate.id for candidate in missing}
+                }
             return item.id in self._absent
 
     def _encode_shard(
@@ -150,8 +140,8 @@ class ShardWriter(Filling):
         """Return the rows of one shard by store."""
         count = len(jobs[0].store.shard_items(index))
         shard = Shards(jobs)
-        is_text = jobs[0].output.encoder.modality is Modality.TEXT
-        size = count if is_text else self.batch_size  # texts are sorted by length first
+        # all texts of a shard are sorted by length, then cut into batches
+        size = count if self._reads_texts else self.batch_size
         chunk: list[tuple[int, PreparedItem]] = []
         for position in range(count):
             prepared = first if position == 0 else self._next(ready)
@@ -167,11 +157,11 @@ class ShardWriter(Filling):
     ) -> None:
         for name in dict.fromkeys(job.output.encoder.name for job in jobs):
             encoder_jobs = [job for job in jobs if job.output.encoder.name == name]
+            readable = []
             for position, prepared in chunk:
                 _note(shard, encoder_jobs, position, prepared, name)
-            readable = [
-                (position, prepared) for position, prepared in chunk if name not in prepared.errors
-            ]
+                if name not in prepared.errors:
+                    readable.append((position, prepared))
             for batch in batches_of(self._encoders[name], readable, self.batch_size):
                 began = time.perf_counter()
                 with self._alone():
@@ -199,6 +189,7 @@ class ShardWriter(Filling):
         shard: Shards,
     ) -> None:
         """Encode one item of each group of equal items, and take its rows for all of them."""
+        # one forward pass gives the layers of all stores
         layers = sorted({job.output.layer_read for job in jobs})
         prepared = [group[0][1].prepared[name] for group in batch]
         encoded = encode_within_memory(self._encoders[name], prepared, layers, self._fitting)
@@ -208,18 +199,18 @@ class ShardWriter(Filling):
         for job in jobs:
             output = job.output
             reduced = output.kind.reduce(by_layer[output.layer_read], output.layout)
-            shard.rows(job).add(reduced, sources=sources, targets=targets)
+            shard.of(job).rows.add(reduced, sources=sources, targets=targets)
 
 
 def _note(
-    shard: Shards, jobs: Sequence[StoreJob], position: int, found: PreparedItem, name: str
+    shard: Shards, jobs: Sequence[StoreJob], position: int, item: PreparedItem, name: str
 ) -> None:
     """Take the id and companions of an item into a shard, or why it has no row."""
-    skipped = found.errors.get(name)
-    for job in jobs:
+    skipped = item.errors.get(name)
+    for job_shard in map(shard.of, jobs):
         if skipped is not None:
-            shard.of(job).skipped.append(skipped)
+            job_shard.skipped.append(skipped)
             continue
-        shard.of(job).ids[position] = found.item.id
-        for companion, rows in shard.of(job).companions.items():
-            rows.append(found.companions[name][companion])
+        job_shard.ids[position] = item.item.id
+        for companion, rows in job_shard.companions.items():
+            rows.append(item.companions[name][companion])

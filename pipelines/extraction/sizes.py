@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,10 @@ from ...featcache.types import PER_ROW, Item
 from .outputs import Output
 from .reports import StoreEstimate
 
-_LENGTH_SAMPLE = 4096  # texts whose lengths are counted: their mean is known to about 0.5 %
+# texts whose lengths are counted: their mean is known to about 0.5 %
+_LENGTH_SAMPLE = 4096
 # Bytes of one line of each array that may stand beside the features.
-_COMPANION_BYTES = {
-    "token_ids": 4,
-    "special_tokens": 1,
-    "character_spans": 8,
-    "geometry": 32,
-}
+_COMPANION_BYTES = {"token_ids": 4, "special_tokens": 1, "character_spans": 8, "geometry": 32}
 
 
 def estimate_store(output: Output, source: Source, home: Path) -> StoreEstimate:
@@ -39,10 +36,9 @@ def estimate_store(output: Output, source: Source, home: Path) -> StoreEstimate:
         missing = sum(len(store.shard_items(index)) for index in store.missing_shards())
         total = None if missing else store.num_bytes
     if total is None:
-        items = source.items(description.split, output.encoder.modality)
-        total = uncompressed_bytes(
-            output, items, source.ids(description.split, output.encoder.modality)
-        )
+        modality = output.encoder.modality
+        items = source.items(description.split, modality)
+        total = uncompressed_bytes(output, items, source.ids(description.split, modality))
     return StoreEstimate(
         encoder=description.encoder,
         split=description.split,
@@ -93,19 +89,17 @@ def uncompressed_bytes(output: Output, items: Sequence[Item], ids: Sequence[str]
     for first in range(0, rows, description.rows_per_shard):
         last = min(first + description.rows_per_shard, rows)
         longest = max(len(ids[index].encode()) for index in range(first, last))
-        total += longest * (last - first)  # ids are as wide as the longest of their shard
+        # ids are as wide as the longest of their shard
+        total += longest * (last - first)
     return total
 
 
 def _count_tokens(output: Output, items: Sequence[Item]) -> int:
     """Return the tokens of all items, from a sample spread over them."""
     sample = np.unique(np.linspace(0, len(items) - 1, _LENGTH_SAMPLE).astype(int)).tolist()
-    sizes = [_size(output, items[index]) for index in sample]
-    return round(float(np.mean(sizes)) * len(items))
-
-
-def _size(output: Output, item: Item) -> int:
-    try:
-        return output.encoder.size(output.encoder.prepare(item))
-    except UnreadableItemError:
-        return 0
+    encoder = output.encoder
+    total = 0
+    for index in sample:
+        with suppress(UnreadableItemError):  # it will have no row
+            total += encoder.size(encoder.prepare(items[index]))
+    return round(total / len(sample) * len(items))

@@ -9,13 +9,12 @@ from ..common.progress import SILENT, Progress
 from .loaded_encoder import LoadedEncoder
 from .spec import ExtractSpec
 
-_BATCH_SIZES = {"cpu": 32, "cuda": 256}  # more are no faster
-
-
-_CORES_A_WORKER = 4  # from here on the cores that decoding takes are few among many
-
-
-_MEMORY_SHARE = 0.5  # of what is free: operations need memory that no probe sees
+# more are no faster
+_BATCH_SIZES = {"cpu": 32, "cuda": 256}
+# from here on the cores that decoding takes are few among many
+_CORES_A_WORKER = 4
+# of what is free: operations need memory that no probe sees
+_MEMORY_SHARE = 0.5
 
 
 def overlaps(spec: ExtractSpec) -> bool:
@@ -34,7 +33,7 @@ def fitting_batch_size(
     """Return the batch size that is fast on the device, or half of it until it fits the memory."""
     device = resolve_device(device_name)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    largest = max(loaded, key=lambda one: one.item_bytes)
+    largest = max(loaded, key=lambda loaded_encoder: loaded_encoder.item_bytes)
     usual = size = _BATCH_SIZES[device.type]
     while size > 1 and size * largest.item_bytes > _MEMORY_SHARE * free:
         size //= 2

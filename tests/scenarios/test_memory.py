@@ -39,12 +39,12 @@ LACKING = [
 @pytest.mark.parametrize("error", LACKING, ids=repr)
 def test_a_lack_of_memory_is_one_line_whatever_a_library_raises(error, tmp_path):
     def lacking() -> None:
-        from lightalign.pipelines.extraction import loaded_encoder
+        from lightalign.pipelines.extraction import extract
 
         def fail(*_: object) -> None:
             raise error
 
-        loaded_encoder.load_all = fail
+        extract.load_all = fail
 
     done = forked(*EXTRACT, home=tmp_path / "home", before=lacking)
     assert done.code == 2

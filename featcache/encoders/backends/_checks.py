@@ -1,10 +1,12 @@
 """Checks of pretrained weights in every backend: their hash, and comparison with the card."""
 
 import hashlib
+import pickle
 import re
 from collections.abc import Collection, Mapping
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ...errors import WeightsMismatchError
@@ -14,6 +16,20 @@ NO_CLASS_TOKEN = "No class token: one vector an image is its mean."  # note of d
 # As timm and transformers call them; `cls_token_0` where a model has several.
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 
+# What libraries raise of files that they cannot read, and of models that they cannot build or run.
+LIBRARY_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    ImportError,
+    SafetensorError,
+    pickle.PickleError,
+)
 _LONGEST_REASON = 300  # letters of a library's message; some list every model there is
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # bold letters in messages of torch
 
@@ -34,11 +50,7 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
 def check_keys(
     card: EncoderCard, origin: str, *, missing: Collection[str], unexpected: Collection[str]
 ) -> None:
-    """Refuse weights that would leave part of the model random or belong to another model.
-
-    Raises:
-        WeightsMismatchError: Any key is missing or unexpected; the first few are named.
-    """
+    """Refuse weights that would leave part of the model random or belong to another model."""
     if missing or unexpected:
         raise WeightsMismatchError(
             f"encoder {card.name!r} ({card.model}): the weights from {origin} are not those of "
@@ -49,13 +61,9 @@ def check_keys(
 def check_layout(card: EncoderCard, *, tokens: int, width: int) -> None:
     """Compare the tokens that the model returns for one item, number and width, with its card.
 
-    Args:
-        card: Card of the encoder.
-        tokens: Tokens of one item; not compared where the card's rows are ragged.
-        width: Features of one token.
-
     Raises:
-        WeightsMismatchError: Width or number of tokens differ; the message states both.
+        WeightsMismatchError: Width or number of tokens differ; the message states both. Where the
+            card's rows are ragged only the width does.
     """
     expected = card.layout.tokens_per_item
     if width != card.width or (expected is not None and tokens != expected):
@@ -68,11 +76,7 @@ def check_layout(card: EncoderCard, *, tokens: int, width: int) -> None:
 
 
 def check_grid(card: EncoderCard, *, prefix_tokens: int, grid: tuple[int, int]) -> None:
-    """Compare the model's prefix tokens and grid with its card; their total is already the same.
-
-    Raises:
-        WeightsMismatchError: The card has another prefix or other rows and columns.
-    """
+    """Compare the model's prefix tokens and grid with its card; their total is already the same."""
     if (card.layout.prefix_tokens, card.layout.grid) != (prefix_tokens, grid):
         raise WeightsMismatchError(
             f"encoder {card.name!r}: the card promises prefix_tokens = "
@@ -100,7 +104,6 @@ def has_class_token(model: nn.Module) -> bool:
     return any(name.startswith(_CLASS_TOKENS) for name in names)
 
 
-def _first(keys: Collection[str], count: int = 3) -> str:
-    shown = sorted(keys)[:count]
-    more = f" and {len(keys) - count} more" if len(keys) > count else ""
-    return f"{shown}{more}" if shown else "none"
+def _first(keys: Collection[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"{sorted(keys)[:3]}{more}" if keys else "none"

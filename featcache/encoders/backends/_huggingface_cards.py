@@ -3,8 +3,7 @@
 import copy
 import json
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ...types import Modality
 from ..card import EncoderCard, Layout, WeightsCard, split_half
 from ..sentence_modules import MODELS, MODULES, POOLING, model_place, read_modules
 from ..weights import ADAPTER, OF_TIMM, PROCESSOR_FILES, find_hub_file
-from ._checks import NO_CLASS_TOKEN, has_class_token, unreadable
+from ._checks import LIBRARY_ERRORS, NO_CLASS_TOKEN, has_class_token, unreadable
 from ._image_preprocessing import ProcessorPreprocessing, probe_image
 from ._sentence import (
     KNOWN_MODULES,
@@ -29,26 +28,14 @@ from ._sentence import (
     pooling_modes,
 )
 from ._timm_tokens import FeatureShape, find_shape
-from ._towers import MASKING, Tower, encoder_of, find_tower, is_pair, unused_positions
+from ._towers import CONFIGS, MASKING, Tower, encoder_of, find_tower, is_pair, unused_positions
 from ._transformers import quiet, read_config
 
 _POOLING = "1_Pooling"  # of sentence-transformers, where no list of modules is there
 _KINDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by mode of pooling
 _PLAIN_MODULES = {*MODELS, POOLING, "Normalize", "Dropout"}
-_VISION_PARTS = ("vision_config", "image_config")  # of the configuration of a pair
 _USUAL_TOKENS = 512  # where neither tokenizer nor model has a longest text
 _STREAMS = {"reformer": 2}  # joined in each token, each as wide as the configuration says
-# What transformers stumbles over where a model is built, or runs without values.
-_MODEL_ERRORS = (
-    ValueError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    ImportError,
-    NotImplementedError,
-)
 
 
 def derive_huggingface_card(model: str, *, name: str, weights: Path | None = None) -> EncoderCard:
@@ -67,24 +54,22 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
     """
     model, half = split_half(model)
     folder = expanded(Path(model))
-    is_folder = folder.is_dir()
+    path = str(folder.absolute()) if folder.is_dir() else None
     card = EncoderCard(
         name=name,
         title=f"{model} of transformers",
         modality=Modality.IMAGE,
         backend="huggingface",
-        model=folder.name if is_folder else model,
+        model=model if path is None else folder.name,
         width=1,
         layout=Layout(grid=(1, 1)),
         licence="not stated",
         source="transformers",
-        weights=WeightsCard(
-            hub=None if is_folder else model, path=str(folder.absolute()) if is_folder else None
-        ),
+        weights=WeightsCard(hub=model if path is None else None, path=path),
     )
-    hub = model if weights is None and not is_folder else None
+    hub = model if weights is None and path is None else None
     files = _Files(card, hub, weights or folder)
-    place = files.find("config.json")
+    place = files.find(files.model / "config.json")
     if place is None:
         is_adapter = (files.folder / ADAPTER).is_file()
         adapter = f", but an adapter ({ADAPTER}): merge it into its model" if is_adapter else ""
@@ -94,18 +79,18 @@ def derive_huggingface_card(model: str, *, name: str, weights: Path | None = Non
         raise SpecError(
             f"{model} is a model of timm: take --encoder {shlex.quote(f'timm:{model}')}"
         )
-    modality = _modality(card, config, half, reference=model)
-    if modality is Modality.IMAGE:
+    card = replace(card, modality=_modality(card, config, half, reference=model))
+    if card.modality is Modality.IMAGE:
         shape, has_class = _vision_shape(card, config, files)
+        width = shape.width
         layout = Layout(prefix_tokens=shape.prefix_tokens, grid=shape.grid)
-        note = "" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN
-        note = " ".join(filter(None, (note, _note_of_code(config))))
-        return replace(card, width=shape.width, layout=layout, note=note)
-    card = replace(card, modality=modality)
-    text = _text_shape(card, config)
-    layout = Layout(ragged=True, max_tokens=_max_tokens(text.positions, files))
-    note = " ".join(filter(None, (_note_of_sentences(files), _note_of_code(config))))
-    return replace(card, width=text.width, layout=layout, note=note)
+        notes = ["" if shape.prefix_tokens and has_class else NO_CLASS_TOKEN]
+    else:
+        width, positions = _text_shape(card, config)
+        layout = Layout(ragged=True, max_tokens=_max_tokens(positions, files))
+        notes = _notes_of_sentences(files)
+    note = " ".join(filter(None, (*notes, _note_of_code(config))))
+    return replace(card, width=width, layout=layout, note=note)
 
 
 class _Files:
@@ -113,6 +98,8 @@ class _Files:
 
     Attributes:
         folder: The folder, where there is one.
+        model: Folder of the model within it, as a sentence encoder may keep it.
+        pooling: Folder of the module that pools within it.
         is_listed: Whether a list says which modules of sentence-transformers it has.
         makers: Types of those that make another vector of it, but for its length.
     """
@@ -120,15 +107,15 @@ class _Files:
     def __init__(self, card: EncoderCard, hub: str | None, folder: Path) -> None:
         self._hub = hub
         self.folder = expanded(folder)
-        self._inside = Path()  # of the hub directory: where a sentence encoder keeps its model
-        self._pooling = Path(_POOLING)
+        self.model = Path()
+        self.pooling = Path(_POOLING)
         self.makers: frozenset[str] = frozenset()
-        listed = self.beside(MODULES)
+        listed = self.find(MODULES)
         self.is_listed = listed is not None
         if listed is None:
             return
         root = listed.parent
-        self._inside = model_place(card, root).relative_to(root)
+        self.model = model_place(card, root).relative_to(root)
         modules = read_modules(card, root) or ()
         if hub is None:  # else they are fetched with the weights
             check_configurations(card, root, modules)
@@ -136,39 +123,29 @@ class _Files:
         before = kinds[1 : kinds.index(POOLING)] if POOLING in kinds[1:] else []
         self.makers = frozenset(kinds) - _PLAIN_MODULES | frozenset(before)
         places = [place for kind, place in modules if kind == POOLING]
-        self._pooling = places[0].relative_to(root) if places else self._pooling
+        self.pooling = places[0].relative_to(root) if places else self.pooling
 
-    def find(self, name: str) -> Path | None:
-        """Return a file of the model."""
-        return self._find(self._inside / name, required=name == "config.json")
+    def find(self, path: Path | str) -> Path | None:
+        """Return a file by its place in the directory; without a configuration there is no model.
 
-    def pooling(self) -> dict[str, Any]:
-        """Return the settings of the module of a sentence encoder that pools."""
-        return self.table_of(self._find(self._pooling / "config.json", required=False))
+        Raises:
+            WeightsNotFoundError: The hub has no configuration of the model.
+        """
+        if self._hub is None:
+            return self.folder / path if (self.folder / path).is_file() else None
+        required = Path(path) == self.model / "config.json"
+        return find_hub_file(self._hub, Path(path).as_posix(), required=required)
 
-    def beside(self, name: str) -> Path | None:
-        """Return a file by its place in the hub directory."""
-        return self._find(Path(name), required=False)
-
-    def table(self, name: str) -> dict[str, Any]:
-        """Return what a JSON file of the model holds; nothing where there is none."""
-        return self.table_of(self.find(name))
-
-    @staticmethod
-    def table_of(path: Path | None) -> dict[str, Any]:
+    def table(self, path: Path | str) -> dict[str, Any]:
         """Return what a JSON file holds; nothing where there is none."""
-        if path is None:
+        place = self.find(path)
+        if place is None:
             return {}
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
+            table = json.loads(place.read_text(encoding="utf-8"))
         except ValueError:  # what opens the model says what is wrong with it
             return {}
         return table if isinstance(table, dict) else {}
-
-    def _find(self, path: Path, *, required: bool) -> Path | None:
-        if self._hub is None:
-            return self.folder / path if (self.folder / path).is_file() else None
-        return find_hub_file(self._hub, path.as_posix(), required=required)
 
 
 def _modality(card: EncoderCard, config: Any, half: str | None, *, reference: str) -> Modality:
@@ -206,18 +183,18 @@ def _note_of_code(config: Any) -> str:
     )
 
 
-def _note_of_sentences(files: _Files) -> str:
+def _notes_of_sentences(files: _Files) -> list[str]:
     """Return which features are the published vector, and which prompts a card may name."""
-    prompts = files.table_of(files.beside(PROMPTS)).get("prompts")
+    prompts = files.table(PROMPTS).get("prompts")
     notes = [_note_of_vector(files)]
     if isinstance(prompts, dict) and any(prompts.values()):
         notes.append(f"A card's `prompt` is one of {sorted(prompts)}.")
-    return " ".join(filter(None, notes))
+    return notes
 
 
 def _note_of_vector(files: _Files) -> str:
     """Return which features are the published vector, or nothing where none of ours is."""
-    table = files.pooling()
+    table = files.table(files.pooling / "config.json")
     if not table:
         return ""
     try:
@@ -232,27 +209,12 @@ def _note_of_vector(files: _Files) -> str:
     return ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _TextShape:
-    """Token width and number of positions of a text model.
+def _text_shape(card: EncoderCard, whole: Any) -> tuple[int, int | None]:
+    """Return the width of a token, and for how many there are positions, if they are counted.
 
-    Attributes:
-        width: Features of a token.
-        positions: Tokens that it has positions for, or None where it counts none.
-    """
-
-    width: int
-    positions: int | None
-
-
-def _text_shape(card: EncoderCard, whole: Any) -> _TextShape:
-    """Return the shape of a text model, which is built without memory for its weights.
-
-    The width that a configuration names is not that of the tokens where a model projects them, as
-    AltCLIP does, or joins several streams, as Reformer does.
-
-    Raises:
-        WeightsMismatchError: The model cannot be built.
+    The model is built without memory for its weights: the width that a configuration names is not
+    that of the tokens where a model projects them, as AltCLIP does, or joins several streams, as
+    Reformer does.
     """
     config = getattr(whole, "text_config", whole)
     what = f"what tokens {type(config).__name__} gives"
@@ -260,7 +222,7 @@ def _text_shape(card: EncoderCard, whole: Any) -> _TextShape:
     try:
         with torch.device("meta"), quiet():
             model = _text_model(tower, whole, config).eval()
-    except _MODEL_ERRORS as error:
+    except LIBRARY_ERRORS as error:
         raise unreadable(card, what, error) from error
     if tower.in_decoder:
         model = encoder_of(card, model)
@@ -270,30 +232,28 @@ def _text_shape(card: EncoderCard, whole: Any) -> _TextShape:
     try:
         with torch.inference_mode(), quiet():
             width = model(input_ids=ids).last_hidden_state.shape[2]
-    except _MODEL_ERRORS as error:  # some look at values, which are not there
+    except LIBRARY_ERRORS as error:  # some look at values, which are not there
         width = getattr(config, "hidden_size", None)
         if width is None:
             raise unreadable(card, what, error) from error
         width *= _STREAMS.get(config.model_type, 1)
-    return _TextShape(width=int(width), positions=positions)
+    return int(width), positions
 
 
 def _text_model(tower: Tower, whole: Any, config: Any) -> Any:
     """Return the model of texts: alone, one half of a pair, or one that has a decoder, too."""
     model_class: Any = tower.model_class  # Any: its methods carry no types
     if model_class is not transformers.AutoModel:
-        return model_class(_changed(config, tower.options))
+        config = copy.deepcopy(config)
+        for name, value in tower.options.items():  # as `from_pretrained` has them
+            setattr(config, name, value)
+        return model_class(config)
     models: Any = transformers.AutoModel
-    model = models.from_config(whole, trust_remote_code=False)
+    return _half_of(models.from_config(whole, trust_remote_code=False), tower)
+
+
+def _half_of(model: Any, tower: Tower) -> Any:
     return next((getattr(model, name) for name in tower.halves if hasattr(model, name)), model)
-
-
-def _changed(config: Any, options: Mapping[str, Any]) -> Any:
-    """Return a configuration with other entries, as loading a model by `options` would have it."""
-    changed = copy.deepcopy(config)
-    for name, value in options.items():
-        setattr(changed, name, value)
-    return changed
 
 
 def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[FeatureShape, bool]:
@@ -302,7 +262,8 @@ def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[Featur
     The model is built without memory for its weights.
     """
     whole = config
-    config = next((vars(config)[name] for name in _VISION_PARTS if name in vars(config)), config)
+    parts = (vars(config)[name] for name in CONFIGS[Modality.IMAGE] if name in vars(config))
+    config = next(parts, config)
     size = _input_size(card, config, files)
     model: Any
     try:
@@ -311,7 +272,7 @@ def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[Featur
         with torch.inference_mode():
             pixels = torch.zeros(1, 3, *size, device="meta")
             features = model(pixel_values=pixels).last_hidden_state
-    except _MODEL_ERRORS as error:
+    except LIBRARY_ERRORS as error:
         raise unreadable(card, f"what tokens {type(config).__name__} gives", error) from error
     what = f"encoder {card.name!r} ({type(model).__name__})"
     if features.ndim == 3:
@@ -326,19 +287,14 @@ def _vision_shape(card: EncoderCard, config: Any, files: _Files) -> tuple[Featur
 
 
 def _vision_model(card: EncoderCard, whole: Any, config: Any) -> Any:
-    """Return the model of images: alone, or the half of a pair that has no class of its own.
-
-    Raises:
-        WeightsMismatchError: The pair has no tower of images.
-    """
+    """Return the model of images: alone, or the half of a pair that has no class of its own."""
     if config.model_type in MASKING:
         config.mask_ratio = 0.0
     models: Any = transformers.AutoModel  # Any: its methods carry no types
-    names = find_tower(card, whole).halves
-    if not names:
+    tower = find_tower(card, whole)
+    if not tower.halves:
         return models.from_config(config, trust_remote_code=False)
-    pair = models.from_config(whole, trust_remote_code=False)
-    return next(getattr(pair, name) for name in names if hasattr(pair, name))
+    return _half_of(models.from_config(whole, trust_remote_code=False), tower)
 
 
 def _prefix_tokens(config: Any, size: tuple[int, int], num_tokens: int) -> int | None:
@@ -353,18 +309,14 @@ def _prefix_tokens(config: Any, size: tuple[int, int], num_tokens: int) -> int |
 
 
 def _input_size(card: EncoderCard, config: Any, files: _Files) -> tuple[int, int]:
-    """Return height and width of what the image processor gives, or else of the configuration.
-
-    Raises:
-        WeightsMismatchError: The image processor cannot be read, or gives no picture.
-    """
-    places = (files.find(name) for name in PROCESSOR_FILES)
+    """Return height and width of what the image processor gives, or else of the configuration."""
+    places = (files.find(files.model / name) for name in PROCESSOR_FILES)
     processor = next((place for place in places if place is not None), None)
     if processor is not None:
         with quiet():
             try:
                 pixels = probe_image(ProcessorPreprocessing(processor.parent))
-            except (OSError, *_MODEL_ERRORS) as error:
+            except LIBRARY_ERRORS as error:
                 raise unreadable(card, f"the image processor in {processor}", error) from error
         return int(pixels.shape[2]), int(pixels.shape[3])
     size = getattr(config, "image_size", None) or 224
@@ -379,9 +331,9 @@ def _max_tokens(positions: int | None, files: _Files) -> int:
     has it, also where it is the longer one.
     """
     names = SETTINGS if files.is_listed else SETTINGS[:1]  # each is a question to the hub
-    settings = next(filter(None, map(files.table, names)), {})
+    settings = next(filter(None, (files.table(files.model / name) for name in names)), {})
     length = length_of_settings(settings)
     if not is_length(length):
-        length = files.table("tokenizer_config.json").get("model_max_length")
+        length = files.table(files.model / "tokenizer_config.json").get("model_max_length")
     limits = (positions, length)
     return min((int(limit) for limit in limits if is_length(limit)), default=_USUAL_TOKENS)

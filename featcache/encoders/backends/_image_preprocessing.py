@@ -30,18 +30,9 @@ from ._resampling import agreeing
 # The entries of a transformers image processor that decide no number. All others are part of a
 # store's key: a key that changes without need costs an extraction, the reverse wrong features.
 _INERT_SETTINGS = {
-    "_name_or_path",
-    "_processor_class",
-    "auto_map",
-    "data_format",
-    "device",
-    "feature_extractor_type",
-    "image_processor_type",
-    "input_data_format",
-    "model_input_names",
-    "processor_class",
-    "return_tensors",
-    "transformers_version",
+    *("_name_or_path", "_processor_class", "auto_map", "feature_extractor_type"),
+    *("image_processor_type", "processor_class", "transformers_version"),  # names
+    *("data_format", "device", "input_data_format", "model_input_names", "return_tensors"),
 }
 
 
@@ -70,15 +61,26 @@ class Preprocessing(ABC):
     def identity(self) -> dict[str, object]:
         """Return all that decides the tensor, as JSON values."""
 
-    def of_item(
-        self, image: Image.Image, *, item_id: str
-    ) -> Float[Tensor, "channels height width"]:
+    @property
+    def companion_names(self) -> tuple[str, ...]:
+        """Return the companions of an encoder's photos: none where the resampling is not known."""
+        return () if self.resampling is None else ("geometry",)
+
+    def companions(self, image: object) -> dict[str, np.ndarray]:
+        """Return where in a photo the patches lie; see `modalities/patch_geometry.py`."""
+        assert isinstance(image, Image.Image)
+        if self.resampling is None:
+            return {}
+        return {"geometry": self.resampling.geometry((image.height, image.width))}
+
+    def of_item(self, image: object, *, item_id: str) -> Float[Tensor, "channels height width"]:
         """Return the tensor of the photo of one item.
 
         Raises:
             UnreadableItemError: Resized it would be larger than `check_resized` allows, or the
                 library cannot resize it, such as to an edge of less than a pixel.
         """
+        assert isinstance(image, Image.Image), "texts are refused before"
         size = (image.height, image.width)
         check_resized(size, self.resized(size), item_id=item_id)
         try:
@@ -94,12 +96,9 @@ class Preprocessing(ABC):
 class TimmPreprocessing(Preprocessing):
     """Resize, crop and normalise as timm's configuration of a model says.
 
-    timm is imported where it is used: that takes two seconds, and who reads texts needs none of it.
-
-    Args:
-        pretrained: Data entries of a timm pretrained configuration; they are resolved here.
-        image_size: Height and width of the input in pixels, where the model is not built for those
-            of `pretrained`.
+    These are the data entries of a pretrained configuration, `pretrained`. A model that is not
+    built for their size has an `image_size` of its own, height and width in pixels. timm is
+    imported where it is used: that takes two seconds, and who reads texts needs none of it.
     """
 
     def __init__(self, pretrained: Mapping[str, Any], *, image_size: Size | None = None) -> None:
@@ -125,25 +124,18 @@ class TimmPreprocessing(Preprocessing):
         return cls(pretrained.to_dict())
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
-        """Return `image` resized, cropped and normalised, float32."""
         tensor: Tensor = self._transform(image)
         return tensor
 
     def resized(self, size: Size) -> Size:
-        """Return height and width to which a photo of some height and width is resized."""
         return self._resize(size)
 
     def identity(self) -> dict[str, object]:
-        """Return all that decides the tensor, as JSON values."""
         return {"library": "timm", **{key: _json(self._config[key]) for key in self._config}}
 
 
 class ProcessorPreprocessing(Preprocessing):
-    """Run the image processor that a transformers directory describes.
-
-    Args:
-        folder: Directory with a `preprocessor_config.json`.
-    """
+    """Run the image processor that a transformers directory describes."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoImageProcessor
@@ -157,42 +149,23 @@ class ProcessorPreprocessing(Preprocessing):
         self._resize = proportional(settings) if self.resampling is None else self.resampling.resize
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
-        """Return `image` resized, cropped and normalised, float32.
-
-        Raises:
-            ValueError: The processor gives something else, such as patches of pictures of any size.
-        """
         tensor: Tensor = self._processor(images=image, return_tensors="pt")["pixel_values"][0]
-        if tensor.ndim != 3:
+        if tensor.ndim != 3:  # such as patches of pictures of any size
             shape = " x ".join(map(str, tensor.shape))
             raise ValueError(f"it gives {shape} numbers, not channels, height and width")
         return tensor.to(torch.float32)
 
     def resized(self, size: Size) -> Size:
-        """Return height and width to which a photo of some height and width is resized."""
         return self._resize(size)
 
     def identity(self) -> dict[str, object]:
-        """Return all that decides the tensor, as JSON values; the class names the resampler."""
-        settings = {
-            key: value
-            for key, value in self._processor.to_dict().items()
+        used = {
+            key: _json(value)
+            for key, value in sorted(self._processor.to_dict().items())
             if key not in _INERT_SETTINGS and value is not None
         }
-        used = {key: _json(settings[key]) for key in sorted(settings)}
+        # the class names the resampler
         return {"library": "transformers", "processor": type(self._processor).__name__, **used}
-
-
-def geometry_names(preprocessing: Preprocessing) -> tuple[str, ...]:
-    """Return the companions of an encoder's photos: none where the resampling is not known."""
-    return () if preprocessing.resampling is None else ("geometry",)
-
-
-def geometry_companions(preprocessing: Preprocessing, image: Image.Image) -> dict[str, np.ndarray]:
-    """Return the companions that `geometry_names` names, of one photo."""
-    if preprocessing.resampling is None:
-        return {}
-    return {"geometry": preprocessing.resampling.geometry((image.height, image.width))}
 
 
 def probe_image(preprocessing: Preprocessing) -> Float[Tensor, "1 channels height width"]:
@@ -216,23 +189,23 @@ def channels_first(values: Tensor) -> Tensor:
 
 
 def all_real(values: Float[Tensor, "batch tokens features"]) -> Tokens:
-    """Return features of images as tokens, none of them masked, on the CPU.
+    """Return features of images as tokens, none of them masked, on the CPU."""
+    return Tokens(on_cpu(values), torch.ones(values.shape[:2], dtype=torch.bool))
 
-    The copy is an ordinary tensor: what inference mode computes can be in no later gradient.
-    """
-    values = values.float().cpu().clone()
-    return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool))
+
+def on_cpu(
+    values: Float[Tensor, "batch tokens features"],
+) -> Float[Tensor, "batch tokens features"]:
+    """Return a float32 copy; what inference mode computes itself can be in no later gradient."""
+    return values.float().cpu().clone()
 
 
 @contextmanager
 def compute_precision(device: torch.device, precision: str) -> Iterator[None]:
-    """Run matrix products in `precision`.
-
-    In float32 convolutions may use TF32 on a GPU unless forbidden: features must not tell the
-    device.
-    """
+    """Run matrix products in `precision`, convolutions in no less than float32."""
     low = precision == "bfloat16"
     with (
+        # on a GPU TF32 is the default of convolutions: features must not tell the device
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=low),
     ):

@@ -56,10 +56,10 @@ def _find_mark(
 
 
 def _agrees(
-    candidate: Resampling, size: Size, centre: np.ndarray, shape: Size, found: np.ndarray
+    candidate: Resampling, size: Size, centre: np.ndarray, shape: Size, mark: np.ndarray
 ) -> bool:
     geometry = candidate.geometry(size)[0]
     if tuple(geometry[6:8].tolist()) != shape:
         return False
     # a comparison with NaN is false: a mark that was cut off agrees with nothing
-    return bool((np.abs(to_input(geometry, centre) - found) < _TOLERANCE).all())
+    return bool((np.abs(to_input(geometry, centre) - mark) < _TOLERANCE).all())

@@ -1,7 +1,6 @@
 """Prompt, length, case and pooling that a sentence-transformers directory adds to its model."""
 
-import importlib
-import pickle
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing_extensions import TypeIs
@@ -27,7 +25,7 @@ from ..sentence_modules import (
     lacking_configurations,
     read_modules,
 )
-from ._checks import hash_state, unreadable
+from ._checks import LIBRARY_ERRORS, hash_state, unreadable
 
 PROMPTS = "config_sentence_transformers.json"
 SETTINGS = tuple(
@@ -51,16 +49,6 @@ _INERT_PROCESSING = {"padding", "return_tensors", "pad_to_multiple_of"}  # where
 _OUTPUT = {"method": "forward", "method_output_name": "last_hidden_state"}  # what is pooled
 _INPUT = {False: "token_embeddings", True: "sentence_embedding"}  # of modules, by whether behind
 _LONGEST = 1_000_000  # tokens; a tokenizer without a limit of its own states a larger number
-_READING_ERRORS = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    RuntimeError,
-    SafetensorError,
-    pickle.PickleError,
-)
 _ACTIVATIONS = ("GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SiLU", "Sigmoid", "Tanh")
 KNOWN_MODULES = {*WEIGHTED_MODULES, "Normalize", "Dropout"}
 MODES = {  # by the flags of older directories, in the order in which they are joined
@@ -78,10 +66,8 @@ class SentenceSettings:
     """Settings of a sentence-transformers directory, for each text and then for its tokens.
 
     Attributes:
-        folder: The directory.
         prompt: What stands before every text.
         include_prompt: Whether the prompt's own tokens are pooled.
-        lower_case: Whether texts are made lower case first.
         max_tokens: Tokens to which a text is cut, or None.
         modules: Type and folder of each module behind the model, in order.
     """
@@ -101,17 +87,24 @@ def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
         WeightsMismatchError: They cannot be read, its first module is no model, or the card names a
             prompt that is not there.
     """
-    listed = read_modules(card, folder)
-    if listed is None:
-        _refuse_prompt(card, folder)
-        return None
-    _check_first(card, folder, listed)
-    check_configurations(card, folder, listed)
-    (_, model), *modules = listed
-    settings = model_settings(card, model)
-    pools = any(kind == POOLING for kind, _ in modules)
-    _check_options(card, model, settings, pools=pools)
-    pooling = next((place for kind, place in modules if kind == POOLING), None)
+    modules = read_modules(card, folder)
+    if modules is None:
+        if card.prompt is None:
+            return None
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: the card names prompt {card.prompt!r:.80}, but {folder} is no "
+            f"directory of sentence-transformers, which keeps prompts beside its {MODULES}"
+        )
+    first, model = modules[0] if modules else ("none", folder)
+    if first not in MODELS:
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {folder / MODULES} begins with module {first!r:.60}; only "
+            f"those that begin with a {TRANSFORMER} can be read"
+        )
+    check_configurations(card, folder, modules)
+    settings = next(filter(None, (_read(card, model / file) for file in SETTINGS)), {})
+    pooling = next((place for kind, place in modules[1:] if kind == POOLING), None)
+    _check_options(card, model, settings, pools=pooling is not None)
     pooled = {} if pooling is None else _read(card, pooling / "config.json")
     return SentenceSettings(
         folder=folder,
@@ -119,27 +112,14 @@ def read_settings(card: EncoderCard, folder: Path) -> SentenceSettings | None:
         include_prompt=bool(pooled.get("include_prompt", True)),
         lower_case=bool(settings.get("do_lower_case", False)),
         max_tokens=_max_tokens(card, model, settings),
-        modules=tuple(modules),
+        modules=modules[1:],
     )
-
-
-def model_settings(card: EncoderCard, model: Path) -> dict[str, Any]:
-    """Return the settings of the module that is the model, from the first file that has any.
-
-    Raises:
-        WeightsMismatchError: A file cannot be read.
-    """
-    return next(filter(None, (_read(card, model / file) for file in SETTINGS)), {})
 
 
 def check_configurations(
     card: EncoderCard, folder: Path, modules: Sequence[tuple[str, Path]]
 ) -> None:
-    """Refuse a directory that lacks the configuration of a module that makes its vector.
-
-    Raises:
-        WeightsMismatchError: It does.
-    """
+    """Refuse a directory that lacks the configuration of a module that makes its vector."""
     for path in lacking_configurations(modules):
         raise WeightsMismatchError(
             f"encoder {card.name!r}: {path} is not there, which {folder / MODULES} needs to make "
@@ -149,10 +129,6 @@ def check_configurations(
 
 class SentencePooling(nn.Module):
     """Make one vector of the tokens of a text, by the modules of a sentence-transformers directory.
-
-    Args:
-        card: Card of the encoder, for messages.
-        settings: What the directory says.
 
     Attributes:
         identity: All that changes the vector but does not change the tokens, as JSON values.
@@ -193,12 +169,9 @@ class SentencePooling(nn.Module):
         mask: Bool[Tensor, "batch tokens"],
         prompt_tokens: int = 0,
     ) -> Float[Tensor, "batch one out"]:
-        """Return the vector of each text as its only token.
+        """Return the vector of each text as its only token; padding is on the right.
 
-        Args:
-            tokens: What the model gives.
-            mask: Which of them are real; padding is on the right.
-            prompt_tokens: Tokens of the prompt, first special token included.
+        The first `prompt_tokens`, special ones included, are those of the prompt.
         """
         for module in self.before:
             tokens = module(tokens)
@@ -211,11 +184,7 @@ class SentencePooling(nn.Module):
 
 
 def _check_names(card: EncoderCard, kind: str, config: Mapping[str, Any], *, behind: bool) -> None:
-    """Refuse a module that reads or writes what the next one would not read.
-
-    Raises:
-        SpecError: It does.
-    """
+    """Refuse a module that reads or writes what the next one would not read."""
     read = config.get("module_input_name", _INPUT[True])
     written = config.get("module_output_name") or read
     if not (read == written == _INPUT[behind]):
@@ -266,16 +235,6 @@ class _Dense(nn.Module):
         return out + (self.residual(vectors) if hasattr(self, "residual") else vectors)
 
 
-class _LayerNorm(nn.Module):
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(int(config["dimension"]))
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        normed: Tensor = self.norm(vectors)
-        return normed
-
-
 def _build(card: EncoderCard, kind: str, place: Path, config: Mapping[str, Any]) -> nn.Module:
     if kind == "Normalize":
         return _Normalize()
@@ -287,9 +246,18 @@ def _build(card: EncoderCard, kind: str, place: Path, config: Mapping[str, Any])
             "is not known here; take 'mean', 'cls' or 'last'"
         )
     try:
-        module = _LayerNorm(config) if kind == "LayerNorm" else _Dense(config, _activation(config))
-        module.load_state_dict(_state(place))
-    except _READING_ERRORS as error:
+        module: nn.Module
+        if kind == "LayerNorm":
+            module = nn.Sequential(OrderedDict(norm=nn.LayerNorm(int(config["dimension"]))))
+        else:
+            module = _Dense(config, _activation(config))
+        path = place / "model.safetensors"
+        module.load_state_dict(
+            load_file(path)
+            if path.is_file()
+            else torch.load(place / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        )
+    except LIBRARY_ERRORS as error:
         raise unreadable(card, f"module {kind} in {place}", error) from error
     return module
 
@@ -299,18 +267,8 @@ def _activation(config: Mapping[str, Any]) -> nn.Module:
     package, _, last = str(name).rpartition(".")
     if not package.startswith("torch.nn") or last not in _ACTIVATIONS:
         raise ValueError(f"activation {name!r:.80} is not one of {', '.join(_ACTIVATIONS)}")
-    activation: nn.Module = getattr(importlib.import_module("torch.nn"), last)()
+    activation: nn.Module = getattr(nn, last)()
     return activation
-
-
-def _state(place: Path) -> dict[str, Tensor]:
-    path = place / "model.safetensors"
-    if path.is_file():
-        return load_file(path)
-    state: dict[str, Tensor] = torch.load(
-        place / "pytorch_model.bin", map_location="cpu", weights_only=True
-    )
-    return state
 
 
 def pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -332,11 +290,7 @@ def pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _prompt(card: EncoderCard, folder: Path) -> str:
-    """Return what stands before every text: the prompt that the card names, or the default one.
-
-    Raises:
-        WeightsMismatchError: The directory has no prompt of that name.
-    """
+    """Return what stands before every text: the prompt that the card names, or the default one."""
     path = folder / PROMPTS
     table = _read(card, path)
     try:
@@ -355,14 +309,6 @@ def _prompt(card: EncoderCard, folder: Path) -> str:
             f"{sorted(prompts) or 'none'}"
         )
     return prompts[name] or ""
-
-
-def _refuse_prompt(card: EncoderCard, folder: Path) -> None:
-    if card.prompt is not None:
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: the card names prompt {card.prompt!r:.80}, but {folder} is no "
-            f"directory of sentence-transformers, which keeps prompts beside its {MODULES}"
-        )
 
 
 def _max_tokens(card: EncoderCard, folder: Path, settings: Mapping[str, Any]) -> int | None:
@@ -395,11 +341,7 @@ def is_length(stated: Any) -> TypeIs[int | float]:
 def _check_options(
     card: EncoderCard, model: Path, settings: Mapping[str, Any], *, pools: bool
 ) -> None:
-    """Refuse options by which sentence-transformers would read other tokens, or run another model.
-
-    Raises:
-        WeightsMismatchError: There are any.
-    """
+    """Refuse options by which sentence-transformers reads other tokens, or runs another model."""
     odd = [
         f"{name}.{option}"
         for name, inert in _INERT_OPTIONS.items()
@@ -423,15 +365,6 @@ def _check_options(
         raise WeightsMismatchError(
             f"encoder {card.name!r}: the settings of sentence-transformers in {model} have "
             f"{odd[0]:.80}, which is not known here and would change the features"
-        )
-
-
-def _check_first(card: EncoderCard, folder: Path, modules: Sequence[tuple[str, Path]]) -> None:
-    kind = modules[0][0] if modules else "none"
-    if kind not in MODELS:
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: {folder / MODULES} begins with module {kind!r:.60}; only "
-            f"those that begin with a {TRANSFORMER} can be read"
         )
 
 

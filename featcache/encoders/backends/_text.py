@@ -1,7 +1,8 @@
 """Text models of transformers: a tokenizer and a language model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from inspect import Parameter, signature
 from typing import Any
 
@@ -11,29 +12,19 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ...errors import SpecError, UnreadableItemError, WeightsMismatchError
-from ...tokens import Tokens
+from ...tokens import Tokens, join_padded
 from ..base import LAST, Content
 from ..card import EncoderCard
 from ..exportable import ATTENTION_MASK, ExportableEncoder, ModelCall
 from ..pooling import POOLED, LayerLayout
 from ..weights import Weights
-from ._checks import check_layout, hash_state
-from ._image_preprocessing import compute_precision
-from ._pooled import Pooling, find_pooling
+from ._checks import check_layout
+from ._image_preprocessing import on_cpu
 from ._sentence import SentencePooling, SentenceSettings, read_settings
 from ._tokenizers import read_tokenizer
-from ._towers import check_input, encoder_of, find_tower, unused_positions
-from ._transformers import (
-    Half,
-    asks_earlier,
-    hash_config,
-    hidden_state,
-    last_state,
-    load_model,
-    model_folder,
-    read_config,
-    state_that_counts,
-)
+from ._towers import unused_positions
+from ._transformers import asks_earlier, hidden_state, last_state
+from ._transformers_encoder import TransformersEncoder
 
 # Trained on texts that are padded to one length, the padding not masked.
 _READ_PADDING = ("SiglipTextModel", "Siglip2TextModel")
@@ -41,104 +32,68 @@ _MOST_TOKENS = 2**30  # where nothing limits them
 _SAME = 1e-5  # relative difference of features that are equal but for rounding
 
 
-class Text(Half):
-    """Read texts for a transformers encoder."""
+class TextEncoder(TransformersEncoder[list[int]]):
+    """Read texts for `HuggingfaceEncoder`."""
 
-    def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None:
-        folder = model_folder(card, weights)
-        root = weights.files or folder  # of sentence-transformers, whose model lies below
+    def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
+        assert weights.files is not None, "a transformers card names weights"
         assert card.layout.max_tokens is not None, "a text card has max_tokens"
-        config = read_config(card, folder)
-        self._sentence = read_settings(card, root) or SentenceSettings(folder=folder)
+        # read before the model, which takes longer
+        sentence = read_settings(card, weights.files)
+        super().__init__(card, weights, device=device)
+        self._sentence = sentence or SentenceSettings(folder=self._folder)
         self._max_tokens = min(card.layout.max_tokens, self._sentence.max_tokens or _MOST_TOKENS)
-        tower = find_tower(card, config)
-        self._loaded = load_model(tower, card, weights)
-        self._places = card, weights, config
-        self._pooling: Pooling | None = None
-        self._sentence_pooling: SentencePooling | None = None
-        if tower.in_decoder:
-            self._loaded = replace(self._loaded, model=encoder_of(card, self._loaded.model))
-        model = self._loaded.model
-        check_input(card, model, of_pair=self._loaded.pair is not None or tower.in_decoder)
-        self._full_length = _check_positions(card, model, self._max_tokens)
-        self._tokenizer = read_tokenizer(card, folder)
+        self._full_length = _check_positions(card, self._model, self._max_tokens)
+        self._tokenizer = read_tokenizer(card, self._folder)
         if self._sentence.lower_case:
             self._tokenizer.lower_case()
         self._tokenizer_hash = self._tokenizer.hash()
         self._tokenizer.cut(self._max_tokens)
         self.companion_names = self._tokenizer.companion_names
         self._prompt_tokens = self._count_prompt(card)
-        self._hash = hash_state(state_that_counts(model))
-        self._config_hash = hash_config(card, folder)
-        self._model_name = type(model).__name__
-        self._folder = folder
-        part = tower.in_pair or tower.in_decoder or tower.beside_decoder
-        self._is_plain = not part and not self._sentence.lower_case
-        self._device = device
-        self._model = model.to(device)
-        self._takes_mask = _takes_mask(model) and self._model_name not in _READ_PADDING
-        self._num_words = _num_words(model)
-        self._padding = self._choose_padding(config)
-        self._first_is_class = self._begins_with_class()
-        self.last = LayerLayout(width=card.width, first_is_class=self._first_is_class)
-        self._mixes_padding = False
-        self._pooled_mixes: bool | None = None
+        # of the prompt, where the directory pools the others only
+        self._left_out = 0 if self._sentence.include_prompt else self._prompt_tokens
+        self._reads_padding = self._model_name in _READ_PADDING
+        self._takes_mask = _takes_mask(self._model) and not self._reads_padding
+        self._num_words = _num_words(self._model)
+        self._padding = self._choose_padding()
+        self._last = LayerLayout(width=card.width, first_is_class=self._begins_with_class())
+        self._mixes_padding = False  # until it is probed
         probe = self._probe()
-        self.last = replace(self.last, constant_first=self._first_is_constant(probe, LAST))
+        self._last = replace(self._last, constant_first=self._first_is_constant(probe, LAST))
         self._mixes_padding = self._padding_changes(probe, LAST)
-        (tokens,) = self.encode(probe[:1], [LAST], "float32")
+        (tokens,) = self._encode(probe[:1], [LAST], "float32")
         check_layout(card, tokens=tokens.values.shape[1], width=tokens.width)
 
-    def identity(self) -> dict[str, object]:
-        sentence = self._sentence
+    def _reading_identity(self) -> dict[str, object]:
         return {
-            "model": self._model_name,
-            "config": self._config_hash,
-            "weights": self._hash,
             "tokenizer": self._tokenizer_hash,
             "max_tokens": self._max_tokens,
             "final_norm": "norm",
-            **({"prompt": sentence.prompt} if sentence.prompt else {}),
+            **({"prompt": self._sentence.prompt} if self._sentence.prompt else {}),
             **({"prompt_tokens": "left out"} if self._left_out else {}),
             **({"cut": "left"} if self._tokenizer.cuts_left else {}),
             **({"padded_to": self._full_length} if self._reads_padding else {}),
             **({"padding": "none"} if self._mixes_padding else {}),
         }
 
-    def pooled_identity(self) -> dict[str, object]:
-        alone = {"padding": "none"} if self._pooled_alone() else {}
-        if self._sentence.modules:
-            return {**self._pool_sentence().identity, **alone}
-        return {**self._pool().identity, **alone}
+    def _pooled_identity(self) -> dict[str, object]:
+        pooling = self._sentence_pooling or self._pooling
+        return {**pooling.identity, **({"padding": "none"} if self._pooled_mixes else {})}
 
-    def _pooled_alone(self) -> bool:
+    @cached_property
+    def _pooled_mixes(self) -> bool:
         """Return whether padding reaches the pooled vector, as where the largest id is looked for.
 
         Then texts of one length only are encoded together.
         """
-        if self._pooled_mixes is None:
-            self._pooled_mixes = self._padding_changes(self._probe(), POOLED)
-        return self._pooled_mixes
+        return self._padding_changes(self._probe(), POOLED)
 
-    @property
-    def _reads_padding(self) -> bool:
-        return self._model_name in _READ_PADDING
-
-    @property
-    def _left_out(self) -> int:
-        """Return how many tokens of the prompt are not stored."""
-        return 0 if self._sentence.include_prompt else self._prompt_tokens
-
-    def _pool(self) -> Pooling:
-        if self._pooling is None:
-            self._pooling = find_pooling(*self._places, self._loaded, self._device)
-        return self._pooling
-
-    def _pool_sentence(self) -> SentencePooling:
-        if self._sentence_pooling is None:
-            pooling = SentencePooling(self._places[0], self._sentence)
-            self._sentence_pooling = pooling.to(self._device)
-        return self._sentence_pooling
+    @cached_property
+    def _sentence_pooling(self) -> SentencePooling | None:
+        if not self._sentence.modules:
+            return None
+        return SentencePooling(self._places[0], self._sentence).to(self._device)
 
     def _count_prompt(self, card: EncoderCard) -> int:
         """Return the number of tokens that the prompt begins every text with."""
@@ -153,8 +108,9 @@ class Text(Half):
             )
         return count
 
-    def _choose_padding(self, config: Any) -> int:
+    def _choose_padding(self) -> int:
         """Return an id to pad with that the model has; what stands there is masked."""
+        config = self._places[2]
         candidates = (self._tokenizer.padding, getattr(config, "pad_token_id", None), 0)
         return next(
             index for index in candidates if isinstance(index, int) and 0 <= index < self._num_words
@@ -176,7 +132,7 @@ class Text(Half):
 
     def _first_is_constant(self, probe: list[list[int]], layer: int) -> bool:
         """Return whether the first token knows nothing of those after it."""
-        (tokens,) = self.encode(probe, [layer], "float32")
+        (tokens,) = self._encode(probe, [layer], "float32")
         first, second = tokens.values[:, 0]
         return len(probe[0]) > 2 + self._left_out and bool(
             (first - second).norm() <= _SAME * first.norm()
@@ -201,7 +157,7 @@ class Text(Half):
         difference = beside.values[:1, : alone.values.shape[1]] - alone.values
         return bool(difference.norm() > _SAME * alone.values.norm())
 
-    def preprocess(self, content: Content, item_id: str) -> list[int]:
+    def preprocess(self, content: Content, *, item_id: str) -> list[int]:
         assert isinstance(content, str)
         try:
             ids = self._tokenizer.ids(self._sentence.prompt + content)
@@ -211,7 +167,7 @@ class Text(Half):
             raise UnreadableItemError(f"{item_id}: the text gives no tokens")
         return ids
 
-    def companions(self, content: Content) -> dict[str, np.ndarray]:
+    def companions(self, content: Content) -> Mapping[str, np.ndarray]:
         assert isinstance(content, str)
         arrays = self._tokenizer.companions(self._sentence.prompt + content)
         if self._sentence.prompt and "character_spans" in arrays:
@@ -219,21 +175,22 @@ class Text(Half):
             arrays["character_spans"] = np.maximum(spans, 0)  # the prompt is no part of the text
         return {name: array[self._left_out :] for name, array in arrays.items()}
 
-    def layout(self, layer: int) -> LayerLayout:
+    def size(self, prepared: list[int]) -> int:
+        return len(prepared)
+
+    def _probed_layout(self, layer: int) -> LayerLayout:
         probe = self._probe()
-        (tokens,) = self.encode(probe[:1], [layer], "float32")
+        (tokens,) = self._encode(probe[:1], [layer], "float32")
         if layer == POOLED:
             return LayerLayout(width=tokens.width)
         constant = self._first_is_constant(probe, layer)
-        return LayerLayout(
-            width=tokens.width, constant_first=constant, first_is_class=self._first_is_class
-        )
+        return replace(self._last, width=tokens.width, constant_first=constant)
 
-    def encode(
+    def _encode(
         self, batch: Sequence[list[int]], layers: Sequence[int], precision: str
     ) -> list[Tokens]:
         lengths = np.array([len(ids) for ids in batch])
-        alone = self._mixes_padding or (POOLED in layers and self._pooled_alone())
+        alone = self._mixes_padding or (POOLED in layers and self._pooled_mixes)
         if not alone or len(set(lengths.tolist())) == 1:
             return self._encode_padded(batch, layers, precision)
         groups: list[list[Tokens]] = []
@@ -243,32 +200,31 @@ class Text(Half):
             order += rows
             groups.append(self._encode_padded([batch[row] for row in rows], layers, precision))
         places = torch.tensor(order).argsort()
-        return [_joined(list(parts), places) for parts in zip(*groups, strict=True)]
+        joined = [join_padded(parts) for parts in zip(*groups, strict=True)]
+        return [Tokens(tokens.values[places], tokens.mask[places]) for tokens in joined]
 
     def _encode_padded(
         self, batch: Sequence[list[int]], layers: Sequence[int], precision: str
     ) -> list[Tokens]:
         ids, mask = self._padded(batch)
-        features = self._forward(ids, mask, layers, precision)
+        # where all texts are padded to a full length, the tokens end with the longest
+        longest = int(mask.sum(dim=1).max()) if len(mask) else 0
+        positions = slice(self._left_out, longest)
+        features = self._forward([ids, mask.long()], layers, precision)
         return [
-            self._kept(values.float().cpu().clone(), mask)  # see `all_real`
-            if layer != POOLED
-            else Tokens(values.float().cpu().clone(), mask[:, :1])
+            Tokens(on_cpu(values), mask[:, :1])
+            if layer == POOLED
+            else Tokens(on_cpu(values)[:, positions], mask[:, positions])
             for layer, values in zip(layers, features, strict=True)
         ]
 
-    def _kept(
-        self,
-        values: Float[Tensor, "batch tokens features"],
-        mask: Bool[Tensor, "batch tokens"],
-    ) -> Tokens:
-        longest = int(mask.sum(dim=1).max()) if len(mask) else 0
-        positions = slice(self._left_out, longest)
-        return Tokens(values[:, positions], mask[:, positions])
-
-    def portable(self, layer: int) -> ExportableEncoder:
-        self._check_portable()
-        any_length = {0: "batch", 1: "tokens"}
+    def portable(self, layer: int = LAST) -> ExportableEncoder:
+        self.layout(layer)  # refuses a layer that is not there
+        if self._sentence.prompt:
+            raise SpecError("an export cannot put the prompt of the encoder before each text")
+        mixes_padding = self._mixes_padding or (layer == POOLED and self._pooled_mixes)
+        if mixes_padding or self._reads_padding:
+            raise SpecError(f"in {self._model_name} padding takes part, which no export can mask")
 
         def collate(batch: Sequence[list[int]]) -> tuple[Tensor, ...]:
             ids, mask = self._padded(batch)
@@ -276,29 +232,23 @@ class Text(Half):
 
         pooling: tuple[nn.Module, ...] = ()
         if layer == POOLED:
-            sentence = bool(self._sentence.modules)
-            pooling = (self._pool_sentence(),) if sentence else self._pool().models
+            pooling = (self._sentence_pooling or self._pooling.model,)
+        tower = self._tower
+        # transformers gives the same where nothing of ours is in between
+        is_plain = layer == LAST and not (
+            tower.in_pair or tower.in_decoder or tower.beside_decoder or self._sentence.lower_case
+        )
+        any_length = {0: "batch", 1: "tokens"}
         return ExportableEncoder(
             model=ModelCall(
-                lambda ids, mask: self._features(ids, mask, [layer])[0], self._model, *pooling
+                lambda ids, mask: self._features([layer], ids, mask)[0], self._model, *pooling
             ),
             axes={"input_ids": any_length, ATTENTION_MASK: any_length},
             collate=collate,
             files=self._tokenizer.files(self._padding),
-            transformers_folder=self._folder if self._is_plain and layer == LAST else None,
+            transformers_folder=self._folder if is_plain else None,
             max_tokens=self._max_tokens,
         )
-
-    def _check_portable(self) -> None:
-        """Refuse to export what an exported tokenizer and model would not do.
-
-        Raises:
-            SpecError: Texts have a prompt, or padding takes part.
-        """
-        if self._sentence.prompt:
-            raise SpecError("an export cannot put the prompt of the encoder before each text")
-        if self._mixes_padding or self._pooled_mixes or self._reads_padding:
-            raise SpecError(f"in {self._model_name} padding takes part, which no export can mask")
 
     def _padded(
         self, batch: Sequence[list[int]]
@@ -318,51 +268,28 @@ class Text(Half):
             )
         return ids, mask
 
-    @torch.inference_mode()
-    def _forward(
-        self,
-        ids: Int64[Tensor, "batch tokens"],
-        mask: Bool[Tensor, "batch tokens"],
-        layers: Sequence[int],
-        precision: str,
-    ) -> list[Float[Tensor, "batch _ _"]]:
-        with compute_precision(self._device, precision):
-            return self._features(ids.to(self._device), mask.long().to(self._device), layers)
-
     def _features(
-        self,
-        ids: Int64[Tensor, "batch tokens"],
-        attention_mask: Int64[Tensor, "batch tokens"],
-        layers: Sequence[int],
+        self, layers: Sequence[int], *inputs: Int64[Tensor, "batch tokens"]
     ) -> list[Float[Tensor, "batch _ _"]]:
-        inputs: dict[str, Any] = {"input_ids": ids}
+        ids, mask = inputs
+        arguments: dict[str, Any] = {"input_ids": ids}
         if self._takes_mask:
-            inputs["attention_mask"] = attention_mask
-        pools = POOLED in layers and not self._sentence.modules
-        run = self._pool().run if pools else self._model
-        output = run(**inputs, output_hidden_states=asks_earlier(layers))
+            arguments["attention_mask"] = mask
+        sentence = self._sentence_pooling if POOLED in layers else None
+        run = self._pooling.run if POOLED in layers and sentence is None else self._model
+        output = run(**arguments, output_hidden_states=asks_earlier(layers))
         features: dict[int, Tensor] = {LAST: last_state(output, self._model_name)}
-        if POOLED in layers:
-            features[POOLED] = self._pooled(output, attention_mask > 0)
+        if sentence is not None:
+            features[POOLED] = sentence(features[LAST], mask > 0, self._prompt_tokens)
+        elif POOLED in layers:
+            features[POOLED] = self._pooling.of(output)
         for layer in set(layers) - set(features):
             features[layer] = hidden_state(output, layer, self._model_name)
         return [features[layer] for layer in layers]
 
-    def _pooled(
-        self, output: Any, mask: Bool[Tensor, "batch tokens"]
-    ) -> Float[Tensor, "batch one width"]:
-        if not self._sentence.modules:
-            return self._pool().of(output)
-        pooled: Tensor = self._pool_sentence()(output.last_hidden_state, mask, self._prompt_tokens)
-        return pooled
-
 
 def _check_positions(card: EncoderCard, model: Any, max_tokens: int) -> int:
-    """Return how many positions a model has; a large number where it counts none.
-
-    Raises:
-        WeightsMismatchError: They are fewer than the card allows tokens.
-    """
+    """Return how many positions a model has; a large number where it counts none."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return _MOST_TOKENS
@@ -389,14 +316,3 @@ def _num_words(model: Any) -> int:
         return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):  # of letters or bytes
         return int(getattr(model.config, "vocab_size", None) or _MOST_TOKENS)
-
-
-def _joined(parts: Sequence[Tokens], places: Int64[Tensor, " n"]) -> Tokens:
-    """Return batches of several lengths as one, its rows in the order of `places`."""
-    longest = max(part.mask.shape[1] for part in parts)
-    values, masks = [], []
-    for part in parts:
-        missing = longest - part.mask.shape[1]
-        values.append(nn.functional.pad(part.values, (0, 0, 0, missing)))
-        masks.append(nn.functional.pad(part.mask, (0, missing)))
-    return Tokens(torch.cat(values)[places], torch.cat(masks)[places])

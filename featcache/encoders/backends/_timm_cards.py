@@ -3,6 +3,7 @@
 import difflib
 import shlex
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,16 @@ def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> E
         card = _named(card)
     described = files if weights is None else expanded(weights)
     if hub is not None and weights is None:
-        described = _configuration(hub).parent
-    _refuse_transformers(card, described, model if weights is None else str(weights))
+        path = find_hub_file(hub, "config.json", required=True)
+        assert path is not None, "a required file is there, or was an error"
+        described = path.parent
+    path = None if described is None else described / "config.json"
+    if path is not None and path.is_file() and is_of_transformers(read_config(card, path)):
+        reference = model if weights is None else str(weights)
+        raise SpecError(
+            f"{reference} is a model of transformers: take --encoder "
+            f"{shlex.quote(f'hf:{reference}')}"
+        )
     description = describe(card, described)
     if files is not None or hub is not None:
         title = f"{description.architecture} in {files or hub}"
@@ -68,31 +77,14 @@ def derive_timm_card(model: str, *, name: str, weights: Path | None = None) -> E
     return replace(card, width=shape.width, layout=layout, note=note)
 
 
-def _refuse_transformers(card: EncoderCard, files: Path | None, reference: str) -> None:
-    path = None if files is None else files / "config.json"
-    if path is not None and path.is_file() and is_of_transformers(read_config(card, path)):
-        raise SpecError(
-            f"{reference} is a model of transformers: take --encoder "
-            f"{shlex.quote(f'hf:{reference}')}"
-        )
-
-
-def _configuration(hub: str) -> Path:
-    """Return the file of a hub repository that says which model of timm it holds."""
-    path = find_hub_file(hub, "config.json", required=True)
-    assert path is not None, "a required file is there, or was an error"
-    return path
-
-
 def _named(card: EncoderCard) -> EncoderCard:
     """Return a card with what timm keeps for the name of its model."""
     architecture, _, tag = card.model.partition(".")
     if not timm.is_model(architecture):
         raise _unknown(card.model, timm.list_models())
-    try:
-        pretrained: Any = timm.get_pretrained_cfg(card.model, allow_unregistered=False)
-    except RuntimeError as error:
-        raise _unknown(card.model, timm.list_pretrained(f"{architecture}.*")) from error
+    pretrained: Any = None
+    with suppress(RuntimeError):  # of a tag that is not there
+        pretrained = timm.get_pretrained_cfg(card.model, allow_unregistered=False)
     if pretrained is None:
         raise _unknown(card.model, timm.list_pretrained(f"{architecture}.*"))
     tagged = f"{architecture}.{pretrained.tag or tag}".rstrip(".")
@@ -110,9 +102,9 @@ def _named(card: EncoderCard) -> EncoderCard:
     )
 
 
-def _unknown(model: str, known: Collection[str]) -> UnknownNameError:
+def _unknown(model: str, names: Collection[str]) -> UnknownNameError:
     """Return the error for a model that timm does not have; it has too many to list them all."""
-    close = difflib.get_close_matches(model, known, n=5, cutoff=0.6)
+    close = difflib.get_close_matches(model, names, n=5, cutoff=0.6)
     return UnknownNameError(
         f"timm {timm.__version__} has no model named {model!r}; "
         + (f"close: {close}" if close else "timm.list_models() in Python lists all")

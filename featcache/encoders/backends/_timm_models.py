@@ -1,6 +1,5 @@
 """Build a timm model from a hub directory, of today's timm or of an older one, and load it."""
 
-import pickle
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,17 +8,15 @@ from typing import Any
 import timm
 import timm.models
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ...errors import WeightsMismatchError, WeightsNotFoundError
 from ..card import EncoderCard
-from ..weights import OF_TIMM, Weights, read_config, weights_in
-from ._checks import check_keys, unreadable
+from ..weights import OF_TIMM, PARTS, Weights, read_config, weights_in
+from ._checks import LIBRARY_ERRORS, check_keys, unreadable
 
 # Names under which files keep classifiers that `num_classes=0` builds no place for.
 _CLASSIFIERS = ("head", "head_dist", "fc", "classifier")
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 # Entries of flat configurations that say nothing of the input: timm before 0.8 wrote them.
 _FLAT_REST = ("architecture", "num_features", "global_pool", "labels", "model_args")
 _WRAPPED = "timm_model."  # before each name, as transformers saves a model of timm
@@ -106,14 +103,13 @@ def build(card: EncoderCard, description: ModelDescription, place: Path | None) 
         arguments["pretrained_cfg"] = description.pretrained
     create: Any = timm.create_model  # Any: a timm model has more than nn.Module knows
     try:
-        model = create(description.architecture, pretrained=False, num_classes=0, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError, LookupError) as error:
+        return create(description.architecture, pretrained=False, num_classes=0, **arguments)
+    except LIBRARY_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightsMismatchError(
             f"encoder {card.name!r}: timm {timm.__version__} cannot build "
             f"{description.architecture!r} as {place or 'its card'} describes it: {reason:.200}"
         ) from error
-    return model
 
 
 def load(model: nn.Module, card: EncoderCard, weights: Weights) -> None:
@@ -132,38 +128,37 @@ def load(model: nn.Module, card: EncoderCard, weights: Weights) -> None:
     }
     if card.weights.mapping == "by-order" and set(state).isdisjoint(expected):
         state = _rename_by_order(card, state, expected)
-    check_keys(
-        card,
-        weights.origin,
-        missing=set(expected) - set(state),
-        unexpected=set(state) - set(expected),
-    )
-    _check_shapes(card, state, expected)
+    missing, unexpected = set(expected) - set(state), set(state) - set(expected)
+    check_keys(card, weights.origin, missing=missing, unexpected=unexpected)
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise WeightsMismatchError(
+                f"encoder {card.name!r} ({card.model}): {name} must have shape "
+                f"{tuple(tensor.shape)}, found {tuple(state[name].shape)}"
+            )
     model.load_state_dict(state, strict=True)
 
 
 def _pretrained(card: EncoderCard, config: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
     """Return the description of the preprocessing in a configuration, nested or flat."""
-    nested = config.get("pretrained_cfg", None)
+    nested = config.get("pretrained_cfg")
     if nested is not None and not isinstance(nested, dict):
         raise WeightsMismatchError(
             f"encoder {card.name!r}: pretrained_cfg in {path} is not a table: {nested!r:.60}"
         )
     if nested is None and config.get("model_type") == OF_TIMM:
         return None  # beside the model it has entries of transformers only
+    is_nested = "pretrained_cfg" in config
     flat = {key: config[key] for key in config if key not in _FLAT_REST}
-    pretrained = flat if "pretrained_cfg" not in config else nested
-    if not pretrained and "pretrained_cfg" in config:
-        return pretrained
     names = {field.name for field in fields(timm.models.PretrainedCfg)}
-    unknown = sorted(set(pretrained or {}) - names)
+    unknown = sorted(set((nested if is_nested else flat) or {}) - names)
     if unknown:
         raise WeightsMismatchError(
             f"encoder {card.name!r}: timm {timm.__version__} knows no entry {unknown[0]!r} of a "
             f"pretrained configuration, as {path} has it; update timm, or remove the entry"
         )
-    if "pretrained_cfg" in config:
-        return pretrained
+    if is_nested:
+        return nested
     # not written then: whether the model is built for the size of its input
     registered = timm.get_pretrained_cfg(str(config.get("architecture", card.model)))
     fixed = registered is not None and registered.fixed_input_size and "input_size" in flat
@@ -213,7 +208,7 @@ def _read_state(card: EncoderCard, weights: Weights) -> dict[str, Tensor]:
     files = weights_in(card, place) if place.is_dir() else [place]
     if not files:
         raise WeightsNotFoundError(
-            f"encoder {card.name!r}: {place} holds none of {', '.join(_HUB_FILES)}, nor their parts"
+            f"encoder {card.name!r}: {place} holds none of {', '.join(PARTS)}, nor their parts"
         )
     state: dict[str, Any] = {}
     for path in files:
@@ -224,7 +219,7 @@ def _read_state(card: EncoderCard, weights: Weights) -> dict[str, Tensor]:
             )
         try:
             state |= timm.models.load_state_dict(str(path), weights_only=True)
-        except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        except LIBRARY_ERRORS as error:
             raise unreadable(card, f"weights from {path}", error) from error
     return {
         name.removeprefix(_WRAPPED): value
@@ -247,11 +242,7 @@ def _is_within(name: str, modules: Collection[str]) -> bool:
 def _rename_by_order(
     card: EncoderCard, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Give the first tensors of `state` the names of `expected`; what is left is the classifier.
-
-    Raises:
-        WeightsMismatchError: There are fewer tensors, or more than a classifier is left.
-    """
+    """Give the first tensors of `state` the names of `expected`; what is left is the classifier."""
     left = len(state) - len(expected)
     if left not in (0, 2):  # weight and bias of the classifier
         raise WeightsMismatchError(
@@ -259,17 +250,6 @@ def _rename_by_order(
             f"{len(expected)} tensors, or 2 more with a classifier; found {len(state)}"
         )
     return dict(zip(expected, state.values(), strict=False))
-
-
-def _check_shapes(
-    card: EncoderCard, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> None:
-    for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
-            raise WeightsMismatchError(
-                f"encoder {card.name!r} ({card.model}): {name} must have shape "
-                f"{tuple(tensor.shape)}, found {tuple(state[name].shape)}"
-            )
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:

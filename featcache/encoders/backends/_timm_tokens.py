@@ -2,6 +2,8 @@
 
 import inspect
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +16,10 @@ from ...errors import WeightsMismatchError
 
 @dataclass(frozen=True, kw_only=True)
 class FinalNorm:
-    """The norm that a model applies to its pooled vector only, if it does.
+    """The norm that a model applies to its pooled vector only, else the identity without a name.
 
     Attributes:
-        name: Path of the module within the model, or None where the features are normalised, or
-            the model has no final norm.
-        module: The module; the identity where there is none.
+        name: Path of the module within the model.
         on_maps: Whether the module takes [rows, width, 1, 1].
     """
 
@@ -30,21 +30,18 @@ class FinalNorm:
     @property
     def described(self) -> str:
         """Return the norm as identities name it."""
-        if self.name is None:
-            return "norm"
-        return f"{self.name.replace('_', '-')} on tokens"
+        return "norm" if self.name is None else f"{self.name.replace('_', '-')} on tokens"
 
     def __call__(
         self, tokens: Float[Tensor, "batch tokens width"]
     ) -> Float[Tensor, "batch tokens width"]:
         """Return each token as the model would return it, were it the pooled vector."""
-        normed: Tensor
+        rows = tokens
         if self.on_maps:
-            normed = self.module(tokens.reshape(-1, tokens.shape[2], 1, 1)).reshape(tokens.shape)
+            rows = tokens.reshape(-1, tokens.shape[2], 1, 1)
         elif isinstance(self.module, nn.BatchNorm1d):
-            normed = self.module(tokens.reshape(-1, tokens.shape[2])).reshape(tokens.shape)
-        else:
-            normed = self.module(tokens)
+            rows = tokens.reshape(-1, tokens.shape[2])
+        normed: Tensor = self.module(rows).reshape(tokens.shape)
         return normed.contiguous()
 
 
@@ -53,9 +50,6 @@ class FeatureShape:
     """Shape of a model's features: prefix tokens, then the cells of a grid.
 
     Attributes:
-        prefix_tokens: Tokens before the cells.
-        grid: Rows and columns of the cells.
-        width: Features of one token.
         channels_last: Whether a map is [rows, columns, width] rather than [width, rows, columns].
     """
 
@@ -128,31 +122,59 @@ def find_norm(model: Any, images: Tensor) -> tuple[Any, FinalNorm]:
     children = dict(model.named_children())
     if isinstance(children.get("norm"), nn.Identity) and "fc_norm" in children:
         return model.forward_features(images), FinalNorm(name="fc_norm", module=children["fc_norm"])
-    calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
-
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-                calls.append((name, module, inputs[0], output))
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(watch(name))
-        for name, module in model.named_modules()
-        if _is_norm(module) or next(module.parameters(recurse=False), None) is not None
-    ]
-    try:
+    with recorded_calls(model, lambda module: is_norm(module) or _has_weights(module)) as calls:
         features = model.forward_features(images)
         if not isinstance(features, Tensor) or features.ndim < 3 or _is_normed(features, calls):
             return features, FinalNorm(name=None, module=nn.Identity())
         calls.clear()
         if "pre_logits" in inspect.signature(model.forward_head).parameters:
             model.forward_head(features, pre_logits=True)
+    return features, _head_norm(calls, features)
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """Call of one module of a model: its first input and its output."""
+
+    path: str
+    module: nn.Module
+    before: Tensor
+    after: Tensor
+
+
+@contextmanager
+def recorded_calls(
+    model: nn.Module, chosen: Callable[[nn.Module], bool]
+) -> Iterator[list[ModuleCall]]:
+    """Yield a list to which every call of a chosen module is added as `model` runs."""
+    calls: list[ModuleCall] = []
+
+    def record(path: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                calls.append(ModuleCall(path, module, inputs[0], output))
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(record(path))
+        for path, module in model.named_modules()
+        if chosen(module)
+    ]
+    try:
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
-    return features, _head_norm(calls, features)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Return whether a module normalises, by the name of its class."""
+    return "norm" in type(module).__name__.lower() and not list(module.children())
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None
 
 
 def in_order(
@@ -184,33 +206,26 @@ def _sorted(tokens: Tensor) -> Tensor:
     return tokens.flatten(1).sort(dim=1).values
 
 
-def _head_norm(calls: list[tuple[str, nn.Module, Tensor, Tensor]], features: Tensor) -> FinalNorm:
-    nothing = FinalNorm(name=None, module=nn.Identity())
-    if not calls or not _is_norm(calls[0][1]):
-        return nothing
-    name, module, pooled, _ = calls[0]
-    on_maps = pooled.ndim == 4 and pooled.shape[2:] == (1, 1)
-    width = pooled.shape[1] if on_maps else pooled.shape[-1]
-    if width not in features.shape[1:]:  # what is normalised is no token, but made of several
-        return nothing
-    return FinalNorm(name=name, module=module, on_maps=on_maps)
+def _head_norm(calls: list[ModuleCall], features: Tensor) -> FinalNorm:
+    """Return the norm that the head begins with, unless it is of several tokens joined."""
+    if calls and is_norm(calls[0].module):
+        pooled = calls[0].before
+        on_maps = pooled.ndim == 4 and pooled.shape[2:] == (1, 1)
+        width = pooled.shape[1] if on_maps else pooled.shape[-1]
+        if width in features.shape[1:]:
+            return FinalNorm(name=calls[0].path, module=calls[0].module, on_maps=on_maps)
+    return FinalNorm(name=None, module=nn.Identity())
 
 
-def _is_normed(features: Tensor, calls: list[tuple[str, nn.Module, Tensor, Tensor]]) -> bool:
+def _is_normed(features: Tensor, calls: list[ModuleCall]) -> bool:
     """Return whether the features are what the last norm gave, whatever their order of axes."""
-    normed = [output for _, module, _, output in calls if _is_norm(module)]
-    if not normed or normed[-1].numel() < features.numel():
+    normed = [call.after for call in calls if is_norm(call.module)]
+    if not normed or normed[-1].numel() != features.numel():
         return False
     last = normed[-1]
     if last.shape == features.shape:
         return torch.equal(last, features)
-    if last.numel() != features.numel():
-        return False
     return torch.equal(last.flatten().sort().values, features.flatten().sort().values)
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return "norm" in type(module).__name__.lower() and not list(module.children())
 
 
 def _is_channels_last(model: Any, features: Tensor) -> bool:

@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,119 +14,49 @@ from ...errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from .. import weights as weight_files
 from ..card import EncoderCard
 from ..weights import TOKENIZER_VOCABULARIES
-from ._checks import unreadable
+from ._checks import LIBRARY_ERRORS, unreadable
 from ._transformers import quiet
 
 # Entries of tokenizer_config.json that decide no id of ours.
 _INERT = {
-    "_commit_hash",
-    "auto_map",
-    "backend",
-    "chat_template",
-    "clean_up_tokenization_spaces",
-    "is_local",
-    "local_files_only",
-    "max_length",
-    "model_max_length",
-    "name_or_path",
-    "padding_side",
-    "processor_class",
-    "special_tokens_map_file",
-    "tokenizer_file",
-    "trust_remote_code",
-    "truncation_side",
+    *("_commit_hash", "auto_map", "backend", "is_local", "local_files_only", "name_or_path"),
+    *("processor_class", "special_tokens_map_file", "tokenizer_file", "trust_remote_code"),
+    *("max_length", "model_max_length", "padding_side", "truncation_side"),  # set by us, or keyed
+    *("chat_template", "clean_up_tokenization_spaces"),  # of conversations, and of decoding
 }
-_READING_ERRORS = (
-    OSError,
-    ValueError,
-    ImportError,
-    AttributeError,
-    KeyError,
-    TypeError,
-    IndexError,
-)
 
 
-class TextTokenizer(ABC):
-    """Turn a text into tokens, cut at a length; safe to share by threads.
+class RustTokenizer:
+    """Cut texts into tokens by the Rust tokenizer: its wrapper is not safe to share by threads.
 
     Attributes:
         padding: Id that the tokenizer pads with, or None.
         cuts_left: Whether a text that is too long loses its beginning, not its end.
-        companion_names: Arrays that it gives beside the features of tokens.
     """
 
-    padding: int | None
-    cuts_left: bool
-    companion_names: tuple[str, ...]
-
-    @abstractmethod
-    def hash(self) -> str:
-        """Return the SHA-256 of all that decides the tokens, but for the length."""
-
-    @abstractmethod
-    def cut(self, max_tokens: int) -> None:
-        """Have every text cut at so many tokens, special tokens included."""
-
-    @abstractmethod
-    def lower_case(self) -> None:
-        """Have every text made lower case first."""
-
-    @abstractmethod
-    def ids(self, text: str) -> list[int]:
-        """Return the id of each token of `text`.
-
-        Raises:
-            TypeError: The text is not valid Unicode.
-            UnicodeEncodeError: The same.
-        """
-
-    @abstractmethod
-    def companions(self, text: str) -> dict[str, np.ndarray]:
-        """Return the arrays of `companion_names`, one line a token of `text`."""
-
-    @abstractmethod
-    def special_ids(self) -> set[int]:
-        """Return the ids that stand for no part of a text."""
-
-    @abstractmethod
-    def named_ids(self) -> set[int]:
-        """Return the ids that transformers has a name for, such as that of an unknown word."""
-
-    @abstractmethod
-    def num_ids(self) -> int:
-        """Return one more than the largest id."""
-
-    @abstractmethod
-    def files(self, padding: int) -> dict[str, str]:
-        """Return the files that an export needs, by name.
-
-        Raises:
-            SpecError: The tokenizer has no such file.
-        """
-
-
-class RustTokenizer(TextTokenizer):
-    """Call the Rust tokenizer itself: the wrapper around it is not safe to share by threads."""
-
-    companion_names = ("token_ids", "special_tokens", "character_spans")
+    companion_names: tuple[str, ...] = ("token_ids", "special_tokens", "character_spans")
 
     def __init__(self, tokenizer: Tokenizer, wrapper: Any) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._named_ids = set(wrapper.all_special_ids)
-        self.padding = wrapper.pad_token_id
-        self.cuts_left = wrapper.truncation_side == "left"
+        self.padding: int | None = wrapper.pad_token_id
+        self.cuts_left: bool = wrapper.truncation_side == "left"
 
     def hash(self) -> str:
-        return hashlib.sha256(self._bare().to_str().encode()).hexdigest()
+        """Return the SHA-256 of all that decides the tokens, but for the length."""
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.no_truncation()
+        return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
 
     def cut(self, max_tokens: int) -> None:
+        """Have every text cut at so many tokens, special tokens included."""
         direction = "left" if self.cuts_left else "right"
         self._tokenizer.enable_truncation(max_tokens, direction=direction)
 
     def lower_case(self) -> None:
+        """Have every text made lower case first."""
         current = self._tokenizer.normalizer
         if '"lowercase":true' in _compact(current) or '"type":"Lowercase"' in _compact(current):
             return
@@ -135,10 +64,16 @@ class RustTokenizer(TextTokenizer):
         self._tokenizer.normalizer = normalizers.Sequence(steps)
 
     def ids(self, text: str) -> list[int]:
+        """Return the id of each token of `text`.
+
+        Raises:
+            TypeError: The text is not valid Unicode.
+        """
         ids: list[int] = self._tokenizer.encode(text).ids
         return ids
 
     def companions(self, text: str) -> dict[str, np.ndarray]:
+        """Return the arrays of `companion_names`, one line a token of `text`."""
         encoding = self._tokenizer.encode(text)
         return {
             "token_ids": np.array(encoding.ids, dtype=np.int32),
@@ -147,30 +82,32 @@ class RustTokenizer(TextTokenizer):
         }
 
     def special_ids(self) -> set[int]:
+        """Return the ids that stand for no part of a text."""
         added = self._tokenizer.get_added_tokens_decoder()
         return {index for index, token in added.items() if token.special}
 
     def named_ids(self) -> set[int]:
+        """Return the ids that transformers has a name for, such as that of an unknown word."""
         return self._named_ids
 
     def num_ids(self) -> int:
+        """Return one more than the largest id."""
         return 1 + max(self._tokenizer.get_vocab().values(), default=-1)
 
     def files(self, padding: int) -> dict[str, str]:
+        """Return the files that an export needs, by name."""
         tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
         tokenizer.enable_padding(pad_id=padding, pad_token=tokenizer.id_to_token(padding) or "")
         return {"tokenizer.json": tokenizer.to_str(pretty=True)}
 
-    def _bare(self) -> Tokenizer:
-        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
-        tokenizer.no_truncation()
-        return tokenizer
 
+class PythonTokenizer:
+    """Call a tokenizer that transformers has in Python only, such as those of bytes or proteins.
 
-class PythonTokenizer(TextTokenizer):
-    """Call a tokenizer that transformers has in Python only, such as those of bytes or proteins."""
+    Its methods are those of `RustTokenizer`.
+    """
 
-    companion_names = ("token_ids", "special_tokens")
+    companion_names: tuple[str, ...] = ("token_ids", "special_tokens")
 
     def __init__(self, tokenizer: Any, folder: Path) -> None:
         self._tokenizer = tokenizer
@@ -178,27 +115,30 @@ class PythonTokenizer(TextTokenizer):
         self._max_tokens: int | None = None
         self._lower_case = False
         self._lock = threading.Lock()
-        self.padding = tokenizer.pad_token_id
-        self.cuts_left = tokenizer.truncation_side == "left"
+        self.padding: int | None = tokenizer.pad_token_id
+        self.cuts_left: bool = tokenizer.truncation_side == "left"
 
     def hash(self) -> str:
-        files = dict(sorted(self._tokenizer.vocab_files_names.items())).values()
         settings = {
             key: value if isinstance(value, bool | int | str) else str(value)
             for key, value in self._tokenizer.init_kwargs.items()
             if key not in _INERT and not key.endswith("_file")
         }
+        special = self._tokenizer.special_tokens_map.items()
+        files = [self._folder / name for name in self._tokenizer.vocab_files_names.values()]
         return config.fingerprint(
             {
                 "class": type(self._tokenizer).__name__,
                 "settings": settings,
-                "special": {
-                    str(key): str(value)
-                    for key, value in self._tokenizer.special_tokens_map.items()
-                },
+                "special": {str(key): str(value) for key, value in special},
                 "vocabulary": dict(self._tokenizer.get_vocab()),
                 "lower_case": self._lower_case,
-                "files": {name: _hash_file(self._folder / name) for name in files},
+                "files": {
+                    path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                    if path.is_file()
+                    else None
+                    for path in files
+                },
             }
         )
 
@@ -219,7 +159,7 @@ class PythonTokenizer(TextTokenizer):
         }
 
     def _tokenize(self, text: str) -> Any:
-        text.encode()  # raises of half a surrogate pair
+        text.encode()  # raises UnicodeEncodeError of half a surrogate pair
         with self._lock:
             return self._tokenizer(
                 text.lower() if self._lower_case else text,
@@ -233,8 +173,7 @@ class PythonTokenizer(TextTokenizer):
     def special_ids(self) -> set[int]:
         return set(self._tokenizer.all_special_ids)
 
-    def named_ids(self) -> set[int]:
-        return self.special_ids()
+    named_ids = special_ids
 
     def num_ids(self) -> int:
         return len(self._tokenizer)
@@ -246,7 +185,7 @@ class PythonTokenizer(TextTokenizer):
         )
 
 
-def read_tokenizer(card: EncoderCard, folder: Path) -> TextTokenizer:
+def read_tokenizer(card: EncoderCard, folder: Path) -> RustTokenizer | PythonTokenizer:
     """Return the tokenizer of `folder`, neither padding nor cutting.
 
     Raises:
@@ -264,7 +203,7 @@ def read_tokenizer(card: EncoderCard, folder: Path) -> TextTokenizer:
             wrapper: Any = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-        except _READING_ERRORS as error:
+        except LIBRARY_ERRORS as error:
             hint = " (SentencePiece files need `pip install sentencepiece protobuf`)"
             sentencepiece = any(folder.glob("*.model"))
             what = f"the tokenizer in {folder}{hint if sentencepiece else ''}"
@@ -296,7 +235,3 @@ def _compact(normalizer: Any) -> str:
     state = normalizer.__getstate__()
     text = state.decode() if isinstance(state, bytes) else str(state)
     return text.replace(" ", "")
-
-
-def _hash_file(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

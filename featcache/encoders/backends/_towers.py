@@ -12,14 +12,13 @@ from ...errors import WeightsMismatchError
 from ...types import Modality
 from ..card import EncoderCard
 
-_PARTS = {  # of the configuration of a model of two towers
-    Modality.IMAGE: ("vision_config", "image_config"),
-    Modality.TEXT: ("text_config",),
-}
+# Of a model of two towers: names of each in the configuration and in the model, and its method.
+CONFIGS = {Modality.IMAGE: ("vision_config", "image_config"), Modality.TEXT: ("text_config",)}
+HALVES = {Modality.IMAGE: ("vision_model", "image_model"), Modality.TEXT: ("text_model",)}
+VERBS = {Modality.IMAGE: "get_image_features", Modality.TEXT: "get_text_features"}
+OTHER = {Modality.IMAGE: Modality.TEXT, Modality.TEXT: Modality.IMAGE}
 # Their towers have classes of their own, which read a whole directory.
 _WITH_TOWER_CLASSES = ("clip", "siglip")
-_HALVES = {Modality.IMAGE: ("vision_model", "image_model"), Modality.TEXT: ("text_model",)}
-_VERBS = ("get_image_features", "get_text_features")
 _INPUTS = {Modality.IMAGE: "pixel_values", Modality.TEXT: "input_ids"}
 _NOT_OF_ONE_IMAGE = {  # by an entry of the configuration
     "num_frames": "reads videos, not single images",
@@ -40,7 +39,6 @@ class Tower:
         model_class: Class of transformers with a `from_pretrained`.
         in_pair: Whether the directory holds a tower of the other modality, too.
         halves: Names of which one is the tower within the class, or none if the class is the tower.
-        others: Names of the tower of the other modality within the class.
         in_decoder: Whether the class also has a decoder, of which nothing is read.
         beside_decoder: Whether the directory may hold one that the class has not.
         options: Further arguments of `from_pretrained`.
@@ -49,7 +47,6 @@ class Tower:
     model_class: Any
     in_pair: bool = False
     halves: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
     in_decoder: bool = False
     beside_decoder: bool = False
     options: dict[str, Any] = field(default_factory=dict)
@@ -77,43 +74,37 @@ def find_tower(card: EncoderCard, config: Any) -> Tower:
 
 
 def _tower_of_pair(card: EncoderCard, config: Any) -> Tower:
-    part = next(name for name in _PARTS[card.modality] if name in vars(config))
+    part = next(name for name in CONFIGS[card.modality] if name in vars(config))
     if config.model_type in _WITH_TOWER_CLASSES:
         name = type(getattr(config, part)).__name__.removesuffix("Config") + "Model"
         return Tower(model_class=getattr(transformers, name), in_pair=True)
     model_class = modeling_auto.MODEL_MAPPING.get(type(config), None)
-    if not all(hasattr(model_class, verb) for verb in _VERBS):  # such as one that talks of images
+    # a model that talks of images has both configurations, but not these
+    if not all(hasattr(model_class, verb) for verb in VERBS.values()):
         raise not_plain(card, type(config).__name__.removesuffix("Config"))
-    other = Modality.TEXT if card.modality is Modality.IMAGE else Modality.IMAGE
-    return Tower(
-        model_class=transformers.AutoModel,
-        in_pair=True,
-        halves=_HALVES[card.modality],
-        others=_HALVES[other],
-    )
+    halves = HALVES[card.modality]
+    return Tower(model_class=transformers.AutoModel, in_pair=True, halves=halves)
 
 
 def is_pair(config: Any) -> bool:
     """Return whether a configuration is that of an image and a text tower."""
-    return all(any(name in vars(config) for name in names) for names in _PARTS.values())
+    return all(any(name in vars(config) for name in names) for names in CONFIGS.values())
 
 
 def check_input(card: EncoderCard, model: Any, *, of_pair: bool = False) -> None:
     """Refuse a model that is no plain encoder of the card's modality.
 
-    Args:
-        card: Card of the encoder.
-        model: The model.
-        of_pair: Whether it is one half of a pair, whose place tells what it reads.
+    What half of a pair reads, `of_pair`, is told by its place.
 
     Raises:
         WeightsMismatchError: It reads something else, is a pair, has a decoder, needs more than
             that one input, or its tokens are not those of the item alone.
     """
     expected = _INPUTS[card.modality]
-    parts = any(name in vars(model.config) for names in _PARTS.values() for name in names)
+    parts = any(name in vars(model.config) for names in CONFIGS.values() for name in names)
     reads = expected if of_pair else str(model.main_input_name)
-    if reads != expected or parts or has_decoder(model):
+    has_decoder = bool(model.config.is_encoder_decoder) and hasattr(model, "decoder")
+    if reads != expected or parts or has_decoder:
         raise not_plain(card, type(model).__name__)
     for name, reason in _NOT_OF_ONE_IMAGE.items():
         if card.modality is Modality.IMAGE and hasattr(model.config, name):
@@ -148,19 +139,12 @@ def encoder_of(card: EncoderCard, model: Any) -> Any:
 
 def unused_positions(model: nn.Module) -> int:
     """Return how many positions no token has, as those that begin after the padding id leave."""
-    tables = [
-        module
+    paddings = [
+        module.padding_idx
         for name, module in model.named_modules()
         if "position" in name and isinstance(module, nn.Embedding)
     ]
-    return max(
-        (table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0
-    )
-
-
-def has_decoder(model: Any) -> bool:
-    """Return whether a model is more than the encoder of an encoder and a decoder."""
-    return bool(model.config.is_encoder_decoder) and hasattr(model, "decoder")
+    return max((index + 1 for index in paddings if index is not None), default=0)
 
 
 def not_plain(card: EncoderCard, name: str) -> WeightsMismatchError:

@@ -1,34 +1,28 @@
 """Load a transformers model from a directory: quietly, completely, and never with remote code."""
 
 import logging
-import pickle
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ... import config as spec
 from ...errors import SpecError, WeightsMismatchError
-from ...tokens import Tokens
 from ...types import Modality
 from .. import weights as weight_files
-from ..base import LAST, Content
+from ..base import LAST
 from ..card import EncoderCard
-from ..exportable import ExportableEncoder
-from ..pooling import POOLED, LayerLayout
+from ..pooling import POOLED
 from ..sentence_modules import model_place
 from ..weights import ADAPTER, Weights
-from ._checks import check_keys, unreadable
-from ._towers import Tower, not_plain
+from ._checks import LIBRARY_ERRORS, check_keys, unreadable
+from ._towers import HALVES, OTHER, Tower, not_plain
 
 _library_logging: Any = transformers.utils.logging  # Any: these functions carry no types
 
@@ -37,21 +31,6 @@ _HEADS = re.compile(
     r"^(cls|lm_head|lm_predictions|mask_predictions|predictions|generator_\w+|discriminator_\w+"
     r"|head|fc|classifier|pre_classifier|cls_classifier|distillation_classifier|sop_classifier"
     r"|qa_outputs|vocab_\w+|visual_projection|text_projection|logit_scale|logit_bias)\b"
-)
-_BESIDE = {  # the tower of the other modality
-    Modality.IMAGE: re.compile(r"text_model\."),
-    Modality.TEXT: re.compile(r"(vision_model|image_model)\."),
-}
-_BUILDING_ERRORS = (ValueError, TypeError, AttributeError, RuntimeError, ImportError)
-_DECODER = re.compile(r"^decoder\.")
-_NOTHING = re.compile(r"(?!)")
-_LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-    pickle.PickleError,
 )
 _BUFFERS = re.compile(r"position_ids$")  # written by older versions, computed by newer ones
 _POOLER = re.compile(r"(^|\.)pooler\.")  # makes one vector of the tokens; its output is not read
@@ -90,7 +69,7 @@ def read_config(card: EncoderCard, folder: Path) -> Any:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except LIBRARY_ERRORS as error:
         raise unreadable(card, f"the configuration in {folder}", error) from error
     if getattr(config, "quantization_config", None) is not None:
         raise WeightsMismatchError(
@@ -102,10 +81,9 @@ def read_config(card: EncoderCard, folder: Path) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """Model of a directory.
+    """Model of a directory, in float32 and evaluation mode.
 
     Attributes:
-        model: The model, in float32 and evaluation mode.
         pair: The model of two towers of which it is one, the other left out, or None.
         has_pooler: Whether its files hold every weight of its pooler, or it has none.
     """
@@ -118,13 +96,9 @@ class LoadedModel:
 def load_model(
     tower: Tower, card: EncoderCard, weights: Weights, *, with_pooler: bool = False
 ) -> LoadedModel:
-    """Load the model of a directory in float32 and evaluation mode.
+    """Load one tower of a directory in float32 and evaluation mode.
 
-    Args:
-        tower: Which part of the directory.
-        card: Card of the encoder, for messages.
-        weights: Directory of the model.
-        with_pooler: Whether the pooler is read and must be in the files.
+    The pooler has to be in the files if it is read, `with_pooler`.
 
     Raises:
         WeightsMismatchError: The files cannot be read, or some of the model's weights are missing
@@ -143,15 +117,21 @@ def load_model(
                 output_loading_info=True,
                 **tower.options,
             )
-        except _LOADING_ERRORS as error:
+        except LIBRARY_ERRORS as error:
             raise unreadable(card, f"the model in {folder}", error) from error
-    unused = _DECODER if tower.in_decoder or tower.beside_decoder else _NOTHING
-    _refuse_other_shapes(card, report["mismatched_keys"])
-    missing = [key for key in report["missing_keys"] if not unused.search(key)]
+    for name, actual, expected in sorted(report["mismatched_keys"]):
+        raise WeightsMismatchError(
+            f"encoder {card.name!r}: {name} must have shape {tuple(expected)} by config.json, "
+            f"found {tuple(actual)}"
+        )
+    unused = ("decoder.",) if tower.in_decoder or tower.beside_decoder else ()
+    others = tuple(f"{half}." for half in HALVES[OTHER[card.modality]])
+    missing = [key for key in report["missing_keys"] if not key.startswith(unused)]
     unexpected = [
         key
         for key in report["unexpected_keys"]
-        if not _is_extra(key) and not unused.search(key) and not _BESIDE[card.modality].match(key)
+        if not key.startswith((*unused, *others))
+        and not any(pattern.search(key) for pattern in (_HEADS, _BUFFERS, _POOLER))
     ]
     if unexpected:
         written = _keys_of_writer(read_config(card, folder))
@@ -166,16 +146,16 @@ def load_model(
     has_pooler = not any(_POOLER.search(key) for key in missing)
     if not tower.halves:
         return LoadedModel(model=model, has_pooler=has_pooler)
-    leave_out(model, tower.others)
+    leave_out_other_half(model, card.modality)
     half = next((getattr(model, name) for name in tower.halves if hasattr(model, name)), None)
     if half is None:
         raise not_plain(card, type(model).__name__)
     return LoadedModel(model=half, has_pooler=has_pooler, pair=model)
 
 
-def leave_out(pair: nn.Module, names: Sequence[str]) -> None:
-    """Take parts out of a model of two towers, for half of the memory."""
-    for name in names:
+def leave_out_other_half(pair: nn.Module, modality: Modality) -> None:
+    """Take the tower of the other modality out of a model of two, for half of the memory."""
+    for name in HALVES[OTHER[modality]]:
         if hasattr(pair, name):
             setattr(pair, name, None)
 
@@ -219,58 +199,8 @@ def _keys_of_writer(config: Any) -> set[str]:
     try:
         with torch.device("meta"), quiet():  # without memory for the weights
             return set(model_class(config).state_dict())
-    except _BUILDING_ERRORS:  # then nothing excuses what is left over
+    except LIBRARY_ERRORS:  # then nothing excuses what is left over
         return set()
-
-
-def _is_extra(key: str) -> bool:
-    return bool(_HEADS.search(key) or _BUFFERS.search(key) or _POOLER.search(key))
-
-
-def _refuse_other_shapes(card: EncoderCard, mismatched: Any) -> None:
-    for name, actual, expected in sorted(mismatched):
-        raise WeightsMismatchError(
-            f"encoder {card.name!r}: {name} must have shape {tuple(expected)} by config.json, "
-            f"found {tuple(actual)}"
-        )
-
-
-class Half(ABC):
-    """Part of an encoder that reads one modality; vision and text share only this interface."""
-
-    @abstractmethod
-    def __init__(self, card: EncoderCard, weights: Weights, device: torch.device) -> None: ...
-
-    last: LayerLayout
-    _model: Any
-    companion_names: tuple[str, ...]
-
-    @abstractmethod
-    def preprocess(self, content: Content, item_id: str) -> Any: ...
-
-    @abstractmethod
-    def encode(
-        self, batch: Sequence[Any], layers: Sequence[int], precision: str
-    ) -> list[Tokens]: ...
-
-    def compile(self) -> None:
-        """Have the model compiled by torch.compile when it next runs."""
-        self._model.compile()
-
-    @abstractmethod
-    def companions(self, content: Content) -> dict[str, np.ndarray]: ...
-
-    @abstractmethod
-    def layout(self, layer: int) -> LayerLayout: ...
-
-    @abstractmethod
-    def portable(self, layer: int) -> ExportableEncoder: ...
-
-    @abstractmethod
-    def identity(self) -> dict[str, object]: ...
-
-    @abstractmethod
-    def pooled_identity(self) -> dict[str, object]: ...
 
 
 def asks_earlier(layers: Sequence[int]) -> bool:

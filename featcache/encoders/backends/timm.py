@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from ...errors import SpecError
 from ...tokens import Tokens
-from ...types import Modality
 from ..base import LAST, Content, Encoder, without_pooled
 from ..card import EncoderCard
 from ..exportable import ExportableEncoder, ModelCall
@@ -24,8 +23,6 @@ from ._image_preprocessing import (
     TimmPreprocessing,
     all_real,
     compute_precision,
-    geometry_companions,
-    geometry_names,
     probe_image,
     scaled_layout,
 )
@@ -38,27 +35,20 @@ class TimmEncoder(Encoder[Tensor]):
 
     Transformers give prefix tokens, then patches row by row; convolutional models give the cells
     of their last feature map row by row. Models that normalise only their pooled vector (BEiT,
-    ConvNeXt) have that norm (`fc_norm`, `head.norm`) applied to every token.
+    ConvNeXt) have that norm (`fc_norm`, `head.norm`) applied to every token. Layers before the last
+    are blocks of a transformer, but stages of a convolutional model.
 
-    Args:
-        card: Card of the encoder; `model` is a timm architecture.
-        weights: Weights file, or timm hub directory whose `config.json` then decides
-            architecture and preprocessing.
-        device: Where the model runs.
+    The card's `model` is a timm architecture. Weights are a file, or a timm hub directory whose
+    `config.json` then decides architecture and preprocessing.
 
     Raises:
         WeightsMismatchError: The weights do not fit the model, or the model not the card.
         WeightsNotFoundError: The hub directory holds no weights file.
     """
 
-    modality = Modality.IMAGE
-
     def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
         assert weights.files is not None, "a timm card names weights"
-        self.name = card.name
-        self.width = card.width
-        self.tokens_per_item = card.layout.tokens_per_item
-        self._device = device
+        super().__init__(card, weights, device=device)
         description = describe(card, weights.files)
         self._architecture = description.architecture
         self._options = description.arguments
@@ -68,7 +58,7 @@ class TimmEncoder(Encoder[Tensor]):
         self._preprocessing = TimmPreprocessing(
             self._model.pretrained_cfg, image_size=description.image_size
         )
-        self.companion_names = geometry_names(self._preprocessing)
+        self.companion_names = self._preprocessing.companion_names
         self._memory = memory_format(self._model)
         self._model.eval().requires_grad_(False).to(device).to(memory_format=self._memory)
         self._num_layers, self._intermediate_options = _intermediates_of(self._model)
@@ -82,8 +72,8 @@ class TimmEncoder(Encoder[Tensor]):
             )
         }
 
+    @override
     def identity(self) -> dict[str, object]:
-        """Return ALL that changes the numbers, as JSON values."""
         return {
             "backend": "timm",
             "model": self._architecture.partition(".")[0],  # the tag only names the weights
@@ -94,39 +84,24 @@ class TimmEncoder(Encoder[Tensor]):
             "precision": self.precision,
         }
 
+    @override
     def preprocess(
         self, content: Content, *, item_id: str
     ) -> Float[Tensor, "channels height width"]:
-        """Resize, crop and normalise one decoded image.
-
-        Raises:
-            UnreadableItemError: Resized it would be too large.
-        """
-        assert isinstance(content, Image.Image)
         return self._preprocessing.of_item(content, item_id=item_id)
 
+    @override
     def encode(self, batch: Sequence[Float[Tensor, "channels height width"]]) -> Tokens:
-        """Return all tokens of `batch`, float32 on the CPU."""
         return self.encode_layers(batch, [LAST])[0]
 
+    @override
     def encode_layers(
         self, batch: Sequence[Float[Tensor, "channels height width"]], layers: Sequence[int]
     ) -> list[Tokens]:
-        """Return all tokens of several layers; -1 is after the final norm.
-
-        Layers before it are blocks of a transformer, but stages of a convolutional model.
-
-        Raises:
-            SpecError: The model has no such layer.
-        """
         return [all_real(features) for features in self._forward(torch.stack(list(batch)), layers)]
 
+    @override
     def layout(self, layer: int = LAST) -> LayerLayout:
-        """Return which tokens `layer` returns, from one forward pass for layers before the last.
-
-        Raises:
-            SpecError: The model has no such layer, or its tokens form no grid.
-        """
         if layer not in self._layouts:
             (values,) = self._forward(probe_image(self._preprocessing), [layer])
             if layer == POOLED:
@@ -134,12 +109,8 @@ class TimmEncoder(Encoder[Tensor]):
             self._layouts[layer] = scaled_layout(values, self._layouts[LAST])
         return self._layouts[layer]
 
+    @override
     def portable(self, layer: int = LAST) -> ExportableEncoder:
-        """Return the model up to `layer`; it takes `pixel_values` as `preprocess` gives them.
-
-        Raises:
-            SpecError: The model has no such layer.
-        """
         self._check_layers([layer])
         return ExportableEncoder(
             model=ModelCall(lambda images: self._features(images, [layer])[0], self._model),
@@ -147,24 +118,19 @@ class TimmEncoder(Encoder[Tensor]):
             collate=lambda batch: (torch.stack(list(batch)),),
         )
 
+    @override
     def compile(self) -> None:
-        """Have the model compiled by torch.compile when it next runs."""
         for name in ("forward_features", "forward_intermediates"):
             if hasattr(self._model, name):
                 setattr(self._model, name, torch.compile(getattr(self._model, name)))
 
+    @override
     def companions(self, content: Content) -> Mapping[str, np.ndarray]:
-        """Return where in the image the patches lie; see `modalities/patch_geometry.py`."""
-        assert isinstance(content, Image.Image)
-        return geometry_companions(self._preprocessing, content)
+        return self._preprocessing.companions(content)
 
     @torch.inference_mode()
     def _find_tokens(self, card: EncoderCard) -> tuple[FeatureShape, FinalNorm]:
-        """Return where the model's tokens lie and its final norm, from one image.
-
-        Raises:
-            WeightsMismatchError: They form no grid, or not that of the card.
-        """
+        """Return where the model's tokens lie and its final norm, from one image."""
         image = probe_image(self._preprocessing).to(self._device, memory_format=self._memory)
         what = f"encoder {card.name!r} ({self._architecture})"
         with compute_precision(self._device, self.precision):
@@ -204,28 +170,18 @@ class TimmEncoder(Encoder[Tensor]):
         if not earlier:
             features: Tensor = self._model.forward_features(images)
         else:
-            features, intermediates = self._intermediates(images, earlier)
-            by_layer = dict(zip(earlier, intermediates, strict=True))
+            features, blocks = self._model.forward_intermediates(
+                images, indices=earlier, norm=False, **self._intermediate_options
+            )
+            by_layer = dict(zip(earlier, map(_as_tokens, blocks), strict=True))
         by_layer[LAST] = self._norm(self._shape.tokens(features))
         if POOLED in layers:
-            by_layer[POOLED] = self._pooled(features)
+            # what the model's own head pools, before any classifier
+            vectors: Tensor = self._model.forward_head(features, pre_logits=True)
+            if vectors.ndim != 2:
+                raise without_pooled(self.name)
+            by_layer[POOLED] = vectors[:, None]
         return [by_layer[layer] for layer in layers]
-
-    def _pooled(self, features: Tensor) -> Float[Tensor, "batch one width"]:
-        """Return what the model's own head pools, before any classifier."""
-        vectors: Tensor = self._model.forward_head(features, pre_logits=True)
-        if vectors.ndim != 2:
-            raise without_pooled(self.name)
-        return vectors[:, None]
-
-    def _intermediates(
-        self, images: Float[Tensor, "batch channels height width"], layers: Sequence[int]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the model's features, and tokens of blocks (or stages, where it has no tokens)."""
-        features, intermediates = self._model.forward_intermediates(
-            images, indices=list(layers), norm=False, **self._intermediate_options
-        )
-        return features, [_as_tokens(block) for block in intermediates]
 
 
 def _intermediates_of(model: Any) -> tuple[int, dict[str, bool]]:
@@ -237,8 +193,8 @@ def _intermediates_of(model: Any) -> tuple[int, dict[str, bool]]:
     return len(model.feature_info), {"return_prefix_tokens": True} if has_prefix else {}
 
 
-def _as_tokens(found: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+def _as_tokens(block: Tensor | tuple[Tensor, Tensor]) -> Tensor:
     """Join a map [batch, width, rows, columns] and its prefix tokens, if any, to tokens."""
-    cells, prefix = found if isinstance(found, tuple) else (found, None)
+    cells, prefix = block if isinstance(block, tuple) else (block, None)
     tokens = cells.flatten(2).transpose(1, 2)
     return tokens.contiguous() if prefix is None else torch.cat([prefix, tokens], dim=1)

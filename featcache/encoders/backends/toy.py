@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
 from PIL import Image
+from typing_extensions import override
 
 from ...errors import SpecError
 from ...modalities.image import check_resized
@@ -32,23 +33,15 @@ class ToyEncoder(Encoder[Raw]):
 
     An image gives the mean colour of each cell of the card's grid, a text one token a word: the
     hash of the lower-cased word names one row of a table. So equal colours and equal words have
-    equal features, and nothing else is known about either.
-
-    Args:
-        card: Card of the encoder; its grid or `max_tokens` decide how many tokens there are.
-        weights: Where the weights are; this encoder has none.
-        device: Where the projection runs.
+    equal features, and nothing else is known about either. The card's grid or `max_tokens` decide
+    how many tokens there are.
     """
 
     def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
         assert weights.files is None, "find_weights refuses weights for cards without any"
-        self.name = card.name
-        self.modality = card.modality
-        self.width = card.width
-        self.tokens_per_item = card.layout.tokens_per_item
+        super().__init__(card, weights, device=device)
         self.companion_names = ("geometry",) if card.modality is Modality.IMAGE else ()
         self._layout = card.layout
-        self._device = device
         raw = 3 if card.modality is Modality.IMAGE else WORD_BUCKETS
         generator = torch.Generator().manual_seed(SEED)
         projection = torch.randn(raw, card.width, generator=generator)
@@ -58,8 +51,8 @@ class ToyEncoder(Encoder[Raw]):
             rows, columns = card.layout.grid
             check_layout(card, tokens=rows * columns, width=projection.shape[1])
 
+    @override
     def identity(self) -> dict[str, object]:
-        """Return ALL that changes the numbers, as JSON values."""
         return {
             "backend": "toy",
             "modality": self.modality.value,
@@ -69,22 +62,16 @@ class ToyEncoder(Encoder[Raw]):
             "precision": self.precision,
         }
 
+    @override
     def preprocess(self, content: Content, *, item_id: str) -> Raw:
-        """Return what is measured of one item, before the projection.
+        return (
+            self._cell_colours(content, item_id)
+            if isinstance(content, Image.Image)
+            else self._word_rows(content)
+        )
 
-        Raises:
-            UnreadableItemError: The image is too long for its width to be resized.
-        """
-        if isinstance(content, Image.Image):
-            assert self._layout.grid is not None
-            rows, columns = self._layout.grid
-            size = (content.height, content.width)
-            check_resized(size, (rows, columns), item_id=item_id)
-            return self._cell_colours(content)
-        return self._word_rows(content)
-
+    @override
     def encode(self, batch: Sequence[Raw]) -> Tokens:
-        """Return the projected tokens of `batch`, padded with zeros, float32 on the CPU."""
         longest = max((len(raw) for raw in batch), default=0)
         values = torch.zeros(len(batch), longest, self.width)
         mask = torch.zeros(len(batch), longest, dtype=torch.bool)
@@ -93,12 +80,8 @@ class ToyEncoder(Encoder[Raw]):
             mask[row, : len(raw)] = True
         return Tokens(values, mask)
 
+    @override
     def layout(self, layer: int = LAST) -> LayerLayout:
-        """Return which tokens the only layer returns.
-
-        Raises:
-            SpecError: Another layer than the last is asked for.
-        """
         if layer == POOLED:
             raise without_pooled(self.name)
         if layer != LAST:
@@ -106,15 +89,16 @@ class ToyEncoder(Encoder[Raw]):
         grid = self._layout.grid
         return LayerLayout(width=self.width, grid=None if grid is None else (grid[0], grid[1]))
 
+    @override
     def companions(self, content: Content) -> Mapping[str, np.ndarray]:
-        """Return where in an image its cells lie: all of it is resized to one pixel a cell."""
         if not isinstance(content, Image.Image) or self._layout.grid is None:
             return {}
         rows, columns = self._layout.grid
+        # all of the image is resized to one pixel a cell
         return {"geometry": whole_image((rows, columns)).geometry((content.height, content.width))}
 
+    @override
     def size(self, prepared: Raw) -> int:
-        """Return the number of tokens."""
         return len(prepared)
 
     def _projected(self, raw: torch.Tensor) -> Float[torch.Tensor, "tokens width"]:
@@ -123,10 +107,11 @@ class ToyEncoder(Encoder[Raw]):
             return raw @ self._projection
         return self._projection[raw.clamp(min=0)] * (raw >= 0)[:, None]
 
-    def _cell_colours(self, image: Image.Image) -> Raw:
+    def _cell_colours(self, image: Image.Image, item_id: str) -> Raw:
         """Return the mean red, green and blue of each cell, row by row, between 0 and 1."""
-        assert self._layout.grid is not None
+        assert self._layout.grid is not None, "an image card has a grid"
         rows, columns = self._layout.grid
+        check_resized((image.height, image.width), (rows, columns), item_id=item_id)
         # A box filter down to one pixel a cell is the mean over the cell, whatever the size.
         cells = image.resize((columns, rows), Image.Resampling.BOX)
         return np.asarray(cells, dtype=np.float32).reshape(rows * columns, 3) / 255

@@ -12,8 +12,6 @@ from PIL import Image
 from lightalign.featcache.encoders.backends._image_preprocessing import (
     ProcessorPreprocessing,
     TimmPreprocessing,
-    geometry_companions,
-    geometry_names,
 )
 from lightalign.featcache.encoders.base import read_item
 from lightalign.featcache.encoders.loading import build_encoder, open_encoder
@@ -118,7 +116,7 @@ class Prepared:
         self.preprocessing = preprocessing
 
     def companions(self, content):
-        return geometry_companions(self.preprocessing, content)
+        return self.preprocessing.companions(content)
 
     def prepare(self, item):
         return self.preprocessing(read_item(item, Modality.IMAGE))
@@ -133,7 +131,7 @@ def processor_preprocessing(folder, **settings) -> ProcessorPreprocessing:
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_every_setting_of_a_processor_is_followed(name, tmp_path):
     preprocessing = processor_preprocessing(tmp_path, **PROCESSORS[name])
-    assert geometry_names(preprocessing) == ("geometry",)
+    assert preprocessing.companion_names == ("geometry",)
     for size in SIZES:
         check_dots(size, Prepared(preprocessing))
 
@@ -160,8 +158,8 @@ def test_a_processor_that_does_more_than_its_settings_say_has_no_geometry(settin
     """ConvNeXT enlarges by 1 / 0.875 and crops, ViLT rounds down to multiples of 32."""
     preprocessing = processor_preprocessing(tmp_path, **settings)
     assert preprocessing.resampling is None
-    assert geometry_names(preprocessing) == ()
-    assert geometry_companions(preprocessing, Image.new("RGB", (40, 30))) == {}
+    assert preprocessing.companion_names == ()
+    assert preprocessing.companions(Image.new("RGB", (40, 30))) == {}
     assert preprocessing(Image.new("RGB", (40, 30))).ndim == 3
 
 
